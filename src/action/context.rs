@@ -1,0 +1,141 @@
+//! What an action is given.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{ActionError, Host, Mode, ReadHost, ReadStore, Store};
+use crate::base::secret::SecretText;
+use crate::base::{Attempt, RunId, StepId, Timestamp};
+use crate::event::Progress;
+use crate::language::inventory::Inventory;
+
+/// What `effects` may know: pure data, computed at bind.
+pub struct PlanContext<'a> {
+    /// The inventory as the run's environment sees it; scratch databases have their scratch places.
+    pub inventory: &'a Inventory,
+    /// The mode.
+    pub mode: Mode,
+    /// The run's own folder for scratch files.
+    pub scratch: &'a Path,
+    /// The step's host.
+    pub host: &'a str,
+}
+
+/// Gives secret values by name.
+pub trait Secrets: Send + Sync {
+    /// Gives the value of a declared secret.
+    ///
+    /// # Errors
+    /// Fails when no provider of the secret answers; the message names the providers, never a value.
+    fn get(&self, name: &str) -> Result<SecretText, ActionError>;
+}
+
+/// Takes what an action has to say while it runs.
+pub trait Reporter: Send + Sync {
+    /// Shows progress; lossy.
+    fn progress(&self, progress: Progress);
+    /// Keeps a fact in the journal, in order with the step's other events.
+    fn note(&self, message: String, data: Value);
+    /// Registers something the run creates, durably, before it is created. Returns when it is synced.
+    fn register(&self, resource: String, data: Value) -> super::BoxFuture<'_, Result<(), ActionError>>;
+    /// Says that a registered resource is gone.
+    fn removed(&self, resource: String);
+}
+
+/// What every context tells about the run.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The run.
+    pub run: RunId,
+    /// The mode.
+    pub mode: Mode,
+    /// The inventory as the run's environment sees it.
+    pub inventory: Arc<Inventory>,
+    /// The run's own folder for scratch files (exists only for a drill or when a step needs it).
+    pub scratch: PathBuf,
+    /// The incident, or the start of the run.
+    pub incident_at: Timestamp,
+    /// The secrets.
+    pub secrets: Arc<dyn Secrets>,
+}
+
+/// What a check and a recovery may hold: reading handles.
+pub struct CheckContext {
+    /// The run.
+    pub about: Surroundings,
+    /// The step's host.
+    pub host: Arc<dyn ReadHost>,
+    /// Opens a store of the inventory for reading.
+    pub stores: Arc<dyn Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError> + Send + Sync>,
+    /// Whether earlier steps have not run yet, so that only what they do not change may be judged.
+    pub ahead: bool,
+}
+
+impl CheckContext {
+    /// Opens a store of the inventory for reading.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be opened.
+    pub fn store(&self, name: &str) -> Result<Arc<dyn ReadStore>, ActionError> {
+        (self.stores)(name)
+    }
+}
+
+/// What one attempt may hold: writing handles.
+pub struct RunContext {
+    /// The run.
+    pub about: Surroundings,
+    /// The step.
+    pub step: StepId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// The same for every attempt of this step in this run.
+    pub key: String,
+    /// The step's host, bound to this attempt.
+    pub host: Arc<dyn Host>,
+    /// Opens a store of the inventory.
+    pub stores: Arc<dyn Fn(&str) -> Result<Arc<dyn Store>, ActionError> + Send + Sync>,
+    /// Takes progress and notes.
+    pub reporter: Arc<dyn Reporter>,
+    /// Told when the attempt is to end.
+    pub cancel: CancellationToken,
+    /// The attempt's timeout, for messages; the engine enforces it.
+    pub timeout: Option<Duration>,
+    /// The attempt's own folder, exists and is empty at the start.
+    pub attempt_dir: PathBuf,
+}
+
+impl RunContext {
+    /// Opens a store of the inventory.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be opened or is read-only here.
+    pub fn store(&self, name: &str) -> Result<Arc<dyn Store>, ActionError> {
+        (self.stores)(name)
+    }
+
+    /// The idempotency key: the same intent, the same key.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// An attempt that was running when an engine died.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interrupted {
+    /// The step.
+    pub step: StepId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Its idempotency key.
+    pub key: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Its folder.
+    pub attempt_dir: PathBuf,
+}

@@ -1,0 +1,159 @@
+//! Actions as the engine holds them.
+
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use super::{
+    Action, ActionError, ActionSpec, BoxFuture, CheckContext, Effects, Findings, Interrupted, PlanContext, Recovery,
+    RunContext,
+};
+
+/// An argument that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamFault {
+    /// JSON pointer inside `with:`, for example `/target_time`; empty for the whole.
+    pub path: String,
+    /// What is wrong, a lower-case fragment.
+    pub message: String,
+    /// What to do next.
+    pub help: Option<String>,
+}
+
+impl ParamFault {
+    /// A fault at a path.
+    #[must_use]
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), help: None }
+    }
+
+    /// Says what to do next.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// An [`Action`] behind JSON.
+///
+/// `with` is the rendered value with secrets revealed; at bind and in checks ahead it may hold
+/// pending markers where the action takes a [`super::Late`] value.
+pub trait ErasedAction: Send + Sync {
+    /// The facts.
+    fn spec(&self) -> &'static ActionSpec;
+    /// The JSON schema of `with:`.
+    fn params_schema(&self) -> Value;
+    /// The JSON schema of the outputs.
+    fn output_schema(&self) -> Value;
+    /// See [`Action::effects`].
+    fn effects(&self, with: &Value, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>>;
+    /// See [`Action::check`].
+    fn check<'a>(&'a self, with: &Value, cx: &'a CheckContext) -> BoxFuture<'a, Result<Findings, ActionError>>;
+    /// See [`Action::run`].
+    fn run<'a>(&'a self, with: &Value, cx: &'a RunContext) -> BoxFuture<'a, Result<Value, ActionError>>;
+    /// See [`Action::recover`].
+    fn recover<'a>(
+        &'a self,
+        with: &Value,
+        cut: &'a Interrupted,
+        cx: &'a CheckContext,
+    ) -> BoxFuture<'a, Result<Recovery<Value>, ActionError>>;
+    /// See [`Action::reattach`].
+    fn reattach<'a>(
+        &'a self,
+        with: &Value,
+        cut: &'a Interrupted,
+        cx: &'a RunContext,
+    ) -> BoxFuture<'a, Result<Value, ActionError>>;
+    /// See [`Action::remove`].
+    fn remove<'a>(
+        &'a self,
+        resource: &'a str,
+        data: &'a Value,
+        cx: &'a RunContext,
+    ) -> BoxFuture<'a, Result<(), ActionError>>;
+}
+
+/// Makes an [`ErasedAction`] of an [`Action`].
+pub struct Erased<A>(pub A);
+
+fn schema_of<T: schemars::JsonSchema>() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    generator.into_root_schema_for::<T>().to_value()
+}
+
+fn params<A: Action>(with: &Value) -> Result<A::Params, ActionError> {
+    serde_json::from_value(with.clone())
+        .map_err(|error| ActionError::fatal(format!("the arguments of `{}` do not fit: {error}", A::SPEC.name)))
+}
+
+fn output<A: Action>(output: A::Output) -> Result<Value, ActionError> {
+    serde_json::to_value(output)
+        .map_err(|error| ActionError::unknown(format!("the output of `{}` cannot be kept: {error}", A::SPEC.name)))
+}
+
+impl<A: Action> ErasedAction for Erased<A> {
+    fn spec(&self) -> &'static ActionSpec {
+        &A::SPEC
+    }
+
+    fn params_schema(&self) -> Value {
+        schema_of::<A::Params>()
+    }
+
+    fn output_schema(&self) -> Value {
+        schema_of::<A::Output>()
+    }
+
+    fn effects(&self, with: &Value, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let params = params::<A>(with).map_err(|error| vec![ParamFault::new("", error.to_string())])?;
+        self.0.effects(&params, cx)
+    }
+
+    fn check<'a>(&'a self, with: &Value, cx: &'a CheckContext) -> BoxFuture<'a, Result<Findings, ActionError>> {
+        let params = params::<A>(with);
+        Box::pin(async move { self.0.check(&params?, cx).await })
+    }
+
+    fn run<'a>(&'a self, with: &Value, cx: &'a RunContext) -> BoxFuture<'a, Result<Value, ActionError>> {
+        let params = params::<A>(with);
+        Box::pin(async move { output::<A>(self.0.run(&params?, cx).await?) })
+    }
+
+    fn recover<'a>(
+        &'a self,
+        with: &Value,
+        cut: &'a Interrupted,
+        cx: &'a CheckContext,
+    ) -> BoxFuture<'a, Result<Recovery<Value>, ActionError>> {
+        let params = params::<A>(with);
+        Box::pin(async move {
+            Ok(match self.0.recover(&params?, cut, cx).await? {
+                Recovery::Adopt(value) => Recovery::Adopt(output::<A>(value)?),
+                Recovery::Rerun => Recovery::Rerun,
+                Recovery::Failed(error) => Recovery::Failed(error),
+                Recovery::Reattach => Recovery::Reattach,
+                Recovery::Ask { why } => Recovery::Ask { why },
+            })
+        })
+    }
+
+    fn reattach<'a>(
+        &'a self,
+        with: &Value,
+        cut: &'a Interrupted,
+        cx: &'a RunContext,
+    ) -> BoxFuture<'a, Result<Value, ActionError>> {
+        let params = params::<A>(with);
+        Box::pin(async move { output::<A>(self.0.reattach(&params?, cut, cx).await?) })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        resource: &'a str,
+        data: &'a Value,
+        cx: &'a RunContext,
+    ) -> BoxFuture<'a, Result<(), ActionError>> {
+        Box::pin(async move { self.0.remove(resource, data, cx).await })
+    }
+}

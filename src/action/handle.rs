@@ -1,0 +1,47 @@
+//! Opaque typed outputs that travel from step to step: no paths or addresses a runbook could fake.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::base::Digest;
+
+/// One backup of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupHandle {
+    /// The database it was taken of.
+    pub database: String,
+    /// The store it lies in.
+    pub store: String,
+    /// Its id within the database's prefix.
+    pub id: String,
+    /// Its kind, for example `postgres.base`.
+    pub kind: String,
+    /// SHA-256 of its manifest: the very backup that was chosen, or the step fails.
+    pub manifest: Digest,
+}
+
+/// A backup that is extracted and verified beside the live data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StagedHandle {
+    /// The database it is for.
+    pub database: String,
+    /// The backup.
+    pub backup: BackupHandle,
+    /// Where it lies; must be the place computed at bind.
+    pub dir: PathBuf,
+}
+
+/// A running server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceHandle {
+    /// The database it serves.
+    pub database: String,
+    /// Its data directory; must be the place computed at bind.
+    pub pgdata: PathBuf,
+    /// The folder of its socket, where it listens on one.
+    pub socket: Option<PathBuf>,
+    /// Its port.
+    pub port: u16,
+}

@@ -1,0 +1,38 @@
+//! The contract of actions: what an action is, what it may hold, what it must declare.
+//!
+//! Start with [`Action`]. An action gets capabilities through its contexts and no others: a
+//! [`CheckContext`] has reading handles only, a [`RunContext`] has writing ones. The engine sees
+//! actions through [`ErasedAction`], which (de)serializes and boxes, so that authors never see
+//! `dyn`, `Value` or `Box::pin`. Actions may not use [`crate::port`].
+
+mod context;
+mod contract;
+mod effect;
+mod erased;
+mod error;
+mod handle;
+mod host;
+mod late;
+mod reference;
+mod registry;
+mod store;
+
+pub use context::{CheckContext, Interrupted, PlanContext, Reporter, RunContext, Secrets, Surroundings};
+pub use contract::{Action, ActionSpec, Example, Findings, Idempotency, Recovery};
+pub use effect::{Access, Effects, Target};
+pub use erased::{Erased, ErasedAction, ParamFault};
+pub use error::ActionError;
+pub use handle::{BackupHandle, InstanceHandle, StagedHandle};
+pub use host::{
+    CommandOutput, CommandSpec, DirEntry, FileFacts, FileKind, Files, Host, HostError, ReadFiles, ReadHost, Space, Tie,
+};
+pub use late::{LATE_KEY, Late, pending};
+pub use reference::{DatabaseRef, ServiceRef, StoreRef};
+pub use registry::Registry;
+pub use store::{ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError};
+
+pub use crate::base::effect::EffectClass;
+pub use crate::base::mode::Mode;
+
+/// A boxed future, as capability traits return it.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,37 @@
+//! The list of actions, by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Action, Erased, ErasedAction};
+
+/// Every action the program knows.
+#[derive(Clone, Default)]
+pub struct Registry {
+    actions: BTreeMap<&'static str, Arc<dyn ErasedAction>>,
+}
+
+impl Registry {
+    /// Adds an action.
+    #[must_use]
+    pub fn with<A: Action>(mut self, action: A) -> Self {
+        self.actions.insert(A::SPEC.name, Arc::new(Erased(action)));
+        self
+    }
+
+    /// Gives an action by its name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn ErasedAction>> {
+        self.actions.get(name)
+    }
+
+    /// Gives all names in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.actions.keys().copied()
+    }
+
+    /// Gives all actions in order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn ErasedAction>> {
+        self.actions.values()
+    }
+}

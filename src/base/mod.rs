@@ -1,0 +1,14 @@
+//! What every room may use: ids, digests, the clock, units, secrets and diagnostics.
+
+pub mod clock;
+pub mod diagnostic;
+pub mod digest;
+pub mod effect;
+pub mod id;
+pub mod mode;
+pub mod secret;
+pub mod units;
+
+pub use clock::Timestamp;
+pub use digest::Digest;
+pub use id::{Attempt, EventSeq, RunId, StepId};

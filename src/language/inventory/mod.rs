@@ -1,0 +1,211 @@
+//! What runbooks of one team share: databases, services, stores, environments.
+//!
+//! Runbooks name entries and never repeat their paths and ports: drill isolation, protection,
+//! lock names and confirmation texts follow from the name.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::units::Span;
+
+/// The inventory of one environment: entries by name, already merged.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Inventory {
+    /// Databases by name.
+    pub databases: BTreeMap<String, Database>,
+    /// Services by name.
+    pub services: BTreeMap<String, Service>,
+    /// Stores by name.
+    pub stores: BTreeMap<String, StoreEntry>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, SecretSpec>,
+    /// Environments by name.
+    pub environments: BTreeMap<String, Environment>,
+    /// Variables by name; may hold templates that read `run.*` and `vars`.
+    pub vars: BTreeMap<String, Value>,
+}
+
+/// One database server (for PostgreSQL: one cluster).
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Database {
+    /// The host it runs on; only `local` so far.
+    pub host: String,
+    /// Its data directory, an absolute path.
+    pub pgdata: PathBuf,
+    /// Its TCP port, also part of its socket's name. Default 5432.
+    pub port: u16,
+    /// The folder of its socket; TCP on the loopback address when absent.
+    pub socket: Option<PathBuf>,
+    /// The database that queries run in unless they say another. Default `postgres`.
+    pub dbname: String,
+    /// The role to connect as. Default `postgres`.
+    pub user: String,
+    /// The secret that holds the role's password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// How TLS is used on TCP connections. Default `prefer`.
+    pub sslmode: SslMode,
+    /// The operating-system user of the server. Default: the owner of `pgdata`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub os_user: Option<String>,
+    /// The folder of the server programs. Default: found by the version in `pgdata`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bin: Option<PathBuf>,
+    /// How the server is stopped and started. Default `{ pg_ctl: {} }`.
+    pub via: Via,
+    /// The store of its backups and WAL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// The prefix inside the store. Default: the entry's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// The services that use it.
+    pub services: Vec<String>,
+    /// Checks that prove it healthy, for `postgres.check`.
+    pub checks: Vec<SqlCheck>,
+    /// In an environment's override: a throw-away instance in `run.scratch`, isolated by construction.
+    pub scratch: bool,
+}
+
+/// How TLS is used, as libpq names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SslMode {
+    /// Never.
+    Disable,
+    /// When the server offers it; the certificate is not checked.
+    #[default]
+    Prefer,
+    /// Always; the certificate is not checked.
+    Require,
+    /// Always; the certificate must name the host.
+    VerifyFull,
+}
+
+/// How a server is stopped and started. Exactly one member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Via {
+    /// By `pg_ctl` as the operating-system user.
+    PgCtl(PgCtl),
+    /// By a systemd unit.
+    Systemd(String),
+}
+
+impl Default for Via {
+    fn default() -> Self {
+        Self::PgCtl(PgCtl::default())
+    }
+}
+
+/// Settings of `pg_ctl`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PgCtl {
+    /// The server's log file; default `log/runbook-startup.log` inside `pgdata`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+    /// Further server options, as `pg_ctl -o` takes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub options: Option<String>,
+}
+
+/// One SQL statement with what it must give.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SqlCheck {
+    /// A name for reports.
+    pub name: String,
+    /// The statement; its first column of the first row is judged.
+    pub sql: String,
+    /// What the value must be: `> 0`, `= 42`, `>= 1.5`, `!= ''`, `= 'text'`; absent: at least one row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<String>,
+    /// The database to ask; default the entry's `dbname`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dbname: Option<String>,
+}
+
+/// A service that uses databases. Exactly one of `systemd` and `command`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// The host it runs on; only `local` so far.
+    pub host: String,
+    /// A systemd unit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<String>,
+    /// Commands of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<ServiceCommands>,
+    /// Where it answers when it is healthy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// Commands that stop, start and judge a service, each an argument list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceCommands {
+    /// Starts it and returns.
+    pub start: Vec<String>,
+    /// Stops it and returns when it has ended.
+    pub stop: Vec<String>,
+    /// Exit code 0 = running, 3 = stopped (the codes of LSB init scripts).
+    pub status: Vec<String>,
+}
+
+/// A place for backups.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreEntry {
+    /// `file:///absolute/path`.
+    pub url: String,
+    /// Nothing is written to it.
+    pub read_only: bool,
+}
+
+/// Where a secret comes from. Exactly one member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SecretSpec {
+    /// A variable of the engine's environment.
+    Env(String),
+    /// The content of a file, without its final newline.
+    File(PathBuf),
+    /// The standard output of a command, without its final newline.
+    Command(Vec<String>),
+    /// Asked at the terminal.
+    Prompt(bool),
+}
+
+/// Overrides of entries by name, and how careful to be.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Environment {
+    /// Real runs want `--confirm NAME`; drills may not write to it.
+    pub protected: bool,
+    /// Taken when no environment is named.
+    pub default: bool,
+    /// Members of databases that differ, by name.
+    #[schemars(with = "BTreeMap<String, Database>")]
+    pub databases: BTreeMap<String, Value>,
+    /// Members of services that differ, by name.
+    #[schemars(with = "BTreeMap<String, Service>")]
+    pub services: BTreeMap<String, Value>,
+    /// Members of stores that differ, by name.
+    #[schemars(with = "BTreeMap<String, StoreEntry>")]
+    pub stores: BTreeMap<String, Value>,
+    /// Secrets that differ, by name.
+    pub secrets: BTreeMap<String, SecretSpec>,
+    /// Variables that differ.
+    pub vars: BTreeMap<String, Value>,
+}
+
+/// How long something may take; kept here so that schemas of both file kinds share it.
+pub type Budget = Span;

@@ -1,0 +1,6 @@
+//! The runbook language: text becomes a spanned tree, the tree becomes typed data and diagnostics.
+//!
+//! No I/O except reading the file, its includes and nothing else. Start with [`load`].
+
+pub mod inventory;
+pub mod runbook;

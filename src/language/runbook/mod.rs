@@ -1,0 +1,296 @@
+//! The typed runbook: what a file says, before anything is decided about it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::base::diagnostic::Place;
+use crate::base::effect::EffectClass;
+use crate::base::mode::Mode;
+use crate::base::units::Span;
+
+/// A value with the place it was written at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands; the whole file's start when a default.
+    pub at: Place,
+}
+
+/// A runbook, partial when the file is broken.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Runbook {
+    /// The name.
+    pub name: String,
+    /// A sentence.
+    pub description: String,
+    /// Who answers for it.
+    pub owner: String,
+    /// Evidence tags, free text.
+    pub controls: Vec<String>,
+    /// Recovery objectives.
+    pub objectives: Objectives,
+    /// Parameters by name, in the order written.
+    pub params: Vec<(Located<String>, Param)>,
+    /// Phases in the order of the timeline.
+    pub phases: Vec<Phase>,
+    /// Defaults of steps.
+    pub defaults: Defaults,
+    /// The steps in the order written.
+    pub steps: Vec<Step>,
+    /// The steps that always run at the end.
+    pub finally: Vec<Step>,
+}
+
+/// Recovery objectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Objectives {
+    /// Recovery time objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rto: Option<Span>,
+    /// Recovery point objective.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpo: Option<Span>,
+}
+
+/// The type of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ParamType {
+    /// Text.
+    #[default]
+    String,
+    /// A whole number.
+    Int,
+    /// A number.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// A point in time with an offset.
+    Timestamp,
+    /// A duration.
+    Duration,
+    /// A size.
+    Size,
+    /// A database of the inventory.
+    Database,
+    /// A service of the inventory.
+    Service,
+    /// A store of the inventory.
+    Store,
+}
+
+/// A parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Param {
+    /// The type of its value.
+    #[serde(rename = "type", default)]
+    pub kind: ParamType,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Whether a run needs a value; true unless there is a default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<bool>,
+    /// The value when none is given; may read `run.*` and `vars`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// The only values allowed.
+    #[serde(default, rename = "enum", skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<Value>,
+}
+
+/// A stretch of the timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Phase {
+    /// Its id, which steps name.
+    pub id: String,
+    /// What people call it; default the id.
+    #[serde(default)]
+    pub name: String,
+    /// How long it may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Span>,
+}
+
+/// Defaults of steps.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// Reaches only actions that are idempotent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Per attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+/// When and how often a failed attempt is made again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts in all, the first included.
+    pub max_attempts: u32,
+    /// Before the second attempt.
+    pub delay: Span,
+    /// Factor from one delay to the next.
+    pub backoff: f64,
+    /// No delay is longer.
+    pub max_delay: Span,
+    /// Share of a delay that is spread, 0 to 1; deterministic for a step, attempt and run.
+    pub jitter: f64,
+    /// No attempt starts later than this after the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_elapsed: Option<Span>,
+    /// What is tried again; default `[retryable, timeout]`.
+    pub on: Vec<RetryOn>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            delay: Span(std::time::Duration::from_secs(1)),
+            backoff: 2.0,
+            max_delay: Span(std::time::Duration::from_secs(60)),
+            jitter: 0.1,
+            max_elapsed: None,
+            on: vec![RetryOn::Named(RetryClass::Retryable), RetryOn::Named(RetryClass::Timeout)],
+        }
+    }
+}
+
+/// One thing that is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RetryOn {
+    /// A class of errors.
+    Named(RetryClass),
+    /// An exit code of `exec` or `shell`.
+    ExitCode(u8),
+}
+
+/// A class of errors that is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryClass {
+    /// What the action calls retryable.
+    Retryable,
+    /// A timeout.
+    Timeout,
+}
+
+/// What happens to the run when a step fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Running steps finish, nothing new starts, `finally` runs.
+    #[default]
+    Abort,
+    /// The run goes on; the step's failure is tolerated.
+    Continue,
+}
+
+/// What happens to an attempt that may have happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnUnknown {
+    /// A person has to say: the default of write and destroy.
+    Ask,
+    /// A new attempt is made: the default of none and read.
+    Rerun,
+    /// A script tells: exit 0 = it happened, 1 = it did not, else ask.
+    Probe(String),
+}
+
+/// One entry of `needs`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The step.
+    pub step: String,
+    /// Whether any end of it will do (`x?`).
+    pub any_end: bool,
+}
+
+/// A step. A broken one keeps its id, so that references to it do not cascade.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The id.
+    pub id: Located<String>,
+    /// Where the whole step stands.
+    pub at: Place,
+    /// Set when the step has errors of its own: nothing more is said about it.
+    pub poisoned: bool,
+    /// What people call it.
+    pub name: String,
+    /// A sentence.
+    pub description: String,
+    /// Its phase.
+    pub phase: Option<Located<String>>,
+    /// The action; `shell` for `run:`.
+    pub uses: Located<String>,
+    /// The arguments: strings with `{{` are templates. For `run:` it is `{ script, env }`.
+    pub with: Value,
+    /// Where each argument stands, by JSON pointer inside `with`.
+    pub with_places: BTreeMap<String, Place>,
+    /// Explicit needs; `None` = follows the step above.
+    pub needs: Option<Vec<Located<Need>>>,
+    /// A bare expression that must give a bool.
+    pub when: Option<Located<String>>,
+    /// What must hold before it acts.
+    pub preconditions: Vec<Precondition>,
+    /// Per attempt.
+    pub timeout: Option<Span>,
+    /// How long silence may last before an alarm.
+    pub stall: Option<Span>,
+    /// When and how often it is tried again.
+    pub retry: Option<Retry>,
+    /// What its failure means.
+    pub on_failure: OnFailure,
+    /// Modes it takes part in; `None` = all.
+    pub modes: Option<Vec<Mode>>,
+    /// Declared effect of `exec`/`shell`.
+    pub effect: Option<Located<EffectClass>>,
+    /// Declared targets of `exec`/`shell`.
+    pub targets: Vec<Located<DeclaredTarget>>,
+    /// After a crash.
+    pub on_unknown: Option<OnUnknown>,
+}
+
+/// What must hold before a step acts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Precondition {
+    /// A bare expression that must give true.
+    That(Located<String>),
+    /// An action of effect none or read that must succeed.
+    Action {
+        /// The action.
+        uses: Located<String>,
+        /// Its arguments.
+        with: Value,
+        /// Where each argument stands.
+        with_places: BTreeMap<String, Place>,
+    },
+}
+
+/// A target that the author of an `exec`/`shell` step declares. Exactly one member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DeclaredTarget {
+    /// A database of the inventory.
+    Database(String),
+    /// A service of the inventory.
+    Service(String),
+    /// A store of the inventory.
+    Store(String),
+    /// A path on the step's host.
+    Path(String),
+    /// Everything below an URL.
+    Url(String),
+}

@@ -1,0 +1,2 @@
+//! The `runbook` program.
+fn main() {}

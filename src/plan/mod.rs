@@ -1,0 +1,7 @@
+//! Plans: what will be done, decided before anything is done. No I/O.
+//!
+//! [`model::BoundPlan`] is frozen into `plan.json` and is all the engine ever looks at.
+
+pub mod model;
+
+pub use model::{BoundPlan, Edge, Limits, PlannedStep, Section, Strictness};

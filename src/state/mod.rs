@@ -1,0 +1,5 @@
+//! The state of a run: a fold of its events, live and on resume by the same code.
+
+mod model;
+
+pub use model::{AttemptState, RunState, StepState, StepStatus};

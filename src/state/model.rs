@@ -1,0 +1,132 @@
+//! The folded state.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::base::{Attempt, Digest, EventSeq, StepId, Timestamp};
+use crate::event::{
+    Actor, CancelLevel, ErrorInfo, Figures, Outcome, RunHeader, SkipReason, StepFinding, SuspendReason,
+};
+
+/// Everything known of a run, from its events alone.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct RunState {
+    /// What was known at the start; `None` before the first event.
+    pub header: Option<RunHeader>,
+    /// When the first event was written.
+    pub started_at: Option<Timestamp>,
+    /// Steps that something happened to; absent = pending.
+    pub steps: BTreeMap<StepId, StepState>,
+    /// The hardest cancel asked for, with who and why.
+    pub cancel: Option<(CancelLevel, Actor, String)>,
+    /// Whether the run waits for a person.
+    pub suspended: Vec<SuspendReason>,
+    /// Registered resources not yet removed, with the step that registered them.
+    pub resources: BTreeMap<String, (StepId, Value)>,
+    /// RTO warnings given, in percent.
+    pub warned_percent: u32,
+    /// How often another engine took over.
+    pub resumes: u32,
+    /// The end, once there is one.
+    pub finished: Option<(Outcome, u8, Figures)>,
+    /// When the last event was written.
+    pub last_at: Option<Timestamp>,
+    /// The last event's number.
+    pub last_seq: EventSeq,
+    /// The last event's hash.
+    pub last_hash: Option<Digest>,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Nothing happened yet.
+    #[default]
+    Pending,
+    /// Its values are known.
+    Resolved,
+    /// Its check passed.
+    Checked,
+    /// An attempt runs, or ran when the engine died.
+    Running,
+    /// Waits for the next attempt.
+    Waiting,
+    /// Did what it is for.
+    Succeeded,
+    /// Failed for good.
+    Failed,
+    /// Will not run.
+    Skipped,
+    /// Ended by a cancel.
+    Cancelled,
+    /// It is not known whether its effect happened.
+    Unknown,
+}
+
+impl StepStatus {
+    /// Tells, in this one place, whether nothing more happens to the step.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Pending | Self::Resolved | Self::Checked | Self::Running | Self::Waiting => false,
+            Self::Succeeded | Self::Failed | Self::Skipped | Self::Cancelled | Self::Unknown => true,
+        }
+    }
+}
+
+/// Everything known of a step.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct StepState {
+    /// Where it stands.
+    pub status: StepStatus,
+    /// Its rendered arguments, secrets as tokens.
+    pub with: Option<Value>,
+    /// The secrets they refer to.
+    pub secrets: Vec<String>,
+    /// Its rendered preconditions.
+    pub preconditions: Vec<Value>,
+    /// What its check found out.
+    pub findings: Vec<StepFinding>,
+    /// Its attempts in order.
+    pub attempts: Vec<AttemptState>,
+    /// When the next attempt may start.
+    pub retry_at: Option<Timestamp>,
+    /// Its outputs.
+    pub output: Option<Value>,
+    /// Why it failed.
+    pub error: Option<ErrorInfo>,
+    /// Why it was skipped.
+    pub skipped: Option<SkipReason>,
+    /// Facts worth keeping, in order.
+    pub notes: Vec<(Timestamp, String, Value)>,
+    /// When something first happened to it.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Whether a person marked it done.
+    pub marked_done: bool,
+    /// Whether a person has to say what became of an interrupted attempt.
+    pub asks: Option<String>,
+}
+
+/// One attempt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AttemptState {
+    /// Its number.
+    pub number: Attempt,
+    /// Its idempotency key.
+    pub key: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How long it took by the monotonic clock.
+    pub elapsed_ms: Option<u64>,
+    /// Why it failed.
+    pub error: Option<ErrorInfo>,
+    /// Whether it was adopted by a later engine.
+    pub adopted: bool,
+}
