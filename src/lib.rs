@@ -23,6 +23,7 @@ pub mod base;
 pub mod event;
 pub mod journal;
 pub mod language;
+pub mod lock;
 pub mod plan;
 pub mod port;
 pub mod state;
