@@ -1,5 +1,6 @@
 //! The state of a run: a fold of its events, live and on resume by the same code.
 
 mod model;
+pub mod objectives;
 
 pub use model::{AttemptState, RunState, StepState, StepStatus};
