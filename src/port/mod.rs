@@ -33,7 +33,7 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// A complete line does not have the hash it must have.
-    #[error("the journal of run `{run}` is corrupt at event {seq:?}: {what}")]
+    #[error("the journal of run `{run}` is corrupt at event {seq}: {what}")]
     Corrupt {
         /// The run.
         run: RunId,
@@ -51,6 +51,22 @@ pub enum JournalError {
         expected: Digest,
         /// What the first line says.
         found: Digest,
+    },
+    /// A file of the run cannot be read.
+    #[error("`{}` cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// `plan.json` is not the plan of a run.
+    #[error("`{}` is not a plan that this version can read: {what}", path.display())]
+    Plan {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        what: String,
     },
 }
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod model;
+pub mod objectives;
 
 pub use apply::IllegalEvent;
 pub use model::{AttemptState, RunState, StepState, StepStatus};
