@@ -21,6 +21,7 @@
 pub mod action;
 pub mod base;
 pub mod event;
+pub mod journal;
 pub mod language;
 pub mod plan;
 pub mod port;
