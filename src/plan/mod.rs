@@ -4,11 +4,14 @@
 //! `bind` adds parameters, environment and run identity; the [`BoundPlan`] is frozen into `plan.json`
 //! and is all the engine ever looks at. [`guard`] judges what a run may touch.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod forecast;
 mod graph;
 pub mod guard;
 mod leaf;
 pub mod model;
+pub mod render;
 pub mod schema;
 
 pub use forecast::{Forecast, forecast};
