@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::action::{ActionError, DatabaseRef};
+use crate::action::{ActionError, DatabaseRef, InstanceHandle};
 use crate::base::RunId;
 use crate::language::inventory::{Database, Inventory, Via};
 
@@ -87,6 +87,33 @@ impl Cluster {
     /// Tells whether the cluster is thrown away at the end of the run.
     pub(crate) fn is_scratch(&self) -> bool {
         matches!(self.ground, Ground::Scratch(_))
+    }
+
+    /// Refuses an instance that lies elsewhere than the inventory and the run say.
+    ///
+    /// # Errors
+    /// Fails when database or data directory differ.
+    pub(crate) fn accept(&self, instance: &InstanceHandle) -> Result<(), ActionError> {
+        if instance.database == self.name && instance.pgdata == self.pgdata {
+            return Ok(());
+        }
+        let fact = format!(
+            "the instance `{}` of database `{}` is not the one of database `{}`",
+            instance.pgdata.display(),
+            instance.database,
+            self.name
+        );
+        Err(ActionError::fatal(fact))
+    }
+
+    /// The handle of this cluster's instance.
+    pub(crate) fn instance(&self) -> InstanceHandle {
+        InstanceHandle {
+            database: self.name.clone(),
+            pgdata: self.pgdata.clone(),
+            socket: self.socket.clone(),
+            port: self.port,
+        }
     }
 
     /// The store and prefix of its backups and WAL.
