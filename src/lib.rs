@@ -19,6 +19,7 @@
 //! | L8 | `cli` |
 
 pub mod action;
+pub mod actions;
 pub mod base;
 pub mod event;
 pub mod journal;
