@@ -22,6 +22,7 @@ pub mod action;
 pub mod base;
 pub mod event;
 pub mod language;
+pub mod pgformat;
 pub mod plan;
 pub mod port;
 pub mod state;
