@@ -1,0 +1,6 @@
+//! The integration tests: one binary.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod pgformat;
+mod support;
