@@ -19,8 +19,10 @@
 //! | L8 | `cli` |
 
 pub mod action;
+pub mod actions;
 pub mod base;
 pub mod event;
+pub mod journal;
 pub mod language;
 pub mod pgformat;
 pub mod plan;

@@ -1,6 +1,6 @@
-//! The integration tests: one binary.
+//! The one integration binary.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
+mod architecture;
 mod pgformat;
 mod support;

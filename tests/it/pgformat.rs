@@ -1,7 +1,5 @@
 //! PostgreSQL's formats, held against a real cluster and PostgreSQL's own programs.
 
-#![expect(clippy::disallowed_methods, reason = "tests start real programs")]
-
 use std::collections::BTreeMap;
 use std::fs;
 

@@ -1,7 +1,5 @@
 //! A real PostgreSQL cluster in a temporary directory, gone when it is dropped.
 
-#![expect(clippy::disallowed_methods, reason = "tests start real programs")]
-#![allow(dead_code, reason = "each topic uses a part")]
 
 use std::fs;
 use std::net::TcpListener;
