@@ -2,3 +2,5 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod architecture;
+mod pgformat;
+mod support;
