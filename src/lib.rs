@@ -19,11 +19,13 @@
 //! | L8 | `cli` |
 
 pub mod action;
+pub mod actions;
 pub mod base;
 pub mod event;
 pub mod journal;
 pub mod language;
 pub mod lock;
+pub mod pgformat;
 pub mod plan;
 pub mod port;
 pub mod state;

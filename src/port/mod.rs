@@ -85,6 +85,10 @@ pub trait Sink: Send {
     fn tick(&mut self, now: Timestamp) {
         let _ = now;
     }
+    /// Whether it writes to the terminal, so that it is detached when the terminal is gone.
+    fn needs_terminal(&self) -> bool {
+        false
+    }
     /// Called once after the last event.
     fn close(&mut self) {}
 }

@@ -1,5 +1,8 @@
 //! The state of a run: a fold of its events, live and on resume by the same code.
 
+mod apply;
 mod model;
+pub mod objectives;
 
+pub use apply::IllegalEvent;
 pub use model::{AttemptState, RunState, StepState, StepStatus};

@@ -1,0 +1,3 @@
+//! The actions that runbooks can use, one family per module.
+
+pub mod postgres;
