@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod architecture;
+mod compat;
 mod damage;
 mod pgformat;
 mod support;
