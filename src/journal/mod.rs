@@ -3,6 +3,7 @@
 //! Start with [`runs`] for the directory of all runs and [`run`] for one of them; [`chain`] for the format of a
 //! line, [`file`] and [`reader`] for one journal; [`memory`] for tests of the engine.
 
+pub mod audit;
 pub mod chain;
 pub mod control;
 pub(crate) mod durable;
@@ -19,6 +20,7 @@ pub mod runs;
 pub(crate) mod sample;
 pub mod summary;
 
+pub use audit::{AuditReport, Problem, ProblemKind, RunAudit, verify_all, verify_anchored, verify_run};
 pub use control::{ControlDir, Verb};
 pub use file::FileJournal;
 pub use follow::{Follow, follow};
