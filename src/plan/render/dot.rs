@@ -11,7 +11,9 @@ use crate::plan::{Section, Strictness};
 pub fn dot(view: &GraphView) -> String {
     let mut out = String::new();
     let _ = writeln!(out, "digraph {} {{", quote(&view.title));
-    out.push_str("  rankdir=TB;\n  node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans-serif\"];\n");
+    out.push_str(
+        "  rankdir=TB;\n  node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans-serif\"];\n",
+    );
     for (index, (id, title)) in view.phases.iter().enumerate() {
         cluster(&mut out, view, &format!("phase_{index}"), title, |node| {
             node.section == Section::Body && node.phase.as_deref() == Some(id)
@@ -35,13 +37,7 @@ pub fn dot(view: &GraphView) -> String {
     out
 }
 
-fn cluster(
-    out: &mut String,
-    view: &GraphView,
-    name: &str,
-    title: &str,
-    belongs: impl Fn(&super::GraphNode) -> bool,
-) {
+fn cluster(out: &mut String, view: &GraphView, name: &str, title: &str, belongs: impl Fn(&super::GraphNode) -> bool) {
     let mut inside = view.nodes.iter().filter(|node| belongs(node)).peekable();
     if inside.peek().is_none() {
         return;

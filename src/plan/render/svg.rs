@@ -117,7 +117,11 @@ impl Frame<'_> {
             EffectClass::Destroy => "destroy",
         };
         let glyph = node.state.map_or(String::new(), |state| {
-            format!("<text class=\"g\" x=\"{:.1}\" y=\"19\" text-anchor=\"end\">{}</text>", NODE_WIDTH - 9.0, state.glyph())
+            format!(
+                "<text class=\"g\" x=\"{:.1}\" y=\"19\" text-anchor=\"end\">{}</text>",
+                NODE_WIDTH - 9.0,
+                state.glyph()
+            )
         });
         let mut words = vec![format!("{} ({})", node.id, node.action)];
         words.extend(node.targets.iter().cloned());
