@@ -19,9 +19,13 @@
 //! | L8 | `cli` |
 
 pub mod action;
+pub mod actions;
 pub mod base;
 pub mod event;
+pub mod host;
 pub mod language;
 pub mod plan;
 pub mod port;
 pub mod state;
+pub mod supervisor;
+pub mod vault;
