@@ -28,3 +28,4 @@ pub mod pgformat;
 pub mod plan;
 pub mod port;
 pub mod state;
+pub mod store;
