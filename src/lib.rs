@@ -24,6 +24,7 @@ pub mod base;
 pub mod event;
 pub mod journal;
 pub mod language;
+pub mod lock;
 pub mod pgformat;
 pub mod plan;
 pub mod port;
