@@ -30,5 +30,6 @@ pub mod pgformat;
 pub mod plan;
 pub mod port;
 pub mod state;
+pub mod store;
 pub mod supervisor;
 pub mod vault;
