@@ -20,6 +20,7 @@
 
 pub mod action;
 pub mod base;
+pub mod engine;
 pub mod event;
 pub mod journal;
 pub mod language;

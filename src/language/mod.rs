@@ -4,3 +4,4 @@
 
 pub mod inventory;
 pub mod runbook;
+pub mod template;

@@ -190,9 +190,7 @@ impl<'a> StepMove<'a> {
             EventKind::StepSucceeded { step, .. } => (step, "step_succeeded", &[Running], Some(Succeeded)),
             EventKind::StepFailed { step, .. } => (step, "step_failed", &[Pending, Resolved, Running], Some(Failed)),
             EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running], Some(Unknown)),
-            EventKind::StepSkipped { step, .. } => {
-                (step, "step_skipped", &[Pending, Resolved, Checked], Some(Skipped))
-            }
+            EventKind::StepSkipped { step, .. } => (step, "step_skipped", &[Pending, Resolved, Checked], Some(Skipped)),
             EventKind::StepCancelled { step, .. } => {
                 (step, "step_cancelled", &[Resolved, Checked, Running, Waiting], Some(Cancelled))
             }
@@ -316,4 +314,10 @@ impl StepState {
             }
         }
     }
+}
+
+/// Gives the step whose state an event changes.
+#[must_use]
+pub fn subject(kind: &EventKind) -> Option<&StepId> {
+    StepMove::of(kind).map(|row| row.step)
 }

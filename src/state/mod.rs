@@ -4,5 +4,5 @@ mod apply;
 mod model;
 pub mod objectives;
 
-pub use apply::IllegalEvent;
+pub use apply::{IllegalEvent, subject};
 pub use model::{AttemptState, RunState, StepState, StepStatus};
