@@ -21,6 +21,7 @@
 pub mod action;
 pub mod actions;
 pub mod base;
+pub mod engine;
 pub mod event;
 pub mod host;
 pub mod journal;
