@@ -186,7 +186,9 @@ impl InventoryFile {
         Some(match (what, self.files.is_empty()) {
             ("secret", _) => fault.help(format!("declare it: `secrets: {{ {name}: {{ env: NAME }} }}`")),
             (_, true) => fault.help("no inventory was read: give one with `--inventory FILE`, or `include` it"),
-            (_, false) => fault.help(format!("the inventory has no {what} at all; define it in `{}`", self.files.join("`, `"))),
+            (_, false) => {
+                fault.help(format!("the inventory has no {what} at all; define it in `{}`", self.files.join("`, `")))
+            }
         })
     }
 }
