@@ -5,4 +5,5 @@ mod architecture;
 mod compat;
 mod damage;
 mod pgformat;
+mod supervisor;
 mod support;
