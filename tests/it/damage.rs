@@ -1,13 +1,16 @@
 //! Damage: what is lost, what is noticed, what is never believed.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use runbook::base::{EventSeq, Timestamp};
 use runbook::event::{Event, EventKind};
 use runbook::journal::chain::Chain;
 use runbook::journal::reader::{chain_of, scan};
 use runbook::journal::{
-    FileJournal, ProblemKind, RunDir, Runs, Tail, open_for_resume, read, verify_all, verify_anchored, verify_run,
+    FileJournal, ProblemKind, RunDir, Runs, RunsError, Tail, open_for_resume, read, verify_all, verify_anchored,
+    verify_run,
 };
 use runbook::port::{Journal as _, JournalError};
 
@@ -225,6 +228,56 @@ fn hostile_files_are_errors_and_never_panics() {
     std::fs::remove_file(recorded.journal()).unwrap();
     std::fs::create_dir(recorded.journal()).unwrap();
     assert!(matches!(read(recorded.dir.path()), Err(JournalError::Read { .. })));
+}
+
+/// Runs an engine's journal in a process of its own until it is killed; says what was acknowledged as durable.
+#[test]
+#[ignore = "the child of the test below; ends at once without its folder"]
+fn child_that_writes_until_it_is_killed() {
+    let Some(root) = std::env::var_os("RUNBOOK_TEST_CHILD_STATE") else { return };
+    let mut run = Runs::open(PathBuf::from(root)).unwrap().create(&recorded::plan(recorded::RUN)).unwrap();
+    let mut rounds = recorded::rounds(run.plan);
+    rounds.pop();
+    let first = rounds.remove(0);
+    run.journal.append(Timestamp::UNIX_EPOCH, first).unwrap();
+    // Bounded, and ended by a closed pipe too: an orphan fills no disk.
+    for _ in 0..5_000 {
+        for kinds in &rounds {
+            let events = run.journal.append(Timestamp::UNIX_EPOCH, kinds.clone()).unwrap();
+            run.journal.sync().unwrap();
+            println!("durable {}", events.last().unwrap().seq);
+        }
+    }
+}
+
+#[test]
+fn a_killed_engine_loses_nothing_it_was_told_is_durable_and_frees_its_run() {
+    for kill_after in [1_u64, 2, 7, 40, 150, 151, 152, 333] {
+        let root = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["damage::child_that_writes_until_it_is_killed", "--exact", "--ignored", "--nocapture"])
+            .env("RUNBOOK_TEST_CHILD_STATE", root.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut durable = lines.find(|line| line.ends_with("durable 2")).map(|_| 2).unwrap();
+        let runs = Runs::open(root.path().to_owned()).unwrap();
+        let dir = runs.find("last").unwrap();
+        assert!(matches!(dir.lock(), Err(RunsError::Live { pid, .. }) if pid == child.id()));
+        let numbers = lines.by_ref().filter_map(|line| line.strip_prefix("durable ").map(|seq| seq.parse().unwrap()));
+        durable = numbers.take(kill_after as usize).last().unwrap_or(durable);
+        child.kill().unwrap();
+        durable = lines.filter_map(|line| line.strip_prefix("durable ")?.parse().ok()).last().unwrap_or(durable);
+        child.wait().unwrap();
+
+        let lock = dir.lock().expect("a dead engine holds nothing");
+        let opened = dir.resume_journal(&lock).unwrap();
+        let found = opened.events.iter().filter(|event| event.seq.0 <= durable).count() as u64;
+        assert_eq!(found, durable, "killed after {kill_after} rounds");
+        let audit = verify_anchored(&runs, &dir);
+        assert!(audit.is_ok() && audit.events >= durable, "{audit:#?}");
+    }
 }
 
 #[test]
