@@ -18,9 +18,9 @@ use serde_json::Value;
 use crate::base::units::Span;
 
 pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
+pub(super) use file::check_identifier;
 pub use file::{InventoryFile, is_name};
 pub use spec::file_schema;
-pub(super) use file::check_identifier;
 pub(super) use spec::schema_of;
 
 /// The inventory of one environment: entries by name, already merged.
