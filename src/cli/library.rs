@@ -11,10 +11,13 @@ pub struct Shipped {
 }
 
 /// Every shipped runbook.
-pub const SHIPPED: &[Shipped] = &[Shipped {
+pub const SHIPPED: &[Shipped] = &[
+    Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
+    Shipped {
     path: "postgres/full-db-loss.yaml",
     text: include_str!("../../runbooks/postgres/full-db-loss.yaml"),
-}];
+    },
+];
 
 /// Where a runbook was found.
 #[derive(Debug, Clone, PartialEq, Eq)]

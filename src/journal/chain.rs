@@ -122,13 +122,8 @@ impl Chain {
     /// Fails when the event cannot be written as JSON; the chain is as before.
     pub fn link(&mut self, at: Timestamp, kind: EventKind) -> Result<Linked, serde_json::Error> {
         let (seq, at) = (self.seq.next(), at.max(self.at));
-        let mut line = serde_json::to_vec(&Body { seq, at, run: &self.run, prev: self.head, kind: &kind })?;
-        let hash = Digest::of(&line);
-        line.pop();
-        line.extend_from_slice(HASH_OPEN);
-        line.extend_from_slice(hash.to_string().as_bytes());
-        line.extend_from_slice(HASH_CLOSE);
-        line.push(b'\n');
+        let body = serde_json::to_vec(&Body { seq, at, run: &self.run, prev: self.head, kind: &kind })?;
+        let (line, hash) = seal(body);
         let event = Event { seq, at, run: self.run.clone(), prev: self.head, kind, hash };
         (self.seq, self.at, self.head) = (seq, at, hash);
         Ok(Linked { event, line })
@@ -171,6 +166,18 @@ impl Chain {
             _ => Err(Broken::NoStart),
         }
     }
+}
+
+/// Makes a line of a JSON object: adds its hash as the last member, and a newline.
+#[must_use]
+pub fn seal(mut object: Vec<u8>) -> (Vec<u8>, Digest) {
+    let hash = Digest::of(&object);
+    object.pop();
+    object.extend_from_slice(HASH_OPEN);
+    object.extend_from_slice(hash.to_string().as_bytes());
+    object.extend_from_slice(HASH_CLOSE);
+    object.push(b'\n');
+    (object, hash)
 }
 
 /// Holds a line's bytes against the hash they end in. Exact to the byte: no second spelling passes.

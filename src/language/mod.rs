@@ -2,5 +2,8 @@
 //!
 //! No I/O except reading the file, its includes and nothing else. Start with [`load`].
 
+pub mod document;
 pub mod inventory;
 pub mod runbook;
+pub mod template;
+pub mod time;

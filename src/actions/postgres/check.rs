@@ -159,8 +159,9 @@ impl Action for Check {
         if let Some(instance) = &params.instance {
             cluster.accept(instance.get()?)?;
         }
-        let checks = planned(&params.checks, &cluster.entry.checks)
-            .map_err(|faults| ActionError::fatal(faults.first().map_or_else(String::new, |fault| fault.message.clone())))?;
+        let checks = planned(&params.checks, &cluster.entry.checks).map_err(|faults| {
+            ActionError::fatal(faults.first().map_or_else(String::new, |fault| fault.message.clone()))
+        })?;
         let mut results = Vec::new();
         for check in &checks {
             let one = prove(check, &cluster, cx);

@@ -48,8 +48,7 @@ impl FromStr for Expectation {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || ParseExpectationError(text.to_owned());
         let trimmed = text.trim();
-        let (sign, relation) =
-            RELATIONS.iter().find(|(sign, _)| trimmed.starts_with(sign)).copied().ok_or_else(bad)?;
+        let (sign, relation) = RELATIONS.iter().find(|(sign, _)| trimmed.starts_with(sign)).copied().ok_or_else(bad)?;
         let rest = trimmed[sign.len()..].trim();
         if let Some(quoted) = rest.strip_prefix('\'') {
             let inner = quoted.strip_suffix('\'').ok_or_else(bad)?;

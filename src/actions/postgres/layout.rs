@@ -64,7 +64,8 @@ impl Cluster {
             Ground::Scratch(root) => root.join("pgdata"),
         };
         if !pgdata.is_absolute() {
-            let fact = format!("the data directory `{}` of database `{name}` is not an absolute path", pgdata.display());
+            let fact =
+                format!("the data directory `{}` of database `{name}` is not an absolute path", pgdata.display());
             return Err(ActionError::fatal(fact));
         }
         let (socket, via) = match &ground {

@@ -69,7 +69,10 @@ impl Action for Query {
         has_check: true,
         reports_progress: false,
         version: 1,
-        examples: &[Example { title: "Count rows", with: "{ database: orders, sql: 'SELECT count(*) AS n FROM users' }" }],
+        examples: &[Example {
+            title: "Count rows",
+            with: "{ database: orders, sql: 'SELECT count(*) AS n FROM users' }",
+        }],
     };
     type Params = QueryParams;
     type Output = QueryOutput;
@@ -102,19 +105,22 @@ impl Action for Query {
         if let Some(instance) = &params.instance {
             cluster.accept(instance.get()?)?;
         }
-        let mut session =
-            Endpoint::of(&cluster, params.dbname.as_deref(), cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Endpoint::of(&cluster, params.dbname.as_deref(), cx.about.secrets.as_ref())?.open().await?;
         let work = async {
-            session.query(match params.effect {
-                QueryEffect::Read => "BEGIN READ ONLY",
-                QueryEffect::Write => "BEGIN",
-            }).await?;
+            session
+                .query(match params.effect {
+                    QueryEffect::Read => "BEGIN READ ONLY",
+                    QueryEffect::Write => "BEGIN",
+                })
+                .await?;
             let types = session.types(&params.sql).await?;
             let table = session.query(&params.sql).await?;
-            session.query(match params.effect {
-                QueryEffect::Read => "ROLLBACK",
-                QueryEffect::Write => "COMMIT",
-            }).await?;
+            session
+                .query(match params.effect {
+                    QueryEffect::Read => "ROLLBACK",
+                    QueryEffect::Write => "COMMIT",
+                })
+                .await?;
             output(&table, &types)
         };
         tokio::select! {

@@ -14,8 +14,12 @@ use crate::language::inventory::Via;
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Folders that packages put the programs of a major version into.
-const FOLDERS: [&str; 4] =
-    ["/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/usr/local/pgsql-{}/bin", "/opt/homebrew/opt/postgresql@{}/bin"];
+const FOLDERS: [&str; 4] = [
+    "/usr/lib/postgresql/{}/bin",
+    "/usr/pgsql-{}/bin",
+    "/usr/local/pgsql-{}/bin",
+    "/opt/homebrew/opt/postgresql@{}/bin",
+];
 
 /// The programs of one major version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,9 +79,9 @@ impl Programs {
 /// # Errors
 /// Fails when it has no `PG_VERSION`.
 pub(crate) fn major(files: &dyn ReadFiles, pgdata: &Path) -> Result<String, ActionError> {
-    let bytes = files.read(&pgdata.join("PG_VERSION"), 64).map_err(|error| {
-        ActionError::fatal(format!("`{}` is no data directory", pgdata.display())).because(&error)
-    })?;
+    let bytes = files
+        .read(&pgdata.join("PG_VERSION"), 64)
+        .map_err(|error| ActionError::fatal(format!("`{}` is no data directory", pgdata.display())).because(&error))?;
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
@@ -115,9 +119,9 @@ impl Server<'_> {
                 self.make_log_folder(host)?;
                 let mut words = self.options.clone();
                 words.extend(settings.options.clone());
-                self.pg_ctl(["start", "-W"]).args(["-l".to_owned(), self.log().to_string_lossy().into_owned()]).args(
-                    if words.is_empty() { Vec::new() } else { vec!["-o".to_owned(), words.join(" ")] },
-                )
+                self.pg_ctl(["start", "-W"])
+                    .args(["-l".to_owned(), self.log().to_string_lossy().into_owned()])
+                    .args(if words.is_empty() { Vec::new() } else { vec!["-o".to_owned(), words.join(" ")] })
             }
         };
         let program = spec.program.clone();

@@ -14,10 +14,13 @@ const PERCENTS: [u32; 3] = [50, 80, 100];
 #[must_use]
 pub fn warnings_due(plan: &BoundPlan, state: &RunState, now: Timestamp) -> Vec<u32> {
     let (Some(rto), Some(incident_at)) = (plan.objectives.rto, plan.incident_at) else { return Vec::new() };
-    if state.finished.is_some() || recovered_at(plan, state).is_some() {
-        return Vec::new();
-    }
     let used = between(incident_at, now).as_millis() * 100;
     let reached = |percent: &u32| used >= rto.0.as_millis() * u128::from(*percent);
-    PERCENTS.into_iter().filter(|percent| *percent > state.warned_percent).filter(reached).collect()
+    let due: Vec<u32> =
+        PERCENTS.into_iter().filter(|percent| *percent > state.warned_percent).filter(reached).collect();
+    // Looked at last: it walks over the steps, and this is asked in every round.
+    if due.is_empty() || state.finished.is_some() || recovered_at(plan, state).is_some() {
+        return Vec::new();
+    }
+    due
 }

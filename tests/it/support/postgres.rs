@@ -1,6 +1,5 @@
 //! A real PostgreSQL cluster in a temporary directory, gone when it is dropped.
 
-
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
