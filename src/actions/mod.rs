@@ -1,10 +1,11 @@
+//! The actions that runbooks can use: this list, one file each.
 
-    Registry::default()
-#[must_use]
-//! The actions that runbooks can use, one family per module.
-//! The actions: this list, one file each.
-/// Every action the program knows.
-pub fn registry() -> Registry {
 pub mod postgres;
+
 use crate::action::Registry;
+
+/// Every action the program knows.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry::default()
 }
