@@ -3,7 +3,10 @@
 //! No I/O except reading the file, its includes and nothing else. Start with [`load`].
 
 pub mod document;
+mod include;
 pub mod inventory;
 pub mod runbook;
+pub mod source;
 pub mod template;
 pub mod time;
+pub mod vocabulary;
