@@ -33,7 +33,7 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// A complete line does not have the hash it must have.
-    #[error("the journal of run `{run}` is corrupt at event {seq:?}: {what}")]
+    #[error("the journal of run `{run}` is corrupt at event {seq}: {what}")]
     Corrupt {
         /// The run.
         run: RunId,
@@ -52,6 +52,22 @@ pub enum JournalError {
         /// What the first line says.
         found: Digest,
     },
+    /// A file of the run cannot be read.
+    #[error("`{}` cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// `plan.json` is not the plan of a run.
+    #[error("`{}` is not a plan that this version can read: {what}", path.display())]
+    Plan {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        what: String,
+    },
 }
 
 /// Takes durable events in order, once each, and lossy progress.
@@ -68,6 +84,10 @@ pub trait Sink: Send {
     /// Called a few times a second so that clocks on the screen move.
     fn tick(&mut self, now: Timestamp) {
         let _ = now;
+    }
+    /// Whether it writes to the terminal, so that it is detached when the terminal is gone.
+    fn needs_terminal(&self) -> bool {
+        false
     }
     /// Called once after the last event.
     fn close(&mut self) {}

@@ -1,5 +1,10 @@
 //! The state of a run: a fold of its events, live and on resume by the same code.
 
+mod apply;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod model;
+pub mod objectives;
 
+pub use apply::{IllegalEvent, subject};
 pub use model::{AttemptState, RunState, StepState, StepStatus};

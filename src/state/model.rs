@@ -110,6 +110,8 @@ pub struct StepState {
     pub marked_done: bool,
     /// Whether a person has to say what became of an interrupted attempt.
     pub asks: Option<String>,
+    /// Whether the running attempt lost its engine and has to be judged.
+    pub interrupted: bool,
 }
 
 /// One attempt.

@@ -1,0 +1,29 @@
+//! `runbook explain CODE`.
+
+use super::{Exit, Failure};
+use crate::base::diagnostic;
+
+/// Arguments of `explain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  runbook explain RB0204\n  runbook explain          list every code")]
+pub struct Args {
+    /// The code, for example RB0204
+    code: Option<String>,
+}
+
+/// Explains one code, or lists all.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let Some(code) = args.code else {
+        for code in diagnostic::Code::ALL {
+            println!("{}  {}", code.as_str(), code.title());
+        }
+        return Ok(Exit::Success);
+    };
+    match diagnostic::explain(&code) {
+        Ok(text) => {
+            println!("{text}");
+            Ok(Exit::Success)
+        }
+        Err(error) => Err(Failure::new(Exit::Usage, error.to_string()).help("`runbook explain` lists every code")),
+    }
+}

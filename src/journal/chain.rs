@@ -1,0 +1,295 @@
+//! The hash chain of a journal: how events become lines, and how lines are held against each other.
+//!
+//! A line is one JSON object whose last member is `hash`, the SHA-256 of the line's bytes without
+//! `,"hash":"…"`. Verification looks at bytes and never at a re-serialization, so that lines of a
+//! newer version keep their place in the chain. Nothing here does I/O.
+
+use serde::Serialize;
+
+use crate::base::{Digest, EventSeq, RunId, Timestamp};
+use crate::event::{Event, EventKind, FORMAT};
+
+const HASH_OPEN: &[u8] = b",\"hash\":\"";
+const HASH_CLOSE: &[u8] = b"\"}";
+const HEX_LEN: usize = 64;
+/// The length of `,"hash":"…"}`.
+const SUFFIX_LEN: usize = HASH_OPEN.len() + HEX_LEN + HASH_CLOSE.len();
+
+/// The end of a chain: what the next line has to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    run: RunId,
+    seq: EventSeq,
+    at: Timestamp,
+    head: Digest,
+    plan: Digest,
+}
+
+/// An event with its line, the final newline included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Linked {
+    /// The event.
+    pub event: Event,
+    /// Its bytes.
+    pub line: Vec<u8>,
+}
+
+/// Why a line does not continue the chain.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The bytes do not end in a `hash` member.
+    #[error("the line has no hash at its end")]
+    NoHash,
+    /// The bytes were changed.
+    #[error("the line's bytes do not have the hash it names")]
+    WrongHash,
+    /// A line before it is missing or was replaced.
+    #[error("the line does not follow the one before it: expected `prev` {expected}, found {found}")]
+    WrongPrev {
+        /// The hash of the line before.
+        expected: Digest,
+        /// What the line says.
+        found: Digest,
+    },
+    /// Numbers are not gapless.
+    #[error("the line is numbered {found}, expected {expected}")]
+    WrongSeq {
+        /// The number that follows.
+        expected: u64,
+        /// What the line says.
+        found: u64,
+    },
+    /// The line belongs to another run.
+    #[error("the line belongs to run `{0}`")]
+    OtherRun(RunId),
+    /// Time went back.
+    #[error("the line's time is before that of the line before it")]
+    TimeWentBack,
+    /// The first line is not the start of a run.
+    #[error("the first line is not the start of a run")]
+    NoStart,
+    /// Written in a format this version does not know.
+    #[error("the line is intact, but written in format {0}; this version reads format {FORMAT}")]
+    NewerFormat(u32),
+    /// The hash is right but the content is not an event as this version knows it.
+    #[error("the line is intact, but this version cannot read it: {0}")]
+    Unreadable(String),
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    seq: EventSeq,
+    at: Timestamp,
+    run: &'a RunId,
+    prev: Digest,
+    kind: &'a EventKind,
+}
+
+impl Chain {
+    /// The chain of a new journal; its first line continues the digest of `plan.json`.
+    #[must_use]
+    pub fn start(run: RunId, plan: Digest) -> Self {
+        Self { run, seq: EventSeq(0), at: Timestamp::MIN, head: plan, plan }
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// The last event's number, 0 before the first.
+    #[must_use]
+    pub fn seq(&self) -> EventSeq {
+        self.seq
+    }
+
+    /// The hash of the last line, the plan's digest before the first.
+    #[must_use]
+    pub fn head(&self) -> Digest {
+        self.head
+    }
+
+    /// The digest of `plan.json`.
+    #[must_use]
+    pub fn plan(&self) -> Digest {
+        self.plan
+    }
+
+    /// Numbers and chains an event. Its time never goes back.
+    ///
+    /// # Errors
+    /// Fails when the event cannot be written as JSON; the chain is as before.
+    pub fn link(&mut self, at: Timestamp, kind: EventKind) -> Result<Linked, serde_json::Error> {
+        let (seq, at) = (self.seq.next(), at.max(self.at));
+        let body = serde_json::to_vec(&Body { seq, at, run: &self.run, prev: self.head, kind: &kind })?;
+        let (line, hash) = seal(body);
+        let event = Event { seq, at, run: self.run.clone(), prev: self.head, kind, hash };
+        (self.seq, self.at, self.head) = (seq, at, hash);
+        Ok(Linked { event, line })
+    }
+
+    /// Reads a line (without its newline) that has to continue the chain, and moves on to it.
+    ///
+    /// # Errors
+    /// Fails with the reason; the chain is as before.
+    pub fn verify(&mut self, line: &[u8]) -> Result<Event, Broken> {
+        check_hash(line)?;
+        let event: Event = serde_json::from_slice(line).map_err(|error| Broken::Unreadable(error.to_string()))?;
+        if event.prev != self.head {
+            return Err(Broken::WrongPrev { expected: self.head, found: event.prev });
+        }
+        if event.run != self.run {
+            return Err(Broken::OtherRun(event.run));
+        }
+        if event.seq != self.seq.next() {
+            return Err(Broken::WrongSeq { expected: self.seq.next().0, found: event.seq.0 });
+        }
+        if event.at < self.at {
+            return Err(Broken::TimeWentBack);
+        }
+        self.check_start(&event)?;
+        (self.seq, self.at, self.head) = (event.seq, event.at, event.hash);
+        Ok(event)
+    }
+
+    fn check_start(&self, event: &Event) -> Result<(), Broken> {
+        if self.seq != EventSeq(0) {
+            return Ok(());
+        }
+        match &event.kind {
+            EventKind::RunStarted(header) if header.format > FORMAT => Err(Broken::NewerFormat(header.format)),
+            EventKind::RunStarted(header) if header.plan != self.plan => {
+                Err(Broken::WrongPrev { expected: self.plan, found: header.plan })
+            }
+            EventKind::RunStarted(_) => Ok(()),
+            _ => Err(Broken::NoStart),
+        }
+    }
+}
+
+/// Makes a line of a JSON object: adds its hash as the last member, and a newline.
+#[must_use]
+pub fn seal(mut object: Vec<u8>) -> (Vec<u8>, Digest) {
+    let hash = Digest::of(&object);
+    object.pop();
+    object.extend_from_slice(HASH_OPEN);
+    object.extend_from_slice(hash.to_string().as_bytes());
+    object.extend_from_slice(HASH_CLOSE);
+    object.push(b'\n');
+    (object, hash)
+}
+
+/// Holds a line's bytes against the hash they end in. Exact to the byte: no second spelling passes.
+///
+/// # Errors
+/// Fails when there is no hash or another one.
+pub fn check_hash(line: &[u8]) -> Result<(), Broken> {
+    let split = line.len().checked_sub(SUFFIX_LEN).ok_or(Broken::NoHash)?;
+    let (body, suffix) = line.split_at(split);
+    let hex = suffix.strip_prefix(HASH_OPEN).and_then(|rest| rest.strip_suffix(HASH_CLOSE)).ok_or(Broken::NoHash)?;
+    let mut hasher = crate::base::digest::Hasher::default();
+    hasher.update(body);
+    hasher.update(b"}");
+    if hasher.finish().to_string().as_bytes() == hex { Ok(()) } else { Err(Broken::WrongHash) }
+}
+
+/// Gives the length of a whole line with the right hash that `bytes` begin with, if there is one.
+#[must_use]
+pub fn whole_line_prefix(bytes: &[u8]) -> Option<usize> {
+    let ends = bytes.windows(HASH_OPEN.len()).enumerate().filter(|(_, window)| *window == HASH_OPEN);
+    ends.map(|(start, _)| start + SUFFIX_LEN)
+        .take_while(|end| *end <= bytes.len())
+        .find(|end| check_hash(&bytes[..*end]).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Broken, Chain, check_hash, whole_line_prefix};
+    use crate::base::{Digest, EventSeq, Timestamp};
+    use crate::event::EventKind;
+    use crate::journal::sample;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("in range")
+    }
+
+    fn started() -> (Chain, Vec<u8>) {
+        let mut chain = Chain::start(sample::run(), sample::plan_digest());
+        let linked = chain.link(at(100), sample::started()).expect("serializes");
+        (chain, linked.line)
+    }
+
+    #[test]
+    fn a_line_holds_its_hash_last_and_verifies() {
+        let (chain, line) = started();
+        let text = String::from_utf8(line.clone()).expect("utf-8");
+        assert!(text.ends_with(&format!(",\"hash\":\"{}\"}}\n", chain.head())), "{text}");
+        let mut reader = Chain::start(sample::run(), sample::plan_digest());
+        let event = reader.verify(&line[..line.len() - 1]).expect("verifies");
+        assert_eq!((event.seq, event.prev, reader), (EventSeq(1), sample::plan_digest(), chain));
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_line_without_it() {
+        let (chain, line) = started();
+        let text = String::from_utf8(line).expect("utf-8");
+        let bare = text.trim_end().replace(&format!(",\"hash\":\"{}\"", chain.head()), "");
+        assert_eq!(Digest::of(bare.as_bytes()), chain.head());
+    }
+
+    #[test]
+    fn time_never_goes_back() {
+        let (mut chain, _) = started();
+        let linked = chain.link(at(50), EventKind::TailCut { bytes: 1 }).expect("serializes");
+        assert_eq!(linked.event.at, at(100));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_line_is_noticed() {
+        let (_, line) = started();
+        for index in 0..line.len() - 1 {
+            for bit in 0..8 {
+                let mut damaged = line[..line.len() - 1].to_vec();
+                damaged[index] ^= 1 << bit;
+                assert!(check_hash(&damaged).is_err(), "byte {index} bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_left_out_line_is_noticed() {
+        let (mut chain, first) = started();
+        chain.link(at(101), EventKind::TailCut { bytes: 1 }).expect("serializes");
+        let third = chain.link(at(102), EventKind::TailCut { bytes: 2 }).expect("serializes");
+        let mut reader = Chain::start(sample::run(), sample::plan_digest());
+        reader.verify(&first[..first.len() - 1]).expect("verifies");
+        let before = reader.clone();
+        let found = reader.verify(&third.line[..third.line.len() - 1]);
+        assert!(matches!(found, Err(Broken::WrongPrev { .. })), "{found:?}");
+        assert_eq!(reader, before, "a refused line moves nothing");
+    }
+
+    #[test]
+    fn a_kind_of_a_newer_version_keeps_its_place() {
+        let (mut chain, _) = started();
+        let body = format!(
+            r#"{{"seq":2,"at":"1970-01-01T00:02:00Z","run":"{}","prev":"{}","kind":{{"type":"brought_later","x":[1]}}"#,
+            sample::run(),
+            chain.head()
+        );
+        let hash = Digest::of(format!("{body}}}").as_bytes());
+        let event = chain.verify(format!("{body},\"hash\":\"{hash}\"}}").as_bytes()).expect("verifies");
+        assert_eq!((event.kind, chain.head()), (EventKind::Unknown, hash));
+    }
+
+    #[test]
+    fn a_whole_line_is_found_before_foreign_bytes_only() {
+        let (_, line) = started();
+        let whole = line.len() - 1;
+        let mut foreign = line.clone();
+        foreign[whole] = b'x';
+        assert_eq!(whole_line_prefix(&foreign), Some(whole));
+        assert_eq!(whole_line_prefix(&line[..whole - 1]), None);
+    }
+}

@@ -1,0 +1,323 @@
+//! The fold: one event changes the state, live and on resume by the same code.
+//!
+//! What may follow what is written once, in [`StepState::enter`]. An event that may not follow is
+//! refused and leaves the state as it was.
+
+use super::{AttemptState, RunState, StepState, StepStatus};
+use crate::base::clock::after;
+use crate::base::{Attempt, EventSeq, StepId, Timestamp};
+use crate::event::{ErrorInfo, Event, EventKind, RecoverDecision};
+
+/// An event that cannot follow the ones before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IllegalEvent {
+    /// The number leaves a gap or repeats one.
+    #[error("event {found:?} cannot follow event {last:?}")]
+    Sequence {
+        /// The last event applied.
+        last: EventSeq,
+        /// The number found.
+        found: EventSeq,
+    },
+    /// The first event is not `run_started`, or another one is.
+    #[error("`run_started` must be the first event and only the first")]
+    Start,
+    /// The run has ended already.
+    #[error("nothing can follow `run_finished`")]
+    Finished,
+    /// The step is not where the event needs it.
+    #[error("step `{step}` is {from:?} and cannot take `{what}`")]
+    Step {
+        /// The step.
+        step: StepId,
+        /// Where it stands.
+        from: StepStatus,
+        /// The event.
+        what: &'static str,
+    },
+}
+
+impl RunState {
+    /// Folds events from the first on.
+    ///
+    /// # Errors
+    /// Fails at the first event that cannot follow the ones before it.
+    pub fn fold<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Self, IllegalEvent> {
+        let mut state = Self::default();
+        for event in events {
+            state.apply(event)?;
+        }
+        Ok(state)
+    }
+
+    /// Takes one event.
+    ///
+    /// # Errors
+    /// Fails when the event cannot follow the ones before it; the state is unchanged then.
+    pub fn apply(&mut self, event: &Event) -> Result<(), IllegalEvent> {
+        if event.seq != self.last_seq.next() {
+            return Err(IllegalEvent::Sequence { last: self.last_seq, found: event.seq });
+        }
+        if self.finished.is_some() {
+            return Err(IllegalEvent::Finished);
+        }
+        if self.header.is_none() != matches!(event.kind, EventKind::RunStarted(_)) {
+            return Err(IllegalEvent::Start);
+        }
+        if !self.apply_to_step(event)? {
+            self.apply_to_run(event);
+        }
+        self.last_at = Some(event.at);
+        self.last_seq = event.seq;
+        self.last_hash = Some(event.hash);
+        Ok(())
+    }
+
+    /// Gives a step's state; a step that nothing happened to is pending.
+    #[must_use]
+    pub fn status(&self, step: &StepId) -> StepStatus {
+        self.steps.get(step).map_or(StepStatus::Pending, |step| step.status)
+    }
+
+    fn apply_to_run(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::RunStarted(header) => {
+                self.header = Some((**header).clone());
+                self.started_at = Some(event.at);
+            }
+            EventKind::RunResumed { .. } => self.resume(),
+            EventKind::ResourceRegistered { step, resource, data } => {
+                self.resources.insert(resource.clone(), (step.clone(), data.clone()));
+            }
+            EventKind::ResourceRemoved { resource } => {
+                self.resources.remove(resource);
+            }
+            EventKind::ObjectiveWarning { percent, .. } => self.warned_percent = self.warned_percent.max(*percent),
+            EventKind::CancelRequested { actor, level, reason } => {
+                if self.cancel.as_ref().is_none_or(|(known, ..)| known < level) {
+                    self.cancel = Some((*level, actor.clone(), reason.clone()));
+                }
+            }
+            EventKind::RunSuspended { waiting } => self.suspended.clone_from(waiting),
+            EventKind::RunFinished { outcome, exit_code, figures } => {
+                self.finished = Some((*outcome, *exit_code, (**figures).clone()));
+            }
+            EventKind::TailCut { .. } | EventKind::Unknown => {}
+            EventKind::StepResolved { .. }
+            | EventKind::StepChecked { .. }
+            | EventKind::AttemptStarted { .. }
+            | EventKind::AttemptFailed { .. }
+            | EventKind::AttemptAdopted { .. }
+            | EventKind::AttemptRecovered { .. }
+            | EventKind::StepSucceeded { .. }
+            | EventKind::StepFailed { .. }
+            | EventKind::StepUnknown { .. }
+            | EventKind::StepSkipped { .. }
+            | EventKind::StepCancelled { .. }
+            | EventKind::StepStalled { .. }
+            | EventKind::StepNoted { .. } => {}
+        }
+    }
+
+    /// Another engine took over: what ran has to be judged, what was checked is checked again.
+    fn resume(&mut self) {
+        self.resumes += 1;
+        self.suspended.clear();
+        for step in self.steps.values_mut() {
+            match step.status {
+                StepStatus::Running => step.interrupted = step.asks.is_none(),
+                StepStatus::Checked => step.status = StepStatus::Resolved,
+                StepStatus::Pending
+                | StepStatus::Resolved
+                | StepStatus::Waiting
+                | StepStatus::Succeeded
+                | StepStatus::Failed
+                | StepStatus::Skipped
+                | StepStatus::Cancelled
+                | StepStatus::Unknown => {}
+            }
+        }
+    }
+
+    /// Applies an event that belongs to a step; tells whether it was one.
+    fn apply_to_step(&mut self, event: &Event) -> Result<bool, IllegalEvent> {
+        let Some(move_) = StepMove::of(&event.kind) else { return Ok(false) };
+        let status = self.status(move_.step);
+        if !move_.from.contains(&status) {
+            return Err(IllegalEvent::Step { step: move_.step.clone(), from: status, what: move_.what });
+        }
+        let step = self.steps.entry(move_.step.clone()).or_default();
+        step.started_at.get_or_insert(event.at);
+        if let Some(to) = move_.to {
+            step.enter(to, event.at);
+        }
+        step.keep(event);
+        Ok(true)
+    }
+}
+
+use StepStatus::{Cancelled, Checked, Failed, Pending, Resolved, Running, Skipped, Succeeded, Unknown, Waiting};
+
+const ANY: &[StepStatus] =
+    &[Pending, Resolved, Checked, Running, Waiting, Succeeded, Failed, Skipped, Cancelled, Unknown];
+
+/// One row of the table of legal transitions.
+struct StepMove<'a> {
+    step: &'a StepId,
+    what: &'static str,
+    from: &'static [StepStatus],
+    /// Where the step goes; `None` = it stays.
+    to: Option<StepStatus>,
+}
+
+impl<'a> StepMove<'a> {
+    fn of(kind: &'a EventKind) -> Option<Self> {
+        let (step, what, from, to): (_, _, &[StepStatus], _) = match kind {
+            EventKind::StepResolved { step, .. } => (step, "step_resolved", &[Pending], Some(Resolved)),
+            EventKind::StepChecked { step, .. } => (step, "step_checked", &[Resolved], Some(Checked)),
+            EventKind::AttemptStarted { step, .. } => {
+                (step, "attempt_started", &[Resolved, Checked, Waiting], Some(Running))
+            }
+            EventKind::AttemptFailed { step, .. } => (step, "attempt_failed", &[Running], Some(Waiting)),
+            EventKind::AttemptAdopted { step, .. } => (step, "attempt_adopted", &[Running], None),
+            EventKind::AttemptRecovered { step, decision, .. } => {
+                let to = match decision {
+                    RecoverDecision::Rerun => Some(Waiting),
+                    RecoverDecision::Adopt { .. } | RecoverDecision::Ask => None,
+                };
+                (step, "attempt_recovered", &[Running], to)
+            }
+            EventKind::StepSucceeded { step, .. } => (step, "step_succeeded", &[Running], Some(Succeeded)),
+            EventKind::StepFailed { step, .. } => (step, "step_failed", &[Pending, Resolved, Running], Some(Failed)),
+            EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running], Some(Unknown)),
+            EventKind::StepSkipped { step, .. } => (step, "step_skipped", &[Pending, Resolved, Checked], Some(Skipped)),
+            EventKind::StepCancelled { step, .. } => {
+                (step, "step_cancelled", &[Resolved, Checked, Running, Waiting], Some(Cancelled))
+            }
+            EventKind::StepStalled { step, .. } => (step, "step_stalled", &[Running], None),
+            EventKind::StepNoted { step, .. } => (step, "step_noted", ANY, None),
+            EventKind::RunStarted(_)
+            | EventKind::RunResumed { .. }
+            | EventKind::TailCut { .. }
+            | EventKind::ResourceRegistered { .. }
+            | EventKind::ResourceRemoved { .. }
+            | EventKind::ObjectiveWarning { .. }
+            | EventKind::CancelRequested { .. }
+            | EventKind::RunSuspended { .. }
+            | EventKind::RunFinished { .. }
+            | EventKind::Unknown => return None,
+        };
+        Some(Self { step, what, from, to })
+    }
+}
+
+impl StepState {
+    /// The number of the latest attempt; 0 when none was made.
+    #[must_use]
+    pub fn last_attempt(&self) -> Attempt {
+        self.attempts.last().map_or(Attempt(0), |attempt| attempt.number)
+    }
+
+    fn enter(&mut self, to: StepStatus, at: Timestamp) {
+        self.status = to;
+        self.interrupted = false;
+        self.asks = None;
+        self.retry_at = None;
+        if to.is_terminal() {
+            self.ended_at = Some(at);
+        }
+    }
+
+    fn end_attempt(&mut self, at: Timestamp, elapsed_ms: Option<u64>, error: Option<&ErrorInfo>) {
+        if let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.ended_at.is_none()) {
+            attempt.ended_at = Some(at);
+            attempt.elapsed_ms = elapsed_ms;
+            attempt.error = error.cloned();
+        }
+    }
+
+    /// Keeps what the event says beyond the transition.
+    fn keep(&mut self, event: &Event) {
+        let at = event.at;
+        match &event.kind {
+            EventKind::StepResolved { with, secrets, preconditions, .. } => {
+                self.with = Some(with.clone());
+                self.secrets.clone_from(secrets);
+                self.preconditions.clone_from(preconditions);
+            }
+            EventKind::StepChecked { findings, .. } => self.findings.clone_from(findings),
+            EventKind::AttemptStarted { attempt, key, .. } => self.attempts.push(AttemptState {
+                number: *attempt,
+                key: key.clone(),
+                started_at: at,
+                ended_at: None,
+                elapsed_ms: None,
+                error: None,
+                adopted: false,
+            }),
+            EventKind::AttemptFailed { error, elapsed_ms, retry_in_ms, .. } => {
+                self.end_attempt(at, Some(*elapsed_ms), Some(error));
+                self.retry_at = Some(after(at, std::time::Duration::from_millis(*retry_in_ms)));
+            }
+            EventKind::AttemptAdopted { .. } => {
+                self.interrupted = false;
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.adopted = true;
+                }
+            }
+            EventKind::AttemptRecovered { decision, why, .. } => self.keep_recovery(decision, why, at),
+            EventKind::StepSucceeded { attempt, output, elapsed_ms, .. } => {
+                self.end_attempt(at, Some(*elapsed_ms), None);
+                self.marked_done = attempt.0 == 0;
+                self.output = Some(output.clone());
+                self.error = None;
+            }
+            EventKind::StepFailed { error, elapsed_ms, .. } => {
+                self.end_attempt(at, Some(*elapsed_ms), Some(error));
+                self.error = Some(error.clone());
+            }
+            EventKind::StepUnknown { error, .. } => {
+                self.end_attempt(at, None, Some(error));
+                self.error = Some(error.clone());
+            }
+            EventKind::StepCancelled { .. } => self.end_attempt(at, None, None),
+            EventKind::StepSkipped { why, .. } => self.skipped = Some(why.clone()),
+            EventKind::StepNoted { message, data, .. } => self.notes.push((at, message.clone(), data.clone())),
+            EventKind::StepStalled { .. }
+            | EventKind::RunStarted(_)
+            | EventKind::RunResumed { .. }
+            | EventKind::TailCut { .. }
+            | EventKind::ResourceRegistered { .. }
+            | EventKind::ResourceRemoved { .. }
+            | EventKind::ObjectiveWarning { .. }
+            | EventKind::CancelRequested { .. }
+            | EventKind::RunSuspended { .. }
+            | EventKind::RunFinished { .. }
+            | EventKind::Unknown => {}
+        }
+    }
+
+    fn keep_recovery(&mut self, decision: &RecoverDecision, why: &str, at: Timestamp) {
+        match decision {
+            RecoverDecision::Rerun => {
+                self.end_attempt(at, None, None);
+                self.retry_at = Some(at);
+            }
+            RecoverDecision::Adopt { .. } => {
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.adopted = true;
+                }
+            }
+            RecoverDecision::Ask => {
+                self.interrupted = false;
+                self.asks = Some(why.to_owned());
+            }
+        }
+    }
+}
+
+/// Gives the step whose state an event changes.
+#[must_use]
+pub fn subject(kind: &EventKind) -> Option<&StepId> {
+    StepMove::of(kind).map(|row| row.step)
+}

@@ -1,0 +1,53 @@
+//! The loss of data, as a recovering step reported it.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::figures::millis;
+use crate::base::clock::between;
+use crate::base::{StepId, Timestamp};
+use crate::event::{Coverage, LossVerdict};
+use crate::plan::BoundPlan;
+use crate::state::{RunState, StepStatus};
+
+/// The `loss` member of a step's output.
+#[derive(Deserialize)]
+struct ReportedLoss {
+    coverage: Coverage,
+    #[serde(default)]
+    newest_commit_at: Option<Timestamp>,
+    #[serde(default)]
+    chosen_target_at: Option<Timestamp>,
+}
+
+/// Judges the loss; the worst where several steps measured one, `None` where none did.
+///
+/// A target chosen before the incident moves the reference: what lies after it was given up on
+/// purpose and is the chosen loss, not the unwanted one.
+pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Option<LossVerdict> {
+    let incident_at = plan.incident_at.unwrap_or(plan.started_at);
+    plan.steps
+        .iter()
+        .filter_map(|step| {
+            let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
+            judge(&step.id, known.output.as_ref()?, incident_at)
+        })
+        .reduce(|worst, next| if next.unwanted_ms > worst.unwanted_ms { next } else { worst })
+}
+
+fn judge(step: &StepId, output: &Value, incident_at: Timestamp) -> Option<LossVerdict> {
+    let loss = ReportedLoss::deserialize(output.get("loss")?).ok()?;
+    let beside = || output.get("chosen_target_at").and_then(|at| Timestamp::deserialize(at).ok());
+    let chosen = loss.chosen_target_at.or_else(beside).filter(|target| *target < incident_at);
+    let reference = chosen.unwrap_or(incident_at);
+    let unwanted_ms = match loss.coverage {
+        Coverage::ToLastFlushed => 0,
+        Coverage::NewestCommit => millis(between(loss.newest_commit_at?, reference)),
+    };
+    Some(LossVerdict {
+        unwanted_ms,
+        chosen_ms: chosen.map(|target| millis(between(target, incident_at))),
+        coverage: loss.coverage,
+        step: step.clone(),
+    })
+}

@@ -1,0 +1,123 @@
+//! How a run ended, and what made a success one with exceptions.
+
+use super::{figures, loss, required, status};
+use crate::base::StepId;
+use crate::base::mode::Mode;
+use crate::event::{ExceptionKind, Outcome, SkipReason};
+use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::state::{RunState, StepStatus};
+
+/// Judges a run whose body is settled, and gives the code its process ends with.
+///
+/// Asked before `finally` has run, it gives the body's outcome. An unknown effect outweighs a
+/// failure, a failure outweighs a cancel, and only a success is measured against the objectives.
+#[must_use]
+pub fn outcome(plan: &BoundPlan, state: &RunState) -> (Outcome, u8) {
+    let outcome = judge(plan, state);
+    (outcome, exit_code(outcome))
+}
+
+/// Gives the exit code of an outcome.
+#[must_use]
+pub fn exit_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Succeeded => 0,
+        Outcome::SucceededWithExceptions => 5,
+        Outcome::Failed => 10,
+        Outcome::FailedUnknown => 11,
+        Outcome::Cancelled => 12,
+        Outcome::ObjectiveMissed | Outcome::Inconclusive => 16,
+    }
+}
+
+fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
+    let mut failed = false;
+    let mut cancelled = false;
+    for (_, step) in required(plan, state) {
+        let skipped = step.and_then(|step| step.skipped.as_ref());
+        match step.map_or(StepStatus::Pending, |step| step.status) {
+            StepStatus::Unknown => return Outcome::FailedUnknown,
+            StepStatus::Failed => failed = true,
+            StepStatus::Cancelled => cancelled = true,
+            StepStatus::Skipped => match skipped {
+                Some(SkipReason::Cancelled) => cancelled = true,
+                Some(SkipReason::Aborted) => failed = true,
+                Some(SkipReason::When | SkipReason::Need { .. }) | None => {}
+            },
+            StepStatus::Succeeded => {}
+            // Not settled: a success is not claimed.
+            StepStatus::Pending
+            | StepStatus::Resolved
+            | StepStatus::Checked
+            | StepStatus::Running
+            | StepStatus::Waiting => match &state.cancel {
+                Some(_) => cancelled = true,
+                None => failed = true,
+            },
+        }
+    }
+    if failed && !only_aborted_by_cancel(plan, state) {
+        return Outcome::Failed;
+    }
+    if cancelled || failed {
+        return Outcome::Cancelled;
+    }
+    success(plan, state)
+}
+
+/// Tells whether steps were given up for a cancel alone: no required step failed itself.
+fn only_aborted_by_cancel(plan: &BoundPlan, state: &RunState) -> bool {
+    state.cancel.is_some() && required(plan, state).all(|(step, _)| status(state, step) != StepStatus::Failed)
+}
+
+fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
+    if plan.mode == Mode::Drill {
+        let rto_missed = match (plan.objectives.rto, figures::rto(plan, state)) {
+            (Some(target), Some(measured)) => measured > target.0,
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        };
+        if rto_missed {
+            return Outcome::ObjectiveMissed;
+        }
+        if let Some(target) = plan.objectives.rpo {
+            match loss::verdict(plan, state) {
+                Some(loss) if u128::from(loss.unwanted_ms) > target.0.as_millis() => return Outcome::ObjectiveMissed,
+                Some(_) => {}
+                None => return Outcome::Inconclusive,
+            }
+        }
+    }
+    if exceptions(plan, state).is_empty() { Outcome::Succeeded } else { Outcome::SucceededWithExceptions }
+}
+
+/// Lists what makes a success one with exceptions, in the order of the plan.
+#[must_use]
+pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionKind)> {
+    plan.steps.iter().filter_map(|step| Some((step.id.clone(), exception(step, state)?))).collect()
+}
+
+fn exception(step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
+    let known = state.steps.get(&step.id)?;
+    if known.marked_done {
+        return Some(ExceptionKind::MarkedDone);
+    }
+    let tolerated = match step.section {
+        Section::Body if super::is_required(step, state) => None,
+        Section::Body => Some(ExceptionKind::Tolerated),
+        Section::Finally => Some(ExceptionKind::Finally),
+    };
+    match known.status {
+        StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => tolerated,
+        StepStatus::Skipped => match known.skipped {
+            Some(SkipReason::Need { .. }) => Some(ExceptionKind::Skipped),
+            Some(SkipReason::Aborted | SkipReason::Cancelled) => tolerated,
+            Some(SkipReason::When) | None => None,
+        },
+        StepStatus::Pending
+        | StepStatus::Resolved
+        | StepStatus::Checked
+        | StepStatus::Running
+        | StepStatus::Waiting
+        | StepStatus::Succeeded => None,
+    }
+}

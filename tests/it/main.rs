@@ -1,0 +1,7 @@
+//! The one integration binary.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod architecture;
+mod pgformat;
+mod supervisor;
+mod support;

@@ -1,0 +1,3 @@
+//! What tests start and remove again.
+
+pub mod postgres;
