@@ -25,4 +25,5 @@ pub mod journal;
 pub mod language;
 pub mod plan;
 pub mod port;
+pub mod report;
 pub mod state;
