@@ -30,6 +30,7 @@ pub mod lock;
 pub mod pgformat;
 pub mod plan;
 pub mod port;
+pub mod report;
 pub mod state;
 pub mod store;
 pub mod supervisor;

@@ -7,5 +7,5 @@ use crate::action::Registry;
 /// Every action the program knows.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry::default()
+    Registry::default().with(postgres::Check).with(postgres::Query).with(postgres::Stop)
 }
