@@ -21,6 +21,7 @@
 pub mod action;
 pub mod actions;
 pub mod base;
+pub mod catalog;
 pub mod event;
 pub mod journal;
 pub mod language;
