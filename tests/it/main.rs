@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod architecture;
+mod crash;
+mod engine;
 mod pgformat;
+mod prop_engine;
 mod supervisor;
 mod support;
