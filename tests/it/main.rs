@@ -3,7 +3,10 @@
 
 mod architecture;
 mod compat;
+mod crash;
 mod damage;
+mod engine;
 mod pgformat;
+mod prop_engine;
 mod supervisor;
 mod support;
