@@ -230,7 +230,7 @@ fn bar(share: f64) -> String {
 }
 
 /// Cuts a line to the given width; colour codes take no room, wide characters take two places.
-pub(super) fn fit(line: &str, columns: usize) -> String {
+pub(in crate::report) fn fit(line: &str, columns: usize) -> String {
     let mut out = String::with_capacity(line.len());
     let mut used = 0;
     let mut chars = line.chars();
