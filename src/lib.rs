@@ -21,6 +21,7 @@
 pub mod action;
 pub mod actions;
 pub mod base;
+pub mod catalog;
 pub mod engine;
 pub mod event;
 pub mod host;

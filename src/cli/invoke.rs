@@ -1,15 +1,16 @@
 //! Carries a bound plan out: preflight, confirmation, locks, journal, engine, ledger, report, summary.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{Exit, Failure, confirm, wiring};
-use crate::action::{ActionError, Findings, Registry};
+use crate::action::Registry;
 use crate::base::{Digest, StepId};
-use crate::engine::{Answer, Ending, Engine, EngineError, Left, Resume, Start};
+use crate::engine::{Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, preflight};
 use crate::event::{Event, FORMAT, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
@@ -30,8 +31,6 @@ pub struct Invocation {
     pub face: Face,
     /// The word given with `--confirm`.
     pub confirm: Option<String>,
-    /// Our own executable, for supervisors.
-    pub program: std::path::PathBuf,
 }
 
 /// How a run went.
@@ -47,24 +46,7 @@ pub struct Carried {
 impl Invocation {
     /// An invocation of this program.
     pub fn new(face: Face, confirm: Option<String>) -> Result<Self, Failure> {
-        Ok(Self { registry: crate::actions::registry(), runs: wiring::runs()?, face, confirm, program: wiring::program()? })
-    }
-
-    /// The engine's hands for a plan. `attempts` is where attempts keep their files.
-    pub fn hands(&self, plan: &BoundPlan, attempts: std::path::PathBuf) -> Arc<LocalCapabilities> {
-        let settings = HostSettings::new(self.program.clone(), wiring::environment_variable("PATH").unwrap_or_default());
-        let command = SecretCommand::new(&settings);
-        let prompt: Box<dyn Prompt> = match self.face {
-            Face::People => Box::new(TerminalPrompt),
-            Face::Json => Box::new(NoPrompt),
-        };
-        let sources = Sources {
-            environment: wiring::environment(),
-            prompt,
-            command: Box::new(move |argv: &[String]| command.run(argv)),
-        };
-        let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
-        Arc::new(LocalCapabilities::new(plan, attempts, settings, vault))
+        Ok(Self { registry: crate::actions::registry(), runs: wiring::runs()?, face, confirm })
     }
 
     /// Starts a new run and carries it to its end.
@@ -72,16 +54,16 @@ impl Invocation {
     /// # Errors
     /// Refuses before the first step (exit 4, 14), and fails when the journal does (exit 15).
     pub fn fresh(&self, plan: BoundPlan) -> Result<Carried, Failure> {
-        let hands = self.hands(&plan, self.runs.dir(&plan.run).attempts());
-        let checked = wiring::block_on(crate::engine::preflight(&plan, &self.registry, hands.as_ref()))?;
-        let facts = judge(&checked)?;
+        let plan = Arc::new(plan);
+        let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
+        let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
         if plan.mode == crate::action::Mode::Real {
             confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
         }
         let locks = self.locks(&plan)?;
         let created = self.runs.create(&plan).map_err(wiring::runs_failure)?;
         let start = Start::Fresh(Box::new(header(&plan, created.plan)));
-        let opened = Opened { dir: created.dir, plan: Arc::new(plan), journal: Box::new(created.journal), hands };
+        let opened = Opened { dir: created.dir, plan, journal: Box::new(created.journal), hands };
         self.drive(opened, start, RunState::default(), (locks, created.lock))
     }
 
@@ -94,7 +76,7 @@ impl Invocation {
         let (plan, digest) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
         let opened = dir.resume_journal(&lock).map_err(|error| wiring::journal_failure(&error))?;
         let locks = self.locks(&plan)?;
-        let hands = self.hands(&plan, dir.attempts());
+        let hands = hands(&plan, dir.attempts(), self.face)?;
         let state = RunState::fold(&opened.events)
             .map_err(|error| Failure::new(Exit::Journal, "the journal does not tell a possible run").because(&error))?;
         let start = if opened.events.is_empty() {
@@ -183,6 +165,26 @@ impl Invocation {
     }
 }
 
+/// The engine's hands for a plan. `attempts` is where attempts keep their files.
+pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<LocalCapabilities>, Failure> {
+    let settings = HostSettings::new(wiring::program()?, wiring::environment_variable("PATH").unwrap_or_default());
+    let command = SecretCommand::new(&settings);
+    let prompt: Box<dyn Prompt> = match face {
+        Face::People => Box::new(TerminalPrompt),
+        Face::Json => Box::new(NoPrompt),
+    };
+    let sources =
+        Sources { environment: wiring::environment(), prompt, command: Box::new(move |argv: &[String]| command.run(argv)) };
+    let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
+    Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
+}
+
+/// Runs every step's check with late values pending. Changes nothing.
+pub fn ahead(plan: &Arc<BoundPlan>, registry: &Registry, hands: &Arc<LocalCapabilities>) -> Result<Vec<Preflight>, Failure> {
+    let hands: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
+    wiring::block_on(preflight(Arc::clone(plan), registry, hands, Arc::new(SystemClock)))
+}
+
 struct Opened {
     dir: RunDir,
     plan: Arc<BoundPlan>,
@@ -219,7 +221,7 @@ pub fn write_report(dir: &RunDir, plan: &BoundPlan, state: &RunState) -> Result<
 /// Renders the HTML report of a run.
 pub fn html_report(dir: &RunDir, plan: &BoundPlan, state: &RunState) -> String {
     let verdict = audit::verify_run(dir);
-    let head = html::AuditHead { events: verdict.events, head: verdict.head, plan: verdict.plan, whole: verdict.is_ok() };
+    let head = html::AuditHead { events: verdict.events, last_hash: verdict.head, plan: verdict.plan };
     html::render(plan, state, &super::logs::Attempts::of(dir), &head)
 }
 
@@ -238,11 +240,8 @@ fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
     }
 }
 
-/// What the checks ahead found out, by step.
-pub type Checked = Vec<(StepId, Result<Findings, ActionError>)>;
-
 /// Stops (exit 4) when a check refuses; else gives the facts worth confirming.
-pub fn judge(checked: &Checked) -> Result<Vec<String>, Failure> {
+pub fn judge(checked: &[Preflight]) -> Result<Vec<String>, Failure> {
     let mut facts = Vec::new();
     let mut refused = 0;
     for (step, result) in checked {
