@@ -1,10 +1,29 @@
+//! The actions that runbooks can use: this list, one file each.
 
-    Registry::default()
-#[must_use]
-//! The actions that runbooks can use, one family per module.
-//! The actions: this list, one file each.
-/// Every action the program knows.
-pub fn registry() -> Registry {
+mod assert;
+mod exec;
+mod http;
+mod notify;
+mod patience;
 pub mod postgres;
+mod process;
+mod service;
+mod shell;
+mod wait;
+
 use crate::action::Registry;
+
+/// Every action the program knows.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry::default()
+        .with(assert::Assert)
+        .with(exec::Exec)
+        .with(http::Check)
+        .with(notify::Command)
+        .with(service::Start)
+        .with(service::Status)
+        .with(service::Stop)
+        .with(shell::Shell)
+        .with(wait::Wait)
 }

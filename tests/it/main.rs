@@ -1,8 +1,6 @@
-
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
-#![allow(clippy::unwrap_used, reason = "tests")]
-//! The integration tests, one binary.
 //! The one integration binary.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
 mod architecture;
 mod pgformat;
 mod supervisor;

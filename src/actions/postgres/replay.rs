@@ -58,7 +58,9 @@ pub(crate) async fn follow(server: &Server<'_>, course: Course, cx: &RunContext)
         if cx.cancel.is_cancelled() {
             drop(session);
             server.stop(cx.host.as_ref()).await?;
-            return Err(ActionError::cancelled("the recovery was cancelled and its server stopped; run the step again to go on"));
+            return Err(ActionError::cancelled(
+                "the recovery was cancelled and its server stopped; run the step again to go on",
+            ));
         }
         watch.look(server, files.as_ref())?;
         match state(&mut session, &endpoint).await {

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::action::{FileKind, HostError, ReadFiles};
 use crate::base::Timestamp;
-use crate::pgformat::{Lsn, SegmentHeader, SegmentName, SegmentSize, SystemId, Timeline, WalFileName, WalWalker, Walked};
+use crate::pgformat::{
+    Lsn, SegmentHeader, SegmentName, SegmentSize, SystemId, Timeline, WalFileName, WalWalker, Walked,
+};
 
 /// A file of the tail that is worth keeping.
 #[derive(Debug, Clone, PartialEq, Eq)]

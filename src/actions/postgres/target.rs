@@ -107,7 +107,8 @@ impl Archive {
         };
         early.map_or(Ok(()), |(goal, end)| {
             let fact = format!("the target {goal} lies before the end of the backup at {end}");
-            Err(ActionError::fatal(fact).help("choose a backup that ended before the target (`backup.find` with `before`)"))
+            Err(ActionError::fatal(fact)
+                .help("choose a backup that ended before the target (`backup.find` with `before`)"))
         })
     }
 
@@ -126,7 +127,10 @@ impl Archive {
             if leads {
                 return Ok(Some(wanted));
             }
-            let fact = format!("timeline {wanted} is not in the archive, or left timeline {} before the backup's end", base.timeline);
+            let fact = format!(
+                "timeline {wanted} is not in the archive, or left timeline {} before the backup's end",
+                base.timeline
+            );
             return Err(ActionError::fatal(fact));
         }
         if *goal == Goal::Newest {
@@ -166,16 +170,16 @@ impl Archive {
     }
 
     fn has_descendant(&self, timeline: Timeline, among: &[Timeline]) -> bool {
-        let descends = |other: &&Timeline| {
-            self.history(**other).is_some_and(|history| history.switch_of(timeline).is_some())
-        };
+        let descends =
+            |other: &&Timeline| self.history(**other).is_some_and(|history| history.switch_of(timeline).is_some());
         among.iter().any(|other| descends(&other))
     }
 
     fn describe(&self, timeline: Timeline) -> String {
         match self.branches.get(&timeline) {
             Some(branch) => {
-                let fork = branch.history.parent().map_or_else(String::new, |(parent, at)| format!(" left {parent} at {at},"));
+                let fork =
+                    branch.history.parent().map_or_else(String::new, |(parent, at)| format!(" left {parent} at {at},"));
                 format!("`{timeline}` ({fork} archived {})", branch.created_at)
             }
             None => format!("`{timeline}`"),
@@ -194,7 +198,13 @@ impl Archive {
     /// The newest timeline that leads on from a backup, as the server's `latest` finds it.
     pub(crate) fn latest(&self, base: Base) -> Timeline {
         let leads = |branch: &&Branch| branch.history.contains(base.timeline, base.stop);
-        self.branches.values().filter(leads).map(|branch| branch.history.timeline()).max().unwrap_or(base.timeline).max(base.timeline)
+        self.branches
+            .values()
+            .filter(leads)
+            .map(|branch| branch.history.timeline())
+            .max()
+            .unwrap_or(base.timeline)
+            .max(base.timeline)
     }
 
     /// Follows the archive from the backup's start along a timeline, up to the first hole.
