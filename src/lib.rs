@@ -31,3 +31,4 @@ pub mod plan;
 pub mod port;
 pub mod state;
 pub mod store;
+pub mod wal;
