@@ -36,3 +36,4 @@ pub mod state;
 pub mod store;
 pub mod supervisor;
 pub mod vault;
+pub mod wal;
