@@ -18,8 +18,7 @@ const TOP: f64 = 34.0;
 /// More steps than this are not drawn; those on the critical path, that failed, and the longest are.
 const MAX_ROWS: usize = 60;
 /// Distances between marks of the axis, in seconds.
-const MARKS: [u64; 17] =
-    [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400];
+const MARKS: [u64; 17] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400];
 
 /// Draws the timeline. Its classes are styled by the page.
 pub(super) fn gantt(plan: &BoundPlan, state: &RunState) -> String {
@@ -149,7 +148,8 @@ impl Axis {
             let _ = write!(out, "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"18\" y2=\"{bottom:.0}\"/>");
         };
         let text = |out: &mut String, class: &str, (x, anchor): (f64, &str), words: &str| {
-            let _ = write!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"12\" text-anchor=\"{anchor}\">{words}</text>");
+            let _ =
+                write!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"12\" text-anchor=\"{anchor}\">{words}</text>");
         };
         if let Some(incident) = plan.incident_at {
             if incident >= self.from && incident < start {
@@ -186,7 +186,8 @@ fn phase(out: &mut String, (plan, state): (&BoundPlan, &RunState), id: &str, (ax
     let _ = write!(out, "<rect class=\"band\" x=\"0\" y=\"{y:.0}\" width=\"{WIDTH}\" height=\"{ROW}\"/>");
     label(out, "p", (0.0, y), &cut(name(plan, id), 27));
     let members = plan.steps.iter().filter(|step| step.phase.as_deref() == Some(id));
-    let known = members.filter_map(|step| state.steps.get(&step.id)).filter(|known| known.status != StepStatus::Skipped);
+    let known =
+        members.filter_map(|step| state.steps.get(&step.id)).filter(|known| known.status != StepStatus::Skipped);
     let spans: Vec<(Timestamp, Timestamp)> =
         known.filter_map(|known| Some((known.started_at?, known.ended_at.or(state.last_at)?))).collect();
     let Some(start) = spans.iter().map(|(start, _)| *start).min() else { return };

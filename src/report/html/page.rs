@@ -56,9 +56,8 @@ pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &
 }
 
 fn graph(plan: &BoundPlan, state: &RunState) -> GraphView {
-    GraphView::of_plan(plan).with_states(|id| {
-        state.steps.get(id).map_or(NodeState::Pending, |known| node_state(known.status))
-    })
+    GraphView::of_plan(plan)
+        .with_states(|id| state.steps.get(id).map_or(NodeState::Pending, |known| node_state(known.status)))
 }
 
 fn header(plan: &BoundPlan, state: &RunState) -> Markup {

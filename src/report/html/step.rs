@@ -64,7 +64,12 @@ fn facts(step: &PlannedStep, known: Option<&StepState>) -> Markup {
     }
 }
 
-fn story(plan: &BoundPlan, state: &RunState, (step, known): (&PlannedStep, &StepState), logs: &dyn LogSource) -> Markup {
+fn story(
+    plan: &BoundPlan,
+    state: &RunState,
+    (step, known): (&PlannedStep, &StepState),
+    logs: &dyn LogSource,
+) -> Markup {
     let start = state.started_at.unwrap_or(plan.started_at);
     html! {
         @if let Some(with) = &known.with { h4 { "Arguments" } (value(with)) }

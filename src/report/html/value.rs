@@ -88,7 +88,6 @@ fn rank(column: &str) -> u8 {
     }
 }
 
-
 fn broke(row: &Value) -> bool {
     let is = |key: &str| row.get(key).and_then(Value::as_bool);
     let named = |key: &str| row.get(key).and_then(Value::as_str).is_some_and(|word| word.starts_with("fail"));
