@@ -4,4 +4,5 @@ pub mod clock;
 pub mod fake;
 pub mod nowhere;
 pub mod postgres;
+pub mod recorded;
 pub mod scenario;
