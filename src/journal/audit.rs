@@ -94,7 +94,11 @@ impl RunAudit {
     }
 
     fn helped(&mut self, message: &str, help: String) {
-        self.problems.push(Problem { kind: ProblemKind::NotAnchored, message: message.to_owned(), help: Some(help) });
+        self.problems.push(Problem {
+            kind: ProblemKind::EndNotAnchored,
+            message: message.to_owned(),
+            help: Some(help),
+        });
     }
 }
 

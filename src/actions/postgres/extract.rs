@@ -229,7 +229,8 @@ impl Read for Incoming {
 
 fn refused(key: &str, path: &[u8], why: &str) -> ActionError {
     let path = String::from_utf8_lossy(path);
-    ActionError::fatal(format!("`{key}` is refused: `{path}` {why}")).help("use another backup; nothing live was touched")
+    ActionError::fatal(format!("`{key}` is refused: `{path}` {why}"))
+        .help("use another backup; nothing live was touched")
 }
 
 fn cannot(error: &HostError) -> ActionError {

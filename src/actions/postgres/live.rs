@@ -138,6 +138,13 @@ pub(crate) fn processes(pgdata: &Path, files: &dyn ReadFiles) -> Vec<u32> {
     .collect()
 }
 
+/// Tells whether a process is there and not a zombie.
+pub(crate) fn exists(pid: u32, files: &dyn ReadFiles) -> bool {
+    let Ok(stat) = files.read(Path::new(&format!("/proc/{pid}/stat")), 4096) else { return false };
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 /// A person's shell inside the folder is no server.
 fn is_server(pid: u32, files: &dyn ReadFiles) -> bool {
     let name = files.read(Path::new(&format!("/proc/{pid}/comm")), 4096).unwrap_or_default();

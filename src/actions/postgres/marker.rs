@@ -75,7 +75,8 @@ impl Marker {
     /// Fails when the file cannot be written.
     pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), ActionError> {
         let path = pgdata.join(MARKER);
-        let cannot = |error: HostError| ActionError::retryable(format!("cannot write `{}`", path.display())).because(&error);
+        let cannot =
+            |error: HostError| ActionError::retryable(format!("cannot write `{}`", path.display())).because(&error);
         let bytes = serde_json::to_vec_pretty(self).map_err(|error| unreadable(&path).because(&error))?;
         files.replace(&path, &bytes, 0o600).map_err(cannot)?;
         files.chown(&path, owner.uid, owner.gid).map_err(cannot)

@@ -6,15 +6,21 @@
 mod check;
 mod connect;
 mod expect;
+mod extract;
 mod integrity;
 mod layout;
 mod live;
+mod marker;
 mod owner;
 mod query;
+mod replay;
+mod rescue;
 mod server;
 mod settings;
+mod side;
 mod stop;
 mod swap;
+mod target;
 mod tls;
 
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
