@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::document::{self, Node};
 use super::source::{ReadError, SourceReader};
-use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, SourceId, Sources};
+use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, Sources};
 
 /// How deep includes may be nested.
 const MAX_DEPTH: usize = 8;
@@ -14,7 +14,6 @@ const MAX_DEPTH: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Document {
     pub(super) name: String,
-    pub(super) id: SourceId,
     pub(super) node: Node,
     pub(super) role: Role,
 }
@@ -90,7 +89,7 @@ impl<'a> Gatherer<'a> {
             self.includes(name, &node);
             self.chain.pop();
         }
-        self.documents.push(Document { name: name.to_owned(), id, node, role });
+        self.documents.push(Document { name: name.to_owned(), node, role });
     }
 
     fn includes(&mut self, name: &str, node: &Node) {

@@ -5,8 +5,13 @@
 pub mod document;
 mod include;
 pub mod inventory;
+mod load;
 pub mod runbook;
 pub mod source;
 pub mod template;
 pub mod time;
 pub mod vocabulary;
+
+pub use load::{LoadRequest, Loaded, load};
+pub use source::{DiskFiles, MemoryFiles, ReadError, SourceReader};
+pub use vocabulary::Vocabulary;

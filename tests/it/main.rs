@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod architecture;
+mod compat;
+mod damage;
 mod pgformat;
 mod supervisor;
 mod support;

@@ -118,7 +118,9 @@ impl InventoryFile {
         for (section, entries, code) in sections {
             for (entry, value) in entries {
                 let path = format!("{pointer}/{section}/{entry}");
-                self.known(code, entry, &path, faults);
+                if let Some(fault) = self.unknown(code, entry) {
+                    faults.push(fault.at(self.name_place(&path)));
+                }
                 let Some(members) = value.as_object() else { continue };
                 match section {
                     "databases" => self.database_members(&path, members, faults),
@@ -128,7 +130,9 @@ impl InventoryFile {
             }
         }
         for secret in environment.secrets.keys() {
-            self.known(Code::UnknownSecret, secret, &format!("{pointer}/secrets/{secret}"), faults);
+            if let Some(fault) = self.unknown(Code::UnknownSecret, secret) {
+                faults.push(fault.at(self.name_place(&format!("{pointer}/secrets/{secret}"))));
+            }
         }
     }
 

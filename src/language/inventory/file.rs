@@ -80,6 +80,9 @@ impl InventoryFile {
 
     fn note(&mut self, pointer: &str, entry: &Entry) {
         self.names.insert(pointer.to_owned(), entry.key_at);
+        for (below, place) in entry.value.key_places() {
+            self.names.insert(format!("{pointer}{below}"), place);
+        }
         for (below, place) in entry.value.places() {
             self.places.insert(format!("{pointer}{below}"), place);
         }

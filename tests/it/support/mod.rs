@@ -1,3 +1,4 @@
 //! What tests start and remove again.
 
 pub mod postgres;
+pub mod recorded;
