@@ -45,6 +45,13 @@ impl Recover {
     }
 }
 
+impl Default for Recover {
+    /// Servers call the program that runs now.
+    fn default() -> Self {
+        Self::new(std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook")))
+    }
+}
+
 /// The arguments of `postgres.recover`. At most one target.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
