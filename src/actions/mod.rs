@@ -24,6 +24,7 @@ pub fn registry() -> Registry {
         .with(postgres::BaseBackup)
         .with(postgres::Check)
         .with(postgres::Query)
+        .with(postgres::Recover::default())
         .with(postgres::RestoreBase)
         .with(postgres::Stop)
         .with(service::Start)
