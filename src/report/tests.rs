@@ -82,7 +82,9 @@ fn a_missed_objective_heads_the_summary_of_a_real_run() {
     let mut plan = full_db_loss();
     plan.objectives.rto = Some(Span(Duration::from_secs(45 * 60)));
     let text = shown(&plan, &recovered(&plan).finish(1581.0));
-    assert!(text.starts_with("RTO MISSED: 56m 22s against an objective of 45m (11m 22s over)\n`full-db-loss` succeeded"));
+    assert!(
+        text.starts_with("RTO MISSED: 56m 22s against an objective of 45m (11m 22s over)\n`full-db-loss` succeeded")
+    );
     assert!(text.contains("RTO      56m 22s, objective 45m: MISSED"));
 }
 

@@ -8,6 +8,16 @@ use crate::report::{mask_text, mask_value};
 /// Longer JSON than this is cut; the journal has the whole.
 const MAX_JSON: usize = 20_000;
 
+/// Tells whether there is nothing to show.
+pub(super) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(members) => members.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 /// Renders a value with secrets masked. A member `checks` that is a list of objects becomes a table.
 pub(super) fn value(value: &Value) -> Markup {
     match mask_value(value) {
@@ -87,7 +97,6 @@ fn rank(column: &str) -> u8 {
         _ => 4,
     }
 }
-
 
 fn broke(row: &Value) -> bool {
     let is = |key: &str| row.get(key).and_then(Value::as_bool);
