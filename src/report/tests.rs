@@ -227,13 +227,14 @@ fn each_event_is_one_json_line_and_progress_is_marked() {
     let plan = full_db_loss();
     let events = recovered(&plan).finish(1581.0).events();
     let mut out = Vec::new();
-    let mut lines = JsonLines::new(&mut out);
-    for event in &events {
-        lines.event(event).unwrap();
-    }
     let progress = Progress::Doing { text: "replaying".to_owned() };
-    lines.progress(&ProgressUpdate { step: id("recover"), attempt: Attempt(1), progress });
-    drop(lines);
+    {
+        let mut lines = JsonLines::new(&mut out);
+        for event in &events {
+            lines.event(event).unwrap();
+        }
+        lines.progress(&ProgressUpdate { step: id("recover"), attempt: Attempt(1), progress });
+    }
     let text = String::from_utf8(out).unwrap();
     let (last, told) = text.trim_end().rsplit_once('\n').map(|(told, last)| (last, told)).unwrap();
     let back: Vec<Event> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -31,15 +31,20 @@ pub(super) fn gantt(plan: &BoundPlan, state: &RunState) -> String {
     let mut out = format!(
         "<svg class=\"gantt\" role=\"img\" viewBox=\"0 0 {WIDTH} {height:.0}\"><title>timeline of the steps</title>"
     );
+    #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
+    let top = |index: usize| TOP + index as f64 * ROW;
+    for (index, _) in rows.iter().enumerate().filter(|(_, row)| matches!(row, Row::Phase(_))) {
+        let y = top(index);
+        let _ = write!(out, "<rect class=\"band\" x=\"0\" y=\"{y:.0}\" width=\"{WIDTH}\" height=\"{ROW}\"/>");
+    }
+    axis.marks(&mut out, bottom);
     for (index, row) in rows.iter().enumerate() {
-        #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
-        let y = TOP + index as f64 * ROW;
+        let y = top(index);
         match row {
             Row::Phase(id) => phase(&mut out, (plan, state), id, (&axis, y)),
             Row::Step(step) => bar(&mut out, (plan, state), step, (&axis, y)),
         }
     }
-    axis.marks(&mut out, bottom);
     axis.moments(&mut out, plan, state, bottom);
     if shown.len() < plan.steps.len() {
         let _ = write!(
@@ -97,8 +102,6 @@ fn choose<'a>(plan: &'a BoundPlan, state: &RunState) -> Vec<&'a PlannedStep> {
 struct Axis {
     from: Timestamp,
     to: Timestamp,
-    /// What the marks count from.
-    zero: Timestamp,
 }
 
 impl Axis {
@@ -110,7 +113,7 @@ impl Axis {
         let from = if between(zero, start) > between(start, end) * 3 / 2 { start } else { zero };
         let deadline = plan.incident_at.zip(plan.objectives.rto).map(|(at, rto)| after(at, rto.0));
         let near = |at: &Timestamp| between(from, *at) * 2 <= between(from, end) * 3;
-        Self { from, to: deadline.filter(near).map_or(end, |deadline| deadline.max(end)), zero }
+        Self { from, to: deadline.filter(near).map_or(end, |deadline| deadline.max(end)) }
     }
 
     fn x(&self, at: Timestamp) -> f64 {
@@ -122,10 +125,9 @@ impl Axis {
     fn marks(&self, out: &mut String, bottom: f64) {
         let length = between(self.from, self.to).as_secs();
         let step = MARKS.into_iter().find(|mark| length / mark <= 8).unwrap_or(length.div_ceil(8).max(1));
-        let first = between(self.zero, self.from).as_secs().div_ceil(step) * step;
-        for mark in (first..).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+        for mark in (0..).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
             let passed = Duration::from_secs(mark);
-            let at = after(self.zero, passed);
+            let at = after(self.from, passed);
             if at > self.to {
                 break;
             }
@@ -183,7 +185,6 @@ impl Axis {
 }
 
 fn phase(out: &mut String, (plan, state): (&BoundPlan, &RunState), id: &str, (axis, y): (&Axis, f64)) {
-    let _ = write!(out, "<rect class=\"band\" x=\"0\" y=\"{y:.0}\" width=\"{WIDTH}\" height=\"{ROW}\"/>");
     label(out, "p", (0.0, y), &cut(name(plan, id), 27));
     let members = plan.steps.iter().filter(|step| step.phase.as_deref() == Some(id));
     let known =
