@@ -13,7 +13,7 @@ use super::owner::Owner;
 use super::swap::{LinkedSeat, Seat};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles};
 use crate::base::{RunId, Timestamp};
-use crate::pgformat::{Lsn, Timeline};
+use crate::pgformat::{Lsn, SegmentSize, SystemId, Timeline};
 
 /// A staged backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub(crate) struct Marker {
     pub(crate) stop: Lsn,
     /// The backup's timeline.
     pub(crate) timeline: Timeline,
+    /// The cluster.
+    pub(crate) system_id: SystemId,
+    /// Its segment size.
+    pub(crate) segment_size: SegmentSize,
     /// When the backup ended, by the primary's clock.
     pub(crate) ended_at: Timestamp,
     /// Folders outside the data directory.
