@@ -21,6 +21,7 @@
 pub mod action;
 pub mod actions;
 pub mod base;
+pub mod catalog;
 pub mod engine;
 pub mod event;
 pub mod host;
@@ -30,6 +31,7 @@ pub mod lock;
 pub mod pgformat;
 pub mod plan;
 pub mod port;
+pub mod report;
 pub mod state;
 pub mod store;
 pub mod supervisor;

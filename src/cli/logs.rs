@@ -4,6 +4,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, Failure, wiring};
+use crate::base::{Attempt, StepId};
+use crate::journal::RunDir;
+use crate::report::html::{LogSource, LogTail};
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
@@ -99,5 +102,32 @@ fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(error)),
         _ => Ok(1),
+    }
+}
+
+/// The kept output of a run's attempts, for reports.
+pub struct Attempts(PathBuf);
+
+impl Attempts {
+    /// The attempts of a run.
+    pub fn of(dir: &RunDir) -> Self {
+        Self(dir.attempts())
+    }
+}
+
+/// How much of an attempt's output a report shows.
+const TAIL_BYTES: usize = 8 * 1024;
+
+impl LogSource for Attempts {
+    fn tail(&self, step: &StepId, attempt: Attempt) -> Option<LogTail> {
+        let mut text = String::new();
+        let mut omitted_bytes = 0;
+        for file in captured(&self.0.join(step.as_str()).join(attempt.to_string())) {
+            let bytes = std::fs::read(file).ok()?;
+            let start = bytes.len().saturating_sub(TAIL_BYTES);
+            omitted_bytes += start as u64;
+            text.push_str(&String::from_utf8_lossy(&bytes[start..]));
+        }
+        (!text.trim().is_empty()).then_some(LogTail { text, omitted_bytes })
     }
 }

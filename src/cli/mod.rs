@@ -9,6 +9,7 @@ mod cancel;
 mod capabilities;
 mod check;
 mod completions;
+mod confirm;
 mod demo;
 mod drill;
 mod dry_run;
@@ -27,6 +28,7 @@ mod runs;
 mod schema;
 mod screen;
 mod show;
+mod signals;
 mod wiring;
 
 use clap::{Parser, Subcommand};

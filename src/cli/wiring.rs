@@ -19,18 +19,27 @@ pub fn environment() -> std::collections::BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
-/// Opens the history of runs.
-pub fn runs() -> Result<Runs, Failure> {
+/// Chooses the folder of the history of runs; nothing is created.
+pub fn state_root() -> Result<PathBuf, Failure> {
     let facts = RootFacts {
         explicit: environment_variable("RUNBOOK_STATE").map(PathBuf::from),
         system: probe_system_root(),
         xdg_state_home: environment_variable("XDG_STATE_HOME").map(PathBuf::from),
         home: environment_variable("HOME").map(PathBuf::from),
     };
-    let root = choose_root(&facts).map_err(|error| {
-        Failure::new(Exit::Usage, error.to_string()).help("set `RUNBOOK_STATE` to an absolute path")
-    })?;
-    Runs::open(root).map_err(runs_failure)
+    choose_root(&facts)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("set `RUNBOOK_STATE` to an absolute path"))
+}
+
+/// Opens the history of runs and creates what is missing.
+pub fn runs() -> Result<Runs, Failure> {
+    Runs::open(state_root()?).map_err(runs_failure)
+}
+
+/// Opens the history of runs if there is one; nothing is created.
+pub fn existing_runs() -> Result<Option<Runs>, Failure> {
+    let root = state_root()?;
+    if root.join("runs").is_dir() { Runs::open(root).map(Some).map_err(runs_failure) } else { Ok(None) }
 }
 
 /// Finds a run by id, unique beginning, or `last`.

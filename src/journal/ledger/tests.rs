@@ -108,3 +108,21 @@ fn a_ledger_cut_at_any_byte_takes_the_next_anchor() {
         assert_eq!(content.started(&run('z')), Some(Digest::of(b"z")));
     }
 }
+
+#[test]
+fn anchors_of_many_runs_at_once_stay_one_chain() {
+    let root = tempfile::tempdir().expect("a folder");
+    let ledger = Ledger::below(root.path());
+    std::thread::scope(|scope| {
+        for letter in 'a'..='h' {
+            let ledger = &ledger;
+            scope.spawn(move || {
+                for number in 0..10_u8 {
+                    ledger.start(&run(letter), Digest::of(&[number])).expect("appends");
+                }
+            });
+        }
+    });
+    let content = ledger.read().expect("reads");
+    assert_eq!((content.lines.len(), content.problems.as_slice()), (80, [].as_slice()));
+}

@@ -13,5 +13,6 @@ mod validate;
 
 pub use node::{Entry, Kind, Node};
 pub use parse::parse;
+pub(super) use schema::plain;
 pub use text::{MAX_BYTES, decode};
 pub use validate::{Checked, Fault, NameKind, NameUse, TemplatePolicy, validate};

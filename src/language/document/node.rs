@@ -110,6 +110,25 @@ impl Node {
         places
     }
 
+    /// Gives the place of every key below, by JSON pointer of its value.
+    #[must_use]
+    pub fn key_places(&self) -> BTreeMap<String, Place> {
+        let mut places = BTreeMap::new();
+        self.collect_keys("", &mut places);
+        places
+    }
+
+    fn collect_keys(&self, pointer: &str, places: &mut BTreeMap<String, Place>) {
+        for (index, item) in self.items().iter().enumerate() {
+            item.collect_keys(&format!("{pointer}/{index}"), places);
+        }
+        for entry in self.entries() {
+            let path = child(pointer, &entry.key);
+            entry.value.collect_keys(&path, places);
+            places.insert(path, entry.key_at);
+        }
+    }
+
     fn collect_places(&self, pointer: &str, places: &mut BTreeMap<String, Place>) {
         places.insert(pointer.to_owned(), self.at);
         for (index, item) in self.items().iter().enumerate() {

@@ -158,6 +158,6 @@ impl<'a> Schema<'a> {
 }
 
 /// Writes a constant without quotes.
-pub(super) fn plain(value: &Value) -> String {
+pub(in crate::language) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,3 +1,5 @@
 //! What tests start and remove again.
 
+pub mod host;
 pub mod postgres;
+pub mod recorded;
