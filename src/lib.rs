@@ -34,6 +34,6 @@ pub mod port;
 pub mod report;
 pub mod state;
 pub mod store;
-pub mod wal;
 pub mod supervisor;
 pub mod vault;
+pub mod wal;
