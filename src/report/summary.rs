@@ -89,10 +89,9 @@ fn objectives(out: &mut String, plan: &BoundPlan, (outcome, figures): (Outcome, 
 fn no_recovery(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Failed | Outcome::FailedUnknown | Outcome::Cancelled => "service is not proven to be back",
-        Outcome::Succeeded
-        | Outcome::SucceededWithExceptions
-        | Outcome::ObjectiveMissed
-        | Outcome::Inconclusive => "no required step ran",
+        Outcome::Succeeded | Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive => {
+            "no required step ran"
+        }
     }
 }
 
@@ -183,9 +182,12 @@ fn notes(out: &mut String, plan: &BoundPlan, state: &RunState) {
         .steps
         .iter()
         .filter_map(|step| Some((step, state.steps.get(&step.id)?)))
-        .flat_map(|(step, known)| known.notes.iter().map(move |(_, text, _)| format!("`{}`: {}", step.id, one_line(text))))
+        .flat_map(|(step, known)| {
+            known.notes.iter().map(move |(_, text, _)| format!("`{}`: {}", step.id, one_line(text)))
+        })
         .collect();
-    let left: Vec<String> = state.resources.iter().map(|(key, (step, _))| format!("`{step}`: `{key}` was not removed")).collect();
+    let left: Vec<String> =
+        state.resources.iter().map(|(key, (step, _))| format!("`{step}`: `{key}` was not removed")).collect();
     if told.is_empty() && left.is_empty() {
         return;
     }

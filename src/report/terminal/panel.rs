@@ -119,7 +119,9 @@ impl<'a> View<'a> {
     fn clocks(&self) -> Option<String> {
         let started = self.state.started_at?;
         let running = format!("running {}", human_duration(between(started, self.now)));
-        let (Some(incident), Some(rto)) = (self.plan.incident_at, self.plan.objectives.rto) else { return Some(running) };
+        let (Some(incident), Some(rto)) = (self.plan.incident_at, self.plan.objectives.rto) else {
+            return Some(running);
+        };
         let used = between(incident, self.now);
         let countdown = if used > rto.0 {
             self.palette.paint(Tone::Bad, &format!("RTO of {rto} OVER by {}", human_duration(used - rto.0)))
@@ -208,7 +210,8 @@ impl<'a> View<'a> {
     fn counts(&self, entries: &[Entry<'_>]) -> String {
         let count = |state: NodeState| entries.iter().filter(|entry| entry.state == state).count();
         let mut parts = vec![format!("{} of {} steps done", count(NodeState::Succeeded), entries.len())];
-        let rest = [NodeState::Running, NodeState::Failed, NodeState::Unknown, NodeState::Skipped, NodeState::Cancelled];
+        let rest =
+            [NodeState::Running, NodeState::Failed, NodeState::Unknown, NodeState::Skipped, NodeState::Cancelled];
         for state in rest {
             match count(state) {
                 0 => {}
