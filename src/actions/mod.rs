@@ -1,6 +1,15 @@
 //! The actions that runbooks can use: this list, one file each.
 
+mod assert;
+mod exec;
+mod http;
+mod notify;
+mod patience;
 pub mod postgres;
+mod process;
+mod service;
+mod shell;
+mod wait;
 
 use crate::action::Registry;
 
@@ -8,10 +17,19 @@ use crate::action::Registry;
 #[must_use]
 pub fn registry() -> Registry {
     Registry::default()
+        .with(assert::Assert)
+        .with(exec::Exec)
+        .with(http::Check)
+        .with(notify::Command)
         .with(postgres::BaseBackup)
         .with(postgres::Check)
         .with(postgres::Query)
         .with(postgres::Recover::default())
         .with(postgres::RestoreBase)
         .with(postgres::Stop)
+        .with(service::Start)
+        .with(service::Status)
+        .with(service::Stop)
+        .with(shell::Shell)
+        .with(wait::Wait)
 }

@@ -140,4 +140,25 @@ mod tests {
         assert_eq!(follower.next().await.expect("reads").map(|events| events.len()), Some(1));
         assert_eq!(follower.next().await.expect("reads"), None);
     }
+
+    #[tokio::test]
+    async fn following_goes_on_over_a_torn_line_that_a_resume_cuts() {
+        let root = tempfile::tempdir().expect("a folder");
+        let runs = Runs::open(root.path().join("state")).expect("opens");
+        let mut run = runs.create(&sample::plan()).expect("creates");
+        run.journal.append(Timestamp::UNIX_EPOCH, vec![sample::started_with(run.plan)]).expect("appends");
+        run.journal.sync().expect("syncs");
+        let mut follower = follow(run.dir.path()).expect("opens");
+        let path = run.dir.path().join("journal.jsonl");
+        let mut torn = std::fs::OpenOptions::new().append(true).open(path).expect("opens");
+        std::io::Write::write_all(&mut torn, br#"{"seq":2,"at":"2026"#).expect("writes");
+        assert_eq!(follower.next().await.expect("reads").map(|events| events.len()), Some(1));
+        assert_eq!(follower.poll().expect("a torn line is no event yet"), []);
+        let mut opened = run.dir.resume_journal(&run.lock).expect("opens");
+        opened.journal.append(Timestamp::UNIX_EPOCH, vec![finished()]).expect("appends");
+        opened.journal.sync().expect("syncs");
+        let rest = follower.next().await.expect("reads").expect("events");
+        assert_eq!(rest[0].kind, EventKind::TailCut { bytes: 19 });
+        assert_eq!((rest.len(), follower.next().await.expect("reads")), (2, None));
+    }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::phrase::{error_lines, skip_reason};
 use super::outcome_sentence;
+use super::phrase::{error_lines, skip_reason};
 use crate::base::clock::between;
 use crate::plan::{BoundPlan, PlannedStep};
 use crate::state::{RunState, StepState, StepStatus};

@@ -12,7 +12,13 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
     match &event.kind {
         EventKind::RunStarted(header) => vec![palette.paint(
             Tone::Strong,
-            &format!("run `{}` of `{}`: {}, started by {}", event.run, header.name, phrase::mode(plan), header.actor.name),
+            &format!(
+                "run `{}` of `{}`: {}, started by {}",
+                event.run,
+                header.name,
+                phrase::mode(plan),
+                header.actor.name
+            ),
         )],
         EventKind::RunResumed { actor, .. } => vec![format!("↻ {} took the run over", actor.name)],
         EventKind::TailCut { bytes } => {
@@ -29,7 +35,9 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         }
         EventKind::RunSuspended { waiting } => waiting
             .iter()
-            .map(|why| palette.paint(Tone::Warn, &format!("? {} waits for a person: {}", why.step, one_line(&why.question))))
+            .map(|why| {
+                palette.paint(Tone::Warn, &format!("? {} waits for a person: {}", why.step, one_line(&why.question)))
+            })
             .collect(),
         EventKind::RunFinished { outcome, figures, .. } => {
             let text = format!("run {} after {}", phrase::outcome_name(*outcome), millis(figures.run_ms));
@@ -94,7 +102,8 @@ fn end_lines(event: &Event, palette: Palette) -> Vec<String> {
     let sign = |state: NodeState| palette.paint(tone(state), state.glyph());
     match &event.kind {
         EventKind::StepSucceeded { step, attempt, elapsed_ms, .. } => {
-            let how = if attempt.0 == 0 { "marked done".to_owned() } else { format!("succeeded in {}", millis(*elapsed_ms)) };
+            let how =
+                if attempt.0 == 0 { "marked done".to_owned() } else { format!("succeeded in {}", millis(*elapsed_ms)) };
             vec![format!("{} {step} {how}", sign(NodeState::Succeeded))]
         }
         EventKind::StepFailed { step, error, .. } => ended(sign(NodeState::Failed), step, "failed", error),
@@ -124,4 +133,3 @@ fn ended(sign: String, step: &StepId, how: &str, error: &crate::event::ErrorInfo
     told.extend(tail.map(|line| format!("    | {}", one_line(line))));
     told
 }
-

@@ -149,7 +149,9 @@ pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
         };
     };
     let took = match figures.rto_ms {
-        Some(rto) if plan.mode == Mode::Real => format!("the last required step ended {} after the incident", millis(rto)),
+        Some(rto) if plan.mode == Mode::Real => {
+            format!("the last required step ended {} after the incident", millis(rto))
+        }
         Some(_) | None => format!("it took {}", millis(figures.run_ms)),
     };
     match outcome {
@@ -157,7 +159,9 @@ pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
         Outcome::SucceededWithExceptions => {
             format!("`{name}` succeeded with {}: {took}.", counted(figures.exceptions.len(), "exception"))
         }
-        Outcome::Failed => format!("`{name}` failed{} after {}.", at_step(plan, state, StepStatus::Failed), run(figures)),
+        Outcome::Failed => {
+            format!("`{name}` failed{} after {}.", at_step(plan, state, StepStatus::Failed), run(figures))
+        }
         Outcome::FailedUnknown => format!(
             "`{name}` failed{} after {}, and it is not known whether that step took effect.",
             at_step(plan, state, StepStatus::Unknown),
@@ -168,7 +172,9 @@ pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
             None => format!("`{name}` was cancelled after {}.", run(figures)),
         },
         Outcome::ObjectiveMissed => format!("the drill of `{name}` ended, but missed its objective; {took}."),
-        Outcome::Inconclusive => format!("the drill of `{name}` ended, but measured no loss, so it proves no RPO; {took}."),
+        Outcome::Inconclusive => {
+            format!("the drill of `{name}` ended, but measured no loss, so it proves no RPO; {took}.")
+        }
     }
 }
 
@@ -189,14 +195,20 @@ fn at_step(plan: &BoundPlan, state: &RunState, status: StepStatus) -> String {
 pub(super) fn rto_miss(figures: &Figures) -> Option<String> {
     let (measured, target) = (figures.rto_ms?, figures.rto_target_ms?);
     (measured > target).then(|| {
-        format!("RTO MISSED: {} against an objective of {} ({} over)", millis(measured), chosen(target), millis(measured - target))
+        format!(
+            "RTO MISSED: {} against an objective of {} ({} over)",
+            millis(measured),
+            chosen(target),
+            millis(measured - target)
+        )
     })
 }
 
 /// Says that the RPO was missed, where a verdict is given at all.
 pub(super) fn rpo_miss(figures: &Figures) -> Option<String> {
     let (loss, target) = (figures.rpo.as_ref()?, figures.rpo_target_ms?);
-    (loss.unwanted_ms > target).then(|| format!("RPO MISSED: {} against an objective of {}", loss_words(loss), chosen(target)))
+    (loss.unwanted_ms > target)
+        .then(|| format!("RPO MISSED: {} against an objective of {}", loss_words(loss), chosen(target)))
 }
 
 /// Names the unwanted loss: `no loss`, `at most 3.2s`.

@@ -5,10 +5,10 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Palette;
 use super::line::lines;
 use super::phrase::offset;
 use super::progress::Tracker;
-use super::Palette;
 use crate::base::clock::after;
 use crate::base::{Attempt, StepId, Timestamp};
 use crate::event::{Event, EventKind, ProgressUpdate};
@@ -116,9 +116,8 @@ impl<W: Write + Send> Sink for PlainLines<W> {
 
     fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        let running = |step: &StepId| {
-            self.state.steps.get(step).is_some_and(|known| known.status == StepStatus::Running)
-        };
+        let running =
+            |step: &StepId| self.state.steps.get(step).is_some_and(|known| known.status == StepStatus::Running);
         let due: Vec<StepId> = self
             .spoken
             .iter()

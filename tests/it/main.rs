@@ -3,7 +3,12 @@
 
 mod architecture;
 mod compat;
+mod crash;
 mod damage;
+mod diagnostics;
+mod engine;
 mod pgformat;
+mod prop_engine;
+mod prop_language;
 mod supervisor;
 mod support;

@@ -9,7 +9,7 @@ use crate::base::mode::Mode;
 use crate::base::units::human_duration;
 use crate::language::runbook::Phase;
 use crate::plan::render::NodeState;
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepState, StepStatus};
 
 /// The terminal at one moment.
@@ -46,13 +46,18 @@ pub(in crate::report) fn panel(
     let mut lines = vec![String::new(), view.header()];
     lines.extend(view.clocks());
     let room = screen.rows.saturating_sub(lines.len() + 2);
-    let chosen = choose(&entries, room.saturating_sub(plan.phases.len() + 1));
+    let chosen = choose(&entries, room.saturating_sub(plan.phases.len() + 2));
     let mut heading = None;
     for entry in &chosen {
-        if heading != Some(&entry.step.phase) && entry.step.phase.is_some() {
-            lines.push(view.phase(entry.step.phase.as_deref().unwrap_or_default()));
+        let group = (entry.step.section, entry.step.phase.as_deref());
+        if heading != Some(group) {
+            match group {
+                (_, Some(phase)) => lines.push(view.phase(phase)),
+                (Section::Finally, None) => lines.push(palette.paint(Tone::Strong, "finally")),
+                (Section::Body, None) => {}
+            }
         }
-        heading = Some(&entry.step.phase);
+        heading = Some(group);
         lines.push(view.step(entry));
     }
     lines.push(view.counts(&entries));
@@ -119,7 +124,9 @@ impl<'a> View<'a> {
     fn clocks(&self) -> Option<String> {
         let started = self.state.started_at?;
         let running = format!("running {}", human_duration(between(started, self.now)));
-        let (Some(incident), Some(rto)) = (self.plan.incident_at, self.plan.objectives.rto) else { return Some(running) };
+        let (Some(incident), Some(rto)) = (self.plan.incident_at, self.plan.objectives.rto) else {
+            return Some(running);
+        };
         let used = between(incident, self.now);
         let countdown = if used > rto.0 {
             self.palette.paint(Tone::Bad, &format!("RTO of {rto} OVER by {}", human_duration(used - rto.0)))
@@ -208,7 +215,8 @@ impl<'a> View<'a> {
     fn counts(&self, entries: &[Entry<'_>]) -> String {
         let count = |state: NodeState| entries.iter().filter(|entry| entry.state == state).count();
         let mut parts = vec![format!("{} of {} steps done", count(NodeState::Succeeded), entries.len())];
-        let rest = [NodeState::Running, NodeState::Failed, NodeState::Unknown, NodeState::Skipped, NodeState::Cancelled];
+        let rest =
+            [NodeState::Running, NodeState::Failed, NodeState::Unknown, NodeState::Skipped, NodeState::Cancelled];
         for state in rest {
             match count(state) {
                 0 => {}
@@ -230,7 +238,7 @@ fn bar(share: f64) -> String {
 }
 
 /// Cuts a line to the given width; colour codes take no room, wide characters take two places.
-pub(super) fn fit(line: &str, columns: usize) -> String {
+pub(in crate::report) fn fit(line: &str, columns: usize) -> String {
     let mut out = String::with_capacity(line.len());
     let mut used = 0;
     let mut chars = line.chars();
