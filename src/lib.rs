@@ -34,12 +34,6 @@ pub mod port;
 pub mod report;
 pub mod state;
 pub mod store;
-<<<<<<< HEAD
-pub mod wal;
-pub mod supervisor;
-pub mod vault;
-=======
 pub mod supervisor;
 pub mod vault;
 pub mod wal;
->>>>>>> main

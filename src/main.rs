@@ -7,5 +7,9 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == runbook::supervisor::EARLY_PATH) {
         return runbook::supervisor::main();
     }
+    // PostgreSQL's archive_command and restore_command have their own exit codes, whatever goes wrong.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "wal") {
+        return runbook::wal::main(&std::env::args_os().skip(2).collect::<Vec<_>>());
+    }
     ExitCode::SUCCESS
 }

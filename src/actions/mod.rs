@@ -1,6 +1,8 @@
 //! The actions that runbooks can use: this list, one file each.
 
 mod assert;
+pub mod backup;
+pub mod checksum;
 mod exec;
 mod http;
 mod notify;
@@ -9,6 +11,7 @@ pub mod postgres;
 mod process;
 mod service;
 mod shell;
+pub mod store;
 mod wait;
 
 use crate::action::Registry;
@@ -18,6 +21,9 @@ use crate::action::Registry;
 pub fn registry() -> Registry {
     Registry::default()
         .with(assert::Assert)
+        .with(backup::Find)
+        .with(checksum::Verify)
+        .with(checksum::Write)
         .with(exec::Exec)
         .with(http::Check)
         .with(notify::Command)
@@ -31,5 +37,9 @@ pub fn registry() -> Registry {
         .with(service::Status)
         .with(service::Stop)
         .with(shell::Shell)
+        .with(store::Delete)
+        .with(store::Get)
+        .with(store::List)
+        .with(store::Put)
         .with(wait::Wait)
 }

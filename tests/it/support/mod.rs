@@ -5,4 +5,5 @@ pub mod fake;
 pub mod nowhere;
 pub mod postgres;
 pub mod recorded;
+pub mod recovery;
 pub mod scenario;
