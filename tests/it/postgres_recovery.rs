@@ -21,7 +21,8 @@ fn now(site: &Site) -> String {
 #[tokio::test]
 async fn a_crashed_server_comes_back_with_every_row_its_unarchived_tail_included() {
     let site = Site::new();
-    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1); ALTER SYSTEM SET work_mem = '17MB'");
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    site.cluster.sql("ALTER SYSTEM SET work_mem = '17MB'");
     let run = site.run();
     let backup = run.base_backup().await;
     site.cluster.sql("INSERT INTO t VALUES (2)");
