@@ -10,6 +10,7 @@ mod damage;
 mod diagnostics;
 mod engine;
 mod pgformat;
+mod postgres_recovery;
 mod prop_engine;
 mod prop_language;
 mod supervisor;
