@@ -19,11 +19,22 @@
 //! | L8 | `cli` |
 
 pub mod action;
+pub mod actions;
 pub mod base;
+pub mod catalog;
+pub mod cli;
+pub mod engine;
 pub mod event;
+pub mod host;
 pub mod journal;
 pub mod language;
+pub mod lock;
+pub mod pgformat;
 pub mod plan;
 pub mod port;
 pub mod report;
 pub mod state;
+pub mod store;
+pub mod supervisor;
+pub mod vault;
+pub mod wal;

@@ -264,6 +264,22 @@ impl CommandOutput {
     }
 }
 
+/// What became of a program tied to an attempt whose engine died.
+#[derive(Debug)]
+pub enum Fate {
+    /// It was never started, and now never will be.
+    NeverStarted,
+    /// It still runs; [`Host::adopt`] waits for it.
+    Running,
+    /// It ended; output and errors as [`Host::run`] would have given them.
+    Ended(Result<CommandOutput, HostError>),
+    /// It is not known how far it came.
+    Lost {
+        /// Why, for people.
+        why: String,
+    },
+}
+
 /// The reading half of a machine.
 pub trait ReadHost: Send + Sync {
     /// The host's name in the inventory.
@@ -278,6 +294,11 @@ pub trait ReadHost: Send + Sync {
     fn user(&self, name: &str) -> Result<Option<(u32, u32)>, HostError>;
     /// The effective user number of the engine on this host.
     fn effective_uid(&self) -> u32;
+    /// Tells what became of the program that was run with [`Tie::Attempt`] in the attempt's folder `dir`.
+    /// A program without a trace can never start after this answer.
+    fn fate(&self, dir: &Path) -> Result<Fate, HostError> {
+        Ok(Fate::Lost { why: format!("host `{}` keeps no record of `{}`", self.name(), dir.display()) })
+    }
 }
 
 /// A machine that may be changed, bound to one attempt: output becomes progress, a cancel ends the tree.
@@ -289,6 +310,11 @@ pub trait Host: ReadHost {
     /// Starts a daemon outside the attempt's tree: neither cancel nor failure ends it. Returns when the
     /// starting program has ended.
     fn start_daemon(&self, spec: CommandSpec) -> BoxFuture<'_, Result<CommandOutput, HostError>>;
+    /// Waits for a program that outlived its engine, as [`ReadHost::fate`] told. A cancel ends its tree.
+    fn adopt(&self, dir: &Path) -> BoxFuture<'_, Result<CommandOutput, HostError>> {
+        let program = dir.display().to_string();
+        Box::pin(async move { Err(HostError::Lost { program }) })
+    }
     /// Gives the reading half.
     fn as_read(&self) -> &dyn ReadHost;
 }

@@ -24,7 +24,8 @@ pub use erased::{Erased, ErasedAction, ParamFault};
 pub use error::ActionError;
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle};
 pub use host::{
-    CommandOutput, CommandSpec, DirEntry, FileFacts, FileKind, Files, Host, HostError, ReadFiles, ReadHost, Space, Tie,
+    CommandOutput, CommandSpec, DirEntry, Fate, FileFacts, FileKind, Files, Host, HostError, ReadFiles, ReadHost,
+    Space, Tie,
 };
 pub use late::{LATE_KEY, Late, pending};
 pub use reference::{DatabaseRef, ServiceRef, StoreRef};

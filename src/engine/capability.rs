@@ -69,8 +69,8 @@ pub enum Purpose {
     Attempt,
     /// An attempt that outlived its engine: its folder exists and is kept.
     Reattach,
-    /// Removing what a step registered: a folder is created unless it exists.
-    Remove,
+    /// Work beside the attempts (a precondition, removing what a step registered): a fresh folder of its own.
+    Aside,
 }
 
 /// When a check is made.

@@ -194,8 +194,7 @@ impl Picture<'_> {
             decisions.extend(rest.map(|step| Decision::Skip { step: id(step), why: why.clone() }));
             return;
         }
-        decisions
-            .extend(self.frontier.ready[at].iter().take(slots).map(|step| Decision::Resolve { step: id(step) }));
+        decisions.extend(self.frontier.ready[at].iter().take(slots).map(|step| Decision::Resolve { step: id(step) }));
     }
 
     /// Leaves when everything that can still happen without an answer has happened.

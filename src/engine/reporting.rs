@@ -1,7 +1,7 @@
 //! What comes back from attempts while they run: facts that must not be lost, progress that may be.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use serde_json::Value;

@@ -118,18 +118,16 @@ impl Chain {
 
     /// Numbers and chains an event. Its time never goes back.
     ///
+    /// The event returned was read back from its line: a live run folds exactly what a resume will fold, to the
+    /// last digit of a number, and what could not be read again is refused before it is durable.
+    ///
     /// # Errors
-    /// Fails when the event cannot be written as JSON; the chain is as before.
+    /// Fails when the event cannot be written as JSON and read back; the chain is as before.
     pub fn link(&mut self, at: Timestamp, kind: EventKind) -> Result<Linked, serde_json::Error> {
         let (seq, at) = (self.seq.next(), at.max(self.at));
-        let mut line = serde_json::to_vec(&Body { seq, at, run: &self.run, prev: self.head, kind: &kind })?;
-        let hash = Digest::of(&line);
-        line.pop();
-        line.extend_from_slice(HASH_OPEN);
-        line.extend_from_slice(hash.to_string().as_bytes());
-        line.extend_from_slice(HASH_CLOSE);
-        line.push(b'\n');
-        let event = Event { seq, at, run: self.run.clone(), prev: self.head, kind, hash };
+        let body = serde_json::to_vec(&Body { seq, at, run: &self.run, prev: self.head, kind: &kind })?;
+        let (line, hash) = seal(body);
+        let event = serde_json::from_slice(&line)?;
         (self.seq, self.at, self.head) = (seq, at, hash);
         Ok(Linked { event, line })
     }
@@ -171,6 +169,18 @@ impl Chain {
             _ => Err(Broken::NoStart),
         }
     }
+}
+
+/// Makes a line of a JSON object: adds its hash as the last member, and a newline.
+#[must_use]
+pub fn seal(mut object: Vec<u8>) -> (Vec<u8>, Digest) {
+    let hash = Digest::of(&object);
+    object.pop();
+    object.extend_from_slice(HASH_OPEN);
+    object.extend_from_slice(hash.to_string().as_bytes());
+    object.extend_from_slice(HASH_CLOSE);
+    object.push(b'\n');
+    (object, hash)
 }
 
 /// Holds a line's bytes against the hash they end in. Exact to the byte: no second spelling passes.
@@ -236,6 +246,33 @@ mod tests {
         let (mut chain, _) = started();
         let linked = chain.link(at(50), EventKind::TailCut { bytes: 1 }).expect("serializes");
         assert_eq!(linked.event.at, at(100));
+    }
+
+    fn noted(data: serde_json::Value) -> EventKind {
+        EventKind::StepNoted { step: "stage".parse().expect("an id"), message: String::new(), data }
+    }
+
+    #[test]
+    fn a_live_run_sees_the_very_numbers_that_a_resume_will_read() {
+        let (mut chain, _) = started();
+        let mut bits: u64 = 0x9e37_79b9_7f4a_7c15;
+        for _ in 0..2_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let number = f64::from_bits(bits);
+            let kind = noted(serde_json::json!(number.is_finite().then_some(number)));
+            let mut reader = chain.clone();
+            let linked = chain.link(at(100), kind).expect("serializes");
+            assert_eq!(reader.verify(&linked.line[..linked.line.len() - 1]), Ok(linked.event));
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_refused_before_it_is_written() {
+        let (mut chain, _) = started();
+        let before = chain.clone();
+        let deep = (0..200).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]));
+        assert!(chain.link(at(100), noted(deep)).is_err());
+        assert_eq!(chain, before);
     }
 
     #[test]

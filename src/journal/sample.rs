@@ -1,8 +1,13 @@
 //! Values that this room's unit tests share.
 
+use std::collections::BTreeMap;
+
 use crate::base::mode::Mode;
 use crate::base::{Digest, RunId, Timestamp};
 use crate::event::{Actor, EventKind, FORMAT, RunHeader};
+use crate::language::inventory::Inventory;
+use crate::language::runbook::Objectives;
+use crate::plan::{BoundPlan, Limits};
 
 /// A run.
 pub(crate) fn run() -> RunId {
@@ -33,4 +38,37 @@ pub(crate) fn started_with(plan: Digest) -> EventKind {
         plan,
         incident_at: Some(Timestamp::UNIX_EPOCH),
     }))
+}
+
+/// A plan of that run without steps.
+pub(crate) fn plan() -> BoundPlan {
+    plan_of(run())
+}
+
+/// A plan of another run.
+pub(crate) fn plan_of(run: RunId) -> BoundPlan {
+    BoundPlan {
+        format: 1,
+        run,
+        name: "full-db-loss".to_owned(),
+        description: String::new(),
+        owner: "platform".to_owned(),
+        controls: Vec::new(),
+        mode: Mode::Real,
+        environment: "prod".to_owned(),
+        protected: true,
+        actor: Actor { name: "ada".to_owned(), from: "db1".to_owned() },
+        started_at: Timestamp::UNIX_EPOCH,
+        incident_at: None,
+        objectives: Objectives::default(),
+        phases: Vec::new(),
+        params: BTreeMap::new(),
+        vars: BTreeMap::new(),
+        inventory: Inventory::default(),
+        scratch: "/nowhere".into(),
+        steps: Vec::new(),
+        limits: Limits { max_parallel: 1 },
+        locks: Vec::new(),
+        sources: Vec::new(),
+    }
 }

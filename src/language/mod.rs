@@ -2,5 +2,16 @@
 //!
 //! No I/O except reading the file, its includes and nothing else. Start with [`load`].
 
+pub mod document;
+mod include;
 pub mod inventory;
+mod load;
 pub mod runbook;
+pub mod source;
+pub mod template;
+pub mod time;
+pub mod vocabulary;
+
+pub use load::{LoadRequest, Loaded, load};
+pub use source::{DiskFiles, MemoryFiles, ReadError, SourceReader};
+pub use vocabulary::Vocabulary;

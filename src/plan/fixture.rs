@@ -52,6 +52,7 @@ pub(crate) fn step(name: &str, uses: &str) -> PlannedStep {
         effects: Effects::of(EffectClass::Read),
         host: "local".to_owned(),
         secrets: Vec::new(),
+        declares_drill: false,
         has_check: true,
         fingerprint: Digest::of(name.as_bytes()),
     }

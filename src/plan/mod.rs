@@ -1,10 +1,28 @@
 //! Plans: what will be done, decided before anything is done. No I/O.
 //!
-//! [`model::BoundPlan`] is frozen into `plan.json` and is all the engine ever looks at.
+//! [`build`] resolves every reference of a typed runbook and says everything that is wrong with it.
+//! [`bind`] adds parameters, environment and run identity; the [`BoundPlan`] is frozen into `plan.json`
+//! and is all the engine ever looks at. [`guard`] judges what a run may touch.
 
+mod bind;
+mod build;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod forecast;
+mod graph;
+pub mod guard;
+mod leaf;
 pub mod model;
+mod param;
+mod read;
 pub mod render;
+mod rules;
+pub mod schema;
 
-pub use model::{BoundPlan, Edge, Limits, PlannedStep, Section, Strictness};
+pub use bind::{BindError, BindRequest, bind};
+pub use build::{Material, Plan, build};
+pub use forecast::{Forecast, forecast};
+pub use graph::{StepGraph, StepIndex};
+pub use leaf::{Leaf, at as leaf_at, visit_texts};
+pub use model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, Strictness};
+pub use param::{INCIDENT_AT, type_name};

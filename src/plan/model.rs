@@ -151,6 +151,8 @@ pub struct PlannedStep {
     pub secrets: Vec<String>,
     /// Whether the action's check deserves a round of its own.
     pub has_check: bool,
+    /// Whether the file names `drill` among the step's modes.
+    pub declares_drill: bool,
     /// Identifies what was decided: lowered form with templates unrendered, given values, action version.
     pub fingerprint: Digest,
 }

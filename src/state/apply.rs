@@ -315,3 +315,9 @@ impl StepState {
         }
     }
 }
+
+/// Gives the step whose state an event changes.
+#[must_use]
+pub fn subject(kind: &EventKind) -> Option<&StepId> {
+    StepMove::of(kind).map(|row| row.step)
+}

@@ -6,5 +6,5 @@ pub(crate) mod fixture;
 mod model;
 pub mod objectives;
 
-pub use apply::IllegalEvent;
+pub use apply::{IllegalEvent, subject};
 pub use model::{AttemptState, RunState, StepState, StepStatus};

@@ -3,9 +3,13 @@
 //! A [`Diagnostic`] is data. Rendering stands in `render`, the table of codes in `code`.
 
 mod code;
+mod data;
+mod render;
 mod source;
 
 pub use code::{Code, Severity};
+pub use data::{explain, find_code, near_code, to_json};
+pub use render::{Look, RenderStyle, one_line, render};
 pub use source::{ByteSpan, Place, SourceFile, SourceId, Sources};
 
 /// One finding about something a person wrote.

@@ -3,6 +3,13 @@
 //! Runbooks name entries and never repeat their paths and ports: drill isolation, protection,
 //! lock names and confirmation texts follow from the name.
 
+mod check;
+mod environment;
+mod file;
+mod spec;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -11,6 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::base::units::Span;
+
+pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
+pub(super) use file::check_identifier;
+pub use file::{InventoryFile, is_name};
+pub use spec::file_schema;
+pub(super) use spec::schema_of;
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

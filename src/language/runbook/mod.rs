@@ -1,5 +1,11 @@
 //! The typed runbook: what a file says, before anything is decided about it.
 
+mod arguments;
+mod lower;
+mod param;
+mod spec;
+mod step;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -10,6 +16,11 @@ use crate::base::diagnostic::Place;
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
+
+pub(super) use arguments::Judges;
+pub(super) use lower::lower;
+pub use param::ParamError;
+pub use spec::file_schema;
 
 /// A value with the place it was written at.
 #[derive(Debug, Clone, PartialEq)]

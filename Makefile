@@ -1,0 +1,40 @@
+# `make demo` and `make test` do all the set-up a fresh machine needs: a Rust toolchain is enough.
+# Everything else is installed through apt-get when root on Debian or Ubuntu; elsewhere the commands are printed.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check docs generate bench setup-demo setup-test
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+setup-demo:
+	@.ci/setup cc postgresql
+
+setup-test:
+	@.ci/setup cc postgresql nextest
+
+demo: setup-demo ## Destroy a real database and bring it back (under two minutes after the build)
+	cargo build --release --locked
+	./target/release/runbook demo $(DEMO)
+
+test: setup-test ## Run the whole test suite
+	cargo nextest run --locked --no-fail-fast
+	cargo test --locked --doc --quiet
+
+lint: ## Formatting, clippy, documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+
+generate: ## Regenerate schemas/ and docs/actions/
+	cargo build --locked
+	./target/debug/runbook schema --write schemas
+	./target/debug/runbook actions --write docs/actions
+
+check: ## Check every shipped runbook
+	cargo build --locked
+	@set -e; find runbooks examples -name '*.yaml' | sort | while read -r file; do ./target/debug/runbook check "$$file"; done
+
+bench: ## Run the benchmarks (never part of the tests)
+	cargo bench --locked

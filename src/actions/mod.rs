@@ -1,0 +1,34 @@
+//! The actions that runbooks can use: this list, one file each.
+
+mod assert;
+mod exec;
+mod http;
+mod notify;
+mod patience;
+pub mod postgres;
+mod process;
+mod service;
+mod shell;
+mod wait;
+
+use crate::action::Registry;
+
+/// Every action the program knows.
+#[must_use]
+pub fn registry() -> Registry {
+    Registry::default()
+        .with(assert::Assert)
+        .with(exec::Exec)
+        .with(http::Check)
+        .with(notify::Command)
+        .with(postgres::BaseBackup)
+        .with(postgres::Check)
+        .with(postgres::Query)
+        .with(postgres::RestoreBase)
+        .with(postgres::Stop)
+        .with(service::Start)
+        .with(service::Status)
+        .with(service::Stop)
+        .with(shell::Shell)
+        .with(wait::Wait)
+}

@@ -1,0 +1,195 @@
+//! Sessions with a server, over its socket or TCP, with TLS when `sslmode` asks for it.
+//!
+//! A session drives its own connection while it waits for an answer: nothing runs in the background,
+//! and dropping it ends it. Values travel as text, so every type can be read.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio_postgres::config::SslMode as PgSslMode;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::SqlState};
+
+use super::layout::Cluster;
+use super::tls;
+use crate::action::{ActionError, Secrets};
+use crate::base::secret::SecretText;
+use crate::language::inventory::SslMode;
+
+type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// Everything needed to open a session.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    config: Config,
+    sslmode: SslMode,
+    shown: String,
+}
+
+impl Endpoint {
+    /// The endpoint of a cluster, for one of its databases.
+    ///
+    /// # Errors
+    /// Fails when the password's secret cannot be had.
+    pub(crate) fn of(cluster: &Cluster, dbname: Option<&str>, secrets: &dyn Secrets) -> Result<Self, ActionError> {
+        let dbname = dbname.unwrap_or(&cluster.dbname);
+        let mut config = Config::new();
+        config.user(&cluster.user).dbname(dbname).port(cluster.port).application_name("runbook");
+        config.connect_timeout(Duration::from_secs(10));
+        let shown = match &cluster.socket {
+            Some(folder) => {
+                config.host_path(folder);
+                format!("{}/.s.PGSQL.{}", folder.display(), cluster.port)
+            }
+            None => {
+                config.host("localhost").hostaddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                format!("localhost:{}", cluster.port)
+            }
+        };
+        if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {
+            let password: SecretText = secrets.get(secret)?;
+            config.password(password.reveal());
+        }
+        let sslmode = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
+        config.ssl_mode(match sslmode {
+            SslMode::Disable => PgSslMode::Disable,
+            SslMode::Prefer => PgSslMode::Prefer,
+            SslMode::Require | SslMode::VerifyFull => PgSslMode::Require,
+        });
+        Ok(Self { config, sslmode, shown: format!("database `{dbname}` at `{shown}`") })
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// Retryable when nobody answers or the server is starting, fatal when it refuses.
+    pub(crate) async fn open(&self) -> Result<Session, ActionError> {
+        let connected = match self.sslmode {
+            SslMode::Disable => {
+                self.config.connect(NoTls).await.map(|(client, driver)| (client, Box::pin(driver) as Driver))
+            }
+            SslMode::Prefer | SslMode::Require | SslMode::VerifyFull => {
+                let maker = tls::connector(self.sslmode)?;
+                self.config.connect(maker).await.map(|(client, driver)| (client, Box::pin(driver) as Driver))
+            }
+        };
+        let (client, driver) = connected.map_err(|error| refused(&self.shown, &error))?;
+        Ok(Session { client, driver: Some(driver), shown: self.shown.clone() })
+    }
+}
+
+/// Rows of an answer, every value as text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Table {
+    /// The columns' names.
+    pub(crate) columns: Vec<String>,
+    /// The rows; `None` is NULL.
+    pub(crate) rows: Vec<Vec<Option<String>>>,
+    /// Rows changed, as the last statement said.
+    pub(crate) affected: u64,
+}
+
+impl Table {
+    /// The first column of the first row.
+    pub(crate) fn first(&self) -> Option<&str> {
+        self.rows.first()?.first()?.as_deref()
+    }
+
+    /// The value at a row and column; `None` for NULL and for what is not there.
+    pub(crate) fn at(&self, row: usize, column: usize) -> Option<&str> {
+        self.rows.get(row)?.get(column)?.as_deref()
+    }
+}
+
+/// An open session.
+pub(crate) struct Session {
+    client: Client,
+    driver: Option<Driver>,
+    shown: String,
+}
+
+impl Session {
+    /// Runs one or more statements and gives the rows of the last one that has any.
+    ///
+    /// # Errors
+    /// Fails as the server says; a lost connection is retryable.
+    pub(crate) async fn query(&mut self, sql: &str) -> Result<Table, ActionError> {
+        let Self { client, driver, shown } = self;
+        let messages = drive(driver, client.simple_query(sql)).await.map_err(|error| refused(shown, &error))?;
+        Ok(table(messages))
+    }
+
+    /// Gives the one value a statement answers with.
+    ///
+    /// # Errors
+    /// Fails when it answers with none.
+    pub(crate) async fn value(&mut self, sql: &str) -> Result<String, ActionError> {
+        let table = self.query(sql).await?;
+        let none = || ActionError::fatal(format!("`{sql}` gave no value"));
+        table.first().map(ToOwned::to_owned).ok_or_else(none)
+    }
+
+    /// Prepares one statement and gives its columns' types; refuses several statements in one text.
+    ///
+    /// # Errors
+    /// Fails as the server says.
+    pub(crate) async fn types(&mut self, sql: &str) -> Result<Vec<Type>, ActionError> {
+        let Self { client, driver, shown } = self;
+        let statement = drive(driver, client.prepare(sql)).await.map_err(|error| refused(shown, &error))?;
+        Ok(statement.columns().iter().map(|column| column.type_().clone()).collect())
+    }
+}
+
+/// Waits for an answer while the connection is driven.
+async fn drive<T, F>(driver: &mut Option<Driver>, answer: F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    tokio::pin!(answer);
+    if let Some(running) = driver {
+        tokio::select! {
+            biased;
+            answered = &mut answer => return answered,
+            ended = running => {
+                *driver = None;
+                ended?;
+            }
+        }
+    }
+    answer.await
+}
+
+fn table(messages: Vec<SimpleQueryMessage>) -> Table {
+    let mut table = Table::default();
+    for message in messages {
+        match message {
+            SimpleQueryMessage::RowDescription(columns) => {
+                table.columns = columns.iter().map(|column| column.name().to_owned()).collect();
+                table.rows.clear();
+            }
+            SimpleQueryMessage::Row(row) => {
+                table.rows.push((0..row.len()).map(|index| row.get(index).map(ToOwned::to_owned)).collect());
+            }
+            SimpleQueryMessage::CommandComplete(count) => table.affected = count,
+            _ => {}
+        }
+    }
+    table
+}
+
+fn refused(shown: &str, error: &Error) -> ActionError {
+    let Some(code) = error.code() else {
+        return ActionError::retryable(format!("lost {shown}, or it does not answer")).because(error);
+    };
+    let starting = [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::TOO_MANY_CONNECTIONS];
+    if starting.contains(code) {
+        return ActionError::retryable(format!("{shown} takes no sessions now")).because(error);
+    }
+    let fact = ActionError::fatal(format!("{shown} refuses")).because(error);
+    if code.code().starts_with("28") {
+        return fact.help("set `user` and `password` of the database, or allow runbook's user in `pg_hba.conf`");
+    }
+    fact
+}

@@ -1,0 +1,110 @@
+//! Statements that prove a database whole: foreign keys by anti-join, indexes valid, B-trees by `amcheck`.
+
+use super::connect::Session;
+use crate::action::ActionError;
+
+/// One proof with its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// How many things were looked at.
+    pub(crate) looked_at: u64,
+    /// Each thing that is wrong.
+    pub(crate) faults: Vec<String>,
+    /// What could not be judged, and why.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Lists each validated foreign key with the statement that counts its orphans.
+///
+/// The statement compares as the constraint itself does: its own operators, `ONLY` where the table
+/// is not partitioned, and for `MATCH FULL` a key that is half NULL counts as an orphan.
+const FOREIGN_KEYS: &str = "
+SELECT f.conname || ' on ' || f.conrelid::regclass::text, f.convalidated,
+  format('SELECT count(*) FROM %s%s c WHERE (%s) AND NOT EXISTS (SELECT 1 FROM %s%s p WHERE %s)',
+    CASE WHEN r.relkind = 'p' THEN '' ELSE 'ONLY ' END, f.conrelid::regclass,
+    string_agg(format('c.%I IS NOT NULL', a.attname), CASE WHEN f.confmatchtype = 'f' THEN ' OR ' ELSE ' AND ' END),
+    CASE WHEN t.relkind = 'p' THEN '' ELSE 'ONLY ' END, f.confrelid::regclass,
+    string_agg(format('p.%I OPERATOR(%I.%s) c.%I', b.attname, n.nspname, o.oprname, a.attname), ' AND '))
+FROM pg_constraint f
+JOIN pg_class r ON r.oid = f.conrelid
+JOIN pg_class t ON t.oid = f.confrelid
+CROSS JOIN LATERAL unnest(f.conkey, f.confkey, f.conpfeqop) AS k(child, parent, operator)
+JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.child
+JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = k.parent
+JOIN pg_operator o ON o.oid = k.operator
+JOIN pg_namespace n ON n.oid = o.oprnamespace
+WHERE f.contype = 'f' AND f.conparentid = 0
+GROUP BY f.oid, f.conname, f.conrelid, f.confrelid, f.convalidated, f.confmatchtype, r.relkind, t.relkind
+ORDER BY 1";
+
+const INVALID_INDEXES: &str = "
+SELECT i.indexrelid::regclass::text FROM pg_index i WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) ORDER BY 1";
+
+const INDEX_COUNT: &str = "SELECT count(*) FROM pg_index";
+
+const AMCHECK_SCHEMA: &str = "
+SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'";
+
+const BTREES: &str = "
+SELECT c.oid, c.oid::regclass::text FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_am m ON m.oid = c.relam
+WHERE m.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p' AND i.indisvalid AND i.indisready ORDER BY 2";
+
+/// Databases whose content belongs to users.
+const DATABASES: &str = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
+
+/// Lists the databases that hold users' data.
+pub(crate) async fn databases(session: &mut Session) -> Result<Vec<String>, ActionError> {
+    let table = session.query(DATABASES).await?;
+    Ok(table.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
+
+/// Opens the transaction all proofs run in: read-only, one snapshot, names always qualified.
+pub(crate) async fn begin(session: &mut Session) -> Result<(), ActionError> {
+    session.query("SET search_path TO pg_catalog; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(drop)
+}
+
+/// Counts the orphans of every foreign key of a database.
+pub(crate) async fn foreign_keys(session: &mut Session) -> Result<Proof, ActionError> {
+    let keys = session.query(FOREIGN_KEYS).await?;
+    let mut proof = Proof { looked_at: 0, faults: Vec::new(), notes: Vec::new() };
+    for row in &keys.rows {
+        let [Some(name), validated, Some(sql)] = row.as_slice() else { continue };
+        if validated.as_deref() != Some("t") {
+            proof.notes.push(format!("`{name}` is NOT VALID, so the database itself does not promise it"));
+            continue;
+        }
+        let orphans = session.value(sql).await?;
+        proof.looked_at += 1;
+        if orphans != "0" {
+            proof.faults.push(format!("`{name}` has {orphans} rows without their parent"));
+        }
+    }
+    Ok(proof)
+}
+
+/// Finds invalid indexes and walks every B-tree where `amcheck` is installed.
+pub(crate) async fn indexes(session: &mut Session) -> Result<Proof, ActionError> {
+    let invalid = session.query(INVALID_INDEXES).await?;
+    let looked_at = session.value(INDEX_COUNT).await?.parse().unwrap_or_default();
+    let names = invalid.rows.iter().filter_map(|row| row.first()?.as_deref());
+    let faults = names.map(|name| format!("index `{name}` is invalid")).collect();
+    let mut proof = Proof { looked_at, faults, notes: Vec::new() };
+    let schema = session.query(AMCHECK_SCHEMA).await?;
+    let Some(schema) = schema.first() else {
+        proof.notes.push("`amcheck` is not installed, so the B-trees' content was not walked".to_owned());
+        return Ok(proof);
+    };
+    let trees = session.query(BTREES).await?;
+    for row in &trees.rows {
+        let [Some(oid), Some(name)] = row.as_slice() else { continue };
+        session.query("SAVEPOINT tree").await?;
+        if let Err(error) = session.query(&format!("SELECT {schema}.bt_index_check({oid}::regclass)")).await {
+            let cause = error.info().causes.last().cloned().unwrap_or_else(|| error.to_string());
+            proof.faults.push(format!("index `{name}`: {cause}"));
+            session.query("ROLLBACK TO SAVEPOINT tree").await?;
+        }
+        session.query("RELEASE SAVEPOINT tree").await?;
+    }
+    proof.notes.push(format!("`amcheck` walked {} B-trees", trees.rows.len()));
+    Ok(proof)
+}

@@ -1,0 +1,214 @@
+//! Where a cluster lies: its data directory, its neighbours during a restore, its socket.
+//!
+//! Everything follows from the inventory's entry and the run, so that it is known at bind. A handle
+//! that points elsewhere is refused by comparing it with what is computed here.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::action::{ActionError, DatabaseRef, InstanceHandle};
+use crate::base::RunId;
+use crate::language::inventory::{Database, Inventory, Via};
+
+/// The file that marks a data directory as staged by a run; see [`super::marker`].
+pub(crate) const MARKER: &str = "runbook-restore.json";
+/// The configuration of `wal fetch` inside a data directory that recovers.
+pub(crate) const FETCH_CONFIG: &str = "runbook-fetch.json";
+
+/// Where a cluster runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// On its own place: the real database.
+    Own,
+    /// Below this folder of the run's scratch place: thrown away at the end.
+    Scratch(PathBuf),
+}
+
+/// One cluster of the inventory with every default filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Cluster {
+    /// The entry's name.
+    pub(crate) name: String,
+    /// The data directory.
+    pub(crate) pgdata: PathBuf,
+    /// Where it runs.
+    pub(crate) ground: Ground,
+    /// The folder of its socket.
+    pub(crate) socket: Option<PathBuf>,
+    /// Its port.
+    pub(crate) port: u16,
+    /// The database that queries run in.
+    pub(crate) dbname: String,
+    /// The role to connect as.
+    pub(crate) user: String,
+    /// How it is stopped and started.
+    pub(crate) via: Via,
+    /// The entry, for what is used as it stands.
+    pub(crate) entry: Database,
+}
+
+impl Cluster {
+    /// Finds a cluster of the inventory. `scratch` is the run's own folder.
+    ///
+    /// # Errors
+    /// Fails when the inventory has no such database or its data directory is not absolute.
+    pub(crate) fn of(name: &DatabaseRef, inventory: &Inventory, scratch: &Path) -> Result<Self, ActionError> {
+        let name = name.as_str();
+        let entry = inventory
+            .databases
+            .get(name)
+            .ok_or_else(|| ActionError::fatal(format!("the inventory has no database `{name}`")))?;
+        let ground = if entry.scratch { Ground::Scratch(scratch.join(name)) } else { Ground::Own };
+        let pgdata = match &ground {
+            Ground::Own => entry.pgdata.clone(),
+            Ground::Scratch(root) => root.join("pgdata"),
+        };
+        if !pgdata.is_absolute() {
+            let fact =
+                format!("the data directory `{}` of database `{name}` is not an absolute path", pgdata.display());
+            return Err(ActionError::fatal(fact));
+        }
+        let (socket, via) = match &ground {
+            Ground::Own => (entry.socket.clone(), entry.via.clone()),
+            Ground::Scratch(root) => (Some(root.join("s")), Via::default()),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            pgdata,
+            ground,
+            socket,
+            port: if entry.port == 0 { 5432 } else { entry.port },
+            dbname: or_postgres(&entry.dbname),
+            user: or_postgres(&entry.user),
+            via,
+            entry: entry.clone(),
+        })
+    }
+
+    /// Tells whether the cluster is thrown away at the end of the run.
+    pub(crate) fn is_scratch(&self) -> bool {
+        matches!(self.ground, Ground::Scratch(_))
+    }
+
+    /// Refuses an instance that lies elsewhere than the inventory and the run say.
+    ///
+    /// # Errors
+    /// Fails when database or data directory differ.
+    pub(crate) fn accept(&self, instance: &InstanceHandle) -> Result<(), ActionError> {
+        if instance.database == self.name && instance.pgdata == self.pgdata {
+            return Ok(());
+        }
+        let fact = format!(
+            "the instance `{}` of database `{}` is not the one of database `{}`",
+            instance.pgdata.display(),
+            instance.database,
+            self.name
+        );
+        Err(ActionError::fatal(fact))
+    }
+
+    /// The handle of this cluster's instance.
+    pub(crate) fn instance(&self) -> InstanceHandle {
+        InstanceHandle {
+            database: self.name.clone(),
+            pgdata: self.pgdata.clone(),
+            socket: self.socket.clone(),
+            port: self.port,
+        }
+    }
+
+    /// The store and prefix of its backups and WAL.
+    ///
+    /// # Errors
+    /// Fails when the entry names no store.
+    pub(crate) fn archive(&self) -> Result<(&str, &str), ActionError> {
+        let store = self.entry.store.as_deref().ok_or_else(|| {
+            ActionError::fatal(format!("database `{}` has no store", self.name))
+                .help("add `store: NAME` to its entry in the inventory")
+        })?;
+        Ok((store, self.entry.prefix.as_deref().unwrap_or(&self.name)))
+    }
+
+    /// Where a restore of `run` puts the new data directory before it is swapped in.
+    pub(crate) fn staged(&self, run: &RunId) -> PathBuf {
+        staged(&self.pgdata, run)
+    }
+
+    /// Where `run` keeps the old data directory.
+    pub(crate) fn kept(&self, run: &RunId) -> PathBuf {
+        kept(&self.pgdata, run)
+    }
+
+    /// Where `run` keeps WAL that was rescued from the old data directory.
+    pub(crate) fn rescued(&self, run: &RunId) -> PathBuf {
+        with_suffix(&self.pgdata, &format!(".runbook-rescued-{run}"))
+    }
+
+    /// Where the files of tablespace `oid`, which belongs to `location`, are to live.
+    pub(crate) fn tablespace(&self, oid: u32, location: &Path) -> PathBuf {
+        match &self.ground {
+            Ground::Own => location.to_owned(),
+            Ground::Scratch(root) => root.join("tablespaces").join(oid.to_string()),
+        }
+    }
+}
+
+/// The place beside `live` that a restore of `run` fills.
+pub(crate) fn staged(live: &Path, run: &RunId) -> PathBuf {
+    with_suffix(live, &format!(".runbook-staged-{run}"))
+}
+
+/// The place beside `live` that keeps what was there before `run`.
+pub(crate) fn kept(live: &Path, run: &RunId) -> PathBuf {
+    with_suffix(live, &format!(".runbook-old-{run}"))
+}
+
+/// Gives back the live place of a kept one; any other path as it is.
+pub(crate) fn unkept(path: &Path, run: &RunId) -> PathBuf {
+    let suffix = format!(".runbook-old-{run}");
+    path.to_str().and_then(|text| text.strip_suffix(&suffix)).map_or_else(|| path.to_owned(), PathBuf::from)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+fn or_postgres(text: &str) -> String {
+    if text.is_empty() { "postgres".to_owned() } else { text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use super::*;
+
+    fn inventory(scratch: bool) -> Inventory {
+        let entry = Database { pgdata: "/data/main".into(), scratch, ..Database::default() };
+        Inventory { databases: [("orders".to_owned(), entry)].into(), ..Inventory::default() }
+    }
+
+    #[test]
+    fn a_restore_lies_beside_the_data_on_the_same_file_system() {
+        let cluster = Cluster::of(&DatabaseRef("orders".into()), &inventory(false), Path::new("/run")).unwrap();
+        let run: RunId = "20260128-143002-3fa9c1".parse().unwrap();
+        assert_eq!(cluster.staged(&run), Path::new("/data/main.runbook-staged-20260128-143002-3fa9c1"));
+        assert_eq!(unkept(&cluster.kept(&run), &run), cluster.pgdata);
+        assert_eq!(cluster.port, 5432);
+    }
+
+    #[test]
+    fn a_scratch_database_lies_in_the_runs_own_folder_with_all_its_tablespaces() {
+        let cluster = Cluster::of(&DatabaseRef("orders".into()), &inventory(true), Path::new("/run")).unwrap();
+        assert_eq!(cluster.pgdata, Path::new("/run/orders/pgdata"));
+        assert_eq!(cluster.tablespace(42, Path::new("/prod/ts")), Path::new("/run/orders/tablespaces/42"));
+        assert_eq!(cluster.via, Via::default());
+    }
+
+    #[test]
+    fn a_database_that_is_not_in_the_inventory_is_named() {
+        let error = Cluster::of(&DatabaseRef("x".into()), &inventory(true), Path::new("/run")).unwrap_err();
+        assert_eq!(error.to_string(), "the inventory has no database `x`");
+    }
+}

@@ -1,0 +1,186 @@
+//! Finds a live server of a cluster by every sign there is (facts 2.10.6).
+//!
+//! A pid file may be deleted, name a recycled process, or belong to another pid namespace. So the
+//! pid file, the processes that work inside the data directory, the socket and the port are all
+//! looked at, and one sign is enough.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::layout::Cluster;
+use crate::action::{ActionError, FileKind, ReadFiles};
+
+/// One sign of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// The pid file names a process that lives and works in the data directory.
+    PidFile(u32),
+    /// These processes have the data directory, maybe deleted meanwhile, as working folder.
+    Processes(Vec<u32>),
+    /// Somebody accepts on the socket.
+    Socket(PathBuf),
+    /// Somebody accepts on the TCP port.
+    Port(u16),
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PidFile(pid) => write!(f, "`postmaster.pid` names the live process {pid}"),
+            Self::Processes(pids) => {
+                let list: Vec<String> = pids.iter().take(5).map(ToString::to_string).collect();
+                write!(f, "{} processes work in the data directory ({})", pids.len(), list.join(", "))
+            }
+            Self::Socket(path) => write!(f, "a server answers on `{}`", path.display()),
+            Self::Port(port) => write!(f, "a server answers on port {port}"),
+        }
+    }
+}
+
+/// What the server wrote into `postmaster.pid`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PidFile {
+    /// The postmaster.
+    pub(crate) pid: u32,
+    /// Its port.
+    pub(crate) port: Option<u16>,
+    /// The folder of its first socket.
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl PidFile {
+    /// Reads the file of a data directory; `None` when there is none or it is not one.
+    pub(crate) fn read(files: &dyn ReadFiles, pgdata: &Path) -> Option<Self> {
+        let bytes = files.read(&pgdata.join("postmaster.pid"), 64 * 1024).ok()?;
+        Self::parse(&String::from_utf8_lossy(&bytes))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        let pid = lines.first()?.trim_start_matches('-').parse().ok()?;
+        let port = lines.get(3).and_then(|line| line.parse().ok());
+        let socket = lines.get(4).filter(|line| !line.is_empty()).map(PathBuf::from);
+        Some(Self { pid, port, socket })
+    }
+}
+
+/// Looks for every sign of life.
+///
+/// # Errors
+/// Fails when the data directory cannot be looked at.
+pub(crate) async fn signs(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Vec<Sign>, ActionError> {
+    let mut found = Vec::new();
+    let inside = processes(&cluster.pgdata, files);
+    let pid_file = PidFile::read(files, &cluster.pgdata);
+    if let Some(pid_file) = &pid_file
+        && inside.contains(&pid_file.pid)
+    {
+        found.push(Sign::PidFile(pid_file.pid));
+    }
+    if !inside.is_empty() {
+        found.push(Sign::Processes(inside));
+    }
+    let mut sockets: Vec<PathBuf> = Vec::new();
+    sockets.extend(cluster.socket.as_ref().map(|folder| socket_path(folder, cluster.port)));
+    if let Some(PidFile { socket: Some(folder), port: Some(port), .. }) = &pid_file {
+        sockets.push(socket_path(folder, *port));
+    }
+    sockets.dedup();
+    for socket in sockets {
+        if accepts_socket(&socket, files).await {
+            found.push(Sign::Socket(socket));
+        }
+    }
+    if !cluster.is_scratch() && accepts_port(cluster.port).await {
+        found.push(Sign::Port(cluster.port));
+    }
+    Ok(found)
+}
+
+/// Refuses when a server lives.
+///
+/// # Errors
+/// Fails with every sign when there is one.
+pub(crate) async fn refuse(cluster: &Cluster, files: &dyn ReadFiles) -> Result<(), ActionError> {
+    let found = signs(cluster, files).await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let fact = format!("the server of database `{}` is alive: {}", cluster.name, list.join("; "));
+    Err(ActionError::fatal(fact).help("stop it first, for example with `postgres.stop`; nothing was touched"))
+}
+
+fn socket_path(folder: &Path, port: u16) -> PathBuf {
+    folder.join(format!(".s.PGSQL.{port}"))
+}
+
+/// Lists the processes that have `pgdata` as working folder, by inode and by name.
+///
+/// A server that lost its data directory to `rm -rf` still shows the name with ` (deleted)`.
+pub(crate) fn processes(pgdata: &Path, files: &dyn ReadFiles) -> Vec<u32> {
+    let canonical = files.canonical(pgdata).unwrap_or_else(|_| pgdata.to_owned());
+    let own = files.facts(&canonical).ok().flatten().filter(|facts| facts.kind == FileKind::Directory);
+    let deleted = format!("{} (deleted)", canonical.display());
+    let Ok(entries) = files.list(Path::new("/proc")) else { return Vec::new() };
+    let pids = entries.iter().filter_map(|entry| entry.name.to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
+        let Ok(target) = files.read_link(&cwd) else { return false };
+        if target == canonical || target.as_os_str() == deleted.as_str() {
+            return is_server(*pid, files);
+        }
+        let Some(own) = &own else { return false };
+        let there = files.facts(&cwd.join(".")).ok().flatten();
+        there.is_some_and(|facts| (facts.device, facts.inode) == (own.device, own.inode)) && is_server(*pid, files)
+    })
+    .collect()
+}
+
+/// Tells whether a process is there and not a zombie.
+pub(crate) fn exists(pid: u32, files: &dyn ReadFiles) -> bool {
+    let Ok(stat) = files.read(Path::new(&format!("/proc/{pid}/stat")), 4096) else { return false };
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// A person's shell inside the folder is no server.
+fn is_server(pid: u32, files: &dyn ReadFiles) -> bool {
+    let name = files.read(Path::new(&format!("/proc/{pid}/comm")), 4096).unwrap_or_default();
+    let name = String::from_utf8_lossy(&name);
+    let name = name.trim();
+    name.is_empty() || name.starts_with("postgres") || name.starts_with("postmaster")
+}
+
+async fn accepts_socket(path: &Path, files: &dyn ReadFiles) -> bool {
+    if !matches!(files.facts(path), Ok(Some(_))) {
+        return false;
+    }
+    let connect = tokio::net::UnixStream::connect(path);
+    matches!(tokio::time::timeout(Duration::from_secs(2), connect).await, Ok(Ok(_)))
+}
+
+async fn accepts_port(port: u16) -> bool {
+    let connect = tokio::net::TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port));
+    matches!(tokio::time::timeout(Duration::from_secs(2), connect).await, Ok(Ok(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_pid_file_gives_pid_port_and_socket_folder() {
+        let text = "4711\n/data/main\n1769610602\n5433\n/run/pg\nlocalhost\n 12345 0\nready   \n";
+        let file = PidFile::parse(text).unwrap();
+        assert_eq!(file, PidFile { pid: 4711, port: Some(5433), socket: Some("/run/pg".into()) });
+    }
+
+    #[test]
+    fn an_empty_pid_file_names_nobody() {
+        assert_eq!(PidFile::parse(""), None);
+        assert_eq!(PidFile::parse("rubbish\n"), None);
+    }
+}

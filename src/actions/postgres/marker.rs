@@ -1,0 +1,164 @@
+//! What a restore leaves in a data directory until its recovery is proven.
+//!
+//! The file is written last when a backup is staged: a folder without it is not complete. It moves
+//! with the data directory in the swap and is removed when the recovery is proven, so that a
+//! recovery that was cut off finds out from the disk how far it came.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::{self, Cluster, MARKER};
+use super::owner::Owner;
+use super::swap::{LinkedSeat, Seat};
+use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles};
+use crate::base::{RunId, Timestamp};
+use crate::pgformat::{Lsn, SegmentSize, SystemId, Timeline};
+
+/// A staged backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    /// The run that staged it.
+    pub(crate) run: RunId,
+    /// The backup.
+    pub(crate) backup: BackupHandle,
+    /// Where replay begins.
+    pub(crate) start: Lsn,
+    /// Where the backup is consistent.
+    pub(crate) stop: Lsn,
+    /// The backup's timeline.
+    pub(crate) timeline: Timeline,
+    /// The cluster.
+    pub(crate) system_id: SystemId,
+    /// Its segment size.
+    pub(crate) segment_size: SegmentSize,
+    /// When the backup ended, by the primary's clock.
+    pub(crate) ended_at: Timestamp,
+    /// Folders outside the data directory.
+    pub(crate) links: Vec<Link>,
+    /// The last position known to be flushed by the old server; set by the recovery before the swap.
+    #[serde(default)]
+    pub(crate) last_flushed: Option<Lsn>,
+}
+
+/// A folder outside the data directory that a link in it points to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Link {
+    /// The link's path within the data directory.
+    pub(crate) link: PathBuf,
+    /// Where the folder is to live.
+    pub(crate) live: PathBuf,
+    /// Where it is staged.
+    pub(crate) staged: PathBuf,
+}
+
+impl Link {
+    /// The tablespace's number, when the link is one.
+    pub(crate) fn tablespace(&self) -> Option<u32> {
+        self.link.strip_prefix("pg_tblspc").ok()?.to_str()?.parse().ok()
+    }
+}
+
+impl Marker {
+    /// Reads the marker of a data directory; `None` when it has none.
+    ///
+    /// # Errors
+    /// Fails when the file is there and makes no sense.
+    pub(crate) fn read(files: &dyn ReadFiles, pgdata: &Path) -> Result<Option<Self>, ActionError> {
+        let path = pgdata.join(MARKER);
+        if !matches!(files.facts(&path), Ok(Some(_))) {
+            return Ok(None);
+        }
+        let bytes = files.read(&path, 1 << 20).map_err(|error| unreadable(&path).because(&error))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(&path).because(&error))
+    }
+
+    /// Writes the marker durably.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be written.
+    pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), ActionError> {
+        let path = pgdata.join(MARKER);
+        let cannot =
+            |error: HostError| ActionError::retryable(format!("cannot write `{}`", path.display())).because(&error);
+        let bytes = serde_json::to_vec_pretty(self).map_err(|error| unreadable(&path).because(&error))?;
+        files.replace(&path, &bytes, 0o600).map_err(cannot)?;
+        files.chown(&path, owner.uid, owner.gid).map_err(cannot)
+    }
+
+    /// Everything that moves with the data directory, what only the old cluster has included.
+    pub(crate) fn seats(&self, old: &[(PathBuf, PathBuf)], run: &RunId) -> Vec<LinkedSeat> {
+        let own = self.links.iter().map(|link| LinkedSeat {
+            link: link.link.clone(),
+            seat: Seat {
+                live: link.live.clone(),
+                kept: layout::kept(&link.live, run),
+                staged: Some(link.staged.clone()),
+            },
+        });
+        let others = old.iter().filter(|(_, live)| self.links.iter().all(|link| link.live != *live));
+        let others = others.map(|(link, live)| LinkedSeat {
+            link: link.clone(),
+            seat: Seat { live: live.clone(), kept: layout::kept(live, run), staged: None },
+        });
+        own.chain(others).collect()
+    }
+}
+
+/// Lists the links of a data directory to folders outside: tablespaces and `pg_wal`, as link and live folder.
+///
+/// # Errors
+/// Fails when a folder cannot be read.
+pub(crate) fn links(files: &dyn ReadFiles, pgdata: &Path, run: &RunId) -> Result<Vec<(PathBuf, PathBuf)>, HostError> {
+    let mut found = Vec::new();
+    if files.facts(pgdata)?.is_none() {
+        return Ok(found);
+    }
+    let mut candidates = vec![PathBuf::from("pg_wal")];
+    let tablespaces = pgdata.join("pg_tblspc");
+    if files.facts(&tablespaces)?.is_some() {
+        let names = files.list(&tablespaces)?.into_iter().map(|entry| entry.name);
+        candidates.extend(names.map(|name| Path::new("pg_tblspc").join(name)));
+    }
+    for link in candidates {
+        let path = pgdata.join(&link);
+        if files.facts(&path)?.is_some_and(|facts| facts.kind == crate::action::FileKind::Symlink) {
+            let target = layout::unkept(&files.read_link(&path)?, run);
+            if target.is_absolute() {
+                found.push((link, target));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Writes `tablespace_map`, which the server obeys at its first start after a base backup.
+///
+/// # Errors
+/// Fails when the file cannot be written.
+pub(crate) fn write_tablespace_map(
+    files: &dyn Files,
+    pgdata: &Path,
+    places: &[(u32, PathBuf)],
+    owner: &Owner,
+) -> Result<(), HostError> {
+    let path = pgdata.join("tablespace_map");
+    let lines = places.iter().map(|(oid, place)| {
+        let place = place.to_string_lossy().replace('\\', "\\\\").replace('\n', "\\\n");
+        format!("{oid} {place}\n")
+    });
+    files.replace(&path, lines.collect::<String>().as_bytes(), 0o600)?;
+    files.chown(&path, owner.uid, owner.gid)
+}
+
+/// Tells whether a cluster's staged folder of this run is complete.
+///
+/// # Errors
+/// Fails when the marker makes no sense.
+pub(crate) fn staged(files: &dyn ReadFiles, cluster: &Cluster, run: &RunId) -> Result<Option<Marker>, ActionError> {
+    Ok(Marker::read(files, &cluster.staged(run))?.filter(|marker| marker.run == *run))
+}
+
+fn unreadable(path: &Path) -> ActionError {
+    ActionError::fatal(format!("`{}` makes no sense", path.display()))
+}

@@ -1,0 +1,36 @@
+//! PostgreSQL: base backups, restores beside the live data, recovery, queries and checks.
+//!
+//! Start with [`recover`](Recover): it swaps, rescues, replays and promotes. The rules it keeps are
+//! those of the server's own manual and of measurements; each module names the ones it is for.
+
+mod archive;
+mod base_backup;
+mod check;
+mod collect;
+mod connect;
+mod expect;
+mod extract;
+mod facts;
+mod integrity;
+mod layout;
+mod live;
+mod marker;
+mod owner;
+mod query;
+mod replay;
+mod rescue;
+mod restore_base;
+mod scratch;
+mod server;
+mod settings;
+mod side;
+mod stop;
+mod swap;
+mod target;
+mod tls;
+
+pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
+pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
+pub use query::{Query, QueryEffect, QueryOutput, QueryParams};
+pub use restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};
+pub use stop::{Stop, StopOutput, StopParams};

@@ -1,0 +1,86 @@
+//! The operating-system user of a server, and commands run as that user.
+
+use std::path::Path;
+
+use super::layout::Cluster;
+use crate::action::{ActionError, CommandSpec, ReadFiles, ReadHost};
+
+/// Who owns a cluster's files and runs its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The user to become; `None` when the engine already is that user.
+    pub(crate) become_user: Option<String>,
+    /// The user's number.
+    pub(crate) uid: u32,
+    /// The group's number.
+    pub(crate) gid: u32,
+}
+
+impl Owner {
+    /// Finds the owner: `os_user` of the entry, else the owner of `pgdata`, else of its nearest parent
+    /// that does not belong to root, else `postgres`.
+    ///
+    /// # Errors
+    /// Fails when the user does not exist or the engine may not become that user.
+    pub(crate) fn of(cluster: &Cluster, host: &dyn ReadHost) -> Result<Self, ActionError> {
+        let files = host.read_files();
+        let engine = host.effective_uid();
+        if let Some(name) = &cluster.entry.os_user {
+            return Self::named(name, host);
+        }
+        if engine != 0 {
+            let gid = own_gid(files.as_ref(), &cluster.pgdata, engine);
+            return Ok(Self { become_user: None, uid: engine, gid });
+        }
+        let place = if cluster.is_scratch() { cluster.entry.pgdata.as_path() } else { cluster.pgdata.as_path() };
+        for parent in place.ancestors() {
+            if let Ok(Some(facts)) = files.facts(parent)
+                && facts.uid != 0
+                && let Some(name) = user_name(files.as_ref(), facts.uid)
+            {
+                return Ok(Self { become_user: Some(name), uid: facts.uid, gid: facts.gid });
+            }
+        }
+        Self::named("postgres", host)
+    }
+
+    fn named(name: &str, host: &dyn ReadHost) -> Result<Self, ActionError> {
+        let found = host
+            .user(name)
+            .map_err(|error| ActionError::fatal(format!("cannot look up the user `{name}`")).because(&error))?;
+        let Some((uid, gid)) = found else {
+            return Err(ActionError::fatal(format!("the operating-system user `{name}` does not exist"))
+                .help("set `os_user` of the database in the inventory"));
+        };
+        let engine = host.effective_uid();
+        if engine == uid {
+            return Ok(Self { become_user: None, uid, gid });
+        }
+        if engine != 0 {
+            let fact = format!("the server's user is `{name}`, but runbook runs as user number {engine}");
+            return Err(ActionError::fatal(fact).help(format!("run it as `{name}` or as root")));
+        }
+        Ok(Self { become_user: Some(name.to_owned()), uid, gid })
+    }
+
+    /// A program that is to run as this user.
+    pub(crate) fn command(&self, program: impl Into<String>) -> CommandSpec {
+        let mut spec = CommandSpec::new(program);
+        spec.user.clone_from(&self.become_user);
+        spec
+    }
+}
+
+fn own_gid(files: &dyn ReadFiles, pgdata: &Path, uid: u32) -> u32 {
+    let owned = pgdata.ancestors().filter_map(|path| files.facts(path).ok().flatten()).find(|facts| facts.uid == uid);
+    owned.map_or_else(|| rustix::process::getegid().as_raw(), |facts| facts.gid)
+}
+
+/// Finds a user's name in `/etc/passwd`.
+fn user_name(files: &dyn ReadFiles, uid: u32) -> Option<String> {
+    let text = files.read(Path::new("/etc/passwd"), 1 << 20).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let number = uid.to_string();
+    lines.find(|fields| fields.get(2).is_some_and(|field| *field == number)).map(|fields| fields[0].to_owned())
+}

@@ -1,0 +1,152 @@
+//! Follows a recovery until the server is open on a new timeline (facts 2.4).
+//!
+//! `pg_isready` proves nothing: it says yes during replay, and shortly before a recovery dies. Done
+//! means: `pg_is_in_recovery()` is false, `recovery.signal` is gone, the timeline is a new one, and
+//! the postmaster is the process that was started.
+
+use std::time::Duration;
+
+use super::connect::{Endpoint, Session};
+use super::live::PidFile;
+use super::server::Server;
+use crate::action::{ActionError, ReadFiles, RunContext};
+use crate::base::{Timestamp, clock};
+use crate::event::Progress;
+use crate::pgformat::{Lsn, SegmentName, Timeline};
+
+const TICK: Duration = Duration::from_millis(250);
+/// How long a server may take until its pid file is there.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the replay is measured against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Course {
+    /// Where it began.
+    pub(crate) start: Lsn,
+    /// Where it is expected to end, where that is known.
+    pub(crate) end: Option<Lsn>,
+    /// The timeline before the promotion.
+    pub(crate) timeline: Timeline,
+}
+
+/// Where a recovery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// The new timeline.
+    pub(crate) timeline: Timeline,
+    /// The newest recovered commit; `None` when replay saw none.
+    pub(crate) newest_commit: Option<Timestamp>,
+}
+
+const STATE: &str = "SELECT pg_is_in_recovery(), \
+ CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text END, \
+ to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
+ CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, \
+ CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END";
+
+/// Waits until the server is open on a new timeline.
+///
+/// # Errors
+/// Fails when the server ends or pauses, with the last lines of its log; when cancelled, after the
+/// server was stopped.
+pub(crate) async fn follow(server: &Server<'_>, course: Course, cx: &RunContext) -> Result<Arrival, ActionError> {
+    let files = cx.host.read_files();
+    let endpoint = Endpoint::of(server.cluster, None, cx.about.secrets.as_ref())?;
+    let mut watch = Watch { started: clock::monotonic(), alive: false };
+    let mut session: Option<Session> = None;
+    loop {
+        if cx.cancel.is_cancelled() {
+            drop(session);
+            server.stop(cx.host.as_ref()).await?;
+            return Err(ActionError::cancelled(
+                "the recovery was cancelled and its server stopped; run the step again to go on",
+            ));
+        }
+        watch.look(server, files.as_ref())?;
+        match state(&mut session, &endpoint).await {
+            Ok(seen) => {
+                if let Some(arrival) = seen.judge(server, course, cx)? {
+                    return Ok(arrival);
+                }
+            }
+            Err(error) if error.info().class == crate::event::ErrorClass::Retryable => {
+                session = None;
+                cx.reporter.progress(Progress::Doing { text: "waiting for a consistent state".to_owned() });
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Watches over the postmaster's life.
+struct Watch {
+    started: std::time::Instant,
+    alive: bool,
+}
+
+impl Watch {
+    fn look(&mut self, server: &Server<'_>, files: &dyn ReadFiles) -> Result<(), ActionError> {
+        let pid = PidFile::read(files, &server.cluster.pgdata).map(|file| file.pid);
+        let alive = pid.is_some_and(|pid| super::live::exists(pid, files));
+        if alive {
+            self.alive = true;
+            return Ok(());
+        }
+        if !self.alive && self.started.elapsed() < STARTS_WITHIN {
+            return Ok(());
+        }
+        let tail = server.log_tail(files);
+        let reason = tail.iter().rev().find(|line| line.contains("FATAL") || line.contains("PANIC")).cloned();
+        let fact = reason.map_or_else(String::new, |line| format!(": {}", line.trim()));
+        Err(ActionError::fatal(format!("the server ended during recovery{fact}")).process(None, tail))
+    }
+}
+
+/// One look at the server.
+struct Seen {
+    open: bool,
+    replayed: Option<Lsn>,
+    newest_commit: Option<Timestamp>,
+    paused: bool,
+    segment: Option<SegmentName>,
+}
+
+async fn state(session: &mut Option<Session>, endpoint: &Endpoint) -> Result<Seen, ActionError> {
+    let open = match session {
+        Some(open) => open,
+        None => session.insert(endpoint.open().await?),
+    };
+    let table = open.query(STATE).await?;
+    Ok(Seen {
+        open: table.at(0, 0) == Some("f"),
+        replayed: table.at(0, 1).and_then(|text| text.parse().ok()),
+        newest_commit: table.at(0, 2).and_then(|text| text.parse().ok()),
+        paused: table.at(0, 3) == Some("t"),
+        segment: table.at(0, 4).and_then(|text| text.parse().ok()),
+    })
+}
+
+impl Seen {
+    fn judge(&self, server: &Server<'_>, course: Course, cx: &RunContext) -> Result<Option<Arrival>, ActionError> {
+        let files = cx.host.read_files();
+        if self.paused {
+            let fact = "the recovery paused instead of going on, usually because a setting is below the primary's";
+            return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+        }
+        if !self.open {
+            let done = self.replayed.map_or(0, |lsn| lsn.bytes_since(course.start));
+            let total = course.end.map(|end| end.bytes_since(course.start).max(done));
+            cx.reporter.progress(Progress::Units { done, total, unit: "bytes" });
+            return Ok(None);
+        }
+        let signal = server.cluster.pgdata.join("recovery.signal");
+        let waiting = matches!(files.facts(&signal), Ok(Some(_)));
+        let Some(segment) = self.segment.filter(|_| !waiting) else { return Ok(None) };
+        if segment.timeline() <= course.timeline {
+            let fact = format!("the server opened on timeline {} instead of a new one", segment.timeline());
+            return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+        }
+        Ok(Some(Arrival { timeline: segment.timeline(), newest_commit: self.newest_commit }))
+    }
+}

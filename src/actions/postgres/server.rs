@@ -1,0 +1,231 @@
+//! Stops and starts a server, by `pg_ctl` or systemd, and finds its programs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::layout::Cluster;
+use super::live;
+use super::owner::Owner;
+use crate::action::{ActionError, CommandSpec, Host, ReadFiles, ReadHost, Tie};
+use crate::base::clock;
+use crate::language::inventory::Via;
+
+/// How long a stopped server may take to be gone after its stop command said so.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Folders that packages put the programs of a major version into.
+const FOLDERS: [&str; 4] = [
+    "/usr/lib/postgresql/{}/bin",
+    "/usr/pgsql-{}/bin",
+    "/usr/local/pgsql-{}/bin",
+    "/opt/homebrew/opt/postgresql@{}/bin",
+];
+
+/// The programs of one major version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// Finds the programs of the version that a data directory is of.
+    ///
+    /// # Errors
+    /// Fails when there are none, naming where they were looked for.
+    pub(crate) fn of(cluster: &Cluster, major: &str, host: &dyn ReadHost) -> Result<Self, ActionError> {
+        if let Some(folder) = &cluster.entry.bin {
+            return Ok(Self { folder: folder.clone() });
+        }
+        for pattern in FOLDERS {
+            let folder = PathBuf::from(pattern.replace("{}", major));
+            if host.find_program(&folder.join("postgres").to_string_lossy()).is_some() {
+                return Ok(Self { folder });
+            }
+        }
+        let found = host.find_program("pg_ctl").and_then(|path| path.parent().map(Path::to_owned));
+        found.map(|folder| Self { folder }).ok_or_else(|| {
+            ActionError::fatal(format!("the programs of PostgreSQL {major} are not on host `{}`", host.name()))
+                .help("install the server package of that version, or set `bin` of the database in the inventory")
+        })
+    }
+
+    /// The path of one of them.
+    pub(crate) fn path(&self, program: &str) -> String {
+        self.folder.join(program).to_string_lossy().into_owned()
+    }
+
+    /// Refuses programs of another major version: they cannot read the data.
+    ///
+    /// # Errors
+    /// Fails when `postgres --version` cannot be run or tells another version.
+    pub(crate) async fn verify(&self, major: &str, host: &dyn ReadHost) -> Result<(), ActionError> {
+        let program = self.path("postgres");
+        let mut spec = CommandSpec::new(&program).args(["--version"]);
+        spec.timeout = Some(Duration::from_secs(20));
+        let output = host.probe(spec).await.map_err(|error| failed(&program).because(&error))?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let number = text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+        let found = number.map(|word| word.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+        if found == Some(major) {
+            return Ok(());
+        }
+        let fact = format!("`{program}` is `{text}`, but the data is of version {major}");
+        Err(ActionError::fatal(fact).help("set `bin` of the database in the inventory"))
+    }
+}
+
+/// Reads the major version of a data directory.
+///
+/// # Errors
+/// Fails when it has no `PG_VERSION`.
+pub(crate) fn major(files: &dyn ReadFiles, pgdata: &Path) -> Result<String, ActionError> {
+    let bytes = files
+        .read(&pgdata.join("PG_VERSION"), 64)
+        .map_err(|error| ActionError::fatal(format!("`{}` is no data directory", pgdata.display())).because(&error))?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// A server with all that is needed to stop and start it.
+pub(crate) struct Server<'a> {
+    /// The cluster.
+    pub(crate) cluster: &'a Cluster,
+    /// Who runs it.
+    pub(crate) owner: Owner,
+    /// Its programs.
+    pub(crate) programs: Programs,
+    /// Further options of the server's command line.
+    pub(crate) options: Vec<String>,
+}
+
+impl Server<'_> {
+    /// Where the server's first words go.
+    pub(crate) fn log(&self) -> PathBuf {
+        match &self.cluster.via {
+            Via::PgCtl(settings) => {
+                settings.log.clone().unwrap_or_else(|| self.cluster.pgdata.join("log/runbook-startup.log"))
+            }
+            Via::Systemd(_) => self.cluster.pgdata.join("log"),
+        }
+    }
+
+    /// Starts the server and returns as soon as it was started, ready or not. It outlives the run.
+    ///
+    /// # Errors
+    /// Fails when the starting program fails.
+    pub(crate) async fn start(&self, host: &dyn Host) -> Result<(), ActionError> {
+        let spec = match &self.cluster.via {
+            Via::Systemd(unit) => CommandSpec::new("systemctl").args(["start", "--no-block", unit.as_str()]),
+            Via::PgCtl(settings) => {
+                self.make_log_folder(host)?;
+                let mut words = self.options.clone();
+                words.extend(settings.options.clone());
+                self.pg_ctl(["start", "-W"])
+                    .args(["-l".to_owned(), self.log().to_string_lossy().into_owned()])
+                    .args(if words.is_empty() { Vec::new() } else { vec!["-o".to_owned(), words.join(" ")] })
+            }
+        };
+        let program = spec.program.clone();
+        let output = host.start_daemon(spec).await.map_err(|error| failed(&program).because(&error))?;
+        if output.success() {
+            return Ok(());
+        }
+        Err(failed(&program).process(output.exit_code, output.tail(20)))
+    }
+
+    /// Stops the server and waits until every sign of it is gone.
+    ///
+    /// # Errors
+    /// Fails when it does not end; then the signs that are left are named.
+    pub(crate) async fn stop(&self, host: &dyn Host) -> Result<(), ActionError> {
+        let spec = match &self.cluster.via {
+            Via::Systemd(unit) => CommandSpec::new("systemctl").args(["stop", unit.as_str()]),
+            Via::PgCtl(_) => self.stop_command(host),
+        };
+        let program = spec.program.clone();
+        let output = host.run(spec, Tie::Engine).await.map_err(|error| failed(&program).because(&error))?;
+        let gone = self.wait_gone(host).await;
+        if gone.is_err() && !output.success() {
+            return Err(failed(&program).process(output.exit_code, output.tail(20)));
+        }
+        gone
+    }
+
+    /// Prefers `pg_ctl`; a postmaster whose pid file is gone is told by a signal.
+    fn stop_command(&self, host: &dyn Host) -> CommandSpec {
+        let files = host.read_files();
+        if live::PidFile::read(files.as_ref(), &self.cluster.pgdata).is_some() {
+            return self.pg_ctl(["stop", "-m", "fast", "-w", "-t", "3600"]);
+        }
+        let inside = live::processes(&self.cluster.pgdata, files.as_ref());
+        let postmaster = inside.iter().find(|pid| parent(**pid, files.as_ref()).is_none_or(|up| !inside.contains(&up)));
+        match postmaster {
+            Some(pid) => self.owner.command("kill").args(["-INT".to_owned(), pid.to_string()]),
+            None => self.pg_ctl(["stop", "-m", "fast", "-w", "-t", "3600"]),
+        }
+    }
+
+    async fn wait_gone(&self, host: &dyn Host) -> Result<(), ActionError> {
+        let files = host.read_files();
+        let started = clock::monotonic();
+        loop {
+            let signs = live::signs(self.cluster, files.as_ref()).await?;
+            if signs.is_empty() {
+                return Ok(());
+            }
+            if started.elapsed() > GONE_WITHIN {
+                let list: Vec<String> = signs.iter().map(ToString::to_string).collect();
+                let fact = format!("the server of `{}` was stopped, but {}", self.cluster.name, list.join("; "));
+                return Err(ActionError::retryable(fact));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The last lines that the server wrote.
+    pub(crate) fn log_tail(&self, files: &dyn ReadFiles) -> Vec<String> {
+        let mut logs = vec![self.log()];
+        if let Ok(entries) = files.list(&self.cluster.pgdata.join("log")) {
+            let newest = entries.iter().rev().find(|entry| entry.name.to_string_lossy().starts_with("postgresql"));
+            logs.extend(newest.map(|entry| self.cluster.pgdata.join("log").join(&entry.name)));
+        }
+        let tails = logs.iter().filter_map(|path| files.read(path, 16 << 20).ok());
+        let texts: Vec<String> = tails.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
+        let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.is_empty()).collect();
+        lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    fn make_log_folder(&self, host: &dyn Host) -> Result<(), ActionError> {
+        let files = host.files();
+        let log = self.log();
+        let Some(folder) = log.parent() else { return Ok(()) };
+        let make = || {
+            if files.facts(folder)?.is_none() {
+                files.create_dir(folder, 0o700)?;
+                files.chown(folder, self.owner.uid, self.owner.gid)?;
+            }
+            Ok(())
+        };
+        make().map_err(|error: crate::action::HostError| {
+            ActionError::fatal(format!("cannot make the folder of `{}`", log.display())).because(&error)
+        })
+    }
+
+    /// The server gets a clean environment: no secret of the engine's own reaches it.
+    fn pg_ctl<const N: usize>(&self, words: [&str; N]) -> CommandSpec {
+        let mut spec = self.owner.command(self.programs.path("pg_ctl")).args(words);
+        spec = spec.args(["-D".to_owned(), self.cluster.pgdata.to_string_lossy().into_owned()]);
+        spec.inherit_env = false;
+        spec.dir = Some(PathBuf::from("/"));
+        spec.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_MESSAGES", "C")
+    }
+}
+
+fn parent(pid: u32, files: &dyn ReadFiles) -> Option<u32> {
+    let stat = files.read(Path::new(&format!("/proc/{pid}/stat")), 4096).ok()?;
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn failed(program: &str) -> ActionError {
+    ActionError::retryable(format!("`{program}` failed"))
+}

@@ -1,0 +1,103 @@
+//! `postgres.stop`: stops the server and proves that it is gone.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::layout::Cluster;
+use super::live;
+use super::owner::Owner;
+use super::server::{Programs, Server, major};
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
+    Idempotency, ParamFault, PlanContext, RunContext, Target,
+};
+use crate::language::inventory::Via;
+
+/// Stops a server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stop;
+
+/// The arguments of `postgres.stop`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StopParams {
+    /// The database of the inventory.
+    pub database: DatabaseRef,
+    /// With `true` a server that does not run, or a data directory that is gone, is in order.
+    #[serde(default)]
+    pub if_running: bool,
+}
+
+/// The outputs of `postgres.stop`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StopOutput {
+    /// Whether a server ran and was stopped.
+    pub stopped: bool,
+    /// What was found.
+    pub found: String,
+}
+
+impl Action for Stop {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.stop",
+        summary: "Stops a PostgreSQL server and proves that it is gone.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: false,
+        version: 1,
+        examples: &[Example { title: "Stop it if it runs", with: "{ database: orders, if_running: true }" }],
+    };
+    type Params = StopParams;
+    type Output = StopOutput;
+
+    fn effects(&self, params: &StopParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
+            .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+        let effects = Effects::of(EffectClass::Write);
+        let effects = match &cluster.via {
+            Via::PgCtl(_) => effects,
+            Via::Systemd(_) => effects.program("systemctl"),
+        };
+        Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
+    }
+
+    async fn check(&self, params: &StopParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let files = cx.host.read_files();
+        let signs = live::signs(&cluster, files.as_ref()).await?;
+        if !signs.is_empty() {
+            Owner::of(&cluster, cx.host.as_ref())?;
+            let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
+            return Ok(Findings::default().pass(format!("the server runs: {}", words.join("; "))));
+        }
+        let absent = format!("the server of database `{}` does not run", cluster.name);
+        if params.if_running || cx.ahead {
+            return Ok(Findings::default().pass(absent));
+        }
+        Ok(Findings::default().refuse(absent, "set `if_running: true` if that is in order"))
+    }
+
+    async fn run(&self, params: &StopParams, cx: &RunContext) -> Result<StopOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let files = cx.host.read_files();
+        let signs = live::signs(&cluster, files.as_ref()).await?;
+        if signs.is_empty() {
+            let found = match files.facts(&cluster.pgdata) {
+                Ok(None) => format!("the data directory `{}` is gone", cluster.pgdata.display()),
+                _ => format!("the server of database `{}` does not run", cluster.name),
+            };
+            if !params.if_running {
+                return Err(ActionError::fatal(found).help("set `if_running: true` if that is in order"));
+            }
+            return Ok(StopOutput { stopped: false, found });
+        }
+        let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
+        let owner = Owner::of(&cluster, cx.host.as_ref())?;
+        let version = major(files.as_ref(), &cluster.pgdata).unwrap_or_default();
+        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
+        let server = Server { cluster: &cluster, owner, programs, options: Vec::new() };
+        server.stop(cx.host.as_ref()).await?;
+        Ok(StopOutput { stopped: true, found: words.join("; ") })
+    }
+}

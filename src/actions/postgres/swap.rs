@@ -1,0 +1,215 @@
+//! The swap: the old data directory moves aside, the staged one takes its place, by renames only.
+//!
+//! Crash-safe without a log: what to do next follows from what is on the disk ([`next`]), so that a
+//! swap that was cut off anywhere is simply made again. Nothing is ever removed. The data directory
+//! moves aside first and in last: in between there is none that could be started half moved.
+//! Tablespaces and a linked `pg_wal` move together with it (facts 2.10.5).
+
+use std::path::{Path, PathBuf};
+
+use super::owner::Owner;
+use crate::action::{ActionError, FileKind, Files, HostError};
+
+/// A folder with its two neighbours during a swap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seat {
+    /// Where the server looks.
+    pub(crate) live: PathBuf,
+    /// Where what was there before is kept.
+    pub(crate) kept: PathBuf,
+    /// Where the new content waits; `None`: an empty folder takes the place.
+    pub(crate) staged: Option<PathBuf>,
+}
+
+/// A seat outside the data directory that a link inside it points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LinkedSeat {
+    /// The link's path within the data directory: `pg_wal` or `pg_tblspc/16385`.
+    pub(crate) link: PathBuf,
+    /// The folder it points to.
+    pub(crate) seat: Seat,
+}
+
+/// What is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum There {
+    /// Something.
+    Yes,
+    /// Nothing.
+    No,
+}
+
+/// What is on the disk at a seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// At the live place.
+    pub(crate) live: There,
+    /// At the kept place.
+    pub(crate) kept: There,
+    /// At the staged place.
+    pub(crate) staged: There,
+}
+
+/// What a seat needs next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Move {
+    /// The live folder moves to the kept place.
+    Aside,
+    /// The staged folder moves to the live place.
+    In,
+    /// Nothing: the staged folder is in place.
+    Done,
+}
+
+/// A seat in a state that no interrupted swap leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SwapError {
+    /// Somebody made a new folder at the live place after the old one was moved aside.
+    #[error("a folder appeared at the live place while the old one is kept and the new one still waits")]
+    Intruder,
+    /// Neither the live nor the staged folder exists.
+    #[error("neither the live nor the staged folder exists")]
+    Lost,
+}
+
+/// Tells what a seat needs next. Pure.
+///
+/// # Errors
+/// Fails on states that a swap never passes through.
+pub(crate) fn next(seen: Seen) -> Result<Move, SwapError> {
+    use There::{No, Yes};
+    match (seen.live, seen.kept, seen.staged) {
+        (Yes, No, Yes) => Ok(Move::Aside),
+        (No, No | Yes, Yes) => Ok(Move::In),
+        (Yes, No | Yes, No) => Ok(Move::Done),
+        (Yes, Yes, Yes) => Err(SwapError::Intruder),
+        (No, No | Yes, No) => Err(SwapError::Lost),
+    }
+}
+
+/// A swap of a data directory with everything it links to.
+#[derive(Debug, Clone)]
+pub(crate) struct Swap {
+    /// The data directory; it always has a staged place.
+    pub(crate) data: Seat,
+    /// What lies outside.
+    pub(crate) linked: Vec<LinkedSeat>,
+    /// Who owns a folder that has to be made.
+    pub(crate) owner: Owner,
+}
+
+impl Swap {
+    /// Makes the swap, or what is left of it. Blocking.
+    ///
+    /// # Errors
+    /// Fails when a rename fails or a seat is in a state no swap leaves; then nothing is lost, and
+    /// the same call goes on from there.
+    pub(crate) fn run(&self, files: &dyn Files) -> Result<(), ActionError> {
+        self.judge(files)?;
+        if self.data_move(files)? == Move::Done {
+            return Ok(());
+        }
+        if self.data_move(files)? == Move::Aside {
+            rename(files, &self.data.live, &self.data.kept)?;
+        }
+        for linked in &self.linked {
+            aside(files, &linked.seat)?;
+            relink(files, &self.data.kept.join(&linked.link), &linked.seat.kept)?;
+        }
+        for linked in &self.linked {
+            self.bring_in(files, &linked.seat)?;
+        }
+        if let Some(staged) = &self.data.staged {
+            for linked in &self.linked {
+                relink(files, &staged.join(&linked.link), &linked.seat.live)?;
+            }
+            rename(files, staged, &self.data.live)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at every seat before anything moves.
+    fn judge(&self, files: &dyn Files) -> Result<(), ActionError> {
+        self.data_move(files)?;
+        for linked in &self.linked {
+            if linked.seat.staged.is_some() {
+                next(see(files, &linked.seat)?).map_err(|error| at(&linked.seat.live, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn data_move(&self, files: &dyn Files) -> Result<Move, ActionError> {
+        next(see(files, &self.data)?).map_err(|error| at(&self.data.live, error))
+    }
+
+    fn bring_in(&self, files: &dyn Files, seat: &Seat) -> Result<(), ActionError> {
+        let Some(staged) = &seat.staged else {
+            if there(files, &seat.live)? == There::No {
+                files.create_dir(&seat.live, 0o700).map_err(moved)?;
+                files.chown(&seat.live, self.owner.uid, self.owner.gid).map_err(moved)?;
+            }
+            return Ok(());
+        };
+        match next(see(files, seat)?).map_err(|error| at(&seat.live, error))? {
+            Move::In => rename(files, staged, &seat.live),
+            Move::Done => Ok(()),
+            Move::Aside => Err(at(&seat.live, SwapError::Intruder)),
+        }
+    }
+}
+
+fn aside(files: &dyn Files, seat: &Seat) -> Result<(), ActionError> {
+    let seen = see(files, seat)?;
+    let due = match seat.staged {
+        Some(_) => next(seen).map_err(|error| at(&seat.live, error))? == Move::Aside,
+        None => seen.live == There::Yes && seen.kept == There::No,
+    };
+    if due { rename(files, &seat.live, &seat.kept) } else { Ok(()) }
+}
+
+fn see(files: &dyn Files, seat: &Seat) -> Result<Seen, ActionError> {
+    let staged = match &seat.staged {
+        Some(path) => there(files, path)?,
+        None => There::No,
+    };
+    Ok(Seen { live: there(files, &seat.live)?, kept: there(files, &seat.kept)?, staged })
+}
+
+fn there(files: &dyn Files, path: &Path) -> Result<There, ActionError> {
+    Ok(if files.facts(path).map_err(moved)?.is_some() { There::Yes } else { There::No })
+}
+
+fn rename(files: &dyn Files, from: &Path, to: &Path) -> Result<(), ActionError> {
+    files.rename(from, to).map_err(moved)?;
+    to.parent().map_or(Ok(()), |parent| files.sync(parent)).map_err(moved)
+}
+
+/// Points an existing link somewhere else; what is no link stays as it is.
+fn relink(files: &dyn Files, link: &Path, target: &Path) -> Result<(), ActionError> {
+    let Some(facts) = files.facts(link).map_err(moved)? else { return Ok(()) };
+    if facts.kind != FileKind::Symlink || files.read_link(link).map_err(moved)? == target {
+        return Ok(());
+    }
+    let fresh = link.with_extension("runbook-new");
+    if files.facts(&fresh).map_err(moved)?.is_some() {
+        files.remove_file(&fresh).map_err(moved)?;
+    }
+    files.symlink(target, &fresh).map_err(moved)?;
+    files.chown(&fresh, facts.uid, facts.gid).map_err(moved)?;
+    rename(files, &fresh, link)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn moved(error: HostError) -> ActionError {
+    ActionError::fatal("the swap of the data directory stopped; nothing is lost").because(&error)
+}
+
+fn at(place: &Path, error: SwapError) -> ActionError {
+    ActionError::fatal(format!("cannot swap `{}`", place.display()))
+        .because(&error)
+        .help("look at the folders ending in `.runbook-old-…` and `.runbook-staged-…` beside it; nothing was removed")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! What the engine acts with, put together from hosts, stores, secrets and the run's folder.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::action::{
+    ActionError, BoxFuture, CheckContext, CommandSpec, Interrupted, ReadStore, RunContext, Secrets, Store, Surroundings,
+};
+use crate::base::redact::Redactor;
+use crate::base::secret::SecretText;
+use crate::base::{Attempt, StepId};
+use crate::engine::{Binding, Capabilities, ProbeAnswer, Purpose, Timing};
+use crate::host::{self, AttemptBinding, HostSettings};
+use crate::plan::{BoundPlan, PlannedStep};
+use crate::store;
+use crate::vault::Vault;
+
+/// The engine's hands on this machine.
+pub struct LocalCapabilities {
+    about: Surroundings,
+    attempts: PathBuf,
+    settings: HostSettings,
+    vault: Arc<Vault>,
+    redactor: Mutex<(usize, Arc<Redactor>)>,
+}
+
+impl LocalCapabilities {
+    /// Puts the hands together for one run. `attempts` is the run's folder of attempts.
+    #[must_use]
+    pub fn new(plan: &BoundPlan, attempts: PathBuf, settings: HostSettings, vault: Arc<Vault>) -> Self {
+        let secrets: Arc<dyn Secrets> = Arc::clone(&vault) as Arc<dyn Secrets>;
+        let about = Surroundings {
+            run: plan.run.clone(),
+            mode: plan.mode,
+            inventory: Arc::new(plan.inventory.clone()),
+            scratch: plan.scratch.clone(),
+            incident_at: plan.incident_at.unwrap_or(plan.started_at),
+            secrets,
+        };
+        let redactor = Mutex::new((0, Arc::new(Redactor::default())));
+        Self { about, attempts, settings, vault, redactor }
+    }
+
+    /// Masks everything known to be secret by now; made anew only when a secret was fetched since.
+    fn redactor(&self) -> Arc<Redactor> {
+        let mut known = self.redactor.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = self.vault.values().len();
+        if known.0 != values {
+            *known = (values, self.vault.redactor());
+        }
+        Arc::clone(&known.1)
+    }
+
+    fn settings(&self) -> HostSettings {
+        HostSettings { redactor: self.redactor(), ..self.settings.clone() }
+    }
+
+    fn stores(&self) -> Arc<dyn Fn(&str) -> Result<Arc<dyn Store>, ActionError> + Send + Sync> {
+        let inventory = Arc::clone(&self.about.inventory);
+        Arc::new(move |name| {
+            let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
+            store::open(entry, name)
+                .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
+        })
+    }
+}
+
+fn unknown_store(name: &str) -> ActionError {
+    ActionError::fatal(format!("there is no store `{name}` in the inventory"))
+}
+
+impl Capabilities for LocalCapabilities {
+    fn bind(&self, binding: Binding) -> Result<RunContext, ActionError> {
+        let dir = folder(self.attempt_dir(&binding.step, binding.attempt), binding.purpose)?;
+        let attempt = AttemptBinding {
+            dir: dir.clone(),
+            cancel: binding.leash.cancel.clone(),
+            kill: binding.leash.kill.clone(),
+            reporter: Arc::clone(&binding.reporter),
+            redactor: self.redactor(),
+        };
+        let host = host::bind(&binding.host, &self.settings(), attempt)
+            .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
+        Ok(RunContext {
+            about: self.about.clone(),
+            step: binding.step,
+            attempt: binding.attempt,
+            key: binding.key,
+            host,
+            stores: self.stores(),
+            reporter: binding.reporter,
+            cancel: binding.leash.cancel,
+            timeout: binding.timeout,
+            attempt_dir: dir,
+        })
+    }
+
+    fn read(&self, step: &PlannedStep, timing: Timing) -> Result<CheckContext, ActionError> {
+        let host = host::reader(&step.host, &self.settings())
+            .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
+        let inventory = Arc::clone(&self.about.inventory);
+        let stores = Arc::new(move |name: &str| -> Result<Arc<dyn ReadStore>, ActionError> {
+            let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
+            store::open_read(entry, name)
+                .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
+        });
+        Ok(CheckContext { about: self.about.clone(), host, stores, ahead: timing == Timing::Ahead })
+    }
+
+    fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {
+        self.attempts.join(step.as_str()).join(attempt.to_string())
+    }
+
+    fn secret(&self, name: &str) -> Result<SecretText, ActionError> {
+        self.vault.get(name)
+    }
+
+    fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match self.redactor().text(text) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(clean) => Cow::Owned(clean),
+        }
+    }
+
+    fn probe<'a>(
+        &'a self,
+        step: &'a PlannedStep,
+        cut: &'a Interrupted,
+        script: &'a str,
+    ) -> BoxFuture<'a, Result<ProbeAnswer, ActionError>> {
+        Box::pin(async move {
+            let host = host::reader(&step.host, &self.settings())
+                .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
+            let spec = CommandSpec::new("bash")
+                .args(["--noprofile", "--norc", "-euo", "pipefail", "-c", script])
+                .env("RUNBOOK_STEP", cut.step.as_str())
+                .env("RUNBOOK_ATTEMPT_DIR", cut.attempt_dir.to_string_lossy());
+            let output = host
+                .probe(spec)
+                .await
+                .map_err(|error| ActionError::retryable("the probe cannot be run").because(&error))?;
+            Ok(match output.exit_code {
+                Some(0) => ProbeAnswer::Happened,
+                Some(1) => ProbeAnswer::DidNot,
+                _ => ProbeAnswer::Unclear(output.tail(3).join("; ")),
+            })
+        })
+    }
+}
+
+/// Makes the folder that a purpose asks for. Work beside the attempts gets a fresh one: `aside-1`, `aside-2` …
+fn folder(attempt: PathBuf, purpose: Purpose) -> Result<PathBuf, ActionError> {
+    let failed = |error: std::io::Error| {
+        ActionError::fatal(format!("the attempt's folder `{}` cannot be created", attempt.display())).because(&error)
+    };
+    let step = attempt.parent().unwrap_or(&attempt);
+    match purpose {
+        Purpose::Reattach => {}
+        Purpose::Attempt => {
+            std::fs::create_dir_all(step).map_err(failed)?;
+            std::fs::create_dir(&attempt).map_err(failed)?;
+        }
+        Purpose::Aside => {
+            std::fs::create_dir_all(step).map_err(failed)?;
+            for number in 1..u32::MAX {
+                let aside = step.join(format!("aside-{number}"));
+                match std::fs::create_dir(&aside) {
+                    Ok(()) => return Ok(aside),
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
+    }
+    Ok(attempt)
+}

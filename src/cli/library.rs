@@ -1,0 +1,106 @@
+//! Where runbooks come from: a path, `./runbooks` and its folders, then the ones shipped in the binary.
+
+use std::path::{Path, PathBuf};
+
+/// A shipped runbook: its path below `runbooks/` and its text.
+pub struct Shipped {
+    /// The path, for example `postgres/full-db-loss.yaml`.
+    pub path: &'static str,
+    /// The text.
+    pub text: &'static str,
+}
+
+/// Every shipped runbook.
+pub const SHIPPED: &[Shipped] = &[
+    Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
+    Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
+];
+
+/// Where a runbook was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A file.
+    File(PathBuf),
+    /// A shipped one, shown under this name.
+    Shipped(&'static str),
+}
+
+impl Found {
+    /// The name it is shown under.
+    #[must_use]
+    pub fn shown(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            Self::Shipped(path) => Path::new("<shipped>").join(path),
+        }
+    }
+}
+
+/// Finds a runbook by path or name.
+///
+/// # Errors
+/// Gives the names that exist when there is none, or all places when there are several.
+pub fn find(name: &str) -> Result<Found, NotFound> {
+    let path = Path::new(name);
+    let looks_like_path = name.contains('/') || path.extension().is_some();
+    if path.is_file() || looks_like_path && path.exists() {
+        return Ok(Found::File(path.to_owned()));
+    }
+    let stem = name.trim_end_matches(".yaml").trim_end_matches(".yml");
+    let mut files = Vec::new();
+    collect(Path::new("runbooks"), 0, &mut files);
+    let matching: Vec<&PathBuf> = files.iter().filter(|file| names(file, stem)).collect();
+    match matching.as_slice() {
+        [one] => return Ok(Found::File((*one).clone())),
+        [] => {}
+        several => {
+            return Err(NotFound::Several(
+                name.to_owned(),
+                several.iter().map(|path| path.display().to_string()).collect(),
+            ));
+        }
+    }
+    if let Some(shipped) = SHIPPED.iter().find(|shipped| names(Path::new(shipped.path), stem)) {
+        return Ok(Found::Shipped(shipped.path));
+    }
+    let mut known: Vec<String> =
+        files.iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect();
+    known.extend(SHIPPED.iter().filter_map(|s| Some(Path::new(s.path).file_stem()?.to_string_lossy().into_owned())));
+    known.sort();
+    known.dedup();
+    Err(NotFound::None(name.to_owned(), known))
+}
+
+/// Gives the text of a shipped runbook.
+#[must_use]
+pub fn shipped(path: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|shipped| shipped.path == path).map(|shipped| shipped.text)
+}
+
+fn names(file: &Path, stem: &str) -> bool {
+    file.file_stem().is_some_and(|name| name == stem) || file.with_extension("").ends_with(stem)
+}
+
+fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let mut entries: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    entries.sort();
+    for entry in entries {
+        if entry.is_dir() && depth < 8 {
+            collect(&entry, depth + 1, files);
+        } else if entry.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
+            files.push(entry);
+        }
+    }
+}
+
+/// No single runbook has that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotFound {
+    /// None has it.
+    #[error("there is no runbook `{0}`")]
+    None(String, Vec<String>),
+    /// Several have it.
+    #[error("several runbooks are called `{0}`: {list}", list = .1.join(", "))]
+    Several(String, Vec<String>),
+}

@@ -1,0 +1,152 @@
+//! The command line: the only composition root. One file per subcommand.
+//!
+//! Data goes to standard output, everything else to standard error. Exit codes are [`exit::Exit`].
+
+mod actions;
+mod args;
+mod audit;
+mod cancel;
+mod capabilities;
+mod check;
+mod completions;
+mod confirm;
+mod demo;
+mod drill;
+mod dry_run;
+mod exit;
+mod explain;
+mod graph;
+mod invoke;
+mod library;
+mod logs;
+mod man;
+mod prepare;
+mod report;
+mod resume;
+mod run;
+mod runs;
+mod schema;
+mod screen;
+mod show;
+mod signals;
+mod wiring;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::{Exit, Failure};
+
+/// Runs backup, restore and disaster-recovery procedures written as YAML, and measures them.
+#[derive(Debug, Parser)]
+#[command(name = "runbook", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  runbook check full-db-loss                       is the procedure sound?
+  runbook dry-run full-db-loss -p database=orders  would it work right now? (writes nothing)
+  runbook drill full-db-loss -p database=orders    prove it beside production, measure RTO and RPO
+  runbook run full-db-loss -p database=orders -p incident_at='5m ago' --confirm production
+  runbook resume 20260128-143002-3fa9c1            go on after a crash
+  runbook demo                                     watch a destroyed database come back
+
+Exit codes: 0 succeeded, 2 usage, 3 invalid, 4 refused and nothing changed, 5 succeeded with exceptions,
+10 failed, 11 an outcome is unknown, 12 cancelled, 13 waits for a person, 14 locked, 15 journal, 16 drill objective";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Carry a runbook out, for real
+    Run(run::Args),
+    /// Find out whether a runbook would work right now; writes nothing anywhere
+    DryRun(dry_run::Args),
+    /// Carry a runbook out in the `drill` environment and measure it
+    Drill(drill::Args),
+    /// Read a runbook and say everything that is wrong with it
+    Check(check::Args),
+    /// Explain a diagnostic code
+    Explain(explain::Args),
+    /// Draw a runbook's steps
+    Graph(graph::Args),
+    /// List runs, newest first
+    Runs(runs::Args),
+    /// Show a run, or follow it live
+    Show(show::Args),
+    /// Show what the steps of a run wrote
+    Logs(logs::Args),
+    /// Go on with a run after a crash, or answer what it waits for
+    Resume(resume::Args),
+    /// End a live run: running steps are stopped, `finally` runs
+    Cancel(cancel::Args),
+    /// Verify that journals are whole and unaltered
+    Audit(audit::Args),
+    /// Write the report of a run
+    Report(report::Args),
+    /// List the actions, or show one
+    Actions(actions::Args),
+    /// Print the JSON schemas that editors complete runbooks with
+    Schema(schema::Args),
+    /// Destroy a throw-away database and bring it back, in two minutes
+    Demo(demo::Args),
+    /// Print a shell's completion script
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(man::Args),
+    /// Archive and fetch WAL; PostgreSQL calls it
+    #[command(disable_help_flag = true)]
+    Wal(WalArgs),
+}
+
+/// Listed for help and completion; the command itself is dispatched before the command line is parsed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "archive_command = '/path/to/runbook wal push --config /etc/runbook/wal.yaml %p'\nrestore_command = '/path/to/runbook wal fetch --config /etc/runbook/wal.yaml %f %p'"
+)]
+struct WalArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    rest: Vec<String>,
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::DryRun(args) => dry_run::run(args),
+        Command::Drill(args) => drill::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Graph(args) => graph::run(args),
+        Command::Runs(args) => runs::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Logs(args) => logs::run(args),
+        Command::Resume(args) => resume::run(args),
+        Command::Cancel(args) => cancel::run(args),
+        Command::Audit(args) => audit::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Actions(args) => actions::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
+        Command::Wal(_) => {
+            Err(Failure::new(Exit::Usage, "`wal` is called as `runbook wal push|fetch --config FILE …`"))
+        }
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print();
+            failure.exit.into()
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `runbook runs`.
+
+use std::time::Duration;
+
+use super::{Exit, Failure, wiring};
+use crate::base::units::human_duration;
+use crate::journal::{RunStatus, RunSummary};
+
+/// Arguments of `runs`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook runs\n  runbook runs --name full-db-loss --limit 5\n  runbook runs --json | jq -r '.[] | select(.status.status == \"suspended\") | .id'"
+)]
+pub struct Args {
+    /// Only runs of this runbook
+    #[arg(long)]
+    name: Option<String>,
+    /// How many, newest first
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists runs, newest first.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let runs = wiring::runs()?;
+    let list: Vec<RunSummary> = runs
+        .list()
+        .map_err(wiring::runs_failure)?
+        .into_iter()
+        .filter(|run| args.name.as_ref().is_none_or(|name| run.name == *name))
+        .take(args.limit)
+        .collect();
+    if args.json {
+        let text = serde_json::to_string_pretty(&list).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
+        println!("{text}");
+        return Ok(Exit::Success);
+    }
+    if list.is_empty() {
+        eprintln!("no runs in {}", runs.root().display());
+        return Ok(Exit::Success);
+    }
+    let widest = list.iter().map(|run| run.name.chars().count()).max().unwrap_or(4).max(7);
+    println!("{:22}  {:widest$}  {:7}  {:12}  {:24}  ELAPSED", "RUN", "RUNBOOK", "MODE", "ENVIRONMENT", "STATUS");
+    for run in list {
+        println!(
+            "{:22}  {:widest$}  {:7}  {:12}  {:24}  {}",
+            run.id.to_string(),
+            run.name,
+            run.mode.map_or("", |mode| mode.as_str()),
+            run.environment,
+            status(&run.status),
+            human_duration(Duration::from_millis(run.elapsed_ms)),
+        );
+    }
+    Ok(Exit::Success)
+}
+
+/// A run's status in a few words.
+pub fn status(status: &RunStatus) -> String {
+    match status {
+        RunStatus::NeverStarted => "never started".to_owned(),
+        RunStatus::Live => "running".to_owned(),
+        RunStatus::Suspended => "waits for a person".to_owned(),
+        RunStatus::Interrupted => "interrupted".to_owned(),
+        RunStatus::Finished { outcome, .. } => serde_json::to_value(outcome)
+            .ok()
+            .and_then(|value| Some(value.as_str()?.replace('_', " ")))
+            .unwrap_or_default(),
+        RunStatus::Damaged { .. } => "damaged".to_owned(),
+    }
+}

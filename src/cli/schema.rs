@@ -1,0 +1,68 @@
+//! `runbook schema`: the JSON schemas of runbooks and inventories.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Exit, Failure};
+use crate::language::{inventory, runbook};
+use crate::plan;
+
+/// Arguments of `schema`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Editors complete a runbook whose first line is\n  # yaml-language-server: $schema=PATH/runbook.schema.json\n\nExamples:\n  runbook schema >runbook.schema.json\n  runbook schema inventory\n  runbook schema --write schemas"
+)]
+pub struct Args {
+    /// Which schema
+    #[arg(value_enum, default_value_t = Kind::Runbook)]
+    kind: Kind,
+    /// Write both schemas into this folder
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Kind {
+    Runbook,
+    Inventory,
+}
+
+/// Prints a schema, or writes both.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let Some(folder) = args.write else {
+        println!("{:#}", schema(args.kind));
+        return Ok(Exit::Success);
+    };
+    let files = [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory")]
+        .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))));
+    write_folder(&folder, files.into(), "json")?;
+    Ok(Exit::Success)
+}
+
+fn schema(kind: Kind) -> Value {
+    match kind {
+        Kind::Runbook => plan::schema::runbook(runbook::file_schema().to_value(), &crate::actions::registry()),
+        Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value()),
+    }
+}
+
+/// Writes generated files into a folder and removes those of the same kind that are no longer generated.
+pub fn write_folder(folder: &Path, files: Vec<(String, String)>, extension: &str) -> Result<(), Failure> {
+    let failed = |error: &std::io::Error| {
+        Failure::new(Exit::Usage, format!("cannot write into `{}`", folder.display())).because(error)
+    };
+    std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
+    for entry in std::fs::read_dir(folder).map_err(|error| failed(&error))? {
+        let path = entry.map_err(|error| failed(&error))?.path();
+        let kept = files.iter().any(|(name, _)| path.file_name().is_some_and(|file| *file == **name));
+        if !kept && path.extension().is_some_and(|found| found == extension) {
+            std::fs::remove_file(&path).map_err(|error| failed(&error))?;
+        }
+    }
+    for (name, text) in files {
+        #[expect(clippy::disallowed_methods, reason = "generated files can be generated again")]
+        std::fs::write(folder.join(name), text).map_err(|error| failed(&error))?;
+    }
+    Ok(())
+}

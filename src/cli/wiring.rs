@@ -1,0 +1,120 @@
+//! What commands are put together from: the environment, the state folder, the runtime.
+
+use std::path::PathBuf;
+
+use super::{Exit, Failure};
+use crate::event::Actor;
+use crate::journal::{RootFacts, RunDir, Runs, RunsError, choose_root, probe_system_root};
+use crate::port::JournalError;
+
+/// Reads one variable of the environment: the only place in the command line that does.
+#[expect(clippy::disallowed_methods, reason = "the command line's one home of the environment")]
+pub fn environment_variable(name: &str) -> Option<String> {
+    std::env::var_os(name).and_then(|value| value.into_string().ok())
+}
+
+/// Captures the whole environment, for secret providers.
+#[expect(clippy::disallowed_methods, reason = "the command line's one home of the environment")]
+pub fn environment() -> std::collections::BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Chooses the folder of the history of runs; nothing is created.
+pub fn state_root() -> Result<PathBuf, Failure> {
+    let facts = RootFacts {
+        explicit: environment_variable("RUNBOOK_STATE").map(PathBuf::from),
+        system: probe_system_root(),
+        xdg_state_home: environment_variable("XDG_STATE_HOME").map(PathBuf::from),
+        home: environment_variable("HOME").map(PathBuf::from),
+    };
+    choose_root(&facts)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("set `RUNBOOK_STATE` to an absolute path"))
+}
+
+/// Opens the history of runs and creates what is missing.
+pub fn runs() -> Result<Runs, Failure> {
+    Runs::open(state_root()?).map_err(runs_failure)
+}
+
+/// Opens the history of runs if there is one; nothing is created.
+pub fn existing_runs() -> Result<Option<Runs>, Failure> {
+    let root = state_root()?;
+    if root.join("runs").is_dir() { Runs::open(root).map(Some).map_err(runs_failure) } else { Ok(None) }
+}
+
+/// Finds a run by id, unique beginning, or `last`.
+pub fn find_run(runs: &Runs, text: &str) -> Result<RunDir, Failure> {
+    runs.find(text).map_err(runs_failure)
+}
+
+/// Turns an error of the history into an exit.
+pub fn runs_failure(error: RunsError) -> Failure {
+    let (exit, help) = match &error {
+        RunsError::Unknown { suggestions, .. } => (Exit::Usage, listed(suggestions, "`runbook runs` lists them all")),
+        RunsError::Ambiguous { matches, .. } => (Exit::Usage, listed(matches, "give more of the id")),
+        RunsError::Live { .. } => {
+            (Exit::Locked, "follow it with `runbook show RUN --follow`, end it with `runbook cancel RUN`".to_owned())
+        }
+        RunsError::File { .. } | RunsError::Ledger(_) | RunsError::Journal(_) => (
+            Exit::Journal,
+            "check space and permissions of the state folder; `$RUNBOOK_STATE` names another one".to_owned(),
+        ),
+    };
+    let mut failure = Failure::new(exit, error.to_string()).help(help);
+    if let Some(source) = std::error::Error::source(&error) {
+        failure = failure.because(source);
+    }
+    failure
+}
+
+fn listed(runs: &[crate::base::RunId], otherwise: &str) -> String {
+    if runs.is_empty() {
+        return otherwise.to_owned();
+    }
+    let names: Vec<String> = runs.iter().map(|run| format!("`{run}`")).collect();
+    format!("perhaps {}; {otherwise}", names.join(", "))
+}
+
+/// Turns a journal's error into an exit.
+pub fn journal_failure(error: &JournalError) -> Failure {
+    let mut failure = Failure::new(Exit::Journal, error.to_string());
+    if let Some(source) = std::error::Error::source(error) {
+        failure = failure.because(source);
+    }
+    failure.help("`runbook audit verify RUN` says what holds together; nothing was changed")
+}
+
+/// Who runs the command.
+pub fn actor() -> Actor {
+    let name = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| environment_variable(name))
+        .filter(|name| !name.is_empty());
+    let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()));
+    Actor { name, from: host_name() }
+}
+
+/// The machine's name.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// The program's own path, for supervisors and for PostgreSQL's `restore_command`.
+pub fn program() -> Result<PathBuf, Failure> {
+    std::env::current_exe()
+        .map_err(|error| Failure::new(Exit::Bug, "the program does not know its own path").because(&error))
+}
+
+/// Runs a future to its end on a small runtime.
+pub fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Bug, "the runtime cannot be started").because(&error))?;
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(output)
+}

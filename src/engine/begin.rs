@@ -1,0 +1,101 @@
+//! The first events of an engine: a new run, or one taken over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Frontier;
+use super::drive::Driver;
+use super::recover::null_outputs;
+use super::start::{Answer, EngineError, Resume, Start};
+use crate::base::{Attempt, StepId};
+use crate::event::{EventKind, RecoverDecision};
+use crate::state::{RunState, StepStatus};
+
+impl Driver {
+    /// Writes nothing unless everything the rest of the run needs is there.
+    pub(super) fn begin(&mut self, start: Start) -> Result<(), EngineError> {
+        match start {
+            Start::Fresh(header) => {
+                self.require_everything()?;
+                self.record(vec![EventKind::RunStarted(header)])
+            }
+            Start::Resume(resume) => self.take_over(*resume),
+        }
+    }
+
+    fn take_over(&mut self, resume: Resume) -> Result<(), EngineError> {
+        self.state = RunState::fold(&resume.events)?;
+        self.frontier = Frontier::of(&self.index, &self.state);
+        if self.state.finished.is_some() {
+            return Ok(());
+        }
+        self.require_everything()?;
+        for step in resume.answers.keys() {
+            if self.state.status(step) != StepStatus::Running {
+                return Err(EngineError::Answer { step: step.clone() });
+            }
+        }
+        if let Some(at) = self.state.last_at {
+            self.not_before(at);
+        }
+        let cut = resume.cut_bytes.map(|bytes| EventKind::TailCut { bytes });
+        let resumed = EventKind::RunResumed { actor: resume.actor, pid: resume.pid, version: resume.version };
+        self.record(cut.into_iter().chain([resumed]).collect())?;
+        // Taking over moves checked steps back to resolved, so the summary is made anew.
+        self.frontier = Frontier::of(&self.index, &self.state);
+        self.answer_questions(resume.answers)
+    }
+
+    /// Answers what was asked before; answers to what was never judged are kept until it is.
+    fn answer_questions(&mut self, answers: BTreeMap<StepId, Answer>) -> Result<(), EngineError> {
+        for (step, answer) in answers {
+            if self.state.steps.get(&step).is_some_and(|state| state.asks.is_some()) {
+                let events = self.answered(&step, answer);
+                self.record(events)?;
+            } else {
+                self.answers.insert(step, answer);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a person's answer means.
+    pub(super) fn answered(&self, step: &StepId, answer: Answer) -> Vec<EventKind> {
+        let attempt = self.state.steps.get(step).map_or(Attempt(0), crate::state::StepState::last_attempt);
+        match answer {
+            Answer::Rerun => vec![EventKind::AttemptRecovered {
+                step: step.clone(),
+                attempt,
+                decision: RecoverDecision::Rerun,
+                why: "a person said that it did not happen".to_owned(),
+            }],
+            Answer::Done { output } => {
+                let uses = self.index.plan().step(step).and_then(|planned| self.registry.get(&planned.uses));
+                let mut all = uses.map_or_else(|| Value::Object(serde_json::Map::new()), |uses| null_outputs(&**uses));
+                for (name, value) in output {
+                    all[name] = value;
+                }
+                vec![EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }]
+            }
+        }
+    }
+
+    /// Looks for every action and secret that steps without an end still need.
+    fn require_everything(&self) -> Result<(), EngineError> {
+        let mut secrets = BTreeSet::new();
+        for step in &self.index.plan().steps {
+            if self.state.status(&step.id).is_terminal() {
+                continue;
+            }
+            if self.registry.get(&step.uses).is_none() {
+                return Err(EngineError::Action { step: step.id.clone(), uses: step.uses.clone() });
+            }
+            secrets.extend(step.secrets.iter());
+        }
+        for name in secrets {
+            self.hands.secret(name).map_err(|source| EngineError::Secret { name: name.clone(), source })?;
+        }
+        Ok(())
+    }
+}

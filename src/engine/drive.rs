@@ -1,0 +1,319 @@
+//! The loop: decide until nothing is new, sync once, show, launch, wait. It alone owns the truth.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::decide::Picture;
+use super::flight::{Flight, Landed};
+use super::publish::Publisher;
+use super::redact::redacted;
+use super::reporting::{Fact, Inbox, Wires, wires};
+use super::settle::Launch;
+use super::start::{Answer, Ending, Engine, EngineError, Left, Start};
+use super::tasks::{TaskEnd, Tasks};
+use super::{Capabilities, Frontier, PlanIndex};
+use crate::action::Registry;
+use crate::base::clock::between;
+use crate::base::{StepId, Timestamp};
+use crate::event::{Event, EventKind};
+use crate::port::{Clock, Control, ControlRequest, Journal};
+use crate::state::{RunState, objectives, subject};
+
+/// How often clocks on the screen move and silences are looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Drives one run.
+pub(super) struct Driver {
+    pub(super) index: PlanIndex,
+    pub(super) state: RunState,
+    pub(super) frontier: Frontier,
+    pub(super) registry: Registry,
+    pub(super) hands: Arc<dyn Capabilities>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) wires: Wires,
+    pub(super) tasks: Tasks<Landed>,
+    pub(super) flights: BTreeMap<usize, Flight>,
+    pub(super) answers: BTreeMap<StepId, Answer>,
+    /// Resources whose removal was tried.
+    pub(super) removals: BTreeSet<String>,
+    /// The resource that is being removed.
+    pub(super) removing: Option<String>,
+    /// What follows the next sync besides what is decided.
+    pub(super) queued: Vec<Launch>,
+    /// Retries that are waited for: when they are due, by both clocks.
+    pub(super) alarms: BTreeMap<usize, (Timestamp, Instant)>,
+    journal: Box<dyn Journal>,
+    publisher: Publisher,
+    control: Box<dyn Control>,
+    inbox: Inbox,
+    synced: Vec<oneshot::Sender<()>>,
+    /// Time never goes back below this.
+    floor: Timestamp,
+    next_tick: Instant,
+}
+
+/// What woke the loop.
+enum Wake {
+    Control(ControlRequest),
+    Fact(Fact),
+    Task(usize, TaskEnd<Landed>),
+    Tick,
+}
+
+/// Whether the loop goes on.
+enum Turn {
+    On,
+    Leave(Left),
+}
+
+impl Driver {
+    pub(super) fn new(engine: Engine) -> Self {
+        let index = PlanIndex::new(engine.plan);
+        let state = RunState::default();
+        let frontier = Frontier::of(&index, &state);
+        let (wires, inbox) = wires();
+        let (floor, next_tick) = (engine.clock.now(), engine.clock.monotonic());
+        Self {
+            index,
+            state,
+            frontier,
+            registry: engine.registry,
+            hands: engine.capabilities,
+            clock: engine.clock,
+            wires,
+            tasks: Tasks::new(),
+            flights: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            removals: BTreeSet::new(),
+            removing: None,
+            queued: Vec::new(),
+            alarms: BTreeMap::new(),
+            journal: engine.journal,
+            publisher: Publisher::new(engine.sinks),
+            control: engine.control,
+            inbox,
+            synced: Vec::new(),
+            floor,
+            next_tick,
+        }
+    }
+
+    pub(super) async fn drive(mut self, start: Start) -> Result<Ending, EngineError> {
+        let left = self.go_on(start).await;
+        self.publisher.close();
+        Ok(self.ending(left?))
+    }
+
+    async fn go_on(&mut self, start: Start) -> Result<Left, EngineError> {
+        self.begin(start)?;
+        if let Turn::Leave(left) = self.heed().await? {
+            return Ok(left);
+        }
+        loop {
+            let launches = self.settle()?;
+            self.commit()?;
+            if self.state.finished.is_some() {
+                return Ok(Left::Finished);
+            }
+            if !self.state.suspended.is_empty() {
+                return Ok(Left::Suspended);
+            }
+            for launch in launches {
+                self.launch(launch);
+            }
+            let wake = self.next().await;
+            if let Turn::Leave(left) = self.take(wake)? {
+                return Ok(left);
+            }
+        }
+    }
+
+    fn ending(self, how: Left) -> Ending {
+        let exit_code = match how {
+            Left::Finished => self.state.finished.as_ref().map_or(1, |(_, code, _)| *code),
+            Left::Suspended => 13,
+            Left::Abandoned => 12,
+        };
+        Ending { state: self.state, exit_code, how }
+    }
+
+    /// The run's time: the wall clock, never going back, and never before a retry whose delay is over.
+    pub(super) fn now(&self) -> Timestamp {
+        self.floor.max(self.clock.now())
+    }
+
+    /// Lets the run's time go on from here.
+    pub(super) fn not_before(&mut self, at: Timestamp) {
+        self.floor = self.floor.max(at);
+    }
+
+    /// Appends events and folds them. They are neither durable nor visible before [`Driver::commit`].
+    pub(super) fn record(&mut self, kinds: Vec<EventKind>) -> Result<(), EngineError> {
+        if kinds.is_empty() {
+            return Ok(());
+        }
+        let kinds = kinds.into_iter().map(|kind| redacted(kind, &*self.hands)).collect();
+        for event in self.journal.append(self.now(), kinds)? {
+            self.fold(&event)?;
+            self.publisher.hold(event);
+        }
+        Ok(())
+    }
+
+    /// Takes an event into the state and its summary.
+    pub(super) fn fold(&mut self, event: &Event) -> Result<(), EngineError> {
+        let touched = subject(&event.kind).and_then(|step| self.index.position(step));
+        let status = |driver: &Self, at: usize| driver.state.status(&driver.index.step(at).id);
+        let before = touched.map(|at| (at, status(self, at)));
+        self.state.apply(event)?;
+        self.floor = self.floor.max(event.at);
+        if let Some((at, before)) = before {
+            let after = status(self, at);
+            self.frontier.observe(&self.index, &self.state, (at, before, after));
+        }
+        Ok(())
+    }
+
+    /// Makes the round durable, then visible.
+    fn commit(&mut self) -> Result<(), EngineError> {
+        if self.publisher.is_waiting() {
+            self.journal.sync()?;
+            self.publisher.publish();
+        }
+        for waiting in self.synced.drain(..) {
+            // Fails only when the attempt that waits is gone.
+            let _gone = waiting.send(());
+        }
+        Ok(())
+    }
+
+    /// Everything that is enabled now.
+    pub(super) fn picture(&self) -> Vec<super::Decision> {
+        let limits = &self.index.plan().limits;
+        Picture { index: &self.index, frontier: &self.frontier, state: &self.state, limits }.decide(self.now())
+    }
+
+    async fn next(&mut self) -> Wake {
+        let Self { control, inbox, tasks, clock, publisher, alarms, next_tick, .. } = self;
+        loop {
+            let now = clock.monotonic();
+            let wake_at = alarms.values().map(|(_, due)| *due).min().map_or(*next_tick, |due| due.min(*next_tick));
+            if now >= wake_at {
+                return Wake::Tick;
+            }
+            tokio::select! {
+                biased;
+                request = control.next() => return Wake::Control(request),
+                Some(fact) = inbox.facts.recv() => return Wake::Fact(fact),
+                (owner, end) = tasks.next() => return Wake::Task(owner, end),
+                Some(update) = inbox.progress.recv() => publisher.progress(&update),
+                () = clock.sleep(wake_at.saturating_duration_since(now)) => return Wake::Tick,
+            }
+        }
+    }
+
+    /// Takes what woke the loop and everything else that is there already: one round, one sync.
+    fn take(&mut self, wake: Wake) -> Result<Turn, EngineError> {
+        match wake {
+            Wake::Control(request) => return self.obey(request),
+            Wake::Fact(fact) => self.keep(fact)?,
+            Wake::Task(owner, end) => {
+                self.keep_facts()?;
+                self.land(owner, end)?;
+            }
+            Wake::Tick => self.tick()?,
+        }
+        self.keep_facts()?;
+        while let Some((owner, end)) = self.tasks.try_next() {
+            self.keep_facts()?;
+            self.land(owner, end)?;
+        }
+        Ok(Turn::On)
+    }
+
+    /// Takes a request that is there before anything is done, such as a cancel of a run that waits for a person.
+    async fn heed(&mut self) -> Result<Turn, EngineError> {
+        if self.state.finished.is_some() {
+            return Ok(Turn::On);
+        }
+        let request = tokio::select! {
+            biased;
+            request = self.control.next() => Some(request),
+            () = std::future::ready(()) => None,
+        };
+        request.map_or(Ok(Turn::On), |request| self.obey(request))
+    }
+
+    fn obey(&mut self, request: ControlRequest) -> Result<Turn, EngineError> {
+        match request {
+            ControlRequest::Abandon => return Ok(Turn::Leave(Left::Abandoned)),
+            ControlRequest::Detach => self.publisher.detach_terminal(),
+            ControlRequest::Cancel { actor, level, reason } => {
+                if self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level) {
+                    self.record(vec![EventKind::CancelRequested { actor, level, reason }])?;
+                }
+            }
+        }
+        Ok(Turn::On)
+    }
+
+    fn keep_facts(&mut self) -> Result<(), EngineError> {
+        while let Ok(fact) = self.inbox.facts.try_recv() {
+            self.keep(fact)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, fact: Fact) -> Result<(), EngineError> {
+        match fact {
+            Fact::Note { step, message, data } => self.record(vec![EventKind::StepNoted { step, message, data }]),
+            Fact::Register { step, resource, data, synced } => {
+                self.synced.push(synced);
+                self.record(vec![EventKind::ResourceRegistered { step, resource, data }])
+            }
+            Fact::Removed { resource } if self.state.resources.contains_key(&resource) => {
+                self.record(vec![EventKind::ResourceRemoved { resource }])
+            }
+            Fact::Removed { .. } => Ok(()),
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), EngineError> {
+        let monotonic = self.clock.monotonic();
+        for (until, due) in self.alarms.values() {
+            if *due <= monotonic {
+                self.floor = self.floor.max(*until);
+            }
+        }
+        self.alarms.retain(|_, (_, due)| *due > monotonic);
+        if monotonic >= self.next_tick {
+            self.next_tick = monotonic + TICK;
+            self.publisher.tick(self.now());
+            self.alarm_stalls()?;
+            self.warn_of_objectives()?;
+        }
+        Ok(())
+    }
+
+    fn alarm_stalls(&mut self) -> Result<(), EngineError> {
+        let mut alarms = Vec::new();
+        for (at, flight) in &mut self.flights {
+            let step = self.index.step(*at);
+            if let Some(silent_ms) = step.stall_ms.and_then(|limit_ms| flight.stalled(limit_ms)) {
+                alarms.push(EventKind::StepStalled { step: step.id.clone(), silent_ms });
+            }
+        }
+        self.record(alarms)
+    }
+
+    fn warn_of_objectives(&mut self) -> Result<(), EngineError> {
+        let (plan, now) = (Arc::clone(self.index.plan()), self.now());
+        let Some(incident_at) = plan.incident_at else { return Ok(()) };
+        let elapsed_ms = u64::try_from(between(incident_at, now).as_millis()).unwrap_or(u64::MAX);
+        let due = objectives::warnings_due(&plan, &self.state, now);
+        self.record(due.into_iter().map(|percent| EventKind::ObjectiveWarning { percent, elapsed_ms }).collect())
+    }
+}

@@ -1,0 +1,108 @@
+//! Every step's check before the first step, with late values pending: what a run refuses before it changes anything.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::capability::Timing;
+use super::check::CheckJob;
+use super::resolve::resolve_ahead;
+use super::reveal::Position;
+use super::scope::Values;
+use super::tasks::{TaskEnd, Tasks};
+use super::{Capabilities, PlanIndex};
+use crate::action::{ActionError, Findings, Registry, pending};
+use crate::base::StepId;
+use crate::plan::BoundPlan;
+use crate::port::Clock;
+use crate::state::RunState;
+
+/// What one check ahead found.
+pub type Preflight = (StepId, Result<Findings, ActionError>);
+
+/// Runs the checks of all steps that have one, at most `limits.max_parallel` at a time, in plan order of the result.
+///
+/// Nothing is written anywhere: checks hold reading handles only.
+pub async fn preflight(
+    plan: Arc<BoundPlan>,
+    registry: &Registry,
+    hands: Arc<dyn Capabilities>,
+    clock: Arc<dyn Clock>,
+) -> Vec<Preflight> {
+    let index = PlanIndex::new(plan);
+    let state = RunState::default();
+    let values = Values { index: &index, state: &state, registry, now: clock.now() };
+    let mut results: Vec<Option<Result<Findings, ActionError>>> = Vec::new();
+    results.resize_with(index.len(), || None);
+    let mut waiting = VecDeque::new();
+    for at in (0..index.len()).filter(|at| index.step(*at).has_check) {
+        match ahead(at, values, &hands, &clock) {
+            Ok(job) => waiting.push_back((at, job)),
+            Err(known) => results[at] = Some(known),
+        }
+    }
+    let mut tasks = Tasks::new();
+    let mut running = 0;
+    while running > 0 || !waiting.is_empty() {
+        while running < index.plan().limits.max_parallel.max(1) {
+            let Some((at, job)) = waiting.pop_front() else { break };
+            tasks.start(at, job.make());
+            running += 1;
+        }
+        let (at, end) = tasks.next().await;
+        running -= 1;
+        results[at] = Some(found(end));
+    }
+    let by_step = results.into_iter().enumerate();
+    by_step.filter_map(|(at, result)| Some((index.step(at).id.clone(), result?))).collect()
+}
+
+fn found(end: TaskEnd<Result<Vec<crate::event::StepFinding>, ActionError>>) -> Result<Findings, ActionError> {
+    match end {
+        TaskEnd::Done(result) => result.map(Findings),
+        TaskEnd::Panicked(message) => Err(ActionError::fatal(format!("the check panicked: {message}"))),
+        TaskEnd::Aborted => Err(ActionError::cancelled("the check was called off")),
+    }
+}
+
+/// Makes the check of one step, or tells at once what is known of it.
+fn ahead(
+    at: usize,
+    values: Values<'_>,
+    hands: &Arc<dyn Capabilities>,
+    clock: &Arc<dyn Clock>,
+) -> Result<CheckJob, Result<Findings, ActionError>> {
+    let step = values.index.step(at).clone();
+    let action = values.registry.get(&step.uses);
+    let action = action.ok_or_else(|| Err(ActionError::fatal(format!("there is no action `{}`", step.uses))))?;
+    let with = resolve_ahead(&step, values).map_err(Err)?;
+    if !late_fits(&with, &Position::root(&action.params_schema())) {
+        return Err(Ok(Findings::default().pending("its arguments are known only when it starts")));
+    }
+    Ok(CheckJob {
+        step,
+        with,
+        preconditions: Vec::new(),
+        registry: values.registry.clone(),
+        hands: Arc::clone(hands),
+        clock: Arc::clone(clock),
+        timing: Timing::Ahead,
+        aside: None,
+    })
+}
+
+/// Whether every pending value stands where the action takes one.
+fn late_fits(value: &serde_json::Value, position: &Position<'_>) -> bool {
+    if pending(value).is_some() {
+        return position.marked("x-late");
+    }
+    match value {
+        serde_json::Value::Array(items) => items.iter().all(|item| late_fits(item, &position.item())),
+        serde_json::Value::Object(members) => {
+            members.iter().all(|(name, member)| late_fits(member, &position.member(name)))
+        }
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_) => true,
+    }
+}

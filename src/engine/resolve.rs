@@ -1,0 +1,124 @@
+//! The values of a step, evaluated once for all attempts: `when`, preconditions, arguments.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Timing;
+use super::scope::{Values, is_late};
+use crate::action::{ActionError, Late};
+use crate::event::{ErrorInfo, EventKind, SkipReason};
+use crate::language::template::{Scope, TemplateError, evaluate, is_template, render};
+use crate::plan::PlannedStep;
+
+/// The argument of `shell` that is never a template.
+const LITERAL: (&str, &str) = ("shell", "script");
+
+/// Evaluates a step into the one event that tells what came of it.
+pub(super) fn resolve(step: &PlannedStep, values: Values<'_>) -> EventKind {
+    let id = step.id.clone();
+    match resolved(step, values) {
+        Ok(Some(resolved)) => EventKind::StepResolved {
+            step: id,
+            with: resolved.with,
+            secrets: resolved.secrets.into_iter().collect(),
+            preconditions: resolved.preconditions,
+        },
+        Ok(None) => EventKind::StepSkipped { step: id, why: SkipReason::When },
+        Err(error) => {
+            EventKind::StepFailed { step: id, attempt: crate::base::Attempt(0), error: *error, elapsed_ms: 0 }
+        }
+    }
+}
+
+struct Resolved {
+    with: Value,
+    secrets: BTreeSet<String>,
+    preconditions: Vec<Value>,
+}
+
+fn resolved(step: &PlannedStep, values: Values<'_>) -> Result<Option<Resolved>, Box<ErrorInfo>> {
+    if is_plain(step) {
+        return Ok(Some(Resolved { with: step.with.clone(), secrets: BTreeSet::new(), preconditions: Vec::new() }));
+    }
+    let scope = values.scope(step, Timing::Due);
+    if let Some(when) = &step.when {
+        match evaluate(when, &scope).map_err(|error| failed("`when`", &error))? {
+            Value::Bool(true) => {}
+            Value::Bool(false) => return Ok(None),
+            other => return Err(fatal(format!("`when` must give true or false, not `{other}`"))),
+        }
+    }
+    let mut secrets = BTreeSet::new();
+    let mut preconditions = Vec::with_capacity(step.preconditions.len());
+    for precondition in &step.preconditions {
+        preconditions.push(met(precondition, &scope, &mut secrets)?);
+    }
+    let with = arguments(step, &scope).map_err(|error| failed("an argument", &error))?;
+    secrets.extend(with.1);
+    Ok(Some(Resolved { with: with.0, secrets, preconditions }))
+}
+
+/// Nothing to evaluate: most steps of a long plan.
+fn is_plain(step: &PlannedStep) -> bool {
+    step.when.is_none() && step.preconditions.is_empty() && !has_template(&step.with)
+}
+
+fn has_template(value: &Value) -> bool {
+    match value {
+        Value::String(text) => is_template(text),
+        Value::Array(items) => items.iter().any(has_template),
+        Value::Object(members) => members.values().any(has_template),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn met(precondition: &Value, scope: &Scope, secrets: &mut BTreeSet<String>) -> Result<Value, Box<ErrorInfo>> {
+    let Value::String(expression) = precondition else {
+        let rendered = render(precondition, scope).map_err(|error| failed("a precondition", &error))?;
+        secrets.extend(rendered.secrets);
+        return Ok(rendered.value);
+    };
+    match evaluate(expression, scope).map_err(|error| failed("a precondition", &error))? {
+        Value::Bool(true) => Ok(Value::Bool(true)),
+        Value::Bool(false) => Err(fatal(format!("precondition `{expression}` does not hold"))),
+        other => Err(fatal(format!("precondition `{expression}` must give true or false, not `{other}`"))),
+    }
+}
+
+fn arguments(step: &PlannedStep, scope: &Scope) -> Result<(Value, BTreeSet<String>), TemplateError> {
+    let mut with = step.with.clone();
+    let literal = if step.uses == LITERAL.0 { with.get_mut(LITERAL.1).map(Value::take) } else { None };
+    let mut rendered = render(&with, scope)?;
+    if let Some(literal) = literal {
+        rendered.value[LITERAL.1] = literal;
+    }
+    Ok((rendered.value, rendered.secrets))
+}
+
+/// Evaluates the arguments as far as they are known before the first step; the rest become markers.
+pub(super) fn resolve_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Value, ActionError> {
+    let marked = PlannedStep { with: with_markers(&step.with), ..step.clone() };
+    let scope = values.scope(step, Timing::Ahead);
+    let rendered = arguments(&marked, &scope);
+    rendered.map(|(with, _)| with).map_err(|error| ActionError::from(*failed("an argument", &error)))
+}
+
+fn with_markers(value: &Value) -> Value {
+    match value {
+        Value::String(text) if is_late(text) => {
+            Late::<Value>::marker(text.trim().trim_start_matches("{{").trim_end_matches("}}").trim())
+        }
+        Value::Array(items) => items.iter().map(with_markers).collect(),
+        Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), with_markers(member))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+fn fatal(message: String) -> Box<ErrorInfo> {
+    Box::new(ErrorInfo::new(crate::event::ErrorClass::Fatal, message))
+}
+
+fn failed(what: &str, error: &TemplateError) -> Box<ErrorInfo> {
+    Box::new(ActionError::fatal(format!("{what} cannot be evaluated")).because(error).into_info())
+}

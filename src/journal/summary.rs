@@ -1,0 +1,158 @@
+//! One line per run for lists: a small fold of its events.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::run::RunDir;
+use crate::base::mode::Mode;
+use crate::base::{RunId, StepId, Timestamp, clock};
+use crate::event::{Event, EventKind, Outcome};
+
+/// What a list of runs shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSummary {
+    /// The run.
+    pub id: RunId,
+    /// The runbook's name; empty when nothing could be read.
+    pub name: String,
+    /// Its mode.
+    pub mode: Option<Mode>,
+    /// The environment's name.
+    pub environment: String,
+    /// Who started it.
+    pub actor: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// When the first event was written.
+    pub started_at: Option<Timestamp>,
+    /// When the last event was written.
+    pub last_at: Option<Timestamp>,
+    /// From the first to the last event, in milliseconds; by the monotonic clock once finished.
+    pub elapsed_ms: u64,
+    /// Number of steps that succeeded.
+    pub succeeded: usize,
+    /// Number of steps that failed or whose effect is unknown.
+    pub failed: usize,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum RunStatus {
+    /// It was created and has no first event.
+    NeverStarted,
+    /// An engine drives it.
+    Live,
+    /// It waits for a person and nobody drives it.
+    Suspended,
+    /// Its engine ended before the run did.
+    Interrupted,
+    /// It is over.
+    Finished {
+        /// How it ended.
+        outcome: Outcome,
+        /// The code its process ended with.
+        exit_code: u8,
+    },
+    /// Its files do not hold together.
+    Damaged {
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl RunSummary {
+    /// Sums up a run. Never fails: what cannot be read is a damaged run.
+    #[must_use]
+    pub fn of(dir: &RunDir) -> Self {
+        let events = match dir.read() {
+            Ok(history) => history.events,
+            Err(error) => return Self::empty(dir.id(), RunStatus::Damaged { what: error.to_string() }),
+        };
+        let mut summary = Self::fold(dir.id(), &events);
+        if events.is_empty() {
+            summary.name_from_plan(dir);
+        }
+        if !matches!(summary.status, RunStatus::Finished { .. }) {
+            match dir.is_live() {
+                Ok(true) => summary.status = RunStatus::Live,
+                Ok(false) => {}
+                Err(error) => summary.status = RunStatus::Damaged { what: error.to_string() },
+            }
+        }
+        summary
+    }
+
+    /// Folds events alone: without a look at the lock, an unfinished run counts as interrupted.
+    #[must_use]
+    pub fn fold(id: &RunId, events: &[Event]) -> Self {
+        let mut summary = Self::empty(id, RunStatus::NeverStarted);
+        let (mut succeeded, mut failed) = (BTreeSet::new(), BTreeSet::new());
+        for event in events {
+            summary.apply(event);
+            if let EventKind::StepSucceeded { step, .. } = &event.kind {
+                note(&mut succeeded, &mut failed, step);
+            } else if let EventKind::StepFailed { step, .. } | EventKind::StepUnknown { step, .. } = &event.kind {
+                note(&mut failed, &mut succeeded, step);
+            }
+        }
+        (summary.succeeded, summary.failed) = (succeeded.len(), failed.len());
+        summary
+    }
+
+    fn apply(&mut self, event: &Event) {
+        let started = *self.started_at.get_or_insert(event.at);
+        self.last_at = Some(event.at);
+        self.elapsed_ms = millis(clock::between(started, event.at));
+        self.status = RunStatus::Interrupted;
+        if let EventKind::RunStarted(header) = &event.kind {
+            self.name.clone_from(&header.name);
+            self.mode = Some(header.mode);
+            self.environment.clone_from(&header.environment);
+            self.actor.clone_from(&header.actor.name);
+        } else if let EventKind::RunSuspended { .. } = &event.kind {
+            self.status = RunStatus::Suspended;
+        } else if let EventKind::RunFinished { outcome, exit_code, figures } = &event.kind {
+            self.elapsed_ms = figures.run_ms.max(self.elapsed_ms);
+            self.status = RunStatus::Finished { outcome: *outcome, exit_code: *exit_code };
+        }
+    }
+
+    fn empty(id: &RunId, status: RunStatus) -> Self {
+        Self {
+            id: id.clone(),
+            name: String::new(),
+            mode: None,
+            environment: String::new(),
+            actor: String::new(),
+            status,
+            started_at: None,
+            last_at: None,
+            elapsed_ms: 0,
+            succeeded: 0,
+            failed: 0,
+        }
+    }
+
+    /// A run whose engine died before its first event still has its plan.
+    fn name_from_plan(&mut self, dir: &RunDir) {
+        match dir.plan() {
+            Ok((plan, _)) => {
+                (self.name, self.mode, self.environment) = (plan.name, Some(plan.mode), plan.environment);
+                self.actor = plan.actor.name;
+            }
+            Err(error) => self.status = RunStatus::Damaged { what: error.to_string() },
+        }
+    }
+}
+
+fn note(to: &mut BTreeSet<StepId>, from: &mut BTreeSet<StepId>, step: &StepId) {
+    from.remove(step);
+    to.insert(step.clone());
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,18 @@
+//! Text becomes a tree in which every node knows its place, and trees are held against JSON schemas.
+//!
+//! [`parse`] reads hostile input within budgets; [`validate`] serves the file's own structure and
+//! the arguments of every action alike. Nothing here knows what a step is.
+
+mod choice;
+mod node;
+mod parse;
+mod reader;
+mod schema;
+mod text;
+mod validate;
+
+pub use node::{Entry, Kind, Node};
+pub use parse::parse;
+pub(super) use schema::plain;
+pub use text::{MAX_BYTES, decode};
+pub use validate::{Checked, Fault, NameKind, NameUse, TemplatePolicy, validate};

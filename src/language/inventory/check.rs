@@ -1,0 +1,198 @@
+//! What one entry of the inventory says about others, and what no schema can say.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::file::InventoryFile;
+use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
+
+impl InventoryFile {
+    /// Checks every entry and every override; places and suggestions included.
+    #[must_use]
+    pub(in crate::language) fn check(&self) -> Diagnostics {
+        let mut faults = Diagnostics::default();
+        for (name, members) in &self.databases {
+            self.database(&format!("/databases/{name}"), members, &mut faults);
+        }
+        for (name, members) in &self.services {
+            self.service(&format!("/services/{name}"), members, &mut faults);
+        }
+        for (name, members) in &self.stores {
+            self.store(&format!("/stores/{name}"), members, &mut faults);
+        }
+        for name in self.environments.keys() {
+            self.environment(name, &mut faults);
+        }
+        self.one_default(&mut faults);
+        faults
+    }
+
+    fn database(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        if self.is_poisoned(pointer) {
+            return;
+        }
+        if !members.contains_key("pgdata") {
+            let fault = Diagnostic::new(Code::MissingKey, "the key `pgdata` is missing")
+                .label(self.name_place(pointer), "needs `pgdata`")
+                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`");
+            faults.push(fault);
+        }
+        self.database_members(pointer, members, faults);
+    }
+
+    fn database_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        self.host(pointer, members, faults);
+        for key in ["pgdata", "socket", "bin"] {
+            self.absolute(pointer, key, members, faults);
+        }
+        let text = |key: &str| members.get(key).and_then(Value::as_str);
+        if let Some(store) = text("store") {
+            self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
+        }
+        if let Some(secret) = text("password") {
+            self.known(Code::UnknownSecret, secret, &format!("{pointer}/password"), faults);
+        }
+        for (index, service) in members.get("services").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            if let Some(service) = service.as_str() {
+                self.known(Code::UnknownService, service, &format!("{pointer}/services/{index}"), faults);
+            }
+        }
+    }
+
+    fn service(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        if self.is_poisoned(pointer) {
+            return;
+        }
+        self.host(pointer, members, faults);
+        let fault = match (members.contains_key("systemd"), members.contains_key("command")) {
+            (true, true) => Diagnostic::new(Code::BadCombination, "a service takes only one of `systemd`, `command`")
+                .label(self.place(&format!("{pointer}/command")), "excludes the other")
+                .label(self.place(&format!("{pointer}/systemd")), "given here")
+                .help("remove one of them"),
+            (false, false) => Diagnostic::new(Code::MissingKey, "a service needs one of `systemd`, `command`")
+                .label(self.name_place(pointer), "how is it stopped and started?")
+                .help("write `systemd: NAME.service`, or `command: { start: [...], stop: [...], status: [...] }`"),
+            (true, false) | (false, true) => return,
+        };
+        faults.push(fault);
+    }
+
+    fn store(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        if self.is_poisoned(pointer) {
+            return;
+        }
+        if !members.contains_key("url") {
+            let fault = Diagnostic::new(Code::MissingKey, "the key `url` is missing")
+                .label(self.name_place(pointer), "needs `url`")
+                .help("give an absolute folder: `url: file:///srv/backups`");
+            faults.push(fault);
+        }
+        self.store_members(pointer, members, faults);
+    }
+
+    fn store_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        let Some(url) = members.get("url").and_then(Value::as_str) else { return };
+        let path = url.strip_prefix("file://");
+        if path.is_some_and(|path| path.starts_with('/') && path.len() > 1) {
+            return;
+        }
+        let help = match (path, url.starts_with('/')) {
+            (_, true) => format!("write it as an URL: `file://{url}`"),
+            (Some(_), false) => "write three slashes and an absolute path: `file:///srv/backups`".to_owned(),
+            (None, false) => "only folders of this machine so far: `file:///srv/backups`".to_owned(),
+        };
+        let message = format!("`{url}` is not the URL of a store");
+        let place = self.place(&format!("{pointer}/url"));
+        faults.push(Diagnostic::new(Code::UnknownValue, message).at(place).help(help));
+    }
+
+    fn environment(&self, name: &str, faults: &mut Diagnostics) {
+        let Some(environment) = self.environments.get(name) else { return };
+        let pointer = format!("/environments/{name}");
+        let sections = [
+            ("databases", &environment.databases, Code::UnknownDatabase),
+            ("services", &environment.services, Code::UnknownService),
+            ("stores", &environment.stores, Code::UnknownStore),
+        ];
+        for (section, entries, code) in sections {
+            for (entry, value) in entries {
+                let path = format!("{pointer}/{section}/{entry}");
+                if let Some(fault) = self.unknown(code, entry) {
+                    faults.push(fault.at(self.name_place(&path)));
+                }
+                let Some(members) = value.as_object() else { continue };
+                match section {
+                    "databases" => self.database_members(&path, members, faults),
+                    "stores" => self.store_members(&path, members, faults),
+                    _ => self.host(&path, members, faults),
+                }
+            }
+        }
+        for secret in environment.secrets.keys() {
+            if let Some(fault) = self.unknown(Code::UnknownSecret, secret) {
+                faults.push(fault.at(self.name_place(&format!("{pointer}/secrets/{secret}"))));
+            }
+        }
+    }
+
+    fn one_default(&self, faults: &mut Diagnostics) {
+        let mut marked = self.environments.iter().filter(|(_, environment)| environment.default);
+        if let (Some((first, _)), Some((second, _))) = (marked.next(), marked.next()) {
+            let place = |name: &str| self.place(&format!("/environments/{name}/default"));
+            let fault = Diagnostic::new(Code::BadCombination, "two environments are marked `default`")
+                .label(place(second), "marked here")
+                .label(place(first), "and here")
+                .help("only one can be taken when none is named");
+            faults.push(fault);
+        }
+    }
+
+    fn host(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        if let Some(host) = members.get("host").and_then(Value::as_str).filter(|host| *host != "local") {
+            let message = format!("the host `{host}` cannot be reached: only `local` so far");
+            let fault = Diagnostic::new(Code::UnknownValue, message).at(self.place(&format!("{pointer}/host")));
+            faults.push(fault.help("run `runbook` on that machine, and remove `host` or write `host: local`"));
+        }
+    }
+
+    fn absolute(&self, pointer: &str, key: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        if let Some(path) = members.get(key).and_then(Value::as_str).filter(|path| !Path::new(path).is_absolute()) {
+            let fault = Diagnostic::new(Code::UnknownValue, format!("`{path}` is not an absolute path"))
+                .at(self.place(&format!("{pointer}/{key}")))
+                .help(format!("`{key}` begins with `/`: what it means may not depend on the working folder"));
+            faults.push(fault);
+        }
+    }
+
+    fn known(&self, code: Code, name: &str, pointer: &str, faults: &mut Diagnostics) {
+        if let Some(fault) = self.unknown(code, name) {
+            faults.push(fault.at(self.place(pointer)));
+        }
+    }
+
+    /// Gives a finding without place when no entry of that kind has the name.
+    #[must_use]
+    pub(in crate::language) fn unknown(&self, code: Code, name: &str) -> Option<Diagnostic> {
+        let (what, known): (_, Vec<&str>) = match code {
+            Code::UnknownDatabase => ("database", self.databases.keys().map(String::as_str).collect()),
+            Code::UnknownService => ("service", self.services.keys().map(String::as_str).collect()),
+            Code::UnknownStore => ("store", self.stores.keys().map(String::as_str).collect()),
+            _ => ("secret", self.secrets.keys().map(String::as_str).collect()),
+        };
+        if known.contains(&name) {
+            return None;
+        }
+        let fault = Diagnostic::new(code, format!("there is no {what} `{name}`"));
+        if !known.is_empty() {
+            return Some(fault.suggest(name, known));
+        }
+        Some(match (what, self.files.is_empty()) {
+            ("secret", _) => fault.help(format!("declare it: `secrets: {{ {name}: {{ env: NAME }} }}`")),
+            (_, true) => fault.help("no inventory was read: give one with `--inventory FILE`, or `include` it"),
+            (_, false) => {
+                fault.help(format!("the inventory has no {what} at all; define it in `{}`", self.files.join("`, `")))
+            }
+        })
+    }
+}

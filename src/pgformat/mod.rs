@@ -1,0 +1,33 @@
+//! PostgreSQL's formats on disk: positions, WAL file names, pages and records, `pg_control`, history
+//! files, `backup_label` and `backup_manifest`.
+//!
+//! Everything here is pure: it judges bytes that somebody else read. Versions 13 to 18 on 64-bit
+//! little-endian machines are known; anything else is refused by name instead of guessed at.
+//! Start with [`Lsn`] and [`SegmentName`]; [`SegmentScan`] tells how far a segment's WAL is valid.
+
+mod backup_label;
+mod backup_manifest;
+mod control_file;
+mod fields;
+mod history;
+mod lsn;
+mod page;
+mod record;
+mod scan;
+mod segment;
+mod wal_file_name;
+mod walker;
+
+pub use backup_label::{BackupLabel, BackupLabelError};
+pub use backup_manifest::{
+    BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange,
+};
+pub use control_file::{ClusterState, ControlFile, ControlFileError, ServerLimits};
+pub use history::{HistoryError, TimelineHistory, TimelineSpan};
+pub use lsn::{Lsn, ParseLsnError, ParseTimelineError, SystemId, Timeline};
+pub use page::{PageError, PageHeader, SegmentHeader, SegmentMismatch, WAL_PAGE_BYTES, major_of_magic};
+pub use record::{RecordError, WalRecord};
+pub use scan::SegmentScan;
+pub use segment::{ParseSegmentNameError, SegmentName, SegmentSize};
+pub use wal_file_name::{ParseWalFileNameError, WalFileName};
+pub use walker::{Halt, WalWalker, Walked};

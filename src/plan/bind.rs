@@ -1,0 +1,394 @@
+//! From a plan to a bound plan: parameters, environment and run identity are known, so every target is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::build::Plan;
+use super::graph::StepGraph;
+use super::leaf;
+use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section};
+use super::param;
+use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
+use crate::base::diagnostic::Sources;
+use crate::base::{Digest, RunId, StepId, Timestamp};
+use crate::event::Actor;
+use crate::language::inventory::{Inventory, Via};
+use crate::language::runbook::{DeclaredTarget, OnUnknown, Precondition, Retry, Step};
+use crate::language::template::{self, Scope, TextKind};
+
+/// The format of `plan.json`.
+pub const PLAN_FORMAT: u32 = 1;
+
+/// How long a write or destroy step that reports progress may be silent, when the file does not say.
+const DEFAULT_STALL_MS: u64 = 600_000;
+
+/// What a run adds to a plan.
+#[derive(Debug, Clone)]
+pub struct BindRequest {
+    /// The run.
+    pub run: RunId,
+    /// Real, drill or dry run.
+    pub mode: Mode,
+    /// The environment's name.
+    pub environment: String,
+    /// Parameters given, as text or typed.
+    pub params: BTreeMap<String, Value>,
+    /// Variables given.
+    pub vars: BTreeMap<String, Value>,
+    /// Who starts it.
+    pub actor: Actor,
+    /// The start of the run.
+    pub now: Timestamp,
+    /// The run's own folder for scratch files.
+    pub scratch: PathBuf,
+    /// How many steps may run at once.
+    pub max_parallel: usize,
+}
+
+/// Why a plan cannot be bound.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BindError {
+    /// A parameter, variable or environment is missing, unknown or malformed. Exit code 2.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do next.
+        help: String,
+    },
+    /// An argument of a step makes no sense with these values. Exit code 3.
+    #[error("step `{step}`: {message}")]
+    Step {
+        /// The step.
+        step: String,
+        /// The argument, as a JSON pointer.
+        pointer: String,
+        /// What is wrong.
+        message: String,
+        /// What to do next.
+        help: Option<String>,
+    },
+}
+
+/// Binds a plan.
+///
+/// # Errors
+/// Gives everything that is wrong with the values, all at once.
+pub fn bind(
+    plan: &Plan,
+    inventory: Inventory,
+    registry: &Registry,
+    sources: &Sources,
+    request: BindRequest,
+) -> Result<BoundPlan, Vec<BindError>> {
+    let mut inventory = inventory;
+    place_scratch(&mut inventory, &request.scratch);
+    let vars = param::vars(&inventory, &request).map_err(|error| vec![error])?;
+    let params = param::params(&plan.runbook, &inventory, &vars, &request)?;
+    let incident_at = param::incident_at(&plan.runbook, &params, &request).map_err(|error| vec![error])?;
+    let scope = Scope::new()
+        .with("params", &json!(params))
+        .with("vars", &json!(vars))
+        .with("run", &run_values(plan, &request))
+        .with("objectives", &json!(plan.runbook.objectives))
+        .with_secrets(inventory.secrets.keys().cloned());
+    let binder = Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope };
+    let steps = binder.steps()?;
+    let locks = locks(&steps, &inventory);
+    let environment = inventory.environments.get(&request.environment);
+    Ok(BoundPlan {
+        format: PLAN_FORMAT,
+        run: request.run.clone(),
+        name: plan.runbook.name.clone(),
+        description: plan.runbook.description.clone(),
+        owner: plan.runbook.owner.clone(),
+        controls: plan.runbook.controls.clone(),
+        mode: request.mode,
+        protected: environment.is_some_and(|environment| environment.protected),
+        environment: request.environment,
+        actor: request.actor,
+        started_at: request.now,
+        incident_at,
+        objectives: plan.runbook.objectives,
+        phases: plan.runbook.phases.clone(),
+        params,
+        vars,
+        inventory,
+        scratch: request.scratch,
+        steps,
+        limits: Limits { max_parallel: request.max_parallel.max(1) },
+        locks,
+        sources: sources
+            .iter()
+            .map(|file| PlanSource {
+                name: file.name.clone(),
+                digest: Digest::of(file.text.as_bytes()),
+                text: file.text.to_string(),
+            })
+            .collect(),
+    })
+}
+
+/// Gives every throw-away database its place: below the run's scratch folder, on a socket of its own.
+fn place_scratch(inventory: &mut Inventory, scratch: &std::path::Path) {
+    for (name, database) in inventory.databases.iter_mut().filter(|(_, database)| database.scratch) {
+        let home = scratch.join(name);
+        database.pgdata = home.join("data");
+        database.socket = Some(home.join("s"));
+        database.port = 5432;
+        database.password = None;
+        database.via = Via::default();
+        database.services = Vec::new();
+    }
+}
+
+/// The members of `run` that are known when it starts.
+fn run_values(plan: &Plan, request: &BindRequest) -> Value {
+    json!({
+        "id": request.run.as_str(),
+        "name": plan.runbook.name,
+        "mode": request.mode.as_str(),
+        "environment": request.environment,
+        "started_at": request.now.to_string(),
+        "scratch": request.scratch,
+        "actor": request.actor.name,
+    })
+}
+
+/// A database that a step may destroy is locked for the whole run, under its data directory, so that two
+/// inventories that name it differently still meet.
+fn locks(steps: &[PlannedStep], inventory: &Inventory) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for step in steps.iter().filter(|step| step.effects.class == EffectClass::Destroy) {
+        for (access, target) in &step.effects.targets {
+            if let (Access::Destroy, Target::Database { name }) = (access, target)
+                && let Some(database) = inventory.databases.get(name)
+            {
+                names.insert(format!("database:{}:{}", database.host, database.pgdata.display()));
+            }
+        }
+    }
+    names.into_iter().collect()
+}
+
+struct Binder<'a> {
+    plan: &'a Plan,
+    inventory: &'a Inventory,
+    registry: &'a Registry,
+    request: &'a BindRequest,
+    scope: &'a Scope,
+}
+
+impl Binder<'_> {
+    fn steps(&self) -> Result<Vec<PlannedStep>, Vec<BindError>> {
+        let graph = StepGraph::new(&self.plan.runbook);
+        let edges = self.plan.edges_in(&graph, self.request.mode);
+        let order = graph.order();
+        let (mut steps, mut faults) = (Vec::new(), Vec::new());
+        for section in [Section::Body, Section::Finally] {
+            for index in &order {
+                let (its_section, step) = graph.step(*index);
+                if its_section != section || !graph.takes_part(*index, self.request.mode) {
+                    continue;
+                }
+                let needs = edges[*index].iter().filter_map(|(from, strictness)| {
+                    let from = graph.step(*from).1.id.value.parse().ok()?;
+                    Some(Edge { from, strictness: *strictness })
+                });
+                match self.step(step, section, needs.collect()) {
+                    Ok(step) => steps.push(step),
+                    Err(mut errors) => faults.append(&mut errors),
+                }
+            }
+        }
+        if faults.is_empty() { Ok(steps) } else { Err(faults) }
+    }
+
+    fn step(&self, step: &Step, section: Section, needs: Vec<Edge>) -> Result<PlannedStep, Vec<BindError>> {
+        let fault = |pointer: &str, message: String, help: Option<String>| BindError::Step {
+            step: step.id.value.clone(),
+            pointer: pointer.to_owned(),
+            message,
+            help,
+        };
+        let id: StepId = step.id.value.parse().map_err(|_| vec![fault("", "it has no legal id".to_owned(), None)])?;
+        let uses = &step.uses.value;
+        let action =
+            self.registry.get(uses).ok_or_else(|| vec![fault("", format!("there is no action `{uses}`"), None)])?;
+        let (with, secrets) = self.known(uses, &step.with).map_err(|message| vec![fault("", message, None)])?;
+        let context = PlanContext {
+            inventory: self.inventory,
+            mode: self.request.mode,
+            scratch: &self.request.scratch,
+            host: "local",
+        };
+        let effects = action
+            .effects(&with, &context)
+            .map_err(|faults| faults.into_iter().map(|f| fault(&f.path, f.message, f.help)).collect::<Vec<_>>())?;
+        let effects = self.declared(step, effects).map_err(|message| vec![fault("/targets", message, None)])?;
+        let spec = action.spec();
+        let idempotent = spec.idempotency == Idempotency::Idempotent;
+        let defaults = &self.plan.runbook.defaults;
+        let default_stall = (spec.reports_progress && effects.class >= EffectClass::Write).then_some(DEFAULT_STALL_MS);
+        let preconditions = step.preconditions.iter().map(frozen_precondition).collect();
+        let mut planned = PlannedStep {
+            id,
+            name: if step.name.is_empty() { step.id.value.clone() } else { step.name.clone() },
+            description: step.description.clone(),
+            section,
+            phase: step.phase.as_ref().map(|phase| phase.value.clone()),
+            uses: uses.clone(),
+            with: step.with.clone(),
+            needs,
+            when: step.when.as_ref().map(|when| when.value.clone()),
+            preconditions,
+            timeout_ms: step.timeout.or(defaults.timeout).map(|span| millis(span.0)),
+            stall_ms: step.stall.map(|span| millis(span.0)).or(default_stall),
+            retry: retry(step, idempotent, defaults.retry.as_ref()),
+            on_failure: step.on_failure,
+            on_unknown: step.on_unknown.clone().unwrap_or(if effects.class <= EffectClass::Read {
+                OnUnknown::Rerun
+            } else {
+                OnUnknown::Ask
+            }),
+            effects,
+            host: "local".to_owned(),
+            secrets,
+            has_check: spec.has_check,
+            declares_drill: step.modes.as_ref().is_some_and(|modes| modes.contains(&Mode::Drill)),
+            fingerprint: Digest::default(),
+        };
+        planned.fingerprint = fingerprint(&planned, spec.version, &with);
+        Ok(planned)
+    }
+
+    /// Renders what is known now; a late value becomes its marker.
+    fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
+        let mut secrets = BTreeSet::new();
+        let value = self.known_value(uses, "", with, &mut secrets)?;
+        Ok((value.unwrap_or_else(|| json!({})), secrets.into_iter().collect()))
+    }
+
+    fn known_value(
+        &self,
+        uses: &str,
+        pointer: &str,
+        value: &Value,
+        secrets: &mut BTreeSet<String>,
+    ) -> Result<Option<Value>, String> {
+        match value {
+            Value::String(text) if !super::read::is_literal(uses, pointer) && text.contains("{{") => {
+                let references = template::references(text, TextKind::Template).map_err(|error| error.message)?;
+                let named =
+                    references.iter().filter(|reference| reference.path.first().is_some_and(|root| root == "secrets"));
+                secrets.extend(named.filter_map(|reference| reference.path.get(1).cloned()));
+                if references.iter().any(|reference| is_late(&reference.path)) {
+                    return Ok(Some(Late::<()>::marker(text)));
+                }
+                let rendered = template::render(value, self.scope).map_err(|error| error.message)?;
+                secrets.extend(rendered.secrets);
+                Ok((!rendered.value.is_null()).then_some(rendered.value))
+            }
+            Value::Array(items) => {
+                let mut known = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    known.extend(self.known_value(uses, &format!("{pointer}/{index}"), item, secrets)?);
+                }
+                Ok(Some(Value::Array(known)))
+            }
+            Value::Object(members) => {
+                let mut known = serde_json::Map::new();
+                for (key, member) in members {
+                    if let Some(member) = self.known_value(uses, &format!("{pointer}/{key}"), member, secrets)? {
+                        known.insert(key.clone(), member);
+                    }
+                }
+                Ok(Some(Value::Object(known)))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(Some(value.clone())),
+        }
+    }
+
+    /// What the author of an `exec` or `shell` step declares replaces the action's default.
+    fn declared(&self, step: &Step, mut effects: Effects) -> Result<Effects, String> {
+        if !matches!(step.uses.value.as_str(), "exec" | "shell") {
+            return Ok(effects);
+        }
+        if let Some(class) = &step.effect {
+            effects.class = class.value;
+        }
+        let access = match effects.class {
+            EffectClass::None | EffectClass::Read => Access::Read,
+            EffectClass::Write => Access::Write,
+            EffectClass::Destroy => Access::Destroy,
+        };
+        for target in &step.targets {
+            effects.targets.push((access, self.target(&target.value)?));
+        }
+        Ok(effects)
+    }
+
+    fn target(&self, declared: &DeclaredTarget) -> Result<Target, String> {
+        let text = |text: &String| {
+            let rendered = template::render(&Value::String(text.clone()), self.scope).map_err(|error| error.message)?;
+            rendered.value.as_str().map(str::to_owned).ok_or_else(|| format!("`{text}` does not give a text"))
+        };
+        Ok(match declared {
+            DeclaredTarget::Database(name) => Target::Database { name: text(name)? },
+            DeclaredTarget::Service(name) => Target::Service { name: text(name)? },
+            DeclaredTarget::Store(name) => Target::Store { name: text(name)?, prefix: String::new() },
+            DeclaredTarget::Path(path) => Target::Path { host: "local".to_owned(), path: text(path)?.into() },
+            DeclaredTarget::Url(prefix) => Target::Url { prefix: text(prefix)? },
+        })
+    }
+}
+
+fn is_late(path: &[String]) -> bool {
+    let second = path.get(1).map(String::as_str);
+    match path.first().map(String::as_str) {
+        Some("steps" | "item") => true,
+        Some("run") => matches!(second, Some("outcome" | "elapsed")),
+        _ => false,
+    }
+}
+
+fn frozen_precondition(precondition: &Precondition) -> Value {
+    match precondition {
+        Precondition::That(that) => Value::String(that.value.clone()),
+        Precondition::Action { uses, with, .. } => json!({ "uses": uses.value, "with": with }),
+    }
+}
+
+/// `defaults.retry` reaches only actions that are idempotent.
+fn retry(step: &Step, idempotent: bool, default: Option<&Retry>) -> Option<Retry> {
+    step.retry.clone().or_else(|| default.filter(|_| idempotent).cloned())
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Identifies what was decided about a step: its lowered form with templates unrendered, the given
+/// values it names, and its action's version.
+fn fingerprint(step: &PlannedStep, version: u32, known: &Value) -> Digest {
+    let decided = json!({
+        "uses": step.uses,
+        "version": version,
+        "with": step.with,
+        "known": known,
+        "when": step.when,
+        "preconditions": step.preconditions,
+        "needs": step.needs,
+        "effects": step.effects,
+    });
+    Digest::of(decided.to_string().as_bytes())
+}
+
+/// Visits every argument text, for callers that look for names in a frozen plan.
+pub fn argument_texts(step: &PlannedStep) -> Vec<String> {
+    let mut texts = Vec::new();
+    leaf::visit_texts(&step.with, "", &mut |_, text| texts.push(text.to_owned()));
+    texts
+}

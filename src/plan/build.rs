@@ -1,0 +1,157 @@
+//! From a typed runbook to a plan: every reference resolved, every contradiction named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::graph::{StepGraph, StepIndex, join};
+use super::model::{Section, Strictness};
+use super::read::{self, Read};
+use crate::action::Registry;
+use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
+use crate::base::mode::Mode;
+use crate::language::inventory::InventoryFile;
+use crate::language::runbook::Runbook;
+
+/// A runbook that holds together: what can be decided without parameters is decided.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The typed file.
+    pub runbook: Runbook,
+    reads: Vec<Read>,
+}
+
+/// What a plan is built from.
+pub struct Material<'a> {
+    /// The actions.
+    pub registry: &'a Registry,
+    /// Declared secrets and variables, before an environment is chosen.
+    pub inventory: &'a InventoryFile,
+    /// The texts, for places inside templates.
+    pub sources: &'a Sources,
+    /// The runbook's own file among them.
+    pub file: SourceId,
+}
+
+/// Builds the plan and says everything that is wrong with it.
+#[must_use]
+pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
+    let graph = StepGraph::new(&runbook);
+    let mut found = Diagnostics::default();
+    check_needs(&graph, &mut found);
+    let circles = graph.circles();
+    check_circles(&graph, &circles, &mut found);
+    let reads = read::collect(&runbook, &graph, material, &mut found);
+    if circles.is_empty() {
+        check_ancestors(&graph, &reads, &mut found);
+        check_modes(&graph, &reads, &mut found);
+    }
+    found.extend(super::rules::check(&runbook, material, &reads));
+    let steps = reads.steps;
+    drop(graph);
+    (Plan { runbook, reads: steps }, found)
+}
+
+impl Plan {
+    /// Gives the edges of every step of a mode, those from reading outputs included.
+    #[must_use]
+    pub fn edges_in(&self, graph: &StepGraph<'_>, mode: Mode) -> Vec<BTreeMap<StepIndex, Strictness>> {
+        let mut edges = graph.edges_in(mode);
+        for read in &self.reads {
+            let present = graph.takes_part(read.reader, mode) && graph.takes_part(read.of, mode);
+            let in_body = graph.step(read.reader).0 == Section::Body;
+            if present && in_body && !read.is_status() {
+                join(&mut edges[read.reader], read.of, Strictness::Success);
+            }
+        }
+        edges
+    }
+}
+
+fn check_needs(graph: &StepGraph<'_>, found: &mut Diagnostics) {
+    for index in 0..graph.len() {
+        let (section, step) = graph.step(index);
+        for need in step.needs.iter().flatten() {
+            let name = need.value.step.as_str();
+            let fault = match graph.find(name) {
+                None => Diagnostic::new(Code::UnknownStep, format!("there is no step `{name}`"))
+                    .at(need.at)
+                    .suggest(name, (0..graph.len()).filter(|i| *i != index).map(|i| graph.step(i).1.id.value.as_str())),
+                Some(other) if other == index => Diagnostic::new(Code::SelfNeed, format!("step `{name}` needs itself"))
+                    .at(need.at)
+                    .help("remove it from `needs`; `needs: []` starts at once"),
+                Some(other) if section == Section::Body && graph.step(other).0 == Section::Finally => {
+                    Diagnostic::new(Code::UnknownStep, format!("step `{name}` stands in `finally`"))
+                        .at(need.at)
+                        .help("`finally` starts after all of `steps`, so no step can wait for it")
+                }
+                Some(_) => continue,
+            };
+            found.push(fault);
+        }
+    }
+}
+
+fn check_circles(graph: &StepGraph<'_>, circles: &[Vec<StepIndex>], found: &mut Diagnostics) {
+    for circle in circles {
+        let names: Vec<&str> = circle.iter().map(|index| graph.step(*index).1.id.value.as_str()).collect();
+        let first = names.first().copied().unwrap_or_default();
+        let mut fault =
+            Diagnostic::new(Code::Cycle, format!("steps wait for each other: `{}` → `{first}`", names.join("` → `")));
+        for (position, index) in circle.iter().enumerate() {
+            let step = graph.step(*index).1;
+            let next = names[(position + 1) % names.len()];
+            let place =
+                step.needs.iter().flatten().find(|need| need.value.step == next).map_or(step.id.at, |need| need.at);
+            let how = if step.needs.is_some() { "needs" } else { "follows" };
+            fault = fault.label(place, format!("`{}` {how} `{next}`", step.id.value));
+        }
+        found.push(fault.help("remove one of these edges; a step without `needs` follows the one written above it"));
+    }
+}
+
+fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagnostics) {
+    let ancestors = graph.ancestors();
+    for read in &reads.steps {
+        let (section, reader) = graph.step(read.reader);
+        let (of_section, of) = graph.step(read.of);
+        if section == Section::Finally && of_section == Section::Body {
+            continue;
+        }
+        if read.reader == read.of {
+            let message = format!("step `{}` reads its own outputs", of.id.value);
+            found.push(Diagnostic::new(Code::NotAnAncestor, message).at(read.place));
+        } else if !ancestors[read.reader].contains(&read.of) {
+            let message = format!("`{}` reads `{}`, which may not have run by then", reader.id.value, of.id.value);
+            found.push(
+                Diagnostic::new(Code::NotAnAncestor, message)
+                    .label(read.place, "read here")
+                    .label(of.id.at, "this step is not reached through `needs`")
+                    .help(format!("add `{}` to `needs` of `{}`", of.id.value, reader.id.value)),
+            );
+        }
+    }
+}
+
+fn check_modes(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagnostics) {
+    let mut said = BTreeSet::new();
+    for read in &reads.steps {
+        for mode in [Mode::Real, Mode::Drill] {
+            let missing = graph.takes_part(read.reader, mode) && !graph.takes_part(read.of, mode);
+            if !missing || graph.step(read.reader).0 == Section::Finally || !said.insert((read.reader, read.of, mode)) {
+                continue;
+            }
+            let (reader, of) = (graph.step(read.reader).1, graph.step(read.of).1);
+            let message = format!(
+                "`{}` takes part in mode `{}` and reads `{}`, which does not",
+                reader.id.value,
+                mode.as_str(),
+                of.id.value
+            );
+            found.push(
+                Diagnostic::new(Code::AbsentInMode, message)
+                    .label(read.place, "read here")
+                    .label(of.id.at, "not part of that mode")
+                    .help(format!("add `{}` to the `modes` of `{}`", mode.as_str(), of.id.value)),
+            );
+        }
+    }
+}

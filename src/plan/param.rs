@@ -1,0 +1,214 @@
+//! Values of parameters and variables: given, defaulted, converted, judged.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::bind::{BindError, BindRequest};
+use crate::action::Mode;
+use crate::base::Timestamp;
+use crate::base::units::{ByteSize, Span};
+use crate::language::inventory::Inventory;
+use crate::language::runbook::{Param, ParamType, Runbook};
+use crate::language::template::{self, Scope};
+use crate::language::time;
+
+/// The reserved parameter: when service was lost.
+pub const INCIDENT_AT: &str = "incident_at";
+
+fn usage(message: impl Into<String>, help: impl Into<String>) -> BindError {
+    BindError::Usage { message: message.into(), help: help.into() }
+}
+
+/// Evaluates the variables once: the environment's, then those given with the run.
+///
+/// # Errors
+/// Fails for a variable that is not declared and for a template that cannot be rendered.
+pub fn vars(inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<String, Value>, BindError> {
+    let mut vars = inventory.vars.clone();
+    for (name, value) in &request.vars {
+        if !vars.contains_key(name) {
+            return Err(usage(format!("there is no variable `{name}`"), known("variables", vars.keys())));
+        }
+        vars.insert(name.clone(), value.clone());
+    }
+    let mut done: BTreeMap<String, Value> = BTreeMap::new();
+    let mut left: Vec<String> = vars.keys().cloned().collect();
+    while !left.is_empty() {
+        let mut failed = Vec::new();
+        let mut why = String::new();
+        let scope = default_scope(&done, request);
+        for name in &left {
+            match template::render(&vars[name], &scope) {
+                Ok(rendered) => {
+                    done.insert(name.clone(), rendered.value);
+                }
+                Err(error) => {
+                    why = error.message;
+                    failed.push(name.clone());
+                }
+            }
+        }
+        if failed.len() == left.len() {
+            let message = format!("the variable `{}` cannot be evaluated: {why}", failed[0]);
+            return Err(usage(message, "variables may read `run.*` and other variables, not in a circle"));
+        }
+        left = failed;
+    }
+    Ok(done)
+}
+
+fn default_scope(vars: &BTreeMap<String, Value>, request: &BindRequest) -> Scope {
+    let run = json!({
+        "id": request.run.as_str(),
+        "mode": request.mode.as_str(),
+        "environment": request.environment,
+        "started_at": request.now.to_string(),
+        "scratch": request.scratch,
+        "actor": request.actor.name,
+    });
+    Scope::new().with("vars", &json!(vars)).with("run", &run)
+}
+
+fn known<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { format!("there are no {what}") } else { format!("known {what}: {}", names.join(", ")) }
+}
+
+/// Gives every parameter its value; an optional one without any is null.
+///
+/// # Errors
+/// Gives every parameter that is unknown, missing or malformed.
+pub fn params(
+    runbook: &Runbook,
+    inventory: &Inventory,
+    vars: &BTreeMap<String, Value>,
+    request: &BindRequest,
+) -> Result<BTreeMap<String, Value>, Vec<BindError>> {
+    let mut faults = Vec::new();
+    for name in request.params.keys() {
+        if !runbook.params.iter().any(|(known, _)| known.value == *name) {
+            let names: Vec<String> = runbook.params.iter().map(|(name, _)| name.value.clone()).collect();
+            faults.push(usage(format!("there is no parameter `{name}`"), known("parameters", names.iter())));
+        }
+    }
+    let scope = default_scope(vars, request);
+    let mut values = BTreeMap::new();
+    for (name, param) in &runbook.params {
+        match value(&name.value, param, &scope, (inventory, request)) {
+            Ok(value) => {
+                values.insert(name.value.clone(), value);
+            }
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(values) } else { Err(faults) }
+}
+
+fn value(
+    name: &str,
+    param: &Param,
+    scope: &Scope,
+    (inventory, request): (&Inventory, &BindRequest),
+) -> Result<Value, BindError> {
+    let given = match request.params.get(name) {
+        Some(given) => given.clone(),
+        None if name == INCIDENT_AT && request.mode != Mode::Real => Value::String(request.now.to_string()),
+        None => match &param.default {
+            Some(default) => {
+                template::render(default, scope)
+                    .map_err(|error| {
+                        usage(format!("the default of `{name}`: {}", error.message), "give the parameter with `-p`")
+                    })?
+                    .value
+            }
+            None => Value::Null,
+        },
+    };
+    if given.is_null() {
+        if param.required.unwrap_or(true) && param.default.is_none() {
+            let about = if param.description.is_empty() { String::new() } else { format!(" ({})", param.description) };
+            return Err(usage(format!("the parameter `{name}` is missing{about}"), format!("add `-p {name}=VALUE`")));
+        }
+        return Ok(Value::Null);
+    }
+    let value = convert(param.kind, &given, inventory, request.now).map_err(|why| {
+        usage(format!("the parameter `{name}`: {why}"), format!("it is of type {}", type_name(param.kind)))
+    })?;
+    if !param.allowed.is_empty() && !param.allowed.contains(&value) {
+        let allowed: Vec<String> = param.allowed.iter().map(|value| format!("`{}`", plain(value))).collect();
+        return Err(usage(
+            format!("the parameter `{name}` cannot be `{}`", plain(&value)),
+            format!("allowed: {}", allowed.join(", ")),
+        ));
+    }
+    Ok(value)
+}
+
+/// The type's name as runbooks write it.
+#[must_use]
+pub fn type_name(kind: ParamType) -> String {
+    serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn convert(kind: ParamType, given: &Value, inventory: &Inventory, now: Timestamp) -> Result<Value, String> {
+    let text = plain(given);
+    let fits = |fits: bool| if fits { Ok(()) } else { Err(format!("`{text}` is not {}", type_name(kind))) };
+    let exists = |names: Vec<&String>| {
+        if names.contains(&&text) {
+            Ok(Value::String(text.clone()))
+        } else {
+            Err(format!("there is no {} `{text}`; {}", type_name(kind), known("names", names.into_iter())))
+        }
+    };
+    match kind {
+        ParamType::String => Ok(Value::String(text)),
+        ParamType::Int => text.parse::<i64>().map(Value::from).map_err(|_| format!("`{text}` is not a whole number")),
+        ParamType::Number => {
+            let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+            number.map(Value::from).ok_or_else(|| format!("`{text}` is not a number"))
+        }
+        ParamType::Bool => {
+            fits(matches!(text.as_str(), "true" | "false"))?;
+            Ok(Value::Bool(text == "true"))
+        }
+        ParamType::Timestamp => time::parse_time(&text, now)
+            .map(|at| Value::String(at.to_string()))
+            .map_err(|error| format!("{error}; {}", error.help())),
+        ParamType::Duration => {
+            text.parse::<Span>().map(|span| Value::String(span.to_string())).map_err(|e| e.to_string())
+        }
+        ParamType::Size => text.parse::<ByteSize>().map(|size| Value::from(size.0)).map_err(|e| e.to_string()),
+        ParamType::Database => exists(inventory.databases.keys().collect()),
+        ParamType::Service => exists(inventory.services.keys().collect()),
+        ParamType::Store => exists(inventory.stores.keys().collect()),
+    }
+}
+
+/// Reads the incident from the reserved parameter; `None` when the runbook does not declare it.
+///
+/// # Errors
+/// Refuses a time in the future.
+pub fn incident_at(
+    runbook: &Runbook,
+    params: &BTreeMap<String, Value>,
+    request: &BindRequest,
+) -> Result<Option<Timestamp>, BindError> {
+    if !runbook.params.iter().any(|(name, _)| name.value == INCIDENT_AT) {
+        return Ok(None);
+    }
+    let Some(text) = params.get(INCIDENT_AT).and_then(Value::as_str) else { return Ok(None) };
+    let at: Timestamp =
+        text.parse().map_err(|_| usage(format!("`{text}` is not a point in time"), "write `2026-01-28T15:30:00Z`"))?;
+    if at > request.now {
+        return Err(usage(
+            format!("`{INCIDENT_AT}` {at} lies in the future; it is {} now", request.now),
+            "give the moment service was lost",
+        ));
+    }
+    Ok(Some(at))
+}

@@ -1,0 +1,331 @@
+//! What templates read: every name of every text of every step, with its place.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use serde_json::Value;
+
+use super::build::Material;
+use super::graph::{StepGraph, StepIndex};
+use super::leaf;
+use super::model::Section;
+use crate::base::diagnostic::{ByteSpan, Code, Diagnostic, Diagnostics, Place, Sources};
+use crate::language::runbook::{Precondition, Runbook, Step};
+use crate::language::template::{self, Reference, TextKind};
+
+/// A step that reads an output of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The step that reads.
+    pub reader: StepIndex,
+    /// The step that is read.
+    pub of: StepIndex,
+    /// The output, or `status`.
+    pub output: String,
+    /// Where.
+    pub place: Place,
+}
+
+impl Read {
+    /// Tells whether only the status is read, which every ended step has.
+    #[must_use]
+    pub fn is_status(&self) -> bool {
+        self.output == "status"
+    }
+}
+
+/// Everything that is read.
+#[derive(Debug, Clone, Default)]
+pub struct Reads {
+    /// Outputs of steps.
+    pub steps: Vec<Read>,
+    /// Parameters.
+    pub params: BTreeSet<String>,
+    /// Variables.
+    pub vars: BTreeSet<String>,
+}
+
+/// The members of `run`.
+const RUN: [&str; 9] = ["id", "name", "mode", "environment", "started_at", "elapsed", "outcome", "scratch", "actor"];
+
+/// The names a template may start with.
+const ROOTS: [&str; 6] = ["objectives", "params", "run", "secrets", "steps", "vars"];
+
+/// One text with what is known of where it stands.
+struct Text<'a> {
+    text: &'a str,
+    kind: TextKind,
+    place: Place,
+    leaf: leaf::Leaf,
+    /// Whether a late value would name something that must be known before the run.
+    is_argument: bool,
+}
+
+/// Collects what every step reads and says what cannot be read.
+pub fn collect(runbook: &Runbook, graph: &StepGraph<'_>, material: &Material<'_>, found: &mut Diagnostics) -> Reads {
+    let mut reads = Reads::default();
+    for index in 0..graph.len() {
+        let (_, step) = graph.step(index);
+        if step.poisoned {
+            continue;
+        }
+        let mut scan = Scan { runbook, graph, material, index, reads: &mut reads, found };
+        for text in texts(step, material) {
+            scan.text(&text);
+        }
+    }
+    collect_defaults(runbook, material, &mut reads, found);
+    reads
+}
+
+/// Defaults of parameters and variables may read `run.*` and `vars` only.
+fn collect_defaults(runbook: &Runbook, material: &Material<'_>, reads: &mut Reads, found: &mut Diagnostics) {
+    let defaults = runbook.params.iter().filter_map(|(name, param)| Some((param.default.as_ref()?, name.at)));
+    let place_of = |name: &String| material.inventory.name_place(&format!("/vars/{name}"));
+    let vars = material.inventory.vars.iter().map(|(name, value)| (value, place_of(name)));
+    for (value, place) in defaults.chain(vars) {
+        leaf::visit_texts(value, "", &mut |_, text| {
+            for reference in template::references(text, TextKind::Template).unwrap_or_default() {
+                match reference.path.first().map(String::as_str) {
+                    Some("vars") => reads.vars.extend(reference.path.get(1).cloned()),
+                    Some("run") => {}
+                    _ => found.push(
+                        Diagnostic::new(
+                            Code::UnknownTemplateName,
+                            format!("`{}` cannot be read here", reference.path.join(".")),
+                        )
+                        .at(place)
+                        .help("a default may read `run.*` and `vars.*` only"),
+                    ),
+                }
+            }
+        });
+    }
+}
+
+fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
+    let mut texts = arguments(&step.uses.value, &step.with, &step.with_places, step.at, material);
+    if let Some(when) = &step.when {
+        texts.push(expression(&when.value, when.at));
+    }
+    for precondition in &step.preconditions {
+        match precondition {
+            Precondition::That(that) => texts.push(expression(&that.value, that.at)),
+            Precondition::Action { uses, with, with_places } => {
+                texts.extend(arguments(&uses.value, with, with_places, uses.at, material));
+            }
+        }
+    }
+    texts
+}
+
+fn expression(text: &str, place: Place) -> Text<'_> {
+    let leaf = leaf::Leaf { late: true, ..leaf::Leaf::default() };
+    Text { text, kind: TextKind::Expression, place, leaf, is_argument: false }
+}
+
+fn arguments<'a>(
+    uses: &str,
+    with: &'a Value,
+    places: &std::collections::BTreeMap<String, Place>,
+    fallback: Place,
+    material: &Material<'_>,
+) -> Vec<Text<'a>> {
+    let Some(action) = material.registry.get(uses) else { return Vec::new() };
+    let schema = action.params_schema();
+    let mut texts = Vec::new();
+    leaf::visit_texts(with, "", &mut |pointer, text| {
+        if is_literal(uses, pointer) || !text.contains("{{") && !text.contains("{%") {
+            return;
+        }
+        let place = places.get(pointer).copied().unwrap_or(fallback);
+        texts.push(Text { text, kind: TextKind::Template, place, leaf: leaf::at(&schema, pointer), is_argument: true });
+    });
+    texts
+}
+
+/// The script of `run:` is literal, never a template.
+#[must_use]
+pub fn is_literal(uses: &str, pointer: &str) -> bool {
+    uses == "shell" && pointer == "/script"
+}
+
+struct Scan<'a, 'g> {
+    runbook: &'a Runbook,
+    graph: &'a StepGraph<'g>,
+    material: &'a Material<'a>,
+    index: StepIndex,
+    reads: &'a mut Reads,
+    found: &'a mut Diagnostics,
+}
+
+impl Scan<'_, '_> {
+    fn text(&mut self, text: &Text<'_>) {
+        match template::references(text.text, text.kind) {
+            Ok(references) => references.iter().for_each(|reference| self.reference(text, reference)),
+            Err(error) => {
+                let place = inside(text, error.range.clone(), self.material.sources);
+                let fault = Diagnostic::new(Code::TemplateSyntax, error.message).at(place);
+                self.found.push(match error.help {
+                    Some(help) => fault.help(help),
+                    None => fault,
+                });
+            }
+        }
+    }
+
+    fn reference(&mut self, text: &Text<'_>, reference: &Reference) {
+        let place = inside(text, reference.range.clone(), self.material.sources);
+        let root = reference.path.first().map_or("", String::as_str);
+        let name = reference.path.get(1).map(String::as_str);
+        match (root, name) {
+            ("params", Some(name)) => {
+                let known: Vec<&str> = self.runbook.params.iter().map(|(n, _)| n.value.as_str()).collect();
+                if self.known(name, &known, ("parameter", place)) {
+                    self.reads.params.insert(name.to_owned());
+                }
+            }
+            ("vars", Some(name)) => {
+                let known: Vec<&str> = self.material.inventory.vars.keys().map(String::as_str).collect();
+                if self.known(name, &known, ("variable", place)) {
+                    self.reads.vars.insert(name.to_owned());
+                }
+            }
+            ("secrets", Some(name)) => self.secret(text, name, place),
+            ("run", Some(name)) => self.run(text, name, place),
+            ("objectives", Some(name)) => {
+                self.known(name, &["rpo", "rto"], ("objective", place));
+            }
+            ("steps", Some(name)) => self.step(text, (name, reference), place),
+            (root, None) if ROOTS.contains(&root) => {
+                let message = format!("`{root}` alone is not a value");
+                self.found.push(
+                    Diagnostic::new(Code::UnknownTemplateName, message).at(place).help(format!("write `{root}.NAME`")),
+                );
+            }
+            (root, _) => {
+                let message = format!("there is no name `{root}` in templates");
+                self.found.push(Diagnostic::new(Code::UnknownTemplateName, message).at(place).suggest(root, ROOTS));
+            }
+        }
+    }
+
+    fn known(&mut self, name: &str, known: &[&str], (what, place): (&str, Place)) -> bool {
+        if known.contains(&name) {
+            return true;
+        }
+        let mut fault = Diagnostic::new(Code::UnknownTemplateName, format!("there is no {what} `{name}`")).at(place);
+        fault = if known.is_empty() {
+            fault.help(format!("this runbook declares no {what}"))
+        } else {
+            fault.suggest(name, known.iter().copied())
+        };
+        self.found.push(fault);
+        false
+    }
+
+    fn secret(&mut self, text: &Text<'_>, name: &str, place: Place) {
+        let known: Vec<&str> = self.material.inventory.secrets.keys().map(String::as_str).collect();
+        if !self.known(name, &known, ("secret", place)) {
+            return;
+        }
+        if !text.leaf.secret {
+            self.found.push(
+                Diagnostic::new(Code::SecretInArgv, format!("the secret `{name}` would be visible to others here"))
+                    .at(place)
+                    .help("pass it through `env:` of a `run:` step, or an argument marked secret"),
+            );
+        }
+    }
+
+    fn run(&mut self, text: &Text<'_>, name: &str, place: Place) {
+        if !self.known(name, &RUN, ("member of `run`", place)) {
+            return;
+        }
+        if !matches!(name, "outcome" | "elapsed") {
+            return;
+        }
+        if self.graph.step(self.index).0 == Section::Body {
+            self.found.push(
+                Diagnostic::new(Code::UnknownTemplateName, format!("`run.{name}` is not known yet"))
+                    .at(place)
+                    .help(format!("`run.{name}` can be read in `finally` only")),
+            );
+        } else {
+            self.late(text, &format!("run.{name}"), place);
+        }
+    }
+
+    fn step(&mut self, text: &Text<'_>, (name, reference): (&str, &Reference), place: Place) {
+        let Some(of) = self.graph.find(name) else {
+            let ids = (0..self.graph.len()).map(|i| self.graph.step(i).1.id.value.as_str());
+            self.found.push(
+                Diagnostic::new(Code::UnknownStep, format!("there is no step `{name}`")).at(place).suggest(name, ids),
+            );
+            return;
+        };
+        let Some(output) = reference.path.get(2) else {
+            let message = format!("`steps.{name}` alone is not a value");
+            self.found.push(
+                Diagnostic::new(Code::UnknownOutput, message)
+                    .at(place)
+                    .help("write `steps.ID.OUTPUT` or `steps.ID.status`"),
+            );
+            return;
+        };
+        if self.output_exists(of, output, place) {
+            self.reads.steps.push(Read { reader: self.index, of, output: output.clone(), place });
+        }
+        self.late(text, &format!("steps.{name}.{output}"), place);
+    }
+
+    fn output_exists(&mut self, of: StepIndex, output: &str, place: Place) -> bool {
+        let (_, step) = self.graph.step(of);
+        let Some(action) = self.material.registry.get(&step.uses.value) else { return true };
+        let schema = action.output_schema();
+        let open = schema["properties"].is_null() || schema["additionalProperties"].is_object();
+        let names: Vec<&str> =
+            schema["properties"].as_object().map(|m| m.keys().map(String::as_str).collect()).unwrap_or_default();
+        if open || output == "status" || names.contains(&output) {
+            return true;
+        }
+        let message = format!("`{}` has no output `{output}`", step.uses.value);
+        self.found.push(
+            Diagnostic::new(Code::UnknownOutput, message)
+                .at(place)
+                .suggest(output, names.into_iter().chain(["status"])),
+        );
+        false
+    }
+
+    fn late(&mut self, text: &Text<'_>, name: &str, place: Place) {
+        if !text.is_argument || text.leaf.late {
+            return;
+        }
+        let what = text.leaf.reference.as_deref().map_or("this argument".to_owned(), |kind| format!("the {kind}"));
+        self.found.push(
+            Diagnostic::new(Code::LateTarget, format!("`{name}` is known only after a step has run, and {what} must be known before"))
+                .at(place)
+                .help("use a parameter or a literal, so that everything a run can touch is shown and judged before its first step"),
+        );
+    }
+}
+
+/// Points inside a text where the file shows it as it is, else at the whole text.
+fn inside(text: &Text<'_>, range: Option<Range<usize>>, sources: &Sources) -> Place {
+    let whole = text.place;
+    let narrowed = || {
+        let file = sources.get(whole.source)?;
+        let shown = file.text.get(whole.span.start..whole.span.start + whole.span.len)?;
+        let range = range?;
+        let wanted = text.text.get(range.clone())?;
+        let before = text.text.get(..range.start)?;
+        let start = match shown.find(text.text) {
+            Some(offset) => offset + range.start,
+            None if before.matches(wanted).count() == 0 => shown.find(wanted)?,
+            None => return None,
+        };
+        Some(Place { source: whole.source, span: ByteSpan { start: whole.span.start + start, len: range.len() } })
+    };
+    narrowed().unwrap_or(whole)
+}

@@ -1,0 +1,135 @@
+//! The JSON schemas of runbooks and inventories, with one branch per action for `with:`.
+
+use serde_json::{Map, Value, json};
+
+use crate::action::{LATE_KEY, Registry};
+
+/// Completes the schema of a runbook file: a step's `with:` follows from its `uses:`.
+///
+/// `file` is the schema of the file's structure, `step` the name of the step's definition in it.
+#[must_use]
+pub fn runbook(mut file: Value, registry: &Registry) -> Value {
+    let mut branches = Vec::new();
+    let mut definitions = Map::new();
+    for action in registry.iter() {
+        let spec = action.spec();
+        let name = format!("with_{}", spec.name.replace('.', "_"));
+        let mut schema = action.params_schema();
+        lift_definitions(&mut schema, &name, &mut definitions);
+        accept_templates(&mut schema);
+        if let Some(members) = schema.as_object_mut() {
+            members.remove("$schema");
+            members.insert("description".to_owned(), Value::String(spec.summary.to_owned()));
+        }
+        definitions.insert(name.clone(), schema);
+        branches.push(json!({
+            "if": { "properties": { "uses": { "const": spec.name } }, "required": ["uses"] },
+            "then": { "properties": { "with": { "$ref": format!("#/$defs/{name}") } } }
+        }));
+    }
+    let names: Vec<&str> = registry.names().collect();
+    if let Some(step) = file.pointer_mut("/$defs/StepSpec").and_then(Value::as_object_mut) {
+        step.insert("allOf".to_owned(), Value::Array(branches));
+        if let Some(uses) = step.get_mut("properties").and_then(|p| p.get_mut("uses")) {
+            *uses = json!({ "description": "The action.", "enum": names });
+        }
+    }
+    for definition in definitions.values_mut() {
+        accept_templates(definition);
+    }
+    if let Some(all) = file.pointer_mut("/$defs").and_then(Value::as_object_mut) {
+        all.extend(definitions);
+    }
+    strip_extensions(&mut file);
+    file
+}
+
+/// Completes the schema of an inventory file.
+#[must_use]
+pub fn inventory(mut file: Value) -> Value {
+    strip_extensions(&mut file);
+    file
+}
+
+/// Moves an action's own definitions into the file's, under names that cannot meet.
+fn lift_definitions(schema: &mut Value, prefix: &str, into: &mut Map<String, Value>) {
+    let own = schema.as_object_mut().and_then(|members| members.remove("$defs"));
+    let Some(Value::Object(own)) = own else { return };
+    rename(schema, prefix);
+    for (name, mut definition) in own {
+        rename(&mut definition, prefix);
+        into.insert(format!("{prefix}_{name}"), definition);
+    }
+}
+
+fn rename(value: &mut Value, prefix: &str) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(target)) = members.get_mut("$ref")
+                && let Some(name) = target.strip_prefix("#/$defs/")
+            {
+                *target = format!("#/$defs/{prefix}_{name}");
+            }
+            members.values_mut().for_each(|member| rename(member, prefix));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, prefix)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Lets every scalar leaf hold a template text as well.
+fn accept_templates(schema: &mut Value) {
+    let Some(members) = schema.as_object_mut() else { return };
+    for key in ["properties", "$defs"] {
+        if let Some(Value::Object(children)) = members.get_mut(key) {
+            children.values_mut().for_each(accept_templates);
+        }
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(child) = members.get_mut(key) {
+            accept_templates(child);
+        }
+    }
+    for key in ["anyOf", "oneOf", "allOf"] {
+        if let Some(Value::Array(children)) = members.get_mut(key) {
+            children.iter_mut().for_each(accept_templates);
+        }
+    }
+    let plain_text = members.get("type") == Some(&json!("string"))
+        && !members.contains_key("pattern")
+        && !members.contains_key("enum")
+        && !members.contains_key("format");
+    let scalar = members.contains_key("enum") || members.contains_key("const") || is_scalar(members.get("type"));
+    if !scalar || plain_text || members.contains_key("anyOf") {
+        return;
+    }
+    let mut inner = std::mem::take(members);
+    let outer: Map<String, Value> =
+        ["description", "default"].iter().filter_map(|key| Some(((*key).to_owned(), inner.remove(*key)?))).collect();
+    *members = outer;
+    members.insert("anyOf".to_owned(), json!([inner, { "type": "string", "pattern": "\\{\\{.*\\}\\}" }]));
+}
+
+fn is_scalar(kind: Option<&Value>) -> bool {
+    let scalar = |kind: &Value| matches!(kind.as_str(), Some("string" | "integer" | "number" | "boolean" | "null"));
+    match kind {
+        Some(Value::Array(kinds)) => kinds.iter().all(scalar),
+        Some(kind) => scalar(kind),
+        None => false,
+    }
+}
+
+/// Removes our own markers, which editors do not know.
+fn strip_extensions(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|key, _| !key.starts_with("x-") && key != LATE_KEY);
+            if members.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("runbook-")) {
+                members.remove("format");
+            }
+            members.values_mut().for_each(strip_extensions);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip_extensions),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

@@ -1,0 +1,90 @@
+//! Gives a written content the object's name: durable before visible, never a clobber by accident.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::claim::Claim;
+use super::folder::sync_folder;
+use super::sidecar::{self, Known, digest_of};
+
+/// What became of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Published {
+    /// It is the object now.
+    New,
+    /// The object had the same content already; it is durable.
+    Same,
+    /// The object has other content and stays.
+    Other,
+}
+
+/// Whether an object with other content may be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clobber {
+    /// It is replaced.
+    Replace,
+    /// It stays.
+    Refuse,
+}
+
+/// Publishes what was written to the claim's file as the object at `path`.
+pub(super) fn publish(claim: &mut Claim, path: &Path, known: &Known, clobber: Clobber) -> io::Result<Published> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    match (path.try_exists()?, clobber) {
+        (true, Clobber::Refuse) => return compare(path, known),
+        (true, Clobber::Replace) => return replace(claim, path, known),
+        (false, Clobber::Refuse | Clobber::Replace) => {}
+    }
+    claim.file().sync_all()?;
+    sidecar::write(path, vec![known.clone()])?;
+    match rename_new(claim.temporary(), path) {
+        Ok(()) => claim.published(),
+        // Somebody wrote the file by hand, without the key's lock.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return compare(path, known),
+        Err(error) => return Err(error),
+    }
+    sync_folder(folder)?;
+    Ok(Published::New)
+}
+
+/// Renames onto a name that must be free.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            std::fs::hard_link(from, to)?;
+            std::fs::remove_file(from)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Compares the object, byte for byte by digest, with the content that was to be stored.
+fn compare(path: &Path, known: &Known) -> io::Result<Published> {
+    if std::fs::metadata(path)?.len() != known.size_bytes || digest_of(path)? != known.sha256 {
+        return Ok(Published::Other);
+    }
+    std::fs::File::open(path)?.sync_all()?;
+    let recorded = sidecar::read(path).ok().flatten();
+    if recorded.is_none_or(|recorded| recorded.sha256 != known.sha256) {
+        sidecar::write(path, vec![known.clone()])?;
+    }
+    sync_folder(path.parent().unwrap_or(Path::new("/")))?;
+    Ok(Published::Same)
+}
+
+fn replace(claim: &mut Claim, path: &Path, known: &Known) -> io::Result<Published> {
+    claim.file().sync_all()?;
+    let mut both = vec![known.clone()];
+    both.extend(sidecar::read(path)?.filter(|old| old.sha256 != known.sha256));
+    if both.len() > 1 {
+        sidecar::write(path, both)?;
+    }
+    std::fs::rename(claim.temporary(), path)?;
+    claim.published();
+    sync_folder(path.parent().unwrap_or(Path::new("/")))?;
+    sidecar::write(path, vec![known.clone()])?;
+    Ok(Published::New)
+}

@@ -1,0 +1,364 @@
+//! The store over a folder.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::RESERVED_PREFIX;
+use super::claim::Claim;
+use super::fault::fault;
+use super::folder::{create_below, create_one, sync_folder, write_whole};
+use super::publish::{Clobber, Published, publish};
+use super::sidecar::{self, Known};
+use crate::action::{
+    BoxFuture, ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+};
+use crate::base::{Timestamp, digest::Hasher};
+
+const MARKER: &str = ".rb-store";
+const MARKER_TEXT: &[u8] = b"{\"format\":1,\"what\":\"a store of runbook; every object is a plain file\"}\n";
+const MAX_NAME_BYTES: usize = 240;
+const MAX_DEPTH: usize = 64;
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Whether the inventory lets this store be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    ReadOnly,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// Whether a folder may become a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// The first write makes it one.
+    AtFirstWrite,
+    /// It must be one.
+    Never,
+}
+
+struct Place {
+    name: String,
+    root: PathBuf,
+    access: Access,
+    birth: Birth,
+}
+
+/// A folder as a store.
+#[derive(Clone)]
+pub struct LocalStore(Arc<Place>);
+
+impl LocalStore {
+    /// A store at `root`. Touches nothing yet.
+    #[must_use]
+    pub fn new(name: &str, root: PathBuf, access: Access, birth: Birth) -> Self {
+        Self(Arc::new(Place { name: name.to_owned(), root, access, birth }))
+    }
+
+    /// Makes the folder a store, durably, if it is none yet. Blocking.
+    ///
+    /// # Errors
+    /// Fails when the folder's parent does not exist or the folder cannot be written.
+    pub fn initialize(&self) -> Result<(), StoreError> {
+        self.0.writable()?;
+        self.0.initialize()
+    }
+}
+
+impl Place {
+    fn fault(&self, what: impl Into<String>, error: io::Error) -> StoreError {
+        fault(&self.name, what, error)
+    }
+
+    fn refused(&self, what: String) -> StoreError {
+        StoreError::Refused { store: self.name.clone(), what }
+    }
+
+    fn not_found(&self, key: &ObjectKey) -> StoreError {
+        StoreError::NotFound { store: self.name.clone(), key: key.to_string() }
+    }
+
+    fn path(&self, key: &ObjectKey) -> Result<PathBuf, StoreError> {
+        let bad = |part: &str| part.starts_with(RESERVED_PREFIX) || part.len() > MAX_NAME_BYTES;
+        if key.as_str().split('/').any(bad) {
+            return Err(self.refused(format!(
+                "the key `{key}` has a part that begins with `{RESERVED_PREFIX}` or is longer than {MAX_NAME_BYTES} bytes"
+            )));
+        }
+        Ok(self.root.join(key.as_str()))
+    }
+
+    /// Proves that the store is there: without this no absence may be believed.
+    fn present(&self) -> Result<(), StoreError> {
+        match std::fs::metadata(self.root.join(MARKER)) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unavailable {
+                store: self.name.clone(),
+                what: format!(
+                    "there is no store in `{}`: it is not mounted, or nothing was ever stored there",
+                    self.root.display()
+                ),
+                source: error,
+            }),
+            Err(error) => Err(self.fault(format!("cannot look into `{}`", self.root.display()), error)),
+        }
+    }
+
+    fn writable(&self) -> Result<(), StoreError> {
+        match self.access {
+            Access::ReadWrite => Ok(()),
+            Access::ReadOnly => Err(StoreError::ReadOnly { store: self.name.clone() }),
+        }
+    }
+
+    fn initialize(&self) -> Result<(), StoreError> {
+        let at = |error| self.fault(format!("cannot make a store of `{}`", self.root.display()), error);
+        if self.present().is_ok() {
+            return Ok(());
+        }
+        let parent = self.root.parent().unwrap_or(Path::new("/"));
+        create_one(&self.root, parent).map_err(at)?;
+        let temporary = self.root.join(format!("{MARKER}-{}", uuid::Uuid::now_v7().simple()));
+        write_whole(&self.root.join(MARKER), &temporary, MARKER_TEXT).map_err(at)
+    }
+
+    /// Readies the folder of an object for writing.
+    fn prepare(&self, key: &ObjectKey) -> Result<PathBuf, StoreError> {
+        self.writable()?;
+        let path = self.path(key)?;
+        match self.birth {
+            Birth::AtFirstWrite => self.initialize()?,
+            Birth::Never => self.present()?,
+        }
+        let folder = path.parent().unwrap_or(&self.root);
+        create_below(&self.root, folder)
+            .map_err(|error| self.fault(format!("cannot create the folder of `{key}`"), error))?;
+        if path.is_dir() {
+            return Err(self.refused(format!("`{key}` is a folder of other objects")));
+        }
+        Ok(path)
+    }
+
+    /// Opens an object; absent only when the store is there and says so.
+    fn open(&self, key: &ObjectKey) -> Result<(File, Metadata), StoreError> {
+        let path = self.path(key)?;
+        let opened = File::open(&path).and_then(|file| file.metadata().map(|meta| (file, meta)));
+        match opened {
+            Ok((file, meta)) if meta.is_file() => Ok((file, meta)),
+            Ok(_) => self.present().and(Err(self.not_found(key))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                self.present().and(Err(self.not_found(key)))
+            }
+            Err(error) => Err(self.fault(format!("cannot open `{key}`"), error)),
+        }
+    }
+
+    fn head(&self, key: &ObjectKey) -> Result<ObjectFacts, StoreError> {
+        let (_, meta) = self.open(key)?;
+        let known = sidecar::read(&self.path(key)?).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => self.refused(format!("`{key}`: {error}")),
+            _ => self.fault(format!("cannot read the metadata of `{key}`"), error),
+        })?;
+        let mut facts = facts(key.clone(), &meta);
+        if let Some(known) = known {
+            facts.metadata = known.metadata;
+            facts.metadata.entry("sha256".to_owned()).or_insert_with(|| known.sha256.to_string());
+        }
+        Ok(facts)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectFacts>, StoreError> {
+        let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if folder.split('/').any(|part| part == ".." || part == ".") || folder.starts_with('/') {
+            return Err(self.refused(format!("`{prefix}` is no prefix of keys")));
+        }
+        let mut found = Vec::new();
+        self.collect(folder, prefix, 0, &mut found)?;
+        self.present()?;
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    fn collect(
+        &self,
+        folder: &str,
+        prefix: &str,
+        depth: usize,
+        found: &mut Vec<ObjectFacts>,
+    ) -> Result<(), StoreError> {
+        if depth > MAX_DEPTH {
+            return Err(self.refused(format!("`{folder}` lies more than {MAX_DEPTH} folders deep")));
+        }
+        let at = |error| self.fault(format!("cannot list `{folder}`"), error);
+        let entries = match std::fs::read_dir(self.root.join(folder)) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(());
+            }
+            Err(error) => return Err(at(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(at)?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str().filter(|name| !name.starts_with(RESERVED_PREFIX)) else { continue };
+            let key = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            if !key.starts_with(prefix) && !prefix.starts_with(&format!("{key}/")) {
+                continue;
+            }
+            // Follows links: a part of the store may lie on another disk.
+            let meta = match std::fs::metadata(entry.path()) {
+                Ok(meta) => meta,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && !entry.path().is_symlink() => continue,
+                Err(error) => return Err(at(error)),
+            };
+            if meta.is_dir() {
+                self.collect(&key, prefix, depth + 1, found)?;
+            } else if let (true, Ok(key)) = (meta.is_file(), key.parse()) {
+                found.push(facts(key, &meta));
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&self, path: &Path) -> io::Result<()> {
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        let folder = path.parent().unwrap_or(&self.root);
+        gone(std::fs::remove_file(path))?;
+        sync_folder(folder)?;
+        gone(std::fs::remove_file(sidecar::hidden(path, "meta")))?;
+        sync_folder(folder)
+    }
+}
+
+fn facts(key: ObjectKey, meta: &Metadata) -> ObjectFacts {
+    let modified_at = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    ObjectFacts { key, size_bytes: meta.len(), modified_at, metadata: std::collections::BTreeMap::new() }
+}
+
+/// Does file work off the runtime's thread.
+async fn blocking<T: Send + 'static>(
+    place: &Arc<Place>,
+    work: impl FnOnce(&Place) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let theirs = Arc::clone(place);
+    match tokio::task::spawn_blocking(move || work(&theirs)).await {
+        Ok(result) => result,
+        Err(error) => Err(place.fault("the work on its files broke off", io::Error::other(error))),
+    }
+}
+
+/// Copies a body into the claim's file. Returns its size and digest.
+async fn write_body(place: &Place, claim: &Claim, mut body: ByteStream) -> Result<Known, StoreError> {
+    let at = |error| place.fault("cannot write the object", error);
+    let mut file = tokio::fs::File::from_std(claim.file().try_clone().map_err(at)?);
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut size_bytes = 0;
+    loop {
+        let count = body.read(&mut buffer).await.map_err(|error| place.fault("cannot read the body", error))?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        file.write_all(&buffer[..count]).await.map_err(at)?;
+        size_bytes += count as u64;
+    }
+    file.flush().await.map_err(at)?;
+    Ok(Known { sha256: hasher.finish(), size_bytes, metadata: std::collections::BTreeMap::new() })
+}
+
+async fn put(
+    place: Arc<Place>,
+    key: ObjectKey,
+    body: ByteStream,
+    options: PutOptions,
+) -> Result<PutOutcome, StoreError> {
+    let prepared = key.clone();
+    let path = blocking(&place, move |place| place.prepare(&prepared)).await?;
+    let mut claim =
+        Claim::take(&path).await.map_err(|error| place.fault(format!("cannot begin to write `{key}`"), error))?;
+    let known = Known { metadata: options.metadata, ..write_body(&place, &claim, body).await? };
+    let (sha256, size_bytes) = (known.sha256, known.size_bytes);
+    let clobber = if options.if_absent { Clobber::Refuse } else { Clobber::Replace };
+    let named = key.clone();
+    let published = blocking(&place, move |place| {
+        publish(&mut claim, &path, &known, clobber)
+            .map_err(|error| place.fault(format!("cannot make `{named}` durable"), error))
+    })
+    .await?;
+    match published {
+        Published::New => Ok(PutOutcome { size_bytes, sha256, existed: false }),
+        Published::Same => Ok(PutOutcome { size_bytes, sha256, existed: true }),
+        Published::Other => Err(StoreError::Exists { store: place.name.clone(), key: key.to_string() }),
+    }
+}
+
+async fn delete(place: Arc<Place>, key: ObjectKey) -> Result<(), StoreError> {
+    place.writable()?;
+    let path = place.path(&key)?;
+    let looked = key.clone();
+    match blocking(&place, move |place| place.open(&looked).map(drop)).await {
+        Ok(()) => {}
+        Err(StoreError::NotFound { .. }) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let claim = Claim::take(&path).await.map_err(|error| place.fault(format!("cannot delete `{key}`"), error))?;
+    blocking(&place, move |place| {
+        let deleted = place.delete(&path).map_err(|error| place.fault(format!("cannot delete `{key}`"), error));
+        drop(claim);
+        deleted
+    })
+    .await
+}
+
+impl ReadStore for LocalStore {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn get(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+        let key = key.clone();
+        Box::pin(async move {
+            let (file, _) = blocking(&self.0, move |place| place.open(&key)).await?;
+            let body: ByteStream = Box::new(tokio::fs::File::from_std(file));
+            Ok(body)
+        })
+    }
+
+    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
+        let key = key.clone();
+        Box::pin(async move { blocking(&self.0, move |place| place.head(&key)).await })
+    }
+
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
+        let prefix = prefix.to_owned();
+        Box::pin(async move { blocking(&self.0, move |place| place.list(&prefix)).await })
+    }
+}
+
+impl Store for LocalStore {
+    fn put(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        options: PutOptions,
+    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+        Box::pin(put(Arc::clone(&self.0), key.clone(), body, options))
+    }
+
+    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(delete(Arc::clone(&self.0), key.clone()))
+    }
+
+    fn as_read(&self) -> &dyn ReadStore {
+        self
+    }
+}

@@ -1,0 +1,10 @@
+//! Stores of the inventory: objects under keys. So far a folder (`file:///absolute/path`).
+//!
+//! [`open`] and [`open_read`] are for the engine, [`open_existing`] for whoever must never mistake an
+//! unmounted folder for a new store. The contract of stores is [`crate::action::Store`].
+
+mod local;
+mod opening;
+
+pub use local::{LocalStore, RESERVED_PREFIX};
+pub use opening::{initialize, open, open_existing, open_read};

@@ -1,0 +1,149 @@
+//! What became of an attempt whose engine died, told from the attempt's folder.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::process::Signal;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
+
+use super::folder::{Claim, Folder, Identity};
+use super::identity::{ProcessId, boot_id};
+use super::request::EndLevel;
+use crate::action::{CommandOutput, HostError};
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub enum AttemptFate {
+    /// Its program was never started, and now never will be.
+    NeverStarted,
+    /// Its program is still watched by its supervisor.
+    Running(RunningAttempt),
+    /// It ended; output and errors as the host's `run` would have given them.
+    Ended(Result<CommandOutput, HostError>),
+    /// Its supervisor is gone without a record: it is not known how far the program came.
+    Lost {
+        /// The program.
+        program: String,
+        /// Its main process, when that still runs without a supervisor.
+        alive: Option<u32>,
+    },
+}
+
+/// A program that outlived the engine that started it.
+#[derive(Debug)]
+pub struct RunningAttempt {
+    folder: Folder,
+    program: String,
+    supervisor: ProcessId,
+    handle: OwnedFd,
+}
+
+/// Tells what became of the attempt in `dir`.
+///
+/// An attempt without a trace is claimed, so that a supervisor that is only now being scheduled
+/// refuses to start it: the answer stays true.
+///
+/// # Errors
+/// Fails when the folder or the process table cannot be read.
+pub fn fate(dir: &Path) -> Result<AttemptFate, HostError> {
+    judge(dir).map_err(|source| HostError::File { operation: "judge the attempt in", path: dir.to_owned(), source })
+}
+
+fn judge(dir: &Path) -> io::Result<AttemptFate> {
+    let folder = Folder::new(dir);
+    let identity = match folder.identity()? {
+        Some(identity) => identity,
+        None => {
+            let claim = Identity { boot: boot_id()?, supervisor: None, program: String::new() };
+            match folder.claim(&claim) {
+                Ok(Claim::Ours) => return Ok(AttemptFate::NeverStarted),
+                Ok(Claim::Taken) => folder.identity()?.ok_or(io::ErrorKind::NotFound)?,
+                // Without a folder no supervisor can claim it either.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AttemptFate::NeverStarted),
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let Some(supervisor) = identity.supervisor else { return Ok(AttemptFate::NeverStarted) };
+    let same_boot = identity.boot == boot_id()?;
+    let handle = if same_boot { supervisor.open()? } else { None };
+    // Looked at after the process: a supervisor that ended in between has left its record.
+    if let Some(record) = folder.exit()? {
+        let output = folder.output(&record)?;
+        return Ok(AttemptFate::Ended(record.result(output)));
+    }
+    if let Some(handle) = handle {
+        return Ok(AttemptFate::Running(RunningAttempt { folder, program: identity.program, supervisor, handle }));
+    }
+    let child = if same_boot { folder.child()? } else { None };
+    let alive = match child {
+        Some(child) => child.open()?.map(|_| child.pid),
+        None => None,
+    };
+    Ok(AttemptFate::Lost { program: identity.program, alive })
+}
+
+impl RunningAttempt {
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// Asks the supervisor to end the tree; returns at once. Nothing happens when it is gone.
+    ///
+    /// # Errors
+    /// Fails when the supervisor may not be signalled.
+    pub fn end(&self, level: EndLevel) -> Result<(), HostError> {
+        let signal = match level {
+            EndLevel::Terminate => Signal::TERM,
+            EndLevel::Kill => Signal::USR1,
+        };
+        match self.supervisor.signal(signal) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(HostError::Spawn { program: self.program.clone(), source }),
+        }
+    }
+
+    /// Waits for the end. `cancel` ends the tree with a grace, `kill` without. Cancel-safe.
+    ///
+    /// # Errors
+    /// As a host's `run`: too long, cancelled, lost.
+    pub async fn wait(self, cancel: &CancellationToken, kill: &CancellationToken) -> Result<CommandOutput, HostError> {
+        let lost = || HostError::Lost { program: self.program.clone() };
+        let handle = self.handle.try_clone().and_then(ended_handle);
+        let handle = handle.map_err(|source| HostError::Spawn { program: self.program.clone(), source })?;
+        let (mut asked, mut killed) = (false, false);
+        loop {
+            tokio::select! {
+                // A handle of a process is readable once the process has ended.
+                ended = handle.readable() => {
+                    ended.map_err(|_| lost())?.retain_ready();
+                    break;
+                }
+                () = kill.cancelled(), if !killed => {
+                    killed = true;
+                    self.end(EndLevel::Kill)?;
+                }
+                () = cancel.cancelled(), if !asked => {
+                    asked = true;
+                    self.end(EndLevel::Terminate)?;
+                }
+            }
+        }
+        let read = |folder: &Folder| -> io::Result<Option<Result<CommandOutput, HostError>>> {
+            let Some(record) = folder.exit()? else { return Ok(None) };
+            let output = folder.output(&record)?;
+            Ok(Some(record.result(output)))
+        };
+        read(&self.folder).ok().flatten().unwrap_or_else(|| Err(lost()))
+    }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe code; an owned descriptor meets its conditions")]
+fn ended_handle(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}

@@ -1,0 +1,12 @@
+//! Secrets from a variable of the engine's environment, as it was captured at the start.
+
+use std::collections::BTreeMap;
+
+use crate::action::ActionError;
+
+pub(super) fn fetch(name: &str, variable: &str, environment: &BTreeMap<String, String>) -> Result<String, ActionError> {
+    environment.get(variable).cloned().ok_or_else(|| {
+        ActionError::fatal(format!("secret `{name}`: the variable `{variable}` is not set"))
+            .help(format!("set `{variable}` in the environment of runbook"))
+    })
+}

@@ -1,0 +1,179 @@
+//! The architecture is linted: which room uses which, how long files are, which words are refused.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The layer of every room and the rooms of its own layer it may use.
+const ROOMS: &[(&str, u8, &[&str])] = &[
+    ("base", 0, &[]),
+    ("language", 1, &[]),
+    ("event", 1, &[]),
+    ("pgformat", 1, &[]),
+    ("port", 2, &["action"]),
+    ("action", 2, &[]),
+    ("plan", 3, &[]),
+    ("state", 3, &["plan"]),
+    ("engine", 4, &[]),
+    ("supervisor", 5, &[]),
+    ("journal", 5, &[]),
+    ("host", 5, &["supervisor"]),
+    ("store", 5, &[]),
+    ("catalog", 5, &[]),
+    ("vault", 5, &[]),
+    ("lock", 5, &[]),
+    ("actions", 6, &["wal"]),
+    ("wal", 6, &[]),
+    ("report", 7, &[]),
+    ("cli", 8, &[]),
+];
+
+/// What actions must not see, though it lies below them.
+const HIDDEN_FROM_ACTIONS: &[&str] = &["port", "engine", "plan", "state", "journal", "lock"];
+
+/// Module names that carry no noun.
+const REFUSED_NAMES: &[&str] = &["util", "utils", "helpers", "common", "manager", "misc"];
+
+/// Lines of one file without its tests.
+const MAX_LINES: usize = 500;
+
+fn sources() -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
+        let mut entries: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        entries.sort();
+        for path in entries {
+            if path.is_dir() {
+                collect(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                into.push((path, text));
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    collect(&root, &mut found);
+    found.into_iter().map(|(path, text)| (path.strip_prefix(&root).unwrap().to_owned(), text)).collect()
+}
+
+fn room_of(path: &Path) -> String {
+    path.components().next().unwrap().as_os_str().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// The text before the tests, without comments.
+fn code(text: &str) -> String {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+}
+
+fn used_rooms(code: &str) -> Vec<String> {
+    let mut used = Vec::new();
+    for (start, _) in code.match_indices("crate::") {
+        let rest = &code[start + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut word = String::new();
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => {
+                        used.push(std::mem::take(&mut word));
+                        continue;
+                    }
+                    _ => {}
+                }
+                word.push(c);
+            }
+            used.push(word);
+        } else {
+            used.push(rest.to_owned());
+        }
+    }
+    let first =
+        |path: &String| path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    used.iter().map(first).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn rooms_use_only_what_lies_below_them() {
+    let layers: BTreeMap<&str, (u8, &[&str])> =
+        ROOMS.iter().map(|(name, layer, same)| (*name, (*layer, *same))).collect();
+    let mut broken = Vec::new();
+    for (path, text) in sources() {
+        let room = room_of(&path);
+        if matches!(room.as_str(), "main" | "lib") || path.ends_with("tests.rs") {
+            continue;
+        }
+        let Some((layer, same)) = layers.get(room.as_str()) else {
+            broken.push(format!("{}: the room `{room}` is not in the table", path.display()));
+            continue;
+        };
+        for used in used_rooms(&code(&text)) {
+            let Some((their_layer, _)) = layers.get(used.as_str()) else { continue };
+            let fits = used == room || their_layer < layer || (their_layer == layer && same.contains(&used.as_str()));
+            if !fits {
+                broken.push(format!(
+                    "{}: `{room}` (L{layer}) uses `{used}` (L{their_layer}): downwards only",
+                    path.display()
+                ));
+            }
+            if room == "actions" && HIDDEN_FROM_ACTIONS.contains(&used.as_str()) {
+                broken.push(format!("{}: actions may not see `{used}`", path.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn files_carry_one_noun_each() {
+    let mut broken = Vec::new();
+    for (path, text) in sources() {
+        let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        if REFUSED_NAMES.contains(&stem.as_str())
+            || path.iter().any(|part| REFUSED_NAMES.contains(&&*part.to_string_lossy()))
+        {
+            broken.push(format!("{}: a module is named after what it is, not `{stem}`", path.display()));
+        }
+        let lines = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
+        if lines > MAX_LINES && stem != "tests" {
+            broken.push(format!("{}: {lines} lines, at most {MAX_LINES}", path.display()));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn refused_words_occur_nowhere() {
+    let mut broken = Vec::new();
+    for (path, text) in sources() {
+        let code = code(&text);
+        let room = room_of(&path);
+        for (number, line) in code.lines().enumerate() {
+            let trimmed = line.trim();
+            let mut refuse = |why: &str| broken.push(format!("{}:{}: {why}", path.display(), number + 1));
+            if trimmed.contains("#[allow(") {
+                refuse("use `#[expect(…, reason = …)]`");
+            }
+            if trimmed.contains("todo!(") || trimmed.contains("unimplemented!(") {
+                refuse("nothing unfinished is kept");
+            }
+            if matches!(room.as_str(), "action" | "actions") && trimmed.contains("dry_run") {
+                refuse("an action does not know of dry runs: it holds reading handles or it runs");
+            }
+            if trimmed.contains("thread::sleep") && !matches!(room.as_str(), "supervisor" | "wal") {
+                refuse("blocking sleep outside the supervisor and the WAL commands");
+            }
+            if matches!(room.as_str(), "plan" | "state" | "event")
+                && (trimmed.contains("std::fs") || trimmed.contains("std::env"))
+            {
+                refuse("this room does no I/O");
+            }
+        }
+        if text.contains("TODO") || text.contains("FIXME") || text.contains("XXX") {
+            broken.push(format!("{}: a note to oneself", path.display()));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}

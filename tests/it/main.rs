@@ -1,0 +1,14 @@
+//! The one integration binary.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod architecture;
+mod compat;
+mod crash;
+mod damage;
+mod diagnostics;
+mod engine;
+mod pgformat;
+mod prop_engine;
+mod prop_language;
+mod supervisor;
+mod support;
