@@ -199,6 +199,9 @@ impl Stage {
             ended_at: backup.manifest.stopped_at,
             links,
             last_flushed: None,
+            course: None,
+            to_target: false,
+            embedded: Vec::new(),
         };
         Ok(Self { dir: cluster.staged(run), marker })
     }
