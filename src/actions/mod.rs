@@ -16,6 +16,7 @@ use crate::action::Registry;
 /// Every action the program knows.
 #[must_use]
 pub fn registry() -> Registry {
+    Registry::default()
         .with(assert::Assert)
         .with(exec::Exec)
         .with(http::Check)
@@ -25,6 +26,7 @@ pub fn registry() -> Registry {
         .with(service::Stop)
         .with(shell::Shell)
         .with(wait::Wait)
-    Registry::default()
-    Registry::default().with(postgres::Check).with(postgres::Query).with(postgres::Stop)
+        .with(postgres::Check)
+        .with(postgres::Query)
+        .with(postgres::Stop)
 }

@@ -365,3 +365,18 @@ fn checks_ahead_judge_what_is_known_and_leave_the_rest_pending() {
     assert_eq!(verdict(2).0, Verdict::Pending);
     assert!(scenario.world.order().is_empty(), "nothing was done");
 }
+
+#[test]
+fn ten_thousand_steps_in_sequence_and_side_by_side() {
+    let count = 10_000;
+    let mut chain = Scenario::new().step("s0", |s| s);
+    let mut beside = Scenario::new().step("s0", |s| s);
+    for at in 1..count {
+        chain = chain.then(&format!("s{at}"), |s| s);
+        beside = beside.step(&format!("s{at}"), |s| s);
+    }
+    let played = chain.run_quietly().ends(0);
+    assert_eq!(played.journal.syncs(), count + 1);
+    beside.run_quietly().ends(0);
+    assert_eq!(beside.world.order().len(), chain.world.order().len());
+}

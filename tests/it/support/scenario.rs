@@ -18,7 +18,7 @@ use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
 use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
 use runbook::plan::{BoundPlan, Edge, Limits, PlannedStep, Section, Strictness};
-use runbook::port::{Control, ControlRequest, Sink, SinkError};
+use runbook::port::{Clock, Control, ControlRequest, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
 use serde_json::{Value, json};
 
@@ -241,6 +241,13 @@ impl Scenario {
         self.play(journal, Start::Fresh(Box::new(self.header())), Vec::new())
     }
 
+    /// Runs without the sink that looks into the journal at every event.
+    pub fn run_quietly(&self) -> Played {
+        let journal = MemoryJournal::new(self.plan.run.clone(), digest());
+        let result = self.drive(journal.clone(), Start::Fresh(Box::new(self.header())), Vec::new());
+        Played { result, journal, shown: Vec::new() }
+    }
+
     /// Goes on where an engine left it, as another engine.
     pub fn resume(&self, played: &Played, answers: &[(&str, Answer)]) -> Played {
         self.resume_until(played, answers, None)
@@ -273,24 +280,28 @@ impl Scenario {
     fn play(&self, journal: MemoryJournal, start: Start, mut sinks: Vec<Box<dyn Sink>>) -> Played {
         let shown = Shown { events: Arc::default(), journal: journal.clone() };
         sinks.push(Box::new(shown.clone()));
+        let result = self.drive(journal.clone(), start, sinks);
+        let shown = shown.events.lock().expect("not poisoned").clone();
+        Played { result, journal, shown }
+    }
+
+    fn drive(&self, journal: MemoryJournal, start: Start, sinks: Vec<Box<dyn Sink>>) -> Result<Ending, EngineError> {
         let clock = self.world.clock.clone();
-        let control = Script { clock: clock.clone(), requests: self.cancels.clone().into(), elapsed: Duration::ZERO };
+        let control = Script { clock: clock.clone(), requests: self.cancels.clone().into() };
         let engine = Engine {
             plan: Arc::new(self.plan.clone()),
             registry: registry(&self.world),
-            journal: Box::new(journal.clone()),
+            journal: Box::new(journal),
             sinks,
             clock: Arc::new(clock.clone()),
             control: Box::new(control),
             capabilities: self.hands(),
         };
-        let result = on_manual_time(&clock, engine.run(start));
-        let shown = shown.events.lock().expect("not poisoned").clone();
-        Played { result, journal, shown }
+        on_manual_time(&clock, engine.run(start))
     }
 
     pub fn hands(&self) -> Arc<dyn Capabilities> {
-        Arc::new(Hands { plan: self.plan.clone(), probe: self.probe.clone() })
+        Arc::new(Hands { plan: Arc::new(self.plan.clone()), probe: self.probe.clone() })
     }
 }
 
@@ -354,7 +365,6 @@ impl Sink for Shown {
 struct Script {
     clock: ManualClock,
     requests: VecDeque<(Duration, ControlRequest)>,
-    elapsed: Duration,
 }
 
 impl Control for Script {
@@ -362,28 +372,20 @@ impl Control for Script {
         Box::pin(async move {
             loop {
                 let Some((at, request)) = self.requests.front().cloned() else { return std::future::pending().await };
-                let now = self.now();
-                if now >= at {
+                let elapsed = self.clock.elapsed();
+                if elapsed >= at {
                     self.requests.pop_front();
                     return request;
                 }
-                runbook::port::Clock::sleep(&self.clock, at.saturating_sub(now)).await;
+                self.clock.sleep(at.saturating_sub(elapsed)).await;
             }
         })
     }
 }
 
-impl Script {
-    fn now(&mut self) -> Duration {
-        let at: Timestamp = "2026-01-28T14:30:02Z".parse().expect("a time");
-        self.elapsed = runbook::base::clock::between(at, runbook::port::Clock::now(&self.clock));
-        self.elapsed
-    }
-}
-
 /// Capabilities over nothing but the scenario.
 struct Hands {
-    plan: BoundPlan,
+    plan: Arc<BoundPlan>,
     probe: ProbeAnswer,
 }
 
@@ -404,7 +406,7 @@ impl Hands {
             inventory: Arc::new(self.plan.inventory.clone()),
             scratch: self.plan.scratch.clone(),
             incident_at: self.plan.started_at,
-            secrets: Arc::new(Hands { plan: self.plan.clone(), probe: self.probe.clone() }),
+            secrets: Arc::new(Hands { plan: Arc::clone(&self.plan), probe: self.probe.clone() }),
         }
     }
 }
