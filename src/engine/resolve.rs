@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Timing;
-use super::scope::{Values, is_late};
+use super::scope::{Values, is_late, names_late};
 use crate::action::{ActionError, Late};
 use crate::event::{ErrorInfo, EventKind, SkipReason};
 use crate::language::template::{Scope, TemplateError, evaluate, is_template, render};
@@ -94,6 +94,31 @@ fn arguments(step: &PlannedStep, scope: &Scope) -> Result<(Value, BTreeSet<Strin
         rendered.value[LITERAL.1] = literal;
     }
     Ok((rendered.value, rendered.secrets))
+}
+
+/// What is known of a step's `when` before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It runs, as far as its own condition goes.
+    Yes,
+    /// It does not run.
+    No,
+    /// Earlier steps decide.
+    Late,
+}
+
+/// Evaluates `when` as far as it is known before the first step.
+pub(super) fn wanted_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Wanted, ActionError> {
+    let Some(when) = &step.when else { return Ok(Wanted::Yes) };
+    if names_late(when) {
+        return Ok(Wanted::Late);
+    }
+    let value = evaluate(when, &values.scope(step, Timing::Ahead));
+    match value.map_err(|error| ActionError::from(*failed("`when`", &error)))? {
+        Value::Bool(true) => Ok(Wanted::Yes),
+        Value::Bool(false) => Ok(Wanted::No),
+        other => Err(ActionError::from(*fatal(format!("`when` must give true or false, not `{other}`")))),
+    }
 }
 
 /// Evaluates the arguments as far as they are known before the first step; the rest become markers.

@@ -105,6 +105,11 @@ async fn look(store: &dyn ReadStore, prefix: &str, identity: &Identity, name: Wa
         Err(CatalogError::Store(StoreError::NotFound { .. })) => {
             // Said once is not enough: the listing must agree, and nothing later may be there.
             let archive = Archive::read(store, prefix, identity, name.timeline()).await?;
+            if archive.lists(name) {
+                let source = std::io::Error::other("it was not there a moment ago");
+                let what = format!("`{key}` appeared meanwhile");
+                return Err(StoreError::Unavailable { store: store.name().to_owned(), what, source }.into());
+            }
             let size =
                 identity.segment_size.ok_or_else(|| WalError::Unidentified(PathBuf::from("global/pg_control")))?;
             match archive.judge_file(name, size) {

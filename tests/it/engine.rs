@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runbook::engine::{ProbeAnswer, decide, preflight};
+use runbook::engine::{decide, preflight};
 use runbook::event::{CancelLevel, ErrorClass, Event, EventKind, ProgressUpdate, SkipReason, Verdict};
 use runbook::port::{ControlRequest, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
@@ -210,6 +210,19 @@ fn a_failed_attempt_is_made_again_after_its_delay() {
 }
 
 #[test]
+fn only_the_exit_codes_that_are_listed_are_tried_again() {
+    let mut scenario = Scenario::new()
+        .step("a", |s| s.does(&[Act::Exit(75), Act::Exit(1), Act::Succeed]).tries(9).tolerated())
+        .step("b", |s| s.does(&[Act::Exit(1), Act::Succeed]).tries(9));
+    let retry = scenario.plan.steps[0].retry.as_mut().expect("it is tried again");
+    retry.on = vec![runbook::language::runbook::RetryOn::ExitCode(75)];
+    let played = scenario.run().ends(5);
+    assert_eq!(scenario.world.effects("a"), 2);
+    assert_eq!(error_of(&played, "a").exit_code, Some(1));
+    assert_eq!(played.status("b"), StepStatus::Succeeded);
+}
+
+#[test]
 fn an_unknown_effect_ends_the_step_unknown_and_is_repeated_only_when_idempotent() {
     let scenario = Scenario::new()
         .step("once", |s| s.does(&[Act::Unknown, Act::Succeed]).tries(3).tolerated())
@@ -350,7 +363,8 @@ fn checks_ahead_judge_what_is_known_and_leave_the_rest_pending() {
         .step("a", |s| s.checked().with(json!({"refuse": "{{ params.who }} is not there"})))
         .step("b", |s| s.checked().with(json!({"value": "{{ steps.a.value }}"})).needs(&["a"]))
         .step("c", |s| s.checked().with(json!({"public": "{{ steps.a.value }}"})).needs(&["a"]))
-        .probe(ProbeAnswer::DidNot);
+        .step("d", |s| s.checked().with(json!({"refuse": "no"})).when("params.who == 'nobody'"))
+        .step("e", |s| s.checked().with(json!({"refuse": "no"})).when("steps.a.attempt == 1").needs(&["a"]));
     let clock = scenario.world.clock.clone();
     let plan = std::sync::Arc::new(scenario.plan.clone());
     let registry = registry(&scenario.world);
@@ -363,6 +377,7 @@ fn checks_ahead_judge_what_is_known_and_leave_the_rest_pending() {
     assert_eq!(verdict(0), (Verdict::Refuse, "orders is not there".to_owned()));
     assert_eq!(verdict(1).0, Verdict::Pass);
     assert_eq!(verdict(2).0, Verdict::Pending);
+    assert_eq!(verdict(3), (Verdict::Warn, "no".to_owned()), "`d` is known not to run, `e` may run");
     assert!(scenario.world.order().is_empty(), "nothing was done");
 }
 

@@ -1,10 +1,13 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod action_process;
+mod action_service;
 mod architecture;
 mod compat;
 mod crash;
 mod damage;
+mod decide;
 mod diagnostics;
 mod engine;
 mod pgformat;

@@ -104,10 +104,6 @@ impl Draft {
         self.planned.on_failure = OnFailure::Continue;
         self
     }
-    pub fn on_unknown(mut self, answer: OnUnknown) -> Self {
-        self.planned.on_unknown = answer;
-        self
-    }
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.planned.timeout_ms = Some(u64::try_from(limit.as_millis()).expect("a short limit"));
         self
@@ -215,7 +211,7 @@ impl Scenario {
         self.ask(after, ControlRequest::Cancel { actor: actor(), level, reason: "a test".to_owned() })
     }
 
-    fn header(&self) -> RunHeader {
+    pub fn header(&self) -> RunHeader {
         RunHeader {
             format: FORMAT,
             name: self.plan.name.clone(),
