@@ -145,5 +145,7 @@ fn fatal(message: String) -> Box<ErrorInfo> {
 }
 
 fn failed(what: &str, error: &TemplateError) -> Box<ErrorInfo> {
-    Box::new(ActionError::fatal(format!("{what} cannot be evaluated")).because(error).into_info())
+    let at = if error.pointer.is_empty() { String::new() } else { format!(" (`{}`)", error.pointer) };
+    let told = ActionError::fatal(format!("{what}{at} cannot be evaluated")).because(error);
+    Box::new(error.help.iter().cloned().fold(told, ActionError::help).into_info())
 }

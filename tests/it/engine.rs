@@ -105,6 +105,23 @@ fn the_fold_of_the_journal_is_the_live_state() {
 }
 
 #[test]
+fn the_fold_of_the_journal_file_is_the_live_state() {
+    let scenario = Scenario::new()
+        .step("a", |s| s.does(&[Act::Retryable, Act::Succeed]).tries(2))
+        .then("b", |s| s.with(json!({"value": "{{ steps.a.attempt }}"})))
+        .finally("z", |s| s);
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = serde_json::to_vec(&scenario.plan).expect("a plan is JSON");
+    std::fs::write(folder.path().join("plan.json"), &plan).expect("the plan is written");
+    let digest = runbook::base::Digest::of(&plan);
+    let journal = runbook::journal::FileJournal::create(folder.path(), scenario.plan.run.clone(), digest);
+    let ending = scenario.run_into(Box::new(journal.expect("a journal")), digest).expect("the engine left in order");
+    let history = runbook::journal::read(folder.path()).expect("the journal holds together");
+    assert_eq!(RunState::fold(&history.events).expect("a possible run"), ending.state);
+    assert_eq!(ending.exit_code, 0);
+}
+
+#[test]
 fn deciding_twice_gives_the_same_and_changes_nothing() {
     let scenario = Scenario::new().step("a", |s| s).step("b", |s| s.needs(&["a"])).finally("z", |s| s);
     let played = scenario.run().ends(0);
@@ -169,7 +186,9 @@ fn values_flow_from_step_to_step_and_null_stands_for_what_never_came() {
     let played = scenario.run();
     assert_eq!(played.state().steps["b"].output.as_ref().expect("it ran")["value"], json!("orders"));
     assert_eq!(played.state().steps["c"].skipped, Some(SkipReason::When));
-    assert_eq!(played.status("z"), StepStatus::Failed, "a null inside text is an error");
+    let error = error_of(&played, "z");
+    assert_eq!(error.message, "an argument (`/value`) cannot be evaluated");
+    assert_eq!(error.causes, ["a null stands inside a text"]);
     assert_eq!(played.state().steps["y"].output.as_ref().expect("it ran")["value"], json!("skipped"));
 }
 

@@ -18,7 +18,7 @@ use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
 use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
 use runbook::plan::{BoundPlan, Edge, Limits, PlannedStep, Section, Strictness};
-use runbook::port::{Clock, Control, ControlRequest, Sink, SinkError};
+use runbook::port::{Clock, Control, ControlRequest, Journal, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
 use serde_json::{Value, json};
 
@@ -240,8 +240,14 @@ impl Scenario {
     /// Runs without the sink that looks into the journal at every event.
     pub fn run_quietly(&self) -> Played {
         let journal = MemoryJournal::new(self.plan.run.clone(), digest());
-        let result = self.drive(journal.clone(), Start::Fresh(Box::new(self.header())), Vec::new());
+        let result = self.drive(Box::new(journal.clone()), Start::Fresh(Box::new(self.header())), Vec::new());
         Played { result, journal, shown: Vec::new() }
+    }
+
+    /// Runs into this journal of a plan with this digest.
+    pub fn run_into(&self, journal: Box<dyn Journal>, plan: Digest) -> Result<Ending, EngineError> {
+        let header = RunHeader { plan, ..self.header() };
+        self.drive(journal, Start::Fresh(Box::new(header)), Vec::new())
     }
 
     /// Goes on where an engine left it, as another engine.
@@ -276,18 +282,18 @@ impl Scenario {
     fn play(&self, journal: MemoryJournal, start: Start, mut sinks: Vec<Box<dyn Sink>>) -> Played {
         let shown = Shown { events: Arc::default(), journal: journal.clone() };
         sinks.push(Box::new(shown.clone()));
-        let result = self.drive(journal.clone(), start, sinks);
+        let result = self.drive(Box::new(journal.clone()), start, sinks);
         let shown = shown.events.lock().expect("not poisoned").clone();
         Played { result, journal, shown }
     }
 
-    fn drive(&self, journal: MemoryJournal, start: Start, sinks: Vec<Box<dyn Sink>>) -> Result<Ending, EngineError> {
+    fn drive(&self, journal: Box<dyn Journal>, start: Start, sinks: Vec<Box<dyn Sink>>) -> Result<Ending, EngineError> {
         let clock = self.world.clock.clone();
         let control = Script { clock: clock.clone(), requests: self.cancels.clone().into() };
         let engine = Engine {
             plan: Arc::new(self.plan.clone()),
             registry: registry(&self.world),
-            journal: Box::new(journal),
+            journal,
             sinks,
             clock: Arc::new(clock.clone()),
             control: Box::new(control),
