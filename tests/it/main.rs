@@ -7,6 +7,7 @@ mod architecture;
 mod compat;
 mod crash;
 mod damage;
+mod decide;
 mod diagnostics;
 mod engine;
 mod pgformat;
