@@ -1,15 +1,18 @@
 //! The actions that runbooks can use: this list, one file each.
 
-mod assert;
-mod exec;
-mod http;
-mod notify;
+pub mod assert;
+pub mod backup;
+pub mod checksum;
+pub mod exec;
+pub mod http;
+pub mod notify;
 mod patience;
 pub mod postgres;
 mod process;
-mod service;
-mod shell;
-mod wait;
+pub mod service;
+pub mod shell;
+pub mod store;
+pub mod wait;
 
 use crate::action::Registry;
 
@@ -18,15 +21,25 @@ use crate::action::Registry;
 pub fn registry() -> Registry {
     Registry::default()
         .with(assert::Assert)
+        .with(backup::Find)
+        .with(checksum::Verify)
+        .with(checksum::Write)
         .with(exec::Exec)
         .with(http::Check)
         .with(notify::Command)
+        .with(postgres::BaseBackup)
         .with(postgres::Check)
         .with(postgres::Query)
+        .with(postgres::Recover::default())
+        .with(postgres::RestoreBase)
         .with(postgres::Stop)
         .with(service::Start)
         .with(service::Status)
         .with(service::Stop)
         .with(shell::Shell)
+        .with(store::Delete)
+        .with(store::Get)
+        .with(store::List)
+        .with(store::Put)
         .with(wait::Wait)
 }

@@ -134,7 +134,12 @@ impl<'a> Gatherer<'a> {
     }
 
     fn cycle(&mut self, start: usize, path: &str) {
-        let mut fault = Diagnostic::new(Code::IncludeCycle, format!("`{path}` includes itself"))
+        let through: Vec<String> = self.chain[start + 1..].iter().map(|(name, _)| format!("`{name}`")).collect();
+        let message = match through.as_slice() {
+            [] => format!("`{path}` includes itself"),
+            files => format!("`{path}` includes itself through {}", files.join(", ")),
+        };
+        let mut fault = Diagnostic::new(Code::IncludeCycle, message)
             .help("put what both need into a third file that includes neither");
         if let Some((_, Some(at))) = self.chain.last() {
             fault = fault.label(*at, format!("includes `{path}` again"));

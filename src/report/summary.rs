@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::phrase::{self, chosen, error_lines, exception, millis, one_line};
 use super::{Palette, Tone, outcome_sentence};
+use crate::base::clock::between;
+use crate::base::units::human_duration;
 use crate::event::{Figures, Outcome};
 use crate::plan::BoundPlan;
 use crate::state::{RunState, StepStatus};
@@ -38,10 +41,12 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
     let _ = writeln!(out, "{}", palette.paint(tone, &outcome_sentence(plan, state)));
     let _ = writeln!(out, "\n  run      {}, {}, by {}", plan.run, phrase::mode(plan), plan.actor.name);
     if let Some((outcome, _, figures)) = &state.finished {
-        objectives(&mut out, plan, (*outcome, figures), palette);
+        objectives(&mut out, (plan, state), (*outcome, figures), palette);
         phases(&mut out, plan, figures, palette);
         path(&mut out, figures);
-        exceptions(&mut out, figures, palette);
+        if matches!(outcome, Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive) {
+            exceptions(&mut out, figures, palette);
+        }
     }
     trouble(&mut out, plan, state, places, palette);
     notes(&mut out, plan, state);
@@ -49,7 +54,12 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
     out
 }
 
-fn objectives(out: &mut String, plan: &BoundPlan, (outcome, figures): (Outcome, &Figures), palette: Palette) {
+fn objectives(
+    out: &mut String,
+    (plan, state): (&BoundPlan, &RunState),
+    (outcome, figures): (Outcome, &Figures),
+    palette: Palette,
+) {
     let verdict = |missed: bool| match missed {
         true => palette.paint(Tone::Bad, "MISSED"),
         false => palette.paint(Tone::Good, "met"),
@@ -57,13 +67,19 @@ fn objectives(out: &mut String, plan: &BoundPlan, (outcome, figures): (Outcome, 
     match (figures.rto_ms, figures.rto_target_ms) {
         (Some(measured), Some(target)) => {
             let (measured_text, target_text) = (millis(measured), chosen(target));
-            let _ = writeln!(out, "  RTO      {measured_text} of {target_text}: {}", verdict(measured > target));
+            let _ =
+                writeln!(out, "  RTO      {measured_text}, objective {target_text}: {}", verdict(measured > target));
         }
         (Some(measured), None) => {
             let _ = writeln!(out, "  RTO      {}, no objective", millis(measured));
         }
         (None, Some(target)) => {
-            let why = if plan.incident_at.is_none() { "the runbook names no incident" } else { no_recovery(outcome) };
+            let why = match plan.incident_at.zip(state.last_at) {
+                None => "the runbook names no incident".to_owned(),
+                Some((incident, ended)) => {
+                    format!("{}, {}", no_recovery(outcome), left(target, between(incident, ended)))
+                }
+            };
             let _ = writeln!(out, "  RTO      not measured against {}: {why}", chosen(target));
         }
         (None, None) => {}
@@ -72,7 +88,8 @@ fn objectives(out: &mut String, plan: &BoundPlan, (outcome, figures): (Outcome, 
     let _ = writeln!(out, "           machine {machine} · retries {retry} · waiting {waiting}");
     match (&figures.rpo, figures.rpo_target_ms) {
         (Some(loss), target) => {
-            let judged = target.map(|target| format!(" of {}: {}", chosen(target), verdict(loss.unwanted_ms > target)));
+            let judged =
+                target.map(|target| format!(", objective {}: {}", chosen(target), verdict(loss.unwanted_ms > target)));
             let words = phrase::loss_words(loss);
             let _ = writeln!(out, "  RPO      {words}{} ({})", judged.unwrap_or_default(), phrase::loss_basis(loss));
             if let Some(chosen_ms) = loss.chosen_ms {
@@ -83,6 +100,15 @@ fn objectives(out: &mut String, plan: &BoundPlan, (outcome, figures): (Outcome, 
             let _ = writeln!(out, "  RPO      not measured against {}", chosen(target));
         }
         (None, None) => {}
+    }
+}
+
+fn left(target_ms: u64, used: Duration) -> String {
+    match Duration::from_millis(target_ms).checked_sub(used) {
+        Some(left) => format!("{} were left at the end", human_duration(left)),
+        None => {
+            format!("already {} over at the end", human_duration(used.saturating_sub(Duration::from_millis(target_ms))))
+        }
     }
 }
 

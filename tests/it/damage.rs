@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use runbook::base::{EventSeq, Timestamp};
 use runbook::event::{Event, EventKind};
 use runbook::journal::chain::Chain;
@@ -206,6 +208,42 @@ fn a_changed_plan_is_noticed_at_any_byte() {
     }
 }
 
+/// One edit of a file: where, how many bytes are taken out, and what is put in.
+fn edit() -> impl Strategy<Value = (prop::sample::Index, usize, Vec<u8>)> {
+    let bytes = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..80),
+        prop::collection::vec(prop::sample::select(b"\n{}\"0af,:".to_vec()), 0..80),
+    ];
+    (any::<prop::sample::Index>(), 0_usize..600, bytes)
+}
+
+fn edited(bytes: &[u8], edits: &[(prop::sample::Index, usize, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (at, taken, put) in edits {
+        let start = at.index(bytes.len() + 1);
+        let end = (start + taken).min(bytes.len());
+        bytes.splice(start..end, put.iter().copied());
+    }
+    bytes
+}
+
+#[test]
+fn after_any_edits_what_is_believed_is_a_beginning_of_what_was_written() {
+    let recorded = Recorded::new();
+    let config = ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() };
+    let believed = |edits: Vec<(prop::sample::Index, usize, Vec<u8>)>| {
+        let damaged = edited(&recorded.bytes, &edits);
+        if let Ok(history) = scan(&damaged, chain_of(recorded.dir.path()).unwrap()) {
+            prop_assert!(recorded.events.starts_with(&history.events), "{} events", history.events.len());
+            let whole = recorded.whole_before(history.valid_bytes as usize);
+            prop_assert_eq!(whole, history.events.len());
+        }
+        Ok(())
+    };
+    let outcome = TestRunner::new(config).run(&prop::collection::vec(edit(), 1..4), believed);
+    outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
 #[test]
 fn hostile_files_are_errors_and_never_panics() {
     let recorded = Recorded::new();
@@ -288,7 +326,7 @@ fn a_full_disk_and_a_read_only_file_stop_the_journal_without_pretending() {
     for file in [read_only, full] {
         let chain = chain_of(recorded.dir.path()).unwrap();
         let plan = chain.plan();
-        let mut journal = FileJournal::over(file, chain);
+        let mut journal = FileJournal::over(file, chain).unwrap();
         journal.append(Timestamp::UNIX_EPOCH, recorded::rounds(plan).remove(0)).unwrap();
         assert!(matches!(journal.sync(), Err(JournalError::Write { .. })));
         assert!(matches!(journal.sync(), Err(JournalError::Write { .. })), "it never recovers by itself");

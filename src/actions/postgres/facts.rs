@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Session;
 use crate::action::ActionError;
+use crate::catalog::{Slot, Tablespace};
 
 /// A server's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -25,9 +26,9 @@ pub(crate) struct ServerFacts {
     /// How it archives.
     pub(crate) archiving: Archiving,
     /// Replication slots: no base backup holds them (facts 2.10.21).
-    pub(crate) slots: Vec<SlotFacts>,
+    pub(crate) slots: Vec<Slot>,
     /// Tablespaces outside the data directory.
-    pub(crate) tablespaces: Vec<TablespaceFacts>,
+    pub(crate) tablespaces: Vec<Tablespace>,
     /// Locale of each database, with the collation version where the server records it.
     pub(crate) databases: Vec<DatabaseFacts>,
     /// The sum of all databases' sizes.
@@ -55,34 +56,6 @@ impl Archiving {
     }
 }
 
-/// A replication slot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SlotFacts {
-    /// Its name.
-    pub(crate) name: String,
-    /// `physical` or `logical`.
-    pub(crate) kind: String,
-    /// The logical decoding plugin.
-    pub(crate) plugin: Option<String>,
-    /// The database of a logical slot.
-    pub(crate) database: Option<String>,
-    /// The oldest position it holds.
-    pub(crate) restart_lsn: Option<String>,
-    /// Whether somebody is connected to it.
-    pub(crate) active: bool,
-}
-
-/// A tablespace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct TablespaceFacts {
-    /// Its number, as links and archives name it.
-    pub(crate) oid: u32,
-    /// Its name.
-    pub(crate) name: String,
-    /// Its folder.
-    pub(crate) location: String,
-}
-
 /// A database's locale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DatabaseFacts {
@@ -103,7 +76,7 @@ const SETTINGS: &str = "SELECT current_setting('server_version'), current_settin
  current_setting('archive_command'), current_setting('archive_library', true), current_setting('archive_timeout'), \
  (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE has_database_privilege(oid, 'CONNECT'))";
 
-const SLOTS: &str = "SELECT slot_name, slot_type, plugin, database, restart_lsn::text, active \
+const SLOTS: &str = "SELECT slot_name, slot_type, plugin, database \
  FROM pg_replication_slots WHERE NOT temporary ORDER BY 1";
 
 const TABLESPACES: &str = "SELECT oid, spcname, pg_tablespace_location(oid) FROM pg_tablespace \
@@ -142,20 +115,13 @@ impl ServerFacts {
     async fn lists(&mut self, session: &mut Session) -> Result<(), ActionError> {
         let own = |cell: &Option<String>| cell.clone().unwrap_or_default();
         for row in session.query(SLOTS).await?.rows {
-            let [name, kind, plugin, database, restart_lsn, active] = row.as_slice() else { continue };
-            self.slots.push(SlotFacts {
-                name: own(name),
-                kind: own(kind),
-                plugin: plugin.clone(),
-                database: database.clone(),
-                restart_lsn: restart_lsn.clone(),
-                active: active.as_deref() == Some("t"),
-            });
+            let [name, kind, plugin, dbname] = row.as_slice() else { continue };
+            self.slots.push(Slot { name: own(name), kind: own(kind), plugin: plugin.clone(), dbname: dbname.clone() });
         }
         for row in session.query(TABLESPACES).await?.rows {
             let [oid, name, location] = row.as_slice() else { continue };
             let oid = own(oid).parse().map_err(|_| ActionError::fatal("a tablespace has no number"))?;
-            self.tablespaces.push(TablespaceFacts { oid, name: own(name), location: own(location) });
+            self.tablespaces.push(Tablespace { oid, name: own(name), location: own(location) });
         }
         let version = if self.version_num >= 150_000 { "datcollversion" } else { "NULL" };
         let databases = format!(

@@ -36,14 +36,19 @@ pub fn render(diagnostics: &Diagnostics, sources: &Sources, style: RenderStyle) 
     let handler = handler(style);
     let mut out = String::new();
     for diagnostic in diagnostics.iter() {
-        let report = Report::new(diagnostic, sources);
+        if !out.is_empty() {
+            out.push('\n');
+        }
         let before = out.len();
-        if handler.render_report(&mut out, &report).is_err() {
+        let is_drawn = Report::all(diagnostic, sources).iter().all(|report| {
+            let drawn = handler.render_report(&mut out, report).is_ok();
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            drawn
+        });
+        if !is_drawn {
             out.truncate(before);
             out.push_str(&one_line(diagnostic, sources));
-        }
-        if !out.ends_with('\n') {
-            out.push('\n');
         }
     }
     trimmed_lines(&out)
@@ -84,57 +89,54 @@ fn position(label: &Label, sources: &Sources) -> String {
     }
 }
 
-/// One finding, or the part of it that stands in one further file.
+/// The part of a finding that stands in one file.
 struct Report {
-    severity: Option<miette::Severity>,
-    code: Option<String>,
+    severity: miette::Severity,
     message: String,
     help: Option<String>,
     source: Option<NamedSource<Arc<str>>>,
     labels: Vec<LabeledSpan>,
-    elsewhere: Vec<Report>,
 }
 
 impl Report {
-    fn new(diagnostic: &Diagnostic, sources: &Sources) -> Self {
+    /// The finding itself with its places in the first file, then one for each place elsewhere.
+    fn all(diagnostic: &Diagnostic, sources: &Sources) -> Vec<Self> {
         let severity = match diagnostic.severity {
             Severity::Error => miette::Severity::Error,
             Severity::Warning => miette::Severity::Warning,
         };
-        let mut report = Self {
-            severity: Some(severity),
-            code: Some(format!("{}[{}]", word(diagnostic.severity), diagnostic.code.as_str())),
-            message: diagnostic.message.clone(),
-            help: diagnostic.help.clone(),
-            source: None,
-            labels: Vec::new(),
-            elsewhere: Vec::new(),
-        };
-        let Some(first) = diagnostic.labels.first() else { return report };
-        let here = first.place.source;
+        let code = diagnostic.code.as_str();
+        let message = format!("{}[{code}]: {}", word(diagnostic.severity), diagnostic.message);
+        let mut main = Self { severity, message, help: None, source: None, labels: Vec::new() };
+        let mut elsewhere = Vec::new();
+        let here = diagnostic.labels.first().map(|label| label.place.source);
         for label in &diagnostic.labels {
             let Some(file) = sources.get(label.place.source) else { continue };
             if !is_drawable(file, label) {
-                report.message = format!("{} ({})", report.message, position(label, sources));
-            } else if label.place.source == here {
-                report.source = Some(NamedSource::new(&file.name, Arc::clone(&file.text)));
-                report.labels.push(span(label, file));
+                main.message = format!("{} ({})", main.message, position(label, sources));
+            } else if Some(label.place.source) == here {
+                main.source = Some(NamedSource::new(&file.name, Arc::clone(&file.text)));
+                main.labels.push(span(label, file));
             } else {
-                report.elsewhere.push(Self::elsewhere(label, file));
+                elsewhere.push(Self::elsewhere(label, file));
             }
         }
-        report
+        let mut reports = vec![main];
+        reports.append(&mut elsewhere);
+        if let Some(last) = reports.last_mut() {
+            last.help.clone_from(&diagnostic.help);
+        }
+        reports
     }
 
     fn elsewhere(label: &Label, file: &SourceFile) -> Self {
+        let bare = Label { place: label.place, text: String::new() };
         Self {
-            severity: None,
-            code: None,
+            severity: miette::Severity::Advice,
             message: label.text.clone(),
             help: None,
             source: Some(NamedSource::new(&file.name, Arc::clone(&file.text))),
-            labels: vec![span(label, file)],
-            elsewhere: Vec::new(),
+            labels: vec![span(&bare, file)],
         }
     }
 }
@@ -173,12 +175,8 @@ impl fmt::Debug for Report {
 impl std::error::Error for Report {}
 
 impl miette::Diagnostic for Report {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.code.as_ref().map(|code| Box::new(code) as Box<dyn fmt::Display>)
-    }
-
     fn severity(&self) -> Option<miette::Severity> {
-        self.severity
+        Some(self.severity)
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
@@ -192,12 +190,5 @@ impl miette::Diagnostic for Report {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         (!self.labels.is_empty())
             .then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
-    }
-
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
-        if self.elsewhere.is_empty() {
-            return None;
-        }
-        Some(Box::new(self.elsewhere.iter().map(|report| report as &dyn miette::Diagnostic)))
     }
 }

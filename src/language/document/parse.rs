@@ -138,8 +138,8 @@ fn span(text: &str, location: Location) -> ByteSpan {
 }
 
 fn explain(source: SourceId, text: &str, error: &Error) -> Diagnostic {
-    let error = error.without_snippet();
     let location = error.location().unwrap_or(Location::UNKNOWN);
+    let error = innermost(error);
     let found = span(text, location);
     let at = |span: ByteSpan| Place { source, span };
     match error {
@@ -165,6 +165,14 @@ fn explain(source: SourceId, text: &str, error: &Error) -> Diagnostic {
     }
 }
 
+/// Errors inside an alias come wrapped, with the place that uses it.
+fn innermost(error: &Error) -> &Error {
+    match error.without_snippet() {
+        Error::AliasError { error, .. } => innermost(error),
+        error => error,
+    }
+}
+
 fn is_second_document(error: &Error) -> bool {
     matches!(error, Error::Budget { breach: serde_saphyr::budget::BudgetBreach::Documents { .. }, .. })
 }
@@ -187,7 +195,14 @@ fn message_of(error: &Error) -> String {
 
 fn syntax(source: SourceId, text: &str, message: &str, found: ByteSpan) -> Diagnostic {
     let place = |span: ByteSpan| Place { source, span };
-    if let Some(tab) = text::tab_indentation(text, found.start) {
+    if message.contains("recursion limit") {
+        return Diagnostic::new(Code::Budget, "the document is deeper than any real runbook")
+            .label(place(found), "reading stopped here")
+            .help("this looks like a file made to exhaust memory");
+    }
+    // A tab is often met only as the end of the line before it.
+    let until = if message.contains("tab") { line_end(text, line_end(text, found.start)) } else { found.start };
+    if let Some(tab) = text::tab_indentation(text, until) {
         return Diagnostic::new(Code::TabIndentation, "a tab is used for indentation")
             .at(place(tab))
             .help("use spaces; most editors can convert the whole file");
@@ -201,11 +216,18 @@ fn syntax(source: SourceId, text: &str, message: &str, found: ByteSpan) -> Diagn
     }
     let line = line_around(text, found.start);
     if line.contains("{{") || line.contains("{%") {
-        return Diagnostic::new(Code::Syntax, message).at(place(found)).help(
-            "a value that begins with `{{` must stand in quotes: `\"{{ params.x }}\"`; else YAML reads a mapping",
-        );
+        let message =
+            if message.contains("string scalar") { "a `{{` without quotes begins a mapping" } else { message };
+        return Diagnostic::new(Code::Syntax, message)
+            .at(place(found))
+            .help("put a value with `{{` in quotes: `\"{{ params.x }}\"`");
     }
+    let message = if message.contains("mapping values") { "a `key: value` cannot stand here" } else { message };
     Diagnostic::new(Code::Syntax, message).at(place(found)).help(hint(message))
+}
+
+fn line_end(text: &str, at: usize) -> usize {
+    text[at..].find('\n').map_or(text.len(), |end| at + end + 1)
 }
 
 fn line_around(text: &str, at: usize) -> &str {
@@ -214,7 +236,7 @@ fn line_around(text: &str, at: usize) -> &str {
 }
 
 fn hint(message: &str) -> &'static str {
-    if message.contains("mapping values") || message.contains("':'") {
+    if message.contains("key: value") || message.contains("':'") {
         return "check the indentation of this line and the one above; a value that holds `: ` must stand in quotes";
     }
     if message.contains("unexpected character") {

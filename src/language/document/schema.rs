@@ -128,7 +128,7 @@ impl<'a> Schema<'a> {
             return words.join(" or ");
         }
         if let Some(tag) = self.tag() {
-            return format!("`{{ {tag}: … }}`");
+            return format!("`{{ {tag}: ... }}`");
         }
         if let Some(constants) = self.constants() {
             let words: Vec<String> = constants.iter().map(|value| format!("`{}`", plain(value))).collect();

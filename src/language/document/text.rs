@@ -3,7 +3,7 @@
 use crate::base::diagnostic::{ByteSpan, Code, Diagnostic};
 
 /// The largest file that is read: far more than any procedure a person could follow.
-pub const MAX_BYTES: usize = 1 << 20;
+pub const MAX_BYTES: usize = 4 << 20;
 
 /// Files that people mistake for a runbook, by their first bytes.
 const MAGICS: [(&[u8], &str); 9] = [

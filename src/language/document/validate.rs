@@ -3,6 +3,8 @@
 //! On the way the tree becomes JSON: a number where a text is wanted keeps what was written, so
 //! that `version: 1.10` is `"1.10"`. Where templates are allowed, they are kept as they stand.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::node::{Entry, Kind, Node, child};
@@ -59,16 +61,17 @@ pub struct Checked {
     pub faults: Vec<Fault>,
     /// All literal names of inventory entries.
     pub names: Vec<NameUse>,
+    /// The pointers of the faults.
+    faulty: BTreeSet<String>,
 }
 
 impl Checked {
     /// Tells whether nothing at or below a JSON pointer is faulty.
     #[must_use]
     pub fn is_clean(&self, pointer: &str) -> bool {
-        self.faults.iter().all(|fault| match fault.pointer.strip_prefix(pointer) {
-            Some(rest) => !rest.is_empty() && !rest.starts_with('/'),
-            None => true,
-        })
+        let below = format!("{pointer}/");
+        let next = self.faulty.range(below.clone()..).next();
+        !self.faulty.contains(pointer) && !next.is_some_and(|fault| fault.starts_with(&below))
     }
 
     /// Reads a clean part as a type; `None` when it is absent or faulty.
@@ -84,7 +87,8 @@ impl Checked {
 pub fn validate(node: &Node, schema: &Value, templates: TemplatePolicy) -> Checked {
     let mut walk = Walk { templates, faults: Vec::new(), names: Vec::new() };
     let value = walk.value(node, Schema::root(schema), "");
-    Checked { value, faults: walk.faults, names: walk.names }
+    let faulty = walk.faults.iter().map(|fault| fault.pointer.clone()).collect();
+    Checked { value, faults: walk.faults, names: walk.names, faulty }
 }
 
 pub(super) struct Walk {
@@ -108,7 +112,7 @@ impl Walk {
             }
             let message = format!("{} is wanted, but this template gives a text", schema.describe());
             let fault = Diagnostic::new(Code::WrongType, message).at(node.at);
-            self.fault(pointer, fault.help("let the whole value be one `{{ … }}`: then it keeps its type"));
+            self.fault(pointer, fault.help("let the whole value be one `{{ ... }}`: then it keeps its type"));
             return node.to_json();
         }
         if let Some(branches) = schema.branches() {
@@ -159,7 +163,7 @@ impl Walk {
             Kind::Str(text) if wanted.contains("number") && text.parse::<f64>().is_ok() => {
                 fault.help("remove the quotes")
             }
-            Kind::Str(_) if wanted == "a list" => fault.help("write it as a list: `[…]`, or one `- …` per line"),
+            Kind::Str(_) if wanted == "a list" => fault.help("write it as a list: `[...]`, or one `- ...` per line"),
             Kind::Str(text) if wanted.contains("`true`") && matches!(text.as_str(), "yes" | "no" | "on" | "off") => {
                 fault.help("write `true` or `false`: `yes`, `no`, `on` and `off` are texts")
             }
@@ -213,8 +217,13 @@ impl Walk {
         let value = Value::String(text.to_owned());
         let fault = match schema.text("format") {
             Some("runbook-duration") if text.parse::<Span>().is_err() => {
-                Diagnostic::new(Code::BadDuration, format!("`{text}` is not a duration"))
-                    .help("whole numbers with `ms`, `s`, `m`, `h` or `d`, largest first: `90s`, `15m`, `1h30m`")
+                let help = match text.parse::<u64>() {
+                    Ok(number) => format!("add a unit: `{number}s`, `{number}m` or `{number}h`"),
+                    Err(_) => {
+                        "whole numbers with `ms`, `s`, `m`, `h` or `d`, largest first: `90s`, `15m`, `1h30m`".to_owned()
+                    }
+                };
+                Diagnostic::new(Code::BadDuration, format!("`{text}` is not a duration")).help(help)
             }
             Some("runbook-size") if text.parse::<ByteSize>().is_err() => {
                 Diagnostic::new(Code::BadSize, format!("`{text}` is not a size"))

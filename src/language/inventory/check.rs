@@ -72,7 +72,7 @@ impl InventoryFile {
                 .help("remove one of them"),
             (false, false) => Diagnostic::new(Code::MissingKey, "a service needs one of `systemd`, `command`")
                 .label(self.name_place(pointer), "how is it stopped and started?")
-                .help("write `systemd: NAME.service`, or `command: { start: […], stop: […], status: […] }`"),
+                .help("write `systemd: NAME.service`, or `command: { start: [...], stop: [...], status: [...] }`"),
             (true, false) | (false, true) => return,
         };
         faults.push(fault);

@@ -7,6 +7,8 @@ mod check;
 mod environment;
 mod file;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! One step: from its node to the typed form, with every fault of its own.
 
+use std::collections::BTreeMap;
+
 use super::arguments::{Arguments, Judges, arguments, shell};
 use super::spec::{PreconditionSpec, StepMode, StepSpec};
 use super::{Located, Need, OnFailure, Precondition, Step};
@@ -56,7 +58,7 @@ fn blank(node: &Node) -> Step {
         phase: None,
         uses: located(node, "uses").unwrap_or_else(|| text("")),
         with: serde_json::Value::Object(serde_json::Map::new()),
-        with_places: std::collections::BTreeMap::new(),
+        with_places: BTreeMap::new(),
         needs: None,
         when: None,
         preconditions: Vec::new(),
@@ -119,13 +121,14 @@ fn expression(node: Option<&Node>, faults: &mut Diagnostics) -> Option<Located<S
 fn needs(node: &Node, faults: &mut Diagnostics) -> Option<Vec<Located<Need>>> {
     let list = node.get("needs")?;
     let mut needs: Vec<Located<Need>> = Vec::new();
+    let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
     for item in list.items() {
         let Some(text) = item.as_str() else { continue };
         let (step, any_end) = text.strip_suffix('?').map_or((text, false), |step| (step, true));
-        if let Some(first) = needs.iter().find(|need| need.value.step == step) {
+        if let Some(first) = seen.insert(step, item.at) {
             let fault = Diagnostic::new(Code::DuplicateName, format!("`{step}` stands twice in `needs`"))
                 .label(item.at, "given again here")
-                .label(first.at, "first given here");
+                .label(first, "first given here");
             faults.push(fault.help("remove one of them"));
             continue;
         }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::ValueKind;
+use minijinja::value::{Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
 use super::error::{NOT_TEXT, SECRET};
@@ -46,15 +46,45 @@ fn build() -> Environment<'static> {
         let text = serde_json::to_string(&value).map_err(|error| failed(&error.to_string()))?;
         refuse_secret("tojson", &text).map(|()| text)
     });
-    for name in ["length", "count"] {
-        environment.add_filter(name, move |value: Value| {
-            if is_secret(&value) || value.as_str().is_some_and(|text| text.contains(TOKEN_OPEN)) {
+    for name in CHANGING {
+        environment.add_filter(name, move |arguments: Rest<Value>| {
+            if arguments.iter().any(holds_secret) {
                 return Err(secret_error(name));
             }
-            value.len().ok_or_else(|| failed(&format!("a {} has no length", value.kind())))
+            builtin().empty_state().apply_filter(name, &arguments)
         });
     }
     environment
+}
+
+/// Filters of the engine that measure or change a text: a secret's token must not pass for its value.
+const CHANGING: [&str; 16] = [
+    "length",
+    "count",
+    "lower",
+    "upper",
+    "title",
+    "capitalize",
+    "trim",
+    "replace",
+    "reverse",
+    "split",
+    "lines",
+    "indent",
+    "first",
+    "last",
+    "list",
+    "int",
+];
+
+/// The engine's own filters.
+fn builtin() -> &'static Environment<'static> {
+    static BUILTIN: OnceLock<Environment<'static>> = OnceLock::new();
+    BUILTIN.get_or_init(|| {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment
+    })
 }
 
 /// A final newline belongs to the text.
@@ -86,8 +116,8 @@ fn failed(message: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.to_owned())
 }
 
-fn is_secret(value: &Value) -> bool {
-    value.downcast_object_ref::<Secret>().is_some()
+fn holds_secret(value: &Value) -> bool {
+    value.downcast_object_ref::<Secret>().is_some() || value.as_str().is_some_and(|text| text.contains(TOKEN_OPEN))
 }
 
 fn secret_error(filter: &str) -> Error {

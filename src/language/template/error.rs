@@ -90,7 +90,9 @@ fn words(error: &minijinja::Error) -> String {
 
 fn help_of(kind: TemplateErrorKind) -> Option<String> {
     let text = match kind {
-        TemplateErrorKind::NotText => "give a text: `|default('…')` for a null, `|join(', ')` or `|tojson` for a list",
+        TemplateErrorKind::NotText => {
+            "give a text: `|default('...')` for a null, `|join(', ')` or `|tojson` for a list"
+        }
         TemplateErrorKind::Secret => "pass the secret on whole, as `{{ secrets.name }}`",
         TemplateErrorKind::Syntax
         | TemplateErrorKind::Undefined

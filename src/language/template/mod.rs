@@ -12,6 +12,9 @@ mod render;
 mod scope;
 mod shape;
 
+#[cfg(test)]
+mod tests;
+
 pub use environment::MAX_OUTPUT;
 pub use error::{TemplateError, TemplateErrorKind};
 pub use reference::{Reference, TextKind, references};

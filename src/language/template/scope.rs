@@ -37,12 +37,12 @@ impl Scope {
         self.secrets.extend(names);
         let secrets: BTreeMap<String, Template> =
             self.secrets.iter().map(|name| (name.clone(), Template::from_object(Secret(name.clone())))).collect();
-        self.names.insert("secrets".to_owned(), Template::from_iter(secrets));
+        self.names.insert("secrets".to_owned(), Template::from(secrets));
         self
     }
 
     pub(super) fn context(&self) -> Template {
-        self.names.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        Template::from(self.names.clone())
     }
 
     pub(super) fn has_secret(&self, name: &str) -> bool {

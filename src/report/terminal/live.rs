@@ -53,6 +53,12 @@ impl Live {
         Self::on(ProgressDrawTarget::stderr_with_hz(10), plan, state, palette)
     }
 
+    /// Draws nowhere.
+    #[cfg(test)]
+    pub(crate) fn hidden(plan: Arc<BoundPlan>, palette: Palette) -> Self {
+        Self::on(ProgressDrawTarget::hidden(), plan, RunState::default(), palette)
+    }
+
     fn on(target: ProgressDrawTarget, plan: Arc<BoundPlan>, state: RunState, palette: Palette) -> Self {
         let bar = ProgressBar::with_draw_target(None, target);
         // The panel brings its own words; a template that cannot be read would leave the default one.

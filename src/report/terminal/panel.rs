@@ -9,7 +9,7 @@ use crate::base::mode::Mode;
 use crate::base::units::human_duration;
 use crate::language::runbook::Phase;
 use crate::plan::render::NodeState;
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepState, StepStatus};
 
 /// The terminal at one moment.
@@ -46,13 +46,18 @@ pub(in crate::report) fn panel(
     let mut lines = vec![String::new(), view.header()];
     lines.extend(view.clocks());
     let room = screen.rows.saturating_sub(lines.len() + 2);
-    let chosen = choose(&entries, room.saturating_sub(plan.phases.len() + 1));
+    let chosen = choose(&entries, room.saturating_sub(plan.phases.len() + 2));
     let mut heading = None;
     for entry in &chosen {
-        if heading != Some(&entry.step.phase) && entry.step.phase.is_some() {
-            lines.push(view.phase(entry.step.phase.as_deref().unwrap_or_default()));
+        let group = (entry.step.section, entry.step.phase.as_deref());
+        if heading != Some(group) {
+            match group {
+                (_, Some(phase)) => lines.push(view.phase(phase)),
+                (Section::Finally, None) => lines.push(palette.paint(Tone::Strong, "finally")),
+                (Section::Body, None) => {}
+            }
         }
-        heading = Some(&entry.step.phase);
+        heading = Some(group);
         lines.push(view.step(entry));
     }
     lines.push(view.counts(&entries));
@@ -233,7 +238,7 @@ fn bar(share: f64) -> String {
 }
 
 /// Cuts a line to the given width; colour codes take no room, wide characters take two places.
-pub(super) fn fit(line: &str, columns: usize) -> String {
+pub(in crate::report) fn fit(line: &str, columns: usize) -> String {
     let mut out = String::with_capacity(line.len());
     let mut used = 0;
     let mut chars = line.chars();

@@ -1,0 +1,68 @@
+//! Whatever the bytes are, loading ends without a panic and what it says can be drawn.
+
+use proptest::prelude::*;
+use runbook::base::diagnostic::{Look, RenderStyle, render, to_json};
+use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
+use serde_json::Value;
+
+struct AnyAction;
+
+impl Vocabulary for AnyAction {
+    fn actions(&self) -> Vec<String> {
+        vec!["shell".to_owned()]
+    }
+
+    fn params_schema(&self, _: &str) -> Option<Value> {
+        Some(Value::Bool(true))
+    }
+
+    fn output_schema(&self, _: &str) -> Option<Value> {
+        Some(Value::Bool(true))
+    }
+}
+
+fn survives(bytes: Vec<u8>) {
+    let files = MemoryFiles::default().with("x.yaml", bytes);
+    let request = LoadRequest { runbook: Some("x.yaml".to_owned()), ..LoadRequest::default() };
+    let loaded = load(&request, &files, &AnyAction);
+    for look in [Look::Plain, Look::Colour] {
+        let text = render(&loaded.diagnostics, &loaded.sources, RenderStyle { look, width: 60 });
+        assert_eq!(text.is_empty(), loaded.diagnostics.is_empty());
+    }
+    assert_eq!(to_json(&loaded.diagnostics, &loaded.sources).as_array().unwrap().len(), loaded.diagnostics.len());
+}
+
+const GOOD: &str = "version: 1\nname: größe\nparams: { p: { type: timestamp, default: \"5m ago\" } }\nvars: &v { ä: \"ü\" }\nsteps:\n  - id: a\n    run: |\n      echo \"{{ ö }}\"\n    env: { X: 'é' }\n  - { id: b, needs: [a?], uses: x, with: { q: *v, z: [1.10, 0x1f, ~] }, timeout: 5m }\n";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC{0,80}") {
+        survives(text.into_bytes());
+    }
+
+    #[test]
+    fn yaml_like_text_is_read_or_refused(
+        text in "([ \t]{0,3}(-|[a-zé]{1,3}:|\\{|\\}|\\[|\\]|\"|'|&a|\\*a|<<:|\\||>|!t|#|---|,|\\?|é|0x1|\\.inf)[ \n]{0,2}){0,30}"
+    ) {
+        survives(text.into_bytes());
+    }
+
+    #[test]
+    fn a_damaged_runbook_is_read_or_refused(at in 0..GOOD.len(), with in proptest::collection::vec(any::<u8>(), 0..4), cut in 0_usize..6) {
+        let mut bytes = GOOD.as_bytes().to_vec();
+        let end = (at + cut).min(bytes.len());
+        bytes.splice(at..end, with);
+        survives(bytes);
+    }
+}
+
+#[test]
+fn the_undamaged_runbook_is_good() {
+    let files = MemoryFiles::default().with("x.yaml", GOOD);
+    let request = LoadRequest { runbook: Some("x.yaml".to_owned()), ..LoadRequest::default() };
+    let loaded = load(&request, &files, &AnyAction);
+    let codes: Vec<&str> = loaded.diagnostics.iter().map(|finding| finding.code.as_str()).collect();
+    assert_eq!(codes, ["RB0109", "RB0109"], "only the names that are no ASCII");
+}
