@@ -16,3 +16,4 @@ mod prop_engine;
 mod prop_language;
 mod supervisor;
 mod support;
+mod wal;
