@@ -71,10 +71,10 @@ impl InventoryFile {
         let built_in = Environment::default();
         let chosen = self.environments.get(name).unwrap_or(&built_in);
         let mut faults = Diagnostics::default();
-        let databases = self.section("databases", &self.databases, &chosen.databases, &mut faults);
-        let services = self.section("services", &self.services, &chosen.services, &mut faults);
+        let databases = self.section("databases", (&self.databases, &chosen.databases), &mut faults);
+        let services = self.section("services", (&self.services, &chosen.services), &mut faults);
         let stores: BTreeMap<String, (StoreEntry, _)> =
-            self.section("stores", &self.stores, &chosen.stores, &mut faults);
+            self.section("stores", (&self.stores, &chosen.stores), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -95,8 +95,7 @@ impl InventoryFile {
     fn section<T: DeserializeOwned>(
         &self,
         section: &str,
-        base: &BTreeMap<String, Map<String, Value>>,
-        overrides: &BTreeMap<String, Value>,
+        (base, overrides): (&BTreeMap<String, Map<String, Value>>, &BTreeMap<String, Value>),
         faults: &mut Diagnostics,
     ) -> BTreeMap<String, (T, Map<String, Value>)> {
         let mut out = BTreeMap::new();
