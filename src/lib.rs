@@ -21,6 +21,8 @@
 pub mod action;
 pub mod actions;
 pub mod base;
+pub mod catalog;
+pub mod cli;
 pub mod engine;
 pub mod event;
 pub mod host;
@@ -30,7 +32,9 @@ pub mod lock;
 pub mod pgformat;
 pub mod plan;
 pub mod port;
+pub mod report;
 pub mod state;
 pub mod store;
 pub mod supervisor;
 pub mod vault;
+pub mod wal;

@@ -1,6 +1,18 @@
 //! The actions that runbooks can use: this list, one file each.
 
+pub mod assert;
+pub mod backup;
+pub mod checksum;
+pub mod exec;
+pub mod http;
+pub mod notify;
+mod patience;
 pub mod postgres;
+mod process;
+pub mod service;
+pub mod shell;
+pub mod store;
+pub mod wait;
 
 use crate::action::Registry;
 
@@ -8,4 +20,26 @@ use crate::action::Registry;
 #[must_use]
 pub fn registry() -> Registry {
     Registry::default()
+        .with(assert::Assert)
+        .with(backup::Find)
+        .with(checksum::Verify)
+        .with(checksum::Write)
+        .with(exec::Exec)
+        .with(http::Check)
+        .with(notify::Command)
+        .with(postgres::BaseBackup)
+        .with(postgres::Check)
+        .with(postgres::Query)
+        .with(postgres::Recover::default())
+        .with(postgres::RestoreBase)
+        .with(postgres::Stop)
+        .with(service::Start)
+        .with(service::Status)
+        .with(service::Stop)
+        .with(shell::Shell)
+        .with(store::Delete)
+        .with(store::Get)
+        .with(store::List)
+        .with(store::Put)
+        .with(wait::Wait)
 }

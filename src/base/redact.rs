@@ -5,6 +5,8 @@
 //! Overlapping finds are masked as one. It is the second line of defence: a value that a program
 //! transforms in another way is not found.
 
+use std::borrow::Cow;
+
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -53,11 +55,13 @@ impl Redactor {
 
     /// Masks every secret in a text.
     #[must_use]
-    pub fn text(&self, text: &str) -> String {
-        if self.finder.is_none() {
-            return text.to_owned();
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match &self.finder {
+            Some(finder) if finder.is_match(text) => {
+                Cow::Owned(String::from_utf8_lossy(&self.bytes(text.as_bytes())).into_owned())
+            }
+            Some(_) | None => Cow::Borrowed(text),
         }
-        String::from_utf8_lossy(&self.bytes(text.as_bytes())).into_owned()
     }
 
     /// Masks every secret in a text, or in every text inside a JSON value, member names included.
@@ -65,11 +69,11 @@ impl Redactor {
     pub fn json(&self, value: serde_json::Value) -> serde_json::Value {
         use serde_json::Value;
         match value {
-            Value::String(text) => Value::String(self.text(&text)),
+            Value::String(text) => Value::String(self.text(&text).into_owned()),
             Value::Array(items) => Value::Array(items.into_iter().map(|item| self.json(item)).collect()),
-            Value::Object(map) => {
-                Value::Object(map.into_iter().map(|(key, item)| (self.text(&key), self.json(item))).collect())
-            }
+            Value::Object(map) => Value::Object(
+                map.into_iter().map(|(key, item)| (self.text(&key).into_owned(), self.json(item))).collect(),
+            ),
             other @ (Value::Null | Value::Bool(_) | Value::Number(_)) => other,
         }
     }

@@ -20,10 +20,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     };
     match diagnostic::explain(&code) {
-        Ok(text) => {
+        Some(text) => {
             println!("{text}");
             Ok(Exit::Success)
         }
-        Err(error) => Err(Failure::new(Exit::Usage, error.to_string()).help("`runbook explain` lists every code")),
+        None => {
+            let near = diagnostic::near_code(&code).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            Err(Failure::new(Exit::Usage, format!("there is no code `{code}`"))
+                .help(format!("{near}`runbook explain` lists every code")))
+        }
     }
 }

@@ -4,10 +4,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, Failure, wiring};
+use crate::base::{Attempt, StepId};
+use crate::journal::RunDir;
+use crate::report::html::{LogSource, LogTail};
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook logs last\n  runbook logs last recover\n  runbook logs last recover --attempt 2 --stderr")]
+#[command(
+    after_help = "Examples:\n  runbook logs last\n  runbook logs last recover\n  runbook logs last recover --attempt 2 --stderr"
+)]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
     run: String,
@@ -86,7 +91,9 @@ fn captured(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Journal, format!("`{}` cannot be read", file.display())).because(&error);
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Journal, format!("`{}` cannot be read", file.display())).because(&error)
+    };
     let bytes = std::fs::read(file).map_err(failed)?;
     if bytes.is_empty() {
         return Ok(0);
@@ -95,9 +102,37 @@ fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
         eprintln!("── {title}");
     }
     let mut out = std::io::stdout();
-    let written = out.write_all(&bytes).and_then(|()| if bytes.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") });
+    let written =
+        out.write_all(&bytes).and_then(|()| if bytes.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") });
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(error)),
         _ => Ok(1),
+    }
+}
+
+/// The kept output of a run's attempts, for reports.
+pub struct Attempts(PathBuf);
+
+impl Attempts {
+    /// The attempts of a run.
+    pub fn of(dir: &RunDir) -> Self {
+        Self(dir.attempts())
+    }
+}
+
+/// How much of an attempt's output a report shows.
+const TAIL_BYTES: usize = 8 * 1024;
+
+impl LogSource for Attempts {
+    fn tail(&self, step: &StepId, attempt: Attempt) -> Option<LogTail> {
+        let mut text = String::new();
+        let mut omitted_bytes = 0;
+        for file in captured(&self.0.join(step.as_str()).join(attempt.to_string())) {
+            let bytes = std::fs::read(file).ok()?;
+            let start = bytes.len().saturating_sub(TAIL_BYTES);
+            omitted_bytes += start as u64;
+            text.push_str(&String::from_utf8_lossy(&bytes[start..]));
+        }
+        (!text.trim().is_empty()).then_some(LogTail { text, omitted_bytes })
     }
 }

@@ -109,6 +109,9 @@ impl Driver {
 
     async fn go_on(&mut self, start: Start) -> Result<Left, EngineError> {
         self.begin(start)?;
+        if let Turn::Leave(left) = self.heed().await? {
+            return Ok(left);
+        }
         loop {
             let launches = self.settle()?;
             self.commit()?;
@@ -229,6 +232,19 @@ impl Driver {
             self.land(owner, end)?;
         }
         Ok(Turn::On)
+    }
+
+    /// Takes a request that is there before anything is done, such as a cancel of a run that waits for a person.
+    async fn heed(&mut self) -> Result<Turn, EngineError> {
+        if self.state.finished.is_some() {
+            return Ok(Turn::On);
+        }
+        let request = tokio::select! {
+            biased;
+            request = self.control.next() => Some(request),
+            () = std::future::ready(()) => None,
+        };
+        request.map_or(Ok(Turn::On), |request| self.obey(request))
     }
 
     fn obey(&mut self, request: ControlRequest) -> Result<Turn, EngineError> {

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::base::digest::Hasher;
 use crate::base::{Digest, EventSeq, RunId, Timestamp};
 use crate::event::{Event, EventKind, FORMAT};
 
@@ -118,13 +119,16 @@ impl Chain {
 
     /// Numbers and chains an event. Its time never goes back.
     ///
+    /// The event returned was read back from its line: a live run folds exactly what a resume will fold, to the
+    /// last digit of a number, and what could not be read again is refused before it is durable.
+    ///
     /// # Errors
-    /// Fails when the event cannot be written as JSON; the chain is as before.
+    /// Fails when the event cannot be written as JSON and read back; the chain is as before.
     pub fn link(&mut self, at: Timestamp, kind: EventKind) -> Result<Linked, serde_json::Error> {
         let (seq, at) = (self.seq.next(), at.max(self.at));
         let body = serde_json::to_vec(&Body { seq, at, run: &self.run, prev: self.head, kind: &kind })?;
         let (line, hash) = seal(body);
-        let event = Event { seq, at, run: self.run.clone(), prev: self.head, kind, hash };
+        let event = serde_json::from_slice(&line)?;
         (self.seq, self.at, self.head) = (seq, at, hash);
         Ok(Linked { event, line })
     }
@@ -188,24 +192,34 @@ pub fn check_hash(line: &[u8]) -> Result<(), Broken> {
     let split = line.len().checked_sub(SUFFIX_LEN).ok_or(Broken::NoHash)?;
     let (body, suffix) = line.split_at(split);
     let hex = suffix.strip_prefix(HASH_OPEN).and_then(|rest| rest.strip_suffix(HASH_CLOSE)).ok_or(Broken::NoHash)?;
-    let mut hasher = crate::base::digest::Hasher::default();
+    let mut hasher = Hasher::default();
     hasher.update(body);
     hasher.update(b"}");
     if hasher.finish().to_string().as_bytes() == hex { Ok(()) } else { Err(Broken::WrongHash) }
 }
 
-/// Gives the length of a whole line with the right hash that `bytes` begin with, if there is one.
+/// Gives the length of a whole line with the right hash that `bytes` begin with, if there is one. Linear in time.
 #[must_use]
 pub fn whole_line_prefix(bytes: &[u8]) -> Option<usize> {
-    let ends = bytes.windows(HASH_OPEN.len()).enumerate().filter(|(_, window)| *window == HASH_OPEN);
-    ends.map(|(start, _)| start + SUFFIX_LEN)
-        .take_while(|end| *end <= bytes.len())
-        .find(|end| check_hash(&bytes[..*end]).is_ok())
+    let mut hasher = Hasher::default();
+    let mut hashed = 0;
+    let marks = bytes.windows(HASH_OPEN.len()).enumerate().filter(|(_, window)| *window == HASH_OPEN);
+    for (start, _) in marks {
+        let suffix = bytes.get(start + HASH_OPEN.len()..start + SUFFIX_LEN)?;
+        hasher.update(&bytes[hashed..start]);
+        hashed = start;
+        let mut whole = hasher.clone();
+        whole.update(b"}");
+        if suffix.strip_suffix(HASH_CLOSE) == Some(whole.finish().to_string().as_bytes()) {
+            return Some(start + SUFFIX_LEN);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Broken, Chain, check_hash, whole_line_prefix};
+    use super::{Broken, Chain, check_hash, seal, whole_line_prefix};
     use crate::base::{Digest, EventSeq, Timestamp};
     use crate::event::EventKind;
     use crate::journal::sample;
@@ -243,6 +257,33 @@ mod tests {
         let (mut chain, _) = started();
         let linked = chain.link(at(50), EventKind::TailCut { bytes: 1 }).expect("serializes");
         assert_eq!(linked.event.at, at(100));
+    }
+
+    fn noted(data: serde_json::Value) -> EventKind {
+        EventKind::StepNoted { step: "stage".parse().expect("an id"), message: String::new(), data }
+    }
+
+    #[test]
+    fn a_live_run_sees_the_very_numbers_that_a_resume_will_read() {
+        let (mut chain, _) = started();
+        let mut bits: u64 = 0x9e37_79b9_7f4a_7c15;
+        for _ in 0..2_000 {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let number = f64::from_bits(bits);
+            let kind = noted(serde_json::json!(number.is_finite().then_some(number)));
+            let mut reader = chain.clone();
+            let linked = chain.link(at(100), kind).expect("serializes");
+            assert_eq!(reader.verify(&linked.line[..linked.line.len() - 1]), Ok(linked.event));
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_refused_before_it_is_written() {
+        let (mut chain, _) = started();
+        let before = chain.clone();
+        let deep = (0..200).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]));
+        assert!(chain.link(at(100), noted(deep)).is_err());
+        assert_eq!(chain, before);
     }
 
     #[test]
@@ -291,5 +332,10 @@ mod tests {
         foreign[whole] = b'x';
         assert_eq!(whole_line_prefix(&foreign), Some(whole));
         assert_eq!(whole_line_prefix(&line[..whole - 1]), None);
+        let twice = [&line[..whole], b"x", &line[..whole]].concat();
+        assert_eq!(whole_line_prefix(&twice), Some(whole));
+        let nested = [b"{\"kind\":{\"x\":1,\"hash\":\"".as_slice(), &[b'0'; 64], b"\"}"].concat();
+        let (sealed, _) = seal([nested.as_slice(), b"}"].concat());
+        assert_eq!(whole_line_prefix(&sealed), Some(sealed.len() - 1), "an inner member of that name is passed over");
     }
 }

@@ -3,9 +3,10 @@
 //! Delivery is at least once: a verb is put aside into `control/done/` when the engine asks for the next one,
 //! so that a request taken by an engine that then died is found again by the one that resumes.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -59,33 +60,30 @@ pub fn send(control: &Path, verb: &Verb) -> io::Result<()> {
 #[derive(Debug)]
 pub struct ControlDir {
     dir: PathBuf,
-    delivered: Option<PathBuf>,
+    /// Delivered or refused, and still to be put aside: never delivered a second time by this watcher.
+    taken: BTreeSet<PathBuf>,
+    /// Not before then is an empty folder looked at again, however often the engine asks.
+    due: Option<Instant>,
 }
 
 impl ControlDir {
     /// Watches `dir`, the run's `control/` folder.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, delivered: None }
+        Self { dir, taken: BTreeSet::new(), due: None }
     }
 
-    /// Takes the oldest verb, if there is one, and puts the one taken before aside.
+    /// Takes the oldest verb, if there is one, and puts aside what was taken before. One bad file blocks no other.
     fn take(&mut self) -> io::Result<Option<Verb>> {
-        if let Some(done) = &self.delivered {
-            self.put_aside(done)?;
-            self.delivered = None;
-        }
+        self.put_aside();
         for path in self.waiting()? {
-            let verb = serde_json::from_slice(&std::fs::read(&path)?);
+            if !self.taken.insert(path.clone()) {
+                continue;
+            }
+            let verb = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
             match verb {
-                Ok(verb) => {
-                    self.delivered = Some(path);
-                    return Ok(Some(verb));
-                }
-                Err(error) => {
-                    tracing::warn!(file = %path.display(), %error, "a control file is not a verb; it is put aside");
-                    self.put_aside(&path)?;
-                }
+                Ok(verb) => return Ok(Some(verb)),
+                Err(error) => tracing::warn!(file = %path.display(), %error, "a control file is not a verb"),
             }
         }
         Ok(None)
@@ -104,10 +102,14 @@ impl ControlDir {
         Ok(paths)
     }
 
-    fn put_aside(&self, path: &Path) -> io::Result<()> {
+    /// Moves what was taken to `done/`. What cannot be moved stays taken; a later call tries again.
+    fn put_aside(&mut self) {
         let done = self.dir.join("done");
-        durable::ensure_dir(&done)?;
-        std::fs::rename(path, done.join(path.file_name().unwrap_or_default()))
+        self.taken.retain(|path| {
+            let target = done.join(path.file_name().unwrap_or_default());
+            let moved = durable::ensure_dir(&done).and_then(|()| std::fs::rename(path, target));
+            moved.is_err_and(|error| error.kind() != io::ErrorKind::NotFound)
+        });
     }
 }
 
@@ -115,6 +117,10 @@ impl Control for ControlDir {
     fn next(&mut self) -> BoxFuture<'_, ControlRequest> {
         Box::pin(async move {
             loop {
+                if let Some(due) = self.due {
+                    tokio::time::sleep_until(due.into()).await;
+                }
+                self.due = None;
                 match self.take() {
                     Ok(Some(verb)) => return verb.into(),
                     Ok(None) => {}
@@ -122,7 +128,7 @@ impl Control for ControlDir {
                         tracing::debug!(dir = %self.dir.display(), %error, "the control folder cannot be read")
                     }
                 }
-                tokio::time::sleep(EVERY).await;
+                self.due = Some(clock::monotonic() + EVERY);
             }
         })
     }
@@ -174,9 +180,40 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         #[expect(clippy::disallowed_methods, reason = "a test's own file")]
         std::fs::write(dir.path().join("0.json"), "{").expect("writes");
+        std::fs::create_dir(dir.path().join("1.json")).expect("creates");
         send(dir.path(), &cancel("real")).expect("sends");
         let mut control = ControlDir::new(dir.path().to_owned());
         assert_eq!(control.next().await, ControlRequest::from(cancel("real")));
-        assert_eq!(files(&dir.path().join("done")), 1);
+        assert!(control.take().expect("looks").is_none());
+        assert_eq!((files(dir.path()), files(&dir.path().join("done"))), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_verb_that_cannot_be_put_aside_is_delivered_once_and_blocks_no_other() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::File::create(dir.path().join("done")).expect("stands in the way");
+        send(dir.path(), &cancel("first")).expect("sends");
+        send(dir.path(), &cancel("second")).expect("sends");
+        let mut control = ControlDir::new(dir.path().to_owned());
+        assert_eq!(control.next().await, ControlRequest::from(cancel("first")));
+        assert_eq!(control.next().await, ControlRequest::from(cancel("second")));
+        assert!(control.take().expect("looks").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_asks_often_looks_seldom_and_misses_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut control = ControlDir::new(dir.path().to_owned());
+        for _ in 0..100 {
+            tokio::select! {
+                biased;
+                request = control.next() => panic!("nothing was sent: {request:?}"),
+                () = std::future::ready(()) => {}
+            }
+        }
+        let first_look = control.due.expect("it has looked once");
+        assert!(first_look.elapsed() < super::EVERY, "and only once");
+        send(dir.path(), &cancel("late")).expect("sends");
+        assert_eq!(control.next().await, ControlRequest::from(cancel("late")));
     }
 }

@@ -16,8 +16,8 @@ use crate::base::{Timestamp, clock};
 /// The lock file's name inside a run's folder.
 pub const LOCK_FILE: &str = "lock";
 
-/// A probe holds the lock shared for microseconds; longer than this nobody only probes.
-const PROBE_ROUNDS: u32 = 500;
+/// A probe holds the lock shared for microseconds; nobody only probes for longer than this.
+const PROBE: Duration = Duration::from_millis(500);
 
 /// Who drives a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,8 @@ impl RunLock {
     /// Takes the run in `dir`, or tells who drives it.
     pub(crate) fn take(dir: &Path) -> io::Result<Taken> {
         let file = durable::open_file(&dir.join(LOCK_FILE))?;
-        for _ in 0..PROBE_ROUNDS {
+        let asked = clock::monotonic();
+        while asked.elapsed() < PROBE {
             match file.try_lock() {
                 Ok(()) => return Self::sign(file).map(Taken::Ours),
                 Err(TryLockError::Error(error)) => return Err(error),
@@ -59,7 +60,7 @@ impl RunLock {
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) => return Ok(Taken::Held(driver(dir))),
             }
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::yield_now();
         }
         Ok(Taken::Held(driver(dir)))
     }

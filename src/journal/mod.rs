@@ -1,7 +1,7 @@
 //! Where runs are kept: the journal of each, the directory of all, and the proof that nothing was changed.
 //!
 //! Start with [`runs`] for the directory of all runs and [`run`] for one of them; [`chain`] for the format of a
-//! line, [`file`] and [`reader`] for one journal; [`memory`] for tests of the engine.
+//! line, [`mod@file`] and [`reader`] for one journal; [`memory`] for tests of the engine.
 
 pub mod audit;
 pub mod chain;

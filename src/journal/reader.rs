@@ -98,7 +98,7 @@ pub fn open_for_resume(dir: &Path) -> Result<Opened, JournalError> {
         Tail::Torn { .. } => file.set_len(valid_bytes),
     };
     mended.and_then(|()| file.sync_all()).map_err(unwritable)?;
-    let mut journal = FileJournal::over(file, chain);
+    let mut journal = FileJournal::over(file, chain).map_err(unwritable)?;
     let cut = match tail {
         Tail::Torn { bytes } => Some(bytes),
         Tail::Clean | Tail::Unterminated => None,

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ use crate::port::{LockError, LockGuard, Locks};
 
 /// Longer names are told apart by their digest: file systems end at 255 bytes.
 const LONGEST: usize = 120;
+
+/// A look holds a lock shared for microseconds; nobody only looks for longer than this.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The locks of one state root.
 #[derive(Debug, Clone)]
@@ -94,7 +98,8 @@ impl FileLocks {
     /// Takes the lock, or gives who holds it. Somebody who merely looks holds it shared for a moment.
     fn take(&self, name: &str, run: &RunId) -> io::Result<Result<FileLock, Holder>> {
         let mut file = self.open_lock(name)?;
-        for _ in 0..500 {
+        let asked = clock::monotonic();
+        while asked.elapsed() < LOOK {
             match file.try_lock() {
                 Ok(()) => {
                     sign(&mut file, name, run)?;
@@ -108,7 +113,7 @@ impl FileLocks {
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) => break,
             }
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::yield_now();
         }
         Ok(Err(signed(&mut file, name)))
     }

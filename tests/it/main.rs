@@ -1,9 +1,16 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod action_process;
+mod action_service;
 mod architecture;
+mod compat;
+mod crash;
+mod damage;
 mod diagnostics;
+mod engine;
 mod pgformat;
+mod prop_engine;
 mod prop_language;
 mod supervisor;
 mod support;

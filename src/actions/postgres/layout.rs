@@ -139,11 +139,6 @@ impl Cluster {
         kept(&self.pgdata, run)
     }
 
-    /// Where `run` keeps WAL that was rescued from the old data directory.
-    pub(crate) fn rescued(&self, run: &RunId) -> PathBuf {
-        with_suffix(&self.pgdata, &format!(".runbook-rescued-{run}"))
-    }
-
     /// Where the files of tablespace `oid`, which belongs to `location`, are to live.
     pub(crate) fn tablespace(&self, oid: u32, location: &Path) -> PathBuf {
         match &self.ground {

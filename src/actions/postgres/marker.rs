@@ -4,16 +4,18 @@
 //! with the data directory in the swap and is removed when the recovery is proven, so that a
 //! recovery that was cut off finds out from the disk how far it came.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::layout::{self, Cluster, MARKER};
 use super::owner::Owner;
+use super::replay::Course;
 use super::swap::{LinkedSeat, Seat};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles};
 use crate::base::{RunId, Timestamp};
-use crate::pgformat::{Lsn, Timeline};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
 /// A staged backup.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,10 @@ pub(crate) struct Marker {
     pub(crate) stop: Lsn,
     /// The backup's timeline.
     pub(crate) timeline: Timeline,
+    /// The cluster.
+    pub(crate) system_id: SystemId,
+    /// Its segment size.
+    pub(crate) segment_size: SegmentSize,
     /// When the backup ended, by the primary's clock.
     pub(crate) ended_at: Timestamp,
     /// Folders outside the data directory.
@@ -35,6 +41,15 @@ pub(crate) struct Marker {
     /// The last position known to be flushed by the old server; set by the recovery before the swap.
     #[serde(default)]
     pub(crate) last_flushed: Option<Lsn>,
+    /// What the replay is measured against; set by the recovery before the swap.
+    #[serde(default)]
+    pub(crate) course: Option<Course>,
+    /// Whether the server was told a target, which it then must have reached; set before the swap.
+    #[serde(default)]
+    pub(crate) to_target: bool,
+    /// The segments that came with the backup.
+    #[serde(default)]
+    pub(crate) embedded: Vec<String>,
 }
 
 /// A folder outside the data directory that a link in it points to.
@@ -56,6 +71,11 @@ impl Link {
 }
 
 impl Marker {
+    /// The segments that came with the backup.
+    pub(crate) fn embedded(&self) -> BTreeSet<SegmentName> {
+        self.embedded.iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
     /// Reads the marker of a data directory; `None` when it has none.
     ///
     /// # Errors

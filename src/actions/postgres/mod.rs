@@ -3,18 +3,28 @@
 //! Start with [`recover`](Recover): it swaps, rescues, replays and promotes. The rules it keeps are
 //! those of the server's own manual and of measurements; each module names the ones it is for.
 
+mod archive;
+mod attempt;
+mod base_backup;
 mod check;
+mod collect;
 mod connect;
+mod course;
 mod expect;
 mod extract;
+mod facts;
 mod integrity;
 mod layout;
 mod live;
 mod marker;
 mod owner;
+mod proof;
 mod query;
+mod recover;
 mod replay;
 mod rescue;
+mod restore_base;
+mod scratch;
 mod server;
 mod settings;
 mod side;
@@ -26,3 +36,6 @@ mod tls;
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
 pub use query::{Query, QueryEffect, QueryOutput, QueryParams};
 pub use stop::{Stop, StopOutput, StopParams};
+pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
+pub use recover::{Recover, RecoverLoss, RecoverOutput, RecoverParams};
+pub use restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};

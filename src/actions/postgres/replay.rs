@@ -19,7 +19,7 @@ const TICK: Duration = Duration::from_millis(250);
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// What the replay is measured against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Course {
     /// Where it began.
     pub(crate) start: Lsn,

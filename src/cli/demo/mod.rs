@@ -13,7 +13,9 @@ use super::{Exit, Failure};
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook demo\n  runbook demo --keep      leave cluster and store in place, to look around\n  runbook demo --scale 10  about 20 MB instead of 200")]
+#[command(
+    after_help = "Examples:\n  runbook demo\n  runbook demo --keep      leave cluster and store in place, to look around\n  runbook demo --scale 10  about 20 MB instead of 200"
+)]
 pub struct Args {
     /// Keep the cluster, the store and the scratch files
     #[arg(long)]

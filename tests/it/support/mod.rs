@@ -1,3 +1,9 @@
-//! What tests start and remove again.
+//! What tests share: servers they start and remove again, scenarios of the engine, a clock that never sleeps.
 
+pub mod clock;
+pub mod fake;
+pub mod host;
+pub mod nowhere;
 pub mod postgres;
+pub mod recorded;
+pub mod scenario;

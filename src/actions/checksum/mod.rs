@@ -1,0 +1,8 @@
+//! Checksums of files in a sidecar that `sha256sum -c` reads.
+
+mod sidecar;
+mod verify;
+mod write;
+
+pub use verify::{Verify, VerifyOutput, VerifyParams};
+pub use write::{Write, WriteOutput, WriteParams};

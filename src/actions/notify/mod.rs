@@ -1,0 +1,5 @@
+//! Telling people.
+
+mod command;
+
+pub use command::Command;

@@ -1,0 +1,322 @@
+//! One attempt of a recovery, phase by phase. What was done is read from the disk, never remembered.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::archive::Shelf;
+use super::course::{self, Plan};
+use super::layout::{Cluster, FETCH_CONFIG, MARKER};
+use super::live::{self, PidFile};
+use super::marker::{self, Marker};
+use super::owner::Owner;
+use super::recover::{RecoverOutput, no_config};
+use super::replay::{self, Course};
+use super::rescue::Judge;
+use super::server::{Programs, Server, major};
+use super::settings::{self, shell_word};
+use super::side::Side;
+use super::swap::{Seat, Swap};
+use super::target::Goal;
+use super::proof;
+use crate::action::{ActionError, Files, HostError, ReadFiles, RunContext, Store};
+use crate::event::Progress;
+use crate::pgformat::{ControlFile, Lsn, SegmentName, Timeline, WalFileName};
+use crate::wal::{Config, Identity, push_file};
+
+/// The file of an attempt that holds the outputs of a proven recovery.
+const OUTPUT: &str = "recovered.json";
+
+/// A recovery that was proven before its engine died.
+pub(crate) struct Attempted;
+
+impl Attempted {
+    /// Reads the outputs that an attempt left.
+    pub(crate) fn read(files: &dyn ReadFiles, attempt_dir: &Path) -> Option<RecoverOutput> {
+        let bytes = files.read(&attempt_dir.join(OUTPUT), 1 << 20).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// Everything one attempt needs.
+pub(crate) struct Recovering<'a> {
+    /// The cluster.
+    pub(crate) cluster: &'a Cluster,
+    /// Who runs it.
+    pub(crate) owner: Owner,
+    /// The store of its backups and WAL.
+    pub(crate) store: Arc<dyn Store>,
+    /// The prefix inside it.
+    pub(crate) prefix: &'a str,
+    /// Our own program.
+    pub(crate) program: &'a Path,
+    /// Where the recovery is to end.
+    pub(crate) goal: Goal,
+    /// The timeline that was asked for.
+    pub(crate) timeline: Option<Timeline>,
+    /// The attempt.
+    pub(crate) cx: &'a RunContext,
+}
+
+impl Recovering<'_> {
+    /// Recovers, or goes on where an earlier attempt of this run was cut off.
+    ///
+    /// # Errors
+    /// Fails as each phase does; the old data is never removed.
+    pub(crate) async fn run(&self) -> Result<RecoverOutput, ActionError> {
+        let files = self.cx.host.files();
+        let run = &self.cx.about.run;
+        let swapped = Marker::read(files.as_ref(), &self.cluster.pgdata)?.filter(|marker| marker.run == *run);
+        let marker = match (marker::staged(files.as_ref(), self.cluster, run)?, swapped) {
+            (Some(staged), _) => self.swap_in(files.as_ref(), staged).await?,
+            (None, Some(swapped)) => swapped,
+            (None, None) => {
+                let fact = format!("nothing is staged in `{}`", self.cluster.staged(run).display());
+                return Err(ActionError::fatal(fact).help("run `postgres.restore_base` first"));
+            }
+        };
+        let recovered = self.replay(files.as_ref(), marker).await;
+        recovered.map_err(|error| self.with_kept(files.as_ref(), error))
+    }
+
+    /// Everything up to the swap. Until the swap itself nothing live is touched.
+    async fn swap_in(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
+        live::refuse(self.cluster, files).await?;
+        let staged = self.cluster.staged(&self.cx.about.run);
+        if let Some(fact) = no_config(files, self.cluster, &staged) {
+            return Err(ActionError::fatal(fact).help("add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+        }
+        let marker = if self.cluster.is_scratch() { marker } else { self.rescue(marker).await? };
+        let embedded = embedded(files, &staged).map_err(|error| cannot(&error))?;
+        let plan = course::decide(self.shelf(&marker), &marker, &embedded, (&self.goal, self.timeline)).await?;
+        if let Some(note) = &plan.note {
+            self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
+        }
+        let marker = Marker { course: Some(plan.course), to_target: plan.goal != Goal::Newest, embedded: names(&embedded), ..marker };
+        self.prepare(files, &staged, &marker, &plan)?;
+        marker.write(files, &staged, &self.owner)?;
+        self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
+        self.swap(files, &marker, staged)?;
+        Ok(marker)
+    }
+
+    fn shelf(&self, marker: &Marker) -> Shelf<'_> {
+        let (store, prefix) = (self.store.as_read(), self.prefix);
+        Shelf { store, prefix, system_id: marker.system_id, size: marker.segment_size }
+    }
+
+    /// Pushes what the old data directory flushed and never archived.
+    async fn rescue(&self, marker: Marker) -> Result<Marker, ActionError> {
+        let files = self.cx.host.read_files();
+        let kept = self.cluster.kept(&self.cx.about.run);
+        let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
+        let old = if there(&self.cluster.pgdata) { self.cluster.pgdata.clone() } else { kept };
+        let folder = old.join("pg_wal");
+        if !there(&folder) {
+            let message = format!("`{}` holds no `pg_wal`: nothing could be rescued beyond the archive", old.display());
+            self.cx.reporter.note(message, serde_json::Value::Null);
+            return Ok(marker);
+        }
+        let archived: BTreeSet<WalFileName> = self.shelf(&marker).names().await?.into_keys().collect();
+        let (system_id, size) = (marker.system_id, marker.segment_size);
+        let reading = tokio::task::spawn_blocking(move || {
+            let folder = files.canonical(&folder)?;
+            Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
+        });
+        let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
+        let tail = tail.map_err(|error| ActionError::retryable("the old WAL cannot be read").because(&error))?;
+        let identity = Identity { system_id, segment_size: Some(size) };
+        for file in &tail.files {
+            let pushed = push_file(self.store.as_ref(), self.prefix, &identity, &file.path, file.name).await;
+            pushed.map_err(|error| {
+                let fact = format!("the rescued `{}` cannot be brought into the archive; nothing was touched", file.name);
+                let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+                class.because(&error)
+            })?;
+        }
+        let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
+        if !names.is_empty() {
+            let message = format!("{} WAL files that were never archived were rescued from `{}`", names.len(), old.display());
+            self.cx.reporter.note(message, json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) }));
+        }
+        if !tail.unproven.is_empty() {
+            let message = format!("{} old WAL files prove nothing and were left", tail.unproven.len());
+            self.cx.reporter.note(message, json!({ "files": tail.unproven }));
+        }
+        Ok(Marker { last_flushed: tail.end.max(marker.last_flushed), ..marker })
+    }
+
+    /// Writes what the recovery needs into the staged folder.
+    fn prepare(&self, files: &dyn Files, staged: &Path, marker: &Marker, plan: &Plan) -> Result<(), ActionError> {
+        let mut lines = vec![("restore_command".to_owned(), self.restore_command())];
+        lines.extend(plan.goal.settings(plan.timeline));
+        for (name, value) in [("recovery_end_command", ""), ("recovery_min_apply_delay", "0"), ("hot_standby", "on")] {
+            lines.push((name.to_owned(), value.to_owned()));
+        }
+        let auto = staged.join("postgresql.auto.conf");
+        let before = if self.cluster.is_scratch() { Vec::new() } else { files.read(&auto, 1 << 24).unwrap_or_default() };
+        let before = String::from_utf8(before)
+            .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))?;
+        let config = self.fetch_config(marker)?;
+        let mut contents = vec![
+            (auto, settings::with_block(&before, &lines)),
+            (staged.join(FETCH_CONFIG), config),
+            (staged.join("recovery.signal"), String::new()),
+        ];
+        if let Some(side) = self.side(files, staged)? {
+            side.write(files, &self.owner).map_err(|error| cannot(&error))?;
+        }
+        for (path, content) in contents.drain(..) {
+            self.write(files, &path, &content).map_err(|error| cannot(&error))?;
+        }
+        let standby = staged.join("standby.signal");
+        if matches!(files.facts(&standby), Ok(Some(_))) {
+            files.remove_file(&standby).map_err(|error| cannot(&error))?;
+        }
+        let places: Vec<(u32, PathBuf)> =
+            marker.links.iter().filter_map(|link| Some((link.tablespace()?, link.live.clone()))).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        marker::write_tablespace_map(files, staged, &places, &self.owner).map_err(|error| cannot(&error))
+    }
+
+    fn write(&self, files: &dyn Files, path: &Path, content: &str) -> Result<(), HostError> {
+        files.replace(path, content.as_bytes(), 0o600)?;
+        files.chown(path, self.owner.uid, self.owner.gid)
+    }
+
+    /// The server starts it in its data directory.
+    fn restore_command(&self) -> String {
+        let program = self.program.to_string_lossy().replace('%', "%%");
+        format!("{} wal fetch --config {FETCH_CONFIG} %f %p", shell_word(&program))
+    }
+
+    fn fetch_config(&self, marker: &Marker) -> Result<String, ActionError> {
+        let name = self.store.name();
+        let entry = self.cx.about.inventory.stores.get(name);
+        let entry = entry.ok_or_else(|| ActionError::fatal(format!("the inventory has no store `{name}`")))?;
+        let mut config = Config::new(entry.url.clone(), self.prefix);
+        config.system_id = Some(marker.system_id);
+        config.rescue = vec![self.cluster.pgdata.join("pg_wal")];
+        config.to_text().map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))
+    }
+
+    fn side(&self, files: &dyn ReadFiles, pgdata: &Path) -> Result<Option<Side>, ActionError> {
+        let bytes = files.read(&pgdata.join(ControlFile::PATH), 1 << 16).map_err(|error| cannot(&error))?;
+        let control = ControlFile::parse(&bytes)
+            .map_err(|error| ActionError::fatal("the restored `pg_control` cannot be read").because(&error))?;
+        Side::of(self.cluster, &control)
+    }
+
+    fn swap(&self, files: &dyn Files, marker: &Marker, staged: PathBuf) -> Result<(), ActionError> {
+        let run = &self.cx.about.run;
+        let kept = self.cluster.kept(run);
+        let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
+        let old = if there(&kept) { &kept } else { &self.cluster.pgdata };
+        let links = marker::links(files, old, run).map_err(|error| cannot(&error))?;
+        let data = Seat { live: self.cluster.pgdata.clone(), kept, staged: Some(staged) };
+        let swap = Swap { data, linked: marker.seats(&links, run), owner: self.owner.clone() };
+        swap.run(files)?;
+        if there(&swap.data.kept) {
+            let message = format!("the old data is kept in `{}`", swap.data.kept.display());
+            self.cx.reporter.note(message, json!({ "kept": swap.data.kept }));
+        }
+        Ok(())
+    }
+
+    /// Starts the server if it does not run, follows it to the end, and proves what was reached.
+    async fn replay(&self, files: &dyn Files, marker: Marker) -> Result<RecoverOutput, ActionError> {
+        let cluster = self.cluster;
+        let version = major(files, &cluster.pgdata)?;
+        let programs = Programs::of(cluster, &version, self.cx.host.as_ref())?;
+        let options = self.side(files, &cluster.pgdata)?.map_or_else(Vec::new, |side| side.options());
+        let server = Server { cluster, owner: self.owner.clone(), programs, options };
+        let runs = PidFile::read(files, &cluster.pgdata).is_some_and(|file| live::exists(file.pid, files));
+        if !runs {
+            live::refuse(cluster, files).await?;
+            server.start(self.cx.host.as_ref()).await?;
+        }
+        let base = course::base(&marker);
+        let course = marker.course.unwrap_or(Course { start: base.start, end: None, timeline: base.timeline });
+        let arrival = replay::follow(&server, course, self.cx).await?;
+        self.clean(files)?;
+        let proven = proof::prove(&proof::Claim {
+            cluster,
+            shelf: self.shelf(&marker),
+            marker: &marker,
+            timeline: arrival.timeline,
+            cx: self.cx,
+        })
+        .await?;
+        let output = self.output(files, &marker, arrival, proven);
+        let text = serde_json::to_vec(&output).map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
+        files.replace(&self.cx.attempt_dir.join(OUTPUT), &text, 0o600).map_err(|error| cannot(&error))?;
+        files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
+        Ok(output)
+    }
+
+    /// Removes the recovery's settings and leftovers from the open server.
+    fn clean(&self, files: &dyn Files) -> Result<(), ActionError> {
+        let auto = self.cluster.pgdata.join("postgresql.auto.conf");
+        let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let cleaned = settings::without_block(&text);
+        if cleaned != text {
+            self.write(files, &auto, &cleaned).map_err(|error| cannot(&error))?;
+        }
+        for name in [FETCH_CONFIG, "backup_label.old", "tablespace_map.old"] {
+            let path = self.cluster.pgdata.join(name);
+            if matches!(files.facts(&path), Ok(Some(_))) {
+                files.remove_file(&path).map_err(|error| cannot(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn output(
+        &self,
+        files: &dyn Files,
+        marker: &Marker,
+        arrival: replay::Arrival,
+        recovered_to: Lsn,
+    ) -> RecoverOutput {
+        let kept = self.cluster.kept(&self.cx.about.run);
+        let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
+        let reached = marker.last_flushed.is_some_and(|flushed| recovered_to >= flushed);
+        RecoverOutput {
+            instance: self.cluster.instance(),
+            recovered_to_lsn: recovered_to.to_string(),
+            recovered_to_time: arrival.newest_commit,
+            timeline: arrival.timeline.0,
+            last_flushed_lsn: marker.last_flushed.map(|lsn| lsn.to_string()),
+            loss: proof::loss(reached || marker.to_target, arrival.newest_commit, marker.ended_at),
+            kept,
+        }
+    }
+
+    fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {
+        let kept = self.cluster.kept(&self.cx.about.run);
+        if error.info().help.is_some() || !matches!(files.facts(&kept), Ok(Some(_))) {
+            return error;
+        }
+        error.help(format!("the old data is kept in `{}`; nothing of it was removed", kept.display()))
+    }
+}
+
+/// Segments that came with the backup.
+fn embedded(files: &dyn ReadFiles, pgdata: &Path) -> Result<BTreeSet<SegmentName>, HostError> {
+    let folder = files.canonical(&pgdata.join("pg_wal"))?;
+    Ok(files.list(&folder)?.iter().filter_map(|entry| entry.name.to_str()?.parse().ok()).collect())
+}
+
+fn names(segments: &BTreeSet<SegmentName>) -> Vec<String> {
+    segments.iter().map(ToString::to_string).collect()
+}
+
+fn cannot(error: &HostError) -> ActionError {
+    ActionError::retryable("the recovery cannot go on").because(error)
+}
+

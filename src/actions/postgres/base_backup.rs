@@ -1,0 +1,286 @@
+//! `postgres.base_backup`: a base backup in the store, its manifest last.
+//!
+//! `pg_basebackup` writes tar files with their WAL into the run's scratch folder; each file in them is
+//! verified against the server's own `backup_manifest`; then the objects go to the store and our
+//! manifest follows as the commit point. A backup without manifest is none.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::archive::{self, Shelf};
+use super::collect::{self, Collected, Job};
+use super::connect::{Endpoint, Session};
+use super::facts::ServerFacts;
+use super::layout::Cluster;
+use super::owner::Owner;
+use super::server::Programs;
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
+    Findings, Idempotency, Interrupted, ParamFault, PlanContext, ReadStore, Recovery, RunContext, StoreError, Target,
+};
+use crate::base::{Timestamp, clock};
+use crate::catalog::{self, Backup, CatalogError, Manifest, PostgresFacts};
+use crate::pgformat::{SegmentSize, SystemId};
+
+/// How long the last WAL of a backup may take to reach the archive (facts 2.10.18).
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Takes a base backup.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BaseBackup;
+
+/// The arguments of `postgres.base_backup`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaseBackupParams {
+    /// The database of the inventory.
+    pub database: DatabaseRef,
+    /// A label, kept in the backup; default `runbook RUN`.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// `fast` (default) checkpoints at once; `spread` spares the server's disks and takes minutes.
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
+    /// The most that is read per second, for example `50MB`.
+    #[serde(default)]
+    pub max_rate: Option<crate::base::units::ByteSize>,
+}
+
+/// How the backup's checkpoint is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpoint {
+    /// At once.
+    #[default]
+    Fast,
+    /// Spread over time.
+    Spread,
+}
+
+/// The outputs of `postgres.base_backup`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BaseBackupOutput {
+    /// The backup.
+    pub backup: BackupHandle,
+    /// The bytes of its objects.
+    pub size_bytes: u64,
+    /// Where replay begins.
+    pub start_lsn: String,
+    /// Where it is consistent.
+    pub stop_lsn: String,
+    /// Its timeline.
+    pub timeline: u32,
+    /// When it ended, by the server's clock.
+    #[schemars(with = "String")]
+    pub ended_at: Timestamp,
+    /// Whether all WAL it needs was seen in the archive; it carries a copy of its own in any case.
+    pub wal_archived: bool,
+}
+
+impl Action for BaseBackup {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.base_backup",
+        summary: "Takes a verified PostgreSQL base backup into the database's store.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[Example {
+            title: "With a limit on reading",
+            with: "{ database: orders, checkpoint: fast, max_rate: 50MB }",
+        }],
+    };
+    type Params = BaseBackupParams;
+    type Output = BaseBackupOutput;
+
+    fn effects(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
+        if params.max_rate.is_some_and(|rate| !(32 << 10..=1 << 30).contains(&rate.0)) {
+            return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
+        }
+        let target = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
+        let effects =
+            Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
+        Ok(effects.target(Access::Write, target))
+    }
+
+    async fn check(&self, params: &BaseBackupParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if cx.ahead && cluster.is_scratch() {
+            return Ok(Findings::default().pending("the scratch instance does not run yet"));
+        }
+        let (store, prefix) = cluster.archive()?;
+        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let facts = ServerFacts::of(&mut session).await?;
+        let findings = judge(&mut session, &facts, Findings::default()).await?;
+        Programs::of(&cluster, &facts.major(), cx.host.as_ref())?.verify(&facts.major(), cx.host.as_ref()).await?;
+        let space = cx.host.read_files().space(&cx.about.scratch);
+        let space =
+            space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
+        cx.store(store)?.list(&format!("{prefix}/")).await.map_err(|error| archive::failed(&error))?;
+        if space.free_bytes < facts.size_bytes {
+            let fact = format!(
+                "the scratch folder has {} bytes free, the database has {}",
+                space.free_bytes, facts.size_bytes
+            );
+            return Ok(findings.refuse(fact, "free some space, or move the state folder"));
+        }
+        Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
+    }
+
+    async fn run(&self, params: &BaseBackupParams, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let (store_name, prefix) = cluster.archive()?;
+        let store = cx.store(store_name)?;
+        let id = format!("{}-{}", cx.about.run, cx.step);
+        match catalog::load(store.as_read(), prefix, &id).await {
+            Ok(backup) => return output(&backup, cx).await,
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => {}
+            Err(error) => return Err(archive::broken(&error)),
+        }
+        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let facts = ServerFacts::of(&mut session).await?;
+        let owner = Owner::of(&cluster, cx.host.as_ref())?;
+        let programs = Programs::of(&cluster, &facts.major(), cx.host.as_ref())?;
+        let started_at = server_time(&mut session).await?;
+        let job =
+            Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
+        let collected = collect::collect(&job, cx).await?;
+        let stopped_at = server_time(&mut session).await?;
+        let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
+        let manifest = Manifest {
+            format: catalog::FORMAT,
+            id,
+            kind: catalog::KIND_POSTGRES_BASE.to_owned(),
+            database: cluster.name.clone(),
+            started_at,
+            stopped_at,
+            postgres: described(&facts, &collected)?,
+            objects,
+            facts: None,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        note_slots(&facts, cx);
+        if facts.archiving.is_on() {
+            wait_archived(&manifest, cx, (store_name, prefix)).await?;
+        }
+        let backup =
+            catalog::commit(store.as_ref(), prefix, manifest).await.map_err(|error| archive::broken(&error))?;
+        collected.remove(cx);
+        output(&backup, cx).await
+    }
+
+    async fn recover(
+        &self,
+        _: &BaseBackupParams,
+        _: &Interrupted,
+        _: &CheckContext,
+    ) -> Result<Recovery<BaseBackupOutput>, ActionError> {
+        Ok(Recovery::Rerun)
+    }
+}
+
+async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -> Result<Findings, ActionError> {
+    let mut findings = findings;
+    let role = session.value("SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user").await?;
+    if role != "t" {
+        findings = findings.refuse("the role may not take base backups", "ALTER ROLE … REPLICATION");
+    }
+    if facts.wal_level == "minimal" {
+        findings = findings.refuse("`wal_level` is `minimal`", "set `wal_level = replica` and restart the server");
+    }
+    let senders =
+        session.value("SELECT current_setting('max_wal_senders')::int - count(*) FROM pg_stat_replication").await?;
+    if senders.parse::<i64>().unwrap_or_default() < 2 {
+        findings =
+            findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
+    }
+    if !facts.archiving.is_on() {
+        findings = findings.warn(
+            "the server archives no WAL, so only the moment of the backup can be restored",
+            "set `archive_mode = on` and `archive_command` to `runbook wal push`",
+        );
+    }
+    Ok(findings)
+}
+
+fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts, ActionError> {
+    let bytes = facts.wal_segment_bytes;
+    let size = u32::try_from(bytes).ok().and_then(SegmentSize::new);
+    Ok(PostgresFacts {
+        server_version: facts.version.clone(),
+        system_id: SystemId(facts.system_id),
+        timeline: collected.timeline,
+        start_lsn: collected.start,
+        stop_lsn: collected.stop,
+        segment_size: size.ok_or_else(|| ActionError::fatal(format!("segments of {bytes} bytes are impossible")))?,
+        tablespaces: facts.tablespaces.clone(),
+        slots: facts.slots.clone(),
+    })
+}
+
+/// Slots are recorded, since no base backup holds them (facts 2.10.21).
+fn note_slots(facts: &ServerFacts, cx: &RunContext) {
+    if !facts.slots.is_empty() {
+        let names: Vec<&str> = facts.slots.iter().map(|slot| slot.name.as_str()).collect();
+        let message = format!("replication slots are recorded, not backed up: {}", names.join(", "));
+        cx.reporter.note(message, serde_json::json!({ "slots": names }));
+    }
+}
+
+async fn server_time(session: &mut Session) -> Result<Timestamp, ActionError> {
+    let text = session
+        .value("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        .await?;
+    text.parse().map_err(|_| ActionError::fatal(format!("the server's time `{text}` makes no sense")))
+}
+
+/// Waits, bounded, until the WAL of the backup is in the archive; says so when it is not.
+async fn wait_archived(manifest: &Manifest, cx: &RunContext, (store, prefix): (&str, &str)) -> Result<(), ActionError> {
+    let Some(last) = manifest.postgres.segments().pop() else { return Ok(()) };
+    let store = cx.store(store)?;
+    let shelf = shelf(manifest, store.as_read(), prefix);
+    let started = clock::monotonic();
+    while !shelf.holds(last).await? {
+        if started.elapsed() > ARCHIVED_WITHIN {
+            let message = format!(
+                "segment `{last}` did not reach the archive within 60s: the backup restores on its own, but not beyond its end"
+            );
+            cx.reporter.note(message, serde_json::json!({ "segment": last.to_string() }));
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the backup was cancelled before its manifest")),
+        }
+    }
+    Ok(())
+}
+
+fn shelf<'a>(manifest: &Manifest, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
+    Shelf { store, prefix, system_id: manifest.postgres.system_id, size: manifest.postgres.segment_size }
+}
+
+async fn output(backup: &Backup, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
+    let manifest = &backup.manifest;
+    let store = cx.store(&backup.store)?;
+    let shelf = shelf(manifest, store.as_read(), &backup.prefix);
+    let mut wal_archived = true;
+    for segment in manifest.postgres.segments() {
+        wal_archived = wal_archived && shelf.holds(segment).await?;
+    }
+    Ok(BaseBackupOutput {
+        backup: backup.handle(),
+        size_bytes: manifest.size_bytes(),
+        start_lsn: manifest.postgres.start_lsn.to_string(),
+        stop_lsn: manifest.postgres.stop_lsn.to_string(),
+        timeline: manifest.postgres.timeline.0,
+        ended_at: manifest.stopped_at,
+        wal_archived,
+    })
+}

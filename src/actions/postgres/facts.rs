@@ -1,0 +1,162 @@
+//! What a running server tells about itself before a base backup.
+
+use serde::{Deserialize, Serialize};
+
+use super::connect::Session;
+use crate::action::ActionError;
+use crate::catalog::{Slot, Tablespace};
+
+/// A server's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct ServerFacts {
+    /// `server_version`, for people.
+    pub(crate) version: String,
+    /// `server_version_num`.
+    pub(crate) version_num: u32,
+    /// The cluster.
+    pub(crate) system_id: u64,
+    /// `wal_segment_size` in bytes.
+    pub(crate) wal_segment_bytes: u64,
+    /// Whether pages carry checksums.
+    pub(crate) data_checksums: bool,
+    /// `wal_level`.
+    pub(crate) wal_level: String,
+    /// Whether it is a standby.
+    pub(crate) in_recovery: bool,
+    /// How it archives.
+    pub(crate) archiving: Archiving,
+    /// Replication slots: no base backup holds them (facts 2.10.21).
+    pub(crate) slots: Vec<Slot>,
+    /// Tablespaces outside the data directory.
+    pub(crate) tablespaces: Vec<Tablespace>,
+    /// Locale of each database, with the collation version where the server records it.
+    pub(crate) databases: Vec<DatabaseFacts>,
+    /// The sum of all databases' sizes.
+    pub(crate) size_bytes: u64,
+}
+
+/// How a server archives. A library silently overrides the command (facts 2.10.14).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Archiving {
+    /// `archive_mode`.
+    pub(crate) mode: String,
+    /// `archive_command`.
+    pub(crate) command: String,
+    /// `archive_library`.
+    pub(crate) library: String,
+    /// `archive_timeout`.
+    pub(crate) timeout: String,
+}
+
+impl Archiving {
+    /// Whether finished segments are given to anything.
+    pub(crate) fn is_on(&self) -> bool {
+        let command = !self.command.is_empty() && self.command != "(disabled)";
+        self.mode != "off" && (command || !self.library.is_empty())
+    }
+}
+
+/// A database's locale.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DatabaseFacts {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its encoding.
+    pub(crate) encoding: String,
+    /// `LC_COLLATE`.
+    pub(crate) collate: String,
+    /// The collation library's version when its indexes were built.
+    pub(crate) collation_version: Option<String>,
+}
+
+const SETTINGS: &str = "SELECT current_setting('server_version'), current_setting('server_version_num'), \
+ (SELECT system_identifier FROM pg_control_system()), \
+ (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), current_setting('data_checksums'), \
+ current_setting('wal_level'), pg_is_in_recovery(), current_setting('archive_mode'), \
+ current_setting('archive_command'), current_setting('archive_library', true), current_setting('archive_timeout'), \
+ (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE has_database_privilege(oid, 'CONNECT'))";
+
+const SLOTS: &str = "SELECT slot_name, slot_type, plugin, database \
+ FROM pg_replication_slots WHERE NOT temporary ORDER BY 1";
+
+const TABLESPACES: &str = "SELECT oid, spcname, pg_tablespace_location(oid) FROM pg_tablespace \
+ WHERE pg_tablespace_location(oid) <> '' ORDER BY 1";
+
+impl ServerFacts {
+    /// Asks a server.
+    ///
+    /// # Errors
+    /// Fails as the server does, or when an answer makes no sense.
+    pub(crate) async fn of(session: &mut Session) -> Result<Self, ActionError> {
+        let settings = session.query(SETTINGS).await?;
+        let text = |column: usize| settings.at(0, column).unwrap_or_default().to_owned();
+        let number = |column: usize, what: &str| {
+            let found = settings.at(0, column).and_then(|text| text.parse::<u64>().ok());
+            found.ok_or_else(|| ActionError::fatal(format!("the server told no {what}")))
+        };
+        let version_num = u32::try_from(number(1, "version")?).unwrap_or_default();
+        let archiving = Archiving { mode: text(7), command: text(8), library: text(9), timeout: text(10) };
+        let mut facts = Self {
+            version: text(0),
+            version_num,
+            system_id: number(2, "system identifier")?,
+            wal_segment_bytes: number(3, "segment size")?,
+            data_checksums: text(4) == "on",
+            wal_level: text(5),
+            in_recovery: text(6) == "t",
+            archiving,
+            size_bytes: number(11, "size")?,
+            ..Self::default()
+        };
+        facts.lists(session).await?;
+        Ok(facts)
+    }
+
+    async fn lists(&mut self, session: &mut Session) -> Result<(), ActionError> {
+        let own = |cell: &Option<String>| cell.clone().unwrap_or_default();
+        for row in session.query(SLOTS).await?.rows {
+            let [name, kind, plugin, dbname] = row.as_slice() else { continue };
+            self.slots.push(Slot { name: own(name), kind: own(kind), plugin: plugin.clone(), dbname: dbname.clone() });
+        }
+        for row in session.query(TABLESPACES).await?.rows {
+            let [oid, name, location] = row.as_slice() else { continue };
+            let oid = own(oid).parse().map_err(|_| ActionError::fatal("a tablespace has no number"))?;
+            self.tablespaces.push(Tablespace { oid, name: own(name), location: own(location) });
+        }
+        let version = if self.version_num >= 150_000 { "datcollversion" } else { "NULL" };
+        let databases = format!(
+            "SELECT datname, pg_encoding_to_char(encoding), datcollate, {version} FROM pg_database \
+             WHERE datallowconn ORDER BY 1"
+        );
+        for row in session.query(&databases).await?.rows {
+            let [name, encoding, collate, version] = row.as_slice() else { continue };
+            self.databases.push(DatabaseFacts {
+                name: own(name),
+                encoding: own(encoding),
+                collate: own(collate),
+                collation_version: version.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The major version, as folders of programs are named.
+    pub(crate) fn major(&self) -> String {
+        (self.version_num / 10_000).to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Archiving;
+
+    fn archiving(mode: &str, command: &str, library: &str) -> bool {
+        Archiving { mode: mode.into(), command: command.into(), library: library.into(), timeout: "0".into() }.is_on()
+    }
+
+    #[test]
+    fn archiving_is_on_with_a_command_or_a_library_only() {
+        assert!(archiving("on", "cp %p /a/%f", "") && archiving("on", "", "basic_archive"));
+        assert!(!archiving("off", "cp %p /a/%f", "") && !archiving("on", "", "") && !archiving("on", "(disabled)", ""));
+    }
+}

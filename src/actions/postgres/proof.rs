@@ -1,0 +1,103 @@
+//! Proves a recovery: the archive leads without a hole from the backup over the fork onto the new
+//! timeline, and the server archives there (facts 2.10.1, 2.10.23).
+
+use std::time::Duration;
+
+use super::archive::Shelf;
+use super::connect::{Endpoint, Session};
+use super::course;
+use super::facts::ServerFacts;
+use super::layout::Cluster;
+use super::marker::Marker;
+use super::recover::RecoverLoss;
+use crate::action::{ActionError, RunContext};
+use crate::base::{Timestamp, clock};
+use crate::event::{Coverage, Progress};
+use crate::pgformat::{Lsn, SegmentName, Timeline, TimelineHistory};
+
+/// How long the first segment of the new timeline may take to reach the archive.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(120);
+
+/// What is to be proven.
+pub(crate) struct Claim<'a> {
+    /// The cluster.
+    pub(crate) cluster: &'a Cluster,
+    /// Its archive.
+    pub(crate) shelf: Shelf<'a>,
+    /// What was staged.
+    pub(crate) marker: &'a Marker,
+    /// The new timeline.
+    pub(crate) timeline: Timeline,
+    /// The attempt.
+    pub(crate) cx: &'a RunContext,
+}
+
+/// Proves a recovery and gives the position at which the new timeline began.
+///
+/// # Errors
+/// Fails when the history makes no sense, archiving does not work on the new timeline, or the archive
+/// has a hole. The server is open then, and the message says so.
+pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
+    let fork = fork(claim)?;
+    if claim.cluster.is_scratch() {
+        return Ok(fork);
+    }
+    let cx = claim.cx;
+    let mut session = Endpoint::of(claim.cluster, None, cx.about.secrets.as_ref())?.open().await?;
+    session.query("SELECT pg_reload_conf()").await?;
+    let facts = ServerFacts::of(&mut session).await?;
+    if !facts.archiving.is_on() {
+        cx.reporter.note(
+            "the recovered server archives no WAL: nothing after this moment can be restored".to_owned(),
+            serde_json::json!({ "archive_mode": facts.archiving.mode }),
+        );
+        return Ok(fork);
+    }
+    cx.reporter.progress(Progress::Doing { text: "proving that the new timeline is archived".to_owned() });
+    let segment = switch(&mut session).await?;
+    let started = clock::monotonic();
+    while !claim.shelf.holds(segment).await? {
+        if started.elapsed() > ARCHIVED_WITHIN {
+            let fact = format!("the server is open, but segment `{segment}` did not reach the archive within 2m");
+            return Err(ActionError::fatal(fact).help("look at the server's log: it tells why `archive_command` fails"));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("cancelled while archiving was being proven; the server is open")),
+        }
+    }
+    let mut archive = claim.shelf.view().await?;
+    let stored = archive.segments.len();
+    archive.segments.extend(claim.marker.embedded());
+    course::whole(&archive, claim.timeline, course::base(claim.marker))?;
+    let message = format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);
+    cx.reporter.note(message, serde_json::json!({ "fork": fork.to_string(), "segments": stored }));
+    Ok(fork)
+}
+
+/// Reads where the new timeline began.
+fn fork(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
+    let path = claim.cluster.pgdata.join("pg_wal").join(claim.timeline.history_file());
+    let files = claim.cx.host.read_files();
+    let bytes = files.read(&path, 4 << 20).map_err(|error| {
+        ActionError::fatal("the history of the new timeline cannot be read").because(&error)
+    })?;
+    let history = TimelineHistory::parse(claim.timeline, &String::from_utf8_lossy(&bytes))
+        .map_err(|error| ActionError::fatal("the history of the new timeline makes no sense").because(&error))?;
+    let parent = history.parent().ok_or_else(|| ActionError::fatal("the new timeline has no parent"))?;
+    Ok(parent.1)
+}
+
+/// Writes a commit and finishes its segment: an idle server would never switch by itself.
+async fn switch(session: &mut Session) -> Result<SegmentName, ActionError> {
+    session.query("BEGIN; SELECT txid_current(); COMMIT").await?;
+    let name = session.value("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)").await?;
+    session.query("SELECT pg_switch_wal()").await?;
+    name.parse().map_err(|_| ActionError::fatal(format!("the server's segment `{name}` makes no sense")))
+}
+
+/// What is known about loss. `whole`: all that was flushed, or all up to the chosen target, is there.
+pub(crate) fn loss(whole: bool, newest_commit: Option<Timestamp>, backup_end: Timestamp) -> RecoverLoss {
+    let coverage = if whole { Coverage::ToLastFlushed } else { Coverage::NewestCommit };
+    RecoverLoss { coverage, newest_commit_at: Some(newest_commit.map_or(backup_end, |at| at.max(backup_end))) }
+}

@@ -1,0 +1,53 @@
+//! Removes a throw-away instance: its own server is stopped, its own folders are deleted.
+
+use std::path::{Path, PathBuf};
+
+use super::layout::{Cluster, Ground};
+use super::live;
+use super::owner::Owner;
+use super::server::{Programs, Server, major};
+use crate::action::{ActionError, DatabaseRef, RunContext};
+
+/// Removes what a run registered for a scratch database. Gone already is success.
+///
+/// # Errors
+/// Fails when the database is not a scratch one, when a folder lies outside the run's scratch place,
+/// or when the server does not end.
+pub(crate) async fn remove(data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
+    let name = data.get("database").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let cluster = Cluster::of(&DatabaseRef(name.to_owned()), &cx.about.inventory, &cx.about.scratch)?;
+    let Ground::Scratch(root) = cluster.ground.clone() else {
+        return Err(ActionError::fatal(format!("database `{name}` is no scratch database, nothing is removed")));
+    };
+    let files = cx.host.files();
+    if !live::signs(&cluster, files.as_ref()).await?.is_empty() {
+        let version = major(files.as_ref(), &cluster.pgdata).unwrap_or_default();
+        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
+        let owner = Owner::of(&cluster, cx.host.as_ref())?;
+        Server { cluster: &cluster, owner, programs, options: Vec::new() }.stop(cx.host.as_ref()).await?;
+    }
+    let listed = data.get("dirs").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+    let mut folders: Vec<PathBuf> = listed.iter().filter_map(|dir| dir.as_str().map(PathBuf::from)).collect();
+    folders.push(root);
+    for folder in folders {
+        if !inside(&folder, &cx.about.scratch) {
+            let fact = format!("`{}` lies outside the run's scratch place and is not removed", folder.display());
+            return Err(ActionError::fatal(fact));
+        }
+        let there = files.facts(&folder).map_err(|error| stuck(&folder).because(&error))?;
+        if there.is_some() {
+            files.remove_tree(&folder).map_err(|error| stuck(&folder).because(&error))?;
+        }
+    }
+    Ok(())
+}
+
+fn inside(path: &Path, scratch: &Path) -> bool {
+    path != scratch
+        && path.starts_with(scratch)
+        && path.components().all(|part| !matches!(part, std::path::Component::ParentDir))
+}
+
+fn stuck(folder: &Path) -> ActionError {
+    ActionError::retryable(format!("`{}` cannot be removed", folder.display()))
+}

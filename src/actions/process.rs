@@ -1,0 +1,168 @@
+//! How actions that run one program of the author's tell its end, and judge it after a crash.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::action::{
+    ActionError, CheckContext, CommandOutput, CommandSpec, Fate, HostError, Interrupted, Late, ParamFault, Recovery,
+    RunContext, Tie,
+};
+use crate::base::secret::SecretText;
+use crate::event::{ErrorClass, ErrorInfo};
+
+/// How much of each stream becomes an output of the step.
+const OUTPUT_BYTES: usize = 64 << 10;
+/// How many lines of a failed program the error shows.
+const TAIL_LINES: usize = 20;
+
+/// What a program gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessOutput {
+    /// The exit code; always 0 for a step that succeeded.
+    pub exit_code: i32,
+    /// Standard output without its final newline, at most its first 64 KiB, secrets masked.
+    pub stdout: String,
+    /// Standard error without its final newline, at most its first 64 KiB, secrets masked.
+    pub stderr: String,
+}
+
+/// Runs a program so that it outlives the engine.
+pub(super) async fn run(spec: CommandSpec, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
+    let program = spec.program.clone();
+    let result = cx.host.run(spec, Tie::Attempt).await;
+    if let Ok(output) = &result
+        && output.success()
+        && !output.survivors.is_empty()
+    {
+        let message = format!("`{program}` left {} processes running; they are left alone", output.survivors.len());
+        cx.reporter.note(message, serde_json::json!({ "survivors": output.survivors }));
+    }
+    judge(&program, result)
+}
+
+/// Judges an attempt from the records its supervisor left.
+pub(super) fn recover(
+    program: &str,
+    cut: &Interrupted,
+    cx: &CheckContext,
+) -> Result<Recovery<ProcessOutput>, ActionError> {
+    let fate = cx.host.fate(&cut.attempt_dir).map_err(|error| {
+        ActionError::retryable(format!("what became of attempt {} cannot be read", cut.attempt)).because(&error)
+    })?;
+    Ok(match fate {
+        Fate::NeverStarted => Recovery::Rerun,
+        Fate::Running => Recovery::Reattach,
+        Fate::Lost { why } => Recovery::Ask { why },
+        Fate::Ended(result) => match judge(program, result) {
+            Ok(output) => Recovery::Adopt(output),
+            Err(error) if error.info().class == ErrorClass::Unknown => Recovery::Ask { why: error.to_string() },
+            Err(error) => Recovery::Failed(error),
+        },
+    })
+}
+
+/// Waits for a program that outlived its engine.
+pub(super) async fn reattach(program: &str, cut: &Interrupted, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
+    judge(program, cx.host.adopt(&cut.attempt_dir).await)
+}
+
+/// Makes a step's result of a program's end: exit code 0 is success.
+fn judge(program: &str, result: Result<CommandOutput, HostError>) -> Result<ProcessOutput, ActionError> {
+    let output = result.map_err(|error| host_error(&error))?;
+    if output.success() {
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        return Ok(ProcessOutput { exit_code: 0, stdout, stderr });
+    }
+    Err(failed(program, &output))
+}
+
+/// The error of a program that ended otherwise than with code 0.
+pub(super) fn failed(program: &str, output: &CommandOutput) -> ActionError {
+    let message = match (output.exit_code, output.signal) {
+        (Some(code), _) => format!("`{program}` ended with exit code {code}"),
+        (None, Some(signal)) => format!("`{program}` was ended by signal {signal}"),
+        (None, None) => format!("`{program}` did not end with exit code 0"),
+    };
+    ActionError::retryable(message).process(output.exit_code, output.tail(TAIL_LINES))
+}
+
+/// The error of a program whose end the host could not report.
+pub(super) fn host_error(error: &HostError) -> ActionError {
+    let message = error.to_string();
+    let action_error = match error {
+        HostError::Timeout { .. } => ErrorInfo::new(ErrorClass::Timeout, message).into(),
+        HostError::Cancelled { confirmed: true, .. } => ActionError::cancelled(message),
+        HostError::Cancelled { confirmed: false, .. } => {
+            ActionError::unknown(format!("{message}, but not all of its processes are gone"))
+        }
+        HostError::Lost { .. } => ActionError::unknown(message),
+        HostError::Spawn { .. } | HostError::File { .. } => ActionError::fatal(message),
+    };
+    match std::error::Error::source(error) {
+        Some(cause) => action_error.because(cause),
+        None => action_error,
+    }
+}
+
+/// Variables as authors write them: late values and secrets may flow here.
+pub(super) type Variables = BTreeMap<String, Late<SecretText>>;
+
+/// Adds the author's variables.
+pub(super) fn with_env(mut spec: CommandSpec, env: &Variables) -> Result<CommandSpec, ActionError> {
+    for (name, value) in env {
+        spec.env.insert(name.clone(), value.get()?.clone());
+    }
+    Ok(spec)
+}
+
+/// Tells why a name cannot be an environment variable's.
+pub(super) fn env_fault(env: &Variables) -> Option<ParamFault> {
+    let name = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0']))?;
+    Some(ParamFault::new("/env", format!("`{name}` cannot be the name of a variable")))
+}
+
+fn text(bytes: &[u8]) -> String {
+    let kept = &bytes[..bytes.len().min(OUTPUT_BYTES)];
+    let text = String::from_utf8_lossy(kept);
+    text.strip_suffix('\n').unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HostError, OUTPUT_BYTES, judge};
+    use crate::action::CommandOutput;
+    use crate::event::ErrorClass;
+
+    #[test]
+    fn success_gives_the_text_without_its_final_newline_and_capped() {
+        let stdout = b"a\nb\n".to_vec();
+        let output = CommandOutput {
+            exit_code: Some(0),
+            stdout,
+            stderr: vec![b'x'; OUTPUT_BYTES * 2],
+            ..CommandOutput::default()
+        };
+        let output = judge("p", Ok(output)).expect("success");
+        assert_eq!((output.stdout.as_str(), output.stderr.len()), ("a\nb", OUTPUT_BYTES));
+    }
+
+    #[test]
+    fn each_end_has_its_class() {
+        let output = |exit_code, signal| Ok(CommandOutput { exit_code, signal, ..CommandOutput::default() });
+        let program = || "p".to_owned();
+        for (result, class) in [
+            (output(Some(3), None), ErrorClass::Retryable),
+            (output(None, Some(9)), ErrorClass::Retryable),
+            (Err(HostError::Cancelled { program: program(), confirmed: true }), ErrorClass::Cancelled),
+            (Err(HostError::Cancelled { program: program(), confirmed: false }), ErrorClass::Unknown),
+            (Err(HostError::Lost { program: program() }), ErrorClass::Unknown),
+            (Err(HostError::Timeout { program: program(), limit: std::time::Duration::ZERO }), ErrorClass::Timeout),
+        ] {
+            let text = format!("{result:?}");
+            assert_eq!(judge("p", result).expect_err("an error").info().class, class, "{text}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! How a service is asked and told: by systemd, or by commands of its own.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::process::{failed, host_error};
+use super::Chosen;
+use crate::action::{ActionError, CommandSpec, Host, ReadHost};
+use crate::language::inventory::ServiceCommands;
+
+/// The program that speaks to systemd.
+const SYSTEMCTL: &str = "systemctl";
+/// The code of a stopped service, as LSB init scripts give it.
+const LSB_STOPPED: i32 = 3;
+
+/// What a service does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceState {
+    /// It runs.
+    Running,
+    /// It does not run.
+    Stopped,
+    /// It is starting or stopping.
+    Changing,
+}
+
+impl ServiceState {
+    /// The word for messages.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Changing => "changing",
+        }
+    }
+}
+
+/// What a service is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Start,
+    Stop,
+}
+
+/// The way to one service.
+pub(super) enum Provider<'a> {
+    Systemd(&'a str),
+    Command(&'a ServiceCommands),
+}
+
+impl<'a> Provider<'a> {
+    /// Finds the way; the inventory gives exactly one.
+    pub(super) fn of(chosen: &Chosen<'a>) -> Result<Self, ActionError> {
+        match (&chosen.service.systemd, &chosen.service.command) {
+            (Some(unit), None) => Ok(Self::Systemd(unit)),
+            (None, Some(commands)) => Ok(Self::Command(commands)),
+            (Some(_), Some(_)) | (None, None) => {
+                let message = format!("service `{}` needs exactly one of `systemd` and `command`", chosen.name);
+                Err(ActionError::fatal(message))
+            }
+        }
+    }
+
+    /// The program that must exist.
+    pub(super) fn program(&self) -> &str {
+        match self {
+            Self::Systemd(_) => SYSTEMCTL,
+            Self::Command(commands) => commands.status.first().map(String::as_str).unwrap_or_default(),
+        }
+    }
+
+    /// Asks what the service does; changes nothing.
+    pub(super) async fn state(&self, host: &dyn ReadHost) -> Result<ServiceState, ActionError> {
+        match self {
+            Self::Systemd(unit) => systemd_state(unit, host).await,
+            Self::Command(commands) => {
+                let output = host.probe(argv(&commands.status)?).await.map_err(|error| host_error(&error))?;
+                match output.exit_code {
+                    Some(0) => Ok(ServiceState::Running),
+                    Some(LSB_STOPPED) => Ok(ServiceState::Stopped),
+                    Some(_) | None => Err(failed(self.program(), &output)
+                        .help("a status command ends with 0 when the service runs and with 3 when it is stopped")),
+                }
+            }
+        }
+    }
+
+    /// Tells the service to start or stop. What a start leaves running outlives the step.
+    pub(super) async fn tell(&self, order: Order, host: &dyn Host) -> Result<(), ActionError> {
+        let spec = match (self, order) {
+            (Self::Systemd(unit), Order::Start) => CommandSpec::new(SYSTEMCTL).args(["start", "--", unit]),
+            (Self::Systemd(unit), Order::Stop) => CommandSpec::new(SYSTEMCTL).args(["stop", "--", unit]),
+            (Self::Command(commands), Order::Start) => argv(&commands.start)?,
+            (Self::Command(commands), Order::Stop) => argv(&commands.stop)?,
+        };
+        let program = spec.program.clone();
+        // Stopping may start what cleans up after the service, so neither order ends what it left.
+        let output = host.start_daemon(spec).await.map_err(|error| host_error(&error))?;
+        if output.success() { Ok(()) } else { Err(failed(&program, &output)) }
+    }
+}
+
+fn argv(argv: &[String]) -> Result<CommandSpec, ActionError> {
+    let (program, args) = argv.split_first().ok_or_else(|| ActionError::fatal("a command of the service is empty"))?;
+    Ok(CommandSpec::new(program).args(args.iter().cloned()))
+}
+
+async fn systemd_state(unit: &str, host: &dyn ReadHost) -> Result<ServiceState, ActionError> {
+    let spec = CommandSpec::new(SYSTEMCTL).args(["show", "--property=LoadState,ActiveState", "--", unit]);
+    let output = host.probe(spec).await.map_err(|error| host_error(&error))?;
+    if !output.success() {
+        return Err(failed(SYSTEMCTL, &output));
+    }
+    parse_systemd(unit, &String::from_utf8_lossy(&output.stdout))
+}
+
+fn parse_systemd(unit: &str, shown: &str) -> Result<ServiceState, ActionError> {
+    let value = |key: &str| shown.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    match (value("LoadState="), value("ActiveState=")) {
+        ("not-found", _) => Err(ActionError::fatal(format!("systemd knows no unit `{unit}`"))),
+        (_, "active" | "reloading") => Ok(ServiceState::Running),
+        (_, "inactive" | "failed") => Ok(ServiceState::Stopped),
+        (_, "activating" | "deactivating" | "maintenance") => Ok(ServiceState::Changing),
+        (_, other) => Err(ActionError::retryable(format!("systemd says `{other}` of unit `{unit}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ServiceState, parse_systemd};
+
+    #[test]
+    fn the_states_of_systemd_are_told_apart() {
+        for (load, active, state) in [
+            ("loaded", "active", Some(ServiceState::Running)),
+            ("loaded", "failed", Some(ServiceState::Stopped)),
+            ("loaded", "inactive", Some(ServiceState::Stopped)),
+            ("loaded", "deactivating", Some(ServiceState::Changing)),
+            ("not-found", "inactive", None),
+            ("loaded", "", None),
+        ] {
+            let shown = format!("LoadState={load}\nActiveState={active}\n");
+            assert_eq!(parse_systemd("u", &shown).ok(), state, "{shown}");
+        }
+    }
+}

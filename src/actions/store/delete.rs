@@ -1,0 +1,76 @@
+//! `store.delete`: one object, for good.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::body::{faults, key};
+use super::store_failed;
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
+    ParamFault, PlanContext, RunContext, StoreError, StoreRef, Target,
+};
+
+/// Deletes one object.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Delete;
+
+/// The arguments of `store.delete`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteParams {
+    /// The store of the inventory.
+    pub store: StoreRef,
+    /// The key of the object.
+    pub key: String,
+}
+
+/// The outputs of `store.delete`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeleteOutput {
+    /// Its key.
+    pub key: String,
+    /// Whether it was there.
+    pub existed: bool,
+}
+
+impl Action for Delete {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "store.delete",
+        summary: "Deletes one object of a store; one that is not there is no error.",
+        effect: EffectClass::Destroy,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: false,
+        version: 1,
+        examples: &[Example { title: "Delete an old dump", with: "{ store: primary, key: dumps/old.dump }" }],
+    };
+    type Params = DeleteParams;
+    type Output = DeleteOutput;
+
+    fn effects(&self, params: &DeleteParams, _: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        faults(&params.key, None)?;
+        let target = Target::Store { name: params.store.0.clone(), prefix: params.key.clone() };
+        Ok(Effects::of(EffectClass::Destroy).target(Access::Destroy, target))
+    }
+
+    async fn check(&self, params: &DeleteParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let store = cx.store(params.store.as_str())?;
+        match store.head(&key(&params.key)?).await {
+            Ok(facts) => Ok(Findings::default().pass(format!("`{}` has {} bytes", params.key, facts.size_bytes))),
+            Err(error @ StoreError::NotFound { .. }) => Ok(Findings::default().pending(error.to_string())),
+            Err(error) if cx.ahead => Ok(Findings::default().pending(error.to_string())),
+            Err(error) => Err(store_failed(error)),
+        }
+    }
+
+    async fn run(&self, params: &DeleteParams, cx: &RunContext) -> Result<DeleteOutput, ActionError> {
+        let (store, key) = (cx.store(params.store.as_str())?, key(&params.key)?);
+        let existed = match store.head(&key).await {
+            Ok(_) => true,
+            Err(StoreError::NotFound { .. }) => false,
+            Err(error) => return Err(store_failed(error)),
+        };
+        store.delete(&key).await.map_err(store_failed)?;
+        Ok(DeleteOutput { key: key.to_string(), existed })
+    }
+}

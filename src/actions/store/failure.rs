@@ -1,0 +1,26 @@
+//! Says a store's failure as an action's: passing ones may be tried again.
+
+use crate::action::{ActionError, StoreError};
+use crate::catalog::CatalogError;
+
+/// Turns a store's failure into an action's.
+pub(crate) fn store_failed(error: StoreError) -> ActionError {
+    let message = error.to_string();
+    match error {
+        StoreError::Unavailable { source, .. } => ActionError::retryable(message).because(&source),
+        StoreError::ReadOnly { .. } => {
+            ActionError::fatal(message).help("remove `read_only` from the store, or choose another environment")
+        }
+        StoreError::NotFound { .. } | StoreError::Exists { .. } | StoreError::Refused { .. } => {
+            ActionError::fatal(message)
+        }
+    }
+}
+
+/// Turns a catalog's failure into an action's.
+pub(crate) fn catalog_failed(error: CatalogError) -> ActionError {
+    match error {
+        CatalogError::Store(error) => store_failed(error),
+        other => ActionError::fatal(other.to_string()),
+    }
+}

@@ -1,0 +1,111 @@
+//! `store.put`: a file into a store.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::body::{broke_off, digest, faults, file_failed, key, until_cancelled};
+use super::store_failed;
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, FileKind, Findings,
+    Idempotency, ParamFault, PlanContext, PutOptions, RunContext, StoreRef, Target,
+};
+use crate::base::Digest;
+
+/// Stores a file and reads it back.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Put;
+
+/// The arguments of `store.put`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutParams {
+    /// The store of the inventory.
+    pub store: StoreRef,
+    /// The key of the object.
+    pub key: String,
+    /// The file, an absolute path.
+    pub path: PathBuf,
+    /// Replaces an object with other content; without it that is an error.
+    #[serde(default)]
+    pub overwrite: bool,
+}
+
+/// An object that was stored or fetched, with its proof.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StoredObject {
+    /// Its key.
+    pub key: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// SHA-256 of its bytes, as read back.
+    pub sha256: Digest,
+    /// Whether the same content was there before.
+    pub existed: bool,
+}
+
+impl Action for Put {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "store.put",
+        summary: "Stores a file durably and proves it by reading it back.",
+        effect: EffectClass::Destroy,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: false,
+        version: 1,
+        examples: &[Example {
+            title: "Keep a dump",
+            with: "{ store: primary, key: dumps/orders.dump, path: /var/backups/orders.dump }",
+        }],
+    };
+    type Params = PutParams;
+    type Output = StoredObject;
+
+    fn effects(&self, params: &PutParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        faults(&params.key, Some(&params.path))?;
+        let (class, access) = match params.overwrite {
+            true => (EffectClass::Destroy, Access::Destroy),
+            false => (EffectClass::Write, Access::Write),
+        };
+        let object = Target::Store { name: params.store.0.clone(), prefix: params.key.clone() };
+        let file = Target::Path { host: cx.host.to_owned(), path: params.path.clone() };
+        Ok(Effects::of(class).target(Access::Read, file).target(access, object))
+    }
+
+    async fn check(&self, params: &PutParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        cx.store(params.store.as_str())?;
+        let path = params.path.display();
+        let found = cx.host.read_files().facts(&params.path).map_err(file_failed)?;
+        Ok(match found {
+            Some(facts) if facts.kind == FileKind::File => {
+                Findings::default().pass(format!("`{path}` has {} bytes", facts.size_bytes))
+            }
+            Some(_) => Findings::default().refuse(format!("`{path}` is not a file"), "name a regular file"),
+            None if cx.ahead => Findings::default().pending(format!("`{path}` is not there yet")),
+            None => Findings::default().refuse(format!("`{path}` is not there"), "make it in an earlier step"),
+        })
+    }
+
+    async fn run(&self, params: &PutParams, cx: &RunContext) -> Result<StoredObject, ActionError> {
+        let (store, key) = (cx.store(params.store.as_str())?, key(&params.key)?);
+        let file = cx.host.files().open(&params.path).map_err(file_failed)?;
+        let work = async {
+            let body = Box::new(tokio::fs::File::from_std(file));
+            let options = PutOptions { if_absent: !params.overwrite, ..PutOptions::default() };
+            let outcome = store.put(&key, body, options).await.map_err(store_failed)?;
+            let back = store.get(&key).await.map_err(store_failed)?;
+            let read = digest(back).await.map_err(|error| broke_off(store.name(), &key, error))?;
+            if read != (outcome.size_bytes, outcome.sha256) {
+                return Err(ActionError::retryable(format!("`{key}` reads back with other content than was stored")));
+            }
+            Ok(StoredObject {
+                key: key.to_string(),
+                size_bytes: outcome.size_bytes,
+                sha256: outcome.sha256,
+                existed: outcome.existed,
+            })
+        };
+        until_cancelled(cx, work).await
+    }
+}

@@ -1,0 +1,101 @@
+//! The WAL of a cluster as the store has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::key::{cluster_key, history_prefix, wal_prefix};
+use super::{CatalogError, read_verified};
+use crate::action::{PutOptions, ReadStore, Store, StoreError};
+use crate::base::Digest;
+use crate::pgformat::{SegmentName, SystemId, Timeline, TimelineHistory, WalFileName};
+
+/// The largest history file that is read.
+const HISTORY_LIMIT: u64 = 4 << 20;
+
+/// What the store has of one timeline.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WalListing {
+    /// Whole segments with their stored sizes.
+    pub segments: BTreeMap<SegmentName, u64>,
+    /// Unfinished last segments, used by hand only.
+    pub partial: BTreeSet<SegmentName>,
+}
+
+/// Lists what the store has of one timeline.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn wal_listing(
+    store: &dyn ReadStore,
+    prefix: &str,
+    system_id: SystemId,
+    timeline: Timeline,
+) -> Result<WalListing, CatalogError> {
+    let folder = wal_prefix(prefix, system_id, timeline);
+    let mut listing = WalListing::default();
+    for facts in store.list(&folder).await? {
+        let name = facts.key.as_str().strip_prefix(&folder).unwrap_or_default();
+        match name.parse() {
+            Ok(WalFileName::Segment(segment)) if segment.timeline() == timeline => {
+                listing.segments.insert(segment, facts.size_bytes);
+            }
+            Ok(WalFileName::PartialSegment(segment)) if segment.timeline() == timeline => {
+                listing.partial.insert(segment);
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(listing)
+}
+
+/// Reads every history file of a cluster, verified.
+///
+/// # Errors
+/// Fails when the store does, or when one of them is damaged: then no path may be trusted.
+pub async fn histories(
+    store: &dyn ReadStore,
+    prefix: &str,
+    system_id: SystemId,
+) -> Result<BTreeMap<Timeline, TimelineHistory>, CatalogError> {
+    let folder = history_prefix(prefix, system_id);
+    let mut found = BTreeMap::new();
+    for facts in store.list(&folder).await? {
+        let name = facts.key.as_str().strip_prefix(&folder).unwrap_or_default();
+        let Ok(WalFileName::History(timeline)) = name.parse() else { continue };
+        let bytes = read_verified(store, &facts.key, HISTORY_LIMIT).await?;
+        let history = TimelineHistory::parse(timeline, &String::from_utf8_lossy(&bytes))
+            .map_err(|error| CatalogError::Damaged { key: facts.key.to_string(), what: error.to_string() })?;
+        found.insert(timeline, history);
+    }
+    Ok(found)
+}
+
+/// Takes a prefix for the WAL of one cluster, or finds that it is that cluster's already.
+///
+/// # Errors
+/// Fails with [`CatalogError::OtherCluster`] when it belongs to another one.
+pub async fn claim_prefix(store: &dyn Store, prefix: &str, system_id: SystemId) -> Result<(), CatalogError> {
+    let key = cluster_key(prefix)?;
+    let ours = system_id.to_string();
+    loop {
+        match read_verified(store.as_read(), &key, 64).await {
+            Ok(bytes) if String::from_utf8_lossy(&bytes).trim() == ours => return Ok(()),
+            Ok(bytes) => {
+                return Err(CatalogError::OtherCluster {
+                    prefix: prefix.to_owned(),
+                    theirs: String::from_utf8_lossy(&bytes).trim().to_owned(),
+                    ours: system_id,
+                });
+            }
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => {}
+            Err(error) => return Err(error),
+        }
+        let text = format!("{ours}\n").into_bytes();
+        let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
+        let options = PutOptions { if_absent: true, metadata };
+        match store.put(&key, Box::new(std::io::Cursor::new(text)), options).await {
+            // Somebody else took it in between: look whose it is.
+            Ok(_) | Err(StoreError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

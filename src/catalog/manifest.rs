@@ -1,0 +1,176 @@
+//! The manifest of a backup.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::action::ObjectKey;
+use crate::base::{Digest, Timestamp};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
+
+/// The format this program writes. Readers take every format up to it.
+pub const FORMAT: u32 = 1;
+
+/// The kind of a physical backup of a whole PostgreSQL cluster.
+pub const KIND_POSTGRES_BASE: &str = "postgres.base";
+
+/// Everything known of one backup. Fields this version does not know are ignored when read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The format of this text.
+    pub format: u32,
+    /// The backup's id, also the folder it lies in.
+    pub id: String,
+    /// Its kind, [`KIND_POSTGRES_BASE`].
+    pub kind: String,
+    /// The database of the inventory it was taken of.
+    pub database: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended: the earliest time it can be restored to.
+    pub stopped_at: Timestamp,
+    /// What PostgreSQL needs to know of it.
+    pub postgres: PostgresFacts,
+    /// Every object of it but the manifest.
+    pub objects: Vec<ManifestObject>,
+    /// Counts and hashes of its data, taken by its first proven restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<serde_json::Value>,
+    /// The version of the program that took it.
+    pub tool_version: String,
+}
+
+/// The cluster, the WAL and the settings a base backup depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PostgresFacts {
+    /// The server's version as it says it: `15.18`.
+    pub server_version: String,
+    /// The cluster's identity.
+    pub system_id: SystemId,
+    /// The timeline it was taken on.
+    pub timeline: Timeline,
+    /// Where replay begins.
+    pub start_lsn: Lsn,
+    /// Where the data is consistent.
+    pub stop_lsn: Lsn,
+    /// The size of a WAL segment.
+    pub segment_size: SegmentSize,
+    /// Tablespaces outside the data directory.
+    #[serde(default)]
+    pub tablespaces: Vec<Tablespace>,
+    /// Replication slots, which a backup does not contain.
+    #[serde(default)]
+    pub slots: Vec<Slot>,
+}
+
+/// A tablespace outside the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tablespace {
+    /// Its number, the name of its link in `pg_tblspc`.
+    pub oid: u32,
+    /// Its name.
+    pub name: String,
+    /// Where it lay.
+    pub location: String,
+}
+
+/// A replication slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Slot {
+    /// Its name.
+    pub name: String,
+    /// `physical` or `logical`.
+    pub kind: String,
+    /// The output plugin of a logical slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// The database of a logical slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dbname: Option<String>,
+}
+
+/// What an object of a backup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectRole {
+    /// The data directory.
+    Data,
+    /// One tablespace.
+    Tablespace,
+    /// The WAL streamed beside the backup.
+    Wal,
+    /// PostgreSQL's own `backup_manifest`.
+    BackupManifest,
+    /// Something a later version knows.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One object of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestObject {
+    /// Its name below the backup's folder.
+    pub name: String,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    /// What it is.
+    pub role: ObjectRole,
+    /// The tablespace's number, for the object of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tablespace: Option<u32>,
+}
+
+impl Manifest {
+    /// Returns the sum of its objects' sizes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.objects.iter().map(|object| object.size_bytes).sum()
+    }
+
+    /// Returns the key of one of its objects.
+    ///
+    /// # Errors
+    /// Fails when the manifest names an object that cannot have a key.
+    pub fn key_of(&self, prefix: &str, object: &ManifestObject) -> Result<ObjectKey, super::CatalogError> {
+        super::object_key(prefix, &self.id, &object.name)
+    }
+
+    /// Tells what makes no sense in it; `None` when it can be used.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        if self.format == 0 || self.format > FORMAT {
+            return Some(format!("it has format {}, known is {FORMAT}", self.format));
+        }
+        if self.stopped_at < self.started_at {
+            return Some("it ends before it begins".to_owned());
+        }
+        if self.postgres.stop_lsn <= self.postgres.start_lsn {
+            return Some("its WAL ends before it begins".to_owned());
+        }
+        if self.objects.is_empty() {
+            return Some("it names no object".to_owned());
+        }
+        let unsafe_name = |name: &str| name.split('/').any(|part| matches!(part, "" | "." | ".."));
+        self.objects.iter().find(|o| unsafe_name(&o.name)).map(|o| format!("it names the object `{}`", o.name))
+    }
+}
+
+impl PostgresFacts {
+    /// Returns the segments that make the backup consistent, first to last.
+    #[must_use]
+    pub fn segments(&self) -> Vec<SegmentName> {
+        let last_byte = Lsn(self.stop_lsn.0.saturating_sub(1));
+        let (first, last) = (self.segment_size.number_of(self.start_lsn), self.segment_size.number_of(last_byte));
+        (first..=last).map(|number| SegmentName::new(self.timeline, number, self.segment_size)).collect()
+    }
+
+    /// Tells whether the backup cannot become consistent without this segment.
+    #[must_use]
+    pub fn needs(&self, segment: SegmentName) -> bool {
+        let last_byte = Lsn(self.stop_lsn.0.saturating_sub(1));
+        segment.timeline() == self.timeline
+            && segment.end(self.segment_size) > self.start_lsn
+            && segment.start(self.segment_size) <= last_byte
+    }
+}

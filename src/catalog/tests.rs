@@ -1,0 +1,206 @@
+//! The catalog over a real folder.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::action::{
+    BoxFuture, ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+};
+use crate::base::{Digest, Timestamp};
+use crate::pgformat::{SegmentSize, SystemId, Timeline};
+
+/// A store in memory, since the catalog may not know any kind of store.
+#[derive(Default)]
+struct Memory(std::sync::Mutex<std::collections::BTreeMap<ObjectKey, (Vec<u8>, PutOptions)>>);
+
+impl ReadStore for Memory {
+    fn name(&self) -> &str {
+        "memory"
+    }
+    fn get(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+        let found = self.0.lock().unwrap().get(key).map(|(bytes, _)| bytes.clone());
+        let missing = StoreError::NotFound { store: "memory".to_owned(), key: key.to_string() };
+        Box::pin(async move {
+            let body: ByteStream = Box::new(std::io::Cursor::new(found.ok_or(missing)?));
+            Ok(body)
+        })
+    }
+    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
+        let found = self.0.lock().unwrap().get(key).cloned();
+        let key = key.clone();
+        Box::pin(async move {
+            let missing = StoreError::NotFound { store: "memory".to_owned(), key: key.to_string() };
+            let (bytes, options) = found.ok_or(missing)?;
+            let mut metadata = options.metadata;
+            metadata.entry("sha256".to_owned()).or_insert_with(|| Digest::of(&bytes).to_string());
+            Ok(ObjectFacts { key, size_bytes: bytes.len() as u64, modified_at: Timestamp::UNIX_EPOCH, metadata })
+        })
+    }
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
+        let objects = self.0.lock().unwrap();
+        let found = objects.iter().filter(|(key, _)| key.as_str().starts_with(prefix)).map(|(key, (bytes, _))| {
+            let metadata = std::collections::BTreeMap::new();
+            let modified_at = Timestamp::UNIX_EPOCH;
+            ObjectFacts { key: key.clone(), size_bytes: bytes.len() as u64, modified_at, metadata }
+        });
+        let found: Vec<ObjectFacts> = found.collect();
+        Box::pin(async move { Ok(found) })
+    }
+}
+
+impl Store for Memory {
+    fn put(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        options: PutOptions,
+    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+        let key = key.clone();
+        Box::pin(async move {
+            let mut bytes = Vec::new();
+            let mut body = body;
+            tokio::io::AsyncReadExt::read_to_end(&mut body, &mut bytes).await.unwrap();
+            let mut objects = self.0.lock().unwrap();
+            let existed = match objects.get(&key) {
+                Some((old, _)) if *old != bytes && options.if_absent => {
+                    return Err(StoreError::Exists { store: "memory".to_owned(), key: key.to_string() });
+                }
+                Some(_) => true,
+                None => false,
+            };
+            let outcome = PutOutcome { size_bytes: bytes.len() as u64, sha256: Digest::of(&bytes), existed };
+            objects.insert(key, (bytes, options));
+            Ok(outcome)
+        })
+    }
+    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.0.lock().unwrap().remove(key);
+        Box::pin(async { Ok(()) })
+    }
+    fn as_read(&self) -> &dyn ReadStore {
+        self
+    }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn manifest(id: &str, stopped_at: &str) -> Manifest {
+    Manifest {
+        format: FORMAT,
+        id: id.to_owned(),
+        kind: KIND_POSTGRES_BASE.to_owned(),
+        database: "app".to_owned(),
+        started_at: at(stopped_at),
+        stopped_at: at(stopped_at),
+        postgres: PostgresFacts {
+            server_version: "15.18".to_owned(),
+            system_id: SystemId(7),
+            timeline: Timeline(1),
+            start_lsn: "0/2000028".parse().unwrap(),
+            stop_lsn: "0/4000000".parse().unwrap(),
+            segment_size: SegmentSize::DEFAULT,
+            tablespaces: Vec::new(),
+            slots: Vec::new(),
+        },
+        objects: vec![ManifestObject {
+            name: "base.tar".to_owned(),
+            size_bytes: 4,
+            sha256: Digest::of(b"data"),
+            role: ObjectRole::Data,
+            tablespace: None,
+        }],
+        facts: None,
+        tool_version: "0.1.0".to_owned(),
+    }
+}
+
+async fn stored(store: &Memory, id: &str, stopped_at: &str) -> Backup {
+    let key = object_key("app", id, "base.tar").unwrap();
+    store.put(&key, Box::new(std::io::Cursor::new(b"data".to_vec())), PutOptions::default()).await.unwrap();
+    commit(store, "app", manifest(id, stopped_at)).await.unwrap()
+}
+
+fn query(which: Which) -> Query {
+    Query { database: "app".to_owned(), kind: KIND_POSTGRES_BASE.to_owned(), which }
+}
+
+#[tokio::test]
+async fn a_backup_is_chosen_by_the_time_it_ended() {
+    let store = Arc::new(Memory::default());
+    // The names are in the wrong order on purpose: only the recorded time counts.
+    stored(&store, "b-old", "2026-01-01T00:00:00Z").await;
+    let newest = stored(&store, "a-new", "2026-01-03T00:00:00Z").await;
+    let chosen = async |which| find(&*store, "app", &query(which)).await.map(|backup| backup.manifest.id);
+    assert_eq!(chosen(Which::Newest).await.unwrap(), "a-new");
+    assert_eq!(chosen(Which::Before(at("2026-01-03T00:00:00Z"))).await.unwrap(), "b-old");
+    assert_eq!(chosen(Which::Before(at("2026-01-03T00:00:01Z"))).await.unwrap(), "a-new");
+    assert_eq!(chosen(Which::Id("b-old".to_owned())).await.unwrap(), "b-old");
+    assert!(matches!(chosen(Which::Before(at("2026-01-01T00:00:00Z"))).await, Err(CatalogError::NoBackup(_))));
+    assert_eq!(open(&*store, "app", &newest.handle()).await.unwrap(), newest);
+}
+
+#[tokio::test]
+async fn what_has_no_valid_manifest_is_no_backup() {
+    let store = Memory::default();
+    stored(&store, "good", "2026-01-01T00:00:00Z").await;
+    let key = object_key("app", "unfinished", "base.tar").unwrap();
+    store.put(&key, Box::new(std::io::Cursor::new(b"data".to_vec())), PutOptions::default()).await.unwrap();
+    let key = manifest_key("app", "torn").unwrap();
+    store.put(&key, Box::new(std::io::Cursor::new(b"{\"format\":1".to_vec())), PutOptions::default()).await.unwrap();
+    let list = list(&store, "app").await.unwrap();
+    assert_eq!(list.backups.len(), 1);
+    assert_eq!(list.damaged.len(), 1);
+    assert_eq!(list.damaged[0].key, key);
+}
+
+#[tokio::test]
+async fn a_manifest_is_not_written_before_its_objects() {
+    let store = Memory::default();
+    let refused = commit(&store, "app", manifest("x", "2026-01-01T00:00:00Z")).await;
+    assert!(matches!(refused, Err(CatalogError::Damaged { .. })));
+    assert!(store.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_manifest_that_changed_since_it_was_chosen_is_refused() {
+    let store = Memory::default();
+    let backup = stored(&store, "x", "2026-01-01T00:00:00Z").await;
+    let mut other = backup.manifest.clone();
+    other.tool_version = "9".to_owned();
+    store.delete(&manifest_key("app", "x").unwrap()).await.unwrap();
+    commit(&store, "app", other).await.unwrap();
+    assert!(matches!(open(&store, "app", &backup.handle()).await, Err(CatalogError::Changed(_))));
+}
+
+#[tokio::test]
+async fn unknown_fields_of_a_later_version_are_tolerated() {
+    let store = Memory::default();
+    let backup = stored(&store, "x", "2026-01-01T00:00:00Z").await;
+    let mut value = serde_json::to_value(&backup.manifest).unwrap();
+    value["novelty"] = true.into();
+    value["objects"][0]["role"] = "hologram".into();
+    let text = serde_json::to_vec(&value).unwrap();
+    store
+        .put(&manifest_key("app", "x").unwrap(), Box::new(std::io::Cursor::new(text)), PutOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(load(&store, "app", "x").await.unwrap().manifest.objects[0].role, ObjectRole::Unknown);
+}
+
+#[tokio::test]
+async fn a_prefix_belongs_to_one_cluster() {
+    let store = Memory::default();
+    claim_prefix(&store, "app", SystemId(7)).await.unwrap();
+    claim_prefix(&store, "app", SystemId(7)).await.unwrap();
+    assert!(matches!(claim_prefix(&store, "app", SystemId(8)).await, Err(CatalogError::OtherCluster { .. })));
+}
+
+#[test]
+fn the_segments_of_a_backup_end_with_the_one_that_holds_its_last_byte() {
+    let names: Vec<String> =
+        manifest("x", "2026-01-01T00:00:00Z").postgres.segments().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["000000010000000000000002", "000000010000000000000003"]);
+}

@@ -1,0 +1,131 @@
+//! `runbook graph`: a picture of the steps, before anything is bound.
+
+use std::path::PathBuf;
+
+use super::args::InventoryArgs;
+use super::{Exit, Failure, prepare};
+use crate::action::{EffectClass, Mode, Registry};
+use crate::plan::render::{GraphEdge, GraphNode, GraphView, dot, mermaid, svg, tree};
+use crate::plan::{Plan, Section, StepGraph};
+
+/// Arguments of `graph`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook graph full-db-loss\n  runbook graph full-db-loss --svg >plan.svg\n  runbook graph full-db-loss --dot | dot -Tpdf >plan.pdf\n  runbook graph full-db-loss --mode drill --mermaid"
+)]
+pub struct Args {
+    /// A path, or a name: looked up in ./runbooks, then among the shipped ones
+    runbook: String,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// Graphviz
+    #[arg(long, group = "form")]
+    dot: bool,
+    /// Mermaid, for Markdown
+    #[arg(long, group = "form")]
+    mermaid: bool,
+    /// A picture
+    #[arg(long, group = "form")]
+    svg: bool,
+    /// Only the steps of this mode
+    #[arg(long, value_enum, default_value_t = ModeArg::Real)]
+    mode: ModeArg,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ModeArg {
+    Real,
+    Drill,
+}
+
+/// Draws a runbook's steps.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let prepared = prepare::load_runbook(&args.runbook, &args.inventory)?;
+    prepared.demand_sound()?;
+    let mode = match args.mode {
+        ModeArg::Real => Mode::Real,
+        ModeArg::Drill => Mode::Drill,
+    };
+    let view = view(&prepared.plan, &prepared.registry, mode);
+    let text = if args.dot {
+        dot(&view)
+    } else if args.mermaid {
+        mermaid(&view)
+    } else if args.svg {
+        svg(&view)
+    } else {
+        tree(&view)
+    };
+    write(&text, args.output.as_deref())?;
+    Ok(Exit::Success)
+}
+
+/// Writes a document to a file or to standard output.
+pub fn write(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let written = match file {
+        #[expect(clippy::disallowed_methods, reason = "a document that can be made again")]
+        Some(path) => std::fs::write(path, text),
+        None => std::io::stdout()
+            .write_all(text.as_bytes())
+            .and_then(|()| if text.ends_with('\n') { Ok(()) } else { std::io::stdout().write_all(b"\n") }),
+    };
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let shown = file.map_or_else(|| "standard output".to_owned(), |path| format!("`{}`", path.display()));
+            Err(Failure::new(Exit::Usage, format!("{shown} cannot be written")).because(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn view(plan: &Plan, registry: &Registry, mode: Mode) -> GraphView {
+    let graph = StepGraph::new(&plan.runbook);
+    let mut present: Vec<usize> = graph.order().into_iter().filter(|index| graph.takes_part(*index, mode)).collect();
+    present.sort_by_key(|index| graph.step(*index).0 == Section::Finally);
+    let position = |index: usize| present.iter().position(|known| *known == index);
+    let edges_in = plan.edges_in(&graph, mode);
+    let mut edges = Vec::new();
+    for (to, index) in present.iter().enumerate() {
+        for (from, strictness) in &edges_in[*index] {
+            if let Some(from) = position(*from) {
+                edges.push(GraphEdge { from, to, strictness: *strictness });
+            }
+        }
+    }
+    let nodes = present.iter().map(|index| {
+        let (section, step) = graph.step(*index);
+        let known = registry.get(&step.uses.value).map_or(EffectClass::None, |action| action.spec().effect);
+        GraphNode {
+            id: step.id.value.clone(),
+            label: if step.name.is_empty() { step.id.value.clone() } else { step.name.clone() },
+            action: step.uses.value.clone(),
+            phase: step.phase.as_ref().map(|phase| phase.value.clone()),
+            section,
+            effect: step.effect.as_ref().map_or(known, |effect| effect.value),
+            targets: Vec::new(),
+            modes: step.modes.clone().unwrap_or_default(),
+            state: None,
+        }
+    });
+    let title = |phase: &crate::language::runbook::Phase| match &phase.budget {
+        Some(budget) => format!("{} ({budget})", if phase.name.is_empty() { &phase.id } else { &phase.name }),
+        None => {
+            if phase.name.is_empty() {
+                phase.id.clone()
+            } else {
+                phase.name.clone()
+            }
+        }
+    };
+    GraphView {
+        title: plan.runbook.name.clone(),
+        subtitle: plan.runbook.description.clone(),
+        phases: plan.runbook.phases.iter().map(|phase| (phase.id.clone(), title(phase))).collect(),
+        nodes: nodes.collect(),
+        edges,
+    }
+}

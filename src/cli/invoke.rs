@@ -1,0 +1,324 @@
+//! Carries a bound plan out: preflight, confirmation, locks, journal, engine, ledger, report, summary.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::capabilities::LocalCapabilities;
+use super::screen::{self, Face};
+use super::signals::LiveControl;
+use super::{Exit, Failure, confirm, wiring};
+use crate::action::Registry;
+use crate::base::{Digest, StepId};
+use crate::engine::{Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, preflight};
+use crate::event::{Event, FORMAT, RunHeader, Verdict};
+use crate::host::{HostSettings, SecretCommand};
+use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
+use crate::lock::FileLocks;
+use crate::plan::BoundPlan;
+use crate::port::{Journal, LockError, LockGuard, Locks as _, SystemClock};
+use crate::report::{html, summary};
+use crate::state::RunState;
+use crate::vault::{NoPrompt, Prompt, Sources, TerminalPrompt, Vault};
+
+/// What every way of running needs.
+pub struct Invocation {
+    /// The actions.
+    pub registry: Registry,
+    /// The history of runs.
+    pub runs: Runs,
+    /// What is shown.
+    pub face: Face,
+    /// The word given with `--confirm`.
+    pub confirm: Option<String>,
+}
+
+/// How a run went.
+pub struct Carried {
+    /// The run's folder.
+    pub dir: RunDir,
+    /// The frozen plan.
+    pub plan: Arc<BoundPlan>,
+    /// How it ended.
+    pub ending: Ending,
+}
+
+impl Invocation {
+    /// An invocation of this program.
+    pub fn new(face: Face, confirm: Option<String>) -> Result<Self, Failure> {
+        Ok(Self { registry: crate::actions::registry(), runs: wiring::runs()?, face, confirm })
+    }
+
+    /// Starts a new run and carries it to its end.
+    ///
+    /// # Errors
+    /// Refuses before the first step (exit 4, 14), and fails when the journal does (exit 15).
+    pub fn fresh(&self, plan: BoundPlan) -> Result<Carried, Failure> {
+        let plan = Arc::new(plan);
+        let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
+        let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
+        if plan.mode == crate::action::Mode::Real {
+            confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
+        }
+        let locks = self.locks(&plan)?;
+        let created = self.runs.create(&plan).map_err(wiring::runs_failure)?;
+        let start = Start::Fresh(Box::new(header(&plan, created.plan)));
+        let opened = Opened { dir: created.dir, plan, journal: Box::new(created.journal), hands };
+        self.drive(opened, start, RunState::default(), (locks, created.lock))
+    }
+
+    /// Goes on with a run that another engine left.
+    ///
+    /// # Errors
+    /// Fails when the run is live (exit 14), when an answer fits no question (exit 2), when the journal is broken (exit 15).
+    pub fn resume(&self, dir: RunDir, answers: BTreeMap<StepId, Answer>) -> Result<Carried, Failure> {
+        let lock = dir.lock().map_err(wiring::runs_failure)?;
+        let (plan, digest) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
+        let opened = dir.resume_journal(&lock).map_err(|error| wiring::journal_failure(&error))?;
+        let locks = self.locks(&plan)?;
+        let hands = hands(&plan, dir.attempts(), self.face)?;
+        let state = RunState::fold(&opened.events)
+            .map_err(|error| Failure::new(Exit::Journal, "the journal does not tell a possible run").because(&error))?;
+        let start = if opened.events.is_empty() {
+            Start::Fresh(Box::new(header(&plan, digest)))
+        } else {
+            Start::Resume(Box::new(Resume {
+                events: opened.events,
+                actor: wiring::actor(),
+                pid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                cut_bytes: None,
+                answers,
+            }))
+        };
+        let opened = Opened { dir, plan: Arc::new(plan), journal: Box::new(opened.journal), hands };
+        self.drive(opened, start, state, (locks, lock))
+    }
+
+    fn locks(&self, plan: &BoundPlan) -> Result<Vec<Box<dyn LockGuard>>, Failure> {
+        let locks = FileLocks::open(self.runs.root())
+            .map_err(|error| Failure::new(Exit::Journal, "the folder of locks cannot be used").because(&error))?;
+        let take = |name: &String| {
+            locks.acquire(name, &plan.run).map_err(|error| {
+                let (exit, help) = match &error {
+                    LockError::Held { holder, .. } => {
+                        (Exit::Locked, format!("`runbook show {holder} --follow` shows it; nothing was changed"))
+                    }
+                    LockError::File { .. } => {
+                        (Exit::Journal, "check space and permissions of the state folder".to_owned())
+                    }
+                };
+                Failure::new(exit, error.to_string()).help(help)
+            })
+        };
+        plan.locks.iter().map(take).collect()
+    }
+
+    fn drive(
+        &self,
+        opened: Opened,
+        start: Start,
+        state: RunState,
+        held: (Vec<Box<dyn LockGuard>>, RunLock),
+    ) -> Result<Carried, Failure> {
+        let Opened { dir, plan, journal, hands } = opened;
+        let sinks = screen::sinks(self.face, &plan, state);
+        let ran = wiring::block_on(async {
+            let engine = Engine {
+                plan: Arc::clone(&plan),
+                registry: self.registry.clone(),
+                journal,
+                sinks,
+                clock: Arc::new(SystemClock),
+                control: Box::new(LiveControl::new(ControlDir::new(dir.control()))?),
+                capabilities: hands,
+            };
+            Ok::<_, Failure>(engine.run(start).await)
+        })??;
+        let ending = ran.map_err(|error| engine_failure(&error, &dir))?;
+        if ending.how == Left::Finished {
+            self.conclude(&dir, &plan, &ending)?;
+        }
+        drop(held);
+        Ok(Carried { dir, plan, ending })
+    }
+
+    /// Anchors the end in the ledger and writes the report; both may be missing after a crash and are completed here.
+    fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
+        let history = dir.read().map_err(|error| wiring::journal_failure(&error))?;
+        if let Some(last) = history.events.last() {
+            self.runs.ledger().finish(last).map_err(|error| {
+                Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
+            })?;
+        }
+        if plan.scratch.exists() {
+            let _ = std::fs::remove_dir_all(&plan.scratch);
+        }
+        write_report(dir, plan, &ending.state)
+    }
+
+    /// Tells how the run ended, for people.
+    pub fn summary(&self, carried: &Carried) {
+        if self.face == Face::People {
+            let report = Some(carried.dir.report()).filter(|path| path.is_file());
+            let places = summary::Places { run_dir: Some(carried.dir.path().to_owned()), report };
+            eprintln!("\n{}", summary::render(&carried.plan, &carried.ending.state, &places, screen::palette()));
+        }
+    }
+}
+
+/// The engine's hands for a plan. `attempts` is where attempts keep their files.
+pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<LocalCapabilities>, Failure> {
+    let settings = HostSettings::new(wiring::program()?, wiring::environment_variable("PATH").unwrap_or_default());
+    let command = SecretCommand::new(&settings);
+    let prompt: Box<dyn Prompt> = match face {
+        Face::People => Box::new(TerminalPrompt),
+        Face::Json => Box::new(NoPrompt),
+    };
+    let sources = Sources {
+        environment: wiring::environment(),
+        prompt,
+        command: Box::new(move |argv: &[String]| command.run(argv)),
+    };
+    let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
+    Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
+}
+
+/// Runs every step's check with late values pending. Changes nothing.
+pub fn ahead(
+    plan: &Arc<BoundPlan>,
+    registry: &Registry,
+    hands: &Arc<LocalCapabilities>,
+) -> Result<Vec<Preflight>, Failure> {
+    let hands: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
+    wiring::block_on(preflight(Arc::clone(plan), registry, hands, Arc::new(SystemClock)))
+}
+
+struct Opened {
+    dir: RunDir,
+    plan: Arc<BoundPlan>,
+    journal: Box<dyn Journal>,
+    hands: Arc<LocalCapabilities>,
+}
+
+impl Carried {
+    /// The code the process ends with.
+    pub fn exit(&self) -> Exit {
+        exit_of(self.ending.exit_code)
+    }
+}
+
+/// Maps a run's code to the frozen list.
+pub fn exit_of(code: u8) -> Exit {
+    [
+        Exit::Success,
+        Exit::Usage,
+        Exit::Invalid,
+        Exit::Refused,
+        Exit::Exceptions,
+        Exit::Failed,
+        Exit::FailedUnknown,
+        Exit::Cancelled,
+        Exit::Suspended,
+        Exit::Locked,
+        Exit::Journal,
+        Exit::Objective,
+    ]
+    .into_iter()
+    .find(|exit| *exit as u8 == code)
+    .unwrap_or(Exit::Bug)
+}
+
+/// Writes the HTML report beside the journal.
+pub fn write_report(dir: &RunDir, plan: &BoundPlan, state: &RunState) -> Result<(), Failure> {
+    let text = html_report(dir, plan, state);
+    #[expect(clippy::disallowed_methods, reason = "the report can be written again from the journal")]
+    std::fs::write(dir.report(), text).map_err(|error| {
+        Failure::new(Exit::Journal, "the report cannot be written; the run itself is complete").because(&error)
+    })
+}
+
+/// Renders the HTML report of a run.
+pub fn html_report(dir: &RunDir, plan: &BoundPlan, state: &RunState) -> String {
+    let verdict = audit::verify_run(dir);
+    let head = html::AuditHead { events: verdict.events, last_hash: verdict.head, plan: verdict.plan };
+    html::render(plan, state, &super::logs::Attempts::of(dir), &head)
+}
+
+fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
+    RunHeader {
+        format: FORMAT,
+        name: plan.name.clone(),
+        mode: plan.mode,
+        environment: plan.environment.clone(),
+        actor: plan.actor.clone(),
+        pid: std::process::id(),
+        host: wiring::host_name(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        plan: digest,
+        incident_at: plan.incident_at,
+    }
+}
+
+/// Stops (exit 4) when a check refuses; else gives the facts worth confirming.
+pub fn judge(checked: &[Preflight]) -> Result<Vec<String>, Failure> {
+    let mut facts = Vec::new();
+    let mut refused = 0;
+    for (step, result) in checked {
+        match result {
+            Ok(findings) => {
+                for finding in &findings.0 {
+                    match finding.verdict {
+                        Verdict::Pass => facts.push(finding.message.clone()),
+                        Verdict::Pending => {}
+                        Verdict::Warn => say("warning", step, &finding.message, finding.help.as_deref()),
+                        Verdict::Refuse => {
+                            refused += 1;
+                            say("refused", step, &finding.message, finding.help.as_deref());
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                refused += 1;
+                let info = error.info();
+                let message =
+                    std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
+                say("refused", step, &message, info.help.as_deref());
+            }
+        }
+    }
+    match refused {
+        0 => Ok(facts),
+        _ => Err(Failure::new(Exit::Refused, "a check refused before the first step; nothing was changed")),
+    }
+}
+
+fn say(word: &str, step: &StepId, message: &str, help: Option<&str>) {
+    eprintln!("{word}: step `{step}`: {message}");
+    if let Some(help) = help {
+        eprintln!("  help: {help}");
+    }
+}
+
+fn engine_failure(error: &EngineError, dir: &RunDir) -> Failure {
+    let failure = Failure::new(exit_of(error.exit_code()), error.to_string());
+    let failure = match std::error::Error::source(error) {
+        Some(source) => failure.because(source),
+        None => failure,
+    };
+    match error {
+        EngineError::Journal(_) | EngineError::History(_) => {
+            failure.help(format!("make the journal writable again, then `runbook resume {}`", dir.id()))
+        }
+        EngineError::Secret { .. } => failure.help("provide the secret and try again; nothing was changed"),
+        EngineError::Action { .. } => failure.help("use the version of `runbook` that made the plan"),
+        EngineError::Answer { .. } => failure.help(format!("`runbook show {}` says which steps ask", dir.id())),
+    }
+}
+
+/// Tells, without keeping them, the events of a run.
+pub fn fold(events: &[Event]) -> Result<RunState, Failure> {
+    RunState::fold(events)
+        .map_err(|error| Failure::new(Exit::Journal, "the journal does not tell a possible run").because(&error))
+}

@@ -1,0 +1,249 @@
+//! From what was typed to a bound plan: find, load, build, bind, and say everything that is wrong.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use super::args::{self, InventoryArgs, Subject};
+use super::library::{self, NotFound};
+use super::{Exit, Failure, wiring};
+use crate::action::{Mode, Registry};
+use crate::base::diagnostic::{Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
+use crate::base::{RunId, Timestamp, clock};
+use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
+use crate::language::source::{DiskFiles, ReadError, SourceReader};
+use crate::language::vocabulary::Vocabulary;
+use crate::language::{LoadRequest, load};
+use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
+
+/// A runbook that was loaded, with what it was loaded from.
+pub struct Prepared {
+    /// The plan; partial when there are errors.
+    pub plan: Plan,
+    /// The inventory before an environment is chosen.
+    pub inventory: InventoryFile,
+    /// All texts.
+    pub sources: Sources,
+    /// Everything that was found.
+    pub diagnostics: Diagnostics,
+    /// The actions.
+    pub registry: Registry,
+}
+
+/// Files on the disk, and shipped runbooks under their shown names.
+struct Files;
+
+impl SourceReader for Files {
+    fn read(&self, name: &str) -> Result<Vec<u8>, ReadError> {
+        match Path::new(name).strip_prefix("<shipped>").ok().and_then(Path::to_str).and_then(library::shipped) {
+            Some(text) => Ok(text.as_bytes().to_vec()),
+            None => DiskFiles.read(name),
+        }
+    }
+}
+
+struct Words<'a>(&'a Registry);
+
+impl Vocabulary for Words<'_> {
+    fn actions(&self) -> Vec<String> {
+        self.0.names().map(str::to_owned).collect()
+    }
+    fn params_schema(&self, action: &str) -> Option<serde_json::Value> {
+        self.0.get(action).map(|action| action.params_schema())
+    }
+    fn output_schema(&self, action: &str) -> Option<serde_json::Value> {
+        self.0.get(action).map(|action| action.output_schema())
+    }
+}
+
+/// Finds and loads a runbook; nothing is printed.
+///
+/// # Errors
+/// Fails when no single runbook has that name.
+pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, Failure> {
+    let found = library::find(name).map_err(not_found)?;
+    let registry = crate::actions::registry();
+    let shown = found.shown().display().to_string();
+    let request = LoadRequest {
+        runbook: Some(shown.clone()),
+        inventories: names(&inventory.files()),
+        fallbacks: names(&InventoryArgs::fallbacks()),
+    };
+    let loaded = load(&request, &Files, &Words(&registry));
+    let file = loaded.sources.iter().position(|source| source.name == shown).and_then(|at| u32::try_from(at).ok());
+    let material = Material {
+        registry: &registry,
+        inventory: &loaded.inventory,
+        sources: &loaded.sources,
+        file: SourceId(file.unwrap_or_default()),
+    };
+    let (plan, more) = plan::build(loaded.runbook, &material);
+    let mut diagnostics = loaded.diagnostics;
+    diagnostics.extend(more);
+    Ok(Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry })
+}
+
+fn names(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.display().to_string()).collect()
+}
+
+fn not_found(error: NotFound) -> Failure {
+    let help = match &error {
+        NotFound::None(name, known) => {
+            let near = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, name));
+            let near = near.filter(|near| strsim::damerau_levenshtein(near, name) <= 1.max(name.len() / 3));
+            match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("a path, or one of: {}", known.join(", ")),
+            }
+        }
+        NotFound::Several(..) => "give the path".to_owned(),
+    };
+    Failure::new(Exit::Usage, error.to_string()).help(help)
+}
+
+/// The style for this terminal.
+pub fn style() -> RenderStyle {
+    let colour = std::io::stderr().is_terminal()
+        && wiring::environment_variable("NO_COLOR").is_none_or(|value| value.is_empty());
+    RenderStyle { look: if colour { Look::Colour } else { Look::Plain }, width: 100 }
+}
+
+impl Prepared {
+    /// Prints what was found to standard error.
+    pub fn report(&self) {
+        if !self.diagnostics.is_empty() {
+            eprint!("{}", render(&self.diagnostics, &self.sources, style()));
+        }
+    }
+
+    /// Counts errors and warnings.
+    pub fn counts(&self) -> (usize, usize) {
+        let errors = self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
+        (errors, self.diagnostics.len() - errors)
+    }
+
+    /// Stops (exit 3) when there are errors.
+    pub fn demand_sound(&self) -> Result<(), Failure> {
+        self.report();
+        let (errors, _) = self.counts();
+        if errors == 0 {
+            return Ok(());
+        }
+        let plural = if errors == 1 { "error" } else { "errors" };
+        Err(Failure::new(Exit::Invalid, format!("{errors} {plural}; nothing was run"))
+            .help("`runbook explain CODE` says more about a code"))
+    }
+
+    /// Chooses the environment of a run.
+    pub fn environment(&self, mode: Mode, asked: Option<&str>) -> Result<String, Failure> {
+        if mode == Mode::Drill {
+            return if self.inventory.environments.contains_key(DRILL) {
+                Ok(DRILL.to_owned())
+            } else {
+                Err(Failure::new(Exit::Refused, "no environment `drill` is defined; nothing was changed").help(
+                    "define `environments.drill` in the inventory, with `databases: { NAME: { scratch: true } }`",
+                ))
+            };
+        }
+        choose_environment(&self.inventory, asked).map_err(|error| {
+            let help = match &error {
+                EnvironmentError::Unknown { .. } => "name one of these with `-e`",
+                EnvironmentError::Several { .. } => "name one with `-e NAME`, or mark one with `default: true`",
+            };
+            Failure::new(Exit::Usage, error.to_string()).help(help)
+        })
+    }
+
+    /// The inventory as an environment sees it. What a drill's environment does not name is read-only to it.
+    pub fn seen_by(&self, environment: &str) -> Result<Inventory, Failure> {
+        let mut seen = self.inventory.for_environment(environment).map_err(|faults| {
+            eprint!("{}", render(&faults, &self.sources, style()));
+            Failure::new(Exit::Invalid, format!("the inventory of environment `{environment}` is not sound"))
+        })?;
+        if environment == DRILL {
+            let named = seen.environments.get(DRILL).map(|drill| drill.stores.clone()).unwrap_or_default();
+            for (name, store) in &mut seen.stores {
+                store.read_only |= !named.contains_key(name);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Binds the plan to what was given.
+    pub fn bind(&self, subject: &Subject, identity: &RunIdentity) -> Result<BoundPlan, Failure> {
+        let environment = self.environment(identity.mode, subject.environment.as_deref())?;
+        self.bind_in(subject, identity, environment)
+    }
+
+    /// Binds the plan in an environment already chosen.
+    pub fn bind_in(
+        &self,
+        subject: &Subject,
+        identity: &RunIdentity,
+        environment: String,
+    ) -> Result<BoundPlan, Failure> {
+        let inventory = self.seen_by(&environment)?;
+        let request = BindRequest {
+            run: identity.run.clone(),
+            mode: identity.mode,
+            environment,
+            params: identity.params.clone(),
+            vars: args::pairs(&subject.var, "variable")?,
+            actor: wiring::actor(),
+            now: identity.now,
+            scratch: identity.scratch.clone(),
+            max_parallel: subject.max_parallel.map_or_else(default_parallel, usize::from),
+        };
+        plan::bind(&self.plan, inventory, &self.registry, &self.sources, request).map_err(bind_failure)
+    }
+}
+
+/// What makes a run this run.
+#[derive(Debug, Clone)]
+pub struct RunIdentity {
+    /// Its id.
+    pub run: RunId,
+    /// Its mode.
+    pub mode: Mode,
+    /// Its start.
+    pub now: Timestamp,
+    /// Its folder for scratch files.
+    pub scratch: PathBuf,
+    /// Its parameters.
+    pub params: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+impl RunIdentity {
+    /// A new run that starts now, with scratch files below the state folder.
+    pub fn new(mode: Mode, state: &Path, params: std::collections::BTreeMap<String, serde_json::Value>) -> Self {
+        let now = clock::now();
+        let run = RunId::generate(now);
+        let scratch = state.join("scratch").join(run.as_str());
+        Self { run, mode, now, scratch, params }
+    }
+}
+
+fn default_parallel() -> usize {
+    std::thread::available_parallelism().map_or(4, usize::from).max(4)
+}
+
+/// Says everything that is wrong with the values; the worst decides the exit code.
+fn bind_failure(errors: Vec<BindError>) -> Failure {
+    let mut exit = Exit::Usage;
+    for error in &errors {
+        eprintln!("error: {error}");
+        match error {
+            BindError::Usage { help, .. } => eprintln!("  help: {help}"),
+            BindError::Step { pointer, help, .. } => {
+                exit = Exit::Invalid;
+                if !pointer.is_empty() {
+                    eprintln!("  argument: {}", pointer.trim_start_matches('/').replace('/', "."));
+                }
+                if let Some(help) = help {
+                    eprintln!("  help: {help}");
+                }
+            }
+        }
+    }
+    Failure::said(exit)
+}

@@ -1,0 +1,70 @@
+//! `runbook run`.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use super::args::{self, Subject};
+use super::invoke::Invocation;
+use super::prepare::{self, Prepared, RunIdentity};
+use super::screen::Face;
+use super::{Exit, Failure};
+use crate::action::Mode;
+use crate::plan::INCIDENT_AT;
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook run full-db-loss -p database=orders -p incident_at='5m ago' --confirm production\n  runbook run nightly.yaml --json | jq -c .kind\n\nBefore the first step every step's check runs; a refusal ends with code 4 and nothing was changed.\nCtrl-C cancels and runs `finally`; once more kills what runs; a third time leaves at once."
+)]
+pub struct Args {
+    #[command(flatten)]
+    subject: Subject,
+    /// Confirms a run in a protected environment: its name
+    #[arg(long, value_name = "ENVIRONMENT")]
+    confirm: Option<String>,
+    /// Write events and progress as JSON lines to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries a runbook out, for real.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let prepared = prepare::load_runbook(&args.subject.runbook, &args.subject.inventory)?;
+    prepared.demand_sound()?;
+    let invocation = Invocation::new(Face::from(args.json), args.confirm)?;
+    let mut params = args::params(&args.subject)?;
+    ask_missing(&prepared, &mut params, invocation.face);
+    let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
+    let plan = prepared.bind(&args.subject, &identity)?;
+    tell_inventory(&prepared);
+    let carried = invocation.fresh(plan)?;
+    invocation.summary(&carried);
+    Ok(carried.exit())
+}
+
+/// Says which inventory is used: at three in the morning the wrong file must show.
+pub fn tell_inventory(prepared: &Prepared) {
+    if !prepared.inventory.files.is_empty() {
+        eprintln!("inventory: {}", prepared.inventory.files.join(", "));
+    }
+}
+
+/// Asks at a terminal for required parameters that were not given.
+fn ask_missing(prepared: &Prepared, params: &mut std::collections::BTreeMap<String, serde_json::Value>, face: Face) {
+    let can_ask = face == Face::People && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if !can_ask {
+        return;
+    }
+    for (name, param) in &prepared.plan.runbook.params {
+        let wanted = param.default.is_none() && param.required.unwrap_or(true);
+        if !wanted || params.contains_key(&name.value) {
+            continue;
+        }
+        let hint = if name.value == INCIDENT_AT { " (for example `5m ago`)" } else { "" };
+        eprint!("{}{hint}\n{}: ", param.description, name.value);
+        let _ = std::io::stderr().flush();
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line).is_ok() && !line.trim().is_empty() {
+            params.insert(name.value.clone(), serde_json::Value::String(line.trim().to_owned()));
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! `runbook show RUN`.
+
+use std::sync::Arc;
+
+use super::screen::{self, Face};
+use super::{Exit, Failure, invoke, wiring};
+use crate::base::clock;
+use crate::journal::{RunDir, follow};
+use crate::report::{json, summary};
+use crate::state::RunState;
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook show last\n  runbook show last --follow       attach to a live run, from any terminal\n  runbook show last --json | jq .figures"
+)]
+pub struct Args {
+    /// The run: its id, a unique beginning of it, or `last`
+    run: String,
+    /// Follow a live run to its end; ends with the run's own exit code
+    #[arg(short, long)]
+    follow: bool,
+    /// Print JSON; with --follow, events as JSON lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows a run, or follows it live.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let dir = wiring::find_run(&wiring::runs()?, &args.run)?;
+    if args.follow {
+        return attach(&dir, Face::from(args.json));
+    }
+    let (plan, _) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
+    let history = dir.read().map_err(|error| wiring::journal_failure(&error))?;
+    let state = invoke::fold(&history.events)?;
+    if args.json {
+        let text = json::render(&plan, &state).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
+        super::graph::write(&text, None)?;
+        return Ok(Exit::Success);
+    }
+    print!("{}", summary::render(&plan, &state, &places(&dir), screen::out_palette()));
+    if state.finished.is_none() && dir.is_live().map_err(wiring::runs_failure)? {
+        println!("\nit is running; `runbook show {} --follow` attaches", dir.id());
+    }
+    Ok(Exit::Success)
+}
+
+fn places(dir: &RunDir) -> summary::Places {
+    let report = Some(dir.report()).filter(|path| path.is_file());
+    summary::Places { run_dir: Some(dir.path().to_owned()), report }
+}
+
+/// Shows every event of a run as it becomes durable.
+fn attach(dir: &RunDir, face: Face) -> Result<Exit, Failure> {
+    let (plan, _) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
+    let plan = Arc::new(plan);
+    let mut state = RunState::default();
+    let mut sinks = screen::sinks(face, &plan, RunState::default());
+    let mut following = follow(dir.path()).map_err(|error| wiring::journal_failure(&error))?;
+    let seen = wiring::block_on(async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(250));
+        loop {
+            let next = tokio::select! {
+                next = following.next() => next.map_err(|error| wiring::journal_failure(&error))?,
+                _ = ticks.tick() => {
+                    sinks.iter_mut().for_each(|sink| sink.tick(clock::now()));
+                    continue;
+                }
+            };
+            let Some(events) = next else { return Ok::<_, Failure>(()) };
+            for event in events {
+                let _ = state.apply(&event);
+                sinks.retain_mut(|sink| sink.event(&event).is_ok());
+            }
+        }
+    })?;
+    sinks.iter_mut().for_each(|sink| sink.close());
+    seen?;
+    if face == Face::People {
+        eprintln!("\n{}", summary::render(&plan, &state, &places(dir), screen::palette()));
+    }
+    match &state.finished {
+        Some((_, code, _)) => Ok(invoke::exit_of(*code)),
+        None if !state.suspended.is_empty() => Ok(Exit::Suspended),
+        None => Err(Failure::new(Exit::Failed, "the engine is gone and the run is not finished")
+            .help(format!("go on with `runbook resume {}`", dir.id()))),
+    }
+}

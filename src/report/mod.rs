@@ -1,0 +1,22 @@
+//! What people and other programs see of a run: screen, lines, summary, documents.
+//!
+//! Every face is a fold of events: it takes a plan, a [`crate::state::RunState`] or the events
+//! themselves, and never asks the world. Live faces implement [`crate::port::Sink`]; colours come
+//! as a [`Palette`], because nothing here reads the environment.
+
+pub mod html;
+pub mod json;
+pub mod jsonl;
+pub mod junit;
+mod line;
+mod palette;
+mod phrase;
+pub mod plain;
+mod progress;
+pub mod summary;
+pub mod terminal;
+#[cfg(test)]
+mod tests;
+
+pub use palette::{Palette, Tone};
+pub use phrase::{mask_text, mask_value, outcome_sentence};

@@ -1,0 +1,237 @@
+//! The words that all faces share.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Tone;
+use crate::base::Timestamp;
+use crate::base::clock::between;
+use crate::base::mode::Mode;
+use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
+use crate::base::units::{Span, human_duration};
+use crate::event::{Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, Outcome, SkipReason};
+use crate::plan::BoundPlan;
+use crate::plan::render::NodeState;
+use crate::state::{RunState, StepStatus};
+
+/// Replaces references to secrets by `***name***` and control characters by a visible sign.
+#[must_use]
+pub fn mask_text(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            TOKEN_OPEN | TOKEN_CLOSE => masked.push_str("***"),
+            '\n' | '\t' => masked.push(c),
+            c if c.is_control() => masked.push('\u{FFFD}'),
+            c => masked.push(c),
+        }
+    }
+    masked
+}
+
+/// Does the same in every text of a value, keys included.
+#[must_use]
+pub fn mask_value(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(mask_text(text)),
+        Value::Array(items) => Value::Array(items.iter().map(mask_value).collect()),
+        Value::Object(members) => {
+            Value::Object(members.iter().map(|(key, value)| (mask_text(key), mask_value(value))).collect())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
+    }
+}
+
+/// Masks a text and keeps it on one line.
+pub(super) fn one_line(text: &str) -> String {
+    mask_text(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn millis(ms: u64) -> String {
+    human_duration(Duration::from_millis(ms))
+}
+
+/// Writes a length that somebody chose, exactly: `4h`, `1h30m`.
+pub(super) fn chosen(ms: u64) -> String {
+    Span(Duration::from_millis(ms)).to_string()
+}
+
+/// Writes a time since the start: `+01:05.0`, `+1:01:05`.
+pub(super) fn offset(start: Timestamp, at: Timestamp) -> String {
+    let passed = between(start, at);
+    let seconds = passed.as_secs();
+    if seconds >= 3600 {
+        return format!("+{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    }
+    format!("+{:02}:{:02}.{}", seconds / 60, seconds % 60, passed.subsec_millis() / 100)
+}
+
+pub(super) fn node_state(status: StepStatus) -> NodeState {
+    match status {
+        StepStatus::Pending | StepStatus::Resolved | StepStatus::Checked => NodeState::Pending,
+        StepStatus::Running | StepStatus::Waiting => NodeState::Running,
+        StepStatus::Succeeded => NodeState::Succeeded,
+        StepStatus::Failed => NodeState::Failed,
+        StepStatus::Skipped => NodeState::Skipped,
+        StepStatus::Cancelled => NodeState::Cancelled,
+        StepStatus::Unknown => NodeState::Unknown,
+    }
+}
+
+pub(super) fn tone(state: NodeState) -> Tone {
+    match state {
+        NodeState::Pending | NodeState::Skipped => Tone::Quiet,
+        NodeState::Running => Tone::Active,
+        NodeState::Succeeded => Tone::Good,
+        NodeState::Failed => Tone::Bad,
+        NodeState::Cancelled | NodeState::Unknown => Tone::Warn,
+    }
+}
+
+pub(super) fn skip_reason(why: &SkipReason) -> String {
+    match why {
+        SkipReason::When => "its condition was false".to_owned(),
+        SkipReason::Need { step } => format!("`{step}`, which it needs, did not succeed"),
+        SkipReason::Aborted => "the run was ending after a failure".to_owned(),
+        SkipReason::Cancelled => "the run was being cancelled".to_owned(),
+    }
+}
+
+pub(super) fn exception(kind: ExceptionKind) -> &'static str {
+    match kind {
+        ExceptionKind::Skipped => "skipped, because a step it needs did not succeed",
+        ExceptionKind::MarkedDone => "marked done by a person, not done by the run",
+        ExceptionKind::Tolerated => "did not succeed, which is tolerated here",
+        ExceptionKind::Finally => "of `finally` did not succeed",
+    }
+}
+
+pub(super) fn mode(plan: &BoundPlan) -> String {
+    let mode = match plan.mode {
+        Mode::Real => "real run",
+        Mode::Drill => "DRILL",
+        Mode::DryRun => "dry run",
+    };
+    let guard = if plan.protected { " (PROTECTED)" } else { "" };
+    format!("{mode} in `{}`{guard}", plan.environment)
+}
+
+pub(super) fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "succeeded",
+        Outcome::SucceededWithExceptions => "succeeded with exceptions",
+        Outcome::Failed => "failed",
+        Outcome::FailedUnknown => "failed, and an outcome is unknown",
+        Outcome::Cancelled => "cancelled",
+        Outcome::ObjectiveMissed => "objective missed",
+        Outcome::Inconclusive => "inconclusive",
+    }
+}
+
+pub(super) fn outcome_tone(outcome: Outcome) -> Tone {
+    match outcome {
+        Outcome::Succeeded => Tone::Good,
+        Outcome::SucceededWithExceptions | Outcome::Cancelled | Outcome::Inconclusive => Tone::Warn,
+        Outcome::Failed | Outcome::FailedUnknown | Outcome::ObjectiveMissed => Tone::Bad,
+    }
+}
+
+/// Says in one sentence how the run ended or stands, as a manager would ask it.
+#[must_use]
+pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
+    let name = &plan.name;
+    let Some((outcome, _, figures)) = &state.finished else {
+        return match state.suspended.len() {
+            0 => format!("`{name}` has not ended: its last event is number {}.", state.last_seq.0),
+            1 => format!("`{name}` waits for a person: one step has a question."),
+            count => format!("`{name}` waits for a person: {count} steps have a question."),
+        };
+    };
+    let took = match figures.rto_ms {
+        Some(rto) if plan.mode == Mode::Real => {
+            format!("the last required step ended {} after the incident", millis(rto))
+        }
+        Some(_) | None => format!("it took {}", millis(figures.run_ms)),
+    };
+    match outcome {
+        Outcome::Succeeded => format!("`{name}` succeeded: {took}."),
+        Outcome::SucceededWithExceptions => {
+            format!("`{name}` succeeded with {}: {took}.", counted(figures.exceptions.len(), "exception"))
+        }
+        Outcome::Failed => {
+            format!("`{name}` failed{} after {}.", at_step(plan, state, StepStatus::Failed), run(figures))
+        }
+        Outcome::FailedUnknown => format!(
+            "`{name}` failed{} after {}, and it is not known whether that step took effect.",
+            at_step(plan, state, StepStatus::Unknown),
+            run(figures)
+        ),
+        Outcome::Cancelled => match &state.cancel {
+            Some((_, actor, _)) => format!("`{name}` was cancelled by {} after {}.", actor.name, run(figures)),
+            None => format!("`{name}` was cancelled after {}.", run(figures)),
+        },
+        Outcome::ObjectiveMissed => format!("the drill of `{name}` ended, but missed its objective; {took}."),
+        Outcome::Inconclusive => {
+            format!("the drill of `{name}` ended, but measured no loss, so it proves no RPO; {took}.")
+        }
+    }
+}
+
+fn run(figures: &Figures) -> String {
+    millis(figures.run_ms)
+}
+
+pub(super) fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+fn at_step(plan: &BoundPlan, state: &RunState, status: StepStatus) -> String {
+    let is = |step: &&crate::plan::PlannedStep| state.steps.get(&step.id).is_some_and(|known| known.status == status);
+    plan.steps.iter().find(is).map(|step| format!(" at step `{}`", step.id)).unwrap_or_default()
+}
+
+/// Says that the RTO was missed, where a verdict is given at all.
+pub(super) fn rto_miss(figures: &Figures) -> Option<String> {
+    let (measured, target) = (figures.rto_ms?, figures.rto_target_ms?);
+    (measured > target).then(|| {
+        format!(
+            "RTO MISSED: {} against an objective of {} ({} over)",
+            millis(measured),
+            chosen(target),
+            millis(measured - target)
+        )
+    })
+}
+
+/// Says that the RPO was missed, where a verdict is given at all.
+pub(super) fn rpo_miss(figures: &Figures) -> Option<String> {
+    let (loss, target) = (figures.rpo.as_ref()?, figures.rpo_target_ms?);
+    (loss.unwanted_ms > target)
+        .then(|| format!("RPO MISSED: {} against an objective of {}", loss_words(loss), chosen(target)))
+}
+
+/// Names the unwanted loss: `no loss`, `at most 3.2s`.
+pub(super) fn loss_words(loss: &LossVerdict) -> String {
+    match (loss.unwanted_ms, loss.coverage) {
+        (0, Coverage::ToLastFlushed) => "no loss".to_owned(),
+        (0, Coverage::NewestCommit) => "no measurable loss".to_owned(),
+        (ms, Coverage::ToLastFlushed | Coverage::NewestCommit) => format!("at most {} of commits lost", millis(ms)),
+    }
+}
+
+/// Says what the loss figure rests on.
+pub(super) fn loss_basis(loss: &LossVerdict) -> String {
+    match loss.coverage {
+        Coverage::ToLastFlushed => format!("`{}` recovered to or past the last flushed position", loss.step),
+        Coverage::NewestCommit => format!("a bound: the newest commit that `{}` recovered", loss.step),
+    }
+}
+
+/// Gives an error as lines: the fact, each cause, the advice.
+pub(super) fn error_lines(error: &ErrorInfo) -> Vec<String> {
+    let mut lines = vec![one_line(&error.message)];
+    lines.extend(error.causes.iter().map(|cause| format!("caused by: {}", one_line(cause))));
+    lines.extend(error.help.iter().map(|help| format!("help: {}", one_line(help))));
+    lines
+}

@@ -1,0 +1,287 @@
+//! The closing summary: what a manager asks first, then what an operator does next.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::phrase::{self, chosen, error_lines, exception, millis, one_line};
+use super::{Palette, Tone, outcome_sentence};
+use crate::base::clock::between;
+use crate::base::units::human_duration;
+use crate::event::{Figures, Outcome};
+use crate::plan::BoundPlan;
+use crate::state::{RunState, StepStatus};
+
+/// More notes than this are counted, not told; the report has them all.
+const MAX_NOTES: usize = 12;
+/// More steps than this are left out of a list in the middle.
+const MAX_PATH: usize = 12;
+
+/// Where the run's files are.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// The run's directory, with its journal and the output of its steps.
+    pub run_dir: Option<PathBuf>,
+    /// The HTML report, where one was written.
+    pub report: Option<PathBuf>,
+}
+
+/// Writes the summary of a run that ended or waits. A missed objective comes first.
+#[must_use]
+pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Palette) -> String {
+    let mut out = String::new();
+    let tone = state.finished.as_ref().map_or(Tone::Warn, |(outcome, _, _)| phrase::outcome_tone(*outcome));
+    if let Some((_, _, figures)) = &state.finished {
+        for miss in phrase::rto_miss(figures).into_iter().chain(phrase::rpo_miss(figures)) {
+            let _ = writeln!(out, "{}", palette.paint(Tone::Bad, &miss));
+        }
+    }
+    let _ = writeln!(out, "{}", palette.paint(tone, &outcome_sentence(plan, state)));
+    let _ = writeln!(out, "\n  run      {}, {}, by {}", plan.run, phrase::mode(plan), plan.actor.name);
+    if let Some((outcome, _, figures)) = &state.finished {
+        objectives(&mut out, (plan, state), (*outcome, figures), palette);
+        phases(&mut out, plan, figures, palette);
+        path(&mut out, figures);
+        if matches!(outcome, Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive) {
+            exceptions(&mut out, figures, palette);
+        }
+    }
+    trouble(&mut out, plan, state, places, palette);
+    notes(&mut out, plan, state);
+    next(&mut out, plan, state, (places, palette));
+    out
+}
+
+fn objectives(
+    out: &mut String,
+    (plan, state): (&BoundPlan, &RunState),
+    (outcome, figures): (Outcome, &Figures),
+    palette: Palette,
+) {
+    let verdict = |missed: bool| match missed {
+        true => palette.paint(Tone::Bad, "MISSED"),
+        false => palette.paint(Tone::Good, "met"),
+    };
+    match (figures.rto_ms, figures.rto_target_ms) {
+        (Some(measured), Some(target)) => {
+            let (measured_text, target_text) = (millis(measured), chosen(target));
+            let _ =
+                writeln!(out, "  RTO      {measured_text}, objective {target_text}: {}", verdict(measured > target));
+        }
+        (Some(measured), None) => {
+            let _ = writeln!(out, "  RTO      {}, no objective", millis(measured));
+        }
+        (None, Some(target)) => {
+            let why = match plan.incident_at.zip(state.last_at) {
+                None => "the runbook names no incident".to_owned(),
+                Some((incident, ended)) => {
+                    format!("{}, {}", no_recovery(outcome), left(target, between(incident, ended)))
+                }
+            };
+            let _ = writeln!(out, "  RTO      not measured against {}: {why}", chosen(target));
+        }
+        (None, None) => {}
+    }
+    let (machine, retry, waiting) = (millis(figures.machine_ms), millis(figures.retry_ms), millis(figures.waiting_ms));
+    let _ = writeln!(out, "           machine {machine} · retries {retry} · waiting {waiting}");
+    match (&figures.rpo, figures.rpo_target_ms) {
+        (Some(loss), target) => {
+            let judged =
+                target.map(|target| format!(", objective {}: {}", chosen(target), verdict(loss.unwanted_ms > target)));
+            let words = phrase::loss_words(loss);
+            let _ = writeln!(out, "  RPO      {words}{} ({})", judged.unwrap_or_default(), phrase::loss_basis(loss));
+            if let Some(chosen_ms) = loss.chosen_ms {
+                let _ = writeln!(out, "           {} before the incident were given up by choice", millis(chosen_ms));
+            }
+        }
+        (None, Some(target)) => {
+            let _ = writeln!(out, "  RPO      not measured against {}", chosen(target));
+        }
+        (None, None) => {}
+    }
+}
+
+fn left(target_ms: u64, used: Duration) -> String {
+    match Duration::from_millis(target_ms).checked_sub(used) {
+        Some(left) => format!("{} were left at the end", human_duration(left)),
+        None => {
+            format!("already {} over at the end", human_duration(used.saturating_sub(Duration::from_millis(target_ms))))
+        }
+    }
+}
+
+fn no_recovery(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Failed | Outcome::FailedUnknown | Outcome::Cancelled => "service is not proven to be back",
+        Outcome::Succeeded | Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive => {
+            "no required step ran"
+        }
+    }
+}
+
+fn phases(out: &mut String, plan: &BoundPlan, figures: &Figures, palette: Palette) {
+    if figures.phases.is_empty() {
+        return;
+    }
+    let name = |id: &str| {
+        let known = plan.phases.iter().find(|phase| phase.id == id && !phase.name.is_empty());
+        known.map_or_else(|| id.to_owned(), |phase| phase.name.clone())
+    };
+    let width = figures.phases.iter().map(|phase| name(&phase.phase).chars().count()).max().unwrap_or(0).max(5);
+    let _ = writeln!(out, "\n  {:width$}  {:>9}  {:>7}", "phase", "took", "budget");
+    for phase in &figures.phases {
+        let over = phase.budget_ms.and_then(|budget| phase.elapsed_ms.checked_sub(budget)).filter(|over| *over > 0);
+        let budget = phase.budget_ms.map_or_else(|| "–".to_owned(), chosen);
+        let _ = write!(out, "  {:width$}  {:>9}  {budget:>7}", name(&phase.phase), millis(phase.elapsed_ms));
+        match over {
+            Some(over) => {
+                let _ = writeln!(out, "  {}", palette.paint(Tone::Bad, &format!("{} over", millis(over))));
+            }
+            None => out.push('\n'),
+        }
+    }
+}
+
+fn path(out: &mut String, figures: &Figures) {
+    let names: Vec<&str> = figures.critical_path.iter().map(crate::base::StepId::as_str).collect();
+    if names.is_empty() {
+        return;
+    }
+    let text = if names.len() > MAX_PATH {
+        let (head, tail) = (&names[..MAX_PATH / 2], &names[names.len() - MAX_PATH / 2..]);
+        format!("{} → … {} more … → {}", head.join(" → "), names.len() - MAX_PATH, tail.join(" → "))
+    } else {
+        names.join(" → ")
+    };
+    let _ = writeln!(out, "\n  decided by {text}");
+}
+
+fn exceptions(out: &mut String, figures: &Figures, palette: Palette) {
+    if figures.exceptions.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", palette.paint(Tone::Warn, "exceptions"));
+    for (step, kind) in &figures.exceptions {
+        let _ = writeln!(out, "  `{step}` {}", exception(*kind));
+    }
+}
+
+fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places, palette: Palette) {
+    for step in &plan.steps {
+        let Some(known) = state.steps.get(&step.id) else { continue };
+        let word = match known.status {
+            StepStatus::Failed => "failed",
+            StepStatus::Unknown => "outcome unknown",
+            StepStatus::Pending
+            | StepStatus::Resolved
+            | StepStatus::Checked
+            | StepStatus::Running
+            | StepStatus::Waiting
+            | StepStatus::Succeeded
+            | StepStatus::Skipped
+            | StepStatus::Cancelled => continue,
+        };
+        let _ = writeln!(out, "\n{}", palette.paint(Tone::Bad, &format!("{word}: `{}` ({})", step.id, step.uses)));
+        if let Some(error) = &known.error {
+            for line in error_lines(error) {
+                let _ = writeln!(out, "  {line}");
+            }
+            for line in error.output_tail.iter().rev().take(10).rev() {
+                let _ = writeln!(out, "  | {}", one_line(line));
+            }
+        }
+        if let (Some(dir), Some(attempt)) = (&places.run_dir, known.attempts.last()) {
+            let log = dir.join("attempts").join(step.id.as_str()).join(attempt.number.to_string());
+            let _ = writeln!(out, "  output: {}", log.display());
+        }
+    }
+    for waiting in &state.suspended {
+        let _ = writeln!(out, "\n{}", palette.paint(Tone::Warn, &format!("`{}` waits for a person", waiting.step)));
+        let _ = writeln!(out, "  {}", one_line(&waiting.question));
+    }
+}
+
+fn notes(out: &mut String, plan: &BoundPlan, state: &RunState) {
+    let told: Vec<String> = plan
+        .steps
+        .iter()
+        .filter_map(|step| Some((step, state.steps.get(&step.id)?)))
+        .flat_map(|(step, known)| {
+            known.notes.iter().map(move |(_, text, _)| format!("`{}`: {}", step.id, one_line(text)))
+        })
+        .collect();
+    let left: Vec<String> =
+        state.resources.iter().map(|(key, (step, _))| format!("`{step}`: `{key}` was not removed")).collect();
+    if told.is_empty() && left.is_empty() {
+        return;
+    }
+    out.push_str("\nworth knowing\n");
+    for line in told.iter().take(MAX_NOTES).chain(&left) {
+        let _ = writeln!(out, "  {line}");
+    }
+    if told.len() > MAX_NOTES {
+        let _ = writeln!(out, "  and {} more in the report", told.len() - MAX_NOTES);
+    }
+}
+
+fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette): (&Places, Palette)) {
+    let run = &plan.run;
+    out.push_str("\nnext\n");
+    let mut command = |what: &str, command: &str| {
+        let _ = writeln!(out, "  {what:10}{}", palette.paint(Tone::Strong, command));
+    };
+    for waiting in &state.suspended {
+        command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
+    }
+    match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
+        None if state.suspended.is_empty() => command("go on", &format!("runbook resume {run}")),
+        None | Some(Outcome::Succeeded | Outcome::SucceededWithExceptions) => {}
+        Some(
+            Outcome::Failed
+            | Outcome::FailedUnknown
+            | Outcome::Cancelled
+            | Outcome::ObjectiveMissed
+            | Outcome::Inconclusive,
+        ) => command("again", &again(plan)),
+    }
+    command("details", &format!("runbook show {run}"));
+    match &places.report {
+        Some(report) => command("report", &report.display().to_string()),
+        None => command("report", &format!("runbook report {run} --html")),
+    }
+    command("audit", &format!("runbook audit verify {run}"));
+    if let Some(dir) = &places.run_dir {
+        command("files", &dir.display().to_string());
+    }
+}
+
+/// Gives the command that starts the same run anew.
+fn again(plan: &BoundPlan) -> String {
+    use crate::base::mode::Mode;
+    let file = plan.sources.first().map_or(plan.name.as_str(), |source| source.name.as_str());
+    let mut words = match plan.mode {
+        Mode::Real => vec!["runbook run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
+        Mode::Drill => vec!["runbook drill".to_owned(), quoted(file)],
+        Mode::DryRun => vec!["runbook dry-run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
+    };
+    for (name, value) in &plan.params {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+        };
+        words.push(format!("-p {}", quoted(&format!("{name}={}", one_line(&text)))));
+    }
+    words.join(" ")
+}
+
+/// Quotes a word for a POSIX shell where it needs it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}

@@ -1,0 +1,171 @@
+//! Judges a segment that is not in the archive: the end of the WAL, or a hole.
+//!
+//! The difference decides whether a server that recovers may believe that nothing follows. A hole is
+//! never the end: the server would open without what comes after it.
+
+use std::collections::BTreeMap;
+
+use super::{Identity, WalError};
+use crate::action::ReadStore;
+use crate::catalog::{self, PostgresFacts, WalListing};
+use crate::pgformat::{SegmentName, SegmentSize, Timeline, TimelineHistory, WalFileName};
+
+/// What is known of a cluster's archive around one timeline.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Archive {
+    /// What there is of the timeline.
+    pub listing: WalListing,
+    /// Every history file.
+    pub histories: BTreeMap<Timeline, TimelineHistory>,
+    /// The cluster's backups.
+    pub backups: Vec<PostgresFacts>,
+}
+
+/// What the absence of a segment means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Absence {
+    /// Nothing later is known on any path through its timeline.
+    End,
+    /// It existed, or must have: why.
+    Hole(String),
+}
+
+impl Archive {
+    /// Reads what is needed to judge a segment of `timeline`.
+    pub(super) async fn read(
+        store: &dyn ReadStore,
+        prefix: &str,
+        identity: &Identity,
+        timeline: Timeline,
+    ) -> Result<Self, WalError> {
+        let system_id = identity.system_id;
+        let list = catalog::list(store, prefix).await?;
+        let facts = list.backups.into_iter().map(|backup| backup.manifest.postgres);
+        Ok(Self {
+            listing: catalog::wal_listing(store, prefix, system_id, timeline).await?,
+            histories: catalog::histories(store, prefix, system_id).await?,
+            backups: facts.filter(|facts| facts.system_id == system_id).collect(),
+        })
+    }
+
+    /// Judges the absence of `segment`.
+    #[must_use]
+    pub fn judge(&self, segment: SegmentName, size: SegmentSize) -> Absence {
+        let (timeline, number) = (segment.timeline(), segment.number(size));
+        let begin = self.histories.get(&timeline).and_then(TimelineHistory::parent).map(|(_, begin)| begin);
+        if begin.is_some_and(|begin| number < size.number_of(begin)) {
+            // Not on this timeline at all: the server goes on to ask for the parent's.
+            return Absence::End;
+        }
+        if let Some((later, _)) = self.listing.segments.range(segment..).next() {
+            return Absence::Hole(format!("the later segment `{later}` is there"));
+        }
+        if let Some(later) = self.listing.partial.range(segment..).find(|partial| **partial > segment) {
+            return Absence::Hole(format!("the later segment `{later}.partial` is there"));
+        }
+        for (child, history) in &self.histories {
+            if let Some(fork) = history.switch_of(timeline).filter(|fork| number < size.number_of(*fork)) {
+                return Absence::Hole(format!("timeline {child} leaves timeline {timeline} after it, at {fork}"));
+            }
+        }
+        for facts in self.backups.iter().filter(|facts| facts.timeline == timeline) {
+            if segment.start(size) < facts.stop_lsn {
+                return Absence::Hole(format!("a base backup ended after it, at {}", facts.stop_lsn));
+            }
+        }
+        Absence::End
+    }
+
+    /// Tells whether the archive lists the file after all.
+    pub(super) fn lists(&self, name: WalFileName) -> bool {
+        match name {
+            WalFileName::Segment(segment) => self.listing.segments.contains_key(&segment),
+            WalFileName::PartialSegment(segment) => self.listing.partial.contains(&segment),
+            WalFileName::History(timeline) => self.histories.contains_key(&timeline),
+            WalFileName::BackupHistory { .. } => false,
+        }
+    }
+
+    /// Judges the absence of any file. Only segments can be holes.
+    pub(super) fn judge_file(&self, name: WalFileName, size: SegmentSize) -> Absence {
+        match name {
+            WalFileName::Segment(segment) => self.judge(segment, size),
+            WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
+                Absence::End
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Absence, Archive};
+    use crate::catalog::PostgresFacts;
+    use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory};
+
+    const SIZE: SegmentSize = SegmentSize::DEFAULT;
+
+    fn name(timeline: u32, number: u64) -> SegmentName {
+        SegmentName::new(Timeline(timeline), number, SIZE)
+    }
+
+    fn archive(timeline: u32, numbers: &[u64]) -> Archive {
+        let mut archive = Archive::default();
+        archive.listing.segments = numbers.iter().map(|number| (name(timeline, *number), SIZE.bytes())).collect();
+        archive
+    }
+
+    fn is_hole(archive: &Archive, timeline: u32, number: u64) -> bool {
+        matches!(archive.judge(name(timeline, number), SIZE), Absence::Hole(_))
+    }
+
+    #[test]
+    fn the_segment_after_the_last_is_the_end_and_one_before_it_a_hole() {
+        let archive = archive(1, &[1, 2, 4]);
+        assert!(is_hole(&archive, 1, 3));
+        assert!(!is_hole(&archive, 1, 5));
+    }
+
+    #[test]
+    fn a_segment_below_the_fork_of_a_child_must_be_there() {
+        let mut archive = archive(1, &[1, 2]);
+        let history = TimelineHistory::parse(Timeline(3), "1\t0/5000100\tx\n2\t0/7000000\ty\n").expect("history");
+        archive.histories.insert(Timeline(3), history);
+        assert!(is_hole(&archive, 1, 3) && is_hole(&archive, 1, 4));
+        assert!(!is_hole(&archive, 1, 5), "the child has its own copy of the segment of the fork");
+    }
+
+    #[test]
+    fn a_segment_before_its_timeline_began_is_not_missed_there() {
+        let mut archive = archive(2, &[5, 6]);
+        let history = TimelineHistory::parse(Timeline(2), "1\t0/5000100\tx\n").expect("history");
+        archive.histories.insert(Timeline(2), history);
+        assert!(!is_hole(&archive, 2, 4));
+        assert!(!is_hole(&archive, 2, 7));
+    }
+
+    #[test]
+    fn a_segment_that_a_backup_needs_must_be_there() {
+        let mut archive = archive(1, &[]);
+        archive.backups.push(PostgresFacts {
+            server_version: "15.18".to_owned(),
+            system_id: SystemId(1),
+            timeline: Timeline(1),
+            start_lsn: "0/2000028".parse().expect("lsn"),
+            stop_lsn: "0/4000000".parse().expect("lsn"),
+            segment_size: SIZE,
+            tablespaces: Vec::new(),
+            slots: Vec::new(),
+        });
+        assert!(is_hole(&archive, 1, 2) && is_hole(&archive, 1, 3));
+        assert!(!is_hole(&archive, 1, 4), "the backup ends with the last byte before segment 4");
+    }
+
+    #[test]
+    fn the_partial_segment_of_a_dead_timeline_is_its_end() {
+        let mut archive = archive(1, &[1]);
+        archive.listing.partial.insert(name(1, 3));
+        assert!(is_hole(&archive, 1, 2));
+        assert!(!is_hole(&archive, 1, 3));
+    }
+}

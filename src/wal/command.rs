@@ -1,0 +1,195 @@
+//! The command line of push and fetch, and the exit codes.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::{Config, Delivery, Identity, Pushed, WalError, fetch_file, push_file};
+use crate::base::clock;
+use crate::pgformat::WalFileName;
+use crate::store;
+
+const USAGE: &str = "usage: runbook wal push --config FILE %p | runbook wal fetch --config FILE %f %p | \
+                     runbook wal init --config FILE";
+const PUSH_FAILED: u8 = 1;
+const ABSENT: u8 = 1;
+const FETCH_FAILED: u8 = 126;
+
+/// Which contract the exit code must keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Push,
+    Fetch,
+    Init,
+}
+
+impl Verb {
+    /// The code of whatever goes wrong in a way nobody thought of.
+    fn failure(self) -> u8 {
+        match self {
+            Self::Push | Self::Init => PUSH_FAILED,
+            Self::Fetch => FETCH_FAILED,
+        }
+    }
+}
+
+/// How a command ended: the code, and one line for people.
+struct End {
+    code: u8,
+    line: Option<String>,
+    log: Option<PathBuf>,
+}
+
+/// Runs `runbook wal …` with the arguments after `wal`. Never panics.
+#[must_use]
+pub fn main(args: &[OsString]) -> ExitCode {
+    let verb = match args.first().and_then(|verb| verb.to_str()) {
+        Some("push") => Verb::Push,
+        Some("init") => Verb::Init,
+        // Mistyped in a restore_command, any code below 126 would read as "the WAL ends here".
+        Some(_) | None => Verb::Fetch,
+    };
+    ExitCode::from(guarded(verb, || run(args)))
+}
+
+/// Runs `work` so that even a panic gives the verb's own code and one line.
+fn guarded(verb: Verb, work: impl FnOnce() -> End) -> u8 {
+    std::panic::set_hook(Box::new(|_| {}));
+    let end = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        End { code: verb.failure(), line: Some(format!("a bug in runbook: {text}")), log: None }
+    });
+    drop(std::panic::take_hook());
+    if let Some(line) = end.line {
+        say(&line, end.log.as_deref());
+    }
+    end.code
+}
+
+/// Writes one line to standard error and to the log. Neither may fail the command.
+fn say(line: &str, log: Option<&Path>) {
+    let line = line.replace('\n', " ");
+    let _ = writeln!(std::io::stderr(), "runbook wal: {line}");
+    if let Some(path) = log {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(format!("{} {line}\n", clock::now()).as_bytes()));
+    }
+}
+
+fn run(args: &[OsString]) -> End {
+    let words: Vec<&OsStr> = args.iter().map(OsString::as_os_str).collect();
+    let known = |word: Option<&&OsStr>, text: &str| word.is_some_and(|word| *word == text);
+    if !known(words.get(1), "--config") {
+        return usage(words.first().copied());
+    }
+    match (words.first().and_then(|verb| verb.to_str()), &words[2..]) {
+        (Some("push"), [config, path]) => finish(Verb::Push, config, |config| push(config, Path::new(path))),
+        (Some("fetch"), [config, name, path]) => {
+            finish(Verb::Fetch, config, |config| fetch(config, name, Path::new(path)))
+        }
+        (Some("init"), [config]) => finish(Verb::Init, config, init),
+        (verb, _) => usage(verb.map(OsStr::new)),
+    }
+}
+
+fn usage(verb: Option<&OsStr>) -> End {
+    let code = if verb.is_some_and(|verb| verb == "push" || verb == "init") { PUSH_FAILED } else { FETCH_FAILED };
+    End { code, line: Some(USAGE.to_owned()), log: None }
+}
+
+fn finish(verb: Verb, path: &OsStr, work: impl FnOnce(&Config) -> Result<End, (u8, WalError)>) -> End {
+    let config = match Config::load(Path::new(path)) {
+        Ok(config) => config,
+        Err(error) => return End { code: verb.failure(), line: Some(error.to_string()), log: None },
+    };
+    let mut end = work(&config).unwrap_or_else(|(code, error)| End { code, line: Some(error.to_string()), log: None });
+    end.log = config.log;
+    end
+}
+
+/// The folder the server's relative paths start from.
+fn pgdata(config: &Config) -> PathBuf {
+    config.pgdata.clone().unwrap_or_else(|| PathBuf::from("."))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, WalError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    built.map_err(|source| WalError::File { operation: "start a runtime in", path: PathBuf::from("."), source })
+}
+
+fn init(config: &Config) -> Result<End, (u8, WalError)> {
+    store::initialize(&config.entry(), "archive").map_err(|error| (PUSH_FAILED, error.into()))?;
+    Ok(End { code: 0, line: Some(format!("`{}` is a store", config.store)), log: None })
+}
+
+fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
+    let work = || -> Result<End, WalError> {
+        let pgdata = pgdata(config);
+        let path = pgdata.join(path);
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        let name: WalFileName = name.parse()?;
+        let identity = Identity::of(config, &pgdata)?;
+        let store = store::open_existing(&config.entry(), "archive")?;
+        let pushed = runtime()?.block_on(push_file(&*store, &config.prefix, &identity, &path, name))?;
+        let line = match pushed {
+            Pushed::Stored => None,
+            Pushed::WasThere => Some(format!("`{name}` was in the archive already, with the same content")),
+        };
+        Ok(End { code: 0, line, log: None })
+    };
+    work().map_err(|error| (PUSH_FAILED, error))
+}
+
+fn fetch(config: &Config, name: &OsStr, target: &Path) -> Result<End, (u8, WalError)> {
+    let pgdata = pgdata(config);
+    let standby = pgdata.join("standby.signal").exists();
+    let patience = if standby { Duration::ZERO } else { config.retry_for() };
+    let work = || -> Result<End, WalError> {
+        let name: WalFileName = name.to_str().unwrap_or_default().parse()?;
+        let identity = Identity::of(config, &pgdata)?;
+        let store = store::open_read(&config.entry(), "archive")?;
+        let target = pgdata.join(target);
+        let wanted = (name, target.as_path());
+        let delivery = runtime()?.block_on(fetch_file(&*store, config, &identity, wanted, patience))?;
+        Ok(match delivery {
+            Delivery::Archive => End { code: 0, line: None, log: None },
+            Delivery::Rescue(from) => {
+                let line = format!("`{name}` was taken from `{}`", from.display());
+                End { code: 0, line: Some(line), log: None }
+            }
+            Delivery::Absent => End { code: ABSENT, line: Some(format!("`{name}` is not in the archive")), log: None },
+        })
+    };
+    work().map_err(|error| {
+        let code = if standby && error.is_passing() { ABSENT } else { FETCH_FAILED };
+        (code, error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{End, Verb, guarded, run};
+
+    #[test]
+    fn a_panic_is_1_for_push_and_126_for_fetch() {
+        assert_eq!(guarded(Verb::Push, || panic!("boom")), 1);
+        assert_eq!(guarded(Verb::Fetch, || panic!("boom {}", 1)), 126);
+        assert_eq!(guarded(Verb::Fetch, || End { code: 0, line: None, log: None }), 0);
+    }
+
+    #[test]
+    fn wrong_usage_is_1_for_push_and_126_for_everything_else() {
+        let code = |words: &[&str]| run(&words.iter().map(Into::into).collect::<Vec<_>>()).code;
+        assert_eq!(code(&["push"]), 1);
+        assert_eq!(code(&["push", "--config"]), 1);
+        assert_eq!(code(&["push", "--config", "/nowhere/x", "pg_wal/0"]), 1);
+        assert_eq!(code(&["fetch"]), 126);
+        assert_eq!(code(&["fetch", "--config", "/nowhere/x", "a", "b"]), 126);
+        assert_eq!(code(&["fech", "--config", "x", "a", "b"]), 126);
+        assert_eq!(code(&[]), 126);
+    }
+}

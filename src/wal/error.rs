@@ -1,0 +1,133 @@
+//! Why WAL was not pushed or fetched.
+
+use std::path::PathBuf;
+
+use crate::action::StoreError;
+use crate::catalog::CatalogError;
+use crate::pgformat::{ControlFileError, ParseWalFileNameError, SystemId, WalFileName};
+
+/// Why WAL was not pushed or fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The configuration cannot be used.
+    #[error("configuration `{}`: {what}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The server asked for a file that WAL archives do not have.
+    #[error(transparent)]
+    Name(#[from] ParseWalFileNameError),
+    /// A local file failed.
+    #[error("cannot {operation} `{}`: {source}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The cluster's `pg_control` cannot be used.
+    #[error("`{}`: {source}", path.display())]
+    Control {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ControlFileError,
+    },
+    /// Nothing says which cluster this is.
+    #[error("the cluster is not known: no `global/pg_control` in `{}` and no `system_id` in the configuration", .0.display())]
+    Unidentified(PathBuf),
+    /// A file belongs to another cluster.
+    #[error("{what} belongs to cluster {found}, not to {expected}")]
+    OtherCluster {
+        /// The file.
+        what: String,
+        /// The cluster it belongs to.
+        found: SystemId,
+        /// The cluster that was expected.
+        expected: SystemId,
+    },
+    /// A file is not what its name says.
+    #[error("`{name}` is not what its name says: {what}")]
+    Mismatch {
+        /// The name.
+        name: WalFileName,
+        /// What differs.
+        what: String,
+    },
+    /// The archive has another content under this name.
+    #[error("`{0}` is in the archive already with other content; it is never overwritten")]
+    Differs(WalFileName),
+    /// A file that must be in the archive is not.
+    #[error("`{name}` is missing from the archive: {why}")]
+    Required {
+        /// The file.
+        name: WalFileName,
+        /// Why it must be there.
+        why: String,
+    },
+    /// A file of the archive is damaged.
+    #[error("`{name}` is damaged in the archive: {what}")]
+    Damaged {
+        /// The file.
+        name: WalFileName,
+        /// What is wrong.
+        what: String,
+    },
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The catalog failed.
+    #[error("{}", in_words(.0))]
+    Catalog(CatalogError),
+}
+
+/// A catalog's error says little without the store's.
+fn in_words(error: &CatalogError) -> String {
+    match error {
+        CatalogError::Store(store) => store.to_string(),
+        CatalogError::Key(_)
+        | CatalogError::Damaged { .. }
+        | CatalogError::NoBackup(_)
+        | CatalogError::Changed(_)
+        | CatalogError::OtherCluster { .. } => error.to_string(),
+    }
+}
+
+impl From<CatalogError> for WalError {
+    fn from(error: CatalogError) -> Self {
+        match error {
+            CatalogError::Store(store) => Self::Store(store),
+            other => Self::Catalog(other),
+        }
+    }
+}
+
+impl WalError {
+    /// Tells whether trying again may help.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::Unavailable { .. }),
+            Self::Catalog(error) => error.is_passing(),
+            Self::File { .. }
+            | Self::Usage(_)
+            | Self::Config { .. }
+            | Self::Name(_)
+            | Self::Control { .. }
+            | Self::Unidentified(_)
+            | Self::OtherCluster { .. }
+            | Self::Mismatch { .. }
+            | Self::Differs(_)
+            | Self::Required { .. }
+            | Self::Damaged { .. } => false,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Delivers one WAL file to a server in recovery.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::absence::{Absence, Archive};
+use super::push::verify;
+use super::rescue::read_rescued;
+use super::{Config, Identity, WalError};
+use crate::action::{ReadStore, StoreError};
+use crate::base::clock::monotonic;
+use crate::catalog::{CatalogError, read_verified, wal_key};
+use crate::pgformat::WalFileName;
+
+const LIMIT_BYTES: u64 = 1 << 30;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How a fetch ended well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// From the archive, verified.
+    Archive,
+    /// From a rescue folder, verified.
+    Rescue(PathBuf),
+    /// The file does not exist and nothing says that it should.
+    Absent,
+}
+
+/// What one look into the archive gave.
+enum Look {
+    Found(Vec<u8>),
+    Absent,
+}
+
+/// Delivers `name` to `target`: whole and verified, or not at all.
+///
+/// `patience` is how long failures that may pass are tried again.
+///
+/// # Errors
+/// Fails for everything but a proven absence.
+pub async fn fetch_file(
+    store: &dyn ReadStore,
+    config: &Config,
+    identity: &Identity,
+    wanted: (WalFileName, &Path),
+    patience: Duration,
+) -> Result<Delivery, WalError> {
+    let (name, target) = wanted;
+    match look_patiently(store, &config.prefix, identity, name, patience).await {
+        Ok(Look::Found(bytes)) => {
+            deliver(&bytes, target)?;
+            Ok(Delivery::Archive)
+        }
+        Ok(Look::Absent) => match name {
+            // The end of the archive: the rescued tail goes further, even if its last segment is unfinished.
+            WalFileName::Segment(_) => match read_rescued(&config.rescue, name, identity)? {
+                Some(found) => deliver(&found.bytes, target).map(|()| Delivery::Rescue(found.path)),
+                None => Ok(Delivery::Absent),
+            },
+            WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
+                Ok(Delivery::Absent)
+            }
+        },
+        Err(error) => match read_rescued(&config.rescue, name, identity) {
+            // An unfinished segment would look like the end of the WAL, which it is not known to be.
+            Ok(Some(found)) if found.is_whole() => {
+                deliver(&found.bytes, target)?;
+                Ok(Delivery::Rescue(found.path))
+            }
+            Ok(Some(_) | None) | Err(_) => Err(error),
+        },
+    }
+}
+
+async fn look_patiently(
+    store: &dyn ReadStore,
+    prefix: &str,
+    identity: &Identity,
+    name: WalFileName,
+    patience: Duration,
+) -> Result<Look, WalError> {
+    let begin = monotonic();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match look(store, prefix, identity, name).await {
+            Err(error) if error.is_passing() && begin.elapsed() + pause <= patience => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn look(store: &dyn ReadStore, prefix: &str, identity: &Identity, name: WalFileName) -> Result<Look, WalError> {
+    let key = wal_key(prefix, identity.system_id, name)?;
+    match read_verified(store, &key, LIMIT_BYTES).await {
+        Ok(bytes) => {
+            verify(name, &bytes, identity).map_err(|error| WalError::Damaged { name, what: error.to_string() })?;
+            Ok(Look::Found(bytes))
+        }
+        Err(CatalogError::Damaged { what, .. }) => Err(WalError::Damaged { name, what }),
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => {
+            // Said once is not enough: the listing must agree, and nothing later may be there.
+            let archive = Archive::read(store, prefix, identity, name.timeline()).await?;
+            if archive.lists(name) {
+                let source = std::io::Error::other("it was not there a moment ago");
+                let what = format!("`{key}` appeared meanwhile");
+                return Err(StoreError::Unavailable { store: store.name().to_owned(), what, source }.into());
+            }
+            let size =
+                identity.segment_size.ok_or_else(|| WalError::Unidentified(PathBuf::from("global/pg_control")))?;
+            match archive.judge_file(name, size) {
+                Absence::End => Ok(Look::Absent),
+                Absence::Hole(why) => Err(WalError::Required { name, why }),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes beside the target and renames: the server never sees half a file.
+fn deliver(bytes: &[u8], target: &Path) -> Result<(), WalError> {
+    let mut temporary = target.as_os_str().to_owned();
+    temporary.push(".rb-tmp");
+    let temporary = PathBuf::from(temporary);
+    let at = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| WalError::File { operation, path, source }
+    };
+    let mut file = std::fs::File::create(&temporary).map_err(at("create", &temporary))?;
+    file.write_all(bytes).map_err(at("write", &temporary))?;
+    drop(file);
+    std::fs::rename(&temporary, target).map_err(at("rename", &temporary))
+}

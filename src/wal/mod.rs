@@ -1,0 +1,39 @@
+//! `runbook wal push` and `runbook wal fetch`: PostgreSQL's `archive_command` and `restore_command`.
+//!
+//! ```text
+//! archive_command = '/usr/bin/runbook wal push --config /etc/runbook/wal.yaml %p'
+//! restore_command = '/usr/bin/runbook wal fetch --config /etc/runbook/wal.yaml %f %p'
+//! ```
+//!
+//! [`main`] is called before the command line is parsed, inside `catch_unwind`, and needs no environment.
+//! Its exit codes are a contract with the server, because a server that is told "absent" (1) when it was
+//! only an error opens without the newest transactions, and one that sees a code above 125 from its
+//! archiver does not count the failure:
+//!
+//! | | push | fetch |
+//! |---|---|---|
+//! | 0 | stored durably, or the same content was there | delivered and verified |
+//! | 1 | every failure | authoritatively absent; with `standby.signal` also a failure that may pass |
+//! | 126 | never | everything else |
+//!
+//! Steps that rescue WAL use [`push_file`]; [`contiguity`] proves that nothing is missing on a path.
+
+mod absence;
+mod command;
+mod config;
+mod contiguity;
+mod error;
+mod fetch;
+mod identity;
+mod push;
+mod rescue;
+
+pub use absence::{Absence, Archive};
+pub use command::main;
+pub use config::Config;
+pub use contiguity::{Contiguity, contiguity};
+pub use error::WalError;
+pub use fetch::{Delivery, fetch_file};
+pub use identity::Identity;
+pub use push::{Pushed, push_file};
+pub use rescue::{RescuedSegment, read_rescued};

@@ -1,0 +1,93 @@
+//! A clock that moves only when nothing else can: to the next moment somebody waits for.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use runbook::action::BoxFuture;
+use runbook::base::{Timestamp, clock};
+use runbook::port::Clock;
+
+/// More jumps than any test needs: the run will never end by itself.
+const JUMPS: u32 = 200_000;
+
+#[derive(Clone)]
+pub struct ManualClock {
+    began: Instant,
+    at: Timestamp,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    elapsed: Duration,
+    jumps: u32,
+    next_id: u64,
+    sleepers: BTreeMap<(Duration, u64), Option<Waker>>,
+}
+
+impl ManualClock {
+    pub fn starting_at(at: Timestamp) -> Self {
+        Self { began: clock::monotonic(), at, shared: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves to the next moment somebody waits for. Called when everything else has come to rest.
+    pub fn jump(&self) {
+        let mut shared = self.lock();
+        let Some(((next, _), _)) = shared.sleepers.first_key_value() else { return };
+        shared.elapsed = shared.elapsed.max(*next);
+        shared.jumps += 1;
+        assert!(shared.jumps < JUMPS, "the run does not end");
+        let elapsed = shared.elapsed;
+        let due = shared.sleepers.iter_mut().take_while(|((at, _), _)| *at <= elapsed);
+        let wakers: Vec<Waker> = due.filter_map(|(_, waker)| waker.take()).collect();
+        drop(shared);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        clock::after(self.at, self.lock().elapsed)
+    }
+    fn monotonic(&self) -> Instant {
+        self.began + self.lock().elapsed
+    }
+    fn sleep(&self, duration: Duration) -> BoxFuture<'_, ()> {
+        let mut shared = self.lock();
+        let key = (shared.elapsed + duration, shared.next_id);
+        shared.next_id += 1;
+        shared.sleepers.insert(key, None);
+        drop(shared);
+        Box::pin(Sleep { clock: self.clone(), key })
+    }
+}
+
+struct Sleep {
+    clock: ManualClock,
+    key: (Duration, u64),
+}
+
+impl Future for Sleep {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.clock.lock();
+        if shared.elapsed >= self.key.0 {
+            return Poll::Ready(());
+        }
+        shared.sleepers.insert(self.key, Some(cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.clock.lock().sleepers.remove(&self.key);
+    }
+}
