@@ -62,6 +62,9 @@ pub fn choose_environment(file: &InventoryFile, asked: Option<&str>) -> Result<S
     }
 }
 
+/// Entries of one section as written.
+type Written = BTreeMap<String, Map<String, Value>>;
+
 impl InventoryFile {
     /// Gives the inventory as an environment sees it: its overrides applied member by member, defaults filled in.
     ///
@@ -95,7 +98,7 @@ impl InventoryFile {
     fn section<T: DeserializeOwned>(
         &self,
         section: &str,
-        (base, overrides): (&BTreeMap<String, Map<String, Value>>, &BTreeMap<String, Value>),
+        (base, overrides): (&Written, &BTreeMap<String, Value>),
         faults: &mut Diagnostics,
     ) -> BTreeMap<String, (T, Map<String, Value>)> {
         let mut out = BTreeMap::new();
