@@ -10,6 +10,7 @@ mod damage;
 mod diagnostics;
 mod engine;
 mod pgformat;
+mod plan_diagnostics;
 mod prop_engine;
 mod prop_language;
 mod supervisor;

@@ -95,3 +95,16 @@ fn all_faults_come_at_once_and_name_their_part() {
     assert!(checked.is_clean("/list/0") && !checked.is_clean("/list/1") && !checked.is_clean("/list"));
     assert!(checked.is_clean("/li"), "a pointer is no prefix of a longer name");
 }
+
+#[test]
+fn files_from_other_systems_read_the_same() {
+    let plain = "name: x\nlist:\n  - a\ntext: |\n  one\n  two\n";
+    let wanted = tree(plain).to_json();
+    let windows = plain.replace('\n', "\r\n");
+    assert_eq!(tree(&windows).to_json(), wanted);
+    let marked = format!("\u{FEFF}{plain}");
+    let root = tree(&marked);
+    assert_eq!(root.to_json(), wanted);
+    assert_eq!(slice(&marked, root.get("name").unwrap().at), "x");
+    assert_eq!(slice(&windows, tree(&windows).get("list").unwrap().items()[0].at), "a");
+}
