@@ -11,6 +11,7 @@ mod decide;
 mod diagnostics;
 mod engine;
 mod pgformat;
+mod plan_diagnostics;
 mod postgres_recovery;
 mod prop_engine;
 mod prop_language;
