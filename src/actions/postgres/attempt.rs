@@ -237,6 +237,7 @@ impl Recovering<'_> {
         let runs = PidFile::read(files, &cluster.pgdata).is_some_and(|file| live::exists(file.pid, files));
         if !runs {
             live::refuse(cluster, files).await?;
+            live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
             server.start(self.cx.host.as_ref()).await?;
         }
         let base = course::base(&marker);
