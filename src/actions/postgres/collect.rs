@@ -12,9 +12,7 @@ use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::layout::Cluster;
 use super::owner::Owner;
 use super::server::Programs;
-use crate::action::{
-    ActionError, CommandSpec, Files, HostError, ObjectKey, PutOptions, RunContext, Store, Tie,
-};
+use crate::action::{ActionError, CommandSpec, Files, HostError, ObjectKey, PutOptions, RunContext, Store, Tie};
 use crate::base::Digest;
 use crate::base::digest::Hasher;
 use crate::catalog::{ManifestObject, ObjectRole};
@@ -51,7 +49,13 @@ impl Job<'_> {
         };
         let label = self.label(cx);
         let mut spec = self.owner.command(self.programs.path("pg_basebackup"));
-        spec = spec.args(["--format=tar", "--wal-method=stream", "--manifest-checksums=SHA256", "--no-password", "--no-sync"]);
+        spec = spec.args([
+            "--format=tar",
+            "--wal-method=stream",
+            "--manifest-checksums=SHA256",
+            "--no-password",
+            "--no-sync",
+        ]);
         spec = spec.args([format!("--checkpoint={checkpoint}"), format!("--label={label}")]);
         spec = spec.args([format!("--pgdata={}", folder.display()), format!("--host={host}")]);
         spec = spec.args([format!("--port={}", cluster.port), format!("--username={}", cluster.user)]);
@@ -117,9 +121,8 @@ pub(crate) struct Collected {
 pub(crate) async fn collect(job: &Job<'_>, cx: &RunContext) -> Result<Collected, ActionError> {
     let folder = cx.about.scratch.join(format!("base-{}", cx.step));
     let files = cx.host.files();
-    fresh(files.as_ref(), &folder, job.owner).map_err(|error| {
-        ActionError::retryable("the scratch folder of the backup cannot be made").because(&error)
-    })?;
+    fresh(files.as_ref(), &folder, job.owner)
+        .map_err(|error| ActionError::retryable("the scratch folder of the backup cannot be made").because(&error))?;
     let spec = job.command(&folder, cx)?;
     let program = spec.program.clone();
     let mut running = cx.host.run(spec, Tie::Engine);
@@ -244,7 +247,8 @@ fn verify_tar(
     seen: &mut BTreeSet<Vec<u8>>,
 ) -> Result<(Digest, u64), ActionError> {
     let broken = |error: &std::io::Error| ActionError::retryable("an archive of the backup breaks off").because(error);
-    let mut reader = Digesting { inner: std::io::BufReader::with_capacity(1 << 18, file), hasher: Hasher::default(), size_bytes: 0 };
+    let mut reader =
+        Digesting { inner: std::io::BufReader::with_capacity(1 << 18, file), hasher: Hasher::default(), size_bytes: 0 };
     let mut archive = Archive::new(&mut reader);
     for entry in archive.entries().map_err(|error| broken(&error))? {
         let mut entry = entry.map_err(|error| broken(&error))?;
@@ -278,4 +282,3 @@ impl<R: Read> Read for Digesting<R> {
         Ok(count)
     }
 }
-

@@ -154,9 +154,9 @@ pub(crate) fn clear_zombie_lock(cluster: &Cluster, files: &dyn Files) -> Result<
     let Some(folder) = &cluster.socket else { return Ok(()) };
     let socket = socket_path(folder, cluster.port);
     let lock = folder.join(format!(".s.PGSQL.{}.lock", cluster.port));
-    let Some(PidFile { pid, .. }) = files.read(&lock, 4096).ok().and_then(|bytes| {
-        PidFile::parse(&String::from_utf8_lossy(&bytes))
-    }) else {
+    let Some(PidFile { pid, .. }) =
+        files.read(&lock, 4096).ok().and_then(|bytes| PidFile::parse(&String::from_utf8_lossy(&bytes)))
+    else {
         return Ok(());
     };
     let listed = files.facts(Path::new(&format!("/proc/{pid}")))?.is_some();

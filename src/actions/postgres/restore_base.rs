@@ -59,7 +59,10 @@ impl Action for RestoreBase {
         has_check: true,
         reports_progress: true,
         version: 1,
-        examples: &[Example { title: "The backup that was found", with: "{ database: orders, backup: '{{ steps.choose.backup }}' }" }],
+        examples: &[Example {
+            title: "The backup that was found",
+            with: "{ database: orders, backup: '{{ steps.choose.backup }}' }",
+        }],
     };
     type Params = RestoreBaseParams;
     type Output = RestoreBaseOutput;
@@ -122,7 +125,11 @@ impl Action for RestoreBase {
         stage.finish(files.as_ref(), &owner)?;
         let version = major(files.as_ref(), &stage.dir)?;
         cx.reporter.note(
-            format!("backup `{}` (PostgreSQL {version}) is staged and verified in `{}`", handle.id, stage.dir.display()),
+            format!(
+                "backup `{}` (PostgreSQL {version}) is staged and verified in `{}`",
+                handle.id,
+                stage.dir.display()
+            ),
             serde_json::json!({ "dir": stage.dir, "files": seen }),
         );
         let staged = StagedHandle { database: cluster.name.clone(), backup: handle.clone(), dir: stage.dir.clone() };
@@ -289,7 +296,8 @@ impl Stage {
             ObjectRole::Tablespace => {
                 let link = self.marker.links.iter().find(|link| link.tablespace() == object.tablespace);
                 let link = link.filter(|_| object.tablespace.is_some());
-                let link = link.ok_or_else(|| ActionError::fatal(format!("`{}` is of no known tablespace", object.name)))?;
+                let link =
+                    link.ok_or_else(|| ActionError::fatal(format!("`{}` is of no known tablespace", object.name)))?;
                 Ok(Some((link.staged.clone(), format!("{}/", link.link.display()).into_bytes())))
             }
             ObjectRole::Unknown => {
@@ -330,12 +338,12 @@ async fn server_manifest(store: &dyn ReadStore, backup: &Backup) -> Result<Backu
 fn short_of_space(files: &dyn ReadFiles, cluster: &Cluster, manifest: &Manifest) -> Option<String> {
     let mut needs: Vec<(u64, PathBuf, u64)> = Vec::new();
     for object in &manifest.objects {
-        let tablespace = object.tablespace.and_then(|oid| manifest.postgres.tablespaces.iter().find(|one| one.oid == oid));
-        let place = tablespace.map_or_else(
-            || cluster.pgdata.clone(),
-            |one| cluster.tablespace(one.oid, Path::new(&one.location)),
-        );
-        let existing = place.ancestors().skip(1).find_map(|path| Some((path.to_owned(), files.facts(path).ok()??.device)));
+        let tablespace =
+            object.tablespace.and_then(|oid| manifest.postgres.tablespaces.iter().find(|one| one.oid == oid));
+        let place = tablespace
+            .map_or_else(|| cluster.pgdata.clone(), |one| cluster.tablespace(one.oid, Path::new(&one.location)));
+        let existing =
+            place.ancestors().skip(1).find_map(|path| Some((path.to_owned(), files.facts(path).ok()??.device)));
         let Some((path, device)) = existing else { continue };
         match needs.iter_mut().find(|(known, ..)| *known == device) {
             Some((_, _, bytes)) => *bytes += object.size_bytes,
