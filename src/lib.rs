@@ -22,6 +22,7 @@ pub mod action;
 pub mod actions;
 pub mod base;
 pub mod catalog;
+pub mod cli;
 pub mod engine;
 pub mod event;
 pub mod host;

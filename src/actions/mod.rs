@@ -1,18 +1,18 @@
 //! The actions that runbooks can use: this list, one file each.
 
-mod assert;
+pub mod assert;
 pub mod backup;
 pub mod checksum;
-mod exec;
-mod http;
-mod notify;
+pub mod exec;
+pub mod http;
+pub mod notify;
 mod patience;
 pub mod postgres;
 mod process;
-mod service;
-mod shell;
+pub mod service;
+pub mod shell;
 pub mod store;
-mod wait;
+pub mod wait;
 
 use crate::action::Registry;
 

@@ -10,7 +10,9 @@ use crate::action::{ErasedAction, Idempotency};
 
 /// Arguments of `actions`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook actions\n  runbook actions postgres.recover\n  runbook actions --json | jq '.[].name'")]
+#[command(
+    after_help = "Examples:\n  runbook actions\n  runbook actions postgres.recover\n  runbook actions --json | jq '.[].name'"
+)]
 pub struct Args {
     /// The action
     name: Option<String>,
@@ -30,7 +32,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         let mut index = String::from("# Actions\n\n| action | what it does | effect |\n|---|---|---|\n");
         for action in registry.iter() {
             let spec = action.spec();
-            let _ = writeln!(index, "| [`{0}`]({0}.md) | {1} | {2} |", spec.name, spec.summary, word(&json!(spec.effect)));
+            let _ =
+                writeln!(index, "| [`{0}`]({0}.md) | {1} | {2} |", spec.name, spec.summary, word(&json!(spec.effect)));
         }
         let mut pages: Vec<(String, String)> = pages.collect();
         pages.push(("README.md".to_owned(), index));
@@ -109,7 +112,12 @@ fn members(page: &mut String, title: &str, schema: &Value) {
         let late = if member["x-late"] == Value::Bool(true) { " May be the output of another step." } else { "" };
         let secret = if member["x-secret"] == Value::Bool(true) { " May be a secret." } else { "" };
         let text = member["description"].as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
-        let _ = writeln!(page, "| `{name}` | {} | {must}{}{late}{secret} |", kind(schema, member).replace('|', "\\|"), text.replace('|', "\\|"));
+        let _ = writeln!(
+            page,
+            "| `{name}` | {} | {must}{}{late}{secret} |",
+            kind(schema, member).replace('|', "\\|"),
+            text.replace('|', "\\|")
+        );
     }
     page.push('\n');
 }
@@ -136,7 +144,8 @@ fn kind(root: &Value, schema: &Value) -> String {
     }
     for key in ["anyOf", "oneOf"] {
         if let Some(alternatives) = schema[key].as_array() {
-            let mut names: Vec<String> = alternatives.iter().map(|one| kind(root, one)).filter(|name| name != "null").collect();
+            let mut names: Vec<String> =
+                alternatives.iter().map(|one| kind(root, one)).filter(|name| name != "null").collect();
             names.dedup();
             return names.join(" | ");
         }
@@ -144,7 +153,9 @@ fn kind(root: &Value, schema: &Value) -> String {
     match &schema["type"] {
         Value::String(name) if name == "array" => format!("list of {}", kind(root, &schema["items"])),
         Value::String(name) => name.clone(),
-        Value::Array(names) => names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect::<Vec<_>>().join(" | "),
+        Value::Array(names) => {
+            names.iter().filter_map(Value::as_str).filter(|name| *name != "null").collect::<Vec<_>>().join(" | ")
+        }
         _ => "any".to_owned(),
     }
 }

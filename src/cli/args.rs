@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Exit, Failure};
+use crate::base::diagnostic::SourceId;
+use crate::language::document;
 
 /// A runbook with what it is bound to.
 #[derive(Debug, Clone, clap::Args)]
@@ -88,8 +90,14 @@ pub fn params(subject: &Subject) -> Result<BTreeMap<String, Value>, Failure> {
 
 fn mapping(path: &Path) -> Result<BTreeMap<String, Value>, Failure> {
     let shown = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::Usage, format!("the parameters in `{shown}` cannot be read")).because(&error))?;
-    crate::language::document::plain_mapping(&text)
-        .map_err(|error| Failure::new(Exit::Usage, format!("`{shown}` is not a mapping of parameters")).because(&error))
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Exit::Usage, format!("the parameters in `{shown}` cannot be read")).because(&error)
+    })?;
+    let (node, faults) = document::parse(SourceId::default(), &text);
+    let value = node.filter(|_| !faults.has_errors()).map(|node| node.to_json());
+    match value {
+        Some(Value::Object(members)) => Ok(members.into_iter().collect()),
+        _ => Err(Failure::new(Exit::Usage, format!("`{shown}` is not a mapping of parameters"))
+            .help("one `name: value` per line, in YAML or JSON")),
+    }
 }

@@ -5,7 +5,9 @@ use crate::journal::audit::{self, Problem, RunAudit};
 
 /// Arguments of `audit`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook audit verify all\n  runbook audit verify last --json\n\nWhat is verified: every line of a journal against its own hash and the one before, the first line against\nplan.json, and each run's start and end against the ledger beside the runs, so that a removed run shows too.\n`sha256sum` and `jq` can do the same; docs/audit.md shows how.")]
+#[command(
+    after_help = "Examples:\n  runbook audit verify all\n  runbook audit verify last --json\n\nWhat is verified: every line of a journal against its own hash and the one before, the first line against\nplan.json, and each run's start and end against the ledger beside the runs, so that a removed run shows too.\n`sha256sum` and `jq` can do the same; docs/audit.md shows how."
+)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -47,7 +49,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         report.runs.iter().for_each(show);
         problems(&report.ledger_problems);
         let verdict = if report.is_ok() { "everything holds together" } else { "NOT everything holds together" };
-        println!("{} runs, {} ledger lines, ledger head {}: {verdict}", report.runs.len(), report.ledger_lines, report.ledger_head);
+        println!(
+            "{} runs, {} ledger lines, ledger head {}: {verdict}",
+            report.runs.len(),
+            report.ledger_lines,
+            report.ledger_head
+        );
     }
     Ok(if report.is_ok() { Exit::Success } else { Exit::Journal })
 }

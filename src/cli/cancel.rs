@@ -6,7 +6,9 @@ use crate::journal::{Verb, control};
 
 /// Arguments of `cancel`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook cancel last --reason 'wrong database'\n  runbook cancel 20260128-143002-3fa9c1 --now")]
+#[command(
+    after_help = "Examples:\n  runbook cancel last --reason 'wrong database'\n  runbook cancel 20260128-143002-3fa9c1 --now"
+)]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
     run: String,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::action::{
     ActionError, BoxFuture, CheckContext, CommandSpec, Interrupted, ReadStore, RunContext, Secrets, Store, Surroundings,
@@ -22,6 +22,7 @@ pub struct LocalCapabilities {
     attempts: PathBuf,
     settings: HostSettings,
     vault: Arc<Vault>,
+    redactor: Mutex<(usize, Arc<Redactor>)>,
 }
 
 impl LocalCapabilities {
@@ -37,12 +38,18 @@ impl LocalCapabilities {
             incident_at: plan.incident_at.unwrap_or(plan.started_at),
             secrets,
         };
-        Self { about, attempts, settings, vault }
+        let redactor = Mutex::new((0, Arc::new(Redactor::default())));
+        Self { about, attempts, settings, vault, redactor }
     }
 
-    /// Everything known to be secret by now.
+    /// Masks everything known to be secret by now; made anew only when a secret was fetched since.
     fn redactor(&self) -> Arc<Redactor> {
-        self.vault.redactor()
+        let mut known = self.redactor.lock().unwrap_or_else(PoisonError::into_inner);
+        let values = self.vault.values().len();
+        if known.0 != values {
+            *known = (values, self.vault.redactor());
+        }
+        Arc::clone(&known.1)
     }
 
     fn settings(&self) -> HostSettings {
@@ -53,7 +60,8 @@ impl LocalCapabilities {
         let inventory = Arc::clone(&self.about.inventory);
         Arc::new(move |name| {
             let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
-            store::open(entry, name).map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
+            store::open(entry, name)
+                .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
         })
     }
 }
@@ -64,8 +72,7 @@ fn unknown_store(name: &str) -> ActionError {
 
 impl Capabilities for LocalCapabilities {
     fn bind(&self, binding: Binding) -> Result<RunContext, ActionError> {
-        let dir = self.attempt_dir(&binding.step, binding.attempt);
-        create(&dir, binding.purpose)?;
+        let dir = folder(self.attempt_dir(&binding.step, binding.attempt), binding.purpose)?;
         let attempt = AttemptBinding {
             dir: dir.clone(),
             cancel: binding.leash.cancel.clone(),
@@ -110,7 +117,10 @@ impl Capabilities for LocalCapabilities {
     }
 
     fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.redactor().text(text)
+        match self.redactor().text(text) {
+            Cow::Borrowed(_) => Cow::Borrowed(text),
+            Cow::Owned(clean) => Cow::Owned(clean),
+        }
     }
 
     fn probe<'a>(
@@ -126,7 +136,10 @@ impl Capabilities for LocalCapabilities {
                 .args(["--noprofile", "--norc", "-euo", "pipefail", "-c", script])
                 .env("RUNBOOK_STEP", cut.step.as_str())
                 .env("RUNBOOK_ATTEMPT_DIR", cut.attempt_dir.to_string_lossy());
-            let output = host.probe(spec).await.map_err(|error| ActionError::retryable("the probe cannot be run").because(&error))?;
+            let output = host
+                .probe(spec)
+                .await
+                .map_err(|error| ActionError::retryable("the probe cannot be run").because(&error))?;
             Ok(match output.exit_code {
                 Some(0) => ProbeAnswer::Happened,
                 Some(1) => ProbeAnswer::DidNot,
@@ -136,15 +149,29 @@ impl Capabilities for LocalCapabilities {
     }
 }
 
-/// Makes an attempt's folder as its purpose asks.
-fn create(dir: &std::path::Path, purpose: Purpose) -> Result<(), ActionError> {
+/// Makes the folder that a purpose asks for. Work beside the attempts gets a fresh one: `aside-1`, `aside-2` …
+fn folder(attempt: PathBuf, purpose: Purpose) -> Result<PathBuf, ActionError> {
     let failed = |error: std::io::Error| {
-        ActionError::fatal(format!("the attempt's folder `{}` cannot be created", dir.display())).because(&error)
+        ActionError::fatal(format!("the attempt's folder `{}` cannot be created", attempt.display())).because(&error)
     };
-    let parent = dir.parent().unwrap_or(dir);
+    let step = attempt.parent().unwrap_or(&attempt);
     match purpose {
-        Purpose::Attempt => std::fs::create_dir_all(parent).and_then(|()| std::fs::create_dir(dir)).map_err(failed),
-        Purpose::Reattach => Ok(()),
-        Purpose::Remove => std::fs::create_dir_all(dir).map_err(failed),
+        Purpose::Reattach => {}
+        Purpose::Attempt => {
+            std::fs::create_dir_all(step).map_err(failed)?;
+            std::fs::create_dir(&attempt).map_err(failed)?;
+        }
+        Purpose::Aside => {
+            std::fs::create_dir_all(step).map_err(failed)?;
+            for number in 1..u32::MAX {
+                let aside = step.join(format!("aside-{number}"));
+                match std::fs::create_dir(&aside) {
+                    Ok(()) => return Ok(aside),
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
     }
+    Ok(attempt)
 }

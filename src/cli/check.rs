@@ -6,7 +6,9 @@ use crate::base::diagnostic;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook check full-db-loss\n  runbook check runbooks/*.yaml --strict\n  runbook check restore.yaml --json | jq '.[].code'\n\nOnly the file, its includes and the inventory are read. Exit code 0 with warnings, 3 with errors.")]
+#[command(
+    after_help = "Examples:\n  runbook check full-db-loss\n  runbook check runbooks/*.yaml --strict\n  runbook check restore.yaml --json | jq '.[].code'\n\nOnly the file, its includes and the inventory are read. Exit code 0 with warnings, 3 with errors."
+)]
 pub struct Args {
     /// Paths, or names: looked up in ./runbooks, then among the shipped ones
     #[arg(required = true)]

@@ -6,7 +6,9 @@ use super::{Cli, Exit, Failure};
 
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook completions bash >/etc/bash_completion.d/runbook\n  runbook completions zsh >\"${fpath[1]}/_runbook\"\n  runbook completions fish >~/.config/fish/completions/runbook.fish")]
+#[command(
+    after_help = "Examples:\n  runbook completions bash >/etc/bash_completion.d/runbook\n  runbook completions zsh >\"${fpath[1]}/_runbook\"\n  runbook completions fish >~/.config/fish/completions/runbook.fish"
+)]
 pub struct Args {
     /// The shell
     shell: clap_complete::Shell,

@@ -16,8 +16,7 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
         return Ok(());
     }
     let refuse = |message: String| {
-        Failure::new(Exit::Refused, message)
-            .help(format!("add `--confirm {}`; nothing was changed", plan.environment))
+        Failure::new(Exit::Refused, message).help(format!("add `--confirm {}`; nothing was changed", plan.environment))
     };
     if let Some(word) = given {
         return if word == plan.environment {
@@ -27,7 +26,10 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
         };
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(refuse(format!("the environment `{}` is protected and nobody can be asked here", plan.environment)));
+        return Err(refuse(format!(
+            "the environment `{}` is protected and nobody can be asked here",
+            plan.environment
+        )));
     }
     describe(plan, facts);
     eprint!("Type {} to go on: ", plan.environment);

@@ -16,7 +16,9 @@ use crate::plan::{BoundPlan, guard::Refusal};
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook drill full-db-loss -p database=orders\n  runbook drill full-db-loss -p database=orders --json | jq -c .kind\n\nThe targets of every step are computed under `environments.drill` and under every protected environment;\na step that would write to something protected is refused before the first step (code 4).\nWhat the drill creates is removed at its end, also by `runbook resume` after a crash. Code 16: the objective was\nmissed, or nothing measured it.")]
+#[command(
+    after_help = "Examples:\n  runbook drill full-db-loss -p database=orders\n  runbook drill full-db-loss -p database=orders --json | jq -c .kind\n\nThe targets of every step are computed under `environments.drill` and under every protected environment;\na step that would write to something protected is refused before the first step (code 4).\nWhat the drill creates is removed at its end, also by `runbook resume` after a crash. Code 16: the objective was\nmissed, or nothing measured it."
+)]
 pub struct Args {
     #[command(flatten)]
     subject: Subject,
@@ -49,7 +51,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 /// Holds the drill's targets against those of every protected environment.
-fn judge(prepared: &Prepared, subject: &Subject, identity: &RunIdentity, plan: &BoundPlan) -> Result<Vec<Refusal>, Failure> {
+fn judge(
+    prepared: &Prepared,
+    subject: &Subject,
+    identity: &RunIdentity,
+    plan: &BoundPlan,
+) -> Result<Vec<Refusal>, Failure> {
     let mut protected = Vec::new();
     for (name, environment) in &prepared.inventory.environments {
         if environment.protected {

@@ -22,7 +22,9 @@ use crate::report::Tone;
 
 /// Arguments of `dry-run`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.refused)'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices,\nand the forecast from past runs is held against the RTO. Nothing is written anywhere.")]
+#[command(
+    after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.refused)'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices,\nand the forecast from past runs is held against the RTO. Nothing is written anywhere."
+)]
 pub struct Args {
     #[command(flatten)]
     subject: Subject,
@@ -76,7 +78,8 @@ fn findings(result: &Preflight) -> Vec<StepFinding> {
         Ok(findings) => findings.0.clone(),
         Err(error) => {
             let info = error.info();
-            let message = std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
+            let message =
+                std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
             vec![StepFinding { verdict: Verdict::Refuse, message, help: info.help.clone() }]
         }
     }
@@ -95,7 +98,8 @@ fn print_steps(plan: &BoundPlan, checked: &[Preflight]) {
         println!("{}  {:width$}  {}", paint(tone, word), step.id.as_str(), step.uses);
         if step.effects.class >= EffectClass::Write {
             for (access, target) in &step.effects.targets {
-                let verb = serde_json::to_value(access).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+                let verb =
+                    serde_json::to_value(access).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
                 println!("{:11}{:width$}  would {verb} {}", "", "", describe_target(target));
             }
         }
@@ -128,11 +132,20 @@ fn print_forecast(plan: &BoundPlan, forecast: &Forecast) {
         human_duration(median),
         human_duration(p95),
         forecast.runs,
-        if forecast.unmeasured.is_empty() { String::new() } else { format!("; {} steps never measured", forecast.unmeasured.len()) },
+        if forecast.unmeasured.is_empty() {
+            String::new()
+        } else {
+            format!("; {} steps never measured", forecast.unmeasured.len())
+        },
     );
 }
 
-fn print_json(plan: &BoundPlan, checked: &[Preflight], missing: &[(String, crate::action::ActionError)], forecast: &Forecast) {
+fn print_json(
+    plan: &BoundPlan,
+    checked: &[Preflight],
+    missing: &[(String, crate::action::ActionError)],
+    forecast: &Forecast,
+) {
     let steps: Vec<_> = plan
         .steps
         .iter()
@@ -149,7 +162,8 @@ fn print_json(plan: &BoundPlan, checked: &[Preflight], missing: &[(String, crate
             })
         })
         .collect();
-    let secrets: Vec<_> = missing.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() })).collect();
+    let secrets: Vec<_> =
+        missing.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() })).collect();
     println!(
         "{:#}",
         json!({
@@ -172,7 +186,10 @@ fn from_history(plan: &BoundPlan) -> Result<Forecast, Failure> {
             let dir = runs.dir(&id);
             let Ok(history) = dir.read() else { continue };
             let same = matches!(history.events.first().map(|event| &event.kind), Some(EventKind::RunStarted(header)) if header.name == plan.name);
-            let succeeded = matches!(history.events.last().map(|event| &event.kind), Some(EventKind::RunFinished { exit_code: 0 | 5 | 16, .. }));
+            let succeeded = matches!(
+                history.events.last().map(|event| &event.kind),
+                Some(EventKind::RunFinished { exit_code: 0 | 5 | 16, .. })
+            );
             if !same || !succeeded {
                 continue;
             }

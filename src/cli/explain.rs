@@ -26,7 +26,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
         None => {
             let near = diagnostic::near_code(&code).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-            Err(Failure::new(Exit::Usage, format!("there is no code `{code}`")).help(format!("{near}`runbook explain` lists every code")))
+            Err(Failure::new(Exit::Usage, format!("there is no code `{code}`"))
+                .help(format!("{near}`runbook explain` lists every code")))
         }
     }
 }

@@ -10,7 +10,9 @@ use crate::plan::{Plan, Section, StepGraph};
 
 /// Arguments of `graph`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook graph full-db-loss\n  runbook graph full-db-loss --svg >plan.svg\n  runbook graph full-db-loss --dot | dot -Tpdf >plan.pdf\n  runbook graph full-db-loss --mode drill --mermaid")]
+#[command(
+    after_help = "Examples:\n  runbook graph full-db-loss\n  runbook graph full-db-loss --svg >plan.svg\n  runbook graph full-db-loss --dot | dot -Tpdf >plan.pdf\n  runbook graph full-db-loss --mode drill --mermaid"
+)]
 pub struct Args {
     /// A path, or a name: looked up in ./runbooks, then among the shipped ones
     runbook: String,
@@ -67,9 +69,9 @@ pub fn write(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> 
     let written = match file {
         #[expect(clippy::disallowed_methods, reason = "a document that can be made again")]
         Some(path) => std::fs::write(path, text),
-        None => std::io::stdout().write_all(text.as_bytes()).and_then(|()| {
-            if text.ends_with('\n') { Ok(()) } else { std::io::stdout().write_all(b"\n") }
-        }),
+        None => std::io::stdout()
+            .write_all(text.as_bytes())
+            .and_then(|()| if text.ends_with('\n') { Ok(()) } else { std::io::stdout().write_all(b"\n") }),
     };
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -111,7 +113,13 @@ fn view(plan: &Plan, registry: &Registry, mode: Mode) -> GraphView {
     });
     let title = |phase: &crate::language::runbook::Phase| match &phase.budget {
         Some(budget) => format!("{} ({budget})", if phase.name.is_empty() { &phase.id } else { &phase.name }),
-        None => if phase.name.is_empty() { phase.id.clone() } else { phase.name.clone() },
+        None => {
+            if phase.name.is_empty() {
+                phase.id.clone()
+            } else {
+                phase.name.clone()
+            }
+        }
     };
     GraphView {
         title: plan.runbook.name.clone(),

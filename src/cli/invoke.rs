@@ -104,7 +104,9 @@ impl Invocation {
                     LockError::Held { holder, .. } => {
                         (Exit::Locked, format!("`runbook show {holder} --follow` shows it; nothing was changed"))
                     }
-                    LockError::File { .. } => (Exit::Journal, "check space and permissions of the state folder".to_owned()),
+                    LockError::File { .. } => {
+                        (Exit::Journal, "check space and permissions of the state folder".to_owned())
+                    }
                 };
                 Failure::new(exit, error.to_string()).help(help)
             })
@@ -173,14 +175,21 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
         Face::People => Box::new(TerminalPrompt),
         Face::Json => Box::new(NoPrompt),
     };
-    let sources =
-        Sources { environment: wiring::environment(), prompt, command: Box::new(move |argv: &[String]| command.run(argv)) };
+    let sources = Sources {
+        environment: wiring::environment(),
+        prompt,
+        command: Box::new(move |argv: &[String]| command.run(argv)),
+    };
     let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
 }
 
 /// Runs every step's check with late values pending. Changes nothing.
-pub fn ahead(plan: &Arc<BoundPlan>, registry: &Registry, hands: &Arc<LocalCapabilities>) -> Result<Vec<Preflight>, Failure> {
+pub fn ahead(
+    plan: &Arc<BoundPlan>,
+    registry: &Registry,
+    hands: &Arc<LocalCapabilities>,
+) -> Result<Vec<Preflight>, Failure> {
     let hands: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
     wiring::block_on(preflight(Arc::clone(plan), registry, hands, Arc::new(SystemClock)))
 }
@@ -202,8 +211,18 @@ impl Carried {
 /// Maps a run's code to the frozen list.
 pub fn exit_of(code: u8) -> Exit {
     [
-        Exit::Success, Exit::Usage, Exit::Invalid, Exit::Refused, Exit::Exceptions, Exit::Failed, Exit::FailedUnknown,
-        Exit::Cancelled, Exit::Suspended, Exit::Locked, Exit::Journal, Exit::Objective,
+        Exit::Success,
+        Exit::Usage,
+        Exit::Invalid,
+        Exit::Refused,
+        Exit::Exceptions,
+        Exit::Failed,
+        Exit::FailedUnknown,
+        Exit::Cancelled,
+        Exit::Suspended,
+        Exit::Locked,
+        Exit::Journal,
+        Exit::Objective,
     ]
     .into_iter()
     .find(|exit| *exit as u8 == code)
@@ -214,8 +233,9 @@ pub fn exit_of(code: u8) -> Exit {
 pub fn write_report(dir: &RunDir, plan: &BoundPlan, state: &RunState) -> Result<(), Failure> {
     let text = html_report(dir, plan, state);
     #[expect(clippy::disallowed_methods, reason = "the report can be written again from the journal")]
-    std::fs::write(dir.report(), text)
-        .map_err(|error| Failure::new(Exit::Journal, "the report cannot be written; the run itself is complete").because(&error))
+    std::fs::write(dir.report(), text).map_err(|error| {
+        Failure::new(Exit::Journal, "the report cannot be written; the run itself is complete").because(&error)
+    })
 }
 
 /// Renders the HTML report of a run.
@@ -262,7 +282,8 @@ pub fn judge(checked: &[Preflight]) -> Result<Vec<String>, Failure> {
             Err(error) => {
                 refused += 1;
                 let info = error.info();
-                let message = std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
+                let message =
+                    std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
                 say("refused", step, &message, info.help.as_deref());
             }
         }

@@ -13,10 +13,7 @@ pub struct Shipped {
 /// Every shipped runbook.
 pub const SHIPPED: &[Shipped] = &[
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
-    Shipped {
-    path: "postgres/full-db-loss.yaml",
-    text: include_str!("../../runbooks/postgres/full-db-loss.yaml"),
-    },
+    Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
 ];
 
 /// Where a runbook was found.
@@ -45,6 +42,9 @@ impl Found {
 /// Gives the names that exist when there is none, or all places when there are several.
 pub fn find(name: &str) -> Result<Found, NotFound> {
     let path = Path::new(name);
+    if let Some(shipped) = SHIPPED.iter().find(|shipped| name.strip_prefix("<shipped>/") == Some(shipped.path)) {
+        return Ok(Found::Shipped(shipped.path));
+    }
     let looks_like_path = name.contains('/') || path.extension().is_some();
     if path.is_file() || looks_like_path && path.exists() {
         return Ok(Found::File(path.to_owned()));
@@ -57,13 +57,17 @@ pub fn find(name: &str) -> Result<Found, NotFound> {
         [one] => return Ok(Found::File((*one).clone())),
         [] => {}
         several => {
-            return Err(NotFound::Several(name.to_owned(), several.iter().map(|path| path.display().to_string()).collect()));
+            return Err(NotFound::Several(
+                name.to_owned(),
+                several.iter().map(|path| path.display().to_string()).collect(),
+            ));
         }
     }
     if let Some(shipped) = SHIPPED.iter().find(|shipped| names(Path::new(shipped.path), stem)) {
         return Ok(Found::Shipped(shipped.path));
     }
-    let mut known: Vec<String> = files.iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect();
+    let mut known: Vec<String> =
+        files.iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect();
     known.extend(SHIPPED.iter().filter_map(|s| Some(Path::new(s.path).file_stem()?.to_string_lossy().into_owned())));
     known.sort();
     known.dedup();
@@ -100,6 +104,6 @@ pub enum NotFound {
     #[error("there is no runbook `{0}`")]
     None(String, Vec<String>),
     /// Several have it.
-    #[error("several runbooks are called `{0}`: {}", .1.join(", "))]
+    #[error("several runbooks are called `{0}`: {list}", list = .1.join(", "))]
     Several(String, Vec<String>),
 }

@@ -10,7 +10,9 @@ use crate::report::html::{LogSource, LogTail};
 
 /// Arguments of `logs`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook logs last\n  runbook logs last recover\n  runbook logs last recover --attempt 2 --stderr")]
+#[command(
+    after_help = "Examples:\n  runbook logs last\n  runbook logs last recover\n  runbook logs last recover --attempt 2 --stderr"
+)]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
     run: String,
@@ -89,7 +91,9 @@ fn captured(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Exit::Journal, format!("`{}` cannot be read", file.display())).because(&error);
+    let failed = |error: std::io::Error| {
+        Failure::new(Exit::Journal, format!("`{}` cannot be read", file.display())).because(&error)
+    };
     let bytes = std::fs::read(file).map_err(failed)?;
     if bytes.is_empty() {
         return Ok(0);
@@ -98,7 +102,8 @@ fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
         eprintln!("── {title}");
     }
     let mut out = std::io::stdout();
-    let written = out.write_all(&bytes).and_then(|()| if bytes.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") });
+    let written =
+        out.write_all(&bytes).and_then(|()| if bytes.ends_with(b"\n") { Ok(()) } else { out.write_all(b"\n") });
     match written {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(error)),
         _ => Ok(1),

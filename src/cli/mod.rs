@@ -100,7 +100,9 @@ enum Command {
 
 /// Listed for help and completion; the command itself is dispatched before the command line is parsed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "archive_command = '/path/to/runbook wal push --config /etc/runbook/wal.yaml %p'\nrestore_command = '/path/to/runbook wal fetch --config /etc/runbook/wal.yaml %f %p'")]
+#[command(
+    after_help = "archive_command = '/path/to/runbook wal push --config /etc/runbook/wal.yaml %p'\nrestore_command = '/path/to/runbook wal fetch --config /etc/runbook/wal.yaml %f %p'"
+)]
 struct WalArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     rest: Vec<String>,
@@ -136,7 +138,9 @@ pub fn main() -> std::process::ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
-        Command::Wal(_) => Err(Failure::new(Exit::Usage, "`wal` is called as `runbook wal push|fetch --config FILE …`")),
+        Command::Wal(_) => {
+            Err(Failure::new(Exit::Usage, "`wal` is called as `runbook wal push|fetch --config FILE …`"))
+        }
     };
     match result {
         Ok(exit) => exit.into(),

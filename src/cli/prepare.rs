@@ -4,10 +4,10 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use super::args::{self, InventoryArgs, Subject};
-use super::library::{self, Found, NotFound};
+use super::library::{self, NotFound};
 use super::{Exit, Failure, wiring};
 use crate::action::{Mode, Registry};
-use crate::base::diagnostic::{Diagnostics, RenderStyle, Severity, SourceId, Sources, render};
+use crate::base::diagnostic::{Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
 use crate::base::{RunId, Timestamp, clock};
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
@@ -103,8 +103,9 @@ fn not_found(error: NotFound) -> Failure {
 
 /// The style for this terminal.
 pub fn style() -> RenderStyle {
-    let colour = std::io::stderr().is_terminal() && wiring::environment_variable("NO_COLOR").is_none_or(|value| value.is_empty());
-    if colour { RenderStyle::terminal(100) } else { RenderStyle::plain(100) }
+    let colour = std::io::stderr().is_terminal()
+        && wiring::environment_variable("NO_COLOR").is_none_or(|value| value.is_empty());
+    RenderStyle { look: if colour { Look::Colour } else { Look::Plain }, width: 100 }
 }
 
 impl Prepared {
@@ -129,7 +130,8 @@ impl Prepared {
             return Ok(());
         }
         let plural = if errors == 1 { "error" } else { "errors" };
-        Err(Failure::new(Exit::Invalid, format!("{errors} {plural}; nothing was run")).help("`runbook explain CODE` says more about a code"))
+        Err(Failure::new(Exit::Invalid, format!("{errors} {plural}; nothing was run"))
+            .help("`runbook explain CODE` says more about a code"))
     }
 
     /// Chooses the environment of a run.
@@ -174,7 +176,12 @@ impl Prepared {
     }
 
     /// Binds the plan in an environment already chosen.
-    pub fn bind_in(&self, subject: &Subject, identity: &RunIdentity, environment: String) -> Result<BoundPlan, Failure> {
+    pub fn bind_in(
+        &self,
+        subject: &Subject,
+        identity: &RunIdentity,
+        environment: String,
+    ) -> Result<BoundPlan, Failure> {
         let inventory = self.seen_by(&environment)?;
         let request = BindRequest {
             run: identity.run.clone(),

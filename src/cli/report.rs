@@ -7,7 +7,9 @@ use crate::report::{json, junit};
 
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook report last --html -o report.html\n  runbook report last --junit -o restore-test.xml\n  runbook report last --json | jq .figures.rto_ms")]
+#[command(
+    after_help = "Examples:\n  runbook report last --html -o report.html\n  runbook report last --junit -o restore-test.xml\n  runbook report last --json | jq .figures.rto_ms"
+)]
 #[command(group(clap::ArgGroup::new("form").required(true)))]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`

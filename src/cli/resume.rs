@@ -12,7 +12,9 @@ use crate::engine::Answer;
 
 /// Arguments of `resume`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook resume last\n  runbook resume last --rerun copy              it did not happen: do it again\n  runbook resume last --done copy --output rows=42   it happened, and this came of it\n\nA finished step never runs again. What still runs is adopted, what ended meanwhile is taken as it ended.\nA finished run is only shown; to go on after a failure, start a new run.")]
+#[command(
+    after_help = "Examples:\n  runbook resume last\n  runbook resume last --rerun copy              it did not happen: do it again\n  runbook resume last --done copy --output rows=42   it happened, and this came of it\n\nA finished step never runs again. What still runs is adopted, what ended meanwhile is taken as it ended.\nA finished run is only shown; to go on after a failure, start a new run."
+)]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
     run: String,
@@ -50,7 +52,8 @@ fn answers(args: &Args) -> Result<BTreeMap<StepId, Answer>, Failure> {
         answers.insert(step(name)?, Answer::Rerun);
     }
     for name in &args.done {
-        let output = super::args::pairs(&args.output, "output")?.into_iter().map(|(name, value)| (name, typed(value))).collect();
+        let output =
+            super::args::pairs(&args.output, "output")?.into_iter().map(|(name, value)| (name, typed(value))).collect();
         if answers.insert(step(name)?, Answer::Done { output }).is_some() {
             return Err(Failure::new(Exit::Usage, format!("step `{name}` is given twice")));
         }

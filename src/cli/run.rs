@@ -12,7 +12,9 @@ use crate::plan::INCIDENT_AT;
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook run full-db-loss -p database=orders -p incident_at='5m ago' --confirm production\n  runbook run nightly.yaml --json | jq -c .kind\n\nBefore the first step every step's check runs; a refusal ends with code 4 and nothing was changed.\nCtrl-C cancels and runs `finally`; once more kills what runs; a third time leaves at once.")]
+#[command(
+    after_help = "Examples:\n  runbook run full-db-loss -p database=orders -p incident_at='5m ago' --confirm production\n  runbook run nightly.yaml --json | jq -c .kind\n\nBefore the first step every step's check runs; a refusal ends with code 4 and nothing was changed.\nCtrl-C cancels and runs `finally`; once more kills what runs; a third time leaves at once."
+)]
 pub struct Args {
     #[command(flatten)]
     subject: Subject,

@@ -8,7 +8,9 @@ use crate::journal::{RunStatus, RunSummary};
 
 /// Arguments of `runs`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook runs\n  runbook runs --name full-db-loss --limit 5\n  runbook runs --json | jq -r '.[] | select(.status.status == \"suspended\") | .id'")]
+#[command(
+    after_help = "Examples:\n  runbook runs\n  runbook runs --name full-db-loss --limit 5\n  runbook runs --json | jq -r '.[] | select(.status.status == \"suspended\") | .id'"
+)]
 pub struct Args {
     /// Only runs of this runbook
     #[arg(long)]
@@ -63,9 +65,10 @@ pub fn status(status: &RunStatus) -> String {
         RunStatus::Live => "running".to_owned(),
         RunStatus::Suspended => "waits for a person".to_owned(),
         RunStatus::Interrupted => "interrupted".to_owned(),
-        RunStatus::Finished { outcome, .. } => {
-            serde_json::to_value(outcome).ok().and_then(|value| Some(value.as_str()?.replace('_', " "))).unwrap_or_default()
-        }
+        RunStatus::Finished { outcome, .. } => serde_json::to_value(outcome)
+            .ok()
+            .and_then(|value| Some(value.as_str()?.replace('_', " ")))
+            .unwrap_or_default(),
         RunStatus::Damaged { .. } => "damaged".to_owned(),
     }
 }

@@ -10,7 +10,9 @@ use crate::plan;
 
 /// Arguments of `schema`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Editors complete a runbook whose first line is\n  # yaml-language-server: $schema=PATH/runbook.schema.json\n\nExamples:\n  runbook schema >runbook.schema.json\n  runbook schema inventory\n  runbook schema --write schemas")]
+#[command(
+    after_help = "Editors complete a runbook whose first line is\n  # yaml-language-server: $schema=PATH/runbook.schema.json\n\nExamples:\n  runbook schema >runbook.schema.json\n  runbook schema inventory\n  runbook schema --write schemas"
+)]
 pub struct Args {
     /// Which schema
     #[arg(value_enum, default_value_t = Kind::Runbook)]
@@ -47,7 +49,9 @@ fn schema(kind: Kind) -> Value {
 
 /// Writes generated files into a folder and removes those of the same kind that are no longer generated.
 pub fn write_folder(folder: &Path, files: Vec<(String, String)>, extension: &str) -> Result<(), Failure> {
-    let failed = |error: &std::io::Error| Failure::new(Exit::Usage, format!("cannot write into `{}`", folder.display())).because(error);
+    let failed = |error: &std::io::Error| {
+        Failure::new(Exit::Usage, format!("cannot write into `{}`", folder.display())).because(error)
+    };
     std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
     for entry in std::fs::read_dir(folder).map_err(|error| failed(&error))? {
         let path = entry.map_err(|error| failed(&error))?.path();

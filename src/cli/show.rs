@@ -11,7 +11,9 @@ use crate::state::RunState;
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook show last\n  runbook show last --follow       attach to a live run, from any terminal\n  runbook show last --json | jq .figures")]
+#[command(
+    after_help = "Examples:\n  runbook show last\n  runbook show last --follow       attach to a live run, from any terminal\n  runbook show last --json | jq .figures"
+)]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
     run: String,

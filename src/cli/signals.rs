@@ -23,7 +23,8 @@ pub struct LiveControl {
 impl LiveControl {
     /// Starts to listen. Needs a runtime.
     pub fn new(folder: ControlDir) -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::new(Exit::Bug, "signals cannot be received").because(&error));
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::new(Exit::Bug, "signals cannot be received").because(&error));
         Ok(Self {
             folder,
             interrupt: listen(SignalKind::interrupt())?,
@@ -38,7 +39,9 @@ impl LiveControl {
         let actor = Actor { name: "signal".to_owned(), from: name.to_owned() };
         match self.asked {
             1 => {
-                eprintln!("\ncancelling: running steps are told to end, then `finally` runs; once more kills them at once");
+                eprintln!(
+                    "\ncancelling: running steps are told to end, then `finally` runs; once more kills them at once"
+                );
                 ControlRequest::Cancel { actor, level: CancelLevel::Graceful, reason: format!("{name} received") }
             }
             2 => {

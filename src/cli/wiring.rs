@@ -16,7 +16,9 @@ pub fn environment_variable(name: &str) -> Option<String> {
 /// Captures the whole environment, for secret providers.
 #[expect(clippy::disallowed_methods, reason = "the command line's one home of the environment")]
 pub fn environment() -> std::collections::BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 /// Chooses the folder of the history of runs; nothing is created.
@@ -52,10 +54,13 @@ pub fn runs_failure(error: RunsError) -> Failure {
     let (exit, help) = match &error {
         RunsError::Unknown { suggestions, .. } => (Exit::Usage, listed(suggestions, "`runbook runs` lists them all")),
         RunsError::Ambiguous { matches, .. } => (Exit::Usage, listed(matches, "give more of the id")),
-        RunsError::Live { .. } => (Exit::Locked, "follow it with `runbook show RUN --follow`, end it with `runbook cancel RUN`".to_owned()),
-        RunsError::File { .. } | RunsError::Ledger(_) | RunsError::Journal(_) => {
-            (Exit::Journal, "check space and permissions of the state folder; `$RUNBOOK_STATE` names another one".to_owned())
+        RunsError::Live { .. } => {
+            (Exit::Locked, "follow it with `runbook show RUN --follow`, end it with `runbook cancel RUN`".to_owned())
         }
+        RunsError::File { .. } | RunsError::Ledger(_) | RunsError::Journal(_) => (
+            Exit::Journal,
+            "check space and permissions of the state folder; `$RUNBOOK_STATE` names another one".to_owned(),
+        ),
     };
     let mut failure = Failure::new(exit, error.to_string()).help(help);
     if let Some(source) = std::error::Error::source(&error) {
@@ -83,7 +88,10 @@ pub fn journal_failure(error: &JournalError) -> Failure {
 
 /// Who runs the command.
 pub fn actor() -> Actor {
-    let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| environment_variable(name)).filter(|name| !name.is_empty());
+    let name = ["SUDO_USER", "USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| environment_variable(name))
+        .filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()));
     Actor { name, from: host_name() }
 }
@@ -95,7 +103,8 @@ pub fn host_name() -> String {
 
 /// The program's own path, for supervisors and for PostgreSQL's `restore_command`.
 pub fn program() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| Failure::new(Exit::Bug, "the program does not know its own path").because(&error))
+    std::env::current_exe()
+        .map_err(|error| Failure::new(Exit::Bug, "the program does not know its own path").because(&error))
 }
 
 /// Runs a future to its end on a small runtime.

@@ -194,7 +194,10 @@ impl Picture<'_> {
             decisions.extend(rest.map(|step| Decision::Skip { step: id(step), why: why.clone() }));
             return;
         }
-        decisions.extend(self.frontier.ready[at].iter().take(slots).map(|step| Decision::Resolve { step: id(step) }));
+        // Skips may make earlier steps ready, and the order written is kept where it can be.
+        let slots = if self.frontier.doomed[at].is_empty() { slots } else { 0 };
+        let ready = self.frontier.ready[at].iter().take(slots);
+        decisions.extend(ready.map(|step| Decision::Resolve { step: id(step) }));
     }
 
     /// Leaves when everything that can still happen without an answer has happened.

@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::base::digest::Hasher;
 use crate::base::{Digest, EventSeq, RunId, Timestamp};
 use crate::event::{Event, EventKind, FORMAT};
 
@@ -191,24 +192,34 @@ pub fn check_hash(line: &[u8]) -> Result<(), Broken> {
     let split = line.len().checked_sub(SUFFIX_LEN).ok_or(Broken::NoHash)?;
     let (body, suffix) = line.split_at(split);
     let hex = suffix.strip_prefix(HASH_OPEN).and_then(|rest| rest.strip_suffix(HASH_CLOSE)).ok_or(Broken::NoHash)?;
-    let mut hasher = crate::base::digest::Hasher::default();
+    let mut hasher = Hasher::default();
     hasher.update(body);
     hasher.update(b"}");
     if hasher.finish().to_string().as_bytes() == hex { Ok(()) } else { Err(Broken::WrongHash) }
 }
 
-/// Gives the length of a whole line with the right hash that `bytes` begin with, if there is one.
+/// Gives the length of a whole line with the right hash that `bytes` begin with, if there is one. Linear in time.
 #[must_use]
 pub fn whole_line_prefix(bytes: &[u8]) -> Option<usize> {
-    let ends = bytes.windows(HASH_OPEN.len()).enumerate().filter(|(_, window)| *window == HASH_OPEN);
-    ends.map(|(start, _)| start + SUFFIX_LEN)
-        .take_while(|end| *end <= bytes.len())
-        .find(|end| check_hash(&bytes[..*end]).is_ok())
+    let mut hasher = Hasher::default();
+    let mut hashed = 0;
+    let marks = bytes.windows(HASH_OPEN.len()).enumerate().filter(|(_, window)| *window == HASH_OPEN);
+    for (start, _) in marks {
+        let suffix = bytes.get(start + HASH_OPEN.len()..start + SUFFIX_LEN)?;
+        hasher.update(&bytes[hashed..start]);
+        hashed = start;
+        let mut whole = hasher.clone();
+        whole.update(b"}");
+        if suffix.strip_suffix(HASH_CLOSE) == Some(whole.finish().to_string().as_bytes()) {
+            return Some(start + SUFFIX_LEN);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Broken, Chain, check_hash, whole_line_prefix};
+    use super::{Broken, Chain, check_hash, seal, whole_line_prefix};
     use crate::base::{Digest, EventSeq, Timestamp};
     use crate::event::EventKind;
     use crate::journal::sample;
@@ -321,5 +332,10 @@ mod tests {
         foreign[whole] = b'x';
         assert_eq!(whole_line_prefix(&foreign), Some(whole));
         assert_eq!(whole_line_prefix(&line[..whole - 1]), None);
+        let twice = [&line[..whole], b"x", &line[..whole]].concat();
+        assert_eq!(whole_line_prefix(&twice), Some(whole));
+        let nested = [b"{\"kind\":{\"x\":1,\"hash\":\"".as_slice(), &[b'0'; 64], b"\"}"].concat();
+        let (sealed, _) = seal([nested.as_slice(), b"}"].concat());
+        assert_eq!(whole_line_prefix(&sealed), Some(sealed.len() - 1), "an inner member of that name is passed over");
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,13 +62,15 @@ pub struct ControlDir {
     dir: PathBuf,
     /// Delivered or refused, and still to be put aside: never delivered a second time by this watcher.
     taken: BTreeSet<PathBuf>,
+    /// Not before then is an empty folder looked at again, however often the engine asks.
+    due: Option<Instant>,
 }
 
 impl ControlDir {
     /// Watches `dir`, the run's `control/` folder.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir, taken: BTreeSet::new() }
+        Self { dir, taken: BTreeSet::new(), due: None }
     }
 
     /// Takes the oldest verb, if there is one, and puts aside what was taken before. One bad file blocks no other.
@@ -115,6 +117,10 @@ impl Control for ControlDir {
     fn next(&mut self) -> BoxFuture<'_, ControlRequest> {
         Box::pin(async move {
             loop {
+                if let Some(due) = self.due {
+                    tokio::time::sleep_until(due.into()).await;
+                }
+                self.due = None;
                 match self.take() {
                     Ok(Some(verb)) => return verb.into(),
                     Ok(None) => {}
@@ -122,7 +128,7 @@ impl Control for ControlDir {
                         tracing::debug!(dir = %self.dir.display(), %error, "the control folder cannot be read")
                     }
                 }
-                tokio::time::sleep(EVERY).await;
+                self.due = Some(clock::monotonic() + EVERY);
             }
         })
     }
@@ -192,5 +198,22 @@ mod tests {
         assert_eq!(control.next().await, ControlRequest::from(cancel("first")));
         assert_eq!(control.next().await, ControlRequest::from(cancel("second")));
         assert!(control.take().expect("looks").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_asks_often_looks_seldom_and_misses_nothing() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut control = ControlDir::new(dir.path().to_owned());
+        for _ in 0..100 {
+            tokio::select! {
+                biased;
+                request = control.next() => panic!("nothing was sent: {request:?}"),
+                () = std::future::ready(()) => {}
+            }
+        }
+        let first_look = control.due.expect("it has looked once");
+        assert!(first_look.elapsed() < super::EVERY, "and only once");
+        send(dir.path(), &cancel("late")).expect("sends");
+        assert_eq!(control.next().await, ControlRequest::from(cancel("late")));
     }
 }

@@ -5,20 +5,21 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::chain::Chain;
 use super::file::JOURNAL_FILE;
 use super::guard;
 use super::reader;
+use crate::base::clock;
 use crate::event::{Event, EventKind};
 use crate::port::JournalError;
 
 /// How often the file is looked at.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// How often damage is looked at again: a resume mends a torn line while we read it.
-const SECOND_LOOKS: u32 = 3;
+/// For how long damage of a live journal is doubted: a resume may mend a torn line while we read it.
+const DOUBT: Duration = Duration::from_millis(300);
 
 /// A reader that waits for more.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Follow {
     chain: Chain,
     offset: u64,
     state: State,
+    /// Since when there is damage; kept across dropped calls.
+    damaged_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +43,13 @@ enum State {
 /// # Errors
 /// Fails when `plan.json` cannot be read.
 pub fn follow(dir: &Path) -> Result<Follow, JournalError> {
-    Ok(Follow { dir: dir.to_owned(), chain: reader::chain_of(dir)?, offset: 0, state: State::Running })
+    Ok(Follow {
+        dir: dir.to_owned(),
+        chain: reader::chain_of(dir)?,
+        offset: 0,
+        state: State::Running,
+        damaged_since: None,
+    })
 }
 
 impl Follow {
@@ -49,16 +58,19 @@ impl Follow {
     /// # Errors
     /// Fails when the journal cannot be read or does not hold together.
     pub async fn next(&mut self) -> Result<Option<Vec<Event>>, JournalError> {
-        let mut looks = 0;
         while self.state == State::Running {
             // Asked before reading: what an engine wrote before it ended is then read in any case.
             let driven = guard::is_driven(&self.dir).unwrap_or(true);
             match self.poll() {
                 Ok(events) if !events.is_empty() => return Ok(Some(events)),
                 Ok(_) if !driven => return Ok(None),
-                Ok(_) => looks = 0,
-                Err(error) if looks == SECOND_LOOKS || !driven => return Err(error),
-                Err(_) => looks += 1,
+                Ok(_) => self.damaged_since = None,
+                Err(error) => {
+                    let since = *self.damaged_since.get_or_insert_with(clock::monotonic);
+                    if !driven || since.elapsed() >= DOUBT {
+                        return Err(error);
+                    }
+                }
             }
             tokio::time::sleep(EVERY).await;
         }
@@ -160,5 +172,25 @@ mod tests {
         let rest = follower.next().await.expect("reads").expect("events");
         assert_eq!(rest[0].kind, EventKind::TailCut { bytes: 19 });
         assert_eq!((rest.len(), follower.next().await.expect("reads")), (2, None));
+    }
+
+    #[tokio::test]
+    async fn damage_of_a_live_journal_is_told_also_to_one_who_asks_in_short_turns() {
+        let root = tempfile::tempdir().expect("a folder");
+        let runs = Runs::open(root.path().join("state")).expect("opens");
+        let run = runs.create(&sample::plan()).expect("creates");
+        let path = run.dir.path().join("journal.jsonl");
+        let mut meddler = std::fs::OpenOptions::new().append(true).open(path).expect("opens");
+        std::io::Write::write_all(&mut meddler, b"{}\n").expect("writes");
+        let mut follower = follow(run.dir.path()).expect("opens");
+        let mut told = None;
+        let mut turns = tokio::time::interval(super::EVERY / 3);
+        for _ in 0..100 {
+            tokio::select! {
+                next = follower.next() => { told = Some(next); break }
+                _ = turns.tick() => {}
+            }
+        }
+        assert!(matches!(told, Some(Err(_))), "{told:?}");
     }
 }

@@ -1,135 +1,139 @@
-//! The line that tells an event, shared by the plain face and the live one.
+//! The lines that tell an event, shared by the plain face and the live one.
 
 use super::phrase::{self, millis, one_line, skip_reason, tone};
 use super::{Palette, Tone};
-use crate::base::StepId;
-use crate::event::{Event, EventKind, RecoverDecision, Verdict};
+use crate::base::{Attempt, RunId, StepId};
+use crate::event::{
+    Actor, ErrorInfo, Event, EventKind, Figures, Outcome, RecoverDecision, RunHeader, StepFinding, SuspendReason,
+    Verdict,
+};
 use crate::plan::BoundPlan;
 use crate::plan::render::NodeState;
 
+/// Lines of output shown below an error.
+const TAIL: usize = 10;
+
 /// Gives the lines that tell an event, without the time; none for events that only machines need.
 pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<String> {
+    let say = Say { plan, palette };
     match &event.kind {
-        EventKind::RunStarted(header) => vec![palette.paint(
-            Tone::Strong,
-            &format!(
-                "run `{}` of `{}`: {}, started by {}",
-                event.run,
-                header.name,
-                phrase::mode(plan),
-                header.actor.name
-            ),
-        )],
+        EventKind::RunStarted(header) => say.started(&event.run, header),
         EventKind::RunResumed { actor, .. } => vec![format!("↻ {} took the run over", actor.name)],
-        EventKind::TailCut { bytes } => {
-            vec![palette.paint(Tone::Warn, &format!("! a torn line of {bytes} bytes was cut from the journal"))]
-        }
-        EventKind::ObjectiveWarning { percent, elapsed_ms } => {
-            let tone = if *percent >= 100 { Tone::Bad } else { Tone::Warn };
-            let text = format!("! {percent}% of the RTO are used up: {} since the incident", millis(*elapsed_ms));
-            vec![palette.paint(tone, &text)]
-        }
-        EventKind::CancelRequested { actor, reason, .. } => {
-            let text = format!("! cancel asked for by {}{}", actor.name, reason_words(reason));
-            vec![palette.paint(Tone::Warn, &text)]
-        }
-        EventKind::RunSuspended { waiting } => waiting
-            .iter()
-            .map(|why| {
-                palette.paint(Tone::Warn, &format!("? {} waits for a person: {}", why.step, one_line(&why.question)))
-            })
-            .collect(),
-        EventKind::RunFinished { outcome, figures, .. } => {
-            let text = format!("run {} after {}", phrase::outcome_name(*outcome), millis(figures.run_ms));
-            vec![palette.paint(phrase::outcome_tone(*outcome), &text)]
-        }
-        EventKind::ResourceRegistered { .. } | EventKind::ResourceRemoved { .. } | EventKind::Unknown => Vec::new(),
-        EventKind::StepResolved { .. }
-        | EventKind::StepChecked { .. }
-        | EventKind::AttemptStarted { .. }
-        | EventKind::AttemptFailed { .. }
-        | EventKind::AttemptAdopted { .. }
-        | EventKind::AttemptRecovered { .. } => attempt_lines(plan, event, palette),
-        EventKind::StepSucceeded { .. }
-        | EventKind::StepFailed { .. }
-        | EventKind::StepUnknown { .. }
-        | EventKind::StepSkipped { .. }
-        | EventKind::StepCancelled { .. }
-        | EventKind::StepStalled { .. }
-        | EventKind::StepNoted { .. } => end_lines(event, palette),
-    }
-}
-
-fn reason_words(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) }
-}
-
-fn attempt_lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<String> {
-    let sign = |state: NodeState| palette.paint(tone(state), state.glyph());
-    match &event.kind {
-        EventKind::StepChecked { step, findings } => findings
-            .iter()
-            .filter(|finding| finding.verdict == Verdict::Warn)
-            .map(|finding| palette.paint(Tone::Warn, &format!("! {step}: {}", one_line(&finding.message))))
-            .collect(),
-        EventKind::AttemptStarted { step, attempt, .. } => {
-            let uses = plan.step(step).map_or("", |step| step.uses.as_str());
-            let again = if attempt.0 > 1 { format!(", attempt {attempt}") } else { String::new() };
-            vec![format!("{} {step} started ({uses}{again})", sign(NodeState::Running))]
-        }
+        EventKind::TailCut { bytes } => say.warn(format!("a torn line of {bytes} bytes was cut from the journal")),
+        EventKind::StepChecked { step, findings } => say.findings(step, findings),
+        EventKind::AttemptStarted { step, attempt, .. } => say.attempt(step, *attempt),
         EventKind::AttemptFailed { step, attempt, error, retry_in_ms, .. } => {
-            let text = format!("! {step} attempt {attempt} failed, next in {}", millis(*retry_in_ms));
-            let mut told = vec![palette.paint(Tone::Warn, &text)];
-            told.extend(phrase::error_lines(error).into_iter().map(|line| format!("    {line}")));
+            let mut told = say.warn(format!("{step} attempt {attempt} failed, next in {}", millis(*retry_in_ms)));
+            told.extend(below(error));
             told
         }
         EventKind::AttemptAdopted { step, attempt } => {
             vec![format!("↻ {step} attempt {attempt} still runs and is being waited for")]
         }
-        EventKind::AttemptRecovered { step, attempt, decision, why } => {
-            let next = match decision {
-                RecoverDecision::Rerun => "is made again",
-                RecoverDecision::Adopt { .. } => "had taken effect and is adopted",
-                RecoverDecision::Ask => "needs a person to say what became of it",
-            };
-            vec![format!("↻ {step} attempt {attempt} was interrupted and {next}: {}", one_line(why))]
+        EventKind::AttemptRecovered { step, attempt, decision, why } => recovered((step, *attempt), decision, why),
+        EventKind::StepSucceeded { step, attempt: Attempt(0), .. } => {
+            vec![say.ended(NodeState::Succeeded, step, "was marked done")]
         }
-        _ => Vec::new(),
-    }
-}
-
-fn end_lines(event: &Event, palette: Palette) -> Vec<String> {
-    let sign = |state: NodeState| palette.paint(tone(state), state.glyph());
-    match &event.kind {
-        EventKind::StepSucceeded { step, attempt, elapsed_ms, .. } => {
-            let how =
-                if attempt.0 == 0 { "marked done".to_owned() } else { format!("succeeded in {}", millis(*elapsed_ms)) };
-            vec![format!("{} {step} {how}", sign(NodeState::Succeeded))]
+        EventKind::StepSucceeded { step, elapsed_ms, .. } => {
+            vec![say.ended(NodeState::Succeeded, step, &format!("succeeded in {}", millis(*elapsed_ms)))]
         }
-        EventKind::StepFailed { step, error, .. } => ended(sign(NodeState::Failed), step, "failed", error),
+        EventKind::StepFailed { step, error, .. } => say.broke(NodeState::Failed, step, ("failed", error)),
         EventKind::StepUnknown { step, error, .. } => {
-            ended(sign(NodeState::Unknown), step, "ended, and it is not known whether it took effect", error)
+            say.broke(NodeState::Unknown, step, ("ended, and it is not known whether it took effect", error))
         }
         EventKind::StepSkipped { step, why } => {
-            vec![format!("{} {step} skipped: {}", sign(NodeState::Skipped), skip_reason(why))]
+            vec![say.ended(NodeState::Skipped, step, &format!("skipped: {}", skip_reason(why)))]
         }
-        EventKind::StepCancelled { step, confirmed, .. } => {
-            let rest = if *confirmed { "" } else { ", not all of its processes are known to be gone" };
-            vec![format!("{} {step} cancelled{rest}", sign(NodeState::Cancelled))]
+        EventKind::StepCancelled { step, confirmed: true, .. } => {
+            vec![say.ended(NodeState::Cancelled, step, "cancelled")]
+        }
+        EventKind::StepCancelled { step, confirmed: false, .. } => {
+            vec![say.ended(NodeState::Cancelled, step, "cancelled, not all of its processes are known to be gone")]
         }
         EventKind::StepStalled { step, silent_ms } => {
-            let text = format!("! {step} has been silent for {}; it runs on", millis(*silent_ms));
-            vec![palette.paint(Tone::Warn, &text)]
+            say.warn(format!("{step} has been silent for {}; it runs on", millis(*silent_ms)))
         }
         EventKind::StepNoted { step, message, .. } => vec![format!("· {step}: {}", one_line(message))],
-        _ => Vec::new(),
+        EventKind::ObjectiveWarning { percent, elapsed_ms } => say.objective(*percent, *elapsed_ms),
+        EventKind::CancelRequested { actor, reason, .. } => say.cancel(actor, reason),
+        EventKind::RunSuspended { waiting } => waiting.iter().map(|why| say.question(why)).collect(),
+        EventKind::RunFinished { outcome, figures, .. } => vec![say.finished(*outcome, figures)],
+        EventKind::StepResolved { .. }
+        | EventKind::ResourceRegistered { .. }
+        | EventKind::ResourceRemoved { .. }
+        | EventKind::Unknown => Vec::new(),
     }
 }
 
-fn ended(sign: String, step: &StepId, how: &str, error: &crate::event::ErrorInfo) -> Vec<String> {
-    let mut told = vec![format!("{sign} {step} {how}")];
-    told.extend(phrase::error_lines(error).into_iter().map(|line| format!("    {line}")));
-    let tail = error.output_tail.iter().rev().take(10).rev();
-    told.extend(tail.map(|line| format!("    | {}", one_line(line))));
-    told
+struct Say<'a> {
+    plan: &'a BoundPlan,
+    palette: Palette,
+}
+
+impl Say<'_> {
+    fn warn(&self, text: String) -> Vec<String> {
+        vec![self.palette.paint(Tone::Warn, &format!("! {text}"))]
+    }
+
+    fn started(&self, run: &RunId, header: &RunHeader) -> Vec<String> {
+        let (name, actor) = (&header.name, &header.actor.name);
+        let text = format!("run `{run}` of `{name}`: {}, started by {actor}", phrase::mode(self.plan));
+        vec![self.palette.paint(Tone::Strong, &text)]
+    }
+
+    fn findings(&self, step: &StepId, findings: &[StepFinding]) -> Vec<String> {
+        let warnings = findings.iter().filter(|finding| finding.verdict == Verdict::Warn);
+        warnings.flat_map(|finding| self.warn(format!("{step}: {}", one_line(&finding.message)))).collect()
+    }
+
+    fn attempt(&self, step: &StepId, attempt: Attempt) -> Vec<String> {
+        let uses = self.plan.step(step).map_or("", |step| step.uses.as_str());
+        let again = if attempt.0 > 1 { format!(", attempt {attempt}") } else { String::new() };
+        vec![self.ended(NodeState::Running, step, &format!("started ({uses}{again})"))]
+    }
+
+    fn ended(&self, state: NodeState, step: &StepId, how: &str) -> String {
+        format!("{} {step} {how}", self.palette.paint(tone(state), state.glyph()))
+    }
+
+    fn broke(&self, state: NodeState, step: &StepId, (how, error): (&str, &ErrorInfo)) -> Vec<String> {
+        let mut told = vec![self.ended(state, step, how)];
+        told.extend(below(error));
+        let skipped = error.output_tail.len().saturating_sub(TAIL);
+        told.extend(error.output_tail[skipped..].iter().map(|line| format!("    | {}", one_line(line))));
+        told
+    }
+
+    fn objective(&self, percent: u32, elapsed_ms: u64) -> Vec<String> {
+        let tone = if percent >= 100 { Tone::Bad } else { Tone::Warn };
+        let text = format!("! {percent}% of the RTO are used up: {} since the incident", millis(elapsed_ms));
+        vec![self.palette.paint(tone, &text)]
+    }
+
+    fn cancel(&self, actor: &Actor, reason: &str) -> Vec<String> {
+        let why = if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
+        self.warn(format!("cancel asked for by {}{why}", actor.name))
+    }
+
+    fn question(&self, why: &SuspendReason) -> String {
+        self.palette.paint(Tone::Warn, &format!("? {} waits for a person: {}", why.step, one_line(&why.question)))
+    }
+
+    fn finished(&self, outcome: Outcome, figures: &Figures) -> String {
+        let text = format!("run {} after {}", phrase::outcome_name(outcome), millis(figures.run_ms));
+        self.palette.paint(phrase::outcome_tone(outcome), &text)
+    }
+}
+
+fn recovered((step, attempt): (&StepId, Attempt), decision: &RecoverDecision, why: &str) -> Vec<String> {
+    let next = match decision {
+        RecoverDecision::Rerun => "is made again",
+        RecoverDecision::Adopt { .. } => "had taken effect and is adopted",
+        RecoverDecision::Ask => "needs a person to say what became of it",
+    };
+    vec![format!("↻ {step} attempt {attempt} was interrupted and {next}: {}", one_line(why))]
+}
+
+fn below(error: &ErrorInfo) -> impl Iterator<Item = String> {
+    phrase::error_lines(error).into_iter().map(|line| format!("    {line}"))
 }

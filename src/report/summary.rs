@@ -54,7 +54,12 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
     out
 }
 
-fn objectives(out: &mut String, (plan, state): (&BoundPlan, &RunState), (outcome, figures): (Outcome, &Figures), palette: Palette) {
+fn objectives(
+    out: &mut String,
+    (plan, state): (&BoundPlan, &RunState),
+    (outcome, figures): (Outcome, &Figures),
+    palette: Palette,
+) {
     let verdict = |missed: bool| match missed {
         true => palette.paint(Tone::Bad, "MISSED"),
         false => palette.paint(Tone::Good, "met"),
@@ -62,7 +67,8 @@ fn objectives(out: &mut String, (plan, state): (&BoundPlan, &RunState), (outcome
     match (figures.rto_ms, figures.rto_target_ms) {
         (Some(measured), Some(target)) => {
             let (measured_text, target_text) = (millis(measured), chosen(target));
-            let _ = writeln!(out, "  RTO      {measured_text}, objective {target_text}: {}", verdict(measured > target));
+            let _ =
+                writeln!(out, "  RTO      {measured_text}, objective {target_text}: {}", verdict(measured > target));
         }
         (Some(measured), None) => {
             let _ = writeln!(out, "  RTO      {}, no objective", millis(measured));
@@ -70,7 +76,9 @@ fn objectives(out: &mut String, (plan, state): (&BoundPlan, &RunState), (outcome
         (None, Some(target)) => {
             let why = match plan.incident_at.zip(state.last_at) {
                 None => "the runbook names no incident".to_owned(),
-                Some((incident, ended)) => format!("{}, {}", no_recovery(outcome), left(target, between(incident, ended))),
+                Some((incident, ended)) => {
+                    format!("{}, {}", no_recovery(outcome), left(target, between(incident, ended)))
+                }
             };
             let _ = writeln!(out, "  RTO      not measured against {}: {why}", chosen(target));
         }
@@ -80,7 +88,8 @@ fn objectives(out: &mut String, (plan, state): (&BoundPlan, &RunState), (outcome
     let _ = writeln!(out, "           machine {machine} · retries {retry} · waiting {waiting}");
     match (&figures.rpo, figures.rpo_target_ms) {
         (Some(loss), target) => {
-            let judged = target.map(|target| format!(", objective {}: {}", chosen(target), verdict(loss.unwanted_ms > target)));
+            let judged =
+                target.map(|target| format!(", objective {}: {}", chosen(target), verdict(loss.unwanted_ms > target)));
             let words = phrase::loss_words(loss);
             let _ = writeln!(out, "  RPO      {words}{} ({})", judged.unwrap_or_default(), phrase::loss_basis(loss));
             if let Some(chosen_ms) = loss.chosen_ms {
@@ -97,7 +106,9 @@ fn objectives(out: &mut String, (plan, state): (&BoundPlan, &RunState), (outcome
 fn left(target_ms: u64, used: Duration) -> String {
     match Duration::from_millis(target_ms).checked_sub(used) {
         Some(left) => format!("{} were left at the end", human_duration(left)),
-        None => format!("already {} over at the end", human_duration(used.saturating_sub(Duration::from_millis(target_ms)))),
+        None => {
+            format!("already {} over at the end", human_duration(used.saturating_sub(Duration::from_millis(target_ms))))
+        }
     }
 }
 

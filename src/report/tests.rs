@@ -82,7 +82,9 @@ fn a_missed_objective_heads_the_summary_of_a_real_run() {
     let mut plan = full_db_loss();
     plan.objectives.rto = Some(Span(Duration::from_secs(45 * 60)));
     let text = shown(&plan, &recovered(&plan).finish(1581.0));
-    assert!(text.starts_with("RTO MISSED: 56m 22s against an objective of 45m (11m 22s over)\n`full-db-loss` succeeded"));
+    assert!(
+        text.starts_with("RTO MISSED: 56m 22s against an objective of 45m (11m 22s over)\n`full-db-loss` succeeded")
+    );
     assert!(text.contains("RTO      56m 22s, objective 45m: MISSED"));
 }
 
@@ -225,13 +227,14 @@ fn each_event_is_one_json_line_and_progress_is_marked() {
     let plan = full_db_loss();
     let events = recovered(&plan).finish(1581.0).events();
     let mut out = Vec::new();
-    let mut lines = JsonLines::new(&mut out);
-    for event in &events {
-        lines.event(event).unwrap();
-    }
     let progress = Progress::Doing { text: "replaying".to_owned() };
-    lines.progress(&ProgressUpdate { step: id("recover"), attempt: Attempt(1), progress });
-    drop(lines);
+    {
+        let mut lines = JsonLines::new(&mut out);
+        for event in &events {
+            lines.event(event).unwrap();
+        }
+        lines.progress(&ProgressUpdate { step: id("recover"), attempt: Attempt(1), progress });
+    }
     let text = String::from_utf8(out).unwrap();
     let (last, told) = text.trim_end().rsplit_once('\n').map(|(told, last)| (last, told)).unwrap();
     let back: Vec<Event> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -13,7 +13,9 @@ use super::{Exit, Failure};
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  runbook demo\n  runbook demo --keep      leave cluster and store in place, to look around\n  runbook demo --scale 10  about 20 MB instead of 200")]
+#[command(
+    after_help = "Examples:\n  runbook demo\n  runbook demo --keep      leave cluster and store in place, to look around\n  runbook demo --scale 10  about 20 MB instead of 200"
+)]
 pub struct Args {
     /// Keep the cluster, the store and the scratch files
     #[arg(long)]
@@ -21,6 +23,9 @@ pub struct Args {
     /// How much data, in percent of about 200 MB
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     scale: u32,
+    /// The demo's folder, when it goes on from a copy of this program
+    #[arg(long, hide = true)]
+    home: Option<std::path::PathBuf>,
 }
 
 /// Plays the demo.

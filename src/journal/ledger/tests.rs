@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use super::{Anchored, LEDGER_FILE, Ledger, LedgerError};
+use super::{Anchored, LEDGER_FILE, Ledger, LedgerContent, LedgerError};
 use crate::base::{Digest, RunId, Timestamp};
 use crate::event::{Event, EventKind, Figures, Outcome};
 use crate::journal::chain::Chain;
@@ -85,8 +85,7 @@ fn every_flipped_byte_shows_and_new_anchors_are_still_taken() {
     for at in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 1;
-        rewrite(root.path(), &damaged);
-        assert_ne!(ledger.read().expect("reads").problems, [], "byte {at}");
+        assert_ne!(LedgerContent::scan(&damaged).problems, [], "byte {at}");
     }
     rewrite(root.path(), &[&bytes[..100], b"#", &bytes[101..]].concat());
     let before = ledger.read().expect("reads").problems;
@@ -100,7 +99,7 @@ fn every_flipped_byte_shows_and_new_anchors_are_still_taken() {
 fn a_ledger_cut_at_any_byte_takes_the_next_anchor() {
     let root = tempfile::tempdir().expect("a folder");
     let (ledger, bytes) = filled(root.path());
-    for len in (0..bytes.len()).step_by(7).chain([bytes.len() - 1]) {
+    for len in (0..bytes.len()).step_by(31).chain([bytes.len() - 1]) {
         rewrite(root.path(), &bytes[..len]);
         ledger.start(&run('z'), Digest::of(b"z")).expect("appends");
         let content = ledger.read().expect("reads");

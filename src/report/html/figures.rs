@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 
-use crate::event::{Figures, Outcome};
+use crate::base::StepId;
+use crate::event::{ErrorInfo, Figures, Outcome};
 use crate::plan::BoundPlan;
 use crate::report::outcome_sentence;
 use crate::report::phrase::{self, chosen, counted, exception, loss_basis, loss_words, millis};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepState, StepStatus};
 
 /// The answer to the first question.
 pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Markup {
@@ -24,9 +25,22 @@ pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Markup {
         section.verdict.(class) {
             @for miss in &misses { p.miss { (plain(miss)) } }
             p.sentence { (plain(&outcome_sentence(plan, state))) }
+            @for (step, error) in causes(plan, state) {
+                p { (code(step)) " " (plain(&error.message)) @if let Some(cause) = error.causes.last() { ": " (plain(cause)) } }
+                @if let Some(help) = &error.help { p.quiet { (plain(help)) } }
+            }
             @if let Some((_, code, _)) = &state.finished { p.quiet { "exit code " (code) } }
         }
     }
+}
+
+/// What the steps died of that failed or are unknown.
+fn causes<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = (&'a StepId, &'a ErrorInfo)> {
+    let broke = |known: &&StepState| matches!(known.status, StepStatus::Failed | StepStatus::Unknown);
+    plan.steps
+        .iter()
+        .filter_map(move |step| Some((&step.id, state.steps.get(&step.id).filter(broke)?.error.as_ref()?)))
+        .take(5)
 }
 
 /// The measured figures as cards.
@@ -153,7 +167,11 @@ pub(super) fn name<'a>(plan: &'a BoundPlan, id: &'a str) -> &'a str {
 
 /// What made a success one with exceptions, facts worth keeping, and what was left behind.
 pub(super) fn remarks(plan: &BoundPlan, state: &RunState) -> Markup {
-    let exceptions = state.finished.as_ref().map_or(&[][..], |(_, _, figures)| &figures.exceptions);
+    let of_success = |outcome: &Outcome| {
+        matches!(outcome, Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive)
+    };
+    let finished = state.finished.as_ref().filter(|(outcome, _, _)| of_success(outcome));
+    let exceptions = finished.map_or(&[][..], |(_, _, figures)| &figures.exceptions);
     let notes: Vec<_> = plan
         .steps
         .iter()
@@ -176,7 +194,7 @@ pub(super) fn remarks(plan: &BoundPlan, state: &RunState) -> Markup {
     }
 }
 
-fn code(step: &crate::base::StepId) -> Markup {
+fn code(step: &StepId) -> Markup {
     html! { a href=(format!("#step-{step}")) { code { (step) } } }
 }
 

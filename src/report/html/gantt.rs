@@ -18,8 +18,7 @@ const TOP: f64 = 34.0;
 /// More steps than this are not drawn; those on the critical path, that failed, and the longest are.
 const MAX_ROWS: usize = 60;
 /// Distances between marks of the axis, in seconds.
-const MARKS: [u64; 17] =
-    [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400];
+const MARKS: [u64; 17] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400];
 
 /// Draws the timeline. Its classes are styled by the page.
 pub(super) fn gantt(plan: &BoundPlan, state: &RunState) -> String {
@@ -32,15 +31,20 @@ pub(super) fn gantt(plan: &BoundPlan, state: &RunState) -> String {
     let mut out = format!(
         "<svg class=\"gantt\" role=\"img\" viewBox=\"0 0 {WIDTH} {height:.0}\"><title>timeline of the steps</title>"
     );
+    #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
+    let top = |index: usize| TOP + index as f64 * ROW;
+    for (index, _) in rows.iter().enumerate().filter(|(_, row)| matches!(row, Row::Phase(_))) {
+        let y = top(index);
+        let _ = write!(out, "<rect class=\"band\" x=\"0\" y=\"{y:.0}\" width=\"{WIDTH}\" height=\"{ROW}\"/>");
+    }
+    axis.marks(&mut out, bottom);
     for (index, row) in rows.iter().enumerate() {
-        #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
-        let y = TOP + index as f64 * ROW;
+        let y = top(index);
         match row {
             Row::Phase(id) => phase(&mut out, (plan, state), id, (&axis, y)),
             Row::Step(step) => bar(&mut out, (plan, state), step, (&axis, y)),
         }
     }
-    axis.marks(&mut out, bottom);
     axis.moments(&mut out, plan, state, bottom);
     if shown.len() < plan.steps.len() {
         let _ = write!(
@@ -98,8 +102,6 @@ fn choose<'a>(plan: &'a BoundPlan, state: &RunState) -> Vec<&'a PlannedStep> {
 struct Axis {
     from: Timestamp,
     to: Timestamp,
-    /// What the marks count from.
-    zero: Timestamp,
 }
 
 impl Axis {
@@ -111,7 +113,7 @@ impl Axis {
         let from = if between(zero, start) > between(start, end) * 3 / 2 { start } else { zero };
         let deadline = plan.incident_at.zip(plan.objectives.rto).map(|(at, rto)| after(at, rto.0));
         let near = |at: &Timestamp| between(from, *at) * 2 <= between(from, end) * 3;
-        Self { from, to: deadline.filter(near).map_or(end, |deadline| deadline.max(end)), zero }
+        Self { from, to: deadline.filter(near).map_or(end, |deadline| deadline.max(end)) }
     }
 
     fn x(&self, at: Timestamp) -> f64 {
@@ -123,10 +125,9 @@ impl Axis {
     fn marks(&self, out: &mut String, bottom: f64) {
         let length = between(self.from, self.to).as_secs();
         let step = MARKS.into_iter().find(|mark| length / mark <= 8).unwrap_or(length.div_ceil(8).max(1));
-        let first = between(self.zero, self.from).as_secs().div_ceil(step) * step;
-        for mark in (first..).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+        for mark in (0..).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
             let passed = Duration::from_secs(mark);
-            let at = after(self.zero, passed);
+            let at = after(self.from, passed);
             if at > self.to {
                 break;
             }
@@ -149,7 +150,8 @@ impl Axis {
             let _ = write!(out, "<line class=\"{class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"18\" y2=\"{bottom:.0}\"/>");
         };
         let text = |out: &mut String, class: &str, (x, anchor): (f64, &str), words: &str| {
-            let _ = write!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"12\" text-anchor=\"{anchor}\">{words}</text>");
+            let _ =
+                write!(out, "<text class=\"{class}\" x=\"{x:.1}\" y=\"12\" text-anchor=\"{anchor}\">{words}</text>");
         };
         if let Some(incident) = plan.incident_at {
             if incident >= self.from && incident < start {
@@ -183,10 +185,10 @@ impl Axis {
 }
 
 fn phase(out: &mut String, (plan, state): (&BoundPlan, &RunState), id: &str, (axis, y): (&Axis, f64)) {
-    let _ = write!(out, "<rect class=\"band\" x=\"0\" y=\"{y:.0}\" width=\"{WIDTH}\" height=\"{ROW}\"/>");
     label(out, "p", (0.0, y), &cut(name(plan, id), 27));
     let members = plan.steps.iter().filter(|step| step.phase.as_deref() == Some(id));
-    let known = members.filter_map(|step| state.steps.get(&step.id)).filter(|known| known.status != StepStatus::Skipped);
+    let known =
+        members.filter_map(|step| state.steps.get(&step.id)).filter(|known| known.status != StepStatus::Skipped);
     let spans: Vec<(Timestamp, Timestamp)> =
         known.filter_map(|known| Some((known.started_at?, known.ended_at.or(state.last_at)?))).collect();
     let Some(start) = spans.iter().map(|(start, _)| *start).min() else { return };

@@ -31,14 +31,16 @@ pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                @if plan.mode == Mode::Drill { p.banner { "Drill: nothing in this report happened to a protected environment" } }
+                @if plan.mode == Mode::Drill { p.banner { "Drill in " (plan.environment) ": a rehearsal" } }
                 @if plan.mode == Mode::DryRun { p.banner { "Dry run: nothing was changed" } }
                 main {
                     (header(plan, state))
                     (figures::verdict(plan, state))
                     (figures::cards(plan, state))
                     (figures::remarks(plan, state))
-                    section { h2 { "Timeline" } div.scroll.picture { (PreEscaped(gantt::gantt(plan, state))) } }
+                    section { h2 { "Timeline" } div.scroll.picture { (PreEscaped(gantt::gantt(plan, state))) }
+                        p.key { "Blue: an attempt that counted, outlined where it decided the duration. Yellow: failed attempts and the "
+                            "delays after them. Red: over budget, or failed. A short upright line marks a phase's budget." } }
                     @if let Some(figures) = figures { (figures::phases(plan, figures)) (critical_path(&figures.critical_path)) }
                     section { h2 { "Steps" }
                         @for planned in plan.section(Section::Body) { (step::step(plan, state, planned, logs)) }
@@ -56,9 +58,8 @@ pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &
 }
 
 fn graph(plan: &BoundPlan, state: &RunState) -> GraphView {
-    GraphView::of_plan(plan).with_states(|id| {
-        state.steps.get(id).map_or(NodeState::Pending, |known| node_state(known.status))
-    })
+    GraphView::of_plan(plan)
+        .with_states(|id| state.steps.get(id).map_or(NodeState::Pending, |known| node_state(known.status)))
 }
 
 fn header(plan: &BoundPlan, state: &RunState) -> Markup {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::figures::{name, plain};
 use super::source::LogSource;
-use super::value::{cut, value};
+use super::value::{cut, is_empty, value};
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::units::human_duration;
@@ -64,10 +64,15 @@ fn facts(step: &PlannedStep, known: Option<&StepState>) -> Markup {
     }
 }
 
-fn story(plan: &BoundPlan, state: &RunState, (step, known): (&PlannedStep, &StepState), logs: &dyn LogSource) -> Markup {
+fn story(
+    plan: &BoundPlan,
+    state: &RunState,
+    (step, known): (&PlannedStep, &StepState),
+    logs: &dyn LogSource,
+) -> Markup {
     let start = state.started_at.unwrap_or(plan.started_at);
     html! {
-        @if let Some(with) = &known.with { h4 { "Arguments" } (value(with)) }
+        @if let Some(with) = known.with.as_ref().filter(|with| !is_empty(with)) { h4 { "Arguments" } (value(with)) }
         @if !known.findings.is_empty() {
             h4 { "Check before the step" }
             ul.findings { @for finding in &known.findings {
@@ -79,7 +84,7 @@ fn story(plan: &BoundPlan, state: &RunState, (step, known): (&PlannedStep, &Step
         }
         @if !known.attempts.is_empty() { h4 { "Attempts" } (attempts(start, known)) }
         @if let Some(error) = &known.error { h4 { "Error" } (error_box(error)) }
-        @if let Some(output) = &known.output { h4 { "Outputs" } (value(output)) }
+        @if let Some(output) = known.output.as_ref().filter(|output| !is_empty(output)) { h4 { "Outputs" } (value(output)) }
         @if !known.notes.is_empty() {
             h4 { "Notes" }
             ul.findings { @for (at, text, data) in &known.notes {

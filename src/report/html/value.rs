@@ -7,6 +7,26 @@ use crate::report::{mask_text, mask_value};
 
 /// Longer JSON than this is cut; the journal has the whole.
 const MAX_JSON: usize = 20_000;
+/// A list of more entries than this is shown as JSON.
+const MAX_INLINE: usize = 12;
+
+fn is_short(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.len() <= 80 && !text.contains('\n'),
+        Value::Bool(_) | Value::Number(_) => true,
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// Tells whether there is nothing to show.
+pub(super) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(members) => members.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
 
 /// Renders a value with secrets masked. A member `checks` that is a list of objects becomes a table.
 pub(super) fn value(value: &Value) -> Markup {
@@ -49,6 +69,9 @@ fn scalar(value: &Value) -> Markup {
         Value::Bool(_) | Value::Number(_) => html! { code { (value) } },
         Value::Array(items) if items.is_empty() => html! { span.quiet { "none" } },
         Value::Object(members) if members.is_empty() => html! { span.quiet { "nothing" } },
+        Value::Array(items) if items.len() <= MAX_INLINE && items.iter().all(is_short) => html! {
+            @for (index, item) in items.iter().enumerate() { @if index > 0 { ", " } (scalar(item)) }
+        },
         Value::Array(_) | Value::Object(_) => {
             let text = serde_json::to_string_pretty(value).unwrap_or_default();
             html! { pre { (cut(&text)) } }
@@ -87,7 +110,6 @@ fn rank(column: &str) -> u8 {
         _ => 4,
     }
 }
-
 
 fn broke(row: &Value) -> bool {
     let is = |key: &str| row.get(key).and_then(Value::as_bool);

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod fake;
+pub mod host;
 pub mod nowhere;
 pub mod postgres;
 pub mod recorded;
