@@ -275,3 +275,31 @@ async fn checks_prove_foreign_keys_and_tell_every_value() {
     let refused = Query.run(&serde_json::from_value(write).unwrap(), &run.context()).await.unwrap_err();
     assert!(refused.info().causes.iter().any(|cause| cause.contains("read-only")), "{:?}", refused.info());
 }
+
+#[tokio::test]
+async fn a_drill_never_replays_wal_that_creates_a_tablespace_in_production() {
+    let site = Site::new();
+    let backup = site.run().base_backup().await;
+    let location = site.cluster.folder("fast");
+    site.cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", location.display()));
+    site.cluster.sql("CREATE TABLE t(n int) TABLESPACE fast; INSERT INTO t VALUES (1)");
+    site.archive();
+    let site = site.drill();
+    let run = site.run();
+    let staged = run.stage(&backup.backup).await;
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    assert!(error.to_string().contains(&location.display().to_string()), "{error}");
+    site.cluster.sql("CHECKPOINT");
+    assert_eq!(rows(&site), "1");
+}
+
+#[tokio::test]
+async fn a_server_whose_data_directory_was_deleted_under_it_is_found_and_stopped() {
+    let site = Site::new();
+    let pid = site.cluster.pid().unwrap();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let stopped = site.run().stop().await;
+    assert!(stopped.stopped && stopped.found.contains("processes work in the data directory"), "{stopped:?}");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+}
