@@ -11,9 +11,8 @@ fn rows(site: &Site) -> String {
 }
 
 fn now(site: &Site) -> String {
-    let text = site.cluster.sql(
-        "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-    );
+    let text =
+        site.cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
     site.cluster.sql("SELECT pg_sleep(0.01)");
     text
 }
@@ -180,8 +179,10 @@ async fn tablespaces_move_with_their_data_directory_and_the_kept_one_is_whole() 
     run.stop().await;
     let recovered = run.recover(&staged, json!({})).await;
     assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "5000");
-    assert!(site.cluster.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'")
-        == location.to_string_lossy());
+    assert!(
+        site.cluster.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'")
+            == location.to_string_lossy()
+    );
     let kept = recovered.kept.unwrap();
     let link = fs::read_dir(kept.join("pg_tblspc")).unwrap().flatten().next().unwrap();
     let target = fs::read_link(link.path()).unwrap();
@@ -266,8 +267,39 @@ async fn checks_prove_foreign_keys_and_tell_every_value() {
     assert_eq!(output.passed, 3, "{output:?}");
     site.cluster.sql("SET session_replication_role = replica; DELETE FROM p");
     let error = Check.run(&check, &run.context()).await.unwrap_err();
-    assert!(error.to_string().contains("1 of 3 checks failed") && error.to_string().contains("has 1 rows without"), "{error}");
+    assert!(
+        error.to_string().contains("1 of 3 checks failed") && error.to_string().contains("has 1 rows without"),
+        "{error}"
+    );
     let write = json!({ "database": "main", "sql": "DELETE FROM c" });
     let refused = Query.run(&serde_json::from_value(write).unwrap(), &run.context()).await.unwrap_err();
     assert!(refused.info().causes.iter().any(|cause| cause.contains("read-only")), "{:?}", refused.info());
+}
+
+#[tokio::test]
+async fn a_drill_never_replays_wal_that_creates_a_tablespace_in_production() {
+    let site = Site::new();
+    let backup = site.run().base_backup().await;
+    let location = site.cluster.folder("fast");
+    site.cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", location.display()));
+    site.cluster.sql("CREATE TABLE t(n int) TABLESPACE fast; INSERT INTO t VALUES (1)");
+    site.archive();
+    let site = site.drill();
+    let run = site.run();
+    let staged = run.stage(&backup.backup).await;
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    assert!(error.to_string().contains(&location.display().to_string()), "{error}");
+    site.cluster.sql("CHECKPOINT");
+    assert_eq!(rows(&site), "1");
+}
+
+#[tokio::test]
+async fn a_server_whose_data_directory_was_deleted_under_it_is_found_and_stopped() {
+    let site = Site::new();
+    let pid = site.cluster.pid().unwrap();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let stopped = site.run().stop().await;
+    assert!(stopped.stopped && stopped.found.contains("processes work in the data directory"), "{stopped:?}");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
 }

@@ -12,7 +12,6 @@ use super::layout::{Cluster, FETCH_CONFIG, MARKER};
 use super::live::{self, PidFile};
 use super::marker::{self, Marker};
 use super::owner::Owner;
-use super::proof;
 use super::recover::{RecoverOutput, no_config};
 use super::replay::{self, Course};
 use super::rescue::Judge;
@@ -21,6 +20,7 @@ use super::settings::{self, shell_word};
 use super::side::Side;
 use super::swap::{Seat, Swap};
 use super::target::Goal;
+use super::{intrusion, proof};
 use crate::action::{ActionError, Files, HostError, ReadFiles, RunContext, Store};
 use crate::event::Progress;
 use crate::pgformat::{ControlFile, Lsn, SegmentName, Timeline, WalFileName};
@@ -91,6 +91,9 @@ impl Recovering<'_> {
         let marker = if self.cluster.is_scratch() { marker } else { self.rescue(marker).await? };
         let embedded = embedded(files, &staged).map_err(|error| cannot(&error))?;
         let plan = course::decide(self.shelf(&marker), &marker, &embedded, (&self.goal, self.timeline)).await?;
+        if self.cluster.is_scratch() {
+            intrusion::refuse(self.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
+        }
         if let Some(note) = &plan.note {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
@@ -247,6 +250,7 @@ impl Recovering<'_> {
         let runs = PidFile::read(files, &cluster.pgdata).is_some_and(|file| live::exists(file.pid, files));
         if !runs {
             live::refuse(cluster, files).await?;
+            live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
             server.start(self.cx.host.as_ref()).await?;
         }
         let base = course::base(&marker);

@@ -19,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) timeline: Option<Timeline>,
     /// What the replay is measured against.
     pub(crate) course: Course,
+    /// The segments that replay will read at most.
+    pub(crate) path: Vec<SegmentName>,
     /// What is worth knowing about the decision.
     pub(crate) note: Option<String>,
 }
@@ -46,7 +48,7 @@ pub(crate) async fn decide(
     let path = path(&archive, followed, base, reach.last);
     let newest = match goal {
         Goal::Time(_) => {
-            let readable: Vec<SegmentName> = path.into_iter().filter(|name| stored.contains(name)).collect();
+            let readable: Vec<SegmentName> = path.iter().copied().filter(|name| stored.contains(name)).collect();
             shelf.newest_commit(&readable).await?
         }
         Goal::Newest | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
@@ -73,7 +75,7 @@ pub(crate) async fn decide(
         Goal::Lsn(lsn) => Some(*lsn),
         Goal::Newest | Goal::Time(_) | Goal::Name(_) | Goal::Xid(_) => end,
     };
-    Ok(Plan { goal, timeline, course: Course { start: base.start, end, timeline: followed }, note })
+    Ok(Plan { goal, timeline, course: Course { start: base.start, end, timeline: followed }, path, note })
 }
 
 /// The backup as decisions see it.

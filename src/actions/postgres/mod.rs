@@ -14,6 +14,7 @@ mod expect;
 mod extract;
 mod facts;
 mod integrity;
+mod intrusion;
 mod layout;
 mod live;
 mod marker;

@@ -4,9 +4,14 @@
 //! after it was cut off anywhere. Before the swap nothing live is touched; after it the old data is
 //! kept and named. In order:
 //!
-//! 1. refuse a live server; 2. push what the old `pg_wal` holds beyond the archive; 3. decide target
-//! and timeline; 4. write the recovery's settings into the staged folder; 5. swap by rename; 6. start,
-//! follow the replay; 7. prove archive and archiving on the new timeline; 8. remove the settings.
+//! 1. refuse a live server;
+//! 2. push what the old `pg_wal` holds beyond the archive;
+//! 3. decide target and timeline;
+//! 4. write the recovery's settings into the staged folder;
+//! 5. swap by rename;
+//! 6. start the server and follow the replay;
+//! 7. remove the settings;
+//! 8. prove the archive and archiving on the new timeline.
 
 use std::path::PathBuf;
 

@@ -88,12 +88,6 @@ impl Site {
         self
     }
 
-    /// As the real environment again.
-    pub fn real(mut self) -> Self {
-        self.scratch_db = false;
-        self
-    }
-
     fn inventory(&self) -> Inventory {
         let entry = Database {
             pgdata: self.cluster.pgdata(),
