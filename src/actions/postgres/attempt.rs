@@ -12,6 +12,7 @@ use super::layout::{Cluster, FETCH_CONFIG, MARKER};
 use super::live::{self, PidFile};
 use super::marker::{self, Marker};
 use super::owner::Owner;
+use super::proof;
 use super::recover::{RecoverOutput, no_config};
 use super::replay::{self, Course};
 use super::rescue::Judge;
@@ -20,7 +21,6 @@ use super::settings::{self, shell_word};
 use super::side::Side;
 use super::swap::{Seat, Swap};
 use super::target::Goal;
-use super::proof;
 use crate::action::{ActionError, Files, HostError, ReadFiles, RunContext, Store};
 use crate::event::Progress;
 use crate::pgformat::{ControlFile, Lsn, SegmentName, Timeline, WalFileName};
@@ -94,7 +94,12 @@ impl Recovering<'_> {
         if let Some(note) = &plan.note {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
-        let marker = Marker { course: Some(plan.course), to_target: plan.goal != Goal::Newest, embedded: names(&embedded), ..marker };
+        let marker = Marker {
+            course: Some(plan.course),
+            to_target: plan.goal != Goal::Newest,
+            embedded: names(&embedded),
+            ..marker
+        };
         self.prepare(files, &staged, &marker, &plan)?;
         marker.write(files, &staged, &self.owner)?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
@@ -131,14 +136,16 @@ impl Recovering<'_> {
         for file in &tail.files {
             let pushed = push_file(self.store.as_ref(), self.prefix, &identity, &file.path, file.name).await;
             pushed.map_err(|error| {
-                let fact = format!("the rescued `{}` cannot be brought into the archive; nothing was touched", file.name);
+                let fact =
+                    format!("the rescued `{}` cannot be brought into the archive; nothing was touched", file.name);
                 let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
                 class.because(&error)
             })?;
         }
         let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
         if !names.is_empty() {
-            let message = format!("{} WAL files that were never archived were rescued from `{}`", names.len(), old.display());
+            let message =
+                format!("{} WAL files that were never archived were rescued from `{}`", names.len(), old.display());
             self.cx.reporter.note(message, json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) }));
         }
         if !tail.unproven.is_empty() {
@@ -156,7 +163,8 @@ impl Recovering<'_> {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join("postgresql.auto.conf");
-        let before = if self.cluster.is_scratch() { Vec::new() } else { files.read(&auto, 1 << 24).unwrap_or_default() };
+        let before =
+            if self.cluster.is_scratch() { Vec::new() } else { files.read(&auto, 1 << 24).unwrap_or_default() };
         let before = String::from_utf8(before)
             .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))?;
         let config = self.fetch_config(marker)?;
@@ -201,7 +209,9 @@ impl Recovering<'_> {
         let mut config = Config::new(entry.url.clone(), self.prefix);
         config.system_id = Some(marker.system_id);
         config.rescue = vec![self.cluster.pgdata.join("pg_wal")];
-        config.to_text().map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))
+        config
+            .to_text()
+            .map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))
     }
 
     fn side(&self, files: &dyn ReadFiles, pgdata: &Path) -> Result<Option<Side>, ActionError> {
@@ -252,7 +262,8 @@ impl Recovering<'_> {
         })
         .await?;
         let output = self.output(files, &marker, arrival, proven);
-        let text = serde_json::to_vec(&output).map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
+        let text = serde_json::to_vec(&output)
+            .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
         files.replace(&self.cx.attempt_dir.join(OUTPUT), &text, 0o600).map_err(|error| cannot(&error))?;
         files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
         Ok(output)
@@ -276,13 +287,7 @@ impl Recovering<'_> {
         Ok(())
     }
 
-    fn output(
-        &self,
-        files: &dyn Files,
-        marker: &Marker,
-        arrival: replay::Arrival,
-        recovered_to: Lsn,
-    ) -> RecoverOutput {
+    fn output(&self, files: &dyn Files, marker: &Marker, arrival: replay::Arrival, recovered_to: Lsn) -> RecoverOutput {
         let kept = self.cluster.kept(&self.cx.about.run);
         let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
         let reached = marker.last_flushed.is_some_and(|flushed| recovered_to >= flushed);
@@ -319,4 +324,3 @@ fn names(segments: &BTreeSet<SegmentName>) -> Vec<String> {
 fn cannot(error: &HostError) -> ActionError {
     ActionError::retryable("the recovery cannot go on").because(error)
 }
-

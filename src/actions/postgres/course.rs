@@ -63,7 +63,9 @@ pub(crate) async fn decide(
         Goal::Lsn(lsn) if end.is_none_or(|end| *lsn > end) => {
             whole(&archive, followed, base)?;
             let shown = end.map_or_else(|| "nowhere".to_owned(), |end| end.to_string());
-            return Err(ActionError::fatal(format!("the target `{lsn}` lies behind the end of the archive at {shown}")));
+            return Err(ActionError::fatal(format!(
+                "the target `{lsn}` lies behind the end of the archive at {shown}"
+            )));
         }
         other => (other.clone(), timeline, None),
     };
@@ -96,6 +98,7 @@ fn path(archive: &Archive, timeline: Timeline, base: Base, last: Option<SegmentN
 }
 
 fn past_the_end(at: Timestamp, newest: Option<Timestamp>) -> String {
-    let known = newest.map_or_else(|| "no commit after the backup".to_owned(), |newest| format!("its newest commit is of {newest}"));
+    let known = newest
+        .map_or_else(|| "no commit after the backup".to_owned(), |newest| format!("its newest commit is of {newest}"));
     format!("the archive is complete and holds no commit after {at} ({known}): recovering to its end")
 }

@@ -33,9 +33,9 @@ mod swap;
 mod target;
 mod tls;
 
+pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
 pub use query::{Query, QueryEffect, QueryOutput, QueryParams};
-pub use stop::{Stop, StopOutput, StopParams};
-pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
 pub use recover::{Recover, RecoverLoss, RecoverOutput, RecoverParams};
 pub use restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};
+pub use stop::{Stop, StopOutput, StopParams};

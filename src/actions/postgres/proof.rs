@@ -70,7 +70,8 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
     let stored = archive.segments.len();
     archive.segments.extend(claim.marker.embedded());
     course::whole(&archive, claim.timeline, course::base(claim.marker))?;
-    let message = format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);
+    let message =
+        format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);
     cx.reporter.note(message, serde_json::json!({ "fork": fork.to_string(), "segments": stored }));
     Ok(fork)
 }
@@ -79,9 +80,9 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
 fn fork(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
     let path = claim.cluster.pgdata.join("pg_wal").join(claim.timeline.history_file());
     let files = claim.cx.host.read_files();
-    let bytes = files.read(&path, 4 << 20).map_err(|error| {
-        ActionError::fatal("the history of the new timeline cannot be read").because(&error)
-    })?;
+    let bytes = files
+        .read(&path, 4 << 20)
+        .map_err(|error| ActionError::fatal("the history of the new timeline cannot be read").because(&error))?;
     let history = TimelineHistory::parse(claim.timeline, &String::from_utf8_lossy(&bytes))
         .map_err(|error| ActionError::fatal("the history of the new timeline makes no sense").because(&error))?;
     let parent = history.parent().ok_or_else(|| ActionError::fatal("the new timeline has no parent"))?;

@@ -179,7 +179,8 @@ impl Action for Recover {
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if !signs.is_empty() && !ours {
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
-            findings = findings.refuse(format!("the server is alive: {}", words.join("; ")), "stop it first (`postgres.stop`)");
+            findings = findings
+                .refuse(format!("the server is alive: {}", words.join("; ")), "stop it first (`postgres.stop`)");
             return Ok(findings);
         }
         let (store_name, prefix) = cluster.archive()?;
