@@ -1,7 +1,7 @@
 //! Programs under supervisors: trees, ties, caps, secrets, adoption.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use runbook::action::{CommandSpec, Fate, HostError, Tie};
@@ -317,8 +317,7 @@ async fn interrupts_meant_for_the_engine_do_not_reach_a_program() {
 async fn root_becomes_the_user_with_all_groups_and_anybody_else_is_refused() {
     let bench = Bench::new();
     let host = bench.host();
-    let mut spec = CommandSpec::new("bash").args(["-c", "id -u; id -g; id -G; echo $USER $HOME"]);
-    spec.dir = Some(PathBuf::from("/"));
+    let mut spec = CommandSpec::new("bash").args(["-c", "id -u; id -g; id -G; echo $USER $HOME; pwd"]);
     if bench.reader().effective_uid() != 0 {
         spec.user = Some("root".to_owned());
         let refused = host.run(spec, Tie::Engine).await;
@@ -336,13 +335,13 @@ async fn root_becomes_the_user_with_all_groups_and_anybody_else_is_refused() {
         host.run(bench.bash(&format!("id -u {name}; id -g {name}; id -G {name}")), Tie::Engine).await.unwrap();
     assert!(text(&output).starts_with(text(&expected)), "{} {}", text(&output), text(&expected));
     assert!(text(&output).lines().nth(3).unwrap().starts_with(&format!("{name} /")));
+    assert_eq!(text(&output).lines().nth(4), Some("/"), "the engine's own folder may be closed to another user");
 }
 
 #[tokio::test]
 async fn a_program_the_user_cannot_start_ends_as_in_a_shell() {
     let bench = Bench::new();
     let mut spec = CommandSpec::new("/no/such/program");
-    spec.dir = Some(PathBuf::from("/"));
     spec.user = Some("nobody".to_owned());
     let result = bench.host().run(spec, Tie::Engine).await;
     if bench.reader().effective_uid() == 0 {
