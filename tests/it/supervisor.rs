@@ -9,8 +9,8 @@ use runbook::action::{CommandSpec, Fate, HostError, Tie};
 use crate::support::host::{Bench, end, is_alive, text, until};
 
 /// A grandchild in its own session whose parents are gone, deaf to TERM; its number goes to `deep`.
-const DAEMONIZE: &str = "(setsid bash -c 'trap \"\" TERM; echo $BASHPID > deep.new; mv deep.new deep; \
-     while :; do sleep 1000; done' >/dev/null 2>&1 &) ";
+const DAEMONIZE: &str = "(setsid bash -c 'trap \"\" TERM; echo $BASHPID > deep.new; mv deep.new deep; exec sleep 1000' \
+     >/dev/null 2>&1 &) ";
 
 #[tokio::test]
 async fn a_program_gets_its_arguments_environment_input_and_folder() {
