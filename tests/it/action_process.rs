@@ -45,6 +45,7 @@ async fn a_script_is_strict_and_literal() {
         let bench = Bench::new();
         let error = run(&bench, "shell", json!({ "script": broken })).await.unwrap_err();
         assert_eq!(error.info().exit_code, Some(1), "{broken}: {error}");
+        assert_eq!(error.to_string(), "the script ended with exit code 1");
     }
 }
 

@@ -192,12 +192,13 @@ impl Host for LocalHost {
     fn adopt(&self, dir: &Path) -> BoxFuture<'_, Result<CommandOutput, HostError>> {
         let dir = dir.to_owned();
         Box::pin(async move {
-            let program = || dir.display().to_string();
+            let reporter = Arc::clone(&self.attempt.reporter);
+            let show = move |line| reporter.progress(line);
             match fate(&dir)? {
-                AttemptFate::Running(running) => running.wait(&self.attempt.cancel, &self.attempt.kill).await,
+                AttemptFate::Running(running) => running.wait(&self.attempt.cancel, &self.attempt.kill, &show).await,
                 AttemptFate::Ended(result) => result,
                 AttemptFate::Lost { program, .. } => Err(HostError::Lost { program }),
-                AttemptFate::NeverStarted => Err(HostError::Lost { program: program() }),
+                AttemptFate::NeverStarted => Err(HostError::Lost { program: dir.display().to_string() }),
             }
         })
     }
