@@ -1,14 +1,16 @@
 //! `runbook wal push|fetch` as PostgreSQL calls them: the real binary, real servers, a real folder.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use runbook::base::Digest;
-use runbook::pgformat::{ControlFile, SegmentName, SegmentSize, Timeline};
-
-use std::os::unix::process::CommandExt;
+use runbook::catalog;
+use runbook::language::inventory::StoreEntry;
+use runbook::pgformat::{BackupLabel, ControlFile, Lsn, SegmentName, SegmentSize, Timeline};
+use runbook::wal::{Contiguity, contiguity};
 
 use crate::support::postgres::{Cluster, owner_of};
 
@@ -271,6 +273,18 @@ fn a_push_that_is_killed_leaves_no_half_object() {
     assert_eq!(site.fetch(&names[0].to_string()), 0);
 }
 
+/// What the archive has of the path to timeline 2.
+fn contiguous_from(site: &Site, start: Lsn) -> Contiguity {
+    let entry = StoreEntry { url: format!("file://{}", site.store.display()), read_only: true };
+    let store = runbook::store::open_read(&entry, "s").unwrap();
+    let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        let histories = catalog::histories(&*store, "app", control.system_id).await.unwrap();
+        let archive = ("app", control.system_id, control.segment_size);
+        contiguity(&*store, archive, &histories[&Timeline(2)], start, None).await.unwrap()
+    })
+}
+
 /// Takes a base backup, goes on, stops, and puts the backup in the place of the data directory.
 fn lost_and_restored(site: &Site) -> Vec<SegmentName> {
     let backup = site.cluster.dir().join("backup");
@@ -291,12 +305,20 @@ fn lost_and_restored(site: &Site) -> Vec<SegmentName> {
 fn a_lost_cluster_comes_back_whole_through_fetch() {
     let (site, _) = Site::with_segments(2);
     lost_and_restored(&site);
+    let label = fs::read_to_string(site.cluster.pgdata().join("backup_label")).unwrap();
+    let start = BackupLabel::parse(&label).unwrap().start;
     site.cluster.up();
     site.until("NOT pg_is_in_recovery()");
     assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "7");
     let name = site.fill_segment(200);
     assert_eq!(name.timeline(), Timeline(2));
     assert!(site.object(name).exists(), "archiving goes on, on the new timeline");
+    let found = contiguous_from(&site, start);
+    assert!(found.is_whole() && found.first.timeline() == Timeline(1) && found.last == name, "{found:?}");
+    let hole = found.first.next(size());
+    fs::remove_file(site.object(hole)).unwrap();
+    let found = contiguous_from(&site, start);
+    assert_eq!((found.missing, found.reaches), (vec![hole], hole.start(size())));
 }
 
 #[test]
