@@ -114,6 +114,17 @@ fn size() -> SegmentSize {
     SegmentSize::new(1 << 20).unwrap()
 }
 
+/// Puts a segment of the cluster into a rescue folder: a real one under the header of another position.
+fn rescued(site: &Site, folder: &Path, name: SegmentName) {
+    let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
+    let real = SegmentName::holding(control.timeline, control.checkpoint, size());
+    let mut bytes = fs::read(site.local(real)).unwrap();
+    bytes[8..16].copy_from_slice(&name.start(size()).0.to_le_bytes());
+    let path = folder.join(name.to_string());
+    fs::write(&path, bytes).unwrap();
+    site.cluster.give(&path);
+}
+
 fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1;
@@ -211,7 +222,18 @@ fn fetch_tells_the_end_of_the_wal_from_a_hole() {
     assert_eq!(site.fetch(&names[1].to_string()), 126, "a hole");
     site.configure(&format!("rescue: [{}]\n", site.cluster.pgdata().join("pg_wal").display()));
     assert_eq!(site.fetch(&names[1].to_string()), 0, "a hole that the rescue folder fills");
-    site.configure("");
+    let rescue = site.cluster.folder("rescue");
+    let (next, later) = (last.next(size()), last.next(size()).next(size()));
+    site.configure(&format!("rescue: [{}]\n", rescue.display()));
+    assert_eq!(site.fetch(&next.to_string()), 1, "nothing was rescued");
+    rescued(&site, &rescue, later);
+    assert_eq!(site.fetch(&next.to_string()), 126, "a hole between the archive and what was rescued");
+    assert_eq!(site.fetch(&later.to_string()), 0, "the rescued tail");
+    site.configure("log: /nowhere/at/all\nprefix: app\n");
+    assert_eq!(site.fetch(&names[3].to_string()), 126, "a key twice in the configuration");
+    fs::write(&site.config, format!("store: file://{}\nprefix: ap\nretry_for: 0s\n", site.store.display())).unwrap();
+    assert_eq!(site.fetch(&next.to_string()), 126, "a wrong prefix is no proof of absence");
+    site.configure("log: /nowhere/at/all\n");
     flip(&site.object(names[2]), 700_000);
     assert_eq!(site.fetch(&names[2].to_string()), 126, "corrupt");
     for wrong in [&["fetch"][..], &["fetch", "x"], &["fetch", "RECOVERYXLOG", "pg_wal/x"], &["nonsense"]] {
