@@ -42,6 +42,9 @@ impl Found {
 /// Gives the names that exist when there is none, or all places when there are several.
 pub fn find(name: &str) -> Result<Found, NotFound> {
     let path = Path::new(name);
+    if let Some(shipped) = SHIPPED.iter().find(|shipped| name.strip_prefix("<shipped>/") == Some(shipped.path)) {
+        return Ok(Found::Shipped(shipped.path));
+    }
     let looks_like_path = name.contains('/') || path.extension().is_some();
     if path.is_file() || looks_like_path && path.exists() {
         return Ok(Found::File(path.to_owned()));

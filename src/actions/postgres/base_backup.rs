@@ -18,9 +18,10 @@ use super::owner::Owner;
 use super::server::Programs;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Interrupted, ParamFault, PlanContext, ReadStore, Recovery, RunContext, StoreError, Target,
+    Findings, Idempotency, Interrupted, ParamFault, PlanContext, PutOptions, ReadStore, Recovery, RunContext, Store, StoreError,
+    Target,
 };
-use crate::base::{Timestamp, clock};
+use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::{self, Backup, CatalogError, Manifest, PostgresFacts};
 use crate::pgformat::{SegmentSize, SystemId};
 
@@ -88,10 +89,7 @@ impl Action for BaseBackup {
         has_check: true,
         reports_progress: true,
         version: 1,
-        examples: &[Example {
-            title: "With a limit on reading",
-            with: "{ database: orders, checkpoint: fast, max_rate: 50MB }",
-        }],
+        examples: &[Example { title: "With a limit on reading", with: "{ database: orders, checkpoint: fast, max_rate: 50MB }" }],
     };
     type Params = BaseBackupParams;
     type Output = BaseBackupOutput;
@@ -104,8 +102,7 @@ impl Action for BaseBackup {
             return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
         }
         let target = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
-        let effects =
-            Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
+        let effects = Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
         Ok(effects.target(Access::Write, target))
     }
 
@@ -120,14 +117,17 @@ impl Action for BaseBackup {
         let findings = judge(&mut session, &facts, Findings::default()).await?;
         Programs::of(&cluster, &facts.major(), cx.host.as_ref())?.verify(&facts.major(), cx.host.as_ref()).await?;
         let space = cx.host.read_files().space(&cx.about.scratch);
-        let space =
-            space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
-        cx.store(store)?.list(&format!("{prefix}/")).await.map_err(|error| archive::failed(&error))?;
+        let space = space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
+        let findings = match cx.store(store)?.list(&format!("{prefix}/")).await {
+            Ok(_) => findings,
+            Err(error @ StoreError::Unavailable { .. }) => {
+                let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+                findings.warn(format!("{error}{why}"), "in order for a store that is used for the first time")
+            }
+            Err(error) => return Err(archive::failed(&error)),
+        };
         if space.free_bytes < facts.size_bytes {
-            let fact = format!(
-                "the scratch folder has {} bytes free, the database has {}",
-                space.free_bytes, facts.size_bytes
-            );
+            let fact = format!("the scratch folder has {} bytes free, the database has {}", space.free_bytes, facts.size_bytes);
             return Ok(findings.refuse(fact, "free some space, or move the state folder"));
         }
         Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
@@ -140,16 +140,17 @@ impl Action for BaseBackup {
         let id = format!("{}-{}", cx.about.run, cx.step);
         match catalog::load(store.as_read(), prefix, &id).await {
             Ok(backup) => return output(&backup, cx).await,
-            Err(CatalogError::Store(StoreError::NotFound { .. })) => {}
+            // A store that nothing was written to yet gives no answer either; the claim below tells them apart.
+            Err(CatalogError::Store(StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {}
             Err(error) => return Err(archive::broken(&error)),
         }
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
+        claim(store.as_ref(), prefix, SystemId(facts.system_id)).await?;
         let owner = Owner::of(&cluster, cx.host.as_ref())?;
         let programs = Programs::of(&cluster, &facts.major(), cx.host.as_ref())?;
         let started_at = server_time(&mut session).await?;
-        let job =
-            Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
+        let job = Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
         let collected = collect::collect(&job, cx).await?;
         let stopped_at = server_time(&mut session).await?;
         let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
@@ -169,8 +170,7 @@ impl Action for BaseBackup {
         if facts.archiving.is_on() {
             wait_archived(&manifest, cx, (store_name, prefix)).await?;
         }
-        let backup =
-            catalog::commit(store.as_ref(), prefix, manifest).await.map_err(|error| archive::broken(&error))?;
+        let backup = catalog::commit(store.as_ref(), prefix, manifest).await.map_err(|error| archive::broken(&error))?;
         collected.remove(cx);
         output(&backup, cx).await
     }
@@ -194,11 +194,9 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
     if facts.wal_level == "minimal" {
         findings = findings.refuse("`wal_level` is `minimal`", "set `wal_level = replica` and restart the server");
     }
-    let senders =
-        session.value("SELECT current_setting('max_wal_senders')::int - count(*) FROM pg_stat_replication").await?;
+    let senders = session.value("SELECT current_setting('max_wal_senders')::int - count(*) FROM pg_stat_replication").await?;
     if senders.parse::<i64>().unwrap_or_default() < 2 {
-        findings =
-            findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
+        findings = findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
     }
     if !facts.archiving.is_on() {
         findings = findings.warn(
@@ -222,6 +220,19 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         tablespaces: facts.tablespaces.clone(),
         slots: facts.slots.clone(),
     })
+}
+
+/// Takes the prefix for this cluster; the first write makes a new store.
+async fn claim(store: &dyn Store, prefix: &str, system_id: SystemId) -> Result<(), ActionError> {
+    let key = catalog::cluster_key(prefix).map_err(|error| archive::broken(&error))?;
+    let text = format!("{system_id}\n").into_bytes();
+    let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
+    let options = PutOptions { if_absent: true, metadata };
+    match store.put(&key, Box::new(std::io::Cursor::new(text)), options).await {
+        Ok(_) | Err(StoreError::Exists { .. }) => {}
+        Err(error) => return Err(archive::failed(&error)),
+    }
+    catalog::claim_prefix(store, prefix, system_id).await.map_err(|error| archive::broken(&error))
 }
 
 /// Slots are recorded, since no base backup holds them (facts 2.10.21).

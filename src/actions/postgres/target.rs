@@ -27,7 +27,7 @@ pub(crate) enum Goal {
 
 impl Goal {
     /// The server's settings for this goal; every other target is emptied, so that one of an earlier
-    /// restore cannot contradict.
+    /// restore cannot contradict. The goal comes after them: an empty target behind it counts as a second.
     pub(crate) fn settings(&self, timeline: Option<Timeline>) -> Vec<(String, String)> {
         let own = match self {
             Self::Newest => None,
@@ -36,14 +36,9 @@ impl Goal {
             Self::Name(name) => Some(("recovery_target_name", name.clone())),
             Self::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
         };
-        let mut all: Vec<(String, String)> = TARGETS.iter().map(|name| ((*name).to_owned(), String::new())).collect();
-        for (name, value) in &mut all {
-            if let Some((own, wanted)) = &own
-                && name == own
-            {
-                value.clone_from(wanted);
-            }
-        }
+        let others = TARGETS.iter().filter(|name| own.as_ref().is_none_or(|(own, _)| own != *name));
+        let mut all: Vec<(String, String)> = others.map(|name| ((*name).to_owned(), String::new())).collect();
+        all.extend(own.map(|(name, value)| (name.to_owned(), value)));
         all.push(("recovery_target_inclusive".to_owned(), "on".to_owned()));
         all.push(("recovery_target_action".to_owned(), "promote".to_owned()));
         let timeline = timeline.map_or_else(|| "latest".to_owned(), |timeline| timeline.0.to_string());

@@ -23,6 +23,9 @@ pub struct Args {
     /// How much data, in percent of about 200 MB
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
     scale: u32,
+    /// The demo's folder, when it goes on from a copy of this program
+    #[arg(long, hide = true)]
+    home: Option<std::path::PathBuf>,
 }
 
 /// Plays the demo.

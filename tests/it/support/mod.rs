@@ -6,4 +6,5 @@ pub mod host;
 pub mod nowhere;
 pub mod postgres;
 pub mod recorded;
+pub mod recovery;
 pub mod scenario;

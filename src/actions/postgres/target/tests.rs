@@ -81,6 +81,8 @@ fn a_goal_empties_every_other_target() {
     assert_eq!(value("recovery_target_lsn"), Some("0/3000000"));
     assert_eq!(value("recovery_target_time"), Some(""));
     assert_eq!(value("recovery_target_timeline"), Some("1"));
+    let last_target = settings.iter().rfind(|(name, _)| TARGETS.contains(&name.as_str()));
+    assert_eq!(last_target.map(|(name, _)| name.as_str()), Some("recovery_target_lsn"));
 }
 
 #[test]

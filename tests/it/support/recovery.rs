@@ -1,0 +1,282 @@
+//! A real cluster with archiving into a real store, and the actions driven as the engine drives them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use runbook::action::{
+    Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Interrupted, Late, Mode, Recovery, Reporter,
+    RunContext, Secrets, StagedHandle, Store, Surroundings,
+};
+use runbook::actions::postgres::{
+    BaseBackup, BaseBackupOutput, BaseBackupParams, Recover, RecoverOutput, RecoverParams, RestoreBase,
+    RestoreBaseParams, Stop, StopOutput,
+};
+use runbook::base::redact::Redactor;
+use runbook::base::secret::SecretText;
+use runbook::base::{Attempt, RunId, clock};
+use runbook::event::Progress;
+use runbook::host::{AttemptBinding, HostSettings, LocalHost};
+use runbook::language::inventory::{Database, Inventory, StoreEntry};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::postgres::Cluster;
+
+/// Remembers what actions say.
+#[derive(Default)]
+pub struct Notes(pub Mutex<Vec<String>>, pub Mutex<Vec<(String, Value)>>);
+
+impl Reporter for Notes {
+    fn progress(&self, _: Progress) {}
+    fn note(&self, message: String, _: Value) {
+        self.0.lock().unwrap().push(message);
+    }
+    fn register(&self, resource: String, data: Value) -> BoxFuture<'_, Result<(), ActionError>> {
+        self.1.lock().unwrap().push((resource, data));
+        Box::pin(async { Ok(()) })
+    }
+    fn removed(&self, _: String) {}
+}
+
+struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn get(&self, name: &str) -> Result<SecretText, ActionError> {
+        Err(ActionError::fatal(format!("no secret `{name}`")))
+    }
+}
+
+/// The cluster with its store and inventory.
+pub struct Site {
+    pub cluster: Cluster,
+    pub notes: Arc<Notes>,
+    runs: Mutex<u32>,
+    scratch_db: bool,
+}
+
+fn program() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_runbook"))
+}
+
+impl Site {
+    /// Starts a cluster that archives.
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts a cluster that archives, with further settings.
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        let command = format!("{} wal push --config wal.json %p", program().display());
+        let mut all = vec![("archive_mode", "on"), ("archive_command", command.as_str())];
+        all.extend(settings);
+        let cluster = Cluster::create(&all, &[]);
+        let store = cluster.folder("store");
+        cluster.folder("runs");
+        let config = json!({ "store": format!("file://{}", store.display()), "prefix": "main" });
+        let path = cluster.pgdata().join("wal.json");
+        fs::write(&path, config.to_string()).unwrap();
+        cluster.give(&path);
+        cluster.up();
+        Self { cluster, notes: Arc::default(), runs: Mutex::new(0), scratch_db: false }
+    }
+
+    /// The same site as a drill sees it.
+    pub fn drill(mut self) -> Self {
+        self.scratch_db = true;
+        self
+    }
+
+    /// As the real environment again.
+    pub fn real(mut self) -> Self {
+        self.scratch_db = false;
+        self
+    }
+
+    fn inventory(&self) -> Inventory {
+        let entry = Database {
+            pgdata: self.cluster.pgdata(),
+            port: self.cluster.port(),
+            socket: Some(self.cluster.socket_dir()),
+            store: Some("primary".into()),
+            prefix: Some("main".into()),
+            bin: Some(self.cluster.bin().to_owned()),
+            scratch: self.scratch_db,
+            ..Database::default()
+        };
+        let url = format!("file://{}", self.cluster.dir().join("store").display());
+        let store = StoreEntry { url, read_only: false };
+        Inventory {
+            databases: [("main".to_owned(), entry)].into(),
+            stores: BTreeMap::from([("primary".to_owned(), store)]),
+            ..Inventory::default()
+        }
+    }
+
+    /// Begins a run.
+    pub fn run(&self) -> Run<'_> {
+        let mut number = self.runs.lock().unwrap();
+        *number += 1;
+        let id: RunId = format!("20260128-143002-{:06x}", *number).parse().unwrap();
+        let dir = self.cluster.folder(&format!("runs/{number}"));
+        Run { site: self, id, dir }
+    }
+
+    /// Names of the store's objects.
+    pub fn stored(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.cluster.dir().join("store")];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    found.push(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        found
+    }
+
+    /// Waits until everything written so far is archived.
+    pub fn archive(&self) {
+        self.cluster.sql("CHECKPOINT");
+        let name = self.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+        self.cluster.sql("SELECT pg_switch_wal()");
+        let begin = clock::monotonic();
+        while !self.stored().contains(&name) {
+            assert!(begin.elapsed().as_secs() < 30, "`{name}` is not archived:\n{}", self.cluster.log());
+            std::thread::yield_now();
+        }
+    }
+
+    /// The notes so far, in one text.
+    pub fn said(&self) -> String {
+        self.notes.0.lock().unwrap().join("\n")
+    }
+}
+
+/// One run against a site.
+pub struct Run<'a> {
+    site: &'a Site,
+    pub id: RunId,
+    pub dir: PathBuf,
+}
+
+impl Run<'_> {
+    pub fn context(&self) -> RunContext {
+        let attempt_dir = tempfile::tempdir_in(&self.dir).unwrap().keep();
+        fs::set_permissions(&attempt_dir, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let settings = HostSettings::new(program(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        let reporter: Arc<dyn Reporter> = Arc::clone(&self.site.notes) as Arc<dyn Reporter>;
+        let cancel = CancellationToken::new();
+        let binding = AttemptBinding {
+            dir: attempt_dir.clone(),
+            cancel: cancel.clone(),
+            kill: CancellationToken::new(),
+            reporter: Arc::clone(&reporter),
+            redactor: Arc::new(Redactor::default()),
+        };
+        let inventory = Arc::new(self.site.inventory());
+        let stores = Arc::clone(&inventory);
+        RunContext {
+            about: self.about(),
+            step: "step".parse().unwrap(),
+            attempt: Attempt(1),
+            key: format!("{}/step", self.id),
+            host: LocalHost::bind(&settings, binding),
+            stores: Arc::new(move |name: &str| {
+                let entry = stores.stores.get(name).ok_or_else(|| ActionError::fatal("no such store"))?;
+                let store: Arc<dyn Store> =
+                    runbook::store::open(entry, name).map_err(|error| ActionError::fatal(error.to_string()))?;
+                Ok(store)
+            }),
+            reporter,
+            cancel,
+            timeout: None,
+            attempt_dir,
+        }
+    }
+
+    fn about(&self) -> Surroundings {
+        Surroundings {
+            run: self.id.clone(),
+            mode: if self.site.scratch_db { Mode::Drill } else { Mode::Real },
+            inventory: Arc::new(self.site.inventory()),
+            scratch: self.dir.clone(),
+            incident_at: clock::now(),
+            secrets: Arc::new(NoSecrets),
+        }
+    }
+
+    pub fn check_context(&self) -> CheckContext {
+        let settings = HostSettings::new(program(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+        let inventory = self.site.inventory();
+        CheckContext {
+            about: self.about(),
+            host: LocalHost::reader(&settings),
+            stores: Arc::new(move |name: &str| {
+                let entry = inventory.stores.get(name).ok_or_else(|| ActionError::fatal("no such store"))?;
+                runbook::store::open_read(entry, name).map_err(|error| ActionError::fatal(error.to_string()))
+            }),
+            ahead: false,
+        }
+    }
+
+    pub async fn base_backup(&self) -> BaseBackupOutput {
+        let params: BaseBackupParams = serde_json::from_value(json!({ "database": "main" })).unwrap();
+        show(BaseBackup.run(&params, &self.context()).await)
+    }
+
+    pub async fn stop(&self) -> StopOutput {
+        let params = serde_json::from_value(json!({ "database": "main", "if_running": true })).unwrap();
+        show(Stop.run(&params, &self.context()).await)
+    }
+
+    pub async fn stage(&self, backup: &BackupHandle) -> StagedHandle {
+        let params: RestoreBaseParams =
+            serde_json::from_value(json!({ "database": "main", "backup": backup })).unwrap();
+        show(RestoreBase.run(&params, &self.context()).await).staged
+    }
+
+    pub fn recover_params(&self, staged: &StagedHandle, target: Value) -> RecoverParams {
+        let mut with = json!({ "database": "main" });
+        with.as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
+        with["staged"] = serde_json::to_value(staged).unwrap();
+        let params: RecoverParams = serde_json::from_value(with).unwrap();
+        assert!(matches!(params.staged, Late::Known(_)));
+        params
+    }
+
+    pub async fn try_recover(&self, staged: &StagedHandle, target: Value) -> Result<RecoverOutput, ActionError> {
+        Recover::new(program()).run(&self.recover_params(staged, target), &self.context()).await
+    }
+
+    pub async fn recover(&self, staged: &StagedHandle, target: Value) -> RecoverOutput {
+        show(self.try_recover(staged, target).await)
+    }
+
+    pub async fn check_recover(&self, staged: &StagedHandle, target: Value) -> Findings {
+        show(Recover::new(program()).check(&self.recover_params(staged, target), &self.check_context()).await)
+    }
+
+    pub async fn judge_cut(&self, staged: &StagedHandle, cx: &RunContext) -> Recovery<RecoverOutput> {
+        let cut = Interrupted {
+            step: cx.step.clone(),
+            attempt: cx.attempt,
+            key: cx.key.clone(),
+            started_at: clock::now(),
+            attempt_dir: cx.attempt_dir.clone(),
+        };
+        let params = self.recover_params(staged, json!({}));
+        show(Recover::new(program()).recover(&params, &cut, &self.check_context()).await)
+    }
+}
+
+fn show<T>(result: Result<T, ActionError>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{:#?}", error.info()),
+    }
+}
