@@ -3,6 +3,7 @@
 
 mod action_process;
 mod action_service;
+mod action_store;
 mod architecture;
 mod compat;
 mod crash;

@@ -78,6 +78,8 @@ impl Site {
         let path = cluster.pgdata().join("wal.json");
         fs::write(&path, config.to_string()).unwrap();
         cluster.give(&path);
+        let entry = StoreEntry { url: format!("file://{}", store.display()), read_only: false };
+        runbook::store::initialize(&entry, "primary").unwrap();
         cluster.up();
         Self { cluster, notes: Arc::default(), runs: Mutex::new(0), scratch_db: false }
     }
