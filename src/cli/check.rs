@@ -47,13 +47,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
         };
         let runbook = &prepared.plan.runbook;
-        println!("{name}: {verdict} ({})", counted(runbook.steps.len() + runbook.finally.len(), "step"));
+        out!("{name}: {verdict} ({})", counted(runbook.steps.len() + runbook.finally.len(), "step"));
         if errors > 0 {
-            eprintln!("`runbook explain CODE` says more about a code");
+            tell!("`runbook explain CODE` says more about a code");
         }
     }
     if args.json {
-        println!("{:#}", serde_json::Value::Array(all));
+        out!("{:#}", serde_json::Value::Array(all));
     }
     Ok(exit)
 }

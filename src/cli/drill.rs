@@ -41,7 +41,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let refusals = judge(&prepared, &args.subject, &identity, &plan)?;
     if !refusals.is_empty() {
         for refusal in &refusals {
-            eprintln!("refused: step `{}`: {}\n  help: {}", refusal.step, refusal.message, refusal.help);
+            tell!("refused: step `{}`: {}\n  help: {}", refusal.step, refusal.message, refusal.help);
         }
         return Err(Failure::new(Exit::Refused, "the drill could touch what it must not; nothing was changed"));
     }

@@ -162,14 +162,14 @@ impl Invocation {
         if self.face == Face::People {
             let report = Some(carried.dir.report()).filter(|path| path.is_file());
             let places = summary::Places { run_dir: Some(carried.dir.path().to_owned()), report };
-            eprintln!("\n{}", summary::render(&carried.plan, &carried.ending.state, &places, screen::palette()));
+            tell!("\n{}", summary::render(&carried.plan, &carried.ending.state, &places, screen::palette()));
         }
     }
 }
 
 /// The engine's hands for a plan. `attempts` is where attempts keep their files.
 pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<LocalCapabilities>, Failure> {
-    let settings = HostSettings::new(wiring::program()?, wiring::environment_variable("PATH").unwrap_or_default());
+    let settings = HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default());
     let command = SecretCommand::new(&settings);
     let prompt: Box<dyn Prompt> = match face {
         Face::People => Box::new(TerminalPrompt),
@@ -295,9 +295,9 @@ pub fn judge(checked: &[Preflight]) -> Result<Vec<String>, Failure> {
 }
 
 fn say(word: &str, step: &StepId, message: &str, help: Option<&str>) {
-    eprintln!("{word}: step `{step}`: {message}");
+    tell!("{word}: step `{step}`: {message}");
     if let Some(help) = help {
-        eprintln!("  help: {help}");
+        tell!("  help: {help}");
     }
 }
 

@@ -111,7 +111,7 @@ impl Prepared {
     /// Prints what was found to standard error.
     pub fn report(&self) {
         if !self.diagnostics.is_empty() {
-            eprint!("{}", render(&self.diagnostics, &self.sources, style()));
+            tell_part!("{}", render(&self.diagnostics, &self.sources, style()));
         }
     }
 
@@ -156,7 +156,7 @@ impl Prepared {
     /// The inventory as an environment sees it. What a drill's environment does not name is read-only to it.
     pub fn seen_by(&self, environment: &str) -> Result<Inventory, Failure> {
         let mut seen = self.inventory.for_environment(environment).map_err(|faults| {
-            eprint!("{}", render(&faults, &self.sources, style()));
+            tell_part!("{}", render(&faults, &self.sources, style()));
             Failure::new(Exit::Invalid, format!("the inventory of environment `{environment}` is not sound"))
         })?;
         if environment == DRILL {
@@ -230,16 +230,16 @@ fn default_parallel() -> usize {
 fn bind_failure(errors: Vec<BindError>) -> Failure {
     let mut exit = Exit::Usage;
     for error in &errors {
-        eprintln!("error: {error}");
+        tell!("error: {error}");
         match error {
-            BindError::Usage { help, .. } => eprintln!("  help: {help}"),
+            BindError::Usage { help, .. } => tell!("  help: {help}"),
             BindError::Step { pointer, help, .. } => {
                 exit = Exit::Invalid;
                 if !pointer.is_empty() {
-                    eprintln!("  argument: {}", pointer.trim_start_matches('/').replace('/', "."));
+                    tell!("  argument: {}", pointer.trim_start_matches('/').replace('/', "."));
                 }
                 if let Some(help) = help {
-                    eprintln!("  help: {help}");
+                    tell!("  help: {help}");
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section};
 use super::param;
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
-use crate::base::diagnostic::Sources;
+use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
 use crate::event::Actor;
 use crate::language::inventory::{Inventory, Via};
@@ -119,15 +119,20 @@ pub fn bind(
         steps,
         limits: Limits { max_parallel: request.max_parallel.max(1) },
         locks,
-        sources: sources
-            .iter()
-            .map(|file| PlanSource {
-                name: file.name.clone(),
-                digest: Digest::of(file.text.as_bytes()),
-                text: file.text.to_string(),
-            })
-            .collect(),
+        sources: frozen_sources(sources, plan.file),
     })
+}
+
+/// The texts as the plan keeps them, the runbook itself first.
+fn frozen_sources(sources: &Sources, runbook: SourceId) -> Vec<PlanSource> {
+    let frozen = |file: &SourceFile| PlanSource {
+        name: file.name.clone(),
+        digest: Digest::of(file.text.as_bytes()),
+        text: file.text.to_string(),
+    };
+    let own = sources.get(runbook).map(frozen);
+    let others = sources.iter().enumerate().filter(|(at, _)| *at != runbook.0 as usize).map(|(_, file)| frozen(file));
+    own.into_iter().chain(others).collect()
 }
 
 /// Gives every throw-away database its place: below the run's scratch folder, on a socket of its own.

@@ -16,6 +16,8 @@ use crate::language::runbook::Runbook;
 pub struct Plan {
     /// The typed file.
     pub runbook: Runbook,
+    /// Its own file among the texts.
+    pub file: SourceId,
     reads: Vec<Read>,
 }
 
@@ -49,7 +51,7 @@ pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
     }
     let steps = reads.steps;
     drop(graph);
-    (Plan { runbook, reads: steps }, found)
+    (Plan { runbook, file: material.file, reads: steps }, found)
 }
 
 impl Plan {

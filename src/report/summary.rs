@@ -289,7 +289,7 @@ fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
 /// Gives the command that starts the same run anew.
 fn again(plan: &BoundPlan) -> String {
     use crate::base::mode::Mode;
-    let file = plan.sources.first().map_or(plan.name.as_str(), |source| source.name.as_str());
+    let file = plan.sources.first().map_or(plan.name.as_str(), |source| source.name.trim_start_matches("<shipped>/"));
     let mut words = match plan.mode {
         Mode::Real => vec!["runbook run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
         Mode::Drill => vec!["runbook drill".to_owned(), quoted(file)],
