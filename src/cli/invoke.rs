@@ -75,10 +75,10 @@ impl Invocation {
         let lock = dir.lock().map_err(wiring::runs_failure)?;
         let (plan, digest) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
         let opened = dir.resume_journal(&lock).map_err(|error| wiring::journal_failure(&error))?;
-        let locks = self.locks(&plan)?;
+        let state = fold(&opened.events)?;
+        // A finished run changes nothing any more, so it needs no lock on what it once changed.
+        let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
         let hands = hands(&plan, dir.attempts(), self.face)?;
-        let state = RunState::fold(&opened.events)
-            .map_err(|error| Failure::new(Exit::Journal, "the journal does not tell a possible run").because(&error))?;
         let start = if opened.events.is_empty() {
             Start::Fresh(Box::new(header(&plan, digest)))
         } else {

@@ -10,6 +10,7 @@ use super::execute::revealed;
 use super::{Capabilities, Timing};
 use crate::action::{ActionError, EffectClass, ErasedAction, Findings, Registry, Reporter};
 use crate::base::Attempt;
+use crate::base::units::Span;
 use crate::event::{ErrorClass, StepFinding, Verdict};
 use crate::language::runbook::{Retry, RetryClass, RetryOn};
 use crate::plan::PlannedStep;
@@ -44,7 +45,7 @@ impl CheckJob {
             });
         let mut tries = 1;
         loop {
-            match (self.look().await, &policy) {
+            match (self.look_in_time().await, &policy) {
                 (Err(error), Some(policy))
                     if error.info().class == ErrorClass::Retryable && tries < policy.max_attempts =>
                 {
@@ -52,6 +53,18 @@ impl CheckJob {
                     tries += 1;
                 }
                 (result, _) => return result,
+            }
+        }
+    }
+
+    /// The step's timeout holds for a look, too: a check that hangs must not hold up the run for ever.
+    async fn look_in_time(&self) -> Result<Vec<StepFinding>, ActionError> {
+        let Some(limit) = self.step.timeout_ms.map(Duration::from_millis) else { return self.look().await };
+        tokio::select! {
+            biased;
+            found = self.look() => found,
+            () = self.clock.sleep(limit) => {
+                Err(ActionError::retryable(format!("the check ran longer than `{}` and was given up", Span(limit))))
             }
         }
     }

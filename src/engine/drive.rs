@@ -260,7 +260,11 @@ impl Driver {
         Ok(Turn::On)
     }
 
+    /// Takes what attempts have said so far, before the event that ends one of them.
     fn keep_facts(&mut self) -> Result<(), EngineError> {
+        while let Ok(update) = self.inbox.progress.try_recv() {
+            self.publisher.progress(&update);
+        }
         while let Ok(fact) = self.inbox.facts.try_recv() {
             self.keep(fact)?;
         }

@@ -5,19 +5,22 @@ use std::sync::Arc;
 
 use super::capability::Timing;
 use super::check::CheckJob;
-use super::resolve::resolve_ahead;
+use super::resolve::{Wanted, resolve_ahead, wanted_ahead};
 use super::reveal::Position;
 use super::scope::Values;
 use super::tasks::{TaskEnd, Tasks};
 use super::{Capabilities, PlanIndex};
 use crate::action::{ActionError, Findings, Registry, pending};
 use crate::base::StepId;
+use crate::event::{StepFinding, Verdict};
 use crate::plan::BoundPlan;
 use crate::port::Clock;
 use crate::state::RunState;
 
 /// What one check ahead found.
 pub type Preflight = (StepId, Result<Findings, ActionError>);
+
+type Checked = Result<Vec<StepFinding>, ActionError>;
 
 /// Runs the checks of all steps that have one, at most `limits.max_parallel` at a time, in plan order of the result.
 ///
@@ -35,8 +38,10 @@ pub async fn preflight(
     results.resize_with(index.len(), || None);
     let mut waiting = VecDeque::new();
     for at in (0..index.len()).filter(|at| index.step(*at).has_check) {
-        match ahead(at, values, &hands, &clock) {
-            Ok(job) => waiting.push_back((at, job)),
+        let wanted = wanted_ahead(index.step(at), values);
+        match wanted.map_err(Err).and_then(|wanted| Ok((wanted, ahead(at, values, &hands, &clock)?))) {
+            Ok((Wanted::No, _)) => {}
+            Ok((wanted, job)) => waiting.push_back((at, wanted, job)),
             Err(known) => results[at] = Some(known),
         }
     }
@@ -44,8 +49,8 @@ pub async fn preflight(
     let mut running = 0;
     while running > 0 || !waiting.is_empty() {
         while running < index.plan().limits.max_parallel.max(1) {
-            let Some((at, job)) = waiting.pop_front() else { break };
-            tasks.start(at, job.make());
+            let Some((at, wanted, job)) = waiting.pop_front() else { break };
+            tasks.start(at, async move { judged(wanted, job.make().await) });
             running += 1;
         }
         let (at, end) = tasks.next().await;
@@ -56,7 +61,24 @@ pub async fn preflight(
     by_step.filter_map(|(at, result)| Some((index.step(at).id.clone(), result?))).collect()
 }
 
-fn found(end: TaskEnd<Result<Vec<crate::event::StepFinding>, ActionError>>) -> Result<Findings, ActionError> {
+/// Where earlier steps decide whether the step runs at all, its check can warn and not refuse.
+fn judged(wanted: Wanted, result: Checked) -> Checked {
+    if wanted != Wanted::Late {
+        return result;
+    }
+    let help = "it matters only if the step runs, which earlier steps decide";
+    let findings = match result {
+        Ok(findings) => findings,
+        Err(error) => return Ok(Findings::default().warn(error.to_string(), help).0),
+    };
+    let softened = findings.into_iter().map(|finding| match finding.verdict {
+        Verdict::Refuse => StepFinding { verdict: Verdict::Warn, ..finding },
+        Verdict::Pass | Verdict::Pending | Verdict::Warn => finding,
+    });
+    Ok(softened.collect())
+}
+
+fn found(end: TaskEnd<Checked>) -> Result<Findings, ActionError> {
     match end {
         TaskEnd::Done(result) => result.map(Findings),
         TaskEnd::Panicked(message) => Err(ActionError::fatal(format!("the check panicked: {message}"))),

@@ -1,5 +1,7 @@
 //! No secret value reaches an event: every free text passes here before it is appended.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::Capabilities;
@@ -48,7 +50,7 @@ pub(super) fn redacted(mut kind: EventKind, hands: &dyn Capabilities) -> EventKi
 }
 
 fn text(text: &mut String, hands: &dyn Capabilities) {
-    if let std::borrow::Cow::Owned(clean) = hands.redact(text) {
+    if let Cow::Owned(clean) = hands.redact(text) {
         *text = clean;
     }
 }
@@ -57,7 +59,13 @@ fn value(value_: &mut Value, hands: &dyn Capabilities) {
     match value_ {
         Value::String(string) => text(string, hands),
         Value::Array(items) => items.iter_mut().for_each(|item| value(item, hands)),
-        Value::Object(members) => members.values_mut().for_each(|member| value(member, hands)),
+        Value::Object(members) => {
+            members.values_mut().for_each(|member| value(member, hands));
+            if members.keys().any(|name| matches!(hands.redact(name), Cow::Owned(_))) {
+                let renamed = std::mem::take(members).into_iter();
+                *members = renamed.map(|(name, member)| (hands.redact(&name).into_owned(), member)).collect();
+            }
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Timing;
-use super::scope::{Values, is_late};
+use super::scope::{Values, is_late, names_late};
 use crate::action::{ActionError, Late};
 use crate::event::{ErrorInfo, EventKind, SkipReason};
 use crate::language::template::{Scope, TemplateError, evaluate, is_template, render};
@@ -96,6 +96,31 @@ fn arguments(step: &PlannedStep, scope: &Scope) -> Result<(Value, BTreeSet<Strin
     Ok((rendered.value, rendered.secrets))
 }
 
+/// What is known of a step's `when` before the first step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// It runs, as far as its own condition goes.
+    Yes,
+    /// It does not run.
+    No,
+    /// Earlier steps decide.
+    Late,
+}
+
+/// Evaluates `when` as far as it is known before the first step.
+pub(super) fn wanted_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Wanted, ActionError> {
+    let Some(when) = &step.when else { return Ok(Wanted::Yes) };
+    if names_late(when) {
+        return Ok(Wanted::Late);
+    }
+    let value = evaluate(when, &values.scope(step, Timing::Ahead));
+    match value.map_err(|error| ActionError::from(*failed("`when`", &error)))? {
+        Value::Bool(true) => Ok(Wanted::Yes),
+        Value::Bool(false) => Ok(Wanted::No),
+        other => Err(ActionError::from(*fatal(format!("`when` must give true or false, not `{other}`")))),
+    }
+}
+
 /// Evaluates the arguments as far as they are known before the first step; the rest become markers.
 pub(super) fn resolve_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Value, ActionError> {
     let marked = PlannedStep { with: with_markers(&step.with), ..step.clone() };
@@ -120,5 +145,7 @@ fn fatal(message: String) -> Box<ErrorInfo> {
 }
 
 fn failed(what: &str, error: &TemplateError) -> Box<ErrorInfo> {
-    Box::new(ActionError::fatal(format!("{what} cannot be evaluated")).because(error).into_info())
+    let at = if error.pointer.is_empty() { String::new() } else { format!(" (`{}`)", error.pointer) };
+    let told = ActionError::fatal(format!("{what}{at} cannot be evaluated")).because(error);
+    Box::new(error.help.iter().cloned().fold(told, ActionError::help).into_info())
 }

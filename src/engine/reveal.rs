@@ -29,10 +29,9 @@ impl<'a> Position<'a> {
             return;
         }
         self.parts.push(schema);
-        if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
-            if let Some(found) = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)) {
-                self.add(found, depth + 1);
-            }
+        let target = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
+        if let Some(found) = target.and_then(|pointer| self.root.pointer(pointer)) {
+            self.add(found, depth + 1);
         }
         for key in ["anyOf", "oneOf", "allOf"] {
             for branch in schema.get(key).and_then(Value::as_array).into_iter().flatten() {

@@ -105,7 +105,12 @@ fn strings<'a>(value: &'a Value, texts: &mut Vec<&'a str>) {
     }
 }
 
-/// Whether a text waits for something that is known only during the run.
+/// Whether a template waits for something that is known only during the run.
 pub(super) fn is_late(text: &str) -> bool {
-    is_template(text) && ["steps.", "run.outcome", "run.elapsed"].iter().any(|name| text.contains(name))
+    is_template(text) && names_late(text)
+}
+
+/// Whether an expression names something that is known only during the run.
+pub(super) fn names_late(text: &str) -> bool {
+    ["steps.", "run.outcome", "run.elapsed"].iter().any(|name| text.contains(name))
 }

@@ -51,7 +51,7 @@ pub struct Resume {
     pub pid: u32,
     /// The program's version.
     pub version: String,
-    /// Bytes cut off a torn tail of the journal.
+    /// Bytes cut off a torn tail, unless whoever opened the journal wrote that already.
     pub cut_bytes: Option<u64>,
     /// What a person knows of interrupted steps.
     pub answers: BTreeMap<StepId, Answer>,

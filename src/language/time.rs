@@ -125,7 +125,7 @@ fn zoned(text: &str, local: &str, zone: &str, now: Timestamp) -> Result<Timestam
         AmbiguousOffset::Gap { .. } => return Err(TimeError::Never(text.to_owned())),
         AmbiguousOffset::Fold { .. } => {
             let bad = |_| TimeError::Malformed(text.to_owned());
-            let first = ambiguous.clone().earlier().map_err(bad)?;
+            let first = ambiguous.earlier().map_err(bad)?;
             let second = ambiguous.later().map_err(bad)?;
             return Err(TimeError::Twice { text: text.to_owned(), first, second });
         }

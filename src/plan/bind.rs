@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::build::Plan;
 use super::graph::StepGraph;
-use super::leaf;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section};
 use super::param;
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
@@ -384,11 +383,4 @@ fn fingerprint(step: &PlannedStep, version: u32, known: &Value) -> Digest {
         "effects": step.effects,
     });
     Digest::of(decided.to_string().as_bytes())
-}
-
-/// Visits every argument text, for callers that look for names in a frozen plan.
-pub fn argument_texts(step: &PlannedStep) -> Vec<String> {
-    let mut texts = Vec::new();
-    leaf::visit_texts(&step.with, "", &mut |_, text| texts.push(text.to_owned()));
-    texts
 }

@@ -44,7 +44,9 @@ pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
         check_ancestors(&graph, &reads, &mut found);
         check_modes(&graph, &reads, &mut found);
     }
-    found.extend(super::rules::check(&runbook, material, &reads));
+    if !found.has_errors() {
+        found.extend(super::rules::check(&runbook, material, &reads));
+    }
     let steps = reads.steps;
     drop(graph);
     (Plan { runbook, reads: steps }, found)

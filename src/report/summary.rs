@@ -11,7 +11,9 @@ use super::{Palette, Tone, outcome_sentence};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::event::{Figures, Outcome};
+use crate::language::runbook::OnFailure;
 use crate::plan::BoundPlan;
+use crate::plan::render::NodeState;
 use crate::state::{RunState, StepStatus};
 
 /// More notes than this are counted, not told; the report has them all.
@@ -47,6 +49,9 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
         if matches!(outcome, Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive) {
             exceptions(&mut out, figures, palette);
         }
+    }
+    if state.finished.is_none() {
+        standing(&mut out, plan, state);
     }
     trouble(&mut out, plan, state, places, palette);
     notes(&mut out, plan, state);
@@ -172,6 +177,7 @@ fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places
     for step in &plan.steps {
         let Some(known) = state.steps.get(&step.id) else { continue };
         let word = match known.status {
+            StepStatus::Failed if step.on_failure == OnFailure::Continue => "failed, which is tolerated",
             StepStatus::Failed => "failed",
             StepStatus::Unknown => "outcome unknown",
             StepStatus::Pending
@@ -236,7 +242,10 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
         command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
     }
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
-        None if state.suspended.is_empty() => command("go on", &format!("runbook resume {run}")),
+        None if state.suspended.is_empty() => {
+            command("follow", &format!("runbook show {run} --follow"));
+            command("go on", &format!("runbook resume {run}   once its engine is gone"));
+        }
         None | Some(Outcome::Succeeded | Outcome::SucceededWithExceptions) => {}
         Some(
             Outcome::Failed
@@ -255,6 +264,26 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
     if let Some(dir) = &places.run_dir {
         command("files", &dir.display().to_string());
     }
+}
+
+/// Says how far a run is that has not ended.
+fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
+    let in_state = |wanted: NodeState| {
+        plan.steps.iter().filter(move |step| {
+            state.steps.get(&step.id).map_or(NodeState::Pending, |known| phrase::node_state(known.status)) == wanted
+        })
+    };
+    let (done, all) = (in_state(NodeState::Succeeded).count(), plan.steps.len());
+    let running: Vec<String> = in_state(NodeState::Running).map(|step| format!("`{}`", step.id)).collect();
+    let names = running.iter().take(MAX_PATH).cloned().collect::<Vec<_>>().join(", ");
+    let more = running.len().saturating_sub(MAX_PATH);
+    let _ = match (running.is_empty(), more) {
+        (true, _) => writeln!(out, "  steps    {done} of {all} done"),
+        (false, 0) => writeln!(out, "  steps    {done} of {all} done, started and not ended: {names}"),
+        (false, more) => {
+            writeln!(out, "  steps    {done} of {all} done, started and not ended: {names} and {more} more")
+        }
+    };
 }
 
 /// Gives the command that starts the same run anew.

@@ -104,6 +104,19 @@ fn the_summary_of_a_run_that_waits_gives_the_command_that_answers() {
 }
 
 #[test]
+fn the_summary_of_a_run_that_goes_on_says_how_far_it_is() {
+    let plan = full_db_loss();
+    let story = Story::of(&plan)
+        .does("choose", (0.2, 2.1), json!({}))
+        .resolved("stage", 2.1, json!({}))
+        .attempt("stage", 1, 2.2);
+    let text = shown(&plan, &story);
+    assert!(text.starts_with("`full-db-loss` has not ended"), "{text}");
+    assert!(text.contains("1 of 9 done, started and not ended: `stage`"), "{text}");
+    assert!(text.contains("runbook resume 20260128-143002-3fa9c1"), "{text}");
+}
+
+#[test]
 fn colour_changes_no_word_of_the_summary() {
     let plan = full_db_loss();
     let state = broken(&plan).state();

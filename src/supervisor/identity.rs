@@ -62,7 +62,8 @@ impl ProcessId {
 pub(super) fn facts(pid: u32) -> io::Result<Option<ProcessFacts>> {
     match fs::read(format!("/proc/{pid}/stat")) {
         Ok(bytes) => Ok(parse_stat(pid, &String::from_utf8_lossy(&bytes))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // Where processes of others are hidden, they are not ours to look after.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => Ok(None),
         // A process that ends while it is read answers so.
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
         Err(error) => Err(error),

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use zeroize::Zeroizing;
 
 use super::EARLY_PATH;
-use super::request::{Request, Task};
+use super::request::{Life, Request, Task};
 use super::session::{Session, Transcript};
 use super::wire::{Kind, put};
 use crate::action::{CommandOutput, HostError};
@@ -43,16 +43,18 @@ impl Launcher {
         Ok(Session::new(&task.spec.program, stream, child, hello))
     }
 
-    /// Runs a program to its end, blocking the thread; for the few places that are not async.
+    /// Runs a probe to its end, blocking the thread; for the few places that are not async.
     ///
     /// # Errors
     /// As a host's `run`.
-    pub fn run_blocking(&self, task: &Task) -> Result<CommandOutput, HostError> {
+    pub fn probe_blocking(&self, mut task: Task) -> Result<CommandOutput, HostError> {
+        // Of a probe nothing is left, so its supervisor never stays behind.
+        task.life = Life::Probe;
         let program = &task.spec.program;
         let failed = |source| HostError::Spawn { program: program.clone(), source };
         let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut child = self.command(theirs).spawn().map_err(failed)?;
-        ours.write_all(&hello(task).map_err(failed)?).map_err(failed)?;
+        ours.write_all(&hello(&task).map_err(failed)?).map_err(failed)?;
         let mut transcript = Transcript::new(program);
         let result = transcript.read_from(&mut ours);
         drop(ours);

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream as StdStream;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -14,6 +15,8 @@ use crate::action::{CommandOutput, HostError};
 use crate::event::Progress;
 
 const CHUNK: usize = 32 << 10;
+/// How long a supervisor that has said its last word may take to be gone.
+const FAREWELL: Duration = Duration::from_millis(20);
 
 /// A supervised program that this engine waits for.
 ///
@@ -70,8 +73,9 @@ impl Session {
             }
         };
         drop(self.stream);
-        // Takes the exit status of a process that has said its last word.
-        let _ = self.child.wait().await;
+        // Takes the exit status of a process that has said its last word. One that stays behind for
+        // survivors is left to the runtime.
+        let _ = tokio::time::timeout(FAREWELL, self.child.wait()).await;
         result
     }
 

@@ -1,6 +1,7 @@
 //! The supervisor's process: takes a request, starts the program, watches until nothing is left to do.
 
 mod ending;
+mod linger;
 mod signal;
 mod stream;
 
@@ -53,24 +54,17 @@ fn supervise() -> io::Result<()> {
         Life::Attempt { dir } => Some(Folder::new(dir)),
         Life::Engine | Life::Probe | Life::Daemon => None,
     };
-    if let Some(folder) = &folder
-        && claim(folder, &request)? == Claim::Taken
-    {
-        let record = ExitRecord::without_process(&request.program, End::Refused);
-        link.close(&[(Kind::Ended, &serde_json::to_vec(&record)?)]);
-        return Ok(());
+    match folder.as_ref().map_or(Ok(Claim::Ours), |folder| claim(folder, &request)) {
+        Ok(Claim::Ours) => {}
+        Ok(Claim::Taken) => return not_started(link, None, &request, End::Refused),
+        Err(error) => return not_started(link, None, &request, End::NotStarted { errno: error.raw_os_error() }),
     }
     let piped = if input.is_empty() { Input::Nothing } else { Input::Piped };
     let child = match spawn(&request, piped) {
         Ok(child) => child,
         Err(error) => {
             let end = End::NotStarted { errno: error.raw_os_error() };
-            let record = ExitRecord::without_process(&request.program, end);
-            if let Some(folder) = &folder {
-                folder.record_exit(&record)?;
-            }
-            link.close(&[(Kind::Ended, &serde_json::to_vec(&record)?)]);
-            return Ok(());
+            return not_started(link, folder.as_ref(), &request, end);
         }
     };
     if let Some(folder) = &folder {
@@ -82,6 +76,14 @@ fn supervise() -> io::Result<()> {
     watch.open(child, input)?;
     watch.run()?;
     watch.finish()
+}
+
+/// Says that nothing was started; in the folder only when the attempt is ours.
+fn not_started(link: Link, folder: Option<&Folder>, request: &Request, end: End) -> io::Result<()> {
+    let record = ExitRecord::without_process(&request.program, end);
+    let recorded = folder.map_or(Ok(()), |folder| folder.record_exit(&record));
+    link.close(&[(Kind::Ended, &serde_json::to_vec(&record)?)]);
+    recorded
 }
 
 fn claim(folder: &Folder, request: &Request) -> io::Result<Claim> {
@@ -240,6 +242,7 @@ impl Watch {
 
     /// Keeps the output and the record, then tells the engine.
     fn finish(mut self) -> io::Result<()> {
+        let pipes = [&mut self.stdout, &mut self.stderr].map(|stream| stream.last(&self.redactor, &mut self.link));
         let (stdout, stdout_cut) = self.stdout.finish(&self.redactor, &mut self.link);
         let (stderr, stderr_cut) = self.stderr.finish(&self.redactor, &mut self.link);
         let survivors = if self.childless {
@@ -258,9 +261,14 @@ impl Watch {
             survivors,
             ended_at: now(),
         };
+        let left_alone = record.end == End::Exited && self.ending.is_none();
         let recorded = self.folder.map_or(Ok(()), |folder| folder.record_exit(&record));
         let ended = serde_json::to_vec(&record)?;
         self.link.close(&[(Kind::Stdout, &stdout), (Kind::Stderr, &stderr), (Kind::Ended, &ended)]);
-        recorded
+        recorded?;
+        if left_alone || self.request.life == Life::Daemon {
+            linger::linger(pipes.into_iter().flatten().collect(), self.signals)?;
+        }
+        Ok(())
     }
 }

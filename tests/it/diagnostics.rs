@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use runbook::action::{BackupHandle, DatabaseRef, Late, StoreRef};
 use runbook::base::diagnostic::{Look, RenderStyle, render, to_json};
 use runbook::base::units::{ByteSize, Span};
-use runbook::language::{DiskFiles, LoadRequest, Loaded, MemoryFiles, Vocabulary, load};
+use runbook::language::{DiskFiles, LoadRequest, Loaded, MemoryFiles, ReadError, SourceReader, Vocabulary, load};
 use schemars::JsonSchema;
 use serde_json::Value;
 
@@ -260,6 +260,15 @@ shows!(a_dump_instead_of_a_runbook, check(b"PGDMP\x01\x0e".to_vec()));
 shows!(not_utf8, check(b"name: caf\xe9\n".to_vec()));
 shows!(a_list_instead_of_a_runbook, check("- a\n- b\n"));
 shows!(missing_file, drawn(&load(&request("nowhere.yaml"), &MemoryFiles::default(), &Words)));
+struct Forbidden;
+
+impl SourceReader for Forbidden {
+    fn read(&self, _: &str) -> Result<Vec<u8>, ReadError> {
+        Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied).into())
+    }
+}
+
+shows!(unreadable_file, drawn(&load(&request("restore.yaml"), &Forbidden, &Words)));
 shows!(a_folder_instead_of_a_file, {
     let folder = tempfile::tempdir().unwrap();
     let name = folder.path().to_str().unwrap();
@@ -340,6 +349,29 @@ shows!(
         "version: 1\nname: a\nsteps:\n  - id: a\n    uses: postgres.restore_base\n    with: { database: orders, backup: \"{{ steps.x.y }}\" }\n"
     )])
 );
+
+#[test]
+fn a_hostile_file_costs_little_and_ends_in_a_bounded_list() {
+    let keys: String = (0..5_000).map(|number| format!("k{number}: 1\n")).collect();
+    let loaded = load_text(keys);
+    assert_eq!(loaded.diagnostics.len(), 201);
+    assert!(loaded.diagnostics.iter().last().unwrap().message.ends_with("further findings are not shown"));
+}
+
+/// The schema an editor completes from is the one the validator obeys.
+#[test]
+fn the_file_schemas_accept_what_the_loader_accepts() {
+    let runbook = runbook::language::runbook::file_schema().to_value();
+    let inventory = runbook::language::inventory::file_schema().to_value();
+    let judge = |schema: &Value, value: Value| jsonschema::validator_for(schema).unwrap().is_valid(&value);
+    let step = serde_json::json!({ "id": "a", "uses": "x", "retry": { "on": ["timeout", 75] }, "on_unknown": "ask" });
+    assert!(judge(&runbook, serde_json::json!({ "version": 1, "name": "x", "steps": [step] })));
+    assert!(!judge(&runbook, serde_json::json!({ "version": 1, "name": "x", "steps": [{ "id": "a", "undo": {} }] })));
+    assert!(!judge(&runbook, serde_json::json!({ "version": 2, "name": "x", "steps": [] })));
+    assert!(judge(&inventory, serde_json::json!({ "version": 1, "stores": { "p": { "url": "file:///x" } } })));
+    assert!(!judge(&inventory, serde_json::json!({ "version": 1, "steps": [] })));
+    assert!(!runbook.to_string().contains("\"default\":0"), "defaults of Rust types are not those of the language");
+}
 
 #[test]
 fn a_broken_step_stays_in_place_with_its_id() {

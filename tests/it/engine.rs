@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runbook::engine::{ProbeAnswer, decide, preflight};
+use runbook::engine::{decide, preflight};
 use runbook::event::{CancelLevel, ErrorClass, Event, EventKind, ProgressUpdate, SkipReason, Verdict};
 use runbook::port::{ControlRequest, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
@@ -105,6 +105,23 @@ fn the_fold_of_the_journal_is_the_live_state() {
 }
 
 #[test]
+fn the_fold_of_the_journal_file_is_the_live_state() {
+    let scenario = Scenario::new()
+        .step("a", |s| s.does(&[Act::Retryable, Act::Succeed]).tries(2))
+        .then("b", |s| s.with(json!({"value": "{{ steps.a.attempt }}"})))
+        .finally("z", |s| s);
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = serde_json::to_vec(&scenario.plan).expect("a plan is JSON");
+    std::fs::write(folder.path().join("plan.json"), &plan).expect("the plan is written");
+    let digest = runbook::base::Digest::of(&plan);
+    let journal = runbook::journal::FileJournal::create(folder.path(), scenario.plan.run.clone(), digest);
+    let ending = scenario.run_into(Box::new(journal.expect("a journal")), digest).expect("the engine left in order");
+    let history = runbook::journal::read(folder.path()).expect("the journal holds together");
+    assert_eq!(RunState::fold(&history.events).expect("a possible run"), ending.state);
+    assert_eq!(ending.exit_code, 0);
+}
+
+#[test]
 fn deciding_twice_gives_the_same_and_changes_nothing() {
     let scenario = Scenario::new().step("a", |s| s).step("b", |s| s.needs(&["a"])).finally("z", |s| s);
     let played = scenario.run().ends(0);
@@ -169,7 +186,9 @@ fn values_flow_from_step_to_step_and_null_stands_for_what_never_came() {
     let played = scenario.run();
     assert_eq!(played.state().steps["b"].output.as_ref().expect("it ran")["value"], json!("orders"));
     assert_eq!(played.state().steps["c"].skipped, Some(SkipReason::When));
-    assert_eq!(played.status("z"), StepStatus::Failed, "a null inside text is an error");
+    let error = error_of(&played, "z");
+    assert_eq!(error.message, "an argument (`/value`) cannot be evaluated");
+    assert_eq!(error.causes, ["a null stands inside a text"]);
     assert_eq!(played.state().steps["y"].output.as_ref().expect("it ran")["value"], json!("skipped"));
 }
 
@@ -207,6 +226,19 @@ fn a_failed_attempt_is_made_again_after_its_delay() {
     assert!((0.9..1.1).contains(&pause(1)), "{}", pause(1));
     assert!((1.8..2.2).contains(&pause(2)), "{}", pause(2));
     assert!(attempts.iter().all(|attempt| attempt.key == attempts[0].key), "one intent, one key");
+}
+
+#[test]
+fn only_the_exit_codes_that_are_listed_are_tried_again() {
+    let mut scenario = Scenario::new()
+        .step("a", |s| s.does(&[Act::Exit(75), Act::Exit(1), Act::Succeed]).tries(9).tolerated())
+        .step("b", |s| s.does(&[Act::Exit(1), Act::Succeed]).tries(9));
+    let retry = scenario.plan.steps[0].retry.as_mut().expect("it is tried again");
+    retry.on = vec![runbook::language::runbook::RetryOn::ExitCode(75)];
+    let played = scenario.run().ends(5);
+    assert_eq!(scenario.world.effects("a"), 2);
+    assert_eq!(error_of(&played, "a").exit_code, Some(1));
+    assert_eq!(played.status("b"), StepStatus::Succeeded);
 }
 
 #[test]
@@ -350,7 +382,8 @@ fn checks_ahead_judge_what_is_known_and_leave_the_rest_pending() {
         .step("a", |s| s.checked().with(json!({"refuse": "{{ params.who }} is not there"})))
         .step("b", |s| s.checked().with(json!({"value": "{{ steps.a.value }}"})).needs(&["a"]))
         .step("c", |s| s.checked().with(json!({"public": "{{ steps.a.value }}"})).needs(&["a"]))
-        .probe(ProbeAnswer::DidNot);
+        .step("d", |s| s.checked().with(json!({"refuse": "no"})).when("params.who == 'nobody'"))
+        .step("e", |s| s.checked().with(json!({"refuse": "no"})).when("steps.a.attempt == 1").needs(&["a"]));
     let clock = scenario.world.clock.clone();
     let plan = std::sync::Arc::new(scenario.plan.clone());
     let registry = registry(&scenario.world);
@@ -363,5 +396,21 @@ fn checks_ahead_judge_what_is_known_and_leave_the_rest_pending() {
     assert_eq!(verdict(0), (Verdict::Refuse, "orders is not there".to_owned()));
     assert_eq!(verdict(1).0, Verdict::Pass);
     assert_eq!(verdict(2).0, Verdict::Pending);
+    assert_eq!(verdict(3), (Verdict::Warn, "no".to_owned()), "`d` is known not to run, `e` may run");
     assert!(scenario.world.order().is_empty(), "nothing was done");
+}
+
+#[test]
+fn ten_thousand_steps_in_sequence_and_side_by_side() {
+    let count = 10_000;
+    let mut chain = Scenario::new().step("s0", |s| s);
+    let mut beside = Scenario::new().step("s0", |s| s);
+    for at in 1..count {
+        chain = chain.then(&format!("s{at}"), |s| s);
+        beside = beside.step(&format!("s{at}"), |s| s);
+    }
+    let played = chain.run_quietly().ends(0);
+    assert_eq!(played.journal.syncs(), count + 1);
+    beside.run_quietly().ends(0);
+    assert_eq!(beside.world.order().len(), chain.world.order().len());
 }

@@ -342,3 +342,27 @@ async fn an_unknown_user_is_refused_before_anything_starts() {
     assert!(matches!(result, Err(HostError::Spawn { .. })), "{result:?}");
     assert!(!bench.path("ran").exists());
 }
+
+#[tokio::test]
+async fn a_survivor_that_goes_on_writing_does_not_die_of_it() {
+    for tie in [Tie::Engine, Tie::Attempt] {
+        let bench = Bench::new();
+        let script = "(until [ -e go ]; do echo word; done; echo still here > said) & echo $! > pid";
+        let output = bench.host().run(bench.bash(script), tie).await.unwrap();
+        assert!(output.success() && !output.survivors.is_empty());
+        std::fs::write(bench.path("go"), "").unwrap();
+        until(|| std::fs::read_to_string(bench.path("said")).ok().filter(|said| said == "still here\n")).await;
+        let pid = bench.pid("pid").await;
+        until(|| (!is_alive(pid)).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_whose_folder_is_missing_starts_nothing() {
+    let bench = Bench::new();
+    let host = bench.host();
+    std::fs::remove_dir(bench.attempt()).unwrap();
+    let result = host.run(bench.bash("echo ran > ran"), Tie::Attempt).await;
+    assert!(matches!(&result, Err(HostError::Spawn { source, .. }) if source.kind() == std::io::ErrorKind::NotFound));
+    assert!(!bench.path("ran").exists());
+}

@@ -105,7 +105,7 @@ impl Action for Get {
             }
         };
         let (path, overwrite) = (params.path.clone(), params.overwrite);
-        let placed = on_files(cx.host.files(), move |files| place(files, &part, &path, expected, overwrite.into()));
+        let placed = on_files(cx.host.files(), move |files| place(files, (&part, &path), expected, overwrite.into()));
         if !placed.await? {
             let path = params.path.display();
             return Err(ActionError::fatal(format!("`{path}` exists with other content"))
@@ -154,7 +154,8 @@ async fn fetch(
 }
 
 /// Gives the verified file its name. `false`: another file has it and stays.
-fn place(files: &dyn Files, part: &Path, path: &Path, expected: Digest, existing: Existing) -> Result<bool, HostError> {
+fn place(files: &dyn Files, names: (&Path, &Path), expected: Digest, existing: Existing) -> Result<bool, HostError> {
+    let (part, path) = names;
     files.sync(part)?;
     if existing == Existing::Keep && files.facts(path)?.is_some() {
         let same = same_content(files, path, expected);

@@ -184,7 +184,7 @@ impl Host for LocalHost {
         Box::pin(self.supervise(spec, life))
     }
 
-    /// What the starting program leaves running must not hold its output: it is closed when it ends.
+    /// What the starting program leaves running may go on writing to its output: it is thrown away.
     fn start_daemon(&self, spec: CommandSpec) -> BoxFuture<'_, Result<CommandOutput, HostError>> {
         Box::pin(self.supervise(spec, Life::Daemon))
     }

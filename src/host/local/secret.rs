@@ -30,6 +30,6 @@ impl SecretCommand {
         let (program, args) = argv.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
         let mut spec = CommandSpec::new(program).args(args.iter().cloned());
         spec.timeout = Some(LIMIT);
-        self.0.launcher().run_blocking(&self.0.task(spec, Life::Probe, &Redactor::default())?)
+        self.0.launcher().probe_blocking(self.0.task(spec, Life::Probe, &Redactor::default())?)
     }
 }

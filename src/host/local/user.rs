@@ -22,7 +22,7 @@ pub(super) fn find(name: &str, host: &LocalReader) -> Result<Option<RunAs>, Host
     }
     let mut spec = CommandSpec::new("getent").args(["passwd", name]);
     spec.timeout = Some(Duration::from_secs(10));
-    let output = host.launcher().run_blocking(&host.task(spec, Life::Probe, &Redactor::default())?)?;
+    let output = host.launcher().probe_blocking(host.task(spec, Life::Probe, &Redactor::default())?)?;
     let user = parse_user(name, &String::from_utf8_lossy(&output.stdout));
     Ok(user.map(|user| with_groups(user, &group)))
 }

@@ -8,6 +8,8 @@ mod node;
 mod parse;
 mod reader;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod text;
 mod validate;
 

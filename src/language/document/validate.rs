@@ -254,6 +254,7 @@ impl Walk {
     fn object(&mut self, node: &Node, entries: &[Entry], schema: Schema<'_>, pointer: &str) -> Value {
         let mut map = Map::new();
         let known = schema.properties();
+        let written: BTreeSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
         for entry in entries {
             let path = child(pointer, &entry.key);
             let value = match (known.and_then(|known| known.get(&entry.key)), schema.further()) {
@@ -261,7 +262,7 @@ impl Walk {
                 (None, Some(further)) => self.value(&entry.value, further, &path),
                 (None, None) => {
                     let names = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
-                    let absent = names.filter(|name| !entries.iter().any(|entry| entry.key == *name));
+                    let absent = names.filter(|name| !written.contains(name));
                     let fault = Diagnostic::new(Code::UnknownKey, format!("unknown key `{}`", entry.key))
                         .at(entry.key_at)
                         .suggest(&entry.key, absent);

@@ -62,6 +62,9 @@ pub fn choose_environment(file: &InventoryFile, asked: Option<&str>) -> Result<S
     }
 }
 
+/// Entries of one section as written.
+type Written = BTreeMap<String, Map<String, Value>>;
+
 impl InventoryFile {
     /// Gives the inventory as an environment sees it: its overrides applied member by member, defaults filled in.
     ///
@@ -71,10 +74,10 @@ impl InventoryFile {
         let built_in = Environment::default();
         let chosen = self.environments.get(name).unwrap_or(&built_in);
         let mut faults = Diagnostics::default();
-        let databases = self.section("databases", &self.databases, &chosen.databases, &mut faults);
-        let services = self.section("services", &self.services, &chosen.services, &mut faults);
+        let databases = self.section("databases", (&self.databases, &chosen.databases), &mut faults);
+        let services = self.section("services", (&self.services, &chosen.services), &mut faults);
         let stores: BTreeMap<String, (StoreEntry, _)> =
-            self.section("stores", &self.stores, &chosen.stores, &mut faults);
+            self.section("stores", (&self.stores, &chosen.stores), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -95,8 +98,7 @@ impl InventoryFile {
     fn section<T: DeserializeOwned>(
         &self,
         section: &str,
-        base: &BTreeMap<String, Map<String, Value>>,
-        overrides: &BTreeMap<String, Value>,
+        (base, overrides): (&Written, &BTreeMap<String, Value>),
         faults: &mut Diagnostics,
     ) -> BTreeMap<String, (T, Map<String, Value>)> {
         let mut out = BTreeMap::new();

@@ -83,6 +83,9 @@ fn words(error: &minijinja::Error) -> String {
         (minijinja::ErrorKind::OutOfFuel, _) => "the template does more work than any real one".to_owned(),
         (minijinja::ErrorKind::WriteFailure, _) => "the result is larger than 1 MiB".to_owned(),
         (minijinja::ErrorKind::UndefinedError, None) => "the value is undefined".to_owned(),
+        (_, Some(detail)) if detail.contains("end of variable block") && detail.contains("end of input") => {
+            "the `{{` is never closed".to_owned()
+        }
         (_, Some(detail)) => detail.to_owned(),
         (kind, None) => kind.to_string(),
     }

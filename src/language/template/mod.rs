@@ -7,6 +7,7 @@
 
 mod environment;
 mod error;
+mod filter;
 mod reference;
 mod render;
 mod scope;

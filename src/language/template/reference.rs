@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::environment::{FUNCTIONS, environment};
 use super::error::{TemplateError, TemplateErrorKind};
+use super::filter::unknown_filter;
 use super::shape::{expression, is_template};
 
 /// A name that a template reads.
@@ -28,7 +29,7 @@ pub enum TextKind {
 /// Gives every name that a text reads, in the order of the text.
 ///
 /// # Errors
-/// Fails on malformed templates, unknown filters excepted, and on `steps[…]`.
+/// Fails on malformed templates, on filters that do not exist, and on `steps[…]`.
 pub fn references(text: &str, kind: TextKind) -> Result<Vec<Reference>, TemplateError> {
     let names = match kind {
         TextKind::Template if !is_template(text) => return Ok(Vec::new()),
@@ -43,6 +44,9 @@ pub fn references(text: &str, kind: TextKind) -> Result<Vec<Reference>, Template
         },
         TextKind::Expression => of_expression(text, 0)?,
     };
+    if let Some(error) = unknown_filter(text, kind) {
+        return Err(error);
+    }
     let mut found: Vec<Reference> = names
         .into_iter()
         .filter(|name| !FUNCTIONS.contains(&name.as_str()))

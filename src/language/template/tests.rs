@@ -134,3 +134,23 @@ fn steps_by_index_are_refused() {
         assert_eq!(references(text, TextKind::Template).unwrap_err().kind, TemplateErrorKind::Indexed, "{text}");
     }
 }
+
+#[test]
+fn a_filter_that_nobody_has_is_found_before_anything_runs() {
+    for text in ["{{ params.a|uper }}", "x {{ params.a | default('|no') |uper}} y", "{% if params.a|uper %}{% endif %}"]
+    {
+        let error = references(text, TextKind::Template).unwrap_err();
+        assert_eq!((error.kind, error.message.as_str()), (TemplateErrorKind::Syntax, "there is no filter `uper`"));
+        assert_eq!(&text[error.range.unwrap()], "uper");
+        assert_eq!(error.help.as_deref(), Some("did you mean `upper`?"));
+    }
+    assert!(references("a | uper", TextKind::Expression).is_err());
+    assert_eq!(read("x | y {{ params.a|d('a | b') }} | z", TextKind::Template), ["params.a"]);
+}
+
+#[test]
+fn every_filter_that_is_suggested_exists() {
+    for name in super::filter::WELL_KNOWN {
+        assert!(super::filter::exists(name), "{name}");
+    }
+}

@@ -26,7 +26,7 @@ pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Markup {
             @for miss in &misses { p.miss { (plain(miss)) } }
             p.sentence { (plain(&outcome_sentence(plan, state))) }
             @for (step, error) in causes(plan, state) {
-                p { (code(step)) " " (plain(&error.message)) @if let Some(cause) = error.causes.last() { ": " (plain(cause)) } }
+                p { (code(step)) ": " (plain(&error.message)) @if let Some(cause) = error.causes.last() { ": " (plain(cause)) } }
                 @if let Some(help) = &error.help { p.quiet { (plain(help)) } }
             }
             @if let Some((_, code, _)) = &state.finished { p.quiet { "exit code " (code) } }

@@ -8,7 +8,7 @@ use crate::base::clock::between;
 use crate::base::{StepId, Timestamp};
 use crate::event::{Coverage, LossVerdict};
 use crate::plan::BoundPlan;
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepState, StepStatus};
 
 /// The `loss` member of a step's output.
 #[derive(Deserialize)]
@@ -23,21 +23,25 @@ struct ReportedLoss {
 /// Judges the loss; the worst where several steps measured one, `None` where none did.
 ///
 /// A target chosen before the incident moves the reference: what lies after it was given up on
-/// purpose and is the chosen loss, not the unwanted one.
+/// purpose and is the chosen loss, not the unwanted one. The output names the target as
+/// `chosen_target_at`; where it does not, the step's argument `target_time` counts.
 pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Option<LossVerdict> {
     let incident_at = plan.incident_at.unwrap_or(plan.started_at);
     plan.steps
         .iter()
         .filter_map(|step| {
             let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
-            judge(&step.id, known.output.as_ref()?, incident_at)
+            judge(&step.id, known, incident_at)
         })
         .reduce(|worst, next| if next.unwanted_ms > worst.unwanted_ms { next } else { worst })
 }
 
-fn judge(step: &StepId, output: &Value, incident_at: Timestamp) -> Option<LossVerdict> {
+fn judge(step: &StepId, known: &StepState, incident_at: Timestamp) -> Option<LossVerdict> {
+    let output = known.output.as_ref()?;
     let loss = ReportedLoss::deserialize(output.get("loss")?).ok()?;
-    let beside = || output.get("chosen_target_at").and_then(|at| Timestamp::deserialize(at).ok());
+    let time = |values: &Value, key: &str| values.get(key).and_then(|at| Timestamp::deserialize(at).ok());
+    let asked = || known.with.as_ref().and_then(|with| time(with, "target_time"));
+    let beside = || time(output, "chosen_target_at").or_else(asked);
     let chosen = loss.chosen_target_at.or_else(beside).filter(|target| *target < incident_at);
     let reference = chosen.unwrap_or(incident_at);
     let unwanted_ms = match loss.coverage {

@@ -92,6 +92,19 @@ fn the_newest_commit_bounds_the_loss_and_a_chosen_target_stands_apart() {
 }
 
 #[test]
+fn a_target_that_the_step_was_asked_for_is_a_chosen_loss() {
+    let mut plan = plan(vec![step("a", "postgres.recover")]);
+    plan.incident_at = Some("2026-01-28T14:00:00Z".parse().unwrap());
+    let output = json!({ "loss": { "coverage": "to_last_flushed", "newest_commit_at": "2026-01-28T13:29:50Z" } });
+    let story = Story::of(&plan)
+        .resolved("a", 0.0, json!({ "target_time": "2026-01-28T13:30:00Z" }))
+        .attempt("a", 1, 0.0)
+        .succeeded("a", 1, (0.0, 1.0), output);
+    let loss = figures(&plan, &story.state(), at(2)).rpo.unwrap();
+    assert_eq!((loss.unwanted_ms, loss.chosen_ms), (0, Some(1_800_000)));
+}
+
+#[test]
 fn the_worst_of_several_losses_counts() {
     let mut plan = plan(vec![step("a", "exec"), step("b", "exec")]);
     plan.incident_at = Some(start());

@@ -52,13 +52,18 @@ impl Output {
         self.read_once(redactor, link);
     }
 
-    /// Takes what was written before the end and closes the stream.
-    pub(super) fn finish(mut self, redactor: &Redactor, link: &mut Link) -> (Vec<u8>, u64) {
+    /// Takes what was written before the end and gives the pipe, when something still holds its other end.
+    pub(super) fn last(&mut self, redactor: &Redactor, link: &mut Link) -> Option<File> {
         for _ in 0..LAST_CHUNKS {
             if self.read_once(redactor, link) == More::No {
                 break;
             }
         }
+        self.pipe.take()
+    }
+
+    /// Ends the stream: what is kept and how much was left out.
+    pub(super) fn finish(self, redactor: &Redactor, link: &mut Link) -> (Vec<u8>, u64) {
         let kind = self.kind;
         self.capture.finish(redactor, &mut |line| link.show(kind, line))
     }

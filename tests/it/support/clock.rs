@@ -37,6 +37,11 @@ impl ManualClock {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.lock().elapsed
+    }
+
     /// Moves to the next moment somebody waits for. Called when everything else has come to rest.
     pub fn jump(&self) {
         let mut shared = self.lock();

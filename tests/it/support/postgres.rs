@@ -73,19 +73,27 @@ impl Cluster {
         let mut command = cluster.command("initdb");
         command.args(["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C", "-D"]);
         run(command.arg(cluster.pgdata()).args(initdb));
-        let mut text = format!(
+        let text = format!(
             "port = {}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{}'\nfsync = off\n\
              shared_buffers = 16MB\nmax_wal_size = 256MB\nlog_line_prefix = '%m [%p] '\n",
             cluster.port,
             cluster.socket_dir().display()
         );
-        for (name, value) in settings {
-            text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
-        }
-        let path = cluster.pgdata().join("postgresql.conf");
-        let conf = fs::read_to_string(&path).expect("postgresql.conf");
-        fs::write(&path, conf + &text).expect("postgresql.conf");
+        cluster.append(&text);
+        cluster.configure(settings);
         cluster
+    }
+
+    /// Adds settings to the configuration file; they count from the next start or reload.
+    pub fn configure(&self, settings: &[(&str, &str)]) {
+        let line = |(name, value): &(&str, &str)| format!("{name} = '{}'\n", value.replace('\'', "''"));
+        self.append(&settings.iter().map(line).collect::<String>());
+    }
+
+    fn append(&self, text: &str) {
+        let path = self.pgdata().join("postgresql.conf");
+        let conf = fs::read_to_string(&path).expect("postgresql.conf");
+        fs::write(&path, conf + text).expect("postgresql.conf");
     }
 
     /// Starts the server and waits until it answers, or until a standby accepts connections.

@@ -18,7 +18,7 @@ use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
 use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
 use runbook::plan::{BoundPlan, Edge, Limits, PlannedStep, Section, Strictness};
-use runbook::port::{Control, ControlRequest, Sink, SinkError};
+use runbook::port::{Clock, Control, ControlRequest, Journal, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
 use serde_json::{Value, json};
 
@@ -102,10 +102,6 @@ impl Draft {
     }
     pub fn tolerated(mut self) -> Self {
         self.planned.on_failure = OnFailure::Continue;
-        self
-    }
-    pub fn on_unknown(mut self, answer: OnUnknown) -> Self {
-        self.planned.on_unknown = answer;
         self
     }
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -215,7 +211,7 @@ impl Scenario {
         self.ask(after, ControlRequest::Cancel { actor: actor(), level, reason: "a test".to_owned() })
     }
 
-    fn header(&self) -> RunHeader {
+    pub fn header(&self) -> RunHeader {
         RunHeader {
             format: FORMAT,
             name: self.plan.name.clone(),
@@ -239,6 +235,19 @@ impl Scenario {
         let journal = MemoryJournal::new(self.plan.run.clone(), digest());
         let journal = fault.into_iter().fold(journal, MemoryJournal::with_fault);
         self.play(journal, Start::Fresh(Box::new(self.header())), Vec::new())
+    }
+
+    /// Runs without the sink that looks into the journal at every event.
+    pub fn run_quietly(&self) -> Played {
+        let journal = MemoryJournal::new(self.plan.run.clone(), digest());
+        let result = self.drive(Box::new(journal.clone()), Start::Fresh(Box::new(self.header())), Vec::new());
+        Played { result, journal, shown: Vec::new() }
+    }
+
+    /// Runs into this journal of a plan with this digest.
+    pub fn run_into(&self, journal: Box<dyn Journal>, plan: Digest) -> Result<Ending, EngineError> {
+        let header = RunHeader { plan, ..self.header() };
+        self.drive(journal, Start::Fresh(Box::new(header)), Vec::new())
     }
 
     /// Goes on where an engine left it, as another engine.
@@ -273,24 +282,28 @@ impl Scenario {
     fn play(&self, journal: MemoryJournal, start: Start, mut sinks: Vec<Box<dyn Sink>>) -> Played {
         let shown = Shown { events: Arc::default(), journal: journal.clone() };
         sinks.push(Box::new(shown.clone()));
+        let result = self.drive(Box::new(journal.clone()), start, sinks);
+        let shown = shown.events.lock().expect("not poisoned").clone();
+        Played { result, journal, shown }
+    }
+
+    fn drive(&self, journal: Box<dyn Journal>, start: Start, sinks: Vec<Box<dyn Sink>>) -> Result<Ending, EngineError> {
         let clock = self.world.clock.clone();
-        let control = Script { clock: clock.clone(), requests: self.cancels.clone().into(), elapsed: Duration::ZERO };
+        let control = Script { clock: clock.clone(), requests: self.cancels.clone().into() };
         let engine = Engine {
             plan: Arc::new(self.plan.clone()),
             registry: registry(&self.world),
-            journal: Box::new(journal.clone()),
+            journal,
             sinks,
             clock: Arc::new(clock.clone()),
             control: Box::new(control),
             capabilities: self.hands(),
         };
-        let result = on_manual_time(&clock, engine.run(start));
-        let shown = shown.events.lock().expect("not poisoned").clone();
-        Played { result, journal, shown }
+        on_manual_time(&clock, engine.run(start))
     }
 
     pub fn hands(&self) -> Arc<dyn Capabilities> {
-        Arc::new(Hands { plan: self.plan.clone(), probe: self.probe.clone() })
+        Arc::new(Hands { plan: Arc::new(self.plan.clone()), probe: self.probe.clone() })
     }
 }
 
@@ -354,7 +367,6 @@ impl Sink for Shown {
 struct Script {
     clock: ManualClock,
     requests: VecDeque<(Duration, ControlRequest)>,
-    elapsed: Duration,
 }
 
 impl Control for Script {
@@ -362,28 +374,20 @@ impl Control for Script {
         Box::pin(async move {
             loop {
                 let Some((at, request)) = self.requests.front().cloned() else { return std::future::pending().await };
-                let now = self.now();
-                if now >= at {
+                let elapsed = self.clock.elapsed();
+                if elapsed >= at {
                     self.requests.pop_front();
                     return request;
                 }
-                runbook::port::Clock::sleep(&self.clock, at.saturating_sub(now)).await;
+                self.clock.sleep(at.saturating_sub(elapsed)).await;
             }
         })
     }
 }
 
-impl Script {
-    fn now(&mut self) -> Duration {
-        let at: Timestamp = "2026-01-28T14:30:02Z".parse().expect("a time");
-        self.elapsed = runbook::base::clock::between(at, runbook::port::Clock::now(&self.clock));
-        self.elapsed
-    }
-}
-
 /// Capabilities over nothing but the scenario.
 struct Hands {
-    plan: BoundPlan,
+    plan: Arc<BoundPlan>,
     probe: ProbeAnswer,
 }
 
@@ -404,7 +408,7 @@ impl Hands {
             inventory: Arc::new(self.plan.inventory.clone()),
             scratch: self.plan.scratch.clone(),
             incident_at: self.plan.started_at,
-            secrets: Arc::new(Hands { plan: self.plan.clone(), probe: self.probe.clone() }),
+            secrets: Arc::new(Hands { plan: Arc::clone(&self.plan), probe: self.probe.clone() }),
         }
     }
 }
