@@ -80,6 +80,8 @@ impl Invocation {
         let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
         let hands = hands(&plan, dir.attempts(), self.face)?;
         let start = if opened.events.is_empty() {
+            // Whoever created the run may have died before it was anchored.
+            self.runs.ledger().start(dir.id(), digest).map_err(|error| wiring::runs_failure(error.into()))?;
             Start::Fresh(Box::new(header(&plan, digest)))
         } else {
             Start::Resume(Box::new(Resume {
