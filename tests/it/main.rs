@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod decide;
 mod diagnostics;
+mod docs;
 mod engine;
 mod pgformat;
 mod plan_diagnostics;
