@@ -14,6 +14,7 @@ mod crash;
 mod damage;
 mod decide;
 mod diagnostics;
+mod docs;
 mod engine;
 mod kill;
 mod pgformat;
