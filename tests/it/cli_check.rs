@@ -127,11 +127,11 @@ fn a_check_a_drawing_and_a_dry_run_write_nothing_anywhere() {
 fn a_dry_run_refuses_what_cannot_work_and_still_writes_nothing() {
     let cli = Cli::with(
         "version: 1\nname: lacks\nsecrets: { token: { env: NOT_SET_ANYWHERE } }\nsteps:\n  \
-         - { id: a, uses: exec, with: { argv: [no-such-program-here] } }\n  \
+         - { id: a, uses: checksum.verify, with: { sidecar: /nowhere/at/all } }\n  \
          - { id: b, run: 'true', env: { T: \"{{ secrets.token }}\" } }\n",
     );
     let before = listing(cli.dir());
-    cli.run(&["dry-run", "runbook.yaml"]).ends(4).prints("no-such-program-here").prints("secret `token`");
+    cli.run(&["dry-run", "runbook.yaml"]).ends(4).prints("/nowhere/at/all").prints("secret `token`");
     assert_eq!(listing(cli.dir()), before);
     cli.run(&["run", "runbook.yaml"]).ends(4);
     assert!(cli.runs().is_empty());

@@ -251,6 +251,11 @@ impl Live {
         fs::read_to_string(&self.err).unwrap_or_default()
     }
 
+    /// What it wrote to standard output so far.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.out).unwrap_or_default()
+    }
+
     /// Tells whether it still runs.
     pub fn lives(&mut self) -> bool {
         self.child.try_wait().expect("a child").is_none()
