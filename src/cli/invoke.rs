@@ -8,14 +8,16 @@ use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{Exit, Failure, confirm, wiring};
-use crate::action::Registry;
+use crate::action::{Findings, Registry};
 use crate::base::{Digest, StepId};
-use crate::engine::{Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, preflight};
+use crate::engine::{
+    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
+};
 use crate::event::{Event, FORMAT, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
 use crate::lock::FileLocks;
-use crate::plan::BoundPlan;
+use crate::plan::{BoundPlan, PlannedStep};
 use crate::port::{Journal, LockError, LockGuard, Locks as _, SystemClock};
 use crate::report::{html, summary};
 use crate::state::RunState;
@@ -186,14 +188,50 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
 }
 
-/// Runs every step's check with late values pending. Changes nothing.
+/// Looks for every step's programs and runs every step's check with late values pending. Changes nothing.
 pub fn ahead(
     plan: &Arc<BoundPlan>,
     registry: &Registry,
     hands: &Arc<LocalCapabilities>,
 ) -> Result<Vec<Preflight>, Failure> {
-    let hands: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
-    wiring::block_on(preflight(Arc::clone(plan), registry, hands, Arc::new(SystemClock)))
+    let capabilities: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
+    let mut checked = wiring::block_on(preflight(Arc::clone(plan), registry, capabilities, Arc::new(SystemClock)))?;
+    for step in &plan.steps {
+        let Some(found) = programs(step, hands) else { continue };
+        match checked.iter_mut().find(|(id, _)| *id == step.id) {
+            Some((_, Ok(findings))) => findings.0.extend(found.0),
+            Some((_, Err(_))) => {}
+            None => checked.push((step.id.clone(), Ok(found))),
+        }
+    }
+    Ok(checked)
+}
+
+/// Looks for the programs a step says it needs; `None` when it names none.
+fn programs(step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findings> {
+    if step.effects.programs.is_empty() {
+        return None;
+    }
+    let host = match hands.read(step, Timing::Ahead) {
+        Ok(context) => context.host,
+        Err(error) => return Some(Findings::default().refuse(error.to_string(), "check the step's host")),
+    };
+    let mut findings = Findings::default();
+    for program in &step.effects.programs {
+        findings = match host.find_program(program) {
+            Some(_) => findings,
+            None if program.contains('/') && !program.starts_with('/') => {
+                findings.pending(format!("`{program}` is looked for in the step's own folder"))
+            }
+            None => {
+                let fact = format!("the program `{program}` is not found on `{}`", host.name());
+                let help = "install it, or give its full path";
+                // A step with a condition may never need it.
+                if step.when.is_some() { findings.warn(fact, help) } else { findings.refuse(fact, help) }
+            }
+        };
+    }
+    Some(findings)
 }
 
 struct Opened {
