@@ -11,9 +11,8 @@ fn rows(site: &Site) -> String {
 }
 
 fn now(site: &Site) -> String {
-    let text = site.cluster.sql(
-        "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-    );
+    let text =
+        site.cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
     site.cluster.sql("SELECT pg_sleep(0.01)");
     text
 }
@@ -180,8 +179,10 @@ async fn tablespaces_move_with_their_data_directory_and_the_kept_one_is_whole() 
     run.stop().await;
     let recovered = run.recover(&staged, json!({})).await;
     assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "5000");
-    assert!(site.cluster.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'")
-        == location.to_string_lossy());
+    assert!(
+        site.cluster.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'fast'")
+            == location.to_string_lossy()
+    );
     let kept = recovered.kept.unwrap();
     let link = fs::read_dir(kept.join("pg_tblspc")).unwrap().flatten().next().unwrap();
     let target = fs::read_link(link.path()).unwrap();
@@ -266,7 +267,10 @@ async fn checks_prove_foreign_keys_and_tell_every_value() {
     assert_eq!(output.passed, 3, "{output:?}");
     site.cluster.sql("SET session_replication_role = replica; DELETE FROM p");
     let error = Check.run(&check, &run.context()).await.unwrap_err();
-    assert!(error.to_string().contains("1 of 3 checks failed") && error.to_string().contains("has 1 rows without"), "{error}");
+    assert!(
+        error.to_string().contains("1 of 3 checks failed") && error.to_string().contains("has 1 rows without"),
+        "{error}"
+    );
     let write = json!({ "database": "main", "sql": "DELETE FROM c" });
     let refused = Query.run(&serde_json::from_value(write).unwrap(), &run.context()).await.unwrap_err();
     assert!(refused.info().causes.iter().any(|cause| cause.contains("read-only")), "{:?}", refused.info());

@@ -18,8 +18,8 @@ use super::owner::Owner;
 use super::server::Programs;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Interrupted, ParamFault, PlanContext, PutOptions, ReadStore, Recovery, RunContext, Store, StoreError,
-    Target,
+    Findings, Idempotency, Interrupted, ParamFault, PlanContext, PutOptions, ReadStore, Recovery, RunContext, Store,
+    StoreError, Target,
 };
 use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::{self, Backup, CatalogError, Manifest, PostgresFacts};
@@ -89,7 +89,10 @@ impl Action for BaseBackup {
         has_check: true,
         reports_progress: true,
         version: 1,
-        examples: &[Example { title: "With a limit on reading", with: "{ database: orders, checkpoint: fast, max_rate: 50MB }" }],
+        examples: &[Example {
+            title: "With a limit on reading",
+            with: "{ database: orders, checkpoint: fast, max_rate: 50MB }",
+        }],
     };
     type Params = BaseBackupParams;
     type Output = BaseBackupOutput;
@@ -102,7 +105,8 @@ impl Action for BaseBackup {
             return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
         }
         let target = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
-        let effects = Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
+        let effects =
+            Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
         Ok(effects.target(Access::Write, target))
     }
 
@@ -117,7 +121,8 @@ impl Action for BaseBackup {
         let findings = judge(&mut session, &facts, Findings::default()).await?;
         Programs::of(&cluster, &facts.major(), cx.host.as_ref())?.verify(&facts.major(), cx.host.as_ref()).await?;
         let space = cx.host.read_files().space(&cx.about.scratch);
-        let space = space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
+        let space =
+            space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
         let findings = match cx.store(store)?.list(&format!("{prefix}/")).await {
             Ok(_) => findings,
             Err(error @ StoreError::Unavailable { .. }) => {
@@ -127,7 +132,10 @@ impl Action for BaseBackup {
             Err(error) => return Err(archive::failed(&error)),
         };
         if space.free_bytes < facts.size_bytes {
-            let fact = format!("the scratch folder has {} bytes free, the database has {}", space.free_bytes, facts.size_bytes);
+            let fact = format!(
+                "the scratch folder has {} bytes free, the database has {}",
+                space.free_bytes, facts.size_bytes
+            );
             return Ok(findings.refuse(fact, "free some space, or move the state folder"));
         }
         Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
@@ -150,7 +158,8 @@ impl Action for BaseBackup {
         let owner = Owner::of(&cluster, cx.host.as_ref())?;
         let programs = Programs::of(&cluster, &facts.major(), cx.host.as_ref())?;
         let started_at = server_time(&mut session).await?;
-        let job = Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
+        let job =
+            Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
         let collected = collect::collect(&job, cx).await?;
         let stopped_at = server_time(&mut session).await?;
         let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
@@ -170,7 +179,8 @@ impl Action for BaseBackup {
         if facts.archiving.is_on() {
             wait_archived(&manifest, cx, (store_name, prefix)).await?;
         }
-        let backup = catalog::commit(store.as_ref(), prefix, manifest).await.map_err(|error| archive::broken(&error))?;
+        let backup =
+            catalog::commit(store.as_ref(), prefix, manifest).await.map_err(|error| archive::broken(&error))?;
         collected.remove(cx);
         output(&backup, cx).await
     }
@@ -194,9 +204,11 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
     if facts.wal_level == "minimal" {
         findings = findings.refuse("`wal_level` is `minimal`", "set `wal_level = replica` and restart the server");
     }
-    let senders = session.value("SELECT current_setting('max_wal_senders')::int - count(*) FROM pg_stat_replication").await?;
+    let senders =
+        session.value("SELECT current_setting('max_wal_senders')::int - count(*) FROM pg_stat_replication").await?;
     if senders.parse::<i64>().unwrap_or_default() < 2 {
-        findings = findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
+        findings =
+            findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
     }
     if !facts.archiving.is_on() {
         findings = findings.warn(

@@ -50,7 +50,8 @@ impl Cluster {
             reporter: Arc::new(Silent),
             redactor: Arc::new(Redactor::default()),
         };
-        let host = host::bind("local", &settings, attempt).map_err(|error| failed("this machine cannot be used", &error))?;
+        let host =
+            host::bind("local", &settings, attempt).map_err(|error| failed("this machine cannot be used", &error))?;
         let bin = programs(host.as_ref())?;
         Ok(Self { home: home.to_owned(), host, bin, user, cancel, interrupted })
     }
@@ -125,7 +126,8 @@ impl Cluster {
 
     /// Runs SQL and gives what it prints, columns separated by `|`.
     pub fn sql(&self, text: &str) -> Result<String, Failure> {
-        let mut spec = self.program("psql").args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"]);
+        let mut spec =
+            self.program("psql").args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres"]);
         spec = spec.arg("-h").arg(self.home.to_string_lossy()).arg("-p").arg(PORT.to_string()).args(["-f", "-"]);
         spec.stdin = text.as_bytes().to_vec();
         let output = self.run(spec)?;
@@ -143,7 +145,8 @@ impl Cluster {
         let Some(pid) = self.postmaster() else {
             return Err(Failure::new(Exit::Failed, "the demo's server is not running"));
         };
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).map_err(|error| failed("the server cannot be killed", &error))?;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+            .map_err(|error| failed("the server cannot be killed", &error))?;
         let deadline = crate::base::clock::monotonic() + Duration::from_secs(20);
         let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
         wiring::block_on(async {
@@ -162,7 +165,8 @@ impl Cluster {
     pub fn stop(&self) {
         if self.postmaster().is_some() {
             self.interrupted.store(false, Ordering::Relaxed);
-            let stop = self.program("pg_ctl").args(["-w", "-m", "immediate", "-D"]).arg(self.pgdata().to_string_lossy());
+            let stop =
+                self.program("pg_ctl").args(["-w", "-m", "immediate", "-D"]).arg(self.pgdata().to_string_lossy());
             let _ = wiring::block_on(self.host.start_daemon(stop.arg("stop")));
         }
     }

@@ -41,8 +41,9 @@ pub fn play(args: &Args) -> Result<Exit, Failure> {
     if args.keep {
         eprintln!("kept: {} (its server is stopped)", home.display());
     } else {
-        std::fs::remove_dir_all(&home)
-            .map_err(|error| Failure::new(Exit::Failed, format!("`{}` cannot be removed", home.display())).because(&error))?;
+        std::fs::remove_dir_all(&home).map_err(|error| {
+            Failure::new(Exit::Failed, format!("`{}` cannot be removed", home.display())).because(&error)
+        })?;
     }
     told?;
     eprintln!("demo finished in {}", human_duration(clock::monotonic() - began));
@@ -118,7 +119,9 @@ impl Story<'_> {
     }
 
     fn prepare(&self) -> Result<(), Failure> {
-        let failed = |error: &(dyn std::error::Error + 'static)| Failure::new(Exit::Failed, "the demo cannot be prepared").because(error);
+        let failed = |error: &(dyn std::error::Error + 'static)| {
+            Failure::new(Exit::Failed, "the demo cannot be prepared").because(error)
+        };
         let store_dir = self.home.join("store");
         let url = format!("file://{}", store_dir.display());
         self.give_to_server(&self.home.join("processes"))?;
@@ -146,14 +149,17 @@ impl Story<'_> {
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
         let path = self.home.join(name);
         #[expect(clippy::disallowed_methods, reason = "a throw-away file")]
-        std::fs::write(&path, text)
-            .map_err(|error| Failure::new(Exit::Failed, format!("`{}` cannot be written", path.display())).because(&error))?;
+        std::fs::write(&path, text).map_err(|error| {
+            Failure::new(Exit::Failed, format!("`{}` cannot be written", path.display())).because(&error)
+        })?;
         Ok(path)
     }
 
     /// Lets the server's user write into a folder of the demo.
     fn give_to_server(&self, path: &Path) -> Result<(), Failure> {
-        let failed = |error: std::io::Error| Failure::new(Exit::Failed, format!("`{}` cannot be given to the server", path.display())).because(&error);
+        let failed = |error: std::io::Error| {
+            Failure::new(Exit::Failed, format!("`{}` cannot be given to the server", path.display())).because(&error)
+        };
         let Some(user) = server_user()? else { return Ok(()) };
         let passwd = std::fs::read_to_string("/etc/passwd").map_err(failed)?;
         let line = passwd.lines().find(|line| line.split(':').next() == Some(user.as_str())).unwrap_or_default();
@@ -169,7 +175,10 @@ impl Story<'_> {
         let archived = format!("SELECT coalesce(last_archived_wal, '') >= '{}' FROM pg_stat_archiver", last.trim());
         while self.cluster.sql(&archived)?.trim() != "t" {
             if clock::monotonic() > deadline {
-                return Err(Failure::new(Exit::Failed, format!("segment {} was not archived within a minute", last.trim())));
+                return Err(Failure::new(
+                    Exit::Failed,
+                    format!("segment {} was not archived within a minute", last.trim()),
+                ));
             }
             wiring::block_on(async { tokio::time::sleep(Duration::from_millis(100)).await })?;
         }
@@ -215,8 +224,18 @@ impl Story<'_> {
             let field = |of: &[String], at: usize| of.get(at).cloned().unwrap_or_else(|| "-".to_owned());
             let same = old == new;
             wrong += usize::from(!same);
-            let verdict = if same { screen::palette().paint(Tone::Good, "equal") } else { screen::palette().paint(Tone::Bad, "DIFFERENT") };
-            eprintln!("    {:12} {:>10}  {:>26}  {:>26}  {verdict}", field(&old, 0), field(&new, 1), field(&old, 2), field(&new, 2));
+            let verdict = if same {
+                screen::palette().paint(Tone::Good, "equal")
+            } else {
+                screen::palette().paint(Tone::Bad, "DIFFERENT")
+            };
+            eprintln!(
+                "    {:12} {:>10}  {:>26}  {:>26}  {verdict}",
+                field(&old, 0),
+                field(&new, 1),
+                field(&old, 2),
+                field(&new, 2)
+            );
         }
         if wrong > 0 || before.lines().count() != content::TABLES.len() {
             return Err(Failure::new(Exit::Failed, format!("{wrong} tables did not come back as they were")));
@@ -232,7 +251,11 @@ impl Story<'_> {
         let good = screen::palette().paint(Tone::Good, "every committed and archived row is back");
         eprintln!("\n{good}; lost at {incident_at}");
         eprintln!("  report   {}", carried.dir.report().display());
-        eprintln!("  journal  {} ({} events, verified)", carried.dir.path().join("journal.jsonl").display(), audit.events);
+        eprintln!(
+            "  journal  {} ({} events, verified)",
+            carried.dir.path().join("journal.jsonl").display(),
+            audit.events
+        );
         eprintln!("  look     runbook show {}", carried.dir.id());
         Ok(())
     }
