@@ -127,14 +127,17 @@ impl Invocation {
     ) -> Result<Carried, Failure> {
         let Opened { dir, plan, journal, hands } = opened;
         let sinks = screen::sinks(self.face, &plan, state);
-        let ran = wiring::block_on(async {
+        let (registry, control) = (self.registry.clone(), ControlDir::new(dir.control()));
+        let engine_plan = Arc::clone(&plan);
+        let ran = wiring::block_on_worker(async move {
             let engine = Engine {
-                plan: Arc::clone(&plan),
-                registry: self.registry.clone(),
+                plan: engine_plan,
+                registry,
                 journal,
                 sinks,
                 clock: Arc::new(SystemClock),
-                control: Box::new(LiveControl::new(ControlDir::new(dir.control()))?),
+                // Listens to signals, for which it must be made inside the runtime.
+                control: Box::new(LiveControl::new(control)?),
                 capabilities: hands,
             };
             Ok::<_, Failure>(engine.run(start).await)
