@@ -57,6 +57,7 @@ impl Invocation {
         let plan = Arc::new(plan);
         let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
         let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
+        demand_secrets(&plan, &hands)?;
         if plan.mode == crate::action::Mode::Real {
             confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
         }
@@ -184,6 +185,18 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     };
     let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
+}
+
+/// Fetches every secret that a step names, before anything is made for the run.
+fn demand_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Result<(), Failure> {
+    for name in plan.steps.iter().flat_map(|step| &step.secrets) {
+        hands.secret(name).map_err(|error| {
+            Failure::new(Exit::Refused, format!("secret `{name}` has no value"))
+                .because(&error)
+                .help("provide the secret and try again; nothing was changed")
+        })?;
+    }
+    Ok(())
 }
 
 /// Runs every step's check with late values pending. Changes nothing.

@@ -10,6 +10,7 @@ mod cli_live;
 mod cli_resume;
 mod cli_run;
 mod compat;
+mod conformance;
 mod crash;
 mod damage;
 mod decide;
