@@ -21,8 +21,10 @@ fn shipped() -> Vec<PathBuf> {
     found
 }
 
-const HELLO: &str = "version: 1\nname: hello\nsteps:\n  - { id: a, run: echo a }\n  - { id: b, needs: [a], run: echo b }\n";
-const UNUSED: &str = "version: 1\nname: warned\nparams: { who: { type: string, default: x } }\nsteps:\n  - { id: a, run: echo a }\n";
+const HELLO: &str =
+    "version: 1\nname: hello\nsteps:\n  - { id: a, run: echo a }\n  - { id: b, needs: [a], run: echo b }\n";
+const UNUSED: &str =
+    "version: 1\nname: warned\nparams: { who: { type: string, default: x } }\nsteps:\n  - { id: a, run: echo a }\n";
 
 #[test]
 fn every_shipped_runbook_and_example_is_sound_even_to_a_strict_reader() {
@@ -41,7 +43,9 @@ fn a_shipped_runbook_is_found_by_its_name() {
 
 #[test]
 fn a_broken_runbook_is_invalid_and_every_fault_has_a_place_and_a_code() {
-    let cli = Cli::with("version: 1\nname: broken\nsteps:\n  - { id: a, runn: echo a }\n  - { id: b, needs: [c], run: echo b }\n");
+    let cli = Cli::with(
+        "version: 1\nname: broken\nsteps:\n  - { id: a, runn: echo a }\n  - { id: b, needs: [c], run: echo b }\n",
+    );
     cli.run(&["check", "runbook.yaml"]).ends(3).says("runbook.yaml:4").says("runbook.yaml:5");
     let found = cli.run(&["check", "runbook.yaml", "--json"]).ends(3).json();
     let found = found.as_array().expect("a list");

@@ -38,9 +38,8 @@ impl Waiting {
     }
 
     fn cancelled(&self, level: &str) {
-        let asked = |event: &serde_json::Value| {
-            event["kind"]["type"] == "cancel_requested" && event["kind"]["level"] == level
-        };
+        let asked =
+            |event: &serde_json::Value| event["kind"]["type"] == "cancel_requested" && event["kind"]["level"] == level;
         until("the cancel is in the journal", || self.cli.journal().iter().any(asked));
     }
 }
@@ -136,7 +135,8 @@ fn the_second_interrupt_kills_a_deaf_step_at_once() {
 
 #[test]
 fn the_third_interrupt_leaves_what_must_run_to_resume_which_runs_it_once() {
-    let last = "touch last; echo tidy >>tidied; for _ in $(seq 2400); do if test -e enough; then exit 0; fi; sleep 0.05; done";
+    let last =
+        "touch last; echo tidy >>tidied; for _ in $(seq 2400); do if test -e enough; then exit 0; fi; sleep 0.05; done";
     let run = Waiting::with("trap '' TERM INT", last);
     run.live.signal(Signal::INT);
     run.cancelled("graceful");

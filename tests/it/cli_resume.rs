@@ -66,9 +66,11 @@ fn what_ended_meanwhile_is_taken_as_it_ended() {
     cli.file("gate", "");
     until("the step ends", || {
         let folder = cli.only_run().join("attempts/a");
-        fs::read_dir(folder.join("1")).into_iter().flatten().flatten().any(|entry| {
-            entry.path().join("exit.json").exists() || entry.file_name() == "exit.json"
-        })
+        fs::read_dir(folder.join("1"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.path().join("exit.json").exists() || entry.file_name() == "exit.json")
     });
     cli.run(&["resume", "last"]).ends(0);
     assert_eq!(cli.read("effects"), "x\ny\n");
@@ -77,16 +79,19 @@ fn what_ended_meanwhile_is_taken_as_it_ended() {
 #[test]
 fn a_finished_run_is_only_shown_and_ends_with_its_own_code() {
     for (script, code) in [("true", 0), ("exit 3", 10)] {
-        let cli = Cli::with(&format!("version: 1\nname: over\nsteps:\n  - {{ id: a, run: 'echo x >>effects; {script}' }}\n"));
+        let cli =
+            Cli::with(&format!("version: 1\nname: over\nsteps:\n  - {{ id: a, run: 'echo x >>effects; {script}' }}\n"));
         cli.run(&["run", "runbook.yaml"]).ends(code);
         let before = |cli: &Cli| {
             let lines = listing(cli.dir()).into_iter();
             // The report may be written anew from the same journal; locks are touched.
             lines.filter(|line| !line.contains("report.html") && !line.contains("lock")).collect::<Vec<_>>()
         };
-        let kept: Vec<String> = before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
+        let kept: Vec<String> =
+            before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
         cli.run(&["resume", "last"]).ends(code).says(&cli.id());
-        let now: Vec<String> = before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
+        let now: Vec<String> =
+            before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
         assert_eq!(now, kept);
     }
 }
@@ -153,7 +158,9 @@ fn a_probe_tells_whether_a_lost_attempt_happened() {
 
 #[test]
 fn a_step_whose_end_nobody_saw_in_a_live_run_is_unknown_and_the_run_ends_with_11() {
-    let cli = Cli::with("version: 1\nname: lost\nsteps:\n  - id: a\n    run: |\n      touch began\n      for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n");
+    let cli = Cli::with(
+        "version: 1\nname: lost\nsteps:\n  - id: a\n    run: |\n      touch began\n      for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n",
+    );
     let live = cli.spawn(&["run", "runbook.yaml"]);
     until("the step begins", || cli.path("began").exists());
     lose_the_attempt(&cli);

@@ -58,7 +58,9 @@ fn procedure(dice: &mut Dice) -> String {
             text.push_str("    on_failure: continue\n");
         }
     }
-    text.push_str("finally:\n  - id: last\n    env: { EFFECTS: \"{{ params.effects }}\" }\n    run: echo last >>\"$EFFECTS\"\n");
+    text.push_str(
+        "finally:\n  - id: last\n    env: { EFFECTS: \"{{ params.effects }}\" }\n    run: echo last >>\"$EFFECTS\"\n",
+    );
     text
 }
 
@@ -114,7 +116,13 @@ fn hit(text: &str, expected: &Result, length: Duration, dice: &mut Dice) -> (u32
         false => cli.run(&["resume", "last"]),
     };
     let code = ran.code;
-    assert_eq!(&result(&cli, &ran), expected, "after {sent} kills, {code:?}:\n{text}\n{}\n{:#?}", ran.err, cli.journal());
+    assert_eq!(
+        &result(&cli, &ran),
+        expected,
+        "after {sent} kills, {code:?}:\n{text}\n{}\n{:#?}",
+        ran.err,
+        cli.journal()
+    );
     cli.run(&["audit", "verify", "all"]).ends(0);
     (sent, live)
 }

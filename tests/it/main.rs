@@ -16,6 +16,7 @@ mod damage;
 mod decide;
 mod demo;
 mod diagnostics;
+mod docs;
 mod drill;
 mod engine;
 mod kill;

@@ -162,7 +162,8 @@ impl Cli {
     pub fn status(&self, step: &str) -> String {
         let shown = self.shown();
         let steps = shown["steps"].as_array().expect("steps");
-        let found = steps.iter().find(|found| found["id"] == step).unwrap_or_else(|| panic!("no `{step}` in {shown:#}"));
+        let found =
+            steps.iter().find(|found| found["id"] == step).unwrap_or_else(|| panic!("no `{step}` in {shown:#}"));
         found["status"].as_str().unwrap_or_else(|| panic!("no status in {found:#}")).to_owned()
     }
 }
