@@ -168,13 +168,19 @@ impl Prepared {
                 ))
             };
         }
-        choose_environment(&self.inventory, asked).map_err(|error| {
+        let chosen = choose_environment(&self.inventory, asked).map_err(|error| {
             let help = match &error {
                 EnvironmentError::Unknown { .. } => "name one of these with `-e`",
                 EnvironmentError::Several { .. } => "name one with `-e NAME`, or mark one with `default: true`",
             };
             Failure::new(Exit::Usage, error.to_string()).help(help)
-        })
+        })?;
+        // Only a drill is guarded: what the environment `drill` does not name is production's.
+        if chosen == DRILL {
+            let message = "the environment `drill` is for `runbook drill`; nothing was changed";
+            return Err(Failure::new(Exit::Usage, message).help("use `runbook drill`, or name another one with `-e`"));
+        }
+        Ok(chosen)
     }
 
     /// The inventory as an environment sees it. What a drill's environment does not name is read-only to it.
