@@ -1,6 +1,6 @@
 //! Carries a bound plan out: preflight, confirmation, locks, journal, engine, ledger, report, summary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{Exit, Failure, confirm, wiring};
-use crate::action::{Findings, Registry};
+use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
     Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
@@ -58,7 +58,14 @@ impl Invocation {
     pub fn fresh(&self, plan: BoundPlan) -> Result<Carried, Failure> {
         let plan = Arc::new(plan);
         let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
+        let missing = missing_secrets(&plan, &hands);
+        for (name, error) in &missing {
+            tell!("refused: {error}\n  help: provide the secret `{name}` and try again");
+        }
         let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
+        if !missing.is_empty() {
+            return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
+        }
         if plan.mode == crate::action::Mode::Real {
             confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
         }
@@ -194,6 +201,12 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     };
     let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
+}
+
+/// Fetches every secret the plan needs and gives those that have no value, with what the provider said.
+pub fn missing_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Vec<(String, ActionError)> {
+    let names: BTreeSet<&String> = plan.steps.iter().flat_map(|step| &step.secrets).collect();
+    names.into_iter().filter_map(|name| Some((name.clone(), hands.secret(name).err()?))).collect()
 }
 
 /// Looks for every step's programs and runs every step's check with late values pending. Changes nothing.

@@ -7,11 +7,9 @@ use serde_json::{Value, json};
 use super::bind::{BindError, BindRequest};
 use crate::action::Mode;
 use crate::base::Timestamp;
-use crate::base::units::{ByteSize, Span};
 use crate::language::inventory::Inventory;
 use crate::language::runbook::{Param, ParamType, Runbook};
 use crate::language::template::{self, Scope};
-use crate::language::time;
 
 /// The reserved parameter: when service was lost.
 pub const INCIDENT_AT: &str = "incident_at";
@@ -140,32 +138,17 @@ fn value(
         }
         return Ok(Value::Null);
     }
-    let value = convert(param.kind, &given, inventory, request.now).map_err(|wrong| {
-        let help = wrong.help.unwrap_or_else(|| format!("it is of type `{}`", type_name(param.kind)));
-        usage(format!("the parameter `{name}`: {}", wrong.why), help)
+    let value = param.read(&given, request.now).map_err(|error| {
+        let help = error.help.clone().unwrap_or_else(|| format!("it takes {}", param.kind.describe()));
+        usage(format!("the parameter `{name}`: {error}"), help)
     })?;
-    // Allowed values are written as people write them: `16MiB`, `90s`.
-    let is_value = |allowed: &Value| {
-        *allowed == value || convert(param.kind, allowed, inventory, request.now).is_ok_and(|allowed| allowed == value)
-    };
-    if !param.allowed.is_empty() && !param.allowed.iter().any(is_value) {
-        let allowed: Vec<String> = param.allowed.iter().map(|value| format!("`{}`", plain(value))).collect();
-        return Err(usage(
-            format!("the parameter `{name}` cannot be `{}`", plain(&value)),
-            format!("allowed: {}", allowed.join(", ")),
-        ));
+    match (param.kind, value.as_str()) {
+        (ParamType::Database | ParamType::Service | ParamType::Store, Some(entry)) => {
+            exists(param.kind, entry, inventory)?;
+        }
+        _ => {}
     }
     Ok(value)
-}
-
-/// The type's name as runbooks write it.
-#[must_use]
-pub fn type_name(kind: ParamType) -> String {
-    serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Says how a missing parameter is given, with what could be meant.
@@ -195,56 +178,18 @@ fn names_of(kind: ParamType, inventory: &Inventory) -> Vec<&String> {
     }
 }
 
-/// Why a text is no value of a type.
-struct Wrong {
-    why: String,
-    help: Option<String>,
-}
-
-impl From<String> for Wrong {
-    fn from(why: String) -> Self {
-        Self { why, help: None }
+/// Refuses the name of an entry that the inventory does not have.
+fn exists(kind: ParamType, name: &str, inventory: &Inventory) -> Result<(), BindError> {
+    let entries = names_of(kind, inventory);
+    if entries.iter().any(|entry| *entry == name) {
+        return Ok(());
     }
-}
-
-fn convert(kind: ParamType, given: &Value, inventory: &Inventory, now: Timestamp) -> Result<Value, Wrong> {
-    let text = plain(given);
-    let fits = |fits: bool| if fits { Ok(()) } else { Err(format!("`{text}` is not {}", type_name(kind))) };
-    let exists = || {
-        let names = names_of(kind, inventory);
-        if names.contains(&&text) {
-            return Ok(Value::String(text.clone()));
-        }
-        let help = match names.as_slice() {
-            [] => "the inventory names none; give one with `--inventory FILE`, or write `./inventory.yaml`".to_owned(),
-            names => known("names", names.iter().copied()),
-        };
-        Err(Wrong { why: format!("there is no {} `{text}`", type_name(kind)), help: Some(help) })
+    let help = match entries.as_slice() {
+        [] => "the inventory names none; give one with `--inventory FILE`, or write `./inventory.yaml`".to_owned(),
+        names => known("names", names.iter().copied()),
     };
-    Ok(match kind {
-        ParamType::String => Value::String(text),
-        ParamType::Int => {
-            text.parse::<i64>().map(Value::from).map_err(|_| format!("`{text}` is not a whole number"))?
-        }
-        ParamType::Number => {
-            let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-            number.map(Value::from).ok_or_else(|| format!("`{text}` is not a number"))?
-        }
-        ParamType::Bool => {
-            fits(matches!(text.as_str(), "true" | "false"))?;
-            Value::Bool(text == "true")
-        }
-        ParamType::Timestamp => time::parse_time(&text, now)
-            .map(|at| Value::String(at.to_string()))
-            .map_err(|error| Wrong { why: error.to_string(), help: Some(error.help()) })?,
-        ParamType::Duration => {
-            text.parse::<Span>().map(|span| Value::String(span.to_string())).map_err(|error| error.to_string())?
-        }
-        ParamType::Size => {
-            text.parse::<ByteSize>().map(|size| Value::from(size.0)).map_err(|error| error.to_string())?
-        }
-        ParamType::Database | ParamType::Service | ParamType::Store => exists()?,
-    })
+    let what = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    Err(usage(format!("there is no {what} `{name}` in the inventory"), help))
 }
 
 /// Reads the incident from the reserved parameter; `None` when the runbook does not declare it.
