@@ -41,6 +41,10 @@ impl Params {
         self.argv.first().and_then(Late::known).map(String::as_str).unwrap_or_default()
     }
 
+    fn who(&self) -> String {
+        format!("`{}`", self.program())
+    }
+
     fn spec(&self) -> Result<CommandSpec, ActionError> {
         let args = self.argv.iter().skip(1).map(Late::get).collect::<Result<Vec<_>, _>>()?;
         let mut spec = CommandSpec::new(self.program()).args(args.into_iter().cloned());
@@ -91,7 +95,7 @@ impl Action for Exec {
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-        process::run(params.spec()?, cx).await
+        process::run(&params.who(), params.spec()?, cx).await
     }
 
     async fn recover(
@@ -100,7 +104,7 @@ impl Action for Exec {
         cut: &Interrupted,
         cx: &CheckContext,
     ) -> Result<Recovery<ProcessOutput>, ActionError> {
-        process::recover(params.program(), cut, cx)
+        process::recover(&params.who(), cut, cx)
     }
 
     async fn reattach(
@@ -109,7 +113,7 @@ impl Action for Exec {
         cut: &Interrupted,
         cx: &RunContext,
     ) -> Result<ProcessOutput, ActionError> {
-        process::reattach(params.program(), cut, cx).await
+        process::reattach(&params.who(), cut, cx).await
     }
 }
 

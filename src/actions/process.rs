@@ -29,34 +29,36 @@ pub struct ProcessOutput {
     pub stderr: String,
 }
 
-/// Runs a program so that it outlives the engine.
-pub(super) async fn run(spec: CommandSpec, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-    let program = spec.program.clone();
+/// Runs a program so that it outlives the engine. `who` names it in messages.
+pub(super) async fn run(who: &str, spec: CommandSpec, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
     let result = cx.host.run(spec, Tie::Attempt).await;
     if let Ok(output) = &result
         && output.success()
         && !output.survivors.is_empty()
     {
-        let message = format!("`{program}` left {} processes running; they are left alone", output.survivors.len());
+        let message = format!("{who} left {} processes running; they are left alone", output.survivors.len());
         cx.reporter.note(message, serde_json::json!({ "survivors": output.survivors }));
     }
-    judge(&program, result)
+    if let Err(HostError::Lost { .. }) = &result
+        && let Ok(Fate::Unwatched { why }) = cx.host.fate(&cx.attempt_dir)
+    {
+        return Err(ActionError::unknown(format!("the end of {who} was not seen: {why}"))
+            .help("end what still runs before this is done again"));
+    }
+    judge(who, result)
 }
 
 /// Judges an attempt from the records its supervisor left.
-pub(super) fn recover(
-    program: &str,
-    cut: &Interrupted,
-    cx: &CheckContext,
-) -> Result<Recovery<ProcessOutput>, ActionError> {
+pub(super) fn recover(who: &str, cut: &Interrupted, cx: &CheckContext) -> Result<Recovery<ProcessOutput>, ActionError> {
     let fate = cx.host.fate(&cut.attempt_dir).map_err(|error| {
         ActionError::retryable(format!("what became of attempt {} cannot be read", cut.attempt)).because(&error)
     })?;
     Ok(match fate {
         Fate::NeverStarted => Recovery::Rerun,
         Fate::Running => Recovery::Reattach,
+        Fate::Unwatched { why } => Recovery::Unwatched { why },
         Fate::Lost { why } => Recovery::Ask { why },
-        Fate::Ended(result) => match judge(program, result) {
+        Fate::Ended(result) => match judge(who, result) {
             Ok(output) => Recovery::Adopt(output),
             Err(error) if error.info().class == ErrorClass::Unknown => Recovery::Ask { why: error.to_string() },
             Err(error) => Recovery::Failed(error),
@@ -65,26 +67,26 @@ pub(super) fn recover(
 }
 
 /// Waits for a program that outlived its engine.
-pub(super) async fn reattach(program: &str, cut: &Interrupted, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-    judge(program, cx.host.adopt(&cut.attempt_dir).await)
+pub(super) async fn reattach(who: &str, cut: &Interrupted, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
+    judge(who, cx.host.adopt(&cut.attempt_dir).await)
 }
 
 /// Makes a step's result of a program's end: exit code 0 is success.
-fn judge(program: &str, result: Result<CommandOutput, HostError>) -> Result<ProcessOutput, ActionError> {
+fn judge(who: &str, result: Result<CommandOutput, HostError>) -> Result<ProcessOutput, ActionError> {
     let output = result.map_err(|error| host_error(&error))?;
     if output.success() {
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
         return Ok(ProcessOutput { exit_code: 0, stdout, stderr });
     }
-    Err(failed(program, &output))
+    Err(failed(who, &output))
 }
 
 /// The error of a program that ended otherwise than with code 0.
-pub(super) fn failed(program: &str, output: &CommandOutput) -> ActionError {
+pub(super) fn failed(who: &str, output: &CommandOutput) -> ActionError {
     let message = match (output.exit_code, output.signal) {
-        (Some(code), _) => format!("`{program}` ended with exit code {code}"),
-        (None, Some(signal)) => format!("`{program}` was ended by signal {signal}"),
-        (None, None) => format!("`{program}` did not end with exit code 0"),
+        (Some(code), _) => format!("{who} ended with exit code {code}"),
+        (None, Some(signal)) => format!("{who} was ended by signal {signal}"),
+        (None, None) => format!("{who} did not end with exit code 0"),
     };
     ActionError::retryable(message).process(output.exit_code, output.tail(TAIL_LINES))
 }

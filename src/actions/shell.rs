@@ -81,7 +81,7 @@ impl Action for Shell {
             .map_err(|error| ActionError::fatal("the folder of the attempt cannot be named").because(&error))?;
         write(&*cx.host.files(), &path, &params.script)
             .map_err(|error| ActionError::fatal("the script cannot be kept").because(&error))?;
-        process::run(params.spec(&path)?, cx).await
+        process::run(NAME, params.spec(&path)?, cx).await
     }
 
     async fn recover(

@@ -123,7 +123,7 @@ impl Condition<'_> {
                 let spec = CommandSpec::new(*program).args(args.iter().cloned());
                 match cx.host.probe(spec).await {
                     Ok(output) if output.success() => Ok(()),
-                    Ok(output) => Err(super::process::failed(program, &output).to_string()),
+                    Ok(output) => Err(super::process::failed(&format!("`{program}`"), &output).to_string()),
                     Err(error) => Err(error.to_string()),
                 }
             }

@@ -69,6 +69,32 @@ pub async fn histories(
     Ok(found)
 }
 
+/// Tells whose WAL lies under a prefix; `None` when nothing was ever archived there.
+async fn owner(store: &dyn ReadStore, prefix: &str) -> Result<Option<String>, CatalogError> {
+    match read_verified(store, &cluster_key(prefix)?, 64).await {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes sure that this is the archive of that cluster, so that what is absent here is absent.
+///
+/// # Errors
+/// Fails with [`CatalogError::OtherCluster`] for another cluster's, and with a passing failure when
+/// nothing was ever archived there: the prefix is wrong, or it is too early to say that WAL is absent.
+pub async fn check_prefix(store: &dyn ReadStore, prefix: &str, system_id: SystemId) -> Result<(), CatalogError> {
+    match owner(store, prefix).await? {
+        Some(theirs) if theirs == system_id.to_string() => Ok(()),
+        Some(theirs) => Err(CatalogError::OtherCluster { prefix: prefix.to_owned(), theirs, ours: system_id }),
+        None => Err(CatalogError::Store(StoreError::Unavailable {
+            store: store.name().to_owned(),
+            what: format!("no WAL was ever archived under the prefix `{prefix}`"),
+            source: std::io::Error::from(std::io::ErrorKind::NotFound),
+        })),
+    }
+}
+
 /// Takes a prefix for the WAL of one cluster, or finds that it is that cluster's already.
 ///
 /// # Errors
@@ -77,17 +103,12 @@ pub async fn claim_prefix(store: &dyn Store, prefix: &str, system_id: SystemId) 
     let key = cluster_key(prefix)?;
     let ours = system_id.to_string();
     loop {
-        match read_verified(store.as_read(), &key, 64).await {
-            Ok(bytes) if String::from_utf8_lossy(&bytes).trim() == ours => return Ok(()),
-            Ok(bytes) => {
-                return Err(CatalogError::OtherCluster {
-                    prefix: prefix.to_owned(),
-                    theirs: String::from_utf8_lossy(&bytes).trim().to_owned(),
-                    ours: system_id,
-                });
+        match owner(store.as_read(), prefix).await? {
+            Some(theirs) if theirs == ours => return Ok(()),
+            Some(theirs) => {
+                return Err(CatalogError::OtherCluster { prefix: prefix.to_owned(), theirs, ours: system_id });
             }
-            Err(CatalogError::Store(StoreError::NotFound { .. })) => {}
-            Err(error) => return Err(error),
+            None => {}
         }
         let text = format!("{ours}\n").into_bytes();
         let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();

@@ -19,7 +19,7 @@ mod key;
 mod manifest;
 mod query;
 
-pub use archive::{WalListing, claim_prefix, histories, wal_listing};
+pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing};
 pub use backup::{Backup, BackupList, DamagedBackup, commit, list, load, open};
 pub use body::{read_small, read_verified};
 pub use error::CatalogError;

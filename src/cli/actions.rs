@@ -51,13 +51,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     if args.json {
         let all: Vec<Value> = selected.iter().map(|action| data(action.as_ref())).collect();
         let value = if args.name.is_some() { all[0].clone() } else { Value::Array(all) };
-        println!("{value:#}");
+        out!("{value:#}");
     } else if args.name.is_some() {
-        print!("{}", page(selected[0].as_ref()));
+        out_part!("{}", page(selected[0].as_ref()));
     } else {
         let width = registry.names().map(str::len).max().unwrap_or(0);
         for action in selected {
-            println!("{:width$}  {}", action.spec().name, action.spec().summary);
+            out!("{:width$}  {}", action.spec().name, action.spec().summary);
         }
     }
     Ok(Exit::Success)

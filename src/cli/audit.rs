@@ -49,7 +49,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         report.runs.iter().for_each(show);
         problems(&report.ledger_problems);
         let verdict = if report.is_ok() { "everything holds together" } else { "NOT everything holds together" };
-        println!(
+        out!(
             "{} runs, {} ledger lines, ledger head {}: {verdict}",
             report.runs.len(),
             report.ledger_lines,
@@ -61,22 +61,22 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-    println!("{text}");
+    out!("{text}");
     Ok(())
 }
 
 fn show(audit: &RunAudit) {
     let head = audit.head.map_or_else(|| "-".to_owned(), |head| head.to_string());
     let verdict = if audit.is_ok() { "ok" } else { "BROKEN" };
-    println!("{}  {verdict}  {} events  head {head}", audit.run, audit.events);
+    out!("{}  {verdict}  {} events  head {head}", audit.run, audit.events);
     problems(&audit.problems);
 }
 
 fn problems(problems: &[Problem]) {
     for problem in problems {
-        println!("  {}", problem.message);
+        out!("  {}", problem.message);
         if let Some(help) = &problem.help {
-            println!("    help: {help}");
+            out!("    help: {help}");
         }
     }
 }

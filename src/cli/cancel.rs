@@ -31,6 +31,6 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let verb = Verb::Cancel { actor: wiring::actor(), level, reason: args.reason };
     control::send(&dir.control(), &verb)
         .map_err(|error| Failure::new(Exit::Journal, "the request cannot be handed over").because(&error))?;
-    eprintln!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id());
+    tell!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id());
     Ok(Exit::Success)
 }

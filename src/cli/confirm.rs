@@ -12,9 +12,6 @@ use crate::plan::render::describe_target;
 /// # Errors
 /// Refuses (exit 4) a wrong word, and a missing one where nobody can be asked.
 pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result<(), Failure> {
-    if !plan.protected {
-        return Ok(());
-    }
     let refuse = |message: String| {
         Failure::new(Exit::Refused, message).help(format!("add `--confirm {}`; nothing was changed", plan.environment))
     };
@@ -25,6 +22,9 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
             Err(refuse(format!("`--confirm {word}` does not name the environment of this run, `{}`", plan.environment)))
         };
     }
+    if !plan.protected {
+        return Ok(());
+    }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(refuse(format!(
             "the environment `{}` is protected and nobody can be asked here",
@@ -32,7 +32,7 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
         )));
     }
     describe(plan, facts);
-    eprint!("Type {} to go on: ", plan.environment);
+    tell_part!("Type {} to go on: ", plan.environment);
     let _ = std::io::stderr().flush();
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
@@ -44,17 +44,17 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
 
 /// Says what is about to be changed, in the words of the inventory.
 fn describe(plan: &BoundPlan, facts: &[String]) {
-    eprintln!("\n{} is about to run in the protected environment {}:", plan.name, plan.environment);
+    tell!("\n{} is about to run in the protected environment {}:", plan.name, plan.environment);
     for step in plan.steps.iter().filter(|step| step.effects.class >= EffectClass::Write) {
         for (access, target) in step.effects.targets.iter().filter(|(access, _)| *access >= Access::Write) {
             let verb = if *access == Access::Destroy { "replaces" } else { "writes to" };
-            eprintln!("  {:16} {verb} {}{}", step.id.to_string(), describe_target(target), place(plan, target));
+            tell!("  {:16} {verb} {}{}", step.id.to_string(), describe_target(target), place(plan, target));
         }
     }
     for fact in facts {
-        eprintln!("  {fact}");
+        tell!("  {fact}");
     }
-    eprintln!();
+    tell!();
 }
 
 fn place(plan: &BoundPlan, target: &Target) -> String {

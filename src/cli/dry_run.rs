@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{self, Subject};
 use super::prepare::{self, RunIdentity};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, invoke, run, wiring};
+use super::{Exit, Failure, drill, invoke, run, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::StepId;
 use crate::base::units::human_duration;
@@ -41,13 +41,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(mode, &wiring::state_root()?, args::params(&args.subject)?);
     let plan = Arc::new(prepared.bind(&args.subject, &identity)?);
     run::tell_inventory(&prepared);
-    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
-    let mut missing = Vec::new();
-    for name in plan.steps.iter().flat_map(|step| &step.secrets).collect::<std::collections::BTreeSet<_>>() {
-        if let Err(error) = crate::engine::Capabilities::secret(hands.as_ref(), name) {
-            missing.push((name.clone(), error));
-        }
+    if mode == Mode::Drill {
+        drill::demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     }
+    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
+    let missing = invoke::missing_secrets(&plan, &hands);
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
     let forecast = from_history(&plan)?;
     let refused = missing.len() + checked.iter().filter(|(_, result)| is_refused(result)).count();
@@ -55,14 +53,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         print_json(&plan, &checked, &missing, &forecast);
     } else {
         for (name, error) in &missing {
-            println!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
+            out!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
         }
         print_steps(&plan, &checked);
         print_forecast(&plan, &forecast);
     }
     match refused {
         0 => {
-            eprintln!("nothing stands against it; nothing was written");
+            tell!("nothing stands against it; nothing was written");
             Ok(Exit::Success)
         }
         refused => Err(Failure::new(Exit::Refused, format!("{refused} of its checks refuse; nothing was written"))),
@@ -87,7 +85,7 @@ fn findings(result: &Preflight) -> Vec<StepFinding> {
 
 fn print_steps(plan: &BoundPlan, checked: &[Preflight]) {
     let width = plan.steps.iter().map(|step| step.id.as_str().len()).max().unwrap_or(0);
-    println!("{} in {} ({} steps)", plan.name, plan.environment, plan.steps.len());
+    out!("{} in {} ({} steps)", plan.name, plan.environment, plan.steps.len());
     for step in &plan.steps {
         let result = checked.iter().find(|(id, _)| *id == step.id);
         let (tone, word) = match result {
@@ -95,12 +93,12 @@ fn print_steps(plan: &BoundPlan, checked: &[Preflight]) {
             Some((_, result)) if is_refused(result) => (Tone::Bad, "refused  "),
             Some(_) => (Tone::Good, "checked  "),
         };
-        println!("{}  {:width$}  {}", paint(tone, word), step.id.as_str(), step.uses);
+        out!("{}  {:width$}  {}", paint(tone, word), step.id.as_str(), step.uses);
         if step.effects.class >= EffectClass::Write {
             for (access, target) in &step.effects.targets {
                 let verb =
                     serde_json::to_value(access).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-                println!("{:11}{:width$}  would {verb} {}", "", "", describe_target(target));
+                out!("{:11}{:width$}  would {verb} {}", "", "", describe_target(target));
             }
         }
         for finding in result.map(findings).unwrap_or_default() {
@@ -110,9 +108,9 @@ fn print_steps(plan: &BoundPlan, checked: &[Preflight]) {
                 Verdict::Warn => (Tone::Warn, "!"),
                 Verdict::Refuse => (Tone::Bad, "✗"),
             };
-            println!("{:11}{:width$}  {} {}", "", "", paint(tone, mark), finding.message);
+            out!("{:11}{:width$}  {} {}", "", "", paint(tone, mark), finding.message);
             if let Some(help) = finding.help {
-                println!("{:11}{:width$}    help: {help}", "", "");
+                out!("{:11}{:width$}    help: {help}", "", "");
             }
         }
     }
@@ -121,13 +119,13 @@ fn print_steps(plan: &BoundPlan, checked: &[Preflight]) {
 fn print_forecast(plan: &BoundPlan, forecast: &Forecast) {
     let Some(rto) = plan.objectives.rto else { return };
     if forecast.runs == 0 {
-        println!("forecast: none yet, `{}` has never succeeded here; a drill would measure it", plan.name);
+        out!("forecast: none yet, `{}` has never succeeded here; a drill would measure it", plan.name);
         return;
     }
     let median = Duration::from_millis(forecast.median_ms);
     let p95 = Duration::from_millis(forecast.p95_ms);
     let verdict = if p95 > rto.0 { paint(Tone::Bad, "over") } else { paint(Tone::Good, "within") };
-    println!(
+    out!(
         "forecast: {} (95 %: {}), {verdict} the RTO of {rto}; from {} past runs{}",
         human_duration(median),
         human_duration(p95),
@@ -164,7 +162,7 @@ fn print_json(
         .collect();
     let secrets: Vec<_> =
         missing.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() })).collect();
-    println!(
+    out!(
         "{:#}",
         json!({
             "name": plan.name,

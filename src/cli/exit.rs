@@ -88,12 +88,12 @@ impl Failure {
         if self.message.is_empty() {
             return;
         }
-        eprintln!("error: {}", self.message);
+        tell!("error: {}", self.message);
         for cause in &self.causes {
-            eprintln!("  caused by: {cause}");
+            tell!("  caused by: {cause}");
         }
         if let Some(help) = &self.help {
-            eprintln!("  help: {help}");
+            tell!("  help: {help}");
         }
     }
 }

@@ -15,13 +15,13 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let Some(code) = args.code else {
         for code in diagnostic::Code::ALL {
-            println!("{}  {}", code.as_str(), code.title());
+            out!("{}  {}", code.as_str(), code.title());
         }
         return Ok(Exit::Success);
     };
     match diagnostic::explain(&code) {
         Some(text) => {
-            println!("{text}");
+            out!("{text}");
             Ok(Exit::Success)
         }
         None => {

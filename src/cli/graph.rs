@@ -98,7 +98,10 @@ fn view(plan: &Plan, registry: &Registry, mode: Mode) -> GraphView {
     }
     let nodes = present.iter().map(|index| {
         let (section, step) = graph.step(*index);
-        let known = registry.get(&step.uses.value).map_or(EffectClass::None, |action| action.spec().effect);
+        let known = match step.uses.value.as_str() {
+            "exec" | "shell" => EffectClass::Write,
+            uses => registry.get(uses).map_or(EffectClass::None, |action| action.spec().effect),
+        };
         GraphNode {
             id: step.id.value.clone(),
             label: if step.name.is_empty() { step.id.value.clone() } else { step.name.clone() },
@@ -112,7 +115,7 @@ fn view(plan: &Plan, registry: &Registry, mode: Mode) -> GraphView {
         }
     });
     let title = |phase: &crate::language::runbook::Phase| match &phase.budget {
-        Some(budget) => format!("{} ({budget})", if phase.name.is_empty() { &phase.id } else { &phase.name }),
+        Some(budget) => format!("{} (budget {budget})", if phase.name.is_empty() { &phase.id } else { &phase.name }),
         None => {
             if phase.name.is_empty() {
                 phase.id.clone()

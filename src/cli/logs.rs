@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         }
     }
     if shown == 0 {
-        eprintln!("nothing was written by {}", args.step.as_deref().unwrap_or("any step's processes"));
+        tell!("nothing was written by {}", args.step.as_deref().unwrap_or("any step's processes"));
     }
     Ok(Exit::Success)
 }
@@ -99,7 +99,7 @@ fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
         return Ok(0);
     }
     if !single || title.contains("stderr") {
-        eprintln!("── {title}");
+        tell!("── {title}");
     }
     let mut out = std::io::stdout();
     let written =

@@ -2,6 +2,38 @@
 //!
 //! Data goes to standard output, everything else to standard error. Exit codes are [`exit::Exit`].
 
+/// Writes a line of data to standard output. A reader that is gone is no failure of ours.
+macro_rules! out {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
+/// Writes data to standard output without a newline.
+macro_rules! out_part {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stdout(), $($arg)*);
+    }};
+}
+
+/// Writes a line for people to standard error. A run goes on when its terminal is gone.
+macro_rules! tell {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
+/// Writes for people to standard error without a newline.
+macro_rules! tell_part {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr(), $($arg)*);
+    }};
+}
+
 mod actions;
 mod args;
 mod audit;
@@ -16,6 +48,7 @@ mod dry_run;
 mod exit;
 mod explain;
 mod graph;
+mod identity;
 mod invoke;
 mod library;
 mod logs;

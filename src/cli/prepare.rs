@@ -12,7 +12,7 @@ use crate::base::{RunId, Timestamp, clock};
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
 use crate::language::vocabulary::Vocabulary;
-use crate::language::{LoadRequest, load};
+use crate::language::{LoadRequest, document, load};
 use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
 
 /// A runbook that was loaded, with what it was loaded from.
@@ -77,9 +77,32 @@ pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, F
         file: SourceId(file.unwrap_or_default()),
     };
     let (plan, more) = plan::build(loaded.runbook, &material);
-    let mut diagnostics = loaded.diagnostics;
-    diagnostics.extend(more);
+    let diagnostics = loaded.diagnostics.and(more);
     Ok(Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry })
+}
+
+/// Tells whether a file is an inventory: it has entries of one, and neither `steps` nor a `name`.
+pub fn is_inventory(path: &str) -> bool {
+    let Some(text) = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
+    let (node, _) = document::parse(SourceId::default(), &text);
+    let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
+    let entries = ["databases", "services", "stores", "environments", "secrets"];
+    !["steps", "name"].iter().any(|key| has(key)) && entries.iter().any(|key| has(key))
+}
+
+/// Loads an inventory alone; nothing is printed.
+pub fn load_inventory(path: &str) -> Prepared {
+    let registry = crate::actions::registry();
+    let request = LoadRequest { inventories: vec![path.to_owned()], ..LoadRequest::default() };
+    let loaded = load(&request, &Files, &Words(&registry));
+    let material = Material {
+        registry: &registry,
+        inventory: &loaded.inventory,
+        sources: &loaded.sources,
+        file: SourceId::default(),
+    };
+    let (plan, _) = plan::build(loaded.runbook, &material);
+    Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics: loaded.diagnostics, registry }
 }
 
 fn names(paths: &[PathBuf]) -> Vec<String> {
@@ -112,7 +135,7 @@ impl Prepared {
     /// Prints what was found to standard error.
     pub fn report(&self) {
         if !self.diagnostics.is_empty() {
-            eprint!("{}", render(&self.diagnostics, &self.sources, style()));
+            tell_part!("{}", render(&self.diagnostics, &self.sources, style()));
         }
     }
 
@@ -145,19 +168,25 @@ impl Prepared {
                 ))
             };
         }
-        choose_environment(&self.inventory, asked).map_err(|error| {
+        let chosen = choose_environment(&self.inventory, asked).map_err(|error| {
             let help = match &error {
                 EnvironmentError::Unknown { .. } => "name one of these with `-e`",
                 EnvironmentError::Several { .. } => "name one with `-e NAME`, or mark one with `default: true`",
             };
             Failure::new(Exit::Usage, error.to_string()).help(help)
-        })
+        })?;
+        // Only a drill is guarded: what the environment `drill` does not name is production's.
+        if chosen == DRILL {
+            let message = "the environment `drill` is for `runbook drill`; nothing was changed";
+            return Err(Failure::new(Exit::Usage, message).help("use `runbook drill`, or name another one with `-e`"));
+        }
+        Ok(chosen)
     }
 
     /// The inventory as an environment sees it. What a drill's environment does not name is read-only to it.
     pub fn seen_by(&self, environment: &str) -> Result<Inventory, Failure> {
         let mut seen = self.inventory.for_environment(environment).map_err(|faults| {
-            eprint!("{}", render(&faults, &self.sources, style()));
+            tell_part!("{}", render(&faults, &self.sources, style()));
             Failure::new(Exit::Invalid, format!("the inventory of environment `{environment}` is not sound"))
         })?;
         if environment == DRILL {
@@ -231,16 +260,16 @@ fn default_parallel() -> usize {
 fn bind_failure(errors: Vec<BindError>) -> Failure {
     let mut exit = Exit::Usage;
     for error in &errors {
-        eprintln!("error: {error}");
+        tell!("error: {error}");
         match error {
-            BindError::Usage { help, .. } => eprintln!("  help: {help}"),
+            BindError::Usage { help, .. } => tell!("  help: {help}"),
             BindError::Step { pointer, help, .. } => {
                 exit = Exit::Invalid;
                 if !pointer.is_empty() {
-                    eprintln!("  argument: {}", pointer.trim_start_matches('/').replace('/', "."));
+                    tell!("  argument: {}", pointer.trim_start_matches('/').replace('/', "."));
                 }
                 if let Some(help) = help {
-                    eprintln!("  help: {help}");
+                    tell!("  help: {help}");
                 }
             }
         }

@@ -44,7 +44,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 /// Says which inventory is used: at three in the morning the wrong file must show.
 pub fn tell_inventory(prepared: &Prepared) {
     if !prepared.inventory.files.is_empty() {
-        eprintln!("inventory: {}", prepared.inventory.files.join(", "));
+        tell!("inventory: {}", prepared.inventory.files.join(", "));
     }
 }
 
@@ -60,7 +60,7 @@ fn ask_missing(prepared: &Prepared, params: &mut std::collections::BTreeMap<Stri
             continue;
         }
         let hint = if name.value == INCIDENT_AT { " (for example `5m ago`)" } else { "" };
-        eprint!("{}{hint}\n{}: ", param.description, name.value);
+        tell_part!("{}{hint}\n{}: ", param.description, name.value);
         let _ = std::io::stderr().flush();
         let mut line = String::new();
         if std::io::stdin().lock().read_line(&mut line).is_ok() && !line.trim().is_empty() {

@@ -35,17 +35,17 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         .collect();
     if args.json {
         let text = serde_json::to_string_pretty(&list).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-        println!("{text}");
+        out!("{text}");
         return Ok(Exit::Success);
     }
     if list.is_empty() {
-        eprintln!("no runs in {}", runs.root().display());
+        tell!("no runs in {}", runs.root().display());
         return Ok(Exit::Success);
     }
     let widest = list.iter().map(|run| run.name.chars().count()).max().unwrap_or(4).max(7);
-    println!("{:22}  {:widest$}  {:7}  {:12}  {:24}  ELAPSED", "RUN", "RUNBOOK", "MODE", "ENVIRONMENT", "STATUS");
+    out!("{:22}  {:widest$}  {:7}  {:12}  {:24}  ELAPSED", "RUN", "RUNBOOK", "MODE", "ENVIRONMENT", "STATUS");
     for run in list {
-        println!(
+        out!(
             "{:22}  {:widest$}  {:7}  {:12}  {:24}  {}",
             run.id.to_string(),
             run.name,

@@ -31,7 +31,7 @@ enum Kind {
 /// Prints a schema, or writes both.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let Some(folder) = args.write else {
-        println!("{:#}", schema(args.kind));
+        out!("{:#}", schema(args.kind));
         return Ok(Exit::Success);
     };
     let files = [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory")]

@@ -39,9 +39,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         super::graph::write(&text, None)?;
         return Ok(Exit::Success);
     }
-    print!("{}", summary::render(&plan, &state, &places(&dir), screen::out_palette()));
+    out_part!("{}", summary::render(&plan, &state, &places(&dir), screen::out_palette()));
     if state.finished.is_none() && dir.is_live().map_err(wiring::runs_failure)? {
-        println!("\nit is running; `runbook show {} --follow` attaches", dir.id());
+        out!("\nit is running; `runbook show {} --follow` attaches", dir.id());
     }
     Ok(Exit::Success)
 }
@@ -78,7 +78,7 @@ fn attach(dir: &RunDir, face: Face) -> Result<Exit, Failure> {
     sinks.iter_mut().for_each(|sink| sink.close());
     seen?;
     if face == Face::People {
-        eprintln!("\n{}", summary::render(&plan, &state, &places(dir), screen::palette()));
+        tell!("\n{}", summary::render(&plan, &state, &places(dir), screen::palette()));
     }
     match &state.finished {
         Some((_, code, _)) => Ok(invoke::exit_of(*code)),

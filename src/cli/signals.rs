@@ -39,13 +39,11 @@ impl LiveControl {
         let actor = Actor { name: "signal".to_owned(), from: name.to_owned() };
         match self.asked {
             1 => {
-                eprintln!(
-                    "\ncancelling: running steps are told to end, then `finally` runs; once more kills them at once"
-                );
+                tell!("\ncancelling: running steps are told to end, then `finally` runs; once more kills them at once");
                 ControlRequest::Cancel { actor, level: CancelLevel::Graceful, reason: format!("{name} received") }
             }
             2 => {
-                eprintln!("\nkilling what runs; once more leaves at once and leaves `finally` to `runbook resume`");
+                tell!("\nkilling what runs; once more leaves at once and leaves `finally` to `runbook resume`");
                 ControlRequest::Cancel { actor, level: CancelLevel::Now, reason: format!("{name} received again") }
             }
             _ => ControlRequest::Abandon,

@@ -107,6 +107,13 @@ pub fn program() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure::new(Exit::Bug, "the program does not know its own path").because(&error))
 }
 
+/// What is executed as supervisor. On Linux this names the very program that runs now, also after its file
+/// was replaced by an upgrade.
+pub fn supervisor() -> Result<PathBuf, Failure> {
+    let own = PathBuf::from("/proc/self/exe");
+    if own.exists() { Ok(own) } else { program() }
+}
+
 /// Runs a future to its end on a small runtime.
 pub fn block_on<F: Future>(future: F) -> Result<F::Output, Failure> {
     let runtime = runtime()?;

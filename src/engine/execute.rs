@@ -143,7 +143,9 @@ fn ended_late(told: Told, error: ActionError) -> ActionError {
         Told::Timeout(limit) if error.info().class != ErrorClass::Unknown => {
             let info = error.into_info();
             let message = format!("ran longer than `{}` and was ended", Span(limit));
-            let causes = std::iter::once(info.message).chain(info.causes).collect();
+            // That it was told to end is what the new message says.
+            let known = (info.class != ErrorClass::Cancelled).then_some(info.message);
+            let causes = known.into_iter().chain(info.causes).collect();
             ErrorInfo { class: ErrorClass::Timeout, message, causes, ..info }.into()
         }
         Told::Timeout(_) | Told::Cancel => error,

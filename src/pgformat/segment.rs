@@ -94,7 +94,7 @@ impl SegmentName {
     /// Returns the position of its first byte.
     #[must_use]
     pub fn start(self, size: SegmentSize) -> Lsn {
-        Lsn(self.number(size) * size.bytes())
+        Lsn(self.number(size).saturating_mul(size.bytes()))
     }
 
     /// Returns the position after its last byte.
@@ -106,7 +106,7 @@ impl SegmentName {
     /// Returns the segment that follows on the same timeline.
     #[must_use]
     pub fn next(self, size: SegmentSize) -> Self {
-        Self::new(self.timeline, self.number(size) + 1, size)
+        Self::new(self.timeline, self.number(size).saturating_add(1), size)
     }
 
     /// Returns the segment before it on the same timeline; `None` before the first.
@@ -174,6 +174,15 @@ mod tests {
         );
         let wide: SegmentName = "000000010000000000000FFF".parse().expect("name");
         assert!(wide.fits(small) && !wide.fits(SegmentSize::DEFAULT));
+    }
+
+    #[test]
+    fn impossible_numbers_do_not_overflow() {
+        let name: SegmentName = "00000001FFFFFFFFFFFFFFFF".parse().expect("name");
+        for size in [SegmentSize::DEFAULT, SegmentSize::new(1 << 30).expect("size")] {
+            assert!(!name.fits(size));
+            assert!(name.end(size) >= name.start(size) && name.next(size).prev(size).is_some());
+        }
     }
 
     #[test]

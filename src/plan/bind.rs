@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 
 use super::build::Plan;
 use super::graph::StepGraph;
-use super::leaf;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section};
 use super::param;
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
-use crate::base::diagnostic::Sources;
+use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
 use crate::event::Actor;
 use crate::language::inventory::{Inventory, Via};
@@ -85,7 +84,7 @@ pub fn bind(
 ) -> Result<BoundPlan, Vec<BindError>> {
     let mut inventory = inventory;
     place_scratch(&mut inventory, &request.scratch);
-    let vars = param::vars(&inventory, &request).map_err(|error| vec![error])?;
+    let vars = param::vars(&plan.runbook, &inventory, &request).map_err(|error| vec![error])?;
     let params = param::params(&plan.runbook, &inventory, &vars, &request)?;
     let incident_at = param::incident_at(&plan.runbook, &params, &request).map_err(|error| vec![error])?;
     let scope = Scope::new()
@@ -120,15 +119,20 @@ pub fn bind(
         steps,
         limits: Limits { max_parallel: request.max_parallel.max(1) },
         locks,
-        sources: sources
-            .iter()
-            .map(|file| PlanSource {
-                name: file.name.clone(),
-                digest: Digest::of(file.text.as_bytes()),
-                text: file.text.to_string(),
-            })
-            .collect(),
+        sources: frozen_sources(sources, plan.file),
     })
+}
+
+/// The texts as the plan keeps them, the runbook itself first.
+fn frozen_sources(sources: &Sources, runbook: SourceId) -> Vec<PlanSource> {
+    let frozen = |file: &SourceFile| PlanSource {
+        name: file.name.clone(),
+        digest: Digest::of(file.text.as_bytes()),
+        text: file.text.to_string(),
+    };
+    let own = sources.get(runbook).map(frozen);
+    let others = sources.iter().enumerate().filter(|(at, _)| *at != runbook.0 as usize).map(|(_, file)| frozen(file));
+    own.into_iter().chain(others).collect()
 }
 
 /// Gives every throw-away database its place: below the run's scratch folder, on a socket of its own.
@@ -384,11 +388,4 @@ fn fingerprint(step: &PlannedStep, version: u32, known: &Value) -> Digest {
         "effects": step.effects,
     });
     Digest::of(decided.to_string().as_bytes())
-}
-
-/// Visits every argument text, for callers that look for names in a frozen plan.
-pub fn argument_texts(step: &PlannedStep) -> Vec<String> {
-    let mut texts = Vec::new();
-    leaf::visit_texts(&step.with, "", &mut |_, text| texts.push(text.to_owned()));
-    texts
 }

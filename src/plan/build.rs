@@ -16,6 +16,8 @@ use crate::language::runbook::Runbook;
 pub struct Plan {
     /// The typed file.
     pub runbook: Runbook,
+    /// Its own file among the texts.
+    pub file: SourceId,
     reads: Vec<Read>,
 }
 
@@ -44,10 +46,12 @@ pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
         check_ancestors(&graph, &reads, &mut found);
         check_modes(&graph, &reads, &mut found);
     }
-    found.extend(super::rules::check(&runbook, material, &reads));
+    if !found.has_errors() {
+        found.extend(super::rules::check(&runbook, material, &reads));
+    }
     let steps = reads.steps;
     drop(graph);
-    (Plan { runbook, reads: steps }, found)
+    (Plan { runbook, file: material.file, reads: steps }, found)
 }
 
 impl Plan {

@@ -66,9 +66,6 @@ pub fn collect(runbook: &Runbook, graph: &StepGraph<'_>, material: &Material<'_>
     let mut reads = Reads::default();
     for index in 0..graph.len() {
         let (_, step) = graph.step(index);
-        if step.poisoned {
-            continue;
-        }
         let mut scan = Scan { runbook, graph, material, index, reads: &mut reads, found };
         for text in texts(step, material) {
             scan.text(&text);
@@ -86,16 +83,24 @@ fn collect_defaults(runbook: &Runbook, material: &Material<'_>, reads: &mut Read
     for (value, place) in defaults.chain(vars) {
         leaf::visit_texts(value, "", &mut |_, text| {
             for reference in template::references(text, TextKind::Template).unwrap_or_default() {
+                let name = reference.path.get(1).map_or("", String::as_str);
                 match reference.path.first().map(String::as_str) {
-                    Some("vars") => reads.vars.extend(reference.path.get(1).cloned()),
-                    Some("run") => {}
+                    Some("vars") if material.inventory.vars.contains_key(name) => {
+                        reads.vars.insert(name.to_owned());
+                    }
+                    Some("vars") => {
+                        let fault = format!("there is no variable `{name}`");
+                        let known = material.inventory.vars.keys().map(String::as_str);
+                        found.push(Diagnostic::new(Code::UnknownTemplateName, fault).at(place).suggest(name, known));
+                    }
+                    Some("run") if RUN.contains(&name) && !matches!(name, "outcome" | "elapsed") => {}
                     _ => found.push(
                         Diagnostic::new(
                             Code::UnknownTemplateName,
                             format!("`{}` cannot be read here", reference.path.join(".")),
                         )
                         .at(place)
-                        .help("a default may read `run.*` and `vars.*` only"),
+                        .help("a default may read what is known of `run` at its start, and `vars.*`"),
                     ),
                 }
             }
@@ -108,6 +113,13 @@ fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
     if let Some(when) = &step.when {
         texts.push(expression(&when.value, when.at));
     }
+    texts.extend(step.targets.iter().map(|target| Text {
+        text: target.value.text(),
+        kind: TextKind::Template,
+        place: target.at,
+        leaf: leaf::Leaf::default(),
+        is_argument: true,
+    }));
     for precondition in &step.preconditions {
         match precondition {
             Precondition::That(that) => texts.push(expression(&that.value, that.at)),

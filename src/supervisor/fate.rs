@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::io::Interest;
@@ -12,7 +13,14 @@ use tokio_util::sync::CancellationToken;
 use super::folder::{Claim, Folder, Identity};
 use super::identity::{ProcessId, boot_id};
 use super::request::EndLevel;
+use super::session::Stream;
+use super::tail::Tail;
+use super::tree;
 use crate::action::{CommandOutput, HostError};
+use crate::event::Progress;
+
+/// How often the output of an adopted program is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What became of an attempt.
 #[derive(Debug)]
@@ -27,8 +35,8 @@ pub enum AttemptFate {
     Lost {
         /// The program.
         program: String,
-        /// Its main process, when that still runs without a supervisor.
-        alive: Option<u32>,
+        /// What still runs of it without a supervisor: its main process first, then what that started.
+        alive: Vec<u32>,
     },
 }
 
@@ -78,12 +86,18 @@ fn judge(dir: &Path) -> io::Result<AttemptFate> {
     if let Some(handle) = handle {
         return Ok(AttemptFate::Running(RunningAttempt { folder, program: identity.program, supervisor, handle }));
     }
-    let child = if same_boot { folder.child()? } else { None };
-    let alive = match child {
+    let alive = if same_boot { unwatched(&folder, supervisor)? } else { Vec::new() };
+    Ok(AttemptFate::Lost { program: identity.program, alive })
+}
+
+/// What runs on after its supervisor was killed.
+fn unwatched(folder: &Folder, supervisor: ProcessId) -> io::Result<Vec<u32>> {
+    let main = match folder.child()? {
         Some(child) => child.open()?.map(|_| child.pid),
         None => None,
     };
-    Ok(AttemptFate::Lost { program: identity.program, alive })
+    let rest = tree::left_by(supervisor)?.into_iter().map(|process| process.pid).filter(|pid| main != Some(*pid));
+    Ok(main.into_iter().chain(rest).collect())
 }
 
 impl RunningAttempt {
@@ -108,21 +122,36 @@ impl RunningAttempt {
         }
     }
 
-    /// Waits for the end. `cancel` ends the tree with a grace, `kill` without. Cancel-safe.
+    /// Waits for the end. `cancel` ends the tree with a grace, `kill` without; new lines go to `show`.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// As a host's `run`: too long, cancelled, lost.
-    pub async fn wait(self, cancel: &CancellationToken, kill: &CancellationToken) -> Result<CommandOutput, HostError> {
+    pub async fn wait(
+        self,
+        cancel: &CancellationToken,
+        kill: &CancellationToken,
+        show: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<CommandOutput, HostError> {
         let lost = || HostError::Lost { program: self.program.clone() };
         let handle = self.handle.try_clone().and_then(ended_handle);
         let handle = handle.map_err(|source| HostError::Spawn { program: self.program.clone(), source })?;
         let (mut asked, mut killed) = (false, false);
-        loop {
+        let mut tails = [Tail::new(self.folder.stdout(), Stream::Out), Tail::new(self.folder.stderr(), Stream::Err)];
+        let mut looks = tokio::time::interval(LOOK);
+        let result = loop {
             tokio::select! {
+                _ = looks.tick() => {
+                    tails.iter_mut().for_each(|tail| tail.look(show));
+                    // A supervisor that stays behind for survivors has left its record before.
+                    if let Some(result) = self.recorded() {
+                        break result;
+                    }
+                }
                 // A handle of a process is readable once the process has ended.
                 ended = handle.readable() => {
                     ended.map_err(|_| lost())?.retain_ready();
-                    break;
+                    break self.recorded().unwrap_or_else(|| Err(lost()));
                 }
                 () = kill.cancelled(), if !killed => {
                     killed = true;
@@ -133,13 +162,16 @@ impl RunningAttempt {
                     self.end(EndLevel::Terminate)?;
                 }
             }
-        }
-        let read = |folder: &Folder| -> io::Result<Option<Result<CommandOutput, HostError>>> {
-            let Some(record) = folder.exit()? else { return Ok(None) };
-            let output = folder.output(&record)?;
-            Ok(Some(record.result(output)))
         };
-        read(&self.folder).ok().flatten().unwrap_or_else(|| Err(lost()))
+        tails.iter_mut().for_each(|tail| tail.look(show));
+        result
+    }
+
+    /// How it ended, once that is recorded.
+    fn recorded(&self) -> Option<Result<CommandOutput, HostError>> {
+        let record = self.folder.exit().ok().flatten()?;
+        let output = self.folder.output(&record).ok()?;
+        Some(record.result(output))
     }
 }
 

@@ -21,6 +21,7 @@ mod outcome;
 mod request;
 mod session;
 mod spawn;
+mod tail;
 mod tree;
 mod watch;
 mod wire;

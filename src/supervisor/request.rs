@@ -35,7 +35,7 @@ pub enum EndLevel {
     Kill,
 }
 
-/// The user a program runs as, in numbers.
+/// The user a program runs as, in numbers. It starts in `/` unless its task names a folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunAs {
     /// The name, for `USER` and `LOGNAME`.

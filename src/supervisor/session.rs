@@ -146,12 +146,14 @@ impl Transcript {
     }
 }
 
-#[derive(PartialEq, Eq)]
-enum Stream {
+/// Which of the two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stream {
     Out,
     Err,
 }
 
-fn output_line(line: &[u8], stream: Stream) -> Progress {
+/// A line as progress.
+pub(super) fn output_line(line: &[u8], stream: Stream) -> Progress {
     Progress::Output { line: String::from_utf8_lossy(line).into_owned(), stderr: stream == Stream::Err }
 }

@@ -36,8 +36,11 @@ pub(super) fn spawn(request: &Request, input: Input) -> io::Result<Child> {
         Input::Nothing => Stdio::null(),
         Input::Piped => Stdio::piped(),
     });
-    if let Some(dir) = &request.dir {
-        command.current_dir(dir);
+    match (&request.dir, &request.run_as) {
+        (Some(dir), _) => drop(command.current_dir(dir)),
+        // The engine's own folder may be closed to another user.
+        (None, Some(_)) => drop(command.current_dir("/")),
+        (None, None) => {}
     }
     if !request.inherit_env {
         command.env_clear().env("PATH", &request.search_path);

@@ -39,6 +39,7 @@ impl Archive {
         timeline: Timeline,
     ) -> Result<Self, WalError> {
         let system_id = identity.system_id;
+        catalog::check_prefix(store, prefix, system_id).await?;
         let list = catalog::list(store, prefix).await?;
         let facts = list.backups.into_iter().map(|backup| backup.manifest.postgres);
         Ok(Self {

@@ -1,17 +1,18 @@
 //! Delivers one WAL file to a server in recovery.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::absence::{Absence, Archive};
 use super::push::verify;
-use super::rescue::read_rescued;
+use super::rescue::{later_rescued, read_rescued};
 use super::{Config, Identity, WalError};
 use crate::action::{ReadStore, StoreError};
 use crate::base::clock::monotonic;
 use crate::catalog::{CatalogError, read_verified, wal_key};
-use crate::pgformat::WalFileName;
+use crate::pgformat::{SegmentName, WalFileName};
 
 const LIMIT_BYTES: u64 = 1 << 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -54,11 +55,7 @@ pub async fn fetch_file(
             Ok(Delivery::Archive)
         }
         Ok(Look::Absent) => match name {
-            // The end of the archive: the rescued tail goes further, even if its last segment is unfinished.
-            WalFileName::Segment(_) => match read_rescued(&config.rescue, name, identity)? {
-                Some(found) => deliver(&found.bytes, target).map(|()| Delivery::Rescue(found.path)),
-                None => Ok(Delivery::Absent),
-            },
+            WalFileName::Segment(segment) => beyond_the_archive(config, identity, segment, target),
             WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
                 Ok(Delivery::Absent)
             }
@@ -71,6 +68,32 @@ pub async fn fetch_file(
             }
             Ok(Some(_) | None) | Err(_) => Err(error),
         },
+    }
+}
+
+/// Delivers a segment after the end of the archive from the rescued tail, whose own end is not the end of
+/// the WAL either as long as something later was rescued.
+fn beyond_the_archive(
+    config: &Config,
+    identity: &Identity,
+    segment: SegmentName,
+    target: &Path,
+) -> Result<Delivery, WalError> {
+    let name = WalFileName::Segment(segment);
+    let found = read_rescued(&config.rescue, name, identity)?;
+    let later = later_rescued(&config.rescue, segment, identity)?;
+    match (found, later) {
+        (Some(found), later) if later.is_none() || found.is_whole() => {
+            deliver(&found.bytes, target).map(|()| Delivery::Rescue(found.path))
+        }
+        (Some(_), later) => {
+            let later = later.map(|later| later.to_string()).unwrap_or_default();
+            Err(WalError::Required { name, why: format!("it breaks off where it was rescued, and `{later}` follows") })
+        }
+        (None, Some(later)) => {
+            Err(WalError::Required { name, why: format!("the later segment `{later}` was rescued") })
+        }
+        (None, None) => Ok(Delivery::Absent),
     }
 }
 
@@ -130,8 +153,15 @@ fn deliver(bytes: &[u8], target: &Path) -> Result<(), WalError> {
         let path = path.to_owned();
         move |source| WalError::File { operation, path, source }
     };
-    let mut file = std::fs::File::create(&temporary).map_err(at("create", &temporary))?;
-    file.write_all(bytes).map_err(at("write", &temporary))?;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&temporary).map_err(at("create", &temporary))?;
+    let written = file.write_all(bytes).map_err(at("write", &temporary));
     drop(file);
-    std::fs::rename(&temporary, target).map_err(at("rename", &temporary))
+    let placed = written.and_then(|()| std::fs::rename(&temporary, target).map_err(at("rename", &temporary)));
+    if placed.is_err() {
+        // What cannot be removed is written over by the next fetch.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    placed
 }

@@ -1,10 +1,12 @@
 //! WAL outside the archive: rescued from the lost server, or streamed beside the base backup.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::push::verify;
 use super::{Identity, WalError};
-use crate::pgformat::{SegmentScan, WalFileName};
+use crate::pgformat::{SegmentHeader, SegmentName, SegmentScan, WAL_PAGE_BYTES, WalFileName};
 
 /// A file found in a rescue folder that is what its name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,44 @@ pub fn read_rescued(
         }
     }
     Ok(best)
+}
+
+/// Finds a later segment of the same timeline that belongs to the cluster: then nothing before it may be
+/// taken for the end of the WAL. Recycled files, whose content is not what their name says, do not count.
+pub(super) fn later_rescued(
+    folders: &[PathBuf],
+    after: SegmentName,
+    identity: &Identity,
+) -> Result<Option<SegmentName>, WalError> {
+    let mut latest = None;
+    for folder in folders {
+        let at = |source| WalError::File { operation: "list", path: folder.clone(), source };
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(at(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(at)?;
+            let Some(name) = entry.file_name().to_str().and_then(|name| name.parse::<SegmentName>().ok()) else {
+                continue;
+            };
+            let wanted = name.timeline() == after.timeline() && name > after && Some(name) > latest;
+            if wanted && belongs(&entry.path(), name, identity).map_err(at)? {
+                latest = Some(name);
+            }
+        }
+    }
+    Ok(latest)
+}
+
+fn belongs(path: &Path, name: SegmentName, identity: &Identity) -> std::io::Result<bool> {
+    let mut page = Vec::new();
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.take(WAL_PAGE_BYTES as u64).read_to_end(&mut page)?;
+    let header = SegmentHeader::parse(&page).ok();
+    Ok(header.is_some_and(|header| header.system_id == identity.system_id && header.check(name, length).is_ok()))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, WalError> {

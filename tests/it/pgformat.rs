@@ -205,3 +205,29 @@ fn a_promotion_leaves_a_history_that_is_understood() {
     assert_eq!(header.check(name, bytes.len() as u64), Ok(()));
     assert!(SegmentScan::of(name, before.segment_size, &bytes).end > switch);
 }
+
+#[test]
+fn no_damage_makes_a_reader_panic() {
+    let cluster = Cluster::create(&[], &["--wal-segsize=1"]);
+    cluster.up();
+    let name: SegmentName = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").parse().unwrap();
+    cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 3000) AS i");
+    cluster.stop("fast");
+    let size = control(&cluster).segment_size;
+    let bytes = fs::read(cluster.pgdata().join("pg_wal").join(name.to_string())).unwrap();
+    let whole = SegmentScan::of(name, size, &bytes);
+    let end = usize::try_from(whole.end.0 - name.start(size).0).unwrap();
+    for (round, at) in (0..end).step_by(499).enumerate() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (round % 8);
+        let scan = SegmentScan::of(name, size, &damaged);
+        assert!(scan.end <= whole.end, "byte {at}");
+    }
+    for length in (0..bytes.len()).step_by(40_009) {
+        assert!(SegmentScan::of(name, size, &bytes[..length]).halt.is_some());
+    }
+    let control = fs::read(cluster.pgdata().join(ControlFile::PATH)).unwrap();
+    for length in 0..292 {
+        assert!(ControlFile::parse(&control[..length]).is_err(), "{length} bytes");
+    }
+}

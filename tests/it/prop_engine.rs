@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use runbook::base::EventSeq;
 use runbook::engine::{Frontier, Picture, PlanIndex, decide};
+use runbook::event::CancelLevel;
 use runbook::journal::Fault;
 use runbook::plan::{Edge, Strictness};
 use runbook::state::{RunState, StepStatus, subject};
@@ -186,6 +187,20 @@ proptest! {
         let played = scenario.run();
         prop_assert_eq!(body(&played, &all), oracle(&all));
         prop_assert!(scenario.world.most_running() <= parallel);
+        replays(&scenario, &played);
+    }
+
+    #[test]
+    fn a_cancel_at_any_time_settles_every_step_and_runs_finally(
+        all in sketches(&["fake.once", "fake.again", "fake.kept"]),
+        after_ms in 0..30_000_u64,
+        level in prop_oneof![Just(CancelLevel::Graceful), Just(CancelLevel::Now)],
+    ) {
+        let scenario = scenario(&all, 2).cancel(Duration::from_millis(after_ms), level);
+        let played = scenario.run();
+        prop_assert!(played.state().finished.is_some());
+        prop_assert!(body(&played, &all).into_iter().all(StepStatus::is_terminal));
+        prop_assert_eq!(played.status("z"), StepStatus::Succeeded);
         replays(&scenario, &played);
     }
 

@@ -1,14 +1,16 @@
 //! `runbook wal push|fetch` as PostgreSQL calls them: the real binary, real servers, a real folder.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use runbook::base::Digest;
-use runbook::pgformat::{ControlFile, SegmentName, SegmentSize, Timeline};
-
-use std::os::unix::process::CommandExt;
+use runbook::catalog;
+use runbook::language::inventory::StoreEntry;
+use runbook::pgformat::{BackupLabel, ControlFile, Lsn, SegmentName, SegmentSize, Timeline};
+use runbook::wal::{Contiguity, contiguity};
 
 use crate::support::postgres::{Cluster, owner_of};
 
@@ -112,6 +114,17 @@ fn size() -> SegmentSize {
     SegmentSize::new(1 << 20).unwrap()
 }
 
+/// Puts a segment of the cluster into a rescue folder: a real one under the header of another position.
+fn rescued(site: &Site, folder: &Path, name: SegmentName) {
+    let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
+    let real = SegmentName::holding(control.timeline, control.checkpoint, size());
+    let mut bytes = fs::read(site.local(real)).unwrap();
+    bytes[8..16].copy_from_slice(&name.start(size()).0.to_le_bytes());
+    let path = folder.join(name.to_string());
+    fs::write(&path, bytes).unwrap();
+    site.cluster.give(&path);
+}
+
 fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).unwrap();
     bytes[at] ^= 1;
@@ -209,7 +222,18 @@ fn fetch_tells_the_end_of_the_wal_from_a_hole() {
     assert_eq!(site.fetch(&names[1].to_string()), 126, "a hole");
     site.configure(&format!("rescue: [{}]\n", site.cluster.pgdata().join("pg_wal").display()));
     assert_eq!(site.fetch(&names[1].to_string()), 0, "a hole that the rescue folder fills");
-    site.configure("");
+    let rescue = site.cluster.folder("rescue");
+    let (next, later) = (last.next(size()), last.next(size()).next(size()));
+    site.configure(&format!("rescue: [{}]\n", rescue.display()));
+    assert_eq!(site.fetch(&next.to_string()), 1, "nothing was rescued");
+    rescued(&site, &rescue, later);
+    assert_eq!(site.fetch(&next.to_string()), 126, "a hole between the archive and what was rescued");
+    assert_eq!(site.fetch(&later.to_string()), 0, "the rescued tail");
+    site.configure("log: /nowhere/at/all\nprefix: app\n");
+    assert_eq!(site.fetch(&names[3].to_string()), 126, "a key twice in the configuration");
+    fs::write(&site.config, format!("store: file://{}\nprefix: ap\nretry_for: 0s\n", site.store.display())).unwrap();
+    assert_eq!(site.fetch(&next.to_string()), 126, "a wrong prefix is no proof of absence");
+    site.configure("log: /nowhere/at/all\n");
     flip(&site.object(names[2]), 700_000);
     assert_eq!(site.fetch(&names[2].to_string()), 126, "corrupt");
     for wrong in [&["fetch"][..], &["fetch", "x"], &["fetch", "RECOVERYXLOG", "pg_wal/x"], &["nonsense"]] {
@@ -271,6 +295,18 @@ fn a_push_that_is_killed_leaves_no_half_object() {
     assert_eq!(site.fetch(&names[0].to_string()), 0);
 }
 
+/// What the archive has of the path to timeline 2.
+fn contiguous_from(site: &Site, start: Lsn) -> Contiguity {
+    let entry = StoreEntry { url: format!("file://{}", site.store.display()), read_only: true };
+    let store = runbook::store::open_read(&entry, "s").unwrap();
+    let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+        let histories = catalog::histories(&*store, "app", control.system_id).await.unwrap();
+        let archive = ("app", control.system_id, control.segment_size);
+        contiguity(&*store, archive, &histories[&Timeline(2)], start, None).await.unwrap()
+    })
+}
+
 /// Takes a base backup, goes on, stops, and puts the backup in the place of the data directory.
 fn lost_and_restored(site: &Site) -> Vec<SegmentName> {
     let backup = site.cluster.dir().join("backup");
@@ -291,12 +327,20 @@ fn lost_and_restored(site: &Site) -> Vec<SegmentName> {
 fn a_lost_cluster_comes_back_whole_through_fetch() {
     let (site, _) = Site::with_segments(2);
     lost_and_restored(&site);
+    let label = fs::read_to_string(site.cluster.pgdata().join("backup_label")).unwrap();
+    let start = BackupLabel::parse(&label).unwrap().start;
     site.cluster.up();
     site.until("NOT pg_is_in_recovery()");
     assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "7");
     let name = site.fill_segment(200);
     assert_eq!(name.timeline(), Timeline(2));
     assert!(site.object(name).exists(), "archiving goes on, on the new timeline");
+    let found = contiguous_from(&site, start);
+    assert!(found.is_whole() && found.first.timeline() == Timeline(1) && found.last == name, "{found:?}");
+    let hole = found.first.next(size());
+    fs::remove_file(site.object(hole)).unwrap();
+    let found = contiguous_from(&site, start);
+    assert_eq!((found.missing, found.reaches), (vec![hole], hole.start(size())));
 }
 
 #[test]

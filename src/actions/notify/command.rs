@@ -33,6 +33,10 @@ impl Params {
         self.argv.first().map(String::as_str).unwrap_or_default()
     }
 
+    fn who(&self) -> String {
+        format!("`{}`", self.program())
+    }
+
     fn spec(&self) -> Result<CommandSpec, ActionError> {
         let text = self.text.get()?;
         let spec = CommandSpec::new(self.program()).args(self.argv.iter().skip(1).cloned());
@@ -72,7 +76,7 @@ impl Action for Command {
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-        process::run(params.spec()?, cx).await
+        process::run(&params.who(), params.spec()?, cx).await
     }
 
     async fn recover(
@@ -81,7 +85,7 @@ impl Action for Command {
         cut: &Interrupted,
         cx: &CheckContext,
     ) -> Result<Recovery<ProcessOutput>, ActionError> {
-        process::recover(params.program(), cut, cx)
+        process::recover(&params.who(), cut, cx)
     }
 
     async fn reattach(
@@ -90,6 +94,6 @@ impl Action for Command {
         cut: &Interrupted,
         cx: &RunContext,
     ) -> Result<ProcessOutput, ActionError> {
-        process::reattach(params.program(), cut, cx).await
+        process::reattach(&params.who(), cut, cx).await
     }
 }

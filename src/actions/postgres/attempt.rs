@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::archive::Shelf;
 use super::course::{self, Plan};
+use super::intrusion;
 use super::layout::{Cluster, FETCH_CONFIG, MARKER};
 use super::live::{self, PidFile};
 use super::marker::{self, Marker};
@@ -90,7 +91,11 @@ impl Recovering<'_> {
         }
         let marker = if self.cluster.is_scratch() { marker } else { self.rescue(marker).await? };
         let embedded = embedded(files, &staged).map_err(|error| cannot(&error))?;
-        let plan = course::decide(self.shelf(&marker), &marker, &embedded, (&self.goal, self.timeline)).await?;
+        let plan = course::decide(self.shelf(&marker), &marker, &embedded, (&self.goal, self.timeline)).await;
+        let plan = plan.map_err(|error| self.untouched(files, error))?;
+        if self.cluster.is_scratch() {
+            intrusion::refuse(self.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
+        }
         if let Some(note) = &plan.note {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
@@ -145,7 +150,7 @@ impl Recovering<'_> {
         let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
         if !names.is_empty() {
             let message =
-                format!("{} WAL files that were never archived were rescued from `{}`", names.len(), old.display());
+                format!("WAL that was never archived was rescued from `{}` (files: {})", old.display(), names.len());
             self.cx.reporter.note(message, json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) }));
         }
         if !tail.unproven.is_empty() {
@@ -247,6 +252,7 @@ impl Recovering<'_> {
         let runs = PidFile::read(files, &cluster.pgdata).is_some_and(|file| live::exists(file.pid, files));
         if !runs {
             live::refuse(cluster, files).await?;
+            live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
             server.start(self.cx.host.as_ref()).await?;
         }
         let base = course::base(&marker);
@@ -300,6 +306,16 @@ impl Recovering<'_> {
             loss: proof::loss(reached || marker.to_target, arrival.newest_commit, marker.ended_at),
             kept,
         }
+    }
+
+    /// Says that what was stopped can be started again as it was.
+    fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
+        let live = &self.cluster.pgdata;
+        if self.cluster.is_scratch() || !matches!(files.facts(live), Ok(Some(_))) {
+            return error;
+        }
+        let before = error.info().help.as_ref().map_or_else(String::new, |help| format!("{help}; "));
+        error.help(format!("{before}`{}` is as it was, and its server can be started again", live.display()))
     }
 
     fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::layout::Cluster;
-use crate::action::{ActionError, FileKind, ReadFiles};
+use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles};
 
 /// One sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +143,31 @@ pub(crate) fn exists(pid: u32, files: &dyn ReadFiles) -> bool {
     let Ok(stat) = files.read(Path::new(&format!("/proc/{pid}/stat")), 4096) else { return false };
     let stat = String::from_utf8_lossy(&stat).into_owned();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Removes the lock of a socket whose server was killed and never reaped: as a zombie it can hold nothing,
+/// yet the next server would refuse to start. Any other lock stays, the server judges it itself.
+///
+/// # Errors
+/// Fails when such a lock cannot be removed.
+pub(crate) fn clear_zombie_lock(cluster: &Cluster, files: &dyn Files) -> Result<(), HostError> {
+    let Some(folder) = &cluster.socket else { return Ok(()) };
+    let socket = socket_path(folder, cluster.port);
+    let lock = folder.join(format!(".s.PGSQL.{}.lock", cluster.port));
+    let Some(PidFile { pid, .. }) =
+        files.read(&lock, 4096).ok().and_then(|bytes| PidFile::parse(&String::from_utf8_lossy(&bytes)))
+    else {
+        return Ok(());
+    };
+    let listed = files.facts(Path::new(&format!("/proc/{pid}")))?.is_some();
+    if !listed || exists(pid, files) {
+        return Ok(());
+    }
+    files.remove_file(&lock)?;
+    match files.facts(&socket)? {
+        Some(_) => files.remove_file(&socket),
+        None => Ok(()),
+    }
 }
 
 /// A person's shell inside the folder is no server.

@@ -14,6 +14,7 @@ mod expect;
 mod extract;
 mod facts;
 mod integrity;
+mod intrusion;
 mod layout;
 mod live;
 mod marker;
@@ -35,6 +36,7 @@ mod tls;
 
 pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
+pub(crate) use course::hole;
 pub use query::{Query, QueryEffect, QueryOutput, QueryParams};
 pub use recover::{Recover, RecoverLoss, RecoverOutput, RecoverParams};
 pub use restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};

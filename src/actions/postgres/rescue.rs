@@ -93,11 +93,11 @@ impl Judge<'_> {
             let before = walk.end();
             let walked = walk.segment(segment, &bytes, &mut see);
             let end = walk.end().filter(|end| *end > segment.start(self.size));
-            if end.is_none() || end == before {
-                if let Walked::Halted(halt) = walked {
-                    tail.unproven.push(format!("`{segment}`: {halt}"));
-                    break;
-                }
+            if let Walked::Halted(halt) = &walked
+                && (end.is_none() || end == before)
+            {
+                tail.unproven.push(format!("`{segment}`: {halt}"));
+                break;
             }
             tail.end = tail.end.max(end);
             tail.newest_commit = tail.newest_commit.max(newest);

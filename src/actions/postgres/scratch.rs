@@ -21,8 +21,10 @@ pub(crate) async fn remove(data: &serde_json::Value, cx: &RunContext) -> Result<
     };
     let files = cx.host.files();
     if !live::signs(&cluster, files.as_ref()).await?.is_empty() {
-        let version = major(files.as_ref(), &cluster.pgdata).unwrap_or_default();
-        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
+        let programs = match major(files.as_ref(), &cluster.pgdata) {
+            Ok(version) => Programs::of(&cluster, &version, cx.host.as_ref())?,
+            Err(_) => Programs::of_any_version(&cluster),
+        };
         let owner = Owner::of(&cluster, cx.host.as_ref())?;
         Server { cluster: &cluster, owner, programs, options: Vec::new() }.stop(cx.host.as_ref()).await?;
     }

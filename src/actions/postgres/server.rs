@@ -49,6 +49,11 @@ impl Programs {
         })
     }
 
+    /// The programs as the search path finds them, for a server whose version nothing tells any more.
+    pub(crate) fn of_any_version(cluster: &Cluster) -> Self {
+        Self { folder: cluster.entry.bin.clone().unwrap_or_default() }
+    }
+
     /// The path of one of them.
     pub(crate) fn path(&self, program: &str) -> String {
         self.folder.join(program).to_string_lossy().into_owned()

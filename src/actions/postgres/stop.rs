@@ -94,8 +94,10 @@ impl Action for Stop {
         }
         let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
         let owner = Owner::of(&cluster, cx.host.as_ref())?;
-        let version = major(files.as_ref(), &cluster.pgdata).unwrap_or_default();
-        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
+        let programs = match major(files.as_ref(), &cluster.pgdata) {
+            Ok(version) => Programs::of(&cluster, &version, cx.host.as_ref())?,
+            Err(_) => Programs::of_any_version(&cluster),
+        };
         let server = Server { cluster: &cluster, owner, programs, options: Vec::new() };
         server.stop(cx.host.as_ref()).await?;
         Ok(StopOutput { stopped: true, found: words.join("; ") })

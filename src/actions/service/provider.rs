@@ -79,7 +79,7 @@ impl<'a> Provider<'a> {
                 match output.exit_code {
                     Some(0) => Ok(ServiceState::Running),
                     Some(LSB_STOPPED) => Ok(ServiceState::Stopped),
-                    Some(_) | None => Err(failed(self.program(), &output)
+                    Some(_) | None => Err(failed(&quoted(self.program()), &output)
                         .help("a status command ends with 0 when the service runs and with 3 when it is stopped")),
                 }
             }
@@ -97,7 +97,7 @@ impl<'a> Provider<'a> {
         let program = spec.program.clone();
         // Stopping may start what cleans up after the service, so neither order ends what it left.
         let output = host.start_daemon(spec).await.map_err(|error| host_error(&error))?;
-        if output.success() { Ok(()) } else { Err(failed(&program, &output)) }
+        if output.success() { Ok(()) } else { Err(failed(&quoted(&program), &output)) }
     }
 }
 
@@ -106,11 +106,15 @@ fn argv(argv: &[String]) -> Result<CommandSpec, ActionError> {
     Ok(CommandSpec::new(program).args(args.iter().cloned()))
 }
 
+fn quoted(program: &str) -> String {
+    format!("`{program}`")
+}
+
 async fn systemd_state(unit: &str, host: &dyn ReadHost) -> Result<ServiceState, ActionError> {
     let spec = CommandSpec::new(SYSTEMCTL).args(["show", "--property=LoadState,ActiveState", "--", unit]);
     let output = host.probe(spec).await.map_err(|error| host_error(&error))?;
     if !output.success() {
-        return Err(failed(SYSTEMCTL, &output));
+        return Err(failed(&quoted(SYSTEMCTL), &output));
     }
     parse_systemd(unit, &String::from_utf8_lossy(&output.stdout))
 }

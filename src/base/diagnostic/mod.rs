@@ -99,6 +99,14 @@ impl Diagnostics {
         self.0.extend(other.0);
     }
 
+    /// Joins two lists in the order of the texts; findings without a place come first.
+    #[must_use]
+    pub fn and(mut self, other: Diagnostics) -> Self {
+        self.extend(other);
+        self.0.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.place));
+        self
+    }
+
     /// Tells whether any finding is an error.
     #[must_use]
     pub fn has_errors(&self) -> bool {

@@ -39,14 +39,14 @@ pub fn play(args: &Args) -> Result<Exit, Failure> {
     let told = Story { home: &home, cluster: &cluster, scale: args.scale }.tell();
     cluster.stop();
     if args.keep {
-        eprintln!("kept: {} (its server is stopped)", home.display());
+        tell!("kept: {} (its server is stopped)", home.display());
     } else {
         std::fs::remove_dir_all(&home).map_err(|error| {
             Failure::new(Exit::Failed, format!("`{}` cannot be removed", home.display())).because(&error)
         })?;
     }
     told?;
-    eprintln!("demo finished in {}", human_duration(clock::monotonic() - began));
+    tell!("demo finished in {}", human_duration(clock::monotonic() - began));
     Ok(Exit::Success)
 }
 
@@ -100,7 +100,7 @@ impl Story<'_> {
         self.cluster.sql(content::SCHEMA)?;
         self.cluster.sql(&content::load(self.scale))?;
         let size = self.cluster.sql("SELECT pg_size_pretty(pg_database_size('postgres'))")?;
-        eprintln!("    {} in four tables with foreign keys", size.trim());
+        tell!("    {} in four tables with foreign keys", size.trim());
         say(3, "taking a base backup with the shipped runbook `base-backup`");
         self.carry("postgres/base-backup.yaml", &[])?;
         say(4, "committing more: only the archived WAL can bring this back");
@@ -110,7 +110,7 @@ impl Story<'_> {
         let incident_at = clock::now();
         self.cluster.kill()?;
         self.cluster.destroy()?;
-        eprintln!("    {} is gone", self.cluster.pgdata().display());
+        tell!("    {} is gone", self.cluster.pgdata().display());
         say(6, "recovering with the shipped runbook `full-db-loss`");
         let carried = self.carry("postgres/full-db-loss.yaml", &[("incident_at", incident_at.to_string())])?;
         say(7, "holding every row against what was there before");
@@ -216,7 +216,7 @@ impl Story<'_> {
     /// Fails loudly when a row is missing or changed.
     fn compare(&self, before: &str) -> Result<(), Failure> {
         let after = self.cluster.sql(&content::fingerprint())?;
-        eprintln!("    {:12} {:>10}  {:>26}  {:>26}", "table", "rows", "hash before", "hash after");
+        tell!("    {:12} {:>10}  {:>26}  {:>26}", "table", "rows", "hash before", "hash after");
         let mut wrong = 0;
         for (old, new) in before.lines().zip(after.lines().chain(std::iter::repeat(""))) {
             let fields = |line: &str| line.split('|').map(str::to_owned).collect::<Vec<_>>();
@@ -229,7 +229,7 @@ impl Story<'_> {
             } else {
                 screen::palette().paint(Tone::Bad, "DIFFERENT")
             };
-            eprintln!(
+            tell!(
                 "    {:12} {:>10}  {:>26}  {:>26}  {verdict}",
                 field(&old, 0),
                 field(&new, 1),
@@ -249,18 +249,14 @@ impl Story<'_> {
             return Err(Failure::new(Exit::Journal, "the run's journal does not hold together"));
         }
         let good = screen::palette().paint(Tone::Good, "every committed and archived row is back");
-        eprintln!("\n{good}; lost at {incident_at}");
-        eprintln!("  report   {}", carried.dir.report().display());
-        eprintln!(
-            "  journal  {} ({} events, verified)",
-            carried.dir.path().join("journal.jsonl").display(),
-            audit.events
-        );
-        eprintln!("  look     runbook show {}", carried.dir.id());
+        tell!("\n{good}; lost at {incident_at}");
+        tell!("  report   {}", carried.dir.report().display());
+        tell!("  journal  {} ({} events, verified)", carried.dir.path().join("journal.jsonl").display(), audit.events);
+        tell!("  look     runbook show {}", carried.dir.id());
         Ok(())
     }
 }
 
 fn say(number: u32, text: &str) {
-    eprintln!("\n{}", screen::palette().paint(Tone::Strong, &format!("{number}/7 {text}")));
+    tell!("\n{}", screen::palette().paint(Tone::Strong, &format!("{number}/7 {text}")));
 }

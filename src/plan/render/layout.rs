@@ -60,7 +60,7 @@ pub(super) fn layout(view: &GraphView) -> Layout {
         }
         chains.push((*edge, chain));
     }
-    let sweeps = if cells.len() > 600 { 4 } else { 16 };
+    let sweeps = if cells.len() > 600 { 6 } else { 24 };
     order(&mut ranks, &cells, sweeps);
     let columns = columns(&ranks, &cells, sweeps);
     let routes = chains
@@ -118,6 +118,7 @@ fn order(ranks: &mut [Vec<usize>], cells: &[Cell], sweeps: usize) {
     for rank in ranks.iter() {
         number(rank, &mut place);
     }
+    let mut best = (crossings(ranks, cells), ranks.to_vec());
     for sweep in 0..sweeps {
         let downwards = sweep % 2 == 0;
         for step in 0..ranks.len() {
@@ -132,7 +133,36 @@ fn order(ranks: &mut [Vec<usize>], cells: &[Cell], sweeps: usize) {
             *rank = keyed.into_iter().map(|(_, cell)| cell).collect();
             number(rank, &mut place);
         }
+        let crossed = crossings(ranks, cells);
+        if crossed < best.0 {
+            best = (crossed, ranks.to_vec());
+        }
     }
+    ranks.clone_from_slice(&best.1);
+}
+
+/// Counts the pairs of edges between neighbouring rows that cross.
+fn crossings(ranks: &[Vec<usize>], cells: &[Cell]) -> usize {
+    let mut place = vec![0_usize; cells.len()];
+    for rank in ranks {
+        for (index, cell) in rank.iter().enumerate() {
+            place[*cell] = index;
+        }
+    }
+    let mut crossed = 0;
+    for rank in ranks {
+        // Read from left to right, an edge crosses every earlier one that ends further right.
+        let mut ends: Vec<usize> = Vec::new();
+        for cell in rank {
+            let mut targets: Vec<usize> = cells[*cell].below.iter().map(|other| place[*other]).collect();
+            targets.sort_unstable();
+            crossed += targets.iter().map(|end| ends.len() - ends.partition_point(|other| other <= end)).sum::<usize>();
+            for end in targets {
+                ends.insert(ends.partition_point(|other| *other <= end), end);
+            }
+        }
+    }
+    crossed
 }
 
 #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
@@ -161,24 +191,58 @@ fn columns(ranks: &[Vec<usize>], cells: &[Cell], sweeps: usize) -> Vec<f64> {
         let downwards = sweep % 2 == 0;
         for step in 0..ranks.len() {
             let rank = &ranks[if downwards { step } else { ranks.len() - 1 - step }];
-            let wish = |cell: usize| {
-                let (first, second) = if downwards {
-                    (&cells[cell].above, &cells[cell].below)
-                } else {
-                    (&cells[cell].below, &cells[cell].above)
-                };
-                let near = if first.is_empty() { second } else { first };
-                mean(near.iter().map(|other| at[*other])).unwrap_or(at[cell])
-            };
-            let wishes: Vec<f64> = rank.iter().map(|cell| wish(*cell)).collect();
+            let wishes: Vec<Option<f64>> = rank
+                .iter()
+                .map(|cell| {
+                    let cell = &cells[*cell];
+                    let near = if sweep + 4 < sweeps && downwards {
+                        &cell.above[..]
+                    } else if sweep + 4 < sweeps {
+                        &cell.below[..]
+                    } else {
+                        &[]
+                    };
+                    let all = cell.above.iter().chain(&cell.below);
+                    mean(near.iter().map(|other| at[*other])).or_else(|| mean(all.map(|other| at[*other])))
+                })
+                .collect();
+            let wishes = filled(rank, cells, &wishes, &at);
             settle(rank, cells, &wishes, &mut at);
         }
     }
+    centre(ranks, cells, &mut at);
     let left = ranks.iter().flatten().map(|cell| at[*cell] - cells[*cell].width / 2.0).fold(f64::INFINITY, f64::min);
     if left.is_finite() {
         at.iter_mut().for_each(|column| *column -= left);
     }
     at
+}
+
+/// Puts rows in which nothing is connected below the middle of what is.
+fn centre(ranks: &[Vec<usize>], cells: &[Cell], at: &mut [f64]) {
+    let connected = |cell: &usize| !(cells[*cell].above.is_empty() && cells[*cell].below.is_empty());
+    let Some(middle) = mean(ranks.iter().flatten().copied().filter(connected).map(|cell| at[cell])) else { return };
+    for rank in ranks.iter().filter(|rank| !rank.iter().any(connected)) {
+        let Some(own) = mean(rank.iter().map(|cell| at[*cell])) else { continue };
+        rank.iter().for_each(|cell| at[*cell] += middle - own);
+    }
+}
+
+/// Gives a cell without neighbours the place beside the one before it, so that it is carried along.
+fn filled(rank: &[usize], cells: &[Cell], wishes: &[Option<f64>], at: &[f64]) -> Vec<f64> {
+    let gap = |a: usize, b: usize| f64::midpoint(cells[a].width, cells[b].width);
+    let known = wishes.iter().position(Option::is_some);
+    let mut filled: Vec<f64> = rank.iter().zip(wishes).map(|(cell, wish)| wish.unwrap_or(at[*cell])).collect();
+    let Some(known) = known else { return filled };
+    for index in (0..known).rev() {
+        filled[index] = filled[index + 1] - gap(rank[index], rank[index + 1]);
+    }
+    for index in known + 1..rank.len() {
+        if wishes[index].is_none() {
+            filled[index] = filled[index - 1] + gap(rank[index - 1], rank[index]);
+        }
+    }
+    filled
 }
 
 /// Places a row as near to its wishes as order and widths allow: the mean of packing from either side.

@@ -91,6 +91,10 @@ fn size() -> (usize, usize) {
 }
 
 impl Sink for Live {
+    fn needs_terminal(&self) -> bool {
+        true
+    }
+
     fn event(&mut self, event: &Event) -> Result<(), SinkError> {
         self.state.apply(event).map_err(std::io::Error::other)?;
         self.now = self.now.max(event.at);

@@ -1,5 +1,7 @@
 //! A real PostgreSQL cluster in a temporary directory, gone when it is dropped.
 
+#![allow(dead_code, reason = "each topic uses a part")]
+
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -78,6 +78,8 @@ impl Site {
         let path = cluster.pgdata().join("wal.json");
         fs::write(&path, config.to_string()).unwrap();
         cluster.give(&path);
+        let entry = StoreEntry { url: format!("file://{}", store.display()), read_only: false };
+        runbook::store::initialize(&entry, "primary").unwrap();
         cluster.up();
         Self { cluster, notes: Arc::default(), runs: Mutex::new(0), scratch_db: false }
     }
@@ -85,12 +87,6 @@ impl Site {
     /// The same site as a drill sees it.
     pub fn drill(mut self) -> Self {
         self.scratch_db = true;
-        self
-    }
-
-    /// As the real environment again.
-    pub fn real(mut self) -> Self {
-        self.scratch_db = false;
         self
     }
 

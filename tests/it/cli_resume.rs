@@ -1,0 +1,220 @@
+//! Runs whose engine died, and what `resume` makes of them.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::cli::{Cli, listing, until};
+
+/// A run whose engine is dead; its step `a` waits for the file `gate`.
+fn crashed(more: &str) -> Cli {
+    let cli = Cli::with(&format!(
+        "version: 1\nname: crashed\nsteps:\n  - id: a\n    run: |\n      echo x >>effects\n      touch began\n      \
+         for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n{more}  - {{ id: b, run: echo y >>effects }}\n"
+    ));
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    assert!(live.kill());
+    cli
+}
+
+/// Kills what carried step `a` out, so that nobody knows how it went.
+fn lose_the_attempt(cli: &Cli) {
+    let attempt = cli.only_run().join("attempts/a/1");
+    let supervisor = recorded(&attempt, "identity.json");
+    for pid in [supervisor, recorded(&attempt, "child.json")] {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    until("the processes are gone", || living_in_session(supervisor) == 0);
+}
+
+/// Kills the supervisor of step `a` alone: its program runs on, and nobody watches it.
+fn lose_the_supervisor(cli: &Cli) -> Pid {
+    let attempt = cli.only_run().join("attempts/a/1");
+    let supervisor = recorded(&attempt, "identity.json");
+    kill_process(supervisor, Signal::KILL).expect("the supervisor lives");
+    let stat = format!("/proc/{}/stat", supervisor.as_raw_nonzero());
+    until("the supervisor is gone", || {
+        fs::read_to_string(&stat).is_ok_and(|stat| fields(&stat)[0] == "Z") || !Path::new(&stat).exists()
+    });
+    supervisor
+}
+
+fn recorded(attempt: &Path, name: &str) -> Pid {
+    let value: Value = serde_json::from_slice(&fs::read(attempt.join(name)).expect("a record")).unwrap();
+    let pid = value.get("supervisor").unwrap_or(&value)["pid"].as_i64().expect("a pid");
+    Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+}
+
+/// The fields of a process's `stat` after its name: state, parent, group, session.
+fn fields(stat: &str) -> Vec<&str> {
+    stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect()
+}
+
+fn living_in_session(leader: Pid) -> usize {
+    let leader = leader.as_raw_nonzero().to_string();
+    let stats = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read_to_string(entry.path().join("stat")));
+    stats
+        .flatten()
+        .filter(|stat| fields(stat).first() != Some(&"Z") && fields(stat).get(3) == Some(&leader.as_str()))
+        .count()
+}
+
+#[test]
+fn what_still_runs_is_adopted_and_not_done_again() {
+    let cli = crashed("");
+    cli.run(&["runs"]).ends(0).prints("interrupted");
+    cli.run(&["show", "last", "--follow"]).ends(10).says("runbook resume");
+    let live = cli.spawn(&["resume", "last"]);
+    cli.file("gate", "");
+    live.wait().ends(0);
+    assert_eq!(cli.read("effects"), "x\ny\n");
+}
+
+#[test]
+fn what_ended_meanwhile_is_taken_as_it_ended() {
+    let cli = crashed("");
+    cli.file("gate", "");
+    until("the step ends", || {
+        let folder = cli.only_run().join("attempts/a");
+        fs::read_dir(folder.join("1"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.path().join("exit.json").exists() || entry.file_name() == "exit.json")
+    });
+    cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(cli.read("effects"), "x\ny\n");
+}
+
+#[test]
+fn a_finished_run_is_only_shown_and_ends_with_its_own_code() {
+    for (script, code) in [("true", 0), ("exit 3", 10)] {
+        let cli =
+            Cli::with(&format!("version: 1\nname: over\nsteps:\n  - {{ id: a, run: 'echo x >>effects; {script}' }}\n"));
+        cli.run(&["run", "runbook.yaml"]).ends(code);
+        let before = |cli: &Cli| {
+            let lines = listing(cli.dir()).into_iter();
+            // The report may be written anew from the same journal; locks are touched.
+            lines.filter(|line| !line.contains("report.html") && !line.contains("lock")).collect::<Vec<_>>()
+        };
+        let kept: Vec<String> =
+            before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
+        cli.run(&["resume", "last"]).ends(code).says(&cli.id());
+        let now: Vec<String> =
+            before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
+        assert_eq!(now, kept);
+    }
+}
+
+#[test]
+fn a_torn_line_is_cut_with_a_warning_and_the_run_goes_on() {
+    let cli = crashed("");
+    let journal = cli.only_run().join("journal.jsonl");
+    let mut file = fs::OpenOptions::new().append(true).open(journal).unwrap();
+    file.write_all(b"{\"seq\":99,\"at\":\"2026-01-").unwrap();
+    drop(file);
+    cli.file("gate", "");
+    cli.run(&["resume", "last"]).ends(0);
+    assert!(cli.journal().iter().any(|event| event["kind"]["type"] == "tail_cut"));
+    assert_eq!(cli.read("effects"), "x\ny\n");
+    cli.run(&["audit", "verify", "all"]).ends(0);
+}
+
+#[test]
+fn an_attempt_that_may_have_happened_waits_for_a_person_who_says_it_did_not() {
+    let cli = crashed("");
+    lose_the_attempt(&cli);
+    cli.run(&["resume", "last"]).ends(13).says("--rerun a");
+    cli.run(&["runs"]).ends(0).prints("waits for a person");
+    cli.run(&["resume", "last", "--rerun", "b"]).ends(2);
+    assert_eq!(cli.read("effects"), "x\n");
+    cli.file("gate", "");
+    cli.run(&["resume", "last", "--rerun", "a"]).ends(0);
+    assert_eq!(cli.read("effects"), "x\nx\ny\n");
+}
+
+#[test]
+fn an_attempt_that_a_person_calls_done_is_an_exception_with_the_outputs_given() {
+    let cli = crashed("");
+    lose_the_attempt(&cli);
+    cli.run(&["resume", "last"]).ends(13);
+    cli.run(&["resume", "last", "--output", "exit_code=0"]).ends(2);
+    cli.run(&["resume", "last", "--done", "a", "--output", "exit_code=0"]).ends(5);
+    assert_eq!(cli.read("effects"), "x\ny\n");
+    let shown = cli.shown();
+    let step = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "a").unwrap().clone();
+    assert_eq!((&step["marked_done"], &step["output"]["exit_code"]), (&true.into(), &0.into()));
+}
+
+#[test]
+fn a_probe_tells_whether_a_lost_attempt_happened() {
+    let probed = |code: i32| {
+        let cli = crashed(&format!("    on_unknown: {{ probe: 'exit {code}' }}\n"));
+        lose_the_attempt(&cli);
+        cli.file("gate", "");
+        let ran = cli.run(&["resume", "last"]);
+        (ran, cli)
+    };
+    let (ran, cli) = probed(0);
+    ran.ends(0);
+    assert_eq!(cli.read("effects"), "x\ny\n");
+    let (ran, cli) = probed(1);
+    ran.ends(0);
+    assert_eq!(cli.read("effects"), "x\nx\ny\n");
+    let (ran, cli) = probed(2);
+    ran.ends(13);
+    assert_eq!(cli.read("effects"), "x\n");
+}
+
+#[test]
+fn a_step_whose_end_nobody_saw_in_a_live_run_is_unknown_and_the_run_ends_with_11() {
+    let cli = Cli::with(
+        "version: 1\nname: lost\nsteps:\n  - id: a\n    run: |\n      touch began\n      for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n",
+    );
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    lose_the_attempt(&cli);
+    live.wait().ends(11);
+    assert_eq!(cli.status("a"), "unknown");
+    cli.run(&["resume", "last"]).ends(11);
+}
+
+#[test]
+fn no_second_attempt_is_made_beside_a_program_that_nobody_watches_any_more() {
+    for rule in ["", "    on_unknown: rerun\n", "    on_unknown: { probe: 'exit 1' }\n"] {
+        let cli = crashed(rule);
+        let supervisor = lose_the_supervisor(&cli);
+        cli.run(&["resume", "last"]).ends(13).says("still run");
+        cli.run(&["resume", "last", "--rerun", "a"]).ends(13).says("end it before");
+        assert_eq!(cli.read("effects"), "x\n");
+        cli.file("gate", "");
+        until("the program ends", || living_in_session(supervisor) == 0);
+        let answer: &[&str] = if rule.is_empty() { &["--rerun", "a"] } else { &[] };
+        cli.run(&[&["resume", "last"], answer].concat()).ends(0);
+        assert_eq!(cli.read("effects"), "x\nx\ny\n");
+    }
+}
+
+#[test]
+fn a_persons_word_outweighs_the_rule_of_the_step() {
+    let cli = crashed("    on_unknown: rerun\n");
+    lose_the_attempt(&cli);
+    cli.run(&["resume", "last", "--done", "a"]).ends(5);
+    assert_eq!(cli.read("effects"), "x\ny\n");
+}
+
+#[test]
+fn a_live_run_that_loses_a_supervisor_names_what_still_runs() {
+    let cli = Cli::with(
+        "version: 1\nname: lost\nsteps:\n  - id: a\n    run: |\n      touch began\n      for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n",
+    );
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    lose_the_supervisor(&cli);
+    live.wait().ends(11).says("still run");
+    cli.file("gate", "");
+}
