@@ -164,9 +164,10 @@ impl Invocation {
 
     /// Anchors the end in the ledger and writes the report; both may be missing after a crash and are completed here.
     fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
-        let history = dir.read().map_err(|error| wiring::journal_failure(&error))?;
-        if let Some(last) = history.events.last() {
-            self.runs.ledger().finish(last).map_err(|error| {
+        // The history is let go before the report reads it again.
+        let last = dir.read().map_err(|error| wiring::journal_failure(&error))?.events.pop();
+        if let Some(last) = last {
+            self.runs.ledger().finish(&last).map_err(|error| {
                 Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
             })?;
         }
