@@ -142,11 +142,8 @@ fn value(
         let help = error.help.clone().unwrap_or_else(|| format!("it takes {}", param.kind.describe()));
         usage(format!("the parameter `{name}`: {error}"), help)
     })?;
-    match (param.kind, value.as_str()) {
-        (ParamType::Database | ParamType::Service | ParamType::Store, Some(entry)) => {
-            exists(param.kind, entry, inventory)?;
-        }
-        _ => {}
+    if let (ParamType::Database | ParamType::Service | ParamType::Store, Some(entry)) = (param.kind, value.as_str()) {
+        exists(param.kind, entry, inventory)?;
     }
     Ok(value)
 }
