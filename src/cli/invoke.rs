@@ -63,13 +63,9 @@ impl Invocation {
             tell!("refused: {error}\n  help: provide the secret `{name}` and try again");
         }
         let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
-<<<<<<< HEAD
-        demand_secrets(&plan, &hands)?;
-=======
         if !missing.is_empty() {
             return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
         }
->>>>>>> main
         if plan.mode == crate::action::Mode::Real {
             confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
         }
@@ -202,21 +198,6 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
 }
 
-<<<<<<< HEAD
-/// Fetches every secret that a step names, before anything is made for the run.
-fn demand_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Result<(), Failure> {
-    for name in plan.steps.iter().flat_map(|step| &step.secrets) {
-        hands.secret(name).map_err(|error| {
-            Failure::new(Exit::Refused, format!("secret `{name}` has no value"))
-                .because(&error)
-                .help("provide the secret and try again; nothing was changed")
-        })?;
-    }
-    Ok(())
-}
-
-/// Runs every step's check with late values pending. Changes nothing.
-=======
 /// Fetches every secret the plan needs and gives those that have no value, with what the provider said.
 pub fn missing_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Vec<(String, ActionError)> {
     let names: BTreeSet<&String> = plan.steps.iter().flat_map(|step| &step.secrets).collect();
@@ -224,7 +205,6 @@ pub fn missing_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Vec<(Stri
 }
 
 /// Looks for every step's programs and runs every step's check with late values pending. Changes nothing.
->>>>>>> main
 pub fn ahead(
     plan: &Arc<BoundPlan>,
     registry: &Registry,
