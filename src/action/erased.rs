@@ -146,6 +146,7 @@ impl<A: Action> ErasedAction for Erased<A> {
                 Recovery::Rerun => Recovery::Rerun,
                 Recovery::Failed(error) => Recovery::Failed(error),
                 Recovery::Reattach => Recovery::Reattach,
+                Recovery::Unwatched { why } => Recovery::Unwatched { why },
                 Recovery::Ask { why } => Recovery::Ask { why },
             })
         })

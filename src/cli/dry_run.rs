@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{self, Subject};
 use super::prepare::{self, RunIdentity};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, invoke, run, wiring};
+use super::{Exit, Failure, drill, invoke, run, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::StepId;
 use crate::base::units::human_duration;
@@ -41,6 +41,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(mode, &wiring::state_root()?, args::params(&args.subject)?);
     let plan = Arc::new(prepared.bind(&args.subject, &identity)?);
     run::tell_inventory(&prepared);
+    if mode == Mode::Drill {
+        drill::demand_harmless(&prepared, &args.subject, &identity, &plan)?;
+    }
     let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
     let missing = invoke::missing_secrets(&plan, &hands);
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;

@@ -13,7 +13,7 @@ use crate::base::{Digest, StepId};
 use crate::engine::{
     Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
 };
-use crate::event::{Event, FORMAT, RunHeader, Verdict};
+use crate::event::{Event, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
 use crate::lock::FileLocks;
@@ -85,6 +85,11 @@ impl Invocation {
         let (plan, digest) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
         let opened = dir.resume_journal(&lock).map_err(|error| wiring::journal_failure(&error))?;
         let state = fold(&opened.events)?;
+        if let (Some((outcome, ..)), Some(step)) = (&state.finished, answers.keys().next()) {
+            let message =
+                format!("run `{}` has ended ({}): nothing is asked about step `{step}`", dir.id(), name_of(*outcome));
+            return Err(Failure::new(Exit::Usage, message).help("to go on after a failure, start a new run"));
+        }
         // A finished run changes nothing any more, so it needs no lock on what it once changed.
         let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
         let hands = hands(&plan, dir.attempts(), self.face)?;
@@ -262,6 +267,11 @@ impl Carried {
     pub fn exit(&self) -> Exit {
         exit_of(self.ending.exit_code)
     }
+}
+
+/// An outcome as the journal writes it.
+fn name_of(outcome: Outcome) -> String {
+    serde_json::to_value(outcome).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Maps a run's code to the frozen list.

@@ -25,6 +25,7 @@ mod plan_diagnostics;
 mod postgres_recovery;
 mod prop_engine;
 mod prop_language;
+mod recovery_kill;
 mod supervisor;
 mod support;
 mod wal;
