@@ -60,7 +60,10 @@ mod tests {
     #[test]
     fn what_came_back_as_it_was_is_equal() {
         assert_eq!(judged(BEFORE), Ok(()));
-        assert_eq!(compare(BEFORE, BEFORE).iter().map(|table| table.rows.as_str()).collect::<Vec<_>>(), ["10", "40", "30", "20"]);
+        assert_eq!(
+            compare(BEFORE, BEFORE).iter().map(|table| table.rows.as_str()).collect::<Vec<_>>(),
+            ["10", "40", "30", "20"]
+        );
     }
 
     #[test]
