@@ -20,6 +20,7 @@ mod docs;
 mod drill;
 mod engine;
 mod kill;
+mod newcomer;
 mod pgformat;
 mod plan_diagnostics;
 mod postgres_recovery;
