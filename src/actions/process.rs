@@ -110,12 +110,42 @@ pub(super) fn host_error(error: &HostError) -> ActionError {
 }
 
 /// Variables as authors write them: late values and secrets may flow here.
-pub(super) type Variables = BTreeMap<String, Late<SecretText>>;
+pub(super) type Variables = BTreeMap<String, Late<VariableText>>;
+
+/// The value of a variable. A number or truth value that came out of a template is its text here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VariableText(SecretText);
+
+impl<'de> Deserialize<'de> for VariableText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde_json::Value;
+        let text = match Value::deserialize(deserializer)? {
+            Value::String(text) => text,
+            value @ (Value::Bool(_) | Value::Number(_)) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                return Err(serde::de::Error::custom("a variable takes a text, a number, `true` or `false`"));
+            }
+        };
+        Ok(Self(SecretText::new(text)))
+    }
+}
+
+impl JsonSchema for VariableText {
+    fn inline_schema() -> bool {
+        SecretText::inline_schema()
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        SecretText::schema_name()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        SecretText::json_schema(generator)
+    }
+}
 
 /// Adds the author's variables.
 pub(super) fn with_env(mut spec: CommandSpec, env: &Variables) -> Result<CommandSpec, ActionError> {
     for (name, value) in env {
-        spec.env.insert(name.clone(), value.get()?.clone());
+        spec.env.insert(name.clone(), value.get()?.0.clone());
     }
     Ok(spec)
 }
