@@ -87,7 +87,7 @@ pub fn is_inventory(path: &str) -> bool {
     let (node, _) = document::parse(SourceId::default(), &text);
     let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
     let entries = ["databases", "services", "stores", "environments", "secrets"];
-    !["steps", "name"].iter().any(|key| has(key)) && entries.iter().any(|key| has(key))
+    !["steps", "name"].iter().any(has) && entries.iter().any(has)
 }
 
 /// Loads an inventory alone; nothing is printed.

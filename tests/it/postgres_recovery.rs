@@ -34,7 +34,7 @@ async fn a_crashed_server_comes_back_with_every_row_its_unarchived_tail_included
     let recovered = run.recover(&staged, json!({})).await;
     assert_eq!(rows(&site), "1,2,3", "{}", site.said());
     assert_eq!(recovered.timeline, 2);
-    assert!(site.said().contains("were rescued"), "{}", site.said());
+    assert!(site.said().contains("rescued from"), "{}", site.said());
     assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("to_last_flushed"));
     let auto = fs::read_to_string(site.cluster.pgdata().join("postgresql.auto.conf")).unwrap();
     assert!(auto.contains("work_mem = '17MB'") && !auto.contains("restore_command"), "{auto}");
