@@ -40,12 +40,23 @@ pub(super) async fn run(who: &str, spec: CommandSpec, cx: &RunContext) -> Result
         cx.reporter.note(message, serde_json::json!({ "survivors": output.survivors }));
     }
     if let Err(HostError::Lost { .. }) = &result
-        && let Ok(Fate::Unwatched { why }) = cx.host.fate(&cx.attempt_dir)
+        && let Some(Fate::Unwatched { why }) = fate_after_loss(cx).await
     {
         return Err(ActionError::unknown(format!("the end of {who} was not seen: {why}"))
             .help("end what still runs before this is done again"));
     }
     judge(who, result)
+}
+
+/// Judges an attempt whose supervisor fell silent. One that is dying closes its connection before it is gone.
+async fn fate_after_loss(cx: &RunContext) -> Option<Fate> {
+    for _ in 0..100 {
+        match cx.host.fate(&cx.attempt_dir) {
+            Ok(Fate::Running) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            fate => return fate.ok(),
+        }
+    }
+    None
 }
 
 /// Judges an attempt from the records its supervisor left.
