@@ -44,6 +44,7 @@ fn lose_the_supervisor(cli: &Cli) -> Pid {
 }
 
 fn recorded(attempt: &Path, name: &str) -> Pid {
+    until("the process is recorded", || attempt.join(name).exists());
     let value: Value = serde_json::from_slice(&fs::read(attempt.join(name)).expect("a record")).unwrap();
     let pid = value.get("supervisor").unwrap_or(&value)["pid"].as_i64().expect("a pid");
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
