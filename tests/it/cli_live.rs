@@ -122,6 +122,20 @@ fn the_first_interrupt_cancels_and_runs_what_must_run() {
 }
 
 #[test]
+fn a_step_that_ended_by_a_cancel_after_its_engine_was_killed_is_cancelled_and_not_failed() {
+    let patient = "trap 'touch told; until test -e enough; do sleep 0.05; done; exit 1' TERM";
+    let run = Waiting::with(patient, "echo tidy >>tidied");
+    run.live.signal(Signal::INT);
+    until("the step was told", || run.cli.path("told").exists());
+    assert!(run.live.kill());
+    run.cli.file("enough", "");
+    until("the step ends", || run.cli.only_run().join("attempts/a/1/exit.json").exists());
+    run.cli.run(&["resume", "last"]).ends(12);
+    assert_eq!(run.cli.status("a"), "cancelled");
+    assert_eq!(run.cli.read("tidied"), "tidy\n");
+}
+
+#[test]
 fn the_second_interrupt_kills_a_deaf_step_at_once() {
     let run = Waiting::with("trap '' TERM INT", "echo tidy >>tidied");
     let begin = Instant::now();
