@@ -1,6 +1,6 @@
 //! Carries a bound plan out: preflight, confirmation, locks, journal, engine, ledger, report, summary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{Exit, Failure, confirm, wiring};
-use crate::action::{Findings, Registry};
+use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
     Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
 };
-use crate::event::{Event, FORMAT, RunHeader, Verdict};
+use crate::event::{Event, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
 use crate::lock::FileLocks;
@@ -58,7 +58,14 @@ impl Invocation {
     pub fn fresh(&self, plan: BoundPlan) -> Result<Carried, Failure> {
         let plan = Arc::new(plan);
         let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
+        let missing = missing_secrets(&plan, &hands);
+        for (name, error) in &missing {
+            tell!("refused: {error}\n  help: provide the secret `{name}` and try again");
+        }
         let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
+        if !missing.is_empty() {
+            return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
+        }
         if plan.mode == crate::action::Mode::Real {
             confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
         }
@@ -78,6 +85,11 @@ impl Invocation {
         let (plan, digest) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
         let opened = dir.resume_journal(&lock).map_err(|error| wiring::journal_failure(&error))?;
         let state = fold(&opened.events)?;
+        if let (Some((outcome, ..)), Some(step)) = (&state.finished, answers.keys().next()) {
+            let message =
+                format!("run `{}` has ended ({}): nothing is asked about step `{step}`", dir.id(), name_of(*outcome));
+            return Err(Failure::new(Exit::Usage, message).help("to go on after a failure, start a new run"));
+        }
         // A finished run changes nothing any more, so it needs no lock on what it once changed.
         let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
         let hands = hands(&plan, dir.attempts(), self.face)?;
@@ -191,6 +203,12 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
 }
 
+/// Fetches every secret the plan needs and gives those that have no value, with what the provider said.
+pub fn missing_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Vec<(String, ActionError)> {
+    let names: BTreeSet<&String> = plan.steps.iter().flat_map(|step| &step.secrets).collect();
+    names.into_iter().filter_map(|name| Some((name.clone(), hands.secret(name).err()?))).collect()
+}
+
 /// Looks for every step's programs and runs every step's check with late values pending. Changes nothing.
 pub fn ahead(
     plan: &Arc<BoundPlan>,
@@ -249,6 +267,11 @@ impl Carried {
     pub fn exit(&self) -> Exit {
         exit_of(self.ending.exit_code)
     }
+}
+
+/// An outcome as the journal writes it.
+fn name_of(outcome: Outcome) -> String {
+    serde_json::to_value(outcome).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Maps a run's code to the frozen list.

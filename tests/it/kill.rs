@@ -136,12 +136,12 @@ fn campaign(seed: u64, target: u32, hits: &(AtomicU32, AtomicU32)) {
     let length = begin_at.elapsed();
     let expected = result(&calm, &ran);
     assert!(matches!(expected.code, 0 | 5), "{text}\n{ran:?}");
-    let mut sent = 0;
-    while sent < target {
-        let (more, live) = hit(&text, &expected, length, &mut dice);
-        sent += more;
+    let mut live = 0;
+    while live < target {
+        let (more, more_live) = hit(&text, &expected, length, &mut dice);
+        live += more_live;
         hits.0.fetch_add(more, Ordering::Relaxed);
-        hits.1.fetch_add(live, Ordering::Relaxed);
+        hits.1.fetch_add(more_live, Ordering::Relaxed);
     }
 }
 
@@ -164,5 +164,5 @@ fn a_program_killed_at_two_hundred_moments_loses_no_step_and_doubles_no_effect()
     });
     let (sent, live) = (hits.0.into_inner(), hits.1.into_inner());
     println!("{sent} kills, {live} of them hit a live program");
-    assert!(sent >= KILLS && live >= KILLS / 2, "{sent} kills, {live} hit a live program");
+    assert!(live >= KILLS, "{sent} kills, {live} hit a live program");
 }

@@ -195,6 +195,14 @@ pub fn listing(folder: &Path) -> Vec<String> {
     lines
 }
 
+/// Processes whose command line names a folder.
+pub fn processes_of(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(&*folder.to_string_lossy())).collect()
+}
+
 /// How the program ended, and what it said.
 #[derive(Debug)]
 pub struct Ran {
