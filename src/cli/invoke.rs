@@ -173,7 +173,12 @@ impl Invocation {
         if plan.scratch.exists() {
             let _ = std::fs::remove_dir_all(&plan.scratch);
         }
-        write_report(dir, plan, &ending.state)
+        // The run is what it is without its report: its code stands, and `report` can write it later.
+        if let Err(failure) = write_report(dir, plan, &ending.state) {
+            tell!("warning: {failure}");
+            tell!("  help: `runbook report {} --html` gives it later", dir.id());
+        }
+        Ok(())
     }
 
     /// Tells how the run ended, for people.

@@ -166,6 +166,14 @@ fn the_third_interrupt_leaves_what_must_run_to_resume_which_runs_it_once() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written_changes_nothing_about_how_the_run_ended() {
+    let run = Waiting::new();
+    std::fs::create_dir(run.cli.only_run().join("report.html")).expect("a folder in its place");
+    run.open();
+    run.live.wait().ends(0).says("the report cannot be written").says("succeeded");
+}
+
+#[test]
 fn a_lost_terminal_does_not_end_the_run() {
     let mut run = Waiting::new();
     run.live.signal(Signal::HUP);
