@@ -90,6 +90,28 @@ fn a_database_that_is_being_replaced_is_locked_for_every_other_run() {
 }
 
 #[test]
+fn what_a_killed_engine_left_running_keeps_other_runs_off_its_database() {
+    let cli = Cli::new();
+    let script = gated(&cli.path("began"), &cli.path("gate"));
+    cli.file(
+        "runbook.yaml",
+        &format!(
+            "version: 1\nname: replaces\ndatabases: {{ orders: {{ pgdata: /nowhere/orders }} }}\nsteps:\n  - id: a\n    \
+             effect: destroy\n    targets: [ {{ database: orders }} ]\n    run: |\n      {script}\n"
+        ),
+    );
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    let id = cli.id();
+    assert!(live.kill());
+    cli.run(&["run", "runbook.yaml"]).ends(14).says(&id).says("still used").says("nothing was changed");
+    assert_eq!(cli.id(), id, "no second run exists");
+    cli.file("gate", "");
+    cli.run(&["resume", &id]).ends(0);
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+}
+
+#[test]
 fn a_cancel_ends_the_step_and_runs_what_must_run() {
     let run = Waiting::new();
     run.cli.run(&["cancel", "last", "--reason", "wrong database"]).ends(0);
