@@ -219,3 +219,16 @@ fn a_live_run_that_loses_a_supervisor_names_what_still_runs() {
     live.wait().ends(11).says("still run");
     cli.file("gate", "");
 }
+
+#[test]
+fn a_run_that_waits_for_a_person_can_be_cancelled_and_runs_what_must_run() {
+    let cli = crashed("");
+    lose_the_attempt(&cli);
+    cli.run(&["resume", "last"]).ends(13);
+    cli.run(&["cancel", "last"]).ends(0).says("runbook resume");
+    cli.run(&["resume", "last"]).ends(11);
+    assert_eq!(
+        (cli.read("effects").as_str(), cli.status("a"), cli.status("b")),
+        ("x\n", "unknown".to_owned(), "skipped".to_owned())
+    );
+}
