@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::graph::{StepGraph, StepIndex, join};
 use super::model::{Section, Strictness};
 use super::read::{self, Read};
-use crate::action::Registry;
+use crate::action::{EffectClass, Registry};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
 use crate::base::mode::Mode;
 use crate::language::inventory::InventoryFile;
-use crate::language::runbook::Runbook;
+use crate::language::runbook::{Precondition, Runbook};
 
 /// A runbook that holds together: what can be decided without parameters is decided.
 #[derive(Debug, Clone)]
@@ -39,6 +39,7 @@ pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
     let graph = StepGraph::new(&runbook);
     let mut found = Diagnostics::default();
     check_needs(&graph, &mut found);
+    check_preconditions(&graph, material.registry, &mut found);
     let circles = graph.circles();
     check_circles(&graph, &circles, &mut found);
     let reads = read::collect(&runbook, &graph, material, &mut found);
@@ -90,6 +91,21 @@ fn check_needs(graph: &StepGraph<'_>, found: &mut Diagnostics) {
                 Some(_) => continue,
             };
             found.push(fault);
+        }
+    }
+}
+
+/// What is asked before a step may not change anything: it is neither journalled nor guarded.
+fn check_preconditions(graph: &StepGraph<'_>, registry: &Registry, found: &mut Diagnostics) {
+    for index in 0..graph.len() {
+        for precondition in &graph.step(index).1.preconditions {
+            let Precondition::Action { uses, .. } = precondition else { continue };
+            let effect = registry.get(&uses.value).map_or(EffectClass::None, |action| action.spec().effect);
+            if effect > EffectClass::Read {
+                let message = format!("`{}` may change something, so it cannot be a precondition", uses.value);
+                let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
+                found.push(fault.help("make it a step of its own that this one needs, or ask with `wait` or `that:`"));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod action_service;
 mod action_store;
 mod architecture;
 mod cli_check;
+mod cli_guard;
 mod cli_live;
 mod cli_resume;
 mod cli_run;
