@@ -45,12 +45,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         drill::demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     }
     let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
-    let mut missing = Vec::new();
-    for name in plan.steps.iter().flat_map(|step| &step.secrets).collect::<std::collections::BTreeSet<_>>() {
-        if let Err(error) = crate::engine::Capabilities::secret(hands.as_ref(), name) {
-            missing.push((name.clone(), error));
-        }
-    }
+    let missing = invoke::missing_secrets(&plan, &hands);
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
     let forecast = from_history(&plan)?;
     let refused = missing.len() + checked.iter().filter(|(_, result)| is_refused(result)).count();

@@ -12,7 +12,7 @@ use crate::base::{RunId, Timestamp, clock};
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
 use crate::language::vocabulary::Vocabulary;
-use crate::language::{LoadRequest, load};
+use crate::language::{LoadRequest, document, load};
 use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
 
 /// A runbook that was loaded, with what it was loaded from.
@@ -79,6 +79,30 @@ pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, F
     let (plan, more) = plan::build(loaded.runbook, &material);
     let diagnostics = loaded.diagnostics.and(more);
     Ok(Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry })
+}
+
+/// Tells whether a file is an inventory: it has entries of one, and neither `steps` nor a `name`.
+pub fn is_inventory(path: &str) -> bool {
+    let Some(text) = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
+    let (node, _) = document::parse(SourceId::default(), &text);
+    let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
+    let entries = ["databases", "services", "stores", "environments", "secrets"];
+    !["steps", "name"].iter().any(|key| has(key)) && entries.iter().any(|key| has(key))
+}
+
+/// Loads an inventory alone; nothing is printed.
+pub fn load_inventory(path: &str) -> Prepared {
+    let registry = crate::actions::registry();
+    let request = LoadRequest { inventories: vec![path.to_owned()], ..LoadRequest::default() };
+    let loaded = load(&request, &Files, &Words(&registry));
+    let material = Material {
+        registry: &registry,
+        inventory: &loaded.inventory,
+        sources: &loaded.sources,
+        file: SourceId::default(),
+    };
+    let (plan, _) = plan::build(loaded.runbook, &material);
+    Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics: loaded.diagnostics, registry }
 }
 
 fn names(paths: &[PathBuf]) -> Vec<String> {

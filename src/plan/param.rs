@@ -7,11 +7,9 @@ use serde_json::{Value, json};
 use super::bind::{BindError, BindRequest};
 use crate::action::Mode;
 use crate::base::Timestamp;
-use crate::base::units::{ByteSize, Span};
 use crate::language::inventory::Inventory;
 use crate::language::runbook::{Param, ParamType, Runbook};
 use crate::language::template::{self, Scope};
-use crate::language::time;
 
 /// The reserved parameter: when service was lost.
 pub const INCIDENT_AT: &str = "incident_at";
@@ -132,61 +130,25 @@ fn value(
         }
         return Ok(Value::Null);
     }
-    let value = convert(param.kind, &given, inventory, request.now).map_err(|why| {
-        usage(format!("the parameter `{name}`: {why}"), format!("it is of type {}", type_name(param.kind)))
+    let value = param.read(&given, request.now).map_err(|error| {
+        let help = error.help.clone().unwrap_or_else(|| format!("it takes {}", param.kind.describe()));
+        usage(format!("the parameter `{name}`: {error}"), help)
     })?;
-    if !param.allowed.is_empty() && !param.allowed.contains(&value) {
-        let allowed: Vec<String> = param.allowed.iter().map(|value| format!("`{}`", plain(value))).collect();
-        return Err(usage(
-            format!("the parameter `{name}` cannot be `{}`", plain(&value)),
-            format!("allowed: {}", allowed.join(", ")),
-        ));
-    }
+    match (param.kind, value.as_str()) {
+        (ParamType::Database, Some(entry)) => exists("database", entry, inventory.databases.keys().collect()),
+        (ParamType::Service, Some(entry)) => exists("service", entry, inventory.services.keys().collect()),
+        (ParamType::Store, Some(entry)) => exists("store", entry, inventory.stores.keys().collect()),
+        _ => Ok(()),
+    }?;
     Ok(value)
 }
 
-/// The type's name as runbooks write it.
-#[must_use]
-pub fn type_name(kind: ParamType) -> String {
-    serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn convert(kind: ParamType, given: &Value, inventory: &Inventory, now: Timestamp) -> Result<Value, String> {
-    let text = plain(given);
-    let fits = |fits: bool| if fits { Ok(()) } else { Err(format!("`{text}` is not {}", type_name(kind))) };
-    let exists = |names: Vec<&String>| {
-        if names.contains(&&text) {
-            Ok(Value::String(text.clone()))
-        } else {
-            Err(format!("there is no {} `{text}`; {}", type_name(kind), known("names", names.into_iter())))
-        }
-    };
-    match kind {
-        ParamType::String => Ok(Value::String(text)),
-        ParamType::Int => text.parse::<i64>().map(Value::from).map_err(|_| format!("`{text}` is not a whole number")),
-        ParamType::Number => {
-            let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-            number.map(Value::from).ok_or_else(|| format!("`{text}` is not a number"))
-        }
-        ParamType::Bool => {
-            fits(matches!(text.as_str(), "true" | "false"))?;
-            Ok(Value::Bool(text == "true"))
-        }
-        ParamType::Timestamp => time::parse_time(&text, now)
-            .map(|at| Value::String(at.to_string()))
-            .map_err(|error| format!("{error}; {}", error.help())),
-        ParamType::Duration => {
-            text.parse::<Span>().map(|span| Value::String(span.to_string())).map_err(|e| e.to_string())
-        }
-        ParamType::Size => text.parse::<ByteSize>().map(|size| Value::from(size.0)).map_err(|e| e.to_string()),
-        ParamType::Database => exists(inventory.databases.keys().collect()),
-        ParamType::Service => exists(inventory.services.keys().collect()),
-        ParamType::Store => exists(inventory.stores.keys().collect()),
+/// Refuses the name of an entry that the inventory does not have.
+fn exists(kind: &str, name: &str, entries: Vec<&String>) -> Result<(), BindError> {
+    if entries.iter().any(|entry| *entry == name) {
+        return Ok(());
     }
+    Err(usage(format!("there is no {kind} `{name}` in the inventory"), known(&format!("{kind}s"), entries.into_iter())))
 }
 
 /// Reads the incident from the reserved parameter; `None` when the runbook does not declare it.

@@ -91,7 +91,8 @@ impl Recovering<'_> {
         }
         let marker = if self.cluster.is_scratch() { marker } else { self.rescue(marker).await? };
         let embedded = embedded(files, &staged).map_err(|error| cannot(&error))?;
-        let plan = course::decide(self.shelf(&marker), &marker, &embedded, (&self.goal, self.timeline)).await?;
+        let plan = course::decide(self.shelf(&marker), &marker, &embedded, (&self.goal, self.timeline)).await;
+        let plan = plan.map_err(|error| self.untouched(files, error))?;
         if self.cluster.is_scratch() {
             intrusion::refuse(self.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
         }
@@ -149,7 +150,7 @@ impl Recovering<'_> {
         let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
         if !names.is_empty() {
             let message =
-                format!("{} WAL files that were never archived were rescued from `{}`", names.len(), old.display());
+                format!("WAL that was never archived was rescued from `{}` (files: {})", old.display(), names.len());
             self.cx.reporter.note(message, json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) }));
         }
         if !tail.unproven.is_empty() {
@@ -305,6 +306,16 @@ impl Recovering<'_> {
             loss: proof::loss(reached || marker.to_target, arrival.newest_commit, marker.ended_at),
             kept,
         }
+    }
+
+    /// Says that what was stopped can be started again as it was.
+    fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
+        let live = &self.cluster.pgdata;
+        if self.cluster.is_scratch() || !matches!(files.facts(live), Ok(Some(_))) {
+            return error;
+        }
+        let before = error.info().help.as_ref().map_or_else(String::new, |help| format!("{help}; "));
+        error.help(format!("{before}`{}` is as it was, and its server can be started again", live.display()))
     }
 
     fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {

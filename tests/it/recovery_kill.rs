@@ -1,0 +1,272 @@
+//! SIGKILL of the engine in the middle of a real recovery: `resume` brings every row back, once.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use runbook::language::inventory::StoreEntry;
+use runbook::pgformat::{SegmentSize, SystemId, Timeline, TimelineHistory};
+use serde_json::Value;
+
+use crate::support::cli::{Cli, Ran};
+use crate::support::recovery::Site;
+
+/// When the engine is killed.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// The staged folder appears.
+    Staging,
+    /// The staged folder is complete.
+    Staged,
+    /// A segment of the old `pg_wal` reached the archive.
+    Rescued,
+    /// The recovery's settings are written.
+    Settled,
+    /// The old data directory moved aside.
+    Aside,
+    /// The new data directory is in place.
+    Swapped,
+    /// The server is being started.
+    Started,
+    /// The server made its new timeline.
+    Promoted,
+    /// The recovery's settings are being removed.
+    Cleaned,
+    /// The recovery is proven, and its step not yet written down.
+    Proven,
+    /// So long after the start of the program.
+    After(u64),
+}
+
+/// A cluster that died with a tail that was never archived, and a copy of everything as it was then.
+struct Scene {
+    site: Site,
+    start: runbook::pgformat::Lsn,
+    archived: usize,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let site = Site::new();
+        site.cluster.sql("CREATE TABLE t(n int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)");
+        let backup = site.run().base_backup().await;
+        site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 2000)");
+        site.archive();
+        site.cluster.sql("INSERT INTO t SELECT generate_series(2001, 3000)");
+        site.cluster.kill();
+        let scene = Self { start: backup.start_lsn.parse().unwrap(), archived: site.stored().len(), site };
+        for name in ["data", "store"] {
+            copy(&scene.place(name), &scene.place(&format!("{name}.copy")));
+        }
+        scene
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.site.cluster.dir().join(name)
+    }
+
+    /// Puts everything back as it was after the disaster.
+    fn again(&self) {
+        if !postmasters(self.site.cluster.dir()).is_empty() {
+            self.site.cluster.stop("immediate");
+        }
+        for folder in self.beside("data.runbook-") {
+            fs::remove_dir_all(folder).unwrap();
+        }
+        for name in ["data", "store"] {
+            fs::remove_dir_all(self.place(name)).unwrap();
+            copy(&self.place(&format!("{name}.copy")), &self.place(name));
+        }
+    }
+
+    fn cli(&self) -> Cli {
+        let cluster = &self.site.cluster;
+        let cli = Cli::new();
+        let text = format!(
+            "version: 1\ndatabases:\n  main:\n    pgdata: {}\n    socket: {}\n    port: {}\n    store: primary\n    bin: {}\n    \
+             checks:\n      - {{ name: rows, sql: \"SELECT count(*) FROM t\", expect: \"> 0\" }}\nstores:\n  primary: {{ url: \"file://{}\" }}\n",
+            cluster.pgdata().display(),
+            cluster.socket_dir().display(),
+            cluster.port(),
+            cluster.bin().display(),
+            self.place("store").display()
+        );
+        cli.file("inventory.yaml", &text);
+        cli
+    }
+
+    fn beside(&self, prefix: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.site.cluster.dir()).unwrap().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .map(|entry| entry.path())
+            .collect()
+    }
+
+    fn reached(&self, moment: Moment, since: Instant) -> bool {
+        let data = self.site.cluster.pgdata();
+        let staged = self.beside("data.runbook-staged-");
+        let in_staged = |name: &str| staged.iter().any(|folder| folder.join(name).exists());
+        let swapped = || staged.is_empty() && data.join("runbook-restore.json").exists();
+        match moment {
+            Moment::Staging => !staged.is_empty(),
+            Moment::Staged => in_staged("runbook-restore.json"),
+            Moment::Rescued => self.site.stored().len() > self.archived,
+            Moment::Settled => in_staged("recovery.signal"),
+            Moment::Aside => !self.beside("data.runbook-old-").is_empty(),
+            Moment::Swapped => swapped(),
+            Moment::Started => swapped() && data.join("postmaster.pid").exists(),
+            Moment::Promoted => swapped() && data.join("pg_wal/00000002.history").exists(),
+            Moment::Cleaned => swapped() && !data.join("runbook-fetch.json").exists(),
+            Moment::Proven => {
+                data.join("PG_VERSION").exists()
+                    && !self.beside("data.runbook-old-").is_empty()
+                    && staged.is_empty()
+                    && !data.join("runbook-restore.json").exists()
+            }
+            Moment::After(millis) => since.elapsed() >= Duration::from_millis(millis),
+        }
+    }
+
+    /// Runs or resumes, and kills at a moment; tells whether the program was hit alive.
+    fn hit(&self, cli: &Cli, moment: Moment) -> bool {
+        let begin = Instant::now();
+        let mut program = match cli.runs().is_empty() {
+            true => cli.spawn(&run_args()),
+            false => cli.spawn(&["resume", "last"]),
+        };
+        while program.lives() && !self.reached(moment, begin) {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{moment:?} never came: {}", program.said());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        program.kill()
+    }
+
+    /// Lets the run end; a step that asks is told to run again.
+    fn finish(&self, cli: &Cli) -> Ran {
+        if cli.runs().is_empty() {
+            return cli.run(&run_args());
+        }
+        let ran = cli.run(&["resume", "last"]);
+        match ran.code {
+            Some(13) => cli.run(&["resume", "last", "--rerun", "recover"]),
+            _ => ran,
+        }
+    }
+
+    fn prove(&self, cli: &Cli, rows: &str) {
+        let cluster = &self.site.cluster;
+        assert_eq!(cluster.sql("SELECT count(*), min(n), max(n) FROM t"), rows);
+        assert_eq!(cluster.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "2");
+        assert_eq!(self.beside("data.runbook-staged-"), Vec::<PathBuf>::new());
+        let data = cluster.pgdata();
+        for name in ["runbook-restore.json", "runbook-fetch.json", "recovery.signal", "backup_label"] {
+            assert!(!data.join(name).exists(), "`{name}` is left");
+        }
+        assert_eq!(
+            fs::metadata(data.join("postgresql.auto.conf")).map(owner).unwrap(),
+            fs::metadata(&data).map(owner).unwrap()
+        );
+        assert_eq!(postmasters(cluster.dir()).len(), 1, "servers: {:?}", postmasters(cluster.dir()));
+        cluster.sql("INSERT INTO t VALUES (0)");
+        self.site.archive();
+        self.whole();
+        cli.run(&["audit", "verify", "all"]).ends(0);
+    }
+
+    /// The archive leads from the backup over the fork onto the new timeline.
+    fn whole(&self) {
+        let data = self.site.cluster.pgdata();
+        let text = fs::read_to_string(data.join("pg_wal/00000002.history")).unwrap();
+        let history = TimelineHistory::parse(Timeline(2), &text).unwrap();
+        let system: u64 = self.site.cluster.sql("SELECT system_identifier FROM pg_control_system()").parse().unwrap();
+        let entry = StoreEntry { url: format!("file://{}", self.place("store").display()), read_only: true };
+        let store = runbook::store::open_read(&entry, "primary").unwrap();
+        let archive = ("main", SystemId(system), SegmentSize::DEFAULT);
+        let looking = runbook::wal::contiguity(store.as_ref(), archive, &history, self.start, None);
+        let found =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(looking).unwrap();
+        assert!(found.is_whole() && found.last.timeline() == Timeline(2), "{found:?}");
+    }
+}
+
+fn owner(facts: fs::Metadata) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt as _;
+    (facts.uid(), facts.gid())
+}
+
+fn run_args() -> Vec<String> {
+    let runbook = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/postgres/full-db-loss.yaml");
+    ["run", runbook, "--inventory", "inventory.yaml", "-p", "database=main", "-p", "incident_at=1m ago"]
+        .map(str::to_owned)
+        .into()
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+}
+
+/// Servers that work below a folder: processes whose parent is none of them.
+fn postmasters(folder: &Path) -> BTreeSet<u32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let state = fields.next().unwrap_or("Z").to_owned();
+        let parent = fields.next().and_then(|field| field.parse::<u32>().ok());
+        if inside && stat.contains("(postgres)") && state != "Z" {
+            found.push((pid, parent));
+        }
+    }
+    let pids: BTreeSet<u32> = found.iter().map(|(pid, _)| *pid).collect();
+    found.iter().filter(|(_, parent)| parent.is_none_or(|up| !pids.contains(&up))).map(|(pid, _)| *pid).collect()
+}
+
+fn names(folder: &Path) -> BTreeSet<String> {
+    fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn loss(cli: &Cli) -> Value {
+    let shown = cli.shown();
+    let step = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "recover").unwrap().clone();
+    step["output"].clone()
+}
+
+#[test]
+fn an_engine_killed_anywhere_in_a_recovery_leaves_nothing_that_resume_does_not_finish() {
+    use Moment::{After, Aside, Cleaned, Promoted, Proven, Rescued, Settled, Staged, Staging, Started, Swapped};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let scene = runtime.block_on(Scene::new());
+    let rounds: [&[Moment]; 4] = [
+        &[Staging, Settled, Swapped, Promoted, Proven],
+        &[Staged, Aside, Started, Cleaned],
+        &[Rescued, After(90), Started, After(60)],
+        &[After(400), After(250), After(700), After(150)],
+    ];
+    let mut live = 0;
+    for moments in rounds {
+        scene.again();
+        let cli = scene.cli();
+        for moment in moments {
+            let hit = scene.hit(&cli, *moment);
+            println!("{moment:?}: {}", if hit { "hit" } else { "it had ended" });
+            live += u32::from(hit);
+        }
+        let ran = scene.finish(&cli);
+        assert_eq!(ran.code, Some(0), "after {moments:?}: {ran:?}\n{:#?}", cli.journal());
+        let kept = scene.beside("data.runbook-old-");
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert_eq!(
+            names(&kept[0].join("pg_wal")),
+            names(&scene.place("data.copy/pg_wal")),
+            "the old data is kept whole"
+        );
+        scene.prove(&cli, "3000|1|3000");
+        println!("{moments:?}: {}", loss(&cli));
+    }
+    assert!(live >= 12, "only {live} kills hit a live program");
+}
