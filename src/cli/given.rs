@@ -32,6 +32,9 @@ fn moment(at: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     } else {
         format!("{} ago", human_duration(between(at, now)))
     };
+    if local.offset() == jiff::tz::Offset::UTC {
+        return format!("{} UTC, which is local time here, {away}", at.strftime("%F %T"));
+    }
     format!("{} UTC, {} {name}, {away}", at.strftime("%F %T"), local.strftime("%F %T"))
 }
 
@@ -50,5 +53,6 @@ mod tests {
         let told = "2026-07-01 12:30:05 UTC, 2026-07-01 14:30:05 Europe/Berlin, 1h 30m ago";
         assert_eq!(moment(at, now, &berlin), told);
         assert!(moment(now, at, &berlin).ends_with("in 1h 30m"));
+        assert!(moment(at, now, &TimeZone::UTC).contains("12:30:05 UTC, which is local time here"));
     }
 }
