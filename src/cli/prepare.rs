@@ -77,7 +77,7 @@ pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, F
         file: SourceId(file.unwrap_or_default()),
     };
     let (plan, more) = plan::build(loaded.runbook, &material);
-    let diagnostics = loaded.diagnostics.and(more);
+    let diagnostics = in_order(loaded.diagnostics.and(more));
     Ok(Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry })
 }
 

@@ -11,6 +11,12 @@ use crate::base::mode::Mode;
 use crate::language::inventory::InventoryFile;
 use crate::language::runbook::{Precondition, Runbook};
 
+/// Edges of a circle that are told and labelled; a longer one is not a slip of the pen.
+const MOST_EDGES: usize = 50;
+
+/// Findings that get a suggestion.
+const MOST_SUGGESTIONS: usize = 200;
+
 /// A runbook that holds together: what can be decided without parameters is decided.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -77,9 +83,12 @@ fn check_needs(graph: &StepGraph<'_>, found: &mut Diagnostics) {
         for need in step.needs.iter().flatten() {
             let name = need.value.step.as_str();
             let fault = match graph.find(name) {
-                None => Diagnostic::new(Code::UnknownStep, format!("there is no step `{name}`"))
-                    .at(need.at)
-                    .suggest(name, (0..graph.len()).filter(|i| *i != index).map(|i| graph.step(i).1.id.value.as_str())),
+                None => {
+                    let fault = Diagnostic::new(Code::UnknownStep, format!("there is no step `{name}`")).at(need.at);
+                    // Nobody reads hundreds of suggestions, and looking for them takes time.
+                    let others = (0..graph.len()).filter(|i| *i != index && found.len() < MOST_SUGGESTIONS);
+                    fault.suggest(name, others.map(|i| graph.step(i).1.id.value.as_str()))
+                }
                 Some(other) if other == index => Diagnostic::new(Code::SelfNeed, format!("step `{name}` needs itself"))
                     .at(need.at)
                     .help("remove it from `needs`; `needs: []` starts at once"),
@@ -114,9 +123,12 @@ fn check_circles(graph: &StepGraph<'_>, circles: &[Vec<StepIndex>], found: &mut 
     for circle in circles {
         let names: Vec<&str> = circle.iter().map(|index| graph.step(*index).1.id.value.as_str()).collect();
         let first = names.first().copied().unwrap_or_default();
-        let mut fault =
-            Diagnostic::new(Code::Cycle, format!("steps wait for each other: `{}` → `{first}`", names.join("` → `")));
-        for (position, index) in circle.iter().enumerate() {
+        let further = names.len().saturating_sub(MOST_EDGES);
+        let shown = names[..names.len() - further].join("` → `");
+        let between = if further > 0 { format!(" → {further} more") } else { String::new() };
+        let message = format!("steps wait for each other: `{shown}`{between} → `{first}`");
+        let mut fault = Diagnostic::new(Code::Cycle, message);
+        for (position, index) in circle.iter().enumerate().take(MOST_EDGES) {
             let step = graph.step(*index).1;
             let next = names[(position + 1) % names.len()];
             let place =
