@@ -22,7 +22,11 @@ fn usage(message: impl Into<String>, help: impl Into<String>) -> BindError {
 ///
 /// # Errors
 /// Fails for a variable that is not declared and for a template that cannot be rendered.
-pub fn vars(inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<String, Value>, BindError> {
+pub fn vars(
+    runbook: &Runbook,
+    inventory: &Inventory,
+    request: &BindRequest,
+) -> Result<BTreeMap<String, Value>, BindError> {
     let mut vars = inventory.vars.clone();
     for (name, value) in &request.vars {
         if !vars.contains_key(name) {
@@ -35,7 +39,7 @@ pub fn vars(inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<Str
     while !left.is_empty() {
         let mut failed = Vec::new();
         let mut why = String::new();
-        let scope = default_scope(&done, request);
+        let scope = default_scope(&done, runbook, request);
         for name in &left {
             match template::render(&vars[name], &scope) {
                 Ok(rendered) => {
@@ -56,9 +60,10 @@ pub fn vars(inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<Str
     Ok(done)
 }
 
-fn default_scope(vars: &BTreeMap<String, Value>, request: &BindRequest) -> Scope {
+fn default_scope(vars: &BTreeMap<String, Value>, runbook: &Runbook, request: &BindRequest) -> Scope {
     let run = json!({
         "id": request.run.as_str(),
+        "name": runbook.name,
         "mode": request.mode.as_str(),
         "environment": request.environment,
         "started_at": request.now.to_string(),
@@ -90,7 +95,7 @@ pub fn params(
             faults.push(usage(format!("there is no parameter `{name}`"), known("parameters", names.iter())));
         }
     }
-    let scope = default_scope(vars, request);
+    let scope = default_scope(vars, runbook, request);
     let mut values = BTreeMap::new();
     for (name, param) in &runbook.params {
         match value(&name.value, param, &scope, (inventory, request)) {
@@ -126,7 +131,10 @@ fn value(
     if given.is_null() {
         if param.required.unwrap_or(true) && param.default.is_none() {
             let about = if param.description.is_empty() { String::new() } else { format!(" ({})", param.description) };
-            return Err(usage(format!("the parameter `{name}` is missing{about}"), format!("add `-p {name}=VALUE`")));
+            return Err(usage(
+                format!("the parameter `{name}` is missing{about}"),
+                how_to_give(name, param.kind, inventory),
+            ));
         }
         return Ok(Value::Null);
     }
@@ -134,21 +142,52 @@ fn value(
         let help = error.help.clone().unwrap_or_else(|| format!("it takes {}", param.kind.describe()));
         usage(format!("the parameter `{name}`: {error}"), help)
     })?;
-    match (param.kind, value.as_str()) {
-        (ParamType::Database, Some(entry)) => exists("database", entry, inventory.databases.keys().collect()),
-        (ParamType::Service, Some(entry)) => exists("service", entry, inventory.services.keys().collect()),
-        (ParamType::Store, Some(entry)) => exists("store", entry, inventory.stores.keys().collect()),
-        _ => Ok(()),
-    }?;
+    let is_reference = matches!(param.kind, ParamType::Database | ParamType::Service | ParamType::Store);
+    if let Some(entry) = value.as_str().filter(|_| is_reference) {
+        exists(param.kind, entry, inventory)?;
+    }
     Ok(value)
 }
 
+/// Says how a missing parameter is given, with what could be meant.
+fn how_to_give(name: &str, kind: ParamType, inventory: &Inventory) -> String {
+    let names = names_of(kind, inventory);
+    match (kind, names.as_slice()) {
+        (ParamType::Timestamp, _) => format!("add `-p {name}='5m ago'`, or a time such as `2026-01-28T15:30:00Z`"),
+        (_, []) => format!("add `-p {name}=VALUE`"),
+        (_, [only]) => format!("add `-p {name}={only}`"),
+        (_, several) => format!("add `-p {name}=VALUE`; {}", known("names", several.iter().copied())),
+    }
+}
+
+/// The entries of the inventory that a parameter may name.
+fn names_of(kind: ParamType, inventory: &Inventory) -> Vec<&String> {
+    match kind {
+        ParamType::Database => inventory.databases.keys().collect(),
+        ParamType::Service => inventory.services.keys().collect(),
+        ParamType::Store => inventory.stores.keys().collect(),
+        ParamType::String
+        | ParamType::Int
+        | ParamType::Number
+        | ParamType::Bool
+        | ParamType::Timestamp
+        | ParamType::Duration
+        | ParamType::Size => Vec::new(),
+    }
+}
+
 /// Refuses the name of an entry that the inventory does not have.
-fn exists(kind: &str, name: &str, entries: Vec<&String>) -> Result<(), BindError> {
+fn exists(kind: ParamType, name: &str, inventory: &Inventory) -> Result<(), BindError> {
+    let entries = names_of(kind, inventory);
     if entries.iter().any(|entry| *entry == name) {
         return Ok(());
     }
-    Err(usage(format!("there is no {kind} `{name}` in the inventory"), known(&format!("{kind}s"), entries.into_iter())))
+    let help = match entries.as_slice() {
+        [] => "the inventory names none; give one with `--inventory FILE`, or write `./inventory.yaml`".to_owned(),
+        names => known("names", names.iter().copied()),
+    };
+    let what = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    Err(usage(format!("there is no {what} `{name}` in the inventory"), help))
 }
 
 /// Reads the incident from the reserved parameter; `None` when the runbook does not declare it.

@@ -129,15 +129,15 @@ fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
 
 /// A declared target must be known before the run, as every target.
 fn declared(target: &DeclaredTarget, place: Place) -> Text<'_> {
-    let (text, kind) = match target {
-        DeclaredTarget::Database(text) => (text, "database"),
-        DeclaredTarget::Service(text) => (text, "service"),
-        DeclaredTarget::Store(text) => (text, "store"),
-        DeclaredTarget::Path(text) => (text, "path"),
-        DeclaredTarget::Url(text) => (text, "URL"),
+    let kind = match target {
+        DeclaredTarget::Database(_) => "database",
+        DeclaredTarget::Service(_) => "service",
+        DeclaredTarget::Store(_) => "store",
+        DeclaredTarget::Path(_) => "path",
+        DeclaredTarget::Url(_) => "URL",
     };
     let leaf = leaf::Leaf { reference: Some(kind.to_owned()), ..leaf::Leaf::default() };
-    Text { text, kind: TextKind::Template, place, leaf, is_argument: true }
+    Text { text: target.text(), kind: TextKind::Template, place, leaf, is_argument: true }
 }
 
 fn expression(text: &str, place: Place) -> Text<'_> {

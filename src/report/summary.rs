@@ -308,9 +308,7 @@ fn again(plan: &BoundPlan) -> String {
 
 /// What the runbook is called by: a shipped one by its name, any other by its path.
 fn runbook_of(plan: &BoundPlan) -> &str {
-    // An inventory that was asked for is read before it, and has no steps.
-    let has_steps = |text: &str| text.lines().any(|line| line.starts_with("steps:"));
-    let Some(source) = plan.sources.iter().find(|source| has_steps(&source.text)) else { return &plan.name };
+    let Some(source) = plan.sources.first() else { return &plan.name };
     match source.name.strip_prefix("<shipped>/") {
         Some(path) => path.rsplit('/').next().unwrap_or(path).trim_end_matches(".yaml"),
         None => &source.name,

@@ -48,7 +48,10 @@ fn file(uses: &str, with: &Value) -> Value {
 fn examples() -> Vec<(&'static str, &'static Example, Value)> {
     let registry = actions::registry();
     let specs: Vec<_> = registry.iter().map(|action| action.spec()).collect();
-    specs.into_iter().flat_map(|spec| spec.examples.iter().map(|example| (spec.name, example, yaml(example.with)))).collect()
+    specs
+        .into_iter()
+        .flat_map(|spec| spec.examples.iter().map(|example| (spec.name, example, yaml(example.with))))
+        .collect()
 }
 
 /// What the examples name.
@@ -121,7 +124,8 @@ fn the_effects_of_every_example_are_told_without_looking_at_the_world_and_twice_
         for (name, example, with) in examples() {
             let action = registry.get(name).expect("an action");
             let with = pending(&with);
-            let once = action.effects(&with, &cx).unwrap_or_else(|faults| panic!("`{name}`, {}: {faults:#?}", example.title));
+            let once =
+                action.effects(&with, &cx).unwrap_or_else(|faults| panic!("`{name}`, {}: {faults:#?}", example.title));
             assert_eq!(action.effects(&with, &cx).expect("as before"), once, "`{name}`, {}", example.title);
             assert!(once.class <= action.spec().effect, "`{name}` does more than it says: {once:?}");
         }
@@ -167,7 +171,10 @@ fn with_each_leaf(value: &Value, new: &Value) -> Vec<Value> {
                 Value::Array(all)
             };
             let changed = items.iter().enumerate().map(|(at, item)| (at, with_each_leaf(item, new)));
-            changed.flat_map(|(at, all)| all.into_iter().map(move |item| (at, item))).map(|(at, item)| one(at, item)).collect()
+            changed
+                .flat_map(|(at, all)| all.into_iter().map(move |item| (at, item)))
+                .map(|(at, item)| one(at, item))
+                .collect()
         }
         Value::Object(members) => {
             let mut all = Vec::new();
@@ -216,7 +223,8 @@ fn every_shipped_file_is_accepted_by_the_schema_it_names_and_a_typo_is_not() {
     assert!(found.len() >= 4, "{found:?}");
     for path in found {
         let text = fs::read_to_string(&path).expect("a file");
-        let named = text.lines().next().and_then(|line| line.split("$schema=").nth(1)).expect("the file names its schema");
+        let named =
+            text.lines().next().and_then(|line| line.split("$schema=").nth(1)).expect("the file names its schema");
         let schema = path.parent().expect("a folder").join(named);
         let schema = schema.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", schema.display()));
         let validator = kept(&schema.file_name().expect("a name").to_string_lossy());

@@ -49,7 +49,10 @@ fn a_script_that_may_write_anywhere_is_refused_in_a_drill() {
 
 #[test]
 fn what_the_drill_environment_does_not_name_is_read_only_to_it() {
-    is_refused(&drill(", targets: [ { database: orders } ]", DRILL), "the database `orders`, which environment `drill` does not name");
+    is_refused(
+        &drill(", targets: [ { database: orders } ]", DRILL),
+        "the database `orders`, which environment `drill` does not name",
+    );
     is_refused(&drill(", targets: [ { store: depot } ]", DRILL), "the store `depot`");
 }
 
@@ -184,7 +187,13 @@ impl Production {
         assert!(running.is_empty(), "{running:#?}");
         let kind = |event: &Value, name: &str| event["kind"]["type"] == name;
         let resources = |name: &str| {
-            let mut found: Vec<String> = self.cli.journal().iter().filter(|event| kind(event, name)).map(|event| event["kind"]["resource"].to_string()).collect();
+            let mut found: Vec<String> = self
+                .cli
+                .journal()
+                .iter()
+                .filter(|event| kind(event, name))
+                .map(|event| event["kind"]["resource"].to_string())
+                .collect();
             found.sort();
             found.dedup();
             found

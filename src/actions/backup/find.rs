@@ -177,8 +177,9 @@ impl Action for Find {
                     ),
                 })
             }
-            Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. })) => Ok(Findings::default()
-                .refuse(error.to_string(), help(&error))),
+            Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. })) => {
+                Ok(Findings::default().refuse(error.to_string(), help(&error)))
+            }
             Err(error) => Err(catalog_failed(error)),
         }
     }

@@ -156,7 +156,9 @@ impl Extraction {
             }
         }
         verifier.map_or(Ok(()), FileVerifier::finish).map_err(|fault| {
-            ActionError::fatal(format!("`{}` in `{key}` is damaged", path.display())).because(&fault).help(ANOTHER_BACKUP)
+            ActionError::fatal(format!("`{}` in `{key}` is damaged", path.display()))
+                .because(&fault)
+                .help(ANOTHER_BACKUP)
         })?;
         Ok(listed)
     }
@@ -233,8 +235,7 @@ impl Read for Incoming {
 
 fn refused(key: &str, path: &[u8], why: &str) -> ActionError {
     let path = String::from_utf8_lossy(path);
-    ActionError::fatal(format!("`{key}` is refused: `{path}` {why}"))
-        .help(ANOTHER_BACKUP)
+    ActionError::fatal(format!("`{key}` is refused: `{path}` {why}")).help(ANOTHER_BACKUP)
 }
 
 fn cannot(error: &HostError) -> ActionError {

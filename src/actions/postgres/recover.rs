@@ -175,7 +175,8 @@ impl Action for Recover {
             return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
         }
         if let Some(fact) = barred(&self.program, &owner, cx.host.as_ref()).await {
-            return Ok(findings.refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
+            return Ok(findings
+                .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
         }
         if params.timeline == Some(0) {
             return Ok(findings.refuse("there is no timeline 0", "leave `timeline` out, or name one"));
@@ -255,7 +256,10 @@ async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::acti
         Ok(output) => format!("it ended with {:?}", output.exit_code.unwrap_or(-1)),
         Err(error) => std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
     };
-    Some(format!("the server's user `{user}` cannot run `{}`, so the server could fetch no WAL: {why}", program.display()))
+    Some(format!(
+        "the server's user `{user}` cannot run `{}`, so the server could fetch no WAL: {why}",
+        program.display()
+    ))
 }
 
 /// Says when `pg_ctl` would find no configuration: some systems keep it outside the data directory.
