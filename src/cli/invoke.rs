@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, confirm, wiring};
+use super::{Exit, Failure, confirm, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, RunId, StepId};
 use crate::engine::{
@@ -92,6 +92,9 @@ impl Invocation {
         }
         // A finished run changes nothing any more, so it needs no lock on what it once changed.
         let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
+        if state.finished.is_none() {
+            superseded::refuse(&self.runs, &dir, &plan)?;
+        }
         let hands = hands(&plan, dir.attempts(), self.face)?;
         let start = if opened.events.is_empty() {
             // Whoever created the run may have died before it was anchored.

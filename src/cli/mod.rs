@@ -63,6 +63,7 @@ mod schema;
 mod screen;
 mod show;
 mod signals;
+mod superseded;
 mod wiring;
 
 use clap::{Parser, Subcommand};

@@ -232,3 +232,21 @@ fn a_run_that_waits_for_a_person_can_be_cancelled_and_runs_what_must_run() {
         ("x\n", "unknown".to_owned(), "skipped".to_owned())
     );
 }
+
+#[test]
+fn an_old_run_does_not_go_on_over_what_a_newer_one_replaced() {
+    let cli = Cli::with(
+        "version: 1\nname: crashed\ndatabases: { orders: { pgdata: /nowhere/orders } }\nsteps:\n  - id: a\n    effect: destroy\n    \
+         targets: [ { database: orders } ]\n    run: |\n      echo x >>effects\n      touch began\n      \
+         for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n",
+    );
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    assert!(live.kill());
+    lose_the_attempt(&cli);
+    let old = cli.id();
+    cli.file("gate", "");
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    cli.run(&["resume", &old, "--rerun", "a"]).ends(4).says("has worked on the same database");
+    assert_eq!(cli.read("effects"), "x\nx\n");
+}
