@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::support::cli::listing;
 use crate::support::recovery::Site;
 
 fn rows(site: &Site) -> String {
@@ -302,4 +303,43 @@ async fn a_server_whose_data_directory_was_deleted_under_it_is_found_and_stopped
     assert!(stopped.stopped && stopped.found.contains("processes work in the data directory"), "{stopped:?}");
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+}
+
+#[tokio::test]
+async fn an_old_server_that_is_started_again_after_a_refusal_still_archives() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.cluster.stop("fast");
+    let staged = run.stage(&backup.backup).await;
+    let error = run.try_recover(&staged, json!({ "target_lsn": "F/0" })).await.unwrap_err();
+    assert!(error.to_string().contains("behind the end"), "{error}");
+    site.cluster.up();
+    site.cluster.sql("INSERT INTO t VALUES (3)");
+    site.archive();
+    assert_eq!(rows(&site), "1,2,3");
+}
+
+#[tokio::test]
+async fn a_tablespace_that_outlived_its_data_directory_is_kept_when_the_wal_creates_it_again() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await;
+    let space = site.cluster.folder("space");
+    site.cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display()));
+    site.cluster.sql("CREATE TABLE t(n int) TABLESPACE space; INSERT INTO t VALUES (1)");
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let before = listing(&space).len();
+    let staged = run.stage(&backup.backup).await;
+    run.stop().await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1");
+    let kept = site.cluster.dir().join(format!("space.runbook-old-{}", run.id));
+    assert_eq!(listing(&kept).len(), before, "{}", site.said());
+    assert!(before > 0 && site.said().contains("there is no old data directory"), "{}", site.said());
 }

@@ -18,6 +18,7 @@ mod intrusion;
 mod layout;
 mod live;
 mod marker;
+mod old;
 mod owner;
 mod proof;
 mod query;

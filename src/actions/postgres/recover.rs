@@ -226,14 +226,19 @@ impl Action for Recover {
         recovering.run().await
     }
 
-    /// Adopts a recovery that was proven before the engine died; every other one goes on where it was.
+    /// Adopts a recovery that was proven before the engine died; every other one goes on where it was, one
+    /// whose marker is still there included.
     async fn recover(
         &self,
-        _: &RecoverParams,
+        params: &RecoverParams,
         cut: &Interrupted,
         cx: &CheckContext,
     ) -> Result<Recovery<RecoverOutput>, ActionError> {
         let files = cx.host.read_files();
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run) {
+            return Ok(Recovery::Rerun);
+        }
         Ok(Attempted::read(files.as_ref(), &cut.attempt_dir).map_or(Recovery::Rerun, Recovery::Adopt))
     }
 
