@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::{self, Shelf};
 use super::collect::{self, Collected, Job};
 use super::connect::{Endpoint, Session};
-use super::facts::ServerFacts;
+use super::facts::{ServerFacts, archives};
 use super::layout::Cluster;
 use super::owner::Owner;
 use super::server::Programs;
@@ -173,10 +173,11 @@ impl Action for BaseBackup {
             postgres: described(&facts, &collected)?,
             objects,
             facts: None,
+            label: Some(job.label(cx)),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         note_slots(&facts, cx);
-        if facts.archiving.is_on() {
+        if archives(&facts.archiving) {
             wait_archived(&manifest, cx, (store_name, prefix)).await?;
         }
         let backup =
@@ -210,7 +211,7 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
         findings =
             findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
     }
-    if !facts.archiving.is_on() {
+    if !archives(&facts.archiving) {
         findings = findings.warn(
             "the server archives no WAL, so only the moment of the backup can be restored",
             "set `archive_mode = on` and `archive_command` to `runbook wal push`",
@@ -231,6 +232,9 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         segment_size: size.ok_or_else(|| ActionError::fatal(format!("segments of {bytes} bytes are impossible")))?,
         tablespaces: facts.tablespaces.clone(),
         slots: facts.slots.clone(),
+        data_checksums: Some(facts.data_checksums),
+        archiving: Some(facts.archiving.clone()),
+        databases: facts.databases.clone(),
     })
 }
 
