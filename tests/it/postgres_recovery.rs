@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use runbook::action::{Action, CheckContext};
+use runbook::actions::postgres::Recover;
+use runbook::language::inventory::StoreEntry;
 use serde_json::json;
 
 use crate::support::cli::listing;
@@ -342,4 +345,47 @@ async fn a_tablespace_that_outlived_its_data_directory_is_kept_when_the_wal_crea
     let kept = site.cluster.dir().join(format!("space.runbook-old-{}", run.id));
     assert_eq!(listing(&kept).len(), before, "{}", site.said());
     assert!(before > 0 && site.said().contains("there is no old data directory"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_backup_records_how_it_is_named_archived_and_collated() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    let entry = StoreEntry { url: format!("file://{}", site.cluster.dir().join("store").display()), read_only: true };
+    let store = runbook::store::open_read(&entry, "primary").unwrap();
+    let manifest = runbook::catalog::load(store.as_ref(), "main", &backup.id).await.unwrap().manifest;
+    assert_eq!(manifest.label, Some(format!("runbook {}", run.id)));
+    assert_eq!(manifest.postgres.data_checksums, Some(site.cluster.sql("SHOW data_checksums") == "on"));
+    let archiving = manifest.postgres.archiving.unwrap();
+    assert_eq!((archiving.mode.as_str(), archiving.library.as_str()), ("on", ""));
+    assert!(archiving.command.contains("wal push"), "{}", archiving.command);
+    let own = manifest.postgres.databases.iter().find(|database| database.name == "postgres").unwrap();
+    assert_eq!((own.encoding.as_str(), own.collate.as_str()), ("UTF8", "C"));
+}
+
+#[tokio::test]
+async fn what_a_recovery_would_replace_is_said_before_anybody_confirms_it() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    let target = now(&site);
+    site.cluster.sql("INSERT INTO t VALUES (1)");
+    let staged = run.stage(&backup.backup).await;
+    let ahead = async |target: serde_json::Value| {
+        let cx = CheckContext { ahead: true, ..run.check_context() };
+        let params = run.recover_params(&staged, target);
+        let findings = Recover::new("/bin/true".into()).check(&params, &cx).await.unwrap();
+        findings.0.into_iter().map(|finding| finding.message).collect::<Vec<_>>().join("; ")
+    };
+    let system = site.cluster.sql("SELECT system_identifier FROM pg_control_system()");
+    let whole = ahead(json!({})).await;
+    assert!(whole.contains(&format!("it holds cluster {system}")) && whole.contains("newest commit is of"), "{whole}");
+    assert!(whole.contains("1 of its WAL segments are not in the archive"), "{whole}");
+    assert!(ahead(json!({ "target_time": target })).await.contains("will not be in the new one"));
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    assert!(ahead(json!({})).await.contains("nothing is replaced"));
 }

@@ -316,12 +316,24 @@ impl Recovering<'_> {
             cx: self.cx,
         })
         .await?;
+        self.note_shortfall(&marker, proven);
         let output = self.output(files, &marker, arrival, proven);
         let text = serde_json::to_vec(&output)
             .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
         files.replace(&self.cx.attempt_dir.join(OUTPUT), &text, 0o600).map_err(|error| cannot(&error))?;
         files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
         Ok(output)
+    }
+
+    /// Says when less came back than the old server is known to have flushed, unless a target asked for less.
+    fn note_shortfall(&self, marker: &Marker, reached: Lsn) {
+        let Some(flushed) = marker.last_flushed.filter(|flushed| reached < *flushed && !marker.to_target) else {
+            return;
+        };
+        let message = format!(
+            "the recovery ended at {reached}, but the old server had flushed up to {flushed}: what lies between did not come back"
+        );
+        self.cx.reporter.note(message, json!({ "reached": reached.to_string(), "flushed": flushed.to_string() }));
     }
 
     /// Removes the recovery's settings and leftovers from the open server.

@@ -19,6 +19,7 @@ mod layout;
 mod live;
 mod marker;
 mod old;
+mod outlook;
 mod owner;
 mod proof;
 mod query;

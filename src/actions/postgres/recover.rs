@@ -24,7 +24,7 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::target::Goal;
-use super::{live, server};
+use super::{live, outlook, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -178,7 +178,9 @@ impl Action for Recover {
             return Ok(findings.refuse("there is no timeline 0", "leave `timeline` out, or name one"));
         }
         if cx.ahead {
-            return Ok(findings.pending("the server is looked at when the step starts"));
+            let findings = findings.pending("the server is looked at when the step starts");
+            let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
+            return Ok(sentence.into_iter().fold(findings, Findings::pass));
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;
