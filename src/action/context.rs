@@ -63,6 +63,9 @@ pub struct Surroundings {
     pub secrets: Arc<dyn Secrets>,
 }
 
+/// Opens stores of the inventory by name.
+pub type Stores<S> = Arc<dyn Fn(&str) -> Result<Arc<S>, ActionError> + Send + Sync>;
+
 /// What a check and a recovery may hold: reading handles.
 pub struct CheckContext {
     /// The run.
@@ -70,7 +73,7 @@ pub struct CheckContext {
     /// The step's host.
     pub host: Arc<dyn ReadHost>,
     /// Opens a store of the inventory for reading.
-    pub stores: Arc<dyn Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError> + Send + Sync>,
+    pub stores: Stores<dyn ReadStore>,
     /// Whether earlier steps have not run yet, so that only what they do not change may be judged.
     pub ahead: bool,
 }
@@ -98,7 +101,7 @@ pub struct RunContext {
     /// The step's host, bound to this attempt.
     pub host: Arc<dyn Host>,
     /// Opens a store of the inventory.
-    pub stores: Arc<dyn Fn(&str) -> Result<Arc<dyn Store>, ActionError> + Send + Sync>,
+    pub stores: Stores<dyn Store>,
     /// Takes progress and notes.
     pub reporter: Arc<dyn Reporter>,
     /// Told when the attempt is to end.

@@ -99,6 +99,11 @@ pub enum Recovery<O> {
     Failed(ActionError),
     /// It still runs; [`Action::reattach`] waits for it.
     Reattach,
+    /// Something of it still runs and nothing watches it: no rule may start another attempt beside it.
+    Unwatched {
+        /// What runs, and what to do about it.
+        why: String,
+    },
     /// Only a person, a probe or the step's `on_unknown` can tell.
     Ask {
         /// What is not known.

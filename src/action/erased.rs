@@ -1,5 +1,7 @@
 //! Actions as the engine holds them.
 
+use std::sync::OnceLock;
+
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
@@ -75,7 +77,18 @@ pub trait ErasedAction: Send + Sync {
 }
 
 /// Makes an [`ErasedAction`] of an [`Action`].
-pub struct Erased<A>(pub A);
+pub struct Erased<A> {
+    action: A,
+    params_schema: OnceLock<Value>,
+    output_schema: OnceLock<Value>,
+}
+
+impl<A: Action> Erased<A> {
+    /// Wraps an action. Its schemas are made when they are first asked for, once for all its steps.
+    pub fn new(action: A) -> Self {
+        Self { action, params_schema: OnceLock::new(), output_schema: OnceLock::new() }
+    }
+}
 
 fn schema_of<T: schemars::JsonSchema>() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
@@ -98,26 +111,26 @@ impl<A: Action> ErasedAction for Erased<A> {
     }
 
     fn params_schema(&self) -> Value {
-        schema_of::<A::Params>()
+        self.params_schema.get_or_init(schema_of::<A::Params>).clone()
     }
 
     fn output_schema(&self) -> Value {
-        schema_of::<A::Output>()
+        self.output_schema.get_or_init(schema_of::<A::Output>).clone()
     }
 
     fn effects(&self, with: &Value, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let params = params::<A>(with).map_err(|error| vec![ParamFault::new("", error.to_string())])?;
-        self.0.effects(&params, cx)
+        self.action.effects(&params, cx)
     }
 
     fn check<'a>(&'a self, with: &Value, cx: &'a CheckContext) -> BoxFuture<'a, Result<Findings, ActionError>> {
         let params = params::<A>(with);
-        Box::pin(async move { self.0.check(&params?, cx).await })
+        Box::pin(async move { self.action.check(&params?, cx).await })
     }
 
     fn run<'a>(&'a self, with: &Value, cx: &'a RunContext) -> BoxFuture<'a, Result<Value, ActionError>> {
         let params = params::<A>(with);
-        Box::pin(async move { output::<A>(self.0.run(&params?, cx).await?) })
+        Box::pin(async move { output::<A>(self.action.run(&params?, cx).await?) })
     }
 
     fn recover<'a>(
@@ -128,11 +141,12 @@ impl<A: Action> ErasedAction for Erased<A> {
     ) -> BoxFuture<'a, Result<Recovery<Value>, ActionError>> {
         let params = params::<A>(with);
         Box::pin(async move {
-            Ok(match self.0.recover(&params?, cut, cx).await? {
+            Ok(match self.action.recover(&params?, cut, cx).await? {
                 Recovery::Adopt(value) => Recovery::Adopt(output::<A>(value)?),
                 Recovery::Rerun => Recovery::Rerun,
                 Recovery::Failed(error) => Recovery::Failed(error),
                 Recovery::Reattach => Recovery::Reattach,
+                Recovery::Unwatched { why } => Recovery::Unwatched { why },
                 Recovery::Ask { why } => Recovery::Ask { why },
             })
         })
@@ -145,7 +159,7 @@ impl<A: Action> ErasedAction for Erased<A> {
         cx: &'a RunContext,
     ) -> BoxFuture<'a, Result<Value, ActionError>> {
         let params = params::<A>(with);
-        Box::pin(async move { output::<A>(self.0.reattach(&params?, cut, cx).await?) })
+        Box::pin(async move { output::<A>(self.action.reattach(&params?, cut, cx).await?) })
     }
 
     fn remove<'a>(
@@ -154,6 +168,6 @@ impl<A: Action> ErasedAction for Erased<A> {
         data: &'a Value,
         cx: &'a RunContext,
     ) -> BoxFuture<'a, Result<(), ActionError>> {
-        Box::pin(async move { self.0.remove(resource, data, cx).await })
+        Box::pin(async move { self.action.remove(resource, data, cx).await })
     }
 }

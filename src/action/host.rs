@@ -273,6 +273,11 @@ pub enum Fate {
     Running,
     /// It ended; output and errors as [`Host::run`] would have given them.
     Ended(Result<CommandOutput, HostError>),
+    /// Its watcher is gone, and something of it still runs: it must not be started beside that.
+    Unwatched {
+        /// What runs, for people.
+        why: String,
+    },
     /// It is not known how far it came.
     Lost {
         /// Why, for people.

@@ -17,7 +17,7 @@ mod reference;
 mod registry;
 mod store;
 
-pub use context::{CheckContext, Interrupted, PlanContext, Reporter, RunContext, Secrets, Surroundings};
+pub use context::{CheckContext, Interrupted, PlanContext, Reporter, RunContext, Secrets, Stores, Surroundings};
 pub use contract::{Action, ActionSpec, Example, Findings, Idempotency, Recovery};
 pub use effect::{Access, Effects, Target};
 pub use erased::{Erased, ErasedAction, ParamFault};

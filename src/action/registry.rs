@@ -15,7 +15,7 @@ impl Registry {
     /// Adds an action.
     #[must_use]
     pub fn with<A: Action>(mut self, action: A) -> Self {
-        self.actions.insert(A::SPEC.name, Arc::new(Erased(action)));
+        self.actions.insert(A::SPEC.name, Arc::new(Erased::new(action)));
         self
     }
 

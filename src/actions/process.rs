@@ -39,6 +39,12 @@ pub(super) async fn run(who: &str, spec: CommandSpec, cx: &RunContext) -> Result
         let message = format!("{who} left {} processes running; they are left alone", output.survivors.len());
         cx.reporter.note(message, serde_json::json!({ "survivors": output.survivors }));
     }
+    if let Err(HostError::Lost { .. }) = &result
+        && let Ok(Fate::Unwatched { why }) = cx.host.fate(&cx.attempt_dir)
+    {
+        return Err(ActionError::unknown(format!("the end of {who} was not seen: {why}"))
+            .help("end what still runs before this is done again"));
+    }
     judge(who, result)
 }
 
@@ -50,6 +56,7 @@ pub(super) fn recover(who: &str, cut: &Interrupted, cx: &CheckContext) -> Result
     Ok(match fate {
         Fate::NeverStarted => Recovery::Rerun,
         Fate::Running => Recovery::Reattach,
+        Fate::Unwatched { why } => Recovery::Unwatched { why },
         Fate::Lost { why } => Recovery::Ask { why },
         Fate::Ended(result) => match judge(who, result) {
             Ok(output) => Recovery::Adopt(output),

@@ -6,6 +6,7 @@ pub mod digest;
 pub mod effect;
 pub mod id;
 pub mod mode;
+pub mod process;
 pub mod redact;
 pub mod secret;
 pub mod units;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::action::{
-    ActionError, BoxFuture, CheckContext, CommandSpec, Interrupted, ReadStore, RunContext, Secrets, Store, Surroundings,
+    ActionError, BoxFuture, CheckContext, CommandSpec, Interrupted, ReadStore, RunContext, Secrets, Store, Stores,
+    Surroundings,
 };
 use crate::base::redact::Redactor;
 use crate::base::secret::SecretText;
@@ -56,7 +57,7 @@ impl LocalCapabilities {
         HostSettings { redactor: self.redactor(), ..self.settings.clone() }
     }
 
-    fn stores(&self) -> Arc<dyn Fn(&str) -> Result<Arc<dyn Store>, ActionError> + Send + Sync> {
+    fn stores(&self) -> Stores<dyn Store> {
         let inventory = Arc::clone(&self.about.inventory);
         Arc::new(move |name| {
             let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;

@@ -3,14 +3,15 @@
 use super::args::InventoryArgs;
 use super::{Exit, Failure, prepare};
 use crate::base::diagnostic;
+use crate::language::inventory::InventoryFile;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook check full-db-loss\n  runbook check runbooks/*.yaml --strict\n  runbook check restore.yaml --json | jq '.[].code'\n\nOnly the file, its includes and the inventory are read. Exit code 0 with warnings, 3 with errors."
+    after_help = "Examples:\n  runbook check full-db-loss\n  runbook check runbooks/*.yaml --strict\n  runbook check inventory.yaml\n  runbook check restore.yaml --json | jq '.[].code'\n\nOnly the file, its includes and the inventory are read. Exit code 0 with warnings, 3 with errors."
 )]
 pub struct Args {
-    /// Paths, or names: looked up in ./runbooks, then among the shipped ones
+    /// Runbooks (paths, or names: looked up in ./runbooks, then among the shipped ones) and inventories (paths)
     #[arg(required = true)]
     runbooks: Vec<String>,
     #[command(flatten)]
@@ -28,7 +29,16 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let mut exit = Exit::Success;
     let mut all = Vec::new();
     for name in &args.runbooks {
-        let prepared = prepare::load_runbook(name, &args.inventory)?;
+        let (prepared, what) = if prepare::is_inventory(name) {
+            let prepared = prepare::load_inventory(name);
+            let what = format!("inventory: {}", entries(&prepared.inventory));
+            (prepared, what)
+        } else {
+            let prepared = prepare::load_runbook(name, &args.inventory)?;
+            let runbook = &prepared.plan.runbook;
+            let what = counted(runbook.steps.len() + runbook.finally.len(), "step");
+            (prepared, what)
+        };
         let (errors, warnings) = prepared.counts();
         if errors > 0 || args.strict && warnings > 0 {
             exit = Exit::Invalid;
@@ -46,8 +56,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             (errors, 0) => counted(errors, "error"),
             (errors, warnings) => format!("{}, {}", counted(errors, "error"), counted(warnings, "warning")),
         };
-        let runbook = &prepared.plan.runbook;
-        out!("{name}: {verdict} ({})", counted(runbook.steps.len() + runbook.finally.len(), "step"));
+        out!("{name}: {verdict} ({what})");
         if errors > 0 {
             tell!("`runbook explain CODE` says more about a code");
         }
@@ -56,6 +65,16 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         out!("{:#}", serde_json::Value::Array(all));
     }
     Ok(exit)
+}
+
+fn entries(inventory: &InventoryFile) -> String {
+    let counts = [
+        (inventory.databases.len(), "database"),
+        (inventory.services.len(), "service"),
+        (inventory.stores.len(), "store"),
+        (inventory.environments.len(), "environment"),
+    ];
+    counts.map(|(number, what)| counted(number, what)).join(", ")
 }
 
 fn counted(number: usize, what: &str) -> String {

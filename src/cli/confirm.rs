@@ -12,9 +12,6 @@ use crate::plan::render::describe_target;
 /// # Errors
 /// Refuses (exit 4) a wrong word, and a missing one where nobody can be asked.
 pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result<(), Failure> {
-    if !plan.protected {
-        return Ok(());
-    }
     let refuse = |message: String| {
         Failure::new(Exit::Refused, message).help(format!("add `--confirm {}`; nothing was changed", plan.environment))
     };
@@ -24,6 +21,9 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
         } else {
             Err(refuse(format!("`--confirm {word}` does not name the environment of this run, `{}`", plan.environment)))
         };
+    }
+    if !plan.protected {
+        return Ok(());
     }
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(refuse(format!(

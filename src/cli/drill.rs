@@ -1,18 +1,17 @@
 //! `runbook drill`: the same steps in the `drill` environment, refused when they could touch what is protected.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 
 use super::args::{self, Subject};
+use super::identity::ThisMachine;
 use super::invoke::Invocation;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
 use super::{Exit, Failure, run};
 use crate::action::Mode;
 use crate::language::inventory::DRILL;
-use crate::plan::guard::{self, Identity};
-use crate::plan::{BoundPlan, guard::Refusal};
+use crate::plan::BoundPlan;
+use crate::plan::guard::{self, Refusal};
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
@@ -38,16 +37,27 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(Mode::Drill, invocation.runs.root(), args::params(&args.subject)?);
     let plan = prepared.bind(&args.subject, &identity)?;
     run::tell_inventory(&prepared);
-    let refusals = judge(&prepared, &args.subject, &identity, &plan)?;
-    if !refusals.is_empty() {
-        for refusal in &refusals {
-            tell!("refused: step `{}`: {}\n  help: {}", refusal.step, refusal.message, refusal.help);
-        }
-        return Err(Failure::new(Exit::Refused, "the drill could touch what it must not; nothing was changed"));
-    }
+    demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     let carried = invocation.fresh(plan)?;
     invocation.summary(&carried);
     Ok(carried.exit())
+}
+
+/// Refuses (exit 4) a drill that could write to what is protected.
+pub fn demand_harmless(
+    prepared: &Prepared,
+    subject: &Subject,
+    identity: &RunIdentity,
+    plan: &BoundPlan,
+) -> Result<(), Failure> {
+    let refusals = judge(prepared, subject, identity, plan)?;
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    for refusal in &refusals {
+        tell!("refused: step `{}`: {}\n  help: {}", refusal.step, refusal.message, refusal.help);
+    }
+    Err(Failure::new(Exit::Refused, "the drill could touch what it must not; nothing was changed"))
 }
 
 /// Holds the drill's targets against those of every protected environment.
@@ -71,26 +81,4 @@ fn judge(
         named.extend(drill.stores.keys().map(|name| format!("store:{name}")));
     }
     Ok(guard::drill(plan, &named, &protected, &ThisMachine))
-}
-
-/// Resolves paths on this machine.
-struct ThisMachine;
-
-impl Identity for ThisMachine {
-    fn canonical(&self, path: &Path) -> PathBuf {
-        for ancestor in path.ancestors() {
-            if let Ok(real) = ancestor.canonicalize() {
-                return match path.strip_prefix(ancestor) {
-                    Ok(rest) if rest.as_os_str().is_empty() => real,
-                    Ok(rest) => real.join(rest),
-                    Err(_) => path.to_owned(),
-                };
-            }
-        }
-        path.to_owned()
-    }
-
-    fn device_inode(&self, path: &Path) -> Option<(u64, u64)> {
-        std::fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()))
-    }
 }

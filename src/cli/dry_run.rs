@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{self, Subject};
 use super::prepare::{self, RunIdentity};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, invoke, run, wiring};
+use super::{Exit, Failure, drill, invoke, run, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::StepId;
 use crate::base::units::human_duration;
@@ -41,13 +41,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(mode, &wiring::state_root()?, args::params(&args.subject)?);
     let plan = Arc::new(prepared.bind(&args.subject, &identity)?);
     run::tell_inventory(&prepared);
-    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
-    let mut missing = Vec::new();
-    for name in plan.steps.iter().flat_map(|step| &step.secrets).collect::<std::collections::BTreeSet<_>>() {
-        if let Err(error) = crate::engine::Capabilities::secret(hands.as_ref(), name) {
-            missing.push((name.clone(), error));
-        }
+    if mode == Mode::Drill {
+        drill::demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     }
+    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
+    let missing = invoke::missing_secrets(&plan, &hands);
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
     let forecast = from_history(&plan)?;
     let refused = missing.len() + checked.iter().filter(|(_, result)| is_refused(result)).count();

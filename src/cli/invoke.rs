@@ -1,6 +1,6 @@
 //! Carries a bound plan out: preflight, confirmation, locks, journal, engine, ledger, report, summary.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,14 +8,16 @@ use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{Exit, Failure, confirm, wiring};
-use crate::action::Registry;
+use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
-use crate::engine::{Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, preflight};
-use crate::event::{Event, FORMAT, RunHeader, Verdict};
+use crate::engine::{
+    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
+};
+use crate::event::{Event, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
 use crate::lock::FileLocks;
-use crate::plan::BoundPlan;
+use crate::plan::{BoundPlan, PlannedStep};
 use crate::port::{Journal, LockError, LockGuard, Locks as _, SystemClock};
 use crate::report::{html, summary};
 use crate::state::RunState;
@@ -56,7 +58,14 @@ impl Invocation {
     pub fn fresh(&self, plan: BoundPlan) -> Result<Carried, Failure> {
         let plan = Arc::new(plan);
         let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
+        let missing = missing_secrets(&plan, &hands);
+        for (name, error) in &missing {
+            tell!("refused: {error}\n  help: provide the secret `{name}` and try again");
+        }
         let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
+        if !missing.is_empty() {
+            return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
+        }
         if plan.mode == crate::action::Mode::Real {
             confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
         }
@@ -76,6 +85,11 @@ impl Invocation {
         let (plan, digest) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
         let opened = dir.resume_journal(&lock).map_err(|error| wiring::journal_failure(&error))?;
         let state = fold(&opened.events)?;
+        if let (Some((outcome, ..)), Some(step)) = (&state.finished, answers.keys().next()) {
+            let message =
+                format!("run `{}` has ended ({}): nothing is asked about step `{step}`", dir.id(), name_of(*outcome));
+            return Err(Failure::new(Exit::Usage, message).help("to go on after a failure, start a new run"));
+        }
         // A finished run changes nothing any more, so it needs no lock on what it once changed.
         let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
         let hands = hands(&plan, dir.attempts(), self.face)?;
@@ -125,14 +139,17 @@ impl Invocation {
     ) -> Result<Carried, Failure> {
         let Opened { dir, plan, journal, hands } = opened;
         let sinks = screen::sinks(self.face, &plan, state);
-        let ran = wiring::block_on(async {
+        let (registry, control) = (self.registry.clone(), ControlDir::new(dir.control()));
+        let engine_plan = Arc::clone(&plan);
+        let ran = wiring::block_on_worker(async move {
             let engine = Engine {
-                plan: Arc::clone(&plan),
-                registry: self.registry.clone(),
+                plan: engine_plan,
+                registry,
                 journal,
                 sinks,
                 clock: Arc::new(SystemClock),
-                control: Box::new(LiveControl::new(ControlDir::new(dir.control()))?),
+                // Listens to signals, for which it must be made inside the runtime.
+                control: Box::new(LiveControl::new(control)?),
                 capabilities: hands,
             };
             Ok::<_, Failure>(engine.run(start).await)
@@ -186,14 +203,56 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
 }
 
-/// Runs every step's check with late values pending. Changes nothing.
+/// Fetches every secret the plan needs and gives those that have no value, with what the provider said.
+pub fn missing_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Vec<(String, ActionError)> {
+    let names: BTreeSet<&String> = plan.steps.iter().flat_map(|step| &step.secrets).collect();
+    names.into_iter().filter_map(|name| Some((name.clone(), hands.secret(name).err()?))).collect()
+}
+
+/// Looks for every step's programs and runs every step's check with late values pending. Changes nothing.
 pub fn ahead(
     plan: &Arc<BoundPlan>,
     registry: &Registry,
     hands: &Arc<LocalCapabilities>,
 ) -> Result<Vec<Preflight>, Failure> {
-    let hands: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
-    wiring::block_on(preflight(Arc::clone(plan), registry, hands, Arc::new(SystemClock)))
+    let capabilities: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
+    let mut checked = wiring::block_on(preflight(Arc::clone(plan), registry, capabilities, Arc::new(SystemClock)))?;
+    for step in &plan.steps {
+        let Some(found) = programs(step, hands) else { continue };
+        match checked.iter_mut().find(|(id, _)| *id == step.id) {
+            Some((_, Ok(findings))) => findings.0.extend(found.0),
+            Some((_, Err(_))) => {}
+            None => checked.push((step.id.clone(), Ok(found))),
+        }
+    }
+    Ok(checked)
+}
+
+/// Looks for the programs a step says it needs; `None` when it names none.
+fn programs(step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findings> {
+    if step.effects.programs.is_empty() {
+        return None;
+    }
+    let host = match hands.read(step, Timing::Ahead) {
+        Ok(context) => context.host,
+        Err(error) => return Some(Findings::default().refuse(error.to_string(), "check the step's host")),
+    };
+    let mut findings = Findings::default();
+    for program in &step.effects.programs {
+        findings = match host.find_program(program) {
+            Some(_) => findings,
+            None if program.contains('/') && !program.starts_with('/') => {
+                findings.pending(format!("`{program}` is looked for in the step's own folder"))
+            }
+            None => {
+                let fact = format!("the program `{program}` is not found on `{}`", host.name());
+                let help = "install it, or give its full path";
+                // A step with a condition may never need it.
+                if step.when.is_some() { findings.warn(fact, help) } else { findings.refuse(fact, help) }
+            }
+        };
+    }
+    Some(findings)
 }
 
 struct Opened {
@@ -208,6 +267,11 @@ impl Carried {
     pub fn exit(&self) -> Exit {
         exit_of(self.ending.exit_code)
     }
+}
+
+/// An outcome as the journal writes it.
+fn name_of(outcome: Outcome) -> String {
+    serde_json::to_value(outcome).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 /// Maps a run's code to the frozen list.

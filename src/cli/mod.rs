@@ -48,6 +48,7 @@ mod dry_run;
 mod exit;
 mod explain;
 mod graph;
+mod identity;
 mod invoke;
 mod library;
 mod logs;

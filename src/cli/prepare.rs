@@ -12,7 +12,7 @@ use crate::base::{RunId, Timestamp, clock};
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
 use crate::language::vocabulary::Vocabulary;
-use crate::language::{LoadRequest, load};
+use crate::language::{LoadRequest, document, load};
 use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
 
 /// A runbook that was loaded, with what it was loaded from.
@@ -81,6 +81,30 @@ pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, F
     Ok(Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry })
 }
 
+/// Tells whether a file is an inventory: it has entries of one, and neither `steps` nor a `name`.
+pub fn is_inventory(path: &str) -> bool {
+    let Some(text) = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
+    let (node, _) = document::parse(SourceId::default(), &text);
+    let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
+    let entries = ["databases", "services", "stores", "environments", "secrets"];
+    !["steps", "name"].iter().any(has) && entries.iter().any(has)
+}
+
+/// Loads an inventory alone; nothing is printed.
+pub fn load_inventory(path: &str) -> Prepared {
+    let registry = crate::actions::registry();
+    let request = LoadRequest { inventories: vec![path.to_owned()], ..LoadRequest::default() };
+    let loaded = load(&request, &Files, &Words(&registry));
+    let material = Material {
+        registry: &registry,
+        inventory: &loaded.inventory,
+        sources: &loaded.sources,
+        file: SourceId::default(),
+    };
+    let (plan, _) = plan::build(loaded.runbook, &material);
+    Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics: loaded.diagnostics, registry }
+}
+
 fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| path.display().to_string()).collect()
 }
@@ -144,13 +168,19 @@ impl Prepared {
                 ))
             };
         }
-        choose_environment(&self.inventory, asked).map_err(|error| {
+        let chosen = choose_environment(&self.inventory, asked).map_err(|error| {
             let help = match &error {
                 EnvironmentError::Unknown { .. } => "name one of these with `-e`",
                 EnvironmentError::Several { .. } => "name one with `-e NAME`, or mark one with `default: true`",
             };
             Failure::new(Exit::Usage, error.to_string()).help(help)
-        })
+        })?;
+        // Only a drill is guarded: what the environment `drill` does not name is production's.
+        if chosen == DRILL {
+            let message = "the environment `drill` is for `runbook drill`; nothing was changed";
+            return Err(Failure::new(Exit::Usage, message).help("use `runbook drill`, or name another one with `-e`"));
+        }
+        Ok(chosen)
     }
 
     /// The inventory as an environment sees it. What a drill's environment does not name is read-only to it.

@@ -39,9 +39,7 @@ impl LiveControl {
         let actor = Actor { name: "signal".to_owned(), from: name.to_owned() };
         match self.asked {
             1 => {
-                tell!(
-                    "\ncancelling: running steps are told to end, then `finally` runs; once more kills them at once"
-                );
+                tell!("\ncancelling: running steps are told to end, then `finally` runs; once more kills them at once");
                 ControlRequest::Cancel { actor, level: CancelLevel::Graceful, reason: format!("{name} received") }
             }
             2 => {

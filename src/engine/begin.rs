@@ -1,6 +1,6 @@
 //! The first events of an engine: a new run, or one taken over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -44,19 +44,8 @@ impl Driver {
         self.record(cut.into_iter().chain([resumed]).collect())?;
         // Taking over moves checked steps back to resolved, so the summary is made anew.
         self.frontier = Frontier::of(&self.index, &self.state);
-        self.answer_questions(resume.answers)
-    }
-
-    /// Answers what was asked before; answers to what was never judged are kept until it is.
-    fn answer_questions(&mut self, answers: BTreeMap<StepId, Answer>) -> Result<(), EngineError> {
-        for (step, answer) in answers {
-            if self.state.steps.get(&step).is_some_and(|state| state.asks.is_some()) {
-                let events = self.answered(&step, answer);
-                self.record(events)?;
-            } else {
-                self.answers.insert(step, answer);
-            }
-        }
+        // Each is given when its step is judged, and that is done anew: what still ran may be over by now.
+        self.answers = resume.answers;
         Ok(())
     }
 

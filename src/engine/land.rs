@@ -11,7 +11,7 @@ use super::flight::{Flight, Landed, Work};
 use super::recover::Judgement;
 use super::retry::{Next, Seed, Tried, judge};
 use super::settle::Launch;
-use super::start::EngineError;
+use super::start::{Answer, EngineError};
 use super::tasks::TaskEnd;
 use crate::action::{ActionError, EffectClass, Idempotency};
 use crate::base::clock::between;
@@ -132,21 +132,25 @@ impl Driver {
         let attempt = state.last_attempt();
         let elapsed_ms = state.attempts.last().map_or(0, |last| millis(between(last.started_at, self.now())));
         let recovered = |decision, why| EventKind::AttemptRecovered { step: step.clone(), attempt, decision, why };
-        let events = match judgement {
-            Judgement::Rerun { why } => vec![recovered(RecoverDecision::Rerun, why)],
-            Judgement::Adopt { output, why } => vec![
+        let answer = self.answers.remove(&step);
+        let events = match (judgement, answer) {
+            // A person's word outweighs a rule, never what the attempt itself left.
+            (Judgement::Rerun { .. } | Judgement::Ask { .. }, Some(answer)) => self.answered(&step, answer),
+            (Judgement::Unwatched { .. }, Some(done @ Answer::Done { .. })) => self.answered(&step, done),
+            (Judgement::Rerun { why }, None) => vec![recovered(RecoverDecision::Rerun, why)],
+            (Judgement::Ask { why }, None) => vec![recovered(RecoverDecision::Ask, why)],
+            (Judgement::Unwatched { why }, Some(Answer::Rerun) | None) => {
+                vec![recovered(RecoverDecision::Ask, format!("{why}; end it before another attempt is made"))]
+            }
+            (Judgement::Adopt { output, why }, _) => vec![
                 recovered(RecoverDecision::Adopt { output: output.clone() }, why),
                 EventKind::StepSucceeded { step: step.clone(), attempt, output, elapsed_ms },
             ],
-            Judgement::Failed { error } => vec![self.failed(at, (attempt, elapsed_ms), error.into_info())],
-            Judgement::Reattach { cut } => {
+            (Judgement::Failed { error }, _) => vec![self.failed(at, (attempt, elapsed_ms), error.into_info())],
+            (Judgement::Reattach { cut }, _) => {
                 self.queued.push(Launch::Reattach(at, cut));
-                vec![EventKind::AttemptAdopted { step, attempt }]
+                vec![EventKind::AttemptAdopted { step: step.clone(), attempt }]
             }
-            Judgement::Ask { why } => match self.answers.remove(&step) {
-                Some(answer) => self.answered(&step, answer),
-                None => vec![recovered(RecoverDecision::Ask, why)],
-            },
         };
         self.record(events)
     }

@@ -22,11 +22,26 @@ pub(super) struct RecoverJob {
 /// What became of it.
 #[derive(Debug)]
 pub(super) enum Judgement {
-    Rerun { why: String },
-    Adopt { output: Value, why: String },
-    Failed { error: ActionError },
-    Reattach { cut: Interrupted },
-    Ask { why: String },
+    Rerun {
+        why: String,
+    },
+    Adopt {
+        output: Value,
+        why: String,
+    },
+    Failed {
+        error: ActionError,
+    },
+    Reattach {
+        cut: Interrupted,
+    },
+    Ask {
+        why: String,
+    },
+    /// It still runs and nothing watches it: only a person may go on, and not with another attempt beside it.
+    Unwatched {
+        why: String,
+    },
 }
 
 impl RecoverJob {
@@ -36,6 +51,7 @@ impl RecoverJob {
             Ok(Recovery::Adopt(output)) => Judgement::Adopt { output, why: "it had ended well".to_owned() },
             Ok(Recovery::Failed(error)) => Judgement::Failed { error },
             Ok(Recovery::Reattach) => Judgement::Reattach { cut: self.cut },
+            Ok(Recovery::Unwatched { why }) => Judgement::Unwatched { why },
             Ok(Recovery::Ask { why }) => self.on_unknown(why).await,
             Err(error) => self.on_unknown(format!("it cannot be judged: {error}")).await,
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::durable;
-use crate::base::{Timestamp, clock};
+use crate::base::{Timestamp, clock, process};
 
 /// The lock file's name inside a run's folder.
 pub const LOCK_FILE: &str = "lock";
@@ -58,7 +58,13 @@ impl RunLock {
             match file.try_lock_shared() {
                 Ok(()) => file.unlock()?,
                 Err(TryLockError::Error(error)) => return Err(error),
-                Err(TryLockError::WouldBlock) => return Ok(Taken::Held(driver(dir))),
+                Err(TryLockError::WouldBlock) => {
+                    // A child of an engine that was killed shares its locks until it has become its program.
+                    let driver = driver(dir);
+                    if !driver.as_ref().is_some_and(|driver| process::is_gone(driver.pid)) {
+                        return Ok(Taken::Held(driver));
+                    }
+                }
             }
             std::thread::yield_now();
         }

@@ -95,7 +95,7 @@ impl Runs {
         if !self.root.is_dir() {
             std::fs::create_dir_all(self.root.parent().unwrap_or(Path::new("/")))?;
             durable::ensure_dir(&self.root)?;
-            let mode = if self.root == Path::new(super::root::SYSTEM_ROOT) { 0o751 } else { 0o711 };
+            let mode = if self.root == Path::new(super::root::SYSTEM_ROOT) { 0o751 } else { 0o701 };
             std::fs::set_permissions(&self.root, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         }
         durable::ensure_dir(&self.folder())

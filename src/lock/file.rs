@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Digest, RunId, Timestamp, clock};
+use crate::base::{Digest, RunId, Timestamp, clock, process};
 use crate::port::{LockError, LockGuard, Locks};
 
 /// Longer names are told apart by their digest: file systems end at 255 bytes.
@@ -111,6 +111,8 @@ impl FileLocks {
             match file.try_lock_shared() {
                 Ok(()) => file.unlock()?,
                 Err(TryLockError::Error(error)) => return Err(error),
+                // A child of a holder that was killed shares its locks until it has become its program.
+                Err(TryLockError::WouldBlock) if process::is_gone(signed(&mut file, name).pid) => {}
                 Err(TryLockError::WouldBlock) => break,
             }
             std::thread::yield_now();

@@ -84,7 +84,7 @@ pub fn bind(
 ) -> Result<BoundPlan, Vec<BindError>> {
     let mut inventory = inventory;
     place_scratch(&mut inventory, &request.scratch);
-    let vars = param::vars(&inventory, &request).map_err(|error| vec![error])?;
+    let vars = param::vars(&plan.runbook, &inventory, &request).map_err(|error| vec![error])?;
     let params = param::params(&plan.runbook, &inventory, &vars, &request)?;
     let incident_at = param::incident_at(&plan.runbook, &params, &request).map_err(|error| vec![error])?;
     let scope = Scope::new()

@@ -113,7 +113,6 @@ fn check_circles(graph: &StepGraph<'_>, circles: &[Vec<StepIndex>], found: &mut 
 }
 
 fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagnostics) {
-    let ancestors = graph.ancestors();
     for read in &reads.steps {
         let (section, reader) = graph.step(read.reader);
         let (of_section, of) = graph.step(read.of);
@@ -123,7 +122,7 @@ fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagn
         if read.reader == read.of {
             let message = format!("step `{}` reads its own outputs", of.id.value);
             found.push(Diagnostic::new(Code::NotAnAncestor, message).at(read.place));
-        } else if !ancestors[read.reader].contains(&read.of) {
+        } else if !graph.is_ancestor(read.of, read.reader) {
             let message = format!("`{}` reads `{}`, which may not have run by then", reader.id.value, of.id.value);
             found.push(
                 Diagnostic::new(Code::NotAnAncestor, message)

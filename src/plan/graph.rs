@@ -121,20 +121,22 @@ impl<'a> StepGraph<'a> {
         }
     }
 
-    /// Gives, for each step, every step that is certain to have ended before it, over the written edges.
+    /// Gives every step that is certain to have ended before one, over the written edges.
     /// Meaningless while there are circles.
-    #[must_use]
-    pub fn ancestors(&self) -> Vec<BTreeSet<StepIndex>> {
-        let mut known: Vec<Option<BTreeSet<StepIndex>>> = vec![None; self.len()];
-        for index in self.order() {
-            let mut set = BTreeSet::new();
-            for (from, _) in &self.written[index] {
-                set.insert(*from);
-                set.extend(known[*from].iter().flatten().copied());
-            }
-            known[index] = Some(set);
+    fn ancestors(&self, of: StepIndex) -> BTreeSet<StepIndex> {
+        let mut found = BTreeSet::new();
+        let mut open = vec![of];
+        while let Some(here) = open.pop() {
+            open.extend(self.written[here].iter().map(|(from, _)| *from).filter(|from| found.insert(*from)));
         }
-        known.into_iter().map(Option::unwrap_or_default).collect()
+        found
+    }
+
+    /// Tells whether a step is certain to have ended before another one. The usual case, a need that is written,
+    /// is found without a walk.
+    #[must_use]
+    pub fn is_ancestor(&self, step: StepIndex, of: StepIndex) -> bool {
+        self.written[of].iter().any(|(from, _)| *from == step) || self.ancestors(of).contains(&step)
     }
 
     /// Orders the steps so that each stands after the ones it needs, otherwise as written.

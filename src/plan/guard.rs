@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::model::{BoundPlan, PlannedStep};
 use crate::action::{Access, EffectClass, Target};
-use crate::language::inventory::{Database, Inventory};
+use crate::language::inventory::{Database, Inventory, Service, Via};
 
 /// Resolves what stands behind a path on the host it names.
 pub trait Identity {
@@ -113,9 +113,12 @@ fn touches(
     let mine = places(target, &plan.inventory, identity);
     let all_targets =
         theirs.steps.iter().flat_map(|step| step.effects.targets.iter().map(|(_, target)| target.clone()));
-    let entries = theirs.inventory.databases.keys().map(|name| Target::Database { name: name.clone() });
-    for other in all_targets.chain(entries) {
+    for other in all_targets.chain(entries(&theirs.inventory)) {
         for their_place in places(&other, &theirs.inventory, identity) {
+            // What lies in the folder of this very run is in nobody's environment, though both plans name it.
+            if is_own(&their_place, &plan.scratch, identity) {
+                continue;
+            }
             if mine.iter().any(|place| overlap(place, &their_place)) {
                 return Some(Refusal {
                     step: step.id.to_string(),
@@ -130,6 +133,19 @@ fn touches(
         }
     }
     None
+}
+
+/// Everything that an environment has, whether or not this runbook would touch it there.
+fn entries(inventory: &Inventory) -> impl Iterator<Item = Target> {
+    let databases = inventory.databases.keys().map(|name| Target::Database { name: name.clone() });
+    let services = inventory.services.keys().map(|name| Target::Service { name: name.clone() });
+    let stores = inventory.stores.keys().map(|name| Target::Store { name: name.clone(), prefix: String::new() });
+    databases.chain(services).chain(stores)
+}
+
+fn is_own(place: &Place, scratch: &Path, identity: &dyn Identity) -> bool {
+    let own = identity.canonical(scratch);
+    matches!(place, Place::Path { path, .. } if path.starts_with(&own))
 }
 
 fn describe(target: &Target) -> String {
@@ -159,14 +175,7 @@ fn places(target: &Target, inventory: &Inventory, identity: &dyn Identity) -> Ve
         Target::Database { name } => {
             inventory.databases.get(name).map(|entry| database(entry, &path)).unwrap_or_default()
         }
-        Target::Service { name } => inventory
-            .services
-            .get(name)
-            .map(|entry| {
-                let unit = entry.systemd.clone().unwrap_or_else(|| name.clone());
-                vec![Place::Service { host: entry.host.clone(), unit }]
-            })
-            .unwrap_or_default(),
+        Target::Service { name } => inventory.services.get(name).map(|entry| service(name, entry)).unwrap_or_default(),
         Target::Store { name, prefix } => inventory
             .stores
             .get(name)
@@ -178,8 +187,27 @@ fn places(target: &Target, inventory: &Inventory, identity: &dyn Identity) -> Ve
     }
 }
 
+/// A service is its unit, or each of the commands that change it.
+fn service(name: &str, entry: &Service) -> Vec<Place> {
+    let place = |unit: String| Place::Service { host: entry.host.clone(), unit };
+    match (&entry.systemd, &entry.command) {
+        (Some(name), _) => vec![place(unit(name))],
+        (None, Some(commands)) => [&commands.start, &commands.stop].map(|argv| place(argv.join("\0"))).into(),
+        (None, None) => vec![place(name.to_owned())],
+    }
+}
+
+/// The unit's full name: `x` and `x.service` are one.
+fn unit(name: &str) -> String {
+    const KINDS: [&str; 6] = [".service", ".socket", ".target", ".timer", ".slice", ".scope"];
+    if KINDS.iter().any(|kind| name.ends_with(kind)) { name.to_owned() } else { format!("{name}.service") }
+}
+
 fn database(entry: &Database, path: &impl Fn(&str, &Path) -> Place) -> Vec<Place> {
     let mut places = vec![path(&entry.host, &entry.pgdata)];
+    if let Via::Systemd(name) = &entry.via {
+        places.push(Place::Service { host: entry.host.clone(), unit: unit(name) });
+    }
     match &entry.socket {
         Some(folder) => places.push(path(&entry.host, &folder.join(format!(".s.PGSQL.{}", entry.port)))),
         None => places.push(Place::Port { host: entry.host.clone(), port: entry.port }),
@@ -209,28 +237,4 @@ fn overlap(mine: &Place, theirs: &Place) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Place, overlap};
-
-    fn path(text: &str, own: Option<(u64, u64)>, parents: &[(u64, u64)]) -> Place {
-        let identities = parents.iter().copied().chain(own).collect();
-        Place::Path { host: "local".to_owned(), path: text.into(), identities, own }
-    }
-
-    #[test]
-    fn a_folder_inside_a_protected_one_overlaps() {
-        assert!(overlap(&path("/data/pg/scratch", None, &[]), &path("/data/pg", None, &[])));
-        assert!(overlap(&path("/data", None, &[]), &path("/data/pg", None, &[])));
-        assert!(!overlap(&path("/data/pg2", None, &[]), &path("/data/pg", None, &[])));
-    }
-
-    #[test]
-    fn a_bind_mount_is_seen_by_device_and_inode() {
-        let production = path("/var/lib/pg", Some((8, 42)), &[(8, 2)]);
-        let mounted = path("/mnt/other", Some((8, 42)), &[(9, 2)]);
-        let below = path("/mnt/other/x", None, &[(8, 42), (9, 2)]);
-        assert!(overlap(&mounted, &production));
-        assert!(overlap(&below, &production));
-        assert!(!overlap(&path("/srv/x", Some((8, 77)), &[(8, 2)]), &production));
-    }
-}
+mod tests;

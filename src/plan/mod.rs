@@ -25,4 +25,4 @@ pub use forecast::{Forecast, forecast};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};
 pub use model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, Strictness};
-pub use param::{INCIDENT_AT, type_name};
+pub use param::INCIDENT_AT;

@@ -7,11 +7,9 @@ use serde_json::{Value, json};
 use super::bind::{BindError, BindRequest};
 use crate::action::Mode;
 use crate::base::Timestamp;
-use crate::base::units::{ByteSize, Span};
 use crate::language::inventory::Inventory;
 use crate::language::runbook::{Param, ParamType, Runbook};
 use crate::language::template::{self, Scope};
-use crate::language::time;
 
 /// The reserved parameter: when service was lost.
 pub const INCIDENT_AT: &str = "incident_at";
@@ -24,7 +22,11 @@ fn usage(message: impl Into<String>, help: impl Into<String>) -> BindError {
 ///
 /// # Errors
 /// Fails for a variable that is not declared and for a template that cannot be rendered.
-pub fn vars(inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<String, Value>, BindError> {
+pub fn vars(
+    runbook: &Runbook,
+    inventory: &Inventory,
+    request: &BindRequest,
+) -> Result<BTreeMap<String, Value>, BindError> {
     let mut vars = inventory.vars.clone();
     for (name, value) in &request.vars {
         if !vars.contains_key(name) {
@@ -37,7 +39,7 @@ pub fn vars(inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<Str
     while !left.is_empty() {
         let mut failed = Vec::new();
         let mut why = String::new();
-        let scope = default_scope(&done, request);
+        let scope = default_scope(&done, runbook, request);
         for name in &left {
             match template::render(&vars[name], &scope) {
                 Ok(rendered) => {
@@ -58,9 +60,10 @@ pub fn vars(inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<Str
     Ok(done)
 }
 
-fn default_scope(vars: &BTreeMap<String, Value>, request: &BindRequest) -> Scope {
+fn default_scope(vars: &BTreeMap<String, Value>, runbook: &Runbook, request: &BindRequest) -> Scope {
     let run = json!({
         "id": request.run.as_str(),
+        "name": runbook.name,
         "mode": request.mode.as_str(),
         "environment": request.environment,
         "started_at": request.now.to_string(),
@@ -92,7 +95,7 @@ pub fn params(
             faults.push(usage(format!("there is no parameter `{name}`"), known("parameters", names.iter())));
         }
     }
-    let scope = default_scope(vars, request);
+    let scope = default_scope(vars, runbook, request);
     let mut values = BTreeMap::new();
     for (name, param) in &runbook.params {
         match value(&name.value, param, &scope, (inventory, request)) {
@@ -128,65 +131,63 @@ fn value(
     if given.is_null() {
         if param.required.unwrap_or(true) && param.default.is_none() {
             let about = if param.description.is_empty() { String::new() } else { format!(" ({})", param.description) };
-            return Err(usage(format!("the parameter `{name}` is missing{about}"), format!("add `-p {name}=VALUE`")));
+            return Err(usage(
+                format!("the parameter `{name}` is missing{about}"),
+                how_to_give(name, param.kind, inventory),
+            ));
         }
         return Ok(Value::Null);
     }
-    let value = convert(param.kind, &given, inventory, request.now).map_err(|why| {
-        usage(format!("the parameter `{name}`: {why}"), format!("it is of type {}", type_name(param.kind)))
+    let value = param.read(&given, request.now).map_err(|error| {
+        let help = error.help.clone().unwrap_or_else(|| format!("it takes {}", param.kind.describe()));
+        usage(format!("the parameter `{name}`: {error}"), help)
     })?;
-    if !param.allowed.is_empty() && !param.allowed.contains(&value) {
-        let allowed: Vec<String> = param.allowed.iter().map(|value| format!("`{}`", plain(value))).collect();
-        return Err(usage(
-            format!("the parameter `{name}` cannot be `{}`", plain(&value)),
-            format!("allowed: {}", allowed.join(", ")),
-        ));
+    let is_reference = matches!(param.kind, ParamType::Database | ParamType::Service | ParamType::Store);
+    if let Some(entry) = value.as_str().filter(|_| is_reference) {
+        exists(param.kind, entry, inventory)?;
     }
     Ok(value)
 }
 
-/// The type's name as runbooks write it.
-#[must_use]
-pub fn type_name(kind: ParamType) -> String {
-    serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn convert(kind: ParamType, given: &Value, inventory: &Inventory, now: Timestamp) -> Result<Value, String> {
-    let text = plain(given);
-    let fits = |fits: bool| if fits { Ok(()) } else { Err(format!("`{text}` is not {}", type_name(kind))) };
-    let exists = |names: Vec<&String>| {
-        if names.contains(&&text) {
-            Ok(Value::String(text.clone()))
-        } else {
-            Err(format!("there is no {} `{text}`; {}", type_name(kind), known("names", names.into_iter())))
-        }
-    };
-    match kind {
-        ParamType::String => Ok(Value::String(text)),
-        ParamType::Int => text.parse::<i64>().map(Value::from).map_err(|_| format!("`{text}` is not a whole number")),
-        ParamType::Number => {
-            let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-            number.map(Value::from).ok_or_else(|| format!("`{text}` is not a number"))
-        }
-        ParamType::Bool => {
-            fits(matches!(text.as_str(), "true" | "false"))?;
-            Ok(Value::Bool(text == "true"))
-        }
-        ParamType::Timestamp => time::parse_time(&text, now)
-            .map(|at| Value::String(at.to_string()))
-            .map_err(|error| format!("{error}; {}", error.help())),
-        ParamType::Duration => {
-            text.parse::<Span>().map(|span| Value::String(span.to_string())).map_err(|e| e.to_string())
-        }
-        ParamType::Size => text.parse::<ByteSize>().map(|size| Value::from(size.0)).map_err(|e| e.to_string()),
-        ParamType::Database => exists(inventory.databases.keys().collect()),
-        ParamType::Service => exists(inventory.services.keys().collect()),
-        ParamType::Store => exists(inventory.stores.keys().collect()),
+/// Says how a missing parameter is given, with what could be meant.
+fn how_to_give(name: &str, kind: ParamType, inventory: &Inventory) -> String {
+    let names = names_of(kind, inventory);
+    match (kind, names.as_slice()) {
+        (ParamType::Timestamp, _) => format!("add `-p {name}='5m ago'`, or a time such as `2026-01-28T15:30:00Z`"),
+        (_, []) => format!("add `-p {name}=VALUE`"),
+        (_, [only]) => format!("add `-p {name}={only}`"),
+        (_, several) => format!("add `-p {name}=VALUE`; {}", known("names", several.iter().copied())),
     }
+}
+
+/// The entries of the inventory that a parameter may name.
+fn names_of(kind: ParamType, inventory: &Inventory) -> Vec<&String> {
+    match kind {
+        ParamType::Database => inventory.databases.keys().collect(),
+        ParamType::Service => inventory.services.keys().collect(),
+        ParamType::Store => inventory.stores.keys().collect(),
+        ParamType::String
+        | ParamType::Int
+        | ParamType::Number
+        | ParamType::Bool
+        | ParamType::Timestamp
+        | ParamType::Duration
+        | ParamType::Size => Vec::new(),
+    }
+}
+
+/// Refuses the name of an entry that the inventory does not have.
+fn exists(kind: ParamType, name: &str, inventory: &Inventory) -> Result<(), BindError> {
+    let entries = names_of(kind, inventory);
+    if entries.iter().any(|entry| *entry == name) {
+        return Ok(());
+    }
+    let help = match entries.as_slice() {
+        [] => "the inventory names none; give one with `--inventory FILE`, or write `./inventory.yaml`".to_owned(),
+        names => known("names", names.iter().copied()),
+    };
+    let what = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
+    Err(usage(format!("there is no {what} `{name}` in the inventory"), help))
 }
 
 /// Reads the incident from the reserved parameter; `None` when the runbook does not declare it.

@@ -113,6 +113,13 @@ fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
     if let Some(when) = &step.when {
         texts.push(expression(&when.value, when.at));
     }
+    texts.extend(step.targets.iter().map(|target| Text {
+        text: target.value.text(),
+        kind: TextKind::Template,
+        place: target.at,
+        leaf: leaf::Leaf::default(),
+        is_argument: true,
+    }));
     for precondition in &step.preconditions {
         match precondition {
             Precondition::That(that) => texts.push(expression(&that.value, that.at)),

@@ -16,7 +16,6 @@ pub fn runbook(mut file: Value, registry: &Registry) -> Value {
         let name = format!("with_{}", spec.name.replace('.', "_"));
         let mut schema = action.params_schema();
         lift_definitions(&mut schema, &name, &mut definitions);
-        accept_templates(&mut schema);
         if let Some(members) = schema.as_object_mut() {
             members.remove("$schema");
             members.insert("description".to_owned(), Value::String(spec.summary.to_owned()));
@@ -77,7 +76,7 @@ fn rename(value: &mut Value, prefix: &str) {
     }
 }
 
-/// Lets every scalar leaf hold a template text as well.
+/// Lets every scalar leaf, and every value that may come from another step, hold a template text as well.
 fn accept_templates(schema: &mut Value) {
     let Some(members) = schema.as_object_mut() else { return };
     for key in ["properties", "$defs"] {
@@ -90,33 +89,45 @@ fn accept_templates(schema: &mut Value) {
             accept_templates(child);
         }
     }
-    for key in ["anyOf", "oneOf", "allOf"] {
+    for key in ["anyOf", "allOf"] {
         if let Some(Value::Array(children)) = members.get_mut(key) {
             children.iter_mut().for_each(accept_templates);
         }
     }
+    let mut scalar = is_scalar(members);
+    if let Some(Value::Array(children)) = members.get_mut("oneOf") {
+        // A text that two of them accept would be accepted by none: the choice as a whole accepts it.
+        let is_scalar = |child: &Value| child.as_object().is_some_and(is_scalar);
+        scalar |= children.iter().any(is_scalar);
+        children.iter_mut().filter(|child| !is_scalar(child)).for_each(accept_templates);
+    }
+    let late = members.get("x-late") == Some(&Value::Bool(true));
     let plain_text = members.get("type") == Some(&json!("string"))
         && !members.contains_key("pattern")
         && !members.contains_key("enum")
         && !members.contains_key("format");
-    let scalar = members.contains_key("enum") || members.contains_key("const") || is_scalar(members.get("type"));
-    if !scalar || plain_text || members.contains_key("anyOf") {
+    if !(scalar || late) || plain_text {
         return;
+    }
+    let template = json!({ "type": "string", "pattern": "\\{\\{.*\\}\\}" });
+    if let Some(Value::Array(choices)) = members.get_mut("anyOf") {
+        return choices.push(template);
     }
     let mut inner = std::mem::take(members);
     let outer: Map<String, Value> =
         ["description", "default"].iter().filter_map(|key| Some(((*key).to_owned(), inner.remove(*key)?))).collect();
     *members = outer;
-    members.insert("anyOf".to_owned(), json!([inner, { "type": "string", "pattern": "\\{\\{.*\\}\\}" }]));
+    members.insert("anyOf".to_owned(), json!([inner, template]));
 }
 
-fn is_scalar(kind: Option<&Value>) -> bool {
+fn is_scalar(members: &Map<String, Value>) -> bool {
     let scalar = |kind: &Value| matches!(kind.as_str(), Some("string" | "integer" | "number" | "boolean" | "null"));
-    match kind {
+    let kind = match members.get("type") {
         Some(Value::Array(kinds)) => kinds.iter().all(scalar),
         Some(kind) => scalar(kind),
         None => false,
-    }
+    };
+    kind || members.contains_key("enum") || members.contains_key("const")
 }
 
 /// Removes our own markers, which editors do not know.

@@ -47,7 +47,8 @@ impl<W: Write + Send> PlainLines<W> {
     }
 
     fn line(&mut self, text: &str) -> std::io::Result<()> {
-        writeln!(self.out, "{text}")?;
+        // One write per line: standard error is not buffered.
+        self.out.write_all(format!("{text}\n").as_bytes())?;
         self.out.flush()
     }
 

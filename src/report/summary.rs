@@ -289,7 +289,7 @@ fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
 /// Gives the command that starts the same run anew.
 fn again(plan: &BoundPlan) -> String {
     use crate::base::mode::Mode;
-    let file = plan.sources.first().map_or(plan.name.as_str(), |source| source.name.trim_start_matches("<shipped>/"));
+    let file = runbook_of(plan);
     let mut words = match plan.mode {
         Mode::Real => vec!["runbook run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
         Mode::Drill => vec!["runbook drill".to_owned(), quoted(file)],
@@ -304,6 +304,15 @@ fn again(plan: &BoundPlan) -> String {
         words.push(format!("-p {}", quoted(&format!("{name}={}", one_line(&text)))));
     }
     words.join(" ")
+}
+
+/// What the runbook is called by: a shipped one by its name, any other by its path.
+fn runbook_of(plan: &BoundPlan) -> &str {
+    let Some(source) = plan.sources.first() else { return &plan.name };
+    match source.name.strip_prefix("<shipped>/") {
+        Some(path) => path.rsplit('/').next().unwrap_or(path).trim_end_matches(".yaml"),
+        None => &source.name,
+    }
 }
 
 /// Quotes a word for a POSIX shell where it needs it.

@@ -125,7 +125,10 @@ impl RunState {
         self.suspended.clear();
         for step in self.steps.values_mut() {
             match step.status {
-                StepStatus::Running => step.interrupted = step.asks.is_none(),
+                StepStatus::Running => {
+                    step.interrupted = true;
+                    step.asks = None;
+                }
                 StepStatus::Checked => step.status = StepStatus::Resolved,
                 StepStatus::Pending
                 | StepStatus::Resolved

@@ -15,6 +15,7 @@ use super::identity::{ProcessId, boot_id};
 use super::request::EndLevel;
 use super::session::Stream;
 use super::tail::Tail;
+use super::tree;
 use crate::action::{CommandOutput, HostError};
 use crate::event::Progress;
 
@@ -34,8 +35,8 @@ pub enum AttemptFate {
     Lost {
         /// The program.
         program: String,
-        /// Its main process, when that still runs without a supervisor.
-        alive: Option<u32>,
+        /// What still runs of it without a supervisor: its main process first, then what that started.
+        alive: Vec<u32>,
     },
 }
 
@@ -85,12 +86,18 @@ fn judge(dir: &Path) -> io::Result<AttemptFate> {
     if let Some(handle) = handle {
         return Ok(AttemptFate::Running(RunningAttempt { folder, program: identity.program, supervisor, handle }));
     }
-    let child = if same_boot { folder.child()? } else { None };
-    let alive = match child {
+    let alive = if same_boot { unwatched(&folder, supervisor)? } else { Vec::new() };
+    Ok(AttemptFate::Lost { program: identity.program, alive })
+}
+
+/// What runs on after its supervisor was killed.
+fn unwatched(folder: &Folder, supervisor: ProcessId) -> io::Result<Vec<u32>> {
+    let main = match folder.child()? {
         Some(child) => child.open()?.map(|_| child.pid),
         None => None,
     };
-    Ok(AttemptFate::Lost { program: identity.program, alive })
+    let rest = tree::left_by(supervisor)?.into_iter().map(|process| process.pid).filter(|pid| main != Some(*pid));
+    Ok(main.into_iter().chain(rest).collect())
 }
 
 impl RunningAttempt {

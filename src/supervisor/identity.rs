@@ -21,6 +21,7 @@ pub(super) struct ProcessId {
 pub(super) struct ProcessFacts {
     pub(super) id: ProcessId,
     pub(super) parent: u32,
+    pub(super) session: u32,
     pub(super) zombie: bool,
 }
 
@@ -75,8 +76,9 @@ fn parse_stat(pid: u32, stat: &str) -> Option<ProcessFacts> {
     let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
     let state = *fields.first()?;
     let parent = fields.get(1)?.parse().ok()?;
+    let session = fields.get(3)?.parse().ok()?;
     let start = fields.get(19)?.parse().ok()?;
-    Some(ProcessFacts { id: ProcessId { pid, start }, parent, zombie: matches!(state, "Z" | "X" | "x") })
+    Some(ProcessFacts { id: ProcessId { pid, start }, parent, session, zombie: matches!(state, "Z" | "X" | "x") })
 }
 
 /// Names this boot of the machine.
@@ -92,7 +94,7 @@ mod tests {
     fn a_name_with_spaces_and_parentheses_does_not_confuse_the_fields() {
         let stat = "7 (a) b (c)) S 3 7 7 0 -1 4 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 1";
         let facts = parse_stat(7, stat).expect("facts");
-        assert_eq!((facts.id.start, facts.parent, facts.zombie), (4242, 3, false));
+        assert_eq!((facts.id.start, facts.parent, facts.session, facts.zombie), (4242, 3, 7, false));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream as StdStream;
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -15,8 +14,6 @@ use crate::action::{CommandOutput, HostError};
 use crate::event::Progress;
 
 const CHUNK: usize = 32 << 10;
-/// How long a supervisor that has said its last word may take to be gone.
-const FAREWELL: Duration = Duration::from_millis(20);
 
 /// A supervised program that this engine waits for.
 ///
@@ -72,10 +69,9 @@ impl Session {
                 break result;
             }
         };
-        drop(self.stream);
-        // Takes the exit status of a process that has said its last word. One that stays behind for
-        // survivors is left to the runtime.
-        let _ = tokio::time::timeout(FAREWELL, self.child.wait()).await;
+        // The supervisor has said its last word. Its exit status, whenever it comes, is taken by the runtime: waiting
+        // for it here would cost every step the time in which a process is taken down.
+        drop(self.child);
         result
     }
 
@@ -132,7 +128,7 @@ impl Transcript {
                 Ok(Some((Kind::Stdout, bytes))) => self.stdout = bytes,
                 Ok(Some((Kind::Stderr, bytes))) => self.stderr = bytes,
                 Ok(Some((Kind::Ended, record))) => return Some(self.end(&record)),
-                Ok(Some((Kind::Started | Kind::Stdin | Kind::Request | Kind::Terminate | Kind::Kill, _))) => {}
+                Ok(Some((Kind::Stdin | Kind::Request | Kind::Terminate | Kind::Kill, _))) => {}
                 Ok(None) => return None,
                 Err(_) => return Some(Err(self.lost())),
             }

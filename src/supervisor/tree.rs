@@ -14,12 +14,8 @@ use super::identity::{ProcessFacts, ProcessId, facts};
 /// Lists every living process below `root`, parents before children.
 pub(super) fn descendants(root: u32) -> io::Result<Vec<ProcessId>> {
     let mut children: BTreeMap<u32, Vec<ProcessFacts>> = BTreeMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        if let Some(facts) = facts(pid)? {
-            children.entry(facts.parent).or_default().push(facts);
-        }
+    for facts in everything()? {
+        children.entry(facts.parent).or_default().push(facts);
     }
     let mut found = Vec::new();
     let mut open = vec![root];
@@ -32,6 +28,32 @@ pub(super) fn descendants(root: u32) -> io::Result<Vec<ProcessId>> {
         }
     }
     Ok(found)
+}
+
+/// Lists every living process that a supervisor left behind when it was killed.
+///
+/// A supervisor leads its session, and its number is not given away while the session has a member. What
+/// began a session of its own is not found.
+pub(super) fn left_by(supervisor: ProcessId) -> io::Result<Vec<ProcessId>> {
+    let mut found = everything()?;
+    // A session whose leader is another process than the supervisor is another session.
+    if found.iter().any(|facts| facts.id.pid == supervisor.pid && facts.id.start != supervisor.start) {
+        return Ok(Vec::new());
+    }
+    found.retain(|facts| {
+        facts.session == supervisor.pid && facts.id.pid != supervisor.pid && facts.id.start >= supervisor.start
+    });
+    Ok(found.into_iter().filter(|facts| !facts.zombie).map(|facts| facts.id).collect())
+}
+
+fn everything() -> io::Result<Vec<ProcessFacts>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        all.extend(facts(pid)?);
+    }
+    Ok(all)
 }
 
 /// Sends a signal to each of the processes. One that is gone or may not be signalled is passed over:

@@ -49,7 +49,7 @@ fn supervise() -> io::Result<()> {
     let _ = setsid();
     set_child_subreaper(Some(rustix::process::getpid()))?;
     let signals = Signals::catch()?;
-    let (mut link, input, request) = Link::accept()?;
+    let (link, input, request) = Link::accept()?;
     let folder = match &request.life {
         Life::Attempt { dir } => Some(Folder::new(dir)),
         Life::Engine | Life::Probe | Life::Daemon => None,
@@ -71,7 +71,6 @@ fn supervise() -> io::Result<()> {
         // Without it a resumed run only knows less about what a lost supervisor left behind.
         let _ = ProcessId::of(child.id()).and_then(|id| folder.record_child(id));
     }
-    link.send(Kind::Started, &child.id().to_le_bytes());
     let mut watch = Watch::new(request, folder, link, signals);
     watch.open(child, input)?;
     watch.run()?;

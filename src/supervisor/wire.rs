@@ -13,8 +13,6 @@ pub(super) enum Kind {
     Terminate = 3,
     /// To the supervisor: KILL now.
     Kill = 4,
-    /// To the engine: the program runs.
-    Started = 5,
     /// To the engine: a line of standard output, for progress; lossy.
     OutLine = 6,
     /// To the engine: a line of standard error, for progress; lossy.
@@ -28,12 +26,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 9] = [
         Kind::Stdin,
         Kind::Request,
         Kind::Terminate,
         Kind::Kill,
-        Kind::Started,
         Kind::OutLine,
         Kind::ErrLine,
         Kind::Stdout,

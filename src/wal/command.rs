@@ -123,7 +123,17 @@ fn runtime() -> Result<tokio::runtime::Runtime, WalError> {
 
 fn init(config: &Config) -> Result<End, (u8, WalError)> {
     store::initialize(&config.entry(), "archive").map_err(|error| (PUSH_FAILED, error.into()))?;
-    Ok(End { code: 0, line: Some(format!("`{}` is a store", config.store)), log: None })
+    let folder = config.store.trim_start_matches("file://");
+    let is_roots = std::fs::metadata(folder).is_ok_and(|facts| std::os::unix::fs::MetadataExt::uid(&facts) == 0);
+    let line = match is_roots {
+        true => format!(
+            "`{}` is a store, and it belongs to root: the server cannot write to it; `chown -R postgres {folder}`, if \
+             postgres is its user",
+            config.store
+        ),
+        false => format!("`{}` is a store", config.store),
+    };
+    Ok(End { code: 0, line: Some(line), log: None })
 }
 
 fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {

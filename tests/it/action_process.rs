@@ -83,6 +83,11 @@ async fn an_interrupted_program_that_failed_meanwhile_has_failed() {
     assert!(matches!(found.unwrap(), Recovery::Failed(error) if error.info().exit_code == Some(1)));
 }
 
+fn zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+}
+
 #[tokio::test]
 async fn a_person_is_asked_when_the_supervisor_was_lost() {
     let bench = Bench::new();
@@ -100,8 +105,14 @@ async fn a_person_is_asked_when_the_supervisor_was_lost() {
         pid
     };
     let found = action("exec").recover(&with, &bench.interrupted(), &bench.check_context(Inventory::default())).await;
-    assert!(matches!(found.unwrap(), Recovery::Ask { .. }));
+    assert!(matches!(found.unwrap(), Recovery::Unwatched { why } if why.contains(&pid.to_string())));
     end(pid);
+    let gone = || !std::path::Path::new(&format!("/proc/{pid}")).exists() || zombie(pid);
+    while !gone() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let found = action("exec").recover(&with, &bench.interrupted(), &bench.check_context(Inventory::default())).await;
+    assert!(matches!(found.unwrap(), Recovery::Ask { .. }));
 }
 
 #[tokio::test]

@@ -21,8 +21,10 @@ fn shipped() -> Vec<PathBuf> {
     found
 }
 
-const HELLO: &str = "version: 1\nname: hello\nsteps:\n  - { id: a, run: echo a }\n  - { id: b, needs: [a], run: echo b }\n";
-const UNUSED: &str = "version: 1\nname: warned\nparams: { who: { type: string, default: x } }\nsteps:\n  - { id: a, run: echo a }\n";
+const HELLO: &str =
+    "version: 1\nname: hello\nsteps:\n  - { id: a, run: echo a }\n  - { id: b, needs: [a], run: echo b }\n";
+const UNUSED: &str =
+    "version: 1\nname: warned\nparams: { who: { type: string, default: x } }\nsteps:\n  - { id: a, run: echo a }\n";
 
 #[test]
 fn every_shipped_runbook_and_example_is_sound_even_to_a_strict_reader() {
@@ -41,7 +43,9 @@ fn a_shipped_runbook_is_found_by_its_name() {
 
 #[test]
 fn a_broken_runbook_is_invalid_and_every_fault_has_a_place_and_a_code() {
-    let cli = Cli::with("version: 1\nname: broken\nsteps:\n  - { id: a, runn: echo a }\n  - { id: b, needs: [c], run: echo b }\n");
+    let cli = Cli::with(
+        "version: 1\nname: broken\nsteps:\n  - { id: a, runn: echo a }\n  - { id: b, needs: [c], run: echo b }\n",
+    );
     cli.run(&["check", "runbook.yaml"]).ends(3).says("runbook.yaml:4").says("runbook.yaml:5");
     let found = cli.run(&["check", "runbook.yaml", "--json"]).ends(3).json();
     let found = found.as_array().expect("a list");
@@ -123,11 +127,11 @@ fn a_check_a_drawing_and_a_dry_run_write_nothing_anywhere() {
 fn a_dry_run_refuses_what_cannot_work_and_still_writes_nothing() {
     let cli = Cli::with(
         "version: 1\nname: lacks\nsecrets: { token: { env: NOT_SET_ANYWHERE } }\nsteps:\n  \
-         - { id: a, uses: exec, with: { argv: [no-such-program-here] } }\n  \
+         - { id: a, uses: checksum.verify, with: { sidecar: /nowhere/at/all } }\n  \
          - { id: b, run: 'true', env: { T: \"{{ secrets.token }}\" } }\n",
     );
     let before = listing(cli.dir());
-    cli.run(&["dry-run", "runbook.yaml"]).ends(4).prints("no-such-program-here").prints("secret `token`");
+    cli.run(&["dry-run", "runbook.yaml"]).ends(4).prints("/nowhere/at/all").prints("secret `token`");
     assert_eq!(listing(cli.dir()), before);
     cli.run(&["run", "runbook.yaml"]).ends(4);
     assert!(cli.runs().is_empty());

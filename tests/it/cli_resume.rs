@@ -23,30 +23,44 @@ fn crashed(more: &str) -> Cli {
 
 /// Kills what carried step `a` out, so that nobody knows how it went.
 fn lose_the_attempt(cli: &Cli) {
-    let mut pids = Vec::new();
-    collect(&cli.only_run().join("attempts/a"), &mut pids);
-    assert!(!pids.is_empty(), "no process is recorded");
-    for pid in &pids {
-        let _ = kill_process(*pid, Signal::KILL);
+    let attempt = cli.only_run().join("attempts/a/1");
+    let supervisor = recorded(&attempt, "identity.json");
+    for pid in [supervisor, recorded(&attempt, "child.json")] {
+        let _ = kill_process(pid, Signal::KILL);
     }
-    let gone = |pid: &Pid| {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-        stat.rsplit(')').next().is_none_or(|rest| rest.is_empty() || rest.trim_start().starts_with('Z'))
-    };
-    until("the processes are gone", || pids.iter().all(gone));
+    until("the processes are gone", || living_in_session(supervisor) == 0);
 }
 
-fn collect(folder: &Path, pids: &mut Vec<Pid>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if entry.path().is_dir() {
-            collect(&entry.path(), pids);
-        } else if name == "identity.json" || name == "child.json" {
-            let value: Value = serde_json::from_slice(&fs::read(entry.path()).unwrap()).unwrap();
-            let pid = value.get("supervisor").unwrap_or(&value)["pid"].as_i64().expect("a pid");
-            pids.push(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap());
-        }
-    }
+/// Kills the supervisor of step `a` alone: its program runs on, and nobody watches it.
+fn lose_the_supervisor(cli: &Cli) -> Pid {
+    let attempt = cli.only_run().join("attempts/a/1");
+    let supervisor = recorded(&attempt, "identity.json");
+    kill_process(supervisor, Signal::KILL).expect("the supervisor lives");
+    let stat = format!("/proc/{}/stat", supervisor.as_raw_nonzero());
+    until("the supervisor is gone", || {
+        fs::read_to_string(&stat).is_ok_and(|stat| fields(&stat)[0] == "Z") || !Path::new(&stat).exists()
+    });
+    supervisor
+}
+
+fn recorded(attempt: &Path, name: &str) -> Pid {
+    let value: Value = serde_json::from_slice(&fs::read(attempt.join(name)).expect("a record")).unwrap();
+    let pid = value.get("supervisor").unwrap_or(&value)["pid"].as_i64().expect("a pid");
+    Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+}
+
+/// The fields of a process's `stat` after its name: state, parent, group, session.
+fn fields(stat: &str) -> Vec<&str> {
+    stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect()
+}
+
+fn living_in_session(leader: Pid) -> usize {
+    let leader = leader.as_raw_nonzero().to_string();
+    let stats = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read_to_string(entry.path().join("stat")));
+    stats
+        .flatten()
+        .filter(|stat| fields(stat).first() != Some(&"Z") && fields(stat).get(3) == Some(&leader.as_str()))
+        .count()
 }
 
 #[test]
@@ -66,9 +80,11 @@ fn what_ended_meanwhile_is_taken_as_it_ended() {
     cli.file("gate", "");
     until("the step ends", || {
         let folder = cli.only_run().join("attempts/a");
-        fs::read_dir(folder.join("1")).into_iter().flatten().flatten().any(|entry| {
-            entry.path().join("exit.json").exists() || entry.file_name() == "exit.json"
-        })
+        fs::read_dir(folder.join("1"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| entry.path().join("exit.json").exists() || entry.file_name() == "exit.json")
     });
     cli.run(&["resume", "last"]).ends(0);
     assert_eq!(cli.read("effects"), "x\ny\n");
@@ -77,16 +93,19 @@ fn what_ended_meanwhile_is_taken_as_it_ended() {
 #[test]
 fn a_finished_run_is_only_shown_and_ends_with_its_own_code() {
     for (script, code) in [("true", 0), ("exit 3", 10)] {
-        let cli = Cli::with(&format!("version: 1\nname: over\nsteps:\n  - {{ id: a, run: 'echo x >>effects; {script}' }}\n"));
+        let cli =
+            Cli::with(&format!("version: 1\nname: over\nsteps:\n  - {{ id: a, run: 'echo x >>effects; {script}' }}\n"));
         cli.run(&["run", "runbook.yaml"]).ends(code);
         let before = |cli: &Cli| {
             let lines = listing(cli.dir()).into_iter();
             // The report may be written anew from the same journal; locks are touched.
             lines.filter(|line| !line.contains("report.html") && !line.contains("lock")).collect::<Vec<_>>()
         };
-        let kept: Vec<String> = before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
+        let kept: Vec<String> =
+            before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
         cli.run(&["resume", "last"]).ends(code).says(&cli.id());
-        let now: Vec<String> = before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
+        let now: Vec<String> =
+            before(&cli).into_iter().filter(|line| line.contains("jsonl") || line.contains("/work")).collect();
         assert_eq!(now, kept);
     }
 }
@@ -153,11 +172,49 @@ fn a_probe_tells_whether_a_lost_attempt_happened() {
 
 #[test]
 fn a_step_whose_end_nobody_saw_in_a_live_run_is_unknown_and_the_run_ends_with_11() {
-    let cli = Cli::with("version: 1\nname: lost\nsteps:\n  - id: a\n    run: |\n      touch began\n      for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n");
+    let cli = Cli::with(
+        "version: 1\nname: lost\nsteps:\n  - id: a\n    run: |\n      touch began\n      for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n",
+    );
     let live = cli.spawn(&["run", "runbook.yaml"]);
     until("the step begins", || cli.path("began").exists());
     lose_the_attempt(&cli);
     live.wait().ends(11);
     assert_eq!(cli.status("a"), "unknown");
     cli.run(&["resume", "last"]).ends(11);
+}
+
+#[test]
+fn no_second_attempt_is_made_beside_a_program_that_nobody_watches_any_more() {
+    for rule in ["", "    on_unknown: rerun\n", "    on_unknown: { probe: 'exit 1' }\n"] {
+        let cli = crashed(rule);
+        let supervisor = lose_the_supervisor(&cli);
+        cli.run(&["resume", "last"]).ends(13).says("still run");
+        cli.run(&["resume", "last", "--rerun", "a"]).ends(13).says("end it before");
+        assert_eq!(cli.read("effects"), "x\n");
+        cli.file("gate", "");
+        until("the program ends", || living_in_session(supervisor) == 0);
+        let answer: &[&str] = if rule.is_empty() { &["--rerun", "a"] } else { &[] };
+        cli.run(&[&["resume", "last"], answer].concat()).ends(0);
+        assert_eq!(cli.read("effects"), "x\nx\ny\n");
+    }
+}
+
+#[test]
+fn a_persons_word_outweighs_the_rule_of_the_step() {
+    let cli = crashed("    on_unknown: rerun\n");
+    lose_the_attempt(&cli);
+    cli.run(&["resume", "last", "--done", "a"]).ends(5);
+    assert_eq!(cli.read("effects"), "x\ny\n");
+}
+
+#[test]
+fn a_live_run_that_loses_a_supervisor_names_what_still_runs() {
+    let cli = Cli::with(
+        "version: 1\nname: lost\nsteps:\n  - id: a\n    run: |\n      touch began\n      for _ in $(seq 2400); do if test -e gate; then exit 0; fi; sleep 0.05; done\n",
+    );
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    lose_the_supervisor(&cli);
+    live.wait().ends(11).says("still run");
+    cli.file("gate", "");
 }

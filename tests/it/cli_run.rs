@@ -110,7 +110,9 @@ fn a_timeout_ends_the_whole_tree_of_the_step() {
 
 #[test]
 fn silence_raises_an_alarm_and_kills_nothing() {
-    let cli = Cli::with("version: 1\nname: quiet\nsteps:\n  - id: a\n    stall: 100ms\n    run: |\n      touch began\n      until test -e gate; do sleep 0.02; done\n");
+    let cli = Cli::with(
+        "version: 1\nname: quiet\nsteps:\n  - id: a\n    stall: 100ms\n    run: |\n      touch began\n      until test -e gate; do sleep 0.02; done\n",
+    );
     let live = cli.spawn(&["run", "runbook.yaml"]);
     until("the run begins", || cli.path("began").exists());
     until("an alarm", || cli.journal().iter().any(|event| event["kind"]["type"] == "step_stalled"));
@@ -122,7 +124,9 @@ fn silence_raises_an_alarm_and_kills_nothing() {
 fn as_many_steps_run_at_once_as_are_allowed() {
     // Each waits until the other has begun.
     let meet = |own: &str, other: &str| {
-        format!("id: {own}, needs: [], run: 'touch {own}; for _ in $(seq 500); do test -e {other} && exit 0; sleep 0.02; done; exit 1'")
+        format!(
+            "id: {own}, needs: [], run: 'touch {own}; for _ in $(seq 500); do test -e {other} && exit 0; sleep 0.02; done; exit 1'"
+        )
     };
     let cli = Cli::with(&steps(&[&meet("a", "b"), &meet("b", "a")]));
     cli.run(&["run", "runbook.yaml", "--max-parallel", "2"]).ends(0);

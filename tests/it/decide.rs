@@ -138,7 +138,7 @@ fn what_an_engine_left_is_judged_before_anything_new_starts() {
     assert_eq!(decided(&diamond(), again), ["start a 2", "resolve b"]);
     let asks = [left.clone(), vec![recovered("a", RecoverDecision::Ask)]].concat();
     assert_eq!(decided(&diamond(), asks.clone()), ["suspend for a"]);
-    assert_eq!(decided(&diamond(), [asks.clone(), vec![resumed()]].concat()), ["suspend for a"]);
+    assert_eq!(decided(&diamond(), [asks.clone(), vec![resumed()]].concat()), ["recover a 1"], "judged anew");
     let given_up = [asks, vec![cancelled()]].concat();
     assert_eq!(decided(&diamond(), given_up)[0], "cancel a Graceful");
     let adopted = EventKind::AttemptAdopted { step: id("a"), attempt: Attempt(1) };

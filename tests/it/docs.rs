@@ -51,7 +51,10 @@ fn blocks(path: &Path) -> Vec<Block> {
 fn runbook(folder: &Path, args: &[&str]) -> (bool, String) {
     let mut command = Command::cargo_bin("runbook").expect("the program");
     let output = command.current_dir(folder).env_remove("RUNBOOK_INVENTORY").args(args).output().expect("it runs");
-    (output.status.success(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+    (
+        output.status.success(),
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+    )
 }
 
 /// A runbook that asks nothing of an inventory.

@@ -58,7 +58,9 @@ fn procedure(dice: &mut Dice) -> String {
             text.push_str("    on_failure: continue\n");
         }
     }
-    text.push_str("finally:\n  - id: last\n    env: { EFFECTS: \"{{ params.effects }}\" }\n    run: echo last >>\"$EFFECTS\"\n");
+    text.push_str(
+        "finally:\n  - id: last\n    env: { EFFECTS: \"{{ params.effects }}\" }\n    run: echo last >>\"$EFFECTS\"\n",
+    );
     text
 }
 
@@ -114,7 +116,13 @@ fn hit(text: &str, expected: &Result, length: Duration, dice: &mut Dice) -> (u32
         false => cli.run(&["resume", "last"]),
     };
     let code = ran.code;
-    assert_eq!(&result(&cli, &ran), expected, "after {sent} kills, {code:?}:\n{text}\n{}\n{:#?}", ran.err, cli.journal());
+    assert_eq!(
+        &result(&cli, &ran),
+        expected,
+        "after {sent} kills, {code:?}:\n{text}\n{}\n{:#?}",
+        ran.err,
+        cli.journal()
+    );
     cli.run(&["audit", "verify", "all"]).ends(0);
     (sent, live)
 }
@@ -128,12 +136,12 @@ fn campaign(seed: u64, target: u32, hits: &(AtomicU32, AtomicU32)) {
     let length = begin_at.elapsed();
     let expected = result(&calm, &ran);
     assert!(matches!(expected.code, 0 | 5), "{text}\n{ran:?}");
-    let mut sent = 0;
-    while sent < target {
-        let (more, live) = hit(&text, &expected, length, &mut dice);
-        sent += more;
+    let mut live = 0;
+    while live < target {
+        let (more, more_live) = hit(&text, &expected, length, &mut dice);
+        live += more_live;
         hits.0.fetch_add(more, Ordering::Relaxed);
-        hits.1.fetch_add(live, Ordering::Relaxed);
+        hits.1.fetch_add(more_live, Ordering::Relaxed);
     }
 }
 
@@ -156,5 +164,5 @@ fn a_program_killed_at_two_hundred_moments_loses_no_step_and_doubles_no_effect()
     });
     let (sent, live) = (hits.0.into_inner(), hits.1.into_inner());
     println!("{sent} kills, {live} of them hit a live program");
-    assert!(sent >= KILLS && live >= KILLS / 2, "{sent} kills, {live} hit a live program");
+    assert!(live >= KILLS, "{sent} kills, {live} hit a live program");
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use runbook::action::{Action, CheckContext};
-use runbook::actions::postgres::Recover;
+use runbook::action::{Action as _, CheckContext};
+use runbook::actions::postgres::{Query, Recover};
 use runbook::language::inventory::StoreEntry;
 use serde_json::json;
 
@@ -37,7 +37,7 @@ async fn a_crashed_server_comes_back_with_every_row_its_unarchived_tail_included
     let recovered = run.recover(&staged, json!({})).await;
     assert_eq!(rows(&site), "1,2,3", "{}", site.said());
     assert_eq!(recovered.timeline, 2);
-    assert!(site.said().contains("were rescued"), "{}", site.said());
+    assert!(site.said().contains("rescued from"), "{}", site.said());
     assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("to_last_flushed"));
     let auto = fs::read_to_string(site.cluster.pgdata().join("postgresql.auto.conf")).unwrap();
     assert!(auto.contains("work_mem = '17MB'") && !auto.contains("restore_command"), "{auto}");
@@ -152,11 +152,36 @@ async fn a_hole_in_the_archive_is_refused_and_the_old_server_stays() {
     }
     run.stop().await;
     fs::remove_dir_all(site.cluster.pgdata().join("pg_wal")).unwrap();
+    let find = serde_json::from_value(json!({ "database": "main" })).unwrap();
+    let ahead = |findings: runbook::action::Findings| serde_json::to_string(&findings.0).unwrap();
+    let before = ahead(runbook::actions::backup::Find.check(&find, &run.check_context()).await.unwrap());
+    assert!(!before.contains("warn"), "{before}");
     remove_object(&site.cluster.dir().join("store"), &names[1]);
+    let after = ahead(runbook::actions::backup::Find.check(&find, &run.check_context()).await.unwrap());
+    assert!(after.contains("warn") && after.contains(&names[1]), "{after}");
     let staged = run.stage(&backup.backup).await;
     let error = run.try_recover(&staged, json!({})).await.unwrap_err();
     assert!(error.to_string().contains(&names[1]), "{error}");
+    let help = error.info().help.clone().unwrap_or_default();
+    assert!(help.contains("is as it was"), "{help}");
     assert!(site.cluster.pgdata().join("PG_VERSION").exists() && staged.dir.exists());
+}
+
+#[tokio::test]
+async fn a_damaged_archive_of_the_data_is_said_at_once_and_never_tried_again() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await;
+    let base = site.stored().into_iter().find(|name| name.ends_with("/base.tar")).unwrap();
+    let base = site.cluster.dir().join("store").join(base);
+    let mut bytes = fs::read(&base).unwrap();
+    bytes[512 * 20..512 * 40].fill(b'X');
+    fs::write(&base, bytes).unwrap();
+    let params = serde_json::from_value(json!({ "database": "main", "backup": backup.backup })).unwrap();
+    let error = runbook::actions::postgres::RestoreBase.run(&params, &run.context()).await.unwrap_err();
+    assert_eq!(error.info().class, runbook::event::ErrorClass::Fatal, "{error}");
+    assert!(error.to_string().contains("damaged"), "{error}");
+    assert!(error.info().help.as_deref().unwrap_or_default().contains("another backup"));
 }
 
 fn remove_object(folder: &std::path::Path, name: &str) {
@@ -196,7 +221,6 @@ async fn tablespaces_move_with_their_data_directory_and_the_kept_one_is_whole() 
 
 #[tokio::test]
 async fn a_side_instance_leaves_production_alone_and_is_removed_whole() {
-    use runbook::action::Action as _;
     let site = Site::new();
     let location = site.cluster.folder("fast");
     site.cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", location.display()));
@@ -227,7 +251,7 @@ async fn a_side_instance_leaves_production_alone_and_is_removed_whole() {
 #[tokio::test]
 async fn a_recovery_cut_off_after_the_swap_goes_on_and_a_proven_one_is_adopted() {
     use runbook::action::{Action as _, Recovery};
-    use runbook::actions::postgres::Recover;
+    use runbook::actions::postgres::{Query, Recover};
     let site = Site::new();
     site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
     let run = site.run();
@@ -257,7 +281,6 @@ async fn a_recovery_cut_off_after_the_swap_goes_on_and_a_proven_one_is_adopted()
 
 #[tokio::test]
 async fn checks_prove_foreign_keys_and_tell_every_value() {
-    use runbook::action::Action as _;
     use runbook::actions::postgres::{Check, Query};
     let site = Site::new();
     site.cluster.sql("CREATE TABLE p(a int, b int, PRIMARY KEY (a, b)); CREATE TABLE c(x int, y int, FOREIGN KEY (x, y) REFERENCES p)");
@@ -388,4 +411,15 @@ async fn what_a_recovery_would_replace_is_said_before_anybody_confirms_it() {
     site.cluster.stop("immediate");
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     assert!(ahead(json!({})).await.contains("nothing is replaced"));
+}
+
+#[tokio::test]
+async fn a_statement_that_gives_too_many_rows_changes_nothing() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let sql = "INSERT INTO t SELECT generate_series(1, 1001) RETURNING n";
+    let params = serde_json::from_value(json!({ "database": "main", "sql": sql, "effect": "write" })).unwrap();
+    let error = Query.run(&params, &site.run().context()).await.unwrap_err();
+    assert!(error.to_string().contains("1001 rows"), "{error}");
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "0");
 }

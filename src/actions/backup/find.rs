@@ -7,6 +7,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Target,
 };
+use crate::actions::postgres::hole;
 use crate::actions::store::catalog_failed;
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
@@ -97,6 +98,13 @@ fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| format!("`{text}` is not a time with an offset, such as `2026-01-28T14:30:00Z`"))
 }
 
+fn help(error: &CatalogError) -> &'static str {
+    match error {
+        CatalogError::Damaged { .. } => "bring its objects back, or choose another backup by its `id` or with `before`",
+        _ => "only a backup with a valid manifest and all its objects counts",
+    }
+}
+
 /// Finds the backup and makes sure that the store has all of it.
 async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<Backup, CatalogError> {
     let backup = catalog::find(store, prefix, query).await?;
@@ -159,10 +167,19 @@ impl Action for Find {
         match find(&*store, &place.prefix, &query).await {
             Ok(backup) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
-                Ok(Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id)))
+                let findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                Ok(match hole(&*store, &place.prefix, &backup.manifest).await? {
+                    None => findings,
+                    Some(segment) => findings.warn(
+                        format!("the archive has a hole after it: `{segment}` is missing, though later segments exist"),
+                        "a recovery gets past it only if the old `pg_wal` still holds the segment; \
+                         else recover to a target before it, or from a later backup",
+                    ),
+                })
             }
-            Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. })) => Ok(Findings::default()
-                .refuse(error.to_string(), "only a backup with a valid manifest and all its objects counts")),
+            Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. })) => {
+                Ok(Findings::default().refuse(error.to_string(), help(&error)))
+            }
             Err(error) => Err(catalog_failed(error)),
         }
     }

@@ -98,7 +98,8 @@ impl Recovering<'_> {
         let tail = self.tail(&marker, old.as_ref()).await?;
         let embedded = embedded(files, &staged).map_err(|error| cannot(&error))?;
         let aside = course::Aside { embedded: &embedded, tail: &tail };
-        let plan = course::decide(self.shelf(&marker), &marker, aside, (&self.goal, self.timeline)).await?;
+        let plan = course::decide(self.shelf(&marker), &marker, aside, (&self.goal, self.timeline)).await;
+        let plan = plan.map_err(|error| self.untouched(files, error))?;
         if self.cluster.is_scratch() {
             intrusion::refuse(self.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
         }
@@ -177,8 +178,11 @@ impl Recovering<'_> {
         }
         let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
         if let Some(old) = old.filter(|_| !names.is_empty()) {
-            let message =
-                format!("{} WAL files that were never archived were rescued from `{}`", names.len(), old.dir.display());
+            let message = format!(
+                "WAL that was never archived was rescued from `{}` (files: {})",
+                old.dir.display(),
+                names.len()
+            );
             self.cx.reporter.note(message, json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) }));
         }
         Ok(())
@@ -369,6 +373,16 @@ impl Recovering<'_> {
             loss: proof::loss(reached || marker.to_target, arrival.newest_commit, marker.ended_at),
             kept,
         }
+    }
+
+    /// Says that what was stopped can be started again as it was.
+    fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
+        let live = &self.cluster.pgdata;
+        if self.cluster.is_scratch() || !matches!(files.facts(live), Ok(Some(_))) {
+            return error;
+        }
+        let before = error.info().help.as_ref().map_or_else(String::new, |help| format!("{help}; "));
+        error.help(format!("{before}`{}` is as it was, and its server can be started again", live.display()))
     }
 
     fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {

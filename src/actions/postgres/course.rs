@@ -7,8 +7,9 @@ use super::marker::Marker;
 use super::replay::Course;
 use super::rescue::Tail;
 use super::target::{Archive, Base, Goal};
-use crate::action::ActionError;
+use crate::action::{ActionError, ReadStore};
 use crate::base::Timestamp;
+use crate::catalog::Manifest;
 use crate::pgformat::{SegmentName, Timeline, TimelineHistory};
 
 /// A decided course.
@@ -105,6 +106,24 @@ pub(crate) fn whole(archive: &Archive, timeline: Timeline, base: Base) -> Result
     let last = reach.last.map_or_else(|| "nothing".to_owned(), |last| format!("`{last}`"));
     let fact = format!("the archive has a hole: `{hole}` is missing, though later segments exist; it leads to {last}");
     Err(ActionError::fatal(fact).help("bring the segment back, or recover to a target before the hole"))
+}
+
+/// Finds the first segment that the archive lacks after a backup, on the newest timeline that leads on from it.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub(crate) async fn hole(
+    store: &dyn ReadStore,
+    prefix: &str,
+    manifest: &Manifest,
+) -> Result<Option<SegmentName>, ActionError> {
+    let facts = &manifest.postgres;
+    let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size };
+    let mut archive = shelf.view().await?;
+    archive.segments.extend(facts.segments());
+    let ended_at = manifest.stopped_at;
+    let base = Base { timeline: facts.timeline, start: facts.start_lsn, stop: facts.stop_lsn, ended_at };
+    Ok(archive.reach(archive.latest(base), base).hole)
 }
 
 fn path(archive: &Archive, timeline: Timeline, base: Base, last: Option<SegmentName>) -> Vec<SegmentName> {

@@ -24,6 +24,7 @@ use crate::base::digest::Hasher;
 use crate::pgformat::{BackupManifest, FileVerifier};
 
 const CHUNK_BYTES: usize = 256 * 1024;
+const ANOTHER_BACKUP: &str = "use another backup; nothing live was touched";
 
 /// Where and how one tar object is extracted.
 #[derive(Clone)]
@@ -83,7 +84,7 @@ impl Extraction {
                 "`{}` is damaged: {size_bytes} bytes with SHA-256 {sha256} instead of {} with {}",
                 expected.key, expected.size_bytes, expected.sha256
             );
-            return Err(ActionError::fatal(fact).help("use another backup"));
+            return Err(ActionError::fatal(fact).help(ANOTHER_BACKUP));
         }
         Ok(seen)
     }
@@ -96,7 +97,10 @@ impl Extraction {
         let mut reader = Incoming { receive, chunk: Vec::new(), at: 0, hasher: Hasher::default(), size_bytes: 0 };
         let mut archive = Archive::new(&mut reader);
         let mut seen = BTreeSet::new();
-        let damaged = |error: &io::Error| ActionError::retryable(format!("`{key}` cannot be unpacked")).because(error);
+        let damaged = |error: &io::Error| {
+            let fact = format!("`{key}` is damaged: it cannot be unpacked");
+            ActionError::fatal(fact).because(error).help(ANOTHER_BACKUP)
+        };
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
             seen.extend(self.entry(key, &mut entry)?);
@@ -152,7 +156,9 @@ impl Extraction {
             }
         }
         verifier.map_or(Ok(()), FileVerifier::finish).map_err(|fault| {
-            ActionError::fatal(format!("`{}` in `{key}` is damaged", path.display())).because(&fault)
+            ActionError::fatal(format!("`{}` in `{key}` is damaged", path.display()))
+                .because(&fault)
+                .help(ANOTHER_BACKUP)
         })?;
         Ok(listed)
     }
@@ -229,8 +235,7 @@ impl Read for Incoming {
 
 fn refused(key: &str, path: &[u8], why: &str) -> ActionError {
     let path = String::from_utf8_lossy(path);
-    ActionError::fatal(format!("`{key}` is refused: `{path}` {why}"))
-        .help("use another backup; nothing live was touched")
+    ActionError::fatal(format!("`{key}` is refused: `{path}` {why}")).help(ANOTHER_BACKUP)
 }
 
 fn cannot(error: &HostError) -> ActionError {

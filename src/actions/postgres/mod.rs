@@ -38,6 +38,7 @@ mod tls;
 
 pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
+pub(crate) use course::hole;
 pub use query::{Query, QueryEffect, QueryOutput, QueryParams};
 pub use recover::{Recover, RecoverLoss, RecoverOutput, RecoverParams};
 pub use restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};

@@ -73,7 +73,11 @@ impl Owner {
 
 fn own_gid(files: &dyn ReadFiles, pgdata: &Path, uid: u32) -> u32 {
     let owned = pgdata.ancestors().filter_map(|path| files.facts(path).ok().flatten()).find(|facts| facts.uid == uid);
-    owned.map_or_else(|| rustix::process::getegid().as_raw(), |facts| facts.gid)
+    let own = rustix::process::getegid().as_raw();
+    // A folder may have a group that its owner is no member of; only root can give that on.
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let may_give = |gid: &u32| *gid == own || groups.iter().any(|group| group.as_raw() == *gid);
+    owned.map(|facts| facts.gid).filter(may_give).unwrap_or(own)
 }
 
 /// Finds a user's name in `/etc/passwd`.

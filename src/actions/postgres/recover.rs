@@ -168,11 +168,15 @@ impl Action for Recover {
     async fn check(&self, params: &RecoverParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let files = cx.host.read_files();
-        Owner::of(&cluster, cx.host.as_ref())?;
+        let owner = Owner::of(&cluster, cx.host.as_ref())?;
         let mut findings = Findings::default();
         if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
             let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
             return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
+        }
+        if let Some(fact) = barred(&self.program, &owner, cx.host.as_ref()).await {
+            return Ok(findings
+                .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
         }
         if params.timeline == Some(0) {
             return Ok(findings.refuse("there is no timeline 0", "leave `timeline` out, or name one"));
@@ -247,6 +251,22 @@ impl Action for Recover {
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
         super::scratch::remove(data, cx).await
     }
+}
+
+/// Says when the server's user may not run the program that the server is to fetch WAL with: found out
+/// after the swap, it would end the recovery.
+async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::action::ReadHost) -> Option<String> {
+    let user = owner.become_user.clone()?;
+    let tried = host.probe(owner.command(program.to_string_lossy()).args(["--version"])).await;
+    let why = match tried {
+        Ok(output) if output.success() => return None,
+        Ok(output) => format!("it ended with {:?}", output.exit_code.unwrap_or(-1)),
+        Err(error) => std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
+    };
+    Some(format!(
+        "the server's user `{user}` cannot run `{}`, so the server could fetch no WAL: {why}",
+        program.display()
+    ))
 }
 
 /// Says when `pg_ctl` would find no configuration: some systems keep it outside the data directory.

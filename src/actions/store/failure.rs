@@ -7,7 +7,9 @@ use crate::catalog::CatalogError;
 pub(crate) fn store_failed(error: StoreError) -> ActionError {
     let message = error.to_string();
     match error {
-        StoreError::Unavailable { source, .. } => ActionError::retryable(message).because(&source),
+        StoreError::Unavailable { source, .. } => ActionError::retryable(message)
+            .because(&source)
+            .help("mount its disk, or correct the `url` of the store in the inventory"),
         StoreError::ReadOnly { .. } => {
             ActionError::fatal(message).help("remove `read_only` from the store, or choose another environment")
         }

@@ -39,7 +39,8 @@ impl Reporter for Silent {
 impl Cluster {
     /// Finds PostgreSQL's programs and prepares to work below `home`.
     pub fn new(home: &Path, user: Option<String>, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
-        let settings = HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default());
+        let settings =
+            HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default());
         let dir = home.join("processes");
         std::fs::create_dir_all(&dir).map_err(|error| failed("the demo's folder cannot be made", &error))?;
         let cancel = CancellationToken::new();

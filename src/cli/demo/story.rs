@@ -251,11 +251,7 @@ impl Story<'_> {
         let good = screen::palette().paint(Tone::Good, "every committed and archived row is back");
         tell!("\n{good}; lost at {incident_at}");
         tell!("  report   {}", carried.dir.report().display());
-        tell!(
-            "  journal  {} ({} events, verified)",
-            carried.dir.path().join("journal.jsonl").display(),
-            audit.events
-        );
+        tell!("  journal  {} ({} events, verified)", carried.dir.path().join("journal.jsonl").display(), audit.events);
         tell!("  look     runbook show {}", carried.dir.id());
         Ok(())
     }

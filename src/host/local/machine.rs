@@ -127,13 +127,22 @@ impl ReadHost for LocalReader {
             AttemptFate::NeverStarted => Fate::NeverStarted,
             AttemptFate::Running(_) => Fate::Running,
             AttemptFate::Ended(result) => Fate::Ended(result),
-            AttemptFate::Lost { program, alive: None } => {
+            AttemptFate::Lost { program, alive } if alive.is_empty() => {
                 Fate::Lost { why: format!("the process that watched `{program}` is gone without a record") }
             }
-            AttemptFate::Lost { program, alive: Some(pid) } => Fate::Lost {
-                why: format!("the process that watched `{program}` is gone; process {pid} still runs unwatched"),
+            AttemptFate::Lost { program, alive } => Fate::Unwatched {
+                why: format!("the process that watched `{program}` is gone; {} unwatched", still_running(&alive)),
             },
         })
+    }
+}
+
+fn still_running(pids: &[u32]) -> String {
+    let named: Vec<String> = pids.iter().take(5).map(u32::to_string).collect();
+    match pids.len() {
+        1 => format!("process {} still runs", named.join(", ")),
+        count @ 2..=5 => format!("{count} processes ({}) still run", named.join(", ")),
+        count => format!("{count} processes ({} …) still run", named.join(", ")),
     }
 }
 

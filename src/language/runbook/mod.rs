@@ -305,3 +305,13 @@ pub enum DeclaredTarget {
     /// Everything below an URL.
     Url(String),
 }
+
+impl DeclaredTarget {
+    /// The name, path or URL as written; may be a template.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Database(text) | Self::Service(text) | Self::Store(text) | Self::Path(text) | Self::Url(text) => text,
+        }
+    }
+}

@@ -13,8 +13,10 @@ use crate::supervisor::wire::Kind;
 
 /// What is read at once; also what is read at most after the end, so that a survivor that goes on
 /// writing does not keep its supervisor.
-const CHUNK: usize = 64 << 10;
-const LAST_CHUNKS: usize = 16;
+///
+/// Small, because it lives on the stack: each page of it that is touched first is a fault in every supervisor.
+const CHUNK: usize = 16 << 10;
+const LAST_CHUNKS: usize = 64;
 
 /// One output stream.
 pub(super) struct Output {

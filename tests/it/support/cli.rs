@@ -162,7 +162,8 @@ impl Cli {
     pub fn status(&self, step: &str) -> String {
         let shown = self.shown();
         let steps = shown["steps"].as_array().expect("steps");
-        let found = steps.iter().find(|found| found["id"] == step).unwrap_or_else(|| panic!("no `{step}` in {shown:#}"));
+        let found =
+            steps.iter().find(|found| found["id"] == step).unwrap_or_else(|| panic!("no `{step}` in {shown:#}"));
         found["status"].as_str().unwrap_or_else(|| panic!("no status in {found:#}")).to_owned()
     }
 }
@@ -192,6 +193,14 @@ pub fn listing(folder: &Path) -> Vec<String> {
     }
     lines.sort();
     lines
+}
+
+/// Processes whose command line names a folder.
+pub fn processes_of(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(&*folder.to_string_lossy())).collect()
 }
 
 /// How the program ended, and what it said.
@@ -248,6 +257,11 @@ impl Live {
     /// What it said on standard error so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.err).unwrap_or_default()
+    }
+
+    /// What it wrote to standard output so far.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(&self.out).unwrap_or_default()
     }
 
     /// Tells whether it still runs.

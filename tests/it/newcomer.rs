@@ -1,0 +1,66 @@
+//! Mistakes of somebody who uses the program for the first time: each is answered with what to do next.
+
+use crate::support::cli::Cli;
+
+const INVENTORY: &str = "version: 1\ndatabases: { orders: { pgdata: /nowhere/orders } }\n";
+
+fn asking(params: &str) -> Cli {
+    let cli = Cli::with(&format!(
+        "version: 1\nname: asking\nparams:\n{params}\nsteps:\n  - {{ id: a, run: 'true', env: {{ X: \"{{{{ params.x }}}}\" }} }}\n"
+    ));
+    cli.file("inventory.yaml", INVENTORY);
+    cli
+}
+
+#[test]
+fn a_missing_parameter_is_answered_with_the_words_to_add() {
+    let cli = asking("  x: { type: database }\n  incident_at: { type: timestamp }");
+    cli.run(&["run", "runbook.yaml"]).ends(2).says("add `-p x=orders`").says("add `-p incident_at='5m ago'`");
+}
+
+#[test]
+fn a_wrong_name_is_answered_with_the_right_ones_or_where_they_come_from() {
+    let cli = asking("  x: { type: database }");
+    cli.run(&["run", "runbook.yaml", "-p", "x=ordres"]).ends(2).says("no database `ordres`").says("`orders`");
+    cli.file("inventory.yaml", "version: 1\n");
+    cli.run(&["run", "runbook.yaml", "-p", "x=orders"]).ends(2).says("--inventory FILE");
+}
+
+#[test]
+fn allowed_values_are_read_as_values_of_their_type() {
+    let cli = asking("  x: { type: size, enum: [16MiB, 1GiB] }");
+    cli.run(&["run", "runbook.yaml", "-p", "x=16MiB"]).ends(0);
+    cli.run(&["run", "runbook.yaml", "-p", "x=17MiB"]).ends(2).says("allowed: `16MiB`, `1GiB`");
+}
+
+#[test]
+fn a_default_that_check_accepts_can_be_evaluated() {
+    let cli = asking("  x: { default: \"{{ run.name }} of {{ run.environment }}\" }");
+    cli.run(&["check", "runbook.yaml"]).ends(0);
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    let plan = std::fs::read_to_string(cli.only_run().join("plan.json")).expect("a plan");
+    assert!(plan.contains("asking of default"), "{plan}");
+}
+
+#[test]
+fn templates_in_targets_are_checked_like_any_other() {
+    let cli = Cli::with(
+        "version: 1\nname: t\nsteps:\n  - { id: a, run: 'true', targets: [ { path: \"/srv/{{ params.nothing }}\" } ] }\n",
+    );
+    cli.run(&["check", "runbook.yaml"]).ends(3).says("RB0301").says("nothing");
+}
+
+#[test]
+fn an_answer_to_a_run_that_has_ended_is_refused() {
+    let cli = Cli::with("version: 1\nname: t\nsteps:\n  - { id: a, run: 'exit 1' }\n");
+    cli.run(&["run", "runbook.yaml"]).ends(10);
+    cli.run(&["resume", "last", "--done", "a"]).ends(2).says("has ended (failed)").says("start a new run");
+    cli.run(&["resume", "last"]).ends(10);
+}
+
+#[test]
+fn the_command_to_run_again_names_the_runbook_not_the_inventory() {
+    let cli = Cli::with("version: 1\nname: t\nsteps:\n  - { id: a, run: 'exit 1' }\n");
+    cli.file("other.yaml", INVENTORY);
+    cli.run(&["run", "runbook.yaml", "--inventory", "other.yaml"]).ends(10).says("runbook run runbook.yaml -e default");
+}
