@@ -4,6 +4,7 @@
 //! verified against the server's own `backup_manifest`; then the objects go to the store and our
 //! manifest follows as the commit point. A backup without manifest is none.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -162,6 +163,11 @@ impl Action for BaseBackup {
             Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
         let collected = collect::collect(&job, cx).await?;
         let stopped_at = server_time(&mut session).await?;
+        let known: BTreeSet<u32> = facts.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
+        if let Some(made) = collected.tablespaces().find(|oid| !known.contains(oid)) {
+            let fact = format!("tablespace {made} was created while the backup began");
+            return Err(ActionError::retryable(fact).help("run the step again"));
+        }
         let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
         let manifest = Manifest {
             format: catalog::FORMAT,
