@@ -251,7 +251,7 @@ async fn a_side_instance_leaves_production_alone_and_is_removed_whole() {
 #[tokio::test]
 async fn a_recovery_cut_off_after_the_swap_goes_on_and_a_proven_one_is_adopted() {
     use runbook::action::{Action as _, Recovery};
-    use runbook::actions::postgres::{Query, Recover};
+    use runbook::actions::postgres::Recover;
     let site = Site::new();
     site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
     let run = site.run();
