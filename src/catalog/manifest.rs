@@ -35,6 +35,9 @@ pub struct Manifest {
     /// Counts and hashes of its data, taken by its first proven restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<serde_json::Value>,
+    /// What the person who took it called it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The version of the program that took it.
     pub tool_version: String,
 }
@@ -60,6 +63,45 @@ pub struct PostgresFacts {
     /// Replication slots, which a backup does not contain.
     #[serde(default)]
     pub slots: Vec<Slot>,
+    /// Whether its pages carry checksums; `None` in manifests that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_checksums: Option<bool>,
+    /// How the server archived its WAL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archiving: Option<ArchiveSettings>,
+    /// Encoding and collation of each database: on a system with another collation version its text
+    /// indexes must be rebuilt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<DatabaseLocale>,
+}
+
+/// How a server archives its WAL. A library overrides the command without a word.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct ArchiveSettings {
+    /// `archive_mode`.
+    pub mode: String,
+    /// `archive_command`.
+    pub command: String,
+    /// `archive_library`.
+    #[serde(default)]
+    pub library: String,
+    /// `archive_timeout`.
+    #[serde(default)]
+    pub timeout: String,
+}
+
+/// A database's encoding and collation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DatabaseLocale {
+    /// Its name.
+    pub name: String,
+    /// Its encoding.
+    pub encoding: String,
+    /// `LC_COLLATE`.
+    pub collate: String,
+    /// The collation library's version when its indexes were built, where the server records it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation_version: Option<String>,
 }
 
 /// A tablespace outside the data directory.

@@ -24,7 +24,10 @@ pub use backup::{Backup, BackupList, DamagedBackup, commit, list, load, open};
 pub use body::{read_small, read_verified};
 pub use error::CatalogError;
 pub use key::{backup_id, base_prefix, cluster_key, history_prefix, manifest_key, object_key, wal_key, wal_prefix};
-pub use manifest::{FORMAT, KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, Slot, Tablespace};
+pub use manifest::{
+    ArchiveSettings, DatabaseLocale, FORMAT, KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts,
+    Slot, Tablespace,
+};
 pub use query::{Query, Which, find};
 
 #[cfg(test)]

@@ -104,6 +104,9 @@ fn manifest(id: &str, stopped_at: &str) -> Manifest {
             segment_size: SegmentSize::DEFAULT,
             tablespaces: Vec::new(),
             slots: Vec::new(),
+            data_checksums: None,
+            archiving: None,
+            databases: Vec::new(),
         },
         objects: vec![ManifestObject {
             name: "base.tar".to_owned(),
@@ -113,6 +116,7 @@ fn manifest(id: &str, stopped_at: &str) -> Manifest {
             tablespace: None,
         }],
         facts: None,
+        label: None,
         tool_version: "0.1.0".to_owned(),
     }
 }
@@ -203,4 +207,23 @@ fn the_segments_of_a_backup_end_with_the_one_that_holds_its_last_byte() {
     let names: Vec<String> =
         manifest("x", "2026-01-01T00:00:00Z").postgres.segments().iter().map(ToString::to_string).collect();
     assert_eq!(names, ["000000010000000000000002", "000000010000000000000003"]);
+}
+
+#[test]
+fn a_manifest_from_before_label_archiving_and_collations_is_read_as_it_was() {
+    let mut newer = manifest("a", "2026-01-28T14:30:00Z");
+    let older = serde_json::to_value(&newer).unwrap();
+    for field in ["label", "data_checksums", "archiving", "databases"] {
+        assert!(!older.to_string().contains(field), "`{field}` in {older}");
+    }
+    assert_eq!(serde_json::from_value::<Manifest>(older).unwrap(), newer);
+    newer.label = Some("before the upgrade".to_owned());
+    newer.postgres.archiving = Some(ArchiveSettings { mode: "on".to_owned(), ..ArchiveSettings::default() });
+    newer.postgres.databases.push(DatabaseLocale {
+        name: "app".to_owned(),
+        encoding: "UTF8".to_owned(),
+        collate: "de_DE.UTF-8".to_owned(),
+        collation_version: Some("2.36".to_owned()),
+    });
+    assert_eq!(serde_json::from_value::<Manifest>(serde_json::to_value(&newer).unwrap()).unwrap(), newer);
 }

@@ -157,6 +157,9 @@ mod tests {
             segment_size: SIZE,
             tablespaces: Vec::new(),
             slots: Vec::new(),
+            data_checksums: None,
+            archiving: None,
+            databases: Vec::new(),
         });
         assert!(is_hole(&archive, 1, 2) && is_hole(&archive, 1, 3));
         assert!(!is_hole(&archive, 1, 4), "the backup ends with the last byte before segment 4");

@@ -137,6 +137,9 @@ async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
         segment_size: SegmentSize::DEFAULT,
         tablespaces: Vec::new(),
         slots: Vec::new(),
+        data_checksums: None,
+        archiving: None,
+        databases: Vec::new(),
     };
     let manifest = Manifest {
         format: FORMAT,
@@ -148,6 +151,7 @@ async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
         postgres,
         objects: vec![object],
         facts: None,
+        label: None,
         tool_version: "0.1.0".to_owned(),
     };
     commit(&*store, "orders", manifest).await.unwrap();

@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use runbook::action::Action as _;
+use runbook::action::{Action as _, CheckContext};
+use runbook::actions::postgres::{Query, Recover};
+use runbook::language::inventory::StoreEntry;
 use serde_json::json;
 
+use crate::support::cli::listing;
 use crate::support::recovery::Site;
 
 fn rows(site: &Site) -> String {
@@ -326,4 +329,97 @@ async fn a_server_whose_data_directory_was_deleted_under_it_is_found_and_stopped
     assert!(stopped.stopped && stopped.found.contains("processes work in the data directory"), "{stopped:?}");
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z"), "{stat}");
+}
+
+#[tokio::test]
+async fn an_old_server_that_is_started_again_after_a_refusal_still_archives() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.cluster.stop("fast");
+    let staged = run.stage(&backup.backup).await;
+    let error = run.try_recover(&staged, json!({ "target_lsn": "F/0" })).await.unwrap_err();
+    assert!(error.to_string().contains("behind the end"), "{error}");
+    site.cluster.up();
+    site.cluster.sql("INSERT INTO t VALUES (3)");
+    site.archive();
+    assert_eq!(rows(&site), "1,2,3");
+}
+
+#[tokio::test]
+async fn a_tablespace_that_outlived_its_data_directory_is_kept_when_the_wal_creates_it_again() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await;
+    let space = site.cluster.folder("space");
+    site.cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", space.display()));
+    site.cluster.sql("CREATE TABLE t(n int) TABLESPACE space; INSERT INTO t VALUES (1)");
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let before = listing(&space).len();
+    let staged = run.stage(&backup.backup).await;
+    run.stop().await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1");
+    let kept = site.cluster.dir().join(format!("space.runbook-old-{}", run.id));
+    assert_eq!(listing(&kept).len(), before, "{}", site.said());
+    assert!(before > 0 && site.said().contains("there is no old data directory"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_backup_records_how_it_is_named_archived_and_collated() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    let entry = StoreEntry { url: format!("file://{}", site.cluster.dir().join("store").display()), read_only: true };
+    let store = runbook::store::open_read(&entry, "primary").unwrap();
+    let manifest = runbook::catalog::load(store.as_ref(), "main", &backup.id).await.unwrap().manifest;
+    assert_eq!(manifest.label, Some(format!("runbook {}", run.id)));
+    assert_eq!(manifest.postgres.data_checksums, Some(site.cluster.sql("SHOW data_checksums") == "on"));
+    let archiving = manifest.postgres.archiving.unwrap();
+    assert_eq!((archiving.mode.as_str(), archiving.library.as_str()), ("on", ""));
+    assert!(archiving.command.contains("wal push"), "{}", archiving.command);
+    let own = manifest.postgres.databases.iter().find(|database| database.name == "postgres").unwrap();
+    assert_eq!((own.encoding.as_str(), own.collate.as_str()), ("UTF8", "C"));
+}
+
+#[tokio::test]
+async fn what_a_recovery_would_replace_is_said_before_anybody_confirms_it() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    let target = now(&site);
+    site.cluster.sql("INSERT INTO t VALUES (1)");
+    let staged = run.stage(&backup.backup).await;
+    let ahead = async |target: serde_json::Value| {
+        let cx = CheckContext { ahead: true, ..run.check_context() };
+        let params = run.recover_params(&staged, target);
+        let findings = Recover::new("/bin/true".into()).check(&params, &cx).await.unwrap();
+        findings.0.into_iter().map(|finding| finding.message).collect::<Vec<_>>().join("; ")
+    };
+    let system = site.cluster.sql("SELECT system_identifier FROM pg_control_system()");
+    let whole = ahead(json!({})).await;
+    assert!(whole.contains(&format!("it holds cluster {system}")) && whole.contains("newest commit is of"), "{whole}");
+    assert!(whole.contains("1 of its WAL segments are not in the archive"), "{whole}");
+    assert!(ahead(json!({ "target_time": target })).await.contains("will not be in the new one"));
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    assert!(ahead(json!({})).await.contains("nothing is replaced"));
+}
+
+#[tokio::test]
+async fn a_statement_that_gives_too_many_rows_changes_nothing() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let sql = "INSERT INTO t SELECT generate_series(1, 1001) RETURNING n";
+    let params = serde_json::from_value(json!({ "database": "main", "sql": sql, "effect": "write" })).unwrap();
+    let error = Query.run(&params, &site.run().context()).await.unwrap_err();
+    assert!(error.to_string().contains("1001 rows"), "{error}");
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "0");
 }

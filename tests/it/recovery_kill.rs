@@ -13,6 +13,9 @@ use serde_json::Value;
 use crate::support::cli::{Cli, Ran};
 use crate::support::recovery::Site;
 
+/// Rounds with random moments.
+const RANDOM: u32 = 3;
+
 /// When the engine is killed.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
@@ -40,24 +43,63 @@ enum Moment {
     After(u64),
 }
 
+/// Where the cluster's files lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// All in the data directory.
+    Plain,
+    /// `pg_wal` and a tablespace lie outside.
+    Linked,
+}
+
+/// Repeatable randomness (SplitMix64).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % limit
+    }
+}
+
 /// A cluster that died with a tail that was never archived, and a copy of everything as it was then.
 struct Scene {
     site: Site,
     start: runbook::pgformat::Lsn,
     archived: usize,
+    places: Vec<&'static str>,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    async fn new(layout: Layout) -> Self {
         let site = Site::new();
-        site.cluster.sql("CREATE TABLE t(n int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)");
+        let mut places = vec!["data", "store"];
+        let mut space = String::new();
+        if layout == Layout::Linked {
+            site.cluster.stop("fast");
+            let (own, outside) = (site.cluster.pgdata().join("pg_wal"), site.cluster.dir().join("wal"));
+            fs::rename(&own, &outside).unwrap();
+            std::os::unix::fs::symlink(&outside, &own).unwrap();
+            site.cluster.give(&own);
+            site.cluster.up();
+            let folder = site.cluster.folder("space");
+            site.cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", folder.display()));
+            space = " TABLESPACE space".to_owned();
+            places.extend(["wal", "space"]);
+        }
+        site.cluster.sql(&format!("CREATE TABLE t(n int PRIMARY KEY){space}"));
+        site.cluster.sql("INSERT INTO t SELECT generate_series(1, 1000)");
         let backup = site.run().base_backup().await;
         site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 2000)");
         site.archive();
         site.cluster.sql("INSERT INTO t SELECT generate_series(2001, 3000)");
         site.cluster.kill();
-        let scene = Self { start: backup.start_lsn.parse().unwrap(), archived: site.stored().len(), site };
-        for name in ["data", "store"] {
+        let start = backup.start_lsn.parse().unwrap();
+        let scene = Self { start, archived: site.stored().len(), site, places };
+        for name in &scene.places {
             copy(&scene.place(name), &scene.place(&format!("{name}.copy")));
         }
         scene
@@ -72,10 +114,10 @@ impl Scene {
         if !postmasters(self.site.cluster.dir()).is_empty() {
             self.site.cluster.stop("immediate");
         }
-        for folder in self.beside("data.runbook-") {
-            fs::remove_dir_all(folder).unwrap();
-        }
-        for name in ["data", "store"] {
+        for name in &self.places {
+            for folder in self.beside(&format!("{name}.runbook-")) {
+                fs::remove_dir_all(folder).unwrap();
+            }
             fs::remove_dir_all(self.place(name)).unwrap();
             copy(&self.place(&format!("{name}.copy")), &self.place(name));
         }
@@ -160,7 +202,11 @@ impl Scene {
         let cluster = &self.site.cluster;
         assert_eq!(cluster.sql("SELECT count(*), min(n), max(n) FROM t"), rows);
         assert_eq!(cluster.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "2");
-        assert_eq!(self.beside("data.runbook-staged-"), Vec::<PathBuf>::new());
+        for name in &self.places {
+            assert_eq!(self.beside(&format!("{name}.runbook-staged-")), Vec::<PathBuf>::new());
+            let kept = self.beside(&format!("{name}.runbook-old-"));
+            assert_eq!(kept.len(), usize::from(*name != "store"), "{kept:?}");
+        }
         let data = cluster.pgdata();
         for name in ["runbook-restore.json", "runbook-fetch.json", "recovery.signal", "backup_label"] {
             assert!(!data.join(name).exists(), "`{name}` is left");
@@ -230,43 +276,66 @@ fn names(folder: &Path) -> BTreeSet<String> {
     fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn loss(cli: &Cli) -> Value {
+fn output(cli: &Cli) -> Value {
     let shown = cli.shown();
     let step = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "recover").unwrap().clone();
     step["output"].clone()
 }
 
+/// Kills at each moment, lets `resume` end the run, and proves what came of it; gives how often it hit.
+fn round(scene: &Scene, moments: &[Moment]) -> u32 {
+    scene.again();
+    let cli = scene.cli();
+    let mut live = 0;
+    for moment in moments {
+        let hit = scene.hit(&cli, *moment);
+        println!("{moment:?}: {}", if hit { "hit" } else { "it had ended" });
+        live += u32::from(hit);
+    }
+    let ran = scene.finish(&cli);
+    assert_eq!(ran.code, Some(0), "after {moments:?}: {ran:?}\n{:#?}", cli.journal());
+    let kept = scene.beside("data.runbook-old-").pop().unwrap();
+    let wal = if scene.places.contains(&"wal") { "wal.copy" } else { "data.copy/pg_wal" };
+    assert_eq!(names(&kept.join("pg_wal")), names(&scene.place(wal)), "the old data is kept whole");
+    scene.prove(&cli, "3000|1|3000");
+    assert_eq!(output(&cli)["loss"]["coverage"], "to_last_flushed", "{moments:?}");
+    live
+}
+
+/// A few moments after the start of the program, in the range that a whole run takes.
+fn thrown(dice: &mut Dice) -> Vec<Moment> {
+    (0..=dice.below(3)).map(|_| Moment::After(dice.below(1500))).collect()
+}
+
+fn scene(layout: Layout) -> Scene {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(Scene::new(layout))
+}
+
 #[test]
 fn an_engine_killed_anywhere_in_a_recovery_leaves_nothing_that_resume_does_not_finish() {
     use Moment::{After, Aside, Cleaned, Promoted, Proven, Rescued, Settled, Staged, Staging, Started, Swapped};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let scene = runtime.block_on(Scene::new());
-    let rounds: [&[Moment]; 4] = [
+    let scene = scene(Layout::Plain);
+    let rounds: [&[Moment]; 3] = [
         &[Staging, Settled, Swapped, Promoted, Proven],
         &[Staged, Aside, Started, Cleaned],
         &[Rescued, After(90), Started, After(60)],
-        &[After(400), After(250), After(700), After(150)],
     ];
-    let mut live = 0;
-    for moments in rounds {
-        scene.again();
-        let cli = scene.cli();
-        for moment in moments {
-            let hit = scene.hit(&cli, *moment);
-            println!("{moment:?}: {}", if hit { "hit" } else { "it had ended" });
-            live += u32::from(hit);
-        }
-        let ran = scene.finish(&cli);
-        assert_eq!(ran.code, Some(0), "after {moments:?}: {ran:?}\n{:#?}", cli.journal());
-        let kept = scene.beside("data.runbook-old-");
-        assert_eq!(kept.len(), 1, "{kept:?}");
-        assert_eq!(
-            names(&kept[0].join("pg_wal")),
-            names(&scene.place("data.copy/pg_wal")),
-            "the old data is kept whole"
-        );
-        scene.prove(&cli, "3000|1|3000");
-        println!("{moments:?}: {}", loss(&cli));
+    let mut live: u32 = rounds.iter().map(|moments| round(&scene, moments)).sum();
+    let mut dice = Dice(7);
+    for _ in 0..RANDOM {
+        live += round(&scene, &thrown(&mut dice));
     }
     assert!(live >= 12, "only {live} kills hit a live program");
+}
+
+#[test]
+fn a_cluster_with_folders_outside_its_data_directory_survives_the_same() {
+    use Moment::{Aside, Promoted, Rescued, Started, Swapped};
+    let scene = scene(Layout::Linked);
+    let mut live = round(&scene, &[Aside, Aside, Started]) + round(&scene, &[Rescued, Aside, Swapped, Promoted]);
+    let mut dice = Dice(11);
+    for _ in 0..RANDOM {
+        live += round(&scene, &thrown(&mut dice));
+    }
+    assert!(live >= 8, "only {live} kills hit a live program");
 }

@@ -10,13 +10,14 @@ use super::archive::Shelf;
 use super::course::{self, Plan};
 use super::intrusion;
 use super::layout::{Cluster, FETCH_CONFIG, MARKER};
-use super::live::{self, PidFile};
+use super::live;
 use super::marker::{self, Marker};
+use super::old::Old;
 use super::owner::Owner;
 use super::proof;
 use super::recover::{RecoverOutput, no_config};
 use super::replay::{self, Course};
-use super::rescue::Judge;
+use super::rescue::{Judge, Tail};
 use super::server::{Programs, Server, major};
 use super::settings::{self, shell_word};
 use super::side::Side;
@@ -85,13 +86,19 @@ impl Recovering<'_> {
     /// Everything up to the swap. Until the swap itself nothing live is touched.
     async fn swap_in(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
         live::refuse(self.cluster, files).await?;
-        let staged = self.cluster.staged(&self.cx.about.run);
+        let run = &self.cx.about.run;
+        let staged = self.cluster.staged(run);
         if let Some(fact) = no_config(files, self.cluster, &staged) {
             return Err(ActionError::fatal(fact).help("add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
         }
-        let marker = if self.cluster.is_scratch() { marker } else { self.rescue(marker).await? };
+        let old = match self.cluster.is_scratch() {
+            true => None,
+            false => Old::find(self.cluster, run, files).map_err(|error| cannot(&error))?,
+        };
+        let tail = self.tail(&marker, old.as_ref()).await?;
         let embedded = embedded(files, &staged).map_err(|error| cannot(&error))?;
-        let plan = course::decide(self.shelf(&marker), &marker, &embedded, (&self.goal, self.timeline)).await;
+        let aside = course::Aside { embedded: &embedded, tail: &tail };
+        let plan = course::decide(self.shelf(&marker), &marker, aside, (&self.goal, self.timeline)).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         if self.cluster.is_scratch() {
             intrusion::refuse(self.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
@@ -99,16 +106,21 @@ impl Recovering<'_> {
         if let Some(note) = &plan.note {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
+        let swap = self.seats(files, &marker, old.as_ref(), &plan.path).await?;
+        swap.judge(files)?;
+        self.rescue(&marker, &tail, old.as_ref()).await?;
         let marker = Marker {
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
             embedded: names(&embedded),
+            last_flushed: tail.end.max(marker.last_flushed),
             ..marker
         };
         self.prepare(files, &staged, &marker, &plan)?;
         marker.write(files, &staged, &self.owner)?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
-        self.swap(files, &marker, staged)?;
+        swap.run(files)?;
+        self.note_kept(files, &swap);
         Ok(marker)
     }
 
@@ -117,27 +129,44 @@ impl Recovering<'_> {
         Shelf { store, prefix, system_id: marker.system_id, size: marker.segment_size }
     }
 
-    /// Pushes what the old data directory flushed and never archived.
-    async fn rescue(&self, marker: Marker) -> Result<Marker, ActionError> {
-        let files = self.cx.host.read_files();
-        let kept = self.cluster.kept(&self.cx.about.run);
-        let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
-        let old = if there(&self.cluster.pgdata) { self.cluster.pgdata.clone() } else { kept };
-        let folder = old.join("pg_wal");
-        if !there(&folder) {
-            let message = format!("`{}` holds no `pg_wal`: nothing could be rescued beyond the archive", old.display());
-            self.cx.reporter.note(message, serde_json::Value::Null);
-            return Ok(marker);
+    /// Judges what the old data directory flushed beyond the archive. Changes nothing.
+    async fn tail(&self, marker: &Marker, old: Option<&Old>) -> Result<Tail, ActionError> {
+        if self.cluster.is_scratch() {
+            return Ok(Tail::default());
         }
-        let archived: BTreeSet<WalFileName> = self.shelf(&marker).names().await?.into_keys().collect();
+        let files = self.cx.host.read_files();
+        let unreadable = |error: &HostError| ActionError::retryable("the old WAL cannot be read").because(error);
+        let folder = match old {
+            Some(old) => old.wal(&self.cx.about.run, files.as_ref()).map_err(|error| unreadable(&error))?,
+            None => None,
+        };
+        let Some(folder) = folder else {
+            let why = match old {
+                Some(old) => format!("the old data directory `{}` holds no `pg_wal`", old.dir.display()),
+                None => format!("there is no old data directory at `{}`", self.cluster.pgdata.display()),
+            };
+            let message = format!("{why}: what was committed after the newest archived WAL cannot be rescued");
+            self.cx.reporter.note(message, serde_json::Value::Null);
+            return Ok(Tail::default());
+        };
+        let archived: BTreeSet<WalFileName> = self.shelf(marker).names().await?.into_keys().collect();
         let (system_id, size) = (marker.system_id, marker.segment_size);
         let reading = tokio::task::spawn_blocking(move || {
-            let folder = files.canonical(&folder)?;
             Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
         });
         let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
-        let tail = tail.map_err(|error| ActionError::retryable("the old WAL cannot be read").because(&error))?;
-        let identity = Identity { system_id, segment_size: Some(size) };
+        let tail = tail.map_err(|error| unreadable(&error))?;
+        if !tail.unproven.is_empty() {
+            let message = format!("{} old WAL files prove nothing and were left", tail.unproven.len());
+            self.cx.reporter.note(message, json!({ "files": tail.unproven }));
+        }
+        Ok(tail)
+    }
+
+    /// Pushes that tail. Only when the recovery is decided: an old server that is started again after a
+    /// refusal goes on writing its last segment, which then could never be archived.
+    async fn rescue(&self, marker: &Marker, tail: &Tail, old: Option<&Old>) -> Result<(), ActionError> {
+        let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
         for file in &tail.files {
             let pushed = push_file(self.store.as_ref(), self.prefix, &identity, &file.path, file.name).await;
             pushed.map_err(|error| {
@@ -148,16 +177,15 @@ impl Recovering<'_> {
             })?;
         }
         let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
-        if !names.is_empty() {
-            let message =
-                format!("WAL that was never archived was rescued from `{}` (files: {})", old.display(), names.len());
+        if let Some(old) = old.filter(|_| !names.is_empty()) {
+            let message = format!(
+                "WAL that was never archived was rescued from `{}` (files: {})",
+                old.dir.display(),
+                names.len()
+            );
             self.cx.reporter.note(message, json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) }));
         }
-        if !tail.unproven.is_empty() {
-            let message = format!("{} old WAL files prove nothing and were left", tail.unproven.len());
-            self.cx.reporter.note(message, json!({ "files": tail.unproven }));
-        }
-        Ok(Marker { last_flushed: tail.end.max(marker.last_flushed), ..marker })
+        Ok(())
     }
 
     /// Writes what the recovery needs into the staged folder.
@@ -226,20 +254,46 @@ impl Recovering<'_> {
         Side::of(self.cluster, &control)
     }
 
-    fn swap(&self, files: &dyn Files, marker: &Marker, staged: PathBuf) -> Result<(), ActionError> {
+    /// Everything that moves. Where no old data directory tells which tablespaces there were, the WAL does:
+    /// replaying the creation of one empties its folder.
+    async fn seats(
+        &self,
+        files: &dyn Files,
+        marker: &Marker,
+        old: Option<&Old>,
+        path: &[SegmentName],
+    ) -> Result<Swap, ActionError> {
         let run = &self.cx.about.run;
-        let kept = self.cluster.kept(run);
+        let staged = self.cluster.staged(run);
+        let mut links = match old {
+            Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
+            None => Vec::new(),
+        };
+        let told = match old {
+            Some(old) => old.lists_tablespaces(files).map_err(|error| cannot(&error))?,
+            None => self.cluster.is_scratch(),
+        };
+        if !told {
+            self.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
+            let made = intrusion::tablespaces(self.shelf(marker), path, &staged.join("pg_wal"), files).await?;
+            let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
+            let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
+            links.extend(made);
+        }
+        let data = Seat { live: self.cluster.pgdata.clone(), kept: self.cluster.kept(run), staged: Some(staged) };
+        Ok(Swap { data, linked: marker.seats(&links, run), owner: self.owner.clone() })
+    }
+
+    fn note_kept(&self, files: &dyn Files, swap: &Swap) {
         let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
-        let old = if there(&kept) { &kept } else { &self.cluster.pgdata };
-        let links = marker::links(files, old, run).map_err(|error| cannot(&error))?;
-        let data = Seat { live: self.cluster.pgdata.clone(), kept, staged: Some(staged) };
-        let swap = Swap { data, linked: marker.seats(&links, run), owner: self.owner.clone() };
-        swap.run(files)?;
         if there(&swap.data.kept) {
             let message = format!("the old data is kept in `{}`", swap.data.kept.display());
             self.cx.reporter.note(message, json!({ "kept": swap.data.kept }));
         }
-        Ok(())
+        for seat in swap.linked.iter().map(|linked| &linked.seat).filter(|seat| there(&seat.kept)) {
+            let message = format!("what lay in `{}` is kept in `{}`", seat.live.display(), seat.kept.display());
+            self.cx.reporter.note(message, json!({ "kept": seat.kept }));
+        }
     }
 
     /// Starts the server if it does not run, follows it to the end, and proves what was reached.
@@ -249,8 +303,7 @@ impl Recovering<'_> {
         let programs = Programs::of(cluster, &version, self.cx.host.as_ref())?;
         let options = self.side(files, &cluster.pgdata)?.map_or_else(Vec::new, |side| side.options());
         let server = Server { cluster, owner: self.owner.clone(), programs, options };
-        let runs = PidFile::read(files, &cluster.pgdata).is_some_and(|file| live::exists(file.pid, files));
-        if !runs {
+        if !live::settled(cluster, files).await {
             live::refuse(cluster, files).await?;
             live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
             server.start(self.cx.host.as_ref()).await?;
@@ -267,12 +320,24 @@ impl Recovering<'_> {
             cx: self.cx,
         })
         .await?;
+        self.note_shortfall(&marker, proven);
         let output = self.output(files, &marker, arrival, proven);
         let text = serde_json::to_vec(&output)
             .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
         files.replace(&self.cx.attempt_dir.join(OUTPUT), &text, 0o600).map_err(|error| cannot(&error))?;
         files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
         Ok(output)
+    }
+
+    /// Says when less came back than the old server is known to have flushed, unless a target asked for less.
+    fn note_shortfall(&self, marker: &Marker, reached: Lsn) {
+        let Some(flushed) = marker.last_flushed.filter(|flushed| reached < *flushed && !marker.to_target) else {
+            return;
+        };
+        let message = format!(
+            "the recovery ended at {reached}, but the old server had flushed up to {flushed}: what lies between did not come back"
+        );
+        self.cx.reporter.note(message, json!({ "reached": reached.to_string(), "flushed": flushed.to_string() }));
     }
 
     /// Removes the recovery's settings and leftovers from the open server.
@@ -282,8 +347,10 @@ impl Recovering<'_> {
         let text = String::from_utf8_lossy(&bytes);
         let cleaned = settings::without_block(&text);
         if cleaned != text {
-            self.write(files, &auto, &cleaned).map_err(|error| cannot(&error))?;
+            files.replace(&auto, cleaned.as_bytes(), 0o600).map_err(|error| cannot(&error))?;
         }
+        // Also when an earlier attempt was cut off right after it wrote the file.
+        files.chown(&auto, self.owner.uid, self.owner.gid).map_err(|error| cannot(&error))?;
         for name in [FETCH_CONFIG, "backup_label.old", "tablespace_map.old"] {
             let path = self.cluster.pgdata.join(name);
             if matches!(files.facts(&path), Ok(Some(_))) {

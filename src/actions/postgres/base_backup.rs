@@ -4,6 +4,7 @@
 //! verified against the server's own `backup_manifest`; then the objects go to the store and our
 //! manifest follows as the commit point. A backup without manifest is none.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::archive::{self, Shelf};
 use super::collect::{self, Collected, Job};
 use super::connect::{Endpoint, Session};
-use super::facts::ServerFacts;
+use super::facts::{ServerFacts, archives};
 use super::layout::Cluster;
 use super::owner::Owner;
 use super::server::Programs;
@@ -162,6 +163,11 @@ impl Action for BaseBackup {
             Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
         let collected = collect::collect(&job, cx).await?;
         let stopped_at = server_time(&mut session).await?;
+        let known: BTreeSet<u32> = facts.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
+        if let Some(made) = collected.tablespaces().find(|oid| !known.contains(oid)) {
+            let fact = format!("tablespace {made} was created while the backup began");
+            return Err(ActionError::retryable(fact).help("run the step again"));
+        }
         let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
         let manifest = Manifest {
             format: catalog::FORMAT,
@@ -173,10 +179,11 @@ impl Action for BaseBackup {
             postgres: described(&facts, &collected)?,
             objects,
             facts: None,
+            label: Some(job.label(cx)),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         note_slots(&facts, cx);
-        if facts.archiving.is_on() {
+        if archives(&facts.archiving) {
             wait_archived(&manifest, cx, (store_name, prefix)).await?;
         }
         let backup =
@@ -210,7 +217,7 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
         findings =
             findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
     }
-    if !facts.archiving.is_on() {
+    if !archives(&facts.archiving) {
         findings = findings.warn(
             "the server archives no WAL, so only the moment of the backup can be restored",
             "set `archive_mode = on` and `archive_command` to `runbook wal push`",
@@ -231,6 +238,9 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         segment_size: size.ok_or_else(|| ActionError::fatal(format!("segments of {bytes} bytes are impossible")))?,
         tablespaces: facts.tablespaces.clone(),
         slots: facts.slots.clone(),
+        data_checksums: Some(facts.data_checksums),
+        archiving: Some(facts.archiving.clone()),
+        databases: facts.databases.clone(),
     })
 }
 

@@ -148,6 +148,11 @@ pub(crate) async fn collect(job: &Job<'_>, cx: &RunContext) -> Result<Collected,
 }
 
 impl Collected {
+    /// The tablespaces it holds.
+    pub(crate) fn tablespaces(&self) -> impl Iterator<Item = u32> {
+        self.parts.iter().filter_map(|part| part.role().1)
+    }
+
     /// Puts every object below `folder`, the server's manifest included.
     ///
     /// # Errors

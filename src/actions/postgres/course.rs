@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::archive::Shelf;
 use super::marker::Marker;
 use super::replay::Course;
+use super::rescue::Tail;
 use super::target::{Archive, Base, Goal};
 use crate::action::{ActionError, ReadStore};
 use crate::base::Timestamp;
@@ -26,6 +27,15 @@ pub(crate) struct Plan {
     pub(crate) note: Option<String>,
 }
 
+/// WAL that replay will find although the archive does not have it yet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Aside<'a> {
+    /// Segments that came with the backup.
+    pub(crate) embedded: &'a BTreeSet<SegmentName>,
+    /// What is to be rescued.
+    pub(crate) tail: &'a Tail,
+}
+
 /// Decides the course of a recovery.
 ///
 /// # Errors
@@ -34,14 +44,16 @@ pub(crate) struct Plan {
 pub(crate) async fn decide(
     shelf: Shelf<'_>,
     marker: &Marker,
-    embedded: &BTreeSet<SegmentName>,
+    aside: Aside<'_>,
     (goal, wanted): (&Goal, Option<Timeline>),
 ) -> Result<Plan, ActionError> {
     let base = base(marker);
     let mut archive = shelf.view().await?;
     archive.reachable(goal, base)?;
     let stored = archive.segments.clone();
-    archive.segments.extend(embedded);
+    archive.segments.extend(aside.embedded);
+    archive.segments.extend(aside.tail.segments());
+    archive.branches.extend(aside.tail.branches.clone());
     let timeline = archive.timeline(goal, base, wanted)?;
     let followed = timeline.unwrap_or_else(|| archive.latest(base));
     let reach = archive.reach(followed, base);
@@ -50,7 +62,10 @@ pub(crate) async fn decide(
     let newest = match goal {
         Goal::Time(_) => {
             let readable: Vec<SegmentName> = path.iter().copied().filter(|name| stored.contains(name)).collect();
-            shelf.newest_commit(&readable).await?
+            match aside.tail.newest_commit_on(&path) {
+                Some(newest) => Some(newest),
+                None => shelf.newest_commit(&readable).await?,
+            }
         }
         Goal::Newest | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Session;
 use crate::action::ActionError;
-use crate::catalog::{Slot, Tablespace};
+use crate::catalog::{ArchiveSettings, DatabaseLocale, Slot, Tablespace};
 
 /// A server's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -24,49 +24,21 @@ pub(crate) struct ServerFacts {
     /// Whether it is a standby.
     pub(crate) in_recovery: bool,
     /// How it archives.
-    pub(crate) archiving: Archiving,
+    pub(crate) archiving: ArchiveSettings,
     /// Replication slots: no base backup holds them (facts 2.10.21).
     pub(crate) slots: Vec<Slot>,
     /// Tablespaces outside the data directory.
     pub(crate) tablespaces: Vec<Tablespace>,
     /// Locale of each database, with the collation version where the server records it.
-    pub(crate) databases: Vec<DatabaseFacts>,
+    pub(crate) databases: Vec<DatabaseLocale>,
     /// The sum of all databases' sizes.
     pub(crate) size_bytes: u64,
 }
 
-/// How a server archives. A library silently overrides the command (facts 2.10.14).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Archiving {
-    /// `archive_mode`.
-    pub(crate) mode: String,
-    /// `archive_command`.
-    pub(crate) command: String,
-    /// `archive_library`.
-    pub(crate) library: String,
-    /// `archive_timeout`.
-    pub(crate) timeout: String,
-}
-
-impl Archiving {
-    /// Whether finished segments are given to anything.
-    pub(crate) fn is_on(&self) -> bool {
-        let command = !self.command.is_empty() && self.command != "(disabled)";
-        self.mode != "off" && (command || !self.library.is_empty())
-    }
-}
-
-/// A database's locale.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DatabaseFacts {
-    /// Its name.
-    pub(crate) name: String,
-    /// Its encoding.
-    pub(crate) encoding: String,
-    /// `LC_COLLATE`.
-    pub(crate) collate: String,
-    /// The collation library's version when its indexes were built.
-    pub(crate) collation_version: Option<String>,
+/// Whether finished segments are given to anything (facts 2.10.14).
+pub(crate) fn archives(settings: &ArchiveSettings) -> bool {
+    let command = !settings.command.is_empty() && settings.command != "(disabled)";
+    settings.mode != "off" && (command || !settings.library.is_empty())
 }
 
 const SETTINGS: &str = "SELECT current_setting('server_version'), current_setting('server_version_num'), \
@@ -95,7 +67,7 @@ impl ServerFacts {
             found.ok_or_else(|| ActionError::fatal(format!("the server told no {what}")))
         };
         let version_num = u32::try_from(number(1, "version")?).unwrap_or_default();
-        let archiving = Archiving { mode: text(7), command: text(8), library: text(9), timeout: text(10) };
+        let archiving = ArchiveSettings { mode: text(7), command: text(8), library: text(9), timeout: text(10) };
         let mut facts = Self {
             version: text(0),
             version_num,
@@ -130,7 +102,7 @@ impl ServerFacts {
         );
         for row in session.query(&databases).await?.rows {
             let [name, encoding, collate, version] = row.as_slice() else { continue };
-            self.databases.push(DatabaseFacts {
+            self.databases.push(DatabaseLocale {
                 name: own(name),
                 encoding: own(encoding),
                 collate: own(collate),
@@ -148,10 +120,15 @@ impl ServerFacts {
 
 #[cfg(test)]
 mod tests {
-    use super::Archiving;
+    use super::{ArchiveSettings, archives};
 
     fn archiving(mode: &str, command: &str, library: &str) -> bool {
-        Archiving { mode: mode.into(), command: command.into(), library: library.into(), timeout: "0".into() }.is_on()
+        archives(&ArchiveSettings {
+            mode: mode.into(),
+            command: command.into(),
+            library: library.into(),
+            timeout: "0".into(),
+        })
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! anew. On the host of the production server that would destroy production's data, so a side
 //! instance never replays WAL that holds such a record.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use super::archive::{self, Shelf};
 use crate::action::{ActionError, ReadFiles};
@@ -25,7 +27,30 @@ pub(crate) async fn refuse(
     embedded: &Path,
     files: &dyn ReadFiles,
 ) -> Result<(), ActionError> {
+    match tablespaces(shelf, path, embedded, files).await?.first() {
+        None => Ok(()),
+        Some((_, location)) => {
+            let fact = format!(
+                "the WAL creates a tablespace at `{}`: replay would empty that very folder",
+                location.display()
+            );
+            Err(ActionError::fatal(fact).help("take a new base backup, which holds the tablespace, and drill that"))
+        }
+    }
+}
+
+/// The tablespaces that WAL creates: each with its link in the data directory and its location, in order.
+///
+/// # Errors
+/// Fails when a segment cannot be read.
+pub(crate) async fn tablespaces(
+    shelf: Shelf<'_>,
+    path: &[SegmentName],
+    embedded: &Path,
+    files: &dyn ReadFiles,
+) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
     let mut walker = WalWalker::new(shelf.size);
+    let mut all = Vec::new();
     for segment in path {
         let own = files.read(&embedded.join(segment.to_string()), 1 << 30);
         let bytes = match own {
@@ -38,29 +63,26 @@ pub(crate) async fn refuse(
         };
         let name = *segment;
         let walked = tokio::task::spawn_blocking(move || {
-            let mut found = None;
-            walker.segment(name, &bytes, &mut |record| found = found.take().or_else(|| created(record)));
+            let mut found = Vec::new();
+            walker.segment(name, &bytes, &mut |record| found.extend(created(record)));
             (walker, found)
         });
         let found;
         (walker, found) =
             walked.await.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
-        if let Some(location) = found {
-            let fact = format!("the WAL creates a tablespace at `{location}`: replay would empty that very folder");
-            return Err(
-                ActionError::fatal(fact).help("take a new base backup, which holds the tablespace, and drill that")
-            );
-        }
+        all.extend(found);
     }
-    Ok(())
+    Ok(all)
 }
 
-/// The location of the tablespace that a record creates.
-fn created(record: &WalRecord<'_>) -> Option<String> {
+/// The tablespace that a record creates.
+fn created(record: &WalRecord<'_>) -> Option<(PathBuf, PathBuf)> {
     if record.rmid != RM_TABLESPACE || record.info & OPERATION != CREATE {
         return None;
     }
     let data = record.main_data().ok()?;
-    let path = data.get(4..)?.split(|byte| *byte == 0).next()?;
-    Some(String::from_utf8_lossy(path).into_owned())
+    let oid = u32::from_le_bytes(data.get(..4)?.try_into().ok()?);
+    let location = data.get(4..)?.split(|byte| *byte == 0).next()?;
+    let location = PathBuf::from(OsString::from_vec(location.to_vec()));
+    Some((Path::new("pg_tblspc").join(oid.to_string()), location))
 }

@@ -11,6 +11,9 @@ use std::time::Duration;
 use super::layout::Cluster;
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles};
 
+/// How many looks it takes at most until it is clear whether a server runs.
+const SETTLES: u32 = 50;
+
 /// One sign of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sign {
@@ -136,6 +139,22 @@ pub(crate) fn processes(pgdata: &Path, files: &dyn ReadFiles) -> Vec<u32> {
         there.is_some_and(|facts| (facts.device, facts.inode) == (own.device, own.inode)) && is_server(*pid, files)
     })
     .collect()
+}
+
+/// Tells whether a cluster's own server runs, once that is clear: a server that was just started may have
+/// no pid file yet, and what is left of one that died goes within moments.
+pub(crate) async fn settled(cluster: &Cluster, files: &dyn ReadFiles) -> bool {
+    for _ in 0..SETTLES {
+        let inside = processes(&cluster.pgdata, files);
+        if inside.is_empty() {
+            return false;
+        }
+        if PidFile::read(files, &cluster.pgdata).is_some_and(|file| inside.contains(&file.pid)) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
 }
 
 /// Tells whether a process is there and not a zombie.

@@ -18,6 +18,8 @@ mod intrusion;
 mod layout;
 mod live;
 mod marker;
+mod old;
+mod outlook;
 mod owner;
 mod proof;
 mod query;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::archive::Shelf;
 use super::connect::{Endpoint, Session};
 use super::course;
-use super::facts::ServerFacts;
+use super::facts::{ServerFacts, archives};
 use super::layout::Cluster;
 use super::marker::Marker;
 use super::recover::RecoverLoss;
@@ -46,7 +46,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
     let mut session = Endpoint::of(claim.cluster, None, cx.about.secrets.as_ref())?.open().await?;
     session.query("SELECT pg_reload_conf()").await?;
     let facts = ServerFacts::of(&mut session).await?;
-    if !facts.archiving.is_on() {
+    if !archives(&facts.archiving) {
         cx.reporter.note(
             "the recovered server archives no WAL: nothing after this moment can be restored".to_owned(),
             serde_json::json!({ "archive_mode": facts.archiving.mode }),

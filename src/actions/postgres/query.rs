@@ -11,6 +11,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Late, ParamFault, PlanContext, RunContext, Target,
 };
+use crate::event::ErrorClass;
 
 /// Rows that are given out at most; more is an error, not a silent cut.
 const LIMIT: usize = 1000;
@@ -115,19 +116,27 @@ impl Action for Query {
                 .await?;
             let types = session.types(&params.sql).await?;
             let table = session.query(&params.sql).await?;
-            session
-                .query(match params.effect {
-                    QueryEffect::Read => "ROLLBACK",
-                    QueryEffect::Write => "COMMIT",
-                })
-                .await?;
-            output(&table, &types)
+            // The answer comes first: too many rows are an error, and then nothing may be committed.
+            let output = output(&table, &types)?;
+            match params.effect {
+                QueryEffect::Read => session.query("ROLLBACK").await.map(drop)?,
+                QueryEffect::Write => session.query("COMMIT").await.map(drop).map_err(uncertain)?,
+            }
+            Ok(output)
         };
         tokio::select! {
             done = work => done,
             () = cx.cancel.cancelled() => Err(ActionError::cancelled("the query was cancelled; the server rolls it back")),
         }
     }
+}
+
+/// A connection that breaks while it commits tells nothing: the commit may have happened.
+fn uncertain(error: ActionError) -> ActionError {
+    if error.info().class != ErrorClass::Retryable {
+        return error;
+    }
+    ActionError::unknown("the connection broke while the statement was being committed").because(&error)
 }
 
 fn output(table: &Table, types: &[Type]) -> Result<QueryOutput, ActionError> {

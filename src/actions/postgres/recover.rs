@@ -24,7 +24,7 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::target::Goal;
-use super::{live, server};
+use super::{live, outlook, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -182,7 +182,9 @@ impl Action for Recover {
             return Ok(findings.refuse("there is no timeline 0", "leave `timeline` out, or name one"));
         }
         if cx.ahead {
-            return Ok(findings.pending("the server is looked at when the step starts"));
+            let findings = findings.pending("the server is looked at when the step starts");
+            let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
+            return Ok(sentence.into_iter().fold(findings, Findings::pass));
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;
@@ -230,14 +232,19 @@ impl Action for Recover {
         recovering.run().await
     }
 
-    /// Adopts a recovery that was proven before the engine died; every other one goes on where it was.
+    /// Adopts a recovery that was proven before the engine died; every other one goes on where it was, one
+    /// whose marker is still there included.
     async fn recover(
         &self,
-        _: &RecoverParams,
+        params: &RecoverParams,
         cut: &Interrupted,
         cx: &CheckContext,
     ) -> Result<Recovery<RecoverOutput>, ActionError> {
         let files = cx.host.read_files();
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run) {
+            return Ok(Recovery::Rerun);
+        }
         Ok(Attempted::read(files.as_ref(), &cut.attempt_dir).map_or(Recovery::Rerun, Recovery::Adopt))
     }
 

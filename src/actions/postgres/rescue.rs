@@ -5,12 +5,15 @@
 //! tail ends. Nothing here changes anything.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::target::Branch;
 use crate::action::{FileKind, HostError, ReadFiles};
 use crate::base::Timestamp;
 use crate::pgformat::{
-    Lsn, SegmentHeader, SegmentName, SegmentSize, SystemId, Timeline, WalFileName, WalWalker, Walked,
+    Lsn, SegmentHeader, SegmentName, SegmentScan, SegmentSize, SystemId, Timeline, TimelineHistory, WAL_PAGE_BYTES,
+    WalFileName, WalWalker, Walked,
 };
 
 /// A file of the tail that is worth keeping.
@@ -20,7 +23,24 @@ pub(crate) struct Rescued {
     pub(crate) name: WalFileName,
     /// Where it lies.
     pub(crate) path: PathBuf,
+    /// The newest commit in it, by the primary's clock.
+    pub(crate) newest_commit: Option<Timestamp>,
 }
+
+/// What an old data directory tells at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Glance {
+    /// The newest commit found in its newest WAL, by the primary's clock.
+    pub(crate) newest_commit: Option<Timestamp>,
+    /// How many of its segments the archive lacks, empty ones for later use not counted.
+    pub(crate) unarchived: usize,
+}
+
+/// The largest history file that is read.
+const HISTORY_LIMIT: u64 = 4 << 20;
+
+/// How many segments a glance reads at most.
+const GLANCE: usize = 8;
 
 /// What an old `pg_wal` holds beyond the archive.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +53,35 @@ pub(crate) struct Tail {
     pub(crate) newest_commit: Option<Timestamp>,
     /// Segments that are there and prove nothing, with the reason.
     pub(crate) unproven: Vec<String>,
+    /// Timelines whose history only the old server has.
+    pub(crate) branches: BTreeMap<Timeline, Branch>,
+}
+
+impl Tail {
+    /// The segments to push.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = SegmentName> {
+        self.files.iter().filter_map(|file| match file.name {
+            WalFileName::Segment(segment) => Some(segment),
+            WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
+        })
+    }
+
+    /// Reads a history. One that makes no sense is found out when it is pushed.
+    fn history(&mut self, files: &dyn ReadFiles, name: WalFileName, path: &Path) -> Result<(), HostError> {
+        let text = files.read(path, HISTORY_LIMIT)?;
+        if let WalFileName::History(timeline) = name
+            && let Ok(history) = TimelineHistory::parse(timeline, &String::from_utf8_lossy(&text))
+        {
+            self.branches.insert(timeline, Branch { history, created_at: Timestamp::MAX });
+        }
+        Ok(())
+    }
+
+    /// The newest commit in those of them that lie on a path.
+    pub(crate) fn newest_commit_on(&self, path: &[SegmentName]) -> Option<Timestamp> {
+        let on_path = |file: &&Rescued| matches!(file.name, WalFileName::Segment(name) if path.contains(&name));
+        self.files.iter().filter(on_path).filter_map(|file| file.newest_commit).max()
+    }
 }
 
 /// What a tail is judged by.
@@ -60,7 +109,9 @@ impl Judge<'_> {
                     timelines.entry(segment.timeline()).or_default().insert(segment.number(self.size), segment);
                 }
                 Some(name @ WalFileName::History(_)) if !self.archived.contains(&name) => {
-                    tail.files.push(Rescued { name, path: folder.join(&entry.name) });
+                    let path = folder.join(&entry.name);
+                    tail.history(files, name, &path)?;
+                    tail.files.push(Rescued { name, path, newest_commit: None });
                 }
                 _ => {}
             }
@@ -103,7 +154,7 @@ impl Judge<'_> {
             tail.newest_commit = tail.newest_commit.max(newest);
             let name = WalFileName::Segment(segment);
             if !self.archived.contains(&name) {
-                tail.files.push(Rescued { name, path });
+                tail.files.push(Rescued { name, path, newest_commit: newest });
             }
             if matches!(walked, Walked::Halted(_)) {
                 break;
@@ -129,6 +180,38 @@ impl Judge<'_> {
             run.push(*segment);
         }
         run
+    }
+
+    /// Looks at the newest segments only; reads little, also of a live server. Blocking.
+    ///
+    /// # Errors
+    /// Fails when the folder or a file of it cannot be read.
+    pub(crate) fn glance(&self, files: &dyn ReadFiles, folder: &Path) -> Result<Glance, HostError> {
+        let mut segments: Vec<SegmentName> = Vec::new();
+        for entry in files.list(folder)? {
+            let Some(segment) = entry.name.to_str().and_then(|name| name.parse::<SegmentName>().ok()) else { continue };
+            let path = folder.join(&entry.name);
+            let mut page = Vec::new();
+            let read = files.open(&path)?.take(WAL_PAGE_BYTES as u64).read_to_end(&mut page);
+            read.map_err(|source| HostError::File { operation: "read", path, source })?;
+            if SegmentHeader::parse(&page).is_ok_and(|header| {
+                header.system_id == self.system_id && header.check(segment, entry.facts.size_bytes).is_ok()
+            }) {
+                segments.push(segment);
+            }
+        }
+        segments.sort_unstable();
+        let lacks = |segment: &&SegmentName| !self.archived.contains(&WalFileName::Segment(**segment));
+        let unarchived = segments.iter().filter(lacks).count();
+        let mut newest_commit = None;
+        for segment in segments.iter().rev().take(GLANCE) {
+            let bytes = files.read(&folder.join(segment.to_string()), self.size.bytes())?;
+            newest_commit = newest_commit.max(SegmentScan::of(*segment, self.size, &bytes).newest_commit);
+            if newest_commit.is_some() {
+                break;
+            }
+        }
+        Ok(Glance { newest_commit, unarchived })
     }
 
     fn belongs(&self, segment: SegmentName, bytes: &[u8]) -> Result<(), String> {

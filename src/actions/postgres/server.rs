@@ -158,14 +158,16 @@ impl Server<'_> {
     /// Prefers `pg_ctl`; a postmaster whose pid file is gone is told by a signal.
     fn stop_command(&self, host: &dyn Host) -> CommandSpec {
         let files = host.read_files();
+        // Nobody starts a thrown-away server again: it needs no checkpoint.
+        let mode = if self.cluster.is_scratch() { "immediate" } else { "fast" };
         if live::PidFile::read(files.as_ref(), &self.cluster.pgdata).is_some() {
-            return self.pg_ctl(["stop", "-m", "fast", "-w", "-t", "3600"]);
+            return self.pg_ctl(["stop", "-m", mode, "-w", "-t", "3600"]);
         }
         let inside = live::processes(&self.cluster.pgdata, files.as_ref());
         let postmaster = inside.iter().find(|pid| parent(**pid, files.as_ref()).is_none_or(|up| !inside.contains(&up)));
         match postmaster {
             Some(pid) => self.owner.command("kill").args(["-INT".to_owned(), pid.to_string()]),
-            None => self.pg_ctl(["stop", "-m", "fast", "-w", "-t", "3600"]),
+            None => self.pg_ctl(["stop", "-m", mode, "-w", "-t", "3600"]),
         }
     }
 

@@ -94,6 +94,10 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
         ("log_directory", path_text(&root.join("log"))),
         ("shared_buffers", "32MB".into()),
         ("hot_standby", "on".into()),
+        // Thrown away at the end: nothing of it has to survive a crash of the machine.
+        ("fsync", "off".into()),
+        ("synchronous_commit", "off".into()),
+        ("full_page_writes", "off".into()),
         ("max_connections", limits.max_connections.to_string()),
         ("max_worker_processes", limits.max_worker_processes.to_string()),
         ("max_wal_senders", limits.max_wal_senders.to_string()),

@@ -128,9 +128,15 @@ impl Swap {
         Ok(())
     }
 
-    /// Looks at every seat before anything moves.
-    fn judge(&self, files: &dyn Files) -> Result<(), ActionError> {
+    /// Looks at every seat before anything moves: what cannot be moved is refused while all is in place.
+    ///
+    /// # Errors
+    /// Fails on a seat in a state no swap leaves, on a mount point, and on one whose parent is not there.
+    pub(crate) fn judge(&self, files: &dyn Files) -> Result<(), ActionError> {
         self.data_move(files)?;
+        for seat in std::iter::once(&self.data).chain(self.linked.iter().map(|linked| &linked.seat)) {
+            movable(files, seat)?;
+        }
         for linked in &self.linked {
             if linked.seat.staged.is_some() {
                 next(see(files, &linked.seat)?).map_err(|error| at(&linked.seat.live, error))?;
@@ -159,13 +165,37 @@ impl Swap {
     }
 }
 
+/// Refuses a mount point, which no rename can move, and a place that is on no disk that is there.
+fn movable(files: &dyn Files, seat: &Seat) -> Result<(), ActionError> {
+    let Some(parent) = seat.live.parent() else { return Ok(()) };
+    let (live, above) = (files.facts(&seat.live).map_err(moved)?, files.facts(parent).map_err(moved)?);
+    match (live, above) {
+        (Some(live), Some(above)) if live.kind == FileKind::Directory && live.device != above.device => {
+            let fact = format!("`{}` is a mount point and cannot be swapped by rename", seat.live.display());
+            Err(ActionError::fatal(fact).help("put it into a folder inside the mount; nothing was touched"))
+        }
+        (None, None) => {
+            let fact = format!("`{}` is to be made, but its parent folder is not there", seat.live.display());
+            Err(ActionError::fatal(fact).help("mount or make the parent folder; nothing was touched"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn aside(files: &dyn Files, seat: &Seat) -> Result<(), ActionError> {
     let seen = see(files, seat)?;
     let due = match seat.staged {
         Some(_) => next(seen).map_err(|error| at(&seat.live, error))? == Move::Aside,
-        None => seen.live == There::Yes && seen.kept == There::No,
+        None => seen.live == There::Yes && seen.kept == There::No && !is_empty(files, &seat.live)?,
     };
     if due { rename(files, &seat.live, &seat.kept) } else { Ok(()) }
+}
+
+/// An empty folder holds nothing to keep: maybe this swap made it before it was cut off.
+fn is_empty(files: &dyn Files, folder: &Path) -> Result<bool, ActionError> {
+    let facts = files.facts(folder).map_err(moved)?;
+    let is_folder = facts.is_some_and(|facts| facts.kind == FileKind::Directory);
+    Ok(is_folder && files.list(folder).map_err(moved)?.is_empty())
 }
 
 fn see(files: &dyn Files, seat: &Seat) -> Result<Seen, ActionError> {
