@@ -6,7 +6,7 @@ use crate::journal::audit::{self, Problem, RunAudit};
 /// Arguments of `audit`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook audit verify all\n  runbook audit verify last --json\n\nWhat is verified: every line of a journal against its own hash and the one before, the first line against\nplan.json, and each run's start and end against the ledger beside the runs, so that a removed run shows too.\n`sha256sum` and `jq` can do the same; docs/audit.md shows how."
+    after_help = "Examples:\n  runbook audit verify all\n  runbook audit verify last --json\n\nWhat is verified: every line of a journal against its own hash and the one before, the first line against plan.json, and each run's start and end against the ledger beside the runs, so that a removed run shows too. `sha256sum` and `jq` can do the same; docs/audit.md shows how."
 )]
 pub struct Args {
     #[command(subcommand)]

@@ -16,6 +16,8 @@ pub struct Args {
 
 /// Prints the script.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    clap_complete::generate(args.shell, &mut Cli::command(), "runbook", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "runbook", &mut script);
+    super::graph::write(&String::from_utf8_lossy(&script), None)?;
     Ok(Exit::Success)
 }

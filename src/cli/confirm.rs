@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, wiring};
 use crate::action::{Access, EffectClass, Target};
 use crate::plan::BoundPlan;
 use crate::plan::render::describe_target;
@@ -44,12 +44,25 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
 
 /// Says what is about to be changed, in the words of the inventory.
 fn describe(plan: &BoundPlan, facts: &[String]) {
-    tell!("\n{} is about to run in the protected environment {}:", plan.name, plan.environment);
+    tell!(
+        "\n{} is about to run in the protected environment `{}`, on this machine, {}:",
+        plan.name,
+        plan.environment,
+        wiring::host_name()
+    );
+    let width = plan.steps.iter().map(|step| step.id.as_str().len()).max().unwrap_or(0);
     for step in plan.steps.iter().filter(|step| step.effects.class >= EffectClass::Write) {
-        for (access, target) in step.effects.targets.iter().filter(|(access, _)| *access >= Access::Write) {
-            let verb = if *access == Access::Destroy { "replaces" } else { "writes to" };
-            tell!("  {:16} {verb} {}{}", step.id.to_string(), describe_target(target), place(plan, target));
+        let changed = step.effects.targets.iter().filter(|(access, _)| *access >= Access::Write);
+        for (access, target) in changed.clone() {
+            let verb = if *access == Access::Destroy { "REPLACES" } else { "writes to" };
+            tell!("  {:width$}  {verb} {}{}", step.id.as_str(), describe_target(target), place(plan, target));
         }
+        if changed.count() == 0 {
+            tell!("  {:width$}  changes what its author does not name ({})", step.id.as_str(), step.uses);
+        }
+    }
+    if !facts.is_empty() {
+        tell!("What the checks found:");
     }
     for fact in facts {
         tell!("  {fact}");
@@ -60,5 +73,7 @@ fn describe(plan: &BoundPlan, facts: &[String]) {
 fn place(plan: &BoundPlan, target: &Target) -> String {
     let Target::Database { name } = target else { return String::new() };
     let entry = plan.inventory.databases.get(name);
-    entry.map(|entry| format!(" ({} on {})", entry.pgdata.display(), entry.host)).unwrap_or_default()
+    entry
+        .map(|entry| format!(": {} on host `{}`, port {}", entry.pgdata.display(), entry.host, entry.port))
+        .unwrap_or_default()
 }

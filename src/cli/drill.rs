@@ -7,7 +7,7 @@ use super::identity::ThisMachine;
 use super::invoke::Invocation;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
-use super::{Exit, Failure, run};
+use super::{Exit, Failure, given};
 use crate::action::Mode;
 use crate::language::inventory::DRILL;
 use crate::plan::BoundPlan;
@@ -16,7 +16,7 @@ use crate::plan::guard::{self, Refusal};
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook drill full-db-loss -p database=orders\n  runbook drill full-db-loss -p database=orders --json | jq -c .kind\n\nThe targets of every step are computed under `environments.drill` and under every protected environment;\na step that would write to something protected is refused before the first step (code 4).\nWhat the drill creates is removed at its end, also by `runbook resume` after a crash. Code 16: the objective was\nmissed, or nothing measured it."
+    after_help = "Examples:\n  runbook drill full-db-loss -p database=orders\n  runbook drill full-db-loss -p database=orders --json | jq -c .kind\n\nThe targets of every step are computed under `environments.drill` and under every protected environment; a step that would write to something protected is refused before the first step (code 4).\nWhat the drill creates is removed at its end, also by `runbook resume` after a crash. \nCode 16: the objective was missed, or nothing measured it."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let invocation = Invocation::new(Face::from(args.json), None)?;
     let identity = RunIdentity::new(Mode::Drill, invocation.runs.root(), args::params(&args.subject)?);
     let plan = prepared.bind(&args.subject, &identity)?;
-    run::tell_inventory(&prepared);
+    given::tell(&prepared, &plan);
     demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     let carried = invocation.fresh(plan)?;
     invocation.summary(&carried);

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{self, Subject};
 use super::prepare::{self, RunIdentity};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, drill, invoke, run, wiring};
+use super::{Exit, Failure, drill, given, invoke, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::StepId;
 use crate::base::units::human_duration;
@@ -23,7 +23,7 @@ use crate::report::Tone;
 /// Arguments of `dry-run`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.refused)'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices,\nand the forecast from past runs is held against the RTO. Nothing is written anywhere."
+    after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.refused)'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices, and the forecast from past runs is held against the RTO. Nothing is written anywhere."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -40,7 +40,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let mode = if args.subject.environment.as_deref() == Some(DRILL) { Mode::Drill } else { Mode::DryRun };
     let identity = RunIdentity::new(mode, &wiring::state_root()?, args::params(&args.subject)?);
     let plan = Arc::new(prepared.bind(&args.subject, &identity)?);
-    run::tell_inventory(&prepared);
+    given::tell(&prepared, &plan);
     if mode == Mode::Drill {
         drill::demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     }

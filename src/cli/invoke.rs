@@ -183,19 +183,22 @@ impl Invocation {
 
     /// Anchors the end in the ledger and writes the report; both may be missing after a crash and are completed here.
     fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
-        let history = dir.read().map_err(|error| wiring::journal_failure(&error))?;
-        if let Some(last) = history.events.last() {
-            self.runs.ledger().finish(last).map_err(|error| {
+        // The history is let go before the report reads it again.
+        let last = dir.read().map_err(|error| wiring::journal_failure(&error))?.events.pop();
+        if let Some(last) = last {
+            self.runs.ledger().finish(&last).map_err(|error| {
                 Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
             })?;
         }
-        if plan.scratch.exists() {
-            let _ = std::fs::remove_dir_all(&plan.scratch);
+        if plan.scratch.exists()
+            && let Err(error) = std::fs::remove_dir_all(&plan.scratch)
+        {
+            tell!("warning: the run's scratch folder `{}` is left: {error}", plan.scratch.display());
         }
-        // The run is what it is without its report: its code stands, and `report` can write it later.
+        // A report can be made again from the journal: its failure neither hides the run's outcome nor changes it.
         if let Err(failure) = write_report(dir, plan, &ending.state) {
-            tell!("warning: {failure}");
-            tell!("  help: `runbook report {} --html` gives it later", dir.id());
+            tell!("warning: {}: {}", failure.message, failure.causes.join(": "));
+            tell!("  help: `runbook report {} --html -o FILE` writes it elsewhere", dir.id());
         }
         Ok(())
     }

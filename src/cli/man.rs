@@ -1,7 +1,5 @@
 //! `runbook man`.
 
-use std::io::Write as _;
-
 use clap::CommandFactory;
 
 use super::{Cli, Exit, Failure};
@@ -28,7 +26,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let mut text = Vec::new();
     clap_mangen::Man::new(page)
         .render(&mut text)
-        .and_then(|()| std::io::stdout().write_all(&text))
-        .map_err(|error| Failure::new(Exit::Bug, "the manual page cannot be written").because(&error))?;
+        .map_err(|error| Failure::new(Exit::Bug, "the manual page cannot be made").because(&error))?;
+    super::graph::write(&String::from_utf8_lossy(&text), None)?;
     Ok(Exit::Success)
 }

@@ -47,6 +47,7 @@ mod drill;
 mod dry_run;
 mod exit;
 mod explain;
+mod given;
 mod graph;
 mod identity;
 mod invoke;

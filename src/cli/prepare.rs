@@ -12,7 +12,7 @@ use crate::base::{RunId, Timestamp, clock};
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
 use crate::language::vocabulary::Vocabulary;
-use crate::language::{LoadRequest, document, load};
+use crate::language::{LoadRequest, document, in_order, load};
 use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
 
 /// A runbook that was loaded, with what it was loaded from.
@@ -77,7 +77,7 @@ pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, F
         file: SourceId(file.unwrap_or_default()),
     };
     let (plan, more) = plan::build(loaded.runbook, &material);
-    let diagnostics = loaded.diagnostics.and(more);
+    let diagnostics = in_order(loaded.diagnostics.and(more));
     Ok(Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry })
 }
 
@@ -87,7 +87,7 @@ pub fn is_inventory(path: &str) -> bool {
     let (node, _) = document::parse(SourceId::default(), &text);
     let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
     let entries = ["databases", "services", "stores", "environments", "secrets"];
-    !["steps", "name"].iter().any(|key| has(key)) && entries.iter().any(|key| has(key))
+    !["steps", "name"].iter().any(has) && entries.iter().any(has)
 }
 
 /// Loads an inventory alone; nothing is printed.

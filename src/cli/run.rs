@@ -6,7 +6,7 @@ use super::args::{self, Subject};
 use super::invoke::Invocation;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
-use super::{Exit, Failure};
+use super::{Exit, Failure, given};
 use crate::action::Mode;
 use crate::plan::INCIDENT_AT;
 
@@ -35,17 +35,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     ask_missing(&prepared, &mut params, invocation.face);
     let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
     let plan = prepared.bind(&args.subject, &identity)?;
-    tell_inventory(&prepared);
+    given::tell(&prepared, &plan);
     let carried = invocation.fresh(plan)?;
     invocation.summary(&carried);
     Ok(carried.exit())
-}
-
-/// Says which inventory is used: at three in the morning the wrong file must show.
-pub fn tell_inventory(prepared: &Prepared) {
-    if !prepared.inventory.files.is_empty() {
-        tell!("inventory: {}", prepared.inventory.files.join(", "));
-    }
 }
 
 /// Asks at a terminal for required parameters that were not given.

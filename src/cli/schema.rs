@@ -47,7 +47,7 @@ fn schema(kind: Kind) -> Value {
     }
 }
 
-/// Writes generated files into a folder and removes those of the same kind that are no longer generated.
+/// Writes generated files into a folder. Others of the same kind are named and left: they may be anybody's.
 pub fn write_folder(folder: &Path, files: Vec<(String, String)>, extension: &str) -> Result<(), Failure> {
     let failed = |error: &std::io::Error| {
         Failure::new(Exit::Usage, format!("cannot write into `{}`", folder.display())).because(error)
@@ -57,7 +57,7 @@ pub fn write_folder(folder: &Path, files: Vec<(String, String)>, extension: &str
         let path = entry.map_err(|error| failed(&error))?.path();
         let kept = files.iter().any(|(name, _)| path.file_name().is_some_and(|file| *file == **name));
         if !kept && path.extension().is_some_and(|found| found == extension) {
-            std::fs::remove_file(&path).map_err(|error| failed(&error))?;
+            tell!("left as it is, not generated: {}", path.display());
         }
     }
     for (name, text) in files {

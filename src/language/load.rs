@@ -131,8 +131,9 @@ fn kind_of(node: &Node) -> &'static str {
 /// More findings than a person would read, or than a hostile file should cost.
 const MOST_FINDINGS: usize = 200;
 
-/// Findings in the order of the texts; those without a place first.
-fn in_order(diagnostics: Diagnostics) -> Diagnostics {
+/// Findings in the order of the texts, those without a place first; what nobody would read is only counted.
+#[must_use]
+pub fn in_order(diagnostics: Diagnostics) -> Diagnostics {
     let mut list: Vec<Diagnostic> = diagnostics.into_iter().collect();
     list.sort_by_key(|diagnostic| diagnostic.labels.first().map(|label| label.place));
     let further = list.len().saturating_sub(MOST_FINDINGS);

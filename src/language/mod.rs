@@ -12,6 +12,6 @@ pub mod template;
 pub mod time;
 pub mod vocabulary;
 
-pub use load::{LoadRequest, Loaded, load};
+pub use load::{LoadRequest, Loaded, in_order, load};
 pub use source::{DiskFiles, MemoryFiles, ReadError, SourceReader};
 pub use vocabulary::Vocabulary;

@@ -339,10 +339,26 @@ impl Binder<'_> {
             let rendered = template::render(&Value::String(text.clone()), self.scope).map_err(|error| error.message)?;
             rendered.value.as_str().map(str::to_owned).ok_or_else(|| format!("`{text}` does not give a text"))
         };
+        let known = |kind: &str, name: String, is_known: bool| {
+            if is_known { Ok(name) } else { Err(format!("there is no {kind} `{name}` in the inventory")) }
+        };
+        let inventory = self.inventory;
         Ok(match declared {
-            DeclaredTarget::Database(name) => Target::Database { name: text(name)? },
-            DeclaredTarget::Service(name) => Target::Service { name: text(name)? },
-            DeclaredTarget::Store(name) => Target::Store { name: text(name)?, prefix: String::new() },
+            DeclaredTarget::Database(name) => {
+                let name = text(name)?;
+                let is_known = inventory.databases.contains_key(&name);
+                Target::Database { name: known("database", name, is_known)? }
+            }
+            DeclaredTarget::Service(name) => {
+                let name = text(name)?;
+                let is_known = inventory.services.contains_key(&name);
+                Target::Service { name: known("service", name, is_known)? }
+            }
+            DeclaredTarget::Store(name) => {
+                let name = text(name)?;
+                let is_known = inventory.stores.contains_key(&name);
+                Target::Store { name: known("store", name, is_known)?, prefix: String::new() }
+            }
             DeclaredTarget::Path(path) => Target::Path { host: "local".to_owned(), path: text(path)?.into() },
             DeclaredTarget::Url(prefix) => Target::Url { prefix: text(prefix)? },
         })

@@ -5,11 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::graph::{StepGraph, StepIndex, join};
 use super::model::{Section, Strictness};
 use super::read::{self, Read};
-use crate::action::Registry;
+use crate::action::{EffectClass, Registry};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
 use crate::base::mode::Mode;
 use crate::language::inventory::InventoryFile;
-use crate::language::runbook::Runbook;
+use crate::language::runbook::{Precondition, Runbook};
+
+/// Edges of a circle that are told and labelled; a longer one is not a slip of the pen.
+const MOST_EDGES: usize = 50;
+
+/// Findings that get a suggestion.
+const MOST_SUGGESTIONS: usize = 200;
 
 /// A runbook that holds together: what can be decided without parameters is decided.
 #[derive(Debug, Clone)]
@@ -39,6 +45,7 @@ pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
     let graph = StepGraph::new(&runbook);
     let mut found = Diagnostics::default();
     check_needs(&graph, &mut found);
+    check_preconditions(&graph, material.registry, &mut found);
     let circles = graph.circles();
     check_circles(&graph, &circles, &mut found);
     let reads = read::collect(&runbook, &graph, material, &mut found);
@@ -76,9 +83,12 @@ fn check_needs(graph: &StepGraph<'_>, found: &mut Diagnostics) {
         for need in step.needs.iter().flatten() {
             let name = need.value.step.as_str();
             let fault = match graph.find(name) {
-                None => Diagnostic::new(Code::UnknownStep, format!("there is no step `{name}`"))
-                    .at(need.at)
-                    .suggest(name, (0..graph.len()).filter(|i| *i != index).map(|i| graph.step(i).1.id.value.as_str())),
+                None => {
+                    let fault = Diagnostic::new(Code::UnknownStep, format!("there is no step `{name}`")).at(need.at);
+                    // Nobody reads hundreds of suggestions, and looking for them takes time.
+                    let others = (0..graph.len()).filter(|i| *i != index && found.len() < MOST_SUGGESTIONS);
+                    fault.suggest(name, others.map(|i| graph.step(i).1.id.value.as_str()))
+                }
                 Some(other) if other == index => Diagnostic::new(Code::SelfNeed, format!("step `{name}` needs itself"))
                     .at(need.at)
                     .help("remove it from `needs`; `needs: []` starts at once"),
@@ -94,13 +104,31 @@ fn check_needs(graph: &StepGraph<'_>, found: &mut Diagnostics) {
     }
 }
 
+/// What is asked before a step may not change anything: it is neither journalled nor guarded.
+fn check_preconditions(graph: &StepGraph<'_>, registry: &Registry, found: &mut Diagnostics) {
+    for index in 0..graph.len() {
+        for precondition in &graph.step(index).1.preconditions {
+            let Precondition::Action { uses, .. } = precondition else { continue };
+            let effect = registry.get(&uses.value).map_or(EffectClass::None, |action| action.spec().effect);
+            if effect > EffectClass::Read {
+                let message = format!("`{}` may change something, so it cannot be a precondition", uses.value);
+                let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
+                found.push(fault.help("make it a step of its own that this one needs, or ask with `wait` or `that:`"));
+            }
+        }
+    }
+}
+
 fn check_circles(graph: &StepGraph<'_>, circles: &[Vec<StepIndex>], found: &mut Diagnostics) {
     for circle in circles {
         let names: Vec<&str> = circle.iter().map(|index| graph.step(*index).1.id.value.as_str()).collect();
         let first = names.first().copied().unwrap_or_default();
-        let mut fault =
-            Diagnostic::new(Code::Cycle, format!("steps wait for each other: `{}` → `{first}`", names.join("` → `")));
-        for (position, index) in circle.iter().enumerate() {
+        let further = names.len().saturating_sub(MOST_EDGES);
+        let shown = names[..names.len() - further].join("` → `");
+        let between = if further > 0 { format!(" → {further} more") } else { String::new() };
+        let message = format!("steps wait for each other: `{shown}`{between} → `{first}`");
+        let mut fault = Diagnostic::new(Code::Cycle, message);
+        for (position, index) in circle.iter().enumerate().take(MOST_EDGES) {
             let step = graph.step(*index).1;
             let next = names[(position + 1) % names.len()];
             let place =

@@ -55,3 +55,46 @@ fn longest(plan: &BoundPlan, cost: &dyn Fn(&StepId) -> u64) -> (u64, Vec<StepId>
     path.reverse();
     (total, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::forecast;
+    use crate::base::StepId;
+    use crate::plan::fixture::{id, plan, step};
+
+    fn history(samples: &[(&str, &[u64])]) -> BTreeMap<StepId, Vec<u64>> {
+        samples.iter().map(|(name, samples)| (id(name), samples.to_vec())).collect()
+    }
+
+    #[test]
+    fn the_longest_chain_decides_not_the_sum() {
+        let plan = plan(vec![
+            step("find", "exec"),
+            step("copy", "exec").needs(&["find"]),
+            step("stop", "exec").needs(&["find"]),
+            step("swap", "exec").needs(&["copy", "stop"]),
+            step("tell", "exec").follows("swap").finally(),
+        ]);
+        let measured =
+            history(&[("find", &[10]), ("copy", &[300, 100, 200]), ("stop", &[50]), ("swap", &[5]), ("tell", &[9000])]);
+        let told = forecast(&plan, &measured, 3);
+        assert_eq!((told.median_ms, told.p95_ms), (215, 315));
+        assert_eq!(told.critical_path, ["find", "copy", "swap"].map(id));
+        assert_eq!(told.unmeasured, []);
+    }
+
+    #[test]
+    fn what_was_never_measured_is_named_and_counts_nothing() {
+        let plan = plan(vec![step("a", "exec"), step("b", "exec").follows("a")]);
+        let told = forecast(&plan, &history(&[("a", &[70])]), 1);
+        assert_eq!((told.median_ms, told.unmeasured), (70, vec![id("b")]));
+    }
+
+    #[test]
+    fn without_history_nothing_is_promised() {
+        let told = forecast(&plan(vec![step("a", "exec")]), &BTreeMap::new(), 0);
+        assert_eq!((told.median_ms, told.runs, told.unmeasured), (0, 0, vec![id("a")]));
+    }
+}

@@ -113,7 +113,7 @@ fn touches(
     let mine = places(target, &plan.inventory, identity);
     let all_targets =
         theirs.steps.iter().flat_map(|step| step.effects.targets.iter().map(|(_, target)| target.clone()));
-    for other in all_targets.chain(entries(&theirs.inventory)) {
+    for other in entries(&theirs.inventory).chain(all_targets) {
         for their_place in places(&other, &theirs.inventory, identity) {
             // What lies in the folder of this very run is in nobody's environment, though both plans name it.
             if is_own(&their_place, &plan.scratch, identity) {

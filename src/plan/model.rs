@@ -57,7 +57,7 @@ pub struct BoundPlan {
     pub limits: Limits,
     /// Names locked for the whole run.
     pub locks: Vec<String>,
-    /// The files it was made of: name as shown, digest, text.
+    /// The files it was made of: name as shown, digest, text. The runbook itself comes first.
     pub sources: Vec<PlanSource>,
 }
 

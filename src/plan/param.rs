@@ -142,11 +142,9 @@ fn value(
         let help = error.help.clone().unwrap_or_else(|| format!("it takes {}", param.kind.describe()));
         usage(format!("the parameter `{name}`: {error}"), help)
     })?;
-    match (param.kind, value.as_str()) {
-        (ParamType::Database | ParamType::Service | ParamType::Store, Some(entry)) => {
-            exists(param.kind, entry, inventory)?;
-        }
-        _ => {}
+    let is_reference = matches!(param.kind, ParamType::Database | ParamType::Service | ParamType::Store);
+    if let Some(entry) = value.as_str().filter(|_| is_reference) {
+        exists(param.kind, entry, inventory)?;
     }
     Ok(value)
 }

@@ -10,7 +10,7 @@ use super::graph::{StepGraph, StepIndex};
 use super::leaf;
 use super::model::Section;
 use crate::base::diagnostic::{ByteSpan, Code, Diagnostic, Diagnostics, Place, Sources};
-use crate::language::runbook::{Precondition, Runbook, Step};
+use crate::language::runbook::{DeclaredTarget, Precondition, Runbook, Step};
 use crate::language::template::{self, Reference, TextKind};
 
 /// A step that reads an output of another one.
@@ -113,13 +113,9 @@ fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
     if let Some(when) = &step.when {
         texts.push(expression(&when.value, when.at));
     }
-    texts.extend(step.targets.iter().map(|target| Text {
-        text: target.value.text(),
-        kind: TextKind::Template,
-        place: target.at,
-        leaf: leaf::Leaf::default(),
-        is_argument: true,
-    }));
+    for target in &step.targets {
+        texts.push(declared(&target.value, target.at));
+    }
     for precondition in &step.preconditions {
         match precondition {
             Precondition::That(that) => texts.push(expression(&that.value, that.at)),
@@ -129,6 +125,19 @@ fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
         }
     }
     texts
+}
+
+/// A declared target must be known before the run, as every target.
+fn declared(target: &DeclaredTarget, place: Place) -> Text<'_> {
+    let kind = match target {
+        DeclaredTarget::Database(_) => "database",
+        DeclaredTarget::Service(_) => "service",
+        DeclaredTarget::Store(_) => "store",
+        DeclaredTarget::Path(_) => "path",
+        DeclaredTarget::Url(_) => "URL",
+    };
+    let leaf = leaf::Leaf { reference: Some(kind.to_owned()), ..leaf::Leaf::default() };
+    Text { text: target.text(), kind: TextKind::Template, place, leaf, is_argument: true }
 }
 
 fn expression(text: &str, place: Place) -> Text<'_> {

@@ -11,7 +11,8 @@ use crate::base::mode::Mode;
 use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 use crate::base::units::{Span, human_duration};
 use crate::event::{Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, Outcome, SkipReason};
-use crate::plan::BoundPlan;
+use crate::language::runbook::OnFailure;
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::plan::render::NodeState;
 use crate::state::{RunState, StepStatus};
 
@@ -188,8 +189,10 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
 }
 
 fn at_step(plan: &BoundPlan, state: &RunState, status: StepStatus) -> String {
-    let is = |step: &&crate::plan::PlannedStep| state.steps.get(&step.id).is_some_and(|known| known.status == status);
-    plan.steps.iter().find(is).map(|step| format!(" at step `{}`", step.id)).unwrap_or_default()
+    let is = |step: &&PlannedStep| state.steps.get(&step.id).is_some_and(|known| known.status == status);
+    // A step whose failure is tolerated, and one of `finally`, is not where the run failed, though it may have come first.
+    let decides = |step: &&PlannedStep| step.section == Section::Body && step.on_failure != OnFailure::Continue;
+    plan.steps.iter().filter(decides).find(is).map(|step| format!(" at step `{}`", step.id)).unwrap_or_default()
 }
 
 /// Says that the RTO was missed, where a verdict is given at all.

@@ -295,7 +295,9 @@ fn again(plan: &BoundPlan) -> String {
         Mode::Drill => vec!["runbook drill".to_owned(), quoted(file)],
         Mode::DryRun => vec!["runbook dry-run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
     };
-    for (name, value) in &plan.params {
+    // A drill's incident is its own start unless another one was given; the next one has its own.
+    let is_own_start = plan.mode != Mode::Real && plan.incident_at == Some(plan.started_at);
+    for (name, value) in plan.params.iter().filter(|(name, _)| !(is_own_start && *name == crate::plan::INCIDENT_AT)) {
         let text = match value {
             Value::Null => continue,
             Value::String(text) => text.clone(),
@@ -308,9 +310,7 @@ fn again(plan: &BoundPlan) -> String {
 
 /// What the runbook is called by: a shipped one by its name, any other by its path.
 fn runbook_of(plan: &BoundPlan) -> &str {
-    // An inventory that was asked for is read before it, and has no steps.
-    let has_steps = |text: &str| text.lines().any(|line| line.starts_with("steps:"));
-    let Some(source) = plan.sources.iter().find(|source| has_steps(&source.text)) else { return &plan.name };
+    let Some(source) = plan.sources.first() else { return &plan.name };
     match source.name.strip_prefix("<shipped>/") {
         Some(path) => path.rsplit('/').next().unwrap_or(path).trim_end_matches(".yaml"),
         None => &source.name,

@@ -323,6 +323,13 @@ fn a_failure_stands_open_on_the_page() {
 }
 
 #[test]
+fn a_tolerated_failure_is_not_named_as_the_one_that_failed_the_run() {
+    let plan = plan(vec![step("probe", "exec").tolerated(), step("restore", "exec").follows("probe")]);
+    let state = Story::of(&plan).fails("probe", (1.0, 2.0)).fails("restore", (2.0, 3.0)).finish(4.0).state();
+    assert_eq!(super::outcome_sentence(&plan, &state), "`test` failed at step `restore` after 4.0s.");
+}
+
+#[test]
 fn a_page_of_a_thousand_steps_keeps_its_timeline_readable() {
     let names: Vec<String> = (0..1000).map(|index| format!("s{index}")).collect();
     let plan = plan(names.iter().map(|name| step(name, "exec")).collect());

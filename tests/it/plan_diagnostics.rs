@@ -73,6 +73,14 @@ shows!(
     secret_in_argv,
     "steps:\n  - id: a\n    uses: exec\n    with: { argv: [psql, \"--password={{ secrets.pg }}\"] }\n"
 );
+shows!(
+    a_precondition_that_changes_something,
+    "steps:\n  - id: a\n    run: 'true'\n    preconditions:\n      - { uses: exec, with: { argv: ['true'] } }\n      - { uses: store.delete, with: { store: primary, key: k } }\n"
+);
+shows!(
+    names_in_declared_targets,
+    "params: { place: { type: string } }\nsteps:\n  - id: find\n    uses: backup.find\n    with: { database: orders, kind: postgres.base }\n  - id: a\n    run: 'true'\n    targets: [ { path: \"{{ params.place }}\" }, { path: \"{{ params.plce }}\" }, { database: \"{{ steps.find.backup.database }}\" } ]\n"
+);
 shows!(unused_param, "params: { forgotten: { type: string } }\nsteps:\n  - { id: a, run: 'true' }\n");
 shows!(
     a_broken_step_does_not_cascade,

@@ -34,7 +34,7 @@ async fn a_crashed_server_comes_back_with_every_row_its_unarchived_tail_included
     let recovered = run.recover(&staged, json!({})).await;
     assert_eq!(rows(&site), "1,2,3", "{}", site.said());
     assert_eq!(recovered.timeline, 2);
-    assert!(site.said().contains("were rescued"), "{}", site.said());
+    assert!(site.said().contains("rescued from"), "{}", site.said());
     assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("to_last_flushed"));
     let auto = fs::read_to_string(site.cluster.pgdata().join("postgresql.auto.conf")).unwrap();
     assert!(auto.contains("work_mem = '17MB'") && !auto.contains("restore_command"), "{auto}");
@@ -169,8 +169,8 @@ async fn a_damaged_archive_of_the_data_is_said_at_once_and_never_tried_again() {
     let site = Site::new();
     let run = site.run();
     let backup = run.base_backup().await;
-    let base = site.stored().into_iter().find(|name| name.ends_with("/base.tar")).unwrap();
-    let base = site.cluster.dir().join("store").join(base);
+    let backups = fs::read_dir(site.cluster.dir().join("store/main/base")).unwrap();
+    let base = backups.flatten().next().unwrap().path().join("base.tar");
     let mut bytes = fs::read(&base).unwrap();
     bytes[512 * 20..512 * 40].fill(b'X');
     fs::write(&base, bytes).unwrap();

@@ -83,7 +83,8 @@ fn fill(step: &mut Step, spec: StepSpec, node: &Node) {
     step.on_failure = spec.on_failure;
     step.modes = spec.modes.map(|modes| modes.into_iter().map(StepMode::into).collect());
     step.effect = spec.effect.map(|value| Located { value, at: place("effect") });
-    let places = node.get("targets").map(Node::items).unwrap_or_default().iter().map(|item| item.at);
+    let items = node.get("targets").map(Node::items).unwrap_or_default();
+    let places = items.iter().map(|item| item.entries().first().map_or(item.at, |entry| entry.value.at));
     step.targets = spec.targets.into_iter().zip(places).map(|(value, at)| Located { value, at }).collect();
     step.on_unknown = spec.on_unknown;
 }

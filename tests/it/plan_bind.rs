@@ -1,0 +1,133 @@
+//! What a run is bound to: values of parameters by their type, and fingerprints that depend on decisions alone.
+
+use std::collections::BTreeMap;
+
+use runbook::action::{Mode, Registry};
+use runbook::base::diagnostic::SourceId;
+use runbook::event::Actor;
+use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
+use runbook::plan::{BindError, BindRequest, BoundPlan, Material, build};
+use serde_json::{Value, json};
+
+struct Words<'a>(&'a Registry);
+
+impl Vocabulary for Words<'_> {
+    fn actions(&self) -> Vec<String> {
+        self.0.names().map(str::to_owned).collect()
+    }
+    fn params_schema(&self, action: &str) -> Option<Value> {
+        self.0.get(action).map(|action| action.params_schema())
+    }
+    fn output_schema(&self, action: &str) -> Option<Value> {
+        self.0.get(action).map(|action| action.output_schema())
+    }
+}
+
+/// Binds a runbook with these lines after its head.
+fn bound(lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
+    let registry = runbook::actions::registry();
+    let head = "version: 1\nname: tried\ndatabases: { orders: { pgdata: /srv/orders } }\n";
+    let files = MemoryFiles::default().with("r.yaml", format!("{head}{lines}"));
+    let request = LoadRequest { runbook: Some("r.yaml".to_owned()), ..LoadRequest::default() };
+    let loaded = load(&request, &files, &Words(&registry));
+    let material =
+        Material { registry: &registry, inventory: &loaded.inventory, sources: &loaded.sources, file: SourceId(0) };
+    let (plan, found) = build(loaded.runbook, &material);
+    assert!(!loaded.diagnostics.has_errors() && !found.has_errors(), "{:?} {found:?}", loaded.diagnostics);
+    let request = BindRequest {
+        run: "20260128-143002-3fa9c1".parse().expect("an id"),
+        mode: Mode::Real,
+        environment: "default".to_owned(),
+        params: params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        vars: BTreeMap::new(),
+        actor: Actor { name: "dora".to_owned(), from: "ops1".to_owned() },
+        now: "2026-01-28T15:30:00Z".parse().expect("a time"),
+        scratch: "/scratch".into(),
+        max_parallel: 4,
+    };
+    let inventory = loaded.inventory.for_environment("default").expect("an inventory");
+    runbook::plan::bind(&plan, inventory, &registry, &loaded.sources, request)
+}
+
+/// Gives the value of the one parameter of this type, or what is said about it.
+fn value(declared: &str, given: Value) -> Result<Value, String> {
+    let lines = format!(
+        "params: {{ p: {declared} }}\nsteps:\n  - {{ id: a, run: 'true', env: {{ P: \"{{{{ params.p }}}}\" }} }}\n"
+    );
+    let given = if given.is_null() { Vec::new() } else { vec![("p", given)] };
+    bound(&lines, &given).map(|plan| plan.params["p"].clone()).map_err(|errors| errors[0].to_string())
+}
+
+#[test]
+fn a_parameter_is_read_by_its_type() {
+    for (declared, given, read) in [
+        ("{ type: string }", json!("14"), json!("14")),
+        ("{ type: int }", json!("14"), json!(14)),
+        ("{ type: int }", json!(-3), json!(-3)),
+        ("{ type: number }", json!("1.5"), json!(1.5)),
+        ("{ type: bool }", json!("true"), json!(true)),
+        ("{ type: bool }", json!(false), json!(false)),
+        ("{ type: timestamp }", json!("5m ago"), json!("2026-01-28T15:25:00Z")),
+        ("{ type: timestamp }", json!("2026-01-28 14:30 Europe/Berlin"), json!("2026-01-28T13:30:00Z")),
+        ("{ type: duration }", json!("90s"), json!("1m30s")),
+        ("{ type: size }", json!("16MiB"), json!(16 * 1024 * 1024)),
+        ("{ type: database }", json!("orders"), json!("orders")),
+        ("{ type: string, allowed: [red, green] }", json!("red"), json!("red")),
+        ("{ type: string, default: red }", Value::Null, json!("red")),
+        ("{ type: string, default: \"{{ run.mode }}\" }", Value::Null, json!("real")),
+    ] {
+        assert_eq!(value(declared, given.clone()), Ok(read), "{declared} given {given}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_its_type_is_refused_by_name() {
+    for (declared, given) in [
+        ("{ type: int }", json!("1.5")),
+        ("{ type: int }", json!("9999999999999999999999")),
+        ("{ type: number }", json!("NaN")),
+        ("{ type: bool }", json!("yes")),
+        ("{ type: timestamp }", json!("2026-01-28 14:30")),
+        ("{ type: timestamp }", json!("")),
+        ("{ type: duration }", json!("-5m")),
+        ("{ type: size }", json!("16 apples")),
+        ("{ type: database }", json!("oders")),
+        ("{ type: string, allowed: [red, green] }", json!("blue")),
+        ("{ type: string }", Value::Null),
+    ] {
+        let said = value(declared, given.clone()).expect_err(&format!("{declared} given {given}"));
+        assert!(said.contains('p') || said.contains("oders"), "{said}");
+    }
+}
+
+#[test]
+fn an_unknown_parameter_and_an_incident_to_come_are_refused() {
+    let lines = "params: { incident_at: { type: timestamp } }\nsteps:\n  - { id: a, run: 'true' }\n";
+    let all = bound(lines, &[("incident", json!("now"))]).expect_err("two faults");
+    assert!(all.len() >= 2, "every fault is told at once: {all:?}");
+    assert!(all.iter().all(|fault| matches!(fault, BindError::Usage { .. })), "{all:?}");
+    let future = bound(lines, &[("incident_at", json!("2026-01-28T15:30:01Z"))]).expect_err("the future");
+    assert!(future[0].to_string().contains("future"), "{future:?}");
+}
+
+#[test]
+fn a_fingerprint_follows_what_was_decided_and_nothing_else() {
+    let lines = |script: &str| {
+        format!(
+            "params: {{ p: {{ type: string }}, q: {{ type: string }} }}\nsteps:\n  - {{ id: a, run: '{script}', env: {{ P: \"{{{{ params.p }}}}\" }} }}\n  - {{ id: b, run: 'true', env: {{ Q: \"{{{{ params.q }}}}\" }} }}\n"
+        )
+    };
+    let prints = |script: &str, p: &str, q: &str| {
+        let plan = bound(&lines(script), &[("p", json!(p)), ("q", json!(q))]).expect("a plan");
+        plan.steps.iter().map(|step| step.fingerprint).collect::<Vec<_>>()
+    };
+    let first = prints("true", "1", "1");
+    assert_eq!(first, prints("true", "1", "1"), "the same decisions, the same fingerprints");
+    let other_value = prints("true", "2", "1");
+    assert!(
+        other_value[0] != first[0] && other_value[1] == first[1],
+        "a given value marks only the steps that read it"
+    );
+    let other_script = prints("false", "1", "1");
+    assert!(other_script[0] != first[0] && other_script[1] == first[1]);
+}
