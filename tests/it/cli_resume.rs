@@ -230,9 +230,10 @@ fn a_live_run_that_loses_a_supervisor_names_what_still_runs() {
     );
     let live = cli.spawn(&["run", "runbook.yaml"]);
     until("the step begins", || cli.path("began").exists());
-    lose_the_supervisor(&cli);
+    let supervisor = lose_the_supervisor(&cli);
     live.wait().ends(11).says("still run");
     cli.file("gate", "");
+    until("the program ends", || living_in_session(supervisor) == 0);
 }
 
 #[test]
