@@ -31,7 +31,13 @@ pub struct ProcessOutput {
 
 /// Runs a program so that it outlives the engine. `who` names it in messages.
 pub(super) async fn run(who: &str, spec: CommandSpec, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-    let result = cx.host.run(spec, Tie::Attempt).await;
+    let mut result = cx.host.run(spec, Tie::Attempt).await;
+    // Only the link to its watcher may be lost, or the watcher may be about to end: its record is waited for.
+    if let Err(HostError::Lost { .. }) = &result
+        && let Ok(Fate::Running) = cx.host.fate(&cx.attempt_dir)
+    {
+        result = cx.host.adopt(&cx.attempt_dir).await;
+    }
     if let Ok(output) = &result
         && output.success()
         && !output.survivors.is_empty()
@@ -61,9 +67,15 @@ async fn fate_after_loss(cx: &RunContext) -> Option<Fate> {
 
 /// Judges an attempt from the records its supervisor left.
 pub(super) fn recover(who: &str, cut: &Interrupted, cx: &CheckContext) -> Result<Recovery<ProcessOutput>, ActionError> {
-    let fate = cx.host.fate(&cut.attempt_dir).map_err(|error| {
-        ActionError::retryable(format!("what became of attempt {} cannot be read", cut.attempt)).because(&error)
-    })?;
+    let fate = match cx.host.fate(&cut.attempt_dir) {
+        Ok(fate) => fate,
+        // It may be running: no rule may decide what is not even known to be over.
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let why = format!("whether attempt {} still runs cannot be told: {error}{cause}", cut.attempt);
+            return Ok(Recovery::Unwatched { why });
+        }
+    };
     Ok(match fate {
         Fate::NeverStarted => Recovery::Rerun,
         Fate::Running => Recovery::Reattach,

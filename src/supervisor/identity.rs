@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +46,12 @@ impl ProcessId {
             Err(error) => return Err(error.into()),
         };
         // The handle was opened first: if the facts fit now, the handle means this process for good.
-        Ok(facts(self.pid)?.filter(|facts| facts.id == self && !facts.zombie).map(|_| handle))
+        match facts(self.pid)? {
+            Some(facts) => Ok((facts.id == self && !facts.zombie).then_some(handle)),
+            None if has_ended(&handle)? => Ok(None),
+            // It lives and `/proc` hides it from this user: it must not be taken for gone.
+            None => Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("process {} is hidden", self.pid))),
+        }
     }
 
     /// Sends a signal to exactly this process; `false` when it is gone.
@@ -57,6 +63,12 @@ impl ProcessId {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A handle of a process is readable once the process has ended.
+fn has_ended(handle: &OwnedFd) -> io::Result<bool> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&now))? > 0)
 }
 
 /// Reads the facts of a process; `None` when there is none.

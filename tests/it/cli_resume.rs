@@ -201,6 +201,21 @@ fn no_second_attempt_is_made_beside_a_program_that_nobody_watches_any_more() {
 }
 
 #[test]
+fn an_attempt_whose_records_cannot_be_read_is_not_made_again_by_a_rule() {
+    let cli = crashed("    on_unknown: rerun\n");
+    let identity = cli.only_run().join("attempts/a/1/identity.json");
+    let kept = fs::read(&identity).expect("a record");
+    fs::write(&identity, "").expect("as a power cut leaves it");
+    cli.run(&["resume", "last"]).ends(13).says("cannot be told");
+    cli.run(&["resume", "last", "--rerun", "a"]).ends(13);
+    assert_eq!(cli.read("effects"), "x\n");
+    fs::write(&identity, kept).expect("mended");
+    cli.file("gate", "");
+    cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(cli.read("effects"), "x\ny\n");
+}
+
+#[test]
 fn a_persons_word_outweighs_the_rule_of_the_step() {
     let cli = crashed("    on_unknown: rerun\n");
     lose_the_attempt(&cli);
@@ -215,9 +230,10 @@ fn a_live_run_that_loses_a_supervisor_names_what_still_runs() {
     );
     let live = cli.spawn(&["run", "runbook.yaml"]);
     until("the step begins", || cli.path("began").exists());
-    lose_the_supervisor(&cli);
+    let supervisor = lose_the_supervisor(&cli);
     live.wait().ends(11).says("still run");
     cli.file("gate", "");
+    until("the program ends", || living_in_session(supervisor) == 0);
 }
 
 #[test]

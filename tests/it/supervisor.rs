@@ -408,7 +408,7 @@ async fn an_adopted_program_has_ended_though_a_survivor_holds_its_pipes() {
     let go = async { std::fs::write(bench.path("go"), "").unwrap() };
     let (result, ()) = tokio::join!(host.adopt(&dir), go);
     let survivor = bench.pid("survivor").await;
-    assert_eq!(result.unwrap().survivors, [survivor]);
+    assert!(result.unwrap().survivors.contains(&survivor), "beside a subshell that is about to end");
     end(survivor);
     let supervisor = supervisor_of(&dir);
     until(|| (!is_alive(supervisor)).then_some(())).await;

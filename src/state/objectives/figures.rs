@@ -48,9 +48,9 @@ pub(super) fn recovered_at(plan: &BoundPlan, state: &RunState) -> Option<Timesta
         let step = step?;
         match step.status {
             StepStatus::Succeeded => last = last.max(step.ended_at),
-            // Skipped by a need: an exception, not a failure; it ended nothing.
-            StepStatus::Skipped => {}
-            StepStatus::Pending
+            // What was to be done and never ran brought nothing back, even where the run counts as a success.
+            StepStatus::Skipped
+            | StepStatus::Pending
             | StepStatus::Resolved
             | StepStatus::Checked
             | StepStatus::Running
