@@ -5,16 +5,21 @@
 mod measure;
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use measure::{Times, quiet, runbook, timed, write};
+use runbook::base::clock;
 
 /// Steps of one layer; each needs every step of the layer before.
 const WIDTH: usize = 10;
 /// How many run at once, on both sides.
 const PARALLEL: usize = 4;
+/// How often the bare disk is measured.
+const SYNCS: usize = 101;
 /// The goal for 1000 steps.
 const GOAL: f64 = 2.5;
 
@@ -93,6 +98,7 @@ fn main() {
     let dir = tempfile::tempdir_in(folder).expect("the folder is writable");
     println!("steps, {}, {turns} turns in {}; median (fastest–slowest)", measure::build(), folder.display());
     println!("runbook: every attempt supervised, the journal synced before it; make: nothing is kept");
+    println!("{}  one append and fdatasync here, which every step in sequence waits for", bare_sync(dir.path()));
     for steps in options.steps {
         for shape in Shape::ALL {
             for kind in Kind::ALL {
@@ -101,6 +107,19 @@ fn main() {
         }
     }
     growth(dir.path());
+}
+
+/// What the disk takes for as many bytes as a step adds to the journal.
+fn bare_sync(dir: &Path) -> Times {
+    let path = dir.join("bare");
+    let mut file = File::create(&path).expect("the folder is writable");
+    let mut times = Times::new();
+    for _ in 0..SYNCS {
+        let start = clock::monotonic();
+        file.write_all(&[b'x'; 1000]).and_then(|()| file.sync_data()).expect("writes");
+        times.add(start.elapsed());
+    }
+    times
 }
 
 struct Case<'a> {

@@ -35,7 +35,7 @@ impl std::fmt::Display for Times {
         let (fastest, slowest) = (self.0.first(), self.0.last());
         let ends = fastest.zip(slowest).map(|(fastest, slowest)| (millis(*fastest), millis(*slowest)));
         let (fastest, slowest) = ends.unwrap_or_default();
-        write!(out, "{:>9.1} ms ({fastest:.1}–{slowest:.1})", self.median_ms())
+        write!(out, "{:>9.2} ms ({fastest:.2}–{slowest:.2})", self.median_ms())
     }
 }
 
@@ -63,11 +63,16 @@ pub fn quiet(program: &str) -> Command {
 }
 
 /// Runs a command to its end, which must be success, and gives the time it took.
-pub fn timed(mut command: Command) -> Duration {
+pub fn timed(command: Command) -> Duration {
+    timed_ending(command, 0)
+}
+
+/// Runs a command to its end, which must have this code, and gives the time it took.
+pub fn timed_ending(mut command: Command, code: i32) -> Duration {
     let start = clock::monotonic();
     let status = command.status().expect("starts");
     let taken = start.elapsed();
-    assert!(status.success(), "{command:?} ended with {status}");
+    assert_eq!(status.code(), Some(code), "{command:?} ended with {status}");
     taken
 }
 

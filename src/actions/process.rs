@@ -40,12 +40,23 @@ pub(super) async fn run(who: &str, spec: CommandSpec, cx: &RunContext) -> Result
         cx.reporter.note(message, serde_json::json!({ "survivors": output.survivors }));
     }
     if let Err(HostError::Lost { .. }) = &result
-        && let Ok(Fate::Unwatched { why }) = cx.host.fate(&cx.attempt_dir)
+        && let Some(Fate::Unwatched { why }) = fate_after_loss(cx).await
     {
         return Err(ActionError::unknown(format!("the end of {who} was not seen: {why}"))
             .help("end what still runs before this is done again"));
     }
     judge(who, result)
+}
+
+/// Judges an attempt whose supervisor fell silent. One that is dying closes its connection before it is gone.
+async fn fate_after_loss(cx: &RunContext) -> Option<Fate> {
+    for _ in 0..100 {
+        match cx.host.fate(&cx.attempt_dir) {
+            Ok(Fate::Running) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            fate => return fate.ok(),
+        }
+    }
+    None
 }
 
 /// Judges an attempt from the records its supervisor left.
@@ -110,12 +121,42 @@ pub(super) fn host_error(error: &HostError) -> ActionError {
 }
 
 /// Variables as authors write them: late values and secrets may flow here.
-pub(super) type Variables = BTreeMap<String, Late<SecretText>>;
+pub(super) type Variables = BTreeMap<String, Late<VariableText>>;
+
+/// The value of a variable. A number or truth value that came out of a template is its text here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct VariableText(SecretText);
+
+impl<'de> Deserialize<'de> for VariableText {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde_json::Value;
+        let text = match Value::deserialize(deserializer)? {
+            Value::String(text) => text,
+            value @ (Value::Bool(_) | Value::Number(_)) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                return Err(serde::de::Error::custom("a variable takes a text, a number, `true` or `false`"));
+            }
+        };
+        Ok(Self(SecretText::new(text)))
+    }
+}
+
+impl JsonSchema for VariableText {
+    fn inline_schema() -> bool {
+        SecretText::inline_schema()
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        SecretText::schema_name()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        SecretText::json_schema(generator)
+    }
+}
 
 /// Adds the author's variables.
 pub(super) fn with_env(mut spec: CommandSpec, env: &Variables) -> Result<CommandSpec, ActionError> {
     for (name, value) in env {
-        spec.env.insert(name.clone(), value.get()?.clone());
+        spec.env.insert(name.clone(), value.get()?.0.clone());
     }
     Ok(spec)
 }

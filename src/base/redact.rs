@@ -173,8 +173,10 @@ fn forms(value: &str) -> Vec<String> {
         all.extend(base64_core(value.as_bytes(), skip));
     }
     let upper = percent_encoded(value);
-    all.push(upper.replace('+', "%20"));
+    // Forms write a space as `+`.
+    all.push(upper.replace("%20", "+"));
     all.push(lower_hex(&upper));
+    all.push(lower_hex(&upper).replace("%20", "+"));
     all.push(upper);
     if let Ok(json) = serde_json::to_string(value) {
         all.push(json[1..json.len() - 1].to_owned());
@@ -265,6 +267,7 @@ mod tests {
         assert_eq!(known.text(&json), "\"***\"");
         assert_eq!(known.text("q=s3cr%22t%2F%C3%BC%20key%2Bword&"), "q=***&");
         assert_eq!(known.text("q=s3cr%22t%2f%c3%bc%20key%2bword&"), "q=***&");
+        assert_eq!(known.text("q=s3cr%22t%2F%C3%BC+key%2Bword&"), "q=***&", "as a form writes it");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, wiring};
 use crate::event::CancelLevel;
-use crate::journal::{Verb, control};
+use crate::journal::{RunStatus, RunSummary, Verb, control};
 
 /// Arguments of `cancel`.
 #[derive(Debug, clap::Args)]
@@ -20,10 +20,11 @@ pub struct Args {
     reason: String,
 }
 
-/// Asks a live run to end.
+/// Asks a run to end: a live one at once, one that waits or was interrupted when it is resumed.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let dir = wiring::find_run(&wiring::runs()?, &args.run)?;
-    if !dir.is_live().map_err(wiring::runs_failure)? {
+    let status = RunSummary::of(&dir).status;
+    if let RunStatus::Finished { .. } | RunStatus::NeverStarted | RunStatus::Damaged { .. } = status {
         return Err(Failure::new(Exit::Usage, format!("no engine drives run `{}`", dir.id()))
             .help(format!("`runbook show {}` says where it stands", dir.id())));
     }
@@ -31,6 +32,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let verb = Verb::Cancel { actor: wiring::actor(), level, reason: args.reason };
     control::send(&dir.control(), &verb)
         .map_err(|error| Failure::new(Exit::Journal, "the request cannot be handed over").because(&error))?;
-    tell!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id());
+    match status {
+        RunStatus::Live => tell!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id()),
+        _ => tell!("no engine drives run {}: `runbook resume {0}` ends it and runs its `finally`", dir.id()),
+    }
     Ok(Exit::Success)
 }

@@ -9,13 +9,13 @@ use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{Exit, Failure, confirm, wiring};
 use crate::action::{ActionError, Findings, Registry};
-use crate::base::{Digest, StepId};
+use crate::base::{Digest, RunId, StepId};
 use crate::engine::{
     Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
 };
 use crate::event::{Event, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
-use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
+use crate::journal::{ControlDir, RunDir, RunLock, RunStatus, RunSummary, Runs, audit};
 use crate::lock::FileLocks;
 use crate::plan::{BoundPlan, PlannedStep};
 use crate::port::{Journal, LockError, LockGuard, Locks as _, SystemClock};
@@ -115,6 +115,7 @@ impl Invocation {
         let locks = FileLocks::open(self.runs.root())
             .map_err(|error| Failure::new(Exit::Journal, "the folder of locks cannot be used").because(&error))?;
         let take = |name: &String| {
+            self.left_running(&locks, name, plan)?;
             locks.acquire(name, &plan.run).map_err(|error| {
                 let (exit, help) = match &error {
                     LockError::Held { holder, .. } => {
@@ -128,6 +129,24 @@ impl Invocation {
             })
         };
         plan.locks.iter().map(take).collect()
+    }
+
+    /// A step outlives its engine, and the engine's locks do not: what a dead engine left running keeps others out.
+    fn left_running(&self, locks: &FileLocks, name: &str, plan: &BoundPlan) -> Result<(), Failure> {
+        let unread = |error: std::io::Error| {
+            Failure::new(Exit::Journal, format!("who held `{name}` last cannot be told")).because(&error)
+        };
+        let last = locks.last_holder(name).map_err(unread)?.and_then(|holder| holder.run.parse::<RunId>().ok());
+        let Some(run) = last.filter(|run| *run != plan.run) else { return Ok(()) };
+        let dir = self.runs.dir(&run);
+        if let RunStatus::Finished { .. } | RunStatus::Live = RunSummary::of(&dir).status {
+            return Ok(());
+        }
+        let Some(step) = super::logs::running_step(&dir.attempts()).map_err(unread)? else { return Ok(()) };
+        let message = format!("`{name}` is still used: step `{step}` of run `{run}` runs on after its engine ended");
+        Err(Failure::new(Exit::Locked, message).help(format!(
+            "`runbook resume {run}` waits for it, `runbook cancel {run}` first ends it; nothing was changed"
+        )))
     }
 
     fn drive(
@@ -164,9 +183,10 @@ impl Invocation {
 
     /// Anchors the end in the ledger and writes the report; both may be missing after a crash and are completed here.
     fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
-        let history = dir.read().map_err(|error| wiring::journal_failure(&error))?;
-        if let Some(last) = history.events.last() {
-            self.runs.ledger().finish(last).map_err(|error| {
+        // The history is let go before the report reads it again.
+        let last = dir.read().map_err(|error| wiring::journal_failure(&error))?.events.pop();
+        if let Some(last) = last {
+            self.runs.ledger().finish(&last).map_err(|error| {
                 Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
             })?;
         }

@@ -110,6 +110,19 @@ fn print(file: &Path, title: &str, single: bool) -> Result<usize, Failure> {
     }
 }
 
+/// Finds a step of which an attempt still runs.
+pub fn running_step(attempts: &Path) -> std::io::Result<Option<String>> {
+    for step in std::fs::read_dir(attempts).into_iter().flatten() {
+        let step = step?;
+        for (_, attempt) in self::attempts(&step.path()) {
+            if crate::supervisor::still_runs(&attempt)? {
+                return Ok(Some(step.file_name().to_string_lossy().into_owned()));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The kept output of a run's attempts, for reports.
 pub struct Attempts(PathBuf);
 

@@ -104,7 +104,7 @@ impl Picture<'_> {
             return Vec::new();
         }
         if self.frontier.open == [0, 0] {
-            let (outcome, exit_code) = objectives::outcome(self.index.plan(), self.state);
+            let (outcome, exit_code) = objectives::end(self.index.plan(), self.state);
             return vec![Decision::Finish { outcome, exit_code }];
         }
         let mut decisions = Vec::new();

@@ -17,6 +17,7 @@ use crate::action::{ActionError, EffectClass, Idempotency};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
 use crate::event::{ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
+use crate::plan::Section;
 
 impl Driver {
     pub(super) fn land(&mut self, at: usize, end: TaskEnd<Landed>) -> Result<(), EngineError> {
@@ -146,6 +147,9 @@ impl Driver {
                 recovered(RecoverDecision::Adopt { output: output.clone() }, why),
                 EventKind::StepSucceeded { step: step.clone(), attempt, output, elapsed_ms },
             ],
+            (Judgement::Failed { error }, _) if self.was_cancelled(at, &error) => {
+                vec![EventKind::StepCancelled { step: step.clone(), attempt, confirmed: true }]
+            }
             (Judgement::Failed { error }, _) => vec![self.failed(at, (attempt, elapsed_ms), error.into_info())],
             (Judgement::Reattach { cut }, _) => {
                 self.queued.push(Launch::Reattach(at, cut));
@@ -153,6 +157,12 @@ impl Driver {
             }
         };
         self.record(events)
+    }
+
+    /// Whether an attempt ended because of the cancel that an earlier engine had told it.
+    fn was_cancelled(&self, at: usize, error: &ActionError) -> bool {
+        let told = self.state.cancel.is_some() && self.index.step(at).section == Section::Body;
+        told && error.info().class == ErrorClass::Cancelled
     }
 
     fn removed(&mut self, at: usize, resource: String, result: Result<(), ActionError>) -> Result<(), EngineError> {

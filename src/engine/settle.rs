@@ -63,7 +63,8 @@ impl Driver {
                 if !self.clean_up(launches) {
                     return;
                 }
-                let figures = Box::new(objectives::figures(self.index.plan(), &self.state, self.now()));
+                let mut figures = Box::new(objectives::figures(self.index.plan(), &self.state, self.now()));
+                figures.exceptions.extend(objectives::left_behind(&self.state));
                 events.push(EventKind::RunFinished { outcome, exit_code, figures });
             }
         }

@@ -345,6 +345,8 @@ pub enum ExceptionKind {
     Tolerated,
     /// A step of `finally` failed.
     Finally,
+    /// Something that a step created for the run could not be removed.
+    LeftBehind,
 }
 
 /// Which objective.

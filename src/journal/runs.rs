@@ -138,17 +138,32 @@ impl Runs {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
         let staged = RunDir::new(plan.run.clone(), self.folder().join(format!(".new-{}", plan.run)));
-        staged.create(&bytes).map_err(failed)?;
-        let journal = FileJournal::create(staged.path(), plan.run.clone(), digest)?;
-        let lock = staged.lock()?;
-        let appear = || {
-            std::fs::rename(staged.path(), dir.path())?;
-            durable::sync_dir(&self.folder())?;
-            durable::sync_dir(&self.root)
+        let (journal, lock) = match self.appear(&staged, &dir, (&bytes, digest)) {
+            Ok(made) => made,
+            Err(error) => {
+                // On a full disk every try would leave another one; what cannot be removed only takes space.
+                let _ = std::fs::remove_dir_all(staged.path());
+                return Err(error);
+            }
         };
-        appear().map_err(failed)?;
         self.ledger().start(dir.id(), digest)?;
         Ok(CreatedRun { dir, plan: digest, journal, lock })
+    }
+
+    /// Makes a run's folder beside its place and moves it there.
+    fn appear(
+        &self,
+        staged: &RunDir,
+        dir: &RunDir,
+        plan: (&[u8], Digest),
+    ) -> Result<(FileJournal, RunLock), RunsError> {
+        let failed = |source| RunsError::File { path: dir.path().to_owned(), source };
+        staged.create(plan.0).map_err(failed)?;
+        let journal = FileJournal::create(staged.path(), dir.id().clone(), plan.1)?;
+        let lock = staged.lock()?;
+        std::fs::rename(staged.path(), dir.path()).map_err(failed)?;
+        durable::sync_dir(&self.folder()).and_then(|()| durable::sync_dir(&self.root)).map_err(failed)?;
+        Ok((journal, lock))
     }
 
     /// Names all runs, newest first.

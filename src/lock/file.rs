@@ -42,6 +42,7 @@ pub struct Holder {
 #[derive(Debug)]
 struct FileLock {
     name: String,
+    #[expect(dead_code, reason = "held: the lock is free when the file is closed")]
     file: File,
 }
 
@@ -75,6 +76,18 @@ impl FileLocks {
             Ok(()) => Ok(None),
             Err(TryLockError::WouldBlock) => Ok(Some(signed(&mut file, name))),
             Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    /// Names who took a lock last, whether it is held or not: a dead engine may have left something running.
+    ///
+    /// # Errors
+    /// Fails when the lock's file cannot be read.
+    pub fn last_holder(&self, name: &str) -> io::Result<Option<Holder>> {
+        match File::open(self.path(name)) {
+            Ok(mut file) => Ok(Some(signed(&mut file, name)).filter(|holder| holder.pid != 0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -134,13 +147,6 @@ impl Locks for FileLocks {
 impl LockGuard for FileLock {
     fn name(&self) -> &str {
         &self.name
-    }
-}
-
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        // The lock goes with the file in any case; an empty file only spares people a stale name.
-        let _ = self.file.set_len(0);
     }
 }
 

@@ -105,6 +105,7 @@ pub(super) fn exception(kind: ExceptionKind) -> &'static str {
         ExceptionKind::MarkedDone => "marked done by a person, not done by the run",
         ExceptionKind::Tolerated => "did not succeed, which is tolerated here",
         ExceptionKind::Finally => "of `finally` did not succeed",
+        ExceptionKind::LeftBehind => "created something for the run that could not be removed",
     }
 }
 

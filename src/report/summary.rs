@@ -295,7 +295,9 @@ fn again(plan: &BoundPlan) -> String {
         Mode::Drill => vec!["runbook drill".to_owned(), quoted(file)],
         Mode::DryRun => vec!["runbook dry-run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
     };
-    for (name, value) in &plan.params {
+    // A drill's incident is its own start unless another one was given; the next one has its own.
+    let is_own_start = plan.mode != Mode::Real && plan.incident_at == Some(plan.started_at);
+    for (name, value) in plan.params.iter().filter(|(name, _)| !(is_own_start && *name == crate::plan::INCIDENT_AT)) {
         let text = match value {
             Value::Null => continue,
             Value::String(text) => text.clone(),

@@ -90,6 +90,19 @@ fn judge(dir: &Path) -> io::Result<AttemptFate> {
     Ok(AttemptFate::Lost { program: identity.program, alive })
 }
 
+/// Tells whether anything of the attempt in `dir` runs now, watched or not. Claims nothing.
+///
+/// # Errors
+/// Fails when the folder or the process table cannot be read.
+pub fn still_runs(dir: &Path) -> io::Result<bool> {
+    let folder = Folder::new(dir);
+    let Some(Identity { boot, supervisor: Some(supervisor), .. }) = folder.identity()? else { return Ok(false) };
+    if boot != boot_id()? || folder.exit()?.is_some() {
+        return Ok(false);
+    }
+    Ok(supervisor.open()?.is_some() || !unwatched(&folder, supervisor)?.is_empty())
+}
+
 /// What runs on after its supervisor was killed.
 fn unwatched(folder: &Folder, supervisor: ProcessId) -> io::Result<Vec<u32>> {
     let main = match folder.child()? {

@@ -26,7 +26,7 @@ mod tree;
 mod watch;
 mod wire;
 
-pub use fate::{AttemptFate, RunningAttempt, fate};
+pub use fate::{AttemptFate, RunningAttempt, fate, still_runs};
 pub use launch::Launcher;
 pub use request::{EndLevel, Life, RunAs, Task};
 pub use session::Session;

@@ -61,6 +61,8 @@ pub struct Task {
     pub run_as: Option<RunAs>,
     /// Time between TERM and KILL.
     pub grace: Duration,
+    /// Where its standard error is kept for people; a program with an attempt's folder keeps it there anyway.
+    pub keep_stderr: Option<PathBuf>,
     /// What is masked in its output.
     pub redactor: Redactor,
     /// The search path when the program's own environment has none.
@@ -77,6 +79,7 @@ pub(super) struct Request {
     pub(super) dir: Option<PathBuf>,
     pub(super) life: Life,
     pub(super) run_as: Option<RunAs>,
+    pub(super) keep_stderr: Option<PathBuf>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) grace_ms: u64,
     pub(super) secrets: Vec<String>,
@@ -95,6 +98,7 @@ impl Request {
             dir: spec.dir.clone(),
             life: task.life.clone(),
             run_as: task.run_as.clone(),
+            keep_stderr: task.keep_stderr.clone(),
             timeout_ms: spec.timeout.map(millis),
             grace_ms: millis(task.grace),
             secrets: task.redactor.values().iter().map(|value| value.reveal().to_owned()).collect(),

@@ -110,11 +110,12 @@ struct Watch {
 impl Watch {
     fn new(mut request: Request, folder: Option<Folder>, link: Link, signals: Signals) -> Self {
         let secrets = std::mem::take(&mut request.secrets);
+        let errors = folder.as_ref().map(Folder::stderr).or_else(|| request.keep_stderr.take());
         let deadline = request.timeout_ms.and_then(|ms| monotonic().checked_add(Duration::from_millis(ms)));
         Self {
             redactor: Redactor::new(secrets.into_iter().map(SecretText::new)),
             stdout: Output::new(Capture::new(folder.as_ref().map(Folder::stdout)), Kind::OutLine),
-            stderr: Output::new(Capture::new(folder.as_ref().map(Folder::stderr)), Kind::ErrLine),
+            stderr: Output::new(Capture::new(errors), Kind::ErrLine),
             request,
             folder,
             link,

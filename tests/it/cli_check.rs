@@ -136,3 +136,41 @@ fn a_dry_run_refuses_what_cannot_work_and_still_writes_nothing() {
     cli.run(&["run", "runbook.yaml"]).ends(4);
     assert!(cli.runs().is_empty());
 }
+
+#[test]
+fn a_program_that_is_not_there_refuses_the_run_before_its_first_step() {
+    let cli = Cli::with(
+        "version: 1\nname: lacks\nsteps:\n  - { id: a, run: touch changed }\n  \
+         - { id: b, uses: exec, with: { argv: [no-such-program-here] } }\n",
+    );
+    cli.run(&["dry-run", "runbook.yaml"]).ends(4).prints("no-such-program-here");
+    cli.run(&["run", "runbook.yaml"]).ends(4).says("no-such-program-here").says("nothing was changed");
+    assert!(!cli.path("changed").exists() && cli.runs().is_empty());
+}
+
+#[test]
+fn shells_and_manuals_are_written_for() {
+    let cli = Cli::new();
+    for shell in ["bash", "zsh", "fish"] {
+        cli.run(&["completions", shell]).ends(0).prints("runbook");
+    }
+    cli.run(&["man"]).ends(0).prints(".TH");
+    cli.run(&["actions"]).ends(0).prints("postgres.recover");
+    cli.run(&["actions", "exec"]).ends(0).prints("argv");
+    cli.run(&["actions", "exeq"]).ends(2).says("exec");
+}
+
+#[test]
+fn parameters_come_from_a_file_and_the_command_line_wins() {
+    let cli = Cli::with(
+        "version: 1\nname: told\nparams:\n  who: { type: string }\n  n: { type: int, default: 1 }\nsteps:\n  \
+         - { id: a, run: 'echo \"$W $N\" >said', env: { W: \"{{ params.who }}\", N: \"{{ params.n }}\" } }\n",
+    );
+    cli.run(&["run", "runbook.yaml"]).ends(2).says("who");
+    cli.run(&["run", "runbook.yaml", "-p", "who=x", "-p", "n=many"]).ends(2).says("n");
+    cli.run(&["run", "runbook.yaml", "-p", "who=x", "-p", "who=y"]).ends(2).says("given twice");
+    assert!(cli.runs().is_empty());
+    cli.file("params.yaml", "who: the file\nn: 2\n");
+    cli.run(&["run", "runbook.yaml", "--params-file", "params.yaml", "-p", "n=3"]).ends(0);
+    assert_eq!(cli.read("said"), "the file 3\n");
+}

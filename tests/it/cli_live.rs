@@ -90,6 +90,28 @@ fn a_database_that_is_being_replaced_is_locked_for_every_other_run() {
 }
 
 #[test]
+fn what_a_killed_engine_left_running_keeps_other_runs_off_its_database() {
+    let cli = Cli::new();
+    let script = gated(&cli.path("began"), &cli.path("gate"));
+    cli.file(
+        "runbook.yaml",
+        &format!(
+            "version: 1\nname: replaces\ndatabases: {{ orders: {{ pgdata: /nowhere/orders }} }}\nsteps:\n  - id: a\n    \
+             effect: destroy\n    targets: [ {{ database: orders }} ]\n    run: |\n      {script}\n"
+        ),
+    );
+    let live = cli.spawn(&["run", "runbook.yaml"]);
+    until("the step begins", || cli.path("began").exists());
+    let id = cli.id();
+    assert!(live.kill());
+    cli.run(&["run", "runbook.yaml"]).ends(14).says(&id).says("still used").says("nothing was changed");
+    assert_eq!(cli.id(), id, "no second run exists");
+    cli.file("gate", "");
+    cli.run(&["resume", &id]).ends(0);
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+}
+
+#[test]
 fn a_cancel_ends_the_step_and_runs_what_must_run() {
     let run = Waiting::new();
     run.cli.run(&["cancel", "last", "--reason", "wrong database"]).ends(0);
@@ -122,6 +144,20 @@ fn the_first_interrupt_cancels_and_runs_what_must_run() {
 }
 
 #[test]
+fn a_step_that_ended_by_a_cancel_after_its_engine_was_killed_is_cancelled_and_not_failed() {
+    let patient = "trap 'touch told; until test -e enough; do sleep 0.05; done; exit 1' TERM";
+    let run = Waiting::with(patient, "echo tidy >>tidied");
+    run.live.signal(Signal::INT);
+    until("the step was told", || run.cli.path("told").exists());
+    assert!(run.live.kill());
+    run.cli.file("enough", "");
+    until("the step ends", || run.cli.only_run().join("attempts/a/1/exit.json").exists());
+    run.cli.run(&["resume", "last"]).ends(12);
+    assert_eq!(run.cli.status("a"), "cancelled");
+    assert_eq!(run.cli.read("tidied"), "tidy\n");
+}
+
+#[test]
 fn the_second_interrupt_kills_a_deaf_step_at_once() {
     let run = Waiting::with("trap '' TERM INT", "echo tidy >>tidied");
     let begin = Instant::now();
@@ -149,6 +185,14 @@ fn the_third_interrupt_leaves_what_must_run_to_resume_which_runs_it_once() {
     run.cli.run(&["resume", "last"]).ends(12);
     assert_eq!(run.cli.read("tidied"), "tidy\n");
     assert_eq!(run.cli.shown()["outcome"], "cancelled");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_changes_nothing_about_how_the_run_ended() {
+    let run = Waiting::new();
+    std::fs::create_dir(run.cli.only_run().join("report.html")).expect("a folder in its place");
+    run.open();
+    run.live.wait().ends(0).says("the report cannot be written").says("succeeded");
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn lose_the_supervisor(cli: &Cli) -> Pid {
 }
 
 fn recorded(attempt: &Path, name: &str) -> Pid {
+    until("the process is recorded", || attempt.join(name).exists());
     let value: Value = serde_json::from_slice(&fs::read(attempt.join(name)).expect("a record")).unwrap();
     let pid = value.get("supervisor").unwrap_or(&value)["pid"].as_i64().expect("a pid");
     Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
@@ -217,4 +218,17 @@ fn a_live_run_that_loses_a_supervisor_names_what_still_runs() {
     lose_the_supervisor(&cli);
     live.wait().ends(11).says("still run");
     cli.file("gate", "");
+}
+
+#[test]
+fn a_run_that_waits_for_a_person_can_be_cancelled_and_runs_what_must_run() {
+    let cli = crashed("");
+    lose_the_attempt(&cli);
+    cli.run(&["resume", "last"]).ends(13);
+    cli.run(&["cancel", "last"]).ends(0).says("runbook resume");
+    cli.run(&["resume", "last"]).ends(11);
+    assert_eq!(
+        (cli.read("effects").as_str(), cli.status("a"), cli.status("b")),
+        ("x\n", "unknown".to_owned(), "skipped".to_owned())
+    );
 }

@@ -1,13 +1,12 @@
 //! What a drill refuses, and that a real one leaves production alone.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::cli::{Cli, listing, processes_of, until};
-use crate::support::recovery::Site;
+use crate::support::cli::{Cli, listing, until};
+use crate::support::production::Production;
 
 /// A drill of one `run` step in which the database `orders` of the protected environment is at `pg`.
 fn drill(step: &str, environment: &str) -> Cli {
@@ -124,92 +123,16 @@ fn a_bind_mount_of_protected_data_is_seen_through() {
     assert!(!cli.path("changed").exists());
 }
 
-/// A production cluster with a base backup and later commits, and somebody who can drill its loss.
-struct Production {
-    site: Site,
-    cli: Cli,
-}
-
-impl Production {
-    fn new() -> Self {
-        let site = Site::new();
-        let cli = Cli::new();
-        let cluster = &site.cluster;
-        cli.file(
-            "inventory.yaml",
-            &format!(
-                "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main,\n    \
-                 checks: [ {{ name: rows, sql: SELECT count(*) FROM t, expect: '= 1000' }} ] }}\nstores: {{ primary: {{ url: \"file://{}\" }} }}\n\
-                 environments:\n  production: {{ protected: true, default: true }}\n  \
-                 drill: {{ databases: {{ main: {{ scratch: true }} }}, stores: {{ primary: {{ read_only: true }} }} }}\n",
-                cluster.pgdata().display(),
-                cluster.port(),
-                cluster.socket_dir().display(),
-                cluster.bin().display(),
-                cluster.dir().join("store").display(),
-            ),
-        );
-        cluster.sql("CREATE TABLE t(n int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 500)");
-        let backup = ["run", "base-backup", "-p", "database=main", "--confirm", "production"];
-        cli.run(&backup).ends(0);
-        fs::remove_dir_all(cli.state()).unwrap();
-        cluster.sql("INSERT INTO t SELECT generate_series(501, 1000)");
-        site.archive();
-        Self { site, cli }
-    }
-
-    /// What a drill must not change: the server, its data, its configuration, its store.
-    fn facts(&self) -> Vec<String> {
-        let cluster = &self.site.cluster;
-        let sql = "SELECT pg_postmaster_start_time(), (SELECT system_identifier FROM pg_control_system()), \
-                   (SELECT timeline_id FROM pg_control_checkpoint()), sum(n), count(*), md5(string_agg(n::text, ',' ORDER BY n)) FROM t";
-        let mut facts = vec![cluster.sql(sql)];
-        let top = fs::read_dir(cluster.pgdata()).unwrap().flatten();
-        let mut names: Vec<String> = top.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        facts.push(names.join(" "));
-        for name in ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "postmaster.opts", "PG_VERSION"] {
-            facts.push(fs::read_to_string(cluster.pgdata().join(name)).unwrap());
-        }
-        let beside = fs::read_dir(cluster.dir()).unwrap().flatten();
-        let mut beside: Vec<PathBuf> = beside.map(|entry| entry.path()).collect();
-        beside.sort();
-        facts.push(format!("{beside:?}"));
-        facts.extend(listing(&cluster.dir().join("store")));
-        facts
-    }
-
-    fn nothing_is_left(&self) {
-        let scratch = self.cli.state().join("scratch");
-        let left = listing(&scratch);
-        assert!(left.is_empty(), "{left:#?}");
-        let running = processes_of(self.cli.dir());
-        assert!(running.is_empty(), "{running:#?}");
-        let kind = |event: &Value, name: &str| event["kind"]["type"] == name;
-        let resources = |name: &str| {
-            let mut found: Vec<String> = self
-                .cli
-                .journal()
-                .iter()
-                .filter(|event| kind(event, name))
-                .map(|event| event["kind"]["resource"].to_string())
-                .collect();
-            found.sort();
-            found.dedup();
-            found
-        };
-        let registered = resources("resource_registered");
-        assert!(!registered.is_empty());
-        assert_eq!(resources("resource_removed"), registered);
-    }
-}
-
 const LOSS: [&str; 4] = ["drill", "full-db-loss", "-p", "database=main"];
 
 #[test]
 fn a_drill_of_a_lost_database_leaves_production_as_it_was_and_nothing_behind() {
     let production = Production::new();
     let before = production.facts();
+    let mut rehearsal = LOSS;
+    rehearsal[0] = "dry-run";
+    production.cli.run(&rehearsal).ends(0).says("nothing was written");
+    assert!(!production.cli.state().exists());
     production.cli.run(&LOSS).ends(0);
     assert_eq!(production.facts(), before);
     production.nothing_is_left();
@@ -219,17 +142,18 @@ fn a_drill_of_a_lost_database_leaves_production_as_it_was_and_nothing_behind() {
 }
 
 #[test]
-fn a_drill_that_was_killed_half_way_is_finished_and_cleaned_up_by_resume() {
+fn a_drill_that_is_killed_at_every_stage_is_finished_and_cleaned_up_by_resume() {
     let production = Production::new();
     let before = production.facts();
-    let live = production.cli.spawn(&LOSS);
-    let recovering = |event: &Value| event["kind"]["type"] == "attempt_started" && event["kind"]["step"] == "recover";
-    until("the recovery begins", || {
-        !production.cli.runs().is_empty() && production.cli.journal().iter().any(recovering)
-    });
-    assert!(live.kill());
-    assert!(!listing(&production.cli.state().join("scratch")).is_empty());
-    production.cli.run(&["resume", "last"]).ends(0);
+    let mut live = production.cli.spawn(&LOSS);
+    for stage in ["stage", "recover", "prove"] {
+        let at_work = |event: &Value| event["kind"]["type"] == "attempt_started" && event["kind"]["step"] == stage;
+        until(stage, || !production.cli.runs().is_empty() && production.cli.journal().iter().any(at_work));
+        assert!(live.kill(), "`{stage}` was over too soon");
+        assert!(stage == "stage" || !listing(&production.cli.state().join("scratch")).is_empty());
+        live = production.cli.spawn(&["resume", "last"]);
+    }
+    live.wait().ends(0);
     assert_eq!(production.facts(), before);
     production.nothing_is_left();
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use runbook::engine::{decide, preflight};
-use runbook::event::{CancelLevel, ErrorClass, Event, EventKind, ProgressUpdate, SkipReason, Verdict};
+use runbook::event::{CancelLevel, ErrorClass, Event, EventKind, ExceptionKind, ProgressUpdate, SkipReason, Verdict};
 use runbook::port::{ControlRequest, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
 use serde_json::json;
@@ -345,6 +345,15 @@ fn what_a_run_registers_is_durable_before_it_exists_and_removed_at_the_end() {
     assert!(registered < succeeded && succeeded < removed);
     assert_eq!(scenario.world.removed(), ["scratch"]);
     assert!(played.state().resources.is_empty());
+}
+
+#[test]
+fn what_cannot_be_removed_makes_a_success_one_with_exceptions() {
+    let scenario = Scenario::new().step("a", |s| s.does(&[Act::Register("stuck")])).finally("z", |s| s);
+    let played = scenario.run().ends(5);
+    assert!(played.state().resources.contains_key("stuck"));
+    let (_, _, figures) = played.state().finished.as_ref().expect("the end");
+    assert_eq!(figures.exceptions, [("a".parse().expect("an id"), ExceptionKind::LeftBehind)]);
 }
 
 #[test]

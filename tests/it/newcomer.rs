@@ -64,3 +64,16 @@ fn the_command_to_run_again_names_the_runbook_not_the_inventory() {
     cli.file("other.yaml", INVENTORY);
     cli.run(&["run", "runbook.yaml", "--inventory", "other.yaml"]).ends(10).says("runbook run runbook.yaml -e default");
 }
+
+#[test]
+fn the_command_to_drill_again_leaves_the_next_drill_its_own_incident() {
+    let cli = Cli::with(
+        "version: 1\nname: t\nparams: { incident_at: { type: timestamp } }\nenvironments: { drill: {} }\n\
+         steps:\n  - { id: a, run: 'exit 1', effect: none }\n",
+    );
+    let own = cli.run(&["drill", "runbook.yaml"]).ends(10).says("runbook drill runbook.yaml").err;
+    assert!(!own.contains("incident_at="), "{own}");
+    cli.run(&["drill", "runbook.yaml", "-p", "incident_at=2026-01-28T15:30:00Z"])
+        .ends(10)
+        .says("-p incident_at=2026-01-28T15:30:00Z");
+}

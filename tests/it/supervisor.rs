@@ -279,6 +279,18 @@ async fn an_attempt_judged_never_started_never_starts() {
 }
 
 #[tokio::test]
+async fn what_a_program_of_an_action_wrote_as_errors_is_kept_for_the_logs_without_secrets() {
+    let bench = Bench::new().secret("top-secret-value");
+    let host = bench.host();
+    for word in ["first", "second"] {
+        let script = format!("echo {word} $PW >&2; echo data");
+        host.run(bench.bash(&script).env("PW", "top-secret-value"), Tie::Engine).await.unwrap();
+    }
+    let kept = |name: &str| std::fs::read_to_string(bench.attempt().join(name)).unwrap();
+    assert_eq!((kept("1-bash.stderr"), kept("2-bash.stderr")), ("first ***\n".to_owned(), "second ***\n".to_owned()));
+}
+
+#[tokio::test]
 async fn a_supervisor_that_was_killed_is_told_from_one_that_ended() {
     let bench = Bench::new();
     let pid = abandoned(&bench, UNTIL_TOLD).await;

@@ -100,7 +100,9 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 fn help(error: &CatalogError) -> &'static str {
     match error {
-        CatalogError::Damaged { .. } => "bring its objects back, or choose another backup by its `id` or with `before`",
+        CatalogError::Damaged { .. } => {
+            "bring its objects back, or choose another backup (`full-db-loss` takes `-p backup=ID`)"
+        }
         _ => "only a backup with a valid manifest and all its objects counts",
     }
 }

@@ -24,7 +24,7 @@ use crate::base::digest::Hasher;
 use crate::pgformat::{BackupManifest, FileVerifier};
 
 const CHUNK_BYTES: usize = 256 * 1024;
-const ANOTHER_BACKUP: &str = "use another backup; nothing live was touched";
+const ANOTHER_BACKUP: &str = "use another backup (`full-db-loss` takes `-p backup=ID`); nothing live was touched";
 
 /// Where and how one tar object is extracted.
 #[derive(Clone)]

@@ -6,6 +6,7 @@
 //! table is hashed before and after.
 
 mod cluster;
+mod comparison;
 mod content;
 mod story;
 

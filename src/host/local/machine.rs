@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,8 @@ pub struct LocalReader {
 pub struct LocalHost {
     reader: LocalReader,
     attempt: AttemptBinding,
+    /// How many programs it has run.
+    programs: AtomicU32,
 }
 
 impl LocalHost {
@@ -39,11 +42,19 @@ impl LocalHost {
     /// Opens the machine for one attempt.
     #[must_use]
     pub fn bind(settings: &HostSettings, attempt: AttemptBinding) -> Arc<dyn Host> {
-        Arc::new(Self { reader: LocalReader::new(settings), attempt })
+        Arc::new(Self { reader: LocalReader::new(settings), attempt, programs: AtomicU32::new(0) })
+    }
+
+    /// A file of its own for each program of the attempt: `1-pg_basebackup.stderr`.
+    fn errors_of(&self, program: &str) -> PathBuf {
+        let number = self.programs.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+        self.attempt.dir.join(format!("{number}-{name}.stderr"))
     }
 
     async fn supervise(&self, spec: CommandSpec, life: Life) -> Result<CommandOutput, HostError> {
-        let task = self.reader.task(spec, life, &self.attempt.redactor)?;
+        let mut task = self.reader.task(spec, life, &self.attempt.redactor)?;
+        task.keep_stderr = Some(self.errors_of(&task.spec.program));
         let session = self.reader.launcher.launch(&task)?;
         drop(task);
         let reporter = Arc::clone(&self.attempt.reporter);
@@ -67,6 +78,7 @@ impl LocalReader {
             life,
             run_as,
             grace: self.settings.grace,
+            keep_stderr: None,
             redactor: redactor.clone(),
             search_path: self.settings.search_path.clone(),
         })

@@ -59,6 +59,19 @@ fn a_run_is_never_created_twice() {
 }
 
 #[test]
+fn a_run_that_cannot_be_created_leaves_nothing_behind() {
+    let state = state();
+    let plan = sample::plan_of("20260101-000000-aaaaaa".parse().expect("a run id"));
+    let place = state.runs.dir(&plan.run).path().to_owned();
+    // A link to nothing: the folder can be made and not be moved there.
+    std::os::unix::fs::symlink("/nowhere/at/all", &place).expect("links");
+    assert!(matches!(state.runs.create(&plan), Err(RunsError::File { .. })));
+    let left = std::fs::read_dir(place.parent().expect("a parent")).expect("lists");
+    let names: Vec<_> = left.map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(names, ["20260101-000000-aaaaaa"], "the link alone");
+}
+
+#[test]
 fn a_copied_folder_still_knows_its_run() {
     let state = state();
     let run = runs_of(&state, "20260101-000000-aaaaaa");

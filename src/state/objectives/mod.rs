@@ -13,7 +13,7 @@ mod tests;
 mod warning;
 
 pub use figures::figures;
-pub use outcome::{exceptions, exit_code, outcome};
+pub use outcome::{end, exceptions, exit_code, left_behind, outcome};
 pub use path::critical_path;
 pub use warning::warnings_due;
 

@@ -17,6 +17,22 @@ pub fn outcome(plan: &BoundPlan, state: &RunState) -> (Outcome, u8) {
     (outcome, exit_code(outcome))
 }
 
+/// Judges a run in which nothing is left to do: a success that left something behind is one with exceptions.
+#[must_use]
+pub fn end(plan: &BoundPlan, state: &RunState) -> (Outcome, u8) {
+    let outcome = match judge(plan, state) {
+        Outcome::Succeeded if !state.resources.is_empty() => Outcome::SucceededWithExceptions,
+        other => other,
+    };
+    (outcome, exit_code(outcome))
+}
+
+/// Lists the steps whose resources are still there; at the end of a run each is an exception.
+#[must_use]
+pub fn left_behind(state: &RunState) -> Vec<(StepId, ExceptionKind)> {
+    state.resources.values().map(|(step, _)| (step.clone(), ExceptionKind::LeftBehind)).collect()
+}
+
 /// Gives the exit code of an outcome.
 #[must_use]
 pub fn exit_code(outcome: Outcome) -> u8 {

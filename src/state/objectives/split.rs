@@ -85,8 +85,10 @@ fn intervals(step: &StepState, until: Timestamp) -> Vec<(Timestamp, Timestamp, K
 
 fn last_kind(step: &StepState) -> Kind {
     match step.status {
-        StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled | StepStatus::Waiting => Kind::Retry,
-        StepStatus::Pending
+        StepStatus::Failed | StepStatus::Unknown | StepStatus::Waiting => Kind::Retry,
+        // Nothing was wrong with the work that a cancel cut short.
+        StepStatus::Cancelled
+        | StepStatus::Pending
         | StepStatus::Resolved
         | StepStatus::Checked
         | StepStatus::Running

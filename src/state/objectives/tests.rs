@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{critical_path, figures, outcome, warnings_due};
+use super::{critical_path, end, figures, left_behind, outcome, warnings_due};
 use crate::base::clock::after;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
@@ -151,6 +151,27 @@ fn an_unknown_outweighs_a_failure_and_a_failure_a_cancel() {
     let lost = EventKind::StepUnknown { step: id("b"), attempt: Attempt(1), error };
     let unknown = run(base().fails("a", (0.0, 1.0)), "b").at(1.0, lost);
     assert_eq!(outcome(&plan, &unknown.state()), (Outcome::FailedUnknown, 11));
+}
+
+#[test]
+fn work_that_a_cancel_cut_short_was_work_and_no_repetition() {
+    let plan = plan(vec![step("a", "exec")]);
+    let cancelled = EventKind::StepCancelled { step: id("a"), attempt: Attempt(1), confirmed: true };
+    let story = Story::of(&plan).resolved("a", 0.0, json!({})).attempt("a", 1, 1.0).at(4.0, cancelled);
+    let figures = figures(&plan, &story.state(), at(5));
+    assert_eq!((figures.machine_ms, figures.retry_ms, figures.waiting_ms), (3_000, 0, 2_000));
+}
+
+#[test]
+fn a_success_that_left_something_behind_is_one_with_exceptions() {
+    let plan = plan(vec![step("a", "exec")]);
+    let registered = EventKind::ResourceRegistered { step: id("a"), resource: "scratch".to_owned(), data: Value::Null };
+    let story = Story::of(&plan).does("a", (0.0, 1.0), json!({})).at(1.0, registered);
+    assert_eq!(outcome(&plan, &story.state()), (Outcome::Succeeded, 0), "the body did well");
+    assert_eq!(end(&plan, &story.state()), (Outcome::SucceededWithExceptions, 5));
+    assert_eq!(left_behind(&story.state()), [(id("a"), ExceptionKind::LeftBehind)]);
+    let gone = story.at(1.5, EventKind::ResourceRemoved { resource: "scratch".to_owned() });
+    assert_eq!(end(&plan, &gone.state()), (Outcome::Succeeded, 0));
 }
 
 #[test]

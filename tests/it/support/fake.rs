@@ -226,6 +226,9 @@ macro_rules! fake {
                 self.0.run(cx, params).await
             }
             async fn remove(&self, resource: &str, _: &Value, _: &RunContext) -> Result<(), ActionError> {
+                if resource == "stuck" {
+                    return Err(ActionError::fatal("it cannot be removed"));
+                }
                 self.0.lock().removed.push(resource.to_owned());
                 Ok(())
             }

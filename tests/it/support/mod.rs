@@ -6,6 +6,7 @@ pub mod fake;
 pub mod host;
 pub mod nowhere;
 pub mod postgres;
+pub mod production;
 pub mod recorded;
 pub mod recovery;
 pub mod scenario;
