@@ -62,7 +62,13 @@ impl<'de, T: de::DeserializeOwned> Deserialize<'de> for Late<T> {
         if let Some(expression) = pending(&value) {
             return Ok(Self::Pending(expression.to_owned()));
         }
-        serde_json::from_value(value).map(Self::Known).map_err(de::Error::custom)
+        // A parameter or an output keeps its type; where a text is wanted, a number stands for its own digits.
+        let text = matches!(value, Value::Number(_) | Value::Bool(_)).then(|| Value::String(value.to_string()));
+        let known = serde_json::from_value(value).or_else(|error| match text {
+            Some(text) => serde_json::from_value(text).map_err(|_| error),
+            None => Err(error),
+        });
+        known.map(Self::Known).map_err(de::Error::custom)
     }
 }
 
@@ -79,5 +85,28 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Late<T> {
         let mut schema = inner;
         schema.insert("x-late".to_owned(), Value::Bool(true));
         schema
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::Late;
+
+    fn read<T: serde::de::DeserializeOwned>(value: Value) -> Option<T> {
+        match serde_json::from_value(value).ok()? {
+            Late::Known(known) => Some(known),
+            Late::Pending(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_number_or_a_truth_value_is_its_own_text_where_a_text_is_wanted() {
+        assert_eq!(read::<String>(json!(14)).as_deref(), Some("14"));
+        assert_eq!(read::<String>(json!(true)).as_deref(), Some("true"));
+        assert_eq!(read::<i64>(json!(14)), Some(14));
+        assert_eq!(read::<bool>(json!("true")), None);
+        assert_eq!(read::<String>(json!(["a"])), None);
     }
 }

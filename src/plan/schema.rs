@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::action::{LATE_KEY, Registry};
+use crate::action::{ActionSpec, EffectClass, LATE_KEY, Registry};
 
 /// Completes the schema of a runbook file: a step's `with:` follows from its `uses:`.
 ///
@@ -15,23 +15,20 @@ pub fn runbook(mut file: Value, registry: &Registry) -> Value {
         let spec = action.spec();
         let name = format!("with_{}", spec.name.replace('.', "_"));
         let mut schema = action.params_schema();
+        let needs_arguments = schema["required"].as_array().is_some_and(|required| !required.is_empty());
         lift_definitions(&mut schema, &name, &mut definitions);
         if let Some(members) = schema.as_object_mut() {
             members.remove("$schema");
             members.insert("description".to_owned(), Value::String(spec.summary.to_owned()));
         }
         definitions.insert(name.clone(), schema);
-        branches.push(json!({
-            "if": { "properties": { "uses": { "const": spec.name } }, "required": ["uses"] },
-            "then": { "properties": { "with": { "$ref": format!("#/$defs/{name}") } } }
-        }));
+        branches.push((*spec, branch(spec.name, &name, needs_arguments)));
     }
-    let names: Vec<&str> = registry.names().collect();
+    complete(&mut file, "StepSpec", EffectClass::Destroy, &branches);
+    complete(&mut file, "PreconditionSpec", EffectClass::Read, &branches);
     if let Some(step) = file.pointer_mut("/$defs/StepSpec").and_then(Value::as_object_mut) {
-        step.insert("allOf".to_owned(), Value::Array(branches));
-        if let Some(uses) = step.get_mut("properties").and_then(|p| p.get_mut("uses")) {
-            *uses = json!({ "description": "The action.", "enum": names });
-        }
+        step.insert("oneOf".to_owned(), json!([{ "required": ["uses"] }, { "required": ["run"] }]));
+        step.insert("dependentRequired".to_owned(), json!({ "with": ["uses"], "env": ["run"] }));
     }
     for definition in definitions.values_mut() {
         accept_templates(definition);
@@ -41,6 +38,31 @@ pub fn runbook(mut file: Value, registry: &Registry) -> Value {
     }
     strip_extensions(&mut file);
     file
+}
+
+/// What follows from naming an action: the arguments it takes, and that there are some where it must have them.
+fn branch(action: &str, definition: &str, needs_arguments: bool) -> Value {
+    let mut then = json!({ "properties": { "with": { "$ref": format!("#/$defs/{definition}") } } });
+    if needs_arguments {
+        then["required"] = json!(["with"]);
+    }
+    json!({ "if": { "properties": { "uses": { "const": action } }, "required": ["uses"] }, "then": then })
+}
+
+/// Lets a definition with `uses` and `with` take every action up to a class of effect.
+fn complete(file: &mut Value, definition: &str, most: EffectClass, branches: &[(ActionSpec, Value)]) {
+    let Some(members) = file.pointer_mut(&format!("/$defs/{definition}")).and_then(Value::as_object_mut) else {
+        return;
+    };
+    let fitting: Vec<_> = branches.iter().filter(|(spec, _)| spec.effect <= most).collect();
+    members.insert("allOf".to_owned(), fitting.iter().map(|(_, branch)| branch.clone()).collect());
+    if let Some(uses) = members.get_mut("properties").and_then(|properties| properties.get_mut("uses")) {
+        *uses = json!({
+            "description": "The action.",
+            "enum": fitting.iter().map(|(spec, _)| spec.name).collect::<Vec<_>>(),
+            "enumDescriptions": fitting.iter().map(|(spec, _)| spec.summary).collect::<Vec<_>>(),
+        });
+    }
 }
 
 /// Completes the schema of an inventory file.

@@ -88,3 +88,12 @@ fn a_report_that_cannot_be_written_does_not_hide_how_the_run_ended() {
     cli.file("runbook.yaml", &runbook("", &step));
     cli.run(&["run", "runbook.yaml"]).ends(0).says("the report cannot be written").says("`tried` succeeded");
 }
+
+#[test]
+fn numbers_reach_a_script_as_text() {
+    let rest = "params: { n: { type: int, default: 3 } }\n";
+    let steps = "  - { id: a, run: 'exit 0' }\n  - { id: b, run: 'echo \"$N and $CODE\"', env: { N: \"{{ params.n }}\", CODE: \"{{ steps.a.exit_code }}\" } }\n";
+    let cli = Cli::with(&runbook(rest, steps));
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    cli.run(&["logs", "last", "b"]).ends(0).prints("3 and 0");
+}

@@ -72,7 +72,7 @@ fn a_parameter_is_read_by_its_type() {
         ("{ type: duration }", json!("90s"), json!("1m30s")),
         ("{ type: size }", json!("16MiB"), json!(16 * 1024 * 1024)),
         ("{ type: database }", json!("orders"), json!("orders")),
-        ("{ type: string, allowed: [red, green] }", json!("red"), json!("red")),
+        ("{ type: string, enum: [red, green] }", json!("red"), json!("red")),
         ("{ type: string, default: red }", Value::Null, json!("red")),
         ("{ type: string, default: \"{{ run.mode }}\" }", Value::Null, json!("real")),
     ] {
@@ -92,7 +92,7 @@ fn what_does_not_fit_its_type_is_refused_by_name() {
         ("{ type: duration }", json!("-5m")),
         ("{ type: size }", json!("16 apples")),
         ("{ type: database }", json!("oders")),
-        ("{ type: string, allowed: [red, green] }", json!("blue")),
+        ("{ type: string, enum: [red, green] }", json!("blue")),
         ("{ type: string }", Value::Null),
     ] {
         let said = value(declared, given.clone()).expect_err(&format!("{declared} given {given}"));
