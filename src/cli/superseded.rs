@@ -11,7 +11,7 @@ pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure
     if plan.mode != Mode::Real || plan.locks.is_empty() {
         return Ok(());
     }
-    for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().take_while(|id| id > dir.id()) {
+    for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().filter(|id| id != dir.id()) {
         if replaced_the_same(&runs.dir(&id), plan) {
             return Err(Failure::new(
                 Exit::Refused,
@@ -25,10 +25,11 @@ pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure
     Ok(())
 }
 
-/// Tells whether a run started a step that replaces something the plan locks.
+/// Tells whether a later run started a step that replaces something the plan locks.
 fn replaced_the_same(other: &RunDir, plan: &BoundPlan) -> bool {
     let Ok((theirs, _)) = other.plan() else { return false };
-    if theirs.mode != Mode::Real || !theirs.locks.iter().any(|name| plan.locks.contains(name)) {
+    let is_later = theirs.mode == Mode::Real && theirs.started_at > plan.started_at;
+    if !is_later || !theirs.locks.iter().any(|name| plan.locks.contains(name)) {
         return false;
     }
     let destroys = |step| theirs.step(step).is_some_and(|step| step.effects.class == EffectClass::Destroy);
