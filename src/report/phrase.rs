@@ -12,8 +12,8 @@ use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 use crate::base::units::{Span, human_duration};
 use crate::event::{Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
-use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::plan::render::NodeState;
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepStatus};
 
 /// Replaces references to secrets by `***name***` and control characters by a visible sign.

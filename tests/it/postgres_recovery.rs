@@ -423,3 +423,24 @@ async fn a_statement_that_gives_too_many_rows_changes_nothing() {
     assert!(error.to_string().contains("1001 rows"), "{error}");
     assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "0");
 }
+
+#[tokio::test]
+async fn what_an_unfinished_recovery_left_is_no_witness_of_what_was_lost() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let first = site.run();
+    let backup = first.base_backup().await;
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (3)");
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let staged = first.stage(&backup.backup).await;
+    fs::rename(&staged.dir, site.cluster.pgdata()).unwrap();
+    let second = site.run();
+    let staged = second.stage(&backup.backup).await;
+    let recovered = second.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2", "{}", site.said());
+    assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("newest_commit"), "{}", site.said());
+    assert!(site.said().contains("left by the unfinished recovery"), "{}", site.said());
+}

@@ -113,7 +113,7 @@ impl Recovering<'_> {
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
             embedded: names(&embedded),
-            last_flushed: tail.end.max(marker.last_flushed),
+            last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),
             ..marker
         };
         self.prepare(files, &staged, &marker, &plan)?;
@@ -127,6 +127,22 @@ impl Recovering<'_> {
     fn shelf(&self, marker: &Marker) -> Shelf<'_> {
         let (store, prefix) = (self.store.as_read(), self.prefix);
         Shelf { store, prefix, system_id: marker.system_id, size: marker.segment_size }
+    }
+
+    /// The last position the lost server is known to have flushed.
+    ///
+    /// A folder that an unfinished recovery left is no witness of that server: of it counts only what its
+    /// recovery knew. Else a second try would call a loss none.
+    fn witnessed(&self, files: &dyn ReadFiles, old: Option<&Old>, tail: &Tail) -> Result<Option<Lsn>, ActionError> {
+        let Some(old) = old else { return Ok(None) };
+        let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
+        let message = format!(
+            "`{}` was left by the unfinished recovery of run `{}`, so it does not tell what the lost server had flushed",
+            old.dir.display(),
+            unfinished.run
+        );
+        self.cx.reporter.note(message, json!({ "run": unfinished.run }));
+        Ok(unfinished.last_flushed)
     }
 
     /// Judges what the old data directory flushed beyond the archive. Changes nothing.

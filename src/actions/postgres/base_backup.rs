@@ -128,7 +128,8 @@ impl Action for BaseBackup {
             Ok(_) => findings,
             Err(error @ StoreError::Unavailable { .. }) => {
                 let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-                findings.warn(format!("{error}{why}"), "in order for a store that is used for the first time")
+                let help = "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
+                findings.refuse(format!("{error}{why}"), help)
             }
             Err(error) => return Err(archive::failed(&error)),
         };
