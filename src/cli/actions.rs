@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{Exit, Failure};
-use crate::action::{ErasedAction, Idempotency};
+use crate::action::{ActionSpec, ErasedAction, Idempotency};
 
 /// Arguments of `actions`.
 #[derive(Debug, clap::Args)]
@@ -32,8 +32,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         let mut index = String::from("# Actions\n\n| action | what it does | effect |\n|---|---|---|\n");
         for action in registry.iter() {
             let spec = action.spec();
-            let _ =
-                writeln!(index, "| [`{0}`]({0}.md) | {1} | {2} |", spec.name, spec.summary, word(&json!(spec.effect)));
+            let _ = writeln!(index, "| [`{0}`]({0}.md) | {1} | {2} |", spec.name, spec.summary, effect(spec));
         }
         let mut pages: Vec<(String, String)> = pages.collect();
         pages.push(("README.md".to_owned(), index));
@@ -63,6 +62,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
+/// How far an action reaches, for people.
+fn effect(spec: &ActionSpec) -> String {
+    match spec.name {
+        "exec" | "shell" => "as the step declares, write unless it does".to_owned(),
+        _ => word(&json!(spec.effect)),
+    }
+}
+
 fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().replace('_', " ")
 }
@@ -89,7 +96,7 @@ fn page(action: &dyn ErasedAction) -> String {
         Idempotency::Idempotent => "running it again with the same key does no harm",
         Idempotency::NotIdempotent => "running it again may repeat its effect",
     };
-    let _ = writeln!(page, "Effect: **{}**; {again}.\n", word(&json!(spec.effect)));
+    let _ = writeln!(page, "Effect: **{}**; {again}.\n", effect(spec));
     members(&mut page, "Arguments", &action.params_schema());
     members(&mut page, "Outputs", &action.output_schema());
     page.push_str("## Examples\n");
