@@ -302,9 +302,18 @@ fn round(scene: &Scene, moments: &[Moment]) -> u32 {
     live
 }
 
+/// How long a whole run takes here, in milliseconds: machines differ by a factor of ten.
+fn length(scene: &Scene) -> u64 {
+    scene.again();
+    let cli = scene.cli();
+    let begin = Instant::now();
+    cli.run(&run_args()).ends(0);
+    u64::try_from(begin.elapsed().as_millis()).unwrap().max(1)
+}
+
 /// A few moments after the start of the program, in the range that a whole run takes.
-fn thrown(dice: &mut Dice) -> Vec<Moment> {
-    (0..=dice.below(3)).map(|_| Moment::After(dice.below(1500))).collect()
+fn thrown(dice: &mut Dice, length: u64) -> Vec<Moment> {
+    (0..=dice.below(3)).map(|_| Moment::After(dice.below(length))).collect()
 }
 
 fn scene(layout: Layout) -> Scene {
@@ -321,9 +330,9 @@ fn an_engine_killed_anywhere_in_a_recovery_leaves_nothing_that_resume_does_not_f
         &[Rescued, After(90), Started, After(60)],
     ];
     let mut live: u32 = rounds.iter().map(|moments| round(&scene, moments)).sum();
-    let mut dice = Dice(7);
+    let (mut dice, length) = (Dice(7), length(&scene));
     for _ in 0..RANDOM {
-        live += round(&scene, &thrown(&mut dice));
+        live += round(&scene, &thrown(&mut dice, length));
     }
     assert!(live >= 12, "only {live} kills hit a live program");
 }
@@ -333,9 +342,9 @@ fn a_cluster_with_folders_outside_its_data_directory_survives_the_same() {
     use Moment::{Aside, Promoted, Rescued, Started, Swapped};
     let scene = scene(Layout::Linked);
     let mut live = round(&scene, &[Aside, Aside, Started]) + round(&scene, &[Rescued, Aside, Swapped, Promoted]);
-    let mut dice = Dice(11);
+    let (mut dice, length) = (Dice(11), length(&scene));
     for _ in 0..RANDOM {
-        live += round(&scene, &thrown(&mut dice));
+        live += round(&scene, &thrown(&mut dice, length));
     }
     assert!(live >= 8, "only {live} kills hit a live program");
 }
