@@ -193,7 +193,9 @@ impl Invocation {
                 Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
             })?;
         }
-        if plan.scratch.exists()
+        // What could not be removed may still run on its files.
+        if ending.state.resources.is_empty()
+            && plan.scratch.exists()
             && let Err(error) = std::fs::remove_dir_all(&plan.scratch)
         {
             tell!("warning: the run's scratch folder `{}` is left: {error}", plan.scratch.display());

@@ -22,3 +22,12 @@ fn the_demo_brings_a_destroyed_cluster_back_and_leaves_only_its_history() {
     cli.run(&["audit", "verify", "all"]).ends(0);
     cli.run(&["report", "last", "--html"]).ends(0).prints("full-db-loss");
 }
+
+#[test]
+fn a_folder_that_the_demo_did_not_make_is_never_removed() {
+    let cli = Cli::with("version: 1\n");
+    let kept = cli.file("precious/data", "x");
+    let home = kept.parent().unwrap().to_string_lossy().into_owned();
+    cli.run(&["demo", "--home", &home]).ends(2).says("not a folder that the demo made");
+    assert!(kept.exists());
+}

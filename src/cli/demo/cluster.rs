@@ -17,6 +17,7 @@ use crate::host::{self, AttemptBinding, HostSettings};
 pub struct Cluster {
     home: PathBuf,
     host: Arc<dyn Host>,
+    way_out: Arc<dyn Host>,
     bin: PathBuf,
     /// The user the server runs as; `None` when that is us.
     user: Option<String>,
@@ -39,22 +40,12 @@ impl Reporter for Silent {
 impl Cluster {
     /// Finds PostgreSQL's programs and prepares to work below `home`.
     pub fn new(home: &Path, user: Option<String>, interrupted: Arc<AtomicBool>) -> Result<Self, Failure> {
-        let settings =
-            HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default());
-        let dir = home.join("processes");
-        std::fs::create_dir_all(&dir).map_err(|error| failed("the demo's folder cannot be made", &error))?;
         let cancel = CancellationToken::new();
-        let attempt = AttemptBinding {
-            dir,
-            cancel: cancel.clone(),
-            kill: CancellationToken::new(),
-            reporter: Arc::new(Silent),
-            redactor: Arc::new(Redactor::default()),
-        };
-        let host =
-            host::bind("local", &settings, attempt).map_err(|error| failed("this machine cannot be used", &error))?;
+        let host = bind(&home.join("processes"), cancel.clone())?;
+        // The way out must work after an interrupt, too.
+        let way_out = bind(&home.join("way-out"), CancellationToken::new())?;
         let bin = programs(host.as_ref())?;
-        Ok(Self { home: home.to_owned(), host, bin, user, cancel, interrupted })
+        Ok(Self { home: home.to_owned(), host, way_out, bin, user, cancel, interrupted })
     }
 
     /// The data directory.
@@ -141,6 +132,10 @@ impl Cluster {
         rustix::process::Pid::from_raw(text.lines().next()?.trim().parse().ok()?)
     }
 
+    fn is_running(&self) -> bool {
+        self.postmaster().is_some_and(|pid| is_alive(&process(pid)))
+    }
+
     /// Kills the server as a crash would, and waits until it is gone.
     pub fn kill(&self) -> Result<(), Failure> {
         let Some(pid) = self.postmaster() else {
@@ -149,7 +144,7 @@ impl Cluster {
         rustix::process::kill_process(pid, rustix::process::Signal::KILL)
             .map_err(|error| failed("the server cannot be killed", &error))?;
         let deadline = crate::base::clock::monotonic() + Duration::from_secs(20);
-        let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let proc = process(pid);
         wiring::block_on(async {
             while is_alive(&proc) && crate::base::clock::monotonic() < deadline {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -162,19 +157,45 @@ impl Cluster {
         std::fs::remove_dir_all(self.pgdata()).map_err(|error| failed("the data directory cannot be removed", &error))
     }
 
-    /// Ends whatever still runs here. Quiet: used on the way out.
-    pub fn stop(&self) {
-        if self.postmaster().is_some() {
-            self.interrupted.store(false, Ordering::Relaxed);
-            let stop =
-                self.program("pg_ctl").args(["-w", "-m", "immediate", "-D"]).arg(self.pgdata().to_string_lossy());
-            let _ = wiring::block_on(self.host.start_daemon(stop.arg("stop")));
+    /// Ends whatever still runs here, also after an interrupt.
+    pub fn stop(&self) -> Result<(), Failure> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        let stop = self.program("pg_ctl").args(["-w", "-m", "immediate", "-D"]).arg(self.pgdata().to_string_lossy());
+        let stopped = wiring::block_on(self.way_out.start_daemon(stop.arg("stop")))?;
+        match stopped {
+            Ok(output) if output.success() || !self.is_running() => Ok(()),
+            Ok(output) => {
+                let mut failure = Failure::new(Exit::Failed, "the demo's server cannot be stopped");
+                failure.causes = output.tail(5);
+                Err(failure)
+            }
+            Err(error) => Err(failed("the demo's server cannot be stopped", &error)),
         }
     }
 }
 
 /// The port in the socket's name; the folder is our own, so it cannot meet another server's.
 pub const PORT: u16 = 5432;
+
+/// This machine, its programs ending when `cancel` fires.
+fn bind(dir: &Path, cancel: CancellationToken) -> Result<Arc<dyn Host>, Failure> {
+    let settings = HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default());
+    std::fs::create_dir_all(dir).map_err(|error| failed("the demo's folder cannot be made", &error))?;
+    let attempt = AttemptBinding {
+        dir: dir.to_owned(),
+        cancel,
+        kill: CancellationToken::new(),
+        reporter: Arc::new(Silent),
+        redactor: Arc::new(Redactor::default()),
+    };
+    host::bind("local", &settings, attempt).map_err(|error| failed("this machine cannot be used", &error))
+}
+
+fn process(pid: rustix::process::Pid) -> PathBuf {
+    PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()))
+}
 
 fn is_alive(proc: &Path) -> bool {
     let state = std::fs::read_to_string(proc.join("stat")).unwrap_or_default();

@@ -25,29 +25,75 @@ use crate::wal;
 /// Plays the demo below a folder of its own and removes it at the end.
 pub fn play(args: &Args) -> Result<Exit, Failure> {
     let home = match &args.home {
-        Some(home) => home.clone(),
+        Some(home) => own(home)?,
         None => settle(args)?,
     };
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))
-            .map_err(|error| Failure::new(Exit::Bug, "signals cannot be received").because(&error))?;
-    }
-    let user = server_user()?;
-    let cluster = Cluster::new(&home, user, interrupted)?;
     let began = clock::monotonic();
-    let told = Story { home: &home, cluster: &cluster, scale: args.scale }.tell();
-    cluster.stop();
+    let told = stage(&home, args);
     if args.keep {
         tell!("kept: {} (its server is stopped)", home.display());
+    } else if told.is_left_running() {
+        tell!("its server could not be stopped, so `{}` is left", home.display());
     } else {
         std::fs::remove_dir_all(&home).map_err(|error| {
             Failure::new(Exit::Failed, format!("`{}` cannot be removed", home.display())).because(&error)
         })?;
     }
-    told?;
+    told.into_result()?;
     tell!("demo finished in {}", human_duration(clock::monotonic() - began));
     Ok(Exit::Success)
+}
+
+/// How the demo ended.
+enum Told {
+    /// Its server is gone.
+    Stopped(Result<(), Failure>),
+    /// Its server could not be stopped, so its folder must stay.
+    LeftRunning(Failure),
+}
+
+impl Told {
+    fn is_left_running(&self) -> bool {
+        matches!(self, Self::LeftRunning(_))
+    }
+
+    fn into_result(self) -> Result<(), Failure> {
+        match self {
+            Self::Stopped(result) => result,
+            Self::LeftRunning(failure) => Err(failure),
+        }
+    }
+}
+
+/// Plays all of it, and ends the server whatever came.
+fn stage(home: &Path, args: &Args) -> Told {
+    let cluster = match cluster(home) {
+        Ok(cluster) => cluster,
+        Err(failure) => return Told::Stopped(Err(failure)),
+    };
+    let told = Story { home, cluster: &cluster, scale: args.scale }.tell();
+    match cluster.stop() {
+        Ok(()) => Told::Stopped(told),
+        Err(failure) => Told::LeftRunning(told.err().unwrap_or(failure)),
+    }
+}
+
+fn cluster(home: &Path) -> Result<Cluster, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))
+            .map_err(|error| Failure::new(Exit::Bug, "signals cannot be received").because(&error))?;
+    }
+    Cluster::new(home, server_user()?, interrupted)
+}
+
+/// Takes only a folder that the demo itself made and went on from: it is removed at the end.
+fn own(home: &Path) -> Result<PathBuf, Failure> {
+    if wiring::program()? == home.join("runbook") {
+        return Ok(home.to_owned());
+    }
+    Err(Failure::new(Exit::Usage, format!("`{}` is not a folder that the demo made", home.display()))
+        .help("run `runbook demo` without `--home`; nothing was changed"))
 }
 
 /// Makes the demo's folder. As root the server runs as another user, who must be able to run this program
