@@ -96,7 +96,11 @@ impl Recovering<'_> {
             false => Old::find(self.cluster, run, files).map_err(|error| cannot(&error))?,
         };
         let tail = self.tail(&marker, old.as_ref()).await?;
-        let embedded = embedded(files, &staged).map_err(|error| cannot(&error))?;
+        // Once a swap has begun, a linked `pg_wal` may be in its place already: then the marker tells.
+        let embedded = match marker.course {
+            Some(_) => marker.embedded(),
+            None => embedded(files, &staged).map_err(|error| cannot(&error))?,
+        };
         let aside = course::Aside { embedded: &embedded, tail: &tail };
         let plan = course::decide(self.shelf(&marker), &marker, aside, (&self.goal, self.timeline)).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
