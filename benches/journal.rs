@@ -108,5 +108,6 @@ fn started() -> EventKind {
         version: "0".to_owned(),
         plan: Digest::of(b"plan"),
         incident_at: None,
+        origin: None,
     }))
 }

@@ -59,10 +59,17 @@ impl fmt::Display for RunId {
     }
 }
 
-/// Names a step inside its runbook: `[a-z][a-z0-9_]*`.
+/// Names a step of a run.
+///
+/// A step of the file is an identifier, `[a-z][a-z0-9_]*`. What the engine makes of it carries more: `parent/child`
+/// is a step of a sub-runbook, `step[key]` an instance of a `for_each`, `step.undo` the step that reverses it, and
+/// these combine: `parent/child[key].undo`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StepId(String);
+
+/// What follows the id of a step in the id of the step that reverses it.
+const UNDO: &str = ".undo";
 
 impl StepId {
     /// Returns the id's text.
@@ -70,7 +77,74 @@ impl StepId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Names a step of the sub-runbook that this step stands for.
+    #[must_use]
+    pub fn child(&self, id: &str) -> Self {
+        Self(format!("{}/{id}", self.0))
+    }
+
+    /// Names an instance of this step. Of the key, everything but letters, digits, `_`, `-` and `.` is percent-encoded,
+    /// so that the id is a safe folder name.
+    #[must_use]
+    pub fn instance(&self, key: &str) -> Self {
+        Self(format!("{}[{}]", self.0, encode(key)))
+    }
+
+    /// Names the step that reverses this one.
+    #[must_use]
+    pub fn undo(&self) -> Self {
+        Self(format!("{}{UNDO}", self.0))
+    }
+
+    /// The step that this one reverses, if it is the undo of one.
+    #[must_use]
+    pub fn undone(&self) -> Option<Self> {
+        self.0.strip_suffix(UNDO).map(|of| Self(of.to_owned()))
+    }
+
+    /// The step that this one is an instance of, if it is one. The undo of an instance is none.
+    #[must_use]
+    pub fn of_instance(&self) -> Option<Self> {
+        let (step, _) = self.0.strip_suffix(']')?.split_once('[')?;
+        Some(Self(step.to_owned()))
+    }
+
+    /// The step of the enclosing runbook that stands for the sub-runbook of this one, if there is one.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let head = self.0.split('[').next().unwrap_or_default();
+        head.rsplit_once('/').map(|(parent, _)| Self(parent.to_owned()))
+    }
+
+    /// The name of its folder: the id, with `+` for `/`.
+    #[must_use]
+    pub fn folder(&self) -> String {
+        self.0.replace('/', "+")
+    }
 }
+
+/// Percent-encodes what is not safe in a name; a long key is cut and told apart by its digest.
+fn encode(key: &str) -> String {
+    use fmt::Write as _;
+    let mut encoded = String::with_capacity(key.len());
+    for byte in key.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' => encoded.push(char::from(byte)),
+            other => drop(write!(encoded, "%{other:02X}")),
+        }
+    }
+    if encoded.len() <= LONGEST_KEY {
+        return encoded;
+    }
+    let digest = super::Digest::of(key.as_bytes()).to_string();
+    let tail: String = digest.chars().rev().take(12).collect();
+    let kept: String = encoded.chars().take(LONGEST_KEY - 13).collect();
+    format!("{kept}~{tail}")
+}
+
+/// No key of an instance is longer, encoded.
+const LONGEST_KEY: usize = 80;
 
 /// Tells whether `text` may name a step, parameter, variable or secret.
 #[must_use]
@@ -85,7 +159,13 @@ impl FromStr for StepId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if is_identifier(text) {
+        let head = text.strip_suffix(UNDO).unwrap_or(text);
+        let (path, key) = match head.strip_suffix(']').and_then(|head| head.split_once('[')) {
+            Some((path, key)) => (path, Some(key)),
+            None => (head, None),
+        };
+        let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'%' | b'~');
+        if path.split('/').all(is_identifier) && key.is_none_or(|key| key.bytes().all(safe)) {
             return Ok(Self(text.to_owned()));
         }
         Err(ParseIdError { text: text.to_owned(), what: "a step id (`[a-z][a-z0-9_]*`)" })

@@ -110,7 +110,7 @@ impl Capabilities for LocalCapabilities {
     }
 
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {
-        self.attempts.join(step.as_str()).join(attempt.to_string())
+        self.attempts.join(step.folder()).join(attempt.to_string())
     }
 
     fn secret(&self, name: &str) -> Result<SecretText, ActionError> {

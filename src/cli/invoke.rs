@@ -355,6 +355,7 @@ fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         plan: digest,
         incident_at: plan.incident_at,
+        origin: None,
     }
 }
 

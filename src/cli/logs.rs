@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let mut shown = 0;
     for step in plan.steps.iter().filter(|step| args.step.as_deref().is_none_or(|wanted| wanted == step.id.as_str())) {
-        for (number, folder) in attempts(&dir.attempts().join(step.id.as_str())) {
+        for (number, folder) in attempts(&dir.attempts().join(step.id.folder())) {
             if args.attempt.is_some_and(|wanted| wanted != number) {
                 continue;
             }
@@ -140,7 +140,7 @@ impl LogSource for Attempts {
     fn tail(&self, step: &StepId, attempt: Attempt) -> Option<LogTail> {
         let mut text = String::new();
         let mut omitted_bytes = 0;
-        for file in captured(&self.0.join(step.as_str()).join(attempt.to_string())) {
+        for file in captured(&self.0.join(step.folder()).join(attempt.to_string())) {
             let bytes = std::fs::read(file).ok()?;
             let start = bytes.len().saturating_sub(TAIL_BYTES);
             omitted_bytes += start as u64;

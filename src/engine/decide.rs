@@ -103,7 +103,7 @@ impl Picture<'_> {
         if self.state.finished.is_some() || self.state.header.is_none() || !self.state.suspended.is_empty() {
             return Vec::new();
         }
-        if self.frontier.open == [0, 0] {
+        if self.frontier.open == [0; 3] {
             let (outcome, exit_code) = objectives::end(self.index.plan(), self.state);
             return vec![Decision::Finish { outcome, exit_code }];
         }
@@ -166,7 +166,10 @@ impl Picture<'_> {
                     Some(start())
                 }
             },
-            StepStatus::Pending
+            StepStatus::Open
+            | StepStatus::Asking
+            | StepStatus::Held
+            | StepStatus::Pending
             | StepStatus::Succeeded
             | StepStatus::Failed
             | StepStatus::Skipped
@@ -178,7 +181,9 @@ impl Picture<'_> {
 
     /// Decides for steps nothing happened to yet.
     fn open_up(&self, decisions: &mut Vec<Decision>, slots: usize) {
-        let section = if self.frontier.open[slot(Section::Body)] > 0 { Section::Body } else { Section::Finally };
+        let open = |section: &Section| self.frontier.open[slot(*section)] > 0;
+        let order = [Section::Body, Section::Undo, Section::Finally];
+        let section = order.into_iter().find(open).unwrap_or(Section::Finally);
         let at = slot(section);
         let id = |at: &usize| self.index.step(*at).id.clone();
         for (step, need) in &self.frontier.doomed[at] {

@@ -251,6 +251,7 @@ impl Driver {
         match request {
             ControlRequest::Abandon => return Ok(Turn::Leave(Left::Abandoned)),
             ControlRequest::Detach => self.publisher.detach_terminal(),
+            ControlRequest::Act { .. } | ControlRequest::Answer { .. } => {}
             ControlRequest::Cancel { actor, level, reason } => {
                 if self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level) {
                     self.record(vec![EventKind::CancelRequested { actor, level, reason }])?;

@@ -23,7 +23,7 @@ pub struct Frontier {
     /// Steps between pending and an end.
     pub(super) active: BTreeSet<usize>,
     /// Steps without an end, by section.
-    pub(super) open: [usize; 2],
+    pub(super) open: [usize; 3],
     /// Whether a body step failed where that is not tolerated.
     pub(super) aborted: bool,
 }
@@ -32,7 +32,8 @@ pub struct Frontier {
 pub(super) fn slot(section: Section) -> usize {
     match section {
         Section::Body => 0,
-        Section::Finally => 1,
+        Section::Undo => 1,
+        Section::Finally => 2,
     }
 }
 
@@ -51,15 +52,16 @@ impl Frontier {
     fn untouched(index: &PlanIndex) -> Self {
         let mut frontier = Self {
             open_needs: (0..index.len()).map(|at| index.needs(at).len()).collect(),
-            pending: vec![BTreeSet::new(), BTreeSet::new()],
-            ready: vec![BTreeSet::new(), BTreeSet::new()],
-            doomed: vec![BTreeMap::new(), BTreeMap::new()],
+            pending: vec![BTreeSet::new(); 3],
+            ready: vec![BTreeSet::new(); 3],
+            doomed: vec![BTreeMap::new(); 3],
             active: BTreeSet::new(),
-            open: [index.body(), index.len() - index.body()],
+            open: [0; 3],
             aborted: false,
         };
         for at in 0..index.len() {
             let slot = slot(index.step(at).section);
+            frontier.open[slot] += 1;
             frontier.pending[slot].insert(at);
             if index.needs(at).is_empty() {
                 frontier.ready[slot].insert(at);
@@ -126,7 +128,10 @@ fn satisfied(status: StepStatus, strictness: Strictness, tolerated: bool) -> boo
             | StepStatus::Resolved
             | StepStatus::Checked
             | StepStatus::Running
-            | StepStatus::Waiting => false,
+            | StepStatus::Waiting
+            | StepStatus::Open
+            | StepStatus::Asking
+            | StepStatus::Held => false,
         },
     }
 }

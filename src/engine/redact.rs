@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::Capabilities;
-use crate::event::{ErrorInfo, EventKind, RecoverDecision, StepFinding};
+use crate::event::{ErrorInfo, EventKind, OperatorVerb, RecoverDecision, StepFinding};
 
 /// Cleans an event of secret values.
 pub(super) fn redacted(mut kind: EventKind, hands: &dyn Capabilities) -> EventKind {
@@ -16,6 +16,7 @@ pub(super) fn redacted(mut kind: EventKind, hands: &dyn Capabilities) -> EventKi
         }
         EventKind::StepChecked { findings, .. } => findings.iter_mut().for_each(|found| finding(found, hands)),
         EventKind::AttemptFailed { error, .. }
+        | EventKind::StepHeld { error, .. }
         | EventKind::StepFailed { error, .. }
         | EventKind::StepUnknown { error, .. } => error_info(error, hands),
         EventKind::AttemptRecovered { decision, why, .. } => {
@@ -25,7 +26,26 @@ pub(super) fn redacted(mut kind: EventKind, hands: &dyn Capabilities) -> EventKi
                 RecoverDecision::Rerun | RecoverDecision::Ask => {}
             }
         }
-        EventKind::StepSucceeded { output, .. } => value(output, hands),
+        EventKind::StepSucceeded { output, .. } | EventKind::StepSeeded { output, .. } => value(output, hands),
+        EventKind::GroupOpened { instances, .. } => instances.iter_mut().for_each(|instance| {
+            text(&mut instance.key, hands);
+            value(&mut instance.item, hands);
+        }),
+        EventKind::StepAsked { question, .. } => {
+            text(&mut question.prompt, hands);
+            question.checklist.iter_mut().for_each(|point| text(point, hands));
+        }
+        EventKind::StepAnswered { answer, .. } => {
+            text(&mut answer.comment, hands);
+            answer.break_glass.iter_mut().for_each(|reason| text(reason, hands));
+            answer.inputs.values_mut().for_each(|input| value(input, hands));
+        }
+        EventKind::OperatorActed { verb, reason: said, .. } | EventKind::OperatorRefused { verb, why: said, .. } => {
+            text(said, hands);
+            if let OperatorVerb::MarkDone { output } = verb {
+                output.values_mut().for_each(|member| value(member, hands));
+            }
+        }
         EventKind::StepNoted { message, data, .. } => {
             text(message, hands);
             value(data, hands);
@@ -42,6 +62,11 @@ pub(super) fn redacted(mut kind: EventKind, hands: &dyn Capabilities) -> EventKi
         | EventKind::StepStalled { .. }
         | EventKind::ResourceRemoved { .. }
         | EventKind::ObjectiveWarning { .. }
+        | EventKind::StepReleased { .. }
+        | EventKind::StepExpired { .. }
+        | EventKind::LockAwaited { .. }
+        | EventKind::LockTaken { .. }
+        | EventKind::PlanAmended { .. }
         | EventKind::CancelRequested { .. }
         | EventKind::RunFinished { .. }
         | EventKind::Unknown => {}

@@ -1,10 +1,12 @@
 //! The kinds of events.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::ErrorInfo;
-use crate::base::{Attempt, Digest, StepId, Timestamp};
+use super::figure::{Figures, Outcome};
+use super::human::{HumanAnswer, Question};
+use crate::base::{Attempt, Digest, RunId, StepId, Timestamp};
 
 /// What happened. Everything that changes the state of a run is one of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -141,6 +143,130 @@ pub enum EventKind {
         /// The silence, in milliseconds.
         silent_ms: u64,
     },
+    /// A `for_each` or a sub-runbook began: its members are known now, and each is a step of its own.
+    GroupOpened {
+        /// The step that stands for the group.
+        step: StepId,
+        /// The instances of a `for_each` in order; empty for a sub-runbook, whose steps stand in the plan.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        instances: Vec<Instance>,
+    },
+    /// The step was finished in an earlier run and is not made again in this one.
+    StepSeeded {
+        /// The step.
+        step: StepId,
+        /// The run in which it ended.
+        of: RunId,
+        /// How it ended there.
+        end: SeededEnd,
+        /// Its outputs there.
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        output: Value,
+    },
+    /// The step failed and waits for an operator: retry, skip, mark done or cancel. Written under `on_failure: pause`.
+    StepHeld {
+        /// The step.
+        step: StepId,
+        /// The last attempt; 0 when none was made.
+        attempt: Attempt,
+        /// Why.
+        error: ErrorInfo,
+        /// How long the attempt took, in milliseconds of the monotonic clock.
+        elapsed_ms: u64,
+    },
+    /// A held step, a due retry or an unanswered attempt is to be tried again, because an operator said so.
+    StepReleased {
+        /// The step.
+        step: StepId,
+    },
+    /// A person is asked: an `approval` or a `manual` step.
+    StepAsked {
+        /// The step.
+        step: StepId,
+        /// What is asked, and of whom.
+        question: Box<Question>,
+    },
+    /// A person answered. The step ends when enough did.
+    StepAnswered {
+        /// The step.
+        step: StepId,
+        /// The answer.
+        answer: Box<HumanAnswer>,
+    },
+    /// Nobody answered in time; what follows is the question's `on_timeout`.
+    StepExpired {
+        /// The step.
+        step: StepId,
+        /// How long it was open, in milliseconds.
+        after_ms: u64,
+    },
+    /// A lock that the step or the run wants is held by another run, and is being waited for.
+    LockAwaited {
+        /// The step; absent when the whole run waits.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+        /// The lock.
+        lock: String,
+        /// The run that holds it.
+        holder: String,
+    },
+    /// A lock was taken.
+    LockTaken {
+        /// The step; absent when the whole run holds it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+        /// The lock.
+        lock: String,
+        /// The dead run it was taken over from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        over: Option<String>,
+        /// The live run that was told to make room for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        preempted: Option<String>,
+        /// How long it was waited for, in milliseconds.
+        #[serde(default)]
+        waited_ms: u64,
+    },
+    /// An operator acted on the live run. What follows from it are events of their own.
+    OperatorActed {
+        /// Names the request, so that one delivered twice acts once.
+        request: String,
+        /// Who.
+        actor: Actor,
+        /// What.
+        verb: OperatorVerb,
+        /// To which step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// What an operator asked for is not possible as the run stands. Nothing was changed.
+    OperatorRefused {
+        /// Names the request.
+        request: String,
+        /// Who.
+        actor: Actor,
+        /// What.
+        verb: OperatorVerb,
+        /// To which step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+        /// Why not.
+        why: String,
+    },
+    /// The rest of the run follows another plan: `resume --with`.
+    PlanAmended {
+        /// Who.
+        actor: Actor,
+        /// SHA-256 of the new plan's file.
+        plan: Digest,
+        /// The new plan's file in the run's folder.
+        file: String,
+        /// Steps that are new, gone or decided otherwise.
+        changed: Vec<StepId>,
+    },
     /// A fact worth keeping that an action reported: where old data was moved, what was rescued.
     StepNoted {
         /// The step.
@@ -210,6 +336,57 @@ pub struct Actor {
     pub from: String,
 }
 
+/// One instance of a `for_each`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its id, `step[key]`.
+    pub step: StepId,
+    /// Its key, as the file or the list gives it.
+    pub key: String,
+    /// What `item` is to it.
+    pub item: Value,
+}
+
+/// How a seeded step ended in the run it comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeededEnd {
+    /// It succeeded.
+    Succeeded,
+    /// It failed, and may have done something.
+    Failed,
+    /// It is not known whether it took effect.
+    Unknown,
+    /// It was cancelled, and may have done something.
+    Cancelled,
+    /// It did nothing.
+    Skipped,
+}
+
+/// What an operator can do to a live run besides ending it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum OperatorVerb {
+    /// Start nothing new.
+    Pause,
+    /// Go on.
+    Continue,
+    /// Try a step again.
+    Retry,
+    /// Leave a step out.
+    Skip,
+    /// Take a step for done.
+    MarkDone {
+        /// What it gave, as far as it is known.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        output: Map<String, Value>,
+    },
+    /// Answer a question; only ever refused under this name, an accepted answer is a `step_answered`.
+    Answer,
+    /// End the run; only ever refused under this name.
+    Cancel,
+}
+
 /// What is known when a run starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunHeader {
@@ -234,6 +411,28 @@ pub struct RunHeader {
     /// When service was lost; absent when the runbook does not declare it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident_at: Option<Timestamp>,
+    /// The run that this one takes finished steps from, or undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<RunOrigin>,
+}
+
+/// The earlier run that a run builds on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOrigin {
+    /// That run.
+    pub run: RunId,
+    /// What for.
+    pub purpose: OriginPurpose,
+}
+
+/// What an earlier run is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OriginPurpose {
+    /// Its finished steps are not made again: `run --from STEP --of RUN`.
+    Seed,
+    /// It is undone: `undo RUN`.
+    Undo,
 }
 
 /// One line of what a check found out.
@@ -292,6 +491,14 @@ pub enum SkipReason {
     Aborted,
     /// The run is being cancelled.
     Cancelled,
+    /// An operator left it out.
+    ByHand,
+    /// The step it reverses did nothing, or is not to be reversed.
+    NothingToUndo,
+    /// The undo of a later step failed, so the world is not as this one expects it.
+    UndoStopped,
+    /// The sub-runbook it belongs to does not run.
+    Group,
 }
 
 /// How hard a cancel is.
@@ -311,120 +518,4 @@ pub struct SuspendReason {
     pub step: StepId,
     /// What is to be answered.
     pub question: String,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// Every required step succeeded.
-    Succeeded,
-    /// It succeeded, and a step was skipped by a need, marked done by hand, or failed where that is tolerated.
-    SucceededWithExceptions,
-    /// A required step failed.
-    Failed,
-    /// A required step's effect is unknown.
-    FailedUnknown,
-    /// It was cancelled.
-    Cancelled,
-    /// A drill missed its RTO or RPO.
-    ObjectiveMissed,
-    /// A drill measured no RPO.
-    Inconclusive,
-}
-
-/// What made a success one with exceptions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExceptionKind {
-    /// A step was skipped because a need was not met.
-    Skipped,
-    /// A person marked a step done.
-    MarkedDone,
-    /// A step failed under `on_failure: continue`.
-    Tolerated,
-    /// A step of `finally` failed.
-    Finally,
-    /// Something that a step created for the run could not be removed.
-    LeftBehind,
-}
-
-/// Which objective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ObjectiveKind {
-    /// Recovery time.
-    Rto,
-    /// Recovery point.
-    Rpo,
-}
-
-/// The figures of a finished run. Durations in milliseconds.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Figures {
-    /// From the start of the run to its end.
-    pub run_ms: u64,
-    /// From the incident to the end of the last required body step; absent without `incident_at`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rto_ms: Option<u64>,
-    /// The objective.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rto_target_ms: Option<u64>,
-    /// Unwanted loss, as a bound; absent when nothing measured it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rpo: Option<LossVerdict>,
-    /// The objective.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rpo_target_ms: Option<u64>,
-    /// Time spent in attempts that counted.
-    pub machine_ms: u64,
-    /// Time spent in failed attempts and the delays after them.
-    pub retry_ms: u64,
-    /// Time nothing ran: before the start, and between steps.
-    pub waiting_ms: u64,
-    /// The chain of steps that decided the duration, in order.
-    #[serde(default)]
-    pub critical_path: Vec<StepId>,
-    /// Each phase that had a step.
-    #[serde(default)]
-    pub phases: Vec<PhaseFigure>,
-    /// What makes a success one with exceptions, by step.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub exceptions: Vec<(StepId, ExceptionKind)>,
-}
-
-/// The measured loss of data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LossVerdict {
-    /// At most this much unwanted loss, in milliseconds of commits; 0 = none.
-    pub unwanted_ms: u64,
-    /// Loss chosen by a target before the incident, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chosen_ms: Option<u64>,
-    /// Whether the recovered end is at or past the last flushed position that is known.
-    pub coverage: Coverage,
-    /// Which step measured it.
-    pub step: StepId,
-}
-
-/// What the loss figure rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Coverage {
-    /// Recovered to or past the last flushed LSN that is known: nothing was lost.
-    ToLastFlushed,
-    /// The newest recovered commit bounds the loss.
-    NewestCommit,
-}
-
-/// A phase's measured time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PhaseFigure {
-    /// The phase's id.
-    pub phase: String,
-    /// From its first step's start to its last step's end.
-    pub elapsed_ms: u64,
-    /// Its budget.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget_ms: Option<u64>,
 }

@@ -1,13 +1,17 @@
 //! What happened in a run: the one vocabulary of journal, reporters, resume and audit.
 
 mod error;
+mod figure;
+mod human;
 mod kind;
 mod progress;
 
 pub use error::{ErrorClass, ErrorInfo};
+pub use figure::{Coverage, ExceptionKind, Figures, LossVerdict, ObjectiveKind, Outcome, PhaseFigure};
+pub use human::{HumanAnswer, HumanVerdict, Initiator, OnTimeout, Question, QuestionKind};
 pub use kind::{
-    Actor, CancelLevel, Coverage, EventKind, ExceptionKind, Figures, LossVerdict, ObjectiveKind, Outcome, PhaseFigure,
-    RecoverDecision, RunHeader, SkipReason, StepFinding, SuspendReason, Verdict,
+    Actor, CancelLevel, EventKind, Instance, OperatorVerb, OriginPurpose, RecoverDecision, RunHeader, RunOrigin,
+    SeededEnd, SkipReason, StepFinding, SuspendReason, Verdict,
 };
 pub use progress::{Progress, ProgressUpdate};
 

@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 
 use super::durable;
 use crate::action::BoxFuture;
-use crate::base::clock;
-use crate::event::{Actor, CancelLevel};
+use crate::base::{StepId, clock};
+use crate::event::{Actor, CancelLevel, HumanAnswer, OperatorVerb};
 use crate::port::{Control, ControlRequest};
 
 /// How often the folder is looked at.
 const EVERY: Duration = Duration::from_millis(200);
 
 /// A verb as its file holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
     /// End the run.
@@ -32,28 +32,56 @@ pub enum Verb {
         /// Why.
         reason: String,
     },
+    /// Act on the run or on one of its steps.
+    Act {
+        /// Who asks.
+        actor: Actor,
+        /// What is to be done.
+        act: OperatorVerb,
+        /// To which step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepId>,
+        /// Why.
+        #[serde(default)]
+        reason: String,
+    },
+    /// Answer what a step asks.
+    Answer {
+        /// The step.
+        step: StepId,
+        /// The answer; its `request` is given by the file's name.
+        answer: Box<HumanAnswer>,
+    },
 }
 
-impl From<Verb> for ControlRequest {
-    fn from(verb: Verb) -> Self {
-        match verb {
-            Verb::Cancel { actor, level, reason } => Self::Cancel { actor, level, reason },
+impl Verb {
+    /// The request that this verb makes, under the name of its file.
+    #[must_use]
+    pub fn into_request(self, request: String) -> ControlRequest {
+        match self {
+            Self::Cancel { actor, level, reason } => ControlRequest::Cancel { actor, level, reason },
+            Self::Act { actor, act, step, reason } => ControlRequest::Act { request, actor, verb: act, step, reason },
+            Self::Answer { step, answer } => {
+                ControlRequest::Answer { step, answer: Box::new(HumanAnswer { request, ..*answer }) }
+            }
         }
     }
 }
 
-/// Puts a verb into a run's control folder, durably. The run's engine takes it within a moment.
+/// Puts a verb into a run's control folder, durably, and gives the request's name. The run's engine takes it within
+/// a moment.
 ///
 /// # Errors
 /// Fails when the folder cannot be written.
-pub fn send(control: &Path, verb: &Verb) -> io::Result<()> {
+pub fn send(control: &Path, verb: &Verb) -> io::Result<String> {
     let name = format!("{}-{}", clock::now().strftime("%Y%m%d-%H%M%S-%9f"), std::process::id());
     let staged = control.join(format!(".{name}"));
     let mut file = durable::create_file(&staged)?;
     file.write_all(&serde_json::to_vec(verb)?)?;
     file.sync_all()?;
     std::fs::rename(&staged, control.join(format!("{name}.json")))?;
-    durable::sync_dir(control)
+    durable::sync_dir(control)?;
+    Ok(name)
 }
 
 /// Watches a run's control folder.
@@ -74,7 +102,7 @@ impl ControlDir {
     }
 
     /// Takes the oldest verb, if there is one, and puts aside what was taken before. One bad file blocks no other.
-    fn take(&mut self) -> io::Result<Option<Verb>> {
+    fn take(&mut self) -> io::Result<Option<ControlRequest>> {
         self.put_aside();
         for path in self.waiting()? {
             if !self.taken.insert(path.clone()) {
@@ -82,7 +110,10 @@ impl ControlDir {
             }
             let verb = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
             match verb {
-                Ok(verb) => return Ok(Some(verb)),
+                Ok(verb) => {
+                    let request = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                    return Ok(Some(Verb::into_request(verb, request)));
+                }
                 Err(error) => tracing::warn!(file = %path.display(), %error, "a control file is not a verb"),
             }
         }
@@ -122,7 +153,7 @@ impl Control for ControlDir {
                 }
                 self.due = None;
                 match self.take() {
-                    Ok(Some(verb)) => return verb.into(),
+                    Ok(Some(request)) => return request,
                     Ok(None) => {}
                     Err(error) => {
                         tracing::debug!(dir = %self.dir.display(), %error, "the control folder cannot be read")
@@ -140,7 +171,7 @@ mod tests {
 
     use super::{ControlDir, Verb, send};
     use crate::event::{Actor, CancelLevel};
-    use crate::port::{Control as _, ControlRequest};
+    use crate::port::Control as _;
 
     fn cancel(reason: &str) -> Verb {
         let actor = Actor { name: "ada".to_owned(), from: "db1".to_owned() };
@@ -158,9 +189,9 @@ mod tests {
         send(dir.path(), &cancel("first")).expect("sends");
         send(dir.path(), &cancel("second")).expect("sends");
         let mut control = ControlDir::new(dir.path().to_owned());
-        assert_eq!(control.next().await, ControlRequest::from(cancel("first")));
+        assert_eq!(control.next().await, cancel("first").into_request(String::new()));
         assert_eq!(files(dir.path()), 2, "kept until the engine is done with it");
-        assert_eq!(control.next().await, ControlRequest::from(cancel("second")));
+        assert_eq!(control.next().await, cancel("second").into_request(String::new()));
         assert_eq!((files(dir.path()), files(&dir.path().join("done"))), (1, 1));
     }
 
@@ -172,7 +203,7 @@ mod tests {
         died.next().await;
         drop(died);
         let mut resumed = ControlDir::new(dir.path().to_owned());
-        assert_eq!(resumed.next().await, ControlRequest::from(cancel("once")));
+        assert_eq!(resumed.next().await, cancel("once").into_request(String::new()));
     }
 
     #[tokio::test]
@@ -183,7 +214,7 @@ mod tests {
         std::fs::create_dir(dir.path().join("1.json")).expect("creates");
         send(dir.path(), &cancel("real")).expect("sends");
         let mut control = ControlDir::new(dir.path().to_owned());
-        assert_eq!(control.next().await, ControlRequest::from(cancel("real")));
+        assert_eq!(control.next().await, cancel("real").into_request(String::new()));
         assert!(control.take().expect("looks").is_none());
         assert_eq!((files(dir.path()), files(&dir.path().join("done"))), (0, 2));
     }
@@ -195,8 +226,8 @@ mod tests {
         send(dir.path(), &cancel("first")).expect("sends");
         send(dir.path(), &cancel("second")).expect("sends");
         let mut control = ControlDir::new(dir.path().to_owned());
-        assert_eq!(control.next().await, ControlRequest::from(cancel("first")));
-        assert_eq!(control.next().await, ControlRequest::from(cancel("second")));
+        assert_eq!(control.next().await, cancel("first").into_request(String::new()));
+        assert_eq!(control.next().await, cancel("second").into_request(String::new()));
         assert!(control.take().expect("looks").is_none());
     }
 
@@ -214,6 +245,6 @@ mod tests {
         let first_look = control.due.expect("it has looked once");
         assert!(first_look.elapsed() < super::EVERY, "and only once");
         send(dir.path(), &cancel("late")).expect("sends");
-        assert_eq!(control.next().await, ControlRequest::from(cancel("late")));
+        assert_eq!(control.next().await, cancel("late").into_request(String::new()));
     }
 }

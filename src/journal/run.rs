@@ -57,7 +57,7 @@ impl RunDir {
     /// The folder of an attempt. Its supervisor creates it.
     #[must_use]
     pub fn attempt(&self, step: &StepId, attempt: Attempt) -> PathBuf {
-        self.attempts().join(step.as_str()).join(attempt.to_string())
+        self.attempts().join(step.folder()).join(attempt.to_string())
     }
 
     /// The folder of all attempts.

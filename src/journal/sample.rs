@@ -1,13 +1,13 @@
 //! Values that this room's unit tests share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::mode::Mode;
 use crate::base::{Digest, RunId, Timestamp};
 use crate::event::{Actor, EventKind, FORMAT, RunHeader};
 use crate::language::inventory::Inventory;
 use crate::language::runbook::Objectives;
-use crate::plan::{BoundPlan, Limits};
+use crate::plan::{BoundPlan, Limits, UndoPolicy};
 
 /// A run.
 pub(crate) fn run() -> RunId {
@@ -37,6 +37,7 @@ pub(crate) fn started_with(plan: Digest) -> EventKind {
         version: "0.1.0".to_owned(),
         plan,
         incident_at: Some(Timestamp::UNIX_EPOCH),
+        origin: None,
     }))
 }
 
@@ -69,6 +70,12 @@ pub(crate) fn plan_of(run: RunId) -> BoundPlan {
         steps: Vec::new(),
         limits: Limits { max_parallel: 1 },
         locks: Vec::new(),
+        queued_locks: BTreeSet::new(),
+        groups: BTreeMap::new(),
+        env_vars: BTreeMap::new(),
+        undo: UndoPolicy::Never,
+        origin: None,
+        notify: Vec::new(),
         sources: Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::build::Plan;
 use super::graph::StepGraph;
-use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section};
+use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
 use super::param;
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
 use crate::base::diagnostic::{SourceFile, SourceId, Sources};
@@ -119,6 +119,12 @@ pub fn bind(
         steps,
         limits: Limits { max_parallel: request.max_parallel.max(1) },
         locks,
+        queued_locks: BTreeSet::new(),
+        groups: BTreeMap::new(),
+        env_vars: BTreeMap::new(),
+        undo: UndoPolicy::Never,
+        origin: None,
+        notify: Vec::new(),
         sources: frozen_sources(sources, plan.file),
     })
 }
@@ -262,6 +268,13 @@ impl Binder<'_> {
             secrets,
             has_check: spec.has_check,
             declares_drill: step.modes.as_ref().is_some_and(|modes| modes.contains(&Mode::Drill)),
+            kind: StepKind::Action,
+            group: None,
+            for_each: None,
+            item: None,
+            always: false,
+            locks: Vec::new(),
+            creates: Vec::new(),
             fingerprint: Digest::default(),
         };
         planned.fingerprint = fingerprint(&planned, spec.version, &with);

@@ -1,14 +1,14 @@
 //! Plans for tests, built in a few lines.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::model::PlanSource;
-use super::{BoundPlan, Edge, Limits, PlannedStep, Section, Strictness};
+use super::{BoundPlan, Edge, Limits, PlannedStep, Section, StepKind, Strictness, UndoPolicy};
 use crate::action::{Access, Effects, Target};
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
@@ -54,6 +54,13 @@ pub(crate) fn step(name: &str, uses: &str) -> PlannedStep {
         secrets: Vec::new(),
         declares_drill: false,
         has_check: true,
+        kind: StepKind::Action,
+        group: None,
+        for_each: None,
+        item: None,
+        always: false,
+        locks: Vec::new(),
+        creates: Vec::new(),
         fingerprint: Digest::of(name.as_bytes()),
     }
 }
@@ -120,6 +127,12 @@ pub(crate) fn plan(steps: Vec<PlannedStep>) -> BoundPlan {
         steps,
         limits: Limits { max_parallel: 8 },
         locks: Vec::new(),
+        queued_locks: BTreeSet::new(),
+        groups: BTreeMap::new(),
+        env_vars: BTreeMap::new(),
+        undo: UndoPolicy::Never,
+        origin: None,
+        notify: Vec::new(),
         sources: Vec::new(),
     }
 }

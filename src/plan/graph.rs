@@ -194,7 +194,7 @@ impl<'a> StepGraph<'a> {
 fn implicit(section: Section) -> Strictness {
     match section {
         Section::Body => Strictness::Settled,
-        Section::Finally => Strictness::Any,
+        Section::Undo | Section::Finally => Strictness::Any,
     }
 }
 

@@ -24,5 +24,7 @@ pub use build::{Material, Plan, build};
 pub use forecast::{Forecast, forecast};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};
-pub use model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, Strictness};
+pub use model::{
+    BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
+};
 pub use param::INCIDENT_AT;

@@ -1,6 +1,6 @@
 //! The frozen plan of one run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::action::{Effects, Mode};
 use crate::base::{Digest, RunId, StepId, Timestamp};
-use crate::event::Actor;
+use crate::event::{Actor, RunOrigin};
 use crate::language::inventory::Inventory;
-use crate::language::runbook::{Objectives, OnFailure, OnUnknown, Phase, Retry};
+use crate::language::runbook::{Creation, NotifyRule, Objectives, OnFailure, OnUnknown, Phase, Retry};
 
 /// Everything one run will do, as `plan.json` keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,8 +57,84 @@ pub struct BoundPlan {
     pub limits: Limits,
     /// Names locked for the whole run.
     pub locks: Vec<String>,
+    /// Those of them that are waited for when another run holds them; the others end the run before it starts.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub queued_locks: BTreeSet<String>,
+    /// The sub-runbooks, by the step that stands for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<StepId, GroupScope>,
+    /// Variables of the environment that templates may read and programs get: those under `pass_env`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env_vars: BTreeMap<String, String>,
+    /// When what was done is undone.
+    #[serde(default)]
+    pub undo: UndoPolicy,
+    /// The run that this one takes finished steps from, or undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<RunOrigin>,
+    /// Who is told of what.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyRule>,
     /// The files it was made of: name as shown, digest, text. The runbook itself comes first.
     pub sources: Vec<PlanSource>,
+}
+
+/// What the names in the steps of a sub-runbook mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupScope {
+    /// The sub-runbook's name.
+    pub name: String,
+    /// Its file, as shown.
+    pub file: String,
+    /// Values of its parameters.
+    pub params: BTreeMap<String, Value>,
+    /// Values of its variables.
+    pub vars: BTreeMap<String, Value>,
+    /// What the step that stands for it gives: templates over its own steps, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, Value>,
+}
+
+/// When what was done is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "when", rename_all = "snake_case")]
+pub enum UndoPolicy {
+    /// Not in this run.
+    #[default]
+    Never,
+    /// When its body failed: `--undo-on-failure`.
+    OnFailure,
+    /// That is what this run is for.
+    Now {
+        /// Everything that ended after this step, and it too; everything when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<StepId>,
+    },
+}
+
+/// Whether a step is made by an action or by something that only plan and engine know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Attempts of an action.
+    #[default]
+    Action,
+    /// People allow or deny it.
+    Approval,
+    /// People do it.
+    Manual,
+    /// It stands for the steps of a sub-runbook.
+    Runbook,
+}
+
+/// A fan-out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ForEach {
+    /// A list, a mapping, or a template that gives one.
+    pub items: Value,
+    /// How many instances may run at once; as many as the run allows when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_parallel: Option<u32>,
 }
 
 /// A file a plan was made of.
@@ -85,7 +161,9 @@ pub struct Limits {
 pub enum Section {
     /// `steps`.
     Body,
-    /// `finally`: starts when the body is settled.
+    /// `undo`: reverses what the body did, last first, when the body is settled and its undoing is wanted.
+    Undo,
+    /// `finally`: starts when the body and its undoing are settled.
     Finally,
 }
 
@@ -153,8 +231,34 @@ pub struct PlannedStep {
     pub has_check: bool,
     /// Whether the file names `drill` among the step's modes.
     pub declares_drill: bool,
+    /// What makes it.
+    #[serde(default)]
+    pub kind: StepKind,
+    /// The step that stands for the sub-runbook it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<StepId>,
+    /// The list it fans out over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_each: Option<ForEach>,
+    /// What `item` is, in an instance of a `for_each`. Never in a frozen plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<Value>,
+    /// Whether it runs also when the body is ending, once a step of its group began: the `finally` of a sub-runbook.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub always: bool,
+    /// Locks held while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locks: Vec<String>,
+    /// What it creates and has to be removed in the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub creates: Vec<Creation>,
     /// Identifies what was decided: lowered form with templates unrendered, given values, action version.
     pub fingerprint: Digest,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl BoundPlan {

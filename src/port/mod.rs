@@ -125,7 +125,7 @@ impl Clock for SystemClock {
 }
 
 /// What an operator or a signal asks of a live run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ControlRequest {
     /// End the run.
     Cancel {
@@ -135,6 +135,26 @@ pub enum ControlRequest {
         level: CancelLevel,
         /// Why.
         reason: String,
+    },
+    /// Act on the run or on one of its steps.
+    Act {
+        /// Names the request, so that one delivered twice acts once.
+        request: String,
+        /// Who asks.
+        actor: crate::event::Actor,
+        /// What is to be done.
+        verb: crate::event::OperatorVerb,
+        /// To which step.
+        step: Option<crate::base::StepId>,
+        /// Why.
+        reason: String,
+    },
+    /// Answer what a step asks.
+    Answer {
+        /// The step.
+        step: crate::base::StepId,
+        /// The answer; its `request` names the request.
+        answer: Box<crate::event::HumanAnswer>,
     },
     /// The third signal: leave at once, write nothing more.
     Abandon,

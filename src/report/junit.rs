@@ -56,7 +56,10 @@ fn status(state: Option<&StepState>) -> TestCaseStatus {
         | StepStatus::Resolved
         | StepStatus::Checked
         | StepStatus::Running
-        | StepStatus::Waiting => broken(NonSuccessKind::Error, "not ended", state),
+        | StepStatus::Waiting
+        | StepStatus::Open
+        | StepStatus::Asking
+        | StepStatus::Held => broken(NonSuccessKind::Error, "not ended", state),
     }
 }
 

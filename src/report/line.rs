@@ -4,8 +4,8 @@ use super::phrase::{self, millis, one_line, skip_reason, tone};
 use super::{Palette, Tone};
 use crate::base::{Attempt, RunId, StepId};
 use crate::event::{
-    Actor, ErrorInfo, Event, EventKind, Figures, Outcome, RecoverDecision, RunHeader, StepFinding, SuspendReason,
-    Verdict,
+    Actor, ErrorInfo, Event, EventKind, Figures, HumanAnswer, HumanVerdict, OperatorVerb, Outcome, Question,
+    RecoverDecision, RunHeader, StepFinding, SuspendReason, Verdict,
 };
 use crate::plan::BoundPlan;
 use crate::plan::render::NodeState;
@@ -55,10 +55,36 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         }
         EventKind::StepNoted { step, message, .. } => vec![format!("· {step}: {}", one_line(message))],
         EventKind::ObjectiveWarning { percent, elapsed_ms } => say.objective(*percent, *elapsed_ms),
+        EventKind::StepSeeded { step, of, .. } => {
+            vec![say.ended(NodeState::Succeeded, step, &format!("is taken from run `{of}`"))]
+        }
+        EventKind::StepHeld { step, error, .. } => say.broke(
+            NodeState::Asking,
+            step,
+            ("failed, and waits for an operator: retry, skip, mark-done or cancel", error),
+        ),
+        EventKind::StepReleased { step } => vec![format!("↻ {step} is tried again")],
+        EventKind::StepAsked { step, question } => say.asked(step, question),
+        EventKind::StepAnswered { step, answer } => say.answered(step, answer),
+        EventKind::StepExpired { step, after_ms } => {
+            say.warn(format!("{step}: nobody answered within {}", millis(*after_ms)))
+        }
+        EventKind::LockAwaited { lock, holder, .. } => {
+            say.warn(format!("waiting for `{lock}`, held by run `{holder}`"))
+        }
+        EventKind::LockTaken { lock, over, preempted, .. } => say.locked(lock, over.as_deref(), preempted.as_deref()),
+        EventKind::OperatorActed { actor, verb, step, reason, .. } => say.acted(actor, verb, (step.as_ref(), reason)),
+        EventKind::OperatorRefused { actor, verb, why, .. } => {
+            say.warn(format!("`{}` by {} was refused: {}", phrase::verb(verb), actor.name, one_line(why)))
+        }
+        EventKind::PlanAmended { actor, changed, .. } => {
+            say.warn(format!("{} amended the plan: {} steps differ", actor.name, changed.len()))
+        }
         EventKind::CancelRequested { actor, reason, .. } => say.cancel(actor, reason),
         EventKind::RunSuspended { waiting } => waiting.iter().map(|why| say.question(why)).collect(),
         EventKind::RunFinished { outcome, figures, .. } => vec![say.finished(*outcome, figures)],
         EventKind::StepResolved { .. }
+        | EventKind::GroupOpened { .. }
         | EventKind::ResourceRegistered { .. }
         | EventKind::ResourceRemoved { .. }
         | EventKind::Unknown => Vec::new(),
@@ -113,6 +139,37 @@ impl Say<'_> {
     fn cancel(&self, actor: &Actor, reason: &str) -> Vec<String> {
         let why = if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
         self.warn(format!("cancel asked for by {}{why}", actor.name))
+    }
+
+    fn asked(&self, step: &StepId, question: &Question) -> Vec<String> {
+        vec![self.palette.paint(Tone::Warn, &format!("? {step}: {}", one_line(&question.prompt)))]
+    }
+
+    fn answered(&self, step: &StepId, answer: &HumanAnswer) -> Vec<String> {
+        let verdict = match answer.verdict {
+            HumanVerdict::Yes => "yes",
+            HumanVerdict::No => "no",
+        };
+        let said = if answer.comment.is_empty() { String::new() } else { format!(": {}", one_line(&answer.comment)) };
+        let told = format!("{step}: {} answered {verdict}{said}", answer.by.name);
+        match &answer.break_glass {
+            Some(reason) => self.warn(format!("{told} (BROKE THE GLASS: {})", one_line(reason))),
+            None => vec![format!("· {told}")],
+        }
+    }
+
+    fn locked(&self, lock: &str, over: Option<&str>, preempted: Option<&str>) -> Vec<String> {
+        match (preempted, over) {
+            (Some(run), _) => self.warn(format!("took `{lock}` from run `{run}`, which was told to make room")),
+            (None, Some(run)) => self.warn(format!("took `{lock}` over from run `{run}`, whose engine is dead")),
+            (None, None) => vec![format!("· holds `{lock}`")],
+        }
+    }
+
+    fn acted(&self, actor: &Actor, verb: &OperatorVerb, (step, reason): (Option<&StepId>, &str)) -> Vec<String> {
+        let step = step.map(|step| format!(" {step}")).unwrap_or_default();
+        let why = if reason.is_empty() { String::new() } else { format!(": {}", one_line(reason)) };
+        self.warn(format!("{}: `{}{step}`{why}", actor.name, phrase::verb(verb)))
     }
 
     fn question(&self, why: &SuspendReason) -> String {

@@ -10,7 +10,7 @@ use crate::base::clock::between;
 use crate::base::mode::Mode;
 use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 use crate::base::units::{Span, human_duration};
-use crate::event::{Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, Outcome, SkipReason};
+use crate::event::{Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, OperatorVerb, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, PlannedStep, Section};
@@ -71,7 +71,8 @@ pub(super) fn offset(start: Timestamp, at: Timestamp) -> String {
 pub(super) fn node_state(status: StepStatus) -> NodeState {
     match status {
         StepStatus::Pending | StepStatus::Resolved | StepStatus::Checked => NodeState::Pending,
-        StepStatus::Running | StepStatus::Waiting => NodeState::Running,
+        StepStatus::Running | StepStatus::Waiting | StepStatus::Open => NodeState::Running,
+        StepStatus::Asking | StepStatus::Held => NodeState::Asking,
         StepStatus::Succeeded => NodeState::Succeeded,
         StepStatus::Failed => NodeState::Failed,
         StepStatus::Skipped => NodeState::Skipped,
@@ -84,6 +85,7 @@ pub(super) fn tone(state: NodeState) -> Tone {
     match state {
         NodeState::Pending | NodeState::Skipped => Tone::Quiet,
         NodeState::Running => Tone::Active,
+        NodeState::Asking => Tone::Warn,
         NodeState::Succeeded => Tone::Good,
         NodeState::Failed => Tone::Bad,
         NodeState::Cancelled | NodeState::Unknown => Tone::Warn,
@@ -96,6 +98,23 @@ pub(super) fn skip_reason(why: &SkipReason) -> String {
         SkipReason::Need { step } => format!("`{step}`, which it needs, did not succeed"),
         SkipReason::Aborted => "the run was ending after a failure".to_owned(),
         SkipReason::Cancelled => "the run was being cancelled".to_owned(),
+        SkipReason::ByHand => "an operator left it out".to_owned(),
+        SkipReason::NothingToUndo => "there is nothing to undo".to_owned(),
+        SkipReason::UndoStopped => "the undo of a later step failed".to_owned(),
+        SkipReason::Group => "its sub-runbook does not run".to_owned(),
+    }
+}
+
+/// What an operator types.
+pub(super) fn verb(verb: &OperatorVerb) -> &'static str {
+    match verb {
+        OperatorVerb::Pause => "pause",
+        OperatorVerb::Continue => "continue",
+        OperatorVerb::Retry => "retry",
+        OperatorVerb::Skip => "skip",
+        OperatorVerb::MarkDone { .. } => "mark-done",
+        OperatorVerb::Answer => "approve",
+        OperatorVerb::Cancel => "cancel",
     }
 }
 
@@ -103,6 +122,9 @@ pub(super) fn exception(kind: ExceptionKind) -> &'static str {
     match kind {
         ExceptionKind::Skipped => "skipped, because a step it needs did not succeed",
         ExceptionKind::MarkedDone => "marked done by a person, not done by the run",
+        ExceptionKind::LeftOut => "left out by a person",
+        ExceptionKind::BrokeGlass => "approved by one person alone, who broke the glass",
+        ExceptionKind::Unapproved => "not approved in time, and the run went on",
         ExceptionKind::Tolerated => "did not succeed, which is tolerated here",
         ExceptionKind::Finally => "of `finally` did not succeed",
         ExceptionKind::LeftBehind => "created something for the run that could not be removed",

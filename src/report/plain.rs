@@ -96,6 +96,18 @@ impl<W: Write + Send> Sink for PlainLines<W> {
             | EventKind::ResourceRegistered { .. }
             | EventKind::ResourceRemoved { .. }
             | EventKind::ObjectiveWarning { .. }
+            | EventKind::GroupOpened { .. }
+            | EventKind::StepSeeded { .. }
+            | EventKind::StepHeld { .. }
+            | EventKind::StepReleased { .. }
+            | EventKind::StepAsked { .. }
+            | EventKind::StepAnswered { .. }
+            | EventKind::StepExpired { .. }
+            | EventKind::LockAwaited { .. }
+            | EventKind::LockTaken { .. }
+            | EventKind::OperatorActed { .. }
+            | EventKind::OperatorRefused { .. }
+            | EventKind::PlanAmended { .. }
             | EventKind::CancelRequested { .. }
             | EventKind::RunSuspended { .. }
             | EventKind::RunFinished { .. }

@@ -180,11 +180,14 @@ fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places
             StepStatus::Failed if step.on_failure == OnFailure::Continue => "failed, which is tolerated",
             StepStatus::Failed => "failed",
             StepStatus::Unknown => "outcome unknown",
+            StepStatus::Held => "failed, waits for an operator",
             StepStatus::Pending
             | StepStatus::Resolved
             | StepStatus::Checked
             | StepStatus::Running
             | StepStatus::Waiting
+            | StepStatus::Open
+            | StepStatus::Asking
             | StepStatus::Succeeded
             | StepStatus::Skipped
             | StepStatus::Cancelled => continue,
@@ -199,7 +202,7 @@ fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places
             }
         }
         if let (Some(dir), Some(attempt)) = (&places.run_dir, known.attempts.last()) {
-            let log = dir.join("attempts").join(step.id.as_str()).join(attempt.number.to_string());
+            let log = dir.join("attempts").join(step.id.folder()).join(attempt.number.to_string());
             let _ = writeln!(out, "  output: {}", log.display());
         }
     }

@@ -3,10 +3,10 @@
 //! What may follow what is written once, in [`StepState::enter`]. An event that may not follow is
 //! refused and leaves the state as it was.
 
-use super::{AttemptState, RunState, StepState, StepStatus};
+use super::{AttemptState, RunState, StepState, StepStatus, UndoState};
 use crate::base::clock::after;
 use crate::base::{Attempt, EventSeq, StepId, Timestamp};
-use crate::event::{ErrorInfo, Event, EventKind, RecoverDecision};
+use crate::event::{ErrorInfo, Event, EventKind, OperatorVerb, RecoverDecision, SeededEnd, SkipReason};
 
 /// An event that cannot follow the ones before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -99,10 +99,32 @@ impl RunState {
                 }
             }
             EventKind::RunSuspended { waiting } => self.suspended.clone_from(waiting),
+            EventKind::OperatorActed { request, actor, verb, reason, .. } => {
+                self.requests.insert(request.clone());
+                match verb {
+                    OperatorVerb::Pause => self.paused = Some((actor.clone(), reason.clone())),
+                    OperatorVerb::Continue => self.paused = None,
+                    OperatorVerb::Retry
+                    | OperatorVerb::Skip
+                    | OperatorVerb::MarkDone { .. }
+                    | OperatorVerb::Answer
+                    | OperatorVerb::Cancel => {}
+                }
+            }
+            EventKind::OperatorRefused { request, .. } => {
+                self.requests.insert(request.clone());
+            }
+            EventKind::LockTaken { step: Some(step), waited_ms, .. } => {
+                self.steps.entry(step.clone()).or_default().lock_ms += waited_ms;
+            }
             EventKind::RunFinished { outcome, exit_code, figures } => {
                 self.finished = Some((*outcome, *exit_code, (**figures).clone()));
             }
-            EventKind::TailCut { .. } | EventKind::Unknown => {}
+            EventKind::TailCut { .. }
+            | EventKind::LockAwaited { .. }
+            | EventKind::LockTaken { step: None, .. }
+            | EventKind::PlanAmended { .. }
+            | EventKind::Unknown => {}
             EventKind::StepResolved { .. }
             | EventKind::StepChecked { .. }
             | EventKind::AttemptStarted { .. }
@@ -115,6 +137,13 @@ impl RunState {
             | EventKind::StepSkipped { .. }
             | EventKind::StepCancelled { .. }
             | EventKind::StepStalled { .. }
+            | EventKind::GroupOpened { .. }
+            | EventKind::StepSeeded { .. }
+            | EventKind::StepHeld { .. }
+            | EventKind::StepReleased { .. }
+            | EventKind::StepAsked { .. }
+            | EventKind::StepAnswered { .. }
+            | EventKind::StepExpired { .. }
             | EventKind::StepNoted { .. } => {}
         }
     }
@@ -133,12 +162,35 @@ impl RunState {
                 StepStatus::Pending
                 | StepStatus::Resolved
                 | StepStatus::Waiting
+                | StepStatus::Open
+                | StepStatus::Asking
+                | StepStatus::Held
                 | StepStatus::Succeeded
                 | StepStatus::Failed
                 | StepStatus::Skipped
                 | StepStatus::Cancelled
                 | StepStatus::Unknown => {}
             }
+        }
+    }
+
+    /// The end of an undo is told of the step it reverses, too.
+    fn mark_undone(&mut self, undo: &StepId) {
+        let undone = match self.status(undo) {
+            StepStatus::Succeeded => UndoState::Undone,
+            StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => UndoState::UndoFailed,
+            StepStatus::Pending
+            | StepStatus::Resolved
+            | StepStatus::Checked
+            | StepStatus::Running
+            | StepStatus::Waiting
+            | StepStatus::Open
+            | StepStatus::Asking
+            | StepStatus::Held
+            | StepStatus::Skipped => return,
+        };
+        if let Some(step) = undo.undone().and_then(|of| self.steps.get_mut(&of)) {
+            step.undo = Some(undone);
         }
     }
 
@@ -155,14 +207,23 @@ impl RunState {
             step.enter(to, event.at);
         }
         step.keep(event);
+        if step.status.is_terminal() && step.ended_seq == EventSeq::default() {
+            step.ended_seq = event.seq;
+        }
+        if let EventKind::StepAnswered { answer, .. } = &event.kind {
+            self.requests.insert(answer.request.clone());
+        }
+        self.mark_undone(move_.step);
         Ok(true)
     }
 }
 
-use StepStatus::{Cancelled, Checked, Failed, Pending, Resolved, Running, Skipped, Succeeded, Unknown, Waiting};
+use StepStatus::{
+    Asking, Cancelled, Checked, Failed, Held, Open, Pending, Resolved, Running, Skipped, Succeeded, Unknown, Waiting,
+};
 
 const ANY: &[StepStatus] =
-    &[Pending, Resolved, Checked, Running, Waiting, Succeeded, Failed, Skipped, Cancelled, Unknown];
+    &[Pending, Resolved, Checked, Running, Waiting, Open, Asking, Held, Succeeded, Failed, Skipped, Cancelled, Unknown];
 
 /// One row of the table of legal transitions.
 struct StepMove<'a> {
@@ -190,13 +251,39 @@ impl<'a> StepMove<'a> {
                 };
                 (step, "attempt_recovered", &[Running], to)
             }
-            EventKind::StepSucceeded { step, .. } => (step, "step_succeeded", &[Running], Some(Succeeded)),
-            EventKind::StepFailed { step, .. } => (step, "step_failed", &[Pending, Resolved, Running], Some(Failed)),
-            EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running], Some(Unknown)),
+            EventKind::StepSucceeded { step, attempt: Attempt(0), .. } => {
+                (step, "step_succeeded", &[Pending, Resolved, Checked, Running, Waiting, Asking, Held], Some(Succeeded))
+            }
+            EventKind::StepSucceeded { step, .. } => {
+                (step, "step_succeeded", &[Running, Open, Asking], Some(Succeeded))
+            }
+            EventKind::StepFailed { step, .. } => {
+                (step, "step_failed", &[Pending, Resolved, Running, Open, Asking], Some(Failed))
+            }
+            EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running, Open], Some(Unknown)),
+            EventKind::StepSkipped { step, why: SkipReason::ByHand } => {
+                (step, "step_skipped", &[Pending, Resolved, Checked, Running, Waiting, Asking, Held], Some(Skipped))
+            }
             EventKind::StepSkipped { step, .. } => (step, "step_skipped", &[Pending, Resolved, Checked], Some(Skipped)),
             EventKind::StepCancelled { step, .. } => {
-                (step, "step_cancelled", &[Resolved, Checked, Running, Waiting], Some(Cancelled))
+                (step, "step_cancelled", &[Resolved, Checked, Running, Waiting, Open, Asking, Held], Some(Cancelled))
             }
+            EventKind::GroupOpened { step, .. } => (step, "group_opened", &[Resolved], Some(Open)),
+            EventKind::StepSeeded { step, end, .. } => {
+                let to = match end {
+                    SeededEnd::Succeeded => Succeeded,
+                    SeededEnd::Failed => Failed,
+                    SeededEnd::Unknown => Unknown,
+                    SeededEnd::Cancelled => Cancelled,
+                    SeededEnd::Skipped => Skipped,
+                };
+                (step, "step_seeded", &[Pending], Some(to))
+            }
+            EventKind::StepHeld { step, .. } => (step, "step_held", &[Pending, Resolved, Running], Some(Held)),
+            EventKind::StepReleased { step } => (step, "step_released", &[Held, Waiting], Some(Waiting)),
+            EventKind::StepAsked { step, .. } => (step, "step_asked", &[Resolved, Checked], Some(Asking)),
+            EventKind::StepAnswered { step, .. } => (step, "step_answered", &[Asking], None),
+            EventKind::StepExpired { step, .. } => (step, "step_expired", &[Asking], None),
             EventKind::StepStalled { step, .. } => (step, "step_stalled", &[Running], None),
             EventKind::StepNoted { step, .. } => (step, "step_noted", ANY, None),
             EventKind::RunStarted(_)
@@ -206,6 +293,11 @@ impl<'a> StepMove<'a> {
             | EventKind::ResourceRemoved { .. }
             | EventKind::ObjectiveWarning { .. }
             | EventKind::CancelRequested { .. }
+            | EventKind::LockAwaited { .. }
+            | EventKind::LockTaken { .. }
+            | EventKind::OperatorActed { .. }
+            | EventKind::OperatorRefused { .. }
+            | EventKind::PlanAmended { .. }
             | EventKind::RunSuspended { .. }
             | EventKind::RunFinished { .. }
             | EventKind::Unknown => return None,
@@ -285,6 +377,23 @@ impl StepState {
             }
             EventKind::StepCancelled { .. } => self.end_attempt(at, None, None),
             EventKind::StepSkipped { why, .. } => self.skipped = Some(why.clone()),
+            EventKind::GroupOpened { instances, .. } => self.instances.clone_from(instances),
+            EventKind::StepSeeded { of, end, output, .. } => {
+                self.seeded_from = Some(of.clone());
+                self.seeded_end = Some(*end);
+                self.output = Some(output.clone()).filter(|output| !output.is_null());
+            }
+            EventKind::StepHeld { error, elapsed_ms, .. } => {
+                self.end_attempt(at, Some(*elapsed_ms), Some(error));
+                self.error = Some(error.clone());
+            }
+            EventKind::StepReleased { .. } => self.retry_at = Some(at),
+            EventKind::StepAsked { question, .. } => {
+                self.question = Some((**question).clone());
+                self.asked_at = Some(at);
+            }
+            EventKind::StepAnswered { answer, .. } => self.answers.push((at, (**answer).clone())),
+            EventKind::StepExpired { .. } => self.expired = true,
             EventKind::StepNoted { message, data, .. } => self.notes.push((at, message.clone(), data.clone())),
             EventKind::StepStalled { .. }
             | EventKind::RunStarted(_)
@@ -294,6 +403,11 @@ impl StepState {
             | EventKind::ResourceRemoved { .. }
             | EventKind::ObjectiveWarning { .. }
             | EventKind::CancelRequested { .. }
+            | EventKind::LockAwaited { .. }
+            | EventKind::LockTaken { .. }
+            | EventKind::OperatorActed { .. }
+            | EventKind::OperatorRefused { .. }
+            | EventKind::PlanAmended { .. }
             | EventKind::RunSuspended { .. }
             | EventKind::RunFinished { .. }
             | EventKind::Unknown => {}

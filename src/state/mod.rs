@@ -7,4 +7,4 @@ mod model;
 pub mod objectives;
 
 pub use apply::{IllegalEvent, subject};
-pub use model::{AttemptState, RunState, StepState, StepStatus};
+pub use model::{AttemptState, RunState, StepState, StepStatus, UndoState};

@@ -1,13 +1,14 @@
 //! The folded state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::base::{Attempt, Digest, EventSeq, StepId, Timestamp};
+use crate::base::{Attempt, Digest, EventSeq, RunId, StepId, Timestamp};
 use crate::event::{
-    Actor, CancelLevel, ErrorInfo, Figures, Outcome, RunHeader, SkipReason, StepFinding, SuspendReason,
+    Actor, CancelLevel, ErrorInfo, Figures, HumanAnswer, Instance, Outcome, Question, RunHeader, SeededEnd, SkipReason,
+    StepFinding, SuspendReason,
 };
 
 /// Everything known of a run, from its events alone.
@@ -29,6 +30,10 @@ pub struct RunState {
     pub warned_percent: u32,
     /// How often another engine took over.
     pub resumes: u32,
+    /// Who paused the run, and why.
+    pub paused: Option<(Actor, String)>,
+    /// Requests of operators that were taken, so that none acts twice.
+    pub requests: BTreeSet<String>,
     /// The end, once there is one.
     pub finished: Option<(Outcome, u8, Figures)>,
     /// When the last event was written.
@@ -54,6 +59,12 @@ pub enum StepStatus {
     Running,
     /// Waits for the next attempt.
     Waiting,
+    /// Stands for members that are under way: a `for_each` or a sub-runbook.
+    Open,
+    /// A person is asked.
+    Asking,
+    /// It failed, and an operator says what follows.
+    Held,
     /// Did what it is for.
     Succeeded,
     /// Failed for good.
@@ -71,7 +82,14 @@ impl StepStatus {
     #[must_use]
     pub fn is_terminal(self) -> bool {
         match self {
-            Self::Pending | Self::Resolved | Self::Checked | Self::Running | Self::Waiting => false,
+            Self::Pending
+            | Self::Resolved
+            | Self::Checked
+            | Self::Running
+            | Self::Waiting
+            | Self::Open
+            | Self::Asking
+            | Self::Held => false,
             Self::Succeeded | Self::Failed | Self::Skipped | Self::Cancelled | Self::Unknown => true,
         }
     }
@@ -112,6 +130,36 @@ pub struct StepState {
     pub asks: Option<String>,
     /// Whether the running attempt lost its engine and has to be judged.
     pub interrupted: bool,
+    /// The instances of a `for_each`, in order.
+    pub instances: Vec<Instance>,
+    /// What a person is asked.
+    pub question: Option<Question>,
+    /// When it was asked.
+    pub asked_at: Option<Timestamp>,
+    /// The answers in order.
+    pub answers: Vec<(Timestamp, HumanAnswer)>,
+    /// Whether nobody answered in time.
+    pub expired: bool,
+    /// What became of reversing it.
+    pub undo: Option<UndoState>,
+    /// The run in which it ended, when it was not made in this one.
+    pub seeded_from: Option<RunId>,
+    /// How it ended there.
+    pub seeded_end: Option<SeededEnd>,
+    /// Time it waited for locks, in milliseconds.
+    pub lock_ms: u64,
+    /// The number of the event that ended it: the order of completion.
+    pub ended_seq: EventSeq,
+}
+
+/// What became of reversing a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UndoState {
+    /// It was reversed.
+    Undone,
+    /// It could not be reversed, or it is not known whether it was.
+    UndoFailed,
 }
 
 /// One attempt.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, u8, &[&str])] = &[
     ("base", 0, &[]),
     ("language", 1, &[]),
-    ("event", 1, &[]),
+    ("event", 1, &["language"]),
     ("pgformat", 1, &[]),
     ("port", 2, &["action"]),
     ("action", 2, &[]),

@@ -34,6 +34,10 @@ pub(in crate::language) fn lower(
         defaults: checked.read::<Defaults>("/defaults").unwrap_or_default(),
         steps: steps(root, checked, ("steps", judges), faults),
         finally: steps(root, checked, ("finally", judges), faults),
+        pass_env: Vec::new(),
+        locks: Vec::new(),
+        outputs: Vec::new(),
+        notify: Vec::new(),
     };
     if root
         .get("steps")

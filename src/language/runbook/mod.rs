@@ -54,6 +54,110 @@ pub struct Runbook {
     pub steps: Vec<Step>,
     /// The steps that always run at the end.
     pub finally: Vec<Step>,
+    /// Names of variables of the environment that templates may read and programs get.
+    pub pass_env: Vec<Located<String>>,
+    /// Locks held for the whole run.
+    pub locks: Vec<Located<LockSpec>>,
+    /// What a runbook that uses this one gets: templates, by name.
+    pub outputs: Vec<(Located<String>, Located<Value>)>,
+    /// Who is told of what.
+    pub notify: Vec<NotifyRule>,
+}
+
+/// A lock held for the whole run. The short form is its name alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LockSpec {
+    /// Its name.
+    pub name: String,
+    /// What happens when another run holds it.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+}
+
+/// What happens when another run holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// The run ends before it starts (exit 14).
+    #[default]
+    Fail,
+    /// The run waits until it is free.
+    Queue,
+}
+
+/// Something that an `exec` or `shell` step creates and that has to be removed in the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Creation {
+    /// Names it within the runbook.
+    pub name: String,
+    /// A bash script that removes it; exit 0 also when it is gone already. The step's `env` is its environment.
+    pub destroy: String,
+    /// How long it may live: after that `runbook reap` removes it, whatever became of its run.
+    #[serde(default = "Creation::default_ttl")]
+    pub ttl: Span,
+}
+
+impl Creation {
+    fn default_ttl() -> Span {
+        Span(std::time::Duration::from_secs(24 * 3600))
+    }
+}
+
+/// Who is told of what.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyRule {
+    /// What is told.
+    pub on: Vec<NotifyOn>,
+    /// The notifier: an action of the family `notify`.
+    pub uses: String,
+    /// Its arguments; templates may read `run`, `vars`, `params`, `secrets` and `event`.
+    #[serde(default)]
+    pub with: Value,
+}
+
+/// Something people may want to be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NotifyOn {
+    /// The run started.
+    Started,
+    /// The run did not end well.
+    Failed,
+    /// The run ended well.
+    Succeeded,
+    /// A person is asked, or the run waits for one.
+    ApprovalNeeded,
+    /// 50, 80 or 100 % of the RTO are used up.
+    RtoAtRisk,
+    /// One person alone approved for all.
+    BrokeGlass,
+}
+
+/// How an output is taken from what a program wrote on standard output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputSpec {
+    /// All of it, without the last newline.
+    Text,
+    /// Its lines, as a list.
+    Lines,
+    /// All of it, read as JSON.
+    Json,
+    /// The value at this JSON pointer.
+    #[serde(untagged)]
+    Pointer {
+        /// The pointer, such as `/items/0`.
+        json: String,
+    },
+    /// What a regular expression finds: its first group, else all of it.
+    #[serde(untagged)]
+    Regex {
+        /// The expression.
+        regex: String,
+    },
 }
 
 /// Recovery objectives.
@@ -206,6 +310,8 @@ pub enum OnFailure {
     Abort,
     /// The run goes on; the step's failure is tolerated.
     Continue,
+    /// The step waits for an operator: retry, skip, mark done or cancel. What does not need it goes on.
+    Pause,
 }
 
 /// What happens to an attempt that may have happened.
@@ -272,6 +378,18 @@ pub struct Step {
     pub targets: Vec<Located<DeclaredTarget>>,
     /// After a crash.
     pub on_unknown: Option<OnUnknown>,
+    /// The list or mapping it fans out over, or a template that gives one.
+    pub for_each: Option<Located<Value>>,
+    /// How many instances may run at once.
+    pub max_parallel: Option<u32>,
+    /// What reverses it: `uses`, `with` and what belongs to them.
+    pub undo: Option<Box<Step>>,
+    /// Locks held while it runs.
+    pub locks: Vec<Located<String>>,
+    /// What it creates and has to be removed in the end.
+    pub creates: Vec<Located<Creation>>,
+    /// How outputs are taken from what it writes, by name; `exec` and `shell` only.
+    pub outputs: Vec<(Located<String>, OutputSpec)>,
 }
 
 /// What must hold before a step acts.

@@ -70,6 +70,12 @@ fn blank(node: &Node) -> Step {
         effect: None,
         targets: Vec::new(),
         on_unknown: None,
+        for_each: None,
+        max_parallel: None,
+        undo: None,
+        locks: Vec::new(),
+        creates: Vec::new(),
+        outputs: Vec::new(),
     }
 }
 

@@ -66,6 +66,7 @@ fn fill(state: NodeState) -> &'static str {
     match state {
         NodeState::Pending => "white",
         NodeState::Running => "lightblue",
+        NodeState::Asking => "lightyellow",
         NodeState::Succeeded => "palegreen",
         NodeState::Failed => "lightpink",
         NodeState::Skipped => "gray90",

@@ -37,6 +37,7 @@ pub fn tree(view: &GraphView) -> String {
 
 fn title(view: &GraphView, node: &GraphNode) -> String {
     match (node.section, &node.phase) {
+        (Section::Undo, _) => "undo".to_owned(),
         (Section::Finally, _) => "finally".to_owned(),
         (Section::Body, Some(phase)) => view.phase_title(phase).to_owned(),
         (Section::Body, None) => "steps".to_owned(),

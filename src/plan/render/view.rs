@@ -64,6 +64,8 @@ pub enum NodeState {
     Pending,
     /// It runs or waits for its next attempt.
     Running,
+    /// It waits for a person.
+    Asking,
     /// It did what it is for.
     Succeeded,
     /// It failed.
@@ -83,6 +85,7 @@ impl NodeState {
         match self {
             Self::Pending => "pending",
             Self::Running => "running",
+            Self::Asking => "waiting",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
@@ -97,6 +100,7 @@ impl NodeState {
         match self {
             Self::Pending => "○",
             Self::Running => "●",
+            Self::Asking => "◆",
             Self::Succeeded => "✓",
             Self::Failed => "✗",
             Self::Skipped => "–",

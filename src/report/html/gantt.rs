@@ -239,11 +239,13 @@ fn kind(known: &StepState, last: bool) -> &'static str {
     match known.status {
         _ if !last => "retry",
         StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => "failed",
-        StepStatus::Waiting => "retry",
+        StepStatus::Waiting | StepStatus::Held => "retry",
         StepStatus::Pending
         | StepStatus::Resolved
         | StepStatus::Checked
         | StepStatus::Running
+        | StepStatus::Open
+        | StepStatus::Asking
         | StepStatus::Succeeded
         | StepStatus::Skipped => "machine",
     }

@@ -124,6 +124,18 @@ impl Sink for Live {
             | EventKind::ResourceRegistered { .. }
             | EventKind::ResourceRemoved { .. }
             | EventKind::ObjectiveWarning { .. }
+            | EventKind::GroupOpened { .. }
+            | EventKind::StepSeeded { .. }
+            | EventKind::StepHeld { .. }
+            | EventKind::StepReleased { .. }
+            | EventKind::StepAsked { .. }
+            | EventKind::StepAnswered { .. }
+            | EventKind::StepExpired { .. }
+            | EventKind::LockAwaited { .. }
+            | EventKind::LockTaken { .. }
+            | EventKind::OperatorActed { .. }
+            | EventKind::OperatorRefused { .. }
+            | EventKind::PlanAmended { .. }
             | EventKind::CancelRequested { .. }
             | EventKind::RunSuspended { .. }
             | EventKind::RunFinished { .. }

@@ -53,6 +53,7 @@ pub(in crate::report) fn panel(
         if heading != Some(group) {
             match group {
                 (_, Some(phase)) => lines.push(view.phase(phase)),
+                (Section::Undo, None) => lines.push(palette.paint(Tone::Strong, "undo")),
                 (Section::Finally, None) => lines.push(palette.paint(Tone::Strong, "finally")),
                 (Section::Body, None) => {}
             }
@@ -76,7 +77,7 @@ fn choose<'a, 'b>(entries: &'a [Entry<'b>], room: usize) -> Vec<&'a Entry<'b>> {
         .enumerate()
         .map(|(index, entry)| {
             let rank = match entry.state {
-                NodeState::Running => 0,
+                NodeState::Running | NodeState::Asking => 0,
                 NodeState::Failed | NodeState::Unknown => 1,
                 NodeState::Pending => 2,
                 NodeState::Succeeded | NodeState::Cancelled | NodeState::Skipped => 3,
@@ -196,7 +197,10 @@ impl<'a> View<'a> {
                 let left = known.retry_at.map(|at| human_duration(between(self.now, at))).unwrap_or_default();
                 return self.palette.paint(Tone::Warn, &format!("  next attempt in {left}"));
             }
+            StepStatus::Asking => return self.palette.paint(Tone::Warn, "  waits for a person"),
+            StepStatus::Held => return self.palette.paint(Tone::Warn, "  failed; retry, skip, mark-done or cancel"),
             StepStatus::Pending
+            | StepStatus::Open
             | StepStatus::Resolved
             | StepStatus::Checked
             | StepStatus::Succeeded
@@ -215,8 +219,14 @@ impl<'a> View<'a> {
     fn counts(&self, entries: &[Entry<'_>]) -> String {
         let count = |state: NodeState| entries.iter().filter(|entry| entry.state == state).count();
         let mut parts = vec![format!("{} of {} steps done", count(NodeState::Succeeded), entries.len())];
-        let rest =
-            [NodeState::Running, NodeState::Failed, NodeState::Unknown, NodeState::Skipped, NodeState::Cancelled];
+        let rest = [
+            NodeState::Running,
+            NodeState::Asking,
+            NodeState::Failed,
+            NodeState::Unknown,
+            NodeState::Skipped,
+            NodeState::Cancelled,
+        ];
         for state in rest {
             match count(state) {
                 0 => {}

@@ -29,6 +29,8 @@ pub fn figures(plan: &BoundPlan, state: &RunState, ended_at: Timestamp) -> Figur
         rpo_target_ms: plan.objectives.rpo.map(|span| millis(span.0)),
         machine_ms: millis(split.machine),
         retry_ms: millis(split.retry),
+        lock_ms: 0,
+        human_ms: 0,
         waiting_ms: millis(split.total).saturating_sub(millis(split.machine) + millis(split.retry)),
         critical_path: path::critical_path(plan, state),
         phases: plan.phases.iter().filter_map(|phase| phase_figure(plan, state, phase, ended_at)).collect(),
@@ -55,6 +57,9 @@ pub(super) fn recovered_at(plan: &BoundPlan, state: &RunState) -> Option<Timesta
             | StepStatus::Checked
             | StepStatus::Running
             | StepStatus::Waiting
+            | StepStatus::Open
+            | StepStatus::Asking
+            | StepStatus::Held
             | StepStatus::Failed
             | StepStatus::Cancelled
             | StepStatus::Unknown => return None,

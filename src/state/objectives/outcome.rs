@@ -58,7 +58,15 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
             StepStatus::Skipped => match skipped {
                 Some(SkipReason::Cancelled) => cancelled = true,
                 Some(SkipReason::Aborted) => failed = true,
-                Some(SkipReason::When | SkipReason::Need { .. }) | None => {}
+                Some(
+                    SkipReason::When
+                    | SkipReason::Need { .. }
+                    | SkipReason::ByHand
+                    | SkipReason::NothingToUndo
+                    | SkipReason::UndoStopped
+                    | SkipReason::Group,
+                )
+                | None => {}
             },
             StepStatus::Succeeded => {}
             // Not settled: a success is not claimed.
@@ -66,7 +74,10 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
             | StepStatus::Resolved
             | StepStatus::Checked
             | StepStatus::Running
-            | StepStatus::Waiting => match &state.cancel {
+            | StepStatus::Waiting
+            | StepStatus::Open
+            | StepStatus::Asking
+            | StepStatus::Held => match &state.cancel {
                 Some(_) => cancelled = true,
                 None => failed = true,
             },
@@ -120,6 +131,7 @@ fn exception(step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
     let tolerated = match step.section {
         Section::Body if super::is_required(step, state) => None,
         Section::Body => Some(ExceptionKind::Tolerated),
+        Section::Undo => None,
         Section::Finally => Some(ExceptionKind::Finally),
     };
     match known.status {
@@ -127,13 +139,19 @@ fn exception(step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
         StepStatus::Skipped => match known.skipped {
             Some(SkipReason::Need { .. }) => Some(ExceptionKind::Skipped),
             Some(SkipReason::Aborted | SkipReason::Cancelled) => tolerated,
-            Some(SkipReason::When) | None => None,
+            Some(SkipReason::ByHand) => Some(ExceptionKind::LeftOut),
+            Some(SkipReason::When | SkipReason::NothingToUndo | SkipReason::UndoStopped | SkipReason::Group) | None => {
+                None
+            }
         },
         StepStatus::Pending
         | StepStatus::Resolved
         | StepStatus::Checked
         | StepStatus::Running
         | StepStatus::Waiting
+        | StepStatus::Open
+        | StepStatus::Asking
+        | StepStatus::Held
         | StepStatus::Succeeded => None,
     }
 }

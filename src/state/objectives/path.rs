@@ -41,6 +41,9 @@ fn worked(status: StepStatus) -> bool {
         | StepStatus::Checked
         | StepStatus::Running
         | StepStatus::Waiting
+        | StepStatus::Open
+        | StepStatus::Asking
+        | StepStatus::Held
         | StepStatus::Skipped => false,
     }
 }

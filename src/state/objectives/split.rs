@@ -92,6 +92,9 @@ fn last_kind(step: &StepState) -> Kind {
         | StepStatus::Resolved
         | StepStatus::Checked
         | StepStatus::Running
+        | StepStatus::Open
+        | StepStatus::Asking
+        | StepStatus::Held
         | StepStatus::Succeeded
         | StepStatus::Skipped => Kind::Machine,
     }

@@ -65,6 +65,7 @@ fn started(plan: Digest) -> EventKind {
         version: "0.1.0".to_owned(),
         plan,
         incident_at: Some("2026-01-28T14:21:00Z".parse().unwrap()),
+        origin: None,
     }))
 }
 
@@ -144,6 +145,8 @@ fn finished() -> EventKind {
         rpo_target_ms: Some(900_000),
         machine_ms: 61_000,
         retry_ms: 1_312,
+        lock_ms: 0,
+        human_ms: 0,
         waiting_ms: 2_688,
         critical_path: vec![id("stage"), id("prove")],
         phases: vec![PhaseFigure { phase: "restore".to_owned(), elapsed_ms: 63_000, budget_ms: Some(2_400_000) }],

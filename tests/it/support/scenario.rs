@@ -1,7 +1,7 @@
 //! Plans built by hand, so that a test of the engine reads as a specification.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdat
 use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
 use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
-use runbook::plan::{BoundPlan, Edge, Limits, PlannedStep, Section, Strictness};
+use runbook::plan::{BoundPlan, Edge, Limits, PlannedStep, Section, StepKind, Strictness, UndoPolicy};
 use runbook::port::{Clock, Control, ControlRequest, Journal, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
 use serde_json::{Value, json};
@@ -57,6 +57,13 @@ impl Draft {
             secrets: Vec::new(),
             has_check: false,
             declares_drill: false,
+            kind: StepKind::Action,
+            group: None,
+            for_each: None,
+            item: None,
+            always: false,
+            locks: Vec::new(),
+            creates: Vec::new(),
             fingerprint: Digest::of(id.as_bytes()),
         };
         Self { planned, acts: Vec::new() }
@@ -159,6 +166,12 @@ impl Scenario {
             steps: Vec::new(),
             limits: Limits { max_parallel: 4 },
             locks: Vec::new(),
+            queued_locks: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            env_vars: BTreeMap::new(),
+            undo: UndoPolicy::Never,
+            origin: None,
+            notify: Vec::new(),
             sources: Vec::new(),
         };
         let world = World::new(ManualClock::starting_at(at));
@@ -223,6 +236,7 @@ impl Scenario {
             version: "0".to_owned(),
             plan: digest(),
             incident_at: self.plan.incident_at,
+            origin: None,
         }
     }
 
