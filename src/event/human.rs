@@ -1,4 +1,4 @@
-//! What people are asked, and what they answer.
+//! What people are asked, what they answer, and what operators do.
 
 use std::collections::BTreeMap;
 
@@ -104,4 +104,28 @@ pub enum HumanVerdict {
     Yes,
     /// Denied, or not done.
     No,
+}
+
+/// What an operator can do to a live run besides ending it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum OperatorVerb {
+    /// Start nothing new.
+    Pause,
+    /// Go on.
+    Continue,
+    /// Try a step again.
+    Retry,
+    /// Leave a step out.
+    Skip,
+    /// Take a step for done.
+    MarkDone {
+        /// What it gave, as far as it is known.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        output: Map<String, Value>,
+    },
+    /// Answer a question; only ever refused under this name, an accepted answer is a `step_answered`.
+    Answer,
+    /// End the run; only ever refused under this name.
+    Cancel,
 }

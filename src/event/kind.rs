@@ -1,12 +1,13 @@
 //! The kinds of events.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ErrorInfo;
 use super::figure::{Figures, Outcome};
-use super::human::{HumanAnswer, Question};
-use crate::base::{Attempt, Digest, RunId, StepId, Timestamp};
+use super::header::RunHeader;
+use super::human::{HumanAnswer, OperatorVerb, Question};
+use crate::base::{Attempt, Digest, RunId, StepId};
 
 /// What happened. Everything that changes the state of a run is one of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -361,78 +362,6 @@ pub enum SeededEnd {
     Cancelled,
     /// It did nothing.
     Skipped,
-}
-
-/// What an operator can do to a live run besides ending it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum OperatorVerb {
-    /// Start nothing new.
-    Pause,
-    /// Go on.
-    Continue,
-    /// Try a step again.
-    Retry,
-    /// Leave a step out.
-    Skip,
-    /// Take a step for done.
-    MarkDone {
-        /// What it gave, as far as it is known.
-        #[serde(default, skip_serializing_if = "Map::is_empty")]
-        output: Map<String, Value>,
-    },
-    /// Answer a question; only ever refused under this name, an accepted answer is a `step_answered`.
-    Answer,
-    /// End the run; only ever refused under this name.
-    Cancel,
-}
-
-/// What is known when a run starts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct RunHeader {
-    /// The format of this journal.
-    pub format: u32,
-    /// The runbook's name.
-    pub name: String,
-    /// `real`, `drill` or `dry_run`.
-    pub mode: crate::base::mode::Mode,
-    /// The environment's name.
-    pub environment: String,
-    /// Who started it.
-    pub actor: Actor,
-    /// The engine's process.
-    pub pid: u32,
-    /// The host it runs on.
-    pub host: String,
-    /// The program's version.
-    pub version: String,
-    /// SHA-256 of `plan.json`.
-    pub plan: Digest,
-    /// When service was lost; absent when the runbook does not declare it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub incident_at: Option<Timestamp>,
-    /// The run that this one takes finished steps from, or undoes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<RunOrigin>,
-}
-
-/// The earlier run that a run builds on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunOrigin {
-    /// That run.
-    pub run: RunId,
-    /// What for.
-    pub purpose: OriginPurpose,
-}
-
-/// What an earlier run is needed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OriginPurpose {
-    /// Its finished steps are not made again: `run --from STEP --of RUN`.
-    Seed,
-    /// It is undone: `undo RUN`.
-    Undo,
 }
 
 /// One line of what a check found out.

@@ -2,16 +2,18 @@
 
 mod error;
 mod figure;
+mod header;
 mod human;
 mod kind;
 mod progress;
 
 pub use error::{ErrorClass, ErrorInfo};
 pub use figure::{Coverage, ExceptionKind, Figures, LossVerdict, ObjectiveKind, Outcome, PhaseFigure};
-pub use human::{HumanAnswer, HumanVerdict, Initiator, OnTimeout, Question, QuestionKind};
+pub use header::{OriginPurpose, RunHeader, RunOrigin};
+pub use human::{HumanAnswer, HumanVerdict, Initiator, OnTimeout, OperatorVerb, Question, QuestionKind};
 pub use kind::{
-    Actor, CancelLevel, EventKind, Instance, OperatorVerb, OriginPurpose, RecoverDecision, RunHeader, RunOrigin,
-    SeededEnd, SkipReason, StepFinding, SuspendReason, Verdict,
+    Actor, CancelLevel, EventKind, Instance, RecoverDecision, SeededEnd, SkipReason, StepFinding, SuspendReason,
+    Verdict,
 };
 pub use progress::{Progress, ProgressUpdate};
 

@@ -1,12 +1,13 @@
 //! The fold: one event changes the state, live and on resume by the same code.
 //!
-//! What may follow what is written once, in [`StepState::enter`]. An event that may not follow is
+//! What may follow what is written once, in `transition`. An event that may not follow is
 //! refused and leaves the state as it was.
 
+use super::transition::StepMove;
 use super::{AttemptState, RunState, StepState, StepStatus, UndoState};
 use crate::base::clock::after;
 use crate::base::{Attempt, EventSeq, StepId, Timestamp};
-use crate::event::{ErrorInfo, Event, EventKind, OperatorVerb, RecoverDecision, SeededEnd, SkipReason};
+use crate::event::{ErrorInfo, Event, EventKind, OperatorVerb, RecoverDecision};
 
 /// An event that cannot follow the ones before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -218,94 +219,6 @@ impl RunState {
     }
 }
 
-use StepStatus::{
-    Asking, Cancelled, Checked, Failed, Held, Open, Pending, Resolved, Running, Skipped, Succeeded, Unknown, Waiting,
-};
-
-const ANY: &[StepStatus] =
-    &[Pending, Resolved, Checked, Running, Waiting, Open, Asking, Held, Succeeded, Failed, Skipped, Cancelled, Unknown];
-
-/// One row of the table of legal transitions.
-struct StepMove<'a> {
-    step: &'a StepId,
-    what: &'static str,
-    from: &'static [StepStatus],
-    /// Where the step goes; `None` = it stays.
-    to: Option<StepStatus>,
-}
-
-impl<'a> StepMove<'a> {
-    fn of(kind: &'a EventKind) -> Option<Self> {
-        let (step, what, from, to): (_, _, &[StepStatus], _) = match kind {
-            EventKind::StepResolved { step, .. } => (step, "step_resolved", &[Pending], Some(Resolved)),
-            EventKind::StepChecked { step, .. } => (step, "step_checked", &[Resolved], Some(Checked)),
-            EventKind::AttemptStarted { step, .. } => {
-                (step, "attempt_started", &[Resolved, Checked, Waiting], Some(Running))
-            }
-            EventKind::AttemptFailed { step, .. } => (step, "attempt_failed", &[Running], Some(Waiting)),
-            EventKind::AttemptAdopted { step, .. } => (step, "attempt_adopted", &[Running], None),
-            EventKind::AttemptRecovered { step, decision, .. } => {
-                let to = match decision {
-                    RecoverDecision::Rerun => Some(Waiting),
-                    RecoverDecision::Adopt { .. } | RecoverDecision::Ask => None,
-                };
-                (step, "attempt_recovered", &[Running], to)
-            }
-            EventKind::StepSucceeded { step, attempt: Attempt(0), .. } => {
-                (step, "step_succeeded", &[Pending, Resolved, Checked, Running, Waiting, Asking, Held], Some(Succeeded))
-            }
-            EventKind::StepSucceeded { step, .. } => {
-                (step, "step_succeeded", &[Running, Open, Asking], Some(Succeeded))
-            }
-            EventKind::StepFailed { step, .. } => {
-                (step, "step_failed", &[Pending, Resolved, Running, Open, Asking], Some(Failed))
-            }
-            EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running, Open], Some(Unknown)),
-            EventKind::StepSkipped { step, why: SkipReason::ByHand } => {
-                (step, "step_skipped", &[Pending, Resolved, Checked, Running, Waiting, Asking, Held], Some(Skipped))
-            }
-            EventKind::StepSkipped { step, .. } => (step, "step_skipped", &[Pending, Resolved, Checked], Some(Skipped)),
-            EventKind::StepCancelled { step, .. } => {
-                (step, "step_cancelled", &[Resolved, Checked, Running, Waiting, Open, Asking, Held], Some(Cancelled))
-            }
-            EventKind::GroupOpened { step, .. } => (step, "group_opened", &[Resolved], Some(Open)),
-            EventKind::StepSeeded { step, end, .. } => {
-                let to = match end {
-                    SeededEnd::Succeeded => Succeeded,
-                    SeededEnd::Failed => Failed,
-                    SeededEnd::Unknown => Unknown,
-                    SeededEnd::Cancelled => Cancelled,
-                    SeededEnd::Skipped => Skipped,
-                };
-                (step, "step_seeded", &[Pending], Some(to))
-            }
-            EventKind::StepHeld { step, .. } => (step, "step_held", &[Pending, Resolved, Running], Some(Held)),
-            EventKind::StepReleased { step } => (step, "step_released", &[Held, Waiting], Some(Waiting)),
-            EventKind::StepAsked { step, .. } => (step, "step_asked", &[Resolved, Checked], Some(Asking)),
-            EventKind::StepAnswered { step, .. } => (step, "step_answered", &[Asking], None),
-            EventKind::StepExpired { step, .. } => (step, "step_expired", &[Asking], None),
-            EventKind::StepStalled { step, .. } => (step, "step_stalled", &[Running], None),
-            EventKind::StepNoted { step, .. } => (step, "step_noted", ANY, None),
-            EventKind::RunStarted(_)
-            | EventKind::RunResumed { .. }
-            | EventKind::TailCut { .. }
-            | EventKind::ResourceRegistered { .. }
-            | EventKind::ResourceRemoved { .. }
-            | EventKind::ObjectiveWarning { .. }
-            | EventKind::CancelRequested { .. }
-            | EventKind::LockAwaited { .. }
-            | EventKind::LockTaken { .. }
-            | EventKind::OperatorActed { .. }
-            | EventKind::OperatorRefused { .. }
-            | EventKind::PlanAmended { .. }
-            | EventKind::RunSuspended { .. }
-            | EventKind::RunFinished { .. }
-            | EventKind::Unknown => return None,
-        };
-        Some(Self { step, what, from, to })
-    }
-}
-
 impl StepState {
     /// The number of the latest attempt; 0 when none was made.
     #[must_use]
@@ -431,10 +344,4 @@ impl StepState {
             }
         }
     }
-}
-
-/// Gives the step whose state an event changes.
-#[must_use]
-pub fn subject(kind: &EventKind) -> Option<&StepId> {
-    StepMove::of(kind).map(|row| row.step)
 }

@@ -5,6 +5,8 @@ mod apply;
 pub(crate) mod fixture;
 mod model;
 pub mod objectives;
+mod transition;
 
-pub use apply::{IllegalEvent, subject};
+pub use apply::IllegalEvent;
 pub use model::{AttemptState, RunState, StepState, StepStatus, UndoState};
+pub use transition::subject;

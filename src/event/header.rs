@@ -1,0 +1,54 @@
+//! What is known of a run when it starts.
+
+use serde::{Deserialize, Serialize};
+
+use super::Actor;
+use crate::base::{Digest, RunId, Timestamp};
+
+/// What is known when a run starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunHeader {
+    /// The format of this journal.
+    pub format: u32,
+    /// The runbook's name.
+    pub name: String,
+    /// `real`, `drill` or `dry_run`.
+    pub mode: crate::base::mode::Mode,
+    /// The environment's name.
+    pub environment: String,
+    /// Who started it.
+    pub actor: Actor,
+    /// The engine's process.
+    pub pid: u32,
+    /// The host it runs on.
+    pub host: String,
+    /// The program's version.
+    pub version: String,
+    /// SHA-256 of `plan.json`.
+    pub plan: Digest,
+    /// When service was lost; absent when the runbook does not declare it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident_at: Option<Timestamp>,
+    /// The run that this one takes finished steps from, or undoes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<RunOrigin>,
+}
+
+/// The earlier run that a run builds on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunOrigin {
+    /// That run.
+    pub run: RunId,
+    /// What for.
+    pub purpose: OriginPurpose,
+}
+
+/// What an earlier run is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OriginPurpose {
+    /// Its finished steps are not made again: `run --from STEP --of RUN`.
+    Seed,
+    /// It is undone: `undo RUN`.
+    Undo,
+}
