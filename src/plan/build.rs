@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{StepGraph, StepIndex, join};
 use super::model::{Section, Strictness};
-use super::read::{self, Read};
+use super::read::{self, Read, Reader};
 use crate::action::{EffectClass, Registry};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
 use crate::base::mode::Mode;
@@ -69,7 +69,8 @@ impl Plan {
         for read in &self.reads {
             let present = graph.takes_part(read.reader, mode) && graph.takes_part(read.of, mode);
             let in_body = graph.step(read.reader).0 == Section::Body;
-            if present && in_body && !read.is_status() {
+            let is_own = read.reader == read.of;
+            if present && in_body && !is_own && !read.is_status() {
                 join(&mut edges[read.reader], read.of, Strictness::Success);
             }
         }
@@ -145,6 +146,9 @@ fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagn
         let (section, reader) = graph.step(read.reader);
         let (of_section, of) = graph.step(read.of);
         if section == Section::Finally && of_section == Section::Body {
+            continue;
+        }
+        if read.reader == read.of && read.by == Reader::Undo {
             continue;
         }
         if read.reader == read.of {
