@@ -155,7 +155,11 @@ fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagn
             let message = format!("step `{}` reads its own outputs", of.id.value);
             found.push(Diagnostic::new(Code::NotAnAncestor, message).at(read.place));
         } else if !graph.is_ancestor(read.of, read.reader) {
-            let message = format!("`{}` reads `{}`, which may not have run by then", reader.id.value, of.id.value);
+            let who = match read.by {
+                Reader::Step => format!("`{}`", reader.id.value),
+                Reader::Undo => format!("the undo of `{}`", reader.id.value),
+            };
+            let message = format!("{who} reads `{}`, which may not have run by then", of.id.value);
             found.push(
                 Diagnostic::new(Code::NotAnAncestor, message)
                     .label(read.place, "read here")

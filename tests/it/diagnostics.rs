@@ -366,7 +366,7 @@ fn the_file_schemas_accept_what_the_loader_accepts() {
     let judge = |schema: &Value, value: Value| jsonschema::validator_for(schema).unwrap().is_valid(&value);
     let step = serde_json::json!({ "id": "a", "uses": "x", "retry": { "on": ["timeout", 75] }, "on_unknown": "ask" });
     assert!(judge(&runbook, serde_json::json!({ "version": 1, "name": "x", "steps": [step] })));
-    assert!(!judge(&runbook, serde_json::json!({ "version": 1, "name": "x", "steps": [{ "id": "a", "undo": {} }] })));
+    assert!(!judge(&runbook, serde_json::json!({ "version": 1, "name": "x", "steps": [{ "id": "a", "undone": {} }] })));
     assert!(!judge(&runbook, serde_json::json!({ "version": 2, "name": "x", "steps": [] })));
     assert!(judge(&inventory, serde_json::json!({ "version": 1, "stores": { "p": { "url": "file:///x" } } })));
     assert!(!judge(&inventory, serde_json::json!({ "version": 1, "steps": [] })));
