@@ -10,6 +10,7 @@ steps:
     run: |
       echo \"version 17.2 in $TRIED_REGION\"
     outputs: { version: { regex: 'version (\\S+)' }, all: lines }
+  - { id: outweighed, run: 'test \"$TRIED_REGION\" = mine', env: { TRIED_REGION: mine } }
   - id: sizes
     uses: exec
     with: { argv: [echo, '{\"a\": [1, {\"b\": true}], \"n\": 3}'] }

@@ -67,7 +67,7 @@ shows!(
 );
 shows!(
     for_each_over_what_gives_no_items,
-    "vars: { tables: [a, b] }\nsteps:\n  - { id: a, for_each: vars.tables, run: 'true' }\n  - { id: b, for_each: \"x {{ vars.tables }}\", run: 'true' }\n  - { id: c, for_each: 3, max_parallel: 0, run: 'true' }\n  - { id: d, max_parallel: 2, run: 'true' }\n  - { id: e, for_each: , run: 'true' }\n  - { id: f, for_eahc: [a], run: 'true' }\n"
+    "vars: { tables: [a, b] }\nsteps:\n  - { id: a, for_each: vars.tables, run: 'true' }\n  - { id: b, for_each: \"x {{ vars.tables }}\", run: 'true' }\n  - { id: c, for_each: 3, max_parallel: 0, run: 'true' }\n  - { id: d, max_parallel: 2, run: 'true' }\n  - { id: e, for_each: , run: 'true' }\n  - { id: f, for_eahc: [a], run: 'true' }\n  - { id: g, for_each: [a, b, a, 1.0, 1.0, { a: 1 }, { a: 1 }], run: 'true' }\n"
 );
 shows!(
     item_where_there_is_none_and_where_a_target_is_named,
