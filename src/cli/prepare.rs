@@ -39,6 +39,10 @@ impl SourceReader for Files {
             None => DiskFiles.read(name),
         }
     }
+
+    fn by_name(&self, name: &str) -> Option<String> {
+        library::by_name(name).map(|path| format!("<shipped>/{path}"))
+    }
 }
 
 struct Words<'a>(&'a Registry);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::build::Plan;
+use super::expand::Expanded;
 use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
 use super::param;
@@ -14,7 +15,7 @@ use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
 use crate::event::Actor;
 use crate::language::inventory::{Inventory, Via};
-use crate::language::runbook::{DeclaredTarget, OnUnknown, Precondition, Retry, Step};
+use crate::language::runbook::{DeclaredTarget, OnUnknown, Phase, Precondition, Retry, Step};
 use crate::language::template::{self, Scope, TextKind};
 
 /// The format of `plan.json`.
@@ -93,8 +94,10 @@ pub fn bind(
         .with("run", &run_values(plan, &request))
         .with("objectives", &json!(plan.runbook.objectives))
         .with_secrets(inventory.secrets.keys().cloned());
-    let binder = Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope };
-    let steps = binder.steps()?;
+    let phases = &plan.runbook.phases;
+    let binder =
+        Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, phases };
+    let Expanded { steps, groups } = binder.steps()?;
     let locks = locks(&steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
@@ -120,7 +123,7 @@ pub fn bind(
         limits: Limits { max_parallel: request.max_parallel.max(1) },
         locks,
         queued_locks: BTreeSet::new(),
-        groups: BTreeMap::new(),
+        groups,
         env_vars: BTreeMap::new(),
         undo: UndoPolicy::Never,
         origin: None,
@@ -183,20 +186,27 @@ fn locks(steps: &[PlannedStep], inventory: &Inventory) -> Vec<String> {
     names.into_iter().collect()
 }
 
-struct Binder<'a> {
-    plan: &'a Plan,
-    inventory: &'a Inventory,
-    registry: &'a Registry,
-    request: &'a BindRequest,
-    scope: &'a Scope,
+/// Binds the steps of one file.
+pub(super) struct Binder<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) inventory: &'a Inventory,
+    pub(super) registry: &'a Registry,
+    pub(super) request: &'a BindRequest,
+    /// What its templates can see.
+    pub(super) scope: &'a Scope,
+    /// The values of its parameters.
+    pub(super) params: &'a BTreeMap<String, Value>,
+    /// The phases of the run.
+    pub(super) phases: &'a [Phase],
 }
 
 impl Binder<'_> {
-    fn steps(&self) -> Result<Vec<PlannedStep>, Vec<BindError>> {
+    /// Binds every step that takes part, and puts the steps of each sub-runbook behind the one that stands for it.
+    pub(super) fn steps(&self) -> Result<Expanded, Vec<BindError>> {
         let graph = StepGraph::new(&self.plan.runbook);
         let edges = self.plan.edges_in(&graph, self.request.mode);
         let order = graph.order();
-        let (mut steps, mut faults) = (Vec::new(), Vec::new());
+        let (mut expanded, mut faults) = (Expanded::default(), Vec::new());
         for section in [Section::Body, Section::Finally] {
             for index in &order {
                 let (its_section, step) = graph.step(*index);
@@ -207,13 +217,14 @@ impl Binder<'_> {
                     let from = graph.step(*from).1.id.value.parse().ok()?;
                     Some(Edge { from, strictness: *strictness })
                 });
-                match self.step(step, section, needs.collect()) {
-                    Ok(step) => steps.push(step),
+                let planned = self.step(step, section, needs.collect());
+                match planned.and_then(|planned| self.expand(planned)) {
+                    Ok(more) => expanded.extend(more),
                     Err(mut errors) => faults.append(&mut errors),
                 }
             }
         }
-        if faults.is_empty() { Ok(steps) } else { Err(faults) }
+        if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 
     fn step(&self, step: &Step, section: Section, needs: Vec<Edge>) -> Result<PlannedStep, Vec<BindError>> {
@@ -282,7 +293,7 @@ impl Binder<'_> {
     }
 
     /// Renders what is known now; a late value becomes its marker.
-    fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
+    pub(super) fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
         let mut secrets = BTreeSet::new();
         let value = self.known_value(uses, "", with, &mut secrets)?;
         Ok((value.unwrap_or_else(|| json!({})), secrets.into_iter().collect()))

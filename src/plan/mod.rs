@@ -6,6 +6,7 @@
 
 mod bind;
 mod build;
+mod expand;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forecast;
@@ -13,11 +14,13 @@ mod graph;
 pub mod guard;
 mod leaf;
 pub mod model;
+mod outputs;
 mod param;
 mod read;
 pub mod render;
 mod rules;
 pub mod schema;
+mod sub;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
@@ -28,3 +31,4 @@ pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
 pub use param::INCIDENT_AT;
+pub use sub::SubPlan;

@@ -7,6 +7,7 @@ mod spec;
 mod step;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,11 +17,15 @@ use crate::base::diagnostic::Place;
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
+use crate::language::SubRunbook;
 
 pub(super) use arguments::Judges;
 pub(super) use lower::lower;
 pub use param::ParamError;
 pub use spec::file_schema;
+
+/// The action of a step that stands for the steps of another runbook.
+pub const SUB_RUNBOOK: &str = "runbook";
 
 /// A value with the place it was written at.
 #[derive(Debug, Clone, PartialEq)]
@@ -390,6 +395,8 @@ pub struct Step {
     pub creates: Vec<Located<Creation>>,
     /// How outputs are taken from what it writes, by name; `exec` and `shell` only.
     pub outputs: Vec<(Located<String>, OutputSpec)>,
+    /// The runbook that a step with `uses: runbook` stands for; `None` also when it cannot be read.
+    pub sub: Option<Arc<SubRunbook>>,
 }
 
 /// What must hold before a step acts.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::arguments::{Arguments, Judges, arguments, shell};
 use super::spec::{PreconditionSpec, StepMode, StepSpec};
-use super::{Located, Need, OnFailure, Precondition, Step};
+use super::{Located, Need, OnFailure, Precondition, SUB_RUNBOOK, Step};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::base::id::is_identifier;
 use crate::language::document::{Checked, Node};
+use crate::language::sub::check_keys;
 
 /// The actions whose effect and targets the author declares.
 const DECLARING: [&str; 2] = ["exec", "shell"];
@@ -76,6 +77,7 @@ fn blank(node: &Node) -> Step {
         locks: Vec::new(),
         creates: Vec::new(),
         outputs: Vec::new(),
+        sub: None,
     }
 }
 
@@ -163,6 +165,9 @@ fn action(
     exclude(faults, "with", "run", "pass values to a script through `env`");
     exclude(faults, "env", "uses", "`env` belongs to `run`; give an action its arguments in `with`");
     declared(step, node, faults);
+    if step.uses.value == SUB_RUNBOOK {
+        check_keys(node, faults);
+    }
     match (node.get("uses"), node.get("run")) {
         (Some(_), _) if !step.uses.value.is_empty() => arguments(&step.uses, node.get("with"), judges, faults),
         (None, Some(script)) => {
