@@ -85,6 +85,11 @@ impl Search<'_, '_> {
         }
         let known = match self.known.get(&name) {
             Some(known) => known.clone(),
+            // What lies too deep is not even read.
+            None if self.chain.len() >= MAX_DEPTH => {
+                self.too_deep(at);
+                return None;
+            }
             None => {
                 let read = self.read(&name, bytes, at);
                 self.known.insert(name, read.clone());
@@ -92,11 +97,15 @@ impl Search<'_, '_> {
             }
         }?;
         if self.chain.len() + known.depth > MAX_DEPTH {
-            let message = format!("runbooks use each other more than {MAX_DEPTH} files deep");
-            self.faults.push(Diagnostic::new(Code::RunbookDepth, message).at(at));
+            self.too_deep(at);
             return None;
         }
         Some(known)
+    }
+
+    fn too_deep(&mut self, at: Place) {
+        let message = format!("runbooks use each other more than {MAX_DEPTH} files deep");
+        self.faults.push(Diagnostic::new(Code::RunbookDepth, message).at(at).help("put what is needed of them into fewer files"));
     }
 
     /// Looks beside the file that names it, then among the shipped ones.
@@ -110,10 +119,6 @@ impl Search<'_, '_> {
     }
 
     fn read(&mut self, name: &str, bytes: Vec<u8>, at: Place) -> Option<Arc<SubRunbook>> {
-        if self.chain.len() > MAX_DEPTH {
-            // Deeper files are not even read; the caller says so where the limit is passed.
-            return Some(Arc::new(SubRunbook { depth: 1, ..SubRunbook::default() }));
-        }
         let document = self.gatherer.read_used(name, bytes);
         self.faults.extend(std::mem::take(&mut self.gatherer.faults));
         let document = document?;
