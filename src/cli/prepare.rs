@@ -208,6 +208,13 @@ impl Prepared {
         self.bind_in(subject, identity, environment)
     }
 
+    /// Captures what the runbook and those it uses list under `pass_env`, and nothing else.
+    fn passed_environment(&self) -> std::collections::BTreeMap<String, String> {
+        let runbooks = self.plan.runbooks();
+        let names = runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| name.value.clone());
+        names.filter_map(|name| Some((name.clone(), wiring::environment_variable(&name)?))).collect()
+    }
+
     /// Binds the plan in an environment already chosen.
     pub fn bind_in(
         &self,
@@ -222,6 +229,7 @@ impl Prepared {
             environment,
             params: identity.params.clone(),
             vars: args::pairs(&subject.var, "variable")?,
+            env_vars: self.passed_environment(),
             actor: wiring::actor(),
             now: identity.now,
             scratch: identity.scratch.clone(),

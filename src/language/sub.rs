@@ -105,7 +105,9 @@ impl Search<'_, '_> {
 
     fn too_deep(&mut self, at: Place) {
         let message = format!("runbooks use each other more than {MAX_DEPTH} files deep");
-        self.faults.push(Diagnostic::new(Code::RunbookDepth, message).at(at).help("put what is needed of them into fewer files"));
+        self.faults.push(
+            Diagnostic::new(Code::RunbookDepth, message).at(at).help("put what is needed of them into fewer files"),
+        );
     }
 
     /// Looks beside the file that names it, then among the shipped ones.

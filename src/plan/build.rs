@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::graph::{StepGraph, StepIndex, join};
 use super::model::{Section, Strictness};
 use super::outputs;
-use super::read::{self, Read};
+use super::read::{self, Read, Reader};
 use super::sub::{self, Built, SubPlan};
 use crate::action::{EffectClass, Registry};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
@@ -80,6 +80,21 @@ pub(super) fn build_with(runbook: Runbook, material: &Material<'_>, built: &mut 
 }
 
 impl Plan {
+    /// Gives the runbook and all those it uses, directly or not, each file once.
+    #[must_use]
+    pub fn runbooks(&self) -> Vec<&Runbook> {
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        let mut open = vec![self];
+        while let Some(plan) = open.pop() {
+            if seen.insert(plan.file) {
+                found.push(&plan.runbook);
+                open.extend(plan.subs.values().map(|sub| &*sub.plan));
+            }
+        }
+        found
+    }
+
     /// Gives the edges of every step of a mode, those from reading outputs included.
     #[must_use]
     pub fn edges_in(&self, graph: &StepGraph<'_>, mode: Mode) -> Vec<BTreeMap<StepIndex, Strictness>> {
@@ -87,7 +102,8 @@ impl Plan {
         for read in &self.reads {
             let present = graph.takes_part(read.reader, mode) && graph.takes_part(read.of, mode);
             let in_body = graph.step(read.reader).0 == Section::Body;
-            if present && in_body && !read.is_status() {
+            let is_own = read.reader == read.of;
+            if present && in_body && !is_own && !read.is_status() {
                 join(&mut edges[read.reader], read.of, Strictness::Success);
             }
         }
@@ -163,6 +179,9 @@ fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagn
         let (section, reader) = graph.step(read.reader);
         let (of_section, of) = graph.step(read.of);
         if section == Section::Finally && of_section == Section::Body {
+            continue;
+        }
+        if read.reader == read.of && read.by == Reader::Undo {
             continue;
         }
         if read.reader == read.of {

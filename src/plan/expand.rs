@@ -104,6 +104,8 @@ impl Binder<'_> {
             .collect();
         let members: Vec<PlannedStep> = inner.steps.into_iter().map(|step| self.member(step, &parent, &body)).collect();
         parent.kind = StepKind::Runbook;
+        // `defaults` are those of attempts, and it has none.
+        parent.timeout_ms = None;
         parent.effects.class = members.iter().map(|step| step.effects.class).max().unwrap_or(parent.effects.class);
         parent.fingerprint = fingerprint(&parent, &scope, &members);
         let mut groups: BTreeMap<StepId, GroupScope> =
@@ -131,7 +133,7 @@ impl Binder<'_> {
         if step.section != Section::Undo {
             step.section = parent.section;
         }
-        let own = step.phase.filter(|phase| self.phases.iter().any(|known| known.id == *phase));
+        let own = step.phase.filter(|phase| self.shared.phases.iter().any(|known| known.id == *phase));
         step.phase = parent.phase.clone().or(own);
         step
     }

@@ -6,7 +6,7 @@ use crate::action::{Access, Target};
 use crate::base::StepId;
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
-use crate::plan::{BoundPlan, Section, Strictness};
+use crate::plan::{BoundPlan, Section, Strictness, times};
 
 /// A graph to be drawn: nodes in the order of the plan, each after what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,6 +42,8 @@ pub struct GraphNode {
     pub targets: Vec<String>,
     /// The modes it takes part in; empty = all.
     pub modes: Vec<Mode>,
+    /// The node that stands for the sub-runbook it belongs to.
+    pub group: Option<usize>,
     /// Where it stands, in a report.
     pub state: Option<NodeState>,
 }
@@ -126,12 +128,16 @@ impl GraphView {
         let nodes = plan.steps.iter().map(|step| GraphNode {
             id: step.id.to_string(),
             label: step.name.clone(),
-            action: step.uses.clone(),
+            action: match &step.for_each {
+                Some(fan_out) => format!("{} {}", step.uses, times(&fan_out.items)),
+                None => step.uses.clone(),
+            },
             phase: step.phase.clone(),
             section: step.section,
             effect: step.effects.class,
             targets: describe_targets(&step.effects.targets),
             modes: Vec::new(),
+            group: step.group.as_ref().and_then(|group| index.get(group).copied()),
             state: None,
         });
         Self {
@@ -141,6 +147,7 @@ impl GraphView {
             nodes: nodes.collect(),
             edges,
         }
+        .with_groups()
     }
 
     /// Adds where each step stands.
@@ -167,7 +174,7 @@ impl GraphView {
     }
 }
 
-fn phase_title(phase: &crate::language::runbook::Phase) -> String {
+pub(super) fn phase_title(phase: &crate::language::runbook::Phase) -> String {
     let name = if phase.name.is_empty() { &phase.id } else { &phase.name };
     match phase.budget {
         Some(budget) => format!("{name} (budget {})", budget),
