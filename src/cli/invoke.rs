@@ -108,6 +108,8 @@ impl Invocation {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 cut_bytes: None,
                 answers,
+                seeds: Vec::new(),
+                amended: None,
             }))
         };
         let opened = Opened { dir, plan: Arc::new(plan), journal: Box::new(opened.journal), hands };

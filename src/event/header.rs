@@ -41,6 +41,12 @@ pub struct RunOrigin {
     pub run: RunId,
     /// What for.
     pub purpose: OriginPurpose,
+    /// When that run started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// Why, in the words of whoever started this run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// What an earlier run is needed for.

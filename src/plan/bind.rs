@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::build::Plan;
 use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
-use super::param;
+use super::{param, undo};
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
 use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
@@ -198,6 +198,7 @@ impl Binder<'_> {
         let order = graph.order();
         let (mut steps, mut faults) = (Vec::new(), Vec::new());
         for section in [Section::Body, Section::Finally] {
+            let mut undos = Vec::new();
             for index in &order {
                 let (its_section, step) = graph.step(*index);
                 if its_section != section || !graph.takes_part(*index, self.request.mode) {
@@ -211,7 +212,14 @@ impl Binder<'_> {
                     Ok(step) => steps.push(step),
                     Err(mut errors) => faults.append(&mut errors),
                 }
+                if let Some(undo) = undo::of(step).filter(|_| section == Section::Body) {
+                    match self.step(&undo, Section::Undo, Vec::new()) {
+                        Ok(undo) => undos.push(undo),
+                        Err(mut errors) => faults.append(&mut errors),
+                    }
+                }
             }
+            steps.append(&mut undos);
         }
         if faults.is_empty() { Ok(steps) } else { Err(faults) }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{StepGraph, StepIndex, join};
 use super::model::{Section, Strictness};
-use super::read::{self, Read};
+use super::read::{self, Read, Reader};
 use crate::action::{EffectClass, Registry};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
 use crate::base::mode::Mode;
@@ -69,7 +69,8 @@ impl Plan {
         for read in &self.reads {
             let present = graph.takes_part(read.reader, mode) && graph.takes_part(read.of, mode);
             let in_body = graph.step(read.reader).0 == Section::Body;
-            if present && in_body && !read.is_status() {
+            // An undo waits for nothing: it takes what there is.
+            if present && in_body && !read.is_status() && read.by == Reader::Step {
                 join(&mut edges[read.reader], read.of, Strictness::Success);
             }
         }
@@ -144,7 +145,8 @@ fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagn
     for read in &reads.steps {
         let (section, reader) = graph.step(read.reader);
         let (of_section, of) = graph.step(read.of);
-        if section == Section::Finally && of_section == Section::Body {
+        let reads_its_own = read.by == Reader::Undo && read.reader == read.of;
+        if reads_its_own || section == Section::Finally && of_section == Section::Body {
             continue;
         }
         if read.reader == read.of {

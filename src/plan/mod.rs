@@ -18,6 +18,7 @@ mod read;
 pub mod render;
 mod rules;
 pub mod schema;
+mod undo;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};

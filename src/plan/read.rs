@@ -24,6 +24,17 @@ pub struct Read {
     pub output: String,
     /// Where.
     pub place: Place,
+    /// What reads it.
+    pub by: Reader,
+}
+
+/// What of a step reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The step itself.
+    Step,
+    /// What reverses it: it may read the outputs of the step itself, and null where there are none.
+    Undo,
 }
 
 impl Read {
@@ -59,6 +70,7 @@ struct Text<'a> {
     leaf: leaf::Leaf,
     /// Whether a late value would name something that must be known before the run.
     is_argument: bool,
+    by: Reader,
 }
 
 /// Collects what every step reads and says what cannot be read.
@@ -124,6 +136,10 @@ fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
             }
         }
     }
+    if let Some(undo) = &step.undo {
+        let as_undo = |text| Text { by: Reader::Undo, ..text };
+        texts.extend(self::texts(undo, material).into_iter().map(as_undo));
+    }
     texts
 }
 
@@ -137,12 +153,12 @@ fn declared(target: &DeclaredTarget, place: Place) -> Text<'_> {
         DeclaredTarget::Url(_) => "URL",
     };
     let leaf = leaf::Leaf { reference: Some(kind.to_owned()), ..leaf::Leaf::default() };
-    Text { text: target.text(), kind: TextKind::Template, place, leaf, is_argument: true }
+    Text { text: target.text(), kind: TextKind::Template, place, leaf, is_argument: true, by: Reader::Step }
 }
 
 fn expression(text: &str, place: Place) -> Text<'_> {
     let leaf = leaf::Leaf { late: true, ..leaf::Leaf::default() };
-    Text { text, kind: TextKind::Expression, place, leaf, is_argument: false }
+    Text { text, kind: TextKind::Expression, place, leaf, is_argument: false, by: Reader::Step }
 }
 
 fn arguments<'a>(
@@ -160,7 +176,14 @@ fn arguments<'a>(
             return;
         }
         let place = places.get(pointer).copied().unwrap_or(fallback);
-        texts.push(Text { text, kind: TextKind::Template, place, leaf: leaf::at(&schema, pointer), is_argument: true });
+        texts.push(Text {
+            text,
+            kind: TextKind::Template,
+            place,
+            leaf: leaf::at(&schema, pointer),
+            is_argument: true,
+            by: Reader::Step,
+        });
     });
     texts
 }
@@ -295,7 +318,7 @@ impl Scan<'_, '_> {
             return;
         };
         if self.output_exists(of, output, place) {
-            self.reads.steps.push(Read { reader: self.index, of, output: output.clone(), place });
+            self.reads.steps.push(Read { reader: self.index, of, output: output.clone(), place, by: text.by });
         }
         self.late(text, &format!("steps.{name}.{output}"), place);
     }

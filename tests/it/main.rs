@@ -31,4 +31,5 @@ mod prop_language;
 mod recovery_kill;
 mod supervisor;
 mod support;
+mod undo;
 mod wal;
