@@ -6,6 +6,7 @@ pub mod checksum;
 pub mod exec;
 pub mod http;
 pub mod notify;
+mod output;
 mod patience;
 pub mod postgres;
 mod process;

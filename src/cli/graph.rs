@@ -6,7 +6,7 @@ use super::args::InventoryArgs;
 use super::{Exit, Failure, prepare};
 use crate::action::{EffectClass, Mode, Registry};
 use crate::plan::render::{GraphEdge, GraphNode, GraphView, dot, mermaid, svg, tree};
-use crate::plan::{Plan, Section, StepGraph};
+use crate::plan::{Plan, Section, StepGraph, times};
 
 /// Arguments of `graph`.
 #[derive(Debug, clap::Args)]
@@ -105,7 +105,10 @@ fn view(plan: &Plan, registry: &Registry, mode: Mode) -> GraphView {
         GraphNode {
             id: step.id.value.clone(),
             label: if step.name.is_empty() { step.id.value.clone() } else { step.name.clone() },
-            action: step.uses.value.clone(),
+            action: match &step.for_each {
+                Some(items) => format!("{} {}", step.uses.value, times(&items.value)),
+                None => step.uses.value.clone(),
+            },
             phase: step.phase.as_ref().map(|phase| phase.value.clone()),
             section,
             effect: step.effect.as_ref().map_or(known, |effect| effect.value),

@@ -204,6 +204,12 @@ impl Prepared {
         self.bind_in(subject, identity, environment)
     }
 
+    /// Captures what the runbook lists under `pass_env`, and nothing else.
+    fn passed_environment(&self) -> std::collections::BTreeMap<String, String> {
+        let names = self.plan.runbook.pass_env.iter().map(|name| name.value.clone());
+        names.filter_map(|name| Some((name.clone(), wiring::environment_variable(&name)?))).collect()
+    }
+
     /// Binds the plan in an environment already chosen.
     pub fn bind_in(
         &self,
@@ -218,6 +224,7 @@ impl Prepared {
             environment,
             params: identity.params.clone(),
             vars: args::pairs(&subject.var, "variable")?,
+            env_vars: self.passed_environment(),
             actor: wiring::actor(),
             now: identity.now,
             scratch: identity.scratch.clone(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Frontier;
 use super::drive::Driver;
-use super::recover::null_outputs;
+use super::recover::unknown_outputs;
 use super::seed::{Foreseen, foresee, missing};
 use super::start::{Answer, EngineError, Resume, Start};
 use crate::base::{Attempt, StepId};
@@ -67,8 +67,12 @@ impl Driver {
                 why: "a person said that it did not happen".to_owned(),
             }],
             Answer::Done { output } => {
-                let uses = self.index.plan().step(step).and_then(|planned| self.registry.get(&planned.uses));
-                let mut all = uses.map_or_else(|| Value::Object(serde_json::Map::new()), |uses| null_outputs(&**uses));
+                let planned = self.index.plan().step(step);
+                let uses = planned.and_then(|planned| Some((planned, self.registry.get(&planned.uses)?)));
+                let mut all = uses.map_or_else(
+                    || Value::Object(serde_json::Map::new()),
+                    |(planned, uses)| unknown_outputs(planned, &**uses),
+                );
                 for (name, value) in output {
                     all[name] = value;
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::recover::null_outputs;
+use super::recover::unknown_outputs;
 use super::{PlanIndex, Timing};
 use crate::action::Registry;
 use crate::base::Timestamp;
@@ -37,6 +37,7 @@ impl Values<'_> {
         Scope::new()
             .with("params", &json!(plan.params))
             .with("vars", &json!(plan.vars))
+            .with("env_vars", &json!(plan.env_vars))
             .with("objectives", &json!(plan.objectives))
             .with("run", &self.run(step, timing))
             .with("steps", &Value::Object(named))
@@ -74,7 +75,7 @@ impl Values<'_> {
         let given = state.and_then(|state| state.output.clone());
         let mut outputs = match given {
             Some(Value::Object(members)) => members,
-            Some(_) | None => match self.registry.get(&step.uses).map(|action| null_outputs(&**action)) {
+            Some(_) | None => match self.registry.get(&step.uses).map(|action| unknown_outputs(step, &**action)) {
                 Some(Value::Object(members)) => members,
                 Some(_) | None => Map::new(),
             },

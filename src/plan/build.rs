@@ -145,8 +145,10 @@ fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagn
     for read in &reads.steps {
         let (section, reader) = graph.step(read.reader);
         let (of_section, of) = graph.step(read.of);
-        let reads_its_own = read.by == Reader::Undo && read.reader == read.of;
-        if reads_its_own || section == Section::Finally && of_section == Section::Body {
+        if section == Section::Finally && of_section == Section::Body {
+            continue;
+        }
+        if read.reader == read.of && read.by == Reader::Undo {
             continue;
         }
         if read.reader == read.of {

@@ -6,22 +6,27 @@
 
 mod bind;
 mod build;
+mod fanout;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forecast;
 mod graph;
 pub mod guard;
 mod leaf;
+mod lock;
 pub mod model;
 mod param;
+mod process;
 mod read;
 pub mod render;
 mod rules;
 pub mod schema;
+mod text;
 mod undo;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
+pub use fanout::times;
 pub use forecast::{Forecast, forecast};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};

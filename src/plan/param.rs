@@ -73,6 +73,25 @@ fn default_scope(vars: &BTreeMap<String, Value>, runbook: &Runbook, request: &Bi
     Scope::new().with("vars", &json!(vars)).with("run", &run)
 }
 
+/// Takes what the runbook lists under `pass_env` out of the environment that was captured.
+///
+/// # Errors
+/// Names everything that is not set.
+pub fn env_vars(runbook: &Runbook, request: &BindRequest) -> Result<BTreeMap<String, String>, Vec<BindError>> {
+    let mut env_vars = BTreeMap::new();
+    let mut missing = Vec::new();
+    for name in runbook.pass_env.iter().map(|name| &name.value) {
+        match request.env_vars.get(name) {
+            Some(value) => drop(env_vars.insert(name.clone(), value.clone())),
+            None => missing.push(usage(
+                format!("the variable `{name}` is not set in the environment, or is no UTF-8 text"),
+                format!("`pass_env` lists it: set it (`{name}=VALUE runbook ...`), empty if need be"),
+            )),
+        }
+    }
+    if missing.is_empty() { Ok(env_vars) } else { Err(missing) }
+}
+
 fn known<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> String {
     let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     if names.is_empty() { format!("there are no {what}") } else { format!("known {what}: {}", names.join(", ")) }

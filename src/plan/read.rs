@@ -3,38 +3,37 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use serde_json::Value;
-
 use super::build::Material;
 use super::graph::{StepGraph, StepIndex};
 use super::leaf;
 use super::model::Section;
+use super::text::{Seat, Text, texts};
 use crate::base::diagnostic::{ByteSpan, Code, Diagnostic, Diagnostics, Place, Sources};
-use crate::language::runbook::{DeclaredTarget, Precondition, Runbook, Step};
+use crate::language::runbook::Runbook;
 use crate::language::template::{self, Reference, TextKind};
+
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The step.
+    Step,
+    /// What reverses it, which also reads its own outputs.
+    Undo,
+}
 
 /// A step that reads an output of another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// The step that reads.
     pub reader: StepIndex,
+    /// Whether its undo reads.
+    pub by: Reader,
     /// The step that is read.
     pub of: StepIndex,
     /// The output, or `status`.
     pub output: String,
     /// Where.
     pub place: Place,
-    /// What reads it.
-    pub by: Reader,
-}
-
-/// What of a step reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// The step itself.
-    Step,
-    /// What reverses it: it may read the outputs of the step itself, and null where there are none.
-    Undo,
 }
 
 impl Read {
@@ -54,24 +53,15 @@ pub struct Reads {
     pub params: BTreeSet<String>,
     /// Variables.
     pub vars: BTreeSet<String>,
+    /// Variables of the environment.
+    pub env_vars: BTreeSet<String>,
 }
 
 /// The members of `run`.
 const RUN: [&str; 9] = ["id", "name", "mode", "environment", "started_at", "elapsed", "outcome", "scratch", "actor"];
 
 /// The names a template may start with.
-const ROOTS: [&str; 6] = ["objectives", "params", "run", "secrets", "steps", "vars"];
-
-/// One text with what is known of where it stands.
-struct Text<'a> {
-    text: &'a str,
-    kind: TextKind,
-    place: Place,
-    leaf: leaf::Leaf,
-    /// Whether a late value would name something that must be known before the run.
-    is_argument: bool,
-    by: Reader,
-}
+const ROOTS: [&str; 7] = ["env_vars", "objectives", "params", "run", "secrets", "steps", "vars"];
 
 /// Collects what every step reads and says what cannot be read.
 pub fn collect(runbook: &Runbook, graph: &StepGraph<'_>, material: &Material<'_>, found: &mut Diagnostics) -> Reads {
@@ -120,80 +110,6 @@ fn collect_defaults(runbook: &Runbook, material: &Material<'_>, reads: &mut Read
     }
 }
 
-fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
-    let mut texts = arguments(&step.uses.value, &step.with, &step.with_places, step.at, material);
-    if let Some(when) = &step.when {
-        texts.push(expression(&when.value, when.at));
-    }
-    for target in &step.targets {
-        texts.push(declared(&target.value, target.at));
-    }
-    for precondition in &step.preconditions {
-        match precondition {
-            Precondition::That(that) => texts.push(expression(&that.value, that.at)),
-            Precondition::Action { uses, with, with_places } => {
-                texts.extend(arguments(&uses.value, with, with_places, uses.at, material));
-            }
-        }
-    }
-    if let Some(undo) = &step.undo {
-        let as_undo = |text| Text { by: Reader::Undo, ..text };
-        texts.extend(self::texts(undo, material).into_iter().map(as_undo));
-    }
-    texts
-}
-
-/// A declared target must be known before the run, as every target.
-fn declared(target: &DeclaredTarget, place: Place) -> Text<'_> {
-    let kind = match target {
-        DeclaredTarget::Database(_) => "database",
-        DeclaredTarget::Service(_) => "service",
-        DeclaredTarget::Store(_) => "store",
-        DeclaredTarget::Path(_) => "path",
-        DeclaredTarget::Url(_) => "URL",
-    };
-    let leaf = leaf::Leaf { reference: Some(kind.to_owned()), ..leaf::Leaf::default() };
-    Text { text: target.text(), kind: TextKind::Template, place, leaf, is_argument: true, by: Reader::Step }
-}
-
-fn expression(text: &str, place: Place) -> Text<'_> {
-    let leaf = leaf::Leaf { late: true, ..leaf::Leaf::default() };
-    Text { text, kind: TextKind::Expression, place, leaf, is_argument: false, by: Reader::Step }
-}
-
-fn arguments<'a>(
-    uses: &str,
-    with: &'a Value,
-    places: &std::collections::BTreeMap<String, Place>,
-    fallback: Place,
-    material: &Material<'_>,
-) -> Vec<Text<'a>> {
-    let Some(action) = material.registry.get(uses) else { return Vec::new() };
-    let schema = action.params_schema();
-    let mut texts = Vec::new();
-    leaf::visit_texts(with, "", &mut |pointer, text| {
-        if is_literal(uses, pointer) || !text.contains("{{") && !text.contains("{%") {
-            return;
-        }
-        let place = places.get(pointer).copied().unwrap_or(fallback);
-        texts.push(Text {
-            text,
-            kind: TextKind::Template,
-            place,
-            leaf: leaf::at(&schema, pointer),
-            is_argument: true,
-            by: Reader::Step,
-        });
-    });
-    texts
-}
-
-/// The script of `run:` is literal, never a template.
-#[must_use]
-pub fn is_literal(uses: &str, pointer: &str) -> bool {
-    uses == "shell" && pointer == "/script"
-}
-
 struct Scan<'a, 'g> {
     runbook: &'a Runbook,
     graph: &'a StepGraph<'g>,
@@ -235,6 +151,11 @@ impl Scan<'_, '_> {
                     self.reads.vars.insert(name.to_owned());
                 }
             }
+            ("env_vars", Some(name)) => self.env_var(name, place),
+            ("item" | "item_key", _) => self.item(text, root, place),
+            ("event", _) => self.found.push(
+                Diagnostic::new(Code::UnknownTemplateName, "`event` is known in a rule of `notify` only").at(place),
+            ),
             ("secrets", Some(name)) => self.secret(text, name, place),
             ("run", Some(name)) => self.run(text, name, place),
             ("objectives", Some(name)) => {
@@ -266,6 +187,35 @@ impl Scan<'_, '_> {
         };
         self.found.push(fault);
         false
+    }
+
+    fn env_var(&mut self, name: &str, place: Place) {
+        let listed: Vec<&str> = self.runbook.pass_env.iter().map(|listed| listed.value.as_str()).collect();
+        if listed.contains(&name) {
+            self.reads.env_vars.insert(name.to_owned());
+            return;
+        }
+        let fault = Diagnostic::new(Code::UnknownTemplateName, format!("`pass_env` does not list `{name}`")).at(place);
+        let fault = fault.suggest(name, listed);
+        self.found.push(match fault.help {
+            Some(_) => fault,
+            None => fault.help(format!("add it at the top level: `pass_env: [{name}]`")),
+        });
+    }
+
+    /// `item` is known to each instance of a `for_each`, and to nothing else.
+    fn item(&mut self, text: &Text<'_>, name: &str, place: Place) {
+        let fans_out = self.graph.step(self.index).1.for_each.is_some();
+        let help = match (fans_out, text.seat) {
+            (true, Seat::Body | Seat::Undo) => return self.late(text, name, place),
+            (true, Seat::Condition) => "`when` and `preconditions` are asked once, before there are items",
+            (true, Seat::Items) => "`for_each` gives the items",
+            (false, Seat::Body | Seat::Undo | Seat::Condition | Seat::Items) => {
+                "it is read in `with`, `env` and `undo` of a step with `for_each`"
+            }
+        };
+        let message = format!("there is no `{name}` here");
+        self.found.push(Diagnostic::new(Code::UnknownTemplateName, message).at(place).help(help));
     }
 
     fn secret(&mut self, text: &Text<'_>, name: &str, place: Place) {
@@ -318,7 +268,8 @@ impl Scan<'_, '_> {
             return;
         };
         if self.output_exists(of, output, place) {
-            self.reads.steps.push(Read { reader: self.index, of, output: output.clone(), place, by: text.by });
+            let by = text.seat.reader();
+            self.reads.steps.push(Read { reader: self.index, by, of, output: output.clone(), place });
         }
         self.late(text, &format!("steps.{name}.{output}"), place);
     }
@@ -328,9 +279,11 @@ impl Scan<'_, '_> {
         let Some(action) = self.material.registry.get(&step.uses.value) else { return true };
         let schema = action.output_schema();
         let open = schema["properties"].is_null() || schema["additionalProperties"].is_object();
-        let names: Vec<&str> =
+        let mut names: Vec<&str> =
             schema["properties"].as_object().map(|m| m.keys().map(String::as_str).collect()).unwrap_or_default();
-        if open || output == "status" || names.contains(&output) {
+        names.extend(step.outputs.iter().map(|(name, _)| name.value.as_str()));
+        names.extend(step.for_each.is_some().then_some("keys"));
+        if open || step.poisoned || output == "status" || names.contains(&output) {
             return true;
         }
         let message = format!("`{}` has no output `{output}`", step.uses.value);

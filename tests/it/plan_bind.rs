@@ -40,6 +40,7 @@ fn bound(lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindErr
         environment: "default".to_owned(),
         params: params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         vars: BTreeMap::new(),
+        env_vars: BTreeMap::from([("REGION".to_owned(), "{{ eu }}".to_owned())]),
         actor: Actor { name: "dora".to_owned(), from: "ops1".to_owned() },
         now: "2026-01-28T15:30:00Z".parse().expect("a time"),
         scratch: "/scratch".into(),

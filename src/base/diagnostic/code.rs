@@ -131,6 +131,8 @@ codes! {
     UnusedParam = "RB0501", Warning, "unused parameter";
     /// The variable is declared and never read.
     UnusedVar = "RB0502", Warning, "unused variable";
+    /// `pass_env` lists a variable of the environment, but no template reads it and the runbook starts no program that would get it.
+    UnusedEnvVar = "RB0503", Warning, "unused variable of the environment";
     /// The combination of keys makes no sense together.
     BadCombination = "RB0111", Error, "keys that exclude each other";
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::arguments::Judges;
 use super::step::{Source, located, lower as lower_step};
-use super::{Defaults, Located, Param, Phase, Runbook, Step, param};
+use super::{Defaults, Located, Param, Phase, Runbook, Step, declared, lock, param};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::language::document::{Checked, Node};
 use crate::language::inventory::{check_identifier, is_name};
@@ -34,8 +34,8 @@ pub(in crate::language) fn lower(
         defaults: checked.read::<Defaults>("/defaults").unwrap_or_default(),
         steps: steps(root, checked, ("steps", judges), faults),
         finally: steps(root, checked, ("finally", judges), faults),
-        pass_env: Vec::new(),
-        locks: Vec::new(),
+        pass_env: pass_env(root, faults),
+        locks: lock::of_run(root, checked, faults),
         outputs: Vec::new(),
         notify: Vec::new(),
     };
@@ -47,6 +47,7 @@ pub(in crate::language) fn lower(
         faults.push(Diagnostic::new(Code::MissingKey, "the runbook has no steps").at(at));
     }
     unique_ids(&mut runbook, faults);
+    declared::unique_creations(&runbook, faults);
     known_phases(&mut runbook, root, faults);
     runbook
 }
@@ -85,6 +86,24 @@ fn params(
         params.push((name, param.unwrap_or(fallback)));
     }
     params
+}
+
+/// Names of variables of the environment, each once.
+fn pass_env(root: &Node, faults: &mut Diagnostics) -> Vec<Located<String>> {
+    let mut names: Vec<Located<String>> = Vec::new();
+    for item in root.get("pass_env").map(Node::items).unwrap_or_default() {
+        let Some(name) = item.as_str() else { continue };
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(is_word) {
+            let fault = Diagnostic::new(Code::BadName, format!("`{name}` cannot name a variable of the environment"));
+            faults.push(fault.at(item.at).help("letters, digits and `_`, not beginning with a digit"));
+        } else if let Some(first) = names.iter().find(|known| known.value == name) {
+            faults.push(lock::again(name, "pass_env", (item.at, first.at)));
+        } else {
+            names.push(Located { value: name.to_owned(), at: item.at });
+        }
+    }
+    names
 }
 
 fn phases(root: &Node, checked: &Checked, faults: &mut Diagnostics) -> Vec<Phase> {

@@ -1,10 +1,15 @@
 //! The typed runbook: what a file says, before anything is decided about it.
 
 mod arguments;
+mod declared;
+mod fanout;
+mod lock;
 mod lower;
+mod output;
 mod param;
 mod spec;
 mod step;
+mod undo;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +23,9 @@ use crate::base::mode::Mode;
 use crate::base::units::Span;
 
 pub(super) use arguments::Judges;
+pub use fanout::MOST_INSTANCES;
 pub(super) use lower::lower;
+pub use output::OutputSpec;
 pub use param::ParamError;
 pub use spec::file_schema;
 
@@ -134,30 +141,6 @@ pub enum NotifyOn {
     RtoAtRisk,
     /// One person alone approved for all.
     BrokeGlass,
-}
-
-/// How an output is taken from what a program wrote on standard output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputSpec {
-    /// All of it, without the last newline.
-    Text,
-    /// Its lines, as a list.
-    Lines,
-    /// All of it, read as JSON.
-    Json,
-    /// The value at this JSON pointer.
-    #[serde(untagged)]
-    Pointer {
-        /// The pointer, such as `/items/0`.
-        json: String,
-    },
-    /// What a regular expression finds: its first group, else all of it.
-    #[serde(untagged)]
-    Regex {
-        /// The expression.
-        regex: String,
-    },
 }
 
 /// Recovery objectives.

@@ -6,7 +6,7 @@ use crate::action::{Access, Target};
 use crate::base::StepId;
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
-use crate::plan::{BoundPlan, Section, Strictness};
+use crate::plan::{BoundPlan, Section, Strictness, times};
 
 /// A graph to be drawn: nodes in the order of the plan, each after what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -127,7 +127,10 @@ impl GraphView {
         let nodes = steps().map(|step| GraphNode {
             id: step.id.to_string(),
             label: step.name.clone(),
-            action: step.uses.clone(),
+            action: match &step.for_each {
+                Some(fan_out) => format!("{} {}", step.uses, times(&fan_out.items)),
+                None => step.uses.clone(),
+            },
             phase: step.phase.clone(),
             section: step.section,
             effect: step.effects.class,
