@@ -75,7 +75,12 @@ pub(super) fn may_be_made(plan: &BoundPlan, state: &RunState, step: &PlannedStep
     match (step.section, &plan.undo) {
         (Section::Body | Section::Finally, _) | (Section::Undo, UndoPolicy::OnFailure) => true,
         (Section::Undo, UndoPolicy::Never) => false,
-        (Section::Undo, UndoPolicy::Now { .. }) => !wanted(plan, state, std::iter::once(&step.id)).is_empty(),
+        (Section::Undo, UndoPolicy::Now { .. }) => {
+            let instances = step.id.undone().and_then(|of| state.steps.get(&of)).map_or(&[][..], |of| &of.instances);
+            let ids: Vec<StepId> = instances.iter().map(|instance| instance.step.undo()).collect();
+            let made = |id: &&StepId| !state.status(id).is_terminal();
+            !wanted(plan, state, ids.iter().chain([&step.id]).filter(made)).is_empty()
+        }
     }
 }
 

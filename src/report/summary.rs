@@ -11,10 +11,10 @@ use super::{Palette, Tone, outcome_sentence};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::base::{EventSeq, StepId};
-use crate::event::{Figures, OriginPurpose, Outcome, SkipReason};
+use crate::event::{Figures, OriginPurpose, Outcome, RunOrigin, SkipReason};
 use crate::language::runbook::OnFailure;
-use crate::plan::BoundPlan;
 use crate::plan::render::NodeState;
+use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus, UndoState};
 
 /// More notes than this are counted, not told; the report has them all.
@@ -260,7 +260,12 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
             | Outcome::Cancelled
             | Outcome::ObjectiveMissed
             | Outcome::Inconclusive,
-        ) => command("again", &again(plan)),
+        ) => {
+            command("again", &again(plan));
+            if can_be_undone(plan, state) {
+                command("undo", &format!("runbook undo {run}"));
+            }
+        }
     }
     command("details", &format!("runbook show {run}"));
     match &places.report {
@@ -330,9 +335,19 @@ fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
     };
 }
 
+/// Whether something that a real run did has an undo that was not made.
+fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
+    let left = |known: &StepState| known.status == StepStatus::Succeeded && known.undo.is_none();
+    let mut undos = plan.section(Section::Undo).filter_map(|undo| state.steps.get(&undo.id.undone()?));
+    plan.mode == crate::base::mode::Mode::Real && undos.any(left)
+}
+
 /// Gives the command that starts the same run anew.
 fn again(plan: &BoundPlan) -> String {
     use crate::base::mode::Mode;
+    if let Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) = &plan.origin {
+        return format!("runbook undo {run}");
+    }
     let file = runbook_of(plan);
     let mut words = match plan.mode {
         Mode::Real => vec!["runbook run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
