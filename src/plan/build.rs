@@ -102,8 +102,8 @@ impl Plan {
         for read in &self.reads {
             let present = graph.takes_part(read.reader, mode) && graph.takes_part(read.of, mode);
             let in_body = graph.step(read.reader).0 == Section::Body;
-            let is_own = read.reader == read.of;
-            if present && in_body && !is_own && !read.is_status() {
+            // An undo waits for nothing: it takes what there is.
+            if present && in_body && !read.is_status() && read.by == Reader::Step {
                 join(&mut edges[read.reader], read.of, Strictness::Success);
             }
         }
