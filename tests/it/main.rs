@@ -32,4 +32,5 @@ mod prop_language;
 mod recovery_kill;
 mod supervisor;
 mod support;
+mod undo;
 mod wal;
