@@ -66,8 +66,8 @@ impl Binder<'_> {
         let vars = known.map(|(name, value)| (name.clone(), value.clone())).collect();
         let request = BindRequest { params: given.into_iter().collect(), vars, ..self.request.clone() };
         let inventory = Inventory { vars: self.vars_of(sub), ..self.inventory.clone() };
-        let vars = param::vars(&sub.plan.runbook, &inventory, &request).map_err(|error| vec![told(error)])?;
-        let params = param::params(&sub.plan.runbook, &inventory, &vars, &request)
+        let vars = param::vars(self.shared.run, &inventory, &request).map_err(|error| vec![told(error)])?;
+        let params = param::params(&sub.plan.runbook, &inventory, (self.shared.run, &vars), &request)
             .map_err(|errors| errors.into_iter().map(told).collect::<Vec<_>>())?;
         param::incident_at(&sub.plan.runbook, &params, &request).map_err(|error| vec![told(error)])?;
         let outputs = &sub.plan.runbook.outputs;
