@@ -10,6 +10,7 @@ use crate::action::Registry;
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::units::human_duration;
+use crate::event::OriginPurpose;
 use crate::language::template::{Scope, is_template};
 use crate::plan::{PlannedStep, Section};
 use crate::state::{RunState, StepStatus, objectives};
@@ -43,14 +44,16 @@ impl Values<'_> {
             .with_secrets(plan.inventory.secrets.keys().cloned())
     }
 
+    /// What is known of the run. To what undoes an earlier run, that one is the run: its names and paths are meant.
     fn run(&self, step: &PlannedStep, timing: Timing) -> Value {
         let plan = self.index.plan();
+        let undone = plan.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo);
         let mut run = json!({
-            "id": plan.run,
+            "id": undone.map_or(&plan.run, |origin| &origin.run),
             "name": plan.name,
             "mode": plan.mode,
             "environment": plan.environment,
-            "started_at": plan.started_at,
+            "started_at": undone.and_then(|origin| origin.started_at).unwrap_or(plan.started_at),
             "scratch": plan.scratch,
             "actor": plan.actor.name,
         });

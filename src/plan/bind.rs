@@ -9,7 +9,7 @@ use super::build::Plan;
 use super::expand::Expanded;
 use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
-use super::{fanout, lock, param, process};
+use super::{fanout, lock, param, process, undo};
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
 use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
@@ -208,6 +208,7 @@ impl Binder<'_> {
         let order = graph.order();
         let (mut expanded, mut faults) = (Expanded::default(), Vec::new());
         for section in [Section::Body, Section::Finally] {
+            let mut undos = Vec::new();
             for index in &order {
                 let (its_section, step) = graph.step(*index);
                 if its_section != section || !graph.takes_part(*index, self.request.mode) {
@@ -222,8 +223,21 @@ impl Binder<'_> {
                     Ok(more) => expanded.extend(more),
                     Err(mut errors) => faults.append(&mut errors),
                 }
+                if let Some(undo) = undo::of(step).filter(|_| section == Section::Body) {
+                    match self.step(&undo, Section::Undo, Vec::new()) {
+                        Ok(undo) => undos.push(undo),
+                        Err(mut errors) => faults.append(&mut errors),
+                    }
+                }
             }
+            expanded.steps.append(&mut undos);
         }
+        // Those that reverse steps of sub-runbooks stand with all others that reverse something.
+        expanded.steps.sort_by_key(|step| match step.section {
+            Section::Body => 0,
+            Section::Undo => 1,
+            Section::Finally => 2,
+        });
         if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 

@@ -102,8 +102,8 @@ impl Plan {
         for read in &self.reads {
             let present = graph.takes_part(read.reader, mode) && graph.takes_part(read.of, mode);
             let in_body = graph.step(read.reader).0 == Section::Body;
-            let is_own = read.reader == read.of;
-            if present && in_body && !is_own && !read.is_status() {
+            // An undo waits for nothing: it takes what there is.
+            if present && in_body && !read.is_status() && read.by == Reader::Step {
                 join(&mut edges[read.reader], read.of, Strictness::Success);
             }
         }
@@ -188,7 +188,11 @@ fn check_ancestors(graph: &StepGraph<'_>, reads: &read::Reads, found: &mut Diagn
             let message = format!("step `{}` reads its own outputs", of.id.value);
             found.push(Diagnostic::new(Code::NotAnAncestor, message).at(read.place));
         } else if !graph.is_ancestor(read.of, read.reader) {
-            let message = format!("`{}` reads `{}`, which may not have run by then", reader.id.value, of.id.value);
+            let who = match read.by {
+                Reader::Step => format!("`{}`", reader.id.value),
+                Reader::Undo => format!("the undo of `{}`", reader.id.value),
+            };
+            let message = format!("{who} reads `{}`, which may not have run by then", of.id.value);
             found.push(
                 Diagnostic::new(Code::NotAnAncestor, message)
                     .label(read.place, "read here")

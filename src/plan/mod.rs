@@ -25,6 +25,7 @@ mod rules;
 pub mod schema;
 mod sub;
 mod text;
+mod undo;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};

@@ -68,9 +68,9 @@ fn default_scope(vars: &BTreeMap<String, Value>, run: &Value) -> Scope {
 pub fn env_vars(runbooks: &[&Runbook], request: &BindRequest) -> Result<BTreeMap<String, String>, Vec<BindError>> {
     let mut env_vars = BTreeMap::new();
     let mut missing = Vec::new();
-    let names: BTreeSet<&String> =
-        runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| &name.value).collect();
-    for name in names {
+    let mut seen = BTreeSet::new();
+    let names = runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| &name.value);
+    for name in names.filter(|name| seen.insert(*name)) {
         match request.env_vars.get(name) {
             Some(value) => drop(env_vars.insert(name.clone(), value.clone())),
             None => missing.push(usage(

@@ -283,9 +283,10 @@ impl Scan<'_, '_> {
         if !text.is_argument || text.leaf.late {
             return;
         }
+        let when = if name.starts_with("item") { "during the run" } else { "after a step has run" };
         let what = text.leaf.reference.as_deref().map_or("this argument".to_owned(), |kind| format!("the {kind}"));
         self.found.push(
-            Diagnostic::new(Code::LateTarget, format!("`{name}` is known only after a step has run, and {what} must be known before"))
+            Diagnostic::new(Code::LateTarget, format!("`{name}` is known only {when}, and {what} must be known before"))
                 .at(place)
                 .help("use a parameter or a literal, so that everything a run can touch is shown and judged before its first step"),
         );

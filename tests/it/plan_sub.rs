@@ -7,7 +7,9 @@ use runbook::action::{EffectClass, Mode, Registry};
 use runbook::base::diagnostic::{Look, RenderStyle, SourceId, render};
 use runbook::event::Actor;
 use runbook::language::{DiskFiles, LoadRequest, Loaded, MemoryFiles, SourceReader, Vocabulary, load};
-use runbook::plan::{BindError, BindRequest, BoundPlan, Material, Plan, PlannedStep, StepKind, Strictness, build};
+use runbook::plan::{
+    BindError, BindRequest, BoundPlan, Material, Plan, PlannedStep, Section, StepKind, Strictness, build,
+};
 use serde_json::{Value, json};
 
 struct Words<'a>(&'a Registry);
@@ -175,6 +177,19 @@ fn names_mean_what_they_mean_in_the_file_that_uses_them() {
     assert_eq!(plan.locks, ["lock:one", "lock:two"]);
     assert_eq!(plan.queued_locks.iter().collect::<Vec<_>>(), ["lock:two"]);
     assert_eq!(step(&plan, "sub/a").locks, ["lock:three"], "the run holds the other one anyway");
+}
+
+#[test]
+fn what_reverses_a_step_of_a_sub_runbook_stands_with_all_that_reverses_something() {
+    let root = "steps:\n  - { id: sub, uses: runbook, with: { path: child.yaml } }\n  - { id: own, run: 'true', undo: { run: 'true' } }\nfinally:\n  \
+                - { id: end, uses: runbook, with: { path: child.yaml } }\n";
+    let child = "steps:\n  - { id: a, run: 'true', effect: none, undo: { run: 'true' } }\n";
+    let plan = bound(&[("root.yaml", root), ("child.yaml", child)]);
+    assert_eq!(ids(&plan), ["sub", "sub/a", "own", "sub/a.undo", "own.undo", "end", "end/a"]);
+    let undo = step(&plan, "sub/a.undo");
+    assert_eq!((undo.section, undo.needs.len()), (Section::Undo, 0));
+    assert_eq!(undo.group.as_ref().map(ToString::to_string).as_deref(), Some("sub"), "its names are those of the file");
+    assert_eq!(step(&plan, "sub").effects.class, EffectClass::None, "undoing is no effect of going forward");
 }
 
 #[test]

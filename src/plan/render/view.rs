@@ -113,19 +113,20 @@ impl NodeState {
 }
 
 impl GraphView {
-    /// Makes the view of a bound plan, without states.
+    /// Makes the view of a bound plan, without states. What would reverse a step is left out: it follows nothing.
     #[must_use]
     pub fn of_plan(plan: &BoundPlan) -> Self {
-        let index: BTreeMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(i, step)| (&step.id, i)).collect();
+        let steps = || plan.steps.iter().filter(|step| step.section != Section::Undo);
+        let index: BTreeMap<&StepId, usize> = steps().enumerate().map(|(i, step)| (&step.id, i)).collect();
         let mut edges = Vec::new();
-        for (to, step) in plan.steps.iter().enumerate() {
+        for (to, step) in steps().enumerate() {
             for edge in &step.needs {
                 if let Some(from) = index.get(&edge.from) {
                     edges.push(GraphEdge { from: *from, to, strictness: edge.strictness });
                 }
             }
         }
-        let nodes = plan.steps.iter().map(|step| GraphNode {
+        let nodes = steps().map(|step| GraphNode {
             id: step.id.to_string(),
             label: step.name.clone(),
             action: match &step.for_each {
@@ -137,7 +138,10 @@ impl GraphView {
             effect: step.effects.class,
             targets: describe_targets(&step.effects.targets),
             modes: Vec::new(),
-            group: step.group.as_ref().and_then(|group| index.get(group).copied()),
+            group: step.group.as_ref().and_then(|group| index.get(group).copied()).filter(|group| {
+                // What reverses a step is drawn with all that does.
+                plan.steps[*group].section == step.section
+            }),
             state: None,
         });
         Self {
