@@ -10,6 +10,7 @@ mod cli_guard;
 mod cli_live;
 mod cli_resume;
 mod cli_run;
+mod cli_undo;
 mod compat;
 mod conformance;
 mod crash;
