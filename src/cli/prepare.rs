@@ -40,6 +40,10 @@ impl SourceReader for Files {
             None => DiskFiles.read(name),
         }
     }
+
+    fn by_name(&self, name: &str) -> Option<String> {
+        library::by_name(name).map(|path| format!("<shipped>/{path}"))
+    }
 }
 
 struct Words<'a>(&'a Registry);
@@ -205,9 +209,10 @@ impl Prepared {
         self.bind_in(subject, identity, environment)
     }
 
-    /// Captures what the runbook lists under `pass_env`, and nothing else.
+    /// Captures what the runbook and those it uses list under `pass_env`, and nothing else.
     fn passed_environment(&self) -> std::collections::BTreeMap<String, String> {
-        let names = self.plan.runbook.pass_env.iter().map(|name| name.value.clone());
+        let runbooks = self.plan.runbooks();
+        let names = runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| name.value.clone());
         names.filter_map(|name| Some((name.clone(), wiring::environment_variable(&name)?))).collect()
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::build::Plan;
+use super::expand::Expanded;
 use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
 use super::{fanout, lock, param, process, undo};
@@ -14,7 +15,7 @@ use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
 use crate::event::Actor;
 use crate::language::inventory::{Inventory, Via};
-use crate::language::runbook::{DeclaredTarget, OnUnknown, Precondition, Retry, Runbook, Step};
+use crate::language::runbook::{DeclaredTarget, OnUnknown, Phase, Precondition, Retry, Runbook, Step};
 use crate::language::template::{self, Scope, TextKind};
 
 /// The format of `plan.json`.
@@ -88,7 +89,7 @@ pub fn bind(
     place_scratch(&mut inventory, &request.scratch);
     let vars = param::vars(&plan.runbook, &inventory, &request).map_err(|error| vec![error])?;
     let params = param::params(&plan.runbook, &inventory, &vars, &request)?;
-    let env_vars = param::env_vars(&plan.runbook, &request)?;
+    let env_vars = param::env_vars(&plan.runbooks(), &request)?;
     let incident_at = param::incident_at(&plan.runbook, &params, &request).map_err(|error| vec![error])?;
     let scope = Scope::new()
         .with("params", &json!(params))
@@ -97,9 +98,14 @@ pub fn bind(
         .with("run", &run_values(plan, &request))
         .with("objectives", &json!(plan.runbook.objectives))
         .with_secrets(inventory.secrets.keys().cloned());
-    let binder = Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope };
-    let steps = binder.steps()?;
-    let locks = lock::of_run(&plan.runbook, &steps, &inventory);
+    let held = lock::held(&plan.runbooks());
+    let shared = Shared { held: &held, phases: &plan.runbook.phases };
+    let binder =
+        Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
+    let Expanded { mut steps, groups } = binder.steps()?;
+    // The undo steps of sub-runbooks stand among their body.
+    steps.sort_by_key(|step| step.section);
+    let locks = lock::of_run(&plan.runbooks(), &steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
         format: PLAN_FORMAT,
@@ -124,7 +130,7 @@ pub fn bind(
         limits: Limits { max_parallel: request.max_parallel.max(1) },
         locks: locks.names,
         queued_locks: locks.queued,
-        groups: BTreeMap::new(),
+        groups,
         env_vars,
         undo: UndoPolicy::Never,
         origin: None,
@@ -171,20 +177,35 @@ fn run_values(plan: &Plan, request: &BindRequest) -> Value {
     })
 }
 
-struct Binder<'a> {
-    plan: &'a Plan,
-    inventory: &'a Inventory,
-    registry: &'a Registry,
-    request: &'a BindRequest,
-    scope: &'a Scope,
+/// Binds the steps of one file.
+pub(super) struct Binder<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) inventory: &'a Inventory,
+    pub(super) registry: &'a Registry,
+    pub(super) request: &'a BindRequest,
+    /// What its templates can see.
+    pub(super) scope: &'a Scope,
+    /// The values of its parameters.
+    pub(super) params: &'a BTreeMap<String, Value>,
+    pub(super) shared: Shared<'a>,
+}
+
+/// What all files of a run share.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    /// Locks that are held for the whole run.
+    pub(super) held: &'a BTreeSet<String>,
+    /// The phases of the run.
+    pub(super) phases: &'a [Phase],
 }
 
 impl Binder<'_> {
-    fn steps(&self) -> Result<Vec<PlannedStep>, Vec<BindError>> {
+    /// Binds every step that takes part, and puts the steps of each sub-runbook behind the one that stands for it.
+    pub(super) fn steps(&self) -> Result<Expanded, Vec<BindError>> {
         let graph = StepGraph::new(&self.plan.runbook);
         let edges = self.plan.edges_in(&graph, self.request.mode);
         let order = graph.order();
-        let (mut steps, mut faults) = (Vec::new(), Vec::new());
+        let (mut expanded, mut faults) = (Expanded::default(), Vec::new());
         for section in [Section::Body, Section::Finally] {
             let mut undos = Vec::new();
             for index in &order {
@@ -196,8 +217,9 @@ impl Binder<'_> {
                     let from = graph.step(*from).1.id.value.parse().ok()?;
                     Some(Edge { from, strictness: *strictness })
                 });
-                match self.step(step, section, needs.collect()) {
-                    Ok(step) => steps.push(step),
+                let planned = self.step(step, section, needs.collect());
+                match planned.and_then(|planned| self.expand(planned)) {
+                    Ok(more) => expanded.extend(more),
                     Err(mut errors) => faults.append(&mut errors),
                 }
                 if let Some(undo) = undo::of(step).filter(|_| section == Section::Body) {
@@ -207,9 +229,9 @@ impl Binder<'_> {
                     }
                 }
             }
-            steps.append(&mut undos);
+            expanded.extend(Expanded { steps: undos, groups: BTreeMap::new() });
         }
-        if faults.is_empty() { Ok(steps) } else { Err(faults) }
+        if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 
     fn step(&self, step: &Step, section: Section, needs: Vec<Edge>) -> Result<PlannedStep, Vec<BindError>> {
@@ -226,7 +248,7 @@ impl Binder<'_> {
         let written = process::arguments(step, &self.plan.runbook);
         let (with, secrets) = self.known(uses, &written).map_err(|message| vec![fault("", message, None)])?;
         let for_each = fanout::bound(step, self.scope).map_err(|message| vec![fault("/for_each", message, None)])?;
-        let locks = lock::of_step(step, &self.plan.runbook, self.scope);
+        let locks = lock::of_step(step, self.shared.held, self.scope);
         let locks = locks.map_err(|message| vec![fault("/locks", message, None)])?;
         let context = PlanContext {
             inventory: self.inventory,
@@ -283,7 +305,7 @@ impl Binder<'_> {
     }
 
     /// Renders what is known now; a late value becomes its marker.
-    fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
+    pub(super) fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
         let mut secrets = BTreeSet::new();
         let value = self.known_value(uses, "", with, &mut secrets)?;
         Ok((value.unwrap_or_else(|| json!({})), secrets.into_iter().collect()))

@@ -1,6 +1,6 @@
 //! Values of parameters and variables: given, defaulted, converted, judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -77,10 +77,12 @@ fn default_scope(vars: &BTreeMap<String, Value>, runbook: &Runbook, request: &Bi
 ///
 /// # Errors
 /// Names everything that is not set.
-pub fn env_vars(runbook: &Runbook, request: &BindRequest) -> Result<BTreeMap<String, String>, Vec<BindError>> {
+pub fn env_vars(runbooks: &[&Runbook], request: &BindRequest) -> Result<BTreeMap<String, String>, Vec<BindError>> {
     let mut env_vars = BTreeMap::new();
     let mut missing = Vec::new();
-    for name in runbook.pass_env.iter().map(|name| &name.value) {
+    let names: BTreeSet<&String> =
+        runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| &name.value).collect();
+    for name in names {
         match request.env_vars.get(name) {
             Some(value) => drop(env_vars.insert(name.clone(), value.clone())),
             None => missing.push(usage(

@@ -8,7 +8,7 @@ use super::build::Material;
 use super::leaf;
 use super::read::Reader;
 use crate::base::diagnostic::Place;
-use crate::language::runbook::{DeclaredTarget, Precondition, Step};
+use crate::language::runbook::{DeclaredTarget, Precondition, SUB_RUNBOOK, Step};
 use crate::language::template::TextKind;
 
 /// Which part of a step a text belongs to.
@@ -122,8 +122,8 @@ fn arguments<'a>(
     texts
 }
 
-/// The script of `run:` is literal, never a template.
+/// The script of `run:` and the path of a sub-runbook are literal, never templates.
 #[must_use]
 pub fn is_literal(uses: &str, pointer: &str) -> bool {
-    uses == "shell" && pointer == "/script"
+    matches!((uses, pointer), ("shell", "/script") | (SUB_RUNBOOK, "/path"))
 }

@@ -179,7 +179,8 @@ fn interrupted(rest: &str) -> (Cli, String) {
 #[test]
 fn the_rest_of_a_run_goes_by_a_mended_file_and_everything_reads_that_one() {
     let (cli, head) = interrupted("  - { id: b, run: \"false\" }\n  - { id: old, run: \"true\" }\n");
-    let rest = "  - { id: b, uses: exec, with: { argv: [touch, \"{{ params.word }}\"] } }\n  - { id: new, run: touch new }\n";
+    let rest =
+        "  - { id: b, uses: exec, with: { argv: [touch, \"{{ params.word }}\"] } }\n  - { id: new, run: touch new }\n";
     cli.file("mended.yaml", &format!("{head}{rest}"));
     cli.run(&["resume", "last", "--with", "mended.yaml"]).ends(0).says("amended the plan: 3 steps differ");
     assert!(cli.path("kept").exists() && cli.path("new").exists());

@@ -8,6 +8,7 @@ mod architecture;
 mod cli_check;
 mod cli_guard;
 mod cli_live;
+mod cli_outputs;
 mod cli_resume;
 mod cli_run;
 mod cli_undo;

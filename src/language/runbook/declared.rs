@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::step::Source;
 use super::{Creation, Located, Runbook, Step};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::language::document::Node;
@@ -25,10 +26,12 @@ pub(super) fn refuse(step: &Step, node: &Node, faults: &mut Diagnostics) {
 }
 
 /// What a step creates, with the place of each name.
-pub(super) fn creations(specs: Vec<Creation>, node: &Node, faults: &mut Diagnostics) -> Vec<Located<Creation>> {
-    let nodes = node.get("creates").map(Node::items).unwrap_or_default();
-    let mut creations = Vec::with_capacity(specs.len());
-    for (creation, node) in specs.into_iter().zip(nodes) {
+pub(super) fn creations(source: &Source<'_>, faults: &mut Diagnostics) -> Vec<Located<Creation>> {
+    let nodes = source.node.get("creates").map(Node::items).unwrap_or_default();
+    let mut creations = Vec::with_capacity(nodes.len());
+    for (index, node) in nodes.iter().enumerate() {
+        let pointer = format!("{}/creates/{index}", source.pointer);
+        let Some(creation) = source.checked.read::<Creation>(&pointer) else { continue };
         let place = |key: &str| node.get(key).map_or(node.at, |value| value.at);
         if !is_name(&creation.name) {
             let message = format!("`{}` cannot name what a step creates", creation.name);

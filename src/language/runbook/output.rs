@@ -1,14 +1,13 @@
 //! `outputs`: what later steps get of what a program wrote on standard output.
 
-use std::collections::BTreeMap;
-
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::step::Source;
 use super::{Located, Step};
-use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
+use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::base::id::is_identifier;
-use crate::language::document::{Entry, Node};
+use crate::language::document::{Entry, Node, child};
 use crate::language::template::is_template;
 
 /// Outputs that every `exec` and `shell` step has, and what each step has.
@@ -69,16 +68,13 @@ impl JsonSchema for OutputSpec {
 }
 
 /// The declared outputs in the order written.
-pub(super) fn lower(
-    mut specs: BTreeMap<String, OutputSpec>,
-    step: &Step,
-    node: &Node,
-    faults: &mut Diagnostics,
-) -> Vec<(Located<String>, OutputSpec)> {
-    let mut outputs = Vec::with_capacity(specs.len());
-    for entry in node.get("outputs").map(Node::entries).unwrap_or_default() {
-        let Some(spec) = specs.remove(&entry.key) else { continue };
+pub(super) fn lower(step: &Step, source: &Source<'_>, faults: &mut Diagnostics) -> Vec<(Located<String>, OutputSpec)> {
+    let entries = source.node.get("outputs").map(Node::entries).unwrap_or_default();
+    let mut outputs = Vec::with_capacity(entries.len());
+    for entry in entries {
         check_name(entry, step, faults);
+        let pointer = child(&format!("{}/outputs", source.pointer), &entry.key);
+        let Some(spec) = source.checked.read::<OutputSpec>(&pointer) else { continue };
         check_spec(&spec, entry, faults);
         outputs.push((Located { value: entry.key.clone(), at: entry.key_at }, spec));
     }
@@ -102,13 +98,17 @@ fn check_spec(spec: &OutputSpec, entry: &Entry, faults: &mut Diagnostics) {
     let at = |key: &str| entry.value.get(key).map_or(entry.value.at, |value| value.at);
     match spec {
         OutputSpec::Text | OutputSpec::Lines | OutputSpec::Json => {}
+        OutputSpec::Pointer { json: text } | OutputSpec::Regex { regex: text } if is_template(text) => {
+            let message = "how an output is taken is literal, never a template";
+            let fault = Diagnostic::new(Code::TemplateSyntax, message).at(entry.value.at);
+            faults.push(fault.help("to find a brace, write `\\{`"));
+        }
         OutputSpec::Pointer { json } => {
             if !json.is_empty() && !json.starts_with('/') {
                 let fault = Diagnostic::new(Code::UnknownValue, format!("`{json}` is not a JSON pointer"));
                 let path = json.trim_start_matches(['$', '.']).replace('.', "/");
                 faults.push(fault.at(at("json")).help(format!("write `/{path}`")));
             }
-            refuse_template(json, at("json"), faults);
         }
         OutputSpec::Regex { regex } => {
             if let Err(error) = regex_lite::Regex::new(regex) {
@@ -116,14 +116,6 @@ fn check_spec(spec: &OutputSpec, entry: &Entry, faults: &mut Diagnostics) {
                 let fault = Diagnostic::new(Code::UnknownValue, message).at(at("regex"));
                 faults.push(fault.help("put it in single quotes, so that `\\` stays as it is"));
             }
-            refuse_template(regex, at("regex"), faults);
         }
-    }
-}
-
-fn refuse_template(text: &str, at: Place, faults: &mut Diagnostics) {
-    if is_template(text) {
-        let fault = Diagnostic::new(Code::TemplateSyntax, "how an output is taken is literal, never a template").at(at);
-        faults.push(fault.help("to find a brace, write `\\{`"));
     }
 }

@@ -78,6 +78,9 @@ struct RunbookSpec {
     /// Steps that always run at the end.
     #[serde(default)]
     finally: Vec<StepSpec>,
+    /// What a runbook that uses this one gets: values that read the steps of this file, by name.
+    #[serde(default)]
+    outputs: BTreeMap<String, Value>,
 }
 
 /// A step.
@@ -165,9 +168,11 @@ pub(super) struct StepSpec {
     pub(super) locks: Vec<String>,
     /// What an `exec` or `run` step creates and has to be removed in the end.
     #[serde(default)]
+    #[expect(dead_code, reason = "read one by one")]
     pub(super) creates: Vec<Creation>,
     /// How outputs are taken from what an `exec` or `run` step writes on standard output, by name.
     #[serde(default)]
+    #[expect(dead_code, reason = "read one by one")]
     pub(super) outputs: BTreeMap<String, OutputSpec>,
 }
 

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::arguments::{Arguments, Judges, arguments, shell};
 use super::spec::{PreconditionSpec, StepMode, StepSpec};
 use super::{
-    DeclaredTarget, Located, Need, OnFailure, Precondition, Retry, Step, declared, fanout, lock, output, undo,
+    DeclaredTarget, Located, Need, OnFailure, Precondition, Retry, SUB_RUNBOOK, Step, declared, fanout, lock, output,
+    undo,
 };
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::base::id::is_identifier;
 use crate::language::document::{Checked, Node};
+use crate::language::sub::check_keys;
 
 /// A step's node, and where it stands in the checked file.
 pub(super) struct Source<'a> {
@@ -31,14 +33,14 @@ pub(super) fn lower(source: &Source<'_>, judges: Judges<'_>, faults: &mut Diagno
     let env = spec.as_ref().map(|spec| spec.env.clone()).unwrap_or_default();
     action(&mut step, (node, &env), judges, faults);
     fanout::lower(&mut step, node, faults);
+    check_retry(source, faults);
+    step.outputs = output::lower(&step, source, faults);
+    step.creates = declared::creations(source, faults);
     step.locks = lock::of_step(node, faults);
     let poisoned = spec.is_none();
-    if let Some(mut spec) = spec {
-        check_retry(spec.retry.as_ref(), node, faults);
+    if let Some(spec) = spec {
         check_modes(&spec, node, faults);
         step.preconditions = preconditions(&spec.preconditions, node, judges, faults);
-        step.outputs = output::lower(std::mem::take(&mut spec.outputs), &step, node, faults);
-        step.creates = declared::creations(std::mem::take(&mut spec.creates), node, faults);
         fill(&mut step, spec, node);
     }
     step.undo = undo::lower(&step, source, judges, faults).map(Box::new);
@@ -81,6 +83,7 @@ pub(super) fn blank(node: &Node) -> Step {
         locks: Vec::new(),
         creates: Vec::new(),
         outputs: Vec::new(),
+        sub: None,
     }
 }
 
@@ -174,6 +177,9 @@ pub(super) fn action(
     exclude(faults, "with", "run", "pass values to a script through `env`");
     exclude(faults, "env", "uses", "`env` belongs to `run`; give an action its arguments in `with`");
     declared::refuse(step, node, faults);
+    if step.uses.value == SUB_RUNBOOK {
+        check_keys(node, faults);
+    }
     let arguments = match (node.get("uses"), node.get("run")) {
         (Some(_), _) if !step.uses.value.is_empty() => arguments(&step.uses, node.get("with"), judges, faults),
         (None, Some(script)) => {
@@ -196,21 +202,21 @@ pub(super) fn action(
 }
 
 /// Holds the numbers of `retry` against what they can be.
-pub(super) fn check_retry(retry: Option<&Retry>, node: &Node, faults: &mut Diagnostics) {
+pub(super) fn check_retry(source: &Source<'_>, faults: &mut Diagnostics) {
+    let node = source.node;
+    let Some(retry) = source.checked.read::<Retry>(&format!("{}/retry", source.pointer)) else { return };
     let place = |key: &str| node.get("retry").and_then(|retry| retry.get(key)).map_or(node.at, |value| value.at);
     let mut refuse = |message: &str, at: Place| {
         faults.push(Diagnostic::new(Code::UnknownValue, message.to_owned()).at(at));
     };
-    if let Some(retry) = retry {
-        if retry.max_attempts == 0 {
-            refuse("`max_attempts` must be at least 1: the first attempt counts", place("max_attempts"));
-        }
-        if retry.backoff < 1.0 {
-            refuse("`backoff` must be at least 1", place("backoff"));
-        }
-        if !(0.0..=1.0).contains(&retry.jitter) {
-            refuse("`jitter` is a share from 0 to 1", place("jitter"));
-        }
+    if retry.max_attempts == 0 {
+        refuse("`max_attempts` must be at least 1: the first attempt counts", place("max_attempts"));
+    }
+    if retry.backoff < 1.0 {
+        refuse("`backoff` must be at least 1", place("backoff"));
+    }
+    if !(0.0..=1.0).contains(&retry.jitter) {
+        refuse("`jitter` is a share from 0 to 1", place("jitter"));
     }
 }
 

@@ -5,23 +5,25 @@ use super::spec::UndoSpec;
 use super::step::{Source, action, blank, check_retry, targets};
 use super::{Located, Step};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::language::document::Kind;
 
 /// What only people or other steps can do; nothing of it reverses a step.
 const KINDS: [&str; 3] = ["approval", "manual", "runbook"];
 
 /// Lowers the undo of `step`: a step named `ID.undo`. Faults of the schema are already reported and only poison it.
 pub(super) fn lower(step: &Step, source: &Source<'_>, judges: Judges<'_>, faults: &mut Diagnostics) -> Option<Step> {
-    let entry = source.node.entry("undo").filter(|entry| !entry.value.entries().is_empty())?;
+    let entry = source.node.entry("undo").filter(|entry| matches!(entry.value.kind, Kind::Map(_)))?;
     let node = &entry.value;
+    let source = &Source { node, checked: source.checked, pointer: format!("{}/undo", source.pointer) };
     let before = faults.len();
-    let spec = source.checked.read::<UndoSpec>(&format!("{}/undo", source.pointer));
+    let spec = source.checked.read::<UndoSpec>(&source.pointer);
     let mut undo = blank(node);
     undo.id = Located { value: format!("{}.undo", step.id.value), at: entry.key_at };
     undo.name = format!("undo {}", step.name);
     let poisoned = spec.is_none();
     let spec = spec.unwrap_or_default();
     action(&mut undo, (node, &spec.env), judges, faults);
-    check_retry(spec.retry.as_ref(), node, faults);
+    check_retry(source, faults);
     if KINDS.contains(&undo.uses.value.as_str()) {
         let message = format!("`{}` cannot reverse a step", undo.uses.value);
         let fault = Diagnostic::new(Code::BadCombination, message).at(undo.uses.at);

@@ -42,6 +42,8 @@ pub struct GraphNode {
     pub targets: Vec<String>,
     /// The modes it takes part in; empty = all.
     pub modes: Vec<Mode>,
+    /// The node that stands for the sub-runbook it belongs to.
+    pub group: Option<usize>,
     /// Where it stands, in a report.
     pub state: Option<NodeState>,
 }
@@ -136,6 +138,7 @@ impl GraphView {
             effect: step.effects.class,
             targets: describe_targets(&step.effects.targets),
             modes: Vec::new(),
+            group: step.group.as_ref().and_then(|group| index.get(group).copied()),
             state: None,
         });
         Self {
@@ -145,6 +148,7 @@ impl GraphView {
             nodes: nodes.collect(),
             edges,
         }
+        .with_groups()
     }
 
     /// Adds where each step stands.
@@ -171,7 +175,7 @@ impl GraphView {
     }
 }
 
-fn phase_title(phase: &crate::language::runbook::Phase) -> String {
+pub(super) fn phase_title(phase: &crate::language::runbook::Phase) -> String {
     let name = if phase.name.is_empty() { &phase.id } else { &phase.name };
     match phase.budget {
         Some(budget) => format!("{name} (budget {})", budget),
