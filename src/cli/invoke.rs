@@ -19,7 +19,7 @@ use crate::event::{Event, EventKind, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, RunStatus, RunSummary, Runs, audit};
 use crate::lock::FileLocks;
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::{Journal, LockError, LockGuard, Locks as _, SystemClock};
 use crate::report::{html, summary};
 use crate::state::RunState;
@@ -339,7 +339,11 @@ fn programs(step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findin
                 let fact = format!("the program `{program}` is not found on `{}`", host.name());
                 let help = "install it, or give its full path";
                 // A step with a condition may never need it.
-                if step.when.is_some() { findings.warn(fact, help) } else { findings.refuse(fact, help) }
+                if step.when.is_some() || step.section == Section::Undo {
+                    findings.warn(fact, help)
+                } else {
+                    findings.refuse(fact, help)
+                }
             }
         };
     }

@@ -11,7 +11,7 @@ use super::{Palette, Tone, outcome_sentence};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::base::{EventSeq, StepId};
-use crate::event::{Figures, OriginPurpose, Outcome, RunOrigin, SkipReason};
+use crate::event::{Figures, OriginPurpose, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, Section};
@@ -345,7 +345,7 @@ fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
 /// Gives the command that starts the same run anew.
 fn again(plan: &BoundPlan) -> String {
     use crate::base::mode::Mode;
-    if let Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) = &plan.origin {
+    if let Some(run) = phrase::undoes(plan) {
         return format!("runbook undo {run}");
     }
     let file = runbook_of(plan);

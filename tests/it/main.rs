@@ -11,6 +11,7 @@ mod cli_live;
 mod cli_outputs;
 mod cli_resume;
 mod cli_run;
+mod cli_undo;
 mod compat;
 mod conformance;
 mod crash;
