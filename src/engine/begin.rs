@@ -10,6 +10,7 @@ use super::recover::null_outputs;
 use super::start::{Answer, EngineError, Resume, Start};
 use crate::base::{Attempt, StepId};
 use crate::event::{EventKind, RecoverDecision};
+use crate::plan::StepKind;
 use crate::state::{RunState, StepStatus};
 
 impl Driver {
@@ -59,15 +60,18 @@ impl Driver {
                 decision: RecoverDecision::Rerun,
                 why: "a person said that it did not happen".to_owned(),
             }],
-            Answer::Done { output } => {
-                let uses = self.index.plan().step(step).and_then(|planned| self.registry.get(&planned.uses));
-                let mut all = uses.map_or_else(|| Value::Object(serde_json::Map::new()), |uses| null_outputs(&**uses));
-                for (name, value) in output {
-                    all[name] = value;
-                }
-                vec![EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }]
-            }
+            Answer::Done { output } => vec![self.done(step, output.into_iter().collect())],
         }
+    }
+
+    /// A person says that the step is done; outputs that are not given are null.
+    pub(super) fn done(&self, step: &StepId, output: serde_json::Map<String, Value>) -> EventKind {
+        let uses = self.index.plan().step(step).and_then(|planned| self.registry.get(&planned.uses));
+        let mut all = uses.map_or_else(|| Value::Object(serde_json::Map::new()), |uses| null_outputs(&**uses));
+        for (name, value) in output {
+            all[name] = value;
+        }
+        EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }
     }
 
     /// Looks for every action and secret that steps without an end still need.
@@ -77,7 +81,7 @@ impl Driver {
             if self.state.status(&step.id).is_terminal() {
                 continue;
             }
-            if self.registry.get(&step.uses).is_none() {
+            if step.kind == StepKind::Action && self.registry.get(&step.uses).is_none() {
                 return Err(EngineError::Action { step: step.id.clone(), uses: step.uses.clone() });
             }
             secrets.extend(step.secrets.iter());

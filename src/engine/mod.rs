@@ -4,6 +4,7 @@
 //! only then acts. It is not a scheduler of processes (`supervisor`) and not a reporter (`report`).
 //! Start with [`Engine::run`].
 
+mod answer;
 mod begin;
 mod capability;
 mod check;
@@ -15,6 +16,9 @@ mod frontier;
 mod index;
 mod land;
 mod launch;
+mod locking;
+mod operator;
+mod people;
 mod preflight;
 mod publish;
 mod recover;
@@ -33,4 +37,4 @@ pub use decide::{Decision, Picture, decide};
 pub use frontier::Frontier;
 pub use index::PlanIndex;
 pub use preflight::{Preflight, preflight};
-pub use start::{Answer, Ending, Engine, EngineError, Left, Resume, Start};
+pub use start::{Answer, Ending, Engine, EngineError, Left, Presence, Resume, Start};

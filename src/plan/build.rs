@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{StepGraph, StepIndex, join};
-use super::model::{Section, Strictness};
+use super::model::{Section, StepKind, Strictness};
 use super::read::{self, Read};
 use crate::action::{EffectClass, Registry};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
@@ -110,7 +110,11 @@ fn check_preconditions(graph: &StepGraph<'_>, registry: &Registry, found: &mut D
         for precondition in &graph.step(index).1.preconditions {
             let Precondition::Action { uses, .. } = precondition else { continue };
             let effect = registry.get(&uses.value).map_or(EffectClass::None, |action| action.spec().effect);
-            if effect > EffectClass::Read {
+            if StepKind::of(&uses.value) != StepKind::Action {
+                let message = format!("`{}` is made by people, so it cannot be a precondition", uses.value);
+                let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
+                found.push(fault.help("make it a step of its own that this one needs"));
+            } else if effect > EffectClass::Read {
                 let message = format!("`{}` may change something, so it cannot be a precondition", uses.value);
                 let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
                 found.push(fault.help("make it a step of its own that this one needs, or ask with `wait` or `that:`"));

@@ -14,6 +14,7 @@ pub mod guard;
 mod leaf;
 pub mod model;
 mod param;
+mod people;
 mod read;
 pub mod render;
 mod rules;
@@ -27,4 +28,4 @@ pub use leaf::{Leaf, at as leaf_at, visit_texts};
 pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
-pub use param::INCIDENT_AT;
+pub use param::{INCIDENT_AT, names_entry};

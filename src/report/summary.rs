@@ -90,7 +90,10 @@ fn objectives(
         (None, None) => {}
     }
     let (machine, retry, waiting) = (millis(figures.machine_ms), millis(figures.retry_ms), millis(figures.waiting_ms));
-    let _ = writeln!(out, "           machine {machine} · retries {retry} · waiting {waiting}");
+    let waits = [("locks", figures.lock_ms), ("people", figures.human_ms)];
+    let waits = waits.iter().filter(|(_, ms)| *ms > 0).map(|(name, ms)| format!(" · {name} {}", millis(*ms)));
+    let waits: String = waits.collect();
+    let _ = writeln!(out, "           machine {machine} · retries {retry}{waits} · waiting {waiting}");
     match (&figures.rpo, figures.rpo_target_ms) {
         (Some(loss), target) => {
             let judged =

@@ -3,9 +3,9 @@
 use super::{figures, loss, required, status};
 use crate::base::StepId;
 use crate::base::mode::Mode;
-use crate::event::{ExceptionKind, Outcome, SkipReason};
+use crate::event::{ExceptionKind, OnTimeout, Outcome, SkipReason};
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepState, StepStatus};
 
 /// Judges a run whose body is settled, and gives the code its process ends with.
 ///
@@ -123,10 +123,22 @@ pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionK
     plan.steps.iter().filter_map(|step| Some((step.id.clone(), exception(step, state)?))).collect()
 }
 
+/// An approval that not everybody gave who should have.
+fn unattended(step: &StepState) -> Option<ExceptionKind> {
+    let question = step.question.as_ref().filter(|_| step.status == StepStatus::Succeeded)?;
+    if step.answers.iter().any(|(_, answer)| answer.break_glass.is_some()) {
+        return Some(ExceptionKind::BrokeGlass);
+    }
+    (step.expired && question.on_timeout == OnTimeout::Continue).then_some(ExceptionKind::Unapproved)
+}
+
 fn exception(step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
     let known = state.steps.get(&step.id)?;
     if known.marked_done {
         return Some(ExceptionKind::MarkedDone);
+    }
+    if let Some(kind) = unattended(known) {
+        return Some(kind);
     }
     let tolerated = match step.section {
         Section::Body if super::is_required(step, state) => None,
