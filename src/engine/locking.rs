@@ -37,7 +37,8 @@ impl<'a> Kept<'a> {
 /// What the engine of a run holds and waits for.
 #[derive(Default)]
 pub(super) struct Held {
-    guards: BTreeMap<String, Box<dyn LockGuard>>,
+    /// Each with the step that needs it, or needed it last.
+    guards: BTreeMap<String, (usize, Box<dyn LockGuard>)>,
     /// Since when a step waits for a lock.
     awaited: BTreeMap<(usize, String), Instant>,
 }
@@ -77,19 +78,26 @@ impl Driver {
                 }
             }
         }
+        self.hand_on(at, events);
         for (lock, guard) in taken {
             let since = self.held.awaited.remove(&(at, lock.clone()));
             let waited = since.map(|since| self.clock.monotonic().saturating_duration_since(since));
-            events.push(EventKind::LockTaken {
-                step: Some(id.clone()),
-                over: guard.over().map(str::to_owned),
-                preempted: None,
-                waited_ms: waited.map_or(0, |waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)),
-                lock: lock.clone(),
-            });
-            self.held.guards.insert(lock, guard);
+            let waited_ms = waited.map_or(0, |waited| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX));
+            events.push(taken_by(&id, &lock, (guard.over(), waited_ms)));
+            self.held.guards.insert(lock, (at, guard));
         }
         Grip::Firm
+    }
+
+    /// Hands locks on that an earlier step of this run held until now.
+    fn hand_on(&mut self, at: usize, events: &mut Vec<EventKind>) {
+        let step = self.index.step(at);
+        for lock in &step.locks {
+            if let Some((holder, _)) = self.held.guards.get_mut(lock).filter(|(holder, _)| *holder != at) {
+                *holder = at;
+                events.push(taken_by(&step.id, lock, (None, 0)));
+            }
+        }
     }
 
     /// Says once that a lock is waited for; it is tried again at every round.
@@ -112,9 +120,19 @@ impl Driver {
         let needed: BTreeSet<&String> = running.flat_map(|step| &step.locks).collect();
         let free: Vec<String> = self.held.guards.keys().filter(|name| !needed.contains(name)).cloned().collect();
         for name in free {
-            if let Some(guard) = self.held.guards.remove(&name) {
+            if let Some((_, guard)) = self.held.guards.remove(&name) {
                 guard.release();
             }
         }
+    }
+}
+
+fn taken_by(step: &StepId, lock: &str, (over, waited_ms): (Option<&str>, u64)) -> EventKind {
+    EventKind::LockTaken {
+        step: Some(step.clone()),
+        lock: lock.to_owned(),
+        over: over.map(str::to_owned),
+        preempted: None,
+        waited_ms,
     }
 }

@@ -234,6 +234,22 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_that_died_is_named_and_one_that_let_go_in_order_is_not() {
+        let root = tempfile::tempdir().expect("a folder");
+        let locks = FileLocks::open(root.path()).expect("opens");
+        let first = locks.acquire("tape", &run('a')).expect("it is free");
+        assert_eq!(first.over(), None);
+        drop(first);
+        let second = locks.acquire("tape", &run('b')).expect("it is free");
+        assert_eq!(second.over(), Some(run('a').as_str()));
+        second.release();
+        let third = locks.acquire("tape", &run('c')).expect("it is free");
+        assert_eq!(third.over(), None);
+        drop(third);
+        assert_eq!(locks.acquire("tape", &run('c')).expect("it is free").over(), None, "its own");
+    }
+
+    #[test]
     fn names_never_leave_the_folder_and_never_meet() {
         let long = "x".repeat(300);
         let names = ["", ".", "..", "../../etc/passwd", "a/b", "a%2Fb", "A", "a", "ä", "\0", long.as_str()];

@@ -46,6 +46,7 @@ pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
     let mut found = Diagnostics::default();
     check_needs(&graph, &mut found);
     check_preconditions(&graph, material.registry, &mut found);
+    super::people::check(&graph, material.inventory, &mut found);
     let circles = graph.circles();
     check_circles(&graph, &circles, &mut found);
     let reads = read::collect(&runbook, &graph, material, &mut found);
