@@ -38,7 +38,7 @@ enum Kind {
 /// person was asked or the run was paused, else as waiting.
 pub(super) fn split(plan: &BoundPlan, state: &RunState, origin: Timestamp, end: Timestamp) -> Split {
     let mut edges: Vec<(Timestamp, Kind, i32)> = Vec::new();
-    for step in plan.steps.iter().filter(|step| is_required(step, state)) {
+    for step in plan.steps.iter().filter(|step| is_required(plan, step, state)) {
         let Some(known) = state.steps.get(&step.id) else { continue };
         for interval in intervals(known, end) {
             add(&mut edges, interval, (origin, end));
