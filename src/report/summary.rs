@@ -250,7 +250,7 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
     };
     for waiting in &state.suspended {
         // A step that asks people or is held says with its question what to type.
-        if state.status(&waiting.step) == StepStatus::Running {
+        if !matches!(state.status(&waiting.step), StepStatus::Asking | StepStatus::Held) {
             command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
         }
     }
