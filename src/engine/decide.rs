@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use super::frontier::slot;
-use super::{Frontier, PlanIndex};
+use super::locking::Kept;
+use super::{Frontier, PlanIndex, people};
 use crate::base::{Attempt, StepId, Timestamp};
-use crate::event::{CancelLevel, Outcome, SkipReason, SuspendReason};
-use crate::plan::{BoundPlan, Limits, PlannedStep, Section};
+use crate::event::{CancelLevel, OperatorVerb, Outcome, SkipReason, SuspendReason};
+use crate::plan::{BoundPlan, Limits, PlannedStep, Section, StepKind};
 use crate::state::{RunState, StepState, StepStatus, objectives};
 
 /// One thing that is to be done now.
@@ -40,7 +41,29 @@ pub enum Decision {
         /// Why.
         why: SkipReason,
     },
-    /// Nothing before this time: a retry is due then.
+    /// Ask people what the step is to ask.
+    Ask {
+        /// The step.
+        step: StepId,
+    },
+    /// Write that nobody answered in time.
+    Expire {
+        /// The step.
+        step: StepId,
+    },
+    /// Write what the answers came to.
+    Conclude {
+        /// The step.
+        step: StepId,
+    },
+    /// Carry out what an operator asked of the step.
+    Obey {
+        /// The step.
+        step: StepId,
+        /// What was asked.
+        verb: OperatorVerb,
+    },
+    /// Nothing before this time: a retry is due then, or a question is open until then.
     Wait {
         /// The step.
         step: StepId,
@@ -109,24 +132,36 @@ impl Picture<'_> {
         }
         let mut decisions = Vec::new();
         let mut slots = self.limits.max_parallel.max(1).saturating_sub(self.occupied());
-        let held = self.held();
-        for (step, state) in self.active() {
-            decisions.extend(self.advance(step, state, now, &mut slots).filter(|decision| !held || runs_on(decision)));
+        let held = self.held() || self.state.paused.is_some();
+        decisions.extend(self.orders());
+        let mut kept = Kept::of(self.active());
+        for (step, state) in self.active().filter(|(step, _)| !self.state.orders.contains_key(&step.id)) {
+            let asking = state.status == StepStatus::Asking;
+            let goes_on = |decision: &Decision| !held || asking || runs_on(decision);
+            let decision = self.advance(step, state, now, &mut slots).filter(goes_on);
+            decisions.extend(decision.filter(|decision| kept.admits(step, decision)));
         }
         self.open_up(&mut decisions, if held { 0 } else { slots });
         self.suspend(decisions)
     }
 
-    fn active(&self) -> impl Iterator<Item = (&PlannedStep, &StepState)> {
+    /// What operators asked for and an engine that died did not carry out, and what takes its time.
+    fn orders(&self) -> impl Iterator<Item = Decision> {
+        let open = self.state.orders.iter().filter(|(step, _)| !self.state.status(step).is_terminal());
+        open.map(|(step, verb)| Decision::Obey { step: step.clone(), verb: verb.clone() })
+    }
+
+    pub(super) fn active(&self) -> impl Iterator<Item = (&PlannedStep, &StepState)> {
         self.frontier.active.iter().filter_map(|at| {
             let step = self.index.step(*at);
             self.state.steps.get(&step.id).map(|state| (step, state))
         })
     }
 
-    /// How many steps hold a place; a step that waits for its next attempt holds none.
+    /// How many steps hold a place; a step that waits for its next attempt or for a person holds none.
     fn occupied(&self) -> usize {
-        self.active().filter(|(_, state)| state.status != StepStatus::Waiting && state.asks.is_none()).count()
+        let waits = |status| matches!(status, StepStatus::Waiting | StepStatus::Asking | StepStatus::Held);
+        self.active().filter(|(_, state)| !waits(state.status) && state.asks.is_none()).count()
     }
 
     /// Whether nothing new may start, because it is not known what an earlier engine left.
@@ -135,18 +170,12 @@ impl Picture<'_> {
     }
 
     /// Decides for a step between pending and an end.
-    fn advance(
-        &self,
-        step: &PlannedStep,
-        state: &StepState,
-        now: Timestamp,
-        slots: &mut usize,
-    ) -> std::option::IntoIter<Decision> {
+    fn advance(&self, step: &PlannedStep, state: &StepState, now: Timestamp, slots: &mut usize) -> Option<Decision> {
         let id = || step.id.clone();
         let stop = self.stopping(step.section);
         let start = || Decision::Start { step: id(), attempt: state.last_attempt().next() };
         let cancel = stop.map(|level| Decision::Cancel { step: id(), level });
-        let decision = match state.status {
+        match state.status {
             StepStatus::Running if state.interrupted => {
                 Some(Decision::Recover { step: id(), attempt: state.last_attempt() })
             }
@@ -156,6 +185,7 @@ impl Picture<'_> {
                 Some(Decision::Skip { step: id(), why: SkipReason::Aborted })
             }
             StepStatus::Resolved if wants_check(step, state) => Some(Decision::Check { step: id() }),
+            StepStatus::Resolved | StepStatus::Checked if asks_people(step) => Some(Decision::Ask { step: id() }),
             StepStatus::Resolved | StepStatus::Checked => Some(start()),
             StepStatus::Waiting if stop.is_some() => cancel,
             StepStatus::Waiting => match state.retry_at {
@@ -163,20 +193,24 @@ impl Picture<'_> {
                 _ if *slots == 0 => None,
                 _ => {
                     *slots -= 1;
-                    Some(start())
+                    // An operator released a step that no attempt was made of: its values may be others now.
+                    Some(if state.attempts.is_empty() { Decision::Resolve { step: id() } } else { start() })
                 }
             },
-            StepStatus::Open
-            | StepStatus::Asking
-            | StepStatus::Held
+            // Nobody has to decide about a run that is ending.
+            StepStatus::Asking | StepStatus::Held if stop.is_some() || self.aborting(step.section) => {
+                Some(Decision::Cancel { step: id(), level: stop.unwrap_or(CancelLevel::Graceful) })
+            }
+            StepStatus::Asking => people::next(step, state, now),
+            StepStatus::Held
+            | StepStatus::Open
             | StepStatus::Pending
             | StepStatus::Succeeded
             | StepStatus::Failed
             | StepStatus::Skipped
             | StepStatus::Cancelled
             | StepStatus::Unknown => None,
-        };
-        decision.into_iter()
+        }
     }
 
     /// Decides for steps nothing happened to yet.
@@ -189,7 +223,8 @@ impl Picture<'_> {
         }
         let at = slot(section);
         let id = |at: &usize| self.index.step(*at).id.clone();
-        for (step, need) in &self.frontier.doomed[at] {
+        let ordered = |at: &usize| !self.state.orders.is_empty() && self.state.orders.contains_key(&id(at));
+        for (step, need) in self.frontier.doomed[at].iter().filter(|(step, _)| !ordered(step)) {
             decisions.push(Decision::Skip { step: id(step), why: SkipReason::Need { step: id(need) } });
         }
         let ending = if self.stopping(section).is_some() {
@@ -199,24 +234,19 @@ impl Picture<'_> {
         };
         if let Some(why) = ending {
             let rest = self.frontier.pending[at].iter().filter(|step| !self.frontier.doomed[at].contains_key(step));
+            let rest = rest.filter(|step| !ordered(step));
             decisions.extend(rest.map(|step| Decision::Skip { step: id(step), why: why.clone() }));
             return;
         }
         // Skips may make earlier steps ready, and the order written is kept where it can be.
         let slots = if self.frontier.doomed[at].is_empty() { slots } else { 0 };
-        let ready = self.frontier.ready[at].iter().take(slots);
+        let ready = self.frontier.ready[at].iter().filter(|step| !ordered(step)).take(slots);
         decisions.extend(ready.map(|step| Decision::Resolve { step: id(step) }));
     }
 
     /// Leaves when everything that can still happen without an answer has happened.
     fn suspend(&self, decisions: Vec<Decision>) -> Vec<Decision> {
-        let waiting: Vec<SuspendReason> = self
-            .active()
-            .filter_map(|(step, state)| {
-                let question = state.asks.clone()?;
-                Some(SuspendReason { step: step.id.clone(), question })
-            })
-            .collect();
+        let waiting = people::waiting(self);
         let busy = self.active().any(|(_, state)| state.status == StepStatus::Running && state.asks.is_none());
         if waiting.is_empty() || busy || !decisions.is_empty() {
             return decisions;
@@ -243,13 +273,27 @@ impl Picture<'_> {
 /// Whether a decision is for something that began already, so that it is made while new starts are held back.
 fn runs_on(decision: &Decision) -> bool {
     match decision {
-        Decision::Cancel { .. } | Decision::Recover { .. } | Decision::Skip { .. } => true,
+        Decision::Cancel { .. }
+        | Decision::Recover { .. }
+        | Decision::Skip { .. }
+        | Decision::Obey { .. }
+        | Decision::Expire { .. }
+        | Decision::Conclude { .. } => true,
         Decision::Resolve { .. }
         | Decision::Check { .. }
         | Decision::Start { .. }
+        | Decision::Ask { .. }
         | Decision::Wait { .. }
         | Decision::Suspend { .. }
         | Decision::Finish { .. } => false,
+    }
+}
+
+/// Whether people make the step.
+fn asks_people(step: &PlannedStep) -> bool {
+    match step.kind {
+        StepKind::Approval | StepKind::Manual => true,
+        StepKind::Action | StepKind::Runbook => false,
     }
 }
 

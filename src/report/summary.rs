@@ -92,7 +92,10 @@ fn objectives(
         (None, None) => {}
     }
     let (machine, retry, waiting) = (millis(figures.machine_ms), millis(figures.retry_ms), millis(figures.waiting_ms));
-    let _ = writeln!(out, "           machine {machine} · retries {retry} · waiting {waiting}");
+    let waits = [("locks", figures.lock_ms), ("people", figures.human_ms)];
+    let waits = waits.iter().filter(|(_, ms)| *ms > 0).map(|(name, ms)| format!(" · {name} {}", millis(*ms)));
+    let waits: String = waits.collect();
+    let _ = writeln!(out, "           machine {machine} · retries {retry}{waits} · waiting {waiting}");
     match (&figures.rpo, figures.rpo_target_ms) {
         (Some(loss), target) => {
             let judged =
@@ -246,7 +249,10 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
         let _ = writeln!(out, "  {what:10}{}", palette.paint(Tone::Strong, command));
     };
     for waiting in &state.suspended {
-        command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
+        // A step that asks people or is held says with its question what to type.
+        if !matches!(state.status(&waiting.step), StepStatus::Asking | StepStatus::Held) {
+            command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
+        }
     }
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
         None if state.suspended.is_empty() => {

@@ -24,6 +24,7 @@ mod drill;
 mod engine;
 mod kill;
 mod newcomer;
+mod people;
 mod pgformat;
 mod plan_bind;
 mod plan_diagnostics;

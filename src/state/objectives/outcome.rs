@@ -3,7 +3,7 @@
 use super::{figures, loss, required, status};
 use crate::base::StepId;
 use crate::base::mode::Mode;
-use crate::event::{ExceptionKind, Outcome, SkipReason};
+use crate::event::{ExceptionKind, OnTimeout, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepState, StepStatus};
@@ -133,10 +133,22 @@ pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionK
     plan.steps.iter().filter_map(|step| Some((step.id.clone(), exception(plan, step, state)?))).collect()
 }
 
+/// An approval that not everybody gave who should have.
+fn unattended(step: &StepState) -> Option<ExceptionKind> {
+    let question = step.question.as_ref().filter(|_| step.status == StepStatus::Succeeded)?;
+    if step.answers.iter().any(|(_, answer)| answer.break_glass.is_some()) {
+        return Some(ExceptionKind::BrokeGlass);
+    }
+    (step.expired && question.on_timeout == OnTimeout::Continue).then_some(ExceptionKind::Unapproved)
+}
+
 fn exception(plan: &BoundPlan, step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
     let known = state.steps.get(&step.id)?;
     if known.marked_done {
         return Some(ExceptionKind::MarkedDone);
+    }
+    if let Some(kind) = unattended(known) {
+        return Some(kind);
     }
     let tolerated = match step.section {
         Section::Body | Section::Undo if step.section != super::required_section(plan) => None,
