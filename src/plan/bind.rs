@@ -103,7 +103,9 @@ pub fn bind(
     let shared = Shared { run: &run, held: &held, phases: &plan.runbook.phases };
     let binder =
         Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
-    let Expanded { steps, groups } = binder.steps()?;
+    let Expanded { mut steps, groups } = binder.steps()?;
+    // The undo steps of sub-runbooks stand among their body.
+    steps.sort_by_key(|step| step.section);
     let locks = lock::of_run(&plan.runbooks(), &steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
@@ -230,14 +232,8 @@ impl Binder<'_> {
                     }
                 }
             }
-            expanded.steps.append(&mut undos);
+            expanded.extend(Expanded { steps: undos, groups: BTreeMap::new() });
         }
-        // Those that reverse steps of sub-runbooks stand with all others that reverse something.
-        expanded.steps.sort_by_key(|step| match step.section {
-            Section::Body => 0,
-            Section::Undo => 1,
-            Section::Finally => 2,
-        });
         if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 
