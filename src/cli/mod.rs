@@ -45,6 +45,7 @@ mod confirm;
 mod demo;
 mod drill;
 mod dry_run;
+mod evidence;
 mod exit;
 mod explain;
 mod given;
@@ -55,6 +56,7 @@ mod library;
 mod logs;
 mod man;
 mod prepare;
+mod proof;
 mod report;
 mod resume;
 mod run;
@@ -114,8 +116,10 @@ enum Command {
     Resume(resume::Args),
     /// End a live run: running steps are stopped, `finally` runs
     Cancel(cancel::Args),
-    /// Verify that journals are whole and unaltered
+    /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
+    /// Pack a run into one file that anybody can verify, or verify one
+    Evidence(evidence::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
@@ -167,6 +171,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
         Command::Schema(args) => schema::run(args),
