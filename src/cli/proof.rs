@@ -40,7 +40,7 @@ pub fn prove(runs: &Runs, dir: &RunDir, plan: &BoundPlan, last: &Event) {
         Ok(shipped) => shipped.differing.iter().for_each(|what| tell!("warning: {what}")),
         Err(what) => {
             tell!("warning: the run is not copied to `{name}`: {what}");
-            tell!("  help: `runbook audit ship` copies it later");
+            tell!("  help: `runbook audit ship` copies it, into a place that is no store yet too");
         }
     }
 }

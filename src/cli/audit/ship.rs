@@ -6,6 +6,7 @@ use crate::cli::args::{self, InventoryArgs};
 use crate::cli::{Exit, Failure, prepare, proof, runs, wiring};
 use crate::journal::{Index, RunFilter};
 use crate::language::inventory::{AuditSettings, StoreEntry, choose_environment};
+use crate::store;
 
 /// Arguments of `audit ship`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +39,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let list = Index::open(&history).and_then(|index| index.list(&filter)).map_err(runs::index_failure)?;
     let mut ids: Vec<_> = list.into_iter().map(|run| run.id).collect();
     ids.reverse();
+    // Only a person makes a new place a store: at the end of a run it is more likely a folder that is not mounted.
+    store::initialize(&entry, &name)
+        .map_err(|error| Failure::new(Exit::Journal, format!("`{name}` cannot be made a store")).because(&error))?;
     let shipped = proof::ship(&history, (&name, &entry), ids).map_err(|what| {
         Failure::new(Exit::Journal, what).help("what was copied stays; the same command goes on from there")
     })?;

@@ -75,8 +75,11 @@ fn is_human(kind: &EventKind) -> bool {
 
 /// Every digest that a step's outputs or notes name, and where.
 fn artifacts(events: &[Event]) -> Value {
-    let is_digest = |_: &str, value: &Value| value.as_str().is_some_and(|text| text.parse::<Digest>().is_ok());
-    found(events, &is_digest)
+    let digests = |_: &str, value: &Value| {
+        let words = value.as_str().unwrap_or_default().split_whitespace();
+        words.filter(|word| word.parse::<Digest>().is_ok()).map(|word| json!(word)).collect()
+    };
+    found(events, &digests)
 }
 
 /// The program that ran, and every version that a step's outputs or notes name.
@@ -91,19 +94,20 @@ fn versions(plan: &BoundPlan, events: &[Event]) -> Value {
             _ => None,
         })
         .collect();
-    let is_version = |path: &str, value: &Value| {
+    let named = |path: &str, value: &Value| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        name.contains("version") && (value.is_string() || value.is_number())
+        let is_version = name.contains("version") && (value.is_string() || value.is_number());
+        if is_version { vec![value.clone()] } else { Vec::new() }
     };
     let steps: BTreeMap<&str, Value> = plan
         .steps
         .iter()
         .map(|step| (step.id.as_str(), json!({ "uses": step.uses, "fingerprint": step.fingerprint })))
         .collect();
-    json!({ "programs": programs, "tools": found(events, &is_version), "steps": steps })
+    json!({ "programs": programs, "tools": found(events, &named), "steps": steps })
 }
 
-fn found(events: &[Event], wanted: &dyn Fn(&str, &Value) -> bool) -> Value {
+fn found(events: &[Event], wanted: &dyn Fn(&str, &Value) -> Vec<Value>) -> Value {
     let mut list = Vec::new();
     for event in events {
         let (step, value) = match &event.kind {
@@ -112,7 +116,7 @@ fn found(events: &[Event], wanted: &dyn Fn(&str, &Value) -> bool) -> Value {
             _ => continue,
         };
         walk("", value, &mut |path, value| {
-            if wanted(path, value) {
+            for value in wanted(path, value) {
                 list.push(json!({ "seq": event.seq, "step": step, "at": path, "value": value }));
             }
         });

@@ -208,8 +208,7 @@ fn pack(
     out: &mut dyn Write,
 ) -> Result<(), EvidenceError> {
     let failed = |source: io::Error| EvidenceError::File { path: PathBuf::from("the bundle"), source };
-    let mut text = serde_json::to_vec_pretty(manifest).map_err(|error| failed(error.into()))?;
-    text.push(b'\n');
+    let text = manifest.text().map_err(|error| failed(error.into()))?;
     let signature = key.map(|key| key.sign(&text)).transpose()?;
     let seconds = u64::try_from(manifest.at.as_second()).unwrap_or_default();
     let folder = format!("evidence-{}", manifest.run);

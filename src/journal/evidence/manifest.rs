@@ -42,6 +42,18 @@ pub struct Manifest {
     pub members: BTreeMap<String, Member>,
 }
 
+impl Manifest {
+    /// The one text it is written as.
+    ///
+    /// # Errors
+    /// Fails when it cannot be written as JSON, which nothing in it causes.
+    pub(super) fn text(&self) -> serde_json::Result<Vec<u8>> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}
+
 /// One member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

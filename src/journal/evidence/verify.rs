@@ -183,6 +183,9 @@ impl Contents {
             verified.fault(Some(MANIFEST), message);
             return None;
         }
+        if manifest.text().ok().as_ref() != Some(bytes) {
+            verified.fault(Some(MANIFEST), "it is not written as `runbook evidence` writes it");
+        }
         Some(manifest)
     }
 
