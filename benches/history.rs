@@ -23,7 +23,10 @@ fn main() {
     let folder = args.first().filter(|arg| !arg.starts_with("--")).map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = tempfile::tempdir_in(&folder).expect("the folder is writable");
     let file = dir.path().join("hello.yaml").display().to_string();
-    write(Path::new(&file), "version: 1\nname: hello\nsteps:\n  - { id: hello, uses: exec, with: { argv: [\"true\"] } }\n");
+    write(
+        Path::new(&file),
+        "version: 1\nname: hello\nsteps:\n  - { id: hello, uses: exec, with: { argv: [\"true\"] } }\n",
+    );
     timed(runbook(dir.path(), &["run", &file]));
     println!("history, {}, {TURNS} turns in {}; median (fastest–slowest)", measure::build(), folder.display());
     measured(dir.path(), &file, "one run");

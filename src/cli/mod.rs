@@ -35,6 +35,7 @@ macro_rules! tell_part {
 }
 
 mod actions;
+mod amend;
 mod args;
 mod audit;
 mod cancel;
@@ -45,6 +46,7 @@ mod confirm;
 mod demo;
 mod drill;
 mod dry_run;
+mod earlier;
 mod evidence;
 mod exit;
 mod explain;
@@ -58,6 +60,7 @@ mod man;
 mod prepare;
 mod proof;
 mod report;
+mod restart;
 mod resume;
 mod run;
 mod runs;
@@ -66,6 +69,7 @@ mod screen;
 mod show;
 mod signals;
 mod superseded;
+mod undo;
 mod wiring;
 
 use clap::{Parser, Subcommand};
@@ -116,6 +120,8 @@ enum Command {
     Resume(resume::Args),
     /// End a live run: running steps are stopped, `finally` runs
     Cancel(cancel::Args),
+    /// Reverse what a finished run did: a new run, last step first
+    Undo(undo::Args),
     /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
     /// Pack a run into one file that anybody can verify, or verify one
@@ -170,6 +176,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Logs(args) => logs::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
+        Command::Undo(args) => undo::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),

@@ -1,12 +1,13 @@
 //! `runbook runs`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Exit, Failure, wiring};
-use crate::base::clock;
 use crate::base::units::human_duration;
-use crate::event::Outcome;
-use crate::journal::{Index, IndexError, RunFilter, RunStatus};
+use crate::base::{RunId, clock};
+use crate::event::{OriginPurpose, Outcome};
+use crate::journal::{Index, IndexError, RunFilter, RunStatus, RunSummary};
 
 /// Arguments of `runs`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let runs = wiring::runs()?;
     let since = args.since.as_deref().map(|text| super::args::moment(text, clock::now())).transpose()?;
     let filter = RunFilter { name: args.name, outcome: args.outcome, since, limit: Some(args.limit) };
-    let list = Index::open(&runs).and_then(|index| index.list(&filter)).map_err(index_failure)?;
+    let index = Index::open(&runs).map_err(index_failure)?;
+    let list = index.list(&filter).map_err(index_failure)?;
+    let undone = undone(&index.built_on_others().map_err(index_failure)?);
     if args.json {
         let text = serde_json::to_string_pretty(&list).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
         out!("{text}");
@@ -58,6 +61,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             status(&run.status),
             human_duration(Duration::from_millis(run.elapsed_ms)),
         );
+        if let Some(by) = undone.get(&run.id) {
+            out!("{:22}  undone by {by}", "");
+        }
     }
     Ok(Exit::Success)
 }
@@ -73,6 +79,25 @@ pub fn index_failure(error: IndexError) -> Failure {
         IndexError::Runs(error) => wiring::runs_failure(error),
         IndexError::Sqlite(error) => Failure::new(Exit::Journal, "the history cannot be asked").because(&error),
     }
+}
+
+/// Which runs were undone, and by which: the last one that came to its end in success.
+fn undone(all: &[RunSummary]) -> BTreeMap<RunId, RunId> {
+    let success = |run: &&RunSummary| match &run.status {
+        RunStatus::Finished { outcome, .. } => {
+            matches!(outcome, Outcome::Succeeded | Outcome::SucceededWithExceptions)
+        }
+        RunStatus::NeverStarted
+        | RunStatus::Live
+        | RunStatus::Suspended
+        | RunStatus::Interrupted
+        | RunStatus::Damaged { .. } => false,
+    };
+    let of = |run: &RunSummary| {
+        let origin = run.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo)?;
+        Some((origin.run.clone(), run.id.clone()))
+    };
+    all.iter().rev().filter(success).filter_map(of).collect()
 }
 
 /// A run's status in a few words.

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::amendment;
 use super::chain::Chain;
 use super::head::{self, Signed};
 use super::ledger::{Anchor, LedgerContent};
@@ -83,8 +84,6 @@ pub enum ProblemKind {
     Ledger,
     /// A signed head does not hold, or the run is not the one it names.
     Signature,
-    /// A plan that the rest of the run followed is missing or was changed.
-    AmendedPlan,
 }
 
 impl RunAudit {
@@ -136,7 +135,7 @@ fn verify_files(dir: &RunDir) -> RunAudit {
     match dir.read() {
         Ok(history) => {
             verify_history(&history, &mut audit);
-            verify_amended(dir, &history, &mut audit);
+            verify_amendments(dir, &history, &mut audit);
         }
         Err(error) => audit.problem(ProblemKind::Journal, chained(&error)),
     }
@@ -213,22 +212,15 @@ fn verify_history(history: &History, audit: &mut RunAudit) {
     }
 }
 
-/// The plans that `resume --with` put in force have the digests that the journal names.
-fn verify_amended(dir: &RunDir, history: &History, audit: &mut RunAudit) {
-    for event in &history.events {
-        let EventKind::PlanAmended { plan, file, .. } = &event.kind else { continue };
-        let is_plain = !file.contains('/') && !file.starts_with('.');
-        let found = std::fs::read(dir.path().join(file)).ok().filter(|_| is_plain).map(|bytes| Digest::of(&bytes));
-        match found {
-            Some(digest) if digest == *plan => {}
-            Some(_) => {
-                let message = format!("`{file}` is not the plan that event {} put in force", event.seq);
-                audit.problem(ProblemKind::AmendedPlan, message);
+/// Every plan that the run was amended to must still be the one its journal names.
+fn verify_amendments(dir: &RunDir, history: &History, audit: &mut RunAudit) {
+    for (file, digest) in amendment::amendments(&history.events) {
+        match amendment::verify(dir.path(), file, digest) {
+            Ok((plan, _)) if plan.run == *dir.id() => {}
+            Ok((plan, _)) => {
+                audit.problem(ProblemKind::RunAltered, format!("`{file}` is a plan of run `{}`", plan.run));
             }
-            None => {
-                let message = format!("`{file}`, the plan that event {} put in force, cannot be read", event.seq);
-                audit.problem(ProblemKind::AmendedPlan, message);
-            }
+            Err(error) => audit.problem(ProblemKind::RunAltered, chained(&error)),
         }
     }
 }

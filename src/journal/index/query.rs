@@ -52,13 +52,24 @@ impl Index {
         )?;
         let since = filter.since.map(Timestamp::as_microsecond);
         let rows = statement.query_map(params![filter.name, outcome, since, limit], |row| row.get::<_, String>(0))?;
-        let mut list = Vec::new();
-        for row in rows {
-            let mut summary: RunSummary = serde_json::from_str(&row?).map_err(|_| rusqlite::Error::InvalidQuery)?;
-            summary.look_whether_live(&self.runs.dir(&summary.id));
-            list.push(summary);
-        }
-        Ok(list)
+        rows.map(|row| self.summary(&row?)).collect()
+    }
+
+    /// Lists the runs that build on an earlier one, or undo it, newest first.
+    ///
+    /// # Errors
+    /// Fails when SQLite does.
+    pub fn built_on_others(&self) -> Result<Vec<RunSummary>, IndexError> {
+        let asked = "SELECT summary FROM runs WHERE origin IS NOT NULL ORDER BY id DESC";
+        let mut statement = self.database.connection.prepare(asked)?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        rows.map(|row| self.summary(&row?)).collect()
+    }
+
+    fn summary(&self, text: &str) -> Result<RunSummary, IndexError> {
+        let mut summary: RunSummary = serde_json::from_str(text).map_err(|_| rusqlite::Error::InvalidQuery)?;
+        summary.look_whether_live(&self.runs.dir(&summary.id));
+        Ok(summary)
     }
 
     /// Gives what the steps of past successful runs of a runbook took; the newest two hundred runs count.
