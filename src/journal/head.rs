@@ -143,10 +143,7 @@ impl Head {
 
 /// Verifies the signed head in a run's folder; problems go into the audit.
 pub(super) fn verify(dir: &RunDir, signers: &AllowedSigners, ledger: Option<&LedgerContent>, audit: &mut RunAudit) {
-    let read = |name: &str| match std::fs::read(dir.path().join(name)) {
-        Ok(bytes) => Some(bytes),
-        Err(_) => None,
-    };
+    let read = |name: &str| std::fs::read(dir.path().join(name)).ok();
     let (text, signature) = match (read(HEAD_FILE), read(HEAD_SIGNATURE_FILE)) {
         (Some(text), Some(signature)) => (text, signature),
         // Written first: an engine that died in between leaves a head without signature, which proves nothing yet.
