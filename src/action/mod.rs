@@ -32,7 +32,9 @@ pub use human::{ApprovalArgs, ApprovalOutput, ManualArgs, ManualOutput};
 pub use late::{LATE_KEY, Late, pending};
 pub use reference::{DatabaseRef, ServiceRef, StoreRef};
 pub use registry::Registry;
-pub use store::{ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError};
+pub use store::{
+    ByteStream, ObjectFacts, ObjectKey, ParseObjectKeyError, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+};
 
 pub use crate::base::effect::EffectClass;
 pub use crate::base::mode::Mode;

@@ -47,6 +47,7 @@ mod demo;
 mod drill;
 mod dry_run;
 mod earlier;
+mod evidence;
 mod exit;
 mod explain;
 mod given;
@@ -57,6 +58,7 @@ mod library;
 mod logs;
 mod man;
 mod prepare;
+mod proof;
 mod report;
 mod restart;
 mod resume;
@@ -120,8 +122,10 @@ enum Command {
     Cancel(cancel::Args),
     /// Reverse what a finished run did: a new run, last step first
     Undo(undo::Args),
-    /// Verify that journals are whole and unaltered
+    /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
+    /// Pack a run into one file that anybody can verify, or verify one
+    Evidence(evidence::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
@@ -174,6 +178,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Cancel(args) => cancel::run(args),
         Command::Undo(args) => undo::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
         Command::Schema(args) => schema::run(args),
