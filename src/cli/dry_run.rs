@@ -9,15 +9,14 @@ use serde_json::json;
 use super::args::{self, Subject};
 use super::prepare::{self, RunIdentity};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, drill, given, invoke, wiring};
+use super::{Exit, Failure, drill, given, history, invoke, wiring};
 use crate::action::{EffectClass, Mode};
-use crate::base::StepId;
 use crate::base::units::human_duration;
 use crate::engine::Preflight;
-use crate::event::{EventKind, StepFinding, Verdict};
+use crate::event::{StepFinding, Verdict};
 use crate::language::inventory::DRILL;
 use crate::plan::render::describe_target;
-use crate::plan::{BoundPlan, Forecast, forecast};
+use crate::plan::{BoundPlan, Forecast};
 use crate::report::Tone;
 
 /// Arguments of `dry-run`.
@@ -47,7 +46,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
     let missing = invoke::missing_secrets(&plan, &hands);
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
-    let forecast = from_history(&plan)?;
+    let forecast = history::forecast_of(&plan, &BTreeMap::new())?;
     let refused = missing.len() + checked.iter().filter(|(_, result)| is_refused(result)).count();
     if args.json {
         print_json(&plan, &checked, &missing, &forecast);
@@ -173,31 +172,4 @@ fn print_json(
             "forecast": forecast,
         })
     );
-}
-
-/// Folds the durations of steps of past successful runs of the same name.
-fn from_history(plan: &BoundPlan) -> Result<Forecast, Failure> {
-    let mut samples: BTreeMap<StepId, Vec<u64>> = BTreeMap::new();
-    let mut counted = 0;
-    if let Some(runs) = wiring::existing_runs()? {
-        for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().take(200) {
-            let dir = runs.dir(&id);
-            let Ok(history) = dir.read() else { continue };
-            let same = matches!(history.events.first().map(|event| &event.kind), Some(EventKind::RunStarted(header)) if header.name == plan.name);
-            let succeeded = matches!(
-                history.events.last().map(|event| &event.kind),
-                Some(EventKind::RunFinished { exit_code: 0 | 5 | 16, .. })
-            );
-            if !same || !succeeded {
-                continue;
-            }
-            counted += 1;
-            for event in history.events {
-                if let EventKind::StepSucceeded { step, elapsed_ms, .. } = event.kind {
-                    samples.entry(step).or_default().push(elapsed_ms);
-                }
-            }
-        }
-    }
-    Ok(forecast(plan, &samples, counted))
 }

@@ -9,6 +9,7 @@ use super::{Exit, Failure, wiring};
 use crate::action::{Mode, Registry};
 use crate::base::diagnostic::{Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
 use crate::base::{RunId, Timestamp, clock};
+use crate::event::Actor;
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
 use crate::language::vocabulary::Vocabulary;
@@ -218,7 +219,7 @@ impl Prepared {
             environment,
             params: identity.params.clone(),
             vars: args::pairs(&subject.var, "variable")?,
-            actor: wiring::actor(),
+            actor: identity.actor.clone(),
             now: identity.now,
             scratch: identity.scratch.clone(),
             max_parallel: subject.max_parallel.map_or_else(default_parallel, usize::from),
@@ -238,6 +239,8 @@ pub struct RunIdentity {
     pub now: Timestamp,
     /// Its folder for scratch files.
     pub scratch: PathBuf,
+    /// Who starts it.
+    pub actor: Actor,
     /// Its parameters.
     pub params: std::collections::BTreeMap<String, serde_json::Value>,
 }
@@ -248,7 +251,7 @@ impl RunIdentity {
         let now = clock::now();
         let run = RunId::generate(now);
         let scratch = state.join("scratch").join(run.as_str());
-        Self { run, mode, now, scratch, params }
+        Self { run, mode, now, scratch, actor: wiring::actor(), params }
     }
 }
 

@@ -13,6 +13,7 @@ mod execute;
 mod flight;
 mod frontier;
 mod index;
+mod known;
 mod land;
 mod launch;
 mod preflight;
@@ -32,5 +33,6 @@ pub use capability::{Binding, Capabilities, Leash, ProbeAnswer, Purpose, Timing}
 pub use decide::{Decision, Picture, decide};
 pub use frontier::Frontier;
 pub use index::PlanIndex;
+pub use known::known_arguments;
 pub use preflight::{Preflight, preflight};
 pub use start::{Answer, Ending, Engine, EngineError, Left, Resume, Start};

@@ -6,9 +6,11 @@
 
 mod bind;
 mod build;
+mod compare;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forecast;
+mod frozen;
 mod graph;
 pub mod guard;
 mod leaf;
@@ -18,10 +20,13 @@ mod read;
 pub mod render;
 mod rules;
 pub mod schema;
+mod unified;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
-pub use forecast::{Forecast, forecast};
+pub use compare::{Change, Comparison, FileChange, StepChange, ValueChange, compare, leaves};
+pub use forecast::{Forecast, History, Sample, StepForecast, forecast};
+pub use frozen::{Given, PlanFile, PlanFileError};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};
 pub use model::{
