@@ -343,7 +343,8 @@ pub fn html_report(dir: &RunDir, plan: &BoundPlan, state: &RunState) -> String {
     html::render(plan, state, &super::logs::Attempts::of(dir), &head)
 }
 
-fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
+/// What a run is started with.
+pub fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
     RunHeader {
         format: FORMAT,
         name: plan.name.clone(),

@@ -61,6 +61,8 @@ mod outline;
 mod plan;
 mod prepare;
 mod print;
+mod proof;
+mod rehearsal;
 mod report;
 mod resume;
 mod run;

@@ -57,7 +57,12 @@ pub fn checklist(material: &Material<'_>) -> Checklist {
         made_at: plan.started_at.strftime("%F %T UTC").to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         objectives: objectives(plan),
-        params: plan.params.iter().map(value).collect(),
+        params: plan
+            .params
+            .iter()
+            .filter(|(name, value)| !value.is_null() || material.open.contains(*name))
+            .map(value)
+            .collect(),
         vars: plan.vars.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         secrets: secrets(plan),
         programs: programs(plan),
