@@ -35,6 +35,7 @@ macro_rules! tell_part {
 }
 
 mod actions;
+mod amend;
 mod args;
 mod audit;
 mod cancel;
@@ -46,6 +47,7 @@ mod demo;
 mod diff;
 mod drill;
 mod dry_run;
+mod earlier;
 mod exit;
 mod explain;
 mod frozen;
@@ -58,12 +60,14 @@ mod library;
 mod logs;
 mod man;
 mod outline;
+mod pack;
 mod plan;
 mod prepare;
 mod print;
 mod proof;
 mod rehearsal;
 mod report;
+mod restart;
 mod resume;
 mod run;
 mod runs;
@@ -72,6 +76,7 @@ mod screen;
 mod show;
 mod signals;
 mod superseded;
+mod undo;
 mod wiring;
 
 use clap::{Parser, Subcommand};
@@ -112,6 +117,8 @@ enum Command {
     Diff(diff::Args),
     /// Write a runbook as a checklist for paper
     Print(print::Args),
+    /// Put everything a runbook needs into one folder, for the day the site is gone
+    Pack(pack::Args),
     /// Read a runbook and say everything that is wrong with it
     Check(check::Args),
     /// Explain a diagnostic code
@@ -128,6 +135,8 @@ enum Command {
     Resume(resume::Args),
     /// End a live run: running steps are stopped, `finally` runs
     Cancel(cancel::Args),
+    /// Reverse what a finished run did: a new run, last step first
+    Undo(undo::Args),
     /// Verify that journals are whole and unaltered
     Audit(audit::Args),
     /// Write the report of a run
@@ -175,6 +184,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Plan(args) => plan::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Print(args) => print::run(args),
+        Command::Pack(args) => pack::run(args),
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Graph(args) => graph::run(args),
@@ -183,6 +193,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Logs(args) => logs::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
+        Command::Undo(args) => undo::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),

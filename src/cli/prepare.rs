@@ -40,6 +40,10 @@ impl SourceReader for Files {
             None => DiskFiles.read(name),
         }
     }
+
+    fn by_name(&self, name: &str) -> Option<String> {
+        library::by_name(name).map(|path| format!("<shipped>/{path}"))
+    }
 }
 
 struct Words<'a>(&'a Registry);
@@ -205,6 +209,13 @@ impl Prepared {
         self.bind_in(subject, identity, environment)
     }
 
+    /// Captures what the runbook and those it uses list under `pass_env`, and nothing else.
+    fn passed_environment(&self) -> std::collections::BTreeMap<String, String> {
+        let runbooks = self.plan.runbooks();
+        let names = runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| name.value.clone());
+        names.filter_map(|name| Some((name.clone(), wiring::environment_variable(&name)?))).collect()
+    }
+
     /// Binds the plan in an environment already chosen.
     pub fn bind_in(
         &self,
@@ -219,6 +230,7 @@ impl Prepared {
             environment,
             params: identity.params.clone(),
             vars: args::pairs(&subject.var, "variable")?,
+            env_vars: self.passed_environment(),
             actor: identity.actor.clone(),
             now: identity.now,
             scratch: identity.scratch.clone(),
@@ -239,10 +251,10 @@ pub struct RunIdentity {
     pub now: Timestamp,
     /// Its folder for scratch files.
     pub scratch: PathBuf,
-    /// Who starts it.
-    pub actor: Actor,
     /// Its parameters.
     pub params: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Who started it.
+    pub actor: Actor,
 }
 
 impl RunIdentity {
@@ -251,7 +263,7 @@ impl RunIdentity {
         let now = clock::now();
         let run = RunId::generate(now);
         let scratch = state.join("scratch").join(run.as_str());
-        Self { run, mode, now, scratch, actor: wiring::actor(), params }
+        Self { run, mode, now, scratch, params, actor: wiring::actor() }
     }
 }
 

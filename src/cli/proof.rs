@@ -10,7 +10,7 @@ use crate::action::{ActionError, Findings};
 use crate::base::StepId;
 use crate::engine::Preflight;
 use crate::event::{StepFinding, Verdict};
-use crate::plan::{BoundPlan, Forecast, Section};
+use crate::plan::{BoundPlan, Forecast, PlannedStep, Section, StepKind};
 
 /// What is known of a step.
 #[derive(Debug, Clone, Serialize)]
@@ -34,17 +34,27 @@ fn is_refused(result: &Result<Findings, ActionError>) -> bool {
 /// Steps that cannot be made as things are: refused by a check, or without a secret.
 pub fn refused(plan: &BoundPlan, checked: &[Preflight], missing: &[(String, ActionError)]) -> BTreeSet<StepId> {
     let by_check = checked.iter().filter(|(_, result)| is_refused(result)).map(|(id, _)| id.clone());
-    let lacks =
-        |step: &&crate::plan::PlannedStep| step.secrets.iter().any(|name| missing.iter().any(|(m, _)| m == name));
+    let lacks = |step: &&PlannedStep| step.secrets.iter().any(|name| missing.iter().any(|(m, _)| m == name));
     by_check.chain(plan.steps.iter().filter(lacks).map(|step| step.id.clone())).collect()
 }
 
 /// What is known of each step, in the order of the plan.
 pub fn proofs(plan: &BoundPlan, checked: &[Preflight], rehearsed: &Rehearsed) -> Vec<Proof> {
-    plan.steps.iter().map(|step| proof(step, checked.iter().find(|(id, _)| *id == step.id), rehearsed)).collect()
+    let of = |step: &PlannedStep| proof(step, checked.iter().find(|(id, _)| *id == step.id), rehearsed);
+    let mut proofs: Vec<Proof> = plan.steps.iter().map(of).collect();
+    // Of a sub-runbook no more is proved than of its own steps; inner ones stand behind those they belong to.
+    for at in (0..plan.steps.len()).rev().filter(|at| plan.steps[*at].kind == StepKind::Runbook) {
+        let id = &plan.steps[at].id;
+        let members = plan.steps.iter().zip(&proofs).filter(|(step, _)| step.group.as_ref() == Some(id));
+        if let Some(level) = members.map(|(_, proof)| proof.level).min() {
+            proofs[at].level = level;
+            "the least of its own steps".clone_into(&mut proofs[at].reason);
+        }
+    }
+    proofs
 }
 
-fn proof(step: &crate::plan::PlannedStep, checked: Option<&Preflight>, rehearsed: &Rehearsed) -> Proof {
+fn proof(step: &PlannedStep, checked: Option<&Preflight>, rehearsed: &Rehearsed) -> Proof {
     let mut proof = Proof {
         id: step.id.clone(),
         level: u8::from(checked.is_some_and(|(_, result)| has_looked(result))),
@@ -53,7 +63,10 @@ fn proof(step: &crate::plan::PlannedStep, checked: Option<&Preflight>, rehearsed
         findings: checked.map(findings).unwrap_or_default(),
     };
     match rehearsed.steps.get(&step.id) {
-        Some(Shown::Proved) => proof.level = 2,
+        Some(Shown::Proved) => {
+            proof.level = 2;
+            proof.findings.retain(|finding| finding.verdict != Verdict::Pending);
+        }
         Some(Shown::WouldSkip) => {
             proof.level = 2;
             proof.reason = "its condition is false now: it would be skipped".to_owned();

@@ -57,9 +57,7 @@ impl Rehearsal {
             if step.section == Section::Finally {
                 ancestors.extend(plan.section(Section::Body).map(|step| &step.id));
             }
-            let rests_on = reads(step)
-                .into_iter()
-                .find(|id| parts.get(id).is_some_and(|part| part.rests_on.is_some() || part.cast != Cast::Made));
+            let rests_on = reads(step).into_iter().find(|id| rests(id, &parts));
             let changed = ancestors.iter().filter_map(|id| plan.step(id)).find(|other| overlap(other, step));
             let cast = cast(step, rests_on.as_ref(), changed, refused);
             let rests_on = rests_on.or_else(|| changed.map(|other| other.id.clone()));
@@ -107,6 +105,14 @@ impl Rehearsal {
     }
 }
 
+/// Whether a step, or a step of the sub-runbook that it stands for, gives samples.
+fn rests(read: &StepId, parts: &BTreeMap<StepId, Part>) -> bool {
+    let within =
+        |id: &StepId| id == read || id.as_str().strip_prefix(read.as_str()).is_some_and(|rest| rest.starts_with('/'));
+    let known = parts.iter().filter(|(id, _)| within(id));
+    known.into_iter().any(|(_, part)| part.rests_on.is_some() || part.cast != Cast::Made)
+}
+
 fn cast(
     step: &PlannedStep,
     rests_on: Option<&StepId>,
@@ -116,7 +122,8 @@ fn cast(
     match step.kind {
         StepKind::Approval => return Cast::Sampled("nobody is asked in a dry run".to_owned()),
         StepKind::Manual => return Cast::Sampled("nobody is told to do it in a dry run".to_owned()),
-        StepKind::Action | StepKind::Runbook => {}
+        StepKind::Runbook => return Cast::Made,
+        StepKind::Action => {}
     }
     if refused.contains(&step.id) {
         return Cast::Sampled("it is refused as things are".to_owned());
@@ -156,7 +163,7 @@ fn may_be_one(a: &Target, b: &Target) -> bool {
     }
 }
 
-/// The steps whose outputs a step names.
+/// The steps whose outputs a step names; in a sub-runbook, those of its own.
 fn reads(step: &PlannedStep) -> BTreeSet<StepId> {
     let mut ids = BTreeSet::new();
     if let Some(when) = &step.when {
@@ -172,7 +179,10 @@ fn reads(step: &PlannedStep) -> BTreeSet<StepId> {
     if let Some(each) = &step.for_each {
         texts(&each.items, &mut ids);
     }
-    ids
+    match &step.group {
+        Some(group) => ids.iter().map(|id| group.child(id.as_str())).collect(),
+        None => ids,
+    }
 }
 
 fn expression(text: &str, into: &mut BTreeSet<StepId>) {
@@ -192,6 +202,20 @@ fn texts(value: &Value, into: &mut BTreeSet<StepId>) {
         Value::Object(members) => members.values().for_each(|member| texts(member, into)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// A sample of an action's outputs and of those that the author of `exec` or `shell` declares.
+fn sampled(schema: &Value, with: &Value) -> Value {
+    let mut output = sample(schema);
+    let declared = with.get("outputs").and_then(Value::as_object);
+    if let Some(members) = output.as_object_mut() {
+        for (name, how) in declared.into_iter().flatten() {
+            let value =
+                if how.as_str() == Some("lines") { serde_json::json!(["sample"]) } else { serde_json::json!("sample") };
+            members.insert(name.clone(), value);
+        }
+    }
+    output
 }
 
 /// An action that makes only the steps it is to make; nothing of it recovers, waits or removes.
@@ -229,7 +253,8 @@ impl ErasedAction for Rehearsed {
         if is_asked || self.rehearsal.part(&cx.step).is_some_and(|part| part.cast == Cast::Made) {
             return self.inner.run(with, cx);
         }
-        Box::pin(async { Ok(sample(&self.inner.output_schema())) })
+        let output = sampled(&self.inner.output_schema(), with);
+        Box::pin(async { Ok(output) })
     }
     fn recover<'a>(
         &'a self,

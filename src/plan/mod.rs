@@ -7,6 +7,8 @@
 mod bind;
 mod build;
 mod compare;
+mod expand;
+mod fanout;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forecast;
@@ -14,17 +16,24 @@ mod frozen;
 mod graph;
 pub mod guard;
 mod leaf;
+mod lock;
 pub mod model;
+mod outputs;
 mod param;
+mod process;
 mod read;
 pub mod render;
 mod rules;
 pub mod schema;
+mod sub;
+mod text;
+mod undo;
 mod unified;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
 pub use compare::{Change, Comparison, FileChange, StepChange, ValueChange, compare, leaves};
+pub use fanout::times;
 pub use forecast::{Forecast, History, Sample, StepForecast, forecast};
 pub use frozen::{Given, PlanFile, PlanFileError};
 pub use graph::{StepGraph, StepIndex};
@@ -33,3 +42,4 @@ pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
 pub use param::INCIDENT_AT;
+pub use sub::SubPlan;

@@ -63,7 +63,7 @@ pub fn checklist(material: &Material<'_>) -> Checklist {
             .filter(|(name, value)| !value.is_null() || material.open.contains(*name))
             .map(value)
             .collect(),
-        vars: plan.vars.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        vars: plan.vars.clone(),
         secrets: secrets(plan),
         programs: programs(plan),
         resources: resources(plan),
@@ -80,7 +80,9 @@ fn objectives(plan: &BoundPlan) -> Vec<String> {
     rto.into_iter().chain(rpo).collect()
 }
 
-fn secrets(plan: &BoundPlan) -> Vec<SecretNeed> {
+/// The secrets a plan needs, and where they come from.
+#[must_use]
+pub fn secrets(plan: &BoundPlan) -> Vec<SecretNeed> {
     let names: BTreeSet<&String> = plan.steps.iter().flat_map(|step| &step.secrets).collect();
     let need = |name: &String| SecretNeed {
         name: name.clone(),

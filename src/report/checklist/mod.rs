@@ -10,7 +10,7 @@ mod markdown;
 mod model;
 mod text;
 
-pub use build::{Material, checklist};
+pub use build::{Material, checklist, secrets};
 pub use html::html;
 pub use markdown::markdown;
 pub use model::{Checklist, Expected, Item, Part, Resource, SecretNeed};

@@ -1,5 +1,7 @@
 //! What every face of a checklist shows.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -31,9 +33,9 @@ pub struct Checklist {
     /// Recovery objectives in words.
     pub objectives: Vec<String>,
     /// Parameters and their values; null for one that is still open.
-    pub params: Vec<(String, Value)>,
+    pub params: BTreeMap<String, Value>,
     /// Variables and their values.
-    pub vars: Vec<(String, Value)>,
+    pub vars: BTreeMap<String, Value>,
     /// Secrets, by name.
     pub secrets: Vec<SecretNeed>,
     /// Programs that must be there, by host.
