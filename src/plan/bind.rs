@@ -102,7 +102,9 @@ pub fn bind(
     let shared = Shared { held: &held, phases: &plan.runbook.phases };
     let binder =
         Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
-    let Expanded { steps, groups } = binder.steps()?;
+    let Expanded { mut steps, groups } = binder.steps()?;
+    // The undo steps of sub-runbooks stand among their body.
+    steps.sort_by_key(|step| step.section);
     let locks = lock::of_run(&plan.runbooks(), &steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
@@ -227,7 +229,7 @@ impl Binder<'_> {
                     }
                 }
             }
-            steps.append(&mut undos);
+            expanded.extend(Expanded { steps: undos, groups: BTreeMap::new() });
         }
         if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
