@@ -60,7 +60,9 @@ impl Rehearsal {
             let rests_on = reads(step).into_iter().find(|id| rests(id, &parts));
             let changed = ancestors.iter().filter_map(|id| plan.step(id)).find(|other| overlap(other, step));
             let cast = cast(step, rests_on.as_ref(), changed, refused);
-            let rests_on = rests_on.or_else(|| changed.map(|other| other.id.clone()));
+            // An expression sees only what it names; an action that is asked as a precondition sees the world.
+            let asks = step.preconditions.iter().any(Value::is_object);
+            let rests_on = rests_on.or_else(|| changed.filter(|_| asks).map(|other| other.id.clone()));
             parts.insert(step.id.clone(), Part { cast, rests_on });
             before.insert(&step.id, ancestors);
         }

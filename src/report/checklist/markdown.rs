@@ -58,7 +58,7 @@ fn facts(list: &Checklist, out: &mut String) {
 fn prerequisites(list: &Checklist, out: &mut String) {
     let programs = list.programs.iter().map(|(program, host)| format!("the program {} on host {host}", code(program)));
     let secrets =
-        list.secrets.iter().map(|secret| format!("the secret {}, from {}", code(&secret.name), escaped(&secret.from)));
+        list.secrets.iter().map(|secret| format!("the secret {}, from {}", code(&secret.name), code(&secret.from)));
     let resources = list
         .resources
         .iter()
