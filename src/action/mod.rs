@@ -5,6 +5,7 @@
 //! actions through [`ErasedAction`], which (de)serializes and boxes, so that authors never see
 //! `dyn`, `Value` or `Box::pin`. Actions may not use [`crate::port`].
 
+pub mod by_hand;
 mod context;
 mod contract;
 mod effect;

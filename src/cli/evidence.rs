@@ -5,7 +5,7 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::audit::signed;
-use super::{Exit, Failure, invoke, proof, wiring};
+use super::{Exit, Failure, attest, invoke, wiring};
 use crate::journal::evidence::{self, EvidenceError, Extra, Finality, Limits, Verified};
 use crate::journal::{RunDir, SignKey, Signed};
 use crate::plan::BoundPlan;
@@ -68,8 +68,8 @@ fn make(run: &str, output: &Path, finality: Finality) -> Result<Exit, Failure> {
     let dir = wiring::find_run(&runs, run)?;
     let (plan, _) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
     // A key that is configured and cannot sign is said now, not when the auditor asks.
-    let key = proof::key_path(&plan.inventory.audit).map(|path| SignKey::open(&path)).transpose();
-    let key = key.map_err(|error| proof::key_failure(&error))?;
+    let key = attest::key_path(&plan.inventory.audit).map(|path| SignKey::open(&path)).transpose();
+    let key = key.map_err(|error| attest::key_failure(&error))?;
     let unwritten = |error: std::io::Error| {
         Failure::new(Exit::Usage, format!("`{}` cannot be written", output.display())).because(&error)
     };
@@ -114,7 +114,7 @@ fn failure(error: EvidenceError) -> Failure {
 }
 
 fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
-    let signers = proof::signers(args.allowed_signers.as_deref())?;
+    let signers = attest::signers(args.allowed_signers.as_deref())?;
     let file = File::open(&args.bundle).map_err(|error| {
         Failure::new(Exit::Usage, format!("`{}` cannot be read", args.bundle.display())).because(&error)
     })?;

@@ -8,7 +8,7 @@ use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, confirm, earlier, proof, superseded, wiring};
+use super::{Exit, Failure, attest, confirm, earlier, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, RunId, StepId};
 use crate::engine::{
@@ -252,7 +252,7 @@ impl Invocation {
             tell!("  help: `runbook report {} --html -o FILE` writes it elsewhere", dir.id());
         }
         if let Some(last) = &last {
-            proof::prove(&self.runs, dir, plan, last);
+            attest::prove(&self.runs, dir, plan, last);
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use crate::base::clock;
 use crate::base::diagnostic::Diagnostics;
 use crate::cli::args::{self, InventoryArgs};
-use crate::cli::{Exit, Failure, prepare, proof, runs, wiring};
+use crate::cli::{Exit, Failure, prepare, attest, runs, wiring};
 use crate::journal::{Index, RunFilter};
 use crate::language::inventory::{AuditSettings, StoreEntry, choose_environment};
 use crate::store;
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     // Only a person makes a new place a store: at the end of a run it is more likely a folder that is not mounted.
     store::initialize(&entry, &name)
         .map_err(|error| Failure::new(Exit::Journal, format!("`{name}` cannot be made a store")).because(&error))?;
-    let shipped = proof::ship(&history, (&name, &entry), ids).map_err(|what| {
+    let shipped = attest::ship(&history, (&name, &entry), ids).map_err(|what| {
         Failure::new(Exit::Journal, what).help("what was copied stays; the same command goes on from there")
     })?;
     if args.json {

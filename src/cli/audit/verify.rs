@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::{Exit, Failure, proof, wiring};
+use crate::cli::{Exit, Failure, attest, wiring};
 use crate::journal::audit::{self, Problem, RunAudit};
 use crate::journal::{AllowedSigners, Runs, Signed};
 
@@ -24,7 +24,7 @@ pub struct Args {
 
 /// Verifies some runs or all; any problem is exit code 15.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let signers = proof::signers(args.allowed_signers.as_deref())?.unwrap_or_default();
+    let signers = attest::signers(args.allowed_signers.as_deref())?.unwrap_or_default();
     let runs = wiring::runs()?;
     if args.run.is_empty() || args.run.iter().any(|run| run == "all") {
         return all(&runs, &signers, args.json);
