@@ -78,6 +78,12 @@ pub fn pairs(given: &[String], what: &str) -> Result<BTreeMap<String, Value>, Fa
     Ok(pairs)
 }
 
+/// A value that reads as JSON is that; anything else is text.
+pub fn typed(value: Value) -> Value {
+    let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+    parsed.unwrap_or(value)
+}
+
 /// Reads parameters from a file; those of the command line win.
 pub fn params(subject: &Subject) -> Result<BTreeMap<String, Value>, Failure> {
     let mut params = match &subject.params_file {

@@ -35,6 +35,7 @@ macro_rules! tell_part {
 }
 
 mod actions;
+mod approve;
 mod args;
 mod audit;
 mod cancel;
@@ -42,7 +43,9 @@ mod capabilities;
 mod check;
 mod completions;
 mod confirm;
+mod continue_;
 mod demo;
+mod deny;
 mod drill;
 mod dry_run;
 mod exit;
@@ -54,15 +57,20 @@ mod invoke;
 mod library;
 mod logs;
 mod man;
+mod mark_done;
+mod operate;
+mod pause;
 mod prepare;
 mod report;
 mod resume;
+mod retry;
 mod run;
 mod runs;
 mod schema;
 mod screen;
 mod show;
 mod signals;
+mod skip;
 mod superseded;
 mod wiring;
 
@@ -114,6 +122,20 @@ enum Command {
     Resume(resume::Args),
     /// End a live run: running steps are stopped, `finally` runs
     Cancel(cancel::Args),
+    /// Have a live run start nothing new
+    Pause(pause::Args),
+    /// Have a paused run go on
+    Continue(continue_::Args),
+    /// Have a step tried again
+    Retry(retry::Args),
+    /// Leave a step out
+    Skip(skip::Args),
+    /// Take a step for done
+    MarkDone(mark_done::Args),
+    /// Approve what a step asks, or say that it is done
+    Approve(approve::Args),
+    /// Deny what a step asks, or say that it is not done
+    Deny(deny::Args),
     /// Verify that journals are whole and unaltered
     Audit(audit::Args),
     /// Write the report of a run
@@ -166,6 +188,13 @@ pub fn main() -> std::process::ExitCode {
         Command::Logs(args) => logs::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
+        Command::Pause(args) => pause::run(args),
+        Command::Continue(args) => continue_::run(args),
+        Command::Retry(args) => retry::run(args),
+        Command::Skip(args) => skip::run(args),
+        Command::MarkDone(args) => mark_done::run(args),
+        Command::Approve(args) => approve::run(args),
+        Command::Deny(args) => deny::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::invoke::Invocation;
 use super::screen::Face;
 use super::{Exit, Failure, wiring};
@@ -53,16 +51,10 @@ fn answers(args: &Args) -> Result<BTreeMap<StepId, Answer>, Failure> {
     }
     for name in &args.done {
         let output =
-            super::args::pairs(&args.output, "output")?.into_iter().map(|(name, value)| (name, typed(value))).collect();
+            super::args::pairs(&args.output, "output")?.into_iter().map(|(name, value)| (name, super::args::typed(value))).collect();
         if answers.insert(step(name)?, Answer::Done { output }).is_some() {
             return Err(Failure::new(Exit::Usage, format!("step `{name}` is given twice")));
         }
     }
     Ok(answers)
-}
-
-/// A value that reads as JSON is that; anything else is text.
-fn typed(value: Value) -> Value {
-    let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
-    parsed.unwrap_or(value)
 }

@@ -19,4 +19,4 @@ pub mod terminal;
 mod tests;
 
 pub use palette::{Palette, Tone};
-pub use phrase::{mask_text, mask_value, outcome_sentence};
+pub use phrase::{mask_text, mask_value, outcome_sentence, verb as verb_name};

@@ -106,7 +106,8 @@ pub(super) fn skip_reason(why: &SkipReason) -> String {
 }
 
 /// What an operator types.
-pub(super) fn verb(verb: &OperatorVerb) -> &'static str {
+#[must_use]
+pub fn verb(verb: &OperatorVerb) -> &'static str {
     match verb {
         OperatorVerb::Pause => "pause",
         OperatorVerb::Continue => "continue",
