@@ -6,9 +6,7 @@ use crate::event::OperatorVerb;
 
 /// Arguments of `continue`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  runbook continue last --reason 'the network is back'"
-)]
+#[command(after_help = "Examples:\n  runbook continue last --reason 'the network is back'")]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
     run: String,

@@ -50,8 +50,10 @@ fn answers(args: &Args) -> Result<BTreeMap<StepId, Answer>, Failure> {
         answers.insert(step(name)?, Answer::Rerun);
     }
     for name in &args.done {
-        let output =
-            super::args::pairs(&args.output, "output")?.into_iter().map(|(name, value)| (name, super::args::typed(value))).collect();
+        let output = super::args::pairs(&args.output, "output")?
+            .into_iter()
+            .map(|(name, value)| (name, super::args::typed(value)))
+            .collect();
         if answers.insert(step(name)?, Answer::Done { output }).is_some() {
             return Err(Failure::new(Exit::Usage, format!("step `{name}` is given twice")));
         }

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use super::args::{self, Subject};
 use super::invoke::Invocation;
+use super::locking::Courtesy;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
 use super::{Exit, Failure, given};
@@ -21,6 +22,9 @@ pub struct Args {
     /// Confirms a run in a protected environment: its name
     #[arg(long, value_name = "ENVIRONMENT")]
     confirm: Option<String>,
+    /// Tell a live run that holds a lock to end and make room, unless it replaces data itself
+    #[arg(long)]
+    preempt: bool,
     /// Write events and progress as JSON lines to standard output
     #[arg(long)]
     json: bool,
@@ -30,7 +34,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let prepared = prepare::load_runbook(&args.subject.runbook, &args.subject.inventory)?;
     prepared.demand_sound()?;
-    let invocation = Invocation::new(Face::from(args.json), args.confirm)?;
+    let mut invocation = Invocation::new(Face::from(args.json), args.confirm)?;
+    if args.preempt {
+        invocation.courtesy = Courtesy::Preempt;
+    }
     let mut params = args::params(&args.subject)?;
     ask_missing(&prepared, &mut params, invocation.face);
     let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);

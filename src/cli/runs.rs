@@ -51,11 +51,21 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             run.name,
             run.mode.map_or("", |mode| mode.as_str()),
             run.environment,
-            status(&run.status),
+            standing(&run),
             human_duration(Duration::from_millis(run.elapsed_ms)),
         );
     }
     Ok(Exit::Success)
+}
+
+/// A run's status, with what it waits for while it is live.
+fn standing(run: &RunSummary) -> String {
+    match (&run.status, &run.paused_by, run.waiting.len()) {
+        (RunStatus::Live, Some(by), _) => format!("paused by {by}"),
+        (RunStatus::Live, None, 1) => "running, a step asks".to_owned(),
+        (RunStatus::Live, None, count) if count > 1 => format!("running, {count} steps ask"),
+        (status, ..) => self::status(status),
+    }
 }
 
 /// A run's status in a few words.

@@ -8,7 +8,8 @@ use crate::plan::BoundPlan;
 
 /// Refuses (exit 4) to resume a real run when a later one has begun to replace what it would replace.
 pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
-    if plan.mode != Mode::Real || plan.locks.is_empty() {
+    let replaces = plan.steps.iter().any(|step| step.effects.class == EffectClass::Destroy);
+    if plan.mode != Mode::Real || plan.locks.is_empty() || !replaces {
         return Ok(());
     }
     for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().filter(|id| id != dir.id()) {

@@ -167,18 +167,17 @@ fn run_values(plan: &Plan, request: &BindRequest) -> Value {
     })
 }
 
-/// A database that a step may destroy is locked for the whole run, under its data directory, so that two
-/// inventories that name it differently still meet.
+/// A database that a step may destroy, or that nobody else may destroy meanwhile, is locked for the whole run,
+/// under its data directory, so that two inventories that name it differently still meet.
 fn locks(steps: &[PlannedStep], inventory: &Inventory) -> Vec<String> {
     let mut names = BTreeSet::new();
-    for step in steps.iter().filter(|step| step.effects.class == EffectClass::Destroy) {
-        for (access, target) in &step.effects.targets {
-            if let (Access::Destroy, Target::Database { name }) = (access, target)
-                && let Some(database) = inventory.databases.get(name)
-            {
-                names.insert(format!("database:{}:{}", database.host, database.pgdata.display()));
-            }
-        }
+    for step in steps {
+        let destroyed = step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
+            (Access::Destroy, Target::Database { name }) => Some(name),
+            _ => None,
+        });
+        let databases = destroyed.chain(&step.effects.holds).filter_map(|name| inventory.databases.get(name));
+        names.extend(databases.map(|database| format!("database:{}:{}", database.host, database.pgdata.display())));
     }
     names.into_iter().collect()
 }

@@ -14,7 +14,7 @@ use crate::event::{Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, Ope
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepState, StepStatus};
 
 /// Replaces references to secrets by `***name***` and control characters by a visible sign.
 #[must_use]
@@ -167,7 +167,9 @@ pub(super) fn outcome_tone(outcome: Outcome) -> Tone {
 pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
     let name = &plan.name;
     let Some((outcome, _, figures)) = &state.finished else {
-        return match state.suspended.len() {
+        let asks = |known: &&StepState| matches!(known.status, StepStatus::Asking | StepStatus::Held);
+        return match state.suspended.len().max(state.steps.values().filter(asks).count()) {
+            0 if state.paused.is_some() => format!("`{name}` is paused."),
             0 => format!("`{name}` has not ended: its last event is number {}.", state.last_seq.0),
             1 => format!("`{name}` waits for a person: one step has a question."),
             count => format!("`{name}` waits for a person: {count} steps have a question."),

@@ -8,6 +8,7 @@ mod architecture;
 mod cli_check;
 mod cli_guard;
 mod cli_live;
+mod cli_operate;
 mod cli_resume;
 mod cli_run;
 mod compat;

@@ -14,7 +14,7 @@ use crate::event::OperatorVerb;
 use crate::journal::Verb;
 
 pub use answer::{Answering, answer};
-pub use deliver::{Fate, deliver};
+pub use deliver::deliver;
 pub use dialogue::{Ended, Lines, Reply, Typed, converse};
 pub use question::tell_question;
 pub use subject::{Subject, demand_reason};

@@ -312,6 +312,7 @@ impl Scenario {
             clock: Arc::new(clock.clone()),
             control: Box::new(control),
             capabilities: self.hands(),
+            entrance: None,
         };
         on_manual_time(&clock, engine.run(start))
     }
