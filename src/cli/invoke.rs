@@ -12,7 +12,7 @@ use super::{Exit, Failure, confirm, prompt, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
-    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
+    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Presence, Resume, Start, Timing, preflight,
 };
 use crate::event::{Event, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
@@ -35,6 +35,8 @@ pub struct Invocation {
     pub confirm: Option<String>,
     /// What is done about a live run that holds a lock.
     pub courtesy: Courtesy,
+    /// Whether somebody is there to answer.
+    pub presence: Presence,
 }
 
 /// How a run went.
@@ -56,6 +58,7 @@ impl Invocation {
             face,
             confirm,
             courtesy: Courtesy::Yield,
+            presence: wiring::presence(),
         })
     }
 
@@ -141,7 +144,7 @@ impl Invocation {
         let guards = locks.as_ref().map(RunLocks::guards);
         let entrance = locks.map(|locks| Box::new(locks) as Box<dyn Entrance>);
         let (sinks, answers) = prompt::attended(self.face, &plan, state);
-        let (registry, control) = (self.registry.clone(), ControlDir::new(dir.control()));
+        let (registry, control, presence) = (self.registry.clone(), ControlDir::new(dir.control()), self.presence);
         let engine_plan = Arc::clone(&plan);
         let ran = wiring::block_on_worker(async move {
             let engine = Engine {
@@ -153,6 +156,7 @@ impl Invocation {
                 // Listens to signals, for which it must be made inside the runtime.
                 control: Box::new(LiveControl::new(control, answers)?),
                 capabilities: hands,
+                presence,
                 entrance,
             };
             Ok::<_, Failure>(engine.run(start).await)

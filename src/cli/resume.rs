@@ -6,7 +6,7 @@ use super::invoke::Invocation;
 use super::screen::Face;
 use super::{Exit, Failure, wiring};
 use crate::base::StepId;
-use crate::engine::Answer;
+use crate::engine::{Answer, Presence};
 
 /// Arguments of `resume`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,9 @@ pub struct Args {
     /// An output of the one step named with --done; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "done")]
     output: Vec<String>,
+    /// Wait for people, also where none sits at a terminal; else the run is suspended
+    #[arg(long)]
+    wait: bool,
     /// Write events and progress as JSON lines to standard output
     #[arg(long)]
     json: bool,
@@ -33,7 +36,10 @@ pub struct Args {
 /// Goes on with a run.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let answers = answers(&args)?;
-    let invocation = Invocation::new(Face::from(args.json), None)?;
+    let mut invocation = Invocation::new(Face::from(args.json), None)?;
+    if args.wait {
+        invocation.presence = Presence::SomebodyThere;
+    }
     let dir = wiring::find_run(&invocation.runs, &args.run)?;
     let carried = invocation.resume(dir, answers)?;
     invocation.summary(&carried);

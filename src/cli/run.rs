@@ -9,6 +9,7 @@ use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
 use super::{Exit, Failure, given};
 use crate::action::Mode;
+use crate::engine::Presence;
 use crate::plan::INCIDENT_AT;
 
 /// Arguments of `run`.
@@ -25,6 +26,9 @@ pub struct Args {
     /// Tell a live run that holds a lock to end and make room, unless it replaces data itself
     #[arg(long)]
     preempt: bool,
+    /// Wait for people, also where none sits at a terminal; else the run is suspended
+    #[arg(long)]
+    wait: bool,
     /// Write events and progress as JSON lines to standard output
     #[arg(long)]
     json: bool,
@@ -35,6 +39,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let prepared = prepare::load_runbook(&args.subject.runbook, &args.subject.inventory)?;
     prepared.demand_sound()?;
     let mut invocation = Invocation::new(Face::from(args.json), args.confirm)?;
+    if args.wait {
+        invocation.presence = Presence::SomebodyThere;
+    }
     if args.preempt {
         invocation.courtesy = Courtesy::Preempt;
     }

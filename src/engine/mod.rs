@@ -34,4 +34,4 @@ pub use decide::{Decision, Picture, decide};
 pub use frontier::Frontier;
 pub use index::PlanIndex;
 pub use preflight::{Preflight, preflight};
-pub use start::{Answer, Ending, Engine, EngineError, Left, Resume, Start};
+pub use start::{Answer, Ending, Engine, EngineError, Left, Presence, Resume, Start};

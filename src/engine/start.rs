@@ -29,8 +29,19 @@ pub struct Engine {
     pub control: Box<dyn Control>,
     /// The engine's hands.
     pub capabilities: Arc<dyn Capabilities>,
+    /// Whether somebody is there to answer.
+    pub presence: Presence,
     /// The locks of the whole run; `None` when it has none.
     pub entrance: Option<Box<dyn Entrance>>,
+}
+
+/// Whether somebody is there: a run that only people can bring on is left when nobody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Somebody watches the run, or asked to wait.
+    SomebodyThere,
+    /// Nobody does.
+    Nobody,
 }
 
 /// Where a run begins.

@@ -25,8 +25,13 @@ impl Vocabulary for Words<'_> {
 
 /// Binds a runbook with these lines after its head.
 fn bound(lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
+    bound_among("databases: { orders: { pgdata: /srv/orders } }", lines, params)
+}
+
+/// Binds a runbook with these databases.
+fn bound_among(databases: &str, lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
     let registry = runbook::actions::registry();
-    let head = "version: 1\nname: tried\ndatabases: { orders: { pgdata: /srv/orders } }\n";
+    let head = format!("version: 1\nname: tried\n{databases}\n");
     let files = MemoryFiles::default().with("r.yaml", format!("{head}{lines}"));
     let request = LoadRequest { runbook: Some("r.yaml".to_owned()), ..LoadRequest::default() };
     let loaded = load(&request, &files, &Words(&registry));
@@ -130,4 +135,15 @@ fn a_fingerprint_follows_what_was_decided_and_nothing_else() {
     );
     let other_script = prints("false", "1", "1");
     assert!(other_script[0] != first[0] && other_script[1] == first[1]);
+}
+
+#[test]
+fn a_backup_and_a_replacement_of_one_database_hold_the_same_lock() {
+    let backup = "stores: { primary: { url: \"file:///srv/store\" } }\nsteps:\n  - { id: a, uses: postgres.base_backup, with: { database: backed } }\n";
+    let databases = "databases: { orders: { pgdata: /srv/orders }, backed: { pgdata: /srv/orders, store: primary } }";
+    let replacing = "steps:\n  - { id: a, effect: destroy, targets: [ { database: orders } ], run: 'true' }\n";
+    let locks = |lines: &str| bound_among(databases, lines, &[]).expect("binds").locks;
+    assert_eq!(locks(backup), ["database:local:/srv/orders"]);
+    assert_eq!(locks(replacing), locks(backup));
+    assert_eq!(locks("steps:\n  - { id: a, run: 'true' }\n"), Vec::<String>::new());
 }

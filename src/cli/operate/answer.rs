@@ -1,11 +1,12 @@
 //! Answers a question from the command line.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, IsTerminal as _};
 
 use serde_json::{Map, Value};
 
 use super::super::{Exit, Failure, args, wiring};
-use super::dialogue::{filled, is_wanted, ticked};
+use super::dialogue::{filled, filled_before, is_wanted, ticked};
 use super::{Lines, Subject, Telling, Typed, deliver, tell_question};
 use crate::base::{StepId, clock};
 use crate::event::{HumanAnswer, HumanVerdict, Question};
@@ -44,7 +45,7 @@ pub fn answer(answering: Answering) -> Result<Exit, Failure> {
     let inputs = given(question, &answering.inputs)?;
     let (verdict, inputs) = match answering.verdict {
         HumanVerdict::No => (HumanVerdict::No, inputs),
-        HumanVerdict::Yes => completed((&subject, &step, question), inputs)?,
+        HumanVerdict::Yes => completed((&subject, &step, question), (inputs, &filled_before(&known)))?,
     };
     let answer = HumanAnswer {
         request: String::new(),
@@ -82,10 +83,11 @@ fn given(question: &Question, inputs: &[String]) -> Result<Map<String, Value>, F
 /// Completes a yes: at a terminal the checklist and the missing inputs are asked for, elsewhere nothing may be missing.
 fn completed(
     (subject, step, question): (&Subject, &StepId, &Question),
-    inputs: Map<String, Value>,
+    (inputs, before): (Map<String, Value>, &BTreeSet<String>),
 ) -> Result<(HumanVerdict, Map<String, Value>), Failure> {
     let missing = || {
-        let wanted = question.inputs.iter().filter(|(name, param)| is_wanted(param) && !inputs.contains_key(*name));
+        let has = |name: &String| inputs.contains_key(name) || before.contains(name);
+        let wanted = question.inputs.iter().filter(|(name, param)| is_wanted(param) && !has(name));
         wanted.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
     };
     let incomplete = |names: &str, help: String| Failure::new(Exit::Usage, format!("not answered: {names}")).help(help);
@@ -95,7 +97,7 @@ fn completed(
             let help = format!("`runbook deny {} {step} --comment TEXT` says that it is not done", subject.dir.id());
             return Err(incomplete("a point of the checklist is not done", help));
         }
-        return Ok((HumanVerdict::Yes, filled(question, inputs, &mut Keyboard).map_err(gone)?));
+        return Ok((HumanVerdict::Yes, filled(question, (inputs, before), &mut Keyboard).map_err(gone)?));
     }
     match missing().as_slice() {
         [] => Ok((HumanVerdict::Yes, inputs)),

@@ -1,5 +1,7 @@
 //! Asks a person, line by line: what is to be ticked off, what is to be filled in, yes or no.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::question::describe;
@@ -7,6 +9,7 @@ use crate::base::clock;
 use crate::event::{HumanVerdict, Question, QuestionKind};
 use crate::language::runbook::Param;
 use crate::report::mask_text;
+use crate::state::StepState;
 
 /// What came from a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,16 +48,21 @@ pub struct Reply {
     pub inputs: Map<String, Value>,
 }
 
-/// Asks everything that belongs to a question: the checklist, the inputs, the verdict.
+/// What was filled in by those who answered before.
+pub fn filled_before(known: &StepState) -> BTreeSet<String> {
+    known.answers.iter().flat_map(|(_, answer)| answer.inputs.keys().cloned()).collect()
+}
+
+/// Asks everything that belongs to a question: the checklist, the inputs that nobody gave yet, the verdict.
 ///
 /// # Errors
 /// Tells why it came to no answer.
-pub fn converse(question: &Question, lines: &mut impl Lines) -> Result<Reply, Ended> {
+pub fn converse(question: &Question, before: &BTreeSet<String>, lines: &mut impl Lines) -> Result<Reply, Ended> {
     let no = |comment: String| Reply { verdict: HumanVerdict::No, comment, inputs: Map::new() };
     if !ticked(question, lines)? {
         return Ok(no(line("Why is it not done? ", lines)?));
     }
-    let inputs = filled(question, Map::new(), lines)?;
+    let inputs = filled(question, (Map::new(), before), lines)?;
     let last = match question.kind {
         QuestionKind::Approval => "Approve? [yes/no] ",
         QuestionKind::Manual => "Is it done? [yes/no] ",
@@ -79,11 +87,11 @@ pub(super) fn ticked(question: &Question, lines: &mut impl Lines) -> Result<bool
 /// Asks for the inputs that are not given yet.
 pub(super) fn filled(
     question: &Question,
-    mut given: Map<String, Value>,
+    (mut given, before): (Map<String, Value>, &BTreeSet<String>),
     lines: &mut impl Lines,
 ) -> Result<Map<String, Value>, Ended> {
     for (name, param) in &question.inputs {
-        if given.contains_key(name) {
+        if given.contains_key(name) || before.contains(name) {
             continue;
         }
         if let Some(value) = input(name, param, lines)? {
@@ -148,7 +156,7 @@ fn next(lines: &mut impl Lines) -> Result<String, Ended> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use serde_json::json;
 
@@ -186,22 +194,30 @@ mod tests {
     #[test]
     fn everything_is_asked_in_turn_and_again_until_it_fits() {
         let typed = ["", "maybe", "y", "yes", "", "seven", "7", "", "yes"];
-        let reply = converse(&question(), &mut script(&typed)).expect("an answer");
+        let reply = converse(&question(), &BTreeSet::new(), &mut script(&typed)).expect("an answer");
         assert_eq!(reply.verdict, HumanVerdict::Yes);
         assert_eq!(serde_json::Value::Object(reply.inputs), json!({ "ticket": 7 }));
     }
 
     #[test]
+    fn what_another_approver_filled_in_is_not_asked_again() {
+        let before = BTreeSet::from(["ticket".to_owned()]);
+        let typed = ["y", "y", "", "yes"];
+        assert!(converse(&question(), &before, &mut script(&typed)).expect("an answer").inputs.is_empty());
+    }
+
+    #[test]
     fn a_point_that_is_not_done_ends_the_dialogue_with_a_no_and_a_reason() {
-        let reply = converse(&question(), &mut script(&["yes", "no", "", "the console is down"])).expect("an answer");
+        let reply = converse(&question(), &BTreeSet::new(), &mut script(&["yes", "no", "", "the console is down"]))
+            .expect("an answer");
         assert_eq!((reply.verdict, reply.comment.as_str()), (HumanVerdict::No, "the console is down"));
     }
 
     #[test]
     fn a_question_that_is_withdrawn_or_a_terminal_that_is_gone_gives_no_answer() {
         let mut withdrawn = Script(vec![Typed::Line("yes".to_owned()), Typed::Withdrawn]);
-        assert_eq!(converse(&question(), &mut withdrawn), Err(Ended::Withdrawn));
+        assert_eq!(converse(&question(), &BTreeSet::new(), &mut withdrawn), Err(Ended::Withdrawn));
         let plain = Question { checklist: Vec::new(), inputs: BTreeMap::new(), ..question() };
-        assert_eq!(converse(&plain, &mut script(&[""])), Err(Ended::Closed));
+        assert_eq!(converse(&plain, &BTreeSet::new(), &mut script(&[""])), Err(Ended::Closed));
     }
 }

@@ -15,7 +15,7 @@ use crate::journal::Verb;
 
 pub use answer::{Answering, answer};
 pub use deliver::deliver;
-pub use dialogue::{Ended, Lines, Reply, Typed, converse};
+pub use dialogue::{Ended, Lines, Reply, Typed, converse, filled_before};
 pub use question::tell_question;
 pub use subject::{Subject, demand_reason};
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::keyboard::{Look, look};
 use super::{Notice, account};
 use crate::base::StepId;
-use crate::cli::operate::{Ended, Lines, Reply, Typed, converse, tell_question};
+use crate::cli::operate::{Ended, Lines, Reply, Typed, converse, filled_before, tell_question};
 use crate::event::{Actor, HumanAnswer, HumanVerdict, Initiator, Question};
 use crate::journal::control;
 use crate::plan::BoundPlan;
@@ -78,7 +78,7 @@ impl Attendant {
             return Ok(());
         }
         self.current = Some(step.clone());
-        let reply = match converse(question, self) {
+        let reply = match converse(question, &filled_before(&known), self) {
             Ok(reply) => reply,
             Err(Ended::Withdrawn) => {
                 tell!("\nstep `{step}` asks no more: it was settled elsewhere");

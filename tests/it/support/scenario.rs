@@ -12,7 +12,9 @@ use runbook::action::{
 use runbook::base::secret::SecretText;
 use runbook::base::units::Span;
 use runbook::base::{Attempt, Digest, StepId, Timestamp};
-use runbook::engine::{Answer, Binding, Capabilities, Ending, Engine, EngineError, ProbeAnswer, Resume, Start, Timing};
+use runbook::engine::{
+    Answer, Binding, Capabilities, Ending, Engine, EngineError, Presence, ProbeAnswer, Resume, Start, Timing,
+};
 use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdate, RunHeader};
 use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
@@ -313,6 +315,7 @@ impl Scenario {
             control: Box::new(control),
             capabilities: self.hands(),
             entrance: None,
+            presence: Presence::Nobody,
         };
         on_manual_time(&clock, engine.run(start))
     }
