@@ -51,23 +51,29 @@ impl Attendant {
 
     /// Asks until the run is over or nothing more can be typed.
     pub(super) fn attend(mut self) {
-        loop {
-            while !self.waiting.is_empty() {
-                let (step, question) = self.waiting.remove(0);
-                match self.ask(&step, &question) {
-                    Ok(()) | Err(Ended::Withdrawn) => {}
-                    Err(Ended::Closed) => {
-                        tell!("nothing more is read here; `{}` answers", self.command(&step));
-                        self.stage.give_back();
-                        return;
-                    }
-                }
-            }
+        while self.wait() {
+            let (step, question) = self.waiting.remove(0);
+            let asked = self.ask(&step, &question);
             self.current = None;
             self.stage.give_back();
-            let Ok(notice) = self.notices.recv() else { return };
+            if asked == Err(Ended::Closed) {
+                tell!("\nnothing more is read here; `{}` answers", self.command(&step));
+                break;
+            }
+        }
+        // In this order: a question that comes now is either never heard or given back by who sent it.
+        let Self { stage, notices, .. } = self;
+        drop(notices);
+        stage.clear();
+    }
+
+    /// Waits until something is asked; false when the run has no more to say.
+    fn wait(&mut self) -> bool {
+        while self.waiting.is_empty() {
+            let Ok(notice) = self.notices.recv() else { return false };
             self.take(notice);
         }
+        true
     }
 
     fn ask(&mut self, step: &StepId, question: &Question) -> Result<(), Ended> {
@@ -161,7 +167,10 @@ impl Attendant {
             }
             Notice::Refused(request) => self.refused.push(request),
             Notice::Settled(step) => {
-                self.waiting.retain(|(waiting, _)| *waiting != step);
+                if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == step) {
+                    self.waiting.remove(at);
+                    self.stage.give_back();
+                }
                 if self.current.as_ref() == Some(&step) {
                     self.current = None;
                 }

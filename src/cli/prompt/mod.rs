@@ -8,7 +8,7 @@ mod keyboard;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SendError, Sender, channel};
 
 use tokio::sync::mpsc;
 
@@ -109,8 +109,8 @@ impl Sink for Attended {
         }
         self.view.event(event)?;
         if let Some(notice) = self.notice(event) {
-            // Gone when nothing more can be typed: the questions are answered elsewhere.
-            if self.notices.send(notice).is_err() {
+            // Nobody listens when nothing more can be typed: the questions are answered elsewhere.
+            if let Err(SendError(Notice::Asked(..))) = self.notices.send(notice) {
                 self.stage.give_back();
             }
         }
@@ -130,7 +130,7 @@ impl Sink for Attended {
     }
 
     fn close(&mut self) {
-        self.stage.give_back();
+        self.stage.clear();
         self.view.close();
     }
 }
