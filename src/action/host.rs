@@ -254,6 +254,23 @@ impl CommandOutput {
         self.exit_code == Some(0)
     }
 
+    /// What stands between the two parts of a stream of which `bytes` were left out.
+    #[must_use]
+    pub fn left_out(bytes: u64) -> String {
+        format!("\n[{bytes} bytes left out]\n")
+    }
+
+    /// Standard output as it was written: all of it, or its first and its last part.
+    #[must_use]
+    pub fn stdout_parts(&self) -> Vec<&[u8]> {
+        let mark = Self::left_out(self.stdout_cut).into_bytes();
+        let at = self.stdout.windows(mark.len()).position(|window| window == mark);
+        match at.filter(|_| self.stdout_cut > 0) {
+            Some(at) => vec![&self.stdout[..at], &self.stdout[at + mark.len()..]],
+            None => vec![&self.stdout],
+        }
+    }
+
     /// The last `lines` lines of standard error, else of standard output.
     #[must_use]
     pub fn tail(&self, lines: usize) -> Vec<String> {

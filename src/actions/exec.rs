@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::process::{self, ProcessOutput, Variables};
+use super::output::Outputs;
+use super::process::{self, ProcessOutput, Program, Variables};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Idempotency,
     Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext,
@@ -33,6 +34,14 @@ pub struct Params {
     /// The user to run as; another than one's own needs root.
     #[serde(default)]
     user: Option<String>,
+    /// What the runbook lists under `pass_env`.
+    #[serde(default)]
+    #[schemars(skip)]
+    passed: Variables,
+    /// The step's own `outputs`.
+    #[serde(default)]
+    #[schemars(skip)]
+    outputs: Outputs,
 }
 
 impl Params {
@@ -53,7 +62,7 @@ impl Params {
         if let Some(text) = &self.stdin {
             spec.stdin = text.get()?.reveal().as_bytes().to_vec();
         }
-        process::with_env(spec, &self.env)
+        process::with_env(process::with_env(spec, &self.passed)?, &self.env)
     }
 }
 
@@ -95,7 +104,7 @@ impl Action for Exec {
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-        process::run(&params.who(), params.spec()?, cx).await
+        process::run(Program::with_outputs(&params.who(), &params.outputs), params.spec()?, cx).await
     }
 
     async fn recover(
@@ -104,7 +113,7 @@ impl Action for Exec {
         cut: &Interrupted,
         cx: &CheckContext,
     ) -> Result<Recovery<ProcessOutput>, ActionError> {
-        process::recover(&params.who(), cut, cx)
+        process::recover(Program::with_outputs(&params.who(), &params.outputs), cut, cx)
     }
 
     async fn reattach(
@@ -113,7 +122,7 @@ impl Action for Exec {
         cut: &Interrupted,
         cx: &RunContext,
     ) -> Result<ProcessOutput, ActionError> {
-        process::reattach(&params.who(), cut, cx).await
+        process::reattach(Program::with_outputs(&params.who(), &params.outputs), cut, cx).await
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::output::{self, Outputs};
 use crate::action::{
     ActionError, CheckContext, CommandOutput, CommandSpec, Fate, HostError, Interrupted, Late, ParamFault, Recovery,
     RunContext, Tie,
@@ -19,7 +21,7 @@ const TAIL_LINES: usize = 20;
 
 /// What a program gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[schemars(deny_unknown_fields)]
 pub struct ProcessOutput {
     /// The exit code; always 0 for a step that succeeded.
     pub exit_code: i32,
@@ -27,10 +29,41 @@ pub struct ProcessOutput {
     pub stdout: String,
     /// Standard error without its final newline, at most its first 64 KiB, secrets masked.
     pub stderr: String,
+    /// What the step declares under `outputs`.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub declared: BTreeMap<String, Value>,
 }
 
-/// Runs a program so that it outlives the engine. `who` names it in messages.
-pub(super) async fn run(who: &str, spec: CommandSpec, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
+/// A program: what messages call it, and what is taken from what it wrote.
+#[derive(Clone, Copy)]
+pub(super) struct Program<'a> {
+    who: &'a str,
+    outputs: Option<&'a Outputs>,
+}
+
+impl<'a> Program<'a> {
+    /// One with declared outputs.
+    pub(super) fn with_outputs(who: &'a str, outputs: &'a Outputs) -> Self {
+        Self { who, outputs: Some(outputs) }
+    }
+}
+
+impl<'a, T: AsRef<str> + ?Sized> From<&'a T> for Program<'a> {
+    /// One of which the usual outputs are taken.
+    fn from(who: &'a T) -> Self {
+        Self { who: who.as_ref(), outputs: None }
+    }
+}
+
+/// Runs a program so that it outlives the engine.
+pub(super) async fn run<'a>(
+    program: impl Into<Program<'a>>,
+    spec: CommandSpec,
+    cx: &RunContext,
+) -> Result<ProcessOutput, ActionError> {
+    let program = program.into();
+    let who = program.who;
     let mut result = cx.host.run(spec, Tie::Attempt).await;
     // Only the link to its watcher may be lost, or the watcher may be about to end: its record is waited for.
     if let Err(HostError::Lost { .. }) = &result
@@ -51,7 +84,7 @@ pub(super) async fn run(who: &str, spec: CommandSpec, cx: &RunContext) -> Result
         return Err(ActionError::unknown(format!("the end of {who} was not seen: {why}"))
             .help("end what still runs before this is done again"));
     }
-    judge(who, result)
+    judge(program, result)
 }
 
 /// Judges an attempt whose supervisor fell silent. One that is dying closes its connection before it is gone.
@@ -66,7 +99,11 @@ async fn fate_after_loss(cx: &RunContext) -> Option<Fate> {
 }
 
 /// Judges an attempt from the records its supervisor left.
-pub(super) fn recover(who: &str, cut: &Interrupted, cx: &CheckContext) -> Result<Recovery<ProcessOutput>, ActionError> {
+pub(super) fn recover<'a>(
+    program: impl Into<Program<'a>>,
+    cut: &Interrupted,
+    cx: &CheckContext,
+) -> Result<Recovery<ProcessOutput>, ActionError> {
     let fate = match cx.host.fate(&cut.attempt_dir) {
         Ok(fate) => fate,
         // It may be running: no rule may decide what is not even known to be over.
@@ -81,7 +118,7 @@ pub(super) fn recover(who: &str, cut: &Interrupted, cx: &CheckContext) -> Result
         Fate::Running => Recovery::Reattach,
         Fate::Unwatched { why } => Recovery::Unwatched { why },
         Fate::Lost { why } => Recovery::Ask { why },
-        Fate::Ended(result) => match judge(who, result) {
+        Fate::Ended(result) => match judge(program.into(), result) {
             Ok(output) => Recovery::Adopt(output),
             Err(error) if error.info().class == ErrorClass::Unknown => Recovery::Ask { why: error.to_string() },
             Err(error) => Recovery::Failed(error),
@@ -90,18 +127,23 @@ pub(super) fn recover(who: &str, cut: &Interrupted, cx: &CheckContext) -> Result
 }
 
 /// Waits for a program that outlived its engine.
-pub(super) async fn reattach(who: &str, cut: &Interrupted, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-    judge(who, cx.host.adopt(&cut.attempt_dir).await)
+pub(super) async fn reattach<'a>(
+    program: impl Into<Program<'a>>,
+    cut: &Interrupted,
+    cx: &RunContext,
+) -> Result<ProcessOutput, ActionError> {
+    judge(program.into(), cx.host.adopt(&cut.attempt_dir).await)
 }
 
 /// Makes a step's result of a program's end: exit code 0 is success.
-fn judge(who: &str, result: Result<CommandOutput, HostError>) -> Result<ProcessOutput, ActionError> {
+fn judge(program: Program<'_>, result: Result<CommandOutput, HostError>) -> Result<ProcessOutput, ActionError> {
     let output = result.map_err(|error| host_error(&error))?;
     if output.success() {
         let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        return Ok(ProcessOutput { exit_code: 0, stdout, stderr });
+        let declared = program.outputs.map(|outputs| output::taken(outputs, &output)).transpose()?;
+        return Ok(ProcessOutput { exit_code: 0, stdout, stderr, declared: declared.unwrap_or_default() });
     }
-    Err(failed(who, &output))
+    Err(failed(program.who, &output))
 }
 
 /// The error of a program that ended otherwise than with code 0.
@@ -200,7 +242,7 @@ mod tests {
             stderr: vec![b'x'; OUTPUT_BYTES * 2],
             ..CommandOutput::default()
         };
-        let output = judge("p", Ok(output)).expect("success");
+        let output = judge("p".into(), Ok(output)).expect("success");
         assert_eq!((output.stdout.as_str(), output.stderr.len()), ("a\nb", OUTPUT_BYTES));
     }
 
@@ -217,7 +259,7 @@ mod tests {
             (Err(HostError::Timeout { program: program(), limit: std::time::Duration::ZERO }), ErrorClass::Timeout),
         ] {
             let text = format!("{result:?}");
-            assert_eq!(judge("p", result).expect_err("an error").info().class, class, "{text}");
+            assert_eq!(judge("p".into(), result).expect_err("an error").info().class, class, "{text}");
         }
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::process::{self, ProcessOutput, Variables};
+use super::output::Outputs;
+use super::process::{self, ProcessOutput, Program, Variables};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Files, HostError,
     Idempotency, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext,
@@ -30,15 +31,27 @@ pub struct Params {
     /// The working folder. Default: that of runbook.
     #[serde(default)]
     dir: Option<Late<PathBuf>>,
+    /// What the runbook lists under `pass_env`.
+    #[serde(default)]
+    #[schemars(skip)]
+    passed: Variables,
+    /// The step's own `outputs`.
+    #[serde(default)]
+    #[schemars(skip)]
+    outputs: Outputs,
 }
 
 impl Params {
+    fn program(&self) -> Program<'_> {
+        Program::with_outputs(NAME, &self.outputs)
+    }
+
     fn spec(&self, script: &Path) -> Result<CommandSpec, ActionError> {
         let mut spec = CommandSpec::new("bash")
             .args(["--noprofile", "--norc", "-euo", "pipefail"])
             .arg(script.display().to_string());
         spec.dir = self.dir.as_ref().map(Late::get).transpose()?.cloned();
-        process::with_env(spec, &self.env)
+        process::with_env(process::with_env(spec, &self.passed)?, &self.env)
     }
 }
 
@@ -81,19 +94,24 @@ impl Action for Shell {
             .map_err(|error| ActionError::fatal("the folder of the attempt cannot be named").because(&error))?;
         write(&*cx.host.files(), &path, &params.script)
             .map_err(|error| ActionError::fatal("the script cannot be kept").because(&error))?;
-        process::run(NAME, params.spec(&path)?, cx).await
+        process::run(params.program(), params.spec(&path)?, cx).await
     }
 
     async fn recover(
         &self,
-        _: &Params,
+        params: &Params,
         cut: &Interrupted,
         cx: &CheckContext,
     ) -> Result<Recovery<ProcessOutput>, ActionError> {
-        process::recover(NAME, cut, cx)
+        process::recover(params.program(), cut, cx)
     }
 
-    async fn reattach(&self, _: &Params, cut: &Interrupted, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-        process::reattach(NAME, cut, cx).await
+    async fn reattach(
+        &self,
+        params: &Params,
+        cut: &Interrupted,
+        cx: &RunContext,
+    ) -> Result<ProcessOutput, ActionError> {
+        process::reattach(params.program(), cut, cx).await
     }
 }

@@ -35,6 +35,7 @@ macro_rules! tell_part {
 }
 
 mod actions;
+mod amend;
 mod approve;
 mod args;
 mod audit;
@@ -48,6 +49,7 @@ mod demo;
 mod deny;
 mod drill;
 mod dry_run;
+mod earlier;
 mod exit;
 mod explain;
 mod given;
@@ -64,6 +66,7 @@ mod pause;
 mod prepare;
 mod prompt;
 mod report;
+mod restart;
 mod resume;
 mod retry;
 mod run;
@@ -74,6 +77,7 @@ mod show;
 mod signals;
 mod skip;
 mod superseded;
+mod undo;
 mod wiring;
 
 use clap::{Parser, Subcommand};
@@ -138,6 +142,8 @@ enum Command {
     Approve(approve::Args),
     /// Deny what a step asks, or say that it is not done
     Deny(deny::Args),
+    /// Reverse what a finished run did: a new run, last step first
+    Undo(undo::Args),
     /// Verify that journals are whole and unaltered
     Audit(audit::Args),
     /// Write the report of a run
@@ -197,6 +203,7 @@ pub fn main() -> std::process::ExitCode {
         Command::MarkDone(args) => mark_done::run(args),
         Command::Approve(args) => approve::run(args),
         Command::Deny(args) => deny::run(args),
+        Command::Undo(args) => undo::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),

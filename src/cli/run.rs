@@ -7,10 +7,10 @@ use super::invoke::Invocation;
 use super::locking::Courtesy;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
-use super::{Exit, Failure, given};
+use super::{Exit, Failure, given, restart};
 use crate::action::Mode;
 use crate::engine::Presence;
-use crate::plan::INCIDENT_AT;
+use crate::plan::{INCIDENT_AT, UndoPolicy};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,15 @@ pub struct Args {
     /// Confirms a run in a protected environment: its name
     #[arg(long, value_name = "ENVIRONMENT")]
     confirm: Option<String>,
+    /// When a step fails, undo what was done, last first, before `finally`
+    #[arg(long)]
+    undo_on_failure: bool,
+    /// Begin with this step: what comes before it and beside it is taken from the run named with `--of`
+    #[arg(long, value_name = "STEP", requires = "of")]
+    from: Option<String>,
+    /// The finished run whose steps are not made again
+    #[arg(long, value_name = "RUN", requires = "from")]
+    of: Option<String>,
     /// Tell a live run that holds a lock to end and make room, unless it replaces data itself
     #[arg(long)]
     preempt: bool,
@@ -48,9 +57,16 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let mut params = args::params(&args.subject)?;
     ask_missing(&prepared, &mut params, invocation.face);
     let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
-    let plan = prepared.bind(&args.subject, &identity)?;
+    let mut plan = prepared.bind(&args.subject, &identity)?;
     given::tell(&prepared, &plan);
-    let carried = invocation.fresh(plan)?;
+    if args.undo_on_failure {
+        plan.undo = UndoPolicy::OnFailure;
+    }
+    let seeds = match (&args.from, &args.of) {
+        (Some(step), Some(of)) => restart::from(&invocation.runs, &mut plan, (step, of))?,
+        (Some(_) | None, _) => Vec::new(),
+    };
+    let carried = invocation.seeded(plan, seeds)?;
     invocation.summary(&carried);
     Ok(carried.exit())
 }

@@ -184,6 +184,9 @@ impl Picture<'_> {
         let open = |section: &Section| self.frontier.open[slot(*section)] > 0;
         let order = [Section::Body, Section::Undo, Section::Finally];
         let section = order.into_iter().find(open).unwrap_or(Section::Finally);
+        if section == Section::Undo {
+            return self.open_undo(decisions, slots);
+        }
         let at = slot(section);
         let id = |at: &usize| self.index.step(*at).id.clone();
         for (step, need) in &self.frontier.doomed[at] {
@@ -221,10 +224,14 @@ impl Picture<'_> {
         vec![Decision::Suspend { waiting }]
     }
 
-    /// A cancel ends the body; `finally` runs all the same.
-    fn stopping(&self, section: Section) -> Option<CancelLevel> {
+    /// A cancel ends the body; what was begun to be undone ends only at the second one, and `finally` runs all the same.
+    pub(super) fn stopping(&self, section: Section) -> Option<CancelLevel> {
         let asked = self.state.cancel.as_ref().map(|(level, ..)| *level);
-        asked.filter(|_| section == Section::Body)
+        match section {
+            Section::Body => asked,
+            Section::Undo => asked.filter(|level| *level == CancelLevel::Now),
+            Section::Finally => None,
+        }
     }
 
     /// A failure ends the body; a failing step of `finally` ends nothing.

@@ -16,7 +16,7 @@ use super::tasks::TaskEnd;
 use crate::action::{ActionError, EffectClass, Idempotency};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
-use crate::event::{ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
+use crate::event::{CancelLevel, ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
 use crate::plan::Section;
 
 impl Driver {
@@ -161,7 +161,11 @@ impl Driver {
 
     /// Whether an attempt ended because of the cancel that an earlier engine had told it.
     fn was_cancelled(&self, at: usize, error: &ActionError) -> bool {
-        let told = self.state.cancel.is_some() && self.index.step(at).section == Section::Body;
+        let told = self.state.cancel.as_ref().is_some_and(|(level, ..)| match self.index.step(at).section {
+            Section::Body => true,
+            Section::Undo => *level == CancelLevel::Now,
+            Section::Finally => false,
+        });
         told && error.info().class == ErrorClass::Cancelled
     }
 

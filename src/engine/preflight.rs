@@ -13,7 +13,7 @@ use super::{Capabilities, PlanIndex};
 use crate::action::{ActionError, Findings, Registry, pending};
 use crate::base::StepId;
 use crate::event::{StepFinding, Verdict};
-use crate::plan::BoundPlan;
+use crate::plan::{BoundPlan, PlannedStep, Section, UndoPolicy};
 use crate::port::Clock;
 use crate::state::RunState;
 
@@ -37,7 +37,10 @@ pub async fn preflight(
     let mut results: Vec<Option<Result<Findings, ActionError>>> = Vec::new();
     results.resize_with(index.len(), || None);
     let mut waiting = VecDeque::new();
-    for at in (0..index.len()).filter(|at| index.step(*at).has_check) {
+    // What an undo will find is known only after what it reverses; where nothing but undoing is left, now.
+    let is_due =
+        |step: &PlannedStep| step.section != Section::Undo || matches!(index.plan().undo, UndoPolicy::Now { .. });
+    for at in (0..index.len()).filter(|at| index.step(*at).has_check && is_due(index.step(*at))) {
         let wanted = wanted_ahead(index.step(at), values);
         match wanted.map_err(Err).and_then(|wanted| Ok((wanted, ahead(at, values, &hands, &clock)?))) {
             Ok((Wanted::No, _)) => {}

@@ -70,14 +70,29 @@ impl RecoverJob {
             OnUnknown::Probe(script) => script,
         };
         match self.hands.probe(&self.step, &self.cut, script).await {
-            Ok(ProbeAnswer::Happened) => {
-                Judgement::Adopt { output: null_outputs(&*self.action), why: "its probe found its effect".to_owned() }
-            }
+            Ok(ProbeAnswer::Happened) => Judgement::Adopt {
+                output: unknown_outputs(&self.step, &*self.action),
+                why: "its probe found its effect".to_owned(),
+            },
             Ok(ProbeAnswer::DidNot) => Judgement::Rerun { why: "its probe found no effect".to_owned() },
             Ok(ProbeAnswer::Unclear(said)) => Judgement::Ask { why: format!("{why}; its probe cannot tell: {said}") },
             Err(error) => Judgement::Ask { why: format!("{why}; its probe failed: {error}") },
         }
     }
+}
+
+/// The outputs of a step with nothing known of them, those that it declares included.
+pub(super) fn unknown_outputs(step: &PlannedStep, action: &dyn ErasedAction) -> Value {
+    let mut outputs = null_outputs(action);
+    if let (Some(outputs), Some(declared)) = (outputs.as_object_mut(), process_outputs(step)) {
+        outputs.extend(declared.keys().map(|name| (name.clone(), Value::Null)));
+    }
+    outputs
+}
+
+/// What `exec` and `shell` take from standard output stands among their arguments.
+fn process_outputs(step: &PlannedStep) -> Option<&serde_json::Map<String, Value>> {
+    matches!(step.uses.as_str(), "exec" | "shell").then(|| step.with.get("outputs")?.as_object()).flatten()
 }
 
 /// The outputs of an action with nothing known of them.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::recover::null_outputs;
+use super::recover::unknown_outputs;
 use super::{PlanIndex, Timing};
 use crate::action::Registry;
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::units::human_duration;
+use crate::event::OriginPurpose;
 use crate::language::template::{Scope, is_template};
 use crate::plan::{PlannedStep, Section};
 use crate::state::{RunState, StepStatus, objectives};
@@ -36,20 +37,23 @@ impl Values<'_> {
         Scope::new()
             .with("params", &json!(plan.params))
             .with("vars", &json!(plan.vars))
+            .with("env_vars", &json!(plan.env_vars))
             .with("objectives", &json!(plan.objectives))
             .with("run", &self.run(step, timing))
             .with("steps", &Value::Object(named))
             .with_secrets(plan.inventory.secrets.keys().cloned())
     }
 
+    /// What is known of the run. To what undoes an earlier run, that one is the run: its names and paths are meant.
     fn run(&self, step: &PlannedStep, timing: Timing) -> Value {
         let plan = self.index.plan();
+        let undone = plan.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo);
         let mut run = json!({
-            "id": plan.run,
+            "id": undone.map_or(&plan.run, |origin| &origin.run),
             "name": plan.name,
             "mode": plan.mode,
             "environment": plan.environment,
-            "started_at": plan.started_at,
+            "started_at": undone.and_then(|origin| origin.started_at).unwrap_or(plan.started_at),
             "scratch": plan.scratch,
             "actor": plan.actor.name,
         });
@@ -71,7 +75,7 @@ impl Values<'_> {
         let given = state.and_then(|state| state.output.clone());
         let mut outputs = match given {
             Some(Value::Object(members)) => members,
-            Some(_) | None => match self.registry.get(&step.uses).map(|action| null_outputs(&**action)) {
+            Some(_) | None => match self.registry.get(&step.uses).map(|action| unknown_outputs(step, &**action)) {
                 Some(Value::Object(members)) => members,
                 Some(_) | None => Map::new(),
             },

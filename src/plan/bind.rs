@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::build::Plan;
+use super::expand::Expanded;
 use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
-use super::param;
+use super::{fanout, lock, param, process, undo};
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
 use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
 use crate::event::Actor;
 use crate::language::inventory::{Inventory, Via};
-use crate::language::runbook::{DeclaredTarget, OnUnknown, Precondition, Retry, Step};
+use crate::language::runbook::{DeclaredTarget, OnUnknown, Phase, Precondition, Retry, Runbook, Step};
 use crate::language::template::{self, Scope, TextKind};
 
 /// The format of `plan.json`.
@@ -36,6 +37,8 @@ pub struct BindRequest {
     pub params: BTreeMap<String, Value>,
     /// Variables given.
     pub vars: BTreeMap<String, Value>,
+    /// Variables of the environment, as far as the runbook lists them under `pass_env`.
+    pub env_vars: BTreeMap<String, String>,
     /// Who starts it.
     pub actor: Actor,
     /// The start of the run.
@@ -86,16 +89,23 @@ pub fn bind(
     place_scratch(&mut inventory, &request.scratch);
     let vars = param::vars(&plan.runbook, &inventory, &request).map_err(|error| vec![error])?;
     let params = param::params(&plan.runbook, &inventory, &vars, &request)?;
+    let env_vars = param::env_vars(&plan.runbooks(), &request)?;
     let incident_at = param::incident_at(&plan.runbook, &params, &request).map_err(|error| vec![error])?;
     let scope = Scope::new()
         .with("params", &json!(params))
         .with("vars", &json!(vars))
+        .with("env_vars", &json!(env_vars))
         .with("run", &run_values(plan, &request))
         .with("objectives", &json!(plan.runbook.objectives))
         .with_secrets(inventory.secrets.keys().cloned());
-    let binder = Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope };
-    let steps = binder.steps()?;
-    let locks = locks(&steps, &inventory);
+    let held = lock::held(&plan.runbooks());
+    let shared = Shared { held: &held, phases: &plan.runbook.phases };
+    let binder =
+        Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
+    let Expanded { mut steps, groups } = binder.steps()?;
+    // The undo steps of sub-runbooks stand among their body.
+    steps.sort_by_key(|step| step.section);
+    let locks = lock::of_run(&plan.runbooks(), &steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
         format: PLAN_FORMAT,
@@ -118,10 +128,10 @@ pub fn bind(
         scratch: request.scratch,
         steps,
         limits: Limits { max_parallel: request.max_parallel.max(1) },
-        locks,
-        queued_locks: BTreeSet::new(),
-        groups: BTreeMap::new(),
-        env_vars: BTreeMap::new(),
+        locks: locks.names,
+        queued_locks: locks.queued,
+        groups,
+        env_vars,
         undo: UndoPolicy::Never,
         origin: None,
         notify: Vec::new(),
@@ -167,36 +177,37 @@ fn run_values(plan: &Plan, request: &BindRequest) -> Value {
     })
 }
 
-/// A database that a step may destroy, or that nobody else may destroy meanwhile, is locked for the whole run,
-/// under its data directory, so that two inventories that name it differently still meet.
-fn locks(steps: &[PlannedStep], inventory: &Inventory) -> Vec<String> {
-    let mut names = BTreeSet::new();
-    for step in steps {
-        let destroyed = step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
-            (Access::Destroy, Target::Database { name }) => Some(name),
-            _ => None,
-        });
-        let databases = destroyed.chain(&step.effects.holds).filter_map(|name| inventory.databases.get(name));
-        names.extend(databases.map(|database| format!("database:{}:{}", database.host, database.pgdata.display())));
-    }
-    names.into_iter().collect()
+/// Binds the steps of one file.
+pub(super) struct Binder<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) inventory: &'a Inventory,
+    pub(super) registry: &'a Registry,
+    pub(super) request: &'a BindRequest,
+    /// What its templates can see.
+    pub(super) scope: &'a Scope,
+    /// The values of its parameters.
+    pub(super) params: &'a BTreeMap<String, Value>,
+    pub(super) shared: Shared<'a>,
 }
 
-struct Binder<'a> {
-    plan: &'a Plan,
-    inventory: &'a Inventory,
-    registry: &'a Registry,
-    request: &'a BindRequest,
-    scope: &'a Scope,
+/// What all files of a run share.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    /// Locks that are held for the whole run.
+    pub(super) held: &'a BTreeSet<String>,
+    /// The phases of the run.
+    pub(super) phases: &'a [Phase],
 }
 
 impl Binder<'_> {
-    fn steps(&self) -> Result<Vec<PlannedStep>, Vec<BindError>> {
+    /// Binds every step that takes part, and puts the steps of each sub-runbook behind the one that stands for it.
+    pub(super) fn steps(&self) -> Result<Expanded, Vec<BindError>> {
         let graph = StepGraph::new(&self.plan.runbook);
         let edges = self.plan.edges_in(&graph, self.request.mode);
         let order = graph.order();
-        let (mut steps, mut faults) = (Vec::new(), Vec::new());
+        let (mut expanded, mut faults) = (Expanded::default(), Vec::new());
         for section in [Section::Body, Section::Finally] {
+            let mut undos = Vec::new();
             for index in &order {
                 let (its_section, step) = graph.step(*index);
                 if its_section != section || !graph.takes_part(*index, self.request.mode) {
@@ -206,13 +217,21 @@ impl Binder<'_> {
                     let from = graph.step(*from).1.id.value.parse().ok()?;
                     Some(Edge { from, strictness: *strictness })
                 });
-                match self.step(step, section, needs.collect()) {
-                    Ok(step) => steps.push(step),
+                let planned = self.step(step, section, needs.collect());
+                match planned.and_then(|planned| self.expand(planned)) {
+                    Ok(more) => expanded.extend(more),
                     Err(mut errors) => faults.append(&mut errors),
                 }
+                if let Some(undo) = undo::of(step).filter(|_| section == Section::Body) {
+                    match self.step(&undo, Section::Undo, Vec::new()) {
+                        Ok(undo) => undos.push(undo),
+                        Err(mut errors) => faults.append(&mut errors),
+                    }
+                }
             }
+            expanded.extend(Expanded { steps: undos, groups: BTreeMap::new() });
         }
-        if faults.is_empty() { Ok(steps) } else { Err(faults) }
+        if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 
     fn step(&self, step: &Step, section: Section, needs: Vec<Edge>) -> Result<PlannedStep, Vec<BindError>> {
@@ -226,7 +245,11 @@ impl Binder<'_> {
         let uses = &step.uses.value;
         let action =
             self.registry.get(uses).ok_or_else(|| vec![fault("", format!("there is no action `{uses}`"), None)])?;
-        let (with, secrets) = self.known(uses, &step.with).map_err(|message| vec![fault("", message, None)])?;
+        let written = process::arguments(step, &self.plan.runbook);
+        let (with, secrets) = self.known(uses, &written).map_err(|message| vec![fault("", message, None)])?;
+        let for_each = fanout::bound(step, self.scope).map_err(|message| vec![fault("/for_each", message, None)])?;
+        let locks = lock::of_step(step, self.shared.held, self.scope);
+        let locks = locks.map_err(|message| vec![fault("/locks", message, None)])?;
         let context = PlanContext {
             inventory: self.inventory,
             mode: self.request.mode,
@@ -241,7 +264,8 @@ impl Binder<'_> {
         let idempotent = spec.idempotency == Idempotency::Idempotent;
         let defaults = &self.plan.runbook.defaults;
         let default_stall = (spec.reports_progress && effects.class >= EffectClass::Write).then_some(DEFAULT_STALL_MS);
-        let preconditions = step.preconditions.iter().map(frozen_precondition).collect();
+        let preconditions =
+            step.preconditions.iter().map(|asked| frozen_precondition(asked, &self.plan.runbook)).collect();
         let mut planned = PlannedStep {
             id,
             name: if step.name.is_empty() { step.id.value.clone() } else { step.name.clone() },
@@ -249,7 +273,7 @@ impl Binder<'_> {
             section,
             phase: step.phase.as_ref().map(|phase| phase.value.clone()),
             uses: uses.clone(),
-            with: step.with.clone(),
+            with: written,
             needs,
             when: step.when.as_ref().map(|when| when.value.clone()),
             preconditions,
@@ -269,11 +293,11 @@ impl Binder<'_> {
             declares_drill: step.modes.as_ref().is_some_and(|modes| modes.contains(&Mode::Drill)),
             kind: StepKind::Action,
             group: None,
-            for_each: None,
+            for_each,
             item: None,
             always: false,
-            locks: Vec::new(),
-            creates: Vec::new(),
+            locks,
+            creates: step.creates.iter().map(|creation| creation.value.clone()).collect(),
             fingerprint: Digest::default(),
         };
         planned.fingerprint = fingerprint(&planned, spec.version, &with);
@@ -281,7 +305,7 @@ impl Binder<'_> {
     }
 
     /// Renders what is known now; a late value becomes its marker.
-    fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
+    pub(super) fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
         let mut secrets = BTreeSet::new();
         let value = self.known_value(uses, "", with, &mut secrets)?;
         Ok((value.unwrap_or_else(|| json!({})), secrets.into_iter().collect()))
@@ -295,7 +319,7 @@ impl Binder<'_> {
         secrets: &mut BTreeSet<String>,
     ) -> Result<Option<Value>, String> {
         match value {
-            Value::String(text) if !super::read::is_literal(uses, pointer) && text.contains("{{") => {
+            Value::String(text) if !super::text::is_literal(uses, pointer) && text.contains("{{") => {
                 let references = template::references(text, TextKind::Template).map_err(|error| error.message)?;
                 let named =
                     references.iter().filter(|reference| reference.path.first().is_some_and(|root| root == "secrets"));
@@ -377,19 +401,22 @@ impl Binder<'_> {
     }
 }
 
-fn is_late(path: &[String]) -> bool {
+/// Whether a name is known only during the run.
+pub(super) fn is_late(path: &[String]) -> bool {
     let second = path.get(1).map(String::as_str);
     match path.first().map(String::as_str) {
-        Some("steps" | "item") => true,
+        Some("steps" | "item" | "item_key") => true,
         Some("run") => matches!(second, Some("outcome" | "elapsed")),
         _ => false,
     }
 }
 
-fn frozen_precondition(precondition: &Precondition) -> Value {
+fn frozen_precondition(precondition: &Precondition, runbook: &Runbook) -> Value {
     match precondition {
         Precondition::That(that) => Value::String(that.value.clone()),
-        Precondition::Action { uses, with, .. } => json!({ "uses": uses.value, "with": with }),
+        Precondition::Action { uses, with, .. } => {
+            json!({ "uses": uses.value, "with": process::with_env(&uses.value, with, runbook) })
+        }
     }
 }
 
@@ -405,7 +432,7 @@ fn millis(duration: std::time::Duration) -> u64 {
 /// Identifies what was decided about a step: its lowered form with templates unrendered, the given
 /// values it names, and its action's version.
 fn fingerprint(step: &PlannedStep, version: u32, known: &Value) -> Digest {
-    let decided = json!({
+    let mut decided = json!({
         "uses": step.uses,
         "version": version,
         "with": step.with,
@@ -415,5 +442,15 @@ fn fingerprint(step: &PlannedStep, version: u32, known: &Value) -> Digest {
         "needs": step.needs,
         "effects": step.effects,
     });
+    // What came later counts only where it is used: what older plans decided keeps its fingerprint.
+    if let Some(fan_out) = &step.for_each {
+        decided["for_each"] = json!(fan_out);
+    }
+    if !step.locks.is_empty() {
+        decided["locks"] = json!(step.locks);
+    }
+    if !step.creates.is_empty() {
+        decided["creates"] = json!(step.creates);
+    }
     Digest::of(decided.to_string().as_bytes())
 }

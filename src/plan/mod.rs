@@ -6,21 +6,30 @@
 
 mod bind;
 mod build;
+mod expand;
+mod fanout;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forecast;
 mod graph;
 pub mod guard;
 mod leaf;
+mod lock;
 pub mod model;
+mod outputs;
 mod param;
+mod process;
 mod read;
 pub mod render;
 mod rules;
 pub mod schema;
+mod sub;
+mod text;
+mod undo;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
+pub use fanout::times;
 pub use forecast::{Forecast, forecast};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};
@@ -28,3 +37,4 @@ pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
 pub use param::INCIDENT_AT;
+pub use sub::SubPlan;

@@ -1,6 +1,6 @@
 //! Values of parameters and variables: given, defaulted, converted, judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -71,6 +71,27 @@ fn default_scope(vars: &BTreeMap<String, Value>, runbook: &Runbook, request: &Bi
         "actor": request.actor.name,
     });
     Scope::new().with("vars", &json!(vars)).with("run", &run)
+}
+
+/// Takes what the runbook lists under `pass_env` out of the environment that was captured.
+///
+/// # Errors
+/// Names everything that is not set.
+pub fn env_vars(runbooks: &[&Runbook], request: &BindRequest) -> Result<BTreeMap<String, String>, Vec<BindError>> {
+    let mut env_vars = BTreeMap::new();
+    let mut missing = Vec::new();
+    let names: BTreeSet<&String> =
+        runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| &name.value).collect();
+    for name in names {
+        match request.env_vars.get(name) {
+            Some(value) => drop(env_vars.insert(name.clone(), value.clone())),
+            None => missing.push(usage(
+                format!("the variable `{name}` is not set in the environment, or is no UTF-8 text"),
+                format!("`pass_env` lists it: set it (`{name}=VALUE runbook ...`), empty if need be"),
+            )),
+        }
+    }
+    if missing.is_empty() { Ok(env_vars) } else { Err(missing) }
 }
 
 fn known<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> String {

@@ -3,21 +3,33 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use serde_json::Value;
-
 use super::build::Material;
 use super::graph::{StepGraph, StepIndex};
 use super::leaf;
 use super::model::Section;
+use super::text::{Seat, Text, texts};
+use crate::action::Registry;
 use crate::base::diagnostic::{ByteSpan, Code, Diagnostic, Diagnostics, Place, Sources};
-use crate::language::runbook::{DeclaredTarget, Precondition, Runbook, Step};
+use crate::language::SubRunbook;
+use crate::language::runbook::{Runbook, Step};
 use crate::language::template::{self, Reference, TextKind};
+
+/// Who reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The step.
+    Step,
+    /// What reverses it, which also reads its own outputs.
+    Undo,
+}
 
 /// A step that reads an output of another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read {
     /// The step that reads.
     pub reader: StepIndex,
+    /// Whether its undo reads.
+    pub by: Reader,
     /// The step that is read.
     pub of: StepIndex,
     /// The output, or `status`.
@@ -43,23 +55,16 @@ pub struct Reads {
     pub params: BTreeSet<String>,
     /// Variables.
     pub vars: BTreeSet<String>,
+    /// Variables of the environment.
+    pub env_vars: BTreeSet<String>,
 }
 
 /// The members of `run`.
-const RUN: [&str; 9] = ["id", "name", "mode", "environment", "started_at", "elapsed", "outcome", "scratch", "actor"];
+pub(super) const RUN: [&str; 9] =
+    ["id", "name", "mode", "environment", "started_at", "elapsed", "outcome", "scratch", "actor"];
 
 /// The names a template may start with.
-const ROOTS: [&str; 6] = ["objectives", "params", "run", "secrets", "steps", "vars"];
-
-/// One text with what is known of where it stands.
-struct Text<'a> {
-    text: &'a str,
-    kind: TextKind,
-    place: Place,
-    leaf: leaf::Leaf,
-    /// Whether a late value would name something that must be known before the run.
-    is_argument: bool,
-}
+const ROOTS: [&str; 7] = ["env_vars", "objectives", "params", "run", "secrets", "steps", "vars"];
 
 /// Collects what every step reads and says what cannot be read.
 pub fn collect(runbook: &Runbook, graph: &StepGraph<'_>, material: &Material<'_>, found: &mut Diagnostics) -> Reads {
@@ -108,69 +113,6 @@ fn collect_defaults(runbook: &Runbook, material: &Material<'_>, reads: &mut Read
     }
 }
 
-fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
-    let mut texts = arguments(&step.uses.value, &step.with, &step.with_places, step.at, material);
-    if let Some(when) = &step.when {
-        texts.push(expression(&when.value, when.at));
-    }
-    for target in &step.targets {
-        texts.push(declared(&target.value, target.at));
-    }
-    for precondition in &step.preconditions {
-        match precondition {
-            Precondition::That(that) => texts.push(expression(&that.value, that.at)),
-            Precondition::Action { uses, with, with_places } => {
-                texts.extend(arguments(&uses.value, with, with_places, uses.at, material));
-            }
-        }
-    }
-    texts
-}
-
-/// A declared target must be known before the run, as every target.
-fn declared(target: &DeclaredTarget, place: Place) -> Text<'_> {
-    let kind = match target {
-        DeclaredTarget::Database(_) => "database",
-        DeclaredTarget::Service(_) => "service",
-        DeclaredTarget::Store(_) => "store",
-        DeclaredTarget::Path(_) => "path",
-        DeclaredTarget::Url(_) => "URL",
-    };
-    let leaf = leaf::Leaf { reference: Some(kind.to_owned()), ..leaf::Leaf::default() };
-    Text { text: target.text(), kind: TextKind::Template, place, leaf, is_argument: true }
-}
-
-fn expression(text: &str, place: Place) -> Text<'_> {
-    let leaf = leaf::Leaf { late: true, ..leaf::Leaf::default() };
-    Text { text, kind: TextKind::Expression, place, leaf, is_argument: false }
-}
-
-fn arguments<'a>(
-    uses: &str,
-    with: &'a Value,
-    places: &std::collections::BTreeMap<String, Place>,
-    fallback: Place,
-    material: &Material<'_>,
-) -> Vec<Text<'a>> {
-    let Some(action) = material.registry.get(uses) else { return Vec::new() };
-    let schema = action.params_schema();
-    let mut texts = Vec::new();
-    leaf::visit_texts(with, "", &mut |pointer, text| {
-        if is_literal(uses, pointer) || !text.contains("{{") && !text.contains("{%") {
-            return;
-        }
-        let place = places.get(pointer).copied().unwrap_or(fallback);
-        texts.push(Text { text, kind: TextKind::Template, place, leaf: leaf::at(&schema, pointer), is_argument: true });
-    });
-    texts
-}
-
-/// The script of `run:` is literal, never a template.
-#[must_use]
-pub fn is_literal(uses: &str, pointer: &str) -> bool {
-    uses == "shell" && pointer == "/script"
-}
-
 struct Scan<'a, 'g> {
     runbook: &'a Runbook,
     graph: &'a StepGraph<'g>,
@@ -212,6 +154,11 @@ impl Scan<'_, '_> {
                     self.reads.vars.insert(name.to_owned());
                 }
             }
+            ("env_vars", Some(name)) => self.env_var(name, place),
+            ("item" | "item_key", _) => self.item(text, root, place),
+            ("event", _) => self.found.push(
+                Diagnostic::new(Code::UnknownTemplateName, "`event` is known in a rule of `notify` only").at(place),
+            ),
             ("secrets", Some(name)) => self.secret(text, name, place),
             ("run", Some(name)) => self.run(text, name, place),
             ("objectives", Some(name)) => {
@@ -243,6 +190,35 @@ impl Scan<'_, '_> {
         };
         self.found.push(fault);
         false
+    }
+
+    fn env_var(&mut self, name: &str, place: Place) {
+        let listed: Vec<&str> = self.runbook.pass_env.iter().map(|listed| listed.value.as_str()).collect();
+        if listed.contains(&name) {
+            self.reads.env_vars.insert(name.to_owned());
+            return;
+        }
+        let fault = Diagnostic::new(Code::UnknownTemplateName, format!("`pass_env` does not list `{name}`")).at(place);
+        let fault = fault.suggest(name, listed);
+        self.found.push(match fault.help {
+            Some(_) => fault,
+            None => fault.help(format!("add it at the top level: `pass_env: [{name}]`")),
+        });
+    }
+
+    /// `item` is known to each instance of a `for_each`, and to nothing else.
+    fn item(&mut self, text: &Text<'_>, name: &str, place: Place) {
+        let fans_out = self.graph.step(self.index).1.for_each.is_some();
+        let help = match (fans_out, text.seat) {
+            (true, Seat::Body | Seat::Undo) => return self.late(text, name, place),
+            (true, Seat::Condition) => "`when` and `preconditions` are asked once, before there are items",
+            (true, Seat::Items) => "`for_each` gives the items",
+            (false, Seat::Body | Seat::Undo | Seat::Condition | Seat::Items) => {
+                "it is read in `with`, `env` and `undo` of a step with `for_each`"
+            }
+        };
+        let message = format!("there is no `{name}` here");
+        self.found.push(Diagnostic::new(Code::UnknownTemplateName, message).at(place).help(help));
     }
 
     fn secret(&mut self, text: &Text<'_>, name: &str, place: Place) {
@@ -286,50 +262,79 @@ impl Scan<'_, '_> {
             return;
         };
         let Some(output) = reference.path.get(2) else {
-            let message = format!("`steps.{name}` alone is not a value");
-            self.found.push(
-                Diagnostic::new(Code::UnknownOutput, message)
-                    .at(place)
-                    .help("write `steps.ID.OUTPUT` or `steps.ID.status`"),
-            );
+            self.found.push(no_value(self.graph.step(of).1).at(place));
             return;
         };
         if self.output_exists(of, output, place) {
-            self.reads.steps.push(Read { reader: self.index, of, output: output.clone(), place });
+            let by = text.seat.reader();
+            self.reads.steps.push(Read { reader: self.index, by, of, output: output.clone(), place });
         }
         self.late(text, &format!("steps.{name}.{output}"), place);
     }
 
     fn output_exists(&mut self, of: StepIndex, output: &str, place: Place) -> bool {
-        let (_, step) = self.graph.step(of);
-        let Some(action) = self.material.registry.get(&step.uses.value) else { return true };
-        let schema = action.output_schema();
-        let open = schema["properties"].is_null() || schema["additionalProperties"].is_object();
-        let names: Vec<&str> =
-            schema["properties"].as_object().map(|m| m.keys().map(String::as_str).collect()).unwrap_or_default();
-        if open || output == "status" || names.contains(&output) {
-            return true;
-        }
-        let message = format!("`{}` has no output `{output}`", step.uses.value);
-        self.found.push(
-            Diagnostic::new(Code::UnknownOutput, message)
-                .at(place)
-                .suggest(output, names.into_iter().chain(["status"])),
-        );
-        false
+        let fault = unknown_output(self.graph.step(of).1, output, self.material.registry);
+        let exists = fault.is_none();
+        self.found.extend(fault.map(|fault| fault.at(place)).into_iter().collect());
+        exists
     }
 
     fn late(&mut self, text: &Text<'_>, name: &str, place: Place) {
         if !text.is_argument || text.leaf.late {
             return;
         }
+        let when = if name.starts_with("item") { "during the run" } else { "after a step has run" };
         let what = text.leaf.reference.as_deref().map_or("this argument".to_owned(), |kind| format!("the {kind}"));
         self.found.push(
-            Diagnostic::new(Code::LateTarget, format!("`{name}` is known only after a step has run, and {what} must be known before"))
+            Diagnostic::new(Code::LateTarget, format!("`{name}` is known only {when}, and {what} must be known before"))
                 .at(place)
                 .help("use a parameter or a literal, so that everything a run can touch is shown and judged before its first step"),
         );
     }
+}
+
+/// Says that a step has no such output; the fault has no place yet.
+pub(super) fn unknown_output(step: &Step, output: &str, registry: &Registry) -> Option<Diagnostic> {
+    if let Some(sub) = &step.sub {
+        return unknown_output_of(sub, output);
+    }
+    let schema = registry.get(&step.uses.value)?.output_schema();
+    let open = schema["properties"].is_null() || schema["additionalProperties"].is_object();
+    let mut names: Vec<&str> =
+        schema["properties"].as_object().map(|m| m.keys().map(String::as_str).collect()).unwrap_or_default();
+    names.extend(step.outputs.iter().map(|(name, _)| name.value.as_str()));
+    names.extend(step.for_each.is_some().then_some("keys"));
+    if open || step.poisoned || output == "status" || names.contains(&output) {
+        return None;
+    }
+    let message = format!("`{}` has no output `{output}`", step.uses.value);
+    Some(Diagnostic::new(Code::UnknownOutput, message).suggest(output, names.into_iter().chain(["status"])))
+}
+
+/// A sub-runbook shows what its file says under `outputs`, and none of its steps.
+fn unknown_output_of(sub: &SubRunbook, output: &str) -> Option<Diagnostic> {
+    let names = || sub.runbook.outputs.iter().map(|(name, _)| name.value.as_str()).chain(["status"]);
+    if names().any(|name| name == output) {
+        return None;
+    }
+    let fault = Diagnostic::new(Code::UnknownOutput, format!("`{}` has no output `{output}`", sub.name));
+    let mut steps = sub.runbook.steps.iter().chain(&sub.runbook.finally);
+    Some(match steps.any(|step| step.id.value == output) {
+        true => fault.help(format!(
+            "`{output}` is a step of it, which cannot be read from here: give what is needed of it under `outputs:` of `{}`",
+            sub.name
+        )),
+        false => fault.suggest(output, names()),
+    })
+}
+
+/// Says that a step is not a value; the fault has no place yet.
+pub(super) fn no_value(step: &Step) -> Diagnostic {
+    let fault = Diagnostic::new(Code::UnknownOutput, format!("`steps.{}` alone is not a value", step.id.value));
+    fault.help(match step.sub {
+        Some(_) => "write `steps.ID.OUTPUT` with an output of that runbook; its steps cannot be read from here",
+        None => "write `steps.ID.OUTPUT` or `steps.ID.status`",
+    })
 }
 
 /// Points inside a text where the file shows it as it is, else at the whole text.

@@ -25,10 +25,16 @@ pub fn runbook(mut file: Value, registry: &Registry) -> Value {
         branches.push((*spec, branch(spec.name, &name, needs_arguments)));
     }
     complete(&mut file, "StepSpec", EffectClass::Destroy, &branches);
+    complete(&mut file, "UndoSpec", EffectClass::Destroy, &branches);
     complete(&mut file, "PreconditionSpec", EffectClass::Read, &branches);
-    if let Some(step) = file.pointer_mut("/$defs/StepSpec").and_then(Value::as_object_mut) {
-        step.insert("oneOf".to_owned(), json!([{ "required": ["uses"] }, { "required": ["run"] }]));
-        step.insert("dependentRequired".to_owned(), json!({ "with": ["uses"], "env": ["run"] }));
+    for definition in ["/$defs/StepSpec", "/$defs/UndoSpec"] {
+        if let Some(step) = file.pointer_mut(definition).and_then(Value::as_object_mut) {
+            step.insert("oneOf".to_owned(), json!([{ "required": ["uses"] }, { "required": ["run"] }]));
+            step.insert("dependentRequired".to_owned(), json!({ "with": ["uses"], "env": ["run"] }));
+        }
+    }
+    if let Some(Value::Object(needed)) = file.pointer_mut("/$defs/StepSpec/dependentRequired") {
+        needed.insert("max_parallel".to_owned(), json!(["for_each"]));
     }
     for definition in definitions.values_mut() {
         accept_templates(definition);

@@ -54,7 +54,7 @@ impl<'a> StepMove<'a> {
             EventKind::StepCancelled { step, .. } => {
                 (step, "step_cancelled", &[Resolved, Checked, Running, Waiting, Open, Asking, Held], Some(Cancelled))
             }
-            EventKind::GroupOpened { step, .. } => (step, "group_opened", &[Resolved], Some(Open)),
+            EventKind::GroupOpened { step, .. } => (step, "group_opened", &[Pending, Resolved], Some(Open)),
             EventKind::StepSeeded { step, end, .. } => {
                 let to = match end {
                     SeededEnd::Succeeded => Succeeded,
@@ -63,7 +63,7 @@ impl<'a> StepMove<'a> {
                     SeededEnd::Cancelled => Cancelled,
                     SeededEnd::Skipped => Skipped,
                 };
-                (step, "step_seeded", &[Pending], Some(to))
+                (step, "step_seeded", &[Pending, Open], Some(to))
             }
             EventKind::StepHeld { step, .. } => (step, "step_held", &[Pending, Resolved, Running], Some(Held)),
             EventKind::StepReleased { step } => (step, "step_released", &[Held, Waiting], Some(Waiting)),

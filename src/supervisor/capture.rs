@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use crate::action::CommandOutput;
 use crate::base::redact::{RedactStream, Redactor};
 
 /// How much of the start and how much of the end of a stream is kept.
@@ -57,7 +58,7 @@ impl Capture {
         }
         let mut rest = Vec::new();
         if self.cut > 0 {
-            rest.extend_from_slice(format!("\n[{} bytes left out]\n", self.cut).as_bytes());
+            rest.extend_from_slice(CommandOutput::left_out(self.cut).as_bytes());
         }
         rest.extend(self.tail.iter());
         self.write(&rest);

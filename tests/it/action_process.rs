@@ -75,6 +75,23 @@ async fn an_interrupted_program_is_adopted_waited_for_or_run_again_by_what_becam
 }
 
 #[tokio::test]
+async fn declared_outputs_are_taken_when_the_program_ends_and_also_when_it_is_adopted() {
+    let bench = Bench::new();
+    let outputs = json!({ "version": { "regex": "v(\\S+)" }, "parts": "lines" });
+    let with = json!({ "script": "echo v17.2", "outputs": outputs });
+    let output = run(&bench, "shell", with.clone()).await.unwrap();
+    assert_eq!((&output["version"], &output["parts"]), (&json!("17.2"), &json!(["v17.2"])));
+    let cx = bench.check_context(Inventory::default());
+    let found = action("shell").recover(&with, &bench.interrupted(), &cx).await;
+    assert_eq!(found.unwrap(), Recovery::Adopt(output));
+    let other = json!({ "script": "echo v17.2", "outputs": { "tree": "json" } });
+    let found = action("shell").recover(&other, &bench.interrupted(), &cx).await;
+    let Recovery::Failed(error) = found.unwrap() else { panic!("an output is missing") };
+    assert_eq!(error.info().class, ErrorClass::Fatal);
+    assert!(error.to_string().contains("`tree`"), "{error}");
+}
+
+#[tokio::test]
 async fn an_interrupted_program_that_failed_meanwhile_has_failed() {
     let bench = Bench::new();
     let with = json!({ "argv": ["false"] });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use runbook::action::{Mode, Registry};
 use runbook::base::diagnostic::SourceId;
 use runbook::event::Actor;
+use runbook::language::runbook::OnFailure;
 use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
 use runbook::plan::{BindError, BindRequest, BoundPlan, Material, build};
 use serde_json::{Value, json};
@@ -45,6 +46,7 @@ fn bound_among(databases: &str, lines: &str, params: &[(&str, Value)]) -> Result
         environment: "default".to_owned(),
         params: params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
         vars: BTreeMap::new(),
+        env_vars: BTreeMap::from([("REGION".to_owned(), "{{ eu }}".to_owned())]),
         actor: Actor { name: "dora".to_owned(), from: "ops1".to_owned() },
         now: "2026-01-28T15:30:00Z".parse().expect("a time"),
         scratch: "/scratch".into(),
@@ -52,6 +54,61 @@ fn bound_among(databases: &str, lines: &str, params: &[(&str, Value)]) -> Result
     };
     let inventory = loaded.inventory.for_environment("default").expect("an inventory");
     runbook::plan::bind(&plan, inventory, &registry, &loaded.sources, request)
+}
+
+#[test]
+fn a_step_with_every_new_key_is_bound() {
+    let plan = bound(
+        "pass_env: [REGION]\nlocks: [nightly, { name: tape, on_conflict: queue }]\nvars: { tables: [a, b] }\nsteps:\n  \
+         - id: a\n    for_each: \"{{ vars.tables }}\"\n    max_parallel: 2\n    locks: [\"t-{{ run.mode }}\", nightly]\n    \
+         on_failure: pause\n    run: 'true'\n    env: { T: \"{{ item }}\", K: \"{{ item_key }}\" }\n    \
+         outputs: { size: { regex: '(\\d+)' }, all: text }\n    creates: [ { name: copy, destroy: 'rm x' } ]\n",
+        &[],
+    );
+    let plan = plan.expect("a plan");
+    let step = &plan.steps[0];
+    assert_eq!(
+        serde_json::to_value(&step.for_each).unwrap(),
+        json!({ "items": "{{ vars.tables }}", "max_parallel": 2 })
+    );
+    assert_eq!(step.with["passed"]["REGION"], "{{ env_vars.REGION }}", "read as a value, never as a template");
+    assert_eq!(plan.env_vars["REGION"], "{{ eu }}");
+    assert_eq!(step.with["outputs"], json!({ "size": { "regex": "(\\d+)" }, "all": "text" }));
+    assert_eq!((step.locks.as_slice(), step.on_failure), (["lock:t-real".to_owned()].as_slice(), OnFailure::Pause));
+    assert_eq!(plan.locks, ["lock:nightly", "lock:tape"]);
+    assert_eq!(plan.queued_locks.iter().collect::<Vec<_>>(), ["lock:tape"]);
+    assert_eq!((step.creates[0].name.as_str(), step.creates[0].ttl.0.as_secs()), ("copy", 86_400));
+    let read: BoundPlan = serde_json::from_value(serde_json::to_value(&plan).unwrap()).unwrap();
+    assert_eq!(read, plan, "a frozen plan reads back");
+}
+
+#[test]
+fn everything_that_is_not_set_in_the_environment_is_named() {
+    let said = bound("pass_env: [REGION, ZONE, RACK]\nsteps:\n  - { id: a, run: 'true' }\n", &[]).unwrap_err();
+    let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+    assert!(matches!(said.as_slice(), [zone, rack] if zone.contains("`ZONE`") && rack.contains("`RACK`")), "{said:?}");
+}
+
+#[test]
+fn a_fan_out_over_a_value_that_has_no_items_is_refused() {
+    let lines = "params: { p: { type: string } }\nsteps:\n  - { id: a, for_each: \"{{ params.p }}\", run: 'true' }\n";
+    let said = bound(lines, &[("p", json!("x"))]).unwrap_err();
+    assert!(said[0].to_string().contains("wants a list or a mapping"), "{said:?}");
+}
+
+#[test]
+fn what_a_step_takes_from_its_output_is_part_of_its_fingerprint() {
+    let fingerprint = |outputs: &str, more: &str| {
+        let lines = format!("steps:\n  - {{ id: a, run: 'true', outputs: {outputs}{more} }}\n");
+        bound(&lines, &[]).expect("a plan").steps[0].fingerprint
+    };
+    let text = fingerprint("{ x: text }", "");
+    assert_eq!(text, fingerprint("{ x: text }", ""));
+    for (outputs, more) in
+        [("{ x: json }", ""), ("{}", ""), ("{ x: text }", ", for_each: [1]"), ("{ x: text }", ", locks: [l]")]
+    {
+        assert_ne!(text, fingerprint(outputs, more), "{outputs}{more}");
+    }
 }
 
 /// Gives the value of the one parameter of this type, or what is said about it.

@@ -66,6 +66,38 @@ shows!(
     "steps:\n  - id: find\n    uses: backup.find\n    with: { database: orders, kind: postgres.base }\n  - id: aside\n    needs: []\n    uses: postgres.restore_base\n    with: { database: orders, backup: \"{{ steps.find.backup }}\" }\n  - id: after\n    needs: [find]\n    uses: postgres.restore_base\n    with: { database: orders, backup: \"{{ steps.find.bakup }}\" }\n"
 );
 shows!(
+    for_each_over_what_gives_no_items,
+    "vars: { tables: [a, b] }\nsteps:\n  - { id: a, for_each: vars.tables, run: 'true' }\n  - { id: b, for_each: \"x {{ vars.tables }}\", run: 'true' }\n  - { id: c, for_each: 3, max_parallel: 0, run: 'true' }\n  - { id: d, max_parallel: 2, run: 'true' }\n  - { id: e, for_each: , run: 'true' }\n  - { id: f, for_eahc: [a], run: 'true' }\n  - { id: g, for_each: [a, b, a, 1.0, 1.0, { a: 1 }, { a: 1 }], run: 'true' }\n"
+);
+shows!(
+    item_where_there_is_none_and_where_a_target_is_named,
+    "steps:\n  - { id: a, run: 'true', env: { T: \"{{ item }}\" } }\n  - id: b\n    for_each: [\"{{ item_key }}\", x]\n    when: item == 'x'\n    preconditions: [ { that: item_key == 'x' } ]\n    uses: postgres.stop\n    with: { database: \"{{ item }}\" }\n  - id: c\n    for_each: { x: 1 }\n    run: 'true'\n    env: { OK: \"{{ item }} {{ item_key }}\", NO: \"{{ event.kind }}\" }\n    targets: [ { path: \"/srv/{{ item_key }}\" } ]\n    locks: [\"t-{{ item }}\"]\n    undo: { run: 'true', env: { OK: \"{{ item.name }}\" } }\n"
+);
+shows!(
+    outputs_of_a_fan_out_and_of_a_program,
+    "steps:\n  - { id: many, for_each: [a], run: 'true', outputs: { size: text } }\n  - id: reader\n    run: 'true'\n    env:\n      A: \"{{ steps.many.size }}\"\n      B: \"{{ steps.many.keys }}\"\n      C: \"{{ steps.many.stdout }}\"\n      D: \"{{ steps.many.sizes }}\"\n      E: \"{{ steps.reader2.keys }}\"\n  - { id: reader2, run: 'true', env: { F: \"{{ steps.reader.keys }}\" } }\n"
+);
+shows!(
+    declared_outputs_that_cannot_be,
+    "steps:\n  - id: a\n    run: 'true'\n    outputs:\n      stdout: text\n      a-b: text\n      all: txt\n      none:\n      path: { json: .a.b }\n      bad: { regex: '(' }\n      two: { json: /a, regex: b }\n      typo: { jsn: /a }\n      late: { regex: '{{ steps.a.x }}' }\n  - { id: b, uses: wait, with: { within: 1s, file: /srv/x }, outputs: { x: text }, creates: [ { name: y, destroy: 'true' } ] }\n  - { id: c, uses: exec, with: { argv: ['true'], outputs: { x: text } } }\n  - { id: d, for_each: [1], run: 'true', outputs: { keys: lines } }\n"
+);
+shows!(
+    creations_without_a_name_of_their_own,
+    "steps:\n  - { id: a, run: 'true', creates: [ { name: copy, destroy: 'rm -rf x' }, { name: Copy 2, destroy: '' }, { name: t, destroy: x, ttl: 4 } ] }\n  - { id: b, run: 'true', creates: [ { name: copy, destroy: 'true', tll: 1h }, { destroy: 'true' } ] }\nfinally:\n  - { id: c, run: 'true', creates: [ { name: copy, destroy: 'true' } ] }\n"
+);
+shows!(
+    an_undo_that_cannot_be,
+    "steps:\n  - id: a\n    run: 'true'\n    outputs: { place: text }\n    undo: { run: 'true', env: { P: \"{{ steps.a.place }}\", Q: \"{{ steps.b.stdout }}\", R: \"{{ steps.a.plce }}\" } }\n  - { id: b, run: 'true', env: { X: \"{{ steps.b.stdout }}\" }, undo: { with: { x: 1 }, needs: [a], retry: { max_attempts: 0 } } }\n  - { id: c, run: 'true', undo: { uses: servce.start, with: { service: x } } }\n  - { id: d, run: 'true', undo: { id: e, uses: postgres.stop, with: { database: \"{{ steps.a.place }}\" } } }\n  - { id: f, run: 'true', undo: 'rm x' }\n  - { id: g, run: 'true', undo: {} }\n"
+);
+shows!(
+    locks_and_variables_of_the_environment,
+    "pass_env: [REGION, REGION, 9TO5, 'A-B', HOME]\nlocks: [nightly, { name: nightly, on_conflict: queue }, { name: x, on_conflict: wait }, '', \"{{ params.x }}\", { on_conflict: fail }]\nsteps:\n  - { id: a, run: 'true', locks: [x, x, \"{{ run.elapsed }}\", \"{{ vars.no }}\", ' '], env: { A: \"{{ env_vars.REGOIN }}\", B: \"{{ env_vars }}\", C: \"{{ env_vars.HOME }}\" } }\n"
+);
+shows!(
+    unused_variable_of_the_environment,
+    "pass_env: [REGION]\nsteps:\n  - { id: a, uses: wait, with: { within: 1s, file: /srv/x } }\n"
+);
+shows!(
     late_target_and_index,
     "steps:\n  - id: find\n    uses: backup.find\n    with: { database: orders, kind: postgres.base }\n  - id: stage\n    uses: postgres.restore_base\n    with: { database: \"{{ steps.find.backup.database }}\", backup: \"{{ steps['find'].backup }}\" }\n"
 );

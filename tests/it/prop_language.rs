@@ -32,7 +32,7 @@ fn survives(bytes: Vec<u8>) {
     assert_eq!(to_json(&loaded.diagnostics, &loaded.sources).as_array().unwrap().len(), loaded.diagnostics.len());
 }
 
-const GOOD: &str = "version: 1\nname: größe\nparams: { p: { type: timestamp, default: \"5m ago\" } }\nvars: &v { ä: \"ü\" }\nsteps:\n  - id: a\n    run: |\n      echo \"{{ ö }}\"\n    env: { X: 'é' }\n  - { id: b, needs: [a?], uses: x, with: { q: *v, z: [1.10, 0x1f, ~] }, timeout: 5m }\n";
+const GOOD: &str = "version: 1\nname: größe\nparams: { p: { type: timestamp, default: \"5m ago\" } }\nvars: &v { ä: \"ü\" }\nsteps:\n  - id: a\n    run: |\n      echo \"{{ ö }}\"\n    env: { X: 'é' }\n  - { id: b, needs: [a?], uses: x, with: { q: *v, z: [1.10, 0x1f, ~] }, timeout: 5m }\n  - { id: c, for_each: [1, { k: é }], max_parallel: 2, locks: [l, 'm{{ ü }}'], on_failure: pause, run: 'true', outputs: { o: { regex: '(ö+)' }, p: { json: /ä }, q: lines }, creates: [{ name: n, destroy: rm, ttl: 1h }], undo: { uses: x, with: { q: *v }, retry: { max_attempts: 2 } } }\npass_env: [HOME]\nlocks: [r, { name: s, on_conflict: queue }]\n";
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
@@ -55,6 +55,15 @@ proptest! {
         let end = (at + cut).min(bytes.len());
         bytes.splice(at..end, with);
         survives(bytes);
+    }
+
+    #[test]
+    fn any_value_of_a_new_key_is_read_or_refused(
+        key in "for_each|max_parallel|outputs|creates|undo|locks|pass_env|on_failure",
+        value in "([\\[\\]{}:,' ]|regex|json|text|name|destroy|ttl|run|uses|with|x|é|\\(|\\+|\\{\\{ item \\}\\}|~|-1|99999|/a|~1){0,24}"
+    ) {
+        let top = if matches!(key.as_str(), "locks" | "pass_env") { format!("{key}: {value}\n") } else { String::new() };
+        survives(format!("version: 1\nname: n\n{top}steps:\n  - id: a\n    run: x\n    {key}: {value}\n").into_bytes());
     }
 }
 

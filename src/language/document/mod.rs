@@ -13,6 +13,7 @@ mod tests;
 mod text;
 mod validate;
 
+pub(super) use node::child;
 pub use node::{Entry, Kind, Node};
 pub use parse::parse;
 pub(super) use schema::plain;

@@ -142,6 +142,6 @@ impl Node {
 
 /// Appends a key to a JSON pointer.
 #[must_use]
-pub(super) fn child(pointer: &str, key: &str) -> String {
+pub(in crate::language) fn child(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }

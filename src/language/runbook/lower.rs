@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::arguments::Judges;
 use super::step::{Source, located, lower as lower_step};
-use super::{Defaults, Located, Param, Phase, Runbook, Step, param};
+use super::{Defaults, Located, Param, Phase, Runbook, Step, declared, lock, param};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
-use crate::language::document::{Checked, Node};
+use crate::language::document::{Checked, Entry, Node};
 use crate::language::inventory::{check_identifier, is_name};
 
 /// Lowers a runbook. Faults of the schema are already reported.
@@ -34,9 +36,9 @@ pub(in crate::language) fn lower(
         defaults: checked.read::<Defaults>("/defaults").unwrap_or_default(),
         steps: steps(root, checked, ("steps", judges), faults),
         finally: steps(root, checked, ("finally", judges), faults),
-        pass_env: Vec::new(),
-        locks: Vec::new(),
-        outputs: Vec::new(),
+        pass_env: pass_env(root, faults),
+        locks: lock::of_run(root, checked, faults),
+        outputs: outputs(root, faults),
         notify: Vec::new(),
     };
     if root
@@ -47,6 +49,7 @@ pub(in crate::language) fn lower(
         faults.push(Diagnostic::new(Code::MissingKey, "the runbook has no steps").at(at));
     }
     unique_ids(&mut runbook, faults);
+    declared::unique_creations(&runbook, faults);
     known_phases(&mut runbook, root, faults);
     runbook
 }
@@ -85,6 +88,39 @@ fn params(
         params.push((name, param.unwrap_or(fallback)));
     }
     params
+}
+
+fn outputs(root: &Node, faults: &mut Diagnostics) -> Vec<(Located<String>, Located<Value>)> {
+    let entries = root.get("outputs").map(Node::entries).unwrap_or_default();
+    let lower = |entry: &Entry| {
+        check_identifier("an output", entry, faults);
+        if entry.key == "status" {
+            let fault =
+                Diagnostic::new(Code::BadName, "`status` cannot name an output: every step has one").at(entry.key_at);
+            faults.push(fault.help("give it another name"));
+        }
+        let name = Located { value: entry.key.clone(), at: entry.key_at };
+        (name, Located { value: entry.value.to_json(), at: entry.value.at })
+    };
+    entries.iter().map(lower).collect()
+}
+
+/// Names of variables of the environment, each once.
+fn pass_env(root: &Node, faults: &mut Diagnostics) -> Vec<Located<String>> {
+    let mut names: Vec<Located<String>> = Vec::new();
+    for item in root.get("pass_env").map(Node::items).unwrap_or_default() {
+        let Some(name) = item.as_str() else { continue };
+        let is_word = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(is_word) {
+            let fault = Diagnostic::new(Code::BadName, format!("`{name}` cannot name a variable of the environment"));
+            faults.push(fault.at(item.at).help("letters, digits and `_`, not beginning with a digit"));
+        } else if let Some(first) = names.iter().find(|known| known.value == name) {
+            faults.push(lock::again(name, "pass_env", (item.at, first.at)));
+        } else {
+            names.push(Located { value: name.to_owned(), at: item.at });
+        }
+    }
+    names
 }
 
 fn phases(root: &Node, checked: &Checked, faults: &mut Diagnostics) -> Vec<Phase> {

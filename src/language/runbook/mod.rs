@@ -1,12 +1,18 @@
 //! The typed runbook: what a file says, before anything is decided about it.
 
 mod arguments;
+mod declared;
+mod fanout;
+mod lock;
 mod lower;
+mod output;
 mod param;
 mod spec;
 mod step;
+mod undo;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,11 +22,17 @@ use crate::base::diagnostic::Place;
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
+use crate::language::SubRunbook;
 
 pub(super) use arguments::Judges;
+pub use fanout::MOST_INSTANCES;
 pub(super) use lower::lower;
+pub use output::OutputSpec;
 pub use param::ParamError;
 pub use spec::file_schema;
+
+/// The action of a step that stands for the steps of another runbook.
+pub const SUB_RUNBOOK: &str = "runbook";
 
 /// A value with the place it was written at.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,30 +146,6 @@ pub enum NotifyOn {
     RtoAtRisk,
     /// One person alone approved for all.
     BrokeGlass,
-}
-
-/// How an output is taken from what a program wrote on standard output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OutputSpec {
-    /// All of it, without the last newline.
-    Text,
-    /// Its lines, as a list.
-    Lines,
-    /// All of it, read as JSON.
-    Json,
-    /// The value at this JSON pointer.
-    #[serde(untagged)]
-    Pointer {
-        /// The pointer, such as `/items/0`.
-        json: String,
-    },
-    /// What a regular expression finds: its first group, else all of it.
-    #[serde(untagged)]
-    Regex {
-        /// The expression.
-        regex: String,
-    },
 }
 
 /// Recovery objectives.
@@ -390,6 +378,8 @@ pub struct Step {
     pub creates: Vec<Located<Creation>>,
     /// How outputs are taken from what it writes, by name; `exec` and `shell` only.
     pub outputs: Vec<(Located<String>, OutputSpec)>,
+    /// The runbook that a step with `uses: runbook` stands for; `None` also when it cannot be read.
+    pub sub: Option<Arc<SubRunbook>>,
 }
 
 /// What must hold before a step acts.

@@ -6,7 +6,9 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{DeclaredTarget, Defaults, Objectives, OnFailure, OnUnknown, Param, Phase, Retry};
+use super::{
+    Creation, DeclaredTarget, Defaults, LockSpec, Objectives, OnFailure, OnUnknown, OutputSpec, Param, Phase, Retry,
+};
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
@@ -65,11 +67,20 @@ struct RunbookSpec {
     /// The timeline people know.
     #[serde(default)]
     phases: Vec<Phase>,
+    /// Variables of the environment that templates may read as `env_vars.NAME` and programs get.
+    #[serde(default)]
+    pass_env: Vec<String>,
+    /// Locks held for the whole run.
+    #[serde(default)]
+    locks: Vec<LockEntry>,
     /// The steps; one without `needs` follows the one above it.
     steps: Vec<StepSpec>,
     /// Steps that always run at the end.
     #[serde(default)]
     finally: Vec<StepSpec>,
+    /// What a runbook that uses this one gets: values that read the steps of this file, by name.
+    #[serde(default)]
+    outputs: BTreeMap<String, Value>,
 }
 
 /// A step.
@@ -139,6 +150,92 @@ pub(super) struct StepSpec {
     /// What happens to an attempt that may have happened, after a crash.
     #[serde(default)]
     pub(super) on_unknown: Option<OnUnknown>,
+    /// A list, a mapping, or a template that gives one: the step is made once for each of its items.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read with its place")]
+    pub(super) for_each: Option<Items>,
+    /// How many items may be under way at once.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub(super) max_parallel: Option<u32>,
+    /// What reverses the step.
+    #[serde(default)]
+    #[expect(dead_code, reason = "lowered from its own node")]
+    pub(super) undo: Option<UndoSpec>,
+    /// Locks held while it runs.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read with its places")]
+    pub(super) locks: Vec<String>,
+    /// What an `exec` or `run` step creates and has to be removed in the end.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read one by one")]
+    pub(super) creates: Vec<Creation>,
+    /// How outputs are taken from what an `exec` or `run` step writes on standard output, by name.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read one by one")]
+    pub(super) outputs: BTreeMap<String, OutputSpec>,
+}
+
+/// What reverses a step: an action with its arguments.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UndoSpec {
+    /// The action.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read with its place")]
+    pub(super) uses: Option<String>,
+    /// The action's arguments.
+    #[serde(default)]
+    #[expect(dead_code, reason = "held against the action's own schema")]
+    pub(super) with: Map<String, Value>,
+    /// A bash script, short for `uses: shell`; never a template.
+    #[serde(default)]
+    #[expect(dead_code, reason = "read with its place")]
+    pub(super) run: Option<String>,
+    /// The environment of `run`; values may be templates.
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    /// How long one attempt may take.
+    #[serde(default)]
+    pub(super) timeout: Option<Span>,
+    /// When and how often it is tried again.
+    #[serde(default)]
+    pub(super) retry: Option<Retry>,
+    /// What its failure means for the steps that are still to be undone.
+    #[serde(default)]
+    pub(super) on_failure: OnFailure,
+    /// How far an `exec` or `run` undo reaches; default write.
+    #[serde(default)]
+    pub(super) effect: Option<EffectClass>,
+    /// What an `exec` or `run` undo writes to.
+    #[serde(default)]
+    pub(super) targets: Vec<DeclaredTarget>,
+    /// What happens to an attempt that may have happened, after a crash.
+    #[serde(default)]
+    pub(super) on_unknown: Option<OnUnknown>,
+}
+
+/// What a step fans out over.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "described for its schema; read with its place")]
+pub(super) enum Items {
+    /// A list.
+    List(Vec<Value>),
+    /// A mapping: its keys name the instances.
+    Mapping(Map<String, Value>),
+    /// A template that gives a list or a mapping.
+    Template(String),
+}
+
+/// A lock of the whole run.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum LockEntry {
+    /// Its name.
+    Name(String),
+    /// Its name and what happens when another run holds it.
+    Full(LockSpec),
 }
 
 /// Either `that`, or `uses` with `with`.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::arguments::{Arguments, Judges, arguments, shell};
 use super::spec::{PreconditionSpec, StepMode, StepSpec};
-use super::{Located, Need, OnFailure, Precondition, Step};
+use super::{
+    DeclaredTarget, Located, Need, OnFailure, Precondition, Retry, SUB_RUNBOOK, Step, declared, fanout, lock, output,
+    undo,
+};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::base::id::is_identifier;
 use crate::language::document::{Checked, Node};
-
-/// The actions whose effect and targets the author declares.
-const DECLARING: [&str; 2] = ["exec", "shell"];
+use crate::language::sub::check_keys;
 
 /// A step's node, and where it stands in the checked file.
 pub(super) struct Source<'a> {
@@ -29,15 +30,20 @@ pub(super) fn lower(source: &Source<'_>, judges: Judges<'_>, faults: &mut Diagno
     step.phase = located(node, "phase");
     step.when = expression(node.get("when"), faults);
     step.needs = needs(node, faults);
-    let arguments = action(&mut step, node, spec.as_ref(), (judges, faults));
-    step.with = arguments.value;
-    step.with_places = arguments.places;
+    let env = spec.as_ref().map(|spec| spec.env.clone()).unwrap_or_default();
+    action(&mut step, (node, &env), judges, faults);
+    fanout::lower(&mut step, node, faults);
+    check_retry(source, faults);
+    step.outputs = output::lower(&step, source, faults);
+    step.creates = declared::creations(source, faults);
+    step.locks = lock::of_step(node, faults);
     let poisoned = spec.is_none();
     if let Some(spec) = spec {
-        check_numbers(&spec, node, faults);
+        check_modes(&spec, node, faults);
         step.preconditions = preconditions(&spec.preconditions, node, judges, faults);
         fill(&mut step, spec, node);
     }
+    step.undo = undo::lower(&step, source, judges, faults).map(Box::new);
     step.poisoned = poisoned || errors(faults) > before;
     step
 }
@@ -46,7 +52,8 @@ fn errors(faults: &Diagnostics) -> usize {
     faults.len()
 }
 
-fn blank(node: &Node) -> Step {
+/// A step of which only the place and the texts of its names are known.
+pub(super) fn blank(node: &Node) -> Step {
     let text = |value: &str| Located { value: value.to_owned(), at: node.at };
     let id = located(node, "id").unwrap_or_else(|| text(""));
     Step {
@@ -76,6 +83,7 @@ fn blank(node: &Node) -> Step {
         locks: Vec::new(),
         creates: Vec::new(),
         outputs: Vec::new(),
+        sub: None,
     }
 }
 
@@ -89,10 +97,16 @@ fn fill(step: &mut Step, spec: StepSpec, node: &Node) {
     step.on_failure = spec.on_failure;
     step.modes = spec.modes.map(|modes| modes.into_iter().map(StepMode::into).collect());
     step.effect = spec.effect.map(|value| Located { value, at: place("effect") });
+    step.targets = targets(spec.targets, node);
+    step.on_unknown = spec.on_unknown;
+    step.max_parallel = spec.max_parallel;
+}
+
+/// Declared targets with their places.
+pub(super) fn targets(declared: Vec<DeclaredTarget>, node: &Node) -> Vec<Located<DeclaredTarget>> {
     let items = node.get("targets").map(Node::items).unwrap_or_default();
     let places = items.iter().map(|item| item.entries().first().map_or(item.at, |entry| entry.value.at));
-    step.targets = spec.targets.into_iter().zip(places).map(|(value, at)| Located { value, at }).collect();
-    step.on_unknown = spec.on_unknown;
+    declared.into_iter().zip(places).map(|(value, at)| Located { value, at }).collect()
 }
 
 /// A text with its place; numbers keep what was written.
@@ -145,12 +159,12 @@ fn needs(node: &Node, faults: &mut Diagnostics) -> Option<Vec<Located<Need>>> {
 }
 
 /// Decides between `uses` + `with` and `run` + `env`.
-fn action(
+pub(super) fn action(
     step: &mut Step,
-    node: &Node,
-    spec: Option<&StepSpec>,
-    (judges, faults): (Judges<'_>, &mut Diagnostics),
-) -> Arguments {
+    (node, env): (&Node, &BTreeMap<String, String>),
+    judges: Judges<'_>,
+    faults: &mut Diagnostics,
+) {
     let exclude = |faults: &mut Diagnostics, one: &str, other: &str, help: &str| {
         if let (Some(one_entry), Some(other_entry)) = (node.entry(one), node.entry(other)) {
             let fault = Diagnostic::new(Code::BadCombination, format!("`{one}` and `{other}` exclude each other"))
@@ -162,12 +176,15 @@ fn action(
     exclude(faults, "run", "uses", "`run` is short for `uses: shell`: keep one of them");
     exclude(faults, "with", "run", "pass values to a script through `env`");
     exclude(faults, "env", "uses", "`env` belongs to `run`; give an action its arguments in `with`");
-    declared(step, node, faults);
-    match (node.get("uses"), node.get("run")) {
+    declared::refuse(step, node, faults);
+    if step.uses.value == SUB_RUNBOOK {
+        check_keys(node, faults);
+    }
+    let arguments = match (node.get("uses"), node.get("run")) {
         (Some(_), _) if !step.uses.value.is_empty() => arguments(&step.uses, node.get("with"), judges, faults),
         (None, Some(script)) => {
             step.uses = Located { value: "shell".to_owned(), at: node.entry("run").map_or(node.at, |run| run.key_at) };
-            shell(script, node.get("env"), &spec.map(|spec| spec.env.clone()).unwrap_or_default())
+            shell(script, node.get("env"), env)
         }
         (Some(_), _) => Arguments::default(),
         (None, None) => {
@@ -179,41 +196,34 @@ fn action(
             faults.push(fault);
             Arguments::default()
         }
-    }
+    };
+    step.with = arguments.value;
+    step.with_places = arguments.places;
 }
 
-/// `effect` and `targets` are declared for scripts only: real actions know theirs.
-fn declared(step: &Step, node: &Node, faults: &mut Diagnostics) {
-    if node.get("uses").is_none() || DECLARING.contains(&step.uses.value.as_str()) {
-        return;
-    }
-    for key in ["effect", "targets"] {
-        if let Some(entry) = node.entry(key) {
-            let message = format!("`{key}` cannot be declared for `{}`, which knows its own", step.uses.value);
-            let fault = Diagnostic::new(Code::BadCombination, message).at(entry.key_at);
-            faults.push(fault.help("only `exec`, `shell` and `run` need it: remove the key"));
-        }
-    }
-}
-
-fn check_numbers(spec: &StepSpec, node: &Node, faults: &mut Diagnostics) {
+/// Holds the numbers of `retry` against what they can be.
+pub(super) fn check_retry(source: &Source<'_>, faults: &mut Diagnostics) {
+    let node = source.node;
+    let Some(retry) = source.checked.read::<Retry>(&format!("{}/retry", source.pointer)) else { return };
     let place = |key: &str| node.get("retry").and_then(|retry| retry.get(key)).map_or(node.at, |value| value.at);
     let mut refuse = |message: &str, at: Place| {
         faults.push(Diagnostic::new(Code::UnknownValue, message.to_owned()).at(at));
     };
-    if let Some(retry) = &spec.retry {
-        if retry.max_attempts == 0 {
-            refuse("`max_attempts` must be at least 1: the first attempt counts", place("max_attempts"));
-        }
-        if retry.backoff < 1.0 {
-            refuse("`backoff` must be at least 1", place("backoff"));
-        }
-        if !(0.0..=1.0).contains(&retry.jitter) {
-            refuse("`jitter` is a share from 0 to 1", place("jitter"));
-        }
+    if retry.max_attempts == 0 {
+        refuse("`max_attempts` must be at least 1: the first attempt counts", place("max_attempts"));
     }
+    if retry.backoff < 1.0 {
+        refuse("`backoff` must be at least 1", place("backoff"));
+    }
+    if !(0.0..=1.0).contains(&retry.jitter) {
+        refuse("`jitter` is a share from 0 to 1", place("jitter"));
+    }
+}
+
+fn check_modes(spec: &StepSpec, node: &Node, faults: &mut Diagnostics) {
     if spec.modes.as_ref().is_some_and(Vec::is_empty) {
-        refuse("`modes` is empty: the step would never run", node.get("modes").map_or(node.at, |value| value.at));
+        let at = node.get("modes").map_or(node.at, |value| value.at);
+        faults.push(Diagnostic::new(Code::UnknownValue, "`modes` is empty: the step would never run").at(at));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{GraphView, NodeState, dot, mermaid, svg, tree};
 use crate::plan::fixture::{full_db_loss, id, plan, step};
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::{BoundPlan, ForEach, PlannedStep};
 
 fn view() -> GraphView {
     GraphView::of_plan(&full_db_loss())
@@ -37,6 +37,16 @@ fn the_graphviz_text_has_a_cluster_for_each_phase() {
 #[test]
 fn the_mermaid_text_has_a_subgraph_for_each_phase() {
     insta::assert_snapshot!(mermaid(&view()));
+}
+
+#[test]
+fn every_picture_says_how_often_a_step_is_made() {
+    let items = serde_json::json!("{{ vars.tables }}");
+    let many = PlannedStep { for_each: Some(ForEach { items, max_parallel: None }), ..step("dump", "exec") };
+    let view = GraphView::of_plan(&plan(vec![many]));
+    for picture in [tree(&view), dot(&view), mermaid(&view), svg(&view)] {
+        assert!(picture.contains("exec × each of vars.tables"), "{picture}");
+    }
 }
 
 #[test]

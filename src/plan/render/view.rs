@@ -6,7 +6,7 @@ use crate::action::{Access, Target};
 use crate::base::StepId;
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
-use crate::plan::{BoundPlan, Section, Strictness};
+use crate::plan::{BoundPlan, Section, Strictness, times};
 
 /// A graph to be drawn: nodes in the order of the plan, each after what it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,6 +42,8 @@ pub struct GraphNode {
     pub targets: Vec<String>,
     /// The modes it takes part in; empty = all.
     pub modes: Vec<Mode>,
+    /// The node that stands for the sub-runbook it belongs to.
+    pub group: Option<usize>,
     /// Where it stands, in a report.
     pub state: Option<NodeState>,
 }
@@ -111,27 +113,32 @@ impl NodeState {
 }
 
 impl GraphView {
-    /// Makes the view of a bound plan, without states.
+    /// Makes the view of a bound plan, without states. What would reverse a step is left out: it follows nothing.
     #[must_use]
     pub fn of_plan(plan: &BoundPlan) -> Self {
-        let index: BTreeMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(i, step)| (&step.id, i)).collect();
+        let steps = || plan.steps.iter().filter(|step| step.section != Section::Undo);
+        let index: BTreeMap<&StepId, usize> = steps().enumerate().map(|(i, step)| (&step.id, i)).collect();
         let mut edges = Vec::new();
-        for (to, step) in plan.steps.iter().enumerate() {
+        for (to, step) in steps().enumerate() {
             for edge in &step.needs {
                 if let Some(from) = index.get(&edge.from) {
                     edges.push(GraphEdge { from: *from, to, strictness: edge.strictness });
                 }
             }
         }
-        let nodes = plan.steps.iter().map(|step| GraphNode {
+        let nodes = steps().map(|step| GraphNode {
             id: step.id.to_string(),
             label: step.name.clone(),
-            action: step.uses.clone(),
+            action: match &step.for_each {
+                Some(fan_out) => format!("{} {}", step.uses, times(&fan_out.items)),
+                None => step.uses.clone(),
+            },
             phase: step.phase.clone(),
             section: step.section,
             effect: step.effects.class,
             targets: describe_targets(&step.effects.targets),
             modes: Vec::new(),
+            group: step.group.as_ref().and_then(|group| index.get(group).copied()),
             state: None,
         });
         Self {
@@ -141,6 +148,7 @@ impl GraphView {
             nodes: nodes.collect(),
             edges,
         }
+        .with_groups()
     }
 
     /// Adds where each step stands.
@@ -167,7 +175,7 @@ impl GraphView {
     }
 }
 
-fn phase_title(phase: &crate::language::runbook::Phase) -> String {
+pub(super) fn phase_title(phase: &crate::language::runbook::Phase) -> String {
     let name = if phase.name.is_empty() { &phase.id } else { &phase.name };
     match phase.budget {
         Some(budget) => format!("{name} (budget {})", budget),

@@ -21,7 +21,7 @@ pub struct Subject<'a> {
 type Rule = fn(&Subject<'_>) -> Diagnostics;
 
 /// Every rule.
-const RULES: &[Rule] = &[unused::params, unused::vars];
+const RULES: &[Rule] = &[unused::params, unused::vars, unused::pass_env];
 
 /// Runs every rule.
 #[must_use]

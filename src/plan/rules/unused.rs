@@ -2,6 +2,7 @@
 
 use super::Subject;
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::language::runbook::Precondition;
 
 /// The parameter that the engine itself reads.
 const RESERVED: &str = "incident_at";
@@ -42,6 +43,30 @@ pub fn vars(subject: &Subject<'_>) -> Diagnostics {
             Diagnostic::new(Code::UnusedVar, format!("the variable `{name}` is never read"))
                 .at(place(name))
                 .help(format!("read it as `{{{{ vars.{name} }}}}`, or remove it"))
+        })
+        .collect()
+}
+
+/// Variables of the environment that no template reads and no program gets.
+pub fn pass_env(subject: &Subject<'_>) -> Diagnostics {
+    let steps = || subject.runbook.steps.iter().chain(&subject.runbook.finally);
+    let is_program = |uses: &str| matches!(uses, "exec" | "shell");
+    let has_program = steps().chain(steps().filter_map(|step| step.undo.as_deref())).any(|step| {
+        let asked = step.preconditions.iter().any(|precondition| match precondition {
+            Precondition::Action { uses, .. } => is_program(&uses.value),
+            Precondition::That(_) => false,
+        });
+        asked || is_program(&step.uses.value)
+    });
+    if has_program || steps().any(|step| step.poisoned) {
+        return Diagnostics::default();
+    }
+    let unread = subject.runbook.pass_env.iter().filter(|name| !subject.reads.env_vars.contains(&name.value));
+    unread
+        .map(|name| {
+            Diagnostic::new(Code::UnusedEnvVar, format!("nothing reads the variable `{}`", name.value))
+                .at(name.at)
+                .help(format!("read it as `{{{{ env_vars.{} }}}}`, or remove it", name.value))
         })
         .collect()
 }

@@ -4,8 +4,9 @@ use super::{figures, loss, required, status};
 use crate::base::StepId;
 use crate::base::mode::Mode;
 use crate::event::{ExceptionKind, Outcome, SkipReason};
+use crate::language::runbook::OnFailure;
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepState, StepStatus};
 
 /// Judges a run whose body is settled, and gives the code its process ends with.
 ///
@@ -49,7 +50,7 @@ pub fn exit_code(outcome: Outcome) -> u8 {
 fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
     let mut failed = false;
     let mut cancelled = false;
-    for (_, step) in required(plan, state) {
+    for step in required(plan, state).map(|(_, step)| step).chain(undone_instances(plan, state)) {
         let skipped = step.and_then(|step| step.skipped.as_ref());
         match step.map_or(StepStatus::Pending, |step| step.status) {
             StepStatus::Unknown => return Outcome::FailedUnknown,
@@ -57,13 +58,12 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
             StepStatus::Cancelled => cancelled = true,
             StepStatus::Skipped => match skipped {
                 Some(SkipReason::Cancelled) => cancelled = true,
-                Some(SkipReason::Aborted) => failed = true,
+                Some(SkipReason::Aborted | SkipReason::UndoStopped) => failed = true,
                 Some(
                     SkipReason::When
                     | SkipReason::Need { .. }
                     | SkipReason::ByHand
                     | SkipReason::NothingToUndo
-                    | SkipReason::UndoStopped
                     | SkipReason::Group,
                 )
                 | None => {}
@@ -92,13 +92,23 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
     success(plan, state)
 }
 
+/// What a run that undoes an earlier one makes for the instances of a fan-out, which no frozen plan holds.
+fn undone_instances<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = Option<&'a StepState>> {
+    let is_required = |id: &StepId| {
+        let step = id.undone().and_then(|of| of.of_instance()).and_then(|group| plan.step(&group.undo()));
+        step.is_some_and(|step| step.on_failure != OnFailure::Continue)
+    };
+    let wanted = super::required_section(plan) == Section::Undo;
+    state.steps.iter().filter(move |(id, _)| wanted && is_required(id)).map(|(_, step)| Some(step))
+}
+
 /// Tells whether steps were given up for a cancel alone: no required step failed itself.
 fn only_aborted_by_cancel(plan: &BoundPlan, state: &RunState) -> bool {
     state.cancel.is_some() && required(plan, state).all(|(step, _)| status(state, step) != StepStatus::Failed)
 }
 
 fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
-    if plan.mode == Mode::Drill {
+    if plan.mode == Mode::Drill && super::required_section(plan) == Section::Body {
         let rto_missed = match (plan.objectives.rto, figures::rto(plan, state)) {
             (Some(target), Some(measured)) => measured > target.0,
             (Some(_) | None, None) | (None, Some(_)) => false,
@@ -120,18 +130,18 @@ fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
 /// Lists what makes a success one with exceptions, in the order of the plan.
 #[must_use]
 pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionKind)> {
-    plan.steps.iter().filter_map(|step| Some((step.id.clone(), exception(step, state)?))).collect()
+    plan.steps.iter().filter_map(|step| Some((step.id.clone(), exception(plan, step, state)?))).collect()
 }
 
-fn exception(step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
+fn exception(plan: &BoundPlan, step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
     let known = state.steps.get(&step.id)?;
     if known.marked_done {
         return Some(ExceptionKind::MarkedDone);
     }
     let tolerated = match step.section {
-        Section::Body if super::is_required(step, state) => None,
-        Section::Body => Some(ExceptionKind::Tolerated),
-        Section::Undo => None,
+        Section::Body | Section::Undo if step.section != super::required_section(plan) => None,
+        Section::Body | Section::Undo if super::is_required(plan, step, state) => None,
+        Section::Body | Section::Undo => Some(ExceptionKind::Tolerated),
         Section::Finally => Some(ExceptionKind::Finally),
     };
     match known.status {

@@ -28,7 +28,7 @@ enum Kind {
 /// retry time when an attempt that failed or the delay after it was, else as waiting.
 pub(super) fn split(plan: &BoundPlan, state: &RunState, origin: Timestamp, end: Timestamp) -> Split {
     let mut edges: Vec<(Timestamp, Kind, i32)> = Vec::new();
-    for step in plan.steps.iter().filter(|step| is_required(step, state)) {
+    for step in plan.steps.iter().filter(|step| is_required(plan, step, state)) {
         let Some(known) = state.steps.get(&step.id) else { continue };
         for (from, to, kind) in intervals(known, end) {
             let (from, to) = (from.clamp(origin, end.max(origin)), to.clamp(origin, end.max(origin)));
