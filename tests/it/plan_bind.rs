@@ -196,8 +196,8 @@ fn a_fingerprint_follows_what_was_decided_and_nothing_else() {
 
 #[test]
 fn a_backup_and_a_replacement_of_one_database_hold_the_same_lock() {
-    let backup = "stores: { primary: { url: \"file:///srv/store\" } }\nsteps:\n  - { id: a, uses: postgres.base_backup, with: { database: backed } }\n";
-    let databases = "databases: { orders: { pgdata: /srv/orders }, backed: { pgdata: /srv/orders, store: primary } }";
+    let backup = "steps:\n  - { id: a, uses: postgres.base_backup, with: { database: backed } }\n";
+    let databases = "databases: { orders: { pgdata: /srv/orders }, backed: { pgdata: /srv/orders, store: primary } }\nstores: { primary: { url: \"file:///srv/store\" } }";
     let replacing = "steps:\n  - { id: a, effect: destroy, targets: [ { database: orders } ], run: 'true' }\n";
     let locks = |lines: &str| bound_among(databases, lines, &[]).expect("binds").locks;
     assert_eq!(locks(backup), ["database:local:/srv/orders"]);
