@@ -173,7 +173,10 @@ impl Scan<'_, '_> {
             }
             (root, _) => {
                 let message = format!("there is no name `{root}` in templates");
-                self.found.push(Diagnostic::new(Code::UnknownTemplateName, message).at(place).suggest(root, ROOTS));
+                let fans_out = self.graph.step(self.index).1.for_each.is_some();
+                let items = fans_out.then_some(["item", "item_key"]).into_iter().flatten();
+                let known = ROOTS.into_iter().chain(items);
+                self.found.push(Diagnostic::new(Code::UnknownTemplateName, message).at(place).suggest(root, known));
             }
         }
     }

@@ -60,10 +60,11 @@ pub fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
         }
     }
     if let Some(items) = &step.for_each {
-        leaf::visit_texts(&items.value, "", &mut |_, text| {
+        leaf::visit_texts(&items.value, "", &mut |pointer, text| {
             let leaf = leaf::Leaf { late: true, ..leaf::Leaf::default() };
+            let place = step.item_places.get(pointer).copied().unwrap_or(items.at);
             let kind = TextKind::Template;
-            texts.push(Text { text, kind, place: items.at, leaf, is_argument: false, seat: Seat::Items });
+            texts.push(Text { text, kind, place, leaf, is_argument: false, seat: Seat::Items });
         });
     }
     if let Some(undo) = &step.undo {

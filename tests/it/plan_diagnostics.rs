@@ -74,6 +74,10 @@ shows!(
     "steps:\n  - { id: a, run: 'true', env: { T: \"{{ item }}\" } }\n  - id: b\n    for_each: [\"{{ item_key }}\", x]\n    when: item == 'x'\n    preconditions: [ { that: item_key == 'x' } ]\n    uses: postgres.stop\n    with: { database: \"{{ item }}\" }\n  - id: c\n    for_each: { x: 1 }\n    run: 'true'\n    env: { OK: \"{{ item }} {{ item_key }}\", NO: \"{{ event.kind }}\" }\n    targets: [ { path: \"/srv/{{ item_key }}\" } ]\n    locks: [\"t-{{ item }}\"]\n    undo: { run: 'true', env: { OK: \"{{ item.name }}\" } }\n"
 );
 shows!(
+    what_the_items_of_a_fan_out_may_read,
+    "steps:\n  - id: a\n    for_each: { a: \"{{ steps.b.stdout }}\", c: \"{{ secrets.pg }}\", d: [\"{{ params.zz }}\"] }\n    run: 'true'\n  - { id: b, for_each: \"{{ steps.a.stdot }}\", run: 'true', env: { X: \"{{ items }}\" } }\n"
+);
+shows!(
     outputs_of_a_fan_out_and_of_a_program,
     "steps:\n  - { id: many, for_each: [a], run: 'true', outputs: { size: text } }\n  - id: reader\n    run: 'true'\n    env:\n      A: \"{{ steps.many.size }}\"\n      B: \"{{ steps.many.keys }}\"\n      C: \"{{ steps.many.stdout }}\"\n      D: \"{{ steps.many.sizes }}\"\n      E: \"{{ steps.reader2.keys }}\"\n  - { id: reader2, run: 'true', env: { F: \"{{ steps.reader.keys }}\" } }\n"
 );

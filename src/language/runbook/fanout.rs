@@ -34,6 +34,7 @@ pub(super) fn lower(step: &mut Step, node: &Node, faults: &mut Diagnostics) {
         // That a value is missing is reported already.
         Kind::Null => return,
     };
+    step.item_places = items.places();
     step.for_each = Some(Located { value, at: items.at });
 }
 

@@ -368,6 +368,8 @@ pub struct Step {
     pub on_unknown: Option<OnUnknown>,
     /// The list or mapping it fans out over, or a template that gives one.
     pub for_each: Option<Located<Value>>,
+    /// Where each item stands, by JSON pointer inside `for_each`.
+    pub item_places: BTreeMap<String, Place>,
     /// How many instances may run at once.
     pub max_parallel: Option<u32>,
     /// What reverses it: `uses`, `with` and what belongs to them.

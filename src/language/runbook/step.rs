@@ -78,6 +78,7 @@ pub(super) fn blank(node: &Node) -> Step {
         targets: Vec::new(),
         on_unknown: None,
         for_each: None,
+        item_places: BTreeMap::new(),
         max_parallel: None,
         undo: None,
         locks: Vec::new(),
