@@ -87,19 +87,20 @@ pub fn bind(
 ) -> Result<BoundPlan, Vec<BindError>> {
     let mut inventory = inventory;
     place_scratch(&mut inventory, &request.scratch);
-    let vars = param::vars(&plan.runbook, &inventory, &request).map_err(|error| vec![error])?;
-    let params = param::params(&plan.runbook, &inventory, &vars, &request)?;
+    let run = run_values(plan, &request);
+    let vars = param::vars(&run, &inventory, &request).map_err(|error| vec![error])?;
+    let params = param::params(&plan.runbook, &inventory, (&run, &vars), &request)?;
     let env_vars = param::env_vars(&plan.runbooks(), &request)?;
     let incident_at = param::incident_at(&plan.runbook, &params, &request).map_err(|error| vec![error])?;
     let scope = Scope::new()
         .with("params", &json!(params))
         .with("vars", &json!(vars))
         .with("env_vars", &json!(env_vars))
-        .with("run", &run_values(plan, &request))
+        .with("run", &run)
         .with("objectives", &json!(plan.runbook.objectives))
         .with_secrets(inventory.secrets.keys().cloned());
     let held = lock::held(&plan.runbooks());
-    let shared = Shared { held: &held, phases: &plan.runbook.phases };
+    let shared = Shared { run: &run, held: &held, phases: &plan.runbook.phases };
     let binder =
         Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
     let Expanded { mut steps, groups } = binder.steps()?;
@@ -193,6 +194,8 @@ pub(super) struct Binder<'a> {
 /// What all files of a run share.
 #[derive(Clone, Copy)]
 pub(super) struct Shared<'a> {
+    /// What templates can see as `run`.
+    pub(super) run: &'a Value,
     /// Locks that are held for the whole run.
     pub(super) held: &'a BTreeSet<String>,
     /// The phases of the run.
@@ -229,8 +232,14 @@ impl Binder<'_> {
                     }
                 }
             }
-            expanded.extend(Expanded { steps: undos, groups: BTreeMap::new() });
+            expanded.steps.append(&mut undos);
         }
+        // Those that reverse steps of sub-runbooks stand with all others that reverse something.
+        expanded.steps.sort_by_key(|step| match step.section {
+            Section::Body => 0,
+            Section::Undo => 1,
+            Section::Finally => 2,
+        });
         if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 

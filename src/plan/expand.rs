@@ -66,8 +66,8 @@ impl Binder<'_> {
         let vars = known.map(|(name, value)| (name.clone(), value.clone())).collect();
         let request = BindRequest { params: given.into_iter().collect(), vars, ..self.request.clone() };
         let inventory = Inventory { vars: self.vars_of(sub), ..self.inventory.clone() };
-        let vars = param::vars(&sub.plan.runbook, &inventory, &request).map_err(|error| vec![told(error)])?;
-        let params = param::params(&sub.plan.runbook, &inventory, &vars, &request)
+        let vars = param::vars(self.shared.run, &inventory, &request).map_err(|error| vec![told(error)])?;
+        let params = param::params(&sub.plan.runbook, &inventory, (self.shared.run, &vars), &request)
             .map_err(|errors| errors.into_iter().map(told).collect::<Vec<_>>())?;
         param::incident_at(&sub.plan.runbook, &params, &request).map_err(|error| vec![told(error)])?;
         let outputs = &sub.plan.runbook.outputs;
@@ -102,11 +102,16 @@ impl Binder<'_> {
             .filter(|step| step.group.is_none() && step.section == Section::Body)
             .map(|step| step.id.clone())
             .collect();
-        let members: Vec<PlannedStep> = inner.steps.into_iter().map(|step| self.member(step, &parent, &body)).collect();
+        // As in any `finally`, nothing of a sub-runbook that stands there is undone.
+        let kept = |step: &PlannedStep| step.section != Section::Undo || parent.section == Section::Body;
+        let members: Vec<PlannedStep> =
+            inner.steps.into_iter().filter(kept).map(|step| self.member(step, &parent, &body)).collect();
         parent.kind = StepKind::Runbook;
         // `defaults` are those of attempts, and it has none.
         parent.timeout_ms = None;
-        parent.effects.class = members.iter().map(|step| step.effects.class).max().unwrap_or(parent.effects.class);
+        let forward = |step: &&PlannedStep| step.section != Section::Undo;
+        parent.effects.class =
+            members.iter().filter(forward).map(|step| step.effects.class).max().unwrap_or(parent.effects.class);
         parent.fingerprint = fingerprint(&parent, &scope, &members);
         let mut groups: BTreeMap<StepId, GroupScope> =
             inner.groups.into_iter().map(|(id, scope)| (parent.id.child(id.as_str()), scope)).collect();
@@ -114,7 +119,8 @@ impl Binder<'_> {
         Expanded { steps: std::iter::once(parent).chain(members).collect(), groups }
     }
 
-    /// Makes a step of the sub-runbook a member of the group. Its `finally` waits for all of its body.
+    /// Makes a step of the sub-runbook a member of the group. Its `finally` waits for all of its body. One that
+    /// reverses another stays in the section `undo` and has the group for the meaning of names only.
     fn member(&self, mut step: PlannedStep, parent: &PlannedStep, body: &BTreeSet<StepId>) -> PlannedStep {
         if step.group.is_none() && step.section == Section::Finally {
             step.always = true;

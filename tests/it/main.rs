@@ -27,6 +27,7 @@ mod newcomer;
 mod pgformat;
 mod plan_bind;
 mod plan_diagnostics;
+mod plan_sub;
 mod postgres_recovery;
 mod prop_engine;
 mod prop_language;

@@ -86,7 +86,7 @@ fn a_step_with_every_new_key_is_bound() {
 fn everything_that_is_not_set_in_the_environment_is_named() {
     let said = bound("pass_env: [REGION, ZONE, RACK]\nsteps:\n  - { id: a, run: 'true' }\n", &[]).unwrap_err();
     let said: Vec<String> = said.iter().map(ToString::to_string).collect();
-    assert!(matches!(said.as_slice(), [zone, rack] if zone.contains("`ZONE`") && rack.contains("`RACK`")), "{said:?}");
+    assert!(matches!(said.as_slice(), [rack, zone] if zone.contains("`ZONE`") && rack.contains("`RACK`")), "{said:?}");
 }
 
 #[test]

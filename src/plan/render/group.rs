@@ -1,5 +1,7 @@
 //! Sub-runbooks in a picture: their steps stand inside, and edges lead into and out of them.
 
+use std::collections::BTreeSet;
+
 use super::{GraphEdge, GraphNode, GraphView};
 use crate::plan::Strictness;
 
@@ -11,6 +13,7 @@ impl GraphView {
         if members.iter().all(Vec::is_empty) {
             return self;
         }
+        self.drop_detours();
         let inside = |edge: &&GraphEdge| self.nodes[edge.from].group == self.nodes[edge.to].group;
         let mut has_need = vec![false; self.nodes.len()];
         let mut has_dependent = vec![false; self.nodes.len()];
@@ -29,6 +32,18 @@ impl GraphView {
         }
         self.edges = edges;
         self
+    }
+
+    /// The `finally` of a sub-runbook waits for every step of its body; drawn is only what another edge does not say.
+    fn drop_detours(&mut self) {
+        let known: BTreeSet<(usize, usize)> = self.edges.iter().map(|edge| (edge.from, edge.to)).collect();
+        let nodes = &self.nodes;
+        let is_said = |edge: &GraphEdge| {
+            let between = known.range((edge.from, 0)..=(edge.from, usize::MAX)).map(|(_, to)| *to);
+            between.filter(|next| *next != edge.to).any(|next| known.contains(&(next, edge.to)))
+        };
+        self.edges
+            .retain(|edge| edge.strictness != Strictness::Any || nodes[edge.to].group.is_none() || !is_said(edge));
     }
 
     /// Gives the nodes of each sub-runbook, by the node that stands for it.

@@ -3,7 +3,7 @@
 use super::view::{GraphEdge, GraphNode, GraphView, phase_title};
 use crate::action::{EffectClass, Mode, Registry};
 use crate::language::runbook::{SUB_RUNBOOK, Step};
-use crate::plan::{Plan, Section, StepGraph, times};
+use crate::plan::{Plan, Section, StepGraph, Strictness, times};
 
 impl GraphView {
     /// Makes the view of a plan that is not bound, without targets and states.
@@ -44,11 +44,22 @@ impl Outline<'_> {
                 .iter()
                 .filter_map(|(from, strictness)| Some(GraphEdge { from: places[*from]?, to, strictness: *strictness }));
             self.view.edges.extend(needs);
+            if group.is_some() && section == Section::Finally {
+                self.wait_for_body(&graph, &places, to);
+            }
             if let Some(sub) = plan.subs.get(&step.id.value) {
                 self.add(&sub.plan, Some(to));
                 self.widen(to);
             }
         }
+    }
+
+    /// The `finally` of a sub-runbook waits for any end of its body.
+    fn wait_for_body(&mut self, graph: &StepGraph<'_>, places: &[Option<usize>], to: usize) {
+        let body = places.iter().enumerate().filter(|(index, _)| graph.step(*index).0 == Section::Body);
+        let ends = body.filter_map(|(_, place)| *place);
+        let edges = ends.map(|from| GraphEdge { from, to, strictness: Strictness::Any });
+        self.view.edges.extend(edges.collect::<Vec<_>>());
     }
 
     fn node(&self, step: &Step, section: Section, group: Option<usize>) -> GraphNode {

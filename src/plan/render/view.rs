@@ -138,7 +138,10 @@ impl GraphView {
             effect: step.effects.class,
             targets: describe_targets(&step.effects.targets),
             modes: Vec::new(),
-            group: step.group.as_ref().and_then(|group| index.get(group).copied()),
+            group: step.group.as_ref().and_then(|group| index.get(group).copied()).filter(|group| {
+                // What reverses a step is drawn with all that does.
+                plan.steps[*group].section == step.section
+            }),
             state: None,
         });
         Self {
