@@ -10,6 +10,7 @@ mod capability;
 mod check;
 mod decide;
 mod drive;
+mod entrance;
 mod execute;
 mod flight;
 mod frontier;
