@@ -1,15 +1,17 @@
 //! The first events of an engine: a new run, or one taken over.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Frontier;
 use super::drive::Driver;
 use super::recover::unknown_outputs;
 use super::start::{Answer, EngineError, Resume, Start};
+use super::{Frontier, PlanIndex};
 use crate::base::{Attempt, StepId};
 use crate::event::{EventKind, RecoverDecision};
+use crate::plan::StepKind;
 use crate::state::{RunState, StepStatus};
 
 impl Driver {
@@ -26,6 +28,7 @@ impl Driver {
 
     fn take_over(&mut self, resume: Resume) -> Result<(), EngineError> {
         self.state = RunState::fold(&resume.events)?;
+        self.index = PlanIndex::of(Arc::clone(self.index.plan()), &self.state);
         self.frontier = Frontier::of(&self.index, &self.state);
         if self.state.finished.is_some() {
             return Ok(());
@@ -60,7 +63,7 @@ impl Driver {
                 why: "a person said that it did not happen".to_owned(),
             }],
             Answer::Done { output } => {
-                let planned = self.index.plan().step(step);
+                let planned = self.index.position(step).map(|at| self.index.step(at));
                 let uses = planned.and_then(|planned| Some((planned, self.registry.get(&planned.uses)?)));
                 let mut all = uses.map_or_else(
                     || Value::Object(serde_json::Map::new()),
@@ -81,7 +84,7 @@ impl Driver {
             if self.state.status(&step.id).is_terminal() {
                 continue;
             }
-            if self.registry.get(&step.uses).is_none() {
+            if step.kind == StepKind::Action && self.registry.get(&step.uses).is_none() {
                 return Err(EngineError::Action { step: step.id.clone(), uses: step.uses.clone() });
             }
             secrets.extend(step.secrets.iter());

@@ -1,6 +1,5 @@
 //! What tasks came to becomes events.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -17,7 +16,6 @@ use crate::action::{ActionError, EffectClass, Idempotency};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
 use crate::event::{ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
-use crate::plan::Section;
 
 impl Driver {
     pub(super) fn land(&mut self, at: usize, end: TaskEnd<Landed>) -> Result<(), EngineError> {
@@ -127,8 +125,7 @@ impl Driver {
     }
 
     fn judged(&mut self, at: usize, judgement: Judgement) -> Result<(), EngineError> {
-        let planned = Arc::clone(self.index.plan());
-        let step = planned.steps[at].id.clone();
+        let step = self.id(at);
         let Some(state) = self.state.steps.get(&step) else { return Ok(()) };
         let attempt = state.last_attempt();
         let elapsed_ms = state.attempts.last().map_or(0, |last| millis(between(last.started_at, self.now())));
@@ -161,8 +158,7 @@ impl Driver {
 
     /// Whether an attempt ended because of the cancel that an earlier engine had told it.
     fn was_cancelled(&self, at: usize, error: &ActionError) -> bool {
-        let told = self.state.cancel.is_some() && self.index.step(at).section == Section::Body;
-        told && error.info().class == ErrorClass::Cancelled
+        self.picture().stopping(at).is_some() && error.info().class == ErrorClass::Cancelled
     }
 
     fn removed(&mut self, at: usize, resource: String, result: Result<(), ActionError>) -> Result<(), EngineError> {

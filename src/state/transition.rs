@@ -44,7 +44,7 @@ impl<'a> StepMove<'a> {
                 (step, "step_succeeded", &[Running, Open, Asking], Some(Succeeded))
             }
             EventKind::StepFailed { step, .. } => {
-                (step, "step_failed", &[Pending, Resolved, Running, Open, Asking], Some(Failed))
+                (step, "step_failed", &[Pending, Resolved, Checked, Running, Waiting, Open, Asking], Some(Failed))
             }
             EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running, Open], Some(Unknown)),
             EventKind::StepSkipped { step, why: SkipReason::ByHand } => {
@@ -54,7 +54,9 @@ impl<'a> StepMove<'a> {
             EventKind::StepCancelled { step, .. } => {
                 (step, "step_cancelled", &[Resolved, Checked, Running, Waiting, Open, Asking, Held], Some(Cancelled))
             }
-            EventKind::GroupOpened { step, .. } => (step, "group_opened", &[Resolved], Some(Open)),
+            EventKind::GroupOpened { step, .. } => {
+                (step, "group_opened", &[Pending, Resolved, Checked, Waiting], Some(Open))
+            }
             EventKind::StepSeeded { step, end, .. } => {
                 let to = match end {
                     SeededEnd::Succeeded => Succeeded,
@@ -63,7 +65,7 @@ impl<'a> StepMove<'a> {
                     SeededEnd::Cancelled => Cancelled,
                     SeededEnd::Skipped => Skipped,
                 };
-                (step, "step_seeded", &[Pending], Some(to))
+                (step, "step_seeded", &[Pending, Open], Some(to))
             }
             EventKind::StepHeld { step, .. } => (step, "step_held", &[Pending, Resolved, Running], Some(Held)),
             EventKind::StepReleased { step } => (step, "step_released", &[Held, Waiting], Some(Waiting)),

@@ -43,6 +43,8 @@ fn words(decision: &Decision) -> String {
             SkipReason::UndoStopped => format!("skip {step}, undo stopped"),
             SkipReason::Group => format!("skip {step} with its group"),
         },
+        Decision::Open { step } => format!("open {step}"),
+        Decision::Close { step } => format!("close {step}"),
         Decision::Wait { step, until } => format!("wait {step} {}", until.duration_since(begun()).as_millis()),
         Decision::Cancel { step, level } => format!("cancel {step} {level:?}"),
         Decision::Recover { step, attempt } => format!("recover {step} {attempt}"),

@@ -20,6 +20,7 @@ mod diagnostics;
 mod docs;
 mod drill;
 mod engine;
+mod groups;
 mod kill;
 mod newcomer;
 mod pgformat;

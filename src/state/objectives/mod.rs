@@ -5,6 +5,7 @@
 
 mod figures;
 mod loss;
+mod member;
 mod outcome;
 mod path;
 mod split;
@@ -22,8 +23,8 @@ use crate::language::runbook::OnFailure;
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::state::{RunState, StepState, StepStatus};
 
-/// Tells whether the run's success depends on the step: a body step whose failure is not tolerated
-/// and whose `when` was not false.
+/// Tells whether the run's success depends on the step as far as the step itself says: a body step whose failure is
+/// not tolerated and whose `when` was not false. What is around it may excuse it.
 #[must_use]
 pub fn is_required(step: &PlannedStep, state: &RunState) -> bool {
     let refused_by_when = state.steps.get(&step.id).is_some_and(|s| s.skipped == Some(SkipReason::When));
@@ -35,7 +36,10 @@ fn required<'a>(
     plan: &'a BoundPlan,
     state: &'a RunState,
 ) -> impl Iterator<Item = (&'a PlannedStep, Option<&'a StepState>)> {
-    plan.steps.iter().filter(|step| is_required(step, state)).map(|step| (step, state.steps.get(&step.id)))
+    let excused = member::excused(plan, state);
+    let required =
+        plan.steps.iter().filter(move |step| is_required(step, state) && !member::is_excused(step, &excused));
+    required.map(|step| (step, state.steps.get(&step.id)))
 }
 
 fn status(state: &RunState, step: &PlannedStep) -> StepStatus {

@@ -1,11 +1,12 @@
 //! How a run ended, and what made a success one with exceptions.
 
+use super::member::{excused, instances, is_excused};
 use super::{figures, loss, required, status};
 use crate::base::StepId;
 use crate::base::mode::Mode;
 use crate::event::{ExceptionKind, Outcome, SkipReason};
-use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepStatus};
+use crate::plan::{BoundPlan, Section};
+use crate::state::{RunState, StepState, StepStatus};
 
 /// Judges a run whose body is settled, and gives the code its process ends with.
 ///
@@ -117,23 +118,29 @@ fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
     if exceptions(plan, state).is_empty() { Outcome::Succeeded } else { Outcome::SucceededWithExceptions }
 }
 
-/// Lists what makes a success one with exceptions, in the order of the plan.
+/// Lists what makes a success one with exceptions, in the order of the plan, instances after their fan-out.
 #[must_use]
 pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionKind)> {
-    plan.steps.iter().filter_map(|step| Some((step.id.clone(), exception(step, state)?))).collect()
+    let excused = excused(plan, state);
+    let mut found = Vec::new();
+    for step in &plan.steps {
+        let tolerated = match step.section {
+            Section::Body if super::is_required(step, state) && !is_excused(step, &excused) => None,
+            Section::Body => Some(ExceptionKind::Tolerated),
+            Section::Undo => None,
+            Section::Finally => Some(ExceptionKind::Finally),
+        };
+        let itself = (step.id.clone(), state.steps.get(&step.id));
+        let all = std::iter::once(itself).chain(instances(step, state));
+        found.extend(all.filter_map(|(id, known)| Some((id, exception(known?, tolerated)?))));
+    }
+    found
 }
 
-fn exception(step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
-    let known = state.steps.get(&step.id)?;
+fn exception(known: &StepState, tolerated: Option<ExceptionKind>) -> Option<ExceptionKind> {
     if known.marked_done {
         return Some(ExceptionKind::MarkedDone);
     }
-    let tolerated = match step.section {
-        Section::Body if super::is_required(step, state) => None,
-        Section::Body => Some(ExceptionKind::Tolerated),
-        Section::Undo => None,
-        Section::Finally => Some(ExceptionKind::Finally),
-    };
     match known.status {
         StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => tolerated,
         StepStatus::Skipped => match known.skipped {

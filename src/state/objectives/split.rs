@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::is_required;
+use super::member::instances;
+use super::required;
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::plan::BoundPlan;
@@ -28,8 +29,8 @@ enum Kind {
 /// retry time when an attempt that failed or the delay after it was, else as waiting.
 pub(super) fn split(plan: &BoundPlan, state: &RunState, origin: Timestamp, end: Timestamp) -> Split {
     let mut edges: Vec<(Timestamp, Kind, i32)> = Vec::new();
-    for step in plan.steps.iter().filter(|step| is_required(step, state)) {
-        let Some(known) = state.steps.get(&step.id) else { continue };
+    let members = |(step, known)| instances(step, state).filter_map(|(_, known)| known).chain(known);
+    for known in required(plan, state).flat_map(members) {
         for (from, to, kind) in intervals(known, end) {
             let (from, to) = (from.clamp(origin, end.max(origin)), to.clamp(origin, end.max(origin)));
             if from < to {
