@@ -156,7 +156,7 @@ fn an_effect_of_an_instance_is_never_doubled() {
 }
 
 /// A sub-runbook in a sub-runbook, each with a step that runs in any case; `b` may fail.
-fn nested(b: &'static [Act]) -> Scenario {
+fn nested(b: &[Act]) -> Scenario {
     Scenario::new()
         .group("g", json!({"it": "{{ steps.h.it }}"}), |s| s.tolerated())
         .step("g/a", |s| s.uses("fake.kept").inside("g").with(json!({"value": "{{ params.who }}"})))
