@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check docs generate bench setup-demo setup-test
+.PHONY: help demo test lint check docs generate bench fuzz setup-demo setup-test
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -38,3 +38,16 @@ check: ## Check every shipped runbook
 
 bench: ## Run the benchmarks (never part of the tests)
 	cargo bench --locked
+
+FUZZ_SECONDS ?= 600
+# The code has no `unsafe`, so no sanitizer is needed; coverage is asked of the stable compiler.
+FUZZ = cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run -s none
+FUZZ_LIMITS = -- -max_total_time=$(FUZZ_SECONDS) -timeout=20
+
+fuzz: ## Fuzz loader, templates, journal reader and redactor, ten minutes each (FUZZ_SECONDS=600)
+	cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+	mkdir -p fuzz/corpus/document fuzz/corpus/template fuzz/corpus/journal fuzz/corpus/redactor
+	$(FUZZ) document corpus/document ../runbooks/postgres ../examples $(FUZZ_LIMITS) -max_len=16384
+	$(FUZZ) template corpus/template $(FUZZ_LIMITS) -max_len=4096
+	$(FUZZ) journal corpus/journal ../tests/it/compat/format-1 $(FUZZ_LIMITS) -max_len=65536
+	$(FUZZ) redactor corpus/redactor $(FUZZ_LIMITS) -max_len=4096

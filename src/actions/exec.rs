@@ -34,6 +34,10 @@ pub struct Params {
     /// The user to run as; another than one's own needs root.
     #[serde(default)]
     user: Option<String>,
+    /// What the runbook lists under `pass_env`.
+    #[serde(default)]
+    #[schemars(skip)]
+    passed: Variables,
     /// The step's own `outputs`.
     #[serde(default)]
     #[schemars(skip)]
@@ -58,7 +62,7 @@ impl Params {
         if let Some(text) = &self.stdin {
             spec.stdin = text.get()?.reveal().as_bytes().to_vec();
         }
-        process::with_env(spec, &self.env)
+        process::with_env(process::with_env(spec, &self.passed)?, &self.env)
     }
 }
 

@@ -10,6 +10,7 @@ mod output;
 mod patience;
 pub mod postgres;
 mod process;
+pub mod runbook;
 pub mod service;
 pub mod shell;
 pub mod store;
@@ -34,6 +35,7 @@ pub fn registry() -> Registry {
         .with(postgres::Recover::default())
         .with(postgres::RestoreBase)
         .with(postgres::Stop)
+        .with(runbook::Runbook)
         .with(service::Start)
         .with(service::Status)
         .with(service::Stop)

@@ -31,6 +31,10 @@ pub struct Params {
     /// The working folder. Default: that of runbook.
     #[serde(default)]
     dir: Option<Late<PathBuf>>,
+    /// What the runbook lists under `pass_env`.
+    #[serde(default)]
+    #[schemars(skip)]
+    passed: Variables,
     /// The step's own `outputs`.
     #[serde(default)]
     #[schemars(skip)]
@@ -47,7 +51,7 @@ impl Params {
             .args(["--noprofile", "--norc", "-euo", "pipefail"])
             .arg(script.display().to_string());
         spec.dir = self.dir.as_ref().map(Late::get).transpose()?.cloned();
-        process::with_env(spec, &self.env)
+        process::with_env(process::with_env(spec, &self.passed)?, &self.env)
     }
 }
 

@@ -36,7 +36,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         } else {
             let prepared = prepare::load_runbook(name, &args.inventory)?;
             let runbook = &prepared.plan.runbook;
-            let what = counted(runbook.steps.len() + runbook.finally.len(), "step");
+            let own = runbook.steps.len() + runbook.finally.len();
+            let what = match prepared.plan.total {
+                total if total > own => format!("{}, {total} with sub-runbooks", counted(own, "step")),
+                _ => counted(own, "step"),
+            };
             (prepared, what)
         };
         let (errors, warnings) = prepared.counts();

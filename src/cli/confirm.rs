@@ -4,6 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use super::{Exit, Failure, wiring};
 use crate::action::{Access, EffectClass, Target};
+use crate::event::{OriginPurpose, RunOrigin};
 use crate::plan::BoundPlan;
 use crate::plan::render::describe_target;
 
@@ -45,8 +46,9 @@ pub fn demand(plan: &BoundPlan, given: Option<&str>, facts: &[String]) -> Result
 /// Says what is about to be changed, in the words of the inventory.
 fn describe(plan: &BoundPlan, facts: &[String]) {
     tell!(
-        "\n{} is about to run in the protected environment `{}`, on this machine, {}:",
+        "\n{} is about to {} in the protected environment `{}`, on this machine, {}:",
         plan.name,
+        what(plan),
         plan.environment,
         wiring::host_name()
     );
@@ -68,6 +70,14 @@ fn describe(plan: &BoundPlan, facts: &[String]) {
         tell!("  {fact}");
     }
     tell!();
+}
+
+fn what(plan: &BoundPlan) -> String {
+    match &plan.origin {
+        Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) => format!("be undone, as run {run} left it,"),
+        Some(RunOrigin { run, purpose: OriginPurpose::Seed, .. }) => format!("go on from run {run}"),
+        None => "run".to_owned(),
+    }
 }
 
 fn place(plan: &BoundPlan, target: &Target) -> String {

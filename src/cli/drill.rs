@@ -10,8 +10,8 @@ use super::screen::Face;
 use super::{Exit, Failure, given};
 use crate::action::Mode;
 use crate::language::inventory::DRILL;
-use crate::plan::BoundPlan;
 use crate::plan::guard::{self, Refusal};
+use crate::plan::{BoundPlan, UndoPolicy};
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,9 @@ use crate::plan::guard::{self, Refusal};
 pub struct Args {
     #[command(flatten)]
     subject: Subject,
+    /// When a step fails, undo what was done, last first, before `finally`
+    #[arg(long)]
+    undo_on_failure: bool,
     /// Write events and progress as JSON lines to standard output
     #[arg(long)]
     json: bool,
@@ -35,7 +38,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     prepared.demand_sound()?;
     let invocation = Invocation::new(Face::from(args.json), None)?;
     let identity = RunIdentity::new(Mode::Drill, invocation.runs.root(), args::params(&args.subject)?);
-    let plan = prepared.bind(&args.subject, &identity)?;
+    let mut plan = prepared.bind(&args.subject, &identity)?;
+    if args.undo_on_failure {
+        plan.undo = UndoPolicy::OnFailure;
+    }
     given::tell(&prepared, &plan);
     demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     let carried = invocation.fresh(plan)?;

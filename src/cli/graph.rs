@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use super::args::InventoryArgs;
 use super::{Exit, Failure, prepare};
-use crate::action::{EffectClass, Mode, Registry};
-use crate::plan::render::{GraphEdge, GraphNode, GraphView, dot, mermaid, svg, tree};
-use crate::plan::{Plan, Section, StepGraph, times};
+use crate::action::Mode;
+use crate::plan::render::{GraphView, dot, mermaid, svg, tree};
 
 /// Arguments of `graph`.
 #[derive(Debug, clap::Args)]
@@ -49,7 +48,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         ModeArg::Real => Mode::Real,
         ModeArg::Drill => Mode::Drill,
     };
-    let view = view(&prepared.plan, &prepared.registry, mode);
+    let view = GraphView::of_outline(&prepared.plan, &prepared.registry, mode);
     let text = if args.dot {
         dot(&view)
     } else if args.mermaid {
@@ -79,59 +78,5 @@ pub fn write(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> 
             Err(Failure::new(Exit::Usage, format!("{shown} cannot be written")).because(&error))
         }
         _ => Ok(()),
-    }
-}
-
-fn view(plan: &Plan, registry: &Registry, mode: Mode) -> GraphView {
-    let graph = StepGraph::new(&plan.runbook);
-    let mut present: Vec<usize> = graph.order().into_iter().filter(|index| graph.takes_part(*index, mode)).collect();
-    present.sort_by_key(|index| graph.step(*index).0 == Section::Finally);
-    let position = |index: usize| present.iter().position(|known| *known == index);
-    let edges_in = plan.edges_in(&graph, mode);
-    let mut edges = Vec::new();
-    for (to, index) in present.iter().enumerate() {
-        for (from, strictness) in &edges_in[*index] {
-            if let Some(from) = position(*from) {
-                edges.push(GraphEdge { from, to, strictness: *strictness });
-            }
-        }
-    }
-    let nodes = present.iter().map(|index| {
-        let (section, step) = graph.step(*index);
-        let known = match step.uses.value.as_str() {
-            "exec" | "shell" => EffectClass::Write,
-            uses => registry.get(uses).map_or(EffectClass::None, |action| action.spec().effect),
-        };
-        GraphNode {
-            id: step.id.value.clone(),
-            label: if step.name.is_empty() { step.id.value.clone() } else { step.name.clone() },
-            action: match &step.for_each {
-                Some(items) => format!("{} {}", step.uses.value, times(&items.value)),
-                None => step.uses.value.clone(),
-            },
-            phase: step.phase.as_ref().map(|phase| phase.value.clone()),
-            section,
-            effect: step.effect.as_ref().map_or(known, |effect| effect.value),
-            targets: Vec::new(),
-            modes: step.modes.clone().unwrap_or_default(),
-            state: None,
-        }
-    });
-    let title = |phase: &crate::language::runbook::Phase| match &phase.budget {
-        Some(budget) => format!("{} (budget {budget})", if phase.name.is_empty() { &phase.id } else { &phase.name }),
-        None => {
-            if phase.name.is_empty() {
-                phase.id.clone()
-            } else {
-                phase.name.clone()
-            }
-        }
-    };
-    GraphView {
-        title: plan.runbook.name.clone(),
-        subtitle: plan.runbook.description.clone(),
-        phases: plan.runbook.phases.iter().map(|phase| (phase.id.clone(), title(phase))).collect(),
-        nodes: nodes.collect(),
-        edges,
     }
 }

@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, confirm, superseded, wiring};
+use super::{Exit, Failure, confirm, earlier, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, RunId, StepId};
 use crate::engine::{
-    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Start, Timing, preflight,
+    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Seeded, Start, Timing, foresee,
+    preflight,
 };
-use crate::event::{Event, FORMAT, Outcome, RunHeader, Verdict};
+use crate::event::{Event, EventKind, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, RunStatus, RunSummary, Runs, audit};
 use crate::lock::FileLocks;
@@ -56,31 +58,51 @@ impl Invocation {
     /// # Errors
     /// Refuses before the first step (exit 4, 14), and fails when the journal does (exit 15).
     pub fn fresh(&self, plan: BoundPlan) -> Result<Carried, Failure> {
+        self.seeded(plan, Vec::new())
+    }
+
+    /// Starts a new run that builds on an earlier one.
+    ///
+    /// # Errors
+    /// As [`Invocation::fresh`]; also when the earlier run was undone meanwhile (exit 4).
+    pub fn seeded(&self, plan: BoundPlan, seeds: Vec<EventKind>) -> Result<Carried, Failure> {
         let plan = Arc::new(plan);
+        let rest = Arc::new(rest(&plan, &seeds)?);
         let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
-        let missing = missing_secrets(&plan, &hands);
+        let missing = missing_secrets(&rest, &hands);
         for (name, error) in &missing {
             tell!("refused: {error}\n  help: provide the secret `{name}` and try again");
         }
-        let facts = judge(&ahead(&plan, &self.registry, &hands)?)?;
+        let facts = judge(&ahead(&rest, &self.registry, &hands)?)?;
         if !missing.is_empty() {
             return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
         }
         if plan.mode == crate::action::Mode::Real {
-            confirm::demand(&plan, self.confirm.as_deref(), &facts)?;
+            confirm::demand(&rest, self.confirm.as_deref(), &facts)?;
         }
         let locks = self.locks(&plan)?;
+        if let Some(origin) = &plan.origin
+            && earlier::seeds(&self.runs, &plan, origin)? != seeds
+        {
+            let message = format!("another run has changed what is left of run `{}`; nothing was changed", origin.run);
+            return Err(Failure::new(Exit::Refused, message).help("try again"));
+        }
         let created = self.runs.create(&plan).map_err(wiring::runs_failure)?;
-        let start = Start::Fresh(Box::new(header(&plan, created.plan)));
+        let start = begin(&plan, created.plan, seeds);
         let opened = Opened { dir: created.dir, plan, journal: Box::new(created.journal), hands };
         self.drive(opened, start, RunState::default(), (locks, created.lock))
     }
 
-    /// Goes on with a run that another engine left.
+    /// Goes on with a run that another engine left, from here on by another plan if one is given.
     ///
     /// # Errors
-    /// Fails when the run is live (exit 14), when an answer fits no question (exit 2), when the journal is broken (exit 15).
-    pub fn resume(&self, dir: RunDir, answers: BTreeMap<StepId, Answer>) -> Result<Carried, Failure> {
+    /// Fails when that plan does not fit what has begun (exit 4), when the run is live (exit 14), when an answer fits no question (exit 2), when the journal is broken (exit 15).
+    pub fn resume(
+        &self,
+        dir: RunDir,
+        answers: BTreeMap<StepId, Answer>,
+        with: Option<&Amendment>,
+    ) -> Result<Carried, Failure> {
         let lock = dir.lock().map_err(wiring::runs_failure)?;
         let (plan, digest) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
         let opened = dir.resume_journal(&lock).map_err(|error| wiring::journal_failure(&error))?;
@@ -90,6 +112,9 @@ impl Invocation {
                 format!("run `{}` has ended ({}): nothing is asked about step `{step}`", dir.id(), name_of(*outcome));
             return Err(Failure::new(Exit::Usage, message).help("to go on after a failure, start a new run"));
         }
+        let seeds = self.left_to_seed(&plan, &opened.events, &state)?;
+        let amended = with.map(|with| with.apply((&plan, &state), &dir, &lock)).transpose()?;
+        let (plan, amended) = amended.map_or((plan, None), |(plan, event)| (plan, Some(event)));
         // A finished run changes nothing any more, so it needs no lock on what it once changed.
         let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
         if state.finished.is_none() {
@@ -99,7 +124,7 @@ impl Invocation {
         let start = if opened.events.is_empty() {
             // Whoever created the run may have died before it was anchored.
             self.runs.ledger().start(dir.id(), digest).map_err(|error| wiring::runs_failure(error.into()))?;
-            Start::Fresh(Box::new(header(&plan, digest)))
+            begin(&plan, digest, seeds)
         } else {
             Start::Resume(Box::new(Resume {
                 events: opened.events,
@@ -108,10 +133,26 @@ impl Invocation {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 cut_bytes: None,
                 answers,
+                seeds,
+                amended,
             }))
         };
         let opened = Opened { dir, plan: Arc::new(plan), journal: Box::new(opened.journal), hands };
         self.drive(opened, start, state, (locks, lock))
+    }
+
+    /// What a run that was cut off at its very start still takes from an earlier one.
+    fn left_to_seed(&self, plan: &BoundPlan, events: &[Event], state: &RunState) -> Result<Vec<EventKind>, Failure> {
+        // An amended plan is not the one that the seeds were held against.
+        let amended = events.iter().any(|event| matches!(event.kind, EventKind::PlanAmended { .. }));
+        match &plan.origin {
+            Some(origin) if state.finished.is_none() && !amended => match earlier::seeds(&self.runs, plan, origin) {
+                // They were written in one round: with one of them there, all are.
+                Err(_) if state.steps.values().any(|step| step.seeded_from.is_some()) => Ok(Vec::new()),
+                found => found,
+            },
+            Some(_) | None => Ok(Vec::new()),
+        }
     }
 
     fn locks(&self, plan: &BoundPlan) -> Result<Vec<Box<dyn LockGuard>>, Failure> {
@@ -216,6 +257,24 @@ impl Invocation {
             tell!("\n{}", summary::render(&carried.plan, &carried.ending.state, &places, screen::palette()));
         }
     }
+}
+
+/// The first event of a run, with what it takes from an earlier one.
+fn begin(plan: &BoundPlan, digest: Digest, seeds: Vec<EventKind>) -> Start {
+    let header = header(plan, digest);
+    match plan.origin {
+        Some(_) => Start::Seeded(Box::new(Seeded { header, seeds })),
+        None => Start::Fresh(Box::new(header)),
+    }
+}
+
+/// The plan with only those steps that a run with these seeds may come to make.
+fn rest(plan: &BoundPlan, seeds: &[EventKind]) -> Result<BoundPlan, Failure> {
+    let foreseen = foresee(plan, &header(plan, Digest::default()), seeds)
+        .map_err(|error| Failure::new(Exit::Journal, "the earlier run cannot be built on").because(&error))?;
+    let mut rest = plan.clone();
+    rest.steps.retain(|step| foreseen.may_make(plan, step));
+    Ok(rest)
 }
 
 /// The engine's hands for a plan. `attempts` is where attempts keep their files.
@@ -343,7 +402,8 @@ pub fn html_report(dir: &RunDir, plan: &BoundPlan, state: &RunState) -> String {
     html::render(plan, state, &super::logs::Attempts::of(dir), &head)
 }
 
-fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
+/// What is known when a run of a plan starts.
+pub fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
     RunHeader {
         format: FORMAT,
         name: plan.name.clone(),
@@ -355,7 +415,7 @@ fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         plan: digest,
         incident_at: plan.incident_at,
-        origin: None,
+        origin: plan.origin.clone(),
     }
 }
 

@@ -63,8 +63,8 @@ pub fn find(name: &str) -> Result<Found, NotFound> {
             ));
         }
     }
-    if let Some(shipped) = SHIPPED.iter().find(|shipped| names(Path::new(shipped.path), stem)) {
-        return Ok(Found::Shipped(shipped.path));
+    if let Some(path) = by_name(stem) {
+        return Ok(Found::Shipped(path));
     }
     let mut known: Vec<String> =
         files.iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect();
@@ -78,6 +78,13 @@ pub fn find(name: &str) -> Result<Found, NotFound> {
 #[must_use]
 pub fn shipped(path: &str) -> Option<&'static str> {
     SHIPPED.iter().find(|shipped| shipped.path == path).map(|shipped| shipped.text)
+}
+
+/// Finds a shipped runbook by its name.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static str> {
+    let stem = name.trim_end_matches(".yaml").trim_end_matches(".yml");
+    SHIPPED.iter().find(|shipped| names(Path::new(shipped.path), stem)).map(|shipped| shipped.path)
 }
 
 fn names(file: &Path, stem: &str) -> bool {

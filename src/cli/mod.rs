@@ -35,6 +35,7 @@ macro_rules! tell_part {
 }
 
 mod actions;
+mod amend;
 mod args;
 mod audit;
 mod cancel;
@@ -45,6 +46,7 @@ mod confirm;
 mod demo;
 mod drill;
 mod dry_run;
+mod earlier;
 mod exit;
 mod explain;
 mod given;
@@ -56,6 +58,7 @@ mod logs;
 mod man;
 mod prepare;
 mod report;
+mod restart;
 mod resume;
 mod run;
 mod runs;
@@ -64,6 +67,7 @@ mod screen;
 mod show;
 mod signals;
 mod superseded;
+mod undo;
 mod wiring;
 
 use clap::{Parser, Subcommand};
@@ -114,6 +118,8 @@ enum Command {
     Resume(resume::Args),
     /// End a live run: running steps are stopped, `finally` runs
     Cancel(cancel::Args),
+    /// Reverse what a finished run did: a new run, last step first
+    Undo(undo::Args),
     /// Verify that journals are whole and unaltered
     Audit(audit::Args),
     /// Write the report of a run
@@ -166,6 +172,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Logs(args) => logs::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
+        Command::Undo(args) => undo::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),

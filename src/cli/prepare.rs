@@ -9,6 +9,7 @@ use super::{Exit, Failure, wiring};
 use crate::action::{Mode, Registry};
 use crate::base::diagnostic::{Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
 use crate::base::{RunId, Timestamp, clock};
+use crate::event::Actor;
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
 use crate::language::vocabulary::Vocabulary;
@@ -38,6 +39,10 @@ impl SourceReader for Files {
             Some(text) => Ok(text.as_bytes().to_vec()),
             None => DiskFiles.read(name),
         }
+    }
+
+    fn by_name(&self, name: &str) -> Option<String> {
+        library::by_name(name).map(|path| format!("<shipped>/{path}"))
     }
 }
 
@@ -204,9 +209,10 @@ impl Prepared {
         self.bind_in(subject, identity, environment)
     }
 
-    /// Captures what the runbook lists under `pass_env`, and nothing else.
+    /// Captures what the runbook and those it uses list under `pass_env`, and nothing else.
     fn passed_environment(&self) -> std::collections::BTreeMap<String, String> {
-        let names = self.plan.runbook.pass_env.iter().map(|name| name.value.clone());
+        let runbooks = self.plan.runbooks();
+        let names = runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| name.value.clone());
         names.filter_map(|name| Some((name.clone(), wiring::environment_variable(&name)?))).collect()
     }
 
@@ -225,7 +231,7 @@ impl Prepared {
             params: identity.params.clone(),
             vars: args::pairs(&subject.var, "variable")?,
             env_vars: self.passed_environment(),
-            actor: wiring::actor(),
+            actor: identity.actor.clone(),
             now: identity.now,
             scratch: identity.scratch.clone(),
             max_parallel: subject.max_parallel.map_or_else(default_parallel, usize::from),
@@ -247,6 +253,8 @@ pub struct RunIdentity {
     pub scratch: PathBuf,
     /// Its parameters.
     pub params: std::collections::BTreeMap<String, serde_json::Value>,
+    /// Who started it.
+    pub actor: Actor,
 }
 
 impl RunIdentity {
@@ -255,7 +263,7 @@ impl RunIdentity {
         let now = clock::now();
         let run = RunId::generate(now);
         let scratch = state.join("scratch").join(run.as_str());
-        Self { run, mode, now, scratch, params }
+        Self { run, mode, now, scratch, params, actor: wiring::actor() }
     }
 }
 

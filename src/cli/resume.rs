@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::amend::Amendment;
+use super::args::InventoryArgs;
 use super::invoke::Invocation;
 use super::screen::Face;
 use super::{Exit, Failure, wiring};
@@ -13,7 +15,7 @@ use crate::engine::Answer;
 /// Arguments of `resume`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook resume last\n  runbook resume last --rerun copy              it did not happen: do it again\n  runbook resume last --done copy --output rows=42   it happened, and this came of it\n\nA finished step never runs again. What still runs is adopted, what ended meanwhile is taken as it ended.\nA finished run is only shown; to go on after a failure, start a new run."
+    after_help = "Examples:\n  runbook resume last\n  runbook resume last --rerun copy              it did not happen: do it again\n  runbook resume last --done copy --output rows=42   it happened, and this came of it\n  runbook resume last --with fixed.yaml         the rest goes by the mended file\n\nA finished step never runs again. What still runs is adopted, what ended meanwhile is taken as it ended.\nA finished run is only shown; to go on after a failure, start a new run."
 )]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
@@ -27,6 +29,17 @@ pub struct Args {
     /// An output of the one step named with --done; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "done")]
     output: Vec<String>,
+    /// Go on by this runbook as it is now: steps that have begun must be as they were
+    #[arg(long, value_name = "FILE")]
+    with: Option<String>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// A variable for --with; repeatable
+    #[arg(long, value_name = "NAME=VALUE", requires = "with")]
+    var: Vec<String>,
+    /// Confirms --with in a protected environment: its name
+    #[arg(long, value_name = "ENVIRONMENT", requires = "with")]
+    confirm: Option<String>,
     /// Write events and progress as JSON lines to standard output
     #[arg(long)]
     json: bool,
@@ -37,7 +50,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let answers = answers(&args)?;
     let invocation = Invocation::new(Face::from(args.json), None)?;
     let dir = wiring::find_run(&invocation.runs, &args.run)?;
-    let carried = invocation.resume(dir, answers)?;
+    let with =
+        args.with.map(|runbook| Amendment { runbook, inventory: args.inventory, var: args.var, confirm: args.confirm });
+    let carried = invocation.resume(dir, answers, with.as_ref())?;
     invocation.summary(&carried);
     Ok(carried.exit())
 }

@@ -6,9 +6,9 @@ use super::args::{self, Subject};
 use super::invoke::Invocation;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
-use super::{Exit, Failure, given};
+use super::{Exit, Failure, given, restart};
 use crate::action::Mode;
-use crate::plan::INCIDENT_AT;
+use crate::plan::{INCIDENT_AT, UndoPolicy};
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,15 @@ pub struct Args {
     /// Confirms a run in a protected environment: its name
     #[arg(long, value_name = "ENVIRONMENT")]
     confirm: Option<String>,
+    /// When a step fails, undo what was done, last first, before `finally`
+    #[arg(long)]
+    undo_on_failure: bool,
+    /// Begin with this step: what comes before it and beside it is taken from the run named with `--of`
+    #[arg(long, value_name = "STEP", requires = "of")]
+    from: Option<String>,
+    /// The finished run whose steps are not made again
+    #[arg(long, value_name = "RUN", requires = "from")]
+    of: Option<String>,
     /// Write events and progress as JSON lines to standard output
     #[arg(long)]
     json: bool,
@@ -34,9 +43,16 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let mut params = args::params(&args.subject)?;
     ask_missing(&prepared, &mut params, invocation.face);
     let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
-    let plan = prepared.bind(&args.subject, &identity)?;
+    let mut plan = prepared.bind(&args.subject, &identity)?;
     given::tell(&prepared, &plan);
-    let carried = invocation.fresh(plan)?;
+    if args.undo_on_failure {
+        plan.undo = UndoPolicy::OnFailure;
+    }
+    let seeds = match (&args.from, &args.of) {
+        (Some(step), Some(of)) => restart::from(&invocation.runs, &mut plan, (step, of))?,
+        (Some(_) | None, _) => Vec::new(),
+    };
+    let carried = invocation.seeded(plan, seeds)?;
     invocation.summary(&carried);
     Ok(carried.exit())
 }

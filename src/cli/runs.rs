@@ -1,9 +1,12 @@
 //! `runbook runs`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Exit, Failure, wiring};
+use crate::base::RunId;
 use crate::base::units::human_duration;
+use crate::event::{OriginPurpose, Outcome};
 use crate::journal::{RunStatus, RunSummary};
 
 /// Arguments of `runs`.
@@ -26,9 +29,9 @@ pub struct Args {
 /// Lists runs, newest first.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let runs = wiring::runs()?;
-    let list: Vec<RunSummary> = runs
-        .list()
-        .map_err(wiring::runs_failure)?
+    let all = runs.list().map_err(wiring::runs_failure)?;
+    let undone = undone(&all);
+    let list: Vec<RunSummary> = all
         .into_iter()
         .filter(|run| args.name.as_ref().is_none_or(|name| run.name == *name))
         .take(args.limit)
@@ -54,8 +57,30 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             status(&run.status),
             human_duration(Duration::from_millis(run.elapsed_ms)),
         );
+        if let Some(by) = undone.get(&run.id) {
+            out!("{:22}  undone by {by}", "");
+        }
     }
     Ok(Exit::Success)
+}
+
+/// Which runs were undone, and by which: the last one that came to its end in success.
+fn undone(all: &[RunSummary]) -> BTreeMap<RunId, RunId> {
+    let success = |run: &&RunSummary| match &run.status {
+        RunStatus::Finished { outcome, .. } => {
+            matches!(outcome, Outcome::Succeeded | Outcome::SucceededWithExceptions)
+        }
+        RunStatus::NeverStarted
+        | RunStatus::Live
+        | RunStatus::Suspended
+        | RunStatus::Interrupted
+        | RunStatus::Damaged { .. } => false,
+    };
+    let of = |run: &RunSummary| {
+        let origin = run.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo)?;
+        Some((origin.run.clone(), run.id.clone()))
+    };
+    all.iter().rev().filter(success).filter_map(of).collect()
 }
 
 /// A run's status in a few words.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::screen::{self, Face};
-use super::{Exit, Failure, invoke, wiring};
+use super::{Exit, Failure, earlier, invoke, wiring};
 use crate::base::clock;
-use crate::journal::{RunDir, follow};
+use crate::journal::{RunDir, RunSummary, follow};
 use crate::report::{json, summary};
 use crate::state::RunState;
 
@@ -27,7 +27,8 @@ pub struct Args {
 
 /// Shows a run, or follows it live.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let dir = wiring::find_run(&wiring::runs()?, &args.run)?;
+    let runs = wiring::runs()?;
+    let dir = wiring::find_run(&runs, &args.run)?;
     if args.follow {
         return attach(&dir, Face::from(args.json));
     }
@@ -40,10 +41,20 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     out_part!("{}", summary::render(&plan, &state, &places(&dir), screen::out_palette()));
+    for undoing in earlier::undoings(&runs, dir.id())? {
+        out!("\n{}", undone_by(&undoing));
+    }
     if state.finished.is_none() && dir.is_live().map_err(wiring::runs_failure)? {
         out!("\nit is running; `runbook show {} --follow` attaches", dir.id());
     }
     Ok(Exit::Success)
+}
+
+/// Says what a later run has undone of this one.
+fn undone_by(undoing: &RunDir) -> String {
+    let summary = RunSummary::of(undoing);
+    let back_to = summary.origin.and_then(|origin| origin.step).map(|step| format!(" back to `{step}`"));
+    format!("undone{} by run {}: {}", back_to.unwrap_or_default(), undoing.id(), super::runs::status(&summary.status))
 }
 
 fn places(dir: &RunDir) -> summary::Places {

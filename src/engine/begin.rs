@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use super::drive::Driver;
 use super::recover::unknown_outputs;
+use super::seed::{Foreseen, foresee, missing};
 use super::start::{Answer, EngineError, Resume, Start};
 use super::{Frontier, PlanIndex};
 use crate::base::{Attempt, StepId};
-use crate::event::{EventKind, RecoverDecision};
+use crate::event::{EventKind, RecoverDecision, RunHeader};
 use crate::plan::StepKind;
 use crate::state::{RunState, StepStatus};
 
@@ -18,12 +19,17 @@ impl Driver {
     /// Writes nothing unless everything the rest of the run needs is there.
     pub(super) fn begin(&mut self, start: Start) -> Result<(), EngineError> {
         match start {
-            Start::Fresh(header) => {
-                self.require_everything()?;
-                self.record(vec![EventKind::RunStarted(header)])
-            }
+            Start::Fresh(header) => self.begin_with(*header, Vec::new()),
+            Start::Seeded(seeded) => self.begin_with(seeded.header, seeded.seeds),
             Start::Resume(resume) => self.take_over(*resume),
         }
+    }
+
+    /// The start and what the run takes from an earlier one become durable together.
+    fn begin_with(&mut self, header: RunHeader, seeds: Vec<EventKind>) -> Result<(), EngineError> {
+        self.require_everything(&foresee(self.index.plan(), &header, &seeds)?)?;
+        let start = EventKind::RunStarted(Box::new(header));
+        self.record(std::iter::once(start).chain(seeds).collect())
     }
 
     fn take_over(&mut self, resume: Resume) -> Result<(), EngineError> {
@@ -33,7 +39,8 @@ impl Driver {
         if self.state.finished.is_some() {
             return Ok(());
         }
-        self.require_everything()?;
+        let seeds = missing(&self.state, resume.seeds);
+        self.require_everything(&Foreseen::after(&self.state, self.index.plan(), &seeds)?)?;
         for step in resume.answers.keys() {
             if self.state.status(step) != StepStatus::Running {
                 return Err(EngineError::Answer { step: step.clone() });
@@ -44,7 +51,7 @@ impl Driver {
         }
         let cut = resume.cut_bytes.map(|bytes| EventKind::TailCut { bytes });
         let resumed = EventKind::RunResumed { actor: resume.actor, pid: resume.pid, version: resume.version };
-        self.record(cut.into_iter().chain([resumed]).collect())?;
+        self.record(cut.into_iter().chain([resumed]).chain(resume.amended).chain(seeds).collect())?;
         // Taking over moves checked steps back to resolved, so the summary is made anew.
         self.frontier = Frontier::of(&self.index, &self.state);
         // Each is given when its step is judged, and that is done anew: what still ran may be over by now.
@@ -77,13 +84,11 @@ impl Driver {
         }
     }
 
-    /// Looks for every action and secret that steps without an end still need.
-    fn require_everything(&self) -> Result<(), EngineError> {
+    /// Looks for every action and secret that steps which may still be made need.
+    fn require_everything(&self, foreseen: &Foreseen) -> Result<(), EngineError> {
         let mut secrets = BTreeSet::new();
-        for step in &self.index.plan().steps {
-            if self.state.status(&step.id).is_terminal() {
-                continue;
-            }
+        let plan = self.index.plan();
+        for step in plan.steps.iter().filter(|step| foreseen.may_make(plan, step)) {
             if step.kind == StepKind::Action && self.registry.get(&step.uses).is_none() {
                 return Err(EngineError::Action { step: step.id.clone(), uses: step.uses.clone() });
             }

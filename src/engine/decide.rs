@@ -153,7 +153,7 @@ impl Picture<'_> {
         room: &mut Room,
     ) -> Option<Decision> {
         let id = || step.id.clone();
-        let stop = self.stopping(at);
+        let stop = self.told_to_end(at);
         let start = || match self.index.is_group(at) {
             true => Decision::Open { step: id() },
             false => Decision::Start { step: id(), attempt: state.last_attempt().next() },
@@ -195,6 +195,9 @@ impl Picture<'_> {
         let open = |section: &Section| self.frontier.open[slot(*section)] > 0;
         let order = [Section::Body, Section::Undo, Section::Finally];
         let section = order.into_iter().find(open).unwrap_or(Section::Finally);
+        if section == Section::Undo {
+            return self.open_undo(decisions, room.free());
+        }
         let doomed = &self.frontier.doomed[slot(section)];
         let id = |at: &usize| self.index.step(*at).id.clone();
         decisions.extend(doomed.iter().map(|(step, by)| match self.index.group(*step) {

@@ -10,10 +10,19 @@ use crate::plan::Section;
 use crate::state::StepStatus;
 
 impl Picture<'_> {
-    /// How hard the step at a position is told to end. A cancel ends the body; what runs in any case runs all the same.
-    pub(super) fn stopping(&self, at: usize) -> Option<CancelLevel> {
+    /// A cancel ends the body; what was begun to be undone ends only at the second one, and `finally` runs all the same.
+    pub(super) fn stopping(&self, section: Section) -> Option<CancelLevel> {
         let asked = self.state.cancel.as_ref().map(|(level, ..)| *level);
-        asked.filter(|_| self.index.step(at).section == Section::Body && !self.around(at).any(|here| self.spared(here)))
+        match section {
+            Section::Body => asked,
+            Section::Undo => asked.filter(|level| *level == CancelLevel::Now),
+            Section::Finally => None,
+        }
+    }
+
+    /// How hard the step at a position is told to end. What runs in any case is not.
+    pub(super) fn told_to_end(&self, at: usize) -> Option<CancelLevel> {
+        self.stopping(self.index.step(at).section).filter(|_| !self.around(at).any(|here| self.spared(here)))
     }
 
     /// Why the step at a position will not begin, although nothing it needs is in its way.
@@ -25,7 +34,7 @@ impl Picture<'_> {
             }
             let group = self.index.group(here).and_then(|group| self.frontier.groups.get(&group));
             if group.is_some_and(|members| members.aborted) {
-                return Some(self.stopping(at).map_or(SkipReason::Aborted, |_| SkipReason::Cancelled));
+                return Some(self.told_to_end(at).map_or(SkipReason::Aborted, |_| SkipReason::Cancelled));
             }
             outermost = here;
         }

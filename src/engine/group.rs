@@ -28,7 +28,7 @@ impl Driver {
         let instances = match (&planned.for_each, self.index.is_fan_out(at)) {
             (Some(for_each), true) => {
                 let items = fan_out_items(planned, &for_each.items, self.values());
-                items.and_then(|items| Ok(super::item::instances(step, items).map_err(fatal)?))
+                items.and_then(|items| super::item::instances(step, items).map_err(fatal))
             }
             (Some(_) | None, _) => Ok(Vec::new()),
         };

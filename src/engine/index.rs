@@ -53,7 +53,9 @@ impl PlanIndex {
             for (from, _) in rows[row].needs.clone() {
                 rows[from / SPAN].dependents.push(row * SPAN);
             }
-            rows[row].group = step.group.as_ref().and_then(|group| positions.get(group)).copied();
+            // What reverses a step reads the names of its file, and is no member: its group ended long before.
+            let group = step.group.as_ref().filter(|_| step.section != Section::Undo);
+            rows[row].group = group.and_then(|group| positions.get(group)).copied();
             if let Some(group) = rows[row].group {
                 rows[group / SPAN].children.push(row * SPAN);
             }

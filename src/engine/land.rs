@@ -158,7 +158,7 @@ impl Driver {
 
     /// Whether an attempt ended because of the cancel that an earlier engine had told it.
     fn was_cancelled(&self, at: usize, error: &ActionError) -> bool {
-        self.picture().stopping(at).is_some() && error.info().class == ErrorClass::Cancelled
+        self.picture().told_to_end(at).is_some() && error.info().class == ErrorClass::Cancelled
     }
 
     fn removed(&mut self, at: usize, resource: String, result: Result<(), ActionError>) -> Result<(), EngineError> {

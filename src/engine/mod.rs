@@ -28,13 +28,17 @@ pub mod retry;
 mod reveal;
 mod room;
 mod scope;
+mod seed;
 mod settle;
 mod start;
 mod tasks;
+mod undo;
 
 pub use capability::{Binding, Capabilities, Leash, ProbeAnswer, Purpose, Timing};
 pub use decide::{Decision, Picture, decide};
 pub use frontier::Frontier;
 pub use index::PlanIndex;
 pub use preflight::{Preflight, preflight};
-pub use start::{Answer, Ending, Engine, EngineError, Left, Resume, Start};
+pub use seed::{Foreseen, foresee};
+pub use start::{Answer, Ending, Engine, EngineError, Left, Resume, Seeded, Start};
+pub use undo::{may_have_run, wanted as wanted_undos};

@@ -13,7 +13,7 @@ use super::{Capabilities, PlanIndex};
 use crate::action::{ActionError, Findings, Registry, pending};
 use crate::base::StepId;
 use crate::event::{StepFinding, Verdict};
-use crate::plan::BoundPlan;
+use crate::plan::{BoundPlan, PlannedStep, Section, UndoPolicy};
 use crate::port::Clock;
 use crate::state::RunState;
 
@@ -36,7 +36,10 @@ pub async fn preflight(
     let values = Values { index: &index, state: &state, registry, now: clock.now() };
     let mut results: BTreeMap<usize, Result<Findings, ActionError>> = BTreeMap::new();
     let mut waiting = VecDeque::new();
-    for at in index.positions().filter(|at| index.step(*at).has_check) {
+    // What an undo will find is known only after what it reverses; where nothing but undoing is left, now.
+    let is_due =
+        |step: &PlannedStep| step.section != Section::Undo || matches!(index.plan().undo, UndoPolicy::Now { .. });
+    for at in index.positions().filter(|at| index.step(*at).has_check && is_due(index.step(*at))) {
         let wanted = wanted_ahead(index.step(at), values);
         match wanted.map_err(Err).and_then(|wanted| Ok((wanted, ahead(at, values, &hands, &clock)?))) {
             Ok((Wanted::No, _)) => {}

@@ -44,6 +44,11 @@ impl Room {
         room
     }
 
+    /// How many places the run has left.
+    pub(super) fn free(&self) -> usize {
+        self.run
+    }
+
     /// No room at all.
     pub(super) fn close(&mut self) {
         self.run = 0;

@@ -8,6 +8,7 @@ use crate::action::Registry;
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::base::{StepId, Timestamp};
+use crate::event::OriginPurpose;
 use crate::language::template::{Scope, TextKind, is_template, references};
 use crate::plan::{PlannedStep, Section};
 use crate::state::{RunState, StepStatus, objectives};
@@ -66,14 +67,16 @@ impl Values<'_> {
         instances.get(number).map(|instance| instance.key.as_str())
     }
 
+    /// What is known of the run. To what undoes an earlier run, that one is the run: its names and paths are meant.
     fn run(&self, step: &PlannedStep, timing: Timing) -> Value {
         let plan = self.index.plan();
+        let undone = plan.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo);
         let mut run = json!({
-            "id": plan.run,
+            "id": undone.map_or(&plan.run, |origin| &origin.run),
             "name": plan.name,
             "mode": plan.mode,
             "environment": plan.environment,
-            "started_at": plan.started_at,
+            "started_at": undone.and_then(|origin| origin.started_at).unwrap_or(plan.started_at),
             "scratch": plan.scratch,
             "actor": plan.actor.name,
         });

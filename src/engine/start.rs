@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Capabilities, drive};
 use crate::action::{ActionError, Registry};
 use crate::base::StepId;
-use crate::event::{Actor, Event, RunHeader};
+use crate::event::{Actor, Event, EventKind, RunHeader};
 use crate::plan::BoundPlan;
 use crate::port::{Clock, Control, Journal, JournalError, Sink};
 use crate::state::{IllegalEvent, RunState};
@@ -36,8 +36,19 @@ pub struct Engine {
 pub enum Start {
     /// A new run.
     Fresh(Box<RunHeader>),
+    /// A new run that builds on an earlier one.
+    Seeded(Box<Seeded>),
     /// A run that another engine left.
     Resume(Box<Resume>),
+}
+
+/// What a run that builds on an earlier one begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seeded {
+    /// What is known at the start.
+    pub header: RunHeader,
+    /// What ended there, in that order: `StepSeeded`, and `GroupOpened` before the instances of a `for_each`.
+    pub seeds: Vec<EventKind>,
 }
 
 /// What a resumed run begins with.
@@ -55,6 +66,10 @@ pub struct Resume {
     pub cut_bytes: Option<u64>,
     /// What a person knows of interrupted steps.
     pub answers: BTreeMap<StepId, Answer>,
+    /// Everything the run takes from an earlier one; what an engine that died had not yet written is written now.
+    pub seeds: Vec<EventKind>,
+    /// The `PlanAmended` to write when the run follows another plan from here on.
+    pub amended: Option<EventKind>,
 }
 
 /// What a person says of an interrupted attempt whose fate nothing else can tell.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Actor;
-use crate::base::{Digest, RunId, Timestamp};
+use crate::base::{Digest, RunId, StepId, Timestamp};
 
 /// What is known when a run starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,15 @@ pub struct RunOrigin {
     pub run: RunId,
     /// What for.
     pub purpose: OriginPurpose,
+    /// When that run started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// The step to begin with, or to go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepId>,
+    /// Why, in the words of whoever started this run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// What an earlier run is needed for.

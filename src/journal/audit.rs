@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use super::amendment;
 use super::chain::Chain;
 use super::ledger::{Anchor, LedgerContent};
 use super::reader::{self, History, Tail};
@@ -119,7 +120,10 @@ pub fn verify_run(dir: &RunDir) -> RunAudit {
         Err(error) => audit.problem(ProblemKind::Journal, chained(&error)),
     }
     match dir.read() {
-        Ok(history) => verify_history(&history, &mut audit),
+        Ok(history) => {
+            verify_history(&history, &mut audit);
+            verify_amendments(dir, &history, &mut audit);
+        }
         Err(error) => audit.problem(ProblemKind::Journal, chained(&error)),
     }
     verify_blobs(dir, &mut audit);
@@ -191,6 +195,19 @@ fn verify_history(history: &History, audit: &mut RunAudit) {
     match history.tail {
         // A live engine is just writing, or one died: nothing durable is concerned.
         Tail::Clean | Tail::Unterminated | Tail::Torn { .. } => {}
+    }
+}
+
+/// Every plan that the run was amended to must still be the one its journal names.
+fn verify_amendments(dir: &RunDir, history: &History, audit: &mut RunAudit) {
+    for (file, digest) in amendment::amendments(&history.events) {
+        match amendment::verify(dir.path(), file, digest) {
+            Ok((plan, _)) if plan.run == *dir.id() => {}
+            Ok((plan, _)) => {
+                audit.problem(ProblemKind::RunAltered, format!("`{file}` is a plan of run `{}`", plan.run));
+            }
+            Err(error) => audit.problem(ProblemKind::RunAltered, chained(&error)),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Start with [`runs`] for the directory of all runs and [`run`] for one of them; [`chain`] for the format of a
 //! line, [`mod@file`] and [`reader`] for one journal; [`memory`] for tests of the engine.
 
+mod amendment;
 pub mod audit;
 pub mod chain;
 pub mod control;

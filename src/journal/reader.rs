@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::chain::{Broken, Chain, whole_line_prefix};
 use super::file::{FileJournal, JOURNAL_FILE};
 use crate::base::{Digest, EventSeq, RunId, clock};
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, RunHeader};
 use crate::port::{Journal as _, JournalError};
 
 /// The plan's name inside a run's folder.
@@ -74,6 +74,16 @@ pub fn read(dir: &Path) -> Result<History, JournalError> {
     let path = dir.join(JOURNAL_FILE);
     let bytes = std::fs::read(&path).map_err(|source| JournalError::Read { path, source })?;
     scan(&bytes, chain)
+}
+
+/// Gives what the first line of a journal says, unverified; `None` when there is no such line.
+#[must_use]
+pub fn header(dir: &Path) -> Option<RunHeader> {
+    let mut line = Vec::new();
+    let mut file = io::BufReader::new(std::fs::File::open(dir.join(JOURNAL_FILE)).ok()?);
+    io::BufRead::read_until(&mut file, b'\n', &mut line).ok()?;
+    let event: Event = serde_json::from_slice(&line).ok()?;
+    if let EventKind::RunStarted(header) = event.kind { Some(*header) } else { None }
 }
 
 /// Reads the journal in a run's folder and opens it for the engine that goes on.

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::guard::{self, Driver, RunLock, Taken};
 use super::reader::{self, History, Opened, PLAN_FILE};
-use super::{RunsError, durable};
+use super::{RunsError, amendment, durable};
 use crate::base::{Attempt, Digest, RunId, StepId};
+use crate::event::RunHeader;
 use crate::plan::BoundPlan;
 use crate::port::JournalError;
 
@@ -72,19 +73,27 @@ impl RunDir {
         self.path.join("report.html")
     }
 
-    /// Reads the frozen plan with its digest.
+    /// Reads the frozen plan with its digest: the one of the start, or the one the run was last amended to.
     ///
     /// # Errors
     /// Fails when it cannot be read or is of a version this one does not know.
     pub fn plan(&self) -> Result<(BoundPlan, Digest), JournalError> {
-        let path = self.path.join(PLAN_FILE);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(source) => return Err(JournalError::Read { path, source }),
-        };
-        let plan = serde_json::from_slice(&bytes);
-        plan.map(|plan| (plan, Digest::of(&bytes)))
-            .map_err(|error| JournalError::Plan { path, what: error.to_string() })
+        amendment::current(&self.path)
+    }
+
+    /// Puts another plan into the folder, durably, and gives its file and digest. It counts once a `PlanAmended`
+    /// names it.
+    ///
+    /// # Errors
+    /// Fails when it cannot be written.
+    pub fn amend(&self, plan: &BoundPlan, _proof: &RunLock) -> Result<(String, Digest), JournalError> {
+        amendment::put(&self.path, plan)
+    }
+
+    /// What was known when the run started, from the first line of its journal alone, which is not verified.
+    #[must_use]
+    pub fn header(&self) -> Option<RunHeader> {
+        reader::header(&self.path)
     }
 
     /// Reads and verifies the journal. Modifies nothing.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::run::RunDir;
 use crate::base::mode::Mode;
 use crate::base::{RunId, StepId, Timestamp, clock};
-use crate::event::{Event, EventKind, Outcome};
+use crate::event::{Event, EventKind, Outcome, RunOrigin};
 
 /// What a list of runs shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -25,6 +25,9 @@ pub struct RunSummary {
     pub actor: String,
     /// Where it stands.
     pub status: RunStatus,
+    /// The run that it builds on, or undoes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<RunOrigin>,
     /// When the first event was written.
     pub started_at: Option<Timestamp>,
     /// When the last event was written.
@@ -112,6 +115,7 @@ impl RunSummary {
             self.mode = Some(header.mode);
             self.environment.clone_from(&header.environment);
             self.actor.clone_from(&header.actor.name);
+            self.origin.clone_from(&header.origin);
         } else if let EventKind::RunSuspended { .. } = &event.kind {
             self.status = RunStatus::Suspended;
         } else if let EventKind::RunFinished { outcome, exit_code, figures } = &event.kind {
@@ -128,6 +132,7 @@ impl RunSummary {
             environment: String::new(),
             actor: String::new(),
             status,
+            origin: None,
             started_at: None,
             last_at: None,
             elapsed_ms: 0,

@@ -74,6 +74,27 @@ impl<'a> Gatherer<'a> {
         }
     }
 
+    /// Finds a runbook that another one uses: beside it, else by its name. The fault has no place yet.
+    pub(super) fn find(&self, using: &str, path: &str) -> Result<(String, Vec<u8>), Diagnostic> {
+        let beside = beside(using, path);
+        let missing = match self.files.read(&beside) {
+            Ok(bytes) => return Ok((beside, bytes)),
+            Err(ReadError::Missing) => format!("the sub-runbook `{beside}` does not exist"),
+            Err(error) => return Err(unreadable(&beside, &error)),
+        };
+        let named = self.files.by_name(path).and_then(|name| Some((self.files.read(&name).ok()?, name)));
+        named.map(|(bytes, name)| (name, bytes)).ok_or_else(|| {
+            let help = "a path relative to this file, or the name of a shipped runbook (`full-db-loss`)";
+            Diagnostic::new(Code::MissingRunbook, missing).help(help)
+        })
+    }
+
+    /// Reads a runbook that another one uses, without its includes.
+    pub(super) fn read_used(&mut self, name: &str, bytes: Vec<u8>) -> Option<Document> {
+        self.take(name, bytes, Role::Runbook, Follow::Nothing);
+        self.documents.pop()
+    }
+
     fn take(&mut self, name: &str, bytes: Vec<u8>, role: Role, follow: Follow) {
         self.seen.insert(normal(Path::new(name)));
         let text = match document::decode(name, bytes) {
@@ -169,7 +190,7 @@ fn beside(including: &str, path: &str) -> String {
     normal(&folder.join(path))
 }
 
-fn normal(path: &Path) -> String {
+pub(super) fn normal(path: &Path) -> String {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

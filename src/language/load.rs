@@ -7,6 +7,7 @@ use super::include::{Document, Follow, Gatherer, Role};
 use super::inventory::{self, InventoryFile};
 use super::runbook::{self, Judges, Runbook};
 use super::source::SourceReader;
+use super::sub;
 use super::vocabulary::Vocabulary;
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Sources};
 
@@ -39,7 +40,8 @@ pub struct Loaded {
 pub fn load(request: &LoadRequest, files: &dyn SourceReader, vocabulary: &dyn Vocabulary) -> Loaded {
     let mut gatherer = Gatherer::new(files);
     gather(request, &mut gatherer);
-    let Gatherer { sources, documents, faults: mut diagnostics, .. } = gatherer;
+    let mut diagnostics = std::mem::take(&mut gatherer.faults);
+    let documents = std::mem::take(&mut gatherer.documents);
     let mut inventory = InventoryFile::default();
     let mut root = None;
     for document in &documents {
@@ -53,10 +55,14 @@ pub fn load(request: &LoadRequest, files: &dyn SourceReader, vocabulary: &dyn Vo
     diagnostics.extend(inventory.check());
     let judges = Judges { vocabulary, inventory: &inventory };
     let runbook = match root {
-        Some((document, checked)) => runbook::lower(&document.node, &checked, judges, &mut diagnostics),
+        Some((document, checked)) => {
+            let mut runbook = runbook::lower(&document.node, &checked, judges, &mut diagnostics);
+            sub::follow(&mut runbook, document, (&mut gatherer, judges), &mut diagnostics);
+            runbook
+        }
         None => Runbook::default(),
     };
-    Loaded { runbook, inventory, sources, diagnostics: in_order(diagnostics) }
+    Loaded { runbook, inventory, sources: gatherer.sources, diagnostics: in_order(diagnostics) }
 }
 
 fn gather(request: &LoadRequest, gatherer: &mut Gatherer<'_>) {
@@ -77,7 +83,7 @@ fn gather(request: &LoadRequest, gatherer: &mut Gatherer<'_>) {
 }
 
 /// Holds a file against its schema and reports what does not fit.
-fn check(document: &Document, faults: &mut Diagnostics) -> Checked {
+pub(super) fn check(document: &Document, faults: &mut Diagnostics) -> Checked {
     let node = &document.node;
     if !matches!(node.kind, Kind::Map(_)) {
         let message = format!("a file begins with keys such as `version: 1`, but this is {}", kind_of(node));

@@ -8,10 +8,12 @@ pub mod inventory;
 mod load;
 pub mod runbook;
 pub mod source;
+mod sub;
 pub mod template;
 pub mod time;
 pub mod vocabulary;
 
 pub use load::{LoadRequest, Loaded, in_order, load};
 pub use source::{DiskFiles, MemoryFiles, ReadError, SourceReader};
+pub use sub::SubRunbook;
 pub use vocabulary::Vocabulary;

@@ -12,6 +12,12 @@ pub trait SourceReader {
     /// # Errors
     /// Says why it cannot be read.
     fn read(&self, name: &str) -> Result<Vec<u8>, ReadError>;
+
+    /// Finds a file that is known by a name instead of a path: a runbook that is part of the program.
+    fn by_name(&self, name: &str) -> Option<String> {
+        let _ = name;
+        None
+    }
 }
 
 /// Why a file cannot be read.

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::build::Plan;
+use super::expand::Expanded;
 use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
-use super::{fanout, lock, param, process};
+use super::{fanout, lock, param, process, undo};
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
 use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
 use crate::event::Actor;
 use crate::language::inventory::{Inventory, Via};
-use crate::language::runbook::{DeclaredTarget, OnUnknown, Precondition, Retry, Runbook, Step};
+use crate::language::runbook::{DeclaredTarget, OnUnknown, Phase, Precondition, Retry, Runbook, Step};
 use crate::language::template::{self, Scope, TextKind};
 
 /// The format of `plan.json`.
@@ -86,20 +87,26 @@ pub fn bind(
 ) -> Result<BoundPlan, Vec<BindError>> {
     let mut inventory = inventory;
     place_scratch(&mut inventory, &request.scratch);
-    let vars = param::vars(&plan.runbook, &inventory, &request).map_err(|error| vec![error])?;
-    let params = param::params(&plan.runbook, &inventory, &vars, &request)?;
-    let env_vars = param::env_vars(&plan.runbook, &request)?;
+    let run = run_values(plan, &request);
+    let vars = param::vars(&run, &inventory, &request).map_err(|error| vec![error])?;
+    let params = param::params(&plan.runbook, &inventory, (&run, &vars), &request)?;
+    let env_vars = param::env_vars(&plan.runbooks(), &request)?;
     let incident_at = param::incident_at(&plan.runbook, &params, &request).map_err(|error| vec![error])?;
     let scope = Scope::new()
         .with("params", &json!(params))
         .with("vars", &json!(vars))
         .with("env_vars", &json!(env_vars))
-        .with("run", &run_values(plan, &request))
+        .with("run", &run)
         .with("objectives", &json!(plan.runbook.objectives))
         .with_secrets(inventory.secrets.keys().cloned());
-    let binder = Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope };
-    let steps = binder.steps()?;
-    let locks = lock::of_run(&plan.runbook, &steps, &inventory);
+    let held = lock::held(&plan.runbooks());
+    let shared = Shared { run: &run, held: &held, phases: &plan.runbook.phases };
+    let binder =
+        Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
+    let Expanded { mut steps, groups } = binder.steps()?;
+    // The undo steps of sub-runbooks stand among their body.
+    steps.sort_by_key(|step| step.section);
+    let locks = lock::of_run(&plan.runbooks(), &steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
         format: PLAN_FORMAT,
@@ -124,7 +131,7 @@ pub fn bind(
         limits: Limits { max_parallel: request.max_parallel.max(1) },
         locks: locks.names,
         queued_locks: locks.queued,
-        groups: BTreeMap::new(),
+        groups,
         env_vars,
         undo: UndoPolicy::Never,
         origin: None,
@@ -171,21 +178,39 @@ fn run_values(plan: &Plan, request: &BindRequest) -> Value {
     })
 }
 
-struct Binder<'a> {
-    plan: &'a Plan,
-    inventory: &'a Inventory,
-    registry: &'a Registry,
-    request: &'a BindRequest,
-    scope: &'a Scope,
+/// Binds the steps of one file.
+pub(super) struct Binder<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) inventory: &'a Inventory,
+    pub(super) registry: &'a Registry,
+    pub(super) request: &'a BindRequest,
+    /// What its templates can see.
+    pub(super) scope: &'a Scope,
+    /// The values of its parameters.
+    pub(super) params: &'a BTreeMap<String, Value>,
+    pub(super) shared: Shared<'a>,
+}
+
+/// What all files of a run share.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    /// What templates can see as `run`.
+    pub(super) run: &'a Value,
+    /// Locks that are held for the whole run.
+    pub(super) held: &'a BTreeSet<String>,
+    /// The phases of the run.
+    pub(super) phases: &'a [Phase],
 }
 
 impl Binder<'_> {
-    fn steps(&self) -> Result<Vec<PlannedStep>, Vec<BindError>> {
+    /// Binds every step that takes part, and puts the steps of each sub-runbook behind the one that stands for it.
+    pub(super) fn steps(&self) -> Result<Expanded, Vec<BindError>> {
         let graph = StepGraph::new(&self.plan.runbook);
         let edges = self.plan.edges_in(&graph, self.request.mode);
         let order = graph.order();
-        let (mut steps, mut faults) = (Vec::new(), Vec::new());
+        let (mut expanded, mut faults) = (Expanded::default(), Vec::new());
         for section in [Section::Body, Section::Finally] {
+            let mut undos = Vec::new();
             for index in &order {
                 let (its_section, step) = graph.step(*index);
                 if its_section != section || !graph.takes_part(*index, self.request.mode) {
@@ -195,13 +220,27 @@ impl Binder<'_> {
                     let from = graph.step(*from).1.id.value.parse().ok()?;
                     Some(Edge { from, strictness: *strictness })
                 });
-                match self.step(step, section, needs.collect()) {
-                    Ok(step) => steps.push(step),
+                let planned = self.step(step, section, needs.collect());
+                match planned.and_then(|planned| self.expand(planned)) {
+                    Ok(more) => expanded.extend(more),
                     Err(mut errors) => faults.append(&mut errors),
                 }
+                if let Some(undo) = undo::of(step).filter(|_| section == Section::Body) {
+                    match self.step(&undo, Section::Undo, Vec::new()) {
+                        Ok(undo) => undos.push(undo),
+                        Err(mut errors) => faults.append(&mut errors),
+                    }
+                }
             }
+            expanded.steps.append(&mut undos);
         }
-        if faults.is_empty() { Ok(steps) } else { Err(faults) }
+        // Those that reverse steps of sub-runbooks stand with all others that reverse something.
+        expanded.steps.sort_by_key(|step| match step.section {
+            Section::Body => 0,
+            Section::Undo => 1,
+            Section::Finally => 2,
+        });
+        if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 
     fn step(&self, step: &Step, section: Section, needs: Vec<Edge>) -> Result<PlannedStep, Vec<BindError>> {
@@ -218,7 +257,7 @@ impl Binder<'_> {
         let written = process::arguments(step, &self.plan.runbook);
         let (with, secrets) = self.known(uses, &written).map_err(|message| vec![fault("", message, None)])?;
         let for_each = fanout::bound(step, self.scope).map_err(|message| vec![fault("/for_each", message, None)])?;
-        let locks = lock::of_step(step, &self.plan.runbook, self.scope);
+        let locks = lock::of_step(step, self.shared.held, self.scope);
         let locks = locks.map_err(|message| vec![fault("/locks", message, None)])?;
         let context = PlanContext {
             inventory: self.inventory,
@@ -275,7 +314,7 @@ impl Binder<'_> {
     }
 
     /// Renders what is known now; a late value becomes its marker.
-    fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
+    pub(super) fn known(&self, uses: &str, with: &Value) -> Result<(Value, Vec<String>), String> {
         let mut secrets = BTreeSet::new();
         let value = self.known_value(uses, "", with, &mut secrets)?;
         Ok((value.unwrap_or_else(|| json!({})), secrets.into_iter().collect()))

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{StepGraph, StepIndex, join};
 use super::model::{Section, Strictness};
+use super::outputs;
 use super::read::{self, Read, Reader};
+use super::sub::{self, Built, SubPlan};
 use crate::action::{EffectClass, Registry};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, SourceId, Sources};
 use crate::base::mode::Mode;
@@ -24,10 +26,15 @@ pub struct Plan {
     pub runbook: Runbook,
     /// Its own file among the texts.
     pub file: SourceId,
+    /// The plans of the runbooks it uses, by the step that uses each.
+    pub subs: BTreeMap<String, SubPlan>,
+    /// How many steps it has, those of all sub-runbooks included.
+    pub total: usize,
     reads: Vec<Read>,
 }
 
 /// What a plan is built from.
+#[derive(Clone, Copy)]
 pub struct Material<'a> {
     /// The actions.
     pub registry: &'a Registry,
@@ -42,13 +49,19 @@ pub struct Material<'a> {
 /// Builds the plan and says everything that is wrong with it.
 #[must_use]
 pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
+    build_with(runbook, material, &mut Built::new())
+}
+
+/// Builds the plan of one file; those of its sub-runbooks are built once for all that use them.
+pub(super) fn build_with(runbook: Runbook, material: &Material<'_>, built: &mut Built) -> (Plan, Diagnostics) {
     let graph = StepGraph::new(&runbook);
     let mut found = Diagnostics::default();
     check_needs(&graph, &mut found);
     check_preconditions(&graph, material.registry, &mut found);
     let circles = graph.circles();
     check_circles(&graph, &circles, &mut found);
-    let reads = read::collect(&runbook, &graph, material, &mut found);
+    let mut reads = read::collect(&runbook, &graph, material, &mut found);
+    outputs::check(&runbook, &graph, material, (&mut reads, &mut found));
     if circles.is_empty() {
         check_ancestors(&graph, &reads, &mut found);
         check_modes(&graph, &reads, &mut found);
@@ -58,10 +71,30 @@ pub fn build(runbook: Runbook, material: &Material<'_>) -> (Plan, Diagnostics) {
     }
     let steps = reads.steps;
     drop(graph);
-    (Plan { runbook, file: material.file, reads: steps }, found)
+    let subs = sub::plans(&runbook, material, built, &mut found);
+    let own = runbook.steps.len() + runbook.finally.len();
+    let total = subs.values().fold(own, |total, sub| total.saturating_add(sub.plan.total));
+    let plan = Plan { runbook, file: material.file, subs, total, reads: steps };
+    sub::check_size(&plan, &mut found);
+    (plan, found)
 }
 
 impl Plan {
+    /// Gives the runbook and all those it uses, directly or not, each file once.
+    #[must_use]
+    pub fn runbooks(&self) -> Vec<&Runbook> {
+        let mut seen = BTreeSet::new();
+        let mut found = Vec::new();
+        let mut open = vec![self];
+        while let Some(plan) = open.pop() {
+            if seen.insert(plan.file) {
+                found.push(&plan.runbook);
+                open.extend(plan.subs.values().map(|sub| &*sub.plan));
+            }
+        }
+        found
+    }
+
     /// Gives the edges of every step of a mode, those from reading outputs included.
     #[must_use]
     pub fn edges_in(&self, graph: &StepGraph<'_>, mode: Mode) -> Vec<BTreeMap<StepIndex, Strictness>> {
@@ -69,8 +102,8 @@ impl Plan {
         for read in &self.reads {
             let present = graph.takes_part(read.reader, mode) && graph.takes_part(read.of, mode);
             let in_body = graph.step(read.reader).0 == Section::Body;
-            let is_own = read.reader == read.of;
-            if present && in_body && !is_own && !read.is_status() {
+            // An undo waits for nothing: it takes what there is.
+            if present && in_body && !read.is_status() && read.by == Reader::Step {
                 join(&mut edges[read.reader], read.of, Strictness::Success);
             }
         }

@@ -25,13 +25,16 @@ pub struct RunLocks {
 /// Gives the locks of a run. A database that a step may destroy is locked for the whole run, under its data
 /// directory, so that two inventories that name it differently still meet.
 #[must_use]
-pub fn of_run(runbook: &Runbook, steps: &[PlannedStep], inventory: &Inventory) -> RunLocks {
-    let mut names: BTreeSet<String> = runbook.locks.iter().map(|lock| named(&lock.value.name)).collect();
-    let queued = runbook.locks.iter().filter(|lock| match lock.value.on_conflict {
-        OnConflict::Fail => false,
-        OnConflict::Queue => true,
-    });
-    let queued = queued.map(|lock| named(&lock.value.name)).collect();
+pub fn of_run(runbooks: &[&Runbook], steps: &[PlannedStep], inventory: &Inventory) -> RunLocks {
+    let mut names: BTreeSet<String> = held(runbooks).iter().map(|name| named(name)).collect();
+    let mut queued = names.clone();
+    for lock in runbooks.iter().flat_map(|runbook| &runbook.locks) {
+        match lock.value.on_conflict {
+            // Of two files that name one lock, the one that does not wait decides.
+            OnConflict::Fail => drop(queued.remove(&named(&lock.value.name))),
+            OnConflict::Queue => {}
+        }
+    }
     for step in steps.iter().filter(|step| step.effects.class == EffectClass::Destroy) {
         for (access, target) in &step.effects.targets {
             if let (Access::Destroy, Target::Database { name }) = (access, target)
@@ -44,11 +47,17 @@ pub fn of_run(runbook: &Runbook, steps: &[PlannedStep], inventory: &Inventory) -
     RunLocks { names: names.into_iter().collect(), queued }
 }
 
+/// Gives the names that the files of a run lock for all of it.
+#[must_use]
+pub fn held(runbooks: &[&Runbook]) -> BTreeSet<String> {
+    runbooks.iter().flat_map(|runbook| &runbook.locks).map(|lock| lock.value.name.clone()).collect()
+}
+
 /// Gives the locks of a step in one order for all steps, without those that its run holds anyway.
 ///
 /// # Errors
 /// Tells which name is no text.
-pub fn of_step(step: &Step, runbook: &Runbook, scope: &Scope) -> Result<Vec<String>, String> {
+pub fn of_step(step: &Step, held: &BTreeSet<String>, scope: &Scope) -> Result<Vec<String>, String> {
     let mut names = BTreeSet::new();
     for lock in &step.locks {
         let text = &lock.value;
@@ -58,7 +67,7 @@ pub fn of_step(step: &Step, runbook: &Runbook, scope: &Scope) -> Result<Vec<Stri
             Value::Number(number) => number.to_string(),
             other => return Err(format!("`{text}` gives `{other}`, which cannot name a lock")),
         };
-        if !runbook.locks.iter().any(|held| held.value.name == name) {
+        if !held.contains(&name) {
             names.insert(named(&name));
         }
     }

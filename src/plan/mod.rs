@@ -6,6 +6,7 @@
 
 mod bind;
 mod build;
+mod expand;
 mod fanout;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -15,13 +16,16 @@ pub mod guard;
 mod leaf;
 mod lock;
 pub mod model;
+mod outputs;
 mod param;
 mod process;
 mod read;
 pub mod render;
 mod rules;
 pub mod schema;
+mod sub;
 mod text;
+mod undo;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
@@ -33,3 +37,4 @@ pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
 pub use param::INCIDENT_AT;
+pub use sub::SubPlan;

@@ -1,6 +1,6 @@
 //! Values of parameters and variables: given, defaulted, converted, judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -22,11 +22,7 @@ fn usage(message: impl Into<String>, help: impl Into<String>) -> BindError {
 ///
 /// # Errors
 /// Fails for a variable that is not declared and for a template that cannot be rendered.
-pub fn vars(
-    runbook: &Runbook,
-    inventory: &Inventory,
-    request: &BindRequest,
-) -> Result<BTreeMap<String, Value>, BindError> {
+pub fn vars(run: &Value, inventory: &Inventory, request: &BindRequest) -> Result<BTreeMap<String, Value>, BindError> {
     let mut vars = inventory.vars.clone();
     for (name, value) in &request.vars {
         if !vars.contains_key(name) {
@@ -39,7 +35,7 @@ pub fn vars(
     while !left.is_empty() {
         let mut failed = Vec::new();
         let mut why = String::new();
-        let scope = default_scope(&done, runbook, request);
+        let scope = default_scope(&done, run);
         for name in &left {
             match template::render(&vars[name], &scope) {
                 Ok(rendered) => {
@@ -60,27 +56,21 @@ pub fn vars(
     Ok(done)
 }
 
-fn default_scope(vars: &BTreeMap<String, Value>, runbook: &Runbook, request: &BindRequest) -> Scope {
-    let run = json!({
-        "id": request.run.as_str(),
-        "name": runbook.name,
-        "mode": request.mode.as_str(),
-        "environment": request.environment,
-        "started_at": request.now.to_string(),
-        "scratch": request.scratch,
-        "actor": request.actor.name,
-    });
-    Scope::new().with("vars", &json!(vars)).with("run", &run)
+/// What the defaults of parameters and variables can see.
+fn default_scope(vars: &BTreeMap<String, Value>, run: &Value) -> Scope {
+    Scope::new().with("vars", &json!(vars)).with("run", run)
 }
 
 /// Takes what the runbook lists under `pass_env` out of the environment that was captured.
 ///
 /// # Errors
 /// Names everything that is not set.
-pub fn env_vars(runbook: &Runbook, request: &BindRequest) -> Result<BTreeMap<String, String>, Vec<BindError>> {
+pub fn env_vars(runbooks: &[&Runbook], request: &BindRequest) -> Result<BTreeMap<String, String>, Vec<BindError>> {
     let mut env_vars = BTreeMap::new();
     let mut missing = Vec::new();
-    for name in runbook.pass_env.iter().map(|name| &name.value) {
+    let mut seen = BTreeSet::new();
+    let names = runbooks.iter().flat_map(|runbook| &runbook.pass_env).map(|name| &name.value);
+    for name in names.filter(|name| seen.insert(*name)) {
         match request.env_vars.get(name) {
             Some(value) => drop(env_vars.insert(name.clone(), value.clone())),
             None => missing.push(usage(
@@ -104,7 +94,7 @@ fn known<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> String {
 pub fn params(
     runbook: &Runbook,
     inventory: &Inventory,
-    vars: &BTreeMap<String, Value>,
+    (run, vars): (&Value, &BTreeMap<String, Value>),
     request: &BindRequest,
 ) -> Result<BTreeMap<String, Value>, Vec<BindError>> {
     let mut faults = Vec::new();
@@ -114,7 +104,7 @@ pub fn params(
             faults.push(usage(format!("there is no parameter `{name}`"), known("parameters", names.iter())));
         }
     }
-    let scope = default_scope(vars, runbook, request);
+    let scope = default_scope(vars, run);
     let mut values = BTreeMap::new();
     for (name, param) in &runbook.params {
         match value(&name.value, param, &scope, (inventory, request)) {

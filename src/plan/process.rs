@@ -17,7 +17,7 @@ pub fn arguments(step: &Step, runbook: &Runbook) -> Value {
     with
 }
 
-/// Adds what `pass_env` lists as templates: what the author sets goes first, and no value is read as a template.
+/// Adds what `pass_env` lists, as templates: no value is read as one. What the author sets under `env` outweighs it.
 #[must_use]
 pub fn with_env(uses: &str, with: &Value, runbook: &Runbook) -> Value {
     let mut with = with.clone();
@@ -25,12 +25,10 @@ pub fn with_env(uses: &str, with: &Value, runbook: &Runbook) -> Value {
         return with;
     }
     let Some(members) = with.as_object_mut() else { return with };
-    let env = members.entry("env").or_insert_with(|| json!({}));
-    if let Some(env) = env.as_object_mut() {
-        for name in runbook.pass_env.iter().map(|name| &name.value) {
-            env.entry(name).or_insert_with(|| json!(format!("{{{{ env_vars.{name} }}}}")));
-        }
-    }
+    let passed = runbook.pass_env.iter().map(|name| &name.value);
+    let passed: Map<String, Value> =
+        passed.map(|name| (name.clone(), json!(format!("{{{{ env_vars.{name} }}}}")))).collect();
+    members.insert("passed".to_owned(), Value::Object(passed));
     with
 }
 

@@ -8,8 +8,10 @@ use super::graph::{StepGraph, StepIndex};
 use super::leaf;
 use super::model::Section;
 use super::text::{Seat, Text, texts};
+use crate::action::Registry;
 use crate::base::diagnostic::{ByteSpan, Code, Diagnostic, Diagnostics, Place, Sources};
-use crate::language::runbook::Runbook;
+use crate::language::SubRunbook;
+use crate::language::runbook::{Runbook, Step};
 use crate::language::template::{self, Reference, TextKind};
 
 /// Who reads.
@@ -58,7 +60,8 @@ pub struct Reads {
 }
 
 /// The members of `run`.
-const RUN: [&str; 9] = ["id", "name", "mode", "environment", "started_at", "elapsed", "outcome", "scratch", "actor"];
+pub(super) const RUN: [&str; 9] =
+    ["id", "name", "mode", "environment", "started_at", "elapsed", "outcome", "scratch", "actor"];
 
 /// The names a template may start with.
 const ROOTS: [&str; 7] = ["env_vars", "objectives", "params", "run", "secrets", "steps", "vars"];
@@ -170,7 +173,10 @@ impl Scan<'_, '_> {
             }
             (root, _) => {
                 let message = format!("there is no name `{root}` in templates");
-                self.found.push(Diagnostic::new(Code::UnknownTemplateName, message).at(place).suggest(root, ROOTS));
+                let fans_out = self.graph.step(self.index).1.for_each.is_some();
+                let items = fans_out.then_some(["item", "item_key"]).into_iter().flatten();
+                let known = ROOTS.into_iter().chain(items);
+                self.found.push(Diagnostic::new(Code::UnknownTemplateName, message).at(place).suggest(root, known));
             }
         }
     }
@@ -259,12 +265,7 @@ impl Scan<'_, '_> {
             return;
         };
         let Some(output) = reference.path.get(2) else {
-            let message = format!("`steps.{name}` alone is not a value");
-            self.found.push(
-                Diagnostic::new(Code::UnknownOutput, message)
-                    .at(place)
-                    .help("write `steps.ID.OUTPUT` or `steps.ID.status`"),
-            );
+            self.found.push(no_value(self.graph.step(of).1).at(place));
             return;
         };
         if self.output_exists(of, output, place) {
@@ -275,24 +276,10 @@ impl Scan<'_, '_> {
     }
 
     fn output_exists(&mut self, of: StepIndex, output: &str, place: Place) -> bool {
-        let (_, step) = self.graph.step(of);
-        let Some(action) = self.material.registry.get(&step.uses.value) else { return true };
-        let schema = action.output_schema();
-        let open = schema["properties"].is_null() || schema["additionalProperties"].is_object();
-        let mut names: Vec<&str> =
-            schema["properties"].as_object().map(|m| m.keys().map(String::as_str).collect()).unwrap_or_default();
-        names.extend(step.outputs.iter().map(|(name, _)| name.value.as_str()));
-        names.extend(step.for_each.is_some().then_some("keys"));
-        if open || step.poisoned || output == "status" || names.contains(&output) {
-            return true;
-        }
-        let message = format!("`{}` has no output `{output}`", step.uses.value);
-        self.found.push(
-            Diagnostic::new(Code::UnknownOutput, message)
-                .at(place)
-                .suggest(output, names.into_iter().chain(["status"])),
-        );
-        false
+        let fault = unknown_output(self.graph.step(of).1, output, self.material.registry);
+        let exists = fault.is_none();
+        self.found.extend(fault.map(|fault| fault.at(place)).into_iter().collect());
+        exists
     }
 
     fn late(&mut self, text: &Text<'_>, name: &str, place: Place) {
@@ -307,6 +294,50 @@ impl Scan<'_, '_> {
                 .help("use a parameter or a literal, so that everything a run can touch is shown and judged before its first step"),
         );
     }
+}
+
+/// Says that a step has no such output; the fault has no place yet.
+pub(super) fn unknown_output(step: &Step, output: &str, registry: &Registry) -> Option<Diagnostic> {
+    if let Some(sub) = &step.sub {
+        return unknown_output_of(sub, output);
+    }
+    let schema = registry.get(&step.uses.value)?.output_schema();
+    let open = schema["properties"].is_null() || schema["additionalProperties"].is_object();
+    let mut names: Vec<&str> =
+        schema["properties"].as_object().map(|m| m.keys().map(String::as_str).collect()).unwrap_or_default();
+    names.extend(step.outputs.iter().map(|(name, _)| name.value.as_str()));
+    names.extend(step.for_each.is_some().then_some("keys"));
+    if open || step.poisoned || output == "status" || names.contains(&output) {
+        return None;
+    }
+    let message = format!("`{}` has no output `{output}`", step.uses.value);
+    Some(Diagnostic::new(Code::UnknownOutput, message).suggest(output, names.into_iter().chain(["status"])))
+}
+
+/// A sub-runbook shows what its file says under `outputs`, and none of its steps.
+fn unknown_output_of(sub: &SubRunbook, output: &str) -> Option<Diagnostic> {
+    let names = || sub.runbook.outputs.iter().map(|(name, _)| name.value.as_str()).chain(["status"]);
+    if names().any(|name| name == output) {
+        return None;
+    }
+    let fault = Diagnostic::new(Code::UnknownOutput, format!("`{}` has no output `{output}`", sub.name));
+    let mut steps = sub.runbook.steps.iter().chain(&sub.runbook.finally);
+    Some(match steps.any(|step| step.id.value == output) {
+        true => fault.help(format!(
+            "`{output}` is a step of it, which cannot be read from here: give what is needed of it under `outputs:` of `{}`",
+            sub.name
+        )),
+        false => fault.suggest(output, names()),
+    })
+}
+
+/// Says that a step is not a value; the fault has no place yet.
+pub(super) fn no_value(step: &Step) -> Diagnostic {
+    let fault = Diagnostic::new(Code::UnknownOutput, format!("`steps.{}` alone is not a value", step.id.value));
+    fault.help(match step.sub {
+        Some(_) => "write `steps.ID.OUTPUT` with an output of that runbook; its steps cannot be read from here",
+        None => "write `steps.ID.OUTPUT` or `steps.ID.status`",
+    })
 }
 
 /// Points inside a text where the file shows it as it is, else at the whole text.

@@ -8,7 +8,7 @@ use super::build::Material;
 use super::leaf;
 use super::read::Reader;
 use crate::base::diagnostic::Place;
-use crate::language::runbook::{DeclaredTarget, Precondition, Step};
+use crate::language::runbook::{DeclaredTarget, Precondition, SUB_RUNBOOK, Step};
 use crate::language::template::TextKind;
 
 /// Which part of a step a text belongs to.
@@ -60,10 +60,11 @@ pub fn texts<'a>(step: &'a Step, material: &Material<'_>) -> Vec<Text<'a>> {
         }
     }
     if let Some(items) = &step.for_each {
-        leaf::visit_texts(&items.value, "", &mut |_, text| {
+        leaf::visit_texts(&items.value, "", &mut |pointer, text| {
             let leaf = leaf::Leaf { late: true, ..leaf::Leaf::default() };
+            let place = step.item_places.get(pointer).copied().unwrap_or(items.at);
             let kind = TextKind::Template;
-            texts.push(Text { text, kind, place: items.at, leaf, is_argument: false, seat: Seat::Items });
+            texts.push(Text { text, kind, place, leaf, is_argument: false, seat: Seat::Items });
         });
     }
     if let Some(undo) = &step.undo {
@@ -122,8 +123,8 @@ fn arguments<'a>(
     texts
 }
 
-/// The script of `run:` is literal, never a template.
+/// The script of `run:` and the path of a sub-runbook are literal, never templates.
 #[must_use]
 pub fn is_literal(uses: &str, pointer: &str) -> bool {
-    uses == "shell" && pointer == "/script"
+    matches!((uses, pointer), ("shell", "/script") | (SUB_RUNBOOK, "/path"))
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{mask_value, outcome_sentence};
 use crate::base::mode::Mode;
 use crate::base::{Digest, RunId, Timestamp};
-use crate::event::{Actor, Figures, Outcome};
+use crate::event::{Actor, Figures, Outcome, RunOrigin};
 use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState};
 
@@ -34,6 +34,8 @@ struct Document<'a> {
     figures: Option<&'a Figures>,
     params: Value,
     resumes: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a RunOrigin>,
     left_behind: Vec<&'a str>,
     steps: Vec<Step<'a>>,
     audit: Audit,
@@ -83,6 +85,7 @@ pub fn render(plan: &BoundPlan, state: &RunState) -> Result<String, serde_json::
         figures: state.finished.as_ref().map(|(_, _, figures)| figures),
         params: serde_json::to_value(&plan.params)?,
         resumes: state.resumes,
+        origin: plan.origin.as_ref(),
         left_behind: state.resources.keys().map(String::as_str).collect(),
         steps: plan.steps.iter().map(|step| describe(step, state)).collect(),
         audit: Audit {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
 use super::outcome_sentence;
-use super::phrase::{error_lines, skip_reason};
+use super::phrase::{error_lines, is_idle_undo, skip_reason};
 use crate::base::clock::between;
 use crate::plan::{BoundPlan, PlannedStep};
 use crate::state::{RunState, StepState, StepStatus};
@@ -28,7 +28,8 @@ pub fn render(plan: &BoundPlan, state: &RunState) -> Result<String, SerializeErr
     ] {
         suite.add_property(Property::new(name, value));
     }
-    suite.add_test_cases(plan.steps.iter().map(|step| case(step, state.steps.get(&step.id))));
+    let told = plan.steps.iter().filter(|step| !is_idle_undo(step, state));
+    suite.add_test_cases(told.map(|step| case(step, state.steps.get(&step.id))));
     suite.add_test_cases(objectives(state));
     let mut report = Report::new(plan.name.as_str());
     report.add_test_suite(suite);

@@ -5,7 +5,7 @@ use super::{Palette, Tone};
 use crate::base::{Attempt, RunId, StepId};
 use crate::event::{
     Actor, ErrorInfo, Event, EventKind, Figures, HumanAnswer, HumanVerdict, OperatorVerb, Outcome, Question,
-    RecoverDecision, RunHeader, StepFinding, SuspendReason, Verdict,
+    RecoverDecision, RunHeader, SkipReason, StepFinding, SuspendReason, Verdict,
 };
 use crate::plan::BoundPlan;
 use crate::plan::render::NodeState;
@@ -34,6 +34,9 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         EventKind::StepSucceeded { step, attempt: Attempt(0), .. } => {
             vec![say.ended(NodeState::Succeeded, step, "was marked done")]
         }
+        EventKind::StepSucceeded { step, elapsed_ms, .. } if let Some(of) = step.undone() => {
+            vec![say.ended(NodeState::Succeeded, &of, &format!("undone in {}", millis(*elapsed_ms)))]
+        }
         EventKind::StepSucceeded { step, elapsed_ms, .. } => {
             vec![say.ended(NodeState::Succeeded, step, &format!("succeeded in {}", millis(*elapsed_ms)))]
         }
@@ -41,6 +44,7 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         EventKind::StepUnknown { step, error, .. } => {
             say.broke(NodeState::Unknown, step, ("ended, and it is not known whether it took effect", error))
         }
+        EventKind::StepSkipped { why: SkipReason::NothingToUndo, .. } => Vec::new(),
         EventKind::StepSkipped { step, why } => {
             vec![say.ended(NodeState::Skipped, step, &format!("skipped: {}", skip_reason(why)))]
         }
@@ -55,8 +59,9 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         }
         EventKind::StepNoted { step, message, .. } => vec![format!("· {step}: {}", one_line(message))],
         EventKind::ObjectiveWarning { percent, elapsed_ms } => say.objective(*percent, *elapsed_ms),
-        EventKind::StepSeeded { step, of, .. } => {
-            vec![say.ended(NodeState::Succeeded, step, &format!("is taken from run `{of}`"))]
+        EventKind::StepSeeded { step, of, end, .. } => {
+            let (state, ended) = phrase::seeded(*end);
+            vec![say.ended(state, step, &format!("{ended} in run `{of}`, and is taken from it"))]
         }
         EventKind::StepHeld { step, error, .. } => say.broke(
             NodeState::Asking,

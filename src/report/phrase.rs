@@ -10,11 +10,14 @@ use crate::base::clock::between;
 use crate::base::mode::Mode;
 use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 use crate::base::units::{Span, human_duration};
-use crate::event::{Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, OperatorVerb, Outcome, SkipReason};
+use crate::event::{
+    Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, OperatorVerb, OriginPurpose, Outcome, RunOrigin,
+    SeededEnd, SkipReason,
+};
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepStatus, UndoState, objectives};
 
 /// Replaces references to secrets by `***name***` and control characters by a visible sign.
 #[must_use]
@@ -105,6 +108,32 @@ pub(super) fn skip_reason(why: &SkipReason) -> String {
     }
 }
 
+/// How a step ended in the run it is taken from.
+pub(super) fn seeded(end: SeededEnd) -> (NodeState, &'static str) {
+    match end {
+        SeededEnd::Succeeded => (NodeState::Succeeded, "succeeded"),
+        SeededEnd::Failed => (NodeState::Failed, "failed"),
+        SeededEnd::Unknown => (NodeState::Unknown, "ended unknown"),
+        SeededEnd::Cancelled => (NodeState::Cancelled, "was cancelled"),
+        SeededEnd::Skipped => (NodeState::Skipped, "did nothing"),
+    }
+}
+
+/// What became of reversing a step.
+pub(super) fn undo(undo: UndoState) -> &'static str {
+    match undo {
+        UndoState::Undone => "undone",
+        UndoState::UndoFailed => "could not be undone, or it is not known whether it was",
+    }
+}
+
+/// Whether a report leaves a step out: the undo of what was not undone.
+pub(super) fn is_idle_undo(step: &PlannedStep, state: &RunState) -> bool {
+    let known = state.steps.get(&step.id);
+    let idle = known.is_none_or(|known| known.skipped == Some(SkipReason::NothingToUndo));
+    step.section == Section::Undo && idle
+}
+
 /// What an operator types.
 pub(super) fn verb(verb: &OperatorVerb) -> &'static str {
     match verb {
@@ -164,7 +193,10 @@ pub(super) fn outcome_tone(outcome: Outcome) -> Tone {
 /// Says in one sentence how the run ended or stands, as a manager would ask it.
 #[must_use]
 pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
-    let name = &plan.name;
+    let name = &match &plan.origin {
+        Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) => format!("undo of {} in run {run}", plan.name),
+        Some(RunOrigin { purpose: OriginPurpose::Seed, .. }) | None => plan.name.clone(),
+    };
     let Some((outcome, _, figures)) = &state.finished else {
         return match state.suspended.len() {
             0 => format!("`{name}` has not ended: its last event is number {}.", state.last_seq.0),
@@ -213,7 +245,8 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
 fn at_step(plan: &BoundPlan, state: &RunState, status: StepStatus) -> String {
     let is = |step: &&PlannedStep| state.steps.get(&step.id).is_some_and(|known| known.status == status);
     // A step whose failure is tolerated, and one of `finally`, is not where the run failed, though it may have come first.
-    let decides = |step: &&PlannedStep| step.section == Section::Body && step.on_failure != OnFailure::Continue;
+    let wanted = objectives::required_section(plan);
+    let decides = |step: &&PlannedStep| step.section == wanted && step.on_failure != OnFailure::Continue;
     plan.steps.iter().filter(decides).find(is).map(|step| format!(" at step `{}`", step.id)).unwrap_or_default()
 }
 

@@ -10,11 +10,12 @@ use super::phrase::{self, chosen, error_lines, exception, millis, one_line};
 use super::{Palette, Tone, outcome_sentence};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
-use crate::event::{Figures, Outcome};
+use crate::base::{EventSeq, StepId};
+use crate::event::{Figures, OriginPurpose, Outcome, RunOrigin, SkipReason};
 use crate::language::runbook::OnFailure;
-use crate::plan::BoundPlan;
 use crate::plan::render::NodeState;
-use crate::state::{RunState, StepStatus};
+use crate::plan::{BoundPlan, Section};
+use crate::state::{RunState, StepState, StepStatus, UndoState};
 
 /// More notes than this are counted, not told; the report has them all.
 const MAX_NOTES: usize = 12;
@@ -53,6 +54,7 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
     if state.finished.is_none() {
         standing(&mut out, plan, state);
     }
+    undone(&mut out, plan, state, palette);
     trouble(&mut out, plan, state, places, palette);
     notes(&mut out, plan, state);
     next(&mut out, plan, state, (places, palette));
@@ -175,7 +177,9 @@ fn exceptions(out: &mut String, figures: &Figures, palette: Palette) {
 
 fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places, palette: Palette) {
     for step in &plan.steps {
-        let Some(known) = state.steps.get(&step.id) else { continue };
+        // What ended in another run is told there.
+        let own = state.steps.get(&step.id).filter(|known| known.seeded_from.is_none());
+        let Some(known) = own else { continue };
         let word = match known.status {
             StepStatus::Failed if step.on_failure == OnFailure::Continue => "failed, which is tolerated",
             StepStatus::Failed => "failed",
@@ -256,7 +260,12 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
             | Outcome::Cancelled
             | Outcome::ObjectiveMissed
             | Outcome::Inconclusive,
-        ) => command("again", &again(plan)),
+        ) => {
+            command("again", &again(plan));
+            if can_be_undone(plan, state) {
+                command("undo", &format!("runbook undo {run}"));
+            }
+        }
     }
     command("details", &format!("runbook show {run}"));
     match &places.report {
@@ -269,6 +278,42 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
     }
 }
 
+/// Says which steps were reversed, and which could not be.
+fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette) {
+    let listed = |wanted: UndoState| {
+        let is = |(_, known): &(&StepId, &StepState)| known.undo == Some(wanted);
+        let mut steps: Vec<_> = state.steps.iter().filter(is).map(|(id, _)| (ended(state, id), id)).collect();
+        steps.sort_unstable();
+        steps.iter().map(|(_, id)| format!("`{id}`")).collect::<Vec<_>>().join(", ")
+    };
+    let (done, failed) = (listed(UndoState::Undone), listed(UndoState::UndoFailed));
+    let stopped = |known: &StepState| known.skipped == Some(SkipReason::UndoStopped);
+    let left = state.steps.iter().filter(|(_, known)| stopped(known)).filter_map(|(id, _)| id.undone());
+    let left: Vec<String> = left.map(|id| format!("`{id}`")).collect();
+    if !done.is_empty() {
+        let _ = writeln!(out, "\n  undone   {done}");
+    }
+    if !failed.is_empty() {
+        let _ = writeln!(out, "\n{}", palette.paint(Tone::Bad, &format!("NOT UNDONE: {failed}")));
+    }
+    if !left.is_empty() {
+        let _ = writeln!(out, "  left as they were after that: {}", left.join(", "));
+    }
+    if let Some(origin) = &plan.origin {
+        let what = match origin.purpose {
+            OriginPurpose::Undo => "undoes",
+            OriginPurpose::Seed => "builds on",
+        };
+        let why = if origin.reason.is_empty() { String::new() } else { format!(": {}", one_line(&origin.reason)) };
+        let _ = writeln!(out, "\n  {what} run `{}`{why}", origin.run);
+    }
+}
+
+/// When the step that reverses one ended.
+fn ended(state: &RunState, of: &StepId) -> EventSeq {
+    state.steps.get(&of.undo()).map_or(EventSeq::default(), |undo| undo.ended_seq)
+}
+
 /// Says how far a run is that has not ended.
 fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
     let in_state = |wanted: NodeState| {
@@ -276,7 +321,8 @@ fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
             state.steps.get(&step.id).map_or(NodeState::Pending, |known| phrase::node_state(known.status)) == wanted
         })
     };
-    let (done, all) = (in_state(NodeState::Succeeded).count(), plan.steps.len());
+    let all = plan.steps.iter().filter(|step| !phrase::is_idle_undo(step, state)).count();
+    let done = in_state(NodeState::Succeeded).count();
     let running: Vec<String> = in_state(NodeState::Running).map(|step| format!("`{}`", step.id)).collect();
     let names = running.iter().take(MAX_PATH).cloned().collect::<Vec<_>>().join(", ");
     let more = running.len().saturating_sub(MAX_PATH);
@@ -289,9 +335,19 @@ fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
     };
 }
 
+/// Whether something that a real run did has an undo that was not made.
+fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
+    let left = |known: &StepState| known.status == StepStatus::Succeeded && known.undo.is_none();
+    let mut undos = plan.section(Section::Undo).filter_map(|undo| state.steps.get(&undo.id.undone()?));
+    plan.mode == crate::base::mode::Mode::Real && undos.any(left)
+}
+
 /// Gives the command that starts the same run anew.
 fn again(plan: &BoundPlan) -> String {
     use crate::base::mode::Mode;
+    if let Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) = &plan.origin {
+        return format!("runbook undo {run}");
+    }
     let file = runbook_of(plan);
     let mut words = match plan.mode {
         Mode::Real => vec!["runbook run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],

@@ -8,6 +8,7 @@ use runbook::engine::{Answer, Left, ProbeAnswer};
 use runbook::event::{CancelLevel, EventKind};
 use runbook::journal::Fault;
 use runbook::language::runbook::OnUnknown;
+use runbook::plan::UndoPolicy;
 use runbook::state::{RunState, StepStatus};
 use serde_json::json;
 
@@ -88,6 +89,33 @@ fn a_run_that_registers_resources_removes_them_wherever_it_is_cut() {
         Scenario::new()
             .step("a", |s| s.uses("fake.again").does(&[Act::Register("scratch")]))
             .then("b", |s| s.uses("fake.again").does(&[Act::Register("second")]))
+    });
+}
+
+#[test]
+fn a_failing_run_that_undoes_itself_ends_the_same_wherever_it_is_cut() {
+    survives_everything(|| {
+        Scenario::new()
+            .undoes(UndoPolicy::OnFailure)
+            .step("a", |s| s.uses("fake.kept"))
+            .undo(|s| s.uses("fake.kept").does(&[Act::Retryable, Act::Take(SECOND)]).tries(2))
+            .step("b", |s| s.uses("fake.kept").does(&[Act::Take(SECOND)]))
+            .undo(|s| s.uses("fake.kept").does(&[Act::Fatal]).tolerated())
+            .step("c", |s| s.uses("fake.kept").needs(&["a", "b"]).does(&[Act::Fatal]))
+            .undo(|s| s.uses("fake.kept").checked())
+            .then("d", |s| s.uses("fake.kept"))
+            .undo(|s| s.uses("fake.kept"))
+            .finally("z", |s| s.uses("fake.kept"))
+    });
+}
+
+#[test]
+fn a_run_that_undoes_an_earlier_one_ends_the_same_wherever_it_is_cut() {
+    survives_everything(crate::undo::undoing);
+    survives_everything(|| {
+        let scenario = crate::undo::undoing();
+        scenario.world.script("a.undo", vec![Act::Fatal]);
+        scenario
     });
 }
 

@@ -358,6 +358,37 @@ fn a_hostile_file_costs_little_and_ends_in_a_bounded_list() {
     assert!(loaded.diagnostics.iter().last().unwrap().message.ends_with("further findings are not shown"));
 }
 
+/// What an editor is given accepts the new keys where they belong, and nowhere else.
+#[test]
+fn the_complete_schema_knows_the_arguments_of_an_undo() {
+    let file = runbook::language::runbook::file_schema().to_value();
+    let schema = runbook::plan::schema::runbook(file, &runbook::actions::registry());
+    let schema = jsonschema::validator_for(&schema).expect("a schema");
+    let judge = |more: Value| {
+        let mut step = serde_json::json!({ "id": "a", "run": "x" });
+        step.as_object_mut().expect("a step").extend(more.as_object().expect("keys").clone());
+        schema.is_valid(&serde_json::json!({ "version": 1, "name": "x", "steps": [step] }))
+    };
+    for good in [
+        serde_json::json!({ "for_each": [1, { "a": 2 }], "max_parallel": 2, "locks": ["l"], "on_failure": "pause" }),
+        serde_json::json!({ "for_each": "{{ vars.x }}", "outputs": { "a": "text", "b": { "regex": "x" } } }),
+        serde_json::json!({ "undo": { "uses": "exec", "with": { "argv": ["true"] }, "timeout": "5m" } }),
+        serde_json::json!({ "undo": { "run": "x", "env": { "A": "b" } }, "creates": [{ "name": "a", "destroy": "x" }] }),
+    ] {
+        assert!(judge(good.clone()), "{good}");
+    }
+    for bad in [
+        serde_json::json!({ "max_parallel": 2 }),
+        serde_json::json!({ "for_each": [1], "max_parallel": 0 }),
+        serde_json::json!({ "outputs": { "a": { "regex": "x", "json": "/a" } } }),
+        serde_json::json!({ "undo": { "uses": "exec", "with": { "argc": 1 } } }),
+        serde_json::json!({ "undo": { "run": "x", "uses": "exec" } }),
+        serde_json::json!({ "undo": {} }),
+    ] {
+        assert!(!judge(bad.clone()), "{bad}");
+    }
+}
+
 /// The schema an editor completes from is the one the validator obeys.
 #[test]
 fn the_file_schemas_accept_what_the_loader_accepts() {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use runbook::event::{CancelLevel, EventKind, ExceptionKind, SkipReason};
-use runbook::state::StepStatus;
+use runbook::plan::{Section, UndoPolicy};
+use runbook::state::{StepStatus, UndoState};
 use serde_json::{Value, json};
 
 use crate::prop_engine::replays;
@@ -250,6 +251,22 @@ fn a_failure_around_an_open_group_ends_it_too() {
     assert_eq!(skipped(&played, "g/b"), Some(SkipReason::Aborted));
     assert_eq!(played.status("g/z"), StepStatus::Succeeded);
     assert_eq!(message(&played, "g"), "a failure around it ended it before 1 of 2 steps began: `b`");
+}
+
+#[test]
+fn what_a_fan_out_did_is_undone_instance_by_instance_last_first() {
+    let mut scenario = Scenario::new()
+        .step("x", |s| s.for_each(json!(["a", "b", "c"])).at_once(1))
+        .then("y", |s| s.does(&[Act::Fatal]))
+        .step("x.undo", |s| s.with(json!({"value": "{{ item_key }} {{ steps.x.attempt }}"})))
+        .finally("z", |s| s);
+    scenario.plan.steps[2].section = Section::Undo;
+    scenario.plan.undo = UndoPolicy::OnFailure;
+    let played = run(&scenario).ends(10);
+    assert_eq!(scenario.world.order(), ["x[a]", "x[b]", "x[c]", "y", "x[c].undo", "x[b].undo", "x[a].undo", "z"]);
+    assert_eq!(output(&played, "x[c].undo")["value"], json!("c 1"));
+    assert_eq!(skipped(&played, "x.undo"), Some(SkipReason::NothingToUndo));
+    assert_eq!(played.state().steps["x[a]"].undo, Some(UndoState::Undone));
 }
 
 #[test]

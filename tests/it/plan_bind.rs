@@ -66,7 +66,7 @@ fn a_step_with_every_new_key_is_bound() {
         serde_json::to_value(&step.for_each).unwrap(),
         json!({ "items": "{{ vars.tables }}", "max_parallel": 2 })
     );
-    assert_eq!(step.with["env"]["REGION"], "{{ env_vars.REGION }}", "read as a value, never as a template");
+    assert_eq!(step.with["passed"]["REGION"], "{{ env_vars.REGION }}", "read as a value, never as a template");
     assert_eq!(plan.env_vars["REGION"], "{{ eu }}");
     assert_eq!(step.with["outputs"], json!({ "size": { "regex": "(\\d+)" }, "all": "text" }));
     assert_eq!((step.locks.as_slice(), step.on_failure), (["lock:t-real".to_owned()].as_slice(), OnFailure::Pause));
@@ -81,7 +81,7 @@ fn a_step_with_every_new_key_is_bound() {
 fn everything_that_is_not_set_in_the_environment_is_named() {
     let said = bound("pass_env: [REGION, ZONE, RACK]\nsteps:\n  - { id: a, run: 'true' }\n", &[]).unwrap_err();
     let said: Vec<String> = said.iter().map(ToString::to_string).collect();
-    assert!(matches!(said.as_slice(), [zone, rack] if zone.contains("`ZONE`") && rack.contains("`RACK`")), "{said:?}");
+    assert!(matches!(said.as_slice(), [rack, zone] if zone.contains("`ZONE`") && rack.contains("`RACK`")), "{said:?}");
 }
 
 #[test]

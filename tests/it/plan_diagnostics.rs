@@ -67,11 +67,15 @@ shows!(
 );
 shows!(
     for_each_over_what_gives_no_items,
-    "vars: { tables: [a, b] }\nsteps:\n  - { id: a, for_each: vars.tables, run: 'true' }\n  - { id: b, for_each: \"x {{ vars.tables }}\", run: 'true' }\n  - { id: c, for_each: 3, max_parallel: 0, run: 'true' }\n  - { id: d, max_parallel: 2, run: 'true' }\n  - { id: e, for_each: , run: 'true' }\n  - { id: f, for_eahc: [a], run: 'true' }\n"
+    "vars: { tables: [a, b] }\nsteps:\n  - { id: a, for_each: vars.tables, run: 'true' }\n  - { id: b, for_each: \"x {{ vars.tables }}\", run: 'true' }\n  - { id: c, for_each: 3, max_parallel: 0, run: 'true' }\n  - { id: d, max_parallel: 2, run: 'true' }\n  - { id: e, for_each: , run: 'true' }\n  - { id: f, for_eahc: [a], run: 'true' }\n  - { id: g, for_each: [a, b, a, 1.0, 1.0, { a: 1 }, { a: 1 }], run: 'true' }\n"
 );
 shows!(
     item_where_there_is_none_and_where_a_target_is_named,
     "steps:\n  - { id: a, run: 'true', env: { T: \"{{ item }}\" } }\n  - id: b\n    for_each: [\"{{ item_key }}\", x]\n    when: item == 'x'\n    preconditions: [ { that: item_key == 'x' } ]\n    uses: postgres.stop\n    with: { database: \"{{ item }}\" }\n  - id: c\n    for_each: { x: 1 }\n    run: 'true'\n    env: { OK: \"{{ item }} {{ item_key }}\", NO: \"{{ event.kind }}\" }\n    targets: [ { path: \"/srv/{{ item_key }}\" } ]\n    locks: [\"t-{{ item }}\"]\n    undo: { run: 'true', env: { OK: \"{{ item.name }}\" } }\n"
+);
+shows!(
+    what_the_items_of_a_fan_out_may_read,
+    "steps:\n  - id: a\n    for_each: { a: \"{{ steps.b.stdout }}\", c: \"{{ secrets.pg }}\", d: [\"{{ params.zz }}\"] }\n    run: 'true'\n  - { id: b, for_each: \"{{ steps.a.stdot }}\", run: 'true', env: { X: \"{{ items }}\" } }\n"
 );
 shows!(
     outputs_of_a_fan_out_and_of_a_program,

@@ -127,6 +127,12 @@ codes! {
     NotAnInventory = "RB0404", Error, "the included file is a runbook";
     /// Includes are nested too deeply.
     IncludeDepth = "RB0405", Error, "includes are nested too deeply";
+    /// Runbooks use each other in a circle, so that the run would never end.
+    RunbookCycle = "RB0406", Error, "runbooks use each other in a circle";
+    /// The runbook that a step uses does not exist. Its path is relative to the file that names it; a shipped runbook is found by its name.
+    MissingRunbook = "RB0407", Error, "the sub-runbook is missing";
+    /// Sub-runbooks are nested too deeply, or all of them together have too many steps.
+    RunbookDepth = "RB0408", Error, "sub-runbooks are too deep or too many";
     /// The parameter is declared and never read.
     UnusedParam = "RB0501", Warning, "unused parameter";
     /// The variable is declared and never read.

@@ -173,7 +173,7 @@ impl InventoryFile {
 
     /// Gives a finding without place when no entry of that kind has the name.
     #[must_use]
-    pub(in crate::language) fn unknown(&self, code: Code, name: &str) -> Option<Diagnostic> {
+    pub(crate) fn unknown(&self, code: Code, name: &str) -> Option<Diagnostic> {
         let (what, known): (_, Vec<&str>) = match code {
             Code::UnknownDatabase => ("database", self.databases.keys().map(String::as_str).collect()),
             Code::UnknownService => ("service", self.services.keys().map(String::as_str).collect()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{Environment, SecretSpec};
-use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
+use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, SourceId};
 use crate::language::document::{Checked, Entry, Node};
 
 /// All inventory files of a run, merged, before an environment is chosen.
@@ -67,15 +67,27 @@ impl InventoryFile {
                 self.define(section, entry, checked, faults);
             }
         }
+        self.add_vars(root, faults);
+        for entry in root.get("environments").map(Node::entries).unwrap_or_default() {
+            self.add_environment(entry, checked, faults);
+        }
+    }
+
+    /// Adds the variables of a file; a later file wins.
+    pub(in crate::language) fn add_vars(&mut self, root: &Node, faults: &mut Diagnostics) {
         for entry in root.get("vars").map(Node::entries).unwrap_or_default() {
             let pointer = format!("/vars/{}", entry.key);
             check_identifier("a variable", entry, faults);
             self.note(&pointer, entry);
             self.vars.insert(entry.key.clone(), entry.value.to_json());
         }
-        for entry in root.get("environments").map(Node::entries).unwrap_or_default() {
-            self.add_environment(entry, checked, faults);
-        }
+    }
+
+    /// The same inventory without the variables that one file defines.
+    pub(in crate::language) fn without_vars_of(&self, file: SourceId) -> Self {
+        let mut rest = self.clone();
+        rest.vars.retain(|name, _| self.name_place(&format!("/vars/{name}")).source != file);
+        rest
     }
 
     fn note(&mut self, pointer: &str, entry: &Entry) {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::arguments::Judges;
 use super::step::{Source, located, lower as lower_step};
 use super::{Defaults, Located, Param, Phase, Runbook, Step, declared, lock, param};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
-use crate::language::document::{Checked, Node};
+use crate::language::document::{Checked, Entry, Node};
 use crate::language::inventory::{check_identifier, is_name};
 
 /// Lowers a runbook. Faults of the schema are already reported.
@@ -36,7 +38,7 @@ pub(in crate::language) fn lower(
         finally: steps(root, checked, ("finally", judges), faults),
         pass_env: pass_env(root, faults),
         locks: lock::of_run(root, checked, faults),
-        outputs: Vec::new(),
+        outputs: outputs(root, faults),
         notify: Vec::new(),
     };
     if root
@@ -86,6 +88,21 @@ fn params(
         params.push((name, param.unwrap_or(fallback)));
     }
     params
+}
+
+fn outputs(root: &Node, faults: &mut Diagnostics) -> Vec<(Located<String>, Located<Value>)> {
+    let entries = root.get("outputs").map(Node::entries).unwrap_or_default();
+    let lower = |entry: &Entry| {
+        check_identifier("an output", entry, faults);
+        if entry.key == "status" {
+            let fault =
+                Diagnostic::new(Code::BadName, "`status` cannot name an output: every step has one").at(entry.key_at);
+            faults.push(fault.help("give it another name"));
+        }
+        let name = Located { value: entry.key.clone(), at: entry.key_at };
+        (name, Located { value: entry.value.to_json(), at: entry.value.at })
+    };
+    entries.iter().map(lower).collect()
 }
 
 /// Names of variables of the environment, each once.

@@ -12,6 +12,7 @@ mod step;
 mod undo;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use crate::base::diagnostic::Place;
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
+use crate::language::SubRunbook;
 
 pub(super) use arguments::Judges;
 pub use fanout::MOST_INSTANCES;
@@ -28,6 +30,9 @@ pub(super) use lower::lower;
 pub use output::OutputSpec;
 pub use param::ParamError;
 pub use spec::file_schema;
+
+/// The action of a step that stands for the steps of another runbook.
+pub const SUB_RUNBOOK: &str = "runbook";
 
 /// A value with the place it was written at.
 #[derive(Debug, Clone, PartialEq)]
@@ -363,6 +368,8 @@ pub struct Step {
     pub on_unknown: Option<OnUnknown>,
     /// The list or mapping it fans out over, or a template that gives one.
     pub for_each: Option<Located<Value>>,
+    /// Where each item stands, by JSON pointer inside `for_each`.
+    pub item_places: BTreeMap<String, Place>,
     /// How many instances may run at once.
     pub max_parallel: Option<u32>,
     /// What reverses it: `uses`, `with` and what belongs to them.
@@ -373,6 +380,8 @@ pub struct Step {
     pub creates: Vec<Located<Creation>>,
     /// How outputs are taken from what it writes, by name; `exec` and `shell` only.
     pub outputs: Vec<(Located<String>, OutputSpec)>,
+    /// The runbook that a step with `uses: runbook` stands for; `None` also when it cannot be read.
+    pub sub: Option<Arc<SubRunbook>>,
 }
 
 /// What must hold before a step acts.

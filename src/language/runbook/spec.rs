@@ -78,6 +78,9 @@ struct RunbookSpec {
     /// Steps that always run at the end.
     #[serde(default)]
     finally: Vec<StepSpec>,
+    /// What a runbook that uses this one gets: values that read the steps of this file, by name.
+    #[serde(default)]
+    outputs: BTreeMap<String, Value>,
 }
 
 /// A step.

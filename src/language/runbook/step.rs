@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::arguments::{Arguments, Judges, arguments, shell};
 use super::spec::{PreconditionSpec, StepMode, StepSpec};
 use super::{
-    DeclaredTarget, Located, Need, OnFailure, Precondition, Retry, Step, declared, fanout, lock, output, undo,
+    DeclaredTarget, Located, Need, OnFailure, Precondition, Retry, SUB_RUNBOOK, Step, declared, fanout, lock, output,
+    undo,
 };
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place};
 use crate::base::id::is_identifier;
 use crate::language::document::{Checked, Node};
+use crate::language::sub::check_keys;
 
 /// A step's node, and where it stands in the checked file.
 pub(super) struct Source<'a> {
@@ -76,11 +78,13 @@ pub(super) fn blank(node: &Node) -> Step {
         targets: Vec::new(),
         on_unknown: None,
         for_each: None,
+        item_places: BTreeMap::new(),
         max_parallel: None,
         undo: None,
         locks: Vec::new(),
         creates: Vec::new(),
         outputs: Vec::new(),
+        sub: None,
     }
 }
 
@@ -174,6 +178,9 @@ pub(super) fn action(
     exclude(faults, "with", "run", "pass values to a script through `env`");
     exclude(faults, "env", "uses", "`env` belongs to `run`; give an action its arguments in `with`");
     declared::refuse(step, node, faults);
+    if step.uses.value == SUB_RUNBOOK {
+        check_keys(node, faults);
+    }
     let arguments = match (node.get("uses"), node.get("run")) {
         (Some(_), _) if !step.uses.value.is_empty() => arguments(&step.uses, node.get("with"), judges, faults),
         (None, Some(script)) => {

@@ -2,28 +2,30 @@
 
 use std::fmt::Write as _;
 
-use super::{GraphView, NodeState};
+use super::{GraphNode, GraphView, NodeState};
 use crate::base::effect::EffectClass;
 use crate::plan::{Section, Strictness};
 
 /// Writes the graph in Graphviz's language, one cluster per phase.
 #[must_use]
 pub fn dot(view: &GraphView) -> String {
+    let sheet = Sheet { view, members: view.members() };
     let mut out = String::new();
     let _ = writeln!(out, "digraph {} {{", quote(&view.title));
     out.push_str(
         "  rankdir=TB;\n  node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans-serif\"];\n",
     );
     for (index, (id, title)) in view.phases.iter().enumerate() {
-        cluster(&mut out, view, &format!("phase_{index}"), title, |node| {
+        sheet.cluster(&mut out, (&format!("phase_{index}"), title), |node| {
             node.section == Section::Body && node.phase.as_deref() == Some(id)
         });
     }
     let listed = |phase: &Option<String>| phase.as_ref().is_some_and(|p| view.phases.iter().any(|(id, _)| id == p));
-    for node in view.nodes.iter().filter(|node| node.section == Section::Body && !listed(&node.phase)) {
-        let _ = writeln!(out, "  {};", statement(node));
+    let free = |node: &&GraphNode| node.section == Section::Body && !listed(&node.phase);
+    for (index, _) in sheet.outermost().filter(|(_, node)| free(node)) {
+        sheet.place(&mut out, index, "  ");
     }
-    cluster(&mut out, view, "finally", "finally", |node| node.section == Section::Finally);
+    sheet.cluster(&mut out, ("finally", "finally"), |node| node.section == Section::Finally);
     for edge in &view.edges {
         let (from, to) = (quote(&view.nodes[edge.from].id), quote(&view.nodes[edge.to].id));
         let style = match edge.strictness {
@@ -37,19 +39,48 @@ pub fn dot(view: &GraphView) -> String {
     out
 }
 
-fn cluster(out: &mut String, view: &GraphView, name: &str, title: &str, belongs: impl Fn(&super::GraphNode) -> bool) {
-    let mut inside = view.nodes.iter().filter(|node| belongs(node)).peekable();
-    if inside.peek().is_none() {
-        return;
-    }
-    let _ = writeln!(out, "  subgraph cluster_{name} {{\n    label={};\n    color=gray80;", quote(title));
-    for node in inside {
-        let _ = writeln!(out, "    {};", statement(node));
-    }
-    out.push_str("  }\n");
+struct Sheet<'a> {
+    view: &'a GraphView,
+    members: Vec<Vec<usize>>,
 }
 
-fn statement(node: &super::GraphNode) -> String {
+impl Sheet<'_> {
+    /// The steps that lie in no sub-runbook.
+    fn outermost(&self) -> impl Iterator<Item = (usize, &GraphNode)> {
+        self.view.nodes.iter().enumerate().filter(|(_, node)| node.group.is_none())
+    }
+
+    fn cluster(&self, out: &mut String, (name, title): (&str, &str), belongs: impl Fn(&GraphNode) -> bool) {
+        let mut inside = self.outermost().filter(|(_, node)| belongs(node)).peekable();
+        if inside.peek().is_none() {
+            return;
+        }
+        let _ = writeln!(out, "  subgraph cluster_{name} {{\n    label={};\n    color=gray80;", quote(title));
+        for (index, _) in inside {
+            self.place(out, index, "    ");
+        }
+        out.push_str("  }\n");
+    }
+
+    /// Places a step, one that stands for a sub-runbook in a cluster with the steps of that runbook.
+    fn place(&self, out: &mut String, index: usize, indent: &str) {
+        let node = &self.view.nodes[index];
+        if self.members[index].is_empty() {
+            let _ = writeln!(out, "{indent}{};", statement(node));
+            return;
+        }
+        let label = quote(&node.label);
+        let _ =
+            writeln!(out, "{indent}subgraph cluster_of_{index} {{\n{indent}  label={label};\n{indent}  color=gray60;");
+        let _ = writeln!(out, "{indent}  {};", statement(node));
+        for member in &self.members[index] {
+            self.place(out, *member, &format!("{indent}  "));
+        }
+        let _ = writeln!(out, "{indent}}}");
+    }
+}
+
+fn statement(node: &GraphNode) -> String {
     let mut attributes = vec![format!("label={}", quote(&format!("{}\n{}", node.label, node.action)))];
     match node.effect {
         EffectClass::Destroy => attributes.push("color=red, penwidth=2".to_owned()),

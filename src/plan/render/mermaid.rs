@@ -11,15 +11,18 @@ use crate::plan::{Section, Strictness};
 /// Nodes are numbered: Mermaid takes some ids (`end`) for its own words.
 #[must_use]
 pub fn mermaid(view: &GraphView) -> String {
+    let sheet = Sheet { view, members: view.members() };
     let mut out = String::from("flowchart TB\n");
     let mut drawn = vec![false; view.nodes.len()];
     for (index, (id, title)) in view.phases.iter().enumerate() {
         let inside = |node: &GraphNode| node.section == Section::Body && node.phase.as_deref() == Some(id);
-        subgraph(&mut out, view, (&format!("phase{index}"), title), &mut drawn, inside);
+        sheet.subgraph(&mut out, (&format!("phase{index}"), title), &mut drawn, inside);
     }
-    subgraph(&mut out, view, ("finally_", "finally"), &mut drawn, |node| node.section == Section::Finally);
-    for (index, node) in view.nodes.iter().enumerate().filter(|(index, _)| !drawn[*index]) {
-        let _ = writeln!(out, "  {}", statement(index, node));
+    sheet.subgraph(&mut out, ("finally_", "finally"), &mut drawn, |node| node.section == Section::Finally);
+    for (index, node) in view.nodes.iter().enumerate() {
+        if !drawn[index] && node.group.is_none() {
+            sheet.place(&mut out, index, "  ");
+        }
     }
     for edge in &view.edges {
         let arrow = match edge.strictness {
@@ -32,23 +35,47 @@ pub fn mermaid(view: &GraphView) -> String {
     out
 }
 
-fn subgraph(
-    out: &mut String,
-    view: &GraphView,
-    (name, title): (&str, &str),
-    drawn: &mut [bool],
-    inside: impl Fn(&GraphNode) -> bool,
-) {
-    let members: Vec<usize> = (0..view.nodes.len()).filter(|index| inside(&view.nodes[*index])).collect();
-    if members.is_empty() {
-        return;
+struct Sheet<'a> {
+    view: &'a GraphView,
+    members: Vec<Vec<usize>>,
+}
+
+impl Sheet<'_> {
+    fn subgraph(
+        &self,
+        out: &mut String,
+        (name, title): (&str, &str),
+        drawn: &mut [bool],
+        inside: impl Fn(&GraphNode) -> bool,
+    ) {
+        let belongs = |node: &GraphNode| node.group.is_none() && inside(node);
+        let nodes = &self.view.nodes;
+        let members: Vec<usize> = (0..nodes.len()).filter(|index| belongs(&nodes[*index])).collect();
+        if members.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "  subgraph {name}[\"{}\"]", escape(title));
+        for index in members {
+            drawn[index] = true;
+            self.place(out, index, "    ");
+        }
+        out.push_str("  end\n");
     }
-    let _ = writeln!(out, "  subgraph {name}[\"{}\"]", escape(title));
-    for index in members {
-        drawn[index] = true;
-        let _ = writeln!(out, "    {}", statement(index, &view.nodes[index]));
+
+    /// Places a step, one that stands for a sub-runbook with the steps of that runbook.
+    fn place(&self, out: &mut String, index: usize, indent: &str) {
+        let node = &self.view.nodes[index];
+        if self.members[index].is_empty() {
+            let _ = writeln!(out, "{indent}{}", statement(index, node));
+            return;
+        }
+        let _ = writeln!(out, "{indent}subgraph of{index}[\"{}\"]", escape(&node.label));
+        let _ = writeln!(out, "{indent}  {}", statement(index, node));
+        for member in &self.members[index] {
+            self.place(out, *member, &format!("{indent}  "));
+        }
+        let _ = writeln!(out, "{indent}end");
     }
-    out.push_str("  end\n");
 }
 
 fn statement(index: usize, node: &GraphNode) -> String {

@@ -4,8 +4,10 @@
 //! build as well; a report adds the states of the steps. Start with [`GraphView`].
 
 mod dot;
+mod group;
 mod layout;
 mod mermaid;
+mod outline;
 mod svg;
 #[cfg(test)]
 mod tests;

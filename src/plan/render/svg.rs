@@ -12,6 +12,8 @@ const NODE_HEIGHT: f64 = 46.0;
 const CELL_WIDTH: f64 = 200.0;
 const CELL_HEIGHT: f64 = 76.0;
 const MARGIN: f64 = 14.0;
+/// Space between the frame of a sub-runbook and its steps.
+const FRAME: f64 = 7.0;
 /// Space above the first row of `finally`.
 const DIVIDER: f64 = 26.0;
 
@@ -23,7 +25,7 @@ const STYLE: &str = "\
 .rb-graph .l{font-size:13px;font-weight:600;fill:var(--ink)}.rb-graph .a{font-size:11px;fill:var(--soft)}\
 .rb-graph .g{font-size:14px;font-weight:700;fill:var(--soft)}\
 .rb-graph path{fill:none;stroke:var(--line);stroke-width:1.4}.rb-graph path.any{stroke-dasharray:4 4}.rb-graph .tip{fill:var(--line);stroke:none}\
-.rb-graph .fin{stroke:var(--box);stroke-dasharray:2 5;stroke-width:1.2}\
+.rb-graph rect.sub{fill:none;stroke:var(--box);stroke-dasharray:6 3}.rb-graph .fin{stroke:var(--box);stroke-dasharray:2 5;stroke-width:1.2}\
 .rb-graph .e-write{fill:var(--odd);stroke:none}.rb-graph .e-destroy{fill:var(--bad);stroke:none}.rb-graph .e-read,.rb-graph .e-none{fill:var(--box);stroke:none}\
 .rb-graph .succeeded rect.b{fill:var(--okbg);stroke:var(--ok)}.rb-graph .succeeded .g{fill:var(--ok)}\
 .rb-graph .failed rect.b{fill:var(--badbg);stroke:var(--bad);stroke-width:2}.rb-graph .failed .g{fill:var(--bad)}\
@@ -36,6 +38,7 @@ const STYLE: &str = "\
 pub fn svg(view: &GraphView) -> String {
     let layout = layout(view);
     let frame = Frame { layout: &layout };
+    let members = view.members();
     let (width, height) = frame.size();
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"rb-graph\" role=\"img\" viewBox=\"0 0 {width:.0} {height:.0}\" \
@@ -50,6 +53,9 @@ pub fn svg(view: &GraphView) -> String {
              <text class=\"a\" x=\"4\" y=\"{:.1}\">finally</text>",
             y + 14.0
         );
+    }
+    for group in (0..view.nodes.len()).filter(|group| !members[*group].is_empty()) {
+        out.push_str(&frame.group(view, group));
     }
     for (edge, bends) in &layout.routes {
         out.push_str(&frame.edge(edge, bends));
@@ -104,6 +110,31 @@ impl Frame<'_> {
             Strictness::Settled | Strictness::Success => "",
         };
         format!("<path{class} d=\"{path}\"/><path class=\"tip\" d=\"M{:.1} {:.1}l4 -7h-8z\"/>", tip_x, tip_y)
+    }
+
+    /// Frames the steps of a sub-runbook, where nothing else lies between them.
+    fn group(&self, view: &GraphView, group: usize) -> String {
+        let within = |node: &usize| {
+            let mut around = std::iter::successors(Some(*node), |node| view.nodes[*node].group);
+            around.any(|node| node == group)
+        };
+        let place = |node: usize| self.layout.places[node];
+        let inside: Vec<usize> = (group..view.nodes.len()).filter(within).collect();
+        let columns = inside.iter().map(|node| place(*node).0);
+        let (left, right) = columns.fold((f64::MAX, f64::MIN), |(l, r), column| (l.min(column), r.max(column)));
+        let rows = || inside.iter().map(|node| place(*node).1);
+        let (Some(first), Some(last)) = (rows().min(), rows().max()) else { return String::new() };
+        let overlaps = |node: usize| {
+            let (column, row) = place(node);
+            (first..=last).contains(&row) && column > left - 1.0 && column < right + 1.0
+        };
+        if (0..view.nodes.len()).any(|node| !within(&node) && overlaps(node)) {
+            return String::new();
+        }
+        let (x, y) = (self.middle(left) - NODE_WIDTH / 2.0 - FRAME, self.top(first) - FRAME);
+        let width = self.middle(right) + NODE_WIDTH / 2.0 + FRAME - x;
+        let height = self.top(last) + NODE_HEIGHT + FRAME - y;
+        format!("<rect class=\"sub\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"10\"/>")
     }
 
     fn node(&self, index: usize, node: &GraphNode) -> String {

@@ -2,7 +2,7 @@
 
 use super::{GraphView, NodeState, dot, mermaid, svg, tree};
 use crate::plan::fixture::{full_db_loss, id, plan, step};
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::{BoundPlan, Edge, ForEach, PlannedStep, Strictness};
 
 fn view() -> GraphView {
     GraphView::of_plan(&full_db_loss())
@@ -37,6 +37,16 @@ fn the_graphviz_text_has_a_cluster_for_each_phase() {
 #[test]
 fn the_mermaid_text_has_a_subgraph_for_each_phase() {
     insta::assert_snapshot!(mermaid(&view()));
+}
+
+#[test]
+fn every_picture_says_how_often_a_step_is_made() {
+    let items = serde_json::json!("{{ vars.tables }}");
+    let many = PlannedStep { for_each: Some(ForEach { items, max_parallel: None }), ..step("dump", "exec") };
+    let view = GraphView::of_plan(&plan(vec![many]));
+    for picture in [tree(&view), dot(&view), mermaid(&view), svg(&view)] {
+        assert!(picture.contains("exec × each of vars.tables"), "{picture}");
+    }
 }
 
 #[test]
@@ -102,4 +112,37 @@ fn states_reach_the_drawing() {
     let drawing = svg(&view);
     assert_eq!(drawing.matches("class=\"failed\"").count(), 1);
     assert_eq!(drawing.matches("class=\"succeeded\"").count(), 8);
+}
+
+/// A step before, a sub-runbook with a `finally` inside which another one lies, and a step after it.
+fn nested() -> BoundPlan {
+    let member = |name: &str, uses: &str, group: &str| {
+        let mut step = step(name, uses);
+        step.group = Some(id(group));
+        step
+    };
+    let last = |mut step: PlannedStep, after: &[&str]| {
+        step.always = true;
+        step.needs = after.iter().map(|from| Edge { from: id(from), strictness: Strictness::Any }).collect();
+        step
+    };
+    plan(vec![
+        step("before", "exec"),
+        step("sub", "runbook").needs(&["before"]),
+        member("sub/a", "exec", "sub"),
+        member("sub/in", "runbook", "sub").needs(&["sub/a"]),
+        member("sub/in/deep", "exec", "sub/in"),
+        member("sub/b", "exec", "sub").needs(&["sub/in"]),
+        last(member("sub/clean", "exec", "sub"), &["sub/a", "sub/in", "sub/b"]),
+        step("after", "exec").follows("sub"),
+    ])
+}
+
+#[test]
+fn the_steps_of_a_sub_runbook_stand_inside_it_in_every_picture() {
+    let view = GraphView::of_plan(&nested());
+    insta::assert_snapshot!(tree(&view));
+    insta::assert_snapshot!(dot(&view));
+    insta::assert_snapshot!(mermaid(&view));
+    assert_eq!(svg(&view).matches("<rect class=\"sub\"").count(), 2);
 }

@@ -14,8 +14,9 @@ const MAX_LANES: usize = 12;
 pub fn tree(view: &GraphView) -> String {
     let needs = view.needs_of();
     let lanes = Lanes::layout(&needs, view.nodes.len());
-    let width = |of: fn(&GraphNode) -> &str| view.nodes.iter().map(|n| of(n).chars().count()).max().unwrap_or(0);
-    let columns = (width(|node| &node.id), width(|node| &node.action));
+    let widest = |of: &dyn Fn(&GraphNode) -> usize| view.nodes.iter().map(of).max().unwrap_or(0);
+    let id_width = |node: &GraphNode| node.id.chars().count() + 2 * view.depth(node);
+    let columns = (widest(&id_width), widest(&|node| node.action.chars().count()));
     let mut out = format!("{}{}\n", view.title, prefixed(" · ", &view.subtitle));
     let mut heading = None;
     for (index, node) in view.nodes.iter().enumerate() {
@@ -29,7 +30,8 @@ pub fn tree(view: &GraphView) -> String {
             let _ = writeln!(out, "  {}", joint.trim_end());
         }
         let above = index.checked_sub(1).filter(|above| view.nodes[*above].section == node.section);
-        let line = line(node, columns, &after(view, &needs[index], above));
+        let indent = "  ".repeat(view.depth(node));
+        let line = line(node, (&indent, columns.0, columns.1), &after(view, &needs[index], above));
         let _ = writeln!(out, "{}{}", lanes.gutter(&row.line), line.trim_end());
     }
     out
@@ -44,7 +46,7 @@ fn title(view: &GraphView, node: &GraphNode) -> String {
     }
 }
 
-fn line(node: &GraphNode, (ids, actions): (usize, usize), after: &str) -> String {
+fn line(node: &GraphNode, (indent, ids, actions): (&str, usize, usize), after: &str) -> String {
     let state = node.state.map(|state| format!("{} ", state.glyph())).unwrap_or_default();
     let effect = match node.effect {
         EffectClass::None => "none",
@@ -56,7 +58,7 @@ fn line(node: &GraphNode, (ids, actions): (usize, usize), after: &str) -> String
     let modes = if modes.is_empty() { String::new() } else { format!("  only {}", modes.join(", ")) };
     format!(
         "{state}{:ids$}  {:actions$}  {effect:7}{}{modes}{}",
-        node.id,
+        format!("{indent}{}", node.id),
         node.action,
         prefixed("  ", &node.targets.join(", ")),
         prefixed("  ", after),

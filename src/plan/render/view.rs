@@ -42,6 +42,8 @@ pub struct GraphNode {
     pub targets: Vec<String>,
     /// The modes it takes part in; empty = all.
     pub modes: Vec<Mode>,
+    /// The node that stands for the sub-runbook it belongs to.
+    pub group: Option<usize>,
     /// Where it stands, in a report.
     pub state: Option<NodeState>,
 }
@@ -111,19 +113,20 @@ impl NodeState {
 }
 
 impl GraphView {
-    /// Makes the view of a bound plan, without states.
+    /// Makes the view of a bound plan, without states. What would reverse a step is left out: it follows nothing.
     #[must_use]
     pub fn of_plan(plan: &BoundPlan) -> Self {
-        let index: BTreeMap<&StepId, usize> = plan.steps.iter().enumerate().map(|(i, step)| (&step.id, i)).collect();
+        let steps = || plan.steps.iter().filter(|step| step.section != Section::Undo);
+        let index: BTreeMap<&StepId, usize> = steps().enumerate().map(|(i, step)| (&step.id, i)).collect();
         let mut edges = Vec::new();
-        for (to, step) in plan.steps.iter().enumerate() {
+        for (to, step) in steps().enumerate() {
             for edge in &step.needs {
                 if let Some(from) = index.get(&edge.from) {
                     edges.push(GraphEdge { from: *from, to, strictness: edge.strictness });
                 }
             }
         }
-        let nodes = plan.steps.iter().map(|step| GraphNode {
+        let nodes = steps().map(|step| GraphNode {
             id: step.id.to_string(),
             label: step.name.clone(),
             action: match &step.for_each {
@@ -135,6 +138,10 @@ impl GraphView {
             effect: step.effects.class,
             targets: describe_targets(&step.effects.targets),
             modes: Vec::new(),
+            group: step.group.as_ref().and_then(|group| index.get(group).copied()).filter(|group| {
+                // What reverses a step is drawn with all that does.
+                plan.steps[*group].section == step.section
+            }),
             state: None,
         });
         Self {
@@ -144,6 +151,7 @@ impl GraphView {
             nodes: nodes.collect(),
             edges,
         }
+        .with_groups()
     }
 
     /// Adds where each step stands.
@@ -170,7 +178,7 @@ impl GraphView {
     }
 }
 
-fn phase_title(phase: &crate::language::runbook::Phase) -> String {
+pub(super) fn phase_title(phase: &crate::language::runbook::Phase) -> String {
     let name = if phase.name.is_empty() { &phase.id } else { &phase.name };
     match phase.budget {
         Some(budget) => format!("{name} (budget {})", budget),

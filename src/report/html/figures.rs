@@ -6,7 +6,7 @@ use crate::base::StepId;
 use crate::event::{ErrorInfo, Figures, Outcome};
 use crate::plan::BoundPlan;
 use crate::report::outcome_sentence;
-use crate::report::phrase::{self, chosen, counted, exception, loss_basis, loss_words, millis};
+use crate::report::phrase::{self, chosen, counted, exception, is_idle_undo, loss_basis, loss_words, millis};
 use crate::state::{RunState, StepState, StepStatus};
 
 /// The answer to the first question.
@@ -47,6 +47,7 @@ fn causes<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = 
 pub(super) fn cards(plan: &BoundPlan, state: &RunState) -> Markup {
     let Some((_, _, figures)) = &state.finished else { return html! {} };
     let done = state.steps.values().filter(|step| step.status == StepStatus::Succeeded).count();
+    let all = plan.steps.iter().filter(|step| !is_idle_undo(step, state)).count();
     html! {
         section.cards {
             (rto(plan, figures))
@@ -54,7 +55,7 @@ pub(super) fn cards(plan: &BoundPlan, state: &RunState) -> Markup {
             div.card {
                 h3 { "Run" }
                 p.figure { (millis(figures.run_ms)) }
-                p.quiet { (done) " of " (plan.steps.len()) " steps succeeded" }
+                p.quiet { (done) " of " (all) " steps succeeded" }
                 @if state.resumes > 0 { p.quiet { "taken over " (counted(state.resumes as usize, "time")) " by a new engine" } }
             }
             div.card {

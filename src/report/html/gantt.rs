@@ -8,6 +8,7 @@ use crate::base::clock::{after, between};
 use crate::base::units::{Span, human_duration};
 use crate::base::{StepId, Timestamp};
 use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::report::phrase::is_idle_undo;
 use crate::state::{RunState, StepState, StepStatus};
 
 const WIDTH: f64 = 1000.0;
@@ -27,7 +28,7 @@ pub(super) fn gantt(plan: &BoundPlan, state: &RunState) -> String {
     let rows = rows(plan, &shown);
     #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
     let bottom = TOP + rows.len() as f64 * ROW;
-    let height = bottom + if shown.len() < plan.steps.len() { 46.0 } else { 26.0 };
+    let height = bottom + if shown.len() < told(plan, state).count() { 46.0 } else { 26.0 };
     let mut out = format!(
         "<svg class=\"gantt\" role=\"img\" viewBox=\"0 0 {WIDTH} {height:.0}\"><title>timeline of the steps</title>"
     );
@@ -46,13 +47,13 @@ pub(super) fn gantt(plan: &BoundPlan, state: &RunState) -> String {
         }
     }
     axis.moments(&mut out, plan, state, bottom);
-    if shown.len() < plan.steps.len() {
+    if shown.len() < told(plan, state).count() {
         let _ = write!(
             out,
             "<text class=\"s\" x=\"0\" y=\"{:.0}\">{} of {} steps: the critical path, what failed, and the longest</text>",
             bottom + 40.0,
             shown.len(),
-            plan.steps.len()
+            told(plan, state).count()
         );
     }
     out.push_str("</svg>");
@@ -81,9 +82,15 @@ fn rows<'a>(plan: &'a BoundPlan, shown: &[&'a PlannedStep]) -> Vec<Row<'a>> {
     rows
 }
 
+/// The steps that a report speaks of.
+fn told<'a>(plan: &'a BoundPlan, state: &RunState) -> impl Iterator<Item = &'a PlannedStep> {
+    plan.steps.iter().filter(|step| !is_idle_undo(step, state))
+}
+
 fn choose<'a>(plan: &'a BoundPlan, state: &RunState) -> Vec<&'a PlannedStep> {
-    if plan.steps.len() <= MAX_ROWS {
-        return plan.steps.iter().collect();
+    let all: Vec<&PlannedStep> = told(plan, state).collect();
+    if all.len() <= MAX_ROWS {
+        return all;
     }
     let path: &[StepId] = state.finished.as_ref().map_or(&[], |(_, _, figures)| &figures.critical_path);
     let rank = |step: &PlannedStep| {
@@ -92,7 +99,7 @@ fn choose<'a>(plan: &'a BoundPlan, state: &RunState) -> Vec<&'a PlannedStep> {
         let took = known.and_then(|known| Some(between(known.started_at?, known.ended_at?))).unwrap_or_default();
         std::cmp::Reverse((failed, path.contains(&step.id), took))
     };
-    let mut ranked: Vec<(usize, &PlannedStep)> = plan.steps.iter().enumerate().collect();
+    let mut ranked: Vec<(usize, &PlannedStep)> = all.into_iter().enumerate().collect();
     ranked.sort_by_cached_key(|(_, step)| rank(step));
     ranked.truncate(MAX_ROWS);
     ranked.sort_by_key(|(index, _)| *index);

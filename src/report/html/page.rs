@@ -8,8 +8,8 @@ use super::{figures, gantt, step, value};
 use crate::base::mode::Mode;
 use crate::base::{StepId, Timestamp};
 use crate::plan::render::{GraphView, NodeState, svg};
-use crate::plan::{BoundPlan, Section};
-use crate::report::phrase::node_state;
+use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::report::phrase::{is_idle_undo, node_state};
 use crate::state::RunState;
 
 const STYLE: &str = include_str!("report.css");
@@ -44,6 +44,8 @@ pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &
                     @if let Some(figures) = figures { (figures::phases(plan, figures)) (critical_path(&figures.critical_path)) }
                     section { h2 { "Steps" }
                         @for planned in plan.section(Section::Body) { (step::step(plan, state, planned, logs)) }
+                        @if undos(plan, state).next().is_some() { h3 { "Undo" } }
+                        @for planned in undos(plan, state) { (step::step(plan, state, planned, logs)) }
                         @if plan.section(Section::Finally).next().is_some() { h3 { "Finally" } }
                         @for planned in plan.section(Section::Finally) { (step::step(plan, state, planned, logs)) }
                     }
@@ -55,6 +57,11 @@ pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &
         }
     };
     page.into_string()
+}
+
+/// What was undone, in the order of the plan.
+fn undos<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = &'a PlannedStep> {
+    plan.section(Section::Undo).filter(|step| !is_idle_undo(step, state))
 }
 
 fn graph(plan: &BoundPlan, state: &RunState) -> GraphView {

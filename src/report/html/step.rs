@@ -11,7 +11,7 @@ use crate::base::units::human_duration;
 use crate::event::{ErrorInfo, Verdict};
 use crate::plan::render::{NodeState, describe_target};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::report::phrase::{millis, node_state, offset, skip_reason};
+use crate::report::phrase::{millis, node_state, offset, skip_reason, undo};
 use crate::state::{AttemptState, RunState, StepState, StepStatus};
 
 /// Renders a step, folded unless something went wrong.
@@ -58,6 +58,8 @@ fn facts(step: &PlannedStep, known: Option<&StepState>) -> Markup {
             @if let Some(when) = &step.when { dt { "when" } dd { code { (when) } } }
             @if let Some(why) = known.and_then(|known| known.skipped.as_ref()) { dt { "skipped" } dd { (plain(&skip_reason(why))) } }
             @if known.is_some_and(|known| known.marked_done) { dt { "done" } dd.warn { "marked done by a person" } }
+            @if let Some(of) = known.and_then(|known| known.seeded_from.as_ref()) { dt { "taken from" } dd { "run " code { (of) } } }
+            @if let Some(done) = known.and_then(|known| known.undo) { dt { "undo" } dd { (undo(done)) } }
             @if let Some(question) = known.and_then(|known| known.asks.as_ref()) { dt { "asks" } dd.warn { (plain(question)) } }
             dt { "fingerprint" } dd { code.quiet { (step.fingerprint.short()) } }
         }

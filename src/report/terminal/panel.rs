@@ -1,6 +1,6 @@
 //! What the panel says.
 
-use super::super::phrase::{millis, node_state, tone};
+use super::super::phrase::{is_idle_undo, millis, node_state, tone};
 use super::super::progress::Tracker;
 use super::super::{Palette, Tone};
 use crate::base::Timestamp;
@@ -42,7 +42,8 @@ pub(in crate::report) fn panel(
     (screen, palette): (Screen, Palette),
 ) -> Vec<String> {
     let view = View { plan, state, tracker, now: screen.now, palette };
-    let entries: Vec<Entry<'_>> = plan.steps.iter().map(|step| view.entry(step)).collect();
+    let told = plan.steps.iter().filter(|step| !is_idle_undo(step, state));
+    let entries: Vec<Entry<'_>> = told.map(|step| view.entry(step)).collect();
     let mut lines = vec![String::new(), view.header()];
     lines.extend(view.clocks());
     let room = screen.rows.saturating_sub(lines.len() + 2);
@@ -52,8 +53,8 @@ pub(in crate::report) fn panel(
         let group = (entry.step.section, entry.step.phase.as_deref());
         if heading != Some(group) {
             match group {
+                (Section::Undo, _) => lines.push(palette.paint(Tone::Strong, "undo")),
                 (_, Some(phase)) => lines.push(view.phase(phase)),
-                (Section::Undo, None) => lines.push(palette.paint(Tone::Strong, "undo")),
                 (Section::Finally, None) => lines.push(palette.paint(Tone::Strong, "finally")),
                 (Section::Body, None) => {}
             }

@@ -6,8 +6,8 @@ use super::{loss, outcome, path, required, split};
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::event::{Figures, PhaseFigure};
-use crate::language::runbook::Phase;
-use crate::plan::BoundPlan;
+use crate::language::runbook::{Objectives, Phase};
+use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepStatus};
 
 /// Measures a run that ended, or stands, at `ended_at`.
@@ -20,13 +20,18 @@ pub fn figures(plan: &BoundPlan, state: &RunState, ended_at: Timestamp) -> Figur
     let started_at = state.started_at.unwrap_or(plan.started_at);
     let recovered_at = recovered_at(plan, state);
     let origin = plan.incident_at.unwrap_or(started_at);
+    // What undoes an earlier run recovers nothing, so it is held against no objective.
+    let objectives = match super::required_section(plan) {
+        Section::Undo => Objectives::default(),
+        Section::Body | Section::Finally => plan.objectives,
+    };
     let split = split::split(plan, state, origin, recovered_at.unwrap_or(ended_at));
     Figures {
         run_ms: millis(between(started_at, ended_at)),
         rto_ms: rto(plan, state).map(millis),
-        rto_target_ms: plan.objectives.rto.map(|span| millis(span.0)),
+        rto_target_ms: objectives.rto.map(|span| millis(span.0)),
         rpo: loss::verdict(plan, state),
-        rpo_target_ms: plan.objectives.rpo.map(|span| millis(span.0)),
+        rpo_target_ms: objectives.rpo.map(|span| millis(span.0)),
         machine_ms: millis(split.machine),
         retry_ms: millis(split.retry),
         lock_ms: 0,
@@ -73,6 +78,7 @@ fn phase_figure(plan: &BoundPlan, state: &RunState, phase: &Phase, ended_at: Tim
         .steps
         .iter()
         .filter(|step| step.phase.as_deref() == Some(&phase.id))
+        .filter(|step| step.section != Section::Undo || super::required_section(plan) == Section::Undo)
         .filter_map(|step| state.steps.get(&step.id))
         .filter(|step| step.status != StepStatus::Skipped);
     let mut bounds: Option<(Timestamp, Timestamp)> = None;

@@ -41,5 +41,6 @@ pub(super) fn excused<'a>(plan: &'a BoundPlan, state: &RunState) -> BTreeSet<&'a
 
 /// Tells whether a step is in such a sub-runbook, or runs in any case in its own.
 pub(super) fn is_excused(step: &PlannedStep, excused: &BTreeSet<&StepId>) -> bool {
-    step.always || step.group.as_ref().is_some_and(|group| excused.contains(group))
+    let in_excused = step.group.as_ref().is_some_and(|group| excused.contains(group));
+    step.section == Section::Body && (step.always || in_excused)
 }

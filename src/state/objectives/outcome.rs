@@ -1,10 +1,11 @@
 //! How a run ended, and what made a success one with exceptions.
 
 use super::member::{excused, instances, is_excused};
-use super::{figures, loss, required, status};
+use super::{figures, loss, required};
 use crate::base::StepId;
 use crate::base::mode::Mode;
 use crate::event::{ExceptionKind, Outcome, SkipReason};
+use crate::language::runbook::OnFailure;
 use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus};
 
@@ -50,7 +51,7 @@ pub fn exit_code(outcome: Outcome) -> u8 {
 fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
     let mut failed = false;
     let mut cancelled = false;
-    for (_, step) in required(plan, state) {
+    for step in required(plan, state).map(|(_, step)| step).chain(undone_instances(plan, state)) {
         let skipped = step.and_then(|step| step.skipped.as_ref());
         match step.map_or(StepStatus::Pending, |step| step.status) {
             StepStatus::Unknown => return Outcome::FailedUnknown,
@@ -58,13 +59,12 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
             StepStatus::Cancelled => cancelled = true,
             StepStatus::Skipped => match skipped {
                 Some(SkipReason::Cancelled) => cancelled = true,
-                Some(SkipReason::Aborted) => failed = true,
+                Some(SkipReason::Aborted | SkipReason::UndoStopped) => failed = true,
                 Some(
                     SkipReason::When
                     | SkipReason::Need { .. }
                     | SkipReason::ByHand
                     | SkipReason::NothingToUndo
-                    | SkipReason::UndoStopped
                     | SkipReason::Group,
                 )
                 | None => {}
@@ -93,13 +93,24 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
     success(plan, state)
 }
 
+/// What a run that undoes an earlier one makes for the instances of a fan-out, which no frozen plan holds.
+fn undone_instances<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = Option<&'a StepState>> {
+    let is_required = |id: &StepId| {
+        let step = id.undone().and_then(|of| of.of_instance()).and_then(|group| plan.step(&group.undo()));
+        step.is_some_and(|step| step.on_failure != OnFailure::Continue)
+    };
+    let wanted = super::required_section(plan) == Section::Undo;
+    state.steps.iter().filter(move |(id, _)| wanted && is_required(id)).map(|(_, step)| Some(step))
+}
+
 /// Tells whether steps were given up for a cancel alone: no required step failed itself.
 fn only_aborted_by_cancel(plan: &BoundPlan, state: &RunState) -> bool {
-    state.cancel.is_some() && required(plan, state).all(|(step, _)| status(state, step) != StepStatus::Failed)
+    state.cancel.is_some()
+        && required(plan, state).all(|(_, known)| known.is_none_or(|known| known.status != StepStatus::Failed))
 }
 
 fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
-    if plan.mode == Mode::Drill {
+    if plan.mode == Mode::Drill && super::required_section(plan) == Section::Body {
         let rto_missed = match (plan.objectives.rto, figures::rto(plan, state)) {
             (Some(target), Some(measured)) => measured > target.0,
             (Some(_) | None, None) | (None, Some(_)) => false,
@@ -125,9 +136,11 @@ pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionK
     let mut found = Vec::new();
     for step in &plan.steps {
         let tolerated = match step.section {
-            Section::Body if super::is_required(step, state) && !is_excused(step, &excused) => None,
-            Section::Body => Some(ExceptionKind::Tolerated),
-            Section::Undo => None,
+            Section::Body | Section::Undo if step.section != super::required_section(plan) => None,
+            Section::Body | Section::Undo if super::is_required(plan, step, state) && !is_excused(step, &excused) => {
+                None
+            }
+            Section::Body | Section::Undo => Some(ExceptionKind::Tolerated),
             Section::Finally => Some(ExceptionKind::Finally),
         };
         let itself = (step.id.clone(), state.steps.get(&step.id));

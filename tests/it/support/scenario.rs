@@ -12,8 +12,10 @@ use runbook::action::{
 use runbook::base::secret::SecretText;
 use runbook::base::units::Span;
 use runbook::base::{Attempt, Digest, StepId, Timestamp};
-use runbook::engine::{Answer, Binding, Capabilities, Ending, Engine, EngineError, ProbeAnswer, Resume, Start, Timing};
-use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdate, RunHeader};
+use runbook::engine::{
+    Answer, Binding, Capabilities, Ending, Engine, EngineError, ProbeAnswer, Resume, Seeded, Start, Timing,
+};
+use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdate, RunHeader, SeededEnd};
 use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
 use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
@@ -152,6 +154,7 @@ pub struct Scenario {
     pub world: World,
     cancels: Vec<(Duration, ControlRequest)>,
     probe: ProbeAnswer,
+    seeds: Vec<EventKind>,
 }
 
 /// A run as far as one engine brought it.
@@ -196,7 +199,8 @@ impl Scenario {
             sources: Vec::new(),
         };
         let world = World::new(ManualClock::starting_at(at));
-        Self { plan, world, cancels: Vec::new(), probe: ProbeAnswer::Unclear("no probe".to_owned()) }
+        let probe = ProbeAnswer::Unclear("no probe".to_owned());
+        Self { plan, world, cancels: Vec::new(), probe, seeds: Vec::new() }
     }
 
     fn add(mut self, draft: Draft) -> Self {
@@ -210,7 +214,8 @@ impl Scenario {
     }
     /// Adds a body step that follows the one above.
     pub fn then(self, id: &str, shape: impl FnOnce(Draft) -> Draft) -> Self {
-        let above: Vec<String> = self.plan.steps.last().map(|step| step.id.to_string()).into_iter().collect();
+        let body = self.plan.steps.iter().rfind(|step| step.section == Section::Body);
+        let above: Vec<String> = body.map(|step| step.id.to_string()).into_iter().collect();
         let above: Vec<&str> = above.iter().map(String::as_str).collect();
         let draft = Draft::new(id, Section::Body).edges(&above, Strictness::Settled);
         self.add(shape(draft))
@@ -281,6 +286,29 @@ impl Scenario {
         }
     }
 
+    fn start(&self) -> Start {
+        match self.seeds.is_empty() {
+            true => Start::Fresh(Box::new(self.header())),
+            false => Start::Seeded(Box::new(Seeded { header: self.header(), seeds: self.seeds.clone() })),
+        }
+    }
+
+    /// Adds a step that reverses the one above it.
+    pub fn undo(self, shape: impl FnOnce(Draft) -> Draft) -> Self {
+        let of = self.plan.steps.last().expect("a step above").id.clone();
+        self.add(shape(Draft::new(of.undo().as_str(), Section::Undo)))
+    }
+    pub fn undoes(mut self, policy: UndoPolicy) -> Self {
+        self.plan.undo = policy;
+        self
+    }
+    /// The run builds on an earlier one in which the step ended so.
+    pub fn seed(mut self, step: &str, end: SeededEnd) -> Self {
+        let (step, of) = (step.parse().expect("a step id"), "20260101-000000-000000".parse().expect("a run id"));
+        self.seeds.push(EventKind::StepSeeded { step, of, end, output: json!({ "value": "seeded" }) });
+        self
+    }
+
     pub fn run(&self) -> Played {
         self.run_until(None)
     }
@@ -289,7 +317,7 @@ impl Scenario {
     pub fn run_until(&self, fault: Option<Fault>) -> Played {
         let journal = MemoryJournal::new(self.plan.run.clone(), digest());
         let journal = fault.into_iter().fold(journal, MemoryJournal::with_fault);
-        self.play(journal, Start::Fresh(Box::new(self.header())), Vec::new())
+        self.play(journal, self.start(), Vec::new())
     }
 
     /// Runs without the sink that looks into the journal at every event.
@@ -314,7 +342,7 @@ impl Scenario {
         let (events, journal) = played.journal.reopen().expect("the journal holds together");
         let journal = fault.into_iter().fold(journal, MemoryJournal::with_fault);
         if events.is_empty() {
-            return self.play(journal, Start::Fresh(Box::new(self.header())), Vec::new());
+            return self.play(journal, self.start(), Vec::new());
         }
         let answer = |(step, answer): &(&str, Answer)| (step.parse().expect("a step id"), answer.clone());
         let resume = Resume {
@@ -324,6 +352,8 @@ impl Scenario {
             version: "0".to_owned(),
             cut_bytes: None,
             answers: answers.iter().map(answer).collect(),
+            seeds: self.seeds.clone(),
+            amended: None,
         };
         self.play(journal, Start::Resume(Box::new(resume)), Vec::new())
     }
