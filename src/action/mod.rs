@@ -12,6 +12,7 @@ mod erased;
 mod error;
 mod handle;
 mod host;
+mod human;
 mod late;
 mod reference;
 mod registry;
@@ -27,6 +28,7 @@ pub use host::{
     CommandOutput, CommandSpec, DirEntry, Fate, FileFacts, FileKind, Files, Host, HostError, ReadFiles, ReadHost,
     Space, Tie,
 };
+pub use human::{ApprovalArgs, ApprovalOutput, ManualArgs, ManualOutput};
 pub use late::{LATE_KEY, Late, pending};
 pub use reference::{DatabaseRef, ServiceRef, StoreRef};
 pub use registry::Registry;

@@ -17,7 +17,7 @@ use crate::engine::Preflight;
 use crate::event::{EventKind, StepFinding, Verdict};
 use crate::language::inventory::DRILL;
 use crate::plan::render::describe_target;
-use crate::plan::{BoundPlan, Forecast, forecast};
+use crate::plan::{BoundPlan, Forecast, Section, forecast};
 use crate::report::Tone;
 
 /// Arguments of `dry-run`.
@@ -91,6 +91,8 @@ fn print_steps(plan: &BoundPlan, checked: &[Preflight]) {
         let (tone, word) = match result {
             None => (Tone::Quiet, "no check "),
             Some((_, result)) if is_refused(result) => (Tone::Bad, "refused  "),
+            // Of an undo only the programs are looked for.
+            Some(_) if step.section == Section::Undo => (Tone::Quiet, "no check "),
             Some(_) => (Tone::Good, "checked  "),
         };
         out!("{}  {:width$}  {}", paint(tone, word), step.id.as_str(), step.uses);

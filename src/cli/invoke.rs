@@ -19,7 +19,7 @@ use crate::event::{Event, EventKind, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, RunStatus, RunSummary, Runs, audit};
 use crate::lock::FileLocks;
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::{Journal, LockError, LockGuard, Locks as _, SystemClock};
 use crate::report::{html, summary};
 use crate::state::RunState;
@@ -204,6 +204,8 @@ impl Invocation {
         let sinks = screen::sinks(self.face, &plan, state);
         let (registry, control) = (self.registry.clone(), ControlDir::new(dir.control()));
         let engine_plan = Arc::clone(&plan);
+        let locks = FileLocks::open(self.runs.root())
+            .map_err(|error| Failure::new(Exit::Journal, "the folder of locks cannot be used").because(&error))?;
         let ran = wiring::block_on_worker(async move {
             let engine = Engine {
                 plan: engine_plan,
@@ -214,14 +216,17 @@ impl Invocation {
                 // Listens to signals, for which it must be made inside the runtime.
                 control: Box::new(LiveControl::new(control)?),
                 capabilities: hands,
+                locks: Arc::new(locks),
+                presence: wiring::presence(),
             };
             Ok::<_, Failure>(engine.run(start).await)
         })??;
         let ending = ran.map_err(|error| engine_failure(&error, &dir))?;
         if ending.how == Left::Finished {
             self.conclude(&dir, &plan, &ending)?;
+            held.0.into_iter().for_each(|lock| lock.release());
         }
-        drop(held);
+        drop(held.1);
         Ok(Carried { dir, plan, ending })
     }
 
@@ -339,7 +344,11 @@ fn programs(step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findin
                 let fact = format!("the program `{program}` is not found on `{}`", host.name());
                 let help = "install it, or give its full path";
                 // A step with a condition may never need it.
-                if step.when.is_some() { findings.warn(fact, help) } else { findings.refuse(fact, help) }
+                if step.when.is_some() || step.section == Section::Undo {
+                    findings.warn(fact, help)
+                } else {
+                    findings.refuse(fact, help)
+                }
             }
         };
     }

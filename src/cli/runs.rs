@@ -58,14 +58,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             human_duration(Duration::from_millis(run.elapsed_ms)),
         );
         if let Some(by) = undone.get(&run.id) {
-            out!("{:22}  undone by {by}", "");
+            out!("{:22}  {by}", "");
         }
     }
     Ok(Exit::Success)
 }
 
-/// Which runs were undone, and by which: the last one that came to its end in success.
-fn undone(all: &[RunSummary]) -> BTreeMap<RunId, RunId> {
+/// Which runs were undone, and by which, in words: the last one that came to its end in success.
+fn undone(all: &[RunSummary]) -> BTreeMap<RunId, String> {
     let success = |run: &&RunSummary| match &run.status {
         RunStatus::Finished { outcome, .. } => {
             matches!(outcome, Outcome::Succeeded | Outcome::SucceededWithExceptions)
@@ -78,7 +78,8 @@ fn undone(all: &[RunSummary]) -> BTreeMap<RunId, RunId> {
     };
     let of = |run: &RunSummary| {
         let origin = run.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo)?;
-        Some((origin.run.clone(), run.id.clone()))
+        let back_to = origin.step.as_ref().map(|step| format!(" back to `{step}`")).unwrap_or_default();
+        Some((origin.run.clone(), format!("undone{back_to} by {}", run.id)))
     };
     all.iter().rev().filter(success).filter_map(of).collect()
 }

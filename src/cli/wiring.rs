@@ -1,8 +1,10 @@
 //! What commands are put together from: the environment, the state folder, the runtime.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use super::{Exit, Failure};
+use crate::engine::Presence;
 use crate::event::Actor;
 use crate::journal::{RootFacts, RunDir, Runs, RunsError, choose_root, probe_system_root};
 use crate::port::JournalError;
@@ -19,6 +21,12 @@ pub fn environment() -> std::collections::BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// Tells whether somebody is there to answer: a person at a terminal sees and types.
+pub fn presence() -> Presence {
+    let there = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if there { Presence::SomebodyThere } else { Presence::Nobody }
 }
 
 /// Chooses the folder of the history of runs; nothing is created.

@@ -69,19 +69,20 @@ impl Driver {
                 decision: RecoverDecision::Rerun,
                 why: "a person said that it did not happen".to_owned(),
             }],
-            Answer::Done { output } => {
-                let planned = self.index.position(step).map(|at| self.index.step(at));
-                let uses = planned.and_then(|planned| Some((planned, self.registry.get(&planned.uses)?)));
-                let mut all = uses.map_or_else(
-                    || Value::Object(serde_json::Map::new()),
-                    |(planned, uses)| unknown_outputs(planned, &**uses),
-                );
-                for (name, value) in output {
-                    all[name] = value;
-                }
-                vec![EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }]
-            }
+            Answer::Done { output } => vec![self.done(step, output.into_iter().collect())],
         }
+    }
+
+    /// A person says that the step is done; outputs that are not given are null.
+    pub(super) fn done(&self, step: &StepId, output: serde_json::Map<String, Value>) -> EventKind {
+        let planned = self.index.position(step).map(|at| self.index.step(at));
+        let uses = planned.and_then(|planned| Some((planned, self.registry.get(&planned.uses)?)));
+        let mut all = uses
+            .map_or_else(|| Value::Object(serde_json::Map::new()), |(planned, uses)| unknown_outputs(planned, &**uses));
+        for (name, value) in output {
+            all[name] = value;
+        }
+        EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }
     }
 
     /// Looks for every action and secret that steps which may still be made need.

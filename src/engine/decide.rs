@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use super::frontier::slot;
+use super::locking::Kept;
 use super::room::{Place, Room};
-use super::{Frontier, PlanIndex};
+use super::{Frontier, PlanIndex, people};
 use crate::base::{Attempt, StepId, Timestamp};
-use crate::event::{CancelLevel, Outcome, SkipReason, SuspendReason};
-use crate::plan::{BoundPlan, Limits, PlannedStep, Section};
+use crate::event::{CancelLevel, OperatorVerb, Outcome, SkipReason, SuspendReason};
+use crate::plan::{BoundPlan, Limits, PlannedStep, Section, StepKind};
 use crate::state::{RunState, StepState, StepStatus, objectives};
 
 /// One thing that is to be done now.
@@ -41,7 +42,29 @@ pub enum Decision {
         /// Why.
         why: SkipReason,
     },
-    /// Nothing before this time: a retry is due then.
+    /// Ask people what the step is to ask.
+    Ask {
+        /// The step.
+        step: StepId,
+    },
+    /// Write that nobody answered in time.
+    Expire {
+        /// The step.
+        step: StepId,
+    },
+    /// Write what the answers came to.
+    Conclude {
+        /// The step.
+        step: StepId,
+    },
+    /// Carry out what an operator asked of the step.
+    Obey {
+        /// The step.
+        step: StepId,
+        /// What was asked.
+        verb: OperatorVerb,
+    },
+    /// Nothing before this time: a retry is due then, or a question is open until then.
     Wait {
         /// The step.
         step: StepId,
@@ -120,16 +143,31 @@ impl Picture<'_> {
         }
         let mut decisions = Vec::new();
         let mut room = Room::of(self);
-        let held = self.held();
-        for (at, step, state) in self.active() {
-            let decision = self.advance((at, step, state), now, &mut room);
-            decisions.extend(decision.filter(|decision| !held || runs_on(decision)));
+        let held = self.held() || self.state.paused.is_some();
+        decisions.extend(self.orders());
+        let mut kept = Kept::of(self.active().map(|(_, step, state)| (step, state)));
+        for (at, step, state) in self.active().filter(|(at, ..)| !self.is_ordered(*at)) {
+            let asking = state.status == StepStatus::Asking;
+            let goes_on = |decision: &Decision| !held || asking || runs_on(decision);
+            let decision = self.advance((at, step, state), now, &mut room).filter(goes_on);
+            decisions.extend(decision.filter(|decision| kept.admits(step, decision)));
         }
         if held {
             room.close();
         }
         self.open_up(&mut decisions, room);
         self.suspend(decisions)
+    }
+
+    /// What operators asked for and an engine that died did not carry out, and what takes its time.
+    fn orders(&self) -> impl Iterator<Item = Decision> {
+        let open = self.state.orders.iter().filter(|(step, _)| !self.state.status(step).is_terminal());
+        open.map(|(step, verb)| Decision::Obey { step: step.clone(), verb: verb.clone() })
+    }
+
+    /// Whether an operator's order for the step at a position is not carried out yet.
+    pub(super) fn is_ordered(&self, at: usize) -> bool {
+        !self.state.orders.is_empty() && self.state.orders.contains_key(&self.index.step(at).id)
     }
 
     /// The steps between pending and an end, with their positions.
@@ -169,18 +207,25 @@ impl Picture<'_> {
                 Some(Decision::Skip { step: id(), why: SkipReason::Aborted })
             }
             StepStatus::Resolved if self.wants_check(at, state) => Some(Decision::Check { step: id() }),
+            StepStatus::Resolved | StepStatus::Checked if self.asks_people(at) => Some(Decision::Ask { step: id() }),
             StepStatus::Resolved | StepStatus::Checked => Some(start()),
             StepStatus::Waiting if stop.is_some() => cancel,
             StepStatus::Waiting => match state.retry_at {
                 Some(until) if until > now => Some(Decision::Wait { step: id(), until }),
-                _ => (room.take(self, at) == Place::Taken).then(start),
+                _ if room.take(self, at) != Place::Taken => None,
+                // An operator released a step that no attempt was made of: its values may be others now.
+                _ => Some(if state.attempts.is_empty() { Decision::Resolve { step: id() } } else { start() }),
             },
+            // Nobody has to decide about a run that is ending.
+            StepStatus::Asking | StepStatus::Held if stop.is_some() || self.ending(at).is_some() => {
+                Some(Decision::Cancel { step: id(), level: stop.unwrap_or(CancelLevel::Graceful) })
+            }
+            StepStatus::Asking => people::next(step, state, now),
             StepStatus::Open => {
                 let ended = self.frontier.groups.get(&at).is_none_or(|members| members.open == 0);
                 ended.then(|| Decision::Close { step: id() })
             }
-            StepStatus::Asking
-            | StepStatus::Held
+            StepStatus::Held
             | StepStatus::Pending
             | StepStatus::Succeeded
             | StepStatus::Failed
@@ -200,7 +245,8 @@ impl Picture<'_> {
         }
         let doomed = &self.frontier.doomed[slot(section)];
         let id = |at: &usize| self.index.step(*at).id.clone();
-        decisions.extend(doomed.iter().map(|(step, by)| match self.index.group(*step) {
+        let skipped = doomed.iter().filter(|(step, _)| !self.is_ordered(**step));
+        decisions.extend(skipped.map(|(step, by)| match self.index.group(*step) {
             Some(group) if group == *by => Decision::Skip { step: id(step), why: SkipReason::Group },
             Some(_) | None => Decision::Skip { step: id(step), why: SkipReason::Need { step: id(by) } },
         }));
@@ -217,7 +263,7 @@ impl Picture<'_> {
         let mut from = 0;
         while let Some(at) = ready.range(from..).next().copied() {
             from = at + 1;
-            if self.ending(at).is_some() {
+            if self.ending(at).is_some() || self.is_ordered(at) {
                 continue;
             }
             match room.take(self, at) {
@@ -230,18 +276,20 @@ impl Picture<'_> {
 
     /// Leaves when everything that can still happen without an answer has happened.
     fn suspend(&self, decisions: Vec<Decision>) -> Vec<Decision> {
-        let waiting: Vec<SuspendReason> = self
-            .active()
-            .filter_map(|(_, step, state)| {
-                let question = state.asks.clone()?;
-                Some(SuspendReason { step: step.id.clone(), question })
-            })
-            .collect();
+        let waiting = people::waiting(self);
         let busy = self.active().any(|(.., state)| state.status == StepStatus::Running && state.asks.is_none());
         if waiting.is_empty() || busy || !decisions.is_empty() {
             return decisions;
         }
         vec![Decision::Suspend { waiting }]
+    }
+
+    /// Whether people make the step.
+    fn asks_people(&self, at: usize) -> bool {
+        match self.index.step(at).kind {
+            StepKind::Approval | StepKind::Manual => !self.index.is_group(at),
+            StepKind::Action | StepKind::Runbook => false,
+        }
     }
 
     /// Whether something has to be looked at between the values and the first attempt. A group makes nothing itself.
@@ -254,11 +302,18 @@ impl Picture<'_> {
 /// Whether a decision is for something that began already, so that it is made while new starts are held back.
 fn runs_on(decision: &Decision) -> bool {
     match decision {
-        Decision::Cancel { .. } | Decision::Recover { .. } | Decision::Skip { .. } | Decision::Close { .. } => true,
+        Decision::Cancel { .. }
+        | Decision::Recover { .. }
+        | Decision::Skip { .. }
+        | Decision::Close { .. }
+        | Decision::Obey { .. }
+        | Decision::Expire { .. }
+        | Decision::Conclude { .. } => true,
         Decision::Resolve { .. }
         | Decision::Check { .. }
         | Decision::Start { .. }
         | Decision::Open { .. }
+        | Decision::Ask { .. }
         | Decision::Wait { .. }
         | Decision::Suspend { .. }
         | Decision::Finish { .. } => false,

@@ -8,18 +8,20 @@ use tokio::sync::oneshot;
 
 use super::decide::Picture;
 use super::flight::{Flight, Landed};
+use super::locking::Held;
+use super::operator::Order;
 use super::publish::Publisher;
 use super::redact::redacted;
 use super::reporting::{Fact, Inbox, Wires, wires};
 use super::settle::Launch;
-use super::start::{Answer, Ending, Engine, EngineError, Left, Start};
+use super::start::{Answer, Ending, Engine, EngineError, Left, Presence, Start};
 use super::tasks::{TaskEnd, Tasks};
 use super::{Capabilities, Frontier, PlanIndex};
 use crate::action::Registry;
 use crate::base::clock::between;
 use crate::base::{StepId, Timestamp};
 use crate::event::{Event, EventKind};
-use crate::port::{Clock, Control, ControlRequest, Journal};
+use crate::port::{Clock, Control, ControlRequest, Journal, Locks};
 use crate::state::{RunState, objectives, subject};
 
 /// How often clocks on the screen move and silences are looked at.
@@ -45,6 +47,14 @@ pub(super) struct Driver {
     pub(super) queued: Vec<Launch>,
     /// Retries that are waited for: when they are due, by both clocks.
     pub(super) alarms: BTreeMap<usize, (Timestamp, Instant)>,
+    /// Whether somebody is there to answer.
+    pub(super) presence: Presence,
+    /// Whether this engine was told to pause, and whoever said so may come back.
+    pub(super) paused_here: bool,
+    /// Names that only one run may hold.
+    pub(super) locks: Arc<dyn Locks>,
+    /// Those of them that are held.
+    pub(super) held: Held,
     journal: Box<dyn Journal>,
     publisher: Publisher,
     control: Box<dyn Control>,
@@ -91,6 +101,10 @@ impl Driver {
             removing: None,
             queued: Vec::new(),
             alarms: BTreeMap::new(),
+            presence: engine.presence,
+            paused_here: false,
+            locks: engine.locks,
+            held: Held::default(),
             journal: engine.journal,
             publisher: Publisher::new(engine.sinks),
             control: engine.control,
@@ -187,6 +201,7 @@ impl Driver {
             self.journal.sync()?;
             self.publisher.publish();
         }
+        self.let_go();
         for waiting in self.synced.drain(..) {
             // Fails only when the attempt that waits is gone.
             let _gone = waiting.send(());
@@ -243,24 +258,36 @@ impl Driver {
         Ok(Turn::On)
     }
 
-    /// Takes a request that is there before anything is done, such as a cancel of a run that waits for a person.
+    /// Takes the requests that are there before anything is done, such as an answer to a run that was suspended.
     async fn heed(&mut self) -> Result<Turn, EngineError> {
         if self.state.finished.is_some() {
             return Ok(Turn::On);
         }
-        let request = tokio::select! {
-            biased;
-            request = self.control.next() => Some(request),
-            () = std::future::ready(()) => None,
-        };
-        request.map_or(Ok(Turn::On), |request| self.obey(request))
+        loop {
+            let request = tokio::select! {
+                biased;
+                request = self.control.next() => request,
+                () = std::future::ready(()) => return Ok(Turn::On),
+            };
+            if let Turn::Leave(left) = self.obey(request)? {
+                return Ok(Turn::Leave(left));
+            }
+            // A request is gone from its source once the next one is asked for.
+            self.commit()?;
+        }
     }
 
     fn obey(&mut self, request: ControlRequest) -> Result<Turn, EngineError> {
         match request {
             ControlRequest::Abandon => return Ok(Turn::Leave(Left::Abandoned)),
-            ControlRequest::Detach => self.publisher.detach_terminal(),
-            ControlRequest::Act { .. } | ControlRequest::Answer { .. } => {}
+            ControlRequest::Detach => {
+                self.presence = Presence::Nobody;
+                self.publisher.detach_terminal();
+            }
+            ControlRequest::Act { request, actor, verb, step, reason } => {
+                self.act(Order { request, actor, verb, step, reason })?;
+            }
+            ControlRequest::Answer { step, answer } => self.answer(step, *answer)?,
             ControlRequest::Cancel { actor, level, reason } => {
                 if self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level) {
                     self.record(vec![EventKind::CancelRequested { actor, level, reason }])?;

@@ -64,7 +64,7 @@ impl Picture<'_> {
         let body_ends = section == Section::Body && (self.state.cancel.is_some() || self.frontier.aborted);
         let leave = |at: usize, decisions: &mut Vec<Decision>| {
             let open = self.index.group(at).is_none_or(|group| self.is_open(group));
-            if open && !self.frontier.doomed[slot(section)].contains_key(&at) {
+            if open && !self.is_ordered(at) && !self.frontier.doomed[slot(section)].contains_key(&at) {
                 let step = || self.index.step(at).id.clone();
                 decisions.extend(self.ending(at).map(|why| Decision::Skip { step: step(), why }));
             }

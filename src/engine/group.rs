@@ -35,7 +35,9 @@ impl Driver {
         let step = step.clone();
         Some(match instances {
             Ok(instances) => EventKind::GroupOpened { step, instances },
-            Err(error) => EventKind::StepFailed { step, attempt: Attempt(0), error: *error, elapsed_ms: 0 },
+            Err(error) => {
+                self.or_held(at, EventKind::StepFailed { step, attempt: Attempt(0), error: *error, elapsed_ms: 0 })
+            }
         })
     }
 

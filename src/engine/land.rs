@@ -16,6 +16,7 @@ use crate::action::{ActionError, EffectClass, Idempotency};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
 use crate::event::{ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
+use crate::state::StepState;
 
 impl Driver {
     pub(super) fn land(&mut self, at: usize, end: TaskEnd<Landed>) -> Result<(), EngineError> {
@@ -67,7 +68,10 @@ impl Driver {
         let step = self.id(at);
         vec![match result {
             Ok(findings) => EventKind::StepChecked { step, findings },
-            Err(error) => EventKind::StepFailed { step, attempt: Attempt(0), error: error.into_info(), elapsed_ms: 0 },
+            Err(error) => {
+                let error = error.into_info();
+                self.or_held(at, EventKind::StepFailed { step, attempt: Attempt(0), error, elapsed_ms: 0 })
+            }
         }]
     }
 
@@ -102,15 +106,15 @@ impl Driver {
                 EventKind::AttemptFailed { retry_in_ms: millis(delay), step, attempt, error, elapsed_ms }
             }
             Next::Unknown if planned.effects.class > EffectClass::Read => {
-                EventKind::StepUnknown { step, attempt, error }
+                self.or_held(at, EventKind::StepUnknown { step, attempt, error })
             }
-            Next::Unknown | Next::Fail => EventKind::StepFailed { step, attempt, error, elapsed_ms },
+            Next::Unknown | Next::Fail => self.or_held(at, EventKind::StepFailed { step, attempt, error, elapsed_ms }),
         }
     }
 
     fn tried(&self, at: usize) -> Tried {
         let planned = self.index.step(at);
-        let attempts = self.state.steps.get(&planned.id).map_or(&[][..], |state| &state.attempts);
+        let attempts = self.state.steps.get(&planned.id).map_or(&[][..], StepState::counted_attempts);
         let failures = attempts.iter().filter(|attempt| attempt.error.is_some()).count();
         let idempotent = self.registry.get(&planned.uses).map(|action| action.spec().idempotency);
         Tried {

@@ -4,6 +4,7 @@
 //! only then acts. It is not a scheduler of processes (`supervisor`) and not a reporter (`report`).
 //! Start with [`Engine::run`].
 
+mod answer;
 mod begin;
 mod capability;
 mod check;
@@ -18,6 +19,9 @@ mod index;
 mod item;
 mod land;
 mod launch;
+mod locking;
+mod operator;
+mod people;
 mod preflight;
 mod publish;
 mod recover;
@@ -40,5 +44,5 @@ pub use frontier::Frontier;
 pub use index::PlanIndex;
 pub use preflight::{Preflight, preflight};
 pub use seed::{Foreseen, foresee};
-pub use start::{Answer, Ending, Engine, EngineError, Left, Resume, Seeded, Start};
+pub use start::{Answer, Ending, Engine, EngineError, Left, Presence, Resume, Seeded, Start};
 pub use undo::{may_have_run, wanted as wanted_undos};

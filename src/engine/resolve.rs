@@ -183,6 +183,11 @@ fn with_markers(value: &Value, late: &dyn Fn(&str) -> bool) -> Value {
     }
 }
 
+/// The rendered arguments of a step are not what it takes.
+pub(super) fn failed_arguments(step: &PlannedStep, error: &serde_json::Error) -> ActionError {
+    ActionError::fatal(format!("the arguments of `{}` do not fit: {error}", step.uses))
+}
+
 fn fatal(message: String) -> Box<ErrorInfo> {
     Box::new(ErrorInfo::new(crate::event::ErrorClass::Fatal, message))
 }

@@ -10,7 +10,7 @@ use crate::action::{ActionError, Registry};
 use crate::base::StepId;
 use crate::event::{Actor, Event, EventKind, RunHeader};
 use crate::plan::BoundPlan;
-use crate::port::{Clock, Control, Journal, JournalError, Sink};
+use crate::port::{Clock, Control, Journal, JournalError, Locks, Sink};
 use crate::state::{IllegalEvent, RunState};
 
 /// Drives one run from its start, or from where another engine left it, to its end.
@@ -29,6 +29,19 @@ pub struct Engine {
     pub control: Box<dyn Control>,
     /// The engine's hands.
     pub capabilities: Arc<dyn Capabilities>,
+    /// Names that only one run may hold at a time.
+    pub locks: Arc<dyn Locks>,
+    /// Whether somebody is there to answer.
+    pub presence: Presence,
+}
+
+/// Whether somebody is there: a run that only people can bring on is left when nobody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Somebody watches the run, or asked to wait.
+    SomebodyThere,
+    /// Nobody does.
+    Nobody,
 }
 
 /// Where a run begins.

@@ -40,6 +40,14 @@ pub struct Question {
     pub timer_ms: Option<u64>,
 }
 
+impl Question {
+    /// Identifies the question as it was shown: what an answer says it has seen.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(serde_json::json!(self).to_string().as_bytes())
+    }
+}
+
 /// What kind of question it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

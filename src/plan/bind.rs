@@ -103,9 +103,7 @@ pub fn bind(
     let shared = Shared { run: &run, held: &held, phases: &plan.runbook.phases };
     let binder =
         Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
-    let Expanded { mut steps, groups } = binder.steps()?;
-    // The undo steps of sub-runbooks stand among their body.
-    steps.sort_by_key(|step| step.section);
+    let Expanded { steps, groups } = binder.steps()?;
     let locks = lock::of_run(&plan.runbooks(), &steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
@@ -235,11 +233,7 @@ impl Binder<'_> {
             expanded.steps.append(&mut undos);
         }
         // Those that reverse steps of sub-runbooks stand with all others that reverse something.
-        expanded.steps.sort_by_key(|step| match step.section {
-            Section::Body => 0,
-            Section::Undo => 1,
-            Section::Finally => 2,
-        });
+        expanded.steps.sort_by_key(|step| step.section);
         if faults.is_empty() { Ok(expanded) } else { Err(faults) }
     }
 
@@ -268,6 +262,7 @@ impl Binder<'_> {
         let effects = action
             .effects(&with, &context)
             .map_err(|faults| faults.into_iter().map(|f| fault(&f.path, f.message, f.help)).collect::<Vec<_>>())?;
+        super::people::refuse(self.protected(), uses, &with).map_err(|f| vec![fault(&f.path, f.message, f.help)])?;
         let effects = self.declared(step, effects).map_err(|message| vec![fault("/targets", message, None)])?;
         let spec = action.spec();
         let idempotent = spec.idempotency == Idempotency::Idempotent;
@@ -300,7 +295,7 @@ impl Binder<'_> {
             secrets,
             has_check: spec.has_check,
             declares_drill: step.modes.as_ref().is_some_and(|modes| modes.contains(&Mode::Drill)),
-            kind: StepKind::Action,
+            kind: StepKind::of(uses),
             group: None,
             for_each,
             item: None,
@@ -311,6 +306,10 @@ impl Binder<'_> {
         };
         planned.fingerprint = fingerprint(&planned, spec.version, &with);
         Ok(planned)
+    }
+
+    fn protected(&self) -> bool {
+        self.inventory.environments.get(&self.request.environment).is_some_and(|environment| environment.protected)
     }
 
     /// Renders what is known now; a late value becomes its marker.

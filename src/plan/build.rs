@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{StepGraph, StepIndex, join};
-use super::model::{Section, Strictness};
+use super::model::{Section, StepKind, Strictness};
 use super::outputs;
 use super::read::{self, Read, Reader};
 use super::sub::{self, Built, SubPlan};
@@ -58,6 +58,7 @@ pub(super) fn build_with(runbook: Runbook, material: &Material<'_>, built: &mut 
     let mut found = Diagnostics::default();
     check_needs(&graph, &mut found);
     check_preconditions(&graph, material.registry, &mut found);
+    super::people::check(&graph, material.inventory, &mut found);
     let circles = graph.circles();
     check_circles(&graph, &circles, &mut found);
     let mut reads = read::collect(&runbook, &graph, material, &mut found);
@@ -144,7 +145,11 @@ fn check_preconditions(graph: &StepGraph<'_>, registry: &Registry, found: &mut D
         for precondition in &graph.step(index).1.preconditions {
             let Precondition::Action { uses, .. } = precondition else { continue };
             let effect = registry.get(&uses.value).map_or(EffectClass::None, |action| action.spec().effect);
-            if effect > EffectClass::Read {
+            if StepKind::of(&uses.value) != StepKind::Action {
+                let message = format!("`{}` is made by people, so it cannot be a precondition", uses.value);
+                let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
+                found.push(fault.help("make it a step of its own that this one needs"));
+            } else if effect > EffectClass::Read {
                 let message = format!("`{}` may change something, so it cannot be a precondition", uses.value);
                 let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
                 found.push(fault.help("make it a step of its own that this one needs, or ask with `wait` or `that:`"));

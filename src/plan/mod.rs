@@ -18,6 +18,7 @@ mod lock;
 pub mod model;
 mod outputs;
 mod param;
+mod people;
 mod process;
 mod read;
 pub mod render;
@@ -36,5 +37,5 @@ pub use leaf::{Leaf, at as leaf_at, visit_texts};
 pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
-pub use param::INCIDENT_AT;
+pub use param::{INCIDENT_AT, names_entry};
 pub use sub::SubPlan;

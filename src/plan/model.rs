@@ -127,6 +127,19 @@ pub enum StepKind {
     Runbook,
 }
 
+impl StepKind {
+    /// Tells what makes a step from its `uses`.
+    #[must_use]
+    pub fn of(uses: &str) -> Self {
+        match uses {
+            "approval" => Self::Approval,
+            "manual" => Self::Manual,
+            "runbook" => Self::Runbook,
+            _ => Self::Action,
+        }
+    }
+}
+
 /// A fan-out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ForEach {

@@ -181,6 +181,12 @@ pub trait Locks: Send + Sync {
 pub trait LockGuard: Send {
     /// The lock's name.
     fn name(&self) -> &str;
+    /// The run that held it before and died without letting go of it.
+    fn over(&self) -> Option<&str> {
+        None
+    }
+    /// Lets go in order. A guard that is merely dropped leaves the name of its holder behind, as a death does.
+    fn release(self: Box<Self>);
 }
 
 /// A lock cannot be had.

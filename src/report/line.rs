@@ -59,6 +59,8 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         }
         EventKind::StepNoted { step, message, .. } => vec![format!("· {step}: {}", one_line(message))],
         EventKind::ObjectiveWarning { percent, elapsed_ms } => say.objective(*percent, *elapsed_ms),
+        // What there is to undo is told when it is undone.
+        EventKind::StepSeeded { .. } if phrase::undoes(plan).is_some() => Vec::new(),
         EventKind::StepSeeded { step, of, end, .. } => {
             let (state, ended) = phrase::seeded(*end);
             vec![say.ended(state, step, &format!("{ended} in run `{of}`, and is taken from it"))]

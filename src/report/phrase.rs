@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Tone;
-use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::mode::Mode;
 use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 use crate::base::units::{Span, human_duration};
+use crate::base::{RunId, Timestamp};
 use crate::event::{
-    Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, OperatorVerb, OriginPurpose, Outcome, RunOrigin,
-    SeededEnd, SkipReason,
+    Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, OperatorVerb, OriginPurpose, Outcome, SeededEnd,
+    SkipReason,
 };
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
@@ -190,13 +190,15 @@ pub(super) fn outcome_tone(outcome: Outcome) -> Tone {
     }
 }
 
+/// The run that this one undoes, if that is what it is for.
+pub(super) fn undoes(plan: &BoundPlan) -> Option<&RunId> {
+    plan.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo).map(|origin| &origin.run)
+}
+
 /// Says in one sentence how the run ended or stands, as a manager would ask it.
 #[must_use]
 pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
-    let name = &match &plan.origin {
-        Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) => format!("undo of {} in run {run}", plan.name),
-        Some(RunOrigin { purpose: OriginPurpose::Seed, .. }) | None => plan.name.clone(),
-    };
+    let name = &undoes(plan).map_or_else(|| plan.name.clone(), |run| format!("undo {run}"));
     let Some((outcome, _, figures)) = &state.finished else {
         return match state.suspended.len() {
             0 => format!("`{name}` has not ended: its last event is number {}.", state.last_seq.0),

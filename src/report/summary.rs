@@ -11,7 +11,7 @@ use super::{Palette, Tone, outcome_sentence};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::base::{EventSeq, StepId};
-use crate::event::{Figures, OriginPurpose, Outcome, RunOrigin, SkipReason};
+use crate::event::{Figures, OriginPurpose, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, Section};
@@ -92,7 +92,10 @@ fn objectives(
         (None, None) => {}
     }
     let (machine, retry, waiting) = (millis(figures.machine_ms), millis(figures.retry_ms), millis(figures.waiting_ms));
-    let _ = writeln!(out, "           machine {machine} · retries {retry} · waiting {waiting}");
+    let waits = [("locks", figures.lock_ms), ("people", figures.human_ms)];
+    let waits = waits.iter().filter(|(_, ms)| *ms > 0).map(|(name, ms)| format!(" · {name} {}", millis(*ms)));
+    let waits: String = waits.collect();
+    let _ = writeln!(out, "           machine {machine} · retries {retry}{waits} · waiting {waiting}");
     match (&figures.rpo, figures.rpo_target_ms) {
         (Some(loss), target) => {
             let judged =
@@ -246,7 +249,10 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
         let _ = writeln!(out, "  {what:10}{}", palette.paint(Tone::Strong, command));
     };
     for waiting in &state.suspended {
-        command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
+        // A step that asks people or is held says with its question what to type.
+        if !matches!(state.status(&waiting.step), StepStatus::Asking | StepStatus::Held) {
+            command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
+        }
     }
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
         None if state.suspended.is_empty() => {
@@ -345,7 +351,7 @@ fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
 /// Gives the command that starts the same run anew.
 fn again(plan: &BoundPlan) -> String {
     use crate::base::mode::Mode;
-    if let Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) = &plan.origin {
+    if let Some(run) = phrase::undoes(plan) {
         return format!("runbook undo {run}");
     }
     let file = runbook_of(plan);

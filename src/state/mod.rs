@@ -6,7 +6,8 @@ pub(crate) mod fixture;
 mod model;
 pub mod objectives;
 mod transition;
+mod wait;
 
 pub use apply::IllegalEvent;
-pub use model::{AttemptState, RunState, StepState, StepStatus, UndoState};
+pub use model::{AttemptState, RunState, StepState, StepStatus, Stretch, UndoState};
 pub use transition::subject;

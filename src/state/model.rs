@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::base::{Attempt, Digest, EventSeq, RunId, StepId, Timestamp};
 use crate::event::{
-    Actor, CancelLevel, ErrorInfo, Figures, HumanAnswer, Instance, Outcome, Question, RunHeader, SeededEnd, SkipReason,
-    StepFinding, SuspendReason,
+    Actor, CancelLevel, ErrorInfo, Figures, HumanAnswer, Instance, OperatorVerb, Outcome, Question, RunHeader,
+    SeededEnd, SkipReason, StepFinding, SuspendReason,
 };
 
 /// Everything known of a run, from its events alone.
@@ -32,8 +32,14 @@ pub struct RunState {
     pub resumes: u32,
     /// Who paused the run, and why.
     pub paused: Option<(Actor, String)>,
+    /// When it was paused, and until when.
+    pub pauses: Vec<Stretch>,
     /// Requests of operators that were taken, so that none acts twice.
     pub requests: BTreeSet<String>,
+    /// What operators asked of steps and is still to be carried out.
+    pub orders: BTreeMap<StepId, OperatorVerb>,
+    /// Waits of the whole run for locks.
+    pub lock_waits: Vec<Stretch>,
     /// The end, once there is one.
     pub finished: Option<(Outcome, u8, Figures)>,
     /// When the last event was written.
@@ -148,8 +154,23 @@ pub struct StepState {
     pub seeded_end: Option<SeededEnd>,
     /// Time it waited for locks, in milliseconds.
     pub lock_ms: u64,
+    /// Its waits for locks.
+    pub lock_waits: Vec<Stretch>,
+    /// When it waited for a person, and until when.
+    pub person_waits: Vec<Stretch>,
+    /// Attempts up to this one do not count for its retries: an operator released it after them.
+    pub released_after: Attempt,
     /// The number of the event that ended it: the order of completion.
     pub ended_seq: EventSeq,
+}
+
+/// A stretch of time; without an end while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Stretch {
+    /// Its begin.
+    pub from: Timestamp,
+    /// Its end.
+    pub until: Option<Timestamp>,
 }
 
 /// What became of reversing a step.

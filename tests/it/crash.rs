@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use runbook::base::EventSeq;
 use runbook::engine::{Answer, Left, ProbeAnswer};
-use runbook::event::{CancelLevel, EventKind};
+use runbook::event::{CancelLevel, EventKind, OperatorVerb};
 use runbook::journal::Fault;
 use runbook::language::runbook::OnUnknown;
 use runbook::plan::UndoPolicy;
 use runbook::state::{RunState, StepStatus};
 use serde_json::json;
 
+use crate::people::{Asked as _, Reply};
 use crate::support::fake::Act;
 use crate::support::scenario::{Played, Scenario};
 
@@ -89,6 +90,27 @@ fn a_run_that_registers_resources_removes_them_wherever_it_is_cut() {
         Scenario::new()
             .step("a", |s| s.uses("fake.again").does(&[Act::Register("scratch")]))
             .then("b", |s| s.uses("fake.again").does(&[Act::Register("second")]))
+    });
+}
+
+#[test]
+fn answers_and_orders_delivered_again_act_once_wherever_the_run_is_cut() {
+    survives_everything(|| {
+        Scenario::new()
+            .step("declare", |s| s.approval(json!({"prompt": "Go?", "quorum": 2})))
+            .then("act", |s| s.uses("fake.kept").needs(&["declare"]))
+            .step("power", |s| s.manual(json!({"instruction": "Power it on"})))
+            .step("x", |s| s.uses("fake.kept").does(&[Act::Fatal, Act::Succeed]).pauses().locks(&["tape"]))
+            .step("left", |s| s.uses("fake.kept").does(&[Act::Fatal]).pauses())
+            .step("done", |s| s.uses("fake.kept").does(&[Act::Fatal]).pauses())
+            .finally("z", |s| s.uses("fake.kept").locks(&["tape"]))
+            .attended()
+            .reply(1, "declare", Reply::yes("ada"))
+            .reply(2, "declare", Reply::yes("bob"))
+            .act(3, OperatorVerb::Retry, Some("x"))
+            .act(4, OperatorVerb::Skip, Some("left"))
+            .act(5, OperatorVerb::MarkDone { output: serde_json::Map::new() }, Some("done"))
+            .reply(6, "power", Reply::yes("eve"))
     });
 }
 

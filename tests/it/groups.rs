@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use runbook::event::{CancelLevel, EventKind, ExceptionKind, SkipReason};
+use runbook::event::{CancelLevel, EventKind, ExceptionKind, OperatorVerb, SkipReason};
+use runbook::language::runbook::OnFailure;
 use runbook::plan::{Section, UndoPolicy};
+use runbook::port::ControlRequest;
 use runbook::state::{StepStatus, UndoState};
 use serde_json::{Value, json};
 
@@ -251,6 +253,24 @@ fn a_failure_around_an_open_group_ends_it_too() {
     assert_eq!(skipped(&played, "g/b"), Some(SkipReason::Aborted));
     assert_eq!(played.status("g/z"), StepStatus::Succeeded);
     assert_eq!(message(&played, "g"), "a failure around it ended it before 1 of 2 steps began: `b`");
+}
+
+#[test]
+fn an_instance_under_pause_is_held_by_itself_and_goes_on_when_it_is_released() {
+    let retry = ControlRequest::Act {
+        request: "r1".to_owned(),
+        actor: crate::support::scenario::actor(),
+        verb: OperatorVerb::Retry,
+        step: Some("x[a]".parse().expect("an id")),
+        reason: String::new(),
+    };
+    let mut scenario = Scenario::new()
+        .step("x", |s| s.for_each(json!(["a", "b"])).at_once(1))
+        .does("x[a]", &[Act::Fatal, Act::Succeed])
+        .ask(5 * SECOND, retry);
+    scenario.plan.steps[0].on_failure = OnFailure::Pause;
+    let played = run(&scenario.attended()).ends(0);
+    assert_eq!(output(&played, "x")["attempt"], json!([2, 1]));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use runbook::base::diagnostic::SourceId;
 use runbook::event::Actor;
 use runbook::language::runbook::OnFailure;
 use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
-use runbook::plan::{BindError, BindRequest, BoundPlan, Material, build};
+use runbook::plan::{BindError, BindRequest, BoundPlan, Material, Section, Strictness, build};
 use serde_json::{Value, json};
 
 struct Words<'a>(&'a Registry);
@@ -81,7 +81,7 @@ fn a_step_with_every_new_key_is_bound() {
 fn everything_that_is_not_set_in_the_environment_is_named() {
     let said = bound("pass_env: [REGION, ZONE, RACK]\nsteps:\n  - { id: a, run: 'true' }\n", &[]).unwrap_err();
     let said: Vec<String> = said.iter().map(ToString::to_string).collect();
-    assert!(matches!(said.as_slice(), [rack, zone] if zone.contains("`ZONE`") && rack.contains("`RACK`")), "{said:?}");
+    assert!(matches!(said.as_slice(), [rack, zone] if rack.contains("`RACK`") && zone.contains("`ZONE`")), "{said:?}");
 }
 
 #[test]
@@ -187,4 +187,19 @@ fn a_fingerprint_follows_what_was_decided_and_nothing_else() {
     );
     let other_script = prints("false", "1", "1");
     assert!(other_script[0] != first[0] && other_script[1] == first[1]);
+}
+
+#[test]
+fn an_undo_is_a_step_of_its_own_that_waits_for_nothing_and_may_read_its_own_step() {
+    let plan = bound(
+        "phases: [{ id: one }]\nsteps:\n  - { id: a, run: 'true' }\n  - id: b\n    phase: one\n    run: 'true'\n    undo: { run: 'true', env: { CODE: \"{{ steps.b.exit_code }}{{ steps.a.exit_code }}\" } }\nfinally:\n  - { id: z, run: 'true' }\n",
+        &[],
+    )
+    .expect("binds");
+    let order: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(order, ["a", "b", "b.undo", "z"]);
+    let undo = &plan.steps[2];
+    assert_eq!((undo.section, undo.phase.as_deref(), undo.needs.len()), (Section::Undo, Some("one"), 0));
+    assert_eq!(plan.steps[1].needs[0].strictness, Strictness::Settled, "what the undo reads asks nothing of the step");
+    assert_ne!(undo.fingerprint, plan.steps[1].fingerprint);
 }

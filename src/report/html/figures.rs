@@ -119,18 +119,20 @@ fn rpo(figures: &Figures) -> Markup {
     }
 }
 
-/// A bar of machine, retry and waiting time.
+/// A bar of machine, retry and waiting time, and of what was waited for where there was such.
 #[expect(clippy::cast_precision_loss, reason = "widths of a bar")]
 fn share(figures: &Figures) -> Markup {
-    let parts = [("machine", figures.machine_ms), ("retries", figures.retry_ms), ("waiting", figures.waiting_ms)];
+    let mut parts = vec![("machine", figures.machine_ms), ("retries", figures.retry_ms)];
+    parts.extend([("locks", figures.lock_ms), ("people", figures.human_ms)].into_iter().filter(|(_, ms)| *ms > 0));
+    parts.push(("waiting", figures.waiting_ms));
     let total: u64 = parts.iter().map(|(_, ms)| ms).sum();
     html! {
         div.share {
-            @for (name, ms) in parts {
-                @if ms > 0 { span.(name) style=(format!("width:{:.2}%", ms as f64 * 100.0 / total as f64)) {} }
+            @for (name, ms) in &parts {
+                @if *ms > 0 { span.(name) style=(format!("width:{:.2}%", *ms as f64 * 100.0 / total as f64)) {} }
             }
         }
-        ul.legend { @for (name, ms) in parts { li.(name) { (name) " " b { (millis(ms)) } } } }
+        ul.legend { @for (name, ms) in &parts { li.(name) { (name) " " b { (millis(*ms)) } } } }
     }
 }
 

@@ -4,7 +4,7 @@ use super::member::{excused, instances, is_excused};
 use super::{figures, loss, required};
 use crate::base::StepId;
 use crate::base::mode::Mode;
-use crate::event::{ExceptionKind, Outcome, SkipReason};
+use crate::event::{ExceptionKind, OnTimeout, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
 use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus};
@@ -150,9 +150,21 @@ pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionK
     found
 }
 
+/// An approval that not everybody gave who should have.
+fn unattended(step: &StepState) -> Option<ExceptionKind> {
+    let question = step.question.as_ref().filter(|_| step.status == StepStatus::Succeeded)?;
+    if step.answers.iter().any(|(_, answer)| answer.break_glass.is_some()) {
+        return Some(ExceptionKind::BrokeGlass);
+    }
+    (step.expired && question.on_timeout == OnTimeout::Continue).then_some(ExceptionKind::Unapproved)
+}
+
 fn exception(known: &StepState, tolerated: Option<ExceptionKind>) -> Option<ExceptionKind> {
     if known.marked_done {
         return Some(ExceptionKind::MarkedDone);
+    }
+    if let Some(kind) = unattended(known) {
+        return Some(kind);
     }
     match known.status {
         StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => tolerated,

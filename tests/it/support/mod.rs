@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod fake;
 pub mod host;
+pub mod lock;
 pub mod nowhere;
 pub mod postgres;
 pub mod production;

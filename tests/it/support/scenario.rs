@@ -13,7 +13,7 @@ use runbook::base::secret::SecretText;
 use runbook::base::units::Span;
 use runbook::base::{Attempt, Digest, StepId, Timestamp};
 use runbook::engine::{
-    Answer, Binding, Capabilities, Ending, Engine, EngineError, ProbeAnswer, Resume, Seeded, Start, Timing,
+    Answer, Binding, Capabilities, Ending, Engine, EngineError, Presence, ProbeAnswer, Resume, Seeded, Start, Timing,
 };
 use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdate, RunHeader, SeededEnd};
 use runbook::journal::memory::{Fault, MemoryJournal};
@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 
 use super::clock::ManualClock;
 use super::fake::{Act, World, registry};
+use super::lock::SharedLocks;
 use super::nowhere::Nowhere;
 
 pub const SECRET: &str = "correct horse battery";
@@ -107,6 +108,22 @@ impl Draft {
         self.planned.preconditions.push(precondition);
         self
     }
+    pub fn approval(mut self, with: Value) -> Self {
+        self.planned.kind = StepKind::Approval;
+        self.uses("approval").with(with)
+    }
+    pub fn manual(mut self, with: Value) -> Self {
+        self.planned.kind = StepKind::Manual;
+        self.uses("manual").with(with)
+    }
+    pub fn pauses(mut self) -> Self {
+        self.planned.on_failure = OnFailure::Pause;
+        self
+    }
+    pub fn locks(mut self, names: &[&str]) -> Self {
+        self.planned.locks = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
     pub fn checked(mut self) -> Self {
         self.planned.has_check = true;
         self
@@ -154,6 +171,8 @@ pub struct Scenario {
     pub world: World,
     cancels: Vec<(Duration, ControlRequest)>,
     probe: ProbeAnswer,
+    presence: Presence,
+    pub locks: SharedLocks,
     seeds: Vec<EventKind>,
 }
 
@@ -200,7 +219,8 @@ impl Scenario {
         };
         let world = World::new(ManualClock::starting_at(at));
         let probe = ProbeAnswer::Unclear("no probe".to_owned());
-        Self { plan, world, cancels: Vec::new(), probe, seeds: Vec::new() }
+        let locks = SharedLocks::new(&world.clock);
+        Self { plan, world, cancels: Vec::new(), probe, presence: Presence::Nobody, locks, seeds: Vec::new() }
     }
 
     fn add(mut self, draft: Draft) -> Self {
@@ -257,9 +277,25 @@ impl Scenario {
         self.plan.objectives.rto = Some(Span(rto));
         self
     }
+    /// Somebody watches the run.
+    pub fn attended(mut self) -> Self {
+        self.presence = Presence::SomebodyThere;
+        self
+    }
+    pub fn protected(mut self) -> Self {
+        self.plan.protected = true;
+        self
+    }
     pub fn ask(mut self, after: Duration, request: ControlRequest) -> Self {
         self.cancels.push((after, request));
         self
+    }
+    /// The same plan in a world of its own, with nobody there.
+    pub fn twin(&self) -> Self {
+        let world = World::new(ManualClock::starting_at(self.plan.started_at));
+        let locks = SharedLocks::new(&world.clock);
+        let (probe, seeds) = (self.probe.clone(), self.seeds.clone());
+        Self { plan: self.plan.clone(), world, cancels: Vec::new(), probe, presence: Presence::Nobody, locks, seeds }
     }
     /// Nobody asks anything of the engines that follow.
     pub fn unasked(mut self) -> Self {
@@ -383,6 +419,8 @@ impl Scenario {
             clock: Arc::new(clock.clone()),
             control: Box::new(control),
             capabilities: self.hands(),
+            locks: Arc::new(self.locks.clone()),
+            presence: self.presence,
         };
         on_manual_time(&clock, engine.run(start))
     }
