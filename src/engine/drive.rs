@@ -192,6 +192,10 @@ impl Driver {
         let before = touched.map(|at| (at, status(self, at)));
         self.state.apply(event)?;
         self.floor = self.floor.max(event.at);
+        if let (EventKind::GroupOpened { instances, .. }, Some(at)) = (&event.kind, touched) {
+            let made = self.index.fan_out(at, instances);
+            self.frontier.admit(&self.index, &made);
+        }
         if let Some((at, before)) = before {
             let after = status(self, at);
             self.frontier.observe(&self.index, &self.state, (at, before, after));
@@ -214,9 +218,14 @@ impl Driver {
     }
 
     /// Everything that is enabled now.
-    pub(super) fn picture(&self) -> Vec<super::Decision> {
+    pub(super) fn enabled(&self) -> Vec<super::Decision> {
+        self.picture().decide(self.now())
+    }
+
+    /// What is decided from.
+    pub(super) fn picture(&self) -> Picture<'_> {
         let limits = &self.index.plan().limits;
-        Picture { index: &self.index, frontier: &self.frontier, state: &self.state, limits }.decide(self.now())
+        Picture { index: &self.index, frontier: &self.frontier, state: &self.state, limits }
     }
 
     pub(super) async fn next(&mut self) -> Wake {

@@ -26,6 +26,7 @@ mod drill;
 mod dry_run;
 mod engine;
 mod evidence;
+mod groups;
 mod kill;
 mod newcomer;
 mod people;
