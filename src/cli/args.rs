@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Exit, Failure};
+use crate::base::Timestamp;
 use crate::base::diagnostic::SourceId;
-use crate::language::document;
+use crate::base::units::Span;
+use crate::language::{document, time};
 
 /// A runbook with what it is bound to.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,6 +78,13 @@ pub fn pairs(given: &[String], what: &str) -> Result<BTreeMap<String, Value>, Fa
         }
     }
     Ok(pairs)
+}
+
+/// Reads a point in time, or a duration as that long ago.
+pub fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    let ago = text.parse::<Span>().map(|_| format!("{text} ago"));
+    time::parse_time(ago.as_deref().unwrap_or(text), now)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help(error.help()))
 }
 
 /// Reads parameters from a file; those of the command line win.

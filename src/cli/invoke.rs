@@ -8,7 +8,7 @@ use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, confirm, earlier, superseded, wiring};
+use super::{Exit, Failure, attest, confirm, earlier, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, RunId, StepId};
 use crate::engine::{
@@ -234,8 +234,8 @@ impl Invocation {
     fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
         // The history is let go before the report reads it again.
         let last = dir.read().map_err(|error| wiring::journal_failure(&error))?.events.pop();
-        if let Some(last) = last {
-            self.runs.ledger().finish(&last).map_err(|error| {
+        if let Some(last) = &last {
+            self.runs.ledger().finish(last).map_err(|error| {
                 Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
             })?;
         }
@@ -250,6 +250,9 @@ impl Invocation {
         if let Err(failure) = write_report(dir, plan, &ending.state) {
             tell!("warning: {}: {}", failure.message, failure.causes.join(": "));
             tell!("  help: `runbook report {} --html -o FILE` writes it elsewhere", dir.id());
+        }
+        if let Some(last) = &last {
+            attest::prove(&self.runs, dir, plan, last);
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ macro_rules! tell_part {
 mod actions;
 mod amend;
 mod args;
+mod attest;
 mod audit;
 mod cancel;
 mod capabilities;
@@ -44,19 +45,29 @@ mod check;
 mod completions;
 mod confirm;
 mod demo;
+mod diff;
 mod drill;
 mod dry_run;
 mod earlier;
+mod evidence;
 mod exit;
 mod explain;
+mod frozen;
 mod given;
 mod graph;
+mod history;
 mod identity;
 mod invoke;
 mod library;
 mod logs;
 mod man;
+mod outline;
+mod pack;
+mod plan;
 mod prepare;
+mod print;
+mod proof;
+mod rehearsal;
 mod report;
 mod restart;
 mod resume;
@@ -102,6 +113,14 @@ enum Command {
     DryRun(dry_run::Args),
     /// Carry a runbook out in the `drill` environment and measure it
     Drill(drill::Args),
+    /// Show what a run would do, or freeze it into a file that `run` carries out
+    Plan(plan::Args),
+    /// Compare two runs or plans
+    Diff(diff::Args),
+    /// Write a runbook as a checklist for paper
+    Print(print::Args),
+    /// Put everything a runbook needs into one folder, for the day the site is gone
+    Pack(pack::Args),
     /// Read a runbook and say everything that is wrong with it
     Check(check::Args),
     /// Explain a diagnostic code
@@ -120,8 +139,10 @@ enum Command {
     Cancel(cancel::Args),
     /// Reverse what a finished run did: a new run, last step first
     Undo(undo::Args),
-    /// Verify that journals are whole and unaltered
+    /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
+    /// Pack a run into one file that anybody can verify, or verify one
+    Evidence(evidence::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
@@ -164,6 +185,10 @@ pub fn main() -> std::process::ExitCode {
         Command::Run(args) => run::run(args),
         Command::DryRun(args) => dry_run::run(args),
         Command::Drill(args) => drill::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Print(args) => print::run(args),
+        Command::Pack(args) => pack::run(args),
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Graph(args) => graph::run(args),
@@ -174,6 +199,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Cancel(args) => cancel::run(args),
         Command::Undo(args) => undo::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
         Command::Schema(args) => schema::run(args),

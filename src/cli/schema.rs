@@ -34,10 +34,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         out!("{:#}", schema(args.kind));
         return Ok(Exit::Success);
     };
-    let files = [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory")]
-        .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))));
-    write_folder(&folder, files.into(), "json")?;
+    write_folder(&folder, both().into(), "json")?;
     Ok(Exit::Success)
+}
+
+/// Both schemas by the names of their files.
+pub fn both() -> [(String, String); 2] {
+    [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory")]
+        .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))))
 }
 
 fn schema(kind: Kind) -> Value {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::run::RunDir;
 use crate::base::mode::Mode;
@@ -11,7 +11,7 @@ use crate::base::{RunId, StepId, Timestamp, clock};
 use crate::event::{Event, EventKind, Outcome, RunOrigin};
 
 /// What a list of runs shows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// The run.
     pub id: RunId,
@@ -41,7 +41,7 @@ pub struct RunSummary {
 }
 
 /// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum RunStatus {
     /// It was created and has no first event.
@@ -74,18 +74,30 @@ impl RunSummary {
             Ok(history) => history.events,
             Err(error) => return Self::empty(dir.id(), RunStatus::Damaged { what: error.to_string() }),
         };
-        let mut summary = Self::fold(dir.id(), &events);
+        let mut summary = Self::settled(dir, &events);
+        summary.look_whether_live(dir);
+        summary
+    }
+
+    /// Folds the events read from a run's folder, without a look at the lock.
+    pub(super) fn settled(dir: &RunDir, events: &[Event]) -> Self {
+        let mut summary = Self::fold(dir.id(), events);
         if events.is_empty() {
             summary.name_from_plan(dir);
         }
-        if !matches!(summary.status, RunStatus::Finished { .. }) {
-            match dir.is_live() {
-                Ok(true) => summary.status = RunStatus::Live,
-                Ok(false) => {}
-                Err(error) => summary.status = RunStatus::Damaged { what: error.to_string() },
-            }
-        }
         summary
+    }
+
+    /// A run that has not ended may be driven right now.
+    pub(super) fn look_whether_live(&mut self, dir: &RunDir) {
+        if matches!(self.status, RunStatus::Finished { .. } | RunStatus::Damaged { .. }) {
+            return;
+        }
+        match dir.is_live() {
+            Ok(true) => self.status = RunStatus::Live,
+            Ok(false) => {}
+            Err(error) => self.status = RunStatus::Damaged { what: error.to_string() },
+        }
     }
 
     /// Folds events alone: without a look at the lock, an unfinished run counts as interrupted.
@@ -124,7 +136,7 @@ impl RunSummary {
         }
     }
 
-    fn empty(id: &RunId, status: RunStatus) -> Self {
+    pub(super) fn empty(id: &RunId, status: RunStatus) -> Self {
         Self {
             id: id.clone(),
             name: String::new(),

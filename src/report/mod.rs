@@ -4,6 +4,8 @@
 //! themselves, and never asks the world. Live faces implement [`crate::port::Sink`]; colours come
 //! as a [`Palette`], because nothing here reads the environment.
 
+pub mod checklist;
+pub mod difference;
 pub mod html;
 pub mod json;
 pub mod jsonl;

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Database, Environment, SecretSpec, Service, StoreEntry};
+use super::{AuditSettings, Database, Environment, SecretSpec, Service, StoreEntry};
 
 /// What runbooks of one team share.
 #[derive(Deserialize, JsonSchema)]
@@ -43,6 +43,9 @@ struct InventorySpec {
     /// Variables by name.
     #[serde(default)]
     vars: BTreeMap<String, Value>,
+    /// How the history of runs is proven to others.
+    #[serde(default)]
+    audit: AuditSettings,
 }
 
 /// The JSON schema of an inventory file.
