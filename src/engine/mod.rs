@@ -11,6 +11,7 @@ mod check;
 mod decide;
 mod drive;
 mod ending;
+mod entrance;
 mod execute;
 mod flight;
 mod frontier;

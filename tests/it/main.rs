@@ -9,6 +9,7 @@ mod audit;
 mod cli_check;
 mod cli_guard;
 mod cli_live;
+mod cli_operate;
 mod cli_outputs;
 mod cli_resume;
 mod cli_run;

@@ -421,6 +421,7 @@ impl Scenario {
             capabilities: self.hands(),
             locks: Arc::new(self.locks.clone()),
             presence: self.presence,
+            entrance: None,
         };
         on_manual_time(&clock, engine.run(start))
     }
