@@ -15,6 +15,8 @@ mod palette;
 mod phrase;
 pub mod plain;
 mod progress;
+mod remark;
+mod roster;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]
