@@ -11,6 +11,8 @@ pub mod json;
 pub mod jsonl;
 pub mod junit;
 mod line;
+pub mod markdown;
+mod next;
 mod palette;
 mod phrase;
 pub mod plain;

@@ -2,7 +2,7 @@
 
 use super::phrase::{exception, one_line};
 use crate::base::StepId;
-use crate::event::{ExceptionKind, OperatorVerb};
+use crate::event::{ExceptionKind, OperatorVerb, Outcome};
 use crate::state::RunState;
 
 /// Something that makes a run less than a plain success.
@@ -35,6 +35,23 @@ impl Remark {
 pub(super) fn remarks(state: &RunState) -> Vec<Remark> {
     let Some((_, _, figures)) = &state.finished else { return Vec::new() };
     figures.exceptions.iter().map(|(step, kind)| remark(state, step, *kind)).collect()
+}
+
+/// Gives those of them that are worth telling: all of a success, and what people did in any case.
+pub(super) fn told(state: &RunState) -> Vec<Remark> {
+    let of_success = matches!(
+        state.finished.as_ref().map(|(outcome, _, _)| *outcome),
+        Some(Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive)
+    );
+    let by_people = |kind: ExceptionKind| match kind {
+        ExceptionKind::MarkedDone
+        | ExceptionKind::LeftOut
+        | ExceptionKind::BrokeGlass
+        | ExceptionKind::Unapproved
+        | ExceptionKind::LeftBehind => true,
+        ExceptionKind::Skipped | ExceptionKind::Tolerated | ExceptionKind::Finally => false,
+    };
+    remarks(state).into_iter().filter(|remark| of_success || by_people(remark.kind)).collect()
 }
 
 fn remark(state: &RunState, step: &StepId, kind: ExceptionKind) -> Remark {

@@ -71,7 +71,8 @@ impl Counts {
 
     /// Says it in words: `3/5 done, 1 running`.
     pub(super) fn words(self) -> String {
-        let rest = [(self.running, "running"), (self.asking, "waiting"), (self.failed, "failed"), (self.skipped, "skipped")];
+        let rest =
+            [(self.running, "running"), (self.asking, "waiting"), (self.failed, "failed"), (self.skipped, "skipped")];
         let rest = rest.iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!(", {count} {word}"));
         format!("{}/{} done{}", self.done, self.all, rest.collect::<String>())
     }
