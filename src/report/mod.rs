@@ -18,6 +18,10 @@ mod phrase;
 pub mod plain;
 mod progress;
 mod remark;
+#[cfg(test)]
+mod rich;
+#[cfg(test)]
+mod rich_tests;
 mod roster;
 pub mod summary;
 pub mod terminal;
