@@ -328,7 +328,7 @@ pub enum EventKind {
 }
 
 /// Who or what did something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Actor {
     /// The user's name, or `signal`, `engine`.
     pub name: String,
@@ -338,7 +338,7 @@ pub struct Actor {
 }
 
 /// One instance of a `for_each`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Instance {
     /// Its id, `step[key]`.
     pub step: StepId,
@@ -349,7 +349,7 @@ pub struct Instance {
 }
 
 /// How a seeded step ended in the run it comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SeededEnd {
     /// It succeeded.
@@ -365,7 +365,7 @@ pub enum SeededEnd {
 }
 
 /// One line of what a check found out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StepFinding {
     /// How it bears on the step.
     pub verdict: Verdict,
@@ -377,7 +377,7 @@ pub struct StepFinding {
 }
 
 /// How a finding bears on the step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// In order.
@@ -406,7 +406,7 @@ pub enum RecoverDecision {
 }
 
 /// Why a step does not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SkipReason {
     /// `when` was false.

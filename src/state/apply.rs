@@ -68,6 +68,7 @@ impl RunState {
         if !self.apply_to_step(event)? {
             self.apply_to_run(event);
         }
+        self.acts.keep(event);
         self.last_at = Some(event.at);
         self.last_seq = event.seq;
         self.last_hash = Some(event.hash);

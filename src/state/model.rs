@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Acts;
 use crate::base::{Attempt, Digest, EventSeq, RunId, StepId, Timestamp};
 use crate::event::{
     Actor, CancelLevel, ErrorInfo, Figures, HumanAnswer, Instance, OperatorVerb, Outcome, Question, RunHeader,
@@ -38,6 +39,8 @@ pub struct RunState {
     pub requests: BTreeSet<String>,
     /// What operators asked of steps and is still to be carried out.
     pub orders: BTreeMap<StepId, OperatorVerb>,
+    /// What people and other runs did to it.
+    pub acts: Acts,
     /// Waits of the whole run for locks.
     pub lock_waits: Vec<Stretch>,
     /// The end, once there is one.
@@ -51,7 +54,7 @@ pub struct RunState {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     /// Nothing happened yet.
@@ -165,7 +168,7 @@ pub struct StepState {
 }
 
 /// A stretch of time; without an end while it goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Stretch {
     /// Its begin.
     pub from: Timestamp,
@@ -174,7 +177,7 @@ pub struct Stretch {
 }
 
 /// What became of reversing a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UndoState {
     /// It was reversed.
@@ -184,7 +187,7 @@ pub enum UndoState {
 }
 
 /// One attempt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct AttemptState {
     /// Its number.
     pub number: Attempt,
