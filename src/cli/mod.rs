@@ -58,6 +58,7 @@ mod graph;
 mod history;
 mod identity;
 mod invoke;
+mod leases;
 mod library;
 mod logs;
 mod man;
@@ -67,6 +68,7 @@ mod plan;
 mod prepare;
 mod print;
 mod proof;
+mod reap;
 mod rehearsal;
 mod report;
 mod restart;
@@ -74,6 +76,7 @@ mod resume;
 mod run;
 mod runs;
 mod schema;
+mod scratch;
 mod screen;
 mod show;
 mod signals;
@@ -139,6 +142,10 @@ enum Command {
     Cancel(cancel::Args),
     /// Reverse what a finished run did: a new run, last step first
     Undo(undo::Args),
+    /// List what runs created for a time, and what became of it
+    Leases(leases::Args),
+    /// Remove what ended runs left behind, and what outlived its time
+    Reap(reap::Args),
     /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
     /// Pack a run into one file that anybody can verify, or verify one
@@ -198,6 +205,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
         Command::Undo(args) => undo::run(args),
+        Command::Leases(args) => leases::run(args),
+        Command::Reap(args) => reap::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),

@@ -12,7 +12,9 @@ use super::{Exit, Failure, invoke, wiring};
 use crate::action::{ActionError, BoxFuture, CheckContext, Interrupted, Registry, RunContext, Store};
 use crate::base::secret::SecretText;
 use crate::base::{Attempt, Digest, RunId, StepId};
-use crate::engine::{Binding, Capabilities, Cast, Engine, EngineError, Presence, ProbeAnswer, Rehearsal, Start, Timing};
+use crate::engine::{
+    Binding, Capabilities, Cast, Engine, EngineError, Presence, ProbeAnswer, Rehearsal, Start, Timing,
+};
 use crate::event::{Actor, CancelLevel, ErrorInfo, SkipReason};
 use crate::host::ReadingHost;
 use crate::journal::MemoryJournal;

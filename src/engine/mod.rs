@@ -17,6 +17,7 @@ mod index;
 mod known;
 mod land;
 mod launch;
+mod lease;
 mod locking;
 mod operator;
 mod people;

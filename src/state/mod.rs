@@ -9,5 +9,5 @@ mod transition;
 mod wait;
 
 pub use apply::IllegalEvent;
-pub use model::{AttemptState, RunState, StepState, StepStatus, Stretch, UndoState};
+pub use model::{AttemptState, Resource, RunState, StepState, StepStatus, Stretch, UndoState};
 pub use transition::subject;

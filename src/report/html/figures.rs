@@ -190,7 +190,7 @@ pub(super) fn remarks(plan: &BoundPlan, state: &RunState) -> Markup {
             ul.remarks {
                 @for waiting in &state.suspended { li.warn { (code(&waiting.step)) " waits for a person: " (plain(&waiting.question)) } }
                 @for (step, kind) in exceptions { li.warn { (code(step)) " " (exception(*kind)) } }
-                @for (resource, (step, _)) in &state.resources { li.warn { (code(step)) " created " code { (resource) } ", which was not removed" } }
+                @for (resource, known) in &state.resources { li.warn { (code(&known.step)) " created " code { (resource) } ", which was not removed" } }
                 @for (step, (_, text, _)) in notes { li { (code(&step.id)) " " (plain(text)) } }
             }
         }
