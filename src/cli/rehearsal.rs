@@ -87,6 +87,7 @@ pub fn rehearse(
             capabilities: hands,
             locks: Arc::new(OwnWorld),
             presence: Presence::Nobody,
+            entrance: None,
         };
         engine.run(Start::Fresh(Box::new(header))).await
     })?;
