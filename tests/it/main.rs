@@ -28,6 +28,7 @@ mod engine;
 mod evidence;
 mod groups;
 mod kill;
+mod lease;
 mod newcomer;
 mod people;
 mod pgformat;
