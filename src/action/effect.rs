@@ -70,6 +70,9 @@ pub struct Effects {
     /// Programs that must exist on the step's host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<String>,
+    /// Databases that no other run may replace meanwhile, though this step only reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<String>,
 }
 
 impl Effects {
@@ -83,6 +86,13 @@ impl Effects {
     #[must_use]
     pub fn target(mut self, access: Access, target: Target) -> Self {
         self.targets.push((access, target));
+        self
+    }
+
+    /// Adds a database that no other run may replace meanwhile.
+    #[must_use]
+    pub fn hold(mut self, database: impl Into<String>) -> Self {
+        self.holds.push(database.into());
         self
     }
 

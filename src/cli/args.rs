@@ -87,6 +87,12 @@ pub fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help(error.help()))
 }
 
+/// A value that reads as JSON is that; anything else is text.
+pub fn typed(value: Value) -> Value {
+    let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+    parsed.unwrap_or(value)
+}
+
 /// Reads parameters from a file; those of the command line win.
 pub fn params(subject: &Subject) -> Result<BTreeMap<String, Value>, Failure> {
     let mut params = match &subject.params_file {

@@ -36,6 +36,7 @@ macro_rules! tell_part {
 
 mod actions;
 mod amend;
+mod approve;
 mod args;
 mod attest;
 mod audit;
@@ -44,7 +45,9 @@ mod capabilities;
 mod check;
 mod completions;
 mod confirm;
+mod continue_;
 mod demo;
+mod deny;
 mod diff;
 mod drill;
 mod dry_run;
@@ -59,24 +62,31 @@ mod history;
 mod identity;
 mod invoke;
 mod library;
+mod locking;
 mod logs;
 mod man;
+mod mark_done;
+mod operate;
 mod outline;
 mod pack;
+mod pause;
 mod plan;
 mod prepare;
 mod print;
+mod prompt;
 mod proof;
 mod rehearsal;
 mod report;
 mod restart;
 mod resume;
+mod retry;
 mod run;
 mod runs;
 mod schema;
 mod screen;
 mod show;
 mod signals;
+mod skip;
 mod superseded;
 mod undo;
 mod wiring;
@@ -137,6 +147,20 @@ enum Command {
     Resume(resume::Args),
     /// End a live run: running steps are stopped, `finally` runs
     Cancel(cancel::Args),
+    /// Have a live run start nothing new
+    Pause(pause::Args),
+    /// Have a paused run go on
+    Continue(continue_::Args),
+    /// Have a step tried again
+    Retry(retry::Args),
+    /// Leave a step out
+    Skip(skip::Args),
+    /// Take a step for done
+    MarkDone(mark_done::Args),
+    /// Approve what a step asks, or say that it is done
+    Approve(approve::Args),
+    /// Deny what a step asks, or say that it is not done
+    Deny(deny::Args),
     /// Reverse what a finished run did: a new run, last step first
     Undo(undo::Args),
     /// Show, verify, export and ship the history of runs
@@ -197,6 +221,13 @@ pub fn main() -> std::process::ExitCode {
         Command::Logs(args) => logs::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
+        Command::Pause(args) => pause::run(args),
+        Command::Continue(args) => continue_::run(args),
+        Command::Retry(args) => retry::run(args),
+        Command::Skip(args) => skip::run(args),
+        Command::MarkDone(args) => mark_done::run(args),
+        Command::Approve(args) => approve::run(args),
+        Command::Deny(args) => deny::run(args),
         Command::Undo(args) => undo::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Evidence(args) => evidence::run(args),

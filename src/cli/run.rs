@@ -5,10 +5,12 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use super::args::{self, Subject};
 use super::frozen::{self, Thawed};
 use super::invoke::Invocation;
+use super::locking::Courtesy;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
 use super::{Exit, Failure, given, restart};
 use crate::action::Mode;
+use crate::engine::Presence;
 use crate::plan::{INCIDENT_AT, UndoPolicy};
 
 /// Arguments of `run`.
@@ -31,6 +33,12 @@ pub struct Args {
     /// The finished run whose steps are not made again
     #[arg(long, value_name = "RUN", requires = "from")]
     of: Option<String>,
+    /// Tell a live run that holds a lock to end and make room, unless it replaces data itself
+    #[arg(long)]
+    preempt: bool,
+    /// Wait for people, also where none sits at a terminal; else the run is suspended
+    #[arg(long)]
+    wait: bool,
     /// Write events and progress as JSON lines to standard output
     #[arg(long)]
     json: bool,
@@ -44,7 +52,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, message).help("name the runbook itself"));
     }
     let Thawed { prepared, subject, mut params } = subject(args.subject)?;
-    let invocation = Invocation::new(Face::from(args.json), args.confirm)?;
+    let mut invocation = Invocation::new(Face::from(args.json), args.confirm)?;
+    if args.wait {
+        invocation.presence = Presence::SomebodyThere;
+    }
+    if args.preempt {
+        invocation.courtesy = Courtesy::Preempt;
+    }
     ask_missing(&prepared, &mut params, invocation.face);
     let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
     let mut plan = prepared.bind(&subject, &identity)?;

@@ -58,7 +58,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             run.name,
             run.mode.map_or("", |mode| mode.as_str()),
             run.environment,
-            status(&run.status),
+            standing(&run),
             human_duration(Duration::from_millis(run.elapsed_ms)),
         );
         if let Some(by) = undone.get(&run.id) {
@@ -78,6 +78,16 @@ pub fn index_failure(error: IndexError) -> Failure {
     match error {
         IndexError::Runs(error) => wiring::runs_failure(error),
         IndexError::Sqlite(error) => Failure::new(Exit::Journal, "the history cannot be asked").because(&error),
+    }
+}
+
+/// A run's status, with what it waits for while it is live.
+fn standing(run: &RunSummary) -> String {
+    match (&run.status, &run.paused_by, run.waiting.len()) {
+        (RunStatus::Live, Some(by), _) => format!("paused by {by}"),
+        (RunStatus::Live, None, 1) => "running, a step asks".to_owned(),
+        (RunStatus::Live, None, count) if count > 1 => format!("running, {count} steps ask"),
+        (status, ..) => self::status(status),
     }
 }
 

@@ -94,14 +94,35 @@ pub fn journal_failure(error: &JournalError) -> Failure {
     failure.help("`runbook audit verify RUN` says what holds together; nothing was changed")
 }
 
-/// Who runs the command.
+/// Who runs the command: the account, and where it sits.
 pub fn actor() -> Actor {
     let name = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| environment_variable(name))
         .filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()));
-    Actor { name, from: host_name() }
+    let seat = match terminal() {
+        Some(terminal) => format!("{name}@{} {terminal}", host_name()),
+        None => format!("{name}@{}", host_name()),
+    };
+    Actor { name, from: seat }
+}
+
+/// Who acts when a name was given: the account and its place are kept beside it.
+pub fn actor_as(name: Option<&str>) -> Result<Actor, Failure> {
+    let account = actor();
+    match name.map(str::trim) {
+        None => Ok(account),
+        Some("") => Err(Failure::new(Exit::Usage, "`--as` names nobody")),
+        Some(name) => Ok(Actor { name: name.to_owned(), ..account }),
+    }
+}
+
+/// The terminal in front of which somebody sits.
+fn terminal() -> Option<String> {
+    let name = rustix::termios::ttyname(std::io::stdin(), Vec::new())
+        .or_else(|_| rustix::termios::ttyname(std::io::stderr(), Vec::new()));
+    name.ok().and_then(|name| name.into_string().ok())
 }
 
 /// The machine's name.

@@ -1,14 +1,15 @@
 //! The first events of an engine: a new run, or one taken over.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Frontier;
 use super::drive::Driver;
 use super::recover::unknown_outputs;
 use super::seed::{Foreseen, foresee, missing};
 use super::start::{Answer, EngineError, Resume, Start};
+use super::{Frontier, PlanIndex};
 use crate::base::{Attempt, StepId};
 use crate::event::{EventKind, RecoverDecision, RunHeader};
 use crate::plan::StepKind;
@@ -33,6 +34,7 @@ impl Driver {
 
     fn take_over(&mut self, resume: Resume) -> Result<(), EngineError> {
         self.state = RunState::fold(&resume.events)?;
+        self.index = PlanIndex::of(Arc::clone(self.index.plan()), &self.state);
         self.frontier = Frontier::of(&self.index, &self.state);
         if self.state.finished.is_some() {
             return Ok(());
@@ -73,7 +75,7 @@ impl Driver {
 
     /// A person says that the step is done; outputs that are not given are null.
     pub(super) fn done(&self, step: &StepId, output: serde_json::Map<String, Value>) -> EventKind {
-        let planned = self.index.plan().step(step);
+        let planned = self.index.position(step).map(|at| self.index.step(at));
         let uses = planned.and_then(|planned| Some((planned, self.registry.get(&planned.uses)?)));
         let mut all = uses
             .map_or_else(|| Value::Object(serde_json::Map::new()), |(planned, uses)| unknown_outputs(planned, &**uses));

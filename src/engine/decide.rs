@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::frontier::slot;
 use super::locking::Kept;
+use super::room::{Place, Room};
 use super::{Frontier, PlanIndex, people};
 use crate::base::{Attempt, StepId, Timestamp};
 use crate::event::{CancelLevel, OperatorVerb, Outcome, SkipReason, SuspendReason};
@@ -89,6 +90,16 @@ pub enum Decision {
         /// Each step with its question.
         waiting: Vec<SuspendReason>,
     },
+    /// Evaluate what a group's members are, and let them begin.
+    Open {
+        /// The step.
+        step: StepId,
+    },
+    /// All members of a group have ended: write its end.
+    Close {
+        /// The step.
+        step: StepId,
+    },
     /// Everything is settled: write the end.
     Finish {
         /// How the run ended.
@@ -101,7 +112,7 @@ pub enum Decision {
 /// Decides from plan and state alone.
 #[must_use]
 pub fn decide(plan: &BoundPlan, state: &RunState, limits: &Limits, now: Timestamp) -> Vec<Decision> {
-    let index = PlanIndex::new(Arc::new(plan.clone()));
+    let index = PlanIndex::of(Arc::new(plan.clone()), state);
     let frontier = Frontier::of(&index, state);
     Picture { index: &index, frontier: &frontier, state, limits }.decide(now)
 }
@@ -131,17 +142,20 @@ impl Picture<'_> {
             return vec![Decision::Finish { outcome, exit_code }];
         }
         let mut decisions = Vec::new();
-        let mut slots = self.limits.max_parallel.max(1).saturating_sub(self.occupied());
+        let mut room = Room::of(self);
         let held = self.held() || self.state.paused.is_some();
         decisions.extend(self.orders());
-        let mut kept = Kept::of(self.active());
-        for (step, state) in self.active().filter(|(step, _)| !self.state.orders.contains_key(&step.id)) {
+        let mut kept = Kept::of(self.active().map(|(_, step, state)| (step, state)));
+        for (at, step, state) in self.active().filter(|(at, ..)| !self.is_ordered(*at)) {
             let asking = state.status == StepStatus::Asking;
             let goes_on = |decision: &Decision| !held || asking || runs_on(decision);
-            let decision = self.advance(step, state, now, &mut slots).filter(goes_on);
+            let decision = self.advance((at, step, state), now, &mut room).filter(goes_on);
             decisions.extend(decision.filter(|decision| kept.admits(step, decision)));
         }
-        self.open_up(&mut decisions, if held { 0 } else { slots });
+        if held {
+            room.close();
+        }
+        self.open_up(&mut decisions, room);
         self.suspend(decisions)
     }
 
@@ -151,29 +165,37 @@ impl Picture<'_> {
         open.map(|(step, verb)| Decision::Obey { step: step.clone(), verb: verb.clone() })
     }
 
-    pub(super) fn active(&self) -> impl Iterator<Item = (&PlannedStep, &StepState)> {
-        self.frontier.active.iter().filter_map(|at| {
-            let step = self.index.step(*at);
-            self.state.steps.get(&step.id).map(|state| (step, state))
-        })
+    /// Whether an operator's order for the step at a position is not carried out yet.
+    pub(super) fn is_ordered(&self, at: usize) -> bool {
+        !self.state.orders.is_empty() && self.state.orders.contains_key(&self.index.step(at).id)
     }
 
-    /// How many steps hold a place; a step that waits for its next attempt or for a person holds none.
-    fn occupied(&self) -> usize {
-        let waits = |status| matches!(status, StepStatus::Waiting | StepStatus::Asking | StepStatus::Held);
-        self.active().filter(|(_, state)| !waits(state.status) && state.asks.is_none()).count()
+    /// The steps between pending and an end, with their positions.
+    pub(super) fn active(&self) -> impl Iterator<Item = (usize, &PlannedStep, &StepState)> {
+        self.frontier.active.iter().filter_map(|at| {
+            let step = self.index.step(*at);
+            self.state.steps.get(&step.id).map(|state| (*at, step, state))
+        })
     }
 
     /// Whether nothing new may start, because it is not known what an earlier engine left.
     fn held(&self) -> bool {
-        self.active().any(|(_, state)| state.interrupted || state.asks.is_some())
+        self.active().any(|(.., state)| state.interrupted || state.asks.is_some())
     }
 
     /// Decides for a step between pending and an end.
-    fn advance(&self, step: &PlannedStep, state: &StepState, now: Timestamp, slots: &mut usize) -> Option<Decision> {
+    fn advance(
+        &self,
+        (at, step, state): (usize, &PlannedStep, &StepState),
+        now: Timestamp,
+        room: &mut Room,
+    ) -> Option<Decision> {
         let id = || step.id.clone();
-        let stop = self.stopping(step.section);
-        let start = || Decision::Start { step: id(), attempt: state.last_attempt().next() };
+        let stop = self.told_to_end(at);
+        let start = || match self.index.is_group(at) {
+            true => Decision::Open { step: id() },
+            false => Decision::Start { step: id(), attempt: state.last_attempt().next() },
+        };
         let cancel = stop.map(|level| Decision::Cancel { step: id(), level });
         match state.status {
             StepStatus::Running if state.interrupted => {
@@ -181,29 +203,29 @@ impl Picture<'_> {
             }
             StepStatus::Running => cancel,
             StepStatus::Resolved | StepStatus::Checked if stop.is_some() => cancel,
-            StepStatus::Resolved | StepStatus::Checked if self.aborting(step.section) => {
+            StepStatus::Resolved | StepStatus::Checked if self.ending(at).is_some() => {
                 Some(Decision::Skip { step: id(), why: SkipReason::Aborted })
             }
-            StepStatus::Resolved if wants_check(step, state) => Some(Decision::Check { step: id() }),
-            StepStatus::Resolved | StepStatus::Checked if asks_people(step) => Some(Decision::Ask { step: id() }),
+            StepStatus::Resolved if self.wants_check(at, state) => Some(Decision::Check { step: id() }),
+            StepStatus::Resolved | StepStatus::Checked if self.asks_people(at) => Some(Decision::Ask { step: id() }),
             StepStatus::Resolved | StepStatus::Checked => Some(start()),
             StepStatus::Waiting if stop.is_some() => cancel,
             StepStatus::Waiting => match state.retry_at {
                 Some(until) if until > now => Some(Decision::Wait { step: id(), until }),
-                _ if *slots == 0 => None,
-                _ => {
-                    *slots -= 1;
-                    // An operator released a step that no attempt was made of: its values may be others now.
-                    Some(if state.attempts.is_empty() { Decision::Resolve { step: id() } } else { start() })
-                }
+                _ if room.take(self, at) != Place::Taken => None,
+                // An operator released a step that no attempt was made of: its values may be others now.
+                _ => Some(if state.attempts.is_empty() { Decision::Resolve { step: id() } } else { start() }),
             },
             // Nobody has to decide about a run that is ending.
-            StepStatus::Asking | StepStatus::Held if stop.is_some() || self.aborting(step.section) => {
+            StepStatus::Asking | StepStatus::Held if stop.is_some() || self.ending(at).is_some() => {
                 Some(Decision::Cancel { step: id(), level: stop.unwrap_or(CancelLevel::Graceful) })
             }
             StepStatus::Asking => people::next(step, state, now),
+            StepStatus::Open => {
+                let ended = self.frontier.groups.get(&at).is_none_or(|members| members.open == 0);
+                ended.then(|| Decision::Close { step: id() })
+            }
             StepStatus::Held
-            | StepStatus::Open
             | StepStatus::Pending
             | StepStatus::Succeeded
             | StepStatus::Failed
@@ -214,59 +236,66 @@ impl Picture<'_> {
     }
 
     /// Decides for steps nothing happened to yet.
-    fn open_up(&self, decisions: &mut Vec<Decision>, slots: usize) {
+    fn open_up(&self, decisions: &mut Vec<Decision>, mut room: Room) {
         let open = |section: &Section| self.frontier.open[slot(*section)] > 0;
         let order = [Section::Body, Section::Undo, Section::Finally];
         let section = order.into_iter().find(open).unwrap_or(Section::Finally);
         if section == Section::Undo {
-            return self.open_undo(decisions, slots);
+            return self.open_undo(decisions, room.free());
         }
-        let at = slot(section);
+        let doomed = &self.frontier.doomed[slot(section)];
         let id = |at: &usize| self.index.step(*at).id.clone();
-        let ordered = |at: &usize| !self.state.orders.is_empty() && self.state.orders.contains_key(&id(at));
-        for (step, need) in self.frontier.doomed[at].iter().filter(|(step, _)| !ordered(step)) {
-            decisions.push(Decision::Skip { step: id(step), why: SkipReason::Need { step: id(need) } });
-        }
-        let ending = if self.stopping(section).is_some() {
-            Some(SkipReason::Cancelled)
-        } else {
-            self.aborting(section).then_some(SkipReason::Aborted)
-        };
-        if let Some(why) = ending {
-            let rest = self.frontier.pending[at].iter().filter(|step| !self.frontier.doomed[at].contains_key(step));
-            let rest = rest.filter(|step| !ordered(step));
-            decisions.extend(rest.map(|step| Decision::Skip { step: id(step), why: why.clone() }));
-            return;
-        }
+        let skipped = doomed.iter().filter(|(step, _)| !self.is_ordered(**step));
+        decisions.extend(skipped.map(|(step, by)| match self.index.group(*step) {
+            Some(group) if group == *by => Decision::Skip { step: id(step), why: SkipReason::Group },
+            Some(_) | None => Decision::Skip { step: id(step), why: SkipReason::Need { step: id(by) } },
+        }));
+        self.leave_out(section, decisions);
         // Skips may make earlier steps ready, and the order written is kept where it can be.
-        let slots = if self.frontier.doomed[at].is_empty() { slots } else { 0 };
-        let ready = self.frontier.ready[at].iter().filter(|step| !ordered(step)).take(slots);
-        decisions.extend(ready.map(|step| Decision::Resolve { step: id(step) }));
+        if doomed.is_empty() {
+            self.begin_ready(section, decisions, &mut room);
+        }
+    }
+
+    /// Lets steps begin whose needs are met, as far as there is room.
+    fn begin_ready(&self, section: Section, decisions: &mut Vec<Decision>, room: &mut Room) {
+        let ready = &self.frontier.ready[slot(section)];
+        let mut from = 0;
+        while let Some(at) = ready.range(from..).next().copied() {
+            from = at + 1;
+            if self.ending(at).is_some() || self.is_ordered(at) {
+                continue;
+            }
+            match room.take(self, at) {
+                Place::Taken => decisions.push(Decision::Resolve { step: self.index.step(at).id.clone() }),
+                Place::GroupFull(group) => from = self.index.instances(group).end,
+                Place::RunFull => return,
+            }
+        }
     }
 
     /// Leaves when everything that can still happen without an answer has happened.
     fn suspend(&self, decisions: Vec<Decision>) -> Vec<Decision> {
         let waiting = people::waiting(self);
-        let busy = self.active().any(|(_, state)| state.status == StepStatus::Running && state.asks.is_none());
+        let busy = self.active().any(|(.., state)| state.status == StepStatus::Running && state.asks.is_none());
         if waiting.is_empty() || busy || !decisions.is_empty() {
             return decisions;
         }
         vec![Decision::Suspend { waiting }]
     }
 
-    /// A cancel ends the body; what was begun to be undone ends only at the second one, and `finally` runs all the same.
-    pub(super) fn stopping(&self, section: Section) -> Option<CancelLevel> {
-        let asked = self.state.cancel.as_ref().map(|(level, ..)| *level);
-        match section {
-            Section::Body => asked,
-            Section::Undo => asked.filter(|level| *level == CancelLevel::Now),
-            Section::Finally => None,
+    /// Whether people make the step.
+    fn asks_people(&self, at: usize) -> bool {
+        match self.index.step(at).kind {
+            StepKind::Approval | StepKind::Manual => !self.index.is_group(at),
+            StepKind::Action | StepKind::Runbook => false,
         }
     }
 
-    /// A failure ends the body; a failing step of `finally` ends nothing.
-    fn aborting(&self, section: Section) -> bool {
-        section == Section::Body && self.frontier.aborted
+    /// Whether something has to be looked at between the values and the first attempt. A group makes nothing itself.
+    fn wants_check(&self, at: usize, state: &StepState) -> bool {
+        let own = self.index.step(at).has_check && !self.index.is_group(at);
+        own || state.preconditions.iter().any(serde_json::Value::is_object)
     }
 }
 
@@ -276,28 +305,17 @@ fn runs_on(decision: &Decision) -> bool {
         Decision::Cancel { .. }
         | Decision::Recover { .. }
         | Decision::Skip { .. }
+        | Decision::Close { .. }
         | Decision::Obey { .. }
         | Decision::Expire { .. }
         | Decision::Conclude { .. } => true,
         Decision::Resolve { .. }
         | Decision::Check { .. }
         | Decision::Start { .. }
+        | Decision::Open { .. }
         | Decision::Ask { .. }
         | Decision::Wait { .. }
         | Decision::Suspend { .. }
         | Decision::Finish { .. } => false,
     }
-}
-
-/// Whether people make the step.
-fn asks_people(step: &PlannedStep) -> bool {
-    match step.kind {
-        StepKind::Approval | StepKind::Manual => true,
-        StepKind::Action | StepKind::Runbook => false,
-    }
-}
-
-/// Whether something has to be looked at between the values and the first attempt.
-fn wants_check(step: &PlannedStep, state: &StepState) -> bool {
-    step.has_check || state.preconditions.iter().any(serde_json::Value::is_object)
 }

@@ -21,7 +21,7 @@ use crate::action::Registry;
 use crate::base::clock::between;
 use crate::base::{StepId, Timestamp};
 use crate::event::{Event, EventKind};
-use crate::port::{Clock, Control, ControlRequest, Journal, Locks};
+use crate::port::{Clock, Control, ControlRequest, Entrance, Journal, Locks};
 use crate::state::{RunState, objectives, subject};
 
 /// How often clocks on the screen move and silences are looked at.
@@ -59,6 +59,8 @@ pub(super) struct Driver {
     publisher: Publisher,
     control: Box<dyn Control>,
     inbox: Inbox,
+    /// The locks of the whole run, until they are held.
+    entrance: Option<Box<dyn Entrance>>,
     synced: Vec<oneshot::Sender<()>>,
     /// Time never goes back below this.
     floor: Timestamp,
@@ -66,7 +68,7 @@ pub(super) struct Driver {
 }
 
 /// What woke the loop.
-enum Wake {
+pub(super) enum Wake {
     Control(ControlRequest),
     Fact(Fact),
     Task(usize, TaskEnd<Landed>),
@@ -74,7 +76,7 @@ enum Wake {
 }
 
 /// Whether the loop goes on.
-enum Turn {
+pub(super) enum Turn {
     On,
     Leave(Left),
 }
@@ -109,6 +111,7 @@ impl Driver {
             publisher: Publisher::new(engine.sinks),
             control: engine.control,
             inbox,
+            entrance: engine.entrance,
             synced: Vec::new(),
             floor,
             next_tick,
@@ -124,6 +127,11 @@ impl Driver {
     async fn go_on(&mut self, start: Start) -> Result<Left, EngineError> {
         self.begin(start)?;
         if let Turn::Leave(left) = self.heed().await? {
+            return Ok(left);
+        }
+        if let Some(entrance) = self.entrance.take()
+            && let Turn::Leave(left) = self.enter(entrance).await?
+        {
             return Ok(left);
         }
         loop {
@@ -184,6 +192,10 @@ impl Driver {
         let before = touched.map(|at| (at, status(self, at)));
         self.state.apply(event)?;
         self.floor = self.floor.max(event.at);
+        if let (EventKind::GroupOpened { instances, .. }, Some(at)) = (&event.kind, touched) {
+            let made = self.index.fan_out(at, instances);
+            self.frontier.admit(&self.index, &made);
+        }
         if let Some((at, before)) = before {
             let after = status(self, at);
             self.frontier.observe(&self.index, &self.state, (at, before, after));
@@ -192,7 +204,7 @@ impl Driver {
     }
 
     /// Makes the round durable, then visible.
-    fn commit(&mut self) -> Result<(), EngineError> {
+    pub(super) fn commit(&mut self) -> Result<(), EngineError> {
         if self.publisher.is_waiting() {
             self.journal.sync()?;
             self.publisher.publish();
@@ -206,12 +218,17 @@ impl Driver {
     }
 
     /// Everything that is enabled now.
-    pub(super) fn picture(&self) -> Vec<super::Decision> {
-        let limits = &self.index.plan().limits;
-        Picture { index: &self.index, frontier: &self.frontier, state: &self.state, limits }.decide(self.now())
+    pub(super) fn enabled(&self) -> Vec<super::Decision> {
+        self.picture().decide(self.now())
     }
 
-    async fn next(&mut self) -> Wake {
+    /// What is decided from.
+    pub(super) fn picture(&self) -> Picture<'_> {
+        let limits = &self.index.plan().limits;
+        Picture { index: &self.index, frontier: &self.frontier, state: &self.state, limits }
+    }
+
+    pub(super) async fn next(&mut self) -> Wake {
         let Self { control, inbox, tasks, clock, publisher, alarms, next_tick, .. } = self;
         loop {
             let now = clock.monotonic();
@@ -231,7 +248,7 @@ impl Driver {
     }
 
     /// Takes what woke the loop and everything else that is there already: one round, one sync.
-    fn take(&mut self, wake: Wake) -> Result<Turn, EngineError> {
+    pub(super) fn take(&mut self, wake: Wake) -> Result<Turn, EngineError> {
         match wake {
             Wake::Control(request) => return self.obey(request),
             Wake::Fact(fact) => self.keep(fact)?,

@@ -1,6 +1,5 @@
 //! What tasks came to becomes events.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,8 +15,7 @@ use super::tasks::TaskEnd;
 use crate::action::{ActionError, EffectClass, Idempotency};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
-use crate::event::{CancelLevel, ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
-use crate::plan::Section;
+use crate::event::{ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
 use crate::state::StepState;
 
 impl Driver {
@@ -131,8 +129,7 @@ impl Driver {
     }
 
     fn judged(&mut self, at: usize, judgement: Judgement) -> Result<(), EngineError> {
-        let planned = Arc::clone(self.index.plan());
-        let step = planned.steps[at].id.clone();
+        let step = self.id(at);
         let Some(state) = self.state.steps.get(&step) else { return Ok(()) };
         let attempt = state.last_attempt();
         let elapsed_ms = state.attempts.last().map_or(0, |last| millis(between(last.started_at, self.now())));
@@ -165,12 +162,7 @@ impl Driver {
 
     /// Whether an attempt ended because of the cancel that an earlier engine had told it.
     fn was_cancelled(&self, at: usize, error: &ActionError) -> bool {
-        let told = self.state.cancel.as_ref().is_some_and(|(level, ..)| match self.index.step(at).section {
-            Section::Body => true,
-            Section::Undo => *level == CancelLevel::Now,
-            Section::Finally => false,
-        });
-        told && error.info().class == ErrorClass::Cancelled
+        self.picture().told_to_end(at).is_some() && error.info().class == ErrorClass::Cancelled
     }
 
     fn removed(&mut self, at: usize, resource: String, result: Result<(), ActionError>) -> Result<(), EngineError> {

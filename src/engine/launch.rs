@@ -14,6 +14,7 @@ use super::settle::{Launch, arguments};
 use crate::action::{ActionError, Interrupted, Reporter};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
+use crate::plan::PlannedStep;
 use crate::state::AttemptState;
 
 impl Driver {
@@ -47,7 +48,10 @@ impl Driver {
     }
 
     fn launch_check(&mut self, at: usize) {
-        let step = self.index.step(at).clone();
+        let planned = self.index.step(at);
+        // A group makes nothing itself, so only its preconditions are looked at.
+        let has_check = planned.has_check && !self.index.is_group(at);
+        let step = PlannedStep { has_check, ..planned.clone() };
         let Some(state) = self.state.steps.get(&step.id) else { return };
         let (leash, pulse) = (Leash::default(), Pulse::new(Arc::clone(&self.clock)));
         let reporter = self.reporter(&step.id, Attempt(0), &pulse);

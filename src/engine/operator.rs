@@ -155,7 +155,7 @@ impl Driver {
 
     /// Refuses an output that later steps could not read.
     fn judge_output(&self, step: &StepId, output: &Map<String, serde_json::Value>) -> Result<(), String> {
-        let uses = self.index.plan().step(step).and_then(|planned| self.registry.get(&planned.uses));
+        let uses = self.index.plan().planned(step).and_then(|planned| self.registry.get(&planned.uses));
         let Some(schema) = uses.map(|action| action.output_schema()) else { return Ok(()) };
         let Some(known) = schema["properties"].as_object() else { return Ok(()) };
         let open = schema["additionalProperties"].is_object();

@@ -15,7 +15,7 @@ use crate::event::{
     ErrorClass, ErrorInfo, EventKind, HumanAnswer, HumanVerdict, OnTimeout, Question, QuestionKind, SuspendReason,
 };
 use crate::language::runbook::OnFailure;
-use crate::plan::{PlannedStep, Section, StepKind};
+use crate::plan::{PlannedStep, StepKind};
 use crate::state::{StepState, StepStatus};
 
 /// What the answers so far come to.
@@ -63,7 +63,7 @@ pub(super) fn waiting(picture: &Picture<'_>) -> Vec<SuspendReason> {
     let run = &picture.index.plan().run;
     let mut waiting: Vec<SuspendReason> = picture
         .active()
-        .filter_map(|(step, state)| {
+        .filter_map(|(_, step, state)| {
             let question = asked(run, step, state)?;
             Some(SuspendReason { step: step.id.clone(), question })
         })
@@ -153,11 +153,10 @@ impl Driver {
         self.or_held(at, EventKind::StepFailed { step, attempt: Attempt(0), error, elapsed_ms })
     }
 
-    /// Under `on_failure: pause` a step that failed, or may have, is held for a person, unless its section is ending.
+    /// Under `on_failure: pause` a step that failed, or may have, is held for a person, unless what is around it ends.
     pub(super) fn or_held(&self, at: usize, event: EventKind) -> EventKind {
         let planned = self.index.step(at);
-        let ending = planned.section == Section::Body && (self.state.cancel.is_some() || self.frontier.aborted);
-        if planned.on_failure != OnFailure::Pause || ending {
+        if planned.on_failure != OnFailure::Pause || self.picture().ending(at).is_some() {
             return event;
         }
         match event {

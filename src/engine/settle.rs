@@ -31,7 +31,7 @@ impl Driver {
         let mut launches = std::mem::take(&mut self.queued);
         loop {
             let mut events = Vec::new();
-            for decision in self.picture() {
+            for decision in self.enabled() {
                 self.turn(decision, &mut events, &mut launches);
             }
             if events.is_empty() {
@@ -53,6 +53,8 @@ impl Driver {
                 events.push(EventKind::StepSkipped { step, why });
             }
             Decision::Start { step, attempt } => self.start(step, attempt, (events, launches)),
+            Decision::Open { step } => events.extend(self.opened(&step)),
+            Decision::Close { step } => events.extend(self.closed(&step)),
             Decision::Check { step } => self.plan_once(&step, launches, Launch::Check),
             Decision::Recover { step, attempt } => self.recover(&step, attempt, (events, launches)),
             Decision::Wait { step, until } => self.wait_for(&step, until),
@@ -74,9 +76,13 @@ impl Driver {
     }
 
     fn resolved(&self, step: &StepId) -> Option<EventKind> {
-        let values = Values { index: &self.index, state: &self.state, registry: &self.registry, now: self.now() };
         let at = self.index.position(step)?;
-        Some(self.or_held(at, resolve(self.index.step(at), values)))
+        Some(self.or_held(at, resolve(self.index.step(at), self.values())))
+    }
+
+    /// Where the values of templates come from.
+    pub(super) fn values(&self) -> Values<'_> {
+        Values { index: &self.index, state: &self.state, registry: &self.registry, now: self.now() }
     }
 
     /// What an attempt that was left holds is held again before it is judged.

@@ -115,7 +115,7 @@ impl Picture<'_> {
 
     /// Whether an undo came to an end after which the earlier ones would find another world than they expect.
     fn undo_stopped(&self) -> bool {
-        let mut undos = (0..self.index.len()).filter(|at| self.index.step(*at).section == Section::Undo);
+        let mut undos = self.index.positions().filter(|at| self.index.step(*at).section == Section::Undo);
         undos.any(|at| {
             let status = self.state.status(&self.index.step(at).id);
             let broke = matches!(status, StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::run::RunDir;
 use crate::base::mode::Mode;
 use crate::base::{RunId, StepId, Timestamp, clock};
-use crate::event::{Event, EventKind, Outcome, RunOrigin};
+use crate::event::{Event, EventKind, OperatorVerb, Outcome, RunOrigin};
 
 /// What a list of runs shows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,12 @@ pub struct RunSummary {
     pub succeeded: usize,
     /// Number of steps that failed or whose effect is unknown.
     pub failed: usize,
+    /// Steps that ask a person, or wait for an operator.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub waiting: BTreeSet<StepId>,
+    /// Who paused the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
 }
 
 /// Where a run stands.
@@ -107,6 +113,7 @@ impl RunSummary {
         let (mut succeeded, mut failed) = (BTreeSet::new(), BTreeSet::new());
         for event in events {
             summary.apply(event);
+            summary.apply_to_people(event);
             if let EventKind::StepSucceeded { step, .. } = &event.kind {
                 note(&mut succeeded, &mut failed, step);
             } else if let EventKind::StepFailed { step, .. } | EventKind::StepUnknown { step, .. } = &event.kind {
@@ -136,6 +143,26 @@ impl RunSummary {
         }
     }
 
+    /// Keeps what waits for people, and who paused the run.
+    fn apply_to_people(&mut self, event: &Event) {
+        if let EventKind::StepAsked { step, .. } | EventKind::StepHeld { step, .. } = &event.kind {
+            self.waiting.insert(step.clone());
+        } else if let EventKind::StepReleased { step }
+        | EventKind::StepSucceeded { step, .. }
+        | EventKind::StepFailed { step, .. }
+        | EventKind::StepSkipped { step, .. }
+        | EventKind::StepCancelled { step, .. } = &event.kind
+        {
+            self.waiting.remove(step);
+        } else if let EventKind::OperatorActed { actor, verb: OperatorVerb::Pause, .. } = &event.kind {
+            self.paused_by = Some(actor.name.clone());
+        } else if let EventKind::OperatorActed { verb: OperatorVerb::Continue, .. } | EventKind::RunFinished { .. } =
+            &event.kind
+        {
+            self.paused_by = None;
+        }
+    }
+
     pub(super) fn empty(id: &RunId, status: RunStatus) -> Self {
         Self {
             id: id.clone(),
@@ -150,6 +177,8 @@ impl RunSummary {
             elapsed_ms: 0,
             succeeded: 0,
             failed: 0,
+            waiting: BTreeSet::new(),
+            paused_by: None,
         }
     }
 

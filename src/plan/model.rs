@@ -281,6 +281,16 @@ impl BoundPlan {
         self.steps.iter().find(|step| step.id == *id)
     }
 
+    /// Gives what was planned for a step: itself, or the fan-out that it is an instance of, or what reverses that.
+    #[must_use]
+    pub fn planned(&self, id: &StepId) -> Option<&PlannedStep> {
+        let fan_out = || match id.undone() {
+            Some(of) => Some(of.of_instance()?.undo()),
+            None => id.of_instance(),
+        };
+        self.step(id).or_else(|| self.step(&fan_out()?))
+    }
+
     /// Gives the steps of one section in order.
     pub fn section(&self, section: Section) -> impl Iterator<Item = &PlannedStep> {
         self.steps.iter().filter(move |step| step.section == section)

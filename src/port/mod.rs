@@ -1,11 +1,15 @@
 //! The traits of the engine's edge. Actions may not import this room.
 
+mod entrance;
+
 use std::time::{Duration, Instant};
 
 use crate::action::BoxFuture;
 use crate::base::clock::{self, Timestamp};
 use crate::base::{Digest, EventSeq, RunId};
 use crate::event::{CancelLevel, Event, EventKind, ProgressUpdate};
+
+pub use entrance::{Entered, Entrance, Entry};
 
 /// Where events become durable.
 pub trait Journal: Send {

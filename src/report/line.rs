@@ -120,7 +120,7 @@ impl Say<'_> {
     }
 
     fn attempt(&self, step: &StepId, attempt: Attempt) -> Vec<String> {
-        let uses = self.plan.step(step).map_or("", |step| step.uses.as_str());
+        let uses = self.plan.planned(step).map_or("", |step| step.uses.as_str());
         let again = if attempt.0 > 1 { format!(", attempt {attempt}") } else { String::new() };
         vec![self.ended(NodeState::Running, step, &format!("started ({uses}{again})"))]
     }

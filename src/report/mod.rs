@@ -19,6 +19,7 @@ pub mod summary;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub use palette::{Palette, Tone};
-pub use phrase::{mask_text, mask_value, outcome_sentence};
+pub use phrase::{mask_text, mask_value, outcome_sentence, verb as verb_name};

@@ -17,7 +17,7 @@ use crate::event::{
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepStatus, UndoState, objectives};
+use crate::state::{RunState, StepState, StepStatus, UndoState, objectives};
 
 /// Replaces references to secrets by `***name***` and control characters by a visible sign.
 #[must_use]
@@ -135,7 +135,8 @@ pub(super) fn is_idle_undo(step: &PlannedStep, state: &RunState) -> bool {
 }
 
 /// What an operator types.
-pub(super) fn verb(verb: &OperatorVerb) -> &'static str {
+#[must_use]
+pub fn verb(verb: &OperatorVerb) -> &'static str {
     match verb {
         OperatorVerb::Pause => "pause",
         OperatorVerb::Continue => "continue",
@@ -200,7 +201,9 @@ pub(super) fn undoes(plan: &BoundPlan) -> Option<&RunId> {
 pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
     let name = &undoes(plan).map_or_else(|| plan.name.clone(), |run| format!("undo {run}"));
     let Some((outcome, _, figures)) = &state.finished else {
-        return match state.suspended.len() {
+        let asks = |known: &&StepState| matches!(known.status, StepStatus::Asking | StepStatus::Held);
+        return match state.suspended.len().max(state.steps.values().filter(asks).count()) {
+            0 if state.paused.is_some() => format!("`{name}` is paused."),
             0 => format!("`{name}` has not ended: its last event is number {}.", state.last_seq.0),
             1 => format!("`{name}` waits for a person: one step has a question."),
             count => format!("`{name}` waits for a person: {count} steps have a question."),

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::phrase::{self, chosen, error_lines, exception, millis, one_line};
+use super::waiting::{Wanted, wanted};
 use super::{Palette, Tone, outcome_sentence};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::base::{EventSeq, StepId};
-use crate::event::{Figures, OriginPurpose, Outcome, SkipReason};
+use crate::event::{Figures, OriginPurpose, Outcome, SkipReason, SuspendReason};
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, Section};
@@ -51,13 +52,20 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
             exceptions(&mut out, figures, palette);
         }
     }
+    let wanted = wanted(plan, state);
     if state.finished.is_none() {
         standing(&mut out, plan, state);
     }
     undone(&mut out, plan, state, palette);
+    if !wanted.is_empty() {
+        let _ = writeln!(out, "\n{}", palette.paint(Tone::Warn, "waits for a person"));
+    }
+    for wanted in &wanted {
+        let _ = writeln!(out, "  {}", wanted.fact);
+    }
     trouble(&mut out, plan, state, places, palette);
     notes(&mut out, plan, state);
-    next(&mut out, plan, state, (places, palette));
+    next(&mut out, (plan, state, &wanted), places, palette);
     out
 }
 
@@ -213,7 +221,7 @@ fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places
             let _ = writeln!(out, "  output: {}", log.display());
         }
     }
-    for waiting in &state.suspended {
+    for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
         let _ = writeln!(out, "\n{}", palette.paint(Tone::Warn, &format!("`{}` waits for a person", waiting.step)));
         let _ = writeln!(out, "  {}", one_line(&waiting.question));
     }
@@ -242,17 +250,25 @@ fn notes(out: &mut String, plan: &BoundPlan, state: &RunState) {
     }
 }
 
-fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette): (&Places, Palette)) {
+fn next(
+    out: &mut String,
+    (plan, state, wanted): (&BoundPlan, &RunState, &[Wanted]),
+    places: &Places,
+    palette: Palette,
+) {
     let run = &plan.run;
     out.push_str("\nnext\n");
     let mut command = |what: &str, command: &str| {
         let _ = writeln!(out, "  {what:10}{}", palette.paint(Tone::Strong, command));
     };
-    for waiting in &state.suspended {
-        // A step that asks people or is held says with its question what to type.
-        if !matches!(state.status(&waiting.step), StepStatus::Asking | StepStatus::Held) {
-            command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
-        }
+    for (what, typed) in wanted.iter().flat_map(|wanted| &wanted.commands) {
+        command(what, typed);
+    }
+    if !state.suspended.is_empty() && !wanted.is_empty() {
+        command("then", &format!("runbook resume {run}"));
+    }
+    for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
+        command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
     }
     match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
         None if state.suspended.is_empty() => {
@@ -282,6 +298,12 @@ fn next(out: &mut String, plan: &BoundPlan, state: &RunState, (places, palette):
     if let Some(dir) = &places.run_dir {
         command("files", &dir.display().to_string());
     }
+}
+
+/// Whether the step was interrupted and nobody said what became of it.
+fn is_unjudged(state: &RunState, waiting: &SuspendReason) -> bool {
+    let known = state.steps.get(&waiting.step);
+    known.is_none_or(|known| !matches!(known.status, StepStatus::Asking | StepStatus::Held))
 }
 
 /// Says which steps were reversed, and which could not be.

@@ -56,7 +56,9 @@ impl<'a> StepMove<'a> {
             EventKind::StepCancelled { step, .. } => {
                 (step, "step_cancelled", &[Resolved, Checked, Running, Waiting, Open, Asking, Held], Some(Cancelled))
             }
-            EventKind::GroupOpened { step, .. } => (step, "group_opened", &[Pending, Resolved], Some(Open)),
+            EventKind::GroupOpened { step, .. } => {
+                (step, "group_opened", &[Pending, Resolved, Checked, Waiting], Some(Open))
+            }
             EventKind::StepSeeded { step, end, .. } => {
                 let to = match end {
                     SeededEnd::Succeeded => Succeeded,

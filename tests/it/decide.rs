@@ -43,6 +43,8 @@ fn words(decision: &Decision) -> String {
             SkipReason::UndoStopped => format!("skip {step}, undo stopped"),
             SkipReason::Group => format!("skip {step} with its group"),
         },
+        Decision::Open { step } => format!("open {step}"),
+        Decision::Close { step } => format!("close {step}"),
         Decision::Ask { step } => format!("ask {step}"),
         Decision::Expire { step } => format!("expire {step}"),
         Decision::Conclude { step } => format!("conclude {step}"),

@@ -26,8 +26,13 @@ impl Vocabulary for Words<'_> {
 
 /// Binds a runbook with these lines after its head.
 fn bound(lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
+    bound_among("databases: { orders: { pgdata: /srv/orders } }", lines, params)
+}
+
+/// Binds a runbook with these databases.
+fn bound_among(databases: &str, lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
     let registry = runbook::actions::registry();
-    let head = "version: 1\nname: tried\ndatabases: { orders: { pgdata: /srv/orders } }\n";
+    let head = format!("version: 1\nname: tried\n{databases}\n");
     let files = MemoryFiles::default().with("r.yaml", format!("{head}{lines}"));
     let request = LoadRequest { runbook: Some("r.yaml".to_owned()), ..LoadRequest::default() };
     let loaded = load(&request, &files, &Words(&registry));
@@ -80,7 +85,8 @@ fn a_step_with_every_new_key_is_bound() {
 #[test]
 fn everything_that_is_not_set_in_the_environment_is_named() {
     let said = bound("pass_env: [REGION, ZONE, RACK]\nsteps:\n  - { id: a, run: 'true' }\n", &[]).unwrap_err();
-    let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+    let mut said: Vec<String> = said.iter().map(ToString::to_string).collect();
+    said.sort();
     assert!(matches!(said.as_slice(), [rack, zone] if rack.contains("`RACK`") && zone.contains("`ZONE`")), "{said:?}");
 }
 
@@ -202,4 +208,15 @@ fn an_undo_is_a_step_of_its_own_that_waits_for_nothing_and_may_read_its_own_step
     assert_eq!((undo.section, undo.phase.as_deref(), undo.needs.len()), (Section::Undo, Some("one"), 0));
     assert_eq!(plan.steps[1].needs[0].strictness, Strictness::Settled, "what the undo reads asks nothing of the step");
     assert_ne!(undo.fingerprint, plan.steps[1].fingerprint);
+}
+
+#[test]
+fn a_backup_and_a_replacement_of_one_database_hold_the_same_lock() {
+    let backup = "steps:\n  - { id: a, uses: postgres.base_backup, with: { database: backed } }\n";
+    let databases = "databases: { orders: { pgdata: /srv/orders }, backed: { pgdata: /srv/orders, store: primary } }\nstores: { primary: { url: \"file:///srv/store\" } }";
+    let replacing = "steps:\n  - { id: a, effect: destroy, targets: [ { database: orders } ], run: 'true' }\n";
+    let locks = |lines: &str| bound_among(databases, lines, &[]).expect("binds").locks;
+    assert_eq!(locks(backup), ["database:local:/srv/orders"]);
+    assert_eq!(locks(replacing), locks(backup));
+    assert_eq!(locks("steps:\n  - { id: a, run: 'true' }\n"), Vec::<String>::new());
 }

@@ -109,7 +109,7 @@ impl Action for BaseBackup {
         let target = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let effects =
             Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
-        Ok(effects.target(Access::Write, target))
+        Ok(effects.target(Access::Write, target).hold(cluster.name.clone()))
     }
 
     fn by_hand(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Vec<String> {

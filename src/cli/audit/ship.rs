@@ -3,7 +3,7 @@
 use crate::base::clock;
 use crate::base::diagnostic::Diagnostics;
 use crate::cli::args::{self, InventoryArgs};
-use crate::cli::{Exit, Failure, prepare, attest, runs, wiring};
+use crate::cli::{Exit, Failure, attest, prepare, runs, wiring};
 use crate::journal::{Index, RunFilter};
 use crate::language::inventory::{AuditSettings, StoreEntry, choose_environment};
 use crate::store;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::panel::{Screen, fit, panel};
+use super::stage::Stage;
 use crate::base::Timestamp;
 use crate::base::clock::after;
 use crate::event::{Event, EventKind, ProgressUpdate};
@@ -44,6 +45,7 @@ pub struct Live {
     state: RunState,
     tracker: Tracker,
     now: Timestamp,
+    stage: Stage,
 }
 
 impl Live {
@@ -51,6 +53,12 @@ impl Live {
     #[must_use]
     pub fn new(plan: Arc<BoundPlan>, state: RunState, palette: Palette) -> Self {
         Self::on(ProgressDrawTarget::stderr_with_hz(10), plan, state, palette)
+    }
+
+    /// Leaves the terminal to a dialogue while that has the stage.
+    #[must_use]
+    pub fn sharing(self, stage: &Stage) -> Self {
+        Self { stage: stage.clone(), ..self }
     }
 
     /// Draws nowhere.
@@ -71,10 +79,17 @@ impl Live {
             count if count <= plain::MANY_STEPS => Layout::Scrolling,
             _ => Layout::Counting,
         };
-        Self { bar, layout, drawn_at: Timestamp::MIN, palette, plan, state, tracker: Tracker::default(), now }
+        let (tracker, stage) = (Tracker::default(), Stage::default());
+        Self { bar, layout, drawn_at: Timestamp::MIN, palette, plan, state, tracker, now, stage }
     }
 
     fn draw(&mut self) {
+        match (self.stage.is_taken(), self.bar.is_finished()) {
+            (true, true) => return,
+            (true, false) => return self.bar.finish_and_clear(),
+            (false, true) => self.bar.reset(),
+            (false, false) => {}
+        }
         self.drawn_at = self.now;
         let (columns, rows) = size();
         let screen = Screen { columns, rows, now: self.now };
@@ -141,6 +156,9 @@ impl Sink for Live {
             | EventKind::RunFinished { .. }
             | EventKind::Unknown => true,
         };
+        if self.stage.is_taken() {
+            self.draw();
+        }
         let started_at = self.state.started_at.unwrap_or(event.at);
         for line in line::lines(&self.plan, event, self.palette).iter().filter(|_| told) {
             let line = format!("{}  {line}", phrase::offset(started_at, event.at));

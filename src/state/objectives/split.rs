@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::is_required;
+use super::member::instances;
+use super::required;
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::plan::BoundPlan;
@@ -38,8 +39,8 @@ enum Kind {
 /// person was asked or the run was paused, else as waiting.
 pub(super) fn split(plan: &BoundPlan, state: &RunState, origin: Timestamp, end: Timestamp) -> Split {
     let mut edges: Vec<(Timestamp, Kind, i32)> = Vec::new();
-    for step in plan.steps.iter().filter(|step| is_required(plan, step, state)) {
-        let Some(known) = state.steps.get(&step.id) else { continue };
+    let members = |(step, known)| instances(step, state).filter_map(|(_, known)| known).chain(known);
+    for known in required(plan, state).flat_map(members) {
         for interval in intervals(known, end) {
             add(&mut edges, interval, (origin, end));
         }

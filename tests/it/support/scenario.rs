@@ -19,7 +19,9 @@ use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdat
 use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
 use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
-use runbook::plan::{BoundPlan, Edge, Limits, PlannedStep, Section, StepKind, Strictness, UndoPolicy};
+use runbook::plan::{
+    BoundPlan, Edge, ForEach, GroupScope, Limits, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
+};
 use runbook::port::{Clock, Control, ControlRequest, Journal, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
 use serde_json::{Value, json};
@@ -130,6 +132,25 @@ impl Draft {
         self.planned.on_failure = OnFailure::Continue;
         self
     }
+    /// Fans out over these items.
+    pub fn for_each(mut self, items: Value) -> Self {
+        self.planned.for_each = Some(ForEach { items, max_parallel: None });
+        self
+    }
+    pub fn at_once(mut self, max_parallel: u32) -> Self {
+        self.planned.for_each.iter_mut().for_each(|fan_out| fan_out.max_parallel = Some(max_parallel));
+        self
+    }
+    /// Belongs to the sub-runbook that this step stands for.
+    pub fn inside(mut self, group: &str) -> Self {
+        self.planned.group = Some(group.parse().expect("a step id"));
+        self
+    }
+    /// Runs also when its group is ending.
+    pub fn always(mut self) -> Self {
+        self.planned.always = true;
+        self
+    }
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.planned.timeout_ms = Some(u64::try_from(limit.as_millis()).expect("a short limit"));
         self
@@ -221,6 +242,26 @@ impl Scenario {
     }
     pub fn finally(self, id: &str, shape: impl FnOnce(Draft) -> Draft) -> Self {
         self.add(shape(Draft::new(id, Section::Finally)))
+    }
+    /// Adds a step that stands for a sub-runbook with these outputs.
+    pub fn group(mut self, id: &str, outputs: Value, shape: impl FnOnce(Draft) -> Draft) -> Self {
+        let mut draft = shape(Draft::new(id, Section::Body));
+        draft.planned.kind = StepKind::Runbook;
+        draft.planned.uses = "runbook".to_owned();
+        let scope = GroupScope {
+            name: id.to_owned(),
+            file: format!("{id}.yaml"),
+            params: BTreeMap::from([("who".to_owned(), json!(format!("the who of {id}")))]),
+            vars: BTreeMap::new(),
+            outputs: outputs.as_object().cloned().unwrap_or_default().into_iter().collect(),
+        };
+        self.plan.groups.insert(draft.planned.id.clone(), scope);
+        self.add(draft)
+    }
+    /// What a step that the plan does not hold does: an instance.
+    pub fn does(self, step: &str, acts: &[Act]) -> Self {
+        self.world.script(step, acts.to_vec());
+        self
     }
     pub fn parallel(mut self, max_parallel: usize) -> Self {
         self.plan.limits = Limits { max_parallel };
@@ -380,6 +421,7 @@ impl Scenario {
             capabilities: self.hands(),
             locks: Arc::new(self.locks.clone()),
             presence: self.presence,
+            entrance: None,
         };
         on_manual_time(&clock, engine.run(start))
     }
