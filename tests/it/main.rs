@@ -38,6 +38,7 @@ mod plan_file;
 mod plan_sub;
 mod postgres_recovery;
 mod print;
+mod process_tree;
 mod prop_engine;
 mod prop_language;
 mod recovery_kill;
