@@ -40,6 +40,7 @@ mod print;
 mod prop_engine;
 mod prop_language;
 mod recovery_kill;
+mod report;
 mod supervisor;
 mod support;
 mod undo;
