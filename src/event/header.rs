@@ -60,4 +60,6 @@ pub enum OriginPurpose {
     Seed,
     /// It is undone: `undo RUN`.
     Undo,
+    /// What it left behind is removed: `reap RUN`.
+    Reap,
 }

@@ -7,7 +7,7 @@ use super::ErrorInfo;
 use super::figure::{Figures, Outcome};
 use super::header::RunHeader;
 use super::human::{HumanAnswer, OperatorVerb, Question};
-use crate::base::{Attempt, Digest, RunId, StepId};
+use crate::base::{Attempt, Digest, RunId, StepId, Timestamp};
 
 /// What happened. Everything that changes the state of a run is one of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -286,6 +286,9 @@ pub enum EventKind {
         resource: String,
         /// What the remover needs.
         data: Value,
+        /// Until when it may live; a day when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
     },
     /// A registered resource is gone.
     ResourceRemoved {

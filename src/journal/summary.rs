@@ -39,10 +39,10 @@ pub struct RunSummary {
     /// Number of steps that failed or whose effect is unknown.
     pub failed: usize,
     /// Steps that ask a person, or wait for an operator.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub waiting: BTreeSet<StepId>,
     /// Who paused the run.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_by: Option<String>,
 }
 

@@ -145,8 +145,13 @@ fn check_preconditions(graph: &StepGraph<'_>, registry: &Registry, found: &mut D
         for precondition in &graph.step(index).1.preconditions {
             let Precondition::Action { uses, .. } = precondition else { continue };
             let effect = registry.get(&uses.value).map_or(EffectClass::None, |action| action.spec().effect);
-            if StepKind::of(&uses.value) != StepKind::Action {
-                let message = format!("`{}` is made by people, so it cannot be a precondition", uses.value);
+            let why = match StepKind::of(&uses.value) {
+                StepKind::Approval | StepKind::Manual => Some("is made by people"),
+                StepKind::Runbook => Some("stands for steps of its own"),
+                StepKind::Action => None,
+            };
+            if let Some(why) = why {
+                let message = format!("`{}` {why}, so it cannot be a precondition", uses.value);
                 let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
                 found.push(fault.help("make it a step of its own that this one needs"));
             } else if effect > EffectClass::Read {

@@ -246,7 +246,7 @@ fn notes(out: &mut String, state: &RunState, entries: &[Entry<'_>]) {
     let noted = entries.iter().filter_map(|entry| Some((&entry.id, entry.known?)));
     let noted = noted.flat_map(|(id, known)| known.notes.iter().map(move |(_, text, _)| (id, text)));
     let mut lines: Vec<String> = noted.map(|(id, text)| format!("`{id}`: {}", word(text))).collect();
-    lines.extend(state.resources.iter().map(|(key, (step, _))| format!("`{step}` left `{}` behind", word(key))));
+    lines.extend(state.resources.iter().map(|(key, known)| format!("`{}` left `{}` behind", known.step, word(key))));
     if lines.is_empty() {
         return;
     }

@@ -242,6 +242,7 @@ pub(super) fn rich_story(plan: &BoundPlan) -> Story {
                 step: id("prove"),
                 resource: "path:/srv/scratch/verify".to_owned(),
                 data: Value::Null,
+                expires_at: None,
             },
         )
         .does("tell", (1300.4, 1301.0), json!({}))

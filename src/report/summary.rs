@@ -265,7 +265,7 @@ fn notes(out: &mut String, state: &RunState, entries: &[Entry<'_>]) {
     let noted = noted.flat_map(|(id, known)| known.notes.iter().map(move |(_, text, _)| (id, text)));
     let told: Vec<String> = noted.map(|(id, text)| format!("`{id}`: {}", one_line(text))).collect();
     let left: Vec<String> =
-        state.resources.iter().map(|(key, (step, _))| format!("`{step}`: `{key}` was not removed")).collect();
+        state.resources.iter().map(|(key, known)| format!("`{}`: `{key}` was not removed", known.step)).collect();
     if told.is_empty() && left.is_empty() {
         return;
     }
@@ -301,6 +301,7 @@ fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette
         let what = match origin.purpose {
             OriginPurpose::Undo => "undoes",
             OriginPurpose::Seed => "builds on",
+            OriginPurpose::Reap => "cleans up after",
         };
         let why = if origin.reason.is_empty() { String::new() } else { format!(": {}", one_line(&origin.reason)) };
         let _ = writeln!(out, "\n  {what} run `{}`{why}", origin.run);

@@ -85,7 +85,8 @@ fn a_step_with_every_new_key_is_bound() {
 #[test]
 fn everything_that_is_not_set_in_the_environment_is_named() {
     let said = bound("pass_env: [REGION, ZONE, RACK]\nsteps:\n  - { id: a, run: 'true' }\n", &[]).unwrap_err();
-    let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+    let mut said: Vec<String> = said.iter().map(ToString::to_string).collect();
+    said.sort();
     assert!(matches!(said.as_slice(), [rack, zone] if rack.contains("`RACK`") && zone.contains("`ZONE`")), "{said:?}");
 }
 

@@ -192,7 +192,7 @@ pub(super) fn remarks(state: &RunState, entries: &[Entry<'_>]) -> Markup {
                 @if let Some((actor, reason)) = &state.paused { li.warn { "paused by " (plain(&actor.name)) @if !reason.is_empty() { ": " (plain(reason)) } } }
                 @for waiting in &state.suspended { li.warn { (code(&waiting.step)) " waits for a person: " (plain(&waiting.question)) } }
                 @for wait in &awaited { li.warn { (plain(&phrase::awaited(wait))) } }
-                @for (resource, (step, _)) in &left { li.warn { (code(step)) " created " code { (resource) } ", which was not removed" } }
+                @for (resource, known) in &left { li.warn { (code(&known.step)) " created " code { (resource) } ", which was not removed" } }
                 @for (step, (_, text, _)) in notes.iter().take(MAX_NOTES) { li { (code(step)) " " (plain(text)) } }
                 @if notes.len() > MAX_NOTES { li.quiet { "and " (notes.len() - MAX_NOTES) " more, at their steps" } }
             }

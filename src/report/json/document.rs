@@ -174,7 +174,7 @@ fn report(plan: &BoundPlan, state: &RunState) -> RunReport {
         amendments: state.acts.amendments.clone(),
         locks: LockReport { taken: state.acts.locks.clone(), awaited: state.awaited_locks().cloned().collect() },
         left_behind: left
-            .map(|(resource, (step, _))| LeftBehind { resource: resource.clone(), step: step.clone() })
+            .map(|(resource, known)| LeftBehind { resource: resource.clone(), step: known.step.clone() })
             .collect(),
         audit: Audit {
             events: state.last_seq.0,

@@ -9,11 +9,14 @@ use runbook::port::{LockError, LockGuard, Locks};
 
 use super::clock::ManualClock;
 
+/// Holders by name, each with how long another run still holds it.
+type Held = BTreeMap<String, (String, Option<Duration>)>;
+
 #[derive(Clone)]
 pub struct SharedLocks {
     clock: ManualClock,
     /// Who holds a name, and whether by another run until a time.
-    held: Arc<Mutex<BTreeMap<String, (String, Option<Duration>)>>>,
+    held: Arc<Mutex<Held>>,
 }
 
 struct Guard {
