@@ -138,7 +138,7 @@ fn no_recovery(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Failed | Outcome::FailedUnknown | Outcome::Cancelled => "service is not proven to be back",
         Outcome::Succeeded | Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive => {
-            "no required step ran"
+            "a required step did not run"
         }
     }
 }

@@ -42,6 +42,7 @@ mod process_tree;
 mod prop_engine;
 mod prop_language;
 mod recovery_kill;
+mod report;
 mod supervisor;
 mod support;
 mod undo;

@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use crate::base::StepId;
 use crate::event::{ErrorInfo, Figures, Outcome};
+use crate::language::runbook::OnFailure;
 use crate::plan::BoundPlan;
 use crate::report::outcome_sentence;
 use crate::report::phrase::{self, chosen, counted, loss_basis, loss_words, millis};
@@ -39,13 +40,11 @@ pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Markup {
     }
 }
 
-/// What the steps died of that failed or are unknown.
+/// What the steps died of that failed or are unknown where that counts.
 fn causes<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = (&'a StepId, &'a ErrorInfo)> {
     let broke = |known: &&StepState| matches!(known.status, StepStatus::Failed | StepStatus::Unknown);
-    plan.steps
-        .iter()
-        .filter_map(move |step| Some((&step.id, state.steps.get(&step.id).filter(broke)?.error.as_ref()?)))
-        .take(5)
+    let steps = plan.steps.iter().filter(|step| step.on_failure != OnFailure::Continue);
+    steps.filter_map(move |step| Some((&step.id, state.steps.get(&step.id).filter(broke)?.error.as_ref()?))).take(5)
 }
 
 /// The measured figures as cards.

@@ -242,7 +242,14 @@ fn bar(out: &mut String, (plan, state): (&BoundPlan, &RunState), entry: &Entry<'
         let class = if known.status == StepStatus::Failed { "group failed" } else { "group" };
         rect(out, class, (axis.x(start), axis.x(until)), (y + 7.0, 8.0));
         if entry.planned.for_each.is_some() {
-            label(out, "s", (axis.x(start).min(WIDTH - RIGHT - 200.0) + 6.0, y), &entry.members.words());
+            let (x, anchor) = match axis.x(until) < WIDTH * 0.6 {
+                true => (axis.x(until) + 6.0, "start"),
+                false if axis.x(start) > WIDTH * 0.45 => (axis.x(start) - 6.0, "end"),
+                false => (axis.x(start) + 6.0, "start"),
+            };
+            let words = entry.members.words();
+            let y = y + 15.0;
+            let _ = write!(out, "<text class=\"s\" x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{words}</text>");
         }
     }
     attempts(out, (known, critical, until), (axis, y));

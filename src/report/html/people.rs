@@ -32,7 +32,7 @@ pub(super) fn people(plan: &BoundPlan, state: &RunState, entries: &[Entry<'_>]) 
                 thead { tr { th { "when" } th { "who" } th { "did what" } th { "why, in their words" } th { "what was seen" } } }
                 tbody { @for (_, row) in &rows { (row) } }
             } }
-            p.quiet.seen { "“What was seen” is the SHA-256 of the question as it was shown to whoever answered; each row is a line of the signed journal." }
+            p.quiet.seen { "“What was seen” is the SHA-256 of the question as it was shown to whoever answered; each row is a line of the journal, whose lines are chained by their hashes." }
         }
     }
 }

@@ -190,9 +190,12 @@ impl View<'_> {
             );
         }
         let members = if entry.is_group() { format!("  {}", entry.members.words()) } else { String::new() };
-        let elapsed = known.started_at.map(|start| between(start, known.ended_at.unwrap_or(self.now)));
-        let elapsed = elapsed.map(human_duration).unwrap_or_default();
-        format!("{indent}{glyph} {name}  {elapsed}{members}{}{}", self.attempts(entry, known), self.doing(entry, known))
+        let elapsed = known
+            .started_at
+            .filter(|_| known.skipped.is_none())
+            .map(|start| between(start, known.ended_at.unwrap_or(self.now)));
+        let elapsed = elapsed.map(|elapsed| format!("  {}", human_duration(elapsed))).unwrap_or_default();
+        format!("{indent}{glyph} {name}{elapsed}{members}{}{}", self.attempts(entry, known), self.doing(entry, known))
     }
 
     fn attempts(&self, entry: &Entry<'_>, known: &StepState) -> String {
