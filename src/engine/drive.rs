@@ -297,7 +297,9 @@ impl Driver {
             }
             ControlRequest::Answer { step, answer } => self.answer(step, *answer)?,
             ControlRequest::Cancel { actor, level, reason } => {
-                if self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level) {
+                self.paused_here = false;
+                let harder = self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level);
+                if harder || self.state.paused.is_some() {
                     self.record(vec![EventKind::CancelRequested { actor, level, reason }])?;
                 }
             }

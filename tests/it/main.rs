@@ -27,6 +27,7 @@ mod dry_run;
 mod engine;
 mod evidence;
 mod groups;
+mod intervene;
 mod kill;
 mod lease;
 mod newcomer;
