@@ -33,7 +33,7 @@ pub use file::FileJournal;
 pub use follow::{Follow, follow};
 pub use guard::{Driver, RunLock};
 pub use head::{Head, HeadError, Signed};
-pub use index::{Index, IndexError, RunFilter, Samples};
+pub use index::{Index, IndexError, RunFilter, StepSample, bytes_of};
 pub use ledger::{Anchor, Anchored, Ledger, LedgerError};
 pub use memory::{Fault, MemoryJournal};
 pub use reader::{History, Opened, Tail, open_for_resume, read};
