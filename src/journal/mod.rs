@@ -34,7 +34,7 @@ pub use file::FileJournal;
 pub use follow::{Follow, follow};
 pub use guard::{Driver, RunLock};
 pub use head::{Head, HeadError, Signed};
-pub use index::{Index, IndexError, RunFilter, Samples};
+pub use index::{Index, IndexError, RunFilter, StepSample, bytes_of};
 pub use lease::{Lease, LeaseState, Leases};
 pub use ledger::{Anchor, Anchored, Ledger, LedgerError};
 pub use memory::{Fault, MemoryJournal};

@@ -11,16 +11,15 @@ use crate::event::{Event, EventKind};
 use crate::plan::BoundPlan;
 use crate::state::RunState;
 
+/// What is derived.
+pub(super) const NAMES: [&str; 5] =
+    ["verdicts.json", "people.json", "artifacts.json", "versions.json", "controls.json"];
+
 /// Derives every document, by name.
 pub(super) fn derive(plan: &BoundPlan, events: &[Event], state: &RunState) -> BTreeMap<&'static str, Value> {
-    [
-        ("verdicts.json", verdicts(plan, state)),
-        ("people.json", people(plan, events)),
-        ("artifacts.json", artifacts(events)),
-        ("versions.json", versions(plan, events)),
-        ("controls.json", json!({ "owner": plan.owner, "controls": plan.controls, "description": plan.description })),
-    ]
-    .into()
+    let controls = json!({ "owner": plan.owner, "controls": plan.controls, "description": plan.description });
+    let documents = [verdicts(plan, state), people(plan, events), artifacts(events), versions(plan, events), controls];
+    NAMES.into_iter().zip(documents).collect()
 }
 
 /// How it ended, and what was measured against which objective.
