@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{mask_value, outcome_sentence};
 use crate::base::mode::Mode;
 use crate::base::{Digest, RunId, Timestamp};
-use crate::event::{Actor, Figures, Outcome, RunOrigin};
+use crate::event::{Actor, Figures, Outcome, RunOrigin, Verdicts};
 use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState};
 
@@ -32,6 +32,7 @@ struct Document<'a> {
     outcome: Option<Outcome>,
     exit_code: Option<u8>,
     figures: Option<&'a Figures>,
+    verdict: Option<Verdicts>,
     params: Value,
     resumes: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,6 +84,7 @@ pub fn render(plan: &BoundPlan, state: &RunState) -> Result<String, serde_json::
         outcome: state.finished.as_ref().map(|(outcome, _, _)| *outcome),
         exit_code: state.finished.as_ref().map(|(_, code, _)| *code),
         figures: state.finished.as_ref().map(|(_, _, figures)| figures),
+        verdict: state.finished.as_ref().map(|(_, _, figures)| figures.verdict()),
         params: serde_json::to_value(&plan.params)?,
         resumes: state.resumes,
         origin: plan.origin.as_ref(),
