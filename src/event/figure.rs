@@ -1,5 +1,6 @@
 //! How a run ended, and what was measured.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::StepId;
@@ -94,6 +95,51 @@ pub struct Figures {
     /// What makes a success one with exceptions, by step.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exceptions: Vec<(StepId, ExceptionKind)>,
+}
+
+impl Figures {
+    /// Holds what was measured against the objectives.
+    #[must_use]
+    pub fn verdict(&self) -> Verdicts {
+        Verdicts {
+            rto: ObjectiveVerdict::of(self.rto_ms, self.rto_target_ms),
+            rpo: ObjectiveVerdict::of(self.rpo.as_ref().map(|loss| loss.unwanted_ms), self.rpo_target_ms),
+        }
+    }
+}
+
+/// What became of the objectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Verdicts {
+    /// Recovery time.
+    pub rto: ObjectiveVerdict,
+    /// Recovery point.
+    pub rpo: ObjectiveVerdict,
+}
+
+/// What became of one objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveVerdict {
+    /// What was measured is within it.
+    Met,
+    /// What was measured exceeds it.
+    Missed,
+    /// There is an objective, and nothing measured it.
+    NotMeasured,
+    /// There is none.
+    NoObjective,
+}
+
+impl ObjectiveVerdict {
+    fn of(measured_ms: Option<u64>, target_ms: Option<u64>) -> Self {
+        match (measured_ms, target_ms) {
+            (_, None) => Self::NoObjective,
+            (None, Some(_)) => Self::NotMeasured,
+            (Some(measured), Some(target)) if measured > target => Self::Missed,
+            (Some(_), Some(_)) => Self::Met,
+        }
+    }
 }
 
 /// The measured loss of data.

@@ -16,7 +16,7 @@ pub mod guard;
 pub mod head;
 pub mod index;
 pub mod lease;
-mod ledger;
+pub mod ledger;
 pub mod memory;
 pub mod reader;
 pub mod root;

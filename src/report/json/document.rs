@@ -6,11 +6,11 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::exception::{ExceptionReport, exceptions};
 use super::step::{StepReport, step};
-use super::verdict::{ExceptionReport, VerdictReport, exceptions, verdicts};
 use crate::base::mode::Mode;
 use crate::base::{Digest, RunId, StepId, Timestamp};
-use crate::event::{Actor, Figures, Outcome, RunOrigin};
+use crate::event::{Actor, Figures, Outcome, RunOrigin, Verdicts};
 use crate::plan::BoundPlan;
 use crate::report::roster::{Counts, roster, totals};
 use crate::report::{mask_value, outcome_sentence};
@@ -57,8 +57,8 @@ struct RunReport {
     exit_code: Option<u8>,
     /// What was measured.
     figures: Option<Figures>,
-    /// Each objective with what came of it.
-    verdicts: Vec<VerdictReport>,
+    /// What became of each objective; null while the run has not ended.
+    verdict: Option<Verdicts>,
     /// What makes it less than a plain success, with who did it and why.
     exceptions: Vec<ExceptionReport>,
     /// Values of the parameters.
@@ -162,7 +162,7 @@ fn report(plan: &BoundPlan, state: &RunState) -> RunReport {
         outcome: finished.map(|(outcome, _, _)| *outcome),
         exit_code: finished.map(|(_, code, _)| *code),
         figures: finished.map(|(_, _, figures)| figures.clone()),
-        verdicts: verdicts(plan, state),
+        verdict: state.finished.as_ref().map(|(_, _, figures)| figures.verdict()),
         exceptions: exceptions(state),
         params: plan.params.clone(),
         resumes: state.resumes,

@@ -4,7 +4,7 @@
 //! taken away, within one `format`.
 
 mod document;
+mod exception;
 mod step;
-mod verdict;
 
 pub use document::{render, schema};
