@@ -100,6 +100,7 @@ impl Driver {
         }
         self.alarms.remove(&at);
         let key = format!("{}/{step}", self.index.plan().run);
+        out.0.extend(self.leases(at));
         out.0.push(EventKind::AttemptStarted { step, attempt, key });
         out.1.push(Launch::Attempt(at, attempt));
     }
@@ -157,9 +158,10 @@ impl Driver {
         if self.removing.is_some() {
             return false;
         }
-        let left = self.state.resources.keys().rev().find(|resource| !self.removals.contains(*resource));
-        match left.cloned() {
-            Some(resource) => {
+        let left = self.state.resources.iter().filter(|(resource, _)| !self.removals.contains(*resource));
+        match left.max_by_key(|(_, known)| known.registered_seq) {
+            Some((resource, _)) => {
+                let resource = resource.clone();
                 self.removing = Some(resource.clone());
                 launches.push(Launch::Remove(resource));
                 false

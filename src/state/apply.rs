@@ -4,7 +4,7 @@
 //! refused and leaves the state as it was.
 
 use super::transition::StepMove;
-use super::{AttemptState, RunState, StepState, StepStatus, UndoState, wait};
+use super::{AttemptState, Resource, RunState, StepState, StepStatus, UndoState, wait};
 use crate::base::clock::after;
 use crate::base::{Attempt, EventSeq, StepId, Timestamp};
 use crate::event::{ErrorInfo, Event, EventKind, OperatorVerb, RecoverDecision};
@@ -68,6 +68,7 @@ impl RunState {
         if !self.apply_to_step(event)? {
             self.apply_to_run(event);
         }
+        self.acts.keep(event);
         self.last_at = Some(event.at);
         self.last_seq = event.seq;
         self.last_hash = Some(event.hash);
@@ -87,8 +88,9 @@ impl RunState {
                 self.started_at = Some(event.at);
             }
             EventKind::RunResumed { .. } => self.resume(event.at),
-            EventKind::ResourceRegistered { step, resource, data } => {
-                self.resources.insert(resource.clone(), (step.clone(), data.clone()));
+            EventKind::ResourceRegistered { .. } => {
+                let registered = Resource::registered(event).map(|(key, known)| (key.to_owned(), known));
+                self.resources.extend(registered);
             }
             EventKind::ResourceRemoved { resource } => {
                 self.resources.remove(resource);
