@@ -75,3 +75,13 @@ fn a_forecast_over_the_rto_refuses_only_when_it_is_asked_to() {
     let told = cli.run(&["dry-run", "runbook.yaml", "--json"]).ends(0).json();
     assert_eq!((&told["forecast"]["runs"], &told["forecast"]["steps"][0]["samples"]), (&1.into(), &1.into()));
 }
+
+#[test]
+fn a_forecast_from_past_runs_writes_nothing_either() {
+    let cli = Cli::with("version: 1\nname: short\nsteps:\n  - { id: a, run: 'true' }\n");
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    let before = listing(cli.dir());
+    cli.run(&["dry-run", "runbook.yaml"]).ends(0).prints("from 1 past runs");
+    cli.run(&["plan", "runbook.yaml"]).ends(0);
+    assert_eq!(listing(cli.dir()), before);
+}
