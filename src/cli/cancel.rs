@@ -1,9 +1,9 @@
 //! `runbook cancel RUN`.
 
-use super::operate::demand_reason;
+use super::operate::{Subject, demand_reason, hand_over};
 use super::{Exit, Failure, wiring};
 use crate::event::CancelLevel;
-use crate::journal::{RunStatus, RunSummary, Verb, control};
+use crate::journal::Verb;
 
 /// Arguments of `cancel`.
 #[derive(Debug, clap::Args)]
@@ -17,27 +17,24 @@ pub struct Args {
     #[arg(long)]
     now: bool,
     /// Why; kept in the journal, required in a protected environment
-    #[arg(long, default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    /// Who acts; default is the account
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
 }
 
 /// Asks a run to end: a live one at once, one that waits or was interrupted when it is resumed.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let dir = wiring::find_run(&wiring::runs()?, &args.run)?;
-    let status = RunSummary::of(&dir).status;
-    if let RunStatus::Finished { .. } | RunStatus::NeverStarted | RunStatus::Damaged { .. } = status {
-        return Err(Failure::new(Exit::Usage, format!("no engine drives run `{}`", dir.id()))
-            .help(format!("`runbook show {}` says where it stands", dir.id())));
-    }
-    let (plan, _) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
+    let Subject { dir, plan, .. } = Subject::find(&args.run)?;
     demand_reason(&plan, &args.reason)?;
     let level = if args.now { CancelLevel::Now } else { CancelLevel::Graceful };
-    let verb = Verb::Cancel { actor: wiring::actor(), level, reason: args.reason };
-    control::send(&dir.control(), &verb)
-        .map_err(|error| Failure::new(Exit::Journal, "the request cannot be handed over").because(&error))?;
-    match status {
-        RunStatus::Live => tell!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id()),
-        _ => tell!("no engine drives run {}: `runbook resume {0}` ends it and runs its `finally`", dir.id()),
+    let actor = wiring::actor_as(args.name.as_deref())?;
+    hand_over(&dir, &Verb::Cancel { actor, level, reason: args.reason })?;
+    if dir.is_live().map_err(wiring::runs_failure)? {
+        tell!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id());
+    } else {
+        tell!("no engine drives run {}: `runbook resume {0}` ends it and runs its `finally`", dir.id());
     }
     Ok(Exit::Success)
 }

@@ -18,6 +18,6 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "runbook", &mut script);
-    super::graph::write(&String::from_utf8_lossy(&script), None)?;
+    super::document::write(&String::from_utf8_lossy(&script), None)?;
     Ok(Exit::Success)
 }

@@ -41,7 +41,7 @@ impl Earlier {
                 .help(format!("`runbook show {run} --follow` follows it, `runbook cancel {run}` ends it"))
         } else {
             Failure::new(Exit::Refused, format!("run `{run}` has not ended; nothing was changed"))
-                .help(format!("`runbook resume {run}` goes on with it, and `runbook cancel` ends it while it does"))
+                .help(format!("`runbook resume {run}` goes on with it; `runbook cancel {run}` first ends it"))
         })
     }
 

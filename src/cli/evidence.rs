@@ -5,7 +5,7 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::audit::signed;
-use super::{Exit, Failure, attest, invoke, wiring};
+use super::{Exit, Failure, attest, document, invoke, wiring};
 use crate::journal::evidence::{self, EvidenceError, Extra, Finality, Limits, Verified};
 use crate::journal::{RunDir, SignKey, Signed};
 use crate::plan::BoundPlan;
@@ -121,9 +121,7 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     })?;
     let verified = evidence::verify(BufReader::new(file), signers.as_ref(), &Limits::default());
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&verified).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-        out!("{text}");
+        document::write_json(&verified)?;
     } else {
         show(&verified);
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::InventoryArgs;
-use super::{Exit, Failure, prepare};
+use super::{Exit, Failure, document, prepare};
 use crate::action::Mode;
 use crate::plan::render::{GraphView, dot, mermaid, svg, tree};
 
@@ -58,25 +58,6 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         tree(&view)
     };
-    write(&text, args.output.as_deref())?;
+    document::write(&text, args.output.as_deref())?;
     Ok(Exit::Success)
-}
-
-/// Writes a document to a file or to standard output.
-pub fn write(text: &str, file: Option<&std::path::Path>) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let written = match file {
-        #[expect(clippy::disallowed_methods, reason = "a document that can be made again")]
-        Some(path) => std::fs::write(path, text),
-        None => std::io::stdout()
-            .write_all(text.as_bytes())
-            .and_then(|()| if text.ends_with('\n') { Ok(()) } else { std::io::stdout().write_all(b"\n") }),
-    };
-    match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            let shown = file.map_or_else(|| "standard output".to_owned(), |path| format!("`{}`", path.display()));
-            Err(Failure::new(Exit::Usage, format!("{shown} cannot be written")).because(&error))
-        }
-        _ => Ok(()),
-    }
 }

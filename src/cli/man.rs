@@ -27,6 +27,6 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     clap_mangen::Man::new(page)
         .render(&mut text)
         .map_err(|error| Failure::new(Exit::Bug, "the manual page cannot be made").because(&error))?;
-    super::graph::write(&String::from_utf8_lossy(&text), None)?;
+    super::document::write(&String::from_utf8_lossy(&text), None)?;
     Ok(Exit::Success)
 }

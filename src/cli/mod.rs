@@ -49,6 +49,7 @@ mod continue_;
 mod demo;
 mod deny;
 mod diff;
+mod document;
 mod drill;
 mod dry_run;
 mod earlier;

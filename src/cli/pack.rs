@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::args::{InventoryArgs, Subject};
 use super::outline::outline;
-use super::{Exit, Failure, frozen, graph, prepare, schema, wiring};
+use super::{Exit, Failure, document, frozen, prepare, schema, wiring};
 use crate::base::digest::Hasher;
 use crate::plan::PlanFile;
 use crate::report::checklist::{html, markdown, secrets};
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let mut put = |name: &str, text: &str| -> Result<(), Failure> {
         let path = args.output.join(name);
         std::fs::create_dir_all(path.parent().unwrap_or(&args.output)).map_err(|error| failed(&path, &error))?;
-        graph::write(text, Some(&path))?;
+        document::write(text, Some(&path))?;
         written.insert(name.to_owned());
         Ok(())
     };
@@ -71,7 +71,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let program = args.output.join("runbook");
     std::fs::copy(wiring::supervisor()?, &program).map_err(|error| failed(&program, &error))?;
     written.insert("runbook".to_owned());
-    graph::write(&sums(&args.output, &written)?, Some(&args.output.join(SUMS)))?;
+    document::write(&sums(&args.output, &written)?, Some(&args.output.join(SUMS)))?;
     tell!(
         "{}: {} files, {} runbooks; `sha256sum -c {SUMS}` verifies it",
         args.output.display(),

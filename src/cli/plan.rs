@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::Subject;
 use super::outline::outline;
-use super::{Exit, Failure, frozen, given, graph, prepare, screen, wiring};
+use super::{Exit, Failure, document, frozen, given, prepare, screen, wiring};
 use crate::plan::PlanFile;
 use crate::report::checklist::text;
 
@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     };
     let text = file.to_text().map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-    graph::write(&text, Some(path))?;
+    document::write(&text, Some(path))?;
     let digest = PlanFile::read(&text).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?.digest();
     tell!("{}: {} steps, digest {digest}", path.display(), file.plan.steps.len());
     Ok(Exit::Success)
@@ -57,8 +57,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 fn show(file: &PlanFile, registry: &crate::action::Registry, json: bool) -> Result<(), Failure> {
     let list = outline(file.plan.clone(), registry, &file.open)?;
     if json {
-        let value = serde_json::to_string_pretty(&list).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-        return graph::write(&value, None);
+        return document::write_json(&list);
     }
-    graph::write(&text(&list, screen::out_palette()), None)
+    document::write(&text(&list, screen::out_palette()), None)
 }

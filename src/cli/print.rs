@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::Subject;
 use super::outline::outline;
-use super::{Exit, Failure, frozen, graph, prepare, wiring};
+use super::{Exit, Failure, document, frozen, prepare, wiring};
 use crate::plan::PlanFile;
 use crate::report::checklist::{html, markdown};
 
@@ -32,7 +32,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let file = plan_of(&args.subject)?;
     let list = outline(file.plan, &crate::actions::registry(), &file.open)?;
     let text = if args.html { html(&list) } else { markdown(&list) };
-    graph::write(&text, args.output.as_deref())?;
+    document::write(&text, args.output.as_deref())?;
     Ok(Exit::Success)
 }
 

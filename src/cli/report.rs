@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Exit, Failure, graph, invoke, wiring};
+use super::{Exit, Failure, document, invoke, wiring};
 use crate::report::{json, junit, markdown};
 
 /// Arguments of `report`.
@@ -47,6 +47,6 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     } else {
         json::render(&plan, &state).map_err(|error| bug(error.to_string()))?
     };
-    graph::write(&text, args.output.as_deref())?;
+    document::write(&text, args.output.as_deref())?;
     Ok(Exit::Success)
 }

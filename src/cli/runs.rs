@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, document, wiring};
 use crate::base::units::human_duration;
 use crate::base::{RunId, clock};
 use crate::event::{OriginPurpose, Outcome};
@@ -41,8 +41,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let list = index.list(&filter).map_err(index_failure)?;
     let undone = undone(&index.built_on_others().map_err(index_failure)?);
     if args.json {
-        let text = serde_json::to_string_pretty(&list).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-        out!("{text}");
+        document::write_json(&list)?;
         return Ok(Exit::Success);
     }
     if list.is_empty() {

@@ -37,7 +37,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let state = invoke::fold(&history.events)?;
     if args.json {
         let text = json::render(&plan, &state).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-        super::graph::write(&text, None)?;
+        super::document::write(&text, None)?;
         return Ok(Exit::Success);
     }
     out_part!("{}", summary::render(&plan, &state, &places(&dir), screen::out_palette()));

@@ -110,7 +110,7 @@ pub fn actor() -> Actor {
         Some(terminal) => format!("{name}@{} {terminal}", host_name()),
         None => format!("{name}@{}", host_name()),
     };
-    Actor { name, from: seat }
+    Actor { name, from: seat }.as_text()
 }
 
 /// Who acts when a name was given: the account and its place are kept beside it.
@@ -118,8 +118,10 @@ pub fn actor_as(name: Option<&str>) -> Result<Actor, Failure> {
     let account = actor();
     match name.map(str::trim) {
         None => Ok(account),
-        Some("") => Err(Failure::new(Exit::Usage, "`--as` names nobody")),
-        Some(name) => Ok(Actor { name: name.to_owned(), ..account }),
+        Some("") => {
+            Err(Failure::new(Exit::Usage, "`--as` names nobody").help("write a name, or leave it out for the account"))
+        }
+        Some(name) => Ok(Actor { name: name.to_owned(), ..account }.as_text()),
     }
 }
 

@@ -340,6 +340,15 @@ pub struct Actor {
     pub from: String,
 }
 
+impl Actor {
+    /// The same with nothing in it that a terminal would obey: names come from environments, options and files.
+    #[must_use]
+    pub fn as_text(self) -> Self {
+        let text = |text: String| text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+        Self { name: text(self.name), from: text(self.from) }
+    }
+}
+
 /// One instance of a `for_each`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Instance {

@@ -76,13 +76,14 @@ impl Verb {
         }
     }
 
-    /// Says beside who asks from where whose file it was.
+    /// Says beside who asks from where whose file it was. What was written by hand may hold anything: of names no
+    /// sign reaches a terminal that is more than text.
     fn owned_by(mut self, uid: u32) -> Self {
         let actor = match &mut self {
             Self::Cancel { actor, .. } | Self::Act { actor, .. } => actor,
             Self::Answer { answer, .. } => &mut answer.by,
         };
-        actor.from = format!("{}, uid {uid}", actor.from);
+        *actor = Actor { from: format!("{}, uid {uid}", actor.from), ..actor.clone() }.as_text();
         self
     }
 }
@@ -287,6 +288,18 @@ mod tests {
             panic!("a cancel was sent")
         };
         assert_eq!(actor.from, format!("db1, uid {}", rustix::process::geteuid().as_raw()));
+    }
+
+    #[tokio::test]
+    async fn a_name_holds_nothing_that_a_terminal_obeys() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let actor = Actor { name: "a\u{1b}[2Jda\n".to_owned(), from: "d\u{7}b1".to_owned() };
+        let verb = Verb::Cancel { actor, level: CancelLevel::Graceful, reason: String::new() };
+        send(dir.path(), &verb).expect("sends");
+        let ControlRequest::Cancel { actor, .. } = ControlDir::new(dir.path().to_owned()).next().await else {
+            panic!("a cancel was sent")
+        };
+        assert!(!format!("{}{}", actor.name, actor.from).contains(char::is_control), "{actor:?}");
     }
 
     #[tokio::test]

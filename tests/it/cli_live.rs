@@ -121,7 +121,7 @@ fn a_cancel_ends_the_step_and_runs_what_must_run() {
     assert_eq!(run.cli.status("a"), "cancelled");
     let text = serde_json::to_string(&run.cli.journal()).expect("events");
     assert!(text.contains("wrong database") && text.contains("tester"), "{text}");
-    run.cli.run(&["cancel", "last"]).ends(2).says("no engine drives");
+    run.cli.run(&["cancel", "last"]).ends(2).says("has ended");
 }
 
 #[test]

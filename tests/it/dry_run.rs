@@ -91,3 +91,13 @@ steps:
     assert_eq!(step(&told, "say")["reason"], "it would change something");
     assert_eq!(step(&told, "say.undo")["reason"], "it is made only when what its step did is to be reversed");
 }
+
+#[test]
+fn a_forecast_from_past_runs_writes_nothing_either() {
+    let cli = Cli::with("version: 1\nname: short\nsteps:\n  - { id: a, run: 'true' }\n");
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    let before = listing(cli.dir());
+    cli.run(&["dry-run", "runbook.yaml"]).ends(0).prints("from 1 past runs");
+    cli.run(&["plan", "runbook.yaml"]).ends(0);
+    assert_eq!(listing(cli.dir()), before);
+}

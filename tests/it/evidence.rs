@@ -334,3 +334,19 @@ fn a_live_run_is_left_alone() {
     fs::write(&gate, "").unwrap();
     live.wait().ends(0);
 }
+
+#[test]
+fn what_a_hostile_bundle_says_never_reaches_the_terminal_as_commands() {
+    let cli = user();
+    let bytes = fs::read(bundle(&cli)).unwrap();
+    let mut hostile = members(&bytes);
+    let manifest = hostile.iter_mut().find(|(name, _)| name.ends_with("/manifest.json")).unwrap();
+    let mut claims: Value = serde_json::from_slice(&manifest.1).unwrap();
+    claims["name"] = "\u{1b}[2Jproven".into();
+    claims["members"]["\u{1b}]0;gone"] = serde_json::json!({ "size_bytes": 1, "sha256": Digest::of(b"x") });
+    claims["left_out"] = serde_json::json!({ "\u{1b}[31mleft": 7 });
+    manifest.1 = serde_json::to_vec_pretty(&claims).unwrap();
+    fs::write(cli.path("hostile.tar.zst"), packed(&hostile, seconds(&bytes))).unwrap();
+    let ran = cli.run(&["evidence", "verify", "hostile.tar.zst"]).ends(15).prints("NOT everything holds together");
+    assert!(ran.out.contains("left out") && !ran.out.contains('\u{1b}'), "{:?}", ran.out);
+}

@@ -3,7 +3,7 @@
 use crate::base::clock;
 use crate::base::diagnostic::Diagnostics;
 use crate::cli::args::{self, InventoryArgs};
-use crate::cli::{Exit, Failure, attest, prepare, runs, wiring};
+use crate::cli::{Exit, Failure, attest, document, prepare, runs, wiring};
 use crate::journal::{Index, RunFilter};
 use crate::language::inventory::{AuditSettings, StoreEntry, choose_environment};
 use crate::store;
@@ -46,9 +46,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Failure::new(Exit::Journal, what).help("what was copied stays; the same command goes on from there")
     })?;
     if args.json {
-        let text =
-            serde_json::to_string_pretty(&shipped).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-        out!("{text}");
+        document::write_json(&shipped)?;
     } else {
         out!(
             "{} runs and {} ledger lines shipped to `{name}`; {} runs were there, {} have not ended",

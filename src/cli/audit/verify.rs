@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::{Exit, Failure, attest, wiring};
+use crate::cli::{Exit, Failure, attest, document, wiring};
 use crate::journal::audit::{self, Problem, RunAudit};
 use crate::journal::{AllowedSigners, Runs, Signed};
 
@@ -34,8 +34,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         audits.push(audit::verify_anchored(&runs, &wiring::find_run(&runs, run)?, &signers));
     }
     match (args.json, audits.as_slice()) {
-        (true, [one]) => print_json(one)?,
-        (true, several) => print_json(&several)?,
+        (true, [one]) => document::write_json(one)?,
+        (true, several) => document::write_json(&several)?,
         (false, several) => several.iter().for_each(show),
     }
     Ok(if audits.iter().all(RunAudit::is_ok) { Exit::Success } else { Exit::Journal })
@@ -44,7 +44,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 fn all(runs: &Runs, signers: &AllowedSigners, json: bool) -> Result<Exit, Failure> {
     let report = audit::verify_all(runs, signers).map_err(wiring::runs_failure)?;
     if json {
-        print_json(&report)?;
+        document::write_json(&report)?;
     } else {
         report.runs.iter().for_each(show);
         problems(&report.ledger_problems);
@@ -57,12 +57,6 @@ fn all(runs: &Runs, signers: &AllowedSigners, json: bool) -> Result<Exit, Failur
         );
     }
     Ok(if report.is_ok() { Exit::Success } else { Exit::Journal })
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-    out!("{text}");
-    Ok(())
 }
 
 fn show(audit: &RunAudit) {

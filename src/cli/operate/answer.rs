@@ -38,6 +38,7 @@ pub struct Answering {
 /// # Errors
 /// Refuses (exit 2) inputs that are unknown, malformed or missing, and a step that asks nothing.
 pub fn answer(answering: Answering) -> Result<Exit, Failure> {
+    let by = wiring::actor_as(answering.name.as_deref())?;
     let subject = Subject::find(&answering.run)?;
     let (step, question) = subject.question(answering.step.as_deref())?;
     let known = subject.state.steps.get(&step).cloned().unwrap_or_default();
@@ -49,7 +50,7 @@ pub fn answer(answering: Answering) -> Result<Exit, Failure> {
     };
     let answer = HumanAnswer {
         request: String::new(),
-        by: wiring::actor_as(answering.name.as_deref())?,
+        by,
         verdict,
         comment: answering.comment,
         inputs,

@@ -34,8 +34,7 @@ pub enum Fate {
 /// # Errors
 /// Fails when the run's folder cannot be written or its journal cannot be read.
 pub fn deliver(subject: &Subject, verb: &Verb, telling: Telling) -> Result<Exit, Failure> {
-    let request = control::send(&subject.dir.control(), verb)
-        .map_err(|error| Failure::new(Exit::Journal, "the request cannot be handed over").because(&error))?;
+    let request = hand_over(&subject.dir, verb)?;
     let fate = fate(&subject.dir, &request, telling.within.0)?;
     let (name, step) = named(verb);
     if telling.json {
@@ -55,6 +54,18 @@ pub fn deliver(subject: &Subject, verb: &Verb, telling: Telling) -> Result<Exit,
         fate.tell(&what, &subject.dir);
     }
     Ok(fate.exit())
+}
+
+/// Puts a verb where the run's engine finds it; gives the request's name.
+///
+/// # Errors
+/// Fails (exit 15) when the run's folder cannot be written.
+pub fn hand_over(dir: &RunDir, verb: &Verb) -> Result<String, Failure> {
+    control::send(&dir.control(), verb).map_err(|error| {
+        let help =
+            format!("`{}` must be writable: act as the account or group that owns the run", dir.control().display());
+        Failure::new(Exit::Journal, "the request cannot be handed over").because(&error).help(help)
+    })
 }
 
 /// The verb as it is typed, and its step.

@@ -14,7 +14,7 @@ use crate::event::OperatorVerb;
 use crate::journal::Verb;
 
 pub use answer::{Answering, answer};
-pub use deliver::deliver;
+pub use deliver::{deliver, hand_over};
 pub use dialogue::{Ended, Lines, Reply, Typed, converse, filled_before};
 pub use question::tell_question;
 pub use subject::{Subject, demand_reason};
