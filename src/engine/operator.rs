@@ -155,11 +155,14 @@ impl Driver {
 
     /// Refuses an output that later steps could not read.
     fn judge_output(&self, step: &StepId, output: &Map<String, serde_json::Value>) -> Result<(), String> {
-        let uses = self.index.plan().planned(step).and_then(|planned| self.registry.get(&planned.uses));
-        let Some(schema) = uses.map(|action| action.output_schema()) else { return Ok(()) };
-        let Some(known) = schema["properties"].as_object() else { return Ok(()) };
-        let open = schema["additionalProperties"].is_object();
-        match output.keys().find(|name| !open && !known.contains_key(*name)) {
+        let planned = self.index.step(self.known(step)?);
+        let schema = self.registry.get(&planned.uses).map(|action| action.output_schema()).unwrap_or_default();
+        let is_open = schema["properties"].is_null() || schema["additionalProperties"].is_object();
+        if is_open && planned.kind != StepKind::Runbook {
+            return Ok(());
+        }
+        let known = self.values().nothing(planned);
+        match output.keys().find(|name| !known.contains_key(*name)) {
             Some(name) => {
                 let known: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
                 Err(format!("step `{step}` has no output `{name}`; known outputs: {}", known.join(", ")))
