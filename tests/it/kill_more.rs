@@ -50,7 +50,7 @@ fn holds_together(cli: &Cli) {
 fn answers_that_came_before_an_engine_was_killed_count_after_it() {
     let cli = Cli::with(
         "version: 1\nname: ask\nsteps:\n  - { id: before, run: echo before >>log }\n  - id: declare\n    uses: approval\n    \
-         with: { prompt: Go on?, quorum: 2, timeout: 1h }\n  - { id: after, run: echo after >>log }\n",
+         with: { prompt: Go on?, quorum: 2 }\n  - { id: after, run: echo after >>log }\n",
     );
     let mut terminal = cli.at_terminal(&["run", "runbook.yaml"]);
     terminal.shows("Approve? [yes/no]");

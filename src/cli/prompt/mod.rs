@@ -9,6 +9,7 @@ mod keyboard;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::mpsc::{SendError, Sender, channel};
+use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
@@ -43,7 +44,9 @@ enum Notice {
 pub struct Attended {
     view: Box<dyn Sink>,
     stage: Stage,
-    notices: Sender<Notice>,
+    /// Gone when the run has no more to say.
+    notices: Option<Sender<Notice>>,
+    attendant: Option<JoinHandle<()>>,
     asking: Vec<StepId>,
 }
 
@@ -68,12 +71,15 @@ pub fn attended(
     }
     let attendant = Attendant::new(Arc::clone(plan), &state, stage.clone(), (heard, answers));
     let started = std::thread::Builder::new().name("prompt".to_owned()).spawn(move || attendant.attend());
-    if let Err(error) = started {
-        tracing::warn!(%error, "nobody can be asked at this terminal");
-        return (screen::sinks(face, plan, state), None);
-    }
+    let attendant = match started {
+        Ok(attendant) => Some(attendant),
+        Err(error) => {
+            tracing::warn!(%error, "nobody can be asked at this terminal");
+            return (screen::sinks(face, plan, state), None);
+        }
+    };
     let view = screen::view(plan, state, &stage);
-    (vec![Box::new(Attended { view, stage, notices, asking: open })], Some(answered))
+    (vec![Box::new(Attended { view, stage, notices: Some(notices), attendant, asking: open })], Some(answered))
 }
 
 impl Attended {
@@ -110,7 +116,8 @@ impl Sink for Attended {
         self.view.event(event)?;
         if let Some(notice) = self.notice(event) {
             // Nobody listens when nothing more can be typed: the questions are answered elsewhere.
-            if let Err(SendError(Notice::Asked(..))) = self.notices.send(notice) {
+            let sent = self.notices.as_ref().map_or(Ok(()), |notices| notices.send(notice));
+            if let Err(SendError(Notice::Asked(..))) = sent {
                 self.stage.give_back();
             }
         }
@@ -131,6 +138,11 @@ impl Sink for Attended {
 
     fn close(&mut self) {
         self.stage.clear();
+        self.notices = None;
+        // What it has to say about an open question comes before the end of the run is told; it looks up at once.
+        if self.attendant.take().is_some_and(|attendant| attendant.join().is_err()) {
+            tracing::warn!("whoever asked at this terminal ended badly");
+        }
         self.view.close();
     }
 }
