@@ -81,6 +81,17 @@ fn a_quorum_counts_different_people_at_different_terminals() {
 }
 
 #[test]
+fn a_prompt_that_other_lines_pushed_away_is_written_again() {
+    let (cli, mut terminal) = asked("quorum: 2");
+    terminal.shows("Approve? [yes/no]");
+    cli.run(&["approve", "last", "--as", "ada"]).ends(0);
+    terminal.shows("ada answered yes\nApprove? [yes/no] ");
+    terminal.types("yes");
+    terminal.wait().ends(0);
+    assert_eq!(log(&cli), ["before", "after ada tester"]);
+}
+
+#[test]
 fn who_may_not_answer_is_told_so_at_once_and_refused_everywhere() {
     let (cli, terminal) = asked("not_initiator: true, approvers: [ada, tester]");
     terminal.shows("tester started the run, so somebody else has to");
