@@ -9,6 +9,7 @@ use super::{Exit, Failure, attest, invoke, wiring};
 use crate::journal::evidence::{self, EvidenceError, Extra, Finality, Limits, Verified};
 use crate::journal::{RunDir, SignKey, Signed};
 use crate::plan::BoundPlan;
+use crate::report::mask_text;
 use crate::state::RunState;
 
 /// Arguments of `evidence`.
@@ -129,23 +130,24 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     Ok(if verified.is_ok() { Exit::Success } else { Exit::Journal })
 }
 
+/// Shows what was found. A bundle may come from anybody: nothing of it reaches the terminal unmasked.
 fn show(verified: &Verified) {
     if let Some(manifest) = &verified.manifest {
         let ended = super::runs::outcome_words(manifest.outcome);
-        out!("run {} of `{}`: {ended} at {}", manifest.run, manifest.name, manifest.at);
+        out!("run {} of `{}`: {ended} at {}", manifest.run, mask_text(&manifest.name), manifest.at);
         out!("{} members, {} events, head {}", manifest.members.len(), manifest.seq, manifest.head);
         out!("bundle {}; head of the run {}", signed(&verified.signed), signed(&verified.head_signed));
         if !manifest.finished {
             out!("UNFINISHED: the run had not ended when the bundle was made");
         }
         for (name, size) in &manifest.left_out {
-            out!("left out: `{name}` ({size} bytes)");
+            out!("left out: `{}` ({size} bytes)", mask_text(name));
         }
     }
     for fault in &verified.faults {
         match &fault.member {
-            Some(member) => out!("BROKEN  `{member}`: {}", fault.message),
-            None => out!("BROKEN  {}", fault.message),
+            Some(member) => out!("BROKEN  `{}`: {}", mask_text(member), mask_text(&fault.message)),
+            None => out!("BROKEN  {}", mask_text(&fault.message)),
         }
     }
     let whole = matches!(verified.signed, Signed::By { .. });

@@ -4,71 +4,50 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::runs::index_failure;
 use super::{Failure, wiring};
 use crate::base::StepId;
-use crate::event::{Event, EventKind};
+use crate::journal::{Index, StepSample, bytes_of};
 use crate::language::template::{TextKind, references};
 use crate::plan::{BoundPlan, Forecast, History, PlannedStep, Sample, forecast};
 
-/// How many runs are looked at, newest first.
-const MOST_RUNS: usize = 200;
-
 /// Forecasts a run. `outputs` are those of steps that were made already, by which the size of others is known.
 pub fn forecast_of(plan: &BoundPlan, outputs: &BTreeMap<StepId, Value>) -> Result<Forecast, Failure> {
-    Ok(forecast(plan, &from_history(plan)?, &sizes(plan, outputs)))
+    let moved = outputs.iter().filter_map(|(step, output)| Some((step.clone(), bytes_of(output)?))).collect();
+    Ok(forecast(plan, &from_history(plan)?, &sizes(plan, &moved)))
 }
 
 /// Collects how long steps took in past successful runs of the same name.
 fn from_history(plan: &BoundPlan) -> Result<History, Failure> {
     let mut history = History::default();
     let Some(runs) = wiring::existing_runs()? else { return Ok(history) };
-    for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().take(MOST_RUNS) {
-        let dir = runs.dir(&id);
-        let Ok(past) = dir.read() else { continue };
-        if counts(plan, &past.events) {
-            history.runs += 1;
-            collect(plan, &past.events, &mut history.samples);
+    // A dry run writes nothing, and neither does a look at a plan.
+    let index = Index::read(&runs).map_err(index_failure)?;
+    let past = index.samples(&plan.name).map_err(index_failure)?;
+    history.runs = past.len();
+    for run in past {
+        let moved = run.iter().filter_map(|(step, sample)| Some((step.clone(), sample.bytes?))).collect();
+        let sizes = sizes(plan, &moved);
+        for (step, StepSample { elapsed_ms, .. }) in run {
+            let bytes = sizes.get(&step).copied();
+            history.samples.entry(step).or_default().push(Sample { elapsed_ms, bytes });
         }
     }
     Ok(history)
 }
 
-fn counts(plan: &BoundPlan, events: &[Event]) -> bool {
-    let first = events.first().map(|event| &event.kind);
-    let last = events.last().map(|event| &event.kind);
-    matches!(first, Some(EventKind::RunStarted(header)) if header.name == plan.name)
-        && matches!(last, Some(EventKind::RunFinished { exit_code: 0 | 5 | 16, .. }))
-}
-
-fn collect(plan: &BoundPlan, events: &[Event], into: &mut BTreeMap<StepId, Vec<Sample>>) {
-    let mut outputs = BTreeMap::new();
-    let mut took = Vec::new();
-    for event in events {
-        if let EventKind::StepSucceeded { step, output, elapsed_ms, .. } = &event.kind {
-            outputs.insert(step.clone(), output.clone());
-            took.push((step.clone(), *elapsed_ms));
-        }
-    }
-    let sizes = sizes(plan, &outputs);
-    for (step, elapsed_ms) in took {
-        let bytes = sizes.get(&step).copied();
-        into.entry(step).or_default().push(Sample { elapsed_ms, bytes });
-    }
-}
-
-/// How much each step has to do: the `size_bytes` of the steps whose outputs it takes, in every run by the same rule.
-fn sizes(plan: &BoundPlan, outputs: &BTreeMap<StepId, Value>) -> BTreeMap<StepId, u64> {
+/// How much each step has to do: what the steps moved whose outputs it takes, in every run by the same rule.
+fn sizes(plan: &BoundPlan, moved: &BTreeMap<StepId, u64>) -> BTreeMap<StepId, u64> {
     let size = |step: &PlannedStep| {
         let mut read = Vec::new();
         named(&step.with, &mut read);
-        let sizes = read.iter().filter_map(|id| outputs.get(id)?.get("size_bytes")?.as_u64());
-        sizes.max().map(|size| (step.id.clone(), size))
+        read.iter().filter_map(|id| moved.get(id)).max().map(|size| (step.id.clone(), *size))
     };
     plan.steps.iter().filter_map(size).collect()
 }
 
 /// The steps whose outputs stand in a value.
-pub fn named(value: &Value, into: &mut Vec<StepId>) {
+fn named(value: &Value, into: &mut Vec<StepId>) {
     match value {
         Value::String(text) => {
             let references = references(text, TextKind::Template).unwrap_or_default();

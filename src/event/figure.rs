@@ -1,11 +1,12 @@
 //! How a run ended, and what was measured.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::StepId;
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every required step succeeded.
@@ -25,7 +26,7 @@ pub enum Outcome {
 }
 
 /// What made a success one with exceptions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExceptionKind {
     /// A step was skipped because a need was not met.
@@ -47,7 +48,7 @@ pub enum ExceptionKind {
 }
 
 /// Which objective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectiveKind {
     /// Recovery time.
@@ -57,7 +58,7 @@ pub enum ObjectiveKind {
 }
 
 /// The figures of a finished run. Durations in milliseconds.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Figures {
     /// From the start of the run to its end.
     pub run_ms: u64,
@@ -96,8 +97,53 @@ pub struct Figures {
     pub exceptions: Vec<(StepId, ExceptionKind)>,
 }
 
+impl Figures {
+    /// Holds what was measured against the objectives.
+    #[must_use]
+    pub fn verdict(&self) -> Verdicts {
+        Verdicts {
+            rto: ObjectiveVerdict::of(self.rto_ms, self.rto_target_ms),
+            rpo: ObjectiveVerdict::of(self.rpo.as_ref().map(|loss| loss.unwanted_ms), self.rpo_target_ms),
+        }
+    }
+}
+
+/// What became of the objectives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Verdicts {
+    /// Recovery time.
+    pub rto: ObjectiveVerdict,
+    /// Recovery point.
+    pub rpo: ObjectiveVerdict,
+}
+
+/// What became of one objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ObjectiveVerdict {
+    /// What was measured is within it.
+    Met,
+    /// What was measured exceeds it.
+    Missed,
+    /// There is an objective, and nothing measured it.
+    NotMeasured,
+    /// There is none.
+    NoObjective,
+}
+
+impl ObjectiveVerdict {
+    fn of(measured_ms: Option<u64>, target_ms: Option<u64>) -> Self {
+        match (measured_ms, target_ms) {
+            (_, None) => Self::NoObjective,
+            (None, Some(_)) => Self::NotMeasured,
+            (Some(measured), Some(target)) if measured > target => Self::Missed,
+            (Some(_), Some(_)) => Self::Met,
+        }
+    }
+}
+
 /// The measured loss of data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LossVerdict {
     /// At most this much unwanted loss, in milliseconds of commits; 0 = none.
     pub unwanted_ms: u64,
@@ -111,7 +157,7 @@ pub struct LossVerdict {
 }
 
 /// What the loss figure rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
     /// Recovered to or past the last flushed LSN that is known: nothing was lost.
@@ -121,7 +167,7 @@ pub enum Coverage {
 }
 
 /// A phase's measured time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PhaseFigure {
     /// The phase's id.
     pub phase: String,

@@ -8,7 +8,9 @@ mod kind;
 mod progress;
 
 pub use error::{ErrorClass, ErrorInfo};
-pub use figure::{Coverage, ExceptionKind, Figures, LossVerdict, ObjectiveKind, Outcome, PhaseFigure};
+pub use figure::{
+    Coverage, ExceptionKind, Figures, LossVerdict, ObjectiveKind, ObjectiveVerdict, Outcome, PhaseFigure, Verdicts,
+};
 pub use header::{OriginPurpose, RunHeader, RunOrigin};
 pub use human::{HumanAnswer, HumanVerdict, Initiator, OnTimeout, OperatorVerb, Question, QuestionKind};
 pub use kind::{

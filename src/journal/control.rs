@@ -2,12 +2,18 @@
 //!
 //! Delivery is at least once: a verb is put aside into `control/done/` when the engine asks for the next one,
 //! so that a request taken by an engine that then died is found again by the one that resumes.
+//!
+//! Whoever may write the folder may ask. A name in a request is a claim; the account that owns the file is a fact,
+//! and is put beside it.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::durable;
@@ -18,6 +24,9 @@ use crate::port::{Control, ControlRequest};
 
 /// How often the folder is looked at.
 const EVERY: Duration = Duration::from_millis(200);
+
+/// No verb is larger: a comment and some inputs.
+const LARGEST_BYTES: u64 = 1 << 20;
 
 /// A verb as its file holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +75,30 @@ impl Verb {
             }
         }
     }
+
+    /// Says beside who asks from where whose file it was.
+    fn owned_by(mut self, uid: u32) -> Self {
+        let actor = match &mut self {
+            Self::Cancel { actor, .. } | Self::Act { actor, .. } => actor,
+            Self::Answer { answer, .. } => &mut answer.by,
+        };
+        actor.from = format!("{}, uid {uid}", actor.from);
+        self
+    }
+}
+
+/// Reads a verb. A link is not followed, nothing is waited for, and no more is read than a verb can be.
+fn read(path: &Path) -> io::Result<Verb> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let facts = file.metadata()?;
+    if !facts.is_file() || facts.len() > LARGEST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file of the size of a verb"));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST_BYTES).read_to_end(&mut bytes)?;
+    let verb: Verb = serde_json::from_slice(&bytes)?;
+    Ok(verb.owned_by(facts.uid()))
 }
 
 /// Puts a verb into a run's control folder, durably, and gives the request's name. The run's engine takes it within
@@ -114,8 +147,7 @@ impl ControlDir {
             if !self.taken.insert(path.clone()) {
                 continue;
             }
-            let verb = std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
-            match verb {
+            match read(&path) {
                 Ok(verb) => {
                     let request = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
                     return Ok(Some(Verb::into_request(verb, request)));
@@ -177,11 +209,16 @@ mod tests {
 
     use super::{ControlDir, Verb, send};
     use crate::event::{Actor, CancelLevel};
-    use crate::port::Control as _;
+    use crate::port::{Control as _, ControlRequest};
 
     fn cancel(reason: &str) -> Verb {
         let actor = Actor { name: "ada".to_owned(), from: "db1".to_owned() };
         Verb::Cancel { actor, level: CancelLevel::Graceful, reason: reason.to_owned() }
+    }
+
+    /// The request as it arrives: from a file of this account.
+    fn asked(reason: &str) -> ControlRequest {
+        cancel(reason).owned_by(rustix::process::geteuid().as_raw()).into_request(String::new())
     }
 
     fn files(dir: &Path) -> usize {
@@ -195,9 +232,9 @@ mod tests {
         send(dir.path(), &cancel("first")).expect("sends");
         send(dir.path(), &cancel("second")).expect("sends");
         let mut control = ControlDir::new(dir.path().to_owned());
-        assert_eq!(control.next().await, cancel("first").into_request(String::new()));
+        assert_eq!(control.next().await, asked("first"));
         assert_eq!(files(dir.path()), 2, "kept until the engine is done with it");
-        assert_eq!(control.next().await, cancel("second").into_request(String::new()));
+        assert_eq!(control.next().await, asked("second"));
         assert_eq!((files(dir.path()), files(&dir.path().join("done"))), (1, 1));
     }
 
@@ -209,7 +246,7 @@ mod tests {
         died.next().await;
         drop(died);
         let mut resumed = ControlDir::new(dir.path().to_owned());
-        assert_eq!(resumed.next().await, cancel("once").into_request(String::new()));
+        assert_eq!(resumed.next().await, asked("once"));
     }
 
     #[tokio::test]
@@ -220,9 +257,36 @@ mod tests {
         std::fs::create_dir(dir.path().join("1.json")).expect("creates");
         send(dir.path(), &cancel("real")).expect("sends");
         let mut control = ControlDir::new(dir.path().to_owned());
-        assert_eq!(control.next().await, cancel("real").into_request(String::new()));
+        assert_eq!(control.next().await, asked("real"));
         assert!(control.take().expect("looks").is_none());
         assert_eq!((files(dir.path()), files(&dir.path().join("done"))), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn what_only_looks_like_a_file_is_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let elsewhere = tempfile::tempdir().expect("a folder");
+        send(elsewhere.path(), &cancel("foreign")).expect("sends");
+        let foreign = std::fs::read_dir(elsewhere.path()).expect("lists").next().expect("one").expect("an entry");
+        std::os::unix::fs::symlink(foreign.path(), dir.path().join("0.json")).expect("links");
+        let pipe = dir.path().join("1.json");
+        rustix::fs::mknodat(rustix::fs::CWD, pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("makes");
+        let large = std::fs::File::create(dir.path().join("2.json")).expect("creates");
+        large.set_len(1 << 40).expect("a size");
+        send(dir.path(), &cancel("real")).expect("sends");
+        let mut control = ControlDir::new(dir.path().to_owned());
+        assert_eq!(control.next().await, asked("real"));
+    }
+
+    #[tokio::test]
+    async fn whose_file_a_request_was_is_told_whatever_it_claims() {
+        let dir = tempfile::tempdir().expect("a folder");
+        send(dir.path(), &cancel("mine")).expect("sends");
+        let ControlRequest::Cancel { actor, .. } = ControlDir::new(dir.path().to_owned()).next().await else {
+            panic!("a cancel was sent")
+        };
+        assert_eq!(actor.from, format!("db1, uid {}", rustix::process::geteuid().as_raw()));
     }
 
     #[tokio::test]
@@ -232,8 +296,8 @@ mod tests {
         send(dir.path(), &cancel("first")).expect("sends");
         send(dir.path(), &cancel("second")).expect("sends");
         let mut control = ControlDir::new(dir.path().to_owned());
-        assert_eq!(control.next().await, cancel("first").into_request(String::new()));
-        assert_eq!(control.next().await, cancel("second").into_request(String::new()));
+        assert_eq!(control.next().await, asked("first"));
+        assert_eq!(control.next().await, asked("second"));
         assert!(control.take().expect("looks").is_none());
     }
 
@@ -251,6 +315,6 @@ mod tests {
         let first_look = control.due.expect("it has looked once");
         assert!(first_look.elapsed() < super::EVERY, "and only once");
         send(dir.path(), &cancel("late")).expect("sends");
-        assert_eq!(control.next().await, cancel("late").into_request(String::new()));
+        assert_eq!(control.next().await, asked("late"));
     }
 }

@@ -48,9 +48,14 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Puts a whole file in place by one rename: readers see all of it or nothing.
+/// Puts a whole file in place by one rename: readers see all of it or nothing. What a writer that died left half
+/// written is replaced; two writers at once are the caller's to exclude.
 pub(crate) fn put_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let staged = path.with_extension("part");
+    match std::fs::remove_file(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     let mut file = create_file(&staged)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -99,5 +104,14 @@ mod tests {
         put_file(&root.path().join("d/plan.json"), b"{}").expect("writes");
         assert_eq!(std::fs::read(root.path().join("d/plan.json")).expect("reads"), b"{}");
         assert_eq!(std::fs::read_dir(root.path().join("d")).expect("lists").count(), 1, "nothing staged is left");
+    }
+
+    #[test]
+    fn what_a_writer_that_died_left_half_written_stands_in_nobodys_way() {
+        let root = tempfile::tempdir().expect("a folder");
+        drop(create_file(&root.path().join("head.part")).expect("creates"));
+        put_file(&root.path().join("head.json"), b"{}").expect("writes");
+        assert_eq!(std::fs::read(root.path().join("head.json")).expect("reads"), b"{}");
+        assert_eq!(std::fs::read_dir(root.path()).expect("lists").count(), 1);
     }
 }

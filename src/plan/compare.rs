@@ -118,8 +118,12 @@ fn inputs_of(plan: &BoundPlan) -> Value {
 
 fn steps(old: &BoundPlan, new: &BoundPlan) -> Vec<StepChange> {
     let mut changes = Vec::new();
+    let by_id = |plan: &BoundPlan| -> BTreeMap<StepId, usize> {
+        plan.steps.iter().enumerate().map(|(at, step)| (step.id.clone(), at)).collect()
+    };
+    let (known, kept) = (by_id(old), by_id(new));
     for step in &new.steps {
-        let Some(before) = old.step(&step.id) else {
+        let Some(before) = known.get(&step.id).map(|at| &old.steps[*at]) else {
             changes.push(StepChange { id: step.id.clone(), change: Change::New, parts: Vec::new() });
             continue;
         };
@@ -128,7 +132,7 @@ fn steps(old: &BoundPlan, new: &BoundPlan) -> Vec<StepChange> {
             changes.push(StepChange { id: step.id.clone(), change: Change::Changed, parts });
         }
     }
-    let gone = old.steps.iter().filter(|step| new.step(&step.id).is_none());
+    let gone = old.steps.iter().filter(|step| !kept.contains_key(&step.id));
     changes.extend(gone.map(|step| StepChange { id: step.id.clone(), change: Change::Gone, parts: Vec::new() }));
     changes
 }

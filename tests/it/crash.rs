@@ -94,6 +94,16 @@ fn a_run_that_registers_resources_removes_them_wherever_it_is_cut() {
 }
 
 #[test]
+fn a_run_that_creates_leases_removes_them_wherever_it_is_cut() {
+    survives_everything(|| {
+        Scenario::new()
+            .step("a", |s| s.uses("fake.kept").creates("one").creates("two"))
+            .then("b", |s| s.uses("fake.kept").creates("three").does(&[Act::Retryable, Act::Fatal]).tries(2))
+            .finally("z", |s| s.uses("fake.kept").creates("four"))
+    });
+}
+
+#[test]
 fn answers_and_orders_delivered_again_act_once_wherever_the_run_is_cut() {
     survives_everything(|| {
         Scenario::new()

@@ -101,10 +101,13 @@ fn a_bind_mount_of_protected_data_is_seen_through() {
         command
     };
     let allowed = own_mounts("mount -t tmpfs none /mnt").output();
-    if !allowed.is_ok_and(|output| output.status.success()) {
-        eprintln!("this machine does not let a test mount anything; bind mounts are judged by unit tests only");
+    if std::env::var_os("RUNBOOK_TEST_NO_MOUNTS").is_some() {
         return;
     }
+    assert!(
+        allowed.is_ok_and(|output| output.status.success()),
+        "this machine does not let a test mount anything in a namespace of its own; set RUNBOOK_TEST_NO_MOUNTS=1 to leave bind mounts to the unit tests"
+    );
     let cli = drill(", targets: [ { path: PLACE } ]", DRILL);
     fs::create_dir(cli.path("innocent")).unwrap();
     let place = cli.path("innocent");
@@ -121,6 +124,54 @@ fn a_bind_mount_of_protected_data_is_seen_through() {
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains("of the protected environment `production`"), "{said}");
     assert!(!cli.path("changed").exists());
+}
+
+#[test]
+fn bodies_of_undo_and_of_fan_outs_and_steps_that_create_are_judged_like_any_other() {
+    let cli = drill(", modes: [real, drill], undo: { run: touch undone, targets: [ { path: PLACE } ] }", DRILL);
+    cli.file("runbook.yaml", &cli.read("runbook.yaml").replace("PLACE", &cli.path("pg").display().to_string()));
+    is_refused(&cli, "`a.undo`");
+    is_refused(&drill(", for_each: [1, 2]", DRILL), "may write anywhere");
+    is_refused(&drill(", creates: [ { name: x, destroy: rm x } ]", DRILL), "may write anywhere");
+    is_refused(&drill(", for_each: [1, 2], targets: [ { database: orders } ]", DRILL), "does not name");
+}
+
+#[test]
+fn every_protected_environment_counts_and_not_only_the_default_one() {
+    let other = ", drill: { databases: { orders: { pgdata: PLACE, port: 5440 } } }, other: { protected: true, databases: { orders: { pgdata: PLACE, port: 5450 } } }";
+    let cli = drill(", targets: [ { database: orders } ]", other);
+    cli.file("runbook.yaml", &cli.read("runbook.yaml").replace("PLACE", &cli.path("elsewhere").display().to_string()));
+    is_refused(&cli, "of the protected environment `other`");
+}
+
+#[test]
+fn a_service_of_the_drill_that_runs_the_commands_of_production_is_refused() {
+    let cli = Cli::with(
+        "version: 1\nname: tried\nservices: { web: { command: { start: [ctl, start], stop: [ctl, stop], status: [ctl, status] } } }\n\
+         environments: { production: { protected: true, default: true }, drill: { services: { web: { command: { start: [other, start], stop: [ctl, stop], status: [other, status] } } } } }\n\
+         steps:\n  - { id: a, uses: service.stop, with: { service: web } }\n",
+    );
+    is_refused(&cli, "service `web`");
+}
+
+#[test]
+fn a_drill_says_what_became_of_each_objective() {
+    let runbook = |objectives: &str| {
+        format!(
+            "version: 1\nname: tried\nobjectives: {{ {objectives} }}\nparams: {{ incident_at: {{ type: timestamp }} }}\nenvironments: {{ real: {{ default: true }}, drill: {{}} }}\n\
+             steps:\n  - {{ id: a, run: sleep 1, modes: [real, drill] }}\n"
+        )
+    };
+    for (objectives, code, rto, rpo) in [
+        ("rto: 1h", 0, "met", "no_objective"),
+        ("rto: 500ms", 16, "missed", "no_objective"),
+        ("rto: 1h, rpo: 5m", 16, "met", "not_measured"),
+    ] {
+        let cli = Cli::with(&runbook(objectives));
+        cli.run(&["drill", "runbook.yaml"]).ends(code);
+        let shown = cli.shown();
+        assert_eq!((&shown["verdict"]["rto"], &shown["verdict"]["rpo"]), (&rto.into(), &rpo.into()), "{objectives}");
+    }
 }
 
 const LOSS: [&str; 4] = ["drill", "full-db-loss", "-p", "database=main"];

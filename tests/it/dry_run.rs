@@ -75,3 +75,19 @@ fn a_forecast_over_the_rto_refuses_only_when_it_is_asked_to() {
     let told = cli.run(&["dry-run", "runbook.yaml", "--json"]).ends(0).json();
     assert_eq!((&told["forecast"]["runs"], &told["forecast"]["steps"][0]["samples"]), (&1.into(), &1.into()));
 }
+
+#[test]
+fn what_people_would_fill_in_has_a_sample_and_an_undo_is_told_for_what_it_is() {
+    let cli = Cli::with(
+        r#"
+version: 1
+name: people
+steps:
+  - { id: ask, uses: approval, with: { prompt: go?, inputs: { ticket: { type: string } } } }
+  - { id: say, run: 'true', env: { T: "{{ steps.ask.inputs.ticket }}" }, undo: { run: 'true' } }
+"#,
+    );
+    let told = cli.run(&["dry-run", "runbook.yaml", "--json"]).ends(0).json();
+    assert_eq!(step(&told, "say")["reason"], "it would change something");
+    assert_eq!(step(&told, "say.undo")["reason"], "it is made only when what its step did is to be reversed");
+}

@@ -348,6 +348,41 @@ fn what_a_run_registers_is_durable_before_it_exists_and_removed_at_the_end() {
 }
 
 #[test]
+fn leases_are_registered_before_every_attempt_and_removed_last_first_through_their_scripts() {
+    let scenario = Scenario::new()
+        .step("a", |s| s.creates("one").creates("two").does(&[Act::Refuse, Act::Succeed]).tries(2))
+        .then("b", |s| s.creates("three"));
+    let played = scenario.run().ends(0);
+    let kinds = played.kinds();
+    let registered = |kind: &EventKind| matches!(kind, EventKind::ResourceRegistered { .. });
+    assert_eq!(kinds.iter().filter(|kind| registered(kind)).count(), 5);
+    for (at, kind) in kinds.iter().enumerate() {
+        if matches!(kind, EventKind::AttemptStarted { .. }) {
+            assert!(registered(&kinds[at - 1]), "{kinds:#?}");
+        }
+    }
+    assert_eq!(scenario.world.removed(), ["three", "two", "one"]);
+}
+
+#[test]
+fn a_step_that_never_starts_registers_nothing() {
+    let scenario = Scenario::new().step("a", |s| s.creates("one").when("false"));
+    scenario.run().ends(0);
+    assert!(scenario.world.removed().is_empty());
+}
+
+#[test]
+fn a_removal_that_hangs_is_given_up_after_ten_minutes_and_left_behind() {
+    let scenario = Scenario::new().step("a", |s| s.creates("hang").creates("other"));
+    let played = scenario.run().ends(5);
+    let left: Vec<&String> = played.state().resources.keys().collect();
+    assert_eq!(left, ["lease:a:thing0"]);
+    assert_eq!(scenario.world.removed(), ["other"]);
+    let taken = scenario.world.clock.elapsed();
+    assert!(taken >= Duration::from_secs(600) && taken < Duration::from_secs(700), "{taken:?}");
+}
+
+#[test]
 fn what_cannot_be_removed_makes_a_success_one_with_exceptions() {
     let scenario = Scenario::new().step("a", |s| s.does(&[Act::Register("stuck")])).finally("z", |s| s);
     let played = scenario.run().ends(5);

@@ -11,16 +11,15 @@ use crate::event::{Event, EventKind};
 use crate::plan::BoundPlan;
 use crate::state::RunState;
 
+/// What is derived.
+pub(super) const NAMES: [&str; 5] =
+    ["verdicts.json", "people.json", "artifacts.json", "versions.json", "controls.json"];
+
 /// Derives every document, by name.
 pub(super) fn derive(plan: &BoundPlan, events: &[Event], state: &RunState) -> BTreeMap<&'static str, Value> {
-    [
-        ("verdicts.json", verdicts(plan, state)),
-        ("people.json", people(plan, events)),
-        ("artifacts.json", artifacts(events)),
-        ("versions.json", versions(plan, events)),
-        ("controls.json", json!({ "owner": plan.owner, "controls": plan.controls, "description": plan.description })),
-    ]
-    .into()
+    let controls = json!({ "owner": plan.owner, "controls": plan.controls, "description": plan.description });
+    let documents = [verdicts(plan, state), people(plan, events), artifacts(events), versions(plan, events), controls];
+    NAMES.into_iter().zip(documents).collect()
 }
 
 /// How it ended, and what was measured against which objective.
@@ -104,7 +103,8 @@ fn versions(plan: &BoundPlan, events: &[Event]) -> Value {
         .iter()
         .map(|step| (step.id.as_str(), json!({ "uses": step.uses, "fingerprint": step.fingerprint })))
         .collect();
-    json!({ "programs": programs, "tools": found(events, &named), "steps": steps })
+    let bundled_by = env!("CARGO_PKG_VERSION");
+    json!({ "bundled_by": bundled_by, "programs": programs, "tools": found(events, &named), "steps": steps })
 }
 
 fn found(events: &[Event], wanted: &dyn Fn(&str, &Value) -> Vec<Value>) -> Value {

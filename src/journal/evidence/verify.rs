@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::manifest::{FORMAT, Manifest, Member};
 use super::tarball::{Next, Reader};
@@ -129,9 +130,10 @@ impl Write for Tee {
     }
 }
 
-/// Attempts and the report are covered by their digests alone.
+/// Everything else is covered by its digest alone, and a hostile bundle is not kept in memory.
 fn is_looked_into(name: &str) -> bool {
-    !name.starts_with("attempts/") && !name.starts_with("blobs/") && name != "report.html"
+    let own = [MANIFEST, MANIFEST_SIGNATURE, HEAD_FILE, HEAD_SIGNATURE_FILE, PLAN_FILE, JOURNAL_FILE, LEDGER];
+    own.contains(&name) || document::NAMES.contains(&name)
 }
 
 impl Contents {
@@ -311,7 +313,14 @@ impl Contents {
         state: &RunState,
         verified: &mut Verified,
     ) {
+        if events.last().map(|last| last.at) != Some(manifest.at) || manifest.name != plan.name {
+            verified.fault(Some(MANIFEST), "it claims another time or name than the journal has");
+        }
         if manifest.program != env!("CARGO_PKG_VERSION") {
+            let versions = self.kept.get("versions.json").and_then(|text| serde_json::from_slice::<Value>(text).ok());
+            if versions.is_none_or(|versions| versions["bundled_by"] != manifest.program.as_str()) {
+                verified.fault(Some(MANIFEST), "it claims another program than `versions.json` names");
+            }
             return;
         }
         for (name, value) in document::derive(plan, events, state) {

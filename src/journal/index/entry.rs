@@ -123,6 +123,7 @@ impl Entry {
 }
 
 /// How much a step moved, where its outputs say so.
-fn bytes_of(output: &Value) -> Option<u64> {
+#[must_use]
+pub fn bytes_of(output: &Value) -> Option<u64> {
     ["size_bytes", "bytes", "total_bytes"].iter().find_map(|name| output.get(name)?.as_u64())
 }

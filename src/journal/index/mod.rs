@@ -8,7 +8,8 @@ mod database;
 mod entry;
 mod query;
 
-pub use query::{RunFilter, Samples};
+pub use entry::bytes_of;
+pub use query::{RunFilter, StepSample};
 
 use super::runs::{Runs, RunsError};
 use database::Database;
@@ -53,7 +54,15 @@ impl Index {
                 return Ok(Self { runs: runs.clone(), database });
             }
         }
-        let mut database = Database::in_memory(&file)?;
+        Self::read(runs)
+    }
+
+    /// As [`Index::open`], for commands that write nothing: what the file lacks is kept in memory only.
+    ///
+    /// # Errors
+    /// Fails when the folder of runs cannot be read, or SQLite has no memory.
+    pub fn read(runs: &Runs) -> Result<Self, IndexError> {
+        let mut database = Database::in_memory(&runs.root().join(INDEX_FILE))?;
         database.refresh(runs)?;
         Ok(Self { runs: runs.clone(), database })
     }

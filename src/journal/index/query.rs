@@ -25,15 +25,13 @@ pub struct RunFilter {
     pub limit: Option<usize>,
 }
 
-/// What past runs of a runbook took.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Samples {
-    /// How many runs were measured.
-    pub runs: usize,
-    /// The durations of each step that succeeded, in milliseconds, newest run first.
-    pub steps: BTreeMap<StepId, Vec<u64>>,
-    /// The same with the bytes it moved, where the step told them.
-    pub sized: BTreeMap<StepId, Vec<(u64, u64)>>,
+/// What one step of a past run took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepSample {
+    /// In milliseconds.
+    pub elapsed_ms: u64,
+    /// How much it moved, where it told.
+    pub bytes: Option<u64>,
 }
 
 impl Index {
@@ -72,33 +70,34 @@ impl Index {
         Ok(summary)
     }
 
-    /// Gives what the steps of past successful runs of a runbook took; the newest two hundred runs count.
+    /// Gives what the steps that succeeded took in past successful runs of a runbook, newest run first; the newest
+    /// two hundred runs count.
     ///
     /// # Errors
     /// Fails when SQLite does.
-    pub fn samples(&self, name: &str) -> Result<Samples, IndexError> {
-        let mut samples = Samples::default();
-        let chosen = "SELECT id FROM runs WHERE name = ?1 AND exit_code IN (0, 5, 16) ORDER BY id DESC LIMIT ?2";
-        let count = format!("SELECT count(*) FROM ({chosen})");
-        let counted =
-            self.database.connection.query_row(&count, params![name, SAMPLED_RUNS], |row| row.get::<_, u32>(0))?;
-        samples.runs = counted as usize;
-        let mut statement = self.database.connection.prepare(&format!(
-            "SELECT step, elapsed_ms, bytes FROM steps
-             WHERE run IN ({chosen}) AND status = 'succeeded' AND elapsed_ms IS NOT NULL ORDER BY run DESC"
-        ))?;
-        let rows = statement.query_map(params![name, SAMPLED_RUNS], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
-        })?;
-        for row in rows {
-            let (step, elapsed_ms, bytes) = row?;
-            let Ok(step) = step.parse::<StepId>() else { continue };
-            let elapsed_ms = elapsed_ms.unsigned_abs();
-            if let Some(bytes) = bytes.map(i64::unsigned_abs) {
-                samples.sized.entry(step.clone()).or_default().push((bytes, elapsed_ms));
+    pub fn samples(&self, name: &str) -> Result<Vec<BTreeMap<StepId, StepSample>>, IndexError> {
+        let mut statement = self.database.connection.prepare(
+            "SELECT chosen.id, step, elapsed_ms, bytes FROM
+               (SELECT id FROM runs WHERE name = ?1 AND exit_code IN (0, 5, 16) ORDER BY id DESC LIMIT ?2) AS chosen
+             LEFT JOIN steps ON run = chosen.id AND status = 'succeeded' AND elapsed_ms IS NOT NULL
+             ORDER BY chosen.id DESC, step",
+        )?;
+        let mut rows = statement.query(params![name, SAMPLED_RUNS])?;
+        let mut runs: Vec<BTreeMap<StepId, StepSample>> = Vec::new();
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            let run: String = row.get(0)?;
+            if last.as_ref() != Some(&run) {
+                runs.push(BTreeMap::new());
+                last = Some(run);
             }
-            samples.steps.entry(step).or_default().push(elapsed_ms);
+            let (step, elapsed_ms): (Option<String>, Option<i64>) = (row.get(1)?, row.get(2)?);
+            let bytes = row.get::<_, Option<i64>>(3)?.map(i64::unsigned_abs);
+            let step = step.and_then(|step| step.parse::<StepId>().ok());
+            if let (Some(run), Some(step), Some(elapsed_ms)) = (runs.last_mut(), step, elapsed_ms) {
+                run.insert(step, StepSample { elapsed_ms: elapsed_ms.unsigned_abs(), bytes });
+            }
         }
-        Ok(samples)
+        Ok(runs)
     }
 }

@@ -1,5 +1,5 @@
 use crate::event::{EventKind, Figures, Outcome};
-use crate::journal::index::{INDEX_FILE, Index, RunFilter};
+use crate::journal::index::{INDEX_FILE, Index, RunFilter, StepSample};
 use crate::journal::{RunStatus, Runs, sample};
 use crate::port::Journal as _;
 
@@ -104,8 +104,23 @@ fn it_filters_and_measures() {
     let later = crate::base::Timestamp::from_second(1).expect("in range");
     assert_eq!(count(RunFilter { since: Some(later), ..RunFilter::default() }), 0);
     let samples = index.samples("full-db-loss").expect("asks");
-    assert_eq!((samples.runs, samples.steps["copy"].as_slice()), (2, [40, 40].as_slice()));
-    assert_eq!(samples.sized["copy"], [(7, 40), (7, 40)]);
+    assert_eq!(samples.len(), 2);
+    assert!(samples.iter().all(|run| run["copy"] == StepSample { elapsed_ms: 40, bytes: Some(7) }), "{samples:?}");
+}
+
+#[test]
+fn an_index_that_is_only_read_leaves_no_file_and_knows_what_the_file_lacks() {
+    let root = tempfile::tempdir().expect("a folder");
+    let runs = Runs::open(root.path().join("state")).expect("opens");
+    finish(&mut started(&runs, 1), Outcome::Succeeded);
+    let known = || Index::read(&runs).expect("reads").samples("full-db-loss").expect("asks").len();
+    assert_eq!(known(), 1);
+    assert!(!runs.root().join(INDEX_FILE).exists());
+    drop(Index::open(&runs).expect("opens"));
+    let kept = std::fs::read(runs.root().join(INDEX_FILE)).expect("reads");
+    finish(&mut started(&runs, 2), Outcome::Succeeded);
+    assert_eq!(known(), 2);
+    assert_eq!(std::fs::read(runs.root().join(INDEX_FILE)).expect("reads"), kept);
 }
 
 #[test]

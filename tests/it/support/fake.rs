@@ -261,12 +261,39 @@ fake!(Kept, spec("fake.kept", Idempotency::NotIdempotent, EffectClass::Write), {
     }
 });
 
+/// Stands for `shell`, which removes leases: its script is the name of what is gone, `hang` never comes back.
+pub struct Script(World);
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ScriptParams {
+    script: String,
+}
+
+impl Action for Script {
+    const SPEC: ActionSpec = spec("shell", Idempotency::NotIdempotent, EffectClass::Write);
+    type Params = ScriptParams;
+    type Output = Output;
+
+    fn effects(&self, _: &ScriptParams, _: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        Ok(Effects::of(EffectClass::Write))
+    }
+    async fn run(&self, params: &ScriptParams, cx: &RunContext) -> Result<Output, ActionError> {
+        if params.script == "hang" {
+            std::future::pending::<()>().await;
+        }
+        self.0.lock().removed.push(params.script.clone());
+        Ok(Output { attempt: cx.attempt.0, value: Value::Null })
+    }
+}
+
 pub fn registry(world: &World) -> Registry {
     Registry::default()
         .with(Once(world.clone()))
         .with(Again(world.clone()))
         .with(Read(world.clone()))
         .with(Kept(world.clone()))
+        .with(Script(world.clone()))
         .with(runbook::actions::approval::Approval)
         .with(runbook::actions::manual::Manual)
 }

@@ -18,7 +18,7 @@ use runbook::engine::{
 use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdate, RunHeader, SeededEnd};
 use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
-use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
+use runbook::language::runbook::{Creation, Objectives, OnFailure, OnUnknown, Retry};
 use runbook::plan::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
@@ -115,6 +115,12 @@ impl Draft {
     pub fn manual(mut self, with: Value) -> Self {
         self.planned.kind = StepKind::Manual;
         self.uses("manual").with(with)
+    }
+    /// Creates something that the script of its name removes.
+    pub fn creates(mut self, destroy: &str) -> Self {
+        let (name, ttl) = (format!("thing{}", self.planned.creates.len()), Span(Duration::from_secs(60)));
+        self.planned.creates.push(Creation { name, destroy: destroy.to_owned(), ttl });
+        self
     }
     pub fn pauses(mut self) -> Self {
         self.planned.on_failure = OnFailure::Pause;
