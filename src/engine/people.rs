@@ -137,7 +137,9 @@ impl Driver {
             Verdict::Yes | Verdict::Late(OnTimeout::Continue | OnTimeout::Pause) => succeeded(output(state)),
             Verdict::No(answer) => self.ended_badly(at, elapsed_ms, denied(state, answer)),
             Verdict::Late(OnTimeout::Abort) => {
-                let open = Span(std::time::Duration::from_millis(elapsed_ms));
+                // A clock is looked at a little late: nobody wants to read `15m3ms`.
+                let shown_ms = if elapsed_ms < 1000 { elapsed_ms } else { elapsed_ms / 1000 * 1000 };
+                let open = Span(std::time::Duration::from_millis(shown_ms));
                 let error = ErrorInfo::new(ErrorClass::Timeout, format!("nobody answered within `{open}`"));
                 self.ended_badly(at, elapsed_ms, error)
             }

@@ -104,7 +104,7 @@ impl Values<'_> {
         Value::Object(outputs)
     }
 
-    /// The outputs of a step that gave none.
+    /// The outputs of a step that gave none: their names, each null.
     pub(super) fn nothing(&self, step: &PlannedStep) -> Map<String, Value> {
         if let Some(sub) = self.index.plan().groups.get(&step.id) {
             return sub.outputs.keys().map(|name| (name.clone(), Value::Null)).collect();

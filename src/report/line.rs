@@ -13,6 +13,12 @@ use crate::plan::render::NodeState;
 /// Lines of output shown below an error.
 const TAIL: usize = 10;
 
+/// Whether a live face has words for an event.
+#[must_use]
+pub fn speaks(plan: &BoundPlan, event: &Event) -> bool {
+    !lines(plan, event, Palette::Plain).is_empty()
+}
+
 /// Gives the lines that tell an event, without the time; none for events that only machines need.
 pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<String> {
     let say = Say { plan, palette };

@@ -29,5 +29,6 @@ pub mod terminal;
 mod tests;
 mod waiting;
 
+pub use line::speaks;
 pub use palette::{Palette, Tone};
 pub use phrase::{mask_text, mask_value, outcome_sentence, verb as verb_name};

@@ -160,7 +160,7 @@ pub fn verb(verb: &OperatorVerb) -> &'static str {
         OperatorVerb::Retry => "retry",
         OperatorVerb::Skip => "skip",
         OperatorVerb::MarkDone { .. } => "mark-done",
-        OperatorVerb::Answer => "approve",
+        OperatorVerb::Answer => "answer",
         OperatorVerb::Cancel => "cancel",
     }
 }

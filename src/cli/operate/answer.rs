@@ -114,7 +114,8 @@ fn completed(
 struct Keyboard;
 
 impl Lines for Keyboard {
-    fn read(&mut self) -> Typed {
+    fn read(&mut self, prompt: &str) -> Typed {
+        tell_part!("{prompt}");
         let mut line = String::new();
         match std::io::stdin().lock().read_line(&mut line) {
             Ok(0) | Err(_) => Typed::Closed,

@@ -24,8 +24,8 @@ pub enum Typed {
 
 /// Where lines come from.
 pub trait Lines {
-    /// Waits for the next line.
-    fn read(&mut self) -> Typed;
+    /// Writes the prompt, and waits for the next line.
+    fn read(&mut self, prompt: &str) -> Typed;
 }
 
 /// Why a dialogue came to no answer.
@@ -104,8 +104,7 @@ pub(super) fn filled(
 /// Asks for one input until it fits; nothing is typed for one that need not be given.
 fn input(name: &str, param: &Param, lines: &mut impl Lines) -> Result<Option<Value>, Ended> {
     loop {
-        tell_part!("{name}, {}: ", describe(param));
-        let text = next(lines)?;
+        let text = next(&format!("{name}, {}: ", describe(param)), lines)?;
         if text.is_empty() {
             if is_wanted(param) {
                 continue;
@@ -137,17 +136,15 @@ fn yes_or_no(prompt: &str, lines: &mut impl Lines) -> Result<HumanVerdict, Ended
 /// Asks until something is typed.
 fn line(prompt: &str, lines: &mut impl Lines) -> Result<String, Ended> {
     loop {
-        tell_part!("{prompt}");
-        let text = next(lines)?;
+        let text = next(prompt, lines)?;
         if !text.is_empty() {
             return Ok(text);
         }
     }
 }
 
-fn next(lines: &mut impl Lines) -> Result<String, Ended> {
-    let _ = std::io::Write::flush(&mut std::io::stderr());
-    match lines.read() {
+fn next(prompt: &str, lines: &mut impl Lines) -> Result<String, Ended> {
+    match lines.read(prompt) {
         Typed::Line(text) => Ok(text.trim().to_owned()),
         Typed::Withdrawn => Err(Ended::Withdrawn),
         Typed::Closed => Err(Ended::Closed),
@@ -166,7 +163,7 @@ mod tests {
     struct Script(Vec<Typed>);
 
     impl Lines for Script {
-        fn read(&mut self) -> Typed {
+        fn read(&mut self, _: &str) -> Typed {
             if self.0.is_empty() { Typed::Closed } else { self.0.remove(0) }
         }
     }

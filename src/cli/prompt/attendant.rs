@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use tokio::sync::mpsc;
 
 use super::keyboard::{Look, look};
-use super::{Notice, account};
+use super::{Cursor, Notice, account};
 use crate::base::StepId;
 use crate::cli::operate::{Ended, Lines, Reply, Typed, converse, filled_before, tell_question};
 use crate::event::{Actor, HumanAnswer, HumanVerdict, Initiator, Question};
@@ -15,7 +15,7 @@ use crate::journal::control;
 use crate::plan::BoundPlan;
 use crate::port::ControlRequest;
 use crate::report::terminal::Stage;
-use crate::state::{RunState, StepState};
+use crate::state::{RunState, StepState, StepStatus};
 
 /// Asks the person at the terminal.
 pub(super) struct Attendant {
@@ -32,6 +32,9 @@ pub(super) struct Attendant {
     current: Option<StepId>,
     /// Requests that were refused.
     refused: Vec<String>,
+    cursor: Cursor,
+    /// The prompt has to be written once more.
+    interrupted: bool,
 }
 
 /// The run has no more to say.
@@ -45,8 +48,19 @@ impl Attendant {
         (notices, answers): (Receiver<Notice>, mpsc::Sender<ControlRequest>),
     ) -> Self {
         let given = state.steps.clone();
-        let (me, waiting, refused) = (account(), Vec::new(), Vec::new());
-        Self { plan, me, stage, notices, answers, waiting, given, current: None, refused }
+        let asking = state.steps.iter().filter(|(_, known)| known.status == StepStatus::Asking);
+        let waiting = asking.filter_map(|(id, known)| Some((id.clone(), known.question.clone()?))).collect();
+        let (me, refused, cursor) = (account(), Vec::new(), Cursor::default());
+        Self { plan, me, stage, notices, answers, waiting, given, current: None, refused, cursor, interrupted: false }
+    }
+
+    /// The questions that are open.
+    pub(super) fn open(&self) -> Vec<StepId> {
+        self.waiting.iter().map(|(step, _)| step.clone()).collect()
+    }
+
+    pub(super) fn cursor(&self) -> Cursor {
+        self.cursor.clone()
     }
 
     /// Asks until the run is over or nothing more can be typed.
@@ -87,7 +101,8 @@ impl Attendant {
         let reply = match converse(question, &filled_before(&known), self) {
             Ok(reply) => reply,
             Err(Ended::Withdrawn) => {
-                tell!("\nstep `{step}` asks no more: it was settled elsewhere");
+                let start = if self.cursor.leave() { "\n" } else { "" };
+                tell!("{start}step `{step}` asks no more: it was settled elsewhere");
                 return Err(Ended::Withdrawn);
             }
             Err(Ended::Closed) => return Err(Ended::Closed),
@@ -166,6 +181,7 @@ impl Attendant {
                 self.given.entry(step).or_default().answers.push((crate::base::clock::now(), *answer));
             }
             Notice::Refused(request) => self.refused.push(request),
+            Notice::Interrupted => self.interrupted = true,
             Notice::Settled(step) => {
                 if let Some(at) = self.waiting.iter().position(|(waiting, _)| *waiting == step) {
                     self.waiting.remove(at);
@@ -191,14 +207,22 @@ impl Attendant {
 }
 
 impl Lines for Attendant {
-    fn read(&mut self) -> Typed {
+    fn read(&mut self, prompt: &str) -> Typed {
+        self.interrupted = true;
         loop {
             if self.listen().is_err() || self.current.is_none() {
                 return Typed::Withdrawn;
             }
+            if std::mem::take(&mut self.interrupted) {
+                tell_part!("{prompt}");
+                self.cursor.waits();
+            }
             match look() {
                 Look::Nothing => {}
-                Look::Line(line) => return Typed::Line(line),
+                Look::Line(line) => {
+                    self.cursor.leave();
+                    return Typed::Line(line);
+                }
                 Look::Closed => return Typed::Closed,
             }
         }

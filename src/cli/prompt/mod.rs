@@ -8,7 +8,9 @@ mod keyboard;
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SendError, Sender, channel};
+use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
 
@@ -18,8 +20,9 @@ use crate::base::{StepId, Timestamp};
 use crate::event::{Event, EventKind, HumanAnswer, ProgressUpdate, Question};
 use crate::plan::BoundPlan;
 use crate::port::{ControlRequest, Sink, SinkError};
+use crate::report::speaks;
 use crate::report::terminal::Stage;
-use crate::state::{RunState, StepStatus};
+use crate::state::RunState;
 
 use attendant::Attendant;
 
@@ -37,14 +40,36 @@ enum Notice {
     Refused(String),
     /// The step asks no more.
     Settled(StepId),
+    /// Lines were written where something was being typed.
+    Interrupted,
+}
+
+/// Whether the terminal's cursor stands behind a prompt.
+#[derive(Debug, Clone, Default)]
+struct Cursor(Arc<AtomicBool>);
+
+impl Cursor {
+    /// A prompt was written.
+    fn waits(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes the cursor to a new line; tells whether it stood behind a prompt.
+    fn leave(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
 }
 
 /// The view of a run, and beside it somebody who is asked.
 pub struct Attended {
+    plan: Arc<BoundPlan>,
     view: Box<dyn Sink>,
     stage: Stage,
-    notices: Sender<Notice>,
+    /// Gone when the run has no more to say.
+    notices: Option<Sender<Notice>>,
+    attendant: Option<JoinHandle<()>>,
     asking: Vec<StepId>,
+    cursor: Cursor,
 }
 
 /// The sinks of a run and, where a person sits at its terminal, what is answered there.
@@ -58,22 +83,21 @@ pub fn attended(
         return (screen::sinks(face, plan, state), None);
     }
     let (stage, (notices, heard), (answers, answered)) = (Stage::default(), channel(), mpsc::channel(ANSWERS));
-    let open: Vec<StepId> =
-        state.steps.iter().filter(|(_, known)| known.status == StepStatus::Asking).map(|(id, _)| id.clone()).collect();
-    for step in &open {
-        if let Some(question) = state.steps.get(step).and_then(|known| known.question.clone()) {
-            stage.take();
-            let _ = notices.send(Notice::Asked(step.clone(), Box::new(question)));
-        }
-    }
     let attendant = Attendant::new(Arc::clone(plan), &state, stage.clone(), (heard, answers));
+    let (open, cursor) = (attendant.open(), attendant.cursor());
+    open.iter().for_each(|_| stage.take());
     let started = std::thread::Builder::new().name("prompt".to_owned()).spawn(move || attendant.attend());
-    if let Err(error) = started {
-        tracing::warn!(%error, "nobody can be asked at this terminal");
-        return (screen::sinks(face, plan, state), None);
-    }
+    let attendant = match started {
+        Ok(attendant) => Some(attendant),
+        Err(error) => {
+            tracing::warn!(%error, "nobody can be asked at this terminal");
+            return (screen::sinks(face, plan, state), None);
+        }
+    };
     let view = screen::view(plan, state, &stage);
-    (vec![Box::new(Attended { view, stage, notices, asking: open })], Some(answered))
+    let plan = Arc::clone(plan);
+    let attended = Attended { plan, view, stage, notices: Some(notices), attendant, asking: open, cursor };
+    (vec![Box::new(attended)], Some(answered))
 }
 
 impl Attended {
@@ -107,10 +131,16 @@ impl Sink for Attended {
         if matches!(event.kind, EventKind::StepAsked { .. }) {
             self.stage.take();
         }
+        let interrupted = speaks(&self.plan, event) && self.cursor.leave();
+        if interrupted {
+            tell!("");
+        }
         self.view.event(event)?;
-        if let Some(notice) = self.notice(event) {
+        let interrupted = interrupted.then_some(Notice::Interrupted);
+        for notice in self.notice(event).into_iter().chain(interrupted) {
             // Nobody listens when nothing more can be typed: the questions are answered elsewhere.
-            if let Err(SendError(Notice::Asked(..))) = self.notices.send(notice) {
+            let sent = self.notices.as_ref().map_or(Ok(()), |notices| notices.send(notice));
+            if let Err(SendError(Notice::Asked(..))) = sent {
                 self.stage.give_back();
             }
         }
@@ -131,6 +161,11 @@ impl Sink for Attended {
 
     fn close(&mut self) {
         self.stage.clear();
+        self.notices = None;
+        // What it has to say about an open question comes before the end of the run is told; it looks up at once.
+        if self.attendant.take().is_some_and(|attendant| attendant.join().is_err()) {
+            tracing::warn!("whoever asked at this terminal ended badly");
+        }
         self.view.close();
     }
 }

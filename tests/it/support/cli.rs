@@ -94,11 +94,22 @@ impl Cli {
 
     fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_runbook"));
-        command.args(args).current_dir(self.path("")).stdin(Stdio::null());
+        command.args(args).stdin(Stdio::null());
+        self.surround(&mut command);
+        command
+    }
+
+    /// Gives a program the working folder and the environment of this user.
+    pub fn surround(&self, command: &mut Command) {
+        command.current_dir(self.path(""));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.dir()).env("USER", "tester").env("RUNBOOK_STATE", self.state());
         command.envs(self.vars.iter().map(|(name, value)| (name, value)));
-        command
+    }
+
+    /// Numbers what is started.
+    pub fn next_number(&self) -> u32 {
+        self.spawned.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Runs the program to its end.
@@ -113,7 +124,7 @@ impl Cli {
 
     /// Starts the program and comes back at once.
     pub fn spawn<A: AsRef<OsStr>>(&self, args: &[A]) -> Live {
-        let number = self.spawned.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number();
         let said = self.dir().join("said");
         let [out, err] = ["out", "err"].map(|name| said.join(format!("{number}.{name}")));
         let mut command = self.command(args);
@@ -149,6 +160,19 @@ impl Cli {
     pub fn journal(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.only_run().join("journal.jsonl")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// What happened in a run: the oldest is the first.
+    pub fn events(&self, run: usize) -> Vec<Value> {
+        let path = self.runs().get(run).map(|dir| dir.join("journal.jsonl"));
+        let text = path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.map(|event| event["kind"].clone()).collect()
+    }
+
+    /// How often something happened in the oldest run.
+    pub fn count(&self, kind: &str) -> usize {
+        self.events(0).iter().filter(|event| event["type"] == kind).count()
     }
 
     /// The only run as `show --json` tells it.

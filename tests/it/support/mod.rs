@@ -11,3 +11,4 @@ pub mod production;
 pub mod recorded;
 pub mod recovery;
 pub mod scenario;
+pub mod terminal;
