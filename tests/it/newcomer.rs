@@ -1,6 +1,6 @@
 //! Mistakes of somebody who uses the program for the first time: each is answered with what to do next.
 
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, until};
 
 const INVENTORY: &str = "version: 1\ndatabases: { orders: { pgdata: /nowhere/orders } }\n";
 
@@ -76,4 +76,31 @@ fn the_command_to_drill_again_leaves_the_next_drill_its_own_incident() {
     cli.run(&["drill", "runbook.yaml", "-p", "incident_at=2026-01-28T15:30:00Z"])
         .ends(10)
         .says("-p incident_at=2026-01-28T15:30:00Z");
+}
+
+#[test]
+fn the_example_with_an_approval_is_answered_from_another_terminal_and_taken_back() {
+    let cli = Cli::with(include_str!("../../examples/deploy-with-approval.yaml"));
+    let folder = format!("folder={}", cli.path("sites").display());
+    cli.run(&["dry-run", "runbook.yaml", "-p", &folder]).ends(0).prints("nobody is asked in a dry run");
+    let live = cli.spawn(&["run", "runbook.yaml", "--wait", "-p", &folder]);
+    until("it asks", || live.said().contains("? agree"));
+    cli.run(&["approve", "last", "agree"]).ends(2).says("add `--input ticket=VALUE`");
+    cli.run(&["approve", "last", "agree", "--as", "ada", "--input", "ticket=C-1", "--within", "60s"]).ends(0);
+    until("it tells what to do", || live.said().contains("? look"));
+    cli.run(&["approve", "last", "look", "--within", "60s"]).ends(0).says("it names the new release");
+    live.wait().ends(0);
+    let shown = |site: &str| cli.read(&format!("sites/{site}/current/index.html"));
+    assert_eq!((shown("amsterdam"), shown("cork")), ("release 2.0.0\n".to_owned(), "release 2.0.0\n".to_owned()));
+    cli.run(&["logs", "last", "tell"]).ends(0).prints("of C-1 ended succeeded");
+
+    let newer = cli.spawn(&["run", "runbook.yaml", "--wait", "-p", &folder, "-p", "release=2.0.1"]);
+    until("it asks", || newer.said().contains("? agree"));
+    cli.run(&["approve", "last", "agree", "--input", "ticket=C-2", "--within", "60s"]).ends(0);
+    until("it tells what to do", || newer.said().contains("? look"));
+    assert_eq!(shown("berlin"), "release 2.0.1\n");
+    cli.run(&["deny", "last", "look", "--comment", "it is blank", "--within", "60s"]).ends(0);
+    newer.wait().ends(10).says("it is blank");
+    cli.run(&["undo", "last", "--reason", "it is blank"]).ends(0);
+    assert_eq!(shown("berlin"), "release 2.0.0\n");
 }
