@@ -6,6 +6,7 @@
 use serde_json::Map;
 
 use super::drive::Driver;
+use super::recover::process_outputs;
 use super::settle::Launch;
 use super::start::{Answer, EngineError};
 use crate::base::StepId;
@@ -155,13 +156,17 @@ impl Driver {
 
     /// Refuses an output that later steps could not read.
     fn judge_output(&self, step: &StepId, output: &Map<String, serde_json::Value>) -> Result<(), String> {
-        let uses = self.index.plan().planned(step).and_then(|planned| self.registry.get(&planned.uses));
-        let Some(schema) = uses.map(|action| action.output_schema()) else { return Ok(()) };
+        let Some(planned) = self.index.plan().planned(step) else { return Ok(()) };
+        let Some(schema) = self.registry.get(&planned.uses).map(|action| action.output_schema()) else { return Ok(()) };
         let Some(known) = schema["properties"].as_object() else { return Ok(()) };
-        let open = schema["additionalProperties"].is_object();
-        match output.keys().find(|name| !open && !known.contains_key(*name)) {
+        if schema["additionalProperties"].is_object() {
+            return Ok(());
+        }
+        let declared = process_outputs(planned).into_iter().flatten();
+        let known: Vec<&String> = known.keys().chain(declared.map(|(name, _)| name)).collect();
+        match output.keys().find(|name| !known.contains(name)) {
             Some(name) => {
-                let known: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
+                let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
                 Err(format!("step `{step}` has no output `{name}`; known outputs: {}", known.join(", ")))
             }
             None => Ok(()),

@@ -104,3 +104,26 @@ fn the_example_with_an_approval_is_answered_from_another_terminal_and_taken_back
     cli.run(&["undo", "last", "--reason", "it is blank"]).ends(0);
     assert_eq!(shown("berlin"), "release 2.0.0\n");
 }
+
+#[test]
+fn a_name_that_is_nearly_a_file_or_a_step_is_answered_with_the_right_one() {
+    let cli =
+        Cli::with("version: 1\nname: t\nsteps:\n  - { id: first, run: 'true' }\n  - { id: second, run: 'exit 1' }\n");
+    cli.run(&["run", "runbook"]).ends(2).says("did you mean `runbook.yaml`?");
+    cli.run(&["run", "runbok.yml"]).ends(2).says("did you mean `runbook.yaml`?");
+    cli.run(&["run", "elsewhere"]).ends(2).says("a path, or one of");
+    cli.run(&["run", "runbook.yaml"]).ends(10);
+    cli.run(&["run", "runbook.yaml", "--from", "secund", "--of", "last"]).ends(2).says("did you mean `second`?");
+}
+
+#[test]
+fn a_declared_output_of_a_program_can_be_given_by_hand() {
+    let cli = Cli::with(
+        "version: 1\nname: t\nsteps:\n  - { id: copy, on_failure: pause, run: 'exit 3', outputs: { rows: text } }\n  \
+         - { id: tell, run: 'echo \"$ROWS rows\"', env: { ROWS: \"{{ steps.copy.rows }}\" } }\n",
+    );
+    cli.run(&["run", "runbook.yaml"]).ends(13);
+    cli.run(&["mark-done", "last", "copy", "--output", "rows=42"]).ends(0);
+    cli.run(&["resume", "last"]).ends(5);
+    cli.run(&["logs", "last", "tell"]).ends(0).prints("42 rows");
+}
