@@ -69,9 +69,27 @@ pub fn find(name: &str) -> Result<Found, NotFound> {
     let mut known: Vec<String> =
         files.iter().filter_map(|file| Some(file.file_stem()?.to_string_lossy().into_owned())).collect();
     known.extend(SHIPPED.iter().filter_map(|s| Some(Path::new(s.path).file_stem()?.to_string_lossy().into_owned())));
+    known.extend(beside(path));
     known.sort();
     known.dedup();
     Err(NotFound::None(name.to_owned(), known))
+}
+
+/// Files in the folder of a path that was not found, when their names are near.
+fn beside(missing: &Path) -> Vec<String> {
+    let folder = missing.parent().unwrap_or(Path::new(""));
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let files = std::fs::read_dir(here).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let yaml = files.filter(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml"));
+    let near = yaml.filter(|file| file.file_name().is_some_and(|name| are_near(Path::new(name), missing)));
+    near.filter_map(|file| Some(folder.join(file.file_name()?).display().to_string())).collect()
+}
+
+/// Whether two files are called nearly the same, whatever their folders and endings are.
+pub fn are_near(one: &Path, other: &Path) -> bool {
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let (one, other) = (stem(one), stem(other));
+    strsim::damerau_levenshtein(&one, &other) <= 1.max(other.len() / 3)
 }
 
 /// Gives the text of a shipped runbook.

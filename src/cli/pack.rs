@@ -73,10 +73,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     written.insert("runbook".to_owned());
     document::write(&sums(&args.output, &written)?, Some(&args.output.join(SUMS)))?;
     tell!(
-        "{}: {} files, {} runbooks; `sha256sum -c {SUMS}` verifies it",
+        "{}: {} files, {} {}; `sha256sum -c {SUMS}` verifies it",
         args.output.display(),
         written.len() + 1,
-        packed.len()
+        packed.len(),
+        if packed.len() == 1 { "runbook" } else { "runbooks" }
     );
     Ok(Exit::Success)
 }

@@ -127,8 +127,8 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
 fn not_found(error: NotFound) -> Failure {
     let help = match &error {
         NotFound::None(name, known) => {
-            let near = known.iter().min_by_key(|candidate| strsim::damerau_levenshtein(candidate, name));
-            let near = near.filter(|near| strsim::damerau_levenshtein(near, name) <= 1.max(name.len() / 3));
+            let near = known.iter().filter(|candidate| library::are_near(Path::new(candidate), Path::new(name)));
+            let near = near.min_by_key(|candidate| strsim::damerau_levenshtein(candidate, name));
             match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("a path, or one of: {}", known.join(", ")),

@@ -95,8 +95,15 @@ fn target(plan: &BoundPlan, name: &str) -> Result<StepId, Failure> {
         Some(planned) if outermost(&planned.id) == planned.id => Ok(planned.id.clone()),
         Some(planned) => Err(Failure::new(Exit::Usage, format!("`{name}` is part of `{}`", outermost(&planned.id)))
             .help(format!("start from the whole: `--from {}`", outermost(&planned.id)))),
-        None => Err(Failure::new(Exit::Usage, format!("the runbook has no step `{name}`"))
-            .help("`runbook graph FILE` shows its steps")),
+        None => {
+            let steps = plan.section(Section::Body).map(|planned| planned.id.as_str());
+            let near = steps.filter(|id| strsim::damerau_levenshtein(id, name) <= 1.max(name.len() / 3));
+            let help = match near.min_by_key(|id| strsim::damerau_levenshtein(id, name)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "`runbook graph FILE` shows its steps".to_owned(),
+            };
+            Err(Failure::new(Exit::Usage, format!("the runbook has no step `{name}`")).help(help))
+        }
     }
 }
 

@@ -81,7 +81,8 @@ fn asked(run: &RunId, step: &PlannedStep, state: &StepState) -> Option<String> {
     let id = &step.id;
     if let (StepStatus::Asking, Some(question)) = (state.status, &state.question) {
         let way = format!("`runbook approve {run} {id}` or `runbook deny {run} {id}`");
-        return Some(format!("{}; {way}", question.prompt.lines().next().unwrap_or_default()));
+        let prompt = question.prompt.lines().next().unwrap_or_default();
+        return Some(format!("{}; {way}", prompt.trim_end_matches('.')));
     }
     if state.status == StepStatus::Held {
         let why = state.error.as_ref().map_or("it failed", |error| error.message.as_str());

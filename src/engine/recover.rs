@@ -91,7 +91,7 @@ pub(super) fn unknown_outputs(step: &PlannedStep, action: &dyn ErasedAction) -> 
 }
 
 /// What `exec` and `shell` take from standard output stands among their arguments.
-fn process_outputs(step: &PlannedStep) -> Option<&serde_json::Map<String, Value>> {
+pub(super) fn process_outputs(step: &PlannedStep) -> Option<&serde_json::Map<String, Value>> {
     matches!(step.uses.as_str(), "exec" | "shell").then(|| step.with.get("outputs")?.as_object()).flatten()
 }
 

@@ -1,6 +1,6 @@
 //! Mistakes of somebody who uses the program for the first time: each is answered with what to do next.
 
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, until};
 
 const INVENTORY: &str = "version: 1\ndatabases: { orders: { pgdata: /nowhere/orders } }\n";
 
@@ -76,4 +76,54 @@ fn the_command_to_drill_again_leaves_the_next_drill_its_own_incident() {
     cli.run(&["drill", "runbook.yaml", "-p", "incident_at=2026-01-28T15:30:00Z"])
         .ends(10)
         .says("-p incident_at=2026-01-28T15:30:00Z");
+}
+
+#[test]
+fn the_example_with_an_approval_is_answered_from_another_terminal_and_taken_back() {
+    let cli = Cli::with(include_str!("../../examples/deploy-with-approval.yaml"));
+    let folder = format!("folder={}", cli.path("sites").display());
+    cli.run(&["dry-run", "runbook.yaml", "-p", &folder]).ends(0).prints("nobody is asked in a dry run");
+    let live = cli.spawn(&["run", "runbook.yaml", "--wait", "-p", &folder]);
+    until("it asks", || live.said().contains("? agree"));
+    cli.run(&["approve", "last", "agree"]).ends(2).says("add `--input ticket=VALUE`");
+    cli.run(&["approve", "last", "agree", "--as", "ada", "--input", "ticket=C-1", "--within", "60s"]).ends(0);
+    until("it tells what to do", || live.said().contains("? look"));
+    cli.run(&["approve", "last", "look", "--within", "60s"]).ends(0).says("it names the new release");
+    live.wait().ends(0);
+    let shown = |site: &str| cli.read(&format!("sites/{site}/current/index.html"));
+    assert_eq!((shown("amsterdam"), shown("cork")), ("release 2.0.0\n".to_owned(), "release 2.0.0\n".to_owned()));
+    cli.run(&["logs", "last", "tell"]).ends(0).prints("of C-1 ended succeeded");
+
+    let newer = cli.spawn(&["run", "runbook.yaml", "--wait", "-p", &folder, "-p", "release=2.0.1"]);
+    until("it asks", || newer.said().contains("? agree"));
+    cli.run(&["approve", "last", "agree", "--input", "ticket=C-2", "--within", "60s"]).ends(0);
+    until("it tells what to do", || newer.said().contains("? look"));
+    assert_eq!(shown("berlin"), "release 2.0.1\n");
+    cli.run(&["deny", "last", "look", "--comment", "it is blank", "--within", "60s"]).ends(0);
+    newer.wait().ends(10).says("it is blank");
+    cli.run(&["undo", "last", "--reason", "it is blank"]).ends(0);
+    assert_eq!(shown("berlin"), "release 2.0.0\n");
+}
+
+#[test]
+fn a_name_that_is_nearly_a_file_or_a_step_is_answered_with_the_right_one() {
+    let cli =
+        Cli::with("version: 1\nname: t\nsteps:\n  - { id: first, run: 'true' }\n  - { id: second, run: 'exit 1' }\n");
+    cli.run(&["run", "runbook"]).ends(2).says("did you mean `runbook.yaml`?");
+    cli.run(&["run", "runbok.yml"]).ends(2).says("did you mean `runbook.yaml`?");
+    cli.run(&["run", "elsewhere"]).ends(2).says("a path, or one of");
+    cli.run(&["run", "runbook.yaml"]).ends(10);
+    cli.run(&["run", "runbook.yaml", "--from", "secund", "--of", "last"]).ends(2).says("did you mean `second`?");
+}
+
+#[test]
+fn a_declared_output_of_a_program_can_be_given_by_hand() {
+    let cli = Cli::with(
+        "version: 1\nname: t\nsteps:\n  - { id: copy, on_failure: pause, run: 'exit 3', outputs: { rows: text } }\n  \
+         - { id: tell, run: 'echo \"$ROWS rows\"', env: { ROWS: \"{{ steps.copy.rows }}\" } }\n",
+    );
+    cli.run(&["run", "runbook.yaml"]).ends(13);
+    cli.run(&["mark-done", "last", "copy", "--output", "rows=42"]).ends(0);
+    cli.run(&["resume", "last"]).ends(5);
+    cli.run(&["logs", "last", "tell"]).ends(0).prints("42 rows");
 }
