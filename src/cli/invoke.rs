@@ -71,7 +71,7 @@ impl Invocation {
         let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
         let missing = missing_secrets(&rest, &hands);
         for (name, error) in &missing {
-            tell!("refused: {error}\n  help: provide the secret `{name}` and try again");
+            tell!("refused: {}\n  help: provide the secret `{name}` and try again", told(error));
         }
         let facts = judge(&ahead(&rest, &self.registry, &hands)?)?;
         if !missing.is_empty() {
@@ -289,9 +289,16 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
         environment: wiring::environment(),
         prompt,
         command: Box::new(move |argv: &[String]| command.run(argv)),
+        warn: Box::new(|error| tell!("warning: {}; another source is asked", told(error))),
     };
     let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
+}
+
+/// An error on one line, with what caused it.
+pub fn told(error: &ActionError) -> String {
+    let info = error.info();
+    std::iter::once(&info.message).chain(&info.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
 /// Fetches every secret the plan needs and gives those that have no value, with what the provider said.

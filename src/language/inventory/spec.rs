@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Database, Environment, SecretSpec, Service, StoreEntry};
+use super::{Database, Environment, SecretEntry, Service, StoreEntry};
 
 /// What runbooks of one team share.
 #[derive(Deserialize, JsonSchema)]
@@ -36,7 +36,7 @@ struct InventorySpec {
     stores: BTreeMap<String, StoreEntry>,
     /// Secrets by name.
     #[serde(default)]
-    secrets: BTreeMap<String, SecretSpec>,
+    secrets: BTreeMap<String, SecretEntry>,
     /// Environments by name.
     #[serde(default)]
     environments: BTreeMap<String, Environment>,

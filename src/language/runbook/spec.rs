@@ -12,7 +12,7 @@ use super::{
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
-use crate::language::inventory::{Database, Environment, SecretSpec, Service, StoreEntry, schema_of};
+use crate::language::inventory::{Database, Environment, SecretEntry, Service, StoreEntry, schema_of};
 
 /// A procedure: a DAG of steps that reads top to bottom.
 #[derive(Deserialize, JsonSchema)]
@@ -48,7 +48,7 @@ struct RunbookSpec {
     vars: BTreeMap<String, Value>,
     /// Secrets by name.
     #[serde(default)]
-    secrets: BTreeMap<String, SecretSpec>,
+    secrets: BTreeMap<String, SecretEntry>,
     /// Databases by name.
     #[serde(default)]
     databases: BTreeMap<String, Database>,
