@@ -29,6 +29,7 @@ pub fn registry() -> Registry {
         .with(exec::Exec)
         .with(http::Check)
         .with(notify::Command)
+        .with(notify::Webhook)
         .with(postgres::BaseBackup)
         .with(postgres::Check)
         .with(postgres::Query)

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{self, Subject};
 use super::prepare::{self, RunIdentity};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, drill, given, invoke, wiring};
+use super::{Exit, Failure, drill, given, invoke, notifier, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::StepId;
 use crate::base::units::human_duration;
@@ -46,6 +46,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
     let missing = invoke::missing_secrets(&plan, &hands);
+    for (name, why) in notifier::missing(&plan, &hands) {
+        tell!("warning: {why}\n  help: a run is not stopped by it, but what needs `{name}` tells nobody");
+    }
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
     let forecast = from_history(&plan)?;
     let refused = missing.len() + checked.iter().filter(|(_, result)| is_refused(result)).count();

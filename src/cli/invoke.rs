@@ -8,7 +8,7 @@ use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, confirm, earlier, superseded, wiring};
+use super::{Exit, Failure, confirm, earlier, notifier, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, RunId, StepId};
 use crate::engine::{
@@ -201,7 +201,12 @@ impl Invocation {
         held: (Vec<Box<dyn LockGuard>>, RunLock),
     ) -> Result<Carried, Failure> {
         let Opened { dir, plan, journal, hands } = opened;
-        let sinks = screen::sinks(self.face, &plan, state);
+        let mut sinks = screen::sinks(self.face, &plan, state);
+        let past = match &start {
+            Start::Resume(resume) => resume.events.as_slice(),
+            Start::Fresh(_) | Start::Seeded(_) => &[],
+        };
+        let outstanding = notifier::start((&dir, &plan), (&self.registry, &hands), past, &mut sinks);
         let (registry, control) = (self.registry.clone(), ControlDir::new(dir.control()));
         let engine_plan = Arc::clone(&plan);
         let ran = wiring::block_on_worker(async move {
@@ -217,6 +222,7 @@ impl Invocation {
             };
             Ok::<_, Failure>(engine.run(start).await)
         })??;
+        notifier::finish(outstanding, ran.as_ref().ok().map(|ending| ending.how));
         let ending = ran.map_err(|error| engine_failure(&error, &dir))?;
         if ending.how == Left::Finished {
             self.conclude(&dir, &plan, &ending)?;

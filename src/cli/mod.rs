@@ -56,6 +56,7 @@ mod invoke;
 mod library;
 mod logs;
 mod man;
+mod notifier;
 mod prepare;
 mod report;
 mod restart;

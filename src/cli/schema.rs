@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 fn schema(kind: Kind) -> Value {
     match kind {
         Kind::Runbook => plan::schema::runbook(runbook::file_schema().to_value(), &crate::actions::registry()),
-        Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value()),
+        Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value(), &crate::actions::registry()),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod guard;
 mod leaf;
 mod lock;
 pub mod model;
+pub mod notify;
 mod outputs;
 mod param;
 mod process;

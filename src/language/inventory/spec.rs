@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Database, Environment, SecretEntry, Service, StoreEntry};
+use crate::language::runbook::NotifyRule;
 
 /// What runbooks of one team share.
 #[derive(Deserialize, JsonSchema)]
@@ -43,6 +44,9 @@ struct InventorySpec {
     /// Variables by name.
     #[serde(default)]
     vars: BTreeMap<String, Value>,
+    /// Who is told of what in every run.
+    #[serde(default)]
+    notify: Vec<NotifyRule>,
 }
 
 /// The JSON schema of an inventory file.

@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Creation, DeclaredTarget, Defaults, LockSpec, Objectives, OnFailure, OnUnknown, OutputSpec, Param, Phase, Retry,
+    Creation, DeclaredTarget, Defaults, LockSpec, NotifyRule, Objectives, OnFailure, OnUnknown, OutputSpec, Param,
+    Phase, Retry,
 };
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
@@ -81,6 +82,9 @@ struct RunbookSpec {
     /// What a runbook that uses this one gets: values that read the steps of this file, by name.
     #[serde(default)]
     outputs: BTreeMap<String, Value>,
+    /// Who is told of what.
+    #[serde(default)]
+    notify: Vec<NotifyRule>,
 }
 
 /// A step.
