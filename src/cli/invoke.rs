@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
+use super::exit::told;
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{Exit, Failure, confirm, earlier, notifier, superseded, wiring};
@@ -299,12 +300,6 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     };
     let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
-}
-
-/// An error on one line, with what caused it.
-pub fn told(error: &ActionError) -> String {
-    let info = error.info();
-    std::iter::once(&info.message).chain(&info.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
 /// Fetches every secret the plan needs and gives those that have no value, with what the provider said.

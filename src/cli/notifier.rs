@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capabilities::LocalCapabilities;
-use super::invoke::told;
+use super::exit::told;
 use crate::action::{Mode, Registry};
 use crate::engine::{Capabilities, Left};
 use crate::event::Event;

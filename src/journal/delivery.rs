@@ -75,7 +75,7 @@ impl Deliveries {
     /// Tells whether a rule has told an event before this process began.
     #[must_use]
     pub fn was_delivered(&self, rule: &Digest, event: EventSeq) -> bool {
-        self.delivered.contains(&(rule.clone(), event))
+        self.delivered.contains(&(*rule, event))
     }
 
     /// Adds a line, durably.

@@ -171,7 +171,7 @@ impl Courier {
             event: occasion.seq,
             on: occasion.on,
             rule: self.number,
-            rule_digest: self.digest.clone(),
+            rule_digest: self.digest,
             uses: self.rule.uses.clone(),
             result: if error.is_none() { DeliveryResult::Delivered } else { DeliveryResult::Failed },
             tries,

@@ -49,12 +49,15 @@ pub struct Notifier {
     deliveries: Arc<Deliveries>,
 }
 
+/// Writes down why something is not even tried.
+type Refuse = dyn Fn(&Occasion, &str) + Send;
+
 /// Where occasions for one rule are handed in.
 struct Counter {
     rule: NotifyRule,
     digest: Digest,
     queue: SyncSender<Occasion>,
-    refuse: Box<dyn Fn(&Occasion, &str) + Send>,
+    refuse: Box<Refuse>,
 }
 
 /// Deliveries under way.

@@ -23,7 +23,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 pub(super) fn fetch(name: &str, secret: &AwsSecret) -> Result<String, Miss> {
     let who = format!("secret `{name}`: AWS Secrets Manager");
     let answer = bridge::wait(&who, async {
-        let answer = ask(secret).await.map_err(|error| missed(&who, secret, &*error))?;
+        let answer = ask(secret).await.map_err(|error| missed(&who, secret, &error))?;
         whole(name, secret, answer)
     })?;
     match &secret.key {

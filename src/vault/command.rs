@@ -13,9 +13,9 @@ pub(super) fn fetch(name: &str, argv: &[String], run: &RunCommand) -> Result<Str
         let tail = String::from_utf8_lossy(&output.stderr);
         let tail = tail.lines().rev().take(5).map(str::to_owned).collect::<Vec<_>>().into_iter().rev().collect();
         // Only standard error is shown: standard output may hold the secret even of a command that failed.
-        return Err(Miss::Failed(
-            ActionError::fatal(format!("secret `{name}`: `{program}` failed")).process(output.exit_code, tail),
-        ));
+        let code = output.exit_code.map(|code| format!(" with exit code {code}")).unwrap_or_default();
+        let error = ActionError::fatal(format!("secret `{name}`: `{program}` failed{code}"));
+        return Err(Miss::Failed(error.process(output.exit_code, tail)));
     }
     if output.stdout_cut > 0 {
         return Err(Miss::failed(format!("secret `{name}`: `{program}` wrote too much to be a secret")));

@@ -47,7 +47,7 @@ pub enum SecretSpec {
     /// A secret of AWS Secrets Manager.
     Aws(AwsSecret),
     /// A field of a secret in a key-value store (version 2) of HashiCorp Vault.
-    Vault(VaultSecret),
+    Vault(Box<VaultSecret>),
 }
 
 /// A secret of AWS Secrets Manager. Credentials are found as the AWS tools find them.
