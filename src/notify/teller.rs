@@ -241,3 +241,89 @@ impl Teller {
 fn outcome_word(outcome: Outcome) -> String {
     serde_json::to_value(outcome).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::Teller;
+    use crate::base::{Digest, EventSeq};
+    use crate::event::{Event, EventKind};
+    use crate::language::runbook::NotifyOn;
+    use crate::notify::Occasion;
+    use crate::plan::fixture;
+    use crate::plan::notify::EVENT;
+
+    /// What is told of events, given as the journal writes them.
+    fn told(events: &[Value]) -> Vec<Occasion> {
+        let plan = Arc::new(fixture::plan(vec![fixture::step("a", "shell"), fixture::step("b", "shell")]));
+        let mut teller = Teller::new(Arc::clone(&plan));
+        let event = |(index, kind): (usize, &Value)| Event {
+            seq: EventSeq(index as u64 + 1),
+            at: fixture::start(),
+            run: plan.run.clone(),
+            prev: Digest::default(),
+            kind: serde_json::from_value::<EventKind>(kind.clone()).expect("an event"),
+            hash: Digest::default(),
+        };
+        events.iter().enumerate().filter_map(|indexed| teller.take(&event(indexed))).collect()
+    }
+
+    fn asked(step: &str) -> Value {
+        json!({ "type": "step_asked", "step": step, "question": {
+            "kind": "approval", "prompt": "go on?", "quorum": 1, "initiator": "may_approve", "on_timeout": "pause",
+        } })
+    }
+
+    fn suspended(steps: &[&str]) -> Value {
+        let waiting: Vec<Value> = steps.iter().map(|step| json!({ "step": step, "question": "what now?" })).collect();
+        json!({ "type": "run_suspended", "waiting": waiting })
+    }
+
+    #[test]
+    fn a_question_is_told_once_until_it_is_answered() {
+        let answer = json!({ "type": "step_answered", "step": "a", "answer": {
+            "request": "r", "by": { "name": "kim" }, "verdict": "yes", "seen": Digest::default(),
+        } });
+        let told =
+            told(&[asked("a"), suspended(&["a"]), suspended(&["a", "b"]), suspended(&["b"]), answer, asked("a")]);
+        let seen: Vec<_> = told.iter().map(|told| (told.seq.0, told.step.as_ref().map(ToString::to_string))).collect();
+        let step = |name: &str| Some(name.to_owned());
+        assert_eq!(seen, [(1, step("a")), (3, step("b")), (6, step("a"))]);
+        assert!(told.iter().all(|told| told.on == NotifyOn::ApprovalNeeded));
+        assert!(told[0].command.starts_with("runbook approve ") && told[0].message.contains("go on?"), "{:?}", told[0]);
+    }
+
+    #[test]
+    fn a_broken_glass_a_used_up_objective_and_a_cancelled_run_are_told_in_words() {
+        let glass = json!({ "type": "step_answered", "step": "a", "answer": {
+            "request": "r", "by": { "name": "kim" }, "verdict": "yes", "seen": Digest::default(), "break_glass": "alone",
+        } });
+        let warning = |percent: u32| json!({ "type": "objective_warning", "percent": percent, "elapsed_ms": 60_000 });
+        let cancel =
+            json!({ "type": "cancel_requested", "actor": { "name": "kim" }, "level": "graceful", "reason": "no" });
+        let end = json!({ "type": "run_finished", "outcome": "cancelled", "exit_code": 12, "figures": {
+            "run_ms": 1000, "machine_ms": 0, "retry_ms": 0, "waiting_ms": 0,
+        } });
+        let told = told(&[glass, warning(50), warning(100), cancel, end]);
+        let words: Vec<&str> = told.iter().map(|told| told.message.as_str()).collect();
+        assert!(words[0].contains("kim broke the glass at step `a`") && words[0].ends_with(": alone"), "{words:?}");
+        assert!(words[1].starts_with("50 % of the RTO") && words[2].contains("is used up"), "{words:?}");
+        assert_eq!((told[1].percent, told[2].percent), (Some(50), Some(100)));
+        assert!(words[3].contains("was cancelled after 1.0s by kim: no"), "{words:?}");
+        assert_eq!((told[3].on, told[3].exit_code), (NotifyOn::Failed, Some(12)));
+    }
+
+    #[test]
+    fn templates_see_every_member_of_an_event_and_bodies_only_those_with_a_meaning() {
+        let plan = fixture::plan(vec![fixture::step("a", "shell")]);
+        let told = &told(&[asked("a")])[0];
+        let template = told.to_template(&plan);
+        let names: Vec<&str> = template.as_object().expect("members").keys().map(String::as_str).collect();
+        assert_eq!(names, EVENT);
+        assert_eq!(template["percent"], json!(""));
+        assert!(told.to_body(&plan).get("percent").is_none());
+    }
+}
