@@ -129,6 +129,13 @@ pub trait Action: Send + Sync + 'static {
     /// Gives every argument that makes no sense, with its path inside `with:`.
     fn effects(&self, params: &Self::Params, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>>;
 
+    /// Tells what a person types to the same end, as [`super::by_hand`] says; empty where there is no equivalent.
+    /// Pure. Late values may be pending, and secrets stand as names.
+    fn by_hand(&self, params: &Self::Params, cx: &PlanContext<'_>) -> Vec<String> {
+        let _ = (params, cx);
+        Vec::new()
+    }
+
     /// Looks whether the step can succeed; changes nothing.
     fn check(
         &self,

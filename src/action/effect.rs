@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::effect::EffectClass;
 
 /// What is done to one target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Read.
@@ -19,7 +19,7 @@ pub enum Access {
 }
 
 /// One thing a step touches, by the inventory's name or by its canonical place.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     /// A database of the inventory (one server), with everything in its data directory.
@@ -61,7 +61,7 @@ pub enum Target {
 }
 
 /// Everything a step may do. Pure: computed at bind from bound arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Effects {
     /// The widest effect.
     pub class: EffectClass,
@@ -70,6 +70,9 @@ pub struct Effects {
     /// Programs that must exist on the step's host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<String>,
+    /// Databases that no other run may replace meanwhile, though this step only reads them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<String>,
 }
 
 impl Effects {
@@ -83,6 +86,13 @@ impl Effects {
     #[must_use]
     pub fn target(mut self, access: Access, target: Target) -> Self {
         self.targets.push((access, target));
+        self
+    }
+
+    /// Adds a database that no other run may replace meanwhile.
+    #[must_use]
+    pub fn hold(mut self, database: impl Into<String>) -> Self {
+        self.holds.push(database.into());
         self
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     Action, ActionError, ActionSpec, BoxFuture, CheckContext, Effects, Findings, Interrupted, PlanContext, Recovery,
-    RunContext,
+    RunContext, by_hand,
 };
 
 /// An argument that makes no sense.
@@ -49,6 +49,8 @@ pub trait ErasedAction: Send + Sync {
     fn output_schema(&self) -> Value;
     /// See [`Action::effects`].
     fn effects(&self, with: &Value, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>>;
+    /// See [`Action::by_hand`]; summary and arguments where there is no equivalent. Secrets show by name.
+    fn by_hand(&self, with: &Value, cx: &PlanContext<'_>) -> Vec<String>;
     /// See [`Action::check`].
     fn check<'a>(&'a self, with: &Value, cx: &'a CheckContext) -> BoxFuture<'a, Result<Findings, ActionError>>;
     /// See [`Action::run`].
@@ -121,6 +123,12 @@ impl<A: Action> ErasedAction for Erased<A> {
     fn effects(&self, with: &Value, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let params = params::<A>(with).map_err(|error| vec![ParamFault::new("", error.to_string())])?;
         self.action.effects(&params, cx)
+    }
+
+    fn by_hand(&self, with: &Value, cx: &PlanContext<'_>) -> Vec<String> {
+        let with = by_hand::without_secrets(with);
+        let lines = params::<A>(&with).map(|params| self.action.by_hand(&params, cx)).unwrap_or_default();
+        if lines.is_empty() { by_hand::arguments(A::SPEC.summary, &with) } else { lines }
     }
 
     fn check<'a>(&'a self, with: &Value, cx: &'a CheckContext) -> BoxFuture<'a, Result<Findings, ActionError>> {

@@ -5,6 +5,7 @@
 //! actions through [`ErasedAction`], which (de)serializes and boxes, so that authors never see
 //! `dyn`, `Value` or `Box::pin`. Actions may not use [`crate::port`].
 
+pub mod by_hand;
 mod context;
 mod contract;
 mod effect;
@@ -12,6 +13,7 @@ mod erased;
 mod error;
 mod handle;
 mod host;
+mod human;
 mod late;
 mod reference;
 mod registry;
@@ -27,10 +29,13 @@ pub use host::{
     CommandOutput, CommandSpec, DirEntry, Fate, FileFacts, FileKind, Files, Host, HostError, ReadFiles, ReadHost,
     Space, Tie,
 };
+pub use human::{ApprovalArgs, ApprovalOutput, ManualArgs, ManualOutput};
 pub use late::{LATE_KEY, Late, pending};
 pub use reference::{DatabaseRef, ServiceRef, StoreRef};
 pub use registry::Registry;
-pub use store::{ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError};
+pub use store::{
+    ByteStream, ObjectFacts, ObjectKey, ParseObjectKeyError, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+};
 
 pub use crate::base::effect::EffectClass;
 pub use crate::base::mode::Mode;

@@ -19,6 +19,12 @@ impl Registry {
         self
     }
 
+    /// Puts something around each action.
+    #[must_use]
+    pub fn mapped(&self, around: impl Fn(Arc<dyn ErasedAction>) -> Arc<dyn ErasedAction>) -> Self {
+        Self { actions: self.actions.iter().map(|(name, action)| (*name, around(Arc::clone(action)))).collect() }
+    }
+
     /// Gives an action by its name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Arc<dyn ErasedAction>> {

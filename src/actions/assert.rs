@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::action::by_hand::{placeholder, remark};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency, Late,
     ParamFault, PlanContext, RunContext,
@@ -84,6 +85,16 @@ impl Action for Assert {
             return Err(vec![ParamFault::new("/message", "`message` belongs to `that`, which is missing")]);
         }
         Ok(Effects::of(EffectClass::None))
+    }
+
+    fn by_hand(&self, params: &Params, _: &PlanContext<'_>) -> Vec<String> {
+        let words = |that: &Late<bool>| match that {
+            Late::Known(true) => "holds".to_owned(),
+            Late::Known(false) => "does not hold".to_owned(),
+            Late::Pending(expression) => format!("must be true: {}", placeholder(expression)),
+        };
+        let line = |(that, message): (&Late<bool>, &str)| remark(&format!("{}, else: {message}", words(that)));
+        params.conditions().into_iter().map(line).collect()
     }
 
     async fn check(&self, params: &Params, _: &CheckContext) -> Result<Findings, ActionError> {

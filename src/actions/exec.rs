@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::output::Outputs;
 use super::process::{self, ProcessOutput, Program, Variables};
+use crate::action::by_hand::{command_line, quoted};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Idempotency,
     Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext,
@@ -101,6 +102,21 @@ impl Action for Exec {
             return Err(faults);
         }
         Ok(Effects::of(EffectClass::Write).program(params.program()))
+    }
+
+    fn by_hand(&self, params: &Params, _: &PlanContext<'_>) -> Vec<String> {
+        let mut words: Vec<String> = params.argv.iter().map(|word| word.shown(Clone::clone)).collect();
+        if let Some(user) = &params.user {
+            words.splice(0..0, ["sudo".to_owned(), "-u".to_owned(), user.clone()]);
+        }
+        let variables = process::assignments(&params.env).into_iter().map(|line| line + " ").collect::<String>();
+        let line = format!("{variables}{}", command_line(words));
+        let line = match &params.dir {
+            Some(dir) => format!("(cd {} && {line})", quoted(&dir.shown(|dir| dir.display().to_string()))),
+            None => line,
+        };
+        let stdin = params.stdin.as_ref().map(|text| text.shown(|text| text.reveal().to_owned()));
+        vec![stdin.map_or(line.clone(), |text| format!("printf %s {} | {line}", quoted(&text)))]
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<ProcessOutput, ActionError> {

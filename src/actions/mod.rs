@@ -1,10 +1,12 @@
 //! The actions that runbooks can use: this list, one file each.
 
+pub mod approval;
 pub mod assert;
 pub mod backup;
 pub mod checksum;
 pub mod exec;
 pub mod http;
+pub mod manual;
 pub mod notify;
 mod output;
 mod patience;
@@ -22,12 +24,14 @@ use crate::action::Registry;
 #[must_use]
 pub fn registry() -> Registry {
     Registry::default()
+        .with(approval::Approval)
         .with(assert::Assert)
         .with(backup::Find)
         .with(checksum::Verify)
         .with(checksum::Write)
         .with(exec::Exec)
         .with(http::Check)
+        .with(manual::Manual)
         .with(notify::Command)
         .with(notify::Webhook)
         .with(postgres::BaseBackup)

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::output::{self, Outputs};
+use crate::action::by_hand::quoted;
 use crate::action::{
     ActionError, CheckContext, CommandOutput, CommandSpec, Fate, HostError, Interrupted, Late, ParamFault, Recovery,
     RunContext, Tie,
@@ -220,6 +221,13 @@ pub(super) fn with_env(mut spec: CommandSpec, env: &Variables) -> Result<Command
         spec.env.insert(name.clone(), value.get()?.0.clone());
     }
     Ok(spec)
+}
+
+/// `NAME=value` for each variable, as a shell takes it.
+pub(super) fn assignments(env: &Variables) -> Vec<String> {
+    env.iter()
+        .map(|(name, value)| format!("{name}={}", quoted(&value.shown(|text| text.0.reveal().to_owned()))))
+        .collect()
 }
 
 /// Tells why a name cannot be an environment variable's.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::output::Outputs;
 use super::process::{self, ProcessOutput, Program, Variables};
+use crate::action::by_hand::quoted;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Files, HostError,
     Idempotency, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext,
@@ -87,6 +88,14 @@ impl Action for Shell {
             return Err(faults);
         }
         Ok(Effects::of(EffectClass::Write).program("bash"))
+    }
+
+    fn by_hand(&self, params: &Params, _: &PlanContext<'_>) -> Vec<String> {
+        let dir = params.dir.as_ref().map(|dir| format!("cd {}", quoted(&dir.shown(|dir| dir.display().to_string()))));
+        let variables = process::assignments(&params.env).into_iter().map(|line| format!("export {line}"));
+        let begin = ["(".to_owned(), "set -euo pipefail".to_owned()];
+        let script = params.script.trim_end().lines().map(str::to_owned);
+        begin.into_iter().chain(dir).chain(variables).chain(script).chain([")".to_owned()]).collect()
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<ProcessOutput, ActionError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::http::client;
 use super::patience::Patience;
+use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CommandSpec, EffectClass, Effects, Example, Idempotency, ParamFault,
     PlanContext, RunContext, Target,
@@ -163,6 +164,26 @@ impl Action for Wait {
             }
             Condition::Command(program, _) => effects.program(program),
         })
+    }
+
+    fn by_hand(&self, params: &Params, _: &PlanContext<'_>) -> Vec<String> {
+        let Ok(condition) = params.condition() else { return Vec::new() };
+        let look = match &condition {
+            Condition::Tcp(address) => {
+                let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+                command_line(["nc", "-z", "-v", host.trim_matches(['[', ']']), port])
+            }
+            Condition::Http(url, _) => command_line(["curl", "-sS", "-i", "-m", "10", url.as_str()]),
+            Condition::File(path) => command_line(["ls", "-ld", &path.display().to_string()]),
+            Condition::Command(program, args) => {
+                command_line([*program].into_iter().chain(args.iter().map(String::as_str)))
+            }
+        };
+        let wanted = match &condition {
+            Condition::Http(_, status) => format!("until it answers with status {status}"),
+            Condition::Tcp(_) | Condition::File(_) | Condition::Command(..) => "until it succeeds".to_owned(),
+        };
+        vec![remark(&format!("repeat {wanted}, for {} at most", params.within)), look]
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<Output, ActionError> {

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::{Exit, Failure};
+use crate::base::Timestamp;
 use crate::base::diagnostic::SourceId;
-use crate::language::document;
+use crate::base::units::Span;
+use crate::language::{document, time};
 
 /// A runbook with what it is bound to.
 #[derive(Debug, Clone, clap::Args)]
@@ -76,6 +78,19 @@ pub fn pairs(given: &[String], what: &str) -> Result<BTreeMap<String, Value>, Fa
         }
     }
     Ok(pairs)
+}
+
+/// Reads a point in time, or a duration as that long ago.
+pub fn moment(text: &str, now: Timestamp) -> Result<Timestamp, Failure> {
+    let ago = text.parse::<Span>().map(|_| format!("{text} ago"));
+    time::parse_time(ago.as_deref().unwrap_or(text), now)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help(error.help()))
+}
+
+/// A value that reads as JSON is that; anything else is text.
+pub fn typed(value: Value) -> Value {
+    let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+    parsed.unwrap_or(value)
 }
 
 /// Reads parameters from a file; those of the command line win.

@@ -1,5 +1,6 @@
 //! `runbook cancel RUN`.
 
+use super::operate::demand_reason;
 use super::{Exit, Failure, wiring};
 use crate::event::CancelLevel;
 use crate::journal::{RunStatus, RunSummary, Verb, control};
@@ -15,7 +16,7 @@ pub struct Args {
     /// Kill what runs at once instead of asking it to end; `finally` still runs
     #[arg(long)]
     now: bool,
-    /// Why; kept in the journal
+    /// Why; kept in the journal, required in a protected environment
     #[arg(long, default_value = "")]
     reason: String,
 }
@@ -28,6 +29,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, format!("no engine drives run `{}`", dir.id()))
             .help(format!("`runbook show {}` says where it stands", dir.id())));
     }
+    let (plan, _) = dir.plan().map_err(|error| wiring::journal_failure(&error))?;
+    demand_reason(&plan, &args.reason)?;
     let level = if args.now { CancelLevel::Now } else { CancelLevel::Graceful };
     let verb = Verb::Cancel { actor: wiring::actor(), level, reason: args.reason };
     control::send(&dir.control(), &verb)

@@ -65,6 +65,22 @@ impl LocalCapabilities {
         HostSettings { redactor: self.redactor(), ..self.settings.clone() }
     }
 
+    /// Gives reading handles of a host.
+    ///
+    /// # Errors
+    /// Fails when the host cannot be had.
+    pub fn read_on(&self, host: &str, timing: Timing) -> Result<CheckContext, ActionError> {
+        let host = host::reader(host, &self.settings())
+            .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
+        let inventory = Arc::clone(&self.about.inventory);
+        let stores = Arc::new(move |name: &str| -> Result<Arc<dyn ReadStore>, ActionError> {
+            let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
+            store::open_read(entry, name)
+                .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
+        });
+        Ok(CheckContext { about: self.about.clone(), host, stores, ahead: timing == Timing::Ahead })
+    }
+
     fn stores(&self) -> Stores<dyn Store> {
         let inventory = Arc::clone(&self.about.inventory);
         Arc::new(move |name| {
@@ -106,15 +122,7 @@ impl Capabilities for LocalCapabilities {
     }
 
     fn read(&self, step: &PlannedStep, timing: Timing) -> Result<CheckContext, ActionError> {
-        let host = host::reader(&step.host, &self.settings())
-            .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
-        let inventory = Arc::clone(&self.about.inventory);
-        let stores = Arc::new(move |name: &str| -> Result<Arc<dyn ReadStore>, ActionError> {
-            let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
-            store::open_read(entry, name)
-                .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
-        });
-        Ok(CheckContext { about: self.about.clone(), host, stores, ahead: timing == Timing::Ahead })
+        self.read_on(&step.host, timing)
     }
 
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {

@@ -1,39 +1,43 @@
-//! `runbook dry-run`: would it work right now? Level 1: nothing is written anywhere, not even a run's folder.
+//! `runbook dry-run`: would it work right now? Nothing is written anywhere, not even a run's folder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::args::{self, Subject};
 use super::prepare::{self, RunIdentity};
+use super::proof::{self, Proof};
+use super::rehearsal::{Rehearsed, rehearse};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, drill, given, invoke, notifier, wiring};
+use super::{Exit, Failure, drill, given, history, invoke, notifier, wiring};
 use crate::action::{EffectClass, Mode};
-use crate::base::StepId;
 use crate::base::units::human_duration;
-use crate::engine::Preflight;
-use crate::event::{EventKind, StepFinding, Verdict};
+use crate::event::Verdict;
 use crate::language::inventory::DRILL;
 use crate::plan::render::describe_target;
-use crate::plan::{BoundPlan, Forecast, forecast};
+use crate::plan::{BoundPlan, Forecast};
 use crate::report::Tone;
 
 /// Arguments of `dry-run`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.refused)'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices, and the forecast from past runs is held against the RTO. Nothing is written anywhere."
+    after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders --level 1\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.level < 2) | {id, reason}'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices, and the forecast from past runs is held against the RTO.\nLevel 2 as well: steps that only read are made; all others give samples of their outputs, so that later conditions and templates are evaluated. Of each step the level that proved it is told, and why not more (0: nothing but the file).\nNothing is written anywhere. Code 4: something refuses; with --strict also when the forecast's 95 % exceed the RTO."
 )]
 pub struct Args {
     #[command(flatten)]
     subject: Subject,
+    /// How much is proved: 1 checks, 2 makes the steps that only read as well
+    #[arg(long, value_name = "LEVEL", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    level: u8,
+    /// Refuse (code 4) when the forecast's 95 % exceed the RTO
+    #[arg(long)]
+    strict: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Runs every check and changes nothing.
+/// Runs every check, makes what only reads, and changes nothing.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let prepared = prepare::load_runbook(&args.subject.runbook, &args.subject.inventory)?;
     prepared.demand_sound()?;
@@ -50,157 +54,108 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         tell!("warning: {why}\n  help: a run is not stopped by it, but what needs `{name}` tells nobody");
     }
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
-    let forecast = from_history(&plan)?;
-    let refused = missing.len() + checked.iter().filter(|(_, result)| is_refused(result)).count();
+    let refused = proof::refused(&plan, &checked, &missing);
+    let rehearsed =
+        if args.level == 2 { rehearse(&plan, &prepared.registry, &hands, &refused)? } else { Rehearsed::default() };
+    let proofs = proof::proofs(&plan, &checked, &rehearsed);
+    let forecast = history::forecast_of(&plan, &rehearsed.outputs)?;
     if args.json {
-        print_json(&plan, &checked, &missing, &forecast);
+        out!("{:#}", proof::document(&plan, &proofs, &missing, &forecast));
     } else {
         for (name, error) in &missing {
             out!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
         }
-        print_steps(&plan, &checked);
+        print_steps(&plan, &proofs);
         print_forecast(&plan, &forecast);
     }
-    match refused {
-        0 => {
+    conclude(
+        missing.len() + proofs.iter().filter(|proof| proof.refused).count(),
+        too_slow(&plan, &forecast, args.strict),
+    )
+}
+
+/// What the forecast stands against, where it is asked.
+fn too_slow(plan: &BoundPlan, forecast: &Forecast, strict: bool) -> Option<String> {
+    let rto = plan.objectives.rto.filter(|_| strict && forecast.runs > 0)?;
+    let p95 = Duration::from_millis(forecast.p95_ms);
+    (p95 > rto.0).then(|| format!("the forecast of {} (95 %) exceeds the RTO of {rto}", human_duration(p95)))
+}
+
+fn conclude(refused: usize, too_slow: Option<String>) -> Result<Exit, Failure> {
+    match (refused, too_slow) {
+        (0, None) => {
             tell!("nothing stands against it; nothing was written");
             Ok(Exit::Success)
         }
-        refused => Err(Failure::new(Exit::Refused, format!("{refused} of its checks refuse; nothing was written"))),
-    }
-}
-
-fn is_refused(result: &Result<crate::action::Findings, crate::action::ActionError>) -> bool {
-    result.as_ref().map_or(true, crate::action::Findings::refused)
-}
-
-fn findings(result: &Preflight) -> Vec<StepFinding> {
-    match &result.1 {
-        Ok(findings) => findings.0.clone(),
-        Err(error) => {
-            let info = error.info();
-            let message =
-                std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
-            vec![StepFinding { verdict: Verdict::Refuse, message, help: info.help.clone() }]
+        (0, Some(slow)) => Err(Failure::new(Exit::Refused, format!("{slow}; nothing was written"))),
+        (refused, _) => {
+            Err(Failure::new(Exit::Refused, format!("{refused} of its checks refuse; nothing was written")))
         }
     }
 }
 
-fn print_steps(plan: &BoundPlan, checked: &[Preflight]) {
+fn print_steps(plan: &BoundPlan, proofs: &[Proof]) {
     let width = plan.steps.iter().map(|step| step.id.as_str().len()).max().unwrap_or(0);
     out!("{} in {} ({} steps)", plan.name, plan.environment, plan.steps.len());
-    for step in &plan.steps {
-        let result = checked.iter().find(|(id, _)| *id == step.id);
-        let (tone, word) = match result {
-            None => (Tone::Quiet, "no check "),
-            Some((_, result)) if is_refused(result) => (Tone::Bad, "refused  "),
-            Some(_) => (Tone::Good, "checked  "),
+    for (step, proof) in plan.steps.iter().zip(proofs) {
+        let (tone, word) = match (proof.refused, proof.level) {
+            (true, _) => (Tone::Bad, "refused"),
+            (false, 2) => (Tone::Good, "proved "),
+            (false, 1) => (Tone::Good, "checked"),
+            (false, _) => (Tone::Quiet, "unproved"),
         };
-        out!("{}  {:width$}  {}", paint(tone, word), step.id.as_str(), step.uses);
+        out!("{}  {:width$}  {}", paint(tone, &format!("{word:8} {}", proof.level)), step.id.as_str(), step.uses);
+        let line = |text: &str| out!("{:12}{:width$}  {text}", "", "");
         if step.effects.class >= EffectClass::Write {
             for (access, target) in &step.effects.targets {
-                let verb =
-                    serde_json::to_value(access).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
-                out!("{:11}{:width$}  would {verb} {}", "", "", describe_target(target));
+                line(&format!("would {} {}", proof::name_of(access), describe_target(target)));
             }
         }
-        for finding in result.map(findings).unwrap_or_default() {
+        for finding in &proof.findings {
             let (tone, mark) = match finding.verdict {
                 Verdict::Pass => (Tone::Good, "✓"),
                 Verdict::Pending => (Tone::Quiet, "…"),
                 Verdict::Warn => (Tone::Warn, "!"),
                 Verdict::Refuse => (Tone::Bad, "✗"),
             };
-            out!("{:11}{:width$}  {} {}", "", "", paint(tone, mark), finding.message);
-            if let Some(help) = finding.help {
-                out!("{:11}{:width$}    help: {help}", "", "");
-            }
+            line(&format!("{} {}", paint(tone, mark), finding.message));
+            finding.help.iter().for_each(|help| line(&format!("  help: {help}")));
         }
+        if !proof.reason.is_empty() {
+            line(&paint(Tone::Quiet, &format!("… {}", proof.reason)));
+        }
+    }
+    let unproved: Vec<&str> = proofs.iter().filter(|proof| proof.level == 0).map(|proof| proof.id.as_str()).collect();
+    if !unproved.is_empty() {
+        out!("unproved, nothing but the file speaks for them: {}", unproved.join(", "));
     }
 }
 
 fn print_forecast(plan: &BoundPlan, forecast: &Forecast) {
-    let Some(rto) = plan.objectives.rto else { return };
+    let against = plan.objectives.rto;
     if forecast.runs == 0 {
-        out!("forecast: none yet, `{}` has never succeeded here; a drill would measure it", plan.name);
+        if against.is_some() {
+            out!("forecast: none yet, `{}` has never succeeded here; a drill would measure it", plan.name);
+        }
         return;
     }
     let median = Duration::from_millis(forecast.median_ms);
     let p95 = Duration::from_millis(forecast.p95_ms);
-    let verdict = if p95 > rto.0 { paint(Tone::Bad, "over") } else { paint(Tone::Good, "within") };
-    out!(
-        "forecast: {} (95 %: {}), {verdict} the RTO of {rto}; from {} past runs{}",
-        human_duration(median),
-        human_duration(p95),
-        forecast.runs,
-        if forecast.unmeasured.is_empty() {
-            String::new()
-        } else {
-            format!("; {} steps never measured", forecast.unmeasured.len())
-        },
-    );
-}
-
-fn print_json(
-    plan: &BoundPlan,
-    checked: &[Preflight],
-    missing: &[(String, crate::action::ActionError)],
-    forecast: &Forecast,
-) {
-    let steps: Vec<_> = plan
-        .steps
-        .iter()
-        .map(|step| {
-            let result = checked.iter().find(|(id, _)| *id == step.id);
-            json!({
-                "id": step.id,
-                "uses": step.uses,
-                "level": if result.is_some() { 1 } else { 0 },
-                "refused": result.is_some_and(|(_, result)| is_refused(result)),
-                "effect": step.effects.class,
-                "targets": step.effects.targets,
-                "findings": result.map(findings).unwrap_or_default(),
-            })
-        })
-        .collect();
-    let secrets: Vec<_> =
-        missing.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() })).collect();
-    out!(
-        "{:#}",
-        json!({
-            "name": plan.name,
-            "environment": plan.environment,
-            "params": plan.params,
-            "missing_secrets": secrets,
-            "steps": steps,
-            "forecast": forecast,
-        })
-    );
-}
-
-/// Folds the durations of steps of past successful runs of the same name.
-fn from_history(plan: &BoundPlan) -> Result<Forecast, Failure> {
-    let mut samples: BTreeMap<StepId, Vec<u64>> = BTreeMap::new();
-    let mut counted = 0;
-    if let Some(runs) = wiring::existing_runs()? {
-        for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().take(200) {
-            let dir = runs.dir(&id);
-            let Ok(history) = dir.read() else { continue };
-            let same = matches!(history.events.first().map(|event| &event.kind), Some(EventKind::RunStarted(header)) if header.name == plan.name);
-            let succeeded = matches!(
-                history.events.last().map(|event| &event.kind),
-                Some(EventKind::RunFinished { exit_code: 0 | 5 | 16, .. })
-            );
-            if !same || !succeeded {
-                continue;
-            }
-            counted += 1;
-            for event in history.events {
-                if let EventKind::StepSucceeded { step, elapsed_ms, .. } = event.kind {
-                    samples.entry(step).or_default().push(elapsed_ms);
-                }
-            }
-        }
+    let verdict = against.map(|rto| {
+        let word = if p95 > rto.0 { paint(Tone::Bad, "over") } else { paint(Tone::Good, "within") };
+        format!(", {word} the RTO of {rto}")
+    });
+    let unmeasured = match forecast.unmeasured.len() {
+        0 => String::new(),
+        count => format!("; {count} steps never measured"),
+    };
+    let (median, p95, runs) = (human_duration(median), human_duration(p95), forecast.runs);
+    out!("forecast: {median} (95 %: {p95}){}; from {runs} past runs{unmeasured}", verdict.unwrap_or_default());
+    let took: BTreeMap<_, _> = forecast.steps.iter().map(|step| (&step.id, step)).collect();
+    let path = forecast.critical_path.iter().filter_map(|id| took.get(id)).filter(|step| step.median_ms > 0);
+    let path: Vec<String> =
+        path.map(|step| format!("{} {}", step.id, human_duration(Duration::from_millis(step.median_ms)))).collect();
+    if path.len() > 1 {
+        out!("  longest chain: {}", path.join(" → "));
     }
-    Ok(forecast(plan, &samples, counted))
 }

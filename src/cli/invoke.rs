@@ -7,21 +7,22 @@ use std::sync::Arc;
 use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
 use super::exit::told;
+use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, confirm, earlier, notifier, superseded, wiring};
+use super::{Exit, Failure, attest, confirm, earlier, notifier, prompt, reap, scratch, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
-use crate::base::{Digest, RunId, StepId};
+use crate::base::{Digest, StepId};
 use crate::engine::{
-    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Resume, Seeded, Start, Timing, foresee,
-    preflight,
+    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Presence, Resume, Seeded, Start, Timing,
+    foresee, preflight,
 };
 use crate::event::{Event, EventKind, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
-use crate::journal::{ControlDir, RunDir, RunLock, RunStatus, RunSummary, Runs, audit};
+use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
 use crate::lock::FileLocks;
-use crate::plan::{BoundPlan, PlannedStep};
-use crate::port::{Journal, LockError, LockGuard, Locks as _, SystemClock};
+use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::port::{Entrance, Journal, SystemClock};
 use crate::report::{html, summary};
 use crate::state::RunState;
 use crate::vault::{NoPrompt, Prompt, Sources, TerminalPrompt, Vault};
@@ -36,6 +37,10 @@ pub struct Invocation {
     pub face: Face,
     /// The word given with `--confirm`.
     pub confirm: Option<String>,
+    /// What is done about a live run that holds a lock.
+    pub courtesy: Courtesy,
+    /// Whether somebody is there to answer.
+    pub presence: Presence,
 }
 
 /// How a run went.
@@ -51,7 +56,14 @@ pub struct Carried {
 impl Invocation {
     /// An invocation of this program.
     pub fn new(face: Face, confirm: Option<String>) -> Result<Self, Failure> {
-        Ok(Self { registry: crate::actions::registry(), runs: wiring::runs()?, face, confirm })
+        Ok(Self {
+            registry: crate::actions::registry(),
+            runs: wiring::runs()?,
+            face,
+            confirm,
+            courtesy: Courtesy::Yield,
+            presence: wiring::presence(),
+        })
     }
 
     /// Starts a new run and carries it to its end.
@@ -78,10 +90,12 @@ impl Invocation {
         if !missing.is_empty() {
             return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
         }
-        if plan.mode == crate::action::Mode::Real {
+        // What is left behind was agreed to when it was created, and `reap` asks on its own.
+        if plan.mode == crate::action::Mode::Real && !reap::is_reaping(&plan) {
             confirm::demand(&rest, self.confirm.as_deref(), &facts)?;
         }
         let locks = self.locks(&plan)?;
+        let _origin = reap::hold(&self.runs, &plan)?;
         if let Some(origin) = &plan.origin
             && earlier::seeds(&self.runs, &plan, origin)? != seeds
         {
@@ -91,7 +105,7 @@ impl Invocation {
         let created = self.runs.create(&plan).map_err(wiring::runs_failure)?;
         let start = begin(&plan, created.plan, seeds);
         let opened = Opened { dir: created.dir, plan, journal: Box::new(created.journal), hands };
-        self.drive(opened, start, RunState::default(), (locks, created.lock))
+        self.drive(opened, start, RunState::default(), (Some(locks), created.lock))
     }
 
     /// Goes on with a run that another engine left, from here on by another plan if one is given.
@@ -116,8 +130,10 @@ impl Invocation {
         let seeds = self.left_to_seed(&plan, &opened.events, &state)?;
         let amended = with.map(|with| with.apply((&plan, &state), &dir, &lock)).transpose()?;
         let (plan, amended) = amended.map_or((plan, None), |(plan, event)| (plan, Some(event)));
+        let plan = Arc::new(plan);
         // A finished run changes nothing any more, so it needs no lock on what it once changed.
-        let locks = if state.finished.is_some() { Vec::new() } else { self.locks(&plan)? };
+        let locks = if state.finished.is_some() { None } else { Some(self.locks(&plan)?) };
+        let _origin = if state.finished.is_none() { reap::hold(&self.runs, &plan)? } else { None };
         if state.finished.is_none() {
             superseded::refuse(&self.runs, &dir, &plan)?;
         }
@@ -138,7 +154,7 @@ impl Invocation {
                 amended,
             }))
         };
-        let opened = Opened { dir, plan: Arc::new(plan), journal: Box::new(opened.journal), hands };
+        let opened = Opened { dir, plan, journal: Box::new(opened.journal), hands };
         self.drive(opened, start, state, (locks, lock))
     }
 
@@ -156,42 +172,11 @@ impl Invocation {
         }
     }
 
-    fn locks(&self, plan: &BoundPlan) -> Result<Vec<Box<dyn LockGuard>>, Failure> {
-        let locks = FileLocks::open(self.runs.root())
-            .map_err(|error| Failure::new(Exit::Journal, "the folder of locks cannot be used").because(&error))?;
-        let take = |name: &String| {
-            self.left_running(&locks, name, plan)?;
-            locks.acquire(name, &plan.run).map_err(|error| {
-                let (exit, help) = match &error {
-                    LockError::Held { holder, .. } => {
-                        (Exit::Locked, format!("`runbook show {holder} --follow` shows it; nothing was changed"))
-                    }
-                    LockError::File { .. } => {
-                        (Exit::Journal, "check space and permissions of the state folder".to_owned())
-                    }
-                };
-                Failure::new(exit, error.to_string()).help(help)
-            })
-        };
-        plan.locks.iter().map(take).collect()
-    }
-
-    /// A step outlives its engine, and the engine's locks do not: what a dead engine left running keeps others out.
-    fn left_running(&self, locks: &FileLocks, name: &str, plan: &BoundPlan) -> Result<(), Failure> {
-        let unread = |error: std::io::Error| {
-            Failure::new(Exit::Journal, format!("who held `{name}` last cannot be told")).because(&error)
-        };
-        let last = locks.last_holder(name).map_err(unread)?.and_then(|holder| holder.run.parse::<RunId>().ok());
-        let Some(run) = last.filter(|run| *run != plan.run) else { return Ok(()) };
-        let dir = self.runs.dir(&run);
-        if let RunStatus::Finished { .. } | RunStatus::Live = RunSummary::of(&dir).status {
-            return Ok(());
-        }
-        let Some(step) = super::logs::running_step(&dir.attempts()).map_err(unread)? else { return Ok(()) };
-        let message = format!("`{name}` is still used: step `{step}` of run `{run}` runs on after its engine ended");
-        Err(Failure::new(Exit::Locked, message).help(format!(
-            "`runbook resume {run}` waits for it, `runbook cancel {run}` first ends it; nothing was changed"
-        )))
+    /// Takes the run's locks, or leaves those that may be waited for to the engine.
+    fn locks(&self, plan: &Arc<BoundPlan>) -> Result<RunLocks, Failure> {
+        let mut locks = RunLocks::of(&self.runs, plan)?;
+        locks.take(self.courtesy)?;
+        Ok(locks)
     }
 
     fn drive(
@@ -199,17 +184,17 @@ impl Invocation {
         opened: Opened,
         start: Start,
         state: RunState,
-        held: (Vec<Box<dyn LockGuard>>, RunLock),
+        (locks, lock): (Option<RunLocks>, RunLock),
     ) -> Result<Carried, Failure> {
         let Opened { dir, plan, journal, hands } = opened;
-        let mut sinks = screen::sinks(self.face, &plan, state);
-        let past = match &start {
-            Start::Resume(resume) => resume.events.as_slice(),
-            Start::Fresh(_) | Start::Seeded(_) => &[],
-        };
-        let outstanding = notifier::start((&dir, &plan), (&self.registry, &hands), past, &mut sinks);
-        let (registry, control) = (self.registry.clone(), ControlDir::new(dir.control()));
+        let guards = locks.as_ref().map(RunLocks::guards);
+        let entrance = locks.map(|locks| Box::new(locks) as Box<dyn Entrance>);
+        let (mut sinks, answers) = prompt::attended(self.face, &plan, state);
+        let outstanding = notifier::start((&dir, &plan), (&self.registry, &hands), notifier::past(&start), &mut sinks);
+        let (registry, control, presence) = (self.registry.clone(), ControlDir::new(dir.control()), self.presence);
         let engine_plan = Arc::clone(&plan);
+        let locks = FileLocks::open(self.runs.root())
+            .map_err(|error| Failure::new(Exit::Journal, "the folder of locks cannot be used").because(&error))?;
         let ran = wiring::block_on_worker(async move {
             let engine = Engine {
                 plan: engine_plan,
@@ -218,8 +203,11 @@ impl Invocation {
                 sinks,
                 clock: Arc::new(SystemClock),
                 // Listens to signals, for which it must be made inside the runtime.
-                control: Box::new(LiveControl::new(control)?),
+                control: Box::new(LiveControl::new(control, answers)?),
                 capabilities: hands,
+                locks: Arc::new(locks),
+                presence,
+                entrance,
             };
             Ok::<_, Failure>(engine.run(start).await)
         })??;
@@ -227,8 +215,9 @@ impl Invocation {
         let ending = ran.map_err(|error| engine_failure(&error, &dir))?;
         if ending.how == Left::Finished {
             self.conclude(&dir, &plan, &ending)?;
+            guards.iter().for_each(release);
         }
-        drop(held);
+        drop((guards, lock));
         Ok(Carried { dir, plan, ending })
     }
 
@@ -236,22 +225,19 @@ impl Invocation {
     fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
         // The history is let go before the report reads it again.
         let last = dir.read().map_err(|error| wiring::journal_failure(&error))?.events.pop();
-        if let Some(last) = last {
-            self.runs.ledger().finish(&last).map_err(|error| {
+        if let Some(last) = &last {
+            self.runs.ledger().finish(last).map_err(|error| {
                 Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
             })?;
         }
-        // What could not be removed may still run on its files.
-        if ending.state.resources.is_empty()
-            && plan.scratch.exists()
-            && let Err(error) = std::fs::remove_dir_all(&plan.scratch)
-        {
-            tell!("warning: the run's scratch folder `{}` is left: {error}", plan.scratch.display());
-        }
+        scratch::clear(&self.runs, plan, &ending.state)?;
         // A report can be made again from the journal: its failure neither hides the run's outcome nor changes it.
         if let Err(failure) = write_report(dir, plan, &ending.state) {
             tell!("warning: {}: {}", failure.message, failure.causes.join(": "));
             tell!("  help: `runbook report {} --html -o FILE` writes it elsewhere", dir.id());
+        }
+        if let Some(last) = &last {
+            attest::prove(&self.runs, dir, plan, last);
         }
         Ok(())
     }
@@ -347,7 +333,11 @@ fn programs(step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findin
                 let fact = format!("the program `{program}` is not found on `{}`", host.name());
                 let help = "install it, or give its full path";
                 // A step with a condition may never need it.
-                if step.when.is_some() { findings.warn(fact, help) } else { findings.refuse(fact, help) }
+                if step.when.is_some() || step.section == Section::Undo {
+                    findings.warn(fact, help)
+                } else {
+                    findings.refuse(fact, help)
+                }
             }
         };
     }
@@ -478,6 +468,7 @@ fn engine_failure(error: &EngineError, dir: &RunDir) -> Failure {
         EngineError::Journal(_) | EngineError::History(_) => {
             failure.help(format!("make the journal writable again, then `runbook resume {}`", dir.id()))
         }
+        EngineError::Lock(_) => failure.help(format!("check the state folder, then `runbook resume {}`", dir.id())),
         EngineError::Secret { .. } => failure.help("provide the secret and try again; nothing was changed"),
         EngineError::Action { .. } => failure.help("use the version of `runbook` that made the plan"),
         EngineError::Answer { .. } => failure.help(format!("`runbook show {}` says which steps ask", dir.id())),

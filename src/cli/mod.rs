@@ -36,37 +36,61 @@ macro_rules! tell_part {
 
 mod actions;
 mod amend;
+mod approve;
 mod args;
+mod attest;
 mod audit;
 mod cancel;
 mod capabilities;
 mod check;
 mod completions;
 mod confirm;
+mod continue_;
 mod demo;
+mod deny;
+mod diff;
 mod drill;
 mod dry_run;
 mod earlier;
+mod evidence;
 mod exit;
 mod explain;
+mod frozen;
 mod given;
 mod graph;
+mod history;
 mod identity;
 mod invoke;
+mod leases;
 mod library;
+mod locking;
 mod logs;
 mod man;
+mod mark_done;
 mod notifier;
+mod operate;
+mod outline;
+mod pack;
+mod pause;
+mod plan;
 mod prepare;
+mod print;
+mod prompt;
+mod proof;
+mod reap;
+mod rehearsal;
 mod report;
 mod restart;
 mod resume;
+mod retry;
 mod run;
 mod runs;
 mod schema;
+mod scratch;
 mod screen;
 mod show;
 mod signals;
+mod skip;
 mod superseded;
 mod undo;
 mod wiring;
@@ -103,6 +127,14 @@ enum Command {
     DryRun(dry_run::Args),
     /// Carry a runbook out in the `drill` environment and measure it
     Drill(drill::Args),
+    /// Show what a run would do, or freeze it into a file that `run` carries out
+    Plan(plan::Args),
+    /// Compare two runs or plans
+    Diff(diff::Args),
+    /// Write a runbook as a checklist for paper
+    Print(print::Args),
+    /// Put everything a runbook needs into one folder, for the day the site is gone
+    Pack(pack::Args),
     /// Read a runbook and say everything that is wrong with it
     Check(check::Args),
     /// Explain a diagnostic code
@@ -119,10 +151,30 @@ enum Command {
     Resume(resume::Args),
     /// End a live run: running steps are stopped, `finally` runs
     Cancel(cancel::Args),
+    /// Have a live run start nothing new
+    Pause(pause::Args),
+    /// Have a paused run go on
+    Continue(continue_::Args),
+    /// Have a step tried again
+    Retry(retry::Args),
+    /// Leave a step out
+    Skip(skip::Args),
+    /// Take a step for done
+    MarkDone(mark_done::Args),
+    /// Approve what a step asks, or say that it is done
+    Approve(approve::Args),
+    /// Deny what a step asks, or say that it is not done
+    Deny(deny::Args),
     /// Reverse what a finished run did: a new run, last step first
     Undo(undo::Args),
-    /// Verify that journals are whole and unaltered
+    /// List what runs created for a time, and what became of it
+    Leases(leases::Args),
+    /// Remove what ended runs left behind, and what outlived its time
+    Reap(reap::Args),
+    /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
+    /// Pack a run into one file that anybody can verify, or verify one
+    Evidence(evidence::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
@@ -165,6 +217,10 @@ pub fn main() -> std::process::ExitCode {
         Command::Run(args) => run::run(args),
         Command::DryRun(args) => dry_run::run(args),
         Command::Drill(args) => drill::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Diff(args) => diff::run(args),
+        Command::Print(args) => print::run(args),
+        Command::Pack(args) => pack::run(args),
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Graph(args) => graph::run(args),
@@ -173,8 +229,18 @@ pub fn main() -> std::process::ExitCode {
         Command::Logs(args) => logs::run(args),
         Command::Resume(args) => resume::run(args),
         Command::Cancel(args) => cancel::run(args),
+        Command::Pause(args) => pause::run(args),
+        Command::Continue(args) => continue_::run(args),
+        Command::Retry(args) => retry::run(args),
+        Command::Skip(args) => skip::run(args),
+        Command::MarkDone(args) => mark_done::run(args),
+        Command::Approve(args) => approve::run(args),
+        Command::Deny(args) => deny::run(args),
         Command::Undo(args) => undo::run(args),
+        Command::Leases(args) => leases::run(args),
+        Command::Reap(args) => reap::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
         Command::Schema(args) => schema::run(args),

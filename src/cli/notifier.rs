@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::capabilities::LocalCapabilities;
 use super::exit::told;
 use crate::action::{Mode, Registry};
-use crate::engine::{Capabilities, Left};
+use crate::engine::{Capabilities, Left, Start};
 use crate::event::Event;
 use crate::journal::RunDir;
 use crate::notify::{Notifier, Outstanding, Post};
@@ -52,6 +52,14 @@ pub fn start(
             );
             None
         }
+    }
+}
+
+/// What earlier engines wrote.
+pub fn past(start: &Start) -> &[Event] {
+    match start {
+        Start::Resume(resume) => &resume.events,
+        Start::Fresh(_) | Start::Seeded(_) => &[],
     }
 }
 

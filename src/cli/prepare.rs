@@ -13,7 +13,7 @@ use crate::event::Actor;
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
 use crate::language::vocabulary::Vocabulary;
-use crate::language::{LoadRequest, document, in_order, load};
+use crate::language::{LoadRequest, Loaded, document, in_order, load};
 use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
 
 /// A runbook that was loaded, with what it was loaded from.
@@ -91,7 +91,7 @@ pub fn is_inventory(path: &str) -> bool {
     let Some(text) = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
     let (node, _) = document::parse(SourceId::default(), &text);
     let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
-    let entries = ["databases", "services", "stores", "environments", "secrets"];
+    let entries = ["databases", "services", "stores", "environments", "secrets", "audit"];
     !["steps", "name"].iter().any(has) && entries.iter().any(has)
 }
 
@@ -108,6 +108,16 @@ pub fn load_inventory(path: &str) -> Prepared {
     };
     let (plan, _) = plan::build(loaded.runbook, &material);
     Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics: loaded.diagnostics, registry }
+}
+
+/// Reads the inventory that commands without a runbook share.
+pub fn shared(inventory: &InventoryArgs) -> Loaded {
+    let mut inventories = names(&inventory.files());
+    if inventories.is_empty() {
+        inventories = names(&InventoryArgs::fallbacks());
+    }
+    let registry = crate::actions::registry();
+    load(&LoadRequest { inventories, ..LoadRequest::default() }, &Files, &Words(&registry))
 }
 
 fn names(paths: &[PathBuf]) -> Vec<String> {

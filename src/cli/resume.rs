@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::amend::Amendment;
 use super::args::InventoryArgs;
 use super::invoke::Invocation;
 use super::screen::Face;
 use super::{Exit, Failure, wiring};
 use crate::base::StepId;
-use crate::engine::Answer;
+use crate::engine::{Answer, Presence};
 
 /// Arguments of `resume`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +27,9 @@ pub struct Args {
     /// An output of the one step named with --done; repeatable
     #[arg(long, value_name = "NAME=VALUE", requires = "done")]
     output: Vec<String>,
+    /// Wait for people, also where none sits at a terminal; else the run is suspended
+    #[arg(long)]
+    wait: bool,
     /// Go on by this runbook as it is now: steps that have begun must be as they were
     #[arg(long, value_name = "FILE")]
     with: Option<String>,
@@ -48,7 +49,10 @@ pub struct Args {
 /// Goes on with a run.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let answers = answers(&args)?;
-    let invocation = Invocation::new(Face::from(args.json), None)?;
+    let mut invocation = Invocation::new(Face::from(args.json), None)?;
+    if args.wait {
+        invocation.presence = Presence::SomebodyThere;
+    }
     let dir = wiring::find_run(&invocation.runs, &args.run)?;
     let with =
         args.with.map(|runbook| Amendment { runbook, inventory: args.inventory, var: args.var, confirm: args.confirm });
@@ -67,17 +71,13 @@ fn answers(args: &Args) -> Result<BTreeMap<StepId, Answer>, Failure> {
         answers.insert(step(name)?, Answer::Rerun);
     }
     for name in &args.done {
-        let output =
-            super::args::pairs(&args.output, "output")?.into_iter().map(|(name, value)| (name, typed(value))).collect();
+        let output = super::args::pairs(&args.output, "output")?
+            .into_iter()
+            .map(|(name, value)| (name, super::args::typed(value)))
+            .collect();
         if answers.insert(step(name)?, Answer::Done { output }).is_some() {
             return Err(Failure::new(Exit::Usage, format!("step `{name}` is given twice")));
         }
     }
     Ok(answers)
-}
-
-/// A value that reads as JSON is that; anything else is text.
-fn typed(value: Value) -> Value {
-    let parsed = value.as_str().and_then(|text| serde_json::from_str(text).ok());
-    parsed.unwrap_or(value)
 }

@@ -8,7 +8,7 @@ use crate::plan::BoundPlan;
 use crate::port::Sink;
 use crate::report::jsonl::JsonLines;
 use crate::report::plain::PlainLines;
-use crate::report::terminal::Live;
+use crate::report::terminal::{Live, Stage};
 use crate::report::{Palette, Tone};
 use crate::state::RunState;
 
@@ -45,11 +45,16 @@ fn no_color() -> bool {
 pub fn sinks(face: Face, plan: &Arc<BoundPlan>, state: RunState) -> Vec<Box<dyn Sink>> {
     match face {
         Face::Json => vec![Box::new(JsonLines::new(std::io::stdout()))],
-        Face::People if std::io::stderr().is_terminal() && !no_color() => {
-            vec![Box::new(Live::new(Arc::clone(plan), state, palette()))]
-        }
-        Face::People => vec![Box::new(PlainLines::new(std::io::stderr(), Arc::clone(plan), state, palette()))],
+        Face::People => vec![view(plan, state, &Stage::default())],
     }
+}
+
+/// What a person sees of a run: live on a terminal that can be drawn on, else lines. A dialogue may take the stage.
+pub fn view(plan: &Arc<BoundPlan>, state: RunState, stage: &Stage) -> Box<dyn Sink> {
+    if std::io::stderr().is_terminal() && !no_color() {
+        return Box::new(Live::new(Arc::clone(plan), state, palette()).sharing(stage));
+    }
+    Box::new(PlainLines::new(std::io::stderr(), Arc::clone(plan), state, palette()))
 }
 
 /// Paints a word of a list.

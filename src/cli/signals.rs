@@ -1,6 +1,7 @@
 //! What reaches a live run from outside: signals, and verbs in its control folder.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
 
 use super::{Exit, Failure};
 use crate::action::BoxFuture;
@@ -8,12 +9,14 @@ use crate::event::{Actor, CancelLevel};
 use crate::journal::ControlDir;
 use crate::port::{Control, ControlRequest};
 
-/// Listens to signals and to the control folder.
+/// Listens to signals, to the control folder, and to whoever sits at the run's terminal.
 ///
 /// The first SIGINT or SIGTERM cancels, the second kills at once, the third abandons. SIGHUP detaches
 /// what writes to the terminal; the run goes on.
 pub struct LiveControl {
     folder: ControlDir,
+    /// What a person answers at the run's own terminal.
+    answers: Option<Receiver<ControlRequest>>,
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -22,11 +25,12 @@ pub struct LiveControl {
 
 impl LiveControl {
     /// Starts to listen. Needs a runtime.
-    pub fn new(folder: ControlDir) -> Result<Self, Failure> {
+    pub fn new(folder: ControlDir, answers: Option<Receiver<ControlRequest>>) -> Result<Self, Failure> {
         let listen =
             |kind| signal(kind).map_err(|error| Failure::new(Exit::Bug, "signals cannot be received").because(&error));
         Ok(Self {
             folder,
+            answers,
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
@@ -51,6 +55,14 @@ impl LiveControl {
     }
 }
 
+/// Pends for ever where nobody is asked.
+async fn answered(answers: &mut Option<Receiver<ControlRequest>>) -> Option<ControlRequest> {
+    match answers {
+        Some(answers) => answers.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Control for LiveControl {
     fn next(&mut self) -> BoxFuture<'_, ControlRequest> {
         Box::pin(async move {
@@ -61,6 +73,7 @@ impl Control for LiveControl {
             }
             let came = tokio::select! {
                 request = self.folder.next() => Came::Verb(request),
+                Some(request) = answered(&mut self.answers) => Came::Verb(request),
                 _ = self.interrupt.recv() => Came::Signal("SIGINT"),
                 _ = self.terminate.recv() => Came::Signal("SIGTERM"),
                 _ = self.hangup.recv() => Came::Hangup,

@@ -8,7 +8,8 @@ use crate::plan::BoundPlan;
 
 /// Refuses (exit 4) to resume a real run when a later one has begun to replace what it would replace.
 pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
-    if plan.mode != Mode::Real || plan.locks.is_empty() {
+    let replaces = plan.steps.iter().any(|step| step.effects.class == EffectClass::Destroy);
+    if plan.mode != Mode::Real || plan.locks.is_empty() || !replaces {
         return Ok(());
     }
     for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().filter(|id| id != dir.id()) {
@@ -29,7 +30,8 @@ pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure
 fn replaced_the_same(other: &RunDir, plan: &BoundPlan) -> bool {
     let Ok((theirs, _)) = other.plan() else { return false };
     let is_later = theirs.mode == Mode::Real && theirs.started_at > plan.started_at;
-    if !is_later || !theirs.locks.iter().any(|name| plan.locks.contains(name)) {
+    let shares = theirs.locks.iter().any(|name| name.starts_with("database:") && plan.locks.contains(name));
+    if !is_later || !shares {
         return false;
     }
     let destroys = |step| theirs.step(step).is_some_and(|step| step.effects.class == EffectClass::Destroy);

@@ -1,10 +1,12 @@
 //! What commands are put together from: the environment, the state folder, the runtime.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use super::{Exit, Failure};
+use crate::engine::Presence;
 use crate::event::Actor;
-use crate::journal::{RootFacts, RunDir, Runs, RunsError, choose_root, probe_system_root};
+use crate::journal::{Leases, RootFacts, RunDir, Runs, RunsError, choose_root, probe_system_root};
 use crate::port::JournalError;
 
 /// Reads one variable of the environment: the only place in the command line that does.
@@ -19,6 +21,12 @@ pub fn environment() -> std::collections::BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// Tells whether somebody is there to answer: a person at a terminal sees and types.
+pub fn presence() -> Presence {
+    let there = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    if there { Presence::SomebodyThere } else { Presence::Nobody }
 }
 
 /// Chooses the folder of the history of runs; nothing is created.
@@ -47,6 +55,11 @@ pub fn existing_runs() -> Result<Option<Runs>, Failure> {
 /// Finds a run by id, unique beginning, or `last`.
 pub fn find_run(runs: &Runs, text: &str) -> Result<RunDir, Failure> {
     runs.find(text).map_err(runs_failure)
+}
+
+/// Everything that runs created and that has to be removed in the end.
+pub fn leases(runs: &Runs) -> Result<Leases, Failure> {
+    Leases::read(runs).map_err(runs_failure)
 }
 
 /// Turns an error of the history into an exit.
@@ -86,14 +99,35 @@ pub fn journal_failure(error: &JournalError) -> Failure {
     failure.help("`runbook audit verify RUN` says what holds together; nothing was changed")
 }
 
-/// Who runs the command.
+/// Who runs the command: the account, and where it sits.
 pub fn actor() -> Actor {
     let name = ["SUDO_USER", "USER", "LOGNAME"]
         .iter()
         .find_map(|name| environment_variable(name))
         .filter(|name| !name.is_empty());
     let name = name.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()));
-    Actor { name, from: host_name() }
+    let seat = match terminal() {
+        Some(terminal) => format!("{name}@{} {terminal}", host_name()),
+        None => format!("{name}@{}", host_name()),
+    };
+    Actor { name, from: seat }
+}
+
+/// Who acts when a name was given: the account and its place are kept beside it.
+pub fn actor_as(name: Option<&str>) -> Result<Actor, Failure> {
+    let account = actor();
+    match name.map(str::trim) {
+        None => Ok(account),
+        Some("") => Err(Failure::new(Exit::Usage, "`--as` names nobody")),
+        Some(name) => Ok(Actor { name: name.to_owned(), ..account }),
+    }
+}
+
+/// The terminal in front of which somebody sits.
+fn terminal() -> Option<String> {
+    let name = rustix::termios::ttyname(std::io::stdin(), Vec::new())
+        .or_else(|_| rustix::termios::ttyname(std::io::stderr(), Vec::new()));
+    name.ok().and_then(|name| name.into_string().ok())
 }
 
 /// The machine's name.

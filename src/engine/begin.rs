@@ -1,16 +1,17 @@
 //! The first events of an engine: a new run, or one taken over.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Frontier;
 use super::drive::Driver;
-use super::recover::unknown_outputs;
 use super::seed::{Foreseen, foresee, missing};
 use super::start::{Answer, EngineError, Resume, Start};
+use super::{Frontier, PlanIndex};
 use crate::base::{Attempt, StepId};
 use crate::event::{EventKind, RecoverDecision, RunHeader};
+use crate::plan::StepKind;
 use crate::state::{RunState, StepStatus};
 
 impl Driver {
@@ -32,6 +33,7 @@ impl Driver {
 
     fn take_over(&mut self, resume: Resume) -> Result<(), EngineError> {
         self.state = RunState::fold(&resume.events)?;
+        self.index = PlanIndex::of(Arc::clone(self.index.plan()), &self.state);
         self.frontier = Frontier::of(&self.index, &self.state);
         if self.state.finished.is_some() {
             return Ok(());
@@ -66,19 +68,17 @@ impl Driver {
                 decision: RecoverDecision::Rerun,
                 why: "a person said that it did not happen".to_owned(),
             }],
-            Answer::Done { output } => {
-                let planned = self.index.plan().step(step);
-                let uses = planned.and_then(|planned| Some((planned, self.registry.get(&planned.uses)?)));
-                let mut all = uses.map_or_else(
-                    || Value::Object(serde_json::Map::new()),
-                    |(planned, uses)| unknown_outputs(planned, &**uses),
-                );
-                for (name, value) in output {
-                    all[name] = value;
-                }
-                vec![EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }]
-            }
+            Answer::Done { output } => vec![self.done(step, output.into_iter().collect())],
         }
+    }
+
+    /// A person says that the step is done; outputs that are not given are null.
+    pub(super) fn done(&self, step: &StepId, output: serde_json::Map<String, Value>) -> EventKind {
+        let at = self.index.position(step);
+        let mut all = at.map(|at| self.values().nothing(self.index.step(at))).unwrap_or_default();
+        all.extend(output);
+        let all = Value::Object(all);
+        EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }
     }
 
     /// Looks for every action and secret that steps which may still be made need.
@@ -86,7 +86,7 @@ impl Driver {
         let mut secrets = BTreeSet::new();
         let plan = self.index.plan();
         for step in plan.steps.iter().filter(|step| foreseen.may_make(plan, step)) {
-            if self.registry.get(&step.uses).is_none() {
+            if step.kind == StepKind::Action && self.registry.get(&step.uses).is_none() {
                 return Err(EngineError::Action { step: step.id.clone(), uses: step.uses.clone() });
             }
             secrets.extend(step.secrets.iter());

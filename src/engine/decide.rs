@@ -7,10 +7,12 @@
 use std::sync::Arc;
 
 use super::frontier::slot;
-use super::{Frontier, PlanIndex};
+use super::locking::Kept;
+use super::room::{Place, Room};
+use super::{Frontier, PlanIndex, people};
 use crate::base::{Attempt, StepId, Timestamp};
-use crate::event::{CancelLevel, Outcome, SkipReason, SuspendReason};
-use crate::plan::{BoundPlan, Limits, PlannedStep, Section};
+use crate::event::{CancelLevel, OperatorVerb, Outcome, SkipReason, SuspendReason};
+use crate::plan::{BoundPlan, Limits, PlannedStep, Section, StepKind};
 use crate::state::{RunState, StepState, StepStatus, objectives};
 
 /// One thing that is to be done now.
@@ -40,7 +42,29 @@ pub enum Decision {
         /// Why.
         why: SkipReason,
     },
-    /// Nothing before this time: a retry is due then.
+    /// Ask people what the step is to ask.
+    Ask {
+        /// The step.
+        step: StepId,
+    },
+    /// Write that nobody answered in time.
+    Expire {
+        /// The step.
+        step: StepId,
+    },
+    /// Write what the answers came to.
+    Conclude {
+        /// The step.
+        step: StepId,
+    },
+    /// Carry out what an operator asked of the step.
+    Obey {
+        /// The step.
+        step: StepId,
+        /// What was asked.
+        verb: OperatorVerb,
+    },
+    /// Nothing before this time: a retry is due then, or a question is open until then.
     Wait {
         /// The step.
         step: StepId,
@@ -66,6 +90,16 @@ pub enum Decision {
         /// Each step with its question.
         waiting: Vec<SuspendReason>,
     },
+    /// Evaluate what a group's members are, and let them begin.
+    Open {
+        /// The step.
+        step: StepId,
+    },
+    /// All members of a group have ended: write its end.
+    Close {
+        /// The step.
+        step: StepId,
+    },
     /// Everything is settled: write the end.
     Finish {
         /// How the run ended.
@@ -78,7 +112,7 @@ pub enum Decision {
 /// Decides from plan and state alone.
 #[must_use]
 pub fn decide(plan: &BoundPlan, state: &RunState, limits: &Limits, now: Timestamp) -> Vec<Decision> {
-    let index = PlanIndex::new(Arc::new(plan.clone()));
+    let index = PlanIndex::of(Arc::new(plan.clone()), state);
     let frontier = Frontier::of(&index, state);
     Picture { index: &index, frontier: &frontier, state, limits }.decide(now)
 }
@@ -108,152 +142,180 @@ impl Picture<'_> {
             return vec![Decision::Finish { outcome, exit_code }];
         }
         let mut decisions = Vec::new();
-        let mut slots = self.limits.max_parallel.max(1).saturating_sub(self.occupied());
-        let held = self.held();
-        for (step, state) in self.active() {
-            decisions.extend(self.advance(step, state, now, &mut slots).filter(|decision| !held || runs_on(decision)));
+        let mut room = Room::of(self);
+        let held = self.held() || self.state.paused.is_some();
+        decisions.extend(self.orders());
+        let mut kept = Kept::of(self.active().map(|(_, step, state)| (step, state)));
+        for (at, step, state) in self.active().filter(|(at, ..)| !self.is_ordered(*at)) {
+            let asking = state.status == StepStatus::Asking;
+            let goes_on = |decision: &Decision| !held || asking || runs_on(decision);
+            let decision = self.advance((at, step, state), now, &mut room).filter(goes_on);
+            decisions.extend(decision.filter(|decision| kept.admits(step, decision)));
         }
-        self.open_up(&mut decisions, if held { 0 } else { slots });
+        if held {
+            room.close();
+        }
+        self.open_up(&mut decisions, room);
         self.suspend(decisions)
     }
 
-    fn active(&self) -> impl Iterator<Item = (&PlannedStep, &StepState)> {
-        self.frontier.active.iter().filter_map(|at| {
-            let step = self.index.step(*at);
-            self.state.steps.get(&step.id).map(|state| (step, state))
-        })
+    /// What operators asked for and an engine that died did not carry out, and what takes its time.
+    fn orders(&self) -> impl Iterator<Item = Decision> {
+        let open = self.state.orders.iter().filter(|(step, _)| !self.state.status(step).is_terminal());
+        open.map(|(step, verb)| Decision::Obey { step: step.clone(), verb: verb.clone() })
     }
 
-    /// How many steps hold a place; a step that waits for its next attempt holds none.
-    fn occupied(&self) -> usize {
-        self.active().filter(|(_, state)| state.status != StepStatus::Waiting && state.asks.is_none()).count()
+    /// Whether an operator's order for the step at a position is not carried out yet.
+    pub(super) fn is_ordered(&self, at: usize) -> bool {
+        !self.state.orders.is_empty() && self.state.orders.contains_key(&self.index.step(at).id)
+    }
+
+    /// The steps between pending and an end, with their positions.
+    pub(super) fn active(&self) -> impl Iterator<Item = (usize, &PlannedStep, &StepState)> {
+        self.frontier.active.iter().filter_map(|at| {
+            let step = self.index.step(*at);
+            self.state.steps.get(&step.id).map(|state| (*at, step, state))
+        })
     }
 
     /// Whether nothing new may start, because it is not known what an earlier engine left.
     fn held(&self) -> bool {
-        self.active().any(|(_, state)| state.interrupted || state.asks.is_some())
+        self.active().any(|(.., state)| state.interrupted || state.asks.is_some())
     }
 
     /// Decides for a step between pending and an end.
     fn advance(
         &self,
-        step: &PlannedStep,
-        state: &StepState,
+        (at, step, state): (usize, &PlannedStep, &StepState),
         now: Timestamp,
-        slots: &mut usize,
-    ) -> std::option::IntoIter<Decision> {
+        room: &mut Room,
+    ) -> Option<Decision> {
         let id = || step.id.clone();
-        let stop = self.stopping(step.section);
-        let start = || Decision::Start { step: id(), attempt: state.last_attempt().next() };
+        let stop = self.told_to_end(at);
+        let start = || match self.index.is_group(at) {
+            true => Decision::Open { step: id() },
+            false => Decision::Start { step: id(), attempt: state.last_attempt().next() },
+        };
         let cancel = stop.map(|level| Decision::Cancel { step: id(), level });
-        let decision = match state.status {
+        match state.status {
             StepStatus::Running if state.interrupted => {
                 Some(Decision::Recover { step: id(), attempt: state.last_attempt() })
             }
             StepStatus::Running => cancel,
             StepStatus::Resolved | StepStatus::Checked if stop.is_some() => cancel,
-            StepStatus::Resolved | StepStatus::Checked if self.aborting(step.section) => {
+            StepStatus::Resolved | StepStatus::Checked if self.ending(at).is_some() => {
                 Some(Decision::Skip { step: id(), why: SkipReason::Aborted })
             }
-            StepStatus::Resolved if wants_check(step, state) => Some(Decision::Check { step: id() }),
+            StepStatus::Resolved if self.wants_check(at, state) => Some(Decision::Check { step: id() }),
+            StepStatus::Resolved | StepStatus::Checked if self.asks_people(at) => Some(Decision::Ask { step: id() }),
             StepStatus::Resolved | StepStatus::Checked => Some(start()),
             StepStatus::Waiting if stop.is_some() => cancel,
             StepStatus::Waiting => match state.retry_at {
                 Some(until) if until > now => Some(Decision::Wait { step: id(), until }),
-                _ if *slots == 0 => None,
-                _ => {
-                    *slots -= 1;
-                    Some(start())
-                }
+                _ if room.take(self, at) != Place::Taken => None,
+                // An operator released a step that no attempt was made of: its values may be others now.
+                _ => Some(if state.attempts.is_empty() { Decision::Resolve { step: id() } } else { start() }),
             },
-            StepStatus::Open
-            | StepStatus::Asking
-            | StepStatus::Held
+            // Nobody has to decide about a run that is ending.
+            StepStatus::Asking | StepStatus::Held if stop.is_some() || self.ending(at).is_some() => {
+                Some(Decision::Cancel { step: id(), level: stop.unwrap_or(CancelLevel::Graceful) })
+            }
+            StepStatus::Asking => people::next(step, state, now),
+            StepStatus::Open => {
+                let ended = self.frontier.groups.get(&at).is_none_or(|members| members.open == 0);
+                ended.then(|| Decision::Close { step: id() })
+            }
+            StepStatus::Held
             | StepStatus::Pending
             | StepStatus::Succeeded
             | StepStatus::Failed
             | StepStatus::Skipped
             | StepStatus::Cancelled
             | StepStatus::Unknown => None,
-        };
-        decision.into_iter()
+        }
     }
 
     /// Decides for steps nothing happened to yet.
-    fn open_up(&self, decisions: &mut Vec<Decision>, slots: usize) {
+    fn open_up(&self, decisions: &mut Vec<Decision>, mut room: Room) {
         let open = |section: &Section| self.frontier.open[slot(*section)] > 0;
         let order = [Section::Body, Section::Undo, Section::Finally];
         let section = order.into_iter().find(open).unwrap_or(Section::Finally);
         if section == Section::Undo {
-            return self.open_undo(decisions, slots);
+            return self.open_undo(decisions, room.free());
         }
-        let at = slot(section);
+        let doomed = &self.frontier.doomed[slot(section)];
         let id = |at: &usize| self.index.step(*at).id.clone();
-        for (step, need) in &self.frontier.doomed[at] {
-            decisions.push(Decision::Skip { step: id(step), why: SkipReason::Need { step: id(need) } });
-        }
-        let ending = if self.stopping(section).is_some() {
-            Some(SkipReason::Cancelled)
-        } else {
-            self.aborting(section).then_some(SkipReason::Aborted)
-        };
-        if let Some(why) = ending {
-            let rest = self.frontier.pending[at].iter().filter(|step| !self.frontier.doomed[at].contains_key(step));
-            decisions.extend(rest.map(|step| Decision::Skip { step: id(step), why: why.clone() }));
-            return;
-        }
+        let skipped = doomed.iter().filter(|(step, _)| !self.is_ordered(**step));
+        decisions.extend(skipped.map(|(step, by)| match self.index.group(*step) {
+            Some(group) if group == *by => Decision::Skip { step: id(step), why: SkipReason::Group },
+            Some(_) | None => Decision::Skip { step: id(step), why: SkipReason::Need { step: id(by) } },
+        }));
+        self.leave_out(section, decisions);
         // Skips may make earlier steps ready, and the order written is kept where it can be.
-        let slots = if self.frontier.doomed[at].is_empty() { slots } else { 0 };
-        let ready = self.frontier.ready[at].iter().take(slots);
-        decisions.extend(ready.map(|step| Decision::Resolve { step: id(step) }));
+        if doomed.is_empty() {
+            self.begin_ready(section, decisions, &mut room);
+        }
+    }
+
+    /// Lets steps begin whose needs are met, as far as there is room.
+    fn begin_ready(&self, section: Section, decisions: &mut Vec<Decision>, room: &mut Room) {
+        let ready = &self.frontier.ready[slot(section)];
+        let mut from = 0;
+        while let Some(at) = ready.range(from..).next().copied() {
+            from = at + 1;
+            if self.ending(at).is_some() || self.is_ordered(at) {
+                continue;
+            }
+            match room.take(self, at) {
+                Place::Taken => decisions.push(Decision::Resolve { step: self.index.step(at).id.clone() }),
+                Place::GroupFull(group) => from = self.index.instances(group).end,
+                Place::RunFull => return,
+            }
+        }
     }
 
     /// Leaves when everything that can still happen without an answer has happened.
     fn suspend(&self, decisions: Vec<Decision>) -> Vec<Decision> {
-        let waiting: Vec<SuspendReason> = self
-            .active()
-            .filter_map(|(step, state)| {
-                let question = state.asks.clone()?;
-                Some(SuspendReason { step: step.id.clone(), question })
-            })
-            .collect();
-        let busy = self.active().any(|(_, state)| state.status == StepStatus::Running && state.asks.is_none());
-        if waiting.is_empty() || busy || !decisions.is_empty() {
+        let busy = || self.active().any(|(.., state)| state.status == StepStatus::Running && state.asks.is_none());
+        if !decisions.is_empty() || busy() {
             return decisions;
         }
-        vec![Decision::Suspend { waiting }]
+        let waiting = people::waiting(self);
+        if waiting.is_empty() { Vec::new() } else { vec![Decision::Suspend { waiting }] }
     }
 
-    /// A cancel ends the body; what was begun to be undone ends only at the second one, and `finally` runs all the same.
-    pub(super) fn stopping(&self, section: Section) -> Option<CancelLevel> {
-        let asked = self.state.cancel.as_ref().map(|(level, ..)| *level);
-        match section {
-            Section::Body => asked,
-            Section::Undo => asked.filter(|level| *level == CancelLevel::Now),
-            Section::Finally => None,
+    /// Whether people make the step.
+    fn asks_people(&self, at: usize) -> bool {
+        match self.index.step(at).kind {
+            StepKind::Approval | StepKind::Manual => !self.index.is_group(at),
+            StepKind::Action | StepKind::Runbook => false,
         }
     }
 
-    /// A failure ends the body; a failing step of `finally` ends nothing.
-    fn aborting(&self, section: Section) -> bool {
-        section == Section::Body && self.frontier.aborted
+    /// Whether something has to be looked at between the values and the first attempt. A group makes nothing itself.
+    fn wants_check(&self, at: usize, state: &StepState) -> bool {
+        let own = self.index.step(at).has_check && !self.index.is_group(at);
+        own || state.preconditions.iter().any(serde_json::Value::is_object)
     }
 }
 
 /// Whether a decision is for something that began already, so that it is made while new starts are held back.
 fn runs_on(decision: &Decision) -> bool {
     match decision {
-        Decision::Cancel { .. } | Decision::Recover { .. } | Decision::Skip { .. } => true,
+        Decision::Cancel { .. }
+        | Decision::Recover { .. }
+        | Decision::Skip { .. }
+        | Decision::Close { .. }
+        | Decision::Obey { .. }
+        | Decision::Expire { .. }
+        | Decision::Conclude { .. } => true,
         Decision::Resolve { .. }
         | Decision::Check { .. }
         | Decision::Start { .. }
+        | Decision::Open { .. }
+        | Decision::Ask { .. }
         | Decision::Wait { .. }
         | Decision::Suspend { .. }
         | Decision::Finish { .. } => false,
     }
-}
-
-/// Whether something has to be looked at between the values and the first attempt.
-fn wants_check(step: &PlannedStep, state: &StepState) -> bool {
-    step.has_check || state.preconditions.iter().any(serde_json::Value::is_object)
 }

@@ -8,19 +8,21 @@ use tokio::sync::oneshot;
 
 use super::decide::Picture;
 use super::flight::{Flight, Landed};
+use super::locking::Held;
+use super::operator::Order;
 use super::publish::Publisher;
 use super::redact::redacted;
 use super::reporting::{Fact, Inbox, Wires, wires};
 use super::settle::Launch;
-use super::start::{Answer, Ending, Engine, EngineError, Left, Start};
+use super::start::{Answer, Ending, Engine, EngineError, Left, Presence, Start};
 use super::tasks::{TaskEnd, Tasks};
 use super::{Capabilities, Frontier, PlanIndex};
 use crate::action::Registry;
-use crate::base::clock::between;
+use crate::base::clock::{after, between};
 use crate::base::{StepId, Timestamp};
 use crate::event::{Event, EventKind};
-use crate::port::{Clock, Control, ControlRequest, Journal};
-use crate::state::{RunState, objectives, subject};
+use crate::port::{Clock, Control, ControlRequest, Entrance, Journal, Locks};
+use crate::state::{Resource, RunState, objectives, subject};
 
 /// How often clocks on the screen move and silences are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -45,10 +47,20 @@ pub(super) struct Driver {
     pub(super) queued: Vec<Launch>,
     /// Retries that are waited for: when they are due, by both clocks.
     pub(super) alarms: BTreeMap<usize, (Timestamp, Instant)>,
+    /// Whether somebody is there to answer.
+    pub(super) presence: Presence,
+    /// Whether this engine was told to pause, and whoever said so may come back.
+    pub(super) paused_here: bool,
+    /// Names that only one run may hold.
+    pub(super) locks: Arc<dyn Locks>,
+    /// Those of them that are held.
+    pub(super) held: Held,
     journal: Box<dyn Journal>,
     publisher: Publisher,
     control: Box<dyn Control>,
     inbox: Inbox,
+    /// The locks of the whole run, until they are held.
+    entrance: Option<Box<dyn Entrance>>,
     synced: Vec<oneshot::Sender<()>>,
     /// Time never goes back below this.
     floor: Timestamp,
@@ -56,7 +68,7 @@ pub(super) struct Driver {
 }
 
 /// What woke the loop.
-enum Wake {
+pub(super) enum Wake {
     Control(ControlRequest),
     Fact(Fact),
     Task(usize, TaskEnd<Landed>),
@@ -64,7 +76,7 @@ enum Wake {
 }
 
 /// Whether the loop goes on.
-enum Turn {
+pub(super) enum Turn {
     On,
     Leave(Left),
 }
@@ -91,10 +103,15 @@ impl Driver {
             removing: None,
             queued: Vec::new(),
             alarms: BTreeMap::new(),
+            presence: engine.presence,
+            paused_here: false,
+            locks: engine.locks,
+            held: Held::default(),
             journal: engine.journal,
             publisher: Publisher::new(engine.sinks),
             control: engine.control,
             inbox,
+            entrance: engine.entrance,
             synced: Vec::new(),
             floor,
             next_tick,
@@ -110,6 +127,11 @@ impl Driver {
     async fn go_on(&mut self, start: Start) -> Result<Left, EngineError> {
         self.begin(start)?;
         if let Turn::Leave(left) = self.heed().await? {
+            return Ok(left);
+        }
+        if let Some(entrance) = self.entrance.take()
+            && let Turn::Leave(left) = self.enter(entrance).await?
+        {
             return Ok(left);
         }
         loop {
@@ -170,6 +192,10 @@ impl Driver {
         let before = touched.map(|at| (at, status(self, at)));
         self.state.apply(event)?;
         self.floor = self.floor.max(event.at);
+        if let (EventKind::GroupOpened { instances, .. }, Some(at)) = (&event.kind, touched) {
+            let made = self.index.fan_out(at, instances);
+            self.frontier.admit(&self.index, &made);
+        }
         if let Some((at, before)) = before {
             let after = status(self, at);
             self.frontier.observe(&self.index, &self.state, (at, before, after));
@@ -178,11 +204,12 @@ impl Driver {
     }
 
     /// Makes the round durable, then visible.
-    fn commit(&mut self) -> Result<(), EngineError> {
+    pub(super) fn commit(&mut self) -> Result<(), EngineError> {
         if self.publisher.is_waiting() {
             self.journal.sync()?;
             self.publisher.publish();
         }
+        self.let_go();
         for waiting in self.synced.drain(..) {
             // Fails only when the attempt that waits is gone.
             let _gone = waiting.send(());
@@ -191,12 +218,17 @@ impl Driver {
     }
 
     /// Everything that is enabled now.
-    pub(super) fn picture(&self) -> Vec<super::Decision> {
-        let limits = &self.index.plan().limits;
-        Picture { index: &self.index, frontier: &self.frontier, state: &self.state, limits }.decide(self.now())
+    pub(super) fn enabled(&self) -> Vec<super::Decision> {
+        self.picture().decide(self.now())
     }
 
-    async fn next(&mut self) -> Wake {
+    /// What is decided from.
+    pub(super) fn picture(&self) -> Picture<'_> {
+        let limits = &self.index.plan().limits;
+        Picture { index: &self.index, frontier: &self.frontier, state: &self.state, limits }
+    }
+
+    pub(super) async fn next(&mut self) -> Wake {
         let Self { control, inbox, tasks, clock, publisher, alarms, next_tick, .. } = self;
         loop {
             let now = clock.monotonic();
@@ -216,7 +248,7 @@ impl Driver {
     }
 
     /// Takes what woke the loop and everything else that is there already: one round, one sync.
-    fn take(&mut self, wake: Wake) -> Result<Turn, EngineError> {
+    pub(super) fn take(&mut self, wake: Wake) -> Result<Turn, EngineError> {
         match wake {
             Wake::Control(request) => return self.obey(request),
             Wake::Fact(fact) => self.keep(fact)?,
@@ -234,26 +266,40 @@ impl Driver {
         Ok(Turn::On)
     }
 
-    /// Takes a request that is there before anything is done, such as a cancel of a run that waits for a person.
+    /// Takes the requests that are there before anything is done, such as an answer to a run that was suspended.
     async fn heed(&mut self) -> Result<Turn, EngineError> {
         if self.state.finished.is_some() {
             return Ok(Turn::On);
         }
-        let request = tokio::select! {
-            biased;
-            request = self.control.next() => Some(request),
-            () = std::future::ready(()) => None,
-        };
-        request.map_or(Ok(Turn::On), |request| self.obey(request))
+        loop {
+            let request = tokio::select! {
+                biased;
+                request = self.control.next() => request,
+                () = std::future::ready(()) => return Ok(Turn::On),
+            };
+            if let Turn::Leave(left) = self.obey(request)? {
+                return Ok(Turn::Leave(left));
+            }
+            // A request is gone from its source once the next one is asked for.
+            self.commit()?;
+        }
     }
 
     fn obey(&mut self, request: ControlRequest) -> Result<Turn, EngineError> {
         match request {
             ControlRequest::Abandon => return Ok(Turn::Leave(Left::Abandoned)),
-            ControlRequest::Detach => self.publisher.detach_terminal(),
-            ControlRequest::Act { .. } | ControlRequest::Answer { .. } => {}
+            ControlRequest::Detach => {
+                self.presence = Presence::Nobody;
+                self.publisher.detach_terminal();
+            }
+            ControlRequest::Act { request, actor, verb, step, reason } => {
+                self.act(Order { request, actor, verb, step, reason })?;
+            }
+            ControlRequest::Answer { step, answer } => self.answer(step, *answer)?,
             ControlRequest::Cancel { actor, level, reason } => {
-                if self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level) {
+                self.paused_here = false;
+                let harder = self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level);
+                if harder || self.state.paused.is_some() {
                     self.record(vec![EventKind::CancelRequested { actor, level, reason }])?;
                 }
             }
@@ -277,7 +323,8 @@ impl Driver {
             Fact::Note { step, message, data } => self.record(vec![EventKind::StepNoted { step, message, data }]),
             Fact::Register { step, resource, data, synced } => {
                 self.synced.push(synced);
-                self.record(vec![EventKind::ResourceRegistered { step, resource, data }])
+                let expires_at = Some(after(self.now(), Resource::DEFAULT_TTL));
+                self.record(vec![EventKind::ResourceRegistered { step, resource, data, expires_at }])
             }
             Fact::Removed { resource } if self.state.resources.contains_key(&resource) => {
                 self.record(vec![EventKind::ResourceRemoved { resource }])

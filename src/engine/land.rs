@@ -1,6 +1,5 @@
 //! What tasks came to becomes events.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -16,8 +15,8 @@ use super::tasks::TaskEnd;
 use crate::action::{ActionError, EffectClass, Idempotency};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
-use crate::event::{CancelLevel, ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
-use crate::plan::Section;
+use crate::event::{ErrorClass, ErrorInfo, EventKind, RecoverDecision, StepFinding};
+use crate::state::StepState;
 
 impl Driver {
     pub(super) fn land(&mut self, at: usize, end: TaskEnd<Landed>) -> Result<(), EngineError> {
@@ -69,7 +68,10 @@ impl Driver {
         let step = self.id(at);
         vec![match result {
             Ok(findings) => EventKind::StepChecked { step, findings },
-            Err(error) => EventKind::StepFailed { step, attempt: Attempt(0), error: error.into_info(), elapsed_ms: 0 },
+            Err(error) => {
+                let error = error.into_info();
+                self.or_held(at, EventKind::StepFailed { step, attempt: Attempt(0), error, elapsed_ms: 0 })
+            }
         }]
     }
 
@@ -104,15 +106,15 @@ impl Driver {
                 EventKind::AttemptFailed { retry_in_ms: millis(delay), step, attempt, error, elapsed_ms }
             }
             Next::Unknown if planned.effects.class > EffectClass::Read => {
-                EventKind::StepUnknown { step, attempt, error }
+                self.or_held(at, EventKind::StepUnknown { step, attempt, error })
             }
-            Next::Unknown | Next::Fail => EventKind::StepFailed { step, attempt, error, elapsed_ms },
+            Next::Unknown | Next::Fail => self.or_held(at, EventKind::StepFailed { step, attempt, error, elapsed_ms }),
         }
     }
 
     fn tried(&self, at: usize) -> Tried {
         let planned = self.index.step(at);
-        let attempts = self.state.steps.get(&planned.id).map_or(&[][..], |state| &state.attempts);
+        let attempts = self.state.steps.get(&planned.id).map_or(&[][..], StepState::counted_attempts);
         let failures = attempts.iter().filter(|attempt| attempt.error.is_some()).count();
         let idempotent = self.registry.get(&planned.uses).map(|action| action.spec().idempotency);
         Tried {
@@ -127,8 +129,7 @@ impl Driver {
     }
 
     fn judged(&mut self, at: usize, judgement: Judgement) -> Result<(), EngineError> {
-        let planned = Arc::clone(self.index.plan());
-        let step = planned.steps[at].id.clone();
+        let step = self.id(at);
         let Some(state) = self.state.steps.get(&step) else { return Ok(()) };
         let attempt = state.last_attempt();
         let elapsed_ms = state.attempts.last().map_or(0, |last| millis(between(last.started_at, self.now())));
@@ -161,12 +162,7 @@ impl Driver {
 
     /// Whether an attempt ended because of the cancel that an earlier engine had told it.
     fn was_cancelled(&self, at: usize, error: &ActionError) -> bool {
-        let told = self.state.cancel.as_ref().is_some_and(|(level, ..)| match self.index.step(at).section {
-            Section::Body => true,
-            Section::Undo => *level == CancelLevel::Now,
-            Section::Finally => false,
-        });
-        told && error.info().class == ErrorClass::Cancelled
+        self.picture().told_to_end(at).is_some() && error.info().class == ErrorClass::Cancelled
     }
 
     fn removed(&mut self, at: usize, resource: String, result: Result<(), ActionError>) -> Result<(), EngineError> {
@@ -179,7 +175,10 @@ impl Driver {
             Ok(()) => EventKind::ResourceRemoved { resource },
             Err(error) => EventKind::StepNoted {
                 step: self.id(at),
-                message: format!("`{resource}` could not be removed: {error}"),
+                message: format!(
+                    "`{resource}` could not be removed: {error}; `runbook reap {}` tries again",
+                    self.index.plan().run
+                ),
                 data: json!({ "resource": resource, "error": error.info() }),
             },
         };

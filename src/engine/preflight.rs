@@ -1,6 +1,6 @@
 //! Every step's check before the first step, with late values pending: what a run refuses before it changes anything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::capability::Timing;
@@ -34,18 +34,17 @@ pub async fn preflight(
     let index = PlanIndex::new(plan);
     let state = RunState::default();
     let values = Values { index: &index, state: &state, registry, now: clock.now() };
-    let mut results: Vec<Option<Result<Findings, ActionError>>> = Vec::new();
-    results.resize_with(index.len(), || None);
+    let mut results: BTreeMap<usize, Result<Findings, ActionError>> = BTreeMap::new();
     let mut waiting = VecDeque::new();
     // What an undo will find is known only after what it reverses; where nothing but undoing is left, now.
     let is_due =
         |step: &PlannedStep| step.section != Section::Undo || matches!(index.plan().undo, UndoPolicy::Now { .. });
-    for at in (0..index.len()).filter(|at| index.step(*at).has_check && is_due(index.step(*at))) {
+    for at in index.positions().filter(|at| index.step(*at).has_check && is_due(index.step(*at))) {
         let wanted = wanted_ahead(index.step(at), values);
         match wanted.map_err(Err).and_then(|wanted| Ok((wanted, ahead(at, values, &hands, &clock)?))) {
             Ok((Wanted::No, _)) => {}
             Ok((wanted, job)) => waiting.push_back((at, wanted, job)),
-            Err(known) => results[at] = Some(known),
+            Err(known) => drop(results.insert(at, known)),
         }
     }
     let mut tasks = Tasks::new();
@@ -58,10 +57,9 @@ pub async fn preflight(
         }
         let (at, end) = tasks.next().await;
         running -= 1;
-        results[at] = Some(found(end));
+        results.insert(at, found(end));
     }
-    let by_step = results.into_iter().enumerate();
-    by_step.filter_map(|(at, result)| Some((index.step(at).id.clone(), result?))).collect()
+    results.into_iter().map(|(at, result)| (index.step(at).id.clone(), result)).collect()
 }
 
 /// Where earlier steps decide whether the step runs at all, its check can warn and not refuse.

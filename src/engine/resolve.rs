@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Timing;
-use super::scope::{Values, is_late, names_late};
+use super::scope::{Values, is_late, names_late, reads_item};
 use crate::action::{ActionError, Late};
 use crate::event::{ErrorInfo, EventKind, SkipReason};
 use crate::language::template::{Scope, TemplateError, evaluate, is_template, render};
-use crate::plan::PlannedStep;
+use crate::plan::{GroupScope, PlannedStep};
 
 /// The argument of `shell` that is never a template.
 const LITERAL: (&str, &str) = ("shell", "script");
@@ -54,14 +54,44 @@ fn resolved(step: &PlannedStep, values: Values<'_>) -> Result<Option<Resolved>, 
     for precondition in &step.preconditions {
         preconditions.push(met(precondition, &scope, &mut secrets)?);
     }
+    if step.for_each.is_some() {
+        // Its arguments are those of its instances: they may read `item`.
+        return Ok(Some(Resolved { with: Value::Object(Map::new()), secrets, preconditions }));
+    }
     let with = arguments(step, &scope).map_err(|error| failed("an argument", &error))?;
     secrets.extend(with.1);
     Ok(Some(Resolved { with: with.0, secrets, preconditions }))
 }
 
+/// Evaluates what a step fans out over.
+pub(super) fn fan_out_items(step: &PlannedStep, items: &Value, values: Values<'_>) -> Result<Value, Box<ErrorInfo>> {
+    let rendered = render(items, &values.scope(step, Timing::Due)).map_err(|error| failed("`for_each`", &error))?;
+    if rendered.secrets.is_empty() {
+        return Ok(rendered.value);
+    }
+    Err(fatal("the items of `for_each` may not hold a secret".to_owned()))
+}
+
+/// Evaluates what a sub-runbook gives; what was not given in it is null.
+pub(super) fn closing_outputs(
+    step: &PlannedStep,
+    group: &GroupScope,
+    values: Values<'_>,
+) -> Result<Value, Box<ErrorInfo>> {
+    let templates = Value::Object(group.outputs.clone().into_iter().collect());
+    let scope = values.closing(step, &templates);
+    let rendered = render(&templates, &scope).map_err(|error| failed("an output", &error))?;
+    if !rendered.secrets.is_empty() {
+        return Err(fatal("the outputs of a sub-runbook may not hold a secret".to_owned()));
+    }
+    let mut outputs: Map<String, Value> = group.outputs.keys().map(|name| (name.clone(), Value::Null)).collect();
+    outputs.extend(rendered.value.as_object().cloned().unwrap_or_default());
+    Ok(Value::Object(outputs))
+}
+
 /// Nothing to evaluate: most steps of a long plan.
 fn is_plain(step: &PlannedStep) -> bool {
-    step.when.is_none() && step.preconditions.is_empty() && !has_template(&step.with)
+    step.when.is_none() && step.preconditions.is_empty() && step.for_each.is_none() && !has_template(&step.with)
 }
 
 fn has_template(value: &Value) -> bool {
@@ -107,8 +137,19 @@ pub(super) enum Wanted {
     Late,
 }
 
-/// Evaluates `when` as far as it is known before the first step.
+/// Evaluates the `when` of a step and of the groups around it, as far as they are known before the first step.
 pub(super) fn wanted_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Wanted, ActionError> {
+    let own = own_wanted_ahead(step, values)?;
+    let around = step.group.as_ref().and_then(|group| values.index.position(group));
+    let around = around.map_or(Ok(Wanted::Yes), |group| wanted_ahead(values.index.step(group), values))?;
+    Ok(match (own, around) {
+        (Wanted::No, _) | (_, Wanted::No) => Wanted::No,
+        (Wanted::Late, _) | (_, Wanted::Late) => Wanted::Late,
+        (Wanted::Yes, Wanted::Yes) => Wanted::Yes,
+    })
+}
+
+fn own_wanted_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Wanted, ActionError> {
     let Some(when) = &step.when else { return Ok(Wanted::Yes) };
     if names_late(when) {
         return Ok(Wanted::Late);
@@ -123,21 +164,28 @@ pub(super) fn wanted_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Wan
 
 /// Evaluates the arguments as far as they are known before the first step; the rest become markers.
 pub(super) fn resolve_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Value, ActionError> {
-    let marked = PlannedStep { with: with_markers(&step.with), ..step.clone() };
+    let late = |text: &str| is_late(text) || (step.for_each.is_some() && reads_item(text));
+    let marked = PlannedStep { with: with_markers(&step.with, &late), ..step.clone() };
     let scope = values.scope(step, Timing::Ahead);
     let rendered = arguments(&marked, &scope);
     rendered.map(|(with, _)| with).map_err(|error| ActionError::from(*failed("an argument", &error)))
 }
 
-fn with_markers(value: &Value) -> Value {
+fn with_markers(value: &Value, late: &dyn Fn(&str) -> bool) -> Value {
+    let mark = |value: &Value| with_markers(value, late);
     match value {
-        Value::String(text) if is_late(text) => {
+        Value::String(text) if late(text) => {
             Late::<Value>::marker(text.trim().trim_start_matches("{{").trim_end_matches("}}").trim())
         }
-        Value::Array(items) => items.iter().map(with_markers).collect(),
-        Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), with_markers(member))).collect(),
+        Value::Array(items) => items.iter().map(mark).collect(),
+        Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), mark(member))).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
+}
+
+/// The rendered arguments of a step are not what it takes.
+pub(super) fn failed_arguments(step: &PlannedStep, error: &serde_json::Error) -> ActionError {
+    ActionError::fatal(format!("the arguments of `{}` do not fit: {error}", step.uses))
 }
 
 fn fatal(message: String) -> Box<ErrorInfo> {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Decision;
 use super::drive::Driver;
 use super::flight::Work;
+use super::locking::Grip;
 use super::resolve::resolve;
 use super::scope::Values;
 use super::start::EngineError;
@@ -30,7 +31,7 @@ impl Driver {
         let mut launches = std::mem::take(&mut self.queued);
         loop {
             let mut events = Vec::new();
-            for decision in self.picture() {
+            for decision in self.enabled() {
                 self.turn(decision, &mut events, &mut launches);
             }
             if events.is_empty() {
@@ -43,19 +44,23 @@ impl Driver {
     fn turn(&mut self, decision: Decision, events: &mut Vec<EventKind>, launches: &mut Vec<Launch>) {
         match decision {
             Decision::Resolve { step } => events.extend(self.resolved(&step)),
+            Decision::Ask { step } => events.extend(self.ask(&step)),
+            Decision::Expire { step } => events.extend(self.expire(&step)),
+            Decision::Conclude { step } => events.extend(self.conclude(&step)),
+            Decision::Obey { step, verb } => self.obey_order(&step, &verb, (events, launches)),
             Decision::Skip { step, why } => {
                 self.call_off_check(&step);
                 events.push(EventKind::StepSkipped { step, why });
             }
             Decision::Start { step, attempt } => self.start(step, attempt, (events, launches)),
+            Decision::Open { step } => events.extend(self.opened(&step)),
+            Decision::Close { step } => events.extend(self.closed(&step)),
             Decision::Check { step } => self.plan_once(&step, launches, Launch::Check),
-            Decision::Recover { step, attempt } => {
-                self.plan_once(&step, launches, |at| Launch::Recover(at, attempt));
-            }
+            Decision::Recover { step, attempt } => self.recover(&step, attempt, (events, launches)),
             Decision::Wait { step, until } => self.wait_for(&step, until),
             Decision::Cancel { step, level } => self.cancel(&step, level, (events, launches)),
             Decision::Suspend { waiting } => {
-                if self.flights.is_empty() {
+                if self.leaves() {
                     events.push(EventKind::RunSuspended { waiting });
                 }
             }
@@ -71,21 +76,37 @@ impl Driver {
     }
 
     fn resolved(&self, step: &StepId) -> Option<EventKind> {
-        let values = Values { index: &self.index, state: &self.state, registry: &self.registry, now: self.now() };
         let at = self.index.position(step)?;
-        Some(resolve(self.index.step(at), values))
+        Some(self.or_held(at, resolve(self.index.step(at), self.values())))
+    }
+
+    /// Where the values of templates come from.
+    pub(super) fn values(&self) -> Values<'_> {
+        Values { index: &self.index, state: &self.state, registry: &self.registry, now: self.now() }
+    }
+
+    /// What an attempt that was left holds is held again before it is judged.
+    pub(super) fn recover(&mut self, step: &StepId, attempt: Attempt, out: (&mut Vec<EventKind>, &mut Vec<Launch>)) {
+        let Some(at) = self.index.position(step) else { return };
+        if self.flights.contains_key(&at) || self.grip(at, out.0) == Grip::Firm {
+            self.plan_once(step, out.1, |at| Launch::Recover(at, attempt));
+        }
     }
 
     fn start(&mut self, step: StepId, attempt: Attempt, out: (&mut Vec<EventKind>, &mut Vec<Launch>)) {
         let Some(at) = self.index.position(&step) else { return };
+        if self.grip(at, out.0) != Grip::Firm {
+            return;
+        }
         self.alarms.remove(&at);
         let key = format!("{}/{step}", self.index.plan().run);
+        out.0.extend(self.leases(at));
         out.0.push(EventKind::AttemptStarted { step, attempt, key });
         out.1.push(Launch::Attempt(at, attempt));
     }
 
     /// Plans a task for a step unless it has one.
-    fn plan_once(&self, step: &StepId, launches: &mut Vec<Launch>, launch: impl Fn(usize) -> Launch) {
+    pub(super) fn plan_once(&self, step: &StepId, launches: &mut Vec<Launch>, launch: impl Fn(usize) -> Launch) {
         let Some(at) = self.index.position(step) else { return };
         let launch = launch(at);
         if !self.flights.contains_key(&at) && !launches.contains(&launch) {
@@ -107,6 +128,9 @@ impl Driver {
         let (status, attempt) = (state.status, state.last_attempt());
         if let (StepStatus::Running, Some(why)) = (status, &state.asks) {
             out.0.push(left_unknown(step, state, why));
+        } else if let Some(error) = state.error.clone().filter(|error| error.class == ErrorClass::Unknown) {
+            // A step that was held, and perhaps released since, may have taken effect, which a cancel does not undo.
+            out.0.push(EventKind::StepUnknown { step: step.clone(), attempt, error });
         } else if status == StepStatus::Running {
             let known = self.flights.get(&at).and_then(|flight| flight.told);
             let launch = Launch::Tell(at, level);
@@ -121,7 +145,7 @@ impl Driver {
     }
 
     /// A check that is no longer wanted; it changes nothing, so it is just dropped.
-    fn call_off_check(&mut self, step: &StepId) {
+    pub(super) fn call_off_check(&mut self, step: &StepId) {
         let Some(at) = self.index.position(step) else { return };
         if self.flights.get(&at).is_some_and(|flight| flight.work == Work::Check) {
             self.tasks.abort(at);
@@ -134,9 +158,10 @@ impl Driver {
         if self.removing.is_some() {
             return false;
         }
-        let left = self.state.resources.keys().rev().find(|resource| !self.removals.contains(*resource));
-        match left.cloned() {
-            Some(resource) => {
+        let left = self.state.resources.iter().filter(|(resource, _)| !self.removals.contains(*resource));
+        match left.max_by_key(|(_, known)| known.registered_seq) {
+            Some((resource, _)) => {
+                let resource = resource.clone();
                 self.removing = Some(resource.clone());
                 launches.push(Launch::Remove(resource));
                 false

@@ -10,7 +10,7 @@ use crate::action::{ActionError, Registry};
 use crate::base::StepId;
 use crate::event::{Actor, Event, EventKind, RunHeader};
 use crate::plan::BoundPlan;
-use crate::port::{Clock, Control, Journal, JournalError, Sink};
+use crate::port::{Clock, Control, Entrance, Journal, JournalError, LockError, Locks, Sink};
 use crate::state::{IllegalEvent, RunState};
 
 /// Drives one run from its start, or from where another engine left it, to its end.
@@ -29,6 +29,21 @@ pub struct Engine {
     pub control: Box<dyn Control>,
     /// The engine's hands.
     pub capabilities: Arc<dyn Capabilities>,
+    /// Names that only one run may hold at a time.
+    pub locks: Arc<dyn Locks>,
+    /// Whether somebody is there to answer.
+    pub presence: Presence,
+    /// The locks of the whole run; `None` when it has none.
+    pub entrance: Option<Box<dyn Entrance>>,
+}
+
+/// Whether somebody is there: a run that only people can bring on is left when nobody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Somebody watches the run, or asked to wait.
+    SomebodyThere,
+    /// Nobody does.
+    Nobody,
 }
 
 /// Where a run begins.
@@ -115,6 +130,9 @@ pub enum EngineError {
     /// The journal's events do not follow each other.
     #[error("the journal does not tell a possible run")]
     History(#[from] IllegalEvent),
+    /// A lock of the run cannot be used. The run stops where it is; `resume` goes on.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A secret that a remaining step needs has no value. Nothing was changed.
     #[error("secret `{name}` has no value")]
     Secret {
@@ -144,7 +162,7 @@ impl EngineError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Journal(_) | Self::History(_) => 15,
+            Self::Journal(_) | Self::History(_) | Self::Lock(_) => 15,
             Self::Secret { .. } => 4,
             Self::Action { .. } => 3,
             Self::Answer { .. } => 2,

@@ -11,7 +11,7 @@ use crate::base::{Digest, Timestamp};
 use crate::language::runbook::Param;
 
 /// What a person is asked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Question {
     /// An approval or an instruction.
     pub kind: QuestionKind,
@@ -40,8 +40,16 @@ pub struct Question {
     pub timer_ms: Option<u64>,
 }
 
+impl Question {
+    /// Identifies the question as it was shown: what an answer says it has seen.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(serde_json::json!(self).to_string().as_bytes())
+    }
+}
+
 /// What kind of question it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QuestionKind {
     /// May the run go on?
@@ -51,7 +59,7 @@ pub enum QuestionKind {
 }
 
 /// Whether the one who started a run may approve its steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Initiator {
     /// As anybody else.
@@ -75,7 +83,7 @@ pub enum OnTimeout {
 }
 
 /// What a person answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HumanAnswer {
     /// Names the request, so that one delivered twice counts once.
     pub request: String,
@@ -97,7 +105,7 @@ pub struct HumanAnswer {
 }
 
 /// Yes or no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HumanVerdict {
     /// Approved, or done.
@@ -107,7 +115,7 @@ pub enum HumanVerdict {
 }
 
 /// What an operator can do to a live run besides ending it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OperatorVerb {
     /// Start nothing new.

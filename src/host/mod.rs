@@ -6,7 +6,9 @@
 mod binding;
 mod local;
 mod open;
+mod reading;
 
 pub use binding::{AttemptBinding, HostSettings};
 pub use local::{LocalHost, LocalReader, SecretCommand, local_files};
 pub use open::{UnknownHost, bind, reader};
+pub use reading::ReadingHost;

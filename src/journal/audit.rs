@@ -7,10 +7,12 @@ use serde::Serialize;
 
 use super::amendment;
 use super::chain::Chain;
+use super::head::{self, Signed};
 use super::ledger::{Anchor, LedgerContent};
 use super::reader::{self, History, Tail};
 use super::run::RunDir;
 use super::runs::{Runs, RunsError};
+use super::signature::AllowedSigners;
 use crate::base::digest::Hasher;
 use crate::base::{Digest, RunId};
 use crate::event::{EventKind, Outcome};
@@ -28,6 +30,9 @@ pub struct RunAudit {
     pub head: Option<Digest>,
     /// How it ended; absent while it has not.
     pub outcome: Option<Outcome>,
+    /// Whether its head is signed.
+    #[serde(flatten)]
+    pub signed: Signed,
     /// What does not hold.
     pub problems: Vec<Problem>,
 }
@@ -77,6 +82,8 @@ pub enum ProblemKind {
     EndNotAnchored,
     /// A line of the ledger is missing or was changed.
     Ledger,
+    /// A signed head does not hold, or the run is not the one it names.
+    Signature,
 }
 
 impl RunAudit {
@@ -86,8 +93,8 @@ impl RunAudit {
         self.problems.is_empty()
     }
 
-    fn empty(run: RunId) -> Self {
-        Self { run, events: 0, plan: None, head: None, outcome: None, problems: Vec::new() }
+    pub(super) fn empty(run: RunId) -> Self {
+        Self { run, events: 0, plan: None, head: None, outcome: None, signed: Signed::No, problems: Vec::new() }
     }
 
     fn problem(&mut self, kind: ProblemKind, message: impl Into<String>) {
@@ -114,6 +121,12 @@ impl AuditReport {
 /// Audits one run by itself, wherever its folder is.
 #[must_use]
 pub fn verify_run(dir: &RunDir) -> RunAudit {
+    let mut audit = verify_files(dir);
+    head::verify(dir, &AllowedSigners::default(), None, &mut audit);
+    audit
+}
+
+fn verify_files(dir: &RunDir) -> RunAudit {
     let mut audit = RunAudit::empty(dir.id().clone());
     match reader::chain_of(dir.path()) {
         Ok(chain) => verify_identity(dir, &chain, &mut audit),
@@ -133,9 +146,9 @@ pub fn verify_run(dir: &RunDir) -> RunAudit {
 
 /// Audits one run by itself and against the ledger.
 #[must_use]
-pub fn verify_anchored(runs: &Runs, dir: &RunDir) -> RunAudit {
+pub fn verify_anchored(runs: &Runs, dir: &RunDir, signers: &AllowedSigners) -> RunAudit {
     match runs.ledger().read() {
-        Ok(ledger) => verify_against(&ledger, runs, dir),
+        Ok(ledger) => verify_against(&ledger, (runs, signers), dir),
         Err(error) => {
             let mut audit = verify_run(dir);
             audit.problem(ProblemKind::Ledger, chained(&error));
@@ -148,10 +161,11 @@ pub fn verify_anchored(runs: &Runs, dir: &RunDir) -> RunAudit {
 ///
 /// # Errors
 /// Fails when the list of runs or the ledger cannot be read at all.
-pub fn verify_all(runs: &Runs) -> Result<AuditReport, RunsError> {
+pub fn verify_all(runs: &Runs, signers: &AllowedSigners) -> Result<AuditReport, RunsError> {
     let ids = runs.ids()?;
     let ledger = runs.ledger().read()?;
-    let mut audits: Vec<RunAudit> = ids.iter().map(|id| verify_against(&ledger, runs, &runs.dir(id))).collect();
+    let mut audits: Vec<RunAudit> =
+        ids.iter().map(|id| verify_against(&ledger, (runs, signers), &runs.dir(id))).collect();
     audits.extend(removed(&ledger, runs));
     audits.sort_by(|one, other| other.run.cmp(&one.run));
     let ledger_problems = ledger.problems.iter().map(|(line, what)| Problem {
@@ -236,17 +250,21 @@ fn verify_blobs(dir: &RunDir, audit: &mut RunAudit) {
 ///
 /// In that order a run that goes on meanwhile can only lack an anchor, so a lacking one is looked up again. An
 /// engine anchors the end before it lets the run go: while it holds the run, the end may be missing.
-fn verify_against(ledger: &LedgerContent, runs: &Runs, dir: &RunDir) -> RunAudit {
-    let mut audit = verify_run(dir);
+fn verify_against(ledger: &LedgerContent, (runs, signers): (&Runs, &AllowedSigners), dir: &RunDir) -> RunAudit {
+    let mut audit = verify_files(dir);
     let lacks_start = audit.events > 0 && ledger.started(dir.id()).is_none();
     let lacks_end = audit.outcome.is_some() && ledger.finished(dir.id()).is_none();
     if !(lacks_start || lacks_end) {
         verify_anchors(ledger, dir, &mut audit);
+        head::verify(dir, signers, Some(ledger), &mut audit);
         return audit;
     }
     let live = dir.is_live().unwrap_or(false);
     match runs.ledger().read() {
-        Ok(fresh) => verify_anchors(&fresh, dir, &mut audit),
+        Ok(fresh) => {
+            verify_anchors(&fresh, dir, &mut audit);
+            head::verify(dir, signers, Some(&fresh), &mut audit);
+        }
         Err(error) => audit.problem(ProblemKind::Ledger, chained(&error)),
     }
     if live {
@@ -286,7 +304,7 @@ fn verify_anchors(ledger: &LedgerContent, dir: &RunDir, audit: &mut RunAudit) {
     }
 }
 
-fn removed(ledger: &LedgerContent, runs: &Runs) -> Vec<RunAudit> {
+pub(super) fn removed(ledger: &LedgerContent, runs: &Runs) -> Vec<RunAudit> {
     let mut gone: Vec<RunAudit> = Vec::new();
     for line in &ledger.lines {
         let (Anchor::Started { run, .. } | Anchor::Finished { run, .. }) = &line.anchor else { continue };
@@ -300,7 +318,7 @@ fn removed(ledger: &LedgerContent, runs: &Runs) -> Vec<RunAudit> {
     gone
 }
 
-fn chained(error: &dyn std::error::Error) -> String {
+pub(super) fn chained(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

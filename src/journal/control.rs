@@ -74,7 +74,7 @@ impl Verb {
 /// # Errors
 /// Fails when the folder cannot be written.
 pub fn send(control: &Path, verb: &Verb) -> io::Result<String> {
-    let name = format!("{}-{}", clock::now().strftime("%Y%m%d-%H%M%S-%9f"), std::process::id());
+    let name = request_name();
     let staged = control.join(format!(".{name}"));
     let mut file = durable::create_file(&staged)?;
     file.write_all(&serde_json::to_vec(verb)?)?;
@@ -82,6 +82,12 @@ pub fn send(control: &Path, verb: &Verb) -> io::Result<String> {
     std::fs::rename(&staged, control.join(format!("{name}.json")))?;
     durable::sync_dir(control)?;
     Ok(name)
+}
+
+/// Gives a new request a name: requests sort by the time they were made.
+#[must_use]
+pub fn request_name() -> String {
+    format!("{}-{}", clock::now().strftime("%Y%m%d-%H%M%S-%9f"), std::process::id())
 }
 
 /// Watches a run's control folder.

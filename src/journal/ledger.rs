@@ -154,6 +154,24 @@ impl Ledger {
     /// # Errors
     /// Fails when the file cannot be read. What does not hold together is content, not an error.
     pub fn read(&self) -> Result<LedgerContent, LedgerError> {
+        let bytes = self.bytes()?;
+        Ok(LedgerContent::scan(&bytes))
+    }
+
+    /// Gives the number of lines and the hash of the last one, without verifying those before it.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read.
+    pub fn tip(&self) -> Result<(u64, Digest), LedgerError> {
+        let tip = Tip::of(&self.bytes()?);
+        Ok((tip.next - 1, tip.head))
+    }
+
+    /// Reads the file as it is; a missing one is empty.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read.
+    pub fn bytes(&self) -> Result<Vec<u8>, LedgerError> {
         let read = || match File::open(&self.path) {
             Ok(mut file) => {
                 file.lock_shared()?;
@@ -164,8 +182,7 @@ impl Ledger {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         };
-        let bytes = read().map_err(|source| self.failed(source))?;
-        Ok(LedgerContent::scan(&bytes))
+        read().map_err(|source| self.failed(source))
     }
 
     fn append(&self, anchor: Anchor) -> Result<Anchored, LedgerError> {
@@ -177,17 +194,17 @@ impl Ledger {
         file.lock()?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let content = LedgerContent::scan(&bytes);
-        if content.lines.iter().any(|line| line.anchor == anchor) {
+        if names(&bytes, &anchor) {
             file.sync_all()?;
             return Ok(Anchored::AlreadyThere);
         }
-        match content.tail {
+        let tip = Tip::of(&bytes);
+        match tip.tail {
             LedgerTail::Clean => {}
             LedgerTail::Open => file.write_all(b"\n")?,
             LedgerTail::Torn { bytes: torn } => file.set_len((bytes.len() - torn) as u64)?,
         }
-        let line = LedgerLine { n: content.next, at: clock::now(), prev: content.head, anchor };
+        let line = LedgerLine { n: tip.next, at: clock::now(), prev: tip.head, anchor };
         file.write_all(&seal(serde_json::to_vec(&line)?).0)?;
         file.sync_all()?;
         durable::sync_dir(self.path.parent().unwrap_or(Path::new("/")))?;
@@ -199,19 +216,66 @@ impl Ledger {
     }
 }
 
+/// Where the next line goes: all that appending needs, however long the ledger is.
+struct Tip {
+    next: u64,
+    head: Digest,
+    tail: LedgerTail,
+}
+
+impl Tip {
+    fn of(bytes: &[u8]) -> Self {
+        let (counted, tail) = cut_tail(bytes);
+        let last = counted.strip_suffix(b"\n").unwrap_or(counted);
+        let last = &last[last.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)..];
+        match read_line(last) {
+            Some((line, hash)) => Self { next: line.n.saturating_add(1), head: hash, tail },
+            // What an unreadable last line is numbered, only the lines before it tell.
+            None => {
+                let LedgerContent { next, head, tail, .. } = LedgerContent::scan(bytes);
+                Self { next, head, tail }
+            }
+        }
+    }
+}
+
+/// Tells whether an anchor stands in the ledger, by reading only the lines that name its run.
+fn names(bytes: &[u8], anchor: &Anchor) -> bool {
+    let (Anchor::Started { run, .. } | Anchor::Finished { run, .. }) = anchor else { return false };
+    let text = String::from_utf8_lossy(bytes);
+    text.match_indices(run.as_str()).any(|(at, _)| {
+        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let end = text[at..].find('\n').map_or(text.len(), |newline| at + newline);
+        read_line(text[start..end].as_bytes()).is_some_and(|(line, _)| line.anchor == *anchor)
+    })
+}
+
+fn read_line(line: &[u8]) -> Option<(LedgerLine, Digest)> {
+    #[derive(Deserialize)]
+    struct Hashed {
+        hash: Digest,
+    }
+    let line_of = serde_json::from_slice(line).ok()?;
+    serde_json::from_slice(line).ok().map(|Hashed { hash }| (line_of, hash))
+}
+
+/// Gives the bytes that count, and what stands after them.
+fn cut_tail(bytes: &[u8]) -> (&[u8], LedgerTail) {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let rest = &bytes[end..];
+    match (rest.is_empty(), whole_line_prefix(rest)) {
+        (true, _) => (bytes, LedgerTail::Clean),
+        (false, Some(_)) => (bytes, LedgerTail::Open),
+        (false, None) => (&bytes[..end], LedgerTail::Torn { bytes: rest.len() }),
+    }
+}
+
 impl LedgerContent {
     /// Reads the bytes of a ledger. A torn last line counts as never written.
     #[must_use]
     pub fn scan(bytes: &[u8]) -> Self {
-        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let rest = &bytes[end..];
-        let tail = match (rest.is_empty(), whole_line_prefix(rest)) {
-            (true, _) => LedgerTail::Clean,
-            (false, Some(_)) => LedgerTail::Open,
-            (false, None) => LedgerTail::Torn { bytes: rest.len() },
-        };
+        let (counted, tail) = cut_tail(bytes);
         let mut content = Self { lines: Vec::new(), problems: Vec::new(), head: Digest::of(b""), next: 1, tail };
-        let counted = if tail == LedgerTail::Open { bytes } else { &bytes[..end] };
         for (index, line) in counted.split_inclusive(|byte| *byte == b'\n').enumerate() {
             content.take(index as u64 + 1, line.strip_suffix(b"\n").unwrap_or(line));
         }
@@ -219,16 +283,10 @@ impl LedgerContent {
     }
 
     fn take(&mut self, number: u64, line: &[u8]) {
-        #[derive(Deserialize)]
-        struct Hashed {
-            hash: Digest,
-        }
         if let Err(broken) = check_hash(line) {
             self.problems.push((number, broken.to_string()));
         }
-        let parsed: Option<(LedgerLine, Hashed)> =
-            serde_json::from_slice(line).ok().zip(serde_json::from_slice(line).ok());
-        let Some((entry, Hashed { hash })) = parsed else {
+        let Some((entry, hash)) = read_line(line) else {
             self.problems.push((number, "the line cannot be read".to_owned()));
             (self.head, self.next) = (Digest::of(line), self.next.saturating_add(1));
             return;
@@ -238,6 +296,13 @@ impl LedgerContent {
         }
         (self.head, self.next) = (hash, entry.n.saturating_add(1));
         self.lines.push(entry);
+    }
+
+    /// Gives the hash of the line with a number.
+    #[must_use]
+    pub fn hash_of(&self, n: u64) -> Option<Digest> {
+        let at = self.lines.iter().position(|line| line.n == n)?;
+        Some(self.lines.get(at + 1).map_or(self.head, |next| next.prev))
     }
 
     /// Gives what anchors the start of a run: the digest of its plan.

@@ -1,4 +1,4 @@
-//! A journal in memory for tests of the engine: the same chain, and faults on demand.
+//! A journal in memory, for rehearsals and for tests of the engine: the same chain, and faults on demand.
 //!
 //! It models a disk that survives and an engine that does not: what was synced stays, what was only
 //! appended is gone. After a crash every call fails; [`MemoryJournal::reopen`] is what the next engine

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::run::RunDir;
 use crate::base::mode::Mode;
 use crate::base::{RunId, StepId, Timestamp, clock};
-use crate::event::{Event, EventKind, Outcome, RunOrigin};
+use crate::event::{Event, EventKind, OperatorVerb, Outcome, RunOrigin};
 
 /// What a list of runs shows.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
     /// The run.
     pub id: RunId,
@@ -38,10 +38,16 @@ pub struct RunSummary {
     pub succeeded: usize,
     /// Number of steps that failed or whose effect is unknown.
     pub failed: usize,
+    /// Steps that ask a person, or wait for an operator.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub waiting: BTreeSet<StepId>,
+    /// Who paused the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
 }
 
 /// Where a run stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum RunStatus {
     /// It was created and has no first event.
@@ -74,18 +80,30 @@ impl RunSummary {
             Ok(history) => history.events,
             Err(error) => return Self::empty(dir.id(), RunStatus::Damaged { what: error.to_string() }),
         };
-        let mut summary = Self::fold(dir.id(), &events);
+        let mut summary = Self::settled(dir, &events);
+        summary.look_whether_live(dir);
+        summary
+    }
+
+    /// Folds the events read from a run's folder, without a look at the lock.
+    pub(super) fn settled(dir: &RunDir, events: &[Event]) -> Self {
+        let mut summary = Self::fold(dir.id(), events);
         if events.is_empty() {
             summary.name_from_plan(dir);
         }
-        if !matches!(summary.status, RunStatus::Finished { .. }) {
-            match dir.is_live() {
-                Ok(true) => summary.status = RunStatus::Live,
-                Ok(false) => {}
-                Err(error) => summary.status = RunStatus::Damaged { what: error.to_string() },
-            }
-        }
         summary
+    }
+
+    /// A run that has not ended may be driven right now.
+    pub(super) fn look_whether_live(&mut self, dir: &RunDir) {
+        if matches!(self.status, RunStatus::Finished { .. } | RunStatus::Damaged { .. }) {
+            return;
+        }
+        match dir.is_live() {
+            Ok(true) => self.status = RunStatus::Live,
+            Ok(false) => {}
+            Err(error) => self.status = RunStatus::Damaged { what: error.to_string() },
+        }
     }
 
     /// Folds events alone: without a look at the lock, an unfinished run counts as interrupted.
@@ -95,6 +113,7 @@ impl RunSummary {
         let (mut succeeded, mut failed) = (BTreeSet::new(), BTreeSet::new());
         for event in events {
             summary.apply(event);
+            summary.apply_to_people(event);
             if let EventKind::StepSucceeded { step, .. } = &event.kind {
                 note(&mut succeeded, &mut failed, step);
             } else if let EventKind::StepFailed { step, .. } | EventKind::StepUnknown { step, .. } = &event.kind {
@@ -124,7 +143,27 @@ impl RunSummary {
         }
     }
 
-    fn empty(id: &RunId, status: RunStatus) -> Self {
+    /// Keeps what waits for people, and who paused the run.
+    fn apply_to_people(&mut self, event: &Event) {
+        if let EventKind::StepAsked { step, .. } | EventKind::StepHeld { step, .. } = &event.kind {
+            self.waiting.insert(step.clone());
+        } else if let EventKind::StepReleased { step }
+        | EventKind::StepSucceeded { step, .. }
+        | EventKind::StepFailed { step, .. }
+        | EventKind::StepSkipped { step, .. }
+        | EventKind::StepCancelled { step, .. } = &event.kind
+        {
+            self.waiting.remove(step);
+        } else if let EventKind::OperatorActed { actor, verb: OperatorVerb::Pause, .. } = &event.kind {
+            self.paused_by = Some(actor.name.clone());
+        } else if let EventKind::OperatorActed { verb: OperatorVerb::Continue, .. } | EventKind::RunFinished { .. } =
+            &event.kind
+        {
+            self.paused_by = None;
+        }
+    }
+
+    pub(super) fn empty(id: &RunId, status: RunStatus) -> Self {
         Self {
             id: id.clone(),
             name: String::new(),
@@ -138,6 +177,8 @@ impl RunSummary {
             elapsed_ms: 0,
             succeeded: 0,
             failed: 0,
+            waiting: BTreeSet::new(),
+            paused_by: None,
         }
     }
 

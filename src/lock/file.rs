@@ -42,8 +42,9 @@ pub struct Holder {
 #[derive(Debug)]
 struct FileLock {
     name: String,
-    #[expect(dead_code, reason = "held: the lock is free when the file is closed")]
+    /// The lock is free when it is closed.
     file: File,
+    over: Option<String>,
 }
 
 impl FileLocks {
@@ -115,8 +116,10 @@ impl FileLocks {
         while asked.elapsed() < LOOK {
             match file.try_lock() {
                 Ok(()) => {
+                    let before = signed(&mut file, name);
+                    let over = Some(before.run).filter(|other| before.pid != 0 && *other != run.as_str());
                     sign(&mut file, name, run)?;
-                    return Ok(Ok(FileLock { name: name.to_owned(), file }));
+                    return Ok(Ok(FileLock { name: name.to_owned(), file, over }));
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
                 Err(TryLockError::WouldBlock) => {}
@@ -147,6 +150,16 @@ impl Locks for FileLocks {
 impl LockGuard for FileLock {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn over(&self) -> Option<&str> {
+        self.over.as_deref()
+    }
+
+    fn release(self: Box<Self>) {
+        if let Err(error) = self.file.set_len(0) {
+            tracing::warn!(lock = %self.name, %error, "the name of the last holder stays in the lock's file");
+        }
     }
 }
 
@@ -218,6 +231,22 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "a test's own file")]
         std::fs::write(root.path().join("locks/main.lock"), left).expect("writes");
         locks.acquire("main", &run('b')).expect("it is free");
+    }
+
+    #[test]
+    fn a_holder_that_died_is_named_and_one_that_let_go_in_order_is_not() {
+        let root = tempfile::tempdir().expect("a folder");
+        let locks = FileLocks::open(root.path()).expect("opens");
+        let first = locks.acquire("tape", &run('a')).expect("it is free");
+        assert_eq!(first.over(), None);
+        drop(first);
+        let second = locks.acquire("tape", &run('b')).expect("it is free");
+        assert_eq!(second.over(), Some(run('a').as_str()));
+        second.release();
+        let third = locks.acquire("tape", &run('c')).expect("it is free");
+        assert_eq!(third.over(), None);
+        drop(third);
+        assert_eq!(locks.acquire("tape", &run('c')).expect("it is free").over(), None, "its own");
     }
 
     #[test]

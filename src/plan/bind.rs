@@ -278,6 +278,7 @@ impl Binder<'_> {
         let effects = action
             .effects(&with, &context)
             .map_err(|faults| faults.into_iter().map(|f| fault(&f.path, f.message, f.help)).collect::<Vec<_>>())?;
+        super::people::refuse(self.protected(), uses, &with).map_err(|f| vec![fault(&f.path, f.message, f.help)])?;
         let effects = self.declared(step, effects).map_err(|message| vec![fault("/targets", message, None)])?;
         let spec = action.spec();
         let idempotent = spec.idempotency == Idempotency::Idempotent;
@@ -310,7 +311,7 @@ impl Binder<'_> {
             secrets,
             has_check: spec.has_check,
             declares_drill: step.modes.as_ref().is_some_and(|modes| modes.contains(&Mode::Drill)),
-            kind: StepKind::Action,
+            kind: StepKind::of(uses),
             group: None,
             for_each,
             item: None,
@@ -321,6 +322,10 @@ impl Binder<'_> {
         };
         planned.fingerprint = fingerprint(&planned, spec.version, &with);
         Ok(planned)
+    }
+
+    fn protected(&self) -> bool {
+        self.inventory.environments.get(&self.request.environment).is_some_and(|environment| environment.protected)
     }
 
     /// Renders what is known now; a late value becomes its marker.

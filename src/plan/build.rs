@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{StepGraph, StepIndex, join};
-use super::model::{Section, Strictness};
+use super::model::{Section, StepKind, Strictness};
 use super::notify;
 use super::outputs;
 use super::read::{self, Read, Reader};
@@ -59,6 +59,7 @@ pub(super) fn build_with(runbook: Runbook, material: &Material<'_>, built: &mut 
     let mut found = Diagnostics::default();
     check_needs(&graph, &mut found);
     check_preconditions(&graph, material.registry, &mut found);
+    super::people::check(&graph, material.inventory, &mut found);
     let circles = graph.circles();
     check_circles(&graph, &circles, &mut found);
     let mut reads = read::collect(&runbook, &graph, material, &mut found);
@@ -146,7 +147,16 @@ fn check_preconditions(graph: &StepGraph<'_>, registry: &Registry, found: &mut D
         for precondition in &graph.step(index).1.preconditions {
             let Precondition::Action { uses, .. } = precondition else { continue };
             let effect = registry.get(&uses.value).map_or(EffectClass::None, |action| action.spec().effect);
-            if effect > EffectClass::Read {
+            let why = match StepKind::of(&uses.value) {
+                StepKind::Approval | StepKind::Manual => Some("is made by people"),
+                StepKind::Runbook => Some("stands for steps of its own"),
+                StepKind::Action => None,
+            };
+            if let Some(why) = why {
+                let message = format!("`{}` {why}, so it cannot be a precondition", uses.value);
+                let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
+                found.push(fault.help("make it a step of its own that this one needs"));
+            } else if effect > EffectClass::Read {
                 let message = format!("`{}` may change something, so it cannot be a precondition", uses.value);
                 let fault = Diagnostic::new(Code::BadCombination, message).at(uses.at);
                 found.push(fault.help("make it a step of its own that this one needs, or ask with `wait` or `that:`"));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::model::PlannedStep;
-use crate::action::{Access, EffectClass, Target};
+use crate::action::{Access, Target};
 use crate::language::inventory::Inventory;
 use crate::language::runbook::{OnConflict, Runbook, Step};
 use crate::language::template::{self, Scope};
@@ -22,8 +22,8 @@ pub struct RunLocks {
     pub queued: BTreeSet<String>,
 }
 
-/// Gives the locks of a run. A database that a step may destroy is locked for the whole run, under its data
-/// directory, so that two inventories that name it differently still meet.
+/// Gives the locks of a run. A database that a step may destroy, or that nobody else may destroy meanwhile,
+/// is locked for the whole run, under its data directory, so that two inventories that name it differently still meet.
 #[must_use]
 pub fn of_run(runbooks: &[&Runbook], steps: &[PlannedStep], inventory: &Inventory) -> RunLocks {
     let mut names: BTreeSet<String> = held(runbooks).iter().map(|name| named(name)).collect();
@@ -35,14 +35,12 @@ pub fn of_run(runbooks: &[&Runbook], steps: &[PlannedStep], inventory: &Inventor
             OnConflict::Queue => {}
         }
     }
-    for step in steps.iter().filter(|step| step.effects.class == EffectClass::Destroy) {
-        for (access, target) in &step.effects.targets {
-            if let (Access::Destroy, Target::Database { name }) = (access, target)
-                && let Some(database) = inventory.databases.get(name)
-            {
-                names.insert(format!("database:{}:{}", database.host, database.pgdata.display()));
-            }
-        }
+    for step in steps {
+        let destroyed = step.effects.targets.iter().filter(|(access, _)| *access == Access::Destroy);
+        let destroyed =
+            destroyed.filter_map(|(_, target)| if let Target::Database { name } = target { Some(name) } else { None });
+        let databases = destroyed.chain(&step.effects.holds).filter_map(|name| inventory.databases.get(name));
+        names.extend(databases.map(|database| format!("database:{}:{}", database.host, database.pgdata.display())));
     }
     RunLocks { names: names.into_iter().collect(), queued }
 }

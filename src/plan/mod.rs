@@ -6,11 +6,13 @@
 
 mod bind;
 mod build;
+mod compare;
 mod expand;
 mod fanout;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod forecast;
+mod frozen;
 mod graph;
 pub mod guard;
 mod leaf;
@@ -19,6 +21,7 @@ pub mod model;
 pub mod notify;
 mod outputs;
 mod param;
+mod people;
 mod process;
 mod read;
 pub mod render;
@@ -27,15 +30,18 @@ pub mod schema;
 mod sub;
 mod text;
 mod undo;
+mod unified;
 
 pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
+pub use compare::{Change, Comparison, FileChange, StepChange, ValueChange, compare, leaves};
 pub use fanout::times;
-pub use forecast::{Forecast, forecast};
+pub use forecast::{Forecast, History, Sample, StepForecast, forecast};
+pub use frozen::{Given, PlanFile, PlanFileError};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};
 pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };
-pub use param::INCIDENT_AT;
+pub use param::{INCIDENT_AT, names_entry};
 pub use sub::SubPlan;

@@ -113,7 +113,7 @@ pub enum UndoPolicy {
 }
 
 /// Whether a step is made by an action or by something that only plan and engine know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
     /// Attempts of an action.
@@ -125,6 +125,19 @@ pub enum StepKind {
     Manual,
     /// It stands for the steps of a sub-runbook.
     Runbook,
+}
+
+impl StepKind {
+    /// Tells what makes a step from its `uses`.
+    #[must_use]
+    pub fn of(uses: &str) -> Self {
+        match uses {
+            "approval" => Self::Approval,
+            "manual" => Self::Manual,
+            "runbook" => Self::Runbook,
+            _ => Self::Action,
+        }
+    }
 }
 
 /// A fan-out.
@@ -156,7 +169,7 @@ pub struct Limits {
 }
 
 /// Which part of the runbook a step belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Section {
     /// `steps`.
@@ -266,6 +279,16 @@ impl BoundPlan {
     #[must_use]
     pub fn step(&self, id: &StepId) -> Option<&PlannedStep> {
         self.steps.iter().find(|step| step.id == *id)
+    }
+
+    /// Gives what was planned for a step: itself, or the fan-out that it is an instance of, or what reverses that.
+    #[must_use]
+    pub fn planned(&self, id: &StepId) -> Option<&PlannedStep> {
+        let fan_out = || match id.undone() {
+            Some(of) => Some(of.of_instance()?.undo()),
+            None => id.of_instance(),
+        };
+        self.step(id).or_else(|| self.step(&fan_out()?))
     }
 
     /// Gives the steps of one section in order.

@@ -185,6 +185,19 @@ fn names_of(kind: ParamType, inventory: &Inventory) -> Vec<&String> {
     }
 }
 
+/// Refuses a value that names an entry which the inventory does not have.
+///
+/// # Errors
+/// Says which name, and which there are.
+pub fn names_entry(kind: ParamType, value: &Value, inventory: &Inventory) -> Result<(), String> {
+    let is_reference = matches!(kind, ParamType::Database | ParamType::Service | ParamType::Store);
+    match value.as_str().filter(|_| is_reference).map(|entry| exists(kind, entry, inventory)) {
+        Some(Err(BindError::Usage { message, help })) => Err(format!("{message}; {help}")),
+        Some(Err(other @ (BindError::Step { .. } | BindError::Rule { .. }))) => Err(other.to_string()),
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
 /// Refuses the name of an entry that the inventory does not have.
 fn exists(kind: ParamType, name: &str, inventory: &Inventory) -> Result<(), BindError> {
     let entries = names_of(kind, inventory);

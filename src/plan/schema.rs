@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::model::StepKind;
 use crate::action::{ActionSpec, EffectClass, LATE_KEY, Registry};
 
 /// Completes the schema of a runbook file: a step's `with:` follows from its `uses:`.
@@ -82,7 +83,8 @@ fn complete(file: &mut Value, definition: &str, most: EffectClass, branches: &[(
     let Some(members) = file.pointer_mut(&format!("/$defs/{definition}")).and_then(Value::as_object_mut) else {
         return;
     };
-    let fitting: Vec<_> = branches.iter().filter(|(spec, _)| spec.effect <= most).collect();
+    let stands = |spec: &ActionSpec| most > EffectClass::Read || StepKind::of(spec.name) == StepKind::Action;
+    let fitting: Vec<_> = branches.iter().filter(|(spec, _)| spec.effect <= most && stands(spec)).collect();
     members.insert("allOf".to_owned(), fitting.iter().map(|(_, branch)| branch.clone()).collect());
     if let Some(uses) = members.get_mut("properties").and_then(|properties| properties.get_mut("uses")) {
         *uses = json!({

@@ -1,11 +1,15 @@
 //! The traits of the engine's edge. Actions may not import this room.
 
+mod entrance;
+
 use std::time::{Duration, Instant};
 
 use crate::action::BoxFuture;
 use crate::base::clock::{self, Timestamp};
 use crate::base::{Digest, EventSeq, RunId};
 use crate::event::{CancelLevel, Event, EventKind, ProgressUpdate};
+
+pub use entrance::{Entered, Entrance, Entry};
 
 /// Where events become durable.
 pub trait Journal: Send {
@@ -181,6 +185,12 @@ pub trait Locks: Send + Sync {
 pub trait LockGuard: Send {
     /// The lock's name.
     fn name(&self) -> &str;
+    /// The run that held it before and died without letting go of it.
+    fn over(&self) -> Option<&str> {
+        None
+    }
+    /// Lets go in order. A guard that is merely dropped leaves the name of its holder behind, as a death does.
+    fn release(self: Box<Self>);
 }
 
 /// A lock cannot be had.

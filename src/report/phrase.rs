@@ -5,19 +5,19 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Tone;
-use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::mode::Mode;
 use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 use crate::base::units::{Span, human_duration};
+use crate::base::{RunId, Timestamp};
 use crate::event::{
-    Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, OperatorVerb, OriginPurpose, Outcome, RunOrigin,
-    SeededEnd, SkipReason,
+    Coverage, ErrorInfo, ExceptionKind, Figures, HumanAnswer, HumanVerdict, LossVerdict, OperatorVerb, OriginPurpose,
+    Outcome, SeededEnd, SkipReason,
 };
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepStatus, UndoState, objectives};
+use crate::state::{LockWait, RunState, StepState, StepStatus, UndoState, objectives};
 
 /// Replaces references to secrets by `***name***` and control characters by a visible sign.
 #[must_use]
@@ -134,8 +134,26 @@ pub(super) fn is_idle_undo(step: &PlannedStep, state: &RunState) -> bool {
     step.section == Section::Undo && idle
 }
 
+/// What a person answered: `approved by dora: looks right`.
+pub(super) fn answer(answer: &HumanAnswer) -> String {
+    let verdict = match answer.verdict {
+        HumanVerdict::Yes => "answered yes",
+        HumanVerdict::No => "answered no",
+    };
+    let said = if answer.comment.is_empty() { String::new() } else { format!(": {}", one_line(&answer.comment)) };
+    let alone = answer.break_glass.as_ref().map(|reason| format!(" (BROKE THE GLASS: {})", one_line(reason)));
+    format!("{verdict} by {}{said}{}", one_line(&answer.by.name), alone.unwrap_or_default())
+}
+
+/// Which lock is waited for, and who has it.
+pub(super) fn awaited(wait: &LockWait) -> String {
+    let step = wait.step.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("`{step}`"));
+    format!("{step} waits for `{}`, held by run `{}`", wait.lock, wait.holder)
+}
+
 /// What an operator types.
-pub(super) fn verb(verb: &OperatorVerb) -> &'static str {
+#[must_use]
+pub fn verb(verb: &OperatorVerb) -> &'static str {
     match verb {
         OperatorVerb::Pause => "pause",
         OperatorVerb::Continue => "continue",
@@ -190,15 +208,19 @@ pub(super) fn outcome_tone(outcome: Outcome) -> Tone {
     }
 }
 
+/// The run that this one undoes, if that is what it is for.
+pub(super) fn undoes(plan: &BoundPlan) -> Option<&RunId> {
+    plan.origin.as_ref().filter(|origin| origin.purpose == OriginPurpose::Undo).map(|origin| &origin.run)
+}
+
 /// Says in one sentence how the run ended or stands, as a manager would ask it.
 #[must_use]
 pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
-    let name = &match &plan.origin {
-        Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) => format!("undo of {} in run {run}", plan.name),
-        Some(RunOrigin { purpose: OriginPurpose::Seed, .. }) | None => plan.name.clone(),
-    };
+    let name = &undoes(plan).map_or_else(|| plan.name.clone(), |run| format!("undo {run}"));
     let Some((outcome, _, figures)) = &state.finished else {
-        return match state.suspended.len() {
+        let asks = |known: &&StepState| matches!(known.status, StepStatus::Asking | StepStatus::Held);
+        return match state.suspended.len().max(state.steps.values().filter(asks).count()) {
+            0 if state.paused.is_some() => format!("`{name}` is paused."),
             0 => format!("`{name}` has not ended: its last event is number {}.", state.last_seq.0),
             1 => format!("`{name}` waits for a person: one step has a question."),
             count => format!("`{name}` waits for a person: {count} steps have a question."),

@@ -4,7 +4,7 @@
 //! refused and leaves the state as it was.
 
 use super::transition::StepMove;
-use super::{AttemptState, RunState, StepState, StepStatus, UndoState};
+use super::{AttemptState, Resource, RunState, StepState, StepStatus, UndoState, wait};
 use crate::base::clock::after;
 use crate::base::{Attempt, EventSeq, StepId, Timestamp};
 use crate::event::{ErrorInfo, Event, EventKind, OperatorVerb, RecoverDecision};
@@ -68,6 +68,7 @@ impl RunState {
         if !self.apply_to_step(event)? {
             self.apply_to_run(event);
         }
+        self.acts.keep(event);
         self.last_at = Some(event.at);
         self.last_seq = event.seq;
         self.last_hash = Some(event.hash);
@@ -86,9 +87,10 @@ impl RunState {
                 self.header = Some((**header).clone());
                 self.started_at = Some(event.at);
             }
-            EventKind::RunResumed { .. } => self.resume(),
-            EventKind::ResourceRegistered { step, resource, data } => {
-                self.resources.insert(resource.clone(), (step.clone(), data.clone()));
+            EventKind::RunResumed { .. } => self.resume(event.at),
+            EventKind::ResourceRegistered { .. } => {
+                let registered = Resource::registered(event).map(|(key, known)| (key.to_owned(), known));
+                self.resources.extend(registered);
             }
             EventKind::ResourceRemoved { resource } => {
                 self.resources.remove(resource);
@@ -98,32 +100,33 @@ impl RunState {
                 if self.cancel.as_ref().is_none_or(|(known, ..)| known < level) {
                     self.cancel = Some((*level, actor.clone(), reason.clone()));
                 }
+                // Whoever ends a run wants it to come to its end, `finally` included.
+                self.go_on(event.at);
             }
             EventKind::RunSuspended { waiting } => self.suspended.clone_from(waiting),
-            EventKind::OperatorActed { request, actor, verb, reason, .. } => {
+            EventKind::OperatorActed { request, actor, verb, step, reason } => {
                 self.requests.insert(request.clone());
                 match verb {
-                    OperatorVerb::Pause => self.paused = Some((actor.clone(), reason.clone())),
-                    OperatorVerb::Continue => self.paused = None,
-                    OperatorVerb::Retry
-                    | OperatorVerb::Skip
-                    | OperatorVerb::MarkDone { .. }
-                    | OperatorVerb::Answer
-                    | OperatorVerb::Cancel => {}
+                    OperatorVerb::Pause => {
+                        self.paused = Some((actor.clone(), reason.clone()));
+                        wait::begin(&mut self.pauses, event.at);
+                    }
+                    OperatorVerb::Continue => self.go_on(event.at),
+                    OperatorVerb::Retry | OperatorVerb::Skip | OperatorVerb::MarkDone { .. } => {
+                        self.orders.extend(step.clone().map(|step| (step, verb.clone())));
+                    }
+                    OperatorVerb::Answer | OperatorVerb::Cancel => {}
                 }
             }
             EventKind::OperatorRefused { request, .. } => {
                 self.requests.insert(request.clone());
             }
-            EventKind::LockTaken { step: Some(step), waited_ms, .. } => {
-                self.steps.entry(step.clone()).or_default().lock_ms += waited_ms;
-            }
+            EventKind::LockTaken { step, waited_ms, .. } => self.keep_lock(step.as_ref(), event.at, *waited_ms),
             EventKind::RunFinished { outcome, exit_code, figures } => {
                 self.finished = Some((*outcome, *exit_code, (**figures).clone()));
             }
             EventKind::TailCut { .. }
             | EventKind::LockAwaited { .. }
-            | EventKind::LockTaken { step: None, .. }
             | EventKind::PlanAmended { .. }
             | EventKind::Unknown => {}
             EventKind::StepResolved { .. }
@@ -149,8 +152,14 @@ impl RunState {
         }
     }
 
+    /// The run is paused no longer.
+    fn go_on(&mut self, at: Timestamp) {
+        self.paused = None;
+        wait::end(&mut self.pauses, at);
+    }
+
     /// Another engine took over: what ran has to be judged, what was checked is checked again.
-    fn resume(&mut self) {
+    fn resume(&mut self, at: Timestamp) {
         self.resumes += 1;
         self.suspended.clear();
         for step in self.steps.values_mut() {
@@ -158,6 +167,7 @@ impl RunState {
                 StepStatus::Running => {
                     step.interrupted = true;
                     step.asks = None;
+                    wait::end(&mut step.person_waits, at);
                 }
                 StepStatus::Checked => step.status = StepStatus::Resolved,
                 StepStatus::Pending
@@ -172,6 +182,18 @@ impl RunState {
                 | StepStatus::Cancelled
                 | StepStatus::Unknown => {}
             }
+        }
+    }
+
+    fn keep_lock(&mut self, step: Option<&StepId>, at: Timestamp, waited_ms: u64) {
+        let Some(stretch) = wait::before(at, waited_ms) else { return };
+        match step {
+            Some(step) => {
+                let step = self.steps.entry(step.clone()).or_default();
+                step.lock_ms += waited_ms;
+                step.lock_waits.push(stretch);
+            }
+            None => self.lock_waits.push(stretch),
         }
     }
 
@@ -208,6 +230,10 @@ impl RunState {
             step.enter(to, event.at);
         }
         step.keep(event);
+        wait::keep(step, event.at);
+        if is_carried_out(&event.kind) {
+            self.orders.remove(move_.step);
+        }
         if step.status.is_terminal() && step.ended_seq == EventSeq::default() {
             step.ended_seq = event.seq;
         }
@@ -219,11 +245,29 @@ impl RunState {
     }
 }
 
+/// Whether what an operator asked of the step is settled by this: nothing but what leaves it as it was does not.
+fn is_carried_out(kind: &EventKind) -> bool {
+    !matches!(
+        kind,
+        EventKind::StepNoted { .. }
+            | EventKind::StepStalled { .. }
+            | EventKind::StepAnswered { .. }
+            | EventKind::StepExpired { .. }
+    )
+}
+
 impl StepState {
     /// The number of the latest attempt; 0 when none was made.
     #[must_use]
     pub fn last_attempt(&self) -> Attempt {
         self.attempts.last().map_or(Attempt(0), |attempt| attempt.number)
+    }
+
+    /// The attempts since an operator released the step last, or all.
+    #[must_use]
+    pub fn counted_attempts(&self) -> &[AttemptState] {
+        let first = self.attempts.iter().position(|attempt| attempt.number > self.released_after);
+        first.map_or(&[], |first| &self.attempts[first..])
     }
 
     fn enter(&mut self, to: StepStatus, at: Timestamp) {
@@ -252,17 +296,22 @@ impl StepState {
                 self.with = Some(with.clone());
                 self.secrets.clone_from(secrets);
                 self.preconditions.clone_from(preconditions);
+                self.error = None;
             }
             EventKind::StepChecked { findings, .. } => self.findings.clone_from(findings),
-            EventKind::AttemptStarted { attempt, key, .. } => self.attempts.push(AttemptState {
-                number: *attempt,
-                key: key.clone(),
-                started_at: at,
-                ended_at: None,
-                elapsed_ms: None,
-                error: None,
-                adopted: false,
-            }),
+            EventKind::AttemptStarted { attempt, key, .. } => {
+                // Why it was held is what became of the attempt before.
+                self.error = None;
+                self.attempts.push(AttemptState {
+                    number: *attempt,
+                    key: key.clone(),
+                    started_at: at,
+                    ended_at: None,
+                    elapsed_ms: None,
+                    error: None,
+                    adopted: false,
+                });
+            }
             EventKind::AttemptFailed { error, elapsed_ms, retry_in_ms, .. } => {
                 self.end_attempt(at, Some(*elapsed_ms), Some(error));
                 self.retry_at = Some(after(at, std::time::Duration::from_millis(*retry_in_ms)));
@@ -299,11 +348,14 @@ impl StepState {
             EventKind::StepHeld { error, elapsed_ms, .. } => {
                 self.end_attempt(at, Some(*elapsed_ms), Some(error));
                 self.error = Some(error.clone());
+                self.released_after = self.last_attempt();
             }
             EventKind::StepReleased { .. } => self.retry_at = Some(at),
             EventKind::StepAsked { question, .. } => {
                 self.question = Some((**question).clone());
                 self.asked_at = Some(at);
+                self.answers.clear();
+                self.expired = false;
             }
             EventKind::StepAnswered { answer, .. } => self.answers.push((at, (**answer).clone())),
             EventKind::StepExpired { .. } => self.expired = true,

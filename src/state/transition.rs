@@ -23,7 +23,7 @@ pub(super) struct StepMove<'a> {
 impl<'a> StepMove<'a> {
     pub(super) fn of(kind: &'a EventKind) -> Option<Self> {
         let (step, what, from, to): (_, _, &[StepStatus], _) = match kind {
-            EventKind::StepResolved { step, .. } => (step, "step_resolved", &[Pending], Some(Resolved)),
+            EventKind::StepResolved { step, .. } => (step, "step_resolved", &[Pending, Waiting], Some(Resolved)),
             EventKind::StepChecked { step, .. } => (step, "step_checked", &[Resolved], Some(Checked)),
             EventKind::AttemptStarted { step, .. } => {
                 (step, "attempt_started", &[Resolved, Checked, Waiting], Some(Running))
@@ -44,17 +44,23 @@ impl<'a> StepMove<'a> {
                 (step, "step_succeeded", &[Running, Open, Asking], Some(Succeeded))
             }
             EventKind::StepFailed { step, .. } => {
-                (step, "step_failed", &[Pending, Resolved, Running, Open, Asking], Some(Failed))
+                (step, "step_failed", &[Pending, Resolved, Checked, Running, Waiting, Open, Asking], Some(Failed))
             }
-            EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running, Open], Some(Unknown)),
+            EventKind::StepUnknown { step, .. } => {
+                (step, "step_unknown", &[Running, Waiting, Open, Held], Some(Unknown))
+            }
             EventKind::StepSkipped { step, why: SkipReason::ByHand } => {
                 (step, "step_skipped", &[Pending, Resolved, Checked, Running, Waiting, Asking, Held], Some(Skipped))
             }
-            EventKind::StepSkipped { step, .. } => (step, "step_skipped", &[Pending, Resolved, Checked], Some(Skipped)),
+            EventKind::StepSkipped { step, .. } => {
+                (step, "step_skipped", &[Pending, Resolved, Checked, Waiting], Some(Skipped))
+            }
             EventKind::StepCancelled { step, .. } => {
                 (step, "step_cancelled", &[Resolved, Checked, Running, Waiting, Open, Asking, Held], Some(Cancelled))
             }
-            EventKind::GroupOpened { step, .. } => (step, "group_opened", &[Pending, Resolved], Some(Open)),
+            EventKind::GroupOpened { step, .. } => {
+                (step, "group_opened", &[Pending, Resolved, Checked, Waiting], Some(Open))
+            }
             EventKind::StepSeeded { step, end, .. } => {
                 let to = match end {
                     SeededEnd::Succeeded => Succeeded,
@@ -65,7 +71,9 @@ impl<'a> StepMove<'a> {
                 };
                 (step, "step_seeded", &[Pending, Open], Some(to))
             }
-            EventKind::StepHeld { step, .. } => (step, "step_held", &[Pending, Resolved, Running], Some(Held)),
+            EventKind::StepHeld { step, .. } => {
+                (step, "step_held", &[Pending, Resolved, Checked, Running, Waiting, Asking], Some(Held))
+            }
             EventKind::StepReleased { step } => (step, "step_released", &[Held, Waiting], Some(Waiting)),
             EventKind::StepAsked { step, .. } => (step, "step_asked", &[Resolved, Checked], Some(Asking)),
             EventKind::StepAnswered { step, .. } => (step, "step_answered", &[Asking], None),

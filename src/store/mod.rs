@@ -5,6 +5,8 @@
 
 mod local;
 mod opening;
+mod reading;
 
 pub use local::{LocalStore, RESERVED_PREFIX};
 pub use opening::{initialize, open, open_existing, open_read};
+pub use reading::ReadingStore;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use runbook::base::EventSeq;
 use runbook::engine::{Answer, Left, ProbeAnswer};
-use runbook::event::{CancelLevel, EventKind};
+use runbook::event::{CancelLevel, EventKind, OperatorVerb};
 use runbook::journal::Fault;
 use runbook::language::runbook::OnUnknown;
 use runbook::plan::UndoPolicy;
 use runbook::state::{RunState, StepStatus};
 use serde_json::json;
 
+use crate::people::{Asked as _, Reply};
 use crate::support::fake::Act;
 use crate::support::scenario::{Played, Scenario};
 
@@ -93,6 +94,27 @@ fn a_run_that_registers_resources_removes_them_wherever_it_is_cut() {
 }
 
 #[test]
+fn answers_and_orders_delivered_again_act_once_wherever_the_run_is_cut() {
+    survives_everything(|| {
+        Scenario::new()
+            .step("declare", |s| s.approval(json!({"prompt": "Go?", "quorum": 2})))
+            .then("act", |s| s.uses("fake.kept").needs(&["declare"]))
+            .step("power", |s| s.manual(json!({"instruction": "Power it on"})))
+            .step("x", |s| s.uses("fake.kept").does(&[Act::Fatal, Act::Succeed]).pauses().locks(&["tape"]))
+            .step("left", |s| s.uses("fake.kept").does(&[Act::Fatal]).pauses())
+            .step("done", |s| s.uses("fake.kept").does(&[Act::Fatal]).pauses())
+            .finally("z", |s| s.uses("fake.kept").locks(&["tape"]))
+            .attended()
+            .reply(1, "declare", Reply::yes("ada"))
+            .reply(2, "declare", Reply::yes("bob"))
+            .act(3, OperatorVerb::Retry, Some("x"))
+            .act(4, OperatorVerb::Skip, Some("left"))
+            .act(5, OperatorVerb::MarkDone { output: serde_json::Map::new() }, Some("done"))
+            .reply(6, "power", Reply::yes("eve"))
+    });
+}
+
+#[test]
 fn a_failing_run_that_undoes_itself_ends_the_same_wherever_it_is_cut() {
     survives_everything(|| {
         Scenario::new()
@@ -140,6 +162,72 @@ fn an_effect_that_leaves_a_record_is_never_doubled() {
             }
         }
     }
+}
+
+#[test]
+fn a_fan_out_with_retries_and_a_failing_instance_ends_the_same_wherever_it_is_cut() {
+    survives_everything(|| {
+        Scenario::new()
+            .step("list", |s| s.uses("fake.kept").with(json!({"value": ["a", "b", "c"]})))
+            .then("x", |s| {
+                let look = json!({"uses": "fake.read", "with": {}});
+                let fans = s.uses("fake.kept").for_each(json!("{{ steps.list.value }}")).at_once(2).requires(look);
+                fans.with(json!({"value": "{{ item }}"})).tries(3).tolerated()
+            })
+            .then("y", |s| s.uses("fake.kept"))
+            .does("x[a]", &[Act::Retryable, Act::Take(2 * SECOND)])
+            .does("x[b]", &[Act::Fatal])
+            .finally("z", |s| s.uses("fake.kept"))
+    });
+}
+
+#[test]
+fn an_effect_of_an_instance_is_never_doubled() {
+    let make = || {
+        let take = |seconds: u32| [Act::Take(seconds * SECOND)];
+        Scenario::new()
+            .step("x", |s| s.uses("fake.kept").for_each(json!(["a", "b", "c"])).at_once(2))
+            .then("y", |s| s.uses("fake.kept"))
+            .does("x[a]", &take(3))
+            .does("x[b]", &take(5))
+    };
+    let events = make().run().ends(0).journal.events().len();
+    for at in 1..=events {
+        let seq = EventSeq(u64::try_from(at).expect("small"));
+        for fault in [Fault::CrashBefore(seq), Fault::CrashAfter(seq)] {
+            let scenario = make();
+            let cut = scenario.run_until(Some(fault));
+            scenario.resume(&cut, &[]).ends(0);
+            for step in ["x[a]", "x[b]", "x[c]", "y"] {
+                assert_eq!(scenario.world.effects(step), 1, "`{step}` after {fault:?}");
+            }
+        }
+    }
+}
+
+/// A sub-runbook in a sub-runbook, each with a step that runs in any case; `b` may fail.
+fn nested(b: &[Act]) -> Scenario {
+    Scenario::new()
+        .group("g", json!({"it": "{{ steps.h.it }}"}), |s| s.tolerated())
+        .step("g/a", |s| s.uses("fake.kept").inside("g").with(json!({"value": "{{ params.who }}"})))
+        .group("g/h", json!({"it": "{{ steps.b.attempt }}"}), |s| s.inside("g").needs(&["g/a"]))
+        .step("g/h/b", |s| s.uses("fake.kept").inside("g/h").does(b).tries(2))
+        .step("g/h/z", |s| s.uses("fake.kept").inside("g/h").after_any(&["g/h/b"]).always())
+        .step("g/c", |s| s.uses("fake.kept").inside("g").needs(&["g/h"]))
+        .step("g/z", |s| s.uses("fake.kept").inside("g").after_any(&["g/c"]).always())
+        .step("last", |s| s.uses("fake.kept").after_any(&["g"]).with(json!({"value": "{{ steps.g.it }}"})))
+        .finally("z", |s| s.uses("fake.kept"))
+}
+
+#[test]
+fn sub_runbooks_end_the_same_wherever_they_are_cut() {
+    survives_everything(|| nested(&[Act::Retryable, Act::Succeed]));
+    survives_everything(|| nested(&[Act::Fatal]));
+}
+
+#[test]
+fn a_cancelled_sub_runbook_runs_what_runs_in_any_case_wherever_it_is_cut() {
+    survives_everything(|| nested(&[Act::Take(9 * SECOND)]).cancel(SECOND, CancelLevel::Graceful));
 }
 
 /// A run cut while its only step, which leaves no record, was at work.

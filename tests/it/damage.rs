@@ -11,8 +11,8 @@ use runbook::event::{Event, EventKind};
 use runbook::journal::chain::Chain;
 use runbook::journal::reader::{chain_of, scan};
 use runbook::journal::{
-    FileJournal, ProblemKind, RunDir, Runs, RunsError, Tail, open_for_resume, read, verify_all, verify_anchored,
-    verify_run,
+    AllowedSigners, FileJournal, ProblemKind, RunDir, Runs, RunsError, Tail, open_for_resume, read, verify_all,
+    verify_anchored, verify_run,
 };
 use runbook::port::{Journal as _, JournalError};
 
@@ -313,7 +313,7 @@ fn a_killed_engine_loses_nothing_it_was_told_is_durable_and_frees_its_run() {
         let opened = dir.resume_journal(&lock).unwrap();
         let found = opened.events.iter().filter(|event| event.seq.0 <= durable).count() as u64;
         assert_eq!(found, durable, "killed after {kill_after} rounds");
-        let audit = verify_anchored(&runs, &dir);
+        let audit = verify_anchored(&runs, &dir, &AllowedSigners::default());
         assert!(audit.is_ok() && audit.events >= durable, "{audit:#?}");
     }
 }
@@ -340,21 +340,21 @@ fn a_full_disk_and_a_read_only_file_stop_the_journal_without_pretending() {
 fn a_removed_run_and_a_removed_ledger_line_are_found() {
     let recorded = Recorded::new();
     let other = recorded::record(&recorded.runs, "20260129-080000-aaaaaa");
-    let report = verify_all(&recorded.runs).unwrap();
+    let report = verify_all(&recorded.runs, &AllowedSigners::default()).unwrap();
     assert!(report.is_ok(), "{report:#?}");
-    assert!(verify_anchored(&recorded.runs, &other).is_ok());
+    assert!(verify_anchored(&recorded.runs, &other, &AllowedSigners::default()).is_ok());
 
     let ledger = recorded.runs.root().join("ledger.jsonl");
     let text = std::fs::read_to_string(&ledger).unwrap();
     let without: String =
         text.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| format!("{line}\n")).collect();
     std::fs::write(&ledger, without).unwrap();
-    let report = verify_all(&recorded.runs).unwrap();
+    let report = verify_all(&recorded.runs, &AllowedSigners::default()).unwrap();
     assert_eq!(report.ledger_problems.len(), 1, "{report:#?}");
     std::fs::write(&ledger, text).unwrap();
 
     std::fs::remove_dir_all(other.path()).unwrap();
-    let report = verify_all(&recorded.runs).unwrap();
+    let report = verify_all(&recorded.runs, &AllowedSigners::default()).unwrap();
     let problems: Vec<ProblemKind> = report.runs.iter().flat_map(|run| &run.problems).map(|found| found.kind).collect();
     assert_eq!(problems, [ProblemKind::RunRemoved]);
 }

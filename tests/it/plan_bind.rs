@@ -7,7 +7,7 @@ use runbook::base::diagnostic::SourceId;
 use runbook::event::Actor;
 use runbook::language::runbook::OnFailure;
 use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
-use runbook::plan::{BindError, BindRequest, BoundPlan, Material, build};
+use runbook::plan::{BindError, BindRequest, BoundPlan, Material, Section, Strictness, build};
 use serde_json::{Value, json};
 
 struct Words<'a>(&'a Registry);
@@ -26,8 +26,13 @@ impl Vocabulary for Words<'_> {
 
 /// Binds a runbook with these lines after its head.
 fn bound(lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
+    bound_among("databases: { orders: { pgdata: /srv/orders } }", lines, params)
+}
+
+/// Binds a runbook with these databases.
+fn bound_among(databases: &str, lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
     let registry = runbook::actions::registry();
-    let head = "version: 1\nname: tried\ndatabases: { orders: { pgdata: /srv/orders } }\n";
+    let head = format!("version: 1\nname: tried\n{databases}\n");
     let files = MemoryFiles::default().with("r.yaml", format!("{head}{lines}"));
     let request = LoadRequest { runbook: Some("r.yaml".to_owned()), ..LoadRequest::default() };
     let loaded = load(&request, &files, &Words(&registry));
@@ -80,7 +85,8 @@ fn a_step_with_every_new_key_is_bound() {
 #[test]
 fn everything_that_is_not_set_in_the_environment_is_named() {
     let said = bound("pass_env: [REGION, ZONE, RACK]\nsteps:\n  - { id: a, run: 'true' }\n", &[]).unwrap_err();
-    let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+    let mut said: Vec<String> = said.iter().map(ToString::to_string).collect();
+    said.sort();
     assert!(matches!(said.as_slice(), [rack, zone] if rack.contains("`RACK`") && zone.contains("`ZONE`")), "{said:?}");
 }
 
@@ -187,4 +193,30 @@ fn a_fingerprint_follows_what_was_decided_and_nothing_else() {
     );
     let other_script = prints("false", "1", "1");
     assert!(other_script[0] != first[0] && other_script[1] == first[1]);
+}
+
+#[test]
+fn an_undo_is_a_step_of_its_own_that_waits_for_nothing_and_may_read_its_own_step() {
+    let plan = bound(
+        "phases: [{ id: one }]\nsteps:\n  - { id: a, run: 'true' }\n  - id: b\n    phase: one\n    run: 'true'\n    undo: { run: 'true', env: { CODE: \"{{ steps.b.exit_code }}{{ steps.a.exit_code }}\" } }\nfinally:\n  - { id: z, run: 'true' }\n",
+        &[],
+    )
+    .expect("binds");
+    let order: Vec<&str> = plan.steps.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(order, ["a", "b", "b.undo", "z"]);
+    let undo = &plan.steps[2];
+    assert_eq!((undo.section, undo.phase.as_deref(), undo.needs.len()), (Section::Undo, Some("one"), 0));
+    assert_eq!(plan.steps[1].needs[0].strictness, Strictness::Settled, "what the undo reads asks nothing of the step");
+    assert_ne!(undo.fingerprint, plan.steps[1].fingerprint);
+}
+
+#[test]
+fn a_backup_and_a_replacement_of_one_database_hold_the_same_lock() {
+    let backup = "steps:\n  - { id: a, uses: postgres.base_backup, with: { database: backed } }\n";
+    let databases = "databases: { orders: { pgdata: /srv/orders }, backed: { pgdata: /srv/orders, store: primary } }\nstores: { primary: { url: \"file:///srv/store\" } }";
+    let replacing = "steps:\n  - { id: a, effect: destroy, targets: [ { database: orders } ], run: 'true' }\n";
+    let locks = |lines: &str| bound_among(databases, lines, &[]).expect("binds").locks;
+    assert_eq!(locks(backup), ["database:local:/srv/orders"]);
+    assert_eq!(locks(replacing), locks(backup));
+    assert_eq!(locks("steps:\n  - { id: a, run: 'true' }\n"), Vec::<String>::new());
 }

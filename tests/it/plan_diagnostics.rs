@@ -122,3 +122,16 @@ shows!(
     a_broken_step_does_not_cascade,
     "steps:\n  - { id: broken, nope: 1, run: 'true' }\n  - { id: next, needs: [broken], run: 'true', when: steps.broken.exit_code == 0 }\n"
 );
+
+#[test]
+fn an_approval_that_nobody_can_give_or_nobody_has_to_is_refused() {
+    let text = body(
+        "environments: { production: { protected: true } }\nsteps:\n  - { id: a, uses: approval, with: { prompt: Go?, approvers: [ada, ada], quorum: 2 } }\n  - { id: b, uses: approval, with: { prompt: Go?, timeout: 5m, on_timeout: continue } }\n  - { id: c, run: 'true', preconditions: [{ uses: approval, with: { prompt: Go? } }] }\n",
+    );
+    assert!(text.contains("a quorum of `2` cannot be reached by 1 approvers"), "{text}");
+    assert!(text.contains("goes on without an approval"), "{text}");
+    assert!(text.contains("`approval` is made by people"), "{text}");
+    let sound =
+        body("steps:\n  - { id: b, uses: approval, with: { prompt: Go?, timeout: 5m, on_timeout: continue } }\n");
+    assert!(!sound.contains("RB0111"), "{sound}");
+}

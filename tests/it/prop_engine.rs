@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use runbook::base::EventSeq;
 use runbook::engine::{Frontier, Picture, PlanIndex, decide};
-use runbook::event::CancelLevel;
+use runbook::event::{CancelLevel, EventKind};
 use runbook::journal::Fault;
 use runbook::plan::{Edge, Strictness};
 use runbook::state::{RunState, StepStatus, subject};
@@ -137,20 +137,27 @@ fn body(played: &Played, all: &[Sketch]) -> Vec<StepStatus> {
 }
 
 /// The journal tells the live state, and the kept summary is that of every state on the way.
-fn replays(scenario: &Scenario, played: &Played) {
-    let index = PlanIndex::new(Arc::new(scenario.plan.clone()));
+pub fn replays(scenario: &Scenario, played: &Played) {
+    let mut index = PlanIndex::new(Arc::new(scenario.plan.clone()));
     let limits = &scenario.plan.limits;
     let mut state = RunState::default();
     let mut frontier = Frontier::of(&index, &state);
     for event in played.journal.events() {
         let at = subject(&event.kind).and_then(|step| index.position(step));
-        let status = |state: &RunState| at.map(|at| state.status(&index.step(at).id));
+        let step = at.map(|at| index.step(at).id.clone());
+        let status = |state: &RunState| step.as_ref().map(|step| state.status(step));
         let before = status(&state);
         state.apply(&event).expect("a possible run");
+        if let (EventKind::GroupOpened { instances, .. }, Some(at)) = (&event.kind, at) {
+            let made = index.fan_out(at, instances);
+            frontier.admit(&index, &made);
+        }
         if let (Some(at), Some(before), Some(after)) = (at, before, status(&state)) {
             frontier.observe(&index, &state, (at, before, after));
         }
-        assert_eq!(frontier, Frontier::of(&index, &state));
+        let anew = PlanIndex::of(Arc::new(scenario.plan.clone()), &state);
+        assert!(anew.positions().eq(index.positions()));
+        assert_eq!(frontier, Frontier::of(&anew, &state));
         let picture = Picture { index: &index, frontier: &frontier, state: &state, limits };
         assert_eq!(picture.decide(event.at), decide(&scenario.plan, &state, limits, event.at));
     }

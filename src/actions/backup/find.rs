@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::store::by_hand::location;
+use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Target,
@@ -157,6 +159,26 @@ impl Action for Find {
                 Err(faults)
             }
         }
+    }
+
+    fn by_hand(&self, params: &FindParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let entry = cx.inventory.databases.get(params.database.as_str());
+        let Some((entry, store)) = entry.and_then(|entry| Some((entry, entry.store.as_deref()?))) else {
+            return Vec::new();
+        };
+        let prefix = entry.prefix.as_deref().unwrap_or(params.database.as_str());
+        let folder = location(cx.inventory, store, &format!("{prefix}/base/"));
+        let before = params.before.as_ref().map(|at| format!(" that began before {}", at.shown(Clone::clone)));
+        let wanted = match &params.id {
+            Some(id) => format!("the backup {}", id.shown(Clone::clone)),
+            None => format!("the newest backup{}", before.unwrap_or_default()),
+        };
+        let list = if folder.contains("://") {
+            remark(&format!("list {folder} with the store's own tool"))
+        } else {
+            command_line(["ls", "-r", &folder])
+        };
+        vec![list, remark(&format!("{wanted}; one without `manifest.json` is not whole; its id: ‹write it down›"))]
     }
 
     async fn check(&self, params: &FindParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sidecar::{Entry, LIMIT_BYTES, digests, stays_below};
+use crate::action::by_hand::{command_line, quoted};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     ParamFault, PlanContext, ReadFiles, RunContext, Target,
@@ -53,6 +54,12 @@ impl Action for Verify {
         };
         let target = Target::Path { host: cx.host.to_owned(), path: folder.to_owned() };
         Ok(Effects::of(EffectClass::Read).target(Access::Read, target))
+    }
+
+    fn by_hand(&self, params: &VerifyParams, _: &PlanContext<'_>) -> Vec<String> {
+        let folder = params.sidecar.parent().unwrap_or(&params.sidecar).display().to_string();
+        let name = params.sidecar.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        vec![format!("(cd {} && {})", quoted(&folder), command_line(["sha256sum", "-c", &name]))]
     }
 
     async fn check(&self, params: &VerifyParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sidecar::{Entry, digests, relative};
+use crate::action::by_hand::{command_line, quoted};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     ParamFault, PlanContext, RunContext, Target,
@@ -76,6 +77,14 @@ impl Action for Write {
         let path = |path: &PathBuf| Target::Path { host: cx.host.to_owned(), path: path.clone() };
         let effects = Effects::of(EffectClass::Write).target(Access::Write, path(&params.sidecar));
         Ok(params.files.iter().fold(effects, |effects, file| effects.target(Access::Read, path(file))))
+    }
+
+    fn by_hand(&self, params: &WriteParams, _: &PlanContext<'_>) -> Vec<String> {
+        let folder = params.sidecar.parent().unwrap_or(&params.sidecar);
+        let name = |path: &PathBuf| path.strip_prefix(folder).unwrap_or(path).display().to_string();
+        let words = ["sha256sum".to_owned()].into_iter().chain(params.files.iter().map(name));
+        let (into, line) = (quoted(&name(&params.sidecar)), command_line(words));
+        vec![format!("(cd {} && {line} > {into})", quoted(&folder.display().to_string()))]
     }
 
     async fn check(&self, params: &WriteParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::patience::{Patience, Tried};
 use super::super::service::Selection;
 use super::client;
+use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, DatabaseRef, EffectClass, Effects, Example, Idempotency, ParamFault,
     PlanContext, RunContext, ServiceRef, Target,
@@ -142,6 +143,15 @@ impl Action for Check {
         Ok(urls.into_iter().fold(Effects::of(EffectClass::Read), |effects, url| {
             effects.target(Access::Read, Target::Url { prefix: url.to_string() })
         }))
+    }
+
+    fn by_hand(&self, params: &Params, cx: &PlanContext<'_>) -> Vec<String> {
+        let Ok(urls) = params.urls(cx.inventory) else { return Vec::new() };
+        let within = params.within.map(|within| format!(" within {within}")).unwrap_or_default();
+        let contains = params.contains.as_ref().map(|text| format!(", and the answer contains `{text}`"));
+        let expected = format!("each answers with status {}{within}{}", params.status, contains.unwrap_or_default());
+        let ask = |url: &reqwest::Url| command_line(["curl", "-sS", "-i", "-m", "10", url.as_str()]);
+        [remark(&expected)].into_iter().chain(urls.iter().map(ask)).collect()
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<Output, ActionError> {

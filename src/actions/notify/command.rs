@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::super::process::{self, ProcessOutput, Variables};
 use super::mark;
+use crate::action::by_hand::{command_line, quoted};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Idempotency,
     Interrupted, Late, Mode, ParamFault, PlanContext, Recovery, RunContext,
@@ -74,6 +75,14 @@ impl Action for Command {
             return Err(faults);
         }
         Ok(Effects::of(EffectClass::Write).program(params.program()))
+    }
+
+    fn by_hand(&self, params: &Params, _: &PlanContext<'_>) -> Vec<String> {
+        let text = params.text.shown(Clone::clone);
+        let variables = process::assignments(&params.env);
+        let variables =
+            variables.into_iter().chain([format!("{TEXT}={}", quoted(&text))]).collect::<Vec<_>>().join(" ");
+        vec![format!("echo {} | {variables} {}", quoted(&text), command_line(&params.argv))]
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<ProcessOutput, ActionError> {

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Shelf};
+use super::by_hand;
 use super::collect::{self, Collected, Job};
 use super::connect::{Endpoint, Session};
 use super::facts::{ServerFacts, archives};
@@ -108,7 +109,11 @@ impl Action for BaseBackup {
         let target = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let effects =
             Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
-        Ok(effects.target(Access::Write, target))
+        Ok(effects.target(Access::Write, target).hold(cluster.name.clone()))
+    }
+
+    fn by_hand(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Vec<String> {
+        by_hand::base_backup(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &BaseBackupParams, cx: &CheckContext) -> Result<Findings, ActionError> {

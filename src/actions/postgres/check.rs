@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::by_hand;
 use super::connect::{Endpoint, Session};
 use super::expect::Expectation;
 use super::integrity::{self, Proof};
@@ -143,6 +144,10 @@ impl Action for Check {
             .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
         planned(&params.checks, &cluster.entry.checks)?;
         Ok(Effects::of(EffectClass::Read).target(Access::Read, Target::Database { name: cluster.name }))
+    }
+
+    fn by_hand(&self, params: &CheckParams, cx: &PlanContext<'_>) -> Vec<String> {
+        by_hand::check(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &CheckParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -6,6 +6,7 @@
 mod archive;
 mod attempt;
 mod base_backup;
+mod by_hand;
 mod check;
 mod collect;
 mod connect;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio_postgres::types::Type;
 
+use super::by_hand;
 use super::connect::{Endpoint, Table};
 use super::layout::Cluster;
 use crate::action::{
@@ -89,6 +90,11 @@ impl Action for Query {
             QueryEffect::Write => (EffectClass::Write, Access::Write),
         };
         Ok(Effects::of(class).target(access, Target::Database { name: cluster.name }))
+    }
+
+    fn by_hand(&self, params: &QueryParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let Ok(cluster) = Cluster::of(&params.database, cx.inventory, cx.scratch) else { return Vec::new() };
+        vec![by_hand::sql(&cluster, params.dbname.as_ref().unwrap_or(&cluster.dbname), &params.sql)]
     }
 
     async fn check(&self, params: &QueryParams, cx: &CheckContext) -> Result<Findings, ActionError> {

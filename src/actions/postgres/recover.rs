@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::Shelf;
 use super::attempt::{Attempted, Recovering};
+use super::by_hand;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
@@ -163,6 +164,10 @@ impl Action for Recover {
             return Ok(effects.target(Access::Destroy, database));
         }
         Ok(Effects::of(EffectClass::Destroy).target(Access::Write, archive).target(Access::Destroy, database))
+    }
+
+    fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
+        by_hand::recover(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RecoverParams, cx: &CheckContext) -> Result<Findings, ActionError> {

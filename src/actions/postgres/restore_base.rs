@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive;
+use super::by_hand;
 use super::extract::{Expected, Extraction};
 use super::layout::{self, Cluster};
 use super::marker::{self, Link, Marker};
@@ -74,6 +75,10 @@ impl Action for RestoreBase {
         let from = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let effects = Effects::of(EffectClass::Write).target(Access::Read, from);
         Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
+    }
+
+    fn by_hand(&self, params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Vec<String> {
+        by_hand::restore_base(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RestoreBaseParams, cx: &CheckContext) -> Result<Findings, ActionError> {

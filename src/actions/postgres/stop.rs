@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::by_hand;
 use super::layout::Cluster;
 use super::live;
 use super::owner::Owner;
@@ -60,6 +61,11 @@ impl Action for Stop {
             Via::Systemd(_) => effects.program("systemctl"),
         };
         Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
+    }
+
+    fn by_hand(&self, params: &StopParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
+        cluster.map(|cluster| by_hand::stop(&cluster)).unwrap_or_default()
     }
 
     async fn check(&self, params: &StopParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::provider::{Order, Provider, ServiceState};
 use super::{Chosen, Selection};
+use crate::action::by_hand::remark;
 use crate::action::{
     Access, ActionError, CheckContext, EffectClass, Effects, Findings, ParamFault, PlanContext, RunContext, Target,
 };
@@ -55,6 +56,18 @@ pub(super) fn effects(
         effects = effects.program(provider.program()).target(access, Target::Service { name: chosen.name.to_owned() });
     }
     Ok(effects)
+}
+
+/// The command that a person gives each service, and the one that proves it.
+pub(super) fn by_hand(selection: &Selection, order: Option<Order>, cx: &PlanContext<'_>) -> Vec<String> {
+    let Ok(chosen) = selection.choose(cx.inventory) else { return Vec::new() };
+    if chosen.is_empty() {
+        return vec![remark(&selection.nothing())];
+    }
+    let providers = chosen.iter().filter_map(|chosen| Provider::of(chosen).ok());
+    providers
+        .flat_map(|provider| order.map(|order| provider.order_line(order)).into_iter().chain([provider.state_line()]))
+        .collect()
 }
 
 /// Looks whether each service can be asked.

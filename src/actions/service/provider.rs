@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::process::{failed, host_error};
 use super::Chosen;
+use crate::action::by_hand::command_line;
 use crate::action::{ActionError, CommandSpec, Host, ReadHost};
 use crate::language::inventory::ServiceCommands;
 
@@ -67,6 +68,24 @@ impl<'a> Provider<'a> {
         match self {
             Self::Systemd(_) => SYSTEMCTL,
             Self::Command(commands) => commands.status.first().map(String::as_str).unwrap_or_default(),
+        }
+    }
+
+    /// The command of an order, for a person.
+    pub(super) fn order_line(&self, order: Order) -> String {
+        match (self, order) {
+            (Self::Systemd(unit), Order::Start) => command_line([SYSTEMCTL, "start", unit]),
+            (Self::Systemd(unit), Order::Stop) => command_line([SYSTEMCTL, "stop", unit]),
+            (Self::Command(commands), Order::Start) => command_line(&commands.start),
+            (Self::Command(commands), Order::Stop) => command_line(&commands.stop),
+        }
+    }
+
+    /// The command that asks what the service does, for a person.
+    pub(super) fn state_line(&self) -> String {
+        match self {
+            Self::Systemd(unit) => command_line([SYSTEMCTL, "is-active", unit]),
+            Self::Command(commands) => command_line(&commands.status),
         }
     }
 

@@ -57,6 +57,10 @@ impl Action for Start {
         outcome::effects(&params.selection(), Some(Order::Start), cx)
     }
 
+    fn by_hand(&self, params: &Params, cx: &PlanContext<'_>) -> Vec<String> {
+        outcome::by_hand(&params.selection(), Some(Order::Start), cx)
+    }
+
     async fn check(&self, params: &Params, cx: &CheckContext) -> Result<Findings, ActionError> {
         outcome::check(&params.selection(), cx).await
     }

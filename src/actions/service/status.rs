@@ -78,6 +78,10 @@ impl Action for Status {
         outcome::effects(&params.selection(), None, cx)
     }
 
+    fn by_hand(&self, params: &Params, cx: &PlanContext<'_>) -> Vec<String> {
+        outcome::by_hand(&params.selection(), None, cx)
+    }
+
     async fn check(&self, params: &Params, cx: &CheckContext) -> Result<Findings, ActionError> {
         outcome::check(&params.selection(), cx).await
     }

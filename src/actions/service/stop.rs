@@ -57,6 +57,10 @@ impl Action for Stop {
         outcome::effects(&params.selection(), Some(Order::Stop), cx)
     }
 
+    fn by_hand(&self, params: &Params, cx: &PlanContext<'_>) -> Vec<String> {
+        outcome::by_hand(&params.selection(), Some(Order::Stop), cx)
+    }
+
     async fn check(&self, params: &Params, cx: &CheckContext) -> Result<Findings, ActionError> {
         outcome::check(&params.selection(), cx).await
     }

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::{faults, key};
+use super::by_hand::{is_files, location};
 use super::store_failed;
+use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     ParamFault, PlanContext, RunContext, StoreError, StoreRef, Target,
@@ -51,6 +53,14 @@ impl Action for Delete {
         faults(&params.key, None)?;
         let target = Target::Store { name: params.store.0.clone(), prefix: params.key.clone() };
         Ok(Effects::of(EffectClass::Destroy).target(Access::Destroy, target))
+    }
+
+    fn by_hand(&self, params: &DeleteParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let of = location(cx.inventory, params.store.as_str(), &params.key);
+        if is_files(cx.inventory, params.store.as_str()) {
+            return vec![command_line(["rm", "-f", "--", &of])];
+        }
+        vec![remark(&format!("remove {of} with the store's own tool"))]
     }
 
     async fn check(&self, params: &DeleteParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::{broke_off, copy, faults, key, on_files, until_cancelled};
+use super::by_hand::{is_files, location};
 use super::store_failed;
+use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Files, Findings, HostError,
     Idempotency, ObjectKey, ParamFault, PlanContext, RunContext, Store, StoreError, StoreRef, Target,
@@ -77,6 +79,18 @@ impl Action for Get {
         let object = Target::Store { name: params.store.0.clone(), prefix: params.key.clone() };
         let file = Target::Path { host: cx.host.to_owned(), path: params.path.clone() };
         Ok(Effects::of(class).target(Access::Read, object).target(access, file))
+    }
+
+    fn by_hand(&self, params: &GetParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let (path, from) =
+            (params.path.display().to_string(), location(cx.inventory, params.store.as_str(), &params.key));
+        let mut lines = if is_files(cx.inventory, params.store.as_str()) {
+            vec![command_line(["cp", if params.overwrite { "-f" } else { "-n" }, &from, &path])]
+        } else {
+            vec![remark(&format!("copy {from} to {path} with the store's own tool"))]
+        };
+        lines.extend(params.sha256.iter().map(|digest| format!("echo '{digest}  {path}' | sha256sum -c")));
+        lines
     }
 
     async fn check(&self, params: &GetParams, cx: &CheckContext) -> Result<Findings, ActionError> {

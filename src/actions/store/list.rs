@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::by_hand::{folder, is_files, location};
 use super::store_failed;
+use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     ParamFault, PlanContext, RunContext, StoreRef, Target,
@@ -68,6 +70,14 @@ impl Action for List {
     fn effects(&self, params: &ListParams, _: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let target = Target::Store { name: params.store.0.clone(), prefix: params.prefix.clone() };
         Ok(Effects::of(EffectClass::Read).target(Access::Read, target))
+    }
+
+    fn by_hand(&self, params: &ListParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let from = location(cx.inventory, params.store.as_str(), &params.prefix);
+        if is_files(cx.inventory, params.store.as_str()) {
+            return vec![command_line(["ls", "-lR", folder(&from)])];
+        }
+        vec![remark(&format!("list what begins with {from} with the store's own tool"))]
     }
 
     async fn check(&self, params: &ListParams, cx: &CheckContext) -> Result<Findings, ActionError> {

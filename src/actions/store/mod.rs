@@ -1,6 +1,7 @@
 //! Objects of a store: put, get, list, delete. Each transfer is proven by digest.
 
 mod body;
+pub(in crate::actions) mod by_hand;
 mod delete;
 mod failure;
 mod get;

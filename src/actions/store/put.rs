@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::{broke_off, digest, faults, file_failed, key, until_cancelled};
+use super::by_hand::{folder, is_files, location};
 use super::store_failed;
+use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, FileKind, Findings,
     Idempotency, ParamFault, PlanContext, PutOptions, RunContext, StoreRef, Target,
@@ -71,6 +73,16 @@ impl Action for Put {
         let object = Target::Store { name: params.store.0.clone(), prefix: params.key.clone() };
         let file = Target::Path { host: cx.host.to_owned(), path: params.path.clone() };
         Ok(Effects::of(class).target(Access::Read, file).target(access, object))
+    }
+
+    fn by_hand(&self, params: &PutParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let (path, to) =
+            (params.path.display().to_string(), location(cx.inventory, params.store.as_str(), &params.key));
+        if !is_files(cx.inventory, params.store.as_str()) {
+            return vec![remark(&format!("copy {path} to {to} with the store's own tool"))];
+        }
+        let flag = if params.overwrite { "-f" } else { "-n" };
+        vec![command_line(["install", "-d", folder(&to)]), command_line(["cp", flag, &path, &to])]
     }
 
     async fn check(&self, params: &PutParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -17,7 +17,7 @@ use super::{Args, comparison, content};
 use crate::action::Mode;
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
-use crate::journal::audit;
+use crate::journal::{AllowedSigners, audit};
 use crate::report::Tone;
 use crate::store;
 use crate::wal;
@@ -276,7 +276,7 @@ impl Story<'_> {
     }
 
     fn epilogue(carried: &Carried, incident_at: Timestamp) -> Result<(), Failure> {
-        let audit = audit::verify_anchored(&wiring::runs()?, &carried.dir);
+        let audit = audit::verify_anchored(&wiring::runs()?, &carried.dir, &AllowedSigners::default());
         if !audit.is_ok() {
             return Err(Failure::new(Exit::Journal, "the run's journal does not hold together"));
         }

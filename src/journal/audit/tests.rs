@@ -6,6 +6,7 @@ use std::path::Path;
 use super::{ProblemKind, verify_all, verify_anchored, verify_run};
 use crate::base::{Digest, Timestamp};
 use crate::event::{EventKind, Figures, Outcome};
+use crate::journal::AllowedSigners;
 use crate::journal::{RunDir, Runs, sample};
 use crate::port::Journal as _;
 
@@ -36,7 +37,7 @@ fn finished(runs: &Runs, tail: &str) -> RunDir {
 }
 
 fn kinds(state: &State) -> Vec<ProblemKind> {
-    let report = verify_all(&state.runs).expect("reads");
+    let report = verify_all(&state.runs, &AllowedSigners::default()).expect("reads");
     let problems = report.runs.iter().flat_map(|run| &run.problems).chain(&report.ledger_problems);
     problems.map(|problem| problem.kind).collect()
 }
@@ -48,11 +49,11 @@ fn put(path: &Path, bytes: &[u8]) {
 #[test]
 fn an_untouched_state_holds() {
     let state = state();
-    let report = verify_all(&state.runs).expect("reads");
+    let report = verify_all(&state.runs, &AllowedSigners::default()).expect("reads");
     assert!(report.is_ok(), "{report:?}");
     assert_eq!((report.runs.len(), report.ledger_lines), (3, 6));
     assert_eq!((report.runs[0].events, report.runs[0].outcome), (3, Some(Outcome::Succeeded)));
-    assert!(verify_anchored(&state.runs, &state.dirs[0]).is_ok());
+    assert!(verify_anchored(&state.runs, &state.dirs[0], &AllowedSigners::default()).is_ok());
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_removed_run_is_found_and_named() {
     let state = state();
     std::fs::remove_dir_all(state.dirs[1].path()).expect("removes");
     assert_eq!(kinds(&state), [ProblemKind::RunRemoved]);
-    let report = verify_all(&state.runs).expect("reads");
+    let report = verify_all(&state.runs, &AllowedSigners::default()).expect("reads");
     assert!(!report.is_ok() && !report.runs[1].is_ok());
     assert_eq!(report.runs[1].run, *state.dirs[1].id());
 }
@@ -102,7 +103,7 @@ fn a_changed_plan_a_shortened_journal_and_an_emptied_one_are_found() {
     let two: String = text.lines().take(2).map(|line| format!("{line}\n")).collect();
     put(&journal, two.as_bytes());
     put(&state.dirs[2].path().join("journal.jsonl"), b"");
-    let report = verify_all(&state.runs).expect("reads");
+    let report = verify_all(&state.runs, &AllowedSigners::default()).expect("reads");
     let bad: Vec<bool> = report.runs.iter().map(super::RunAudit::is_ok).collect();
     assert_eq!(bad, [false, false, false], "{report:?}");
 }
@@ -135,7 +136,7 @@ fn the_folder_of_one_run_under_the_name_of_another_is_found() {
     let state = state();
     std::fs::remove_dir_all(state.dirs[0].path()).expect("removes");
     std::fs::rename(state.dirs[1].path(), state.dirs[0].path()).expect("renames");
-    let report = verify_all(&state.runs).expect("reads");
+    let report = verify_all(&state.runs, &AllowedSigners::default()).expect("reads");
     assert_eq!(report.runs.iter().filter(|run| !run.is_ok()).count(), 2, "{report:?}");
 }
 

@@ -29,7 +29,18 @@ impl InventoryFile {
             self.environment(name, &mut faults);
         }
         self.one_default(&mut faults);
+        self.audit_settings(&mut faults);
         faults
+    }
+
+    fn audit_settings(&self, faults: &mut Diagnostics) {
+        if let Some(store) = &self.audit.ship {
+            self.known(Code::UnknownStore, store, "/audit/ship", faults);
+        }
+        if let Some(key) = &self.audit.sign_key {
+            let members = Map::from_iter([("sign_key".to_owned(), Value::String(key.to_string_lossy().into_owned()))]);
+            self.absolute("/audit", "sign_key", &members, faults);
+        }
     }
 
     fn database(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {

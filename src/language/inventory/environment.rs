@@ -92,6 +92,7 @@ impl InventoryFile {
             secrets,
             environments: self.environments.clone(),
             vars,
+            audit: self.audit.clone(),
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Environment, SecretEntry, SecretSpec};
+use super::{AuditSettings, Environment, SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, SourceId};
 use crate::language::document::{Checked, Entry, Node};
 
@@ -25,6 +25,8 @@ pub struct InventoryFile {
     pub environments: BTreeMap<String, Environment>,
     /// Variables by name; a later file wins.
     pub vars: BTreeMap<String, Value>,
+    /// How the history is proven to others.
+    pub audit: AuditSettings,
     /// Where every value stands, by JSON pointer such as `/databases/orders/port`.
     pub places: BTreeMap<String, Place>,
     /// Where every name stands, by the same pointers.
@@ -68,6 +70,9 @@ impl InventoryFile {
             }
         }
         self.add_vars(root, faults);
+        if let Some(entry) = root.entry("audit") {
+            self.add_audit(entry, checked, faults);
+        }
         for entry in root.get("environments").map(Node::entries).unwrap_or_default() {
             self.add_environment(entry, checked, faults);
         }
@@ -129,6 +134,21 @@ impl InventoryFile {
                 let spec = checked.read(&pointer).unwrap_or(SecretEntry::One(SecretSpec::Prompt(true)));
                 self.secrets.insert(name, spec);
             }
+        }
+    }
+
+    /// One file says it: two would leave open which store is meant.
+    fn add_audit(&mut self, entry: &Entry, checked: &Checked, faults: &mut Diagnostics) {
+        if let Some(first) = self.names.get("/audit") {
+            let fault = Diagnostic::new(Code::DuplicateName, "`audit` is given in two files")
+                .label(entry.key_at, "given again here")
+                .label(*first, "first given here")
+                .help("keep one");
+            return faults.push(fault);
+        }
+        self.note("/audit", entry);
+        if let Some(settings) = checked.read("/audit").filter(|_| checked.is_clean("/audit")) {
+            self.audit = settings;
         }
     }
 

@@ -42,6 +42,29 @@ pub struct Inventory {
     pub environments: BTreeMap<String, Environment>,
     /// Variables by name; may hold templates that read `run.*` and `vars`.
     pub vars: BTreeMap<String, Value>,
+    /// How the history is proven to others.
+    #[serde(default, skip_serializing_if = "AuditSettings::is_empty")]
+    pub audit: AuditSettings,
+}
+
+/// How the history of runs is proven to others.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSettings {
+    /// The store that each run and the ledger are copied to when the run has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ship: Option<String>,
+    /// The SSH private key (Ed25519, unencrypted) that signs each run's head when it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_key: Option<PathBuf>,
+}
+
+impl AuditSettings {
+    /// Tells whether nothing is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One database server (for PostgreSQL: one cluster).

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Database, Environment, SecretEntry, Service, StoreEntry};
+use super::{AuditSettings, Database, Environment, SecretEntry, Service, StoreEntry};
 use crate::language::runbook::NotifyRule;
 
 /// What runbooks of one team share.
@@ -47,6 +47,9 @@ struct InventorySpec {
     /// Who is told of what in every run.
     #[serde(default)]
     notify: Vec<NotifyRule>,
+    /// How the history of runs is proven to others.
+    #[serde(default)]
+    audit: AuditSettings,
 }
 
 /// The JSON schema of an inventory file.

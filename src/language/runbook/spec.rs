@@ -13,7 +13,7 @@ use super::{
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
-use crate::language::inventory::{Database, Environment, SecretEntry, Service, StoreEntry, schema_of};
+use crate::language::inventory::{AuditSettings, Database, Environment, SecretEntry, Service, StoreEntry, schema_of};
 
 /// A procedure: a DAG of steps that reads top to bottom.
 #[derive(Deserialize, JsonSchema)]
@@ -62,6 +62,9 @@ struct RunbookSpec {
     /// Environments by name.
     #[serde(default)]
     environments: BTreeMap<String, Environment>,
+    /// How the history of runs is proven to others.
+    #[serde(default)]
+    audit: AuditSettings,
     /// Defaults of steps.
     #[serde(default)]
     defaults: Defaults,

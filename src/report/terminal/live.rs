@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::panel::{Screen, fit, panel};
+use super::stage::Stage;
 use crate::base::Timestamp;
 use crate::base::clock::after;
 use crate::event::{Event, EventKind, ProgressUpdate};
@@ -34,6 +35,17 @@ enum Layout {
     Counting,
 }
 
+impl Layout {
+    fn of(plan: &BoundPlan, state: &RunState) -> Self {
+        let instances: usize = state.steps.values().map(|known| known.instances.len()).sum();
+        match plan.steps.len() + instances {
+            count if count + plan.phases.len() + OTHER_LINES < size().1 => Self::Checklist,
+            count if count <= plain::MANY_STEPS => Self::Scrolling,
+            _ => Self::Counting,
+        }
+    }
+}
+
 /// The live view on standard error.
 pub struct Live {
     bar: ProgressBar,
@@ -44,6 +56,7 @@ pub struct Live {
     state: RunState,
     tracker: Tracker,
     now: Timestamp,
+    stage: Stage,
 }
 
 impl Live {
@@ -51,6 +64,12 @@ impl Live {
     #[must_use]
     pub fn new(plan: Arc<BoundPlan>, state: RunState, palette: Palette) -> Self {
         Self::on(ProgressDrawTarget::stderr_with_hz(10), plan, state, palette)
+    }
+
+    /// Leaves the terminal to a dialogue while that has the stage.
+    #[must_use]
+    pub fn sharing(self, stage: &Stage) -> Self {
+        Self { stage: stage.clone(), ..self }
     }
 
     /// Draws nowhere.
@@ -66,15 +85,18 @@ impl Live {
             bar.set_style(style);
         }
         let now = state.last_at.unwrap_or(plan.started_at);
-        let layout = match plan.steps.len() {
-            count if count + plan.phases.len() + OTHER_LINES < size().1 => Layout::Checklist,
-            count if count <= plain::MANY_STEPS => Layout::Scrolling,
-            _ => Layout::Counting,
-        };
-        Self { bar, layout, drawn_at: Timestamp::MIN, palette, plan, state, tracker: Tracker::default(), now }
+        let layout = Layout::of(&plan, &state);
+        let (tracker, stage) = (Tracker::default(), Stage::default());
+        Self { bar, layout, drawn_at: Timestamp::MIN, palette, plan, state, tracker, now, stage }
     }
 
     fn draw(&mut self) {
+        match (self.stage.is_taken(), self.bar.is_finished()) {
+            (true, true) => return,
+            (true, false) => return self.bar.finish_and_clear(),
+            (false, true) => self.bar.reset(),
+            (false, false) => {}
+        }
         self.drawn_at = self.now;
         let (columns, rows) = size();
         let screen = Screen { columns, rows, now: self.now };
@@ -101,13 +123,17 @@ impl Sink for Live {
         let told = match &event.kind {
             EventKind::StepSucceeded { step, .. } => {
                 self.tracker.forget(step);
-                self.layout == Layout::Scrolling
+                self.layout == Layout::Scrolling && !plain::is_one_of_many(&self.state, step)
             }
             EventKind::StepFailed { step, .. }
             | EventKind::StepUnknown { step, .. }
             | EventKind::StepCancelled { step, .. } => {
                 self.tracker.forget(step);
                 true
+            }
+            EventKind::GroupOpened { .. } => {
+                self.layout = Layout::of(&self.plan, &self.state);
+                self.layout != Layout::Checklist
             }
             // The panel shows both.
             EventKind::RunStarted(_) | EventKind::AttemptStarted { .. } => false,
@@ -124,7 +150,6 @@ impl Sink for Live {
             | EventKind::ResourceRegistered { .. }
             | EventKind::ResourceRemoved { .. }
             | EventKind::ObjectiveWarning { .. }
-            | EventKind::GroupOpened { .. }
             | EventKind::StepSeeded { .. }
             | EventKind::StepHeld { .. }
             | EventKind::StepReleased { .. }
@@ -141,6 +166,9 @@ impl Sink for Live {
             | EventKind::RunFinished { .. }
             | EventKind::Unknown => true,
         };
+        if self.stage.is_taken() {
+            self.draw();
+        }
         let started_at = self.state.started_at.unwrap_or(event.at);
         for line in line::lines(&self.plan, event, self.palette).iter().filter(|_| told) {
             let line = format!("{}  {line}", phrase::offset(started_at, event.at));

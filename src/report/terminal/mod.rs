@@ -4,5 +4,7 @@
 
 mod live;
 pub(super) mod panel;
+mod stage;
 
 pub use live::Live;
+pub use stage::Stage;

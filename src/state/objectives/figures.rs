@@ -13,7 +13,7 @@ use crate::state::{RunState, StepStatus};
 /// Measures a run that ended, or stands, at `ended_at`.
 ///
 /// The recovery time is given only when every required step came to its end in success: a service
-/// that is not back has no recovery time. Machine, retry and waiting time add up to the time from
+/// that is not back has no recovery time. Machine, retry, lock, human and waiting time add up to the time from
 /// the incident (else the start of the run) to the end of the last required step (else `ended_at`).
 #[must_use]
 pub fn figures(plan: &BoundPlan, state: &RunState, ended_at: Timestamp) -> Figures {
@@ -34,9 +34,10 @@ pub fn figures(plan: &BoundPlan, state: &RunState, ended_at: Timestamp) -> Figur
         rpo_target_ms: objectives.rpo.map(|span| millis(span.0)),
         machine_ms: millis(split.machine),
         retry_ms: millis(split.retry),
-        lock_ms: 0,
-        human_ms: 0,
-        waiting_ms: millis(split.total).saturating_sub(millis(split.machine) + millis(split.retry)),
+        lock_ms: millis(split.lock),
+        human_ms: millis(split.human),
+        waiting_ms: millis(split.total)
+            .saturating_sub(millis(split.machine) + millis(split.retry) + millis(split.lock) + millis(split.human)),
         critical_path: path::critical_path(plan, state),
         phases: plan.phases.iter().filter_map(|phase| phase_figure(plan, state, phase, ended_at)).collect(),
         exceptions: outcome::exceptions(plan, state),

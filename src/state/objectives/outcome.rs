@@ -1,11 +1,12 @@
 //! How a run ended, and what made a success one with exceptions.
 
-use super::{figures, loss, required, status};
+use super::member::{excused, instances, is_excused};
+use super::{figures, loss, required};
 use crate::base::StepId;
 use crate::base::mode::Mode;
-use crate::event::{ExceptionKind, Outcome, SkipReason};
+use crate::event::{ExceptionKind, OnTimeout, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
-use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus};
 
 /// Judges a run whose body is settled, and gives the code its process ends with.
@@ -31,7 +32,7 @@ pub fn end(plan: &BoundPlan, state: &RunState) -> (Outcome, u8) {
 /// Lists the steps whose resources are still there; at the end of a run each is an exception.
 #[must_use]
 pub fn left_behind(state: &RunState) -> Vec<(StepId, ExceptionKind)> {
-    state.resources.values().map(|(step, _)| (step.clone(), ExceptionKind::LeftBehind)).collect()
+    state.resources.values().map(|known| (known.step.clone(), ExceptionKind::LeftBehind)).collect()
 }
 
 /// Gives the exit code of an outcome.
@@ -104,7 +105,8 @@ fn undone_instances<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterat
 
 /// Tells whether steps were given up for a cancel alone: no required step failed itself.
 fn only_aborted_by_cancel(plan: &BoundPlan, state: &RunState) -> bool {
-    state.cancel.is_some() && required(plan, state).all(|(step, _)| status(state, step) != StepStatus::Failed)
+    state.cancel.is_some()
+        && required(plan, state).all(|(_, known)| known.is_none_or(|known| known.status != StepStatus::Failed))
 }
 
 fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
@@ -127,23 +129,43 @@ fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
     if exceptions(plan, state).is_empty() { Outcome::Succeeded } else { Outcome::SucceededWithExceptions }
 }
 
-/// Lists what makes a success one with exceptions, in the order of the plan.
+/// Lists what makes a success one with exceptions, in the order of the plan, instances after their fan-out.
 #[must_use]
 pub fn exceptions(plan: &BoundPlan, state: &RunState) -> Vec<(StepId, ExceptionKind)> {
-    plan.steps.iter().filter_map(|step| Some((step.id.clone(), exception(plan, step, state)?))).collect()
+    let excused = excused(plan, state);
+    let mut found = Vec::new();
+    for step in &plan.steps {
+        let tolerated = match step.section {
+            Section::Body | Section::Undo if step.section != super::required_section(plan) => None,
+            Section::Body | Section::Undo if super::is_required(plan, step, state) && !is_excused(step, &excused) => {
+                None
+            }
+            Section::Body | Section::Undo => Some(ExceptionKind::Tolerated),
+            Section::Finally => Some(ExceptionKind::Finally),
+        };
+        let itself = (step.id.clone(), state.steps.get(&step.id));
+        let all = std::iter::once(itself).chain(instances(step, state));
+        found.extend(all.filter_map(|(id, known)| Some((id, exception(known?, tolerated)?))));
+    }
+    found
 }
 
-fn exception(plan: &BoundPlan, step: &PlannedStep, state: &RunState) -> Option<ExceptionKind> {
-    let known = state.steps.get(&step.id)?;
+/// An approval that not everybody gave who should have.
+fn unattended(step: &StepState) -> Option<ExceptionKind> {
+    let question = step.question.as_ref().filter(|_| step.status == StepStatus::Succeeded)?;
+    if step.answers.iter().any(|(_, answer)| answer.break_glass.is_some()) {
+        return Some(ExceptionKind::BrokeGlass);
+    }
+    (step.expired && question.on_timeout == OnTimeout::Continue).then_some(ExceptionKind::Unapproved)
+}
+
+fn exception(known: &StepState, tolerated: Option<ExceptionKind>) -> Option<ExceptionKind> {
     if known.marked_done {
         return Some(ExceptionKind::MarkedDone);
     }
-    let tolerated = match step.section {
-        Section::Body | Section::Undo if step.section != super::required_section(plan) => None,
-        Section::Body | Section::Undo if super::is_required(plan, step, state) => None,
-        Section::Body | Section::Undo => Some(ExceptionKind::Tolerated),
-        Section::Finally => Some(ExceptionKind::Finally),
-    };
+    if let Some(kind) = unattended(known) {
+        return Some(kind);
+    }
     match known.status {
         StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => tolerated,
         StepStatus::Skipped => match known.skipped {

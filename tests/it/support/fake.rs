@@ -267,4 +267,6 @@ pub fn registry(world: &World) -> Registry {
         .with(Again(world.clone()))
         .with(Read(world.clone()))
         .with(Kept(world.clone()))
+        .with(runbook::actions::approval::Approval)
+        .with(runbook::actions::manual::Manual)
 }

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod fake;
 pub mod host;
+pub mod lock;
 pub mod moto;
 pub mod nowhere;
 pub mod postgres;

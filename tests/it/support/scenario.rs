@@ -13,19 +13,22 @@ use runbook::base::secret::SecretText;
 use runbook::base::units::Span;
 use runbook::base::{Attempt, Digest, StepId, Timestamp};
 use runbook::engine::{
-    Answer, Binding, Capabilities, Ending, Engine, EngineError, ProbeAnswer, Resume, Seeded, Start, Timing,
+    Answer, Binding, Capabilities, Ending, Engine, EngineError, Presence, ProbeAnswer, Resume, Seeded, Start, Timing,
 };
 use runbook::event::{Actor, CancelLevel, Event, EventKind, FORMAT, ProgressUpdate, RunHeader, SeededEnd};
 use runbook::journal::memory::{Fault, MemoryJournal};
 use runbook::language::inventory::{Inventory, SecretSpec};
 use runbook::language::runbook::{Objectives, OnFailure, OnUnknown, Retry};
-use runbook::plan::{BoundPlan, Edge, Limits, PlannedStep, Section, StepKind, Strictness, UndoPolicy};
+use runbook::plan::{
+    BoundPlan, Edge, ForEach, GroupScope, Limits, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
+};
 use runbook::port::{Clock, Control, ControlRequest, Journal, Sink, SinkError};
 use runbook::state::{RunState, StepStatus};
 use serde_json::{Value, json};
 
 use super::clock::ManualClock;
 use super::fake::{Act, World, registry};
+use super::lock::SharedLocks;
 use super::nowhere::Nowhere;
 
 pub const SECRET: &str = "correct horse battery";
@@ -105,12 +108,47 @@ impl Draft {
         self.planned.preconditions.push(precondition);
         self
     }
+    pub fn approval(mut self, with: Value) -> Self {
+        self.planned.kind = StepKind::Approval;
+        self.uses("approval").with(with)
+    }
+    pub fn manual(mut self, with: Value) -> Self {
+        self.planned.kind = StepKind::Manual;
+        self.uses("manual").with(with)
+    }
+    pub fn pauses(mut self) -> Self {
+        self.planned.on_failure = OnFailure::Pause;
+        self
+    }
+    pub fn locks(mut self, names: &[&str]) -> Self {
+        self.planned.locks = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
     pub fn checked(mut self) -> Self {
         self.planned.has_check = true;
         self
     }
     pub fn tolerated(mut self) -> Self {
         self.planned.on_failure = OnFailure::Continue;
+        self
+    }
+    /// Fans out over these items.
+    pub fn for_each(mut self, items: Value) -> Self {
+        self.planned.for_each = Some(ForEach { items, max_parallel: None });
+        self
+    }
+    pub fn at_once(mut self, max_parallel: u32) -> Self {
+        self.planned.for_each.iter_mut().for_each(|fan_out| fan_out.max_parallel = Some(max_parallel));
+        self
+    }
+    /// Belongs to the sub-runbook that this step stands for.
+    pub fn inside(mut self, group: &str) -> Self {
+        self.planned.group = Some(group.parse().expect("a step id"));
+        self
+    }
+    /// Runs also when its group is ending.
+    pub fn always(mut self) -> Self {
+        self.planned.always = true;
         self
     }
     pub fn timeout(mut self, limit: Duration) -> Self {
@@ -133,6 +171,8 @@ pub struct Scenario {
     pub world: World,
     cancels: Vec<(Duration, ControlRequest)>,
     probe: ProbeAnswer,
+    presence: Presence,
+    pub locks: SharedLocks,
     seeds: Vec<EventKind>,
 }
 
@@ -179,7 +219,8 @@ impl Scenario {
         };
         let world = World::new(ManualClock::starting_at(at));
         let probe = ProbeAnswer::Unclear("no probe".to_owned());
-        Self { plan, world, cancels: Vec::new(), probe, seeds: Vec::new() }
+        let locks = SharedLocks::new(&world.clock);
+        Self { plan, world, cancels: Vec::new(), probe, presence: Presence::Nobody, locks, seeds: Vec::new() }
     }
 
     fn add(mut self, draft: Draft) -> Self {
@@ -202,6 +243,26 @@ impl Scenario {
     pub fn finally(self, id: &str, shape: impl FnOnce(Draft) -> Draft) -> Self {
         self.add(shape(Draft::new(id, Section::Finally)))
     }
+    /// Adds a step that stands for a sub-runbook with these outputs.
+    pub fn group(mut self, id: &str, outputs: Value, shape: impl FnOnce(Draft) -> Draft) -> Self {
+        let mut draft = shape(Draft::new(id, Section::Body));
+        draft.planned.kind = StepKind::Runbook;
+        draft.planned.uses = "runbook".to_owned();
+        let scope = GroupScope {
+            name: id.to_owned(),
+            file: format!("{id}.yaml"),
+            params: BTreeMap::from([("who".to_owned(), json!(format!("the who of {id}")))]),
+            vars: BTreeMap::new(),
+            outputs: outputs.as_object().cloned().unwrap_or_default().into_iter().collect(),
+        };
+        self.plan.groups.insert(draft.planned.id.clone(), scope);
+        self.add(draft)
+    }
+    /// What a step that the plan does not hold does: an instance.
+    pub fn does(self, step: &str, acts: &[Act]) -> Self {
+        self.world.script(step, acts.to_vec());
+        self
+    }
     pub fn parallel(mut self, max_parallel: usize) -> Self {
         self.plan.limits = Limits { max_parallel };
         self
@@ -216,9 +277,25 @@ impl Scenario {
         self.plan.objectives.rto = Some(Span(rto));
         self
     }
+    /// Somebody watches the run.
+    pub fn attended(mut self) -> Self {
+        self.presence = Presence::SomebodyThere;
+        self
+    }
+    pub fn protected(mut self) -> Self {
+        self.plan.protected = true;
+        self
+    }
     pub fn ask(mut self, after: Duration, request: ControlRequest) -> Self {
         self.cancels.push((after, request));
         self
+    }
+    /// The same plan in a world of its own, with nobody there.
+    pub fn twin(&self) -> Self {
+        let world = World::new(ManualClock::starting_at(self.plan.started_at));
+        let locks = SharedLocks::new(&world.clock);
+        let (probe, seeds) = (self.probe.clone(), self.seeds.clone());
+        Self { plan: self.plan.clone(), world, cancels: Vec::new(), probe, presence: Presence::Nobody, locks, seeds }
     }
     /// Nobody asks anything of the engines that follow.
     pub fn unasked(mut self) -> Self {
@@ -342,6 +419,9 @@ impl Scenario {
             clock: Arc::new(clock.clone()),
             control: Box::new(control),
             capabilities: self.hands(),
+            locks: Arc::new(self.locks.clone()),
+            presence: self.presence,
+            entrance: None,
         };
         on_manual_time(&clock, engine.run(start))
     }

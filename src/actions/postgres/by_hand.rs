@@ -1,0 +1,191 @@
+//! What a person types in place of the actions on a server, with PostgreSQL's own programs.
+
+use super::super::store::by_hand::location;
+use super::base_backup::{BaseBackupParams, Checkpoint};
+use super::check::{CheckBody, CheckItem, CheckParams, CheckSet};
+use super::layout::Cluster;
+use super::recover::RecoverParams;
+use super::restore_base::RestoreBaseParams;
+use super::server::Programs;
+use crate::action::PlanContext;
+use crate::action::by_hand::{command_line, quoted, remark};
+use crate::language::inventory::Via;
+
+/// Asks which foreign keys and indexes there are to be proved; a person works through the answer.
+const INVALID_INDEXES: &str = "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid";
+const FOREIGN_KEYS: &str =
+    "SELECT conrelid::regclass, confrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f'";
+
+/// Stops the server.
+pub(super) fn stop(cluster: &Cluster) -> Vec<String> {
+    let pgdata = cluster.pgdata.to_string_lossy().into_owned();
+    match &cluster.via {
+        Via::Systemd(unit) => vec![command_line(["systemctl", "stop", unit])],
+        Via::PgCtl(_) => vec![as_owner(cluster, &["pg_ctl", "stop", "-m", "fast", "-w", "-D", &pgdata])],
+    }
+}
+
+/// Starts the server.
+fn start(cluster: &Cluster) -> String {
+    let pgdata = cluster.pgdata.to_string_lossy().into_owned();
+    match &cluster.via {
+        Via::Systemd(unit) => command_line(["systemctl", "start", unit]),
+        Via::PgCtl(settings) => {
+            let log = settings.log.clone().unwrap_or_else(|| cluster.pgdata.join("log/runbook-startup.log"));
+            let log = log.to_string_lossy().into_owned();
+            let mut words = vec!["pg_ctl", "start", "-w", "-D", &pgdata, "-l", &log];
+            words.extend(settings.options.iter().flat_map(|options| ["-o", options.as_str()]));
+            as_owner(cluster, &words)
+        }
+    }
+}
+
+/// Takes a backup that `restore_base` and a person can both use.
+pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let (store, prefix) = cluster.archive().ok()?;
+    let mut words = vec!["pg_basebackup".to_owned()];
+    words.extend(connection(&cluster));
+    let checkpoint = match params.checkpoint {
+        Checkpoint::Fast => "fast",
+        Checkpoint::Spread => "spread",
+    };
+    words.extend(
+        ["-D", "‹new folder›", "-F", "tar", "-X", "stream", "-c", checkpoint, "--manifest-checksums=SHA256", "-P"]
+            .map(str::to_owned),
+    );
+    words.extend(params.max_rate.iter().flat_map(|rate| ["--max-rate".to_owned(), format!("{}k", rate.0 / 1024)]));
+    let target = location(cx.inventory, store, &format!("{prefix}/by-hand/‹date›/"));
+    Some(vec![
+        remark("choose an empty folder with room for the whole database"),
+        command_line(words),
+        remark(&format!("copy base.tar, every OID.tar, pg_wal.tar and backup_manifest to {target}")),
+        remark("a backup made by hand is not found by `backup.find`: write down where it lies"),
+    ])
+}
+
+/// Unpacks a backup beside the live data.
+pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let (store, prefix) = cluster.archive().ok()?;
+    let id = params.backup.shown(|backup| backup.id.clone());
+    let from = location(cx.inventory, store, &format!("{prefix}/base/{id}"));
+    let staged = format!("{}.by-hand", cluster.pgdata.display());
+    Some(vec![
+        remark(&format!("the live data in {} is not touched here", cluster.pgdata.display())),
+        as_owner(&cluster, &["mkdir", "-m", "0700", &staged]),
+        as_owner(&cluster, &["tar", "-xf", &format!("{from}/base.tar"), "-C", &staged]),
+        as_owner(&cluster, &["mkdir", "-p", &format!("{staged}/pg_wal")]),
+        as_owner(&cluster, &["tar", "-xf", &format!("{from}/pg_wal.tar"), "-C", &format!("{staged}/pg_wal")]),
+        remark("each further OID.tar is a tablespace: unpack it into a new folder and name that in `tablespace_map`"),
+        as_owner(&cluster, &["cp", &format!("{from}/backup_manifest"), &staged]),
+        as_owner(&cluster, &["pg_verifybackup", "-n", &staged]),
+    ])
+}
+
+/// Swaps the restored data in and replays the archive.
+pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let (store, prefix) = cluster.archive().ok()?;
+    let pgdata = cluster.pgdata.display().to_string();
+    let archive = location(cx.inventory, store, &format!("{prefix}/wal"));
+    let mut settings =
+        vec![format!("restore_command = 'cp {archive}/*/*/%f %p'"), "recovery_target_action = 'promote'".to_owned()];
+    settings.extend(target(params));
+    let line =
+        |setting: &String| format!("echo {} >> {}", quoted(setting), quoted(&format!("{pgdata}/postgresql.auto.conf")));
+    let mut lines = vec![remark("the server must be stopped; keep the old data until the new one is proved")];
+    lines.push(as_owner(&cluster, &["mv", "-n", &pgdata, &format!("{pgdata}.old")]));
+    lines.push(remark("WAL that the archive does not have yet lies in the old pg_wal: copy it into the new one"));
+    lines.push(as_owner(&cluster, &["mv", "-n", &format!("{pgdata}.by-hand"), &pgdata]));
+    lines.extend(settings.iter().map(line));
+    lines.push(as_owner(&cluster, &["touch", &format!("{pgdata}/recovery.signal")]));
+    lines.push(start(&cluster));
+    lines.push(remark("wait until this says `f`:"));
+    lines.push(sql(&cluster, &cluster.dbname, "SELECT pg_is_in_recovery()"));
+    Some(lines)
+}
+
+fn target(params: &RecoverParams) -> Vec<String> {
+    let mut settings = Vec::new();
+    settings.extend(params.target_time.iter().map(|at| format!("recovery_target_time = '{at}'")));
+    settings.extend(params.target_lsn.iter().map(|lsn| format!("recovery_target_lsn = '{lsn}'")));
+    settings.extend(params.target_name.iter().map(|name| format!("recovery_target_name = '{name}'")));
+    settings.extend(params.target_xid.iter().map(|xid| format!("recovery_target_xid = '{xid}'")));
+    settings.extend(params.timeline.iter().map(|timeline| format!("recovery_target_timeline = '{timeline}'")));
+    settings
+}
+
+/// Proves what a database promises.
+pub(super) fn check(params: &CheckParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let mut lines = Vec::new();
+    for item in &params.checks {
+        match item {
+            CheckItem::Set(CheckSet::Inventory) => {
+                for check in &cluster.entry.checks {
+                    let dbname = check.dbname.as_ref().unwrap_or(&cluster.dbname);
+                    lines.push(expected(&check.name, check.expect.as_deref()));
+                    lines.push(sql(&cluster, dbname, &check.sql));
+                }
+            }
+            CheckItem::One(body) => one(body, &cluster, &mut lines),
+        }
+    }
+    Some(lines)
+}
+
+fn one(body: &CheckBody, cluster: &Cluster, lines: &mut Vec<String>) {
+    let dbname = body.dbname.as_ref().unwrap_or(&cluster.dbname);
+    if let Some(statement) = &body.sql {
+        lines.push(expected(&body.name, body.expect.as_deref()));
+        lines.push(sql(cluster, dbname, statement));
+    }
+    if body.foreign_keys.is_some() {
+        lines.push(remark(&format!(
+            "{}: no row of a foreign key is without its parent; the keys to look at:",
+            body.name
+        )));
+        lines.push(sql(cluster, dbname, FOREIGN_KEYS));
+    }
+    if body.indexes.is_some() {
+        lines.push(remark(&format!("{}: no index is invalid, so this gives no row:", body.name)));
+        lines.push(sql(cluster, dbname, INVALID_INDEXES));
+        let mut words = vec!["pg_amcheck".to_owned()];
+        words.extend(connection(cluster));
+        words.extend([dbname.clone()]);
+        lines.push(command_line(words));
+    }
+}
+
+fn expected(name: &str, expect: Option<&str>) -> String {
+    remark(&format!("{name}: {}", expect.map_or("at least one row".to_owned(), |expect| format!("expected {expect}"))))
+}
+
+/// A statement in a database of the server.
+pub(super) fn sql(cluster: &Cluster, dbname: &str, statement: &str) -> String {
+    let mut words = vec!["psql".to_owned()];
+    words.extend(connection(cluster));
+    words.extend(["-d", dbname, "-Atc", statement].map(str::to_owned));
+    command_line(words)
+}
+
+fn connection(cluster: &Cluster) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Some(socket) = &cluster.socket {
+        words.extend(["-h".to_owned(), socket.display().to_string()]);
+    }
+    words.extend(["-p".to_owned(), cluster.port.to_string(), "-U".to_owned(), cluster.user.clone()]);
+    words
+}
+
+/// A command as the server's user.
+fn as_owner(cluster: &Cluster, words: &[&str]) -> String {
+    let owner = cluster.entry.os_user.clone().unwrap_or_else(|| "postgres".to_owned());
+    let programs = Programs::of_any_version(cluster);
+    let (program, rest) = words.split_first().unwrap_or((&"true", &[]));
+    let own = if program.starts_with("pg_") { programs.path(program) } else { (*program).to_owned() };
+    let mut line = vec!["sudo".to_owned(), "-u".to_owned(), owner, own];
+    line.extend(rest.iter().map(|word| (*word).to_owned()));
+    command_line(line)
+}

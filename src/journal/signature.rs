@@ -1,0 +1,219 @@
+//! Signatures by SSH keys (SSHSIG), such that `ssh-keygen -Y verify -n runbook` checks them without this program.
+//!
+//! Keys are Ed25519 and unencrypted: whoever may read the file signs. Who is trusted stands in an allowed-signers
+//! file as `ssh-keygen(1)` describes it; a line with an option that is not understood trusts nobody.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+
+/// What a signature is for; one made for another purpose does not count.
+pub const NAMESPACE: &str = "runbook";
+
+/// No key or signature is larger.
+const LARGEST_BYTES: u64 = 64 << 10;
+
+/// A private key that signs.
+pub struct SignKey(PrivateKey);
+
+/// A key or a signature cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// The file cannot be read.
+    #[error("`{}` cannot be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Others than its owner may read the key.
+    #[error("the key `{}` can be read by others than its owner (mode {mode:o})", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The key wants a passphrase.
+    #[error("the key `{}` is encrypted", path.display())]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key is of another kind.
+    #[error("the key `{}` is of kind {kind}, not ssh-ed25519", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+        /// Its kind.
+        kind: String,
+    },
+    /// The text is no key, or signing failed.
+    #[error("`{}` is no SSH key that can sign", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ssh_key::Error,
+    },
+    /// A line of an allowed-signers file makes no sense.
+    #[error("line {line} of `{}`: {what}", path.display())]
+    Signers {
+        /// The file.
+        path: PathBuf,
+        /// The line's number.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl SignatureError {
+    /// What to do next.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::File { .. } => "check the path and its permissions".to_owned(),
+            Self::Exposed { path, .. } => format!("`chmod 600 {}`", path.display()),
+            Self::Encrypted { .. } | Self::Kind { .. } | Self::Key { .. } => {
+                "make one for this purpose with `ssh-keygen -t ed25519 -N '' -f FILE`".to_owned()
+            }
+            Self::Signers { .. } => {
+                "write `NAME ssh-ed25519 AAAA…`, as `ssh-keygen(1)` says under ALLOWED SIGNERS".to_owned()
+            }
+        }
+    }
+}
+
+impl SignKey {
+    /// Reads a private key.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read or used, or when others may read it too.
+    pub fn open(path: &Path) -> Result<Self, SignatureError> {
+        let own = || path.to_owned();
+        let facts = std::fs::metadata(path).map_err(|source| SignatureError::File { path: own(), source })?;
+        if facts.mode() & 0o077 != 0 {
+            return Err(SignatureError::Exposed { path: own(), mode: facts.mode() & 0o777 });
+        }
+        let text = read_small(path)?;
+        let key = PrivateKey::from_openssh(&text).map_err(|source| SignatureError::Key { path: own(), source })?;
+        if key.is_encrypted() {
+            return Err(SignatureError::Encrypted { path: own() });
+        }
+        match key.algorithm() {
+            Algorithm::Ed25519 => Ok(Self(key)),
+            other => Err(SignatureError::Kind { path: own(), kind: other.to_string() }),
+        }
+    }
+
+    /// Signs a text; the same text always gets the same signature.
+    ///
+    /// # Errors
+    /// Fails when the key cannot sign.
+    pub fn sign(&self, text: &[u8]) -> Result<String, SignatureError> {
+        let failed = |source| SignatureError::Key { path: PathBuf::from(self.0.comment()), source };
+        let signature = self.0.sign(NAMESPACE, HashAlg::Sha512, text).map_err(failed)?;
+        signature.to_pem(LineEnding::LF).map_err(failed)
+    }
+
+    /// Names the key, as `ssh-keygen -l` does.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.0.fingerprint(HashAlg::Sha256).to_string()
+    }
+}
+
+/// Who signed a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// Somebody who is trusted.
+    Known {
+        /// The name of the first line that trusts the key.
+        principal: String,
+    },
+    /// The signature is sound, and nobody vouches for its key.
+    Unknown {
+        /// The key.
+        fingerprint: String,
+    },
+}
+
+/// Keys that are trusted, and whose they are.
+#[derive(Debug, Clone, Default)]
+pub struct AllowedSigners(Vec<(String, PublicKey)>);
+
+impl AllowedSigners {
+    /// Reads an allowed-signers file.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read, or a line of it cannot be understood in full.
+    pub fn open(path: &Path) -> Result<Self, SignatureError> {
+        let text = read_small(path)?;
+        let mut signers = Vec::new();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let broken = |what: String| SignatureError::Signers { path: path.to_owned(), line: at + 1, what };
+            signers.extend(signer(line).map_err(broken)?);
+        }
+        Ok(Self(signers))
+    }
+
+    fn principal(&self, key: &ssh_key::public::KeyData) -> Option<&str> {
+        self.0.iter().find(|(_, known)| known.key_data() == key).map(|(name, _)| name.as_str())
+    }
+}
+
+/// Reads one line; `None` when it trusts its key for another purpose.
+fn signer(line: &str) -> Result<Option<(String, PublicKey)>, String> {
+    let (principals, rest) = line.split_once(char::is_whitespace).ok_or("a key is missing")?;
+    let rest = rest.trim_start();
+    let (options, key) = match rest.split_once(char::is_whitespace) {
+        Some((first, _)) if first.starts_with("ssh-") || first.starts_with("ecdsa-") || first.starts_with("sk-") => {
+            (None, rest)
+        }
+        Some((first, key)) => (Some(first), key.trim_start()),
+        None => return Err("a key is missing".to_owned()),
+    };
+    if let Some(options) = options {
+        let names = options.strip_prefix("namespaces=").map(|names| names.trim_matches('"'));
+        let names = names
+            .filter(|names| !names.contains(['"', '=']))
+            .ok_or(format!("the option `{options}` is not known here"))?;
+        if !names.split(',').any(|name| name == NAMESPACE) {
+            return Ok(None);
+        }
+    }
+    let key = PublicKey::from_openssh(key).map_err(|error| error.to_string())?;
+    let name = principals.split(',').next().unwrap_or(principals);
+    Ok(Some((name.to_owned(), key)))
+}
+
+/// Verifies a signature over a text and tells whose it is.
+///
+/// # Errors
+/// Says why it does not hold.
+pub fn verify(text: &[u8], signature: &str, signers: &AllowedSigners) -> Result<Signer, String> {
+    let signature = SshSig::from_pem(signature).map_err(|error| format!("the signature cannot be read: {error}"))?;
+    let key = PublicKey::new(signature.public_key().clone(), "");
+    key.verify(NAMESPACE, text, &signature).map_err(|error| format!("the signature does not fit: {error}"))?;
+    Ok(match signers.principal(signature.public_key()) {
+        Some(principal) => Signer::Known { principal: principal.to_owned() },
+        None => Signer::Unknown { fingerprint: key.fingerprint(HashAlg::Sha256).to_string() },
+    })
+}
+
+fn read_small(path: &Path) -> Result<String, SignatureError> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_BYTES).read_to_string(&mut text))
+        .map_err(|source| SignatureError::File { path: path.to_owned(), source })?;
+    Ok(text)
+}
