@@ -14,7 +14,7 @@
 //! | L3 | `plan`, `state` |
 //! | L4 | `engine` |
 //! | L5 | `supervisor`, `journal`, `host`, `store`, `catalog`, `lock`, `vault` |
-//! | L6 | `actions`, `wal` |
+//! | L6 | `actions`, `wal`, `notify` |
 //! | L7 | `report` |
 //! | L8 | `cli` |
 
@@ -29,6 +29,7 @@ pub mod host;
 pub mod journal;
 pub mod language;
 pub mod lock;
+pub mod notify;
 pub mod pgformat;
 pub mod plan;
 pub mod port;

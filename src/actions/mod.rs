@@ -33,6 +33,7 @@ pub fn registry() -> Registry {
         .with(http::Check)
         .with(manual::Manual)
         .with(notify::Command)
+        .with(notify::Webhook)
         .with(postgres::BaseBackup)
         .with(postgres::Check)
         .with(postgres::Query)

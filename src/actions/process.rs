@@ -182,6 +182,13 @@ pub(super) type Variables = BTreeMap<String, Late<VariableText>>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VariableText(SecretText);
 
+impl VariableText {
+    /// Gives the value, for the one place that needs it.
+    pub(super) fn reveal(&self) -> &str {
+        self.0.reveal()
+    }
+}
+
 impl<'de> Deserialize<'de> for VariableText {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde_json::Value;

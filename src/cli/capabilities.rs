@@ -43,6 +43,14 @@ impl LocalCapabilities {
         Self { about, attempts, settings, vault, redactor }
     }
 
+    /// The same hands with another folder: for work that is no step's attempt.
+    #[must_use]
+    pub fn beside(&self, attempts: PathBuf) -> Self {
+        let redactor = Mutex::new((0, Arc::new(Redactor::default())));
+        let (settings, vault) = (self.settings.clone(), Arc::clone(&self.vault));
+        Self { about: self.about.clone(), attempts, settings, vault, redactor }
+    }
+
     /// Masks everything known to be secret by now; made anew only when a secret was fetched since.
     fn redactor(&self) -> Arc<Redactor> {
         let mut known = self.redactor.lock().unwrap_or_else(PoisonError::into_inner);

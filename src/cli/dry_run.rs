@@ -9,7 +9,7 @@ use super::prepare::{self, RunIdentity};
 use super::proof::{self, Proof};
 use super::rehearsal::{Rehearsed, rehearse};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, drill, given, history, invoke, wiring};
+use super::{Exit, Failure, drill, given, history, invoke, notifier, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::units::human_duration;
 use crate::event::Verdict;
@@ -50,6 +50,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     }
     let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
     let missing = invoke::missing_secrets(&plan, &hands);
+    for (name, why) in notifier::missing(&plan, &hands) {
+        tell!("warning: {why}\n  help: a run is not stopped by it, but what needs `{name}` tells nobody");
+    }
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
     let refused = proof::refused(&plan, &checked, &missing);
     let rehearsed =

@@ -1,5 +1,7 @@
 //! Exit codes, frozen: scripts and pagers rely on them.
 
+use crate::action::ActionError;
+
 /// How the process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -96,4 +98,10 @@ impl Failure {
             tell!("  help: {help}");
         }
     }
+}
+
+/// An error on one line, with what caused it.
+pub fn told(error: &ActionError) -> String {
+    let info = error.info();
+    std::iter::once(&info.message).chain(&info.causes).cloned().collect::<Vec<_>>().join(": ")
 }

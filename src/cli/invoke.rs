@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
+use super::exit::told;
 use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, attest, confirm, earlier, prompt, reap, scratch, superseded, wiring};
+use super::{Exit, Failure, attest, confirm, earlier, notifier, prompt, reap, scratch, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
@@ -83,7 +84,7 @@ impl Invocation {
         let hands = hands(&plan, self.runs.dir(&plan.run).attempts(), self.face)?;
         let missing = missing_secrets(&rest, &hands);
         for (name, error) in &missing {
-            tell!("refused: {error}\n  help: provide the secret `{name}` and try again");
+            tell!("refused: {}\n  help: provide the secret `{name}` and try again", told(error));
         }
         let facts = judge(&ahead(&rest, &self.registry, &hands)?)?;
         if !missing.is_empty() {
@@ -188,7 +189,8 @@ impl Invocation {
         let Opened { dir, plan, journal, hands } = opened;
         let guards = locks.as_ref().map(RunLocks::guards);
         let entrance = locks.map(|locks| Box::new(locks) as Box<dyn Entrance>);
-        let (sinks, answers) = prompt::attended(self.face, &plan, state);
+        let (mut sinks, answers) = prompt::attended(self.face, &plan, state);
+        let outstanding = notifier::start((&dir, &plan), (&self.registry, &hands), notifier::past(&start), &mut sinks);
         let (registry, control, presence) = (self.registry.clone(), ControlDir::new(dir.control()), self.presence);
         let engine_plan = Arc::clone(&plan);
         let locks = FileLocks::open(self.runs.root())
@@ -209,6 +211,7 @@ impl Invocation {
             };
             Ok::<_, Failure>(engine.run(start).await)
         })??;
+        notifier::finish(outstanding, ran.as_ref().ok().map(|ending| ending.how));
         let ending = ran.map_err(|error| engine_failure(&error, &dir))?;
         if ending.how == Left::Finished {
             self.conclude(&dir, &plan, &ending)?;
@@ -279,6 +282,7 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
         environment: wiring::environment(),
         prompt,
         command: Box::new(move |argv: &[String]| command.run(argv)),
+        warn: Box::new(|error| tell!("warning: {}; another source is asked", told(error))),
     };
     let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))

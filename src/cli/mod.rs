@@ -68,6 +68,7 @@ mod locking;
 mod logs;
 mod man;
 mod mark_done;
+mod notifier;
 mod operate;
 mod outline;
 mod pack;

@@ -288,7 +288,7 @@ fn bind_failure(errors: Vec<BindError>) -> Failure {
         tell!("error: {error}");
         match error {
             BindError::Usage { help, .. } => tell!("  help: {help}"),
-            BindError::Step { pointer, help, .. } => {
+            BindError::Step { pointer, help, .. } | BindError::Rule { pointer, help, .. } => {
                 exit = Exit::Invalid;
                 if !pointer.is_empty() {
                     tell!("  argument: {}", pointer.trim_start_matches('/').replace('/', "."));

@@ -49,7 +49,7 @@ pub fn all() -> [(String, String); 3] {
 fn schema(kind: Kind) -> Value {
     match kind {
         Kind::Runbook => plan::schema::runbook(runbook::file_schema().to_value(), &crate::actions::registry()),
-        Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value()),
+        Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value(), &crate::actions::registry()),
         Kind::Report => report::json::schema(),
     }
 }

@@ -145,11 +145,10 @@ fn ended_late(told: Told, error: ActionError) -> ActionError {
 }
 
 /// Puts secrets into rendered arguments, where there are any.
-pub(super) fn revealed(
-    with: &Value,
-    action: &Arc<dyn ErasedAction>,
-    hands: &dyn Capabilities,
-) -> Result<Value, ActionError> {
+///
+/// # Errors
+/// Fails fatally when a reference stands where others could see the value, or when a secret has no value.
+pub fn revealed(with: &Value, action: &Arc<dyn ErasedAction>, hands: &dyn Capabilities) -> Result<Value, ActionError> {
     if has_token(with) { reveal::reveal(with, &action.params_schema(), hands) } else { Ok(with.clone()) }
 }
 

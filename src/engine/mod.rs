@@ -45,6 +45,7 @@ mod undo;
 
 pub use capability::{Binding, Capabilities, Leash, ProbeAnswer, Purpose, Timing};
 pub use decide::{Decision, Picture, decide};
+pub use execute::revealed;
 pub use frontier::Frontier;
 pub use index::PlanIndex;
 pub use known::known_arguments;

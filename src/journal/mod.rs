@@ -7,6 +7,7 @@ mod amendment;
 pub mod audit;
 pub mod chain;
 pub mod control;
+pub mod delivery;
 pub(crate) mod durable;
 pub mod evidence;
 pub mod export;
@@ -30,6 +31,7 @@ pub mod summary;
 
 pub use audit::{AuditReport, Problem, ProblemKind, RunAudit, verify_all, verify_anchored, verify_run};
 pub use control::{ControlDir, Verb};
+pub use delivery::{Deliveries, Delivery, DeliveryResult, read_deliveries};
 pub use file::FileJournal;
 pub use follow::{Follow, follow};
 pub use guard::{Driver, RunLock};

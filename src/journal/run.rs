@@ -67,6 +67,12 @@ impl RunDir {
         self.path.join("attempts")
     }
 
+    /// What became of notifications, one line each.
+    #[must_use]
+    pub fn notifications(&self) -> PathBuf {
+        self.path.join("notifications.jsonl")
+    }
+
     /// Where the HTML report is put.
     #[must_use]
     pub fn report(&self) -> PathBuf {

@@ -43,25 +43,28 @@ pub fn load(request: &LoadRequest, files: &dyn SourceReader, vocabulary: &dyn Vo
     let mut diagnostics = std::mem::take(&mut gatherer.faults);
     let documents = std::mem::take(&mut gatherer.documents);
     let mut inventory = InventoryFile::default();
-    let mut root = None;
+    let mut all = Vec::with_capacity(documents.len());
     for document in &documents {
         let checked = check(document, &mut diagnostics);
         inventory.add(&document.node, &checked, &mut diagnostics);
-        match document.role {
-            Role::Runbook => root = Some((document, checked)),
-            Role::Inventory => inventory.files.push(document.name.clone()),
+        if document.role == Role::Inventory {
+            inventory.files.push(document.name.clone());
         }
+        all.push((document, checked));
     }
     diagnostics.extend(inventory.check());
     let judges = Judges { vocabulary, inventory: &inventory };
-    let runbook = match root {
+    let mut runbook = match all.iter().find(|(document, _)| document.role == Role::Runbook) {
         Some((document, checked)) => {
-            let mut runbook = runbook::lower(&document.node, &checked, judges, &mut diagnostics);
+            let mut runbook = runbook::lower(&document.node, checked, judges, &mut diagnostics);
             sub::follow(&mut runbook, document, (&mut gatherer, judges), &mut diagnostics);
             runbook
         }
         None => Runbook::default(),
     };
+    for (document, checked) in &all {
+        runbook.notify.extend(runbook::rules(&document.node, checked, judges, &mut diagnostics));
+    }
     Loaded { runbook, inventory, sources: gatherer.sources, diagnostics: in_order(diagnostics) }
 }
 

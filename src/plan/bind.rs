@@ -9,7 +9,7 @@ use super::build::Plan;
 use super::expand::Expanded;
 use super::graph::StepGraph;
 use super::model::{BoundPlan, Edge, Limits, PlanSource, PlannedStep, Section, StepKind, UndoPolicy};
-use super::{fanout, lock, param, process, undo};
+use super::{fanout, lock, notify, param, process, undo};
 use crate::action::{Access, EffectClass, Effects, Idempotency, Late, Mode, PlanContext, Registry, Target};
 use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
@@ -72,6 +72,20 @@ pub enum BindError {
         /// What to do next.
         help: Option<String>,
     },
+    /// An argument of a rule of `notify` makes no sense with these values. Exit code 3.
+    #[error("rule {rule} of `notify` (`{uses}`): {message}")]
+    Rule {
+        /// Its number, from 1: the rules of the inventory come first.
+        rule: usize,
+        /// Its notifier.
+        uses: String,
+        /// The argument, as a JSON pointer.
+        pointer: String,
+        /// What is wrong.
+        message: String,
+        /// What to do next.
+        help: Option<String>,
+    },
 }
 
 /// Binds a plan.
@@ -104,6 +118,8 @@ pub fn bind(
     let binder =
         Binder { plan, inventory: &inventory, registry, request: &request, scope: &scope, params: &params, shared };
     let Expanded { steps, groups } = binder.steps()?;
+    let context = PlanContext { inventory: &inventory, mode: request.mode, scratch: &request.scratch, host: "local" };
+    let rules = notify::bound(&plan.runbook, (&scope, &run), &context, registry)?;
     let locks = lock::of_run(&plan.runbooks(), &steps, &inventory);
     let environment = inventory.environments.get(&request.environment);
     Ok(BoundPlan {
@@ -133,7 +149,7 @@ pub fn bind(
         env_vars,
         undo: UndoPolicy::Never,
         origin: None,
-        notify: Vec::new(),
+        notify: rules,
         sources: frozen_sources(sources, plan.file),
     })
 }

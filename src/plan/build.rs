@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{StepGraph, StepIndex, join};
 use super::model::{Section, StepKind, Strictness};
+use super::notify;
 use super::outputs;
 use super::read::{self, Read, Reader};
 use super::sub::{self, Built, SubPlan};
@@ -62,6 +63,7 @@ pub(super) fn build_with(runbook: Runbook, material: &Material<'_>, built: &mut 
     let circles = graph.circles();
     check_circles(&graph, &circles, &mut found);
     let mut reads = read::collect(&runbook, &graph, material, &mut found);
+    notify::check(&runbook, material, (&mut reads, &mut found));
     outputs::check(&runbook, &graph, material, (&mut reads, &mut found));
     if circles.is_empty() {
         check_ancestors(&graph, &reads, &mut found);

@@ -49,7 +49,7 @@ impl Binder<'_> {
         };
         let told = |error: BindError| match error {
             BindError::Usage { message, help } => fault(format!("`{}`: {message}", sub.file), Some(help)),
-            step @ BindError::Step { .. } => step,
+            other @ (BindError::Step { .. } | BindError::Rule { .. }) => other,
         };
         let (with, _) = self.known(&parent.uses, &parent.with).map_err(|message| vec![fault(message, None)])?;
         let given = self.given(with.get("params").and_then(Value::as_object), sub);
@@ -158,7 +158,7 @@ fn in_group(error: BindError, parent: &StepId) -> BindError {
         BindError::Step { step, pointer, message, help } => {
             BindError::Step { step: format!("{parent}/{step}"), pointer, message, help }
         }
-        usage @ BindError::Usage { .. } => usage,
+        other @ (BindError::Usage { .. } | BindError::Rule { .. }) => other,
     }
 }
 

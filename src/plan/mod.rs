@@ -18,6 +18,7 @@ pub mod guard;
 mod leaf;
 mod lock;
 pub mod model;
+pub mod notify;
 mod outputs;
 mod param;
 mod people;

@@ -193,7 +193,7 @@ pub fn names_entry(kind: ParamType, value: &Value, inventory: &Inventory) -> Res
     let is_reference = matches!(kind, ParamType::Database | ParamType::Service | ParamType::Store);
     match value.as_str().filter(|_| is_reference).map(|entry| exists(kind, entry, inventory)) {
         Some(Err(BindError::Usage { message, help })) => Err(format!("{message}; {help}")),
-        Some(Err(other @ BindError::Step { .. })) => Err(other.to_string()),
+        Some(Err(other @ (BindError::Step { .. } | BindError::Rule { .. }))) => Err(other.to_string()),
         Some(Ok(())) | None => Ok(()),
     }
 }

@@ -182,17 +182,10 @@ impl Scan<'_, '_> {
     }
 
     fn known(&mut self, name: &str, known: &[&str], (what, place): (&str, Place)) -> bool {
-        if known.contains(&name) {
-            return true;
-        }
-        let mut fault = Diagnostic::new(Code::UnknownTemplateName, format!("there is no {what} `{name}`")).at(place);
-        fault = if known.is_empty() {
-            fault.help(format!("this runbook declares no {what}"))
-        } else {
-            fault.suggest(name, known.iter().copied())
-        };
-        self.found.push(fault);
-        false
+        let fault = unknown_name(name, known, what);
+        let is_known = fault.is_none();
+        self.found.extend(fault.map(|fault| fault.at(place)).into_iter().collect());
+        is_known
     }
 
     fn env_var(&mut self, name: &str, place: Place) {
@@ -230,11 +223,7 @@ impl Scan<'_, '_> {
             return;
         }
         if !text.leaf.secret {
-            self.found.push(
-                Diagnostic::new(Code::SecretInArgv, format!("the secret `{name}` would be visible to others here"))
-                    .at(place)
-                    .help("pass it through `env:` of a `run:` step, or an argument marked secret"),
-            );
+            self.found.push(visible_secret(name).at(place));
         }
     }
 
@@ -296,6 +285,25 @@ impl Scan<'_, '_> {
     }
 }
 
+/// Says that none of the known names is this one; the fault has no place yet.
+pub(super) fn unknown_name(name: &str, known: &[&str], what: &str) -> Option<Diagnostic> {
+    if known.contains(&name) {
+        return None;
+    }
+    let fault = Diagnostic::new(Code::UnknownTemplateName, format!("there is no {what} `{name}`"));
+    Some(if known.is_empty() {
+        fault.help(format!("this runbook declares no {what}"))
+    } else {
+        fault.suggest(name, known.iter().copied())
+    })
+}
+
+/// Says that a secret stands where others could see it; the fault has no place yet.
+pub(super) fn visible_secret(name: &str) -> Diagnostic {
+    Diagnostic::new(Code::SecretInArgv, format!("the secret `{name}` would be visible to others here"))
+        .help("pass it through `env:` of a `run:` step, or an argument marked secret")
+}
+
 /// Says that a step has no such output; the fault has no place yet.
 pub(super) fn unknown_output(step: &Step, output: &str, registry: &Registry) -> Option<Diagnostic> {
     if let Some(sub) = &step.sub {
@@ -341,7 +349,7 @@ pub(super) fn no_value(step: &Step) -> Diagnostic {
 }
 
 /// Points inside a text where the file shows it as it is, else at the whole text.
-fn inside(text: &Text<'_>, range: Option<Range<usize>>, sources: &Sources) -> Place {
+pub(super) fn inside(text: &Text<'_>, range: Option<Range<usize>>, sources: &Sources) -> Place {
     let whole = text.place;
     let narrowed = || {
         let file = sources.get(whole.source)?;

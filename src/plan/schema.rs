@@ -10,9 +10,31 @@ use crate::action::{ActionSpec, EffectClass, LATE_KEY, Registry};
 /// `file` is the schema of the file's structure, `step` the name of the step's definition in it.
 #[must_use]
 pub fn runbook(mut file: Value, registry: &Registry) -> Value {
+    let (branches, definitions) = of_actions(registry, |_| true);
+    complete(&mut file, "StepSpec", EffectClass::Destroy, &branches);
+    complete(&mut file, "UndoSpec", EffectClass::Destroy, &branches);
+    complete(&mut file, "PreconditionSpec", EffectClass::Read, &branches);
+    complete_rules(&mut file, &branches);
+    for definition in ["/$defs/StepSpec", "/$defs/UndoSpec"] {
+        if let Some(step) = file.pointer_mut(definition).and_then(Value::as_object_mut) {
+            step.insert("oneOf".to_owned(), json!([{ "required": ["uses"] }, { "required": ["run"] }]));
+            step.insert("dependentRequired".to_owned(), json!({ "with": ["uses"], "env": ["run"] }));
+        }
+    }
+    if let Some(Value::Object(needed)) = file.pointer_mut("/$defs/StepSpec/dependentRequired") {
+        needed.insert("max_parallel".to_owned(), json!(["for_each"]));
+    }
+    with_definitions(file, definitions)
+}
+
+/// One branch and one definition of `with:` for each action that is wanted.
+fn of_actions(
+    registry: &Registry,
+    wanted: impl Fn(&ActionSpec) -> bool,
+) -> (Vec<(ActionSpec, Value)>, Map<String, Value>) {
     let mut branches = Vec::new();
     let mut definitions = Map::new();
-    for action in registry.iter() {
+    for action in registry.iter().filter(|action| wanted(action.spec())) {
         let spec = action.spec();
         let name = format!("with_{}", spec.name.replace('.', "_"));
         let mut schema = action.params_schema();
@@ -25,26 +47,26 @@ pub fn runbook(mut file: Value, registry: &Registry) -> Value {
         definitions.insert(name.clone(), schema);
         branches.push((*spec, branch(spec.name, &name, needs_arguments)));
     }
-    complete(&mut file, "StepSpec", EffectClass::Destroy, &branches);
-    complete(&mut file, "UndoSpec", EffectClass::Destroy, &branches);
-    complete(&mut file, "PreconditionSpec", EffectClass::Read, &branches);
-    for definition in ["/$defs/StepSpec", "/$defs/UndoSpec"] {
-        if let Some(step) = file.pointer_mut(definition).and_then(Value::as_object_mut) {
-            step.insert("oneOf".to_owned(), json!([{ "required": ["uses"] }, { "required": ["run"] }]));
-            step.insert("dependentRequired".to_owned(), json!({ "with": ["uses"], "env": ["run"] }));
-        }
-    }
-    if let Some(Value::Object(needed)) = file.pointer_mut("/$defs/StepSpec/dependentRequired") {
-        needed.insert("max_parallel".to_owned(), json!(["for_each"]));
-    }
-    for definition in definitions.values_mut() {
-        accept_templates(definition);
-    }
+    definitions.values_mut().for_each(accept_templates);
+    (branches, definitions)
+}
+
+fn with_definitions(mut file: Value, definitions: Map<String, Value>) -> Value {
     if let Some(all) = file.pointer_mut("/$defs").and_then(Value::as_object_mut) {
         all.extend(definitions);
     }
     strip_extensions(&mut file);
     file
+}
+
+fn is_notifier(spec: &ActionSpec) -> bool {
+    spec.name.starts_with("notify.")
+}
+
+/// A rule of `notify` takes notifiers only.
+fn complete_rules(file: &mut Value, branches: &[(ActionSpec, Value)]) {
+    let notifiers: Vec<_> = branches.iter().filter(|(spec, _)| is_notifier(spec)).cloned().collect();
+    complete(file, "NotifyRule", EffectClass::Destroy, &notifiers);
 }
 
 /// What follows from naming an action: the arguments it takes, and that there are some where it must have them.
@@ -75,9 +97,10 @@ fn complete(file: &mut Value, definition: &str, most: EffectClass, branches: &[(
 
 /// Completes the schema of an inventory file.
 #[must_use]
-pub fn inventory(mut file: Value) -> Value {
-    strip_extensions(&mut file);
-    file
+pub fn inventory(mut file: Value, registry: &Registry) -> Value {
+    let (branches, definitions) = of_actions(registry, is_notifier);
+    complete_rules(&mut file, &branches);
+    with_definitions(file, definitions)
 }
 
 /// Moves an action's own definitions into the file's, under names that cannot meet.

@@ -103,7 +103,8 @@ fn expression(text: &str, place: Place) -> Text<'_> {
     Text { text, kind: TextKind::Expression, place, leaf, is_argument: false, seat: Seat::Condition }
 }
 
-fn arguments<'a>(
+/// The texts of the arguments of an action.
+pub(super) fn arguments<'a>(
     uses: &str,
     with: &'a Value,
     (places, fallback): (&BTreeMap<String, Place>, Place),

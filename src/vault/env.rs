@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::action::ActionError;
+use super::miss::Miss;
 
-pub(super) fn fetch(name: &str, variable: &str, environment: &BTreeMap<String, String>) -> Result<String, ActionError> {
+pub(super) fn fetch(name: &str, variable: &str, environment: &BTreeMap<String, String>) -> Result<String, Miss> {
     environment.get(variable).cloned().ok_or_else(|| {
-        ActionError::fatal(format!("secret `{name}`: the variable `{variable}` is not set"))
+        Miss::absent(format!("secret `{name}`: the variable `{variable}` is not set"))
             .help(format!("set `{variable}` in the environment of runbook"))
     })
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::miss::Miss;
 use super::prompt::Prompt;
-use super::{command, env, file};
+use super::{aws, command, env, file, hashicorp};
 use crate::action::{ActionError, CommandOutput, HostError, Secrets};
 use crate::base::redact::{Redactor, SHORTEST_SECRET};
 use crate::base::secret::SecretText;
-use crate::language::inventory::SecretSpec;
+use crate::language::inventory::{SecretEntry, SecretSpec};
 
 /// Runs a command to its end, blocking; its output must not be shown or kept.
 pub type RunCommand = dyn Fn(&[String]) -> Result<CommandOutput, HostError> + Send + Sync;
@@ -21,11 +22,13 @@ pub struct Sources {
     pub prompt: Box<dyn Prompt>,
     /// Runs a command.
     pub command: Box<RunCommand>,
+    /// Is told of a source that failed where another one is asked next.
+    pub warn: Box<dyn Fn(&ActionError) + Send + Sync>,
 }
 
 /// The secrets of a run.
 pub struct Vault {
-    specs: BTreeMap<String, SecretSpec>,
+    specs: BTreeMap<String, SecretEntry>,
     sources: Sources,
     known: Mutex<BTreeMap<String, SecretText>>,
 }
@@ -33,7 +36,7 @@ pub struct Vault {
 impl Vault {
     /// A vault of declared secrets; nothing is fetched yet.
     #[must_use]
-    pub fn new(specs: BTreeMap<String, SecretSpec>, sources: Sources) -> Self {
+    pub fn new(specs: BTreeMap<String, SecretEntry>, sources: Sources) -> Self {
         Self { specs, sources, known: Mutex::new(BTreeMap::new()) }
     }
 
@@ -49,20 +52,70 @@ impl Vault {
         Arc::new(Redactor::new(self.values()))
     }
 
-    fn fetch(&self, name: &str) -> Result<String, ActionError> {
-        let spec = self.specs.get(name);
-        let spec = spec.ok_or_else(|| ActionError::fatal(format!("no secret `{name}` is declared")))?;
+    /// Asks one source after the other. What is absent is passed over in silence, what fails is told.
+    fn fetch(&self, name: &str) -> Result<SecretText, ActionError> {
+        let entry = self.specs.get(name);
+        let entry = entry.ok_or_else(|| ActionError::fatal(format!("no secret `{name}` is declared")))?;
+        let mut misses = Vec::new();
+        for spec in entry.sources() {
+            match self.ask(name, spec).and_then(|value| long_enough(name, value)) {
+                Ok(value) => {
+                    misses.iter().filter(|miss| matches!(miss, Miss::Failed(_))).for_each(|miss| self.warn(miss));
+                    return Ok(value);
+                }
+                Err(miss) => misses.push(miss),
+            }
+        }
+        Err(none_answers(name, misses))
+    }
+
+    fn warn(&self, miss: &Miss) {
+        match miss {
+            Miss::Absent(error) | Miss::Failed(error) => (self.sources.warn)(error),
+        }
+    }
+
+    fn ask(&self, name: &str, spec: &SecretSpec) -> Result<String, Miss> {
+        let environment = &self.sources.environment;
         match spec {
-            SecretSpec::Env(variable) => env::fetch(name, variable, &self.sources.environment),
+            SecretSpec::Env(variable) => env::fetch(name, variable, environment),
             SecretSpec::File(path) => file::fetch(name, path),
             SecretSpec::Command(argv) => command::fetch(name, argv, &*self.sources.command),
             SecretSpec::Prompt(_) => self.sources.prompt.ask(name).map_err(|error| {
-                ActionError::fatal(format!("secret `{name}`: nobody could be asked"))
+                Miss::absent(format!("secret `{name}`: nobody could be asked"))
                     .because(&error)
                     .help("run it at a terminal, or take the secret from `env`, `file` or `command`")
             }),
+            SecretSpec::Aws(secret) => aws::fetch(name, secret),
+            SecretSpec::Vault(secret) => hashicorp::fetch(name, secret, environment),
         }
     }
+}
+
+fn long_enough(name: &str, value: String) -> Result<SecretText, Miss> {
+    let value = SecretText::new(value);
+    if value.reveal().len() < SHORTEST_SECRET {
+        let message = format!("secret `{name}` is shorter than {SHORTEST_SECRET} bytes, so it could not be masked");
+        return Err(Miss::failed(message).help("use a longer secret"));
+    }
+    Ok(value)
+}
+
+/// What is said when no source answers; each of several is named.
+fn none_answers(name: &str, misses: Vec<Miss>) -> ActionError {
+    let mut errors: Vec<ActionError> = misses.into_iter().map(Miss::into_error).collect();
+    if errors.len() == 1 {
+        return errors.remove(0);
+    }
+    let own = format!("secret `{name}`: ");
+    let told = |error: &ActionError| {
+        let info = error.info();
+        let message = info.message.strip_prefix(&own).unwrap_or(&info.message).to_owned();
+        std::iter::once(message).chain(info.causes.iter().cloned()).collect::<Vec<_>>().join(": ")
+    };
+    let tries: Vec<String> = errors.iter().map(told).collect();
+    let error = ActionError::fatal(format!("secret `{name}`: no source has it: {}", tries.join("; ")));
+    error.help("any one of its sources is enough")
 }
 
 impl Secrets for Vault {
@@ -73,11 +126,7 @@ impl Secrets for Vault {
         if let Some(value) = known.get(name) {
             return Ok(value.clone());
         }
-        let value = SecretText::new(self.fetch(name)?);
-        if value.reveal().len() < SHORTEST_SECRET {
-            let message = format!("secret `{name}` is shorter than {SHORTEST_SECRET} bytes, so it could not be masked");
-            return Err(ActionError::fatal(message).help("use a longer secret"));
-        }
+        let value = self.fetch(name)?;
         known.insert(name.to_owned(), value.clone());
         Ok(value)
     }

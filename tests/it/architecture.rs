@@ -23,6 +23,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("lock", 5, &[]),
     ("actions", 6, &["wal"]),
     ("wal", 6, &[]),
+    ("notify", 6, &[]),
     ("report", 7, &[]),
     ("cli", 8, &[]),
 ];

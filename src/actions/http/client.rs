@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Url};
+use reqwest::header::HeaderMap;
+use reqwest::redirect::Policy;
+use reqwest::{Client, Method, RequestBuilder, Url};
 
 use crate::action::{ActionError, ParamFault};
 
@@ -28,10 +30,29 @@ pub(in crate::actions) fn parse(path: &str, text: &str) -> Result<Url, ParamFaul
     Ok(url)
 }
 
+/// A request with a body.
+pub(in crate::actions) struct Request {
+    pub(in crate::actions) method: Method,
+    pub(in crate::actions) url: Url,
+    pub(in crate::actions) headers: HeaderMap,
+    pub(in crate::actions) body: Vec<u8>,
+}
+
+/// Sends a request once and follows no redirect: what it carries is for that address alone.
+pub(in crate::actions) async fn send(request: Request, limit: Duration) -> Result<Answer, String> {
+    let client = client(&request.url, limit, Policy::none()).map_err(|error| error.to_string())?;
+    let built = client.request(request.method, request.url).headers(request.headers).body(request.body);
+    answer(built).await
+}
+
 /// Asks an URL; an answer of any status is an answer. The error says in words why there was none.
 pub(in crate::actions) async fn get(url: &Url, limit: Duration) -> Result<Answer, String> {
-    let client = client(url, limit).map_err(|error| error.to_string())?;
-    let asked = client.get(url.clone()).send().await;
+    let client = client(url, limit, Policy::default()).map_err(|error| error.to_string())?;
+    answer(client.get(url.clone())).await
+}
+
+async fn answer(request: RequestBuilder) -> Result<Answer, String> {
+    let asked = request.send().await;
     let mut response = asked.map_err(|error| chain(&error.without_url()))?;
     let status = response.status().as_u16();
     let mut body = Vec::new();
@@ -46,10 +67,11 @@ pub(in crate::actions) async fn get(url: &Url, limit: Duration) -> Result<Answer
     Ok(Answer { status, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
-fn client(url: &Url, limit: Duration) -> Result<Client, ActionError> {
+fn client(url: &Url, limit: Duration, redirects: Policy) -> Result<Client, ActionError> {
     // The whole program has one TLS provider; installing it again is refused and harmless.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder().timeout(limit).user_agent(concat!("runbook/", env!("CARGO_PKG_VERSION")));
+    let agent = concat!("runbook/", env!("CARGO_PKG_VERSION"));
+    let mut builder = Client::builder().timeout(limit).redirect(redirects).user_agent(agent);
     let host = url.host_str().unwrap_or_default();
     if matches!(host, "localhost" | "[::1]") || host.starts_with("127.") {
         builder = builder.no_proxy();

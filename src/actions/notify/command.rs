@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::process::{self, ProcessOutput, Variables};
+use super::mark;
 use crate::action::by_hand::{command_line, quoted};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Idempotency,
-    Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext,
+    Interrupted, Late, Mode, ParamFault, PlanContext, Recovery, RunContext,
 };
 
 /// The variable that holds the text.
@@ -22,7 +23,7 @@ pub struct Command;
 pub struct Params {
     /// The program and its arguments.
     argv: Vec<String>,
-    /// The text; the program gets it on standard input and as `RUNBOOK_TEXT`.
+    /// The text, in a drill marked `[DRILL]`; the program gets it on standard input and as `RUNBOOK_TEXT`.
     text: Late<String>,
     /// Variables added to the environment; secrets may flow here.
     #[serde(default)]
@@ -38,10 +39,10 @@ impl Params {
         format!("`{}`", self.program())
     }
 
-    fn spec(&self) -> Result<CommandSpec, ActionError> {
-        let text = self.text.get()?;
+    fn spec(&self, mode: Mode) -> Result<CommandSpec, ActionError> {
+        let text = mark::text(mode, self.text.get()?);
         let spec = CommandSpec::new(self.program()).args(self.argv.iter().skip(1).cloned());
-        let mut spec = process::with_env(spec, &self.env)?.env(TEXT, text);
+        let mut spec = process::with_env(spec, &self.env)?.env(TEXT, text.as_str());
         spec.stdin = format!("{text}\n").into_bytes();
         Ok(spec)
     }
@@ -85,7 +86,7 @@ impl Action for Command {
     }
 
     async fn run(&self, params: &Params, cx: &RunContext) -> Result<ProcessOutput, ActionError> {
-        process::run(&params.who(), params.spec()?, cx).await
+        process::run(&params.who(), params.spec(cx.about.mode)?, cx).await
     }
 
     async fn recover(

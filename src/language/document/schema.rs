@@ -84,10 +84,11 @@ impl<'a> Schema<'a> {
         }
     }
 
-    /// The branches of `anyOf` or `oneOf`.
+    /// The branches of `anyOf` or `oneOf`, a choice within the choice opened.
     pub(super) fn branches(self) -> Option<Vec<Schema<'a>>> {
         let list = self.member("anyOf").or_else(|| self.member("oneOf"))?.as_array()?;
-        Some(list.iter().map(|branch| self.at(branch)).collect())
+        let branches = list.iter().map(|branch| self.at(branch));
+        Some(branches.flat_map(|branch| branch.branches().unwrap_or_else(|| vec![branch])).collect())
     }
 
     /// The values of `const` or `enum`.

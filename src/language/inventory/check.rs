@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::file::InventoryFile;
+use super::{SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
 
 impl InventoryFile {
@@ -20,6 +21,9 @@ impl InventoryFile {
         }
         for (name, members) in &self.stores {
             self.store(&format!("/stores/{name}"), members, &mut faults);
+        }
+        for (name, entry) in &self.secrets {
+            self.secret(&format!("/secrets/{name}"), entry, &mut faults);
         }
         for name in self.environments.keys() {
             self.environment(name, &mut faults);
@@ -140,9 +144,41 @@ impl InventoryFile {
                 }
             }
         }
-        for secret in environment.secrets.keys() {
+        for (secret, entry) in &environment.secrets {
+            self.secret(&format!("{pointer}/secrets/{secret}"), entry, faults);
             if let Some(fault) = self.unknown(Code::UnknownSecret, secret) {
                 faults.push(fault.at(self.name_place(&format!("{pointer}/secrets/{secret}"))));
+            }
+        }
+    }
+
+    /// A list of sources has one, and Vault is entered by one door.
+    fn secret(&self, pointer: &str, entry: &SecretEntry, faults: &mut Diagnostics) {
+        if self.is_poisoned(pointer) {
+            return;
+        }
+        if entry.sources().is_empty() {
+            let fault = Diagnostic::new(Code::MissingKey, "the secret has no source").at(self.place(pointer));
+            faults.push(fault.help("write at least one: `[ { env: NAME }, { file: /etc/name } ]`"));
+        }
+        for (index, source) in entry.sources().iter().enumerate() {
+            let SecretSpec::Vault(vault) = source else { continue };
+            let pointer = match entry {
+                SecretEntry::One(_) => format!("{pointer}/vault"),
+                SecretEntry::FirstOf(_) => format!("{pointer}/{index}/vault"),
+            };
+            if vault.token.is_some() && vault.approle.is_some() {
+                let message = "a secret of Vault takes only one of `token`, `approle`";
+                let fault = Diagnostic::new(Code::BadCombination, message)
+                    .label(self.place(&format!("{pointer}/approle")), "excludes the other")
+                    .label(self.place(&format!("{pointer}/token")), "given here");
+                faults.push(fault.help("remove one of them"));
+            }
+            if vault.path.starts_with("data/") {
+                let message = format!("`{}` begins with `data/`, which is added", vault.path);
+                let place = self.place(&format!("{pointer}/path"));
+                let help = "write the path as `vault kv get` takes it, without the mount and without `data/`";
+                faults.push(Diagnostic::new(Code::UnknownValue, message).at(place).help(help));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{AuditSettings, Environment, SecretSpec};
+use super::{AuditSettings, Environment, SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, SourceId};
 use crate::language::document::{Checked, Entry, Node};
 
@@ -20,7 +20,7 @@ pub struct InventoryFile {
     /// Stores by name, as written.
     pub stores: BTreeMap<String, Map<String, Value>>,
     /// Secrets by name.
-    pub secrets: BTreeMap<String, SecretSpec>,
+    pub secrets: BTreeMap<String, SecretEntry>,
     /// Environments by name; what several files say of one is merged.
     pub environments: BTreeMap<String, Environment>,
     /// Variables by name; a later file wins.
@@ -131,7 +131,7 @@ impl InventoryFile {
             "stores" => drop(self.stores.insert(name, members())),
             _ => {
                 // A faulty secret stays known by name, so that what refers to it is not called unknown.
-                let spec = checked.read(&pointer).unwrap_or(SecretSpec::Prompt(true));
+                let spec = checked.read(&pointer).unwrap_or(SecretEntry::One(SecretSpec::Prompt(true)));
                 self.secrets.insert(name, spec);
             }
         }

@@ -6,6 +6,7 @@
 mod check;
 mod environment;
 mod file;
+mod secret;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::base::units::Span;
 pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
 pub(super) use file::check_identifier;
 pub use file::{InventoryFile, is_name};
+pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultSecret};
 pub use spec::file_schema;
 pub(super) use spec::schema_of;
 
@@ -35,7 +37,7 @@ pub struct Inventory {
     /// Stores by name.
     pub stores: BTreeMap<String, StoreEntry>,
     /// Secrets by name.
-    pub secrets: BTreeMap<String, SecretSpec>,
+    pub secrets: BTreeMap<String, SecretEntry>,
     /// Environments by name.
     pub environments: BTreeMap<String, Environment>,
     /// Variables by name; may hold templates that read `run.*` and `vars`.
@@ -206,20 +208,6 @@ pub struct StoreEntry {
     pub read_only: bool,
 }
 
-/// Where a secret comes from. Exactly one member.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum SecretSpec {
-    /// A variable of the engine's environment.
-    Env(String),
-    /// The content of a file, without its final newline.
-    File(PathBuf),
-    /// The standard output of a command, without its final newline.
-    Command(Vec<String>),
-    /// Asked at the terminal.
-    Prompt(bool),
-}
-
 /// Overrides of entries by name, and how careful to be.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -238,7 +226,7 @@ pub struct Environment {
     #[schemars(with = "BTreeMap<String, StoreEntry>")]
     pub stores: BTreeMap<String, Value>,
     /// Secrets that differ, by name.
-    pub secrets: BTreeMap<String, SecretSpec>,
+    pub secrets: BTreeMap<String, SecretEntry>,
     /// Variables that differ.
     pub vars: BTreeMap<String, Value>,
 }

@@ -8,7 +8,8 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{AuditSettings, Database, Environment, SecretSpec, Service, StoreEntry};
+use super::{AuditSettings, Database, Environment, SecretEntry, Service, StoreEntry};
+use crate::language::runbook::NotifyRule;
 
 /// What runbooks of one team share.
 #[derive(Deserialize, JsonSchema)]
@@ -36,13 +37,16 @@ struct InventorySpec {
     stores: BTreeMap<String, StoreEntry>,
     /// Secrets by name.
     #[serde(default)]
-    secrets: BTreeMap<String, SecretSpec>,
+    secrets: BTreeMap<String, SecretEntry>,
     /// Environments by name.
     #[serde(default)]
     environments: BTreeMap<String, Environment>,
     /// Variables by name.
     #[serde(default)]
     vars: BTreeMap<String, Value>,
+    /// Who is told of what in every run.
+    #[serde(default)]
+    notify: Vec<NotifyRule>,
     /// How the history of runs is proven to others.
     #[serde(default)]
     audit: AuditSettings,

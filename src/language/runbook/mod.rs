@@ -5,6 +5,7 @@ mod declared;
 mod fanout;
 mod lock;
 mod lower;
+mod notify;
 mod output;
 mod param;
 mod spec;
@@ -27,6 +28,8 @@ use crate::language::SubRunbook;
 pub(super) use arguments::Judges;
 pub use fanout::MOST_INSTANCES;
 pub(super) use lower::lower;
+pub use notify::WrittenRule;
+pub(super) use notify::rules;
 pub use output::OutputSpec;
 pub use param::ParamError;
 pub use spec::file_schema;
@@ -72,8 +75,8 @@ pub struct Runbook {
     pub locks: Vec<Located<LockSpec>>,
     /// What a runbook that uses this one gets: templates, by name.
     pub outputs: Vec<(Located<String>, Located<Value>)>,
-    /// Who is told of what.
-    pub notify: Vec<NotifyRule>,
+    /// Who is told of what: the rules of the inventory's files first, then its own.
+    pub notify: Vec<WrittenRule>,
 }
 
 /// A lock held for the whole run. The short form is its name alone.
@@ -125,8 +128,9 @@ pub struct NotifyRule {
     pub on: Vec<NotifyOn>,
     /// The notifier: an action of the family `notify`.
     pub uses: String,
-    /// Its arguments; templates may read `run`, `vars`, `params`, `secrets` and `event`.
+    /// Its arguments; templates may read `event`, `run`, `params`, `vars`, `env_vars` and `secrets`.
     #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, Value>")]
     pub with: Value,
 }
 

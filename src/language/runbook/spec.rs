@@ -7,12 +7,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Creation, DeclaredTarget, Defaults, LockSpec, Objectives, OnFailure, OnUnknown, OutputSpec, Param, Phase, Retry,
+    Creation, DeclaredTarget, Defaults, LockSpec, NotifyRule, Objectives, OnFailure, OnUnknown, OutputSpec, Param,
+    Phase, Retry,
 };
 use crate::base::effect::EffectClass;
 use crate::base::mode::Mode;
 use crate::base::units::Span;
-use crate::language::inventory::{AuditSettings, Database, Environment, SecretSpec, Service, StoreEntry, schema_of};
+use crate::language::inventory::{AuditSettings, Database, Environment, SecretEntry, Service, StoreEntry, schema_of};
 
 /// A procedure: a DAG of steps that reads top to bottom.
 #[derive(Deserialize, JsonSchema)]
@@ -48,7 +49,7 @@ struct RunbookSpec {
     vars: BTreeMap<String, Value>,
     /// Secrets by name.
     #[serde(default)]
-    secrets: BTreeMap<String, SecretSpec>,
+    secrets: BTreeMap<String, SecretEntry>,
     /// Databases by name.
     #[serde(default)]
     databases: BTreeMap<String, Database>,
@@ -84,6 +85,9 @@ struct RunbookSpec {
     /// What a runbook that uses this one gets: values that read the steps of this file, by name.
     #[serde(default)]
     outputs: BTreeMap<String, Value>,
+    /// Who is told of what.
+    #[serde(default)]
+    notify: Vec<NotifyRule>,
 }
 
 /// A step.

@@ -8,7 +8,7 @@ use super::item::item;
 use super::model::{Checklist, Expected, Item, Part, Resource, SecretNeed};
 use crate::action::{ActionError, Registry, Target};
 use crate::base::StepId;
-use crate::language::inventory::SecretSpec;
+use crate::language::inventory::SecretEntry;
 use crate::plan::{BoundPlan, Forecast, PlannedStep, Section};
 
 /// What a checklist is made of.
@@ -92,7 +92,7 @@ pub fn secrets(plan: &BoundPlan) -> Vec<SecretNeed> {
 }
 
 /// Where a secret comes from, as the inventory says it: the providers hold references, never values.
-fn provider(spec: &SecretSpec) -> String {
+fn provider(spec: &SecretEntry) -> String {
     let told = serde_json::to_value(spec).unwrap_or_default();
     let one = |value: &Value| match value {
         Value::Object(members) => members

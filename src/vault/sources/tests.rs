@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::{Sources, Vault};
-use crate::action::{CommandOutput, Secrets as _};
-use crate::language::inventory::SecretSpec;
+use crate::action::{ActionError, CommandOutput, Secrets as _};
+use crate::language::inventory::{SecretEntry, SecretSpec};
 use crate::vault::{NoPrompt, Prompt};
 
 fn sources() -> Sources {
@@ -19,11 +20,12 @@ fn sources() -> Sources {
             let (stdout, stderr) = (format!("out of {}\n", argv[0]).into_bytes(), b"no entry\n".to_vec());
             Ok(CommandOutput { exit_code: Some(code), stdout, stderr, ..CommandOutput::default() })
         }),
+        warn: Box::new(|_| {}),
     }
 }
 
 fn vault(specs: &[(&str, SecretSpec)]) -> Vault {
-    Vault::new(specs.iter().map(|(name, spec)| ((*name).to_owned(), spec.clone())).collect(), sources())
+    Vault::new(specs.iter().map(|(name, spec)| ((*name).to_owned(), spec.clone().into())).collect(), sources())
 }
 
 #[test]
@@ -76,10 +78,47 @@ fn a_person_is_asked_once() {
             Ok("typed".to_owned())
         }
     }
-    let specs = BTreeMap::from([("p".to_owned(), SecretSpec::Prompt(true))]);
+    let specs = BTreeMap::from([("p".to_owned(), SecretSpec::Prompt(true).into())]);
     let vault = Vault::new(specs, Sources { prompt: Box::new(Counting), ..sources() });
     for _ in 0..3 {
         assert_eq!(vault.get("p").expect("a value").reveal(), "typed");
     }
     assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn the_first_source_that_answers_counts_and_only_those_that_failed_before_it_are_told() {
+    let warned = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&warned);
+    let warn = Box::new(move |error: &ActionError| told.lock().expect("a lock").push(error.to_string()));
+    let list = SecretEntry::FirstOf(vec![
+        SecretSpec::Env("NONE".to_owned()),
+        SecretSpec::File("/no/such/file".into()),
+        SecretSpec::Prompt(true),
+        SecretSpec::Env("SHORT".to_owned()),
+        SecretSpec::Command(vec!["fails".to_owned()]),
+        SecretSpec::Command(vec!["pass".to_owned()]),
+        SecretSpec::Command(vec!["never asked".to_owned()]),
+    ]);
+    let vault = Vault::new(BTreeMap::from([("s".to_owned(), list)]), Sources { warn, ..sources() });
+    assert_eq!(vault.get("s").expect("a value").reveal(), "out of pass");
+    let warned = warned.lock().expect("a lock");
+    assert_eq!(warned.len(), 2, "{warned:?}");
+    assert!(warned[0].contains("shorter than 4 bytes") && warned[1].contains("`fails` failed"), "{warned:?}");
+}
+
+#[test]
+fn when_no_source_answers_each_is_named_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let list = SecretEntry::FirstOf(vec![
+        SecretSpec::Env("NONE".to_owned()),
+        SecretSpec::File(folder.path().to_owned()),
+        SecretSpec::Prompt(true),
+    ]);
+    let vault = Vault::new(BTreeMap::from([("s".to_owned(), list)]), sources());
+    let error = vault.get("s").expect_err("no value").to_string();
+    for part in ["no source has it", "`NONE` is not set", "cannot read", "Is a directory", "nobody could be asked"] {
+        assert!(error.contains(part), "{error}");
+    }
+    assert_eq!(error.matches("secret `s`").count(), 1, "{error}");
 }

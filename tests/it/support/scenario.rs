@@ -192,7 +192,7 @@ pub struct Played {
 impl Scenario {
     pub fn new() -> Self {
         let at: Timestamp = "2026-01-28T14:30:02Z".parse().expect("a time");
-        let secrets = BTreeMap::from([("key".to_owned(), SecretSpec::Env("KEY".to_owned()))]);
+        let secrets = BTreeMap::from([("key".to_owned(), SecretSpec::Env("KEY".to_owned()).into())]);
         let plan = BoundPlan {
             format: FORMAT,
             run: "20260128-143002-3fa9c1".parse().expect("a run id"),
