@@ -29,6 +29,7 @@ mod evidence;
 mod groups;
 mod kill;
 mod newcomer;
+mod oracle;
 mod people;
 mod pgformat;
 mod plan_bind;
