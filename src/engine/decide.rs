@@ -4,6 +4,7 @@
 //! it has happened; the driver leaves out what it is doing already. No clock, no randomness, no
 //! rendering, no I/O, so any driver that folds the same events decides the same.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::frontier::slot;
@@ -134,6 +135,13 @@ impl Picture<'_> {
     /// Decides, in time proportional to what is open and enabled.
     #[must_use]
     pub fn decide(&self, now: Timestamp) -> Vec<Decision> {
+        self.decide_but(now, &BTreeSet::new())
+    }
+
+    /// Decides while the waits of these steps, by position, go on whatever `now` says: a wall clock that is set forward
+    /// shortens no delay.
+    #[must_use]
+    pub fn decide_but(&self, now: Timestamp, waiting: &BTreeSet<usize>) -> Vec<Decision> {
         if self.state.finished.is_some() || self.state.header.is_none() || !self.state.suspended.is_empty() {
             return Vec::new();
         }
@@ -147,6 +155,7 @@ impl Picture<'_> {
         decisions.extend(self.orders());
         let mut kept = Kept::of(self.active().map(|(_, step, state)| (step, state)));
         for (at, step, state) in self.active().filter(|(at, ..)| !self.is_ordered(*at)) {
+            let now = if waiting.contains(&at) { Timestamp::MIN } else { now };
             let asking = state.status == StepStatus::Asking;
             let goes_on = |decision: &Decision| !held || asking || runs_on(decision);
             let decision = self.advance((at, step, state), now, &mut room).filter(goes_on);

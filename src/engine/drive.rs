@@ -219,7 +219,10 @@ impl Driver {
 
     /// Everything that is enabled now.
     pub(super) fn enabled(&self) -> Vec<super::Decision> {
-        self.picture().decide(self.now())
+        // What is waited for is due by the monotonic clock, whatever somebody set the other one to.
+        let monotonic = self.clock.monotonic();
+        let waiting = self.alarms.iter().filter(|(_, (_, due))| *due > monotonic).map(|(at, _)| *at).collect();
+        self.picture().decide_but(self.now(), &waiting)
     }
 
     /// What is decided from.

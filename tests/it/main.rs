@@ -34,6 +34,7 @@ mod kill_more;
 mod lease;
 mod newcomer;
 mod notify;
+mod oracle;
 mod people;
 mod pgformat;
 mod plan_bind;

@@ -32,7 +32,7 @@ impl Table {
 /// Text on one line that stands for itself; what is in backticks stays code.
 pub(super) fn word(text: &str) -> String {
     let text = one_line(text);
-    let whole = text.matches('`').count() % 2 == 0;
+    let whole = text.matches('`').count().is_multiple_of(2);
     let mut out = String::with_capacity(text.len());
     for (at, part) in text.split('`').enumerate() {
         if at > 0 {

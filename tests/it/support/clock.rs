@@ -26,6 +26,8 @@ struct Shared {
     jumps: u32,
     next_id: u64,
     sleepers: BTreeMap<(Duration, u64), Option<Waker>>,
+    /// When somebody sets the wall clock, and by how many seconds.
+    settings: Vec<(Duration, i64)>,
 }
 
 impl ManualClock {
@@ -35,6 +37,11 @@ impl ManualClock {
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets the wall clock at these moments; the monotonic one goes on as ever.
+    pub fn set_wall_by(&self, settings: Vec<(Duration, i64)>) {
+        self.lock().settings = settings;
     }
 
     /// Time since the start.
@@ -59,7 +66,9 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        clock::after(self.at, self.lock().elapsed)
+        let shared = self.lock();
+        let set = shared.settings.iter().filter(|(at, _)| *at <= shared.elapsed).map(|(_, by)| *by).sum();
+        clock::after(self.at, shared.elapsed) + jiff::SignedDuration::from_secs(set)
     }
     fn monotonic(&self) -> Instant {
         self.began + self.lock().elapsed

@@ -81,6 +81,11 @@ impl World {
         self.lock().effects.get(step).map_or(0, Vec::len)
     }
 
+    /// The attempts in which the step's effect happened, in the order it did.
+    pub fn attempts(&self, step: &str) -> Vec<u32> {
+        self.lock().effects.get(step).cloned().unwrap_or_default()
+    }
+
     /// Effects in the order they happened.
     pub fn order(&self) -> Vec<String> {
         self.lock().order.clone()

@@ -292,9 +292,14 @@ impl Scenario {
         self.plan.protected = true;
         self
     }
+    /// Asks something of the run; what is due first is asked first.
     pub fn ask(mut self, after: Duration, request: ControlRequest) -> Self {
-        self.cancels.push((after, request));
+        self.put(after, request);
         self
+    }
+    pub fn put(&mut self, after: Duration, request: ControlRequest) {
+        let at = self.cancels.partition_point(|(due, _)| *due <= after);
+        self.cancels.insert(at, (after, request));
     }
     /// The same plan in a world of its own, with nobody there.
     pub fn twin(&self) -> Self {
@@ -328,7 +333,7 @@ impl Scenario {
         }
     }
 
-    fn start(&self) -> Start {
+    pub fn start(&self) -> Start {
         match self.seeds.is_empty() {
             true => Start::Fresh(Box::new(self.header())),
             false => Start::Seeded(Box::new(Seeded { header: self.header(), seeds: self.seeds.clone() })),
@@ -386,8 +391,14 @@ impl Scenario {
         if events.is_empty() {
             return self.play(journal, self.start(), Vec::new());
         }
+        let resume = self.takeover(events, answers);
+        self.play(journal, Start::Resume(Box::new(resume)), Vec::new())
+    }
+
+    /// What another engine goes on with.
+    pub fn takeover(&self, events: Vec<Event>, answers: &[(&str, Answer)]) -> Resume {
         let answer = |(step, answer): &(&str, Answer)| (step.parse().expect("a step id"), answer.clone());
-        let resume = Resume {
+        Resume {
             events,
             actor: actor(),
             pid: 2,
@@ -396,8 +407,7 @@ impl Scenario {
             answers: answers.iter().map(answer).collect(),
             seeds: self.seeds.clone(),
             amended: None,
-        };
-        self.play(journal, Start::Resume(Box::new(resume)), Vec::new())
+        }
     }
 
     /// Runs with these sinks beside the recording one.
@@ -414,7 +424,12 @@ impl Scenario {
         Played { result, journal, shown }
     }
 
-    fn drive(&self, journal: Box<dyn Journal>, start: Start, sinks: Vec<Box<dyn Sink>>) -> Result<Ending, EngineError> {
+    pub fn drive(
+        &self,
+        journal: Box<dyn Journal>,
+        start: Start,
+        sinks: Vec<Box<dyn Sink>>,
+    ) -> Result<Ending, EngineError> {
         let clock = self.world.clock.clone();
         let control = Script { clock: clock.clone(), requests: self.cancels.clone().into() };
         let engine = Engine {
