@@ -34,6 +34,14 @@ pub(super) fn current(dir: &Path) -> Result<(BoundPlan, Digest), JournalError> {
     verify(dir, file, digest)
 }
 
+/// The digest of the plan of the start.
+///
+/// # Errors
+/// Fails when it cannot be read or is of a version this one does not know.
+pub(super) fn first(dir: &Path) -> Result<Digest, JournalError> {
+    read(dir, PLAN_FILE).map(|(_, digest)| digest)
+}
+
 /// The plans that a run was amended to, in order: file and digest.
 pub(super) fn amendments(events: &[Event]) -> impl Iterator<Item = (&str, Digest)> {
     events.iter().filter_map(|event| match_amended(&event.kind))

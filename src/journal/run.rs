@@ -87,6 +87,14 @@ impl RunDir {
         amendment::current(&self.path)
     }
 
+    /// The digest of the plan that the run was started with, to which its journal is anchored.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read.
+    pub fn first_plan(&self) -> Result<Digest, JournalError> {
+        amendment::first(&self.path)
+    }
+
     /// Puts another plan into the folder, durably, and gives its file and digest. It counts once a `PlanAmended`
     /// names it.
     ///

@@ -102,7 +102,8 @@ pub fn write(
     if dir.is_live()? {
         return Err(EvidenceError::Live(dir.id().clone()));
     }
-    let (plan, digest) = dir.plan()?;
+    let (plan, _) = dir.plan()?;
+    let digest = dir.first_plan()?;
     let history = dir.read()?;
     let last = history.events.last().ok_or_else(|| EvidenceError::Empty(dir.id().clone()))?;
     let state = RunState::fold(&history.events)?;

@@ -133,7 +133,8 @@ impl Write for Tee {
 /// Everything else is covered by its digest alone, and a hostile bundle is not kept in memory.
 fn is_looked_into(name: &str) -> bool {
     let own = [MANIFEST, MANIFEST_SIGNATURE, HEAD_FILE, HEAD_SIGNATURE_FILE, PLAN_FILE, JOURNAL_FILE, LEDGER];
-    own.contains(&name) || document::NAMES.contains(&name)
+    let is_later_plan = name.strip_prefix("plan-").is_some_and(|rest| rest.ends_with(".json"));
+    own.contains(&name) || document::NAMES.contains(&name) || is_later_plan
 }
 
 impl Contents {
@@ -248,6 +249,7 @@ impl Contents {
         hold_claims(manifest, &found, verified);
         self.hold_ledger(&found, verified);
         self.hold_head(&found, verified);
+        let Some(plan) = self.in_force(plan, &history.events, verified) else { return };
         self.hold_plans(&plan, &history.events, verified);
         self.hold_documents((manifest, &plan), &history.events, &state, verified);
     }
@@ -272,6 +274,20 @@ impl Contents {
             (None, Some(_)) => verified.fault(Some(LEDGER), "it does not anchor the end of the run"),
             (None, None) => {}
         }
+    }
+
+    /// The plan that the run followed at its end: the first one, or the last that the journal put in its place.
+    fn in_force(&self, first: BoundPlan, events: &[Event], verified: &mut Verified) -> Option<BoundPlan> {
+        let named = |event: &Event| match &event.kind {
+            EventKind::PlanAmended { file, .. } => Some(file.clone()),
+            _ => None,
+        };
+        let Some(file) = events.iter().rev().find_map(named) else { return Some(first) };
+        let later = self.kept.get(&file).and_then(|bytes| serde_json::from_slice(bytes).ok());
+        if later.is_none() {
+            verified.fault(Some(&file), "the plan that the journal put in force is missing or cannot be read");
+        }
+        later
     }
 
     fn hold_head(&self, found: &RunAudit, verified: &mut Verified) {
