@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::effect::EffectClass;
 
 /// What is done to one target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Read.
@@ -19,7 +19,7 @@ pub enum Access {
 }
 
 /// One thing a step touches, by the inventory's name or by its canonical place.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Target {
     /// A database of the inventory (one server), with everything in its data directory.
@@ -61,7 +61,7 @@ pub enum Target {
 }
 
 /// Everything a step may do. Pure: computed at bind from bound arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Effects {
     /// The widest effect.
     pub class: EffectClass,

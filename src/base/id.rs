@@ -11,7 +11,7 @@ use super::clock::Timestamp;
 /// number, three hex digits each.
 ///
 /// Sorts by start, is typed by people at three in the morning, and is a safe folder name.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct RunId(String);
 
@@ -64,7 +64,7 @@ impl fmt::Display for RunId {
 /// A step of the file is an identifier, `[a-z][a-z0-9_]*`. What the engine makes of it carries more: `parent/child`
 /// is a step of a sub-runbook, `step[key]` an instance of a `for_each`, `step.undo` the step that reverses it, and
 /// these combine: `parent/child[key].undo`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct StepId(String);
 
@@ -185,7 +185,9 @@ impl std::borrow::Borrow<str> for StepId {
 }
 
 /// Numbers the events of a run, from 1, without gaps.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct EventSeq(pub u64);
 
@@ -204,7 +206,9 @@ impl fmt::Display for EventSeq {
 }
 
 /// Numbers the attempts of a step, from 1.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(transparent)]
 pub struct Attempt(pub u32);
 

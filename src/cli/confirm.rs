@@ -76,6 +76,7 @@ fn what(plan: &BoundPlan) -> String {
     match &plan.origin {
         Some(RunOrigin { run, purpose: OriginPurpose::Undo, .. }) => format!("be undone, as run {run} left it,"),
         Some(RunOrigin { run, purpose: OriginPurpose::Seed, .. }) => format!("go on from run {run}"),
+        Some(RunOrigin { run, purpose: OriginPurpose::Reap, .. }) => format!("remove what run {run} left behind"),
         None => "run".to_owned(),
     }
 }

@@ -86,6 +86,7 @@ pub fn seeds(runs: &Runs, plan: &BoundPlan, origin: &RunOrigin) -> Result<Vec<Ev
         }
         (OriginPurpose::Seed, Some(step)) => Ok(super::restart::seeds(&earlier, plan, step)),
         (OriginPurpose::Seed, None) => Ok(Vec::new()),
+        (OriginPurpose::Reap, _) => Ok(super::reap::seeds(&wiring::leases(runs)?, plan, &origin.run)),
     }
 }
 

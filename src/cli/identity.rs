@@ -1,9 +1,11 @@
 //! What stands behind a path on this machine, for the guard of drills.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use crate::pgformat::ControlFile;
 use crate::plan::guard::Identity;
 
 /// Links followed before a path is taken for a circle, as the kernel counts.
@@ -44,6 +46,42 @@ impl Identity for ThisMachine {
     fn device_inode(&self, path: &Path) -> Option<(u64, u64)> {
         std::fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino()))
     }
+
+    fn block_device(&self, path: &Path) -> Option<u64> {
+        std::fs::metadata(path).ok().filter(|facts| facts.file_type().is_block_device()).map(|facts| facts.rdev())
+    }
+
+    /// As the kernel tells it below `/sys/dev/block`.
+    fn made_of(&self, device: u64) -> BTreeSet<u64> {
+        let (mut found, mut ahead) = (BTreeSet::new(), vec![device]);
+        while let Some(next) = ahead.pop() {
+            if found.insert(next) {
+                ahead.extend(next_below(next));
+            }
+        }
+        found
+    }
+
+    fn system_id(&self, pgdata: &Path) -> Option<u64> {
+        let bytes = std::fs::read(pgdata.join("global/pg_control")).ok()?;
+        ControlFile::parse(&bytes).ok().map(|control| control.system_id.0)
+    }
+}
+
+/// The disk of a partition, and the devices that a mapped one maps.
+fn next_below(device: u64) -> Vec<u64> {
+    let entry = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+    let Ok(entry) = Path::new(&entry).canonicalize() else { return Vec::new() };
+    let disk = entry.join("partition").exists().then(|| entry.parent().map(Path::to_owned)).flatten();
+    let slaves = std::fs::read_dir(entry.join("slaves")).into_iter().flatten().flatten().map(|slave| slave.path());
+    disk.into_iter().chain(slaves).filter_map(|folder| number(&folder.join("dev"))).collect()
+}
+
+/// A device number as `8:1`.
+fn number(file: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Puts the parts of a path on top of what is still to be walked, the first one uppermost.

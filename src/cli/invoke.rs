@@ -9,7 +9,7 @@ use super::capabilities::LocalCapabilities;
 use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, attest, confirm, earlier, prompt, superseded, wiring};
+use super::{Exit, Failure, attest, confirm, earlier, prompt, reap, scratch, superseded, wiring};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
@@ -89,10 +89,12 @@ impl Invocation {
         if !missing.is_empty() {
             return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
         }
-        if plan.mode == crate::action::Mode::Real {
+        // What is left behind was agreed to when it was created, and `reap` asks on its own.
+        if plan.mode == crate::action::Mode::Real && !reap::is_reaping(&plan) {
             confirm::demand(&rest, self.confirm.as_deref(), &facts)?;
         }
         let locks = self.locks(&plan)?;
+        let _origin = reap::hold(&self.runs, &plan)?;
         if let Some(origin) = &plan.origin
             && earlier::seeds(&self.runs, &plan, origin)? != seeds
         {
@@ -130,6 +132,7 @@ impl Invocation {
         let plan = Arc::new(plan);
         // A finished run changes nothing any more, so it needs no lock on what it once changed.
         let locks = if state.finished.is_some() { None } else { Some(self.locks(&plan)?) };
+        let _origin = if state.finished.is_none() { reap::hold(&self.runs, &plan)? } else { None };
         if state.finished.is_none() {
             superseded::refuse(&self.runs, &dir, &plan)?;
         }
@@ -224,13 +227,7 @@ impl Invocation {
                 Failure::new(Exit::Journal, "the ledger cannot be written; the run itself is complete").because(&error)
             })?;
         }
-        // What could not be removed may still run on its files.
-        if ending.state.resources.is_empty()
-            && plan.scratch.exists()
-            && let Err(error) = std::fs::remove_dir_all(&plan.scratch)
-        {
-            tell!("warning: the run's scratch folder `{}` is left: {error}", plan.scratch.display());
-        }
+        scratch::clear(&self.runs, plan, &ending.state)?;
         // A report can be made again from the journal: its failure neither hides the run's outcome nor changes it.
         if let Err(failure) = write_report(dir, plan, &ending.state) {
             tell!("warning: {}: {}", failure.message, failure.causes.join(": "));

@@ -62,6 +62,7 @@ mod graph;
 mod history;
 mod identity;
 mod invoke;
+mod leases;
 mod library;
 mod locking;
 mod logs;
@@ -76,6 +77,7 @@ mod prepare;
 mod print;
 mod prompt;
 mod proof;
+mod reap;
 mod rehearsal;
 mod report;
 mod restart;
@@ -84,6 +86,7 @@ mod retry;
 mod run;
 mod runs;
 mod schema;
+mod scratch;
 mod screen;
 mod show;
 mod signals;
@@ -164,6 +167,10 @@ enum Command {
     Deny(deny::Args),
     /// Reverse what a finished run did: a new run, last step first
     Undo(undo::Args),
+    /// List what runs created for a time, and what became of it
+    Leases(leases::Args),
+    /// Remove what ended runs left behind, and what outlived its time
+    Reap(reap::Args),
     /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
     /// Pack a run into one file that anybody can verify, or verify one
@@ -230,6 +237,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Approve(args) => approve::run(args),
         Command::Deny(args) => deny::run(args),
         Command::Undo(args) => undo::run(args),
+        Command::Leases(args) => leases::run(args),
+        Command::Reap(args) => reap::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),

@@ -58,7 +58,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     if !files.inventories.is_empty() {
         put("inventory.yaml", &inventory(&files.inventories))?;
     }
-    for (name, text) in schema::both() {
+    for (name, text) in schema::all() {
         put(&format!("schemas/{name}"), &text)?;
     }
     let registry = crate::actions::registry();

@@ -18,7 +18,7 @@ use crate::engine::{
 use crate::event::{Actor, CancelLevel, ErrorInfo, SkipReason};
 use crate::host::ReadingHost;
 use crate::journal::MemoryJournal;
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::{Control, ControlRequest, LockError, LockGuard, Locks, SystemClock};
 use crate::state::{RunState, StepState, StepStatus};
 use crate::store::ReadingStore;
@@ -110,6 +110,11 @@ fn shown(plan: &BoundPlan, rehearsal: &Rehearsal, state: &RunState) -> Rehearsed
     let mut told = Rehearsed::default();
     let nothing = StepState::default();
     for step in &plan.steps {
+        if step.section == Section::Undo {
+            let why = "it is made only when what its step did is to be reversed";
+            told.steps.insert(step.id.clone(), Shown::Unproved(why.to_owned()));
+            continue;
+        }
         let Some(part) = rehearsal.part(&step.id) else { continue };
         let seen = state.steps.get(&step.id).unwrap_or(&nothing);
         let what = match (&part.cast, &part.rests_on) {

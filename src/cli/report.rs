@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::{Exit, Failure, document, invoke, wiring};
-use crate::report::{json, junit};
+use crate::report::{json, junit, markdown};
 
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook report last --html -o report.html\n  runbook report last --junit -o restore-test.xml\n  runbook report last --json | jq .figures.rto_ms"
+    after_help = "Examples:\n  runbook report last --html -o report.html\n  runbook report last --junit -o restore-test.xml\n  runbook report last --markdown | gh issue comment 42 --body-file -\n  runbook report last --json | jq .figures.rto_ms"
 )]
 #[command(group(clap::ArgGroup::new("form").required(true)))]
 pub struct Args {
@@ -23,6 +23,9 @@ pub struct Args {
     /// JUnit XML, for CI
     #[arg(long, group = "form")]
     junit: bool,
+    /// Markdown, for a ticket
+    #[arg(long, group = "form")]
+    markdown: bool,
     /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -37,6 +40,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let bug = |text: String| Failure::new(Exit::Bug, text);
     let text = if args.html {
         invoke::html_report(&dir, &plan, &state)
+    } else if args.markdown {
+        markdown::render(&plan, &state)
     } else if args.junit {
         junit::render(&plan, &state).map_err(|error| bug(error.to_string()))?
     } else {

@@ -1,4 +1,4 @@
-//! `runbook schema`: the JSON schemas of runbooks and inventories.
+//! `runbook schema`: the JSON schemas of runbooks, inventories and reports.
 
 use std::path::{Path, PathBuf};
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{Exit, Failure};
 use crate::language::{inventory, runbook};
 use crate::plan;
+use crate::report;
 
 /// Arguments of `schema`.
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ pub struct Args {
     /// Which schema
     #[arg(value_enum, default_value_t = Kind::Runbook)]
     kind: Kind,
-    /// Write both schemas into this folder
+    /// Write all schemas into this folder
     #[arg(long, value_name = "DIR")]
     write: Option<PathBuf>,
 }
@@ -26,21 +27,22 @@ pub struct Args {
 enum Kind {
     Runbook,
     Inventory,
+    Report,
 }
 
-/// Prints a schema, or writes both.
+/// Prints a schema, or writes all.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let Some(folder) = args.write else {
         out!("{:#}", schema(args.kind));
         return Ok(Exit::Success);
     };
-    write_folder(&folder, both().into(), "json")?;
+    write_folder(&folder, all().into(), "json")?;
     Ok(Exit::Success)
 }
 
-/// Both schemas by the names of their files.
-pub fn both() -> [(String, String); 2] {
-    [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory")]
+/// All schemas by the names of their files.
+pub fn all() -> [(String, String); 3] {
+    [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory"), (Kind::Report, "report")]
         .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))))
 }
 
@@ -48,6 +50,7 @@ fn schema(kind: Kind) -> Value {
     match kind {
         Kind::Runbook => plan::schema::runbook(runbook::file_schema().to_value(), &crate::actions::registry()),
         Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value()),
+        Kind::Report => report::json::schema(),
     }
 }
 

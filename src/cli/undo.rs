@@ -61,6 +61,10 @@ fn demand_undoable(earlier: &Earlier) -> Result<(), Failure> {
             let message = format!("run `{run}` itself undoes run `{of}`; nothing was changed");
             Err(Failure::new(Exit::Refused, message).help("to do again what was undone, start a new run"))
         }
+        Some(RunOrigin { run: of, purpose: OriginPurpose::Reap, .. }) => {
+            let message = format!("run `{run}` removed what run `{of}` had left behind; nothing was changed");
+            Err(Failure::new(Exit::Refused, message).help("what a lease stood for cannot be brought back by an undo"))
+        }
         Some(RunOrigin { purpose: OriginPurpose::Seed, .. }) | None => earlier.demand_finished(),
     }
 }

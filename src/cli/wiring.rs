@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{Exit, Failure};
 use crate::engine::Presence;
 use crate::event::Actor;
-use crate::journal::{RootFacts, RunDir, Runs, RunsError, choose_root, probe_system_root};
+use crate::journal::{Leases, RootFacts, RunDir, Runs, RunsError, choose_root, probe_system_root};
 use crate::port::JournalError;
 
 /// Reads one variable of the environment: the only place in the command line that does.
@@ -55,6 +55,11 @@ pub fn existing_runs() -> Result<Option<Runs>, Failure> {
 /// Finds a run by id, unique beginning, or `last`.
 pub fn find_run(runs: &Runs, text: &str) -> Result<RunDir, Failure> {
     runs.find(text).map_err(runs_failure)
+}
+
+/// Everything that runs created and that has to be removed in the end.
+pub fn leases(runs: &Runs) -> Result<Leases, Failure> {
+    Leases::read(runs).map_err(runs_failure)
 }
 
 /// Turns an error of the history into an exit.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::drive::Driver;
-use super::recover::unknown_outputs;
 use super::seed::{Foreseen, foresee, missing};
 use super::start::{Answer, EngineError, Resume, Start};
 use super::{Frontier, PlanIndex};
@@ -75,13 +74,10 @@ impl Driver {
 
     /// A person says that the step is done; outputs that are not given are null.
     pub(super) fn done(&self, step: &StepId, output: serde_json::Map<String, Value>) -> EventKind {
-        let planned = self.index.position(step).map(|at| self.index.step(at));
-        let uses = planned.and_then(|planned| Some((planned, self.registry.get(&planned.uses)?)));
-        let mut all = uses
-            .map_or_else(|| Value::Object(serde_json::Map::new()), |(planned, uses)| unknown_outputs(planned, &**uses));
-        for (name, value) in output {
-            all[name] = value;
-        }
+        let at = self.index.position(step);
+        let mut all = at.map(|at| self.values().nothing(self.index.step(at))).unwrap_or_default();
+        all.extend(output);
+        let all = Value::Object(all);
         EventKind::StepSucceeded { step: step.clone(), attempt: Attempt(0), output: all, elapsed_ms: 0 }
     }
 

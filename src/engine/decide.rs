@@ -276,12 +276,12 @@ impl Picture<'_> {
 
     /// Leaves when everything that can still happen without an answer has happened.
     fn suspend(&self, decisions: Vec<Decision>) -> Vec<Decision> {
-        let waiting = people::waiting(self);
-        let busy = self.active().any(|(.., state)| state.status == StepStatus::Running && state.asks.is_none());
-        if waiting.is_empty() || busy || !decisions.is_empty() {
+        let busy = || self.active().any(|(.., state)| state.status == StepStatus::Running && state.asks.is_none());
+        if !decisions.is_empty() || busy() {
             return decisions;
         }
-        vec![Decision::Suspend { waiting }]
+        let waiting = people::waiting(self);
+        if waiting.is_empty() { Vec::new() } else { vec![Decision::Suspend { waiting }] }
     }
 
     /// Whether people make the step.

@@ -18,11 +18,11 @@ use super::start::{Answer, Ending, Engine, EngineError, Left, Presence, Start};
 use super::tasks::{TaskEnd, Tasks};
 use super::{Capabilities, Frontier, PlanIndex};
 use crate::action::Registry;
-use crate::base::clock::between;
+use crate::base::clock::{after, between};
 use crate::base::{StepId, Timestamp};
 use crate::event::{Event, EventKind};
 use crate::port::{Clock, Control, ControlRequest, Entrance, Journal, Locks};
-use crate::state::{RunState, objectives, subject};
+use crate::state::{Resource, RunState, objectives, subject};
 
 /// How often clocks on the screen move and silences are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -297,7 +297,9 @@ impl Driver {
             }
             ControlRequest::Answer { step, answer } => self.answer(step, *answer)?,
             ControlRequest::Cancel { actor, level, reason } => {
-                if self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level) {
+                self.paused_here = false;
+                let harder = self.state.cancel.as_ref().is_none_or(|(known, ..)| *known < level);
+                if harder || self.state.paused.is_some() {
                     self.record(vec![EventKind::CancelRequested { actor, level, reason }])?;
                 }
             }
@@ -321,7 +323,8 @@ impl Driver {
             Fact::Note { step, message, data } => self.record(vec![EventKind::StepNoted { step, message, data }]),
             Fact::Register { step, resource, data, synced } => {
                 self.synced.push(synced);
-                self.record(vec![EventKind::ResourceRegistered { step, resource, data }])
+                let expires_at = Some(after(self.now(), Resource::DEFAULT_TTL));
+                self.record(vec![EventKind::ResourceRegistered { step, resource, data, expires_at }])
             }
             Fact::Removed { resource } if self.state.resources.contains_key(&resource) => {
                 self.record(vec![EventKind::ResourceRemoved { resource }])

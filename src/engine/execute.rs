@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::capability::{Binding, Leash};
 use super::{Capabilities, reveal};
-use crate::action::{ActionError, ErasedAction, Interrupted, RunContext};
+use crate::action::{ActionError, BoxFuture, ErasedAction, Interrupted};
 use crate::base::secret::TOKEN_OPEN;
 use crate::base::units::Span;
 use crate::event::{ErrorClass, ErrorInfo};
@@ -71,29 +71,21 @@ impl AttemptJob {
             Ok(prepared) => prepared,
             Err(error) => return (Err(error), HowEnded::Returned),
         };
-        let work = Work { action: &self.action, with: &with, cx: &cx, cut: self.cut.as_ref() };
-        bounded(work, &leash, &*self.clock, self.limit).await
+        let running = match &self.cut {
+            Some(cut) => self.action.reattach(&with, cut, &cx),
+            None => self.action.run(&with, &cx),
+        };
+        bounded(running, &leash, &*self.clock, self.limit).await
     }
 }
 
-#[derive(Clone, Copy)]
-struct Work<'a> {
-    action: &'a Arc<dyn ErasedAction>,
-    with: &'a Value,
-    cx: &'a RunContext,
-    cut: Option<&'a Interrupted>,
-}
-
-async fn bounded(
-    work: Work<'_>,
+/// Waits for what runs, tells it to end when its time is up or a cancel comes, and gives it up after a grace.
+pub(super) async fn bounded(
+    mut running: BoxFuture<'_, Result<Value, ActionError>>,
     leash: &Leash,
     clock: &dyn Clock,
     limit: Option<Duration>,
 ) -> (Result<Value, ActionError>, HowEnded) {
-    let mut running = match work.cut {
-        Some(cut) => work.action.reattach(work.with, cut, work.cx),
-        None => work.action.run(work.with, work.cx),
-    };
     let told = tokio::select! {
         biased;
         result = &mut running => return (result, HowEnded::Returned),

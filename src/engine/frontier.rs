@@ -26,6 +26,8 @@ pub struct Frontier {
     pub(super) open: [usize; 3],
     /// Whether a body step failed where that is not tolerated.
     pub(super) aborted: bool,
+    /// Whether an undo came to an end after which the earlier ones would find another world than they expect.
+    pub(super) undo_stopped: bool,
     /// The members of each group.
     pub(super) groups: BTreeMap<usize, Members>,
 }
@@ -128,12 +130,15 @@ impl Frontier {
         let aborts = failed && !step.always && !index.tolerates(at);
         let Some(group) = index.group(at) else {
             self.aborted |= aborts && step.section == Section::Body;
+            let broke = (failed || status == StepStatus::Cancelled) && !index.tolerates(at);
+            self.undo_stopped |= broke && step.section == Section::Undo;
             return;
         };
         let members = self.groups.entry(group).or_default();
         members.aborted |= aborts;
-        let resolved = known.is_some_and(|known| known.with.is_some());
-        members.begun |= !step.always && (resolved || status != StepStatus::Skipped);
+        // One that was held and then left out by hand had begun, too.
+        let begun = known.is_some_and(|known| known.with.is_some() || known.error.is_some());
+        members.begun |= !step.always && (begun || status != StepStatus::Skipped);
         if status.is_terminal() {
             members.open -= 1;
         }

@@ -175,7 +175,10 @@ impl Driver {
             Ok(()) => EventKind::ResourceRemoved { resource },
             Err(error) => EventKind::StepNoted {
                 step: self.id(at),
-                message: format!("`{resource}` could not be removed: {error}"),
+                message: format!(
+                    "`{resource}` could not be removed: {error}; `runbook reap {}` tries again",
+                    self.index.plan().run
+                ),
                 data: json!({ "resource": resource, "error": error.info() }),
             },
         };

@@ -8,10 +8,11 @@ use super::check::{Aside, CheckJob};
 use super::drive::Driver;
 use super::execute::AttemptJob;
 use super::flight::{Flight, Landed, Work};
+use super::lease::{self, Removal};
 use super::recover::RecoverJob;
 use super::reporting::{AttemptReporter, Pulse};
 use super::settle::{Launch, arguments};
-use crate::action::{ActionError, Interrupted, Reporter};
+use crate::action::{Interrupted, Reporter};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
 use crate::plan::PlannedStep;
@@ -127,31 +128,33 @@ impl Driver {
         }
     }
 
-    /// Removes what a step registered, through the action that registered it.
+    /// Removes what a step registered: a lease by its script, anything else through the action that registered it.
     fn launch_removal(&mut self, resource: String) {
-        let Some((step, data)) = self.state.resources.get(&resource).cloned() else { return };
-        let Some(at) = self.index.position(&step) else { return };
-        let host = self.index.step(at).host.clone();
-        let action = self.registry.get(&self.index.step(at).uses).map(Arc::clone);
+        let Some(known) = self.state.resources.get(&resource).cloned() else { return };
+        let Some(at) = self.index.position(&known.step) else { return };
+        let step = self.index.step(at);
+        let script = lease::script(&known.data).cloned();
+        let uses = script.as_ref().map_or(step.uses.as_str(), |_| lease::SHELL);
         let pulse = Pulse::new(Arc::clone(&self.clock));
         let binding = Binding {
             purpose: Purpose::Aside,
-            key: self.key(&step),
-            reporter: self.reporter(&step, Attempt(0), &pulse),
+            key: self.key(&known.step),
+            reporter: self.reporter(&known.step, Attempt(0), &pulse),
             leash: Leash::default(),
             attempt: Attempt(0),
-            timeout: None,
-            host,
-            step,
+            timeout: Some(lease::REMOVAL_LIMIT),
+            host: step.host.clone(),
+            step: known.step,
         };
-        let hands = Arc::clone(&self.hands);
-        self.tasks.start(at, async move {
-            let result = match (action, hands.bind(binding)) {
-                (Some(action), Ok(cx)) => action.remove(&resource, &data, &cx).await,
-                (None, _) => Err(ActionError::fatal("the action that registered it is gone")),
-                (Some(_), Err(error)) => Err(error),
-            };
-            Landed::Removed { resource, result }
-        });
+        let removal = Removal {
+            resource: resource.clone(),
+            data: known.data,
+            script,
+            action: self.registry.get(uses).map(Arc::clone),
+            hands: Arc::clone(&self.hands),
+            clock: Arc::clone(&self.clock),
+            binding,
+        };
+        self.tasks.start(at, async move { Landed::Removed { resource, result: removal.make().await } });
     }
 }

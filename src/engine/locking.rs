@@ -71,9 +71,7 @@ impl Driver {
                     return Grip::Waits;
                 }
                 Err(error @ LockError::File { .. }) => {
-                    let told = ActionError::fatal(error.to_string()).because(&error).into_info();
-                    let failed = EventKind::StepFailed { step: id, attempt: Attempt(0), error: told, elapsed_ms: 0 };
-                    events.push(self.or_held(at, failed));
+                    events.push(self.unlocked(at, &error));
                     return Grip::Lost;
                 }
             }
@@ -87,6 +85,23 @@ impl Driver {
             self.held.guards.insert(lock, (at, guard));
         }
         Grip::Firm
+    }
+
+    /// A lock that cannot be used ends the step; of an attempt that an earlier engine left, it is not known how it ended.
+    fn unlocked(&self, at: usize, error: &LockError) -> EventKind {
+        let step = self.index.step(at).id.clone();
+        let left = self.state.steps.get(&step).filter(|state| state.status == StepStatus::Running);
+        let event = match left.map(StepState::last_attempt) {
+            Some(attempt) => {
+                let error = ActionError::unknown(error.to_string()).because(error).into_info();
+                EventKind::StepUnknown { step, attempt, error }
+            }
+            None => {
+                let error = ActionError::fatal(error.to_string()).because(error).into_info();
+                EventKind::StepFailed { step, attempt: Attempt(0), error, elapsed_ms: 0 }
+            }
+        };
+        self.or_held(at, event)
     }
 
     /// Hands locks on that an earlier step of this run held until now.

@@ -21,6 +21,7 @@ mod item;
 mod known;
 mod land;
 mod launch;
+mod lease;
 mod locking;
 mod operator;
 mod people;

@@ -6,12 +6,16 @@
 use serde_json::Map;
 
 use super::drive::Driver;
+use super::frontier::slot;
 use super::settle::Launch;
 use super::start::{Answer, EngineError};
 use crate::base::StepId;
 use crate::event::{Actor, EventKind, OperatorVerb, SkipReason};
-use crate::plan::StepKind;
-use crate::state::StepStatus;
+use crate::plan::{Section, StepKind};
+use crate::state::{StepState, StepStatus};
+
+/// Why a step that is being judged once more takes no order: what is found out decides.
+const LOOKED_INTO: &str = "what became of it is being looked into; look again in a moment";
 
 /// What is asked, and by whom.
 pub(super) struct Order {
@@ -69,14 +73,15 @@ impl Driver {
         &mut self,
         step: &StepId,
         verb: &OperatorVerb,
-        launches: &mut Vec<Launch>,
-    ) -> Option<EventKind> {
+        out: (&mut Vec<EventKind>, &mut Vec<Launch>),
+    ) {
         let event = self.carry_out(step, verb);
-        if event.is_none() && self.state.status(step) == StepStatus::Running {
-            let attempt = self.state.steps.get(step)?.last_attempt();
-            self.plan_once(step, launches, |at| Launch::Recover(at, attempt));
+        let running = self.state.steps.get(step).filter(|state| state.status == StepStatus::Running);
+        match (event, running.map(StepState::last_attempt)) {
+            (Some(event), _) => out.0.push(event),
+            (None, Some(attempt)) => self.recover(step, attempt, out),
+            (None, None) => {}
         }
-        event
     }
 
     fn judge_order(&self, order: &Order) -> Result<(), String> {
@@ -99,6 +104,7 @@ impl Driver {
             OperatorVerb::Skip => self.judge_end(step()?, "skipped"),
             OperatorVerb::MarkDone { output } => {
                 self.judge_end(step()?, "marked done")?;
+                self.judge_undone(step()?)?;
                 self.judge_output(step()?, output)
             }
             OperatorVerb::Answer | OperatorVerb::Cancel => Err("it cannot be asked for in this way".to_owned()),
@@ -111,6 +117,7 @@ impl Driver {
         let refused = |why: &str| Err(format!("step `{step}` cannot be tried again: {why}"));
         match self.state.status(step) {
             StepStatus::Held | StepStatus::Waiting => Ok(()),
+            StepStatus::Running if self.flights.contains_key(&at) && self.is_ordered(step) => refused(LOOKED_INTO),
             StepStatus::Running if state.is_some_and(|state| state.asks.is_some()) => Ok(()),
             StepStatus::Running => refused("it is running; wait, or cancel the run"),
             StepStatus::Asking if self.index.step(at).kind == StepKind::Manual => {
@@ -142,6 +149,7 @@ impl Driver {
             | StepStatus::Waiting
             | StepStatus::Asking
             | StepStatus::Held => Ok(()),
+            StepStatus::Running if self.flights.contains_key(&at) && self.is_ordered(step) => refused(LOOKED_INTO),
             StepStatus::Running if state.is_some_and(|state| state.asks.is_some()) => Ok(()),
             StepStatus::Running => refused("it is running; wait, or cancel the run"),
             StepStatus::Open => refused("its members are under way"),
@@ -153,12 +161,22 @@ impl Driver {
         }
     }
 
+    /// Refuses to take an undo for done before it is decided whether there is anything to undo.
+    fn judge_undone(&self, step: &StepId) -> Result<(), String> {
+        let is_undo = self.index.step(self.known(step)?).section == Section::Undo;
+        match is_undo && self.frontier.open[slot(Section::Body)] > 0 {
+            true => Err(format!("step `{step}` cannot be marked done: it is not known yet whether it will be made")),
+            false => Ok(()),
+        }
+    }
+
     /// Refuses an output that later steps could not read.
     fn judge_output(&self, step: &StepId, output: &Map<String, serde_json::Value>) -> Result<(), String> {
-        let uses = self.index.plan().planned(step).and_then(|planned| self.registry.get(&planned.uses));
-        let Some(schema) = uses.map(|action| action.output_schema()) else { return Ok(()) };
-        let Some(known) = schema["properties"].as_object() else { return Ok(()) };
-        let open = schema["additionalProperties"].is_object();
+        let Some(planned) = self.index.position(step).map(|at| self.index.step(at)) else { return Ok(()) };
+        let schema = self.registry.get(&planned.uses).map(|action| action.output_schema()).unwrap_or_default();
+        let known = self.values().nothing(planned);
+        let is_sub = self.index.plan().groups.contains_key(step);
+        let open = !is_sub && (schema["properties"].is_null() || schema["additionalProperties"].is_object());
         match output.keys().find(|name| !open && !known.contains_key(*name)) {
             Some(name) => {
                 let known: Vec<String> = known.keys().map(|name| format!("`{name}`")).collect();
@@ -166,6 +184,11 @@ impl Driver {
             }
             None => Ok(()),
         }
+    }
+
+    /// Whether an order for the step is still being carried out.
+    fn is_ordered(&self, step: &StepId) -> bool {
+        self.state.orders.contains_key(step)
     }
 
     /// The position of a step, or what could be meant.

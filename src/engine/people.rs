@@ -69,7 +69,8 @@ pub(super) fn waiting(picture: &Picture<'_>) -> Vec<SuspendReason> {
         })
         .collect();
     if picture.state.paused.is_some() && waiting.is_empty() {
-        let open = picture.index.plan().steps.iter().find(|step| !picture.state.status(&step.id).is_terminal());
+        let mut steps = picture.index.positions().map(|at| picture.index.step(at));
+        let open = steps.find(|step| !picture.state.status(&step.id).is_terminal());
         let question = format!("the run is paused; `runbook continue {run}` goes on");
         waiting.extend(open.map(|step| SuspendReason { step: step.id.clone(), question }));
     }

@@ -216,8 +216,22 @@ fn sampled(schema: &Value, with: &Value) -> Value {
                 if how.as_str() == Some("lines") { serde_json::json!(["sample"]) } else { serde_json::json!("sample") };
             members.insert(name.clone(), value);
         }
+        if let Some(asked) = with.get("inputs").and_then(Value::as_object) {
+            let filled = asked.iter().map(|(name, input)| (name.clone(), filled_in(input))).collect();
+            members.insert("inputs".to_owned(), Value::Object(filled));
+        }
     }
     output
+}
+
+/// What a person could fill in.
+fn filled_in(input: &Value) -> Value {
+    let given = input.get("default").or_else(|| input.get("enum")?.get(0)).filter(|value| !value.is_null());
+    given.cloned().unwrap_or_else(|| match input.get("type").and_then(Value::as_str) {
+        Some("int" | "number") => serde_json::json!(1),
+        Some("bool") => Value::Bool(true),
+        Some(_) | None => serde_json::json!("sample"),
+    })
 }
 
 /// An action that makes only the steps it is to make; nothing of it recovers, waits or removes.

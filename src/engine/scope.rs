@@ -105,7 +105,7 @@ impl Values<'_> {
     }
 
     /// The outputs of a step that gave none.
-    fn nothing(&self, step: &PlannedStep) -> Map<String, Value> {
+    pub(super) fn nothing(&self, step: &PlannedStep) -> Map<String, Value> {
         if let Some(sub) = self.index.plan().groups.get(&step.id) {
             return sub.outputs.keys().map(|name| (name.clone(), Value::Null)).collect();
         }

@@ -64,7 +64,9 @@ pub(super) fn missing(state: &RunState, seeds: Vec<EventKind>) -> Vec<EventKind>
     let lacks = |kind: &EventKind| match seeded(kind) {
         Some((step, Seed::End)) => !state.status(step).is_terminal(),
         Some((step, Seed::Group)) => state.status(step) == StepStatus::Pending,
-        None => false,
+        None => {
+            matches!(kind, EventKind::ResourceRegistered { resource, .. } if !state.resources.contains_key(resource))
+        }
     };
     seeds.into_iter().filter(lacks).collect()
 }

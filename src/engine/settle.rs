@@ -47,7 +47,7 @@ impl Driver {
             Decision::Ask { step } => events.extend(self.ask(&step)),
             Decision::Expire { step } => events.extend(self.expire(&step)),
             Decision::Conclude { step } => events.extend(self.conclude(&step)),
-            Decision::Obey { step, verb } => events.extend(self.obey_order(&step, &verb, launches)),
+            Decision::Obey { step, verb } => self.obey_order(&step, &verb, (events, launches)),
             Decision::Skip { step, why } => {
                 self.call_off_check(&step);
                 events.push(EventKind::StepSkipped { step, why });
@@ -86,7 +86,7 @@ impl Driver {
     }
 
     /// What an attempt that was left holds is held again before it is judged.
-    fn recover(&mut self, step: &StepId, attempt: Attempt, out: (&mut Vec<EventKind>, &mut Vec<Launch>)) {
+    pub(super) fn recover(&mut self, step: &StepId, attempt: Attempt, out: (&mut Vec<EventKind>, &mut Vec<Launch>)) {
         let Some(at) = self.index.position(step) else { return };
         if self.flights.contains_key(&at) || self.grip(at, out.0) == Grip::Firm {
             self.plan_once(step, out.1, |at| Launch::Recover(at, attempt));
@@ -100,6 +100,7 @@ impl Driver {
         }
         self.alarms.remove(&at);
         let key = format!("{}/{step}", self.index.plan().run);
+        out.0.extend(self.leases(at));
         out.0.push(EventKind::AttemptStarted { step, attempt, key });
         out.1.push(Launch::Attempt(at, attempt));
     }
@@ -128,7 +129,7 @@ impl Driver {
         if let (StepStatus::Running, Some(why)) = (status, &state.asks) {
             out.0.push(left_unknown(step, state, why));
         } else if let Some(error) = state.error.clone().filter(|error| error.class == ErrorClass::Unknown) {
-            // A held step may have taken effect, which a cancel does not undo.
+            // A step that was held, and perhaps released since, may have taken effect, which a cancel does not undo.
             out.0.push(EventKind::StepUnknown { step: step.clone(), attempt, error });
         } else if status == StepStatus::Running {
             let known = self.flights.get(&at).and_then(|flight| flight.told);
@@ -157,9 +158,10 @@ impl Driver {
         if self.removing.is_some() {
             return false;
         }
-        let left = self.state.resources.keys().rev().find(|resource| !self.removals.contains(*resource));
-        match left.cloned() {
-            Some(resource) => {
+        let left = self.state.resources.iter().filter(|(resource, _)| !self.removals.contains(*resource));
+        match left.max_by_key(|(_, known)| known.registered_seq) {
+            Some((resource, _)) => {
+                let resource = resource.clone();
                 self.removing = Some(resource.clone());
                 launches.push(Launch::Remove(resource));
                 false

@@ -40,32 +40,54 @@ pub fn wanted<'a>(
     state: &RunState,
     pending: impl Iterator<Item = &'a StepId>,
 ) -> Vec<(EventSeq, &'a StepId)> {
-    let Some(since) = since(plan, state) else { return Vec::new() };
+    let Some(reach) = Reach::of(plan, state) else { return Vec::new() };
+    // The instances of a fan-out are reversed one by one, not the step that stands for them.
+    let fan_outs: BTreeSet<&StepId> =
+        plan.steps.iter().filter(|step| step.for_each.is_some()).map(|step| &step.id).collect();
     let ended = |undo: &StepId| {
-        let of = undo.undone()?;
-        // The instances of a fan-out are reversed one by one, not the step that stands for them.
-        let is_group = plan.step(&of).is_some_and(|step| step.for_each.is_some());
-        let step = state.steps.get(&of).filter(|step| !is_group && may_have_run(step))?;
-        (step.ended_seq >= since).then_some(step.ended_seq)
+        let of = undo.undone().filter(|of| !fan_outs.contains(of))?;
+        let step = state.steps.get(&of).filter(|step| may_have_run(step))?;
+        reach.covers(&of, step).then_some(step.ended_seq)
     };
     pending.filter_map(|undo| Some((ended(undo)?, undo))).collect()
 }
 
-/// The end from which on everything is undone; `None` when nothing is.
-fn since(plan: &BoundPlan, state: &RunState) -> Option<EventSeq> {
-    match &plan.undo {
-        UndoPolicy::Never => None,
-        UndoPolicy::OnFailure => match objectives::outcome(plan, state).0 {
-            Outcome::Failed | Outcome::FailedUnknown => Some(EventSeq(0)),
-            Outcome::Succeeded
-            | Outcome::SucceededWithExceptions
-            | Outcome::Cancelled
-            | Outcome::ObjectiveMissed
-            | Outcome::Inconclusive => None,
-        },
-        UndoPolicy::Now { to: None } => Some(EventSeq(0)),
-        UndoPolicy::Now { to: Some(to) } => {
-            state.steps.get(to).filter(|step| step.status.is_terminal()).map(|step| step.ended_seq)
+/// How far back a run is undone.
+enum Reach<'a> {
+    Everything,
+    /// A step with its members, and what ended after it.
+    To(&'a StepId, EventSeq),
+}
+
+impl<'a> Reach<'a> {
+    /// `None` when nothing is undone.
+    fn of(plan: &'a BoundPlan, state: &RunState) -> Option<Self> {
+        match &plan.undo {
+            UndoPolicy::Never => None,
+            UndoPolicy::OnFailure => match objectives::outcome(plan, state).0 {
+                Outcome::Failed | Outcome::FailedUnknown => Some(Self::Everything),
+                Outcome::Succeeded
+                | Outcome::SucceededWithExceptions
+                | Outcome::Cancelled
+                | Outcome::ObjectiveMissed
+                | Outcome::Inconclusive => None,
+            },
+            UndoPolicy::Now { to: None } => Some(Self::Everything),
+            UndoPolicy::Now { to: Some(to) } => {
+                let ended = state.steps.get(to).filter(|step| step.status.is_terminal())?;
+                Some(Self::To(to, ended.ended_seq))
+            }
+        }
+    }
+
+    fn covers(&self, step: &StepId, known: &StepState) -> bool {
+        match self {
+            Self::Everything => true,
+            // The members of a group end before it does.
+            Self::To(to, since) => {
+                let inside = step.as_str().strip_prefix(to.as_str());
+                known.ended_seq >= *since || inside.is_some_and(|rest| rest.starts_with(['/', '[']))
+            }
         }
     }
 }
@@ -87,6 +109,9 @@ pub(super) fn may_be_made(plan: &BoundPlan, state: &RunState, step: &PlannedStep
 impl Picture<'_> {
     /// Decides for the steps of the section `undo` that nothing happened to yet; the body is settled.
     pub(super) fn open_undo(&self, decisions: &mut Vec<Decision>, slots: usize) {
+        if self.is_undoing() {
+            return;
+        }
         let pending = &self.frontier.pending[slot(Section::Undo)];
         let ids = pending.iter().map(|at| &self.index.step(*at).id);
         let mut wanted = wanted(self.index.plan(), self.state, ids.clone());
@@ -97,11 +122,11 @@ impl Picture<'_> {
         decisions.extend(idle.map(|id| skip(id, SkipReason::NothingToUndo)));
         let over = match self.stopping(Section::Undo) {
             Some(_) => Some(SkipReason::Cancelled),
-            None => self.undo_stopped().then_some(SkipReason::UndoStopped),
+            None => self.frontier.undo_stopped.then_some(SkipReason::UndoStopped),
         };
         match (over, wanted.last()) {
             (Some(why), _) => decisions.extend(wanted.iter().map(|(_, id)| skip(id, why.clone()))),
-            (None, Some((_, last))) if slots > 0 && !self.is_undoing() => {
+            (None, Some((_, last))) if slots > 0 => {
                 decisions.push(Decision::Resolve { step: (*last).clone() });
             }
             (None, Some(_) | None) => {}
@@ -111,15 +136,5 @@ impl Picture<'_> {
     /// Whether a step is being reversed now.
     fn is_undoing(&self) -> bool {
         self.frontier.active.iter().any(|at| self.index.step(*at).section == Section::Undo)
-    }
-
-    /// Whether an undo came to an end after which the earlier ones would find another world than they expect.
-    fn undo_stopped(&self) -> bool {
-        let mut undos = self.index.positions().filter(|at| self.index.step(*at).section == Section::Undo);
-        undos.any(|at| {
-            let status = self.state.status(&self.index.step(at).id);
-            let broke = matches!(status, StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled);
-            broke && !self.index.tolerates(at)
-        })
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What an error means for the attempt that raised it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorClass {
     /// Trying again may help.
@@ -19,7 +19,7 @@ pub enum ErrorClass {
 }
 
 /// An error with what caused it, free of secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ErrorInfo {
     /// What it means.
     pub class: ErrorClass,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::StepId;
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every required step succeeded.
@@ -25,7 +25,7 @@ pub enum Outcome {
 }
 
 /// What made a success one with exceptions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExceptionKind {
     /// A step was skipped because a need was not met.
@@ -47,7 +47,7 @@ pub enum ExceptionKind {
 }
 
 /// Which objective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectiveKind {
     /// Recovery time.
@@ -57,7 +57,7 @@ pub enum ObjectiveKind {
 }
 
 /// The figures of a finished run. Durations in milliseconds.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Figures {
     /// From the start of the run to its end.
     pub run_ms: u64,
@@ -97,7 +97,7 @@ pub struct Figures {
 }
 
 /// The measured loss of data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct LossVerdict {
     /// At most this much unwanted loss, in milliseconds of commits; 0 = none.
     pub unwanted_ms: u64,
@@ -111,7 +111,7 @@ pub struct LossVerdict {
 }
 
 /// What the loss figure rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
     /// Recovered to or past the last flushed LSN that is known: nothing was lost.
@@ -121,7 +121,7 @@ pub enum Coverage {
 }
 
 /// A phase's measured time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PhaseFigure {
     /// The phase's id.
     pub phase: String,

@@ -35,7 +35,7 @@ pub struct RunHeader {
 }
 
 /// The earlier run that a run builds on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunOrigin {
     /// That run.
     pub run: RunId,
@@ -53,11 +53,13 @@ pub struct RunOrigin {
 }
 
 /// What an earlier run is needed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OriginPurpose {
     /// Its finished steps are not made again: `run --from STEP --of RUN`.
     Seed,
     /// It is undone: `undo RUN`.
     Undo,
+    /// What it left behind is removed: `reap RUN`.
+    Reap,
 }

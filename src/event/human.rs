@@ -11,7 +11,7 @@ use crate::base::{Digest, Timestamp};
 use crate::language::runbook::Param;
 
 /// What a person is asked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Question {
     /// An approval or an instruction.
     pub kind: QuestionKind,
@@ -49,7 +49,7 @@ impl Question {
 }
 
 /// What kind of question it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum QuestionKind {
     /// May the run go on?
@@ -59,7 +59,7 @@ pub enum QuestionKind {
 }
 
 /// Whether the one who started a run may approve its steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Initiator {
     /// As anybody else.
@@ -83,7 +83,7 @@ pub enum OnTimeout {
 }
 
 /// What a person answered.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HumanAnswer {
     /// Names the request, so that one delivered twice counts once.
     pub request: String,
@@ -105,7 +105,7 @@ pub struct HumanAnswer {
 }
 
 /// Yes or no.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HumanVerdict {
     /// Approved, or done.
@@ -115,7 +115,7 @@ pub enum HumanVerdict {
 }
 
 /// What an operator can do to a live run besides ending it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum OperatorVerb {
     /// Start nothing new.

@@ -7,7 +7,7 @@ use super::ErrorInfo;
 use super::figure::{Figures, Outcome};
 use super::header::RunHeader;
 use super::human::{HumanAnswer, OperatorVerb, Question};
-use crate::base::{Attempt, Digest, RunId, StepId};
+use crate::base::{Attempt, Digest, RunId, StepId, Timestamp};
 
 /// What happened. Everything that changes the state of a run is one of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -286,6 +286,9 @@ pub enum EventKind {
         resource: String,
         /// What the remover needs.
         data: Value,
+        /// Until when it may live; a day when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expires_at: Option<Timestamp>,
     },
     /// A registered resource is gone.
     ResourceRemoved {
@@ -328,7 +331,7 @@ pub enum EventKind {
 }
 
 /// Who or what did something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Actor {
     /// The user's name, or `signal`, `engine`.
     pub name: String,
@@ -347,7 +350,7 @@ impl Actor {
 }
 
 /// One instance of a `for_each`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Instance {
     /// Its id, `step[key]`.
     pub step: StepId,
@@ -358,7 +361,7 @@ pub struct Instance {
 }
 
 /// How a seeded step ended in the run it comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SeededEnd {
     /// It succeeded.
@@ -374,7 +377,7 @@ pub enum SeededEnd {
 }
 
 /// One line of what a check found out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct StepFinding {
     /// How it bears on the step.
     pub verdict: Verdict,
@@ -386,7 +389,7 @@ pub struct StepFinding {
 }
 
 /// How a finding bears on the step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// In order.
@@ -415,7 +418,7 @@ pub enum RecoverDecision {
 }
 
 /// Why a step does not run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum SkipReason {
     /// `when` was false.

@@ -2,12 +2,16 @@
 //!
 //! Pure over an [`Identity`]: the caller resolves paths on the real host.
 
+mod place;
+mod url;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::model::{BoundPlan, PlannedStep};
 use crate::action::{Access, EffectClass, Target};
-use crate::language::inventory::{Database, Inventory, Service, Via};
+use crate::language::inventory::Inventory;
+use place::{Place, Role, meeting, places};
 
 /// Resolves what stands behind a path on the host it names.
 pub trait Identity {
@@ -15,15 +19,12 @@ pub trait Identity {
     fn canonical(&self, path: &Path) -> PathBuf;
     /// Gives device and inode of an existing path, links followed.
     fn device_inode(&self, path: &Path) -> Option<(u64, u64)>;
-}
-
-/// A place in the world, independent of the names that lead to it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Path { host: String, path: PathBuf, identities: BTreeSet<(u64, u64)>, own: Option<(u64, u64)> },
-    Port { host: String, port: u16 },
-    Service { host: String, unit: String },
-    Url(String),
+    /// Gives the number of the block device that a path is.
+    fn block_device(&self, path: &Path) -> Option<u64>;
+    /// Gives a block device and everything it is made of: the disk of a partition, what a mapped device maps.
+    fn made_of(&self, device: u64) -> BTreeSet<u64>;
+    /// Gives the system id of the database cluster in an existing folder.
+    fn system_id(&self, pgdata: &Path) -> Option<u64>;
 }
 
 /// Why a step is refused.
@@ -110,20 +111,21 @@ fn touches(
     (environment, theirs): (&str, &BoundPlan),
     identity: &dyn Identity,
 ) -> Option<Refusal> {
-    let mine = places(target, &plan.inventory, identity);
+    let mine = places(target, Role::Ours, &plan.inventory, identity);
     let all_targets =
         theirs.steps.iter().flat_map(|step| step.effects.targets.iter().map(|(_, target)| target.clone()));
     for other in entries(&theirs.inventory).chain(all_targets) {
-        for their_place in places(&other, &theirs.inventory, identity) {
+        for their_place in places(&other, Role::Theirs, &theirs.inventory, identity) {
             // What lies in the folder of this very run is in nobody's environment, though both plans name it.
             if is_own(&their_place, &plan.scratch, identity) {
                 continue;
             }
-            if mine.iter().any(|place| overlap(place, &their_place)) {
+            let met = mine.iter().find_map(|place| Some((place, meeting(place, &their_place, identity)?)));
+            if let Some((place, why)) = met {
                 return Some(Refusal {
                     step: step.id.to_string(),
                     message: format!(
-                        "it would write to {}, which is {} of the protected environment `{environment}`",
+                        "it would write to {} ({place}), which is {} ({their_place}) of the protected environment `{environment}`: {why}",
                         describe(target),
                         describe(&other)
                     ),
@@ -144,8 +146,7 @@ fn entries(inventory: &Inventory) -> impl Iterator<Item = Target> {
 }
 
 fn is_own(place: &Place, scratch: &Path, identity: &dyn Identity) -> bool {
-    let own = identity.canonical(scratch);
-    matches!(place, Place::Path { path, .. } if path.starts_with(&own))
+    place.is_below(&identity.canonical(scratch))
 }
 
 fn describe(target: &Target) -> String {
@@ -157,82 +158,6 @@ fn describe(target: &Target) -> String {
         Target::Path { host, path } => format!("`{}` on `{host}`", path.display()),
         Target::Port { host, port } => format!("port {port} on `{host}`"),
         Target::Url { prefix } => format!("`{prefix}`"),
-    }
-}
-
-/// Every place that a target stands for.
-fn places(target: &Target, inventory: &Inventory, identity: &dyn Identity) -> Vec<Place> {
-    let path = |host: &str, path: &Path| {
-        let canonical = identity.canonical(path);
-        let identities = canonical.ancestors().filter_map(|parent| identity.device_inode(parent)).collect();
-        let own = identity.device_inode(&canonical);
-        Place::Path { host: host.to_owned(), path: canonical, identities, own }
-    };
-    match target {
-        Target::Path { host, path: place } => vec![path(host, place)],
-        Target::Port { host, port } => vec![Place::Port { host: host.clone(), port: *port }],
-        Target::Url { prefix } => vec![Place::Url(prefix.clone())],
-        Target::Database { name } => {
-            inventory.databases.get(name).map(|entry| database(entry, &path)).unwrap_or_default()
-        }
-        Target::Service { name } => inventory.services.get(name).map(|entry| service(name, entry)).unwrap_or_default(),
-        Target::Store { name, prefix } => inventory
-            .stores
-            .get(name)
-            .map(|entry| match entry.url.strip_prefix("file://") {
-                Some(root) => vec![path("local", &Path::new(root).join(prefix))],
-                None => vec![Place::Url(format!("{}/{prefix}", entry.url.trim_end_matches('/')))],
-            })
-            .unwrap_or_default(),
-    }
-}
-
-/// A service is its unit, or each of the commands that change it.
-fn service(name: &str, entry: &Service) -> Vec<Place> {
-    let place = |unit: String| Place::Service { host: entry.host.clone(), unit };
-    match (&entry.systemd, &entry.command) {
-        (Some(name), _) => vec![place(unit(name))],
-        (None, Some(commands)) => [&commands.start, &commands.stop].map(|argv| place(argv.join("\0"))).into(),
-        (None, None) => vec![place(name.to_owned())],
-    }
-}
-
-/// The unit's full name: `x` and `x.service` are one.
-fn unit(name: &str) -> String {
-    const KINDS: [&str; 6] = [".service", ".socket", ".target", ".timer", ".slice", ".scope"];
-    if KINDS.iter().any(|kind| name.ends_with(kind)) { name.to_owned() } else { format!("{name}.service") }
-}
-
-fn database(entry: &Database, path: &impl Fn(&str, &Path) -> Place) -> Vec<Place> {
-    let mut places = vec![path(&entry.host, &entry.pgdata)];
-    if let Via::Systemd(name) = &entry.via {
-        places.push(Place::Service { host: entry.host.clone(), unit: unit(name) });
-    }
-    match &entry.socket {
-        Some(folder) => places.push(path(&entry.host, &folder.join(format!(".s.PGSQL.{}", entry.port)))),
-        None => places.push(Place::Port { host: entry.host.clone(), port: entry.port }),
-    }
-    places
-}
-
-/// Tells whether one place equals, contains or lies inside the other. Sharing a file system is no match.
-fn overlap(mine: &Place, theirs: &Place) -> bool {
-    match (mine, theirs) {
-        (
-            Place::Path { host, path, identities, own },
-            Place::Path { host: their_host, path: their_path, identities: their_identities, own: their_own },
-        ) => {
-            let nested = path.starts_with(their_path) || their_path.starts_with(path);
-            let same = own.is_some_and(|own| their_identities.contains(&own))
-                || their_own.is_some_and(|own| identities.contains(&own));
-            host == their_host && (nested || same)
-        }
-        (Place::Url(mine), Place::Url(theirs)) => {
-            mine.starts_with(theirs.as_str()) || theirs.starts_with(mine.as_str())
-        }
-        (Place::Port { .. } | Place::Service { .. }, _) => mine == theirs,
-        (Place::Path { .. }, Place::Port { .. } | Place::Service { .. } | Place::Url(_))
-        | (Place::Url(_), Place::Path { .. } | Place::Port { .. } | Place::Service { .. }) => false,
     }
 }
 

@@ -63,8 +63,14 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         EventKind::StepSeeded { .. } if phrase::undoes(plan).is_some() => Vec::new(),
         EventKind::StepSeeded { step, of, end, .. } => {
             let (state, ended) = phrase::seeded(*end);
-            vec![say.ended(state, step, &format!("{ended} in run `{of}`, and is taken from it"))]
+            let told = format!("{} {step} {ended} in run `{of}`, and is taken from it", state.glyph());
+            vec![palette.paint(Tone::Quiet, &told)]
         }
+        EventKind::GroupOpened { step, instances } if !instances.is_empty() => {
+            let times = phrase::counted(instances.len(), "time");
+            vec![say.ended(NodeState::Running, step, &format!("is made {times}"))]
+        }
+        EventKind::GroupOpened { step, .. } => vec![say.ended(NodeState::Running, step, "began")],
         EventKind::StepHeld { step, error, .. } => say.broke(
             NodeState::Asking,
             step,
@@ -76,8 +82,9 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         EventKind::StepExpired { step, after_ms } => {
             say.warn(format!("{step}: nobody answered within {}", millis(*after_ms)))
         }
-        EventKind::LockAwaited { lock, holder, .. } => {
-            say.warn(format!("waiting for `{lock}`, held by run `{holder}`"))
+        EventKind::LockAwaited { step, lock, holder } => {
+            let step = step.as_ref().map_or_else(|| "the run".to_owned(), ToString::to_string);
+            say.warn(format!("{step} waits for `{lock}`, held by run `{holder}`"))
         }
         EventKind::LockTaken { lock, over, preempted, .. } => say.locked(lock, over.as_deref(), preempted.as_deref()),
         EventKind::OperatorActed { actor, verb, step, reason, .. } => say.acted(actor, verb, (step.as_ref(), reason)),
@@ -91,7 +98,6 @@ pub(super) fn lines(plan: &BoundPlan, event: &Event, palette: Palette) -> Vec<St
         EventKind::RunSuspended { waiting } => waiting.iter().map(|why| say.question(why)).collect(),
         EventKind::RunFinished { outcome, figures, .. } => vec![say.finished(*outcome, figures)],
         EventKind::StepResolved { .. }
-        | EventKind::GroupOpened { .. }
         | EventKind::ResourceRegistered { .. }
         | EventKind::ResourceRemoved { .. }
         | EventKind::Unknown => Vec::new(),
@@ -149,7 +155,12 @@ impl Say<'_> {
     }
 
     fn asked(&self, step: &StepId, question: &Question) -> Vec<String> {
-        vec![self.palette.paint(Tone::Warn, &format!("? {step}: {}", one_line(&question.prompt)))]
+        let mut told = vec![self.palette.paint(Tone::Warn, &format!("? {step}: {}", one_line(&question.prompt)))];
+        if !question.approvers.is_empty() {
+            told.push(format!("    to be answered by {}", one_line(&question.approvers.join(", "))));
+        }
+        told.push(format!("    runbook approve {} {step}", self.plan.run));
+        told
     }
 
     fn answered(&self, step: &StepId, answer: &HumanAnswer) -> Vec<String> {

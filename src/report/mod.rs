@@ -11,10 +11,18 @@ pub mod json;
 pub mod jsonl;
 pub mod junit;
 mod line;
+pub mod markdown;
+mod next;
 mod palette;
 mod phrase;
 pub mod plain;
 mod progress;
+mod remark;
+#[cfg(test)]
+mod rich;
+#[cfg(test)]
+mod rich_tests;
+mod roster;
 pub mod summary;
 pub mod terminal;
 #[cfg(test)]

@@ -11,13 +11,13 @@ use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
 use crate::base::units::{Span, human_duration};
 use crate::base::{RunId, Timestamp};
 use crate::event::{
-    Coverage, ErrorInfo, ExceptionKind, Figures, LossVerdict, OperatorVerb, OriginPurpose, Outcome, SeededEnd,
-    SkipReason,
+    Coverage, ErrorInfo, ExceptionKind, Figures, HumanAnswer, HumanVerdict, LossVerdict, OperatorVerb, OriginPurpose,
+    Outcome, SeededEnd, SkipReason,
 };
 use crate::language::runbook::OnFailure;
 use crate::plan::render::NodeState;
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepState, StepStatus, UndoState, objectives};
+use crate::state::{LockWait, RunState, StepState, StepStatus, UndoState, objectives};
 
 /// Replaces references to secrets by `***name***` and control characters by a visible sign.
 #[must_use]
@@ -132,6 +132,23 @@ pub(super) fn is_idle_undo(step: &PlannedStep, state: &RunState) -> bool {
     let known = state.steps.get(&step.id);
     let idle = known.is_none_or(|known| known.skipped == Some(SkipReason::NothingToUndo));
     step.section == Section::Undo && idle
+}
+
+/// What a person answered: `approved by dora: looks right`.
+pub(super) fn answer(answer: &HumanAnswer) -> String {
+    let verdict = match answer.verdict {
+        HumanVerdict::Yes => "answered yes",
+        HumanVerdict::No => "answered no",
+    };
+    let said = if answer.comment.is_empty() { String::new() } else { format!(": {}", one_line(&answer.comment)) };
+    let alone = answer.break_glass.as_ref().map(|reason| format!(" (BROKE THE GLASS: {})", one_line(reason)));
+    format!("{verdict} by {}{said}{}", one_line(&answer.by.name), alone.unwrap_or_default())
+}
+
+/// Which lock is waited for, and who has it.
+pub(super) fn awaited(wait: &LockWait) -> String {
+    let step = wait.step.as_ref().map_or_else(|| "the run".to_owned(), |step| format!("`{step}`"));
+    format!("{step} waits for `{}`, held by run `{}`", wait.lock, wait.holder)
 }
 
 /// What an operator types.

@@ -14,12 +14,21 @@ use crate::base::{Attempt, StepId, Timestamp};
 use crate::event::{Event, EventKind, ProgressUpdate};
 use crate::plan::BoundPlan;
 use crate::port::{Sink, SinkError};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepStatus, subject};
 
 /// A running step is spoken of this often.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// In a plan of more steps than this, starts and successes are counted instead of told.
 pub(super) const MANY_STEPS: usize = 200;
+/// Of the instances of a fan-out of more, too.
+const MANY_INSTANCES: usize = 20;
+
+/// Whether a step is an instance of a fan-out so large that its starts and successes are not told one by one.
+pub(super) fn is_one_of_many(state: &RunState, step: &StepId) -> bool {
+    let fan_out = step.undone().unwrap_or_else(|| step.clone()).of_instance();
+    let fan_out = fan_out.and_then(|fan_out| state.steps.get(&fan_out));
+    fan_out.is_some_and(|fan_out| fan_out.instances.len() > MANY_INSTANCES)
+}
 
 /// Writes one line per event that matters, with the time since the start, and a heartbeat per long step.
 pub struct PlainLines<W> {
@@ -54,7 +63,8 @@ impl<W: Write + Send> PlainLines<W> {
 
     fn count(&mut self, at: Timestamp) -> std::io::Result<()> {
         self.done += 1;
-        let all = self.plan.steps.len();
+        let instances: usize = self.state.steps.values().map(|known| known.instances.len()).sum();
+        let all = self.plan.steps.len() + instances;
         if self.done < all && self.done - self.told < all.div_ceil(20) {
             return Ok(());
         }
@@ -68,7 +78,8 @@ impl<W: Write + Send> Sink for PlainLines<W> {
     fn event(&mut self, event: &Event) -> Result<(), SinkError> {
         self.state.apply(event).map_err(std::io::Error::other)?;
         self.now = self.now.max(event.at);
-        let many = self.plan.steps.len() > MANY_STEPS;
+        let many = self.plan.steps.len() > MANY_STEPS
+            || subject(&event.kind).is_some_and(|step| is_one_of_many(&self.state, step));
         match &event.kind {
             EventKind::RunStarted(_) => self.started_at = event.at,
             EventKind::AttemptStarted { step, .. } => {

@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::phrase::{self, chosen, error_lines, exception, millis, one_line};
-use super::waiting::{Wanted, wanted};
+use super::next::{commands, is_unjudged};
+use super::phrase::{self, chosen, error_lines, millis, one_line};
+use super::remark::told;
+use super::roster::{Entry, roster, totals};
+use super::waiting::wanted;
 use super::{Palette, Tone, outcome_sentence};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::base::{EventSeq, StepId};
-use crate::event::{Figures, OriginPurpose, Outcome, SkipReason, SuspendReason};
+use crate::event::{Figures, OriginPurpose, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
+use crate::plan::BoundPlan;
 use crate::plan::render::NodeState;
-use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus, UndoState};
 
 /// More notes than this are counted, not told; the report has them all.
@@ -48,13 +49,13 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
         objectives(&mut out, (plan, state), (*outcome, figures), palette);
         phases(&mut out, plan, figures, palette);
         path(&mut out, figures);
-        if matches!(outcome, Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive) {
-            exceptions(&mut out, figures, palette);
-        }
+        exceptions(&mut out, state, palette);
     }
     let wanted = wanted(plan, state);
+    let entries = roster(plan, state);
+    approvals(&mut out, &entries);
     if state.finished.is_none() {
-        standing(&mut out, plan, state);
+        standing(&mut out, state, &entries);
     }
     undone(&mut out, plan, state, palette);
     if !wanted.is_empty() {
@@ -63,9 +64,12 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
     for wanted in &wanted {
         let _ = writeln!(out, "  {}", wanted.fact);
     }
-    trouble(&mut out, plan, state, places, palette);
-    notes(&mut out, plan, state);
-    next(&mut out, (plan, state, &wanted), places, palette);
+    trouble(&mut out, (&entries, state), places, palette);
+    notes(&mut out, state, &entries);
+    out.push_str("\nnext\n");
+    for (what, command) in commands(plan, state, places) {
+        let _ = writeln!(out, "  {what:10}{}", palette.paint(Tone::Strong, &command));
+    }
     out
 }
 
@@ -134,7 +138,7 @@ fn no_recovery(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Failed | Outcome::FailedUnknown | Outcome::Cancelled => "service is not proven to be back",
         Outcome::Succeeded | Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive => {
-            "no required step ran"
+            "a required step did not run"
         }
     }
 }
@@ -176,38 +180,44 @@ fn path(out: &mut String, figures: &Figures) {
     let _ = writeln!(out, "\n  decided by {text}");
 }
 
-fn exceptions(out: &mut String, figures: &Figures, palette: Palette) {
-    if figures.exceptions.is_empty() {
+fn exceptions(out: &mut String, state: &RunState, palette: Palette) {
+    let remarks = told(state);
+    if remarks.is_empty() {
         return;
     }
     let _ = writeln!(out, "\n{}", palette.paint(Tone::Warn, "exceptions"));
-    for (step, kind) in &figures.exceptions {
-        let _ = writeln!(out, "  `{step}` {}", exception(*kind));
+    for remark in remarks.iter().take(MAX_NOTES) {
+        let _ = writeln!(out, "  `{}` {}", remark.step, remark.words());
+    }
+    more(out, remarks.len(), MAX_NOTES);
+}
+
+/// Says who answered what.
+fn approvals(out: &mut String, entries: &[Entry<'_>]) {
+    let answered = entries.iter().filter_map(|entry| Some((&entry.id, entry.known?)));
+    let answers = answered.flat_map(|(id, known)| known.answers.iter().map(move |(_, answer)| (id, answer)));
+    let lines: Vec<String> = answers.map(|(id, answer)| format!("`{id}` {}", phrase::answer(answer))).collect();
+    if lines.is_empty() {
+        return;
+    }
+    out.push_str("\nanswers\n");
+    for line in lines.iter().take(MAX_NOTES) {
+        let _ = writeln!(out, "  {line}");
+    }
+    more(out, lines.len(), MAX_NOTES);
+}
+
+fn more(out: &mut String, all: usize, shown: usize) {
+    if all > shown {
+        let _ = writeln!(out, "  and {} more in the report", all - shown);
     }
 }
 
-fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places, palette: Palette) {
-    for step in &plan.steps {
-        // What ended in another run is told there.
-        let own = state.steps.get(&step.id).filter(|known| known.seeded_from.is_none());
-        let Some(known) = own else { continue };
-        let word = match known.status {
-            StepStatus::Failed if step.on_failure == OnFailure::Continue => "failed, which is tolerated",
-            StepStatus::Failed => "failed",
-            StepStatus::Unknown => "outcome unknown",
-            StepStatus::Held => "failed, waits for an operator",
-            StepStatus::Pending
-            | StepStatus::Resolved
-            | StepStatus::Checked
-            | StepStatus::Running
-            | StepStatus::Waiting
-            | StepStatus::Open
-            | StepStatus::Asking
-            | StepStatus::Succeeded
-            | StepStatus::Skipped
-            | StepStatus::Cancelled => continue,
-        };
-        let _ = writeln!(out, "\n{}", palette.paint(Tone::Bad, &format!("{word}: `{}` ({})", step.id, step.uses)));
+fn trouble(out: &mut String, (entries, state): (&[Entry<'_>], &RunState), places: &Places, palette: Palette) {
+    let broken: Vec<(&Entry<'_>, &StepState, &str)> = entries.iter().filter_map(broken).collect();
+    for (entry, known, word) in broken.iter().take(MAX_NOTES) {
+        let head = format!("{word}: `{}` ({})", entry.id, entry.planned.uses);
+        let _ = writeln!(out, "\n{}", palette.paint(Tone::Bad, &head));
         if let Some(error) = &known.error {
             for line in error_lines(error) {
                 let _ = writeln!(out, "  {line}");
@@ -217,27 +227,45 @@ fn trouble(out: &mut String, plan: &BoundPlan, state: &RunState, places: &Places
             }
         }
         if let (Some(dir), Some(attempt)) = (&places.run_dir, known.attempts.last()) {
-            let log = dir.join("attempts").join(step.id.folder()).join(attempt.number.to_string());
+            let log = dir.join("attempts").join(entry.id.folder()).join(attempt.number.to_string());
             let _ = writeln!(out, "  output: {}", log.display());
         }
     }
+    more(out, broken.len(), MAX_NOTES);
     for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
         let _ = writeln!(out, "\n{}", palette.paint(Tone::Warn, &format!("`{}` waits for a person", waiting.step)));
         let _ = writeln!(out, "  {}", one_line(&waiting.question));
     }
 }
 
-fn notes(out: &mut String, plan: &BoundPlan, state: &RunState) {
-    let told: Vec<String> = plan
-        .steps
-        .iter()
-        .filter_map(|step| Some((step, state.steps.get(&step.id)?)))
-        .flat_map(|(step, known)| {
-            known.notes.iter().map(move |(_, text, _)| format!("`{}`: {}", step.id, one_line(text)))
-        })
-        .collect();
+/// What went wrong with a step, in a few words. What ended in another run is told there.
+fn broken<'a, 'b>(entry: &'a Entry<'b>) -> Option<(&'a Entry<'b>, &'b StepState, &'static str)> {
+    let known = entry.known.filter(|known| known.seeded_from.is_none())?;
+    let word = match known.status {
+        StepStatus::Failed if entry.planned.on_failure == OnFailure::Continue => "failed, which is tolerated",
+        StepStatus::Failed => "failed",
+        StepStatus::Unknown => "outcome unknown",
+        StepStatus::Held => "failed, waits for an operator",
+        StepStatus::Pending
+        | StepStatus::Resolved
+        | StepStatus::Checked
+        | StepStatus::Running
+        | StepStatus::Waiting
+        | StepStatus::Open
+        | StepStatus::Asking
+        | StepStatus::Succeeded
+        | StepStatus::Skipped
+        | StepStatus::Cancelled => return None,
+    };
+    Some((entry, known, word))
+}
+
+fn notes(out: &mut String, state: &RunState, entries: &[Entry<'_>]) {
+    let noted = entries.iter().filter_map(|entry| Some((&entry.id, entry.known?)));
+    let noted = noted.flat_map(|(id, known)| known.notes.iter().map(move |(_, text, _)| (id, text)));
+    let told: Vec<String> = noted.map(|(id, text)| format!("`{id}`: {}", one_line(text))).collect();
     let left: Vec<String> =
-        state.resources.iter().map(|(key, (step, _))| format!("`{step}`: `{key}` was not removed")).collect();
+        state.resources.iter().map(|(key, known)| format!("`{}`: `{key}` was not removed", known.step)).collect();
     if told.is_empty() && left.is_empty() {
         return;
     }
@@ -245,65 +273,7 @@ fn notes(out: &mut String, plan: &BoundPlan, state: &RunState) {
     for line in told.iter().take(MAX_NOTES).chain(&left) {
         let _ = writeln!(out, "  {line}");
     }
-    if told.len() > MAX_NOTES {
-        let _ = writeln!(out, "  and {} more in the report", told.len() - MAX_NOTES);
-    }
-}
-
-fn next(
-    out: &mut String,
-    (plan, state, wanted): (&BoundPlan, &RunState, &[Wanted]),
-    places: &Places,
-    palette: Palette,
-) {
-    let run = &plan.run;
-    out.push_str("\nnext\n");
-    let mut command = |what: &str, command: &str| {
-        let _ = writeln!(out, "  {what:10}{}", palette.paint(Tone::Strong, command));
-    };
-    for (what, typed) in wanted.iter().flat_map(|wanted| &wanted.commands) {
-        command(what, typed);
-    }
-    if !state.suspended.is_empty() && !wanted.is_empty() {
-        command("then", &format!("runbook resume {run}"));
-    }
-    for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
-        command("decide", &format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step));
-    }
-    match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
-        None if state.suspended.is_empty() => {
-            command("follow", &format!("runbook show {run} --follow"));
-            command("go on", &format!("runbook resume {run}   once its engine is gone"));
-        }
-        None | Some(Outcome::Succeeded | Outcome::SucceededWithExceptions) => {}
-        Some(
-            Outcome::Failed
-            | Outcome::FailedUnknown
-            | Outcome::Cancelled
-            | Outcome::ObjectiveMissed
-            | Outcome::Inconclusive,
-        ) => {
-            command("again", &again(plan));
-            if can_be_undone(plan, state) {
-                command("undo", &format!("runbook undo {run}"));
-            }
-        }
-    }
-    command("details", &format!("runbook show {run}"));
-    match &places.report {
-        Some(report) => command("report", &report.display().to_string()),
-        None => command("report", &format!("runbook report {run} --html")),
-    }
-    command("audit", &format!("runbook audit verify {run}"));
-    if let Some(dir) = &places.run_dir {
-        command("files", &dir.display().to_string());
-    }
-}
-
-/// Whether the step was interrupted and nobody said what became of it.
-fn is_unjudged(state: &RunState, waiting: &SuspendReason) -> bool {
-    let known = state.steps.get(&waiting.step);
-    known.is_none_or(|known| !matches!(known.status, StepStatus::Asking | StepStatus::Held))
+    more(out, told.len(), MAX_NOTES);
 }
 
 /// Says which steps were reversed, and which could not be.
@@ -331,6 +301,7 @@ fn undone(out: &mut String, plan: &BoundPlan, state: &RunState, palette: Palette
         let what = match origin.purpose {
             OriginPurpose::Undo => "undoes",
             OriginPurpose::Seed => "builds on",
+            OriginPurpose::Reap => "cleans up after",
         };
         let why = if origin.reason.is_empty() { String::new() } else { format!(": {}", one_line(&origin.reason)) };
         let _ = writeln!(out, "\n  {what} run `{}`{why}", origin.run);
@@ -342,18 +313,14 @@ fn ended(state: &RunState, of: &StepId) -> EventSeq {
     state.steps.get(&of.undo()).map_or(EventSeq::default(), |undo| undo.ended_seq)
 }
 
-/// Says how far a run is that has not ended.
-fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
-    let in_state = |wanted: NodeState| {
-        plan.steps.iter().filter(move |step| {
-            state.steps.get(&step.id).map_or(NodeState::Pending, |known| phrase::node_state(known.status)) == wanted
-        })
-    };
-    let all = plan.steps.iter().filter(|step| !phrase::is_idle_undo(step, state)).count();
-    let done = in_state(NodeState::Succeeded).count();
-    let running: Vec<String> = in_state(NodeState::Running).map(|step| format!("`{}`", step.id)).collect();
+/// Says how far a run is that has not ended, and which locks it waits for.
+fn standing(out: &mut String, state: &RunState, entries: &[Entry<'_>]) {
+    let counts = totals(entries);
+    let is_running = |entry: &&Entry<'_>| entry.is_leaf() && entry.state == NodeState::Running;
+    let running: Vec<String> = entries.iter().filter(is_running).map(|entry| format!("`{}`", entry.id)).collect();
     let names = running.iter().take(MAX_PATH).cloned().collect::<Vec<_>>().join(", ");
     let more = running.len().saturating_sub(MAX_PATH);
+    let (done, all) = (counts.done, counts.all);
     let _ = match (running.is_empty(), more) {
         (true, _) => writeln!(out, "  steps    {done} of {all} done"),
         (false, 0) => writeln!(out, "  steps    {done} of {all} done, started and not ended: {names}"),
@@ -361,54 +328,7 @@ fn standing(out: &mut String, plan: &BoundPlan, state: &RunState) {
             writeln!(out, "  steps    {done} of {all} done, started and not ended: {names} and {more} more")
         }
     };
-}
-
-/// Whether something that a real run did has an undo that was not made.
-fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
-    let left = |known: &StepState| known.status == StepStatus::Succeeded && known.undo.is_none();
-    let mut undos = plan.section(Section::Undo).filter_map(|undo| state.steps.get(&undo.id.undone()?));
-    plan.mode == crate::base::mode::Mode::Real && undos.any(left)
-}
-
-/// Gives the command that starts the same run anew.
-fn again(plan: &BoundPlan) -> String {
-    use crate::base::mode::Mode;
-    if let Some(run) = phrase::undoes(plan) {
-        return format!("runbook undo {run}");
+    for wait in state.awaited_locks() {
+        let _ = writeln!(out, "  lock     {}", phrase::awaited(wait));
     }
-    let file = runbook_of(plan);
-    let mut words = match plan.mode {
-        Mode::Real => vec!["runbook run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
-        Mode::Drill => vec!["runbook drill".to_owned(), quoted(file)],
-        Mode::DryRun => vec!["runbook dry-run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
-    };
-    // A drill's incident is its own start unless another one was given; the next one has its own.
-    let is_own_start = plan.mode != Mode::Real && plan.incident_at == Some(plan.started_at);
-    for (name, value) in plan.params.iter().filter(|(name, _)| !(is_own_start && *name == crate::plan::INCIDENT_AT)) {
-        let text = match value {
-            Value::Null => continue,
-            Value::String(text) => text.clone(),
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-        };
-        words.push(format!("-p {}", quoted(&format!("{name}={}", one_line(&text)))));
-    }
-    words.join(" ")
-}
-
-/// What the runbook is called by: a shipped one by its name, any other by its path.
-fn runbook_of(plan: &BoundPlan) -> &str {
-    let Some(source) = plan.sources.first() else { return &plan.name };
-    match source.name.strip_prefix("<shipped>/") {
-        Some(path) => path.rsplit('/').next().unwrap_or(path).trim_end_matches(".yaml"),
-        None => &source.name,
-    }
-}
-
-/// Quotes a word for a POSIX shell where it needs it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }

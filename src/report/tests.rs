@@ -273,7 +273,7 @@ fn the_json_document_holds_figures_and_steps_without_secrets() {
 fn junit_has_a_case_for_each_step_and_each_judged_objective() {
     let plan = full_db_loss();
     let good = junit::render(&plan, &recovered(&plan).finish(1581.0).state()).unwrap();
-    assert!(good.contains(r#"tests="11""#) && good.contains(r#"failures="0""#), "{good}");
+    assert!(good.contains(r#"tests="15""#) && good.contains(r#"failures="0""#), "{good}");
     let bad = junit::render(&plan, &broken(&plan).state()).unwrap();
     assert!(bad.contains(r#"failures="1""#) && bad.contains("No space left on device"), "{bad}");
     assert_eq!(bad.matches("<skipped").count(), 4);

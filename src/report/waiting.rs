@@ -47,6 +47,9 @@ fn asking(run: &str, id: &StepId, (question, known): (&Question, &StepState)) ->
         .map(|(_, answer)| one_line(&answer.by.name))
         .collect();
     let mut facts = Vec::new();
+    if !question.approvers.is_empty() {
+        facts.push(format!("by {}", question.approvers.iter().map(|who| one_line(who)).collect::<Vec<_>>().join(", ")));
+    }
     if !yes.is_empty() {
         facts.push(format!("{} of {} approved: {}", yes.len(), question.quorum, yes.join(", ")));
     }

@@ -4,7 +4,7 @@
 //! refused and leaves the state as it was.
 
 use super::transition::StepMove;
-use super::{AttemptState, RunState, StepState, StepStatus, UndoState, wait};
+use super::{AttemptState, Resource, RunState, StepState, StepStatus, UndoState, wait};
 use crate::base::clock::after;
 use crate::base::{Attempt, EventSeq, StepId, Timestamp};
 use crate::event::{ErrorInfo, Event, EventKind, OperatorVerb, RecoverDecision};
@@ -68,6 +68,7 @@ impl RunState {
         if !self.apply_to_step(event)? {
             self.apply_to_run(event);
         }
+        self.acts.keep(event);
         self.last_at = Some(event.at);
         self.last_seq = event.seq;
         self.last_hash = Some(event.hash);
@@ -87,8 +88,9 @@ impl RunState {
                 self.started_at = Some(event.at);
             }
             EventKind::RunResumed { .. } => self.resume(event.at),
-            EventKind::ResourceRegistered { step, resource, data } => {
-                self.resources.insert(resource.clone(), (step.clone(), data.clone()));
+            EventKind::ResourceRegistered { .. } => {
+                let registered = Resource::registered(event).map(|(key, known)| (key.to_owned(), known));
+                self.resources.extend(registered);
             }
             EventKind::ResourceRemoved { resource } => {
                 self.resources.remove(resource);
@@ -98,25 +100,22 @@ impl RunState {
                 if self.cancel.as_ref().is_none_or(|(known, ..)| known < level) {
                     self.cancel = Some((*level, actor.clone(), reason.clone()));
                 }
+                // Whoever ends a run wants it to come to its end, `finally` included.
+                self.go_on(event.at);
             }
             EventKind::RunSuspended { waiting } => self.suspended.clone_from(waiting),
             EventKind::OperatorActed { request, actor, verb, step, reason } => {
                 self.requests.insert(request.clone());
-                self.orders.extend(step.clone().map(|step| (step, verb.clone())));
                 match verb {
                     OperatorVerb::Pause => {
                         self.paused = Some((actor.clone(), reason.clone()));
                         wait::begin(&mut self.pauses, event.at);
                     }
-                    OperatorVerb::Continue => {
-                        self.paused = None;
-                        wait::end(&mut self.pauses, event.at);
+                    OperatorVerb::Continue => self.go_on(event.at),
+                    OperatorVerb::Retry | OperatorVerb::Skip | OperatorVerb::MarkDone { .. } => {
+                        self.orders.extend(step.clone().map(|step| (step, verb.clone())));
                     }
-                    OperatorVerb::Retry
-                    | OperatorVerb::Skip
-                    | OperatorVerb::MarkDone { .. }
-                    | OperatorVerb::Answer
-                    | OperatorVerb::Cancel => {}
+                    OperatorVerb::Answer | OperatorVerb::Cancel => {}
                 }
             }
             EventKind::OperatorRefused { request, .. } => {
@@ -151,6 +150,12 @@ impl RunState {
             | EventKind::StepExpired { .. }
             | EventKind::StepNoted { .. } => {}
         }
+    }
+
+    /// The run is paused no longer.
+    fn go_on(&mut self, at: Timestamp) {
+        self.paused = None;
+        wait::end(&mut self.pauses, at);
     }
 
     /// Another engine took over: what ran has to be judged, what was checked is checked again.
@@ -291,17 +296,22 @@ impl StepState {
                 self.with = Some(with.clone());
                 self.secrets.clone_from(secrets);
                 self.preconditions.clone_from(preconditions);
+                self.error = None;
             }
             EventKind::StepChecked { findings, .. } => self.findings.clone_from(findings),
-            EventKind::AttemptStarted { attempt, key, .. } => self.attempts.push(AttemptState {
-                number: *attempt,
-                key: key.clone(),
-                started_at: at,
-                ended_at: None,
-                elapsed_ms: None,
-                error: None,
-                adopted: false,
-            }),
+            EventKind::AttemptStarted { attempt, key, .. } => {
+                // Why it was held is what became of the attempt before.
+                self.error = None;
+                self.attempts.push(AttemptState {
+                    number: *attempt,
+                    key: key.clone(),
+                    started_at: at,
+                    ended_at: None,
+                    elapsed_ms: None,
+                    error: None,
+                    adopted: false,
+                });
+            }
             EventKind::AttemptFailed { error, elapsed_ms, retry_in_ms, .. } => {
                 self.end_attempt(at, Some(*elapsed_ms), Some(error));
                 self.retry_at = Some(after(at, std::time::Duration::from_millis(*retry_in_ms)));

@@ -1,5 +1,6 @@
 //! The state of a run: a fold of its events, live and on resume by the same code.
 
+mod act;
 mod apply;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -8,6 +9,7 @@ pub mod objectives;
 mod transition;
 mod wait;
 
+pub use act::{Acts, Amendment, LockTake, LockWait, OperatorAct};
 pub use apply::IllegalEvent;
-pub use model::{AttemptState, RunState, StepState, StepStatus, Stretch, UndoState};
+pub use model::{AttemptState, Resource, RunState, StepState, StepStatus, Stretch, UndoState};
 pub use transition::subject;

@@ -1,14 +1,17 @@
 //! The folded state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Acts;
+use crate::base::clock::after;
 use crate::base::{Attempt, Digest, EventSeq, RunId, StepId, Timestamp};
 use crate::event::{
-    Actor, CancelLevel, ErrorInfo, Figures, HumanAnswer, Instance, OperatorVerb, Outcome, Question, RunHeader,
-    SeededEnd, SkipReason, StepFinding, SuspendReason,
+    Actor, CancelLevel, ErrorInfo, Event, EventKind, Figures, HumanAnswer, Instance, OperatorVerb, Outcome, Question,
+    RunHeader, SeededEnd, SkipReason, StepFinding, SuspendReason,
 };
 
 /// Everything known of a run, from its events alone.
@@ -24,8 +27,8 @@ pub struct RunState {
     pub cancel: Option<(CancelLevel, Actor, String)>,
     /// Whether the run waits for a person.
     pub suspended: Vec<SuspendReason>,
-    /// Registered resources not yet removed, with the step that registered them.
-    pub resources: BTreeMap<String, (StepId, Value)>,
+    /// Registered resources not yet removed, by their keys.
+    pub resources: BTreeMap<String, Resource>,
     /// RTO warnings given, in percent.
     pub warned_percent: u32,
     /// How often another engine took over.
@@ -38,6 +41,8 @@ pub struct RunState {
     pub requests: BTreeSet<String>,
     /// What operators asked of steps and is still to be carried out.
     pub orders: BTreeMap<StepId, OperatorVerb>,
+    /// What people and other runs did to it.
+    pub acts: Acts,
     /// Waits of the whole run for locks.
     pub lock_waits: Vec<Stretch>,
     /// The end, once there is one.
@@ -51,7 +56,7 @@ pub struct RunState {
 }
 
 /// Where a step stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StepStatus {
     /// Nothing happened yet.
@@ -98,6 +103,46 @@ impl StepStatus {
             | Self::Held => false,
             Self::Succeeded | Self::Failed | Self::Skipped | Self::Cancelled | Self::Unknown => true,
         }
+    }
+}
+
+/// Something a run created and has not removed yet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Resource {
+    /// The step that registered it.
+    pub step: StepId,
+    /// What its remover needs.
+    pub data: Value,
+    /// The event that registered it last.
+    pub registered_seq: EventSeq,
+    /// When that was.
+    pub registered_at: Timestamp,
+    /// Until when it may live.
+    pub expires_at: Timestamp,
+}
+
+impl Resource {
+    /// How long what says nothing else may live.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(24 * 3600);
+
+    /// What a registration makes known.
+    #[must_use]
+    pub fn registered(event: &Event) -> Option<(&str, Self)> {
+        let EventKind::ResourceRegistered { step, resource, data, expires_at } = &event.kind else { return None };
+        let known = Self {
+            step: step.clone(),
+            data: data.clone(),
+            registered_seq: event.seq,
+            registered_at: event.at,
+            expires_at: expires_at.unwrap_or(after(event.at, Self::DEFAULT_TTL)),
+        };
+        Some((resource, known))
+    }
+
+    /// What people call it: the name its author gave, or its key.
+    #[must_use]
+    pub fn name<'a>(&'a self, key: &'a str) -> &'a str {
+        self.data.get("name").and_then(Value::as_str).unwrap_or(key)
     }
 }
 
@@ -165,7 +210,7 @@ pub struct StepState {
 }
 
 /// A stretch of time; without an end while it goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct Stretch {
     /// Its begin.
     pub from: Timestamp,
@@ -174,7 +219,7 @@ pub struct Stretch {
 }
 
 /// What became of reversing a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UndoState {
     /// It was reversed.
@@ -184,7 +229,7 @@ pub enum UndoState {
 }
 
 /// One attempt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct AttemptState {
     /// Its number.
     pub number: Attempt,

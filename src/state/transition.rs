@@ -46,7 +46,9 @@ impl<'a> StepMove<'a> {
             EventKind::StepFailed { step, .. } => {
                 (step, "step_failed", &[Pending, Resolved, Checked, Running, Waiting, Open, Asking], Some(Failed))
             }
-            EventKind::StepUnknown { step, .. } => (step, "step_unknown", &[Running, Open, Held], Some(Unknown)),
+            EventKind::StepUnknown { step, .. } => {
+                (step, "step_unknown", &[Running, Waiting, Open, Held], Some(Unknown))
+            }
             EventKind::StepSkipped { step, why: SkipReason::ByHand } => {
                 (step, "step_skipped", &[Pending, Resolved, Checked, Running, Waiting, Asking, Held], Some(Skipped))
             }

@@ -46,7 +46,10 @@ fn a_dry_run_of_the_drill_is_judged_by_the_guard_and_writes_nothing() {
         cli.run(command).ends(code);
     }
     assert_eq!(before, listing(cli.dir()));
-    cli.run(&["drill", "runbook.yaml"]).ends(4).says("store `primary` of the protected environment");
+    cli.run(&["drill", "runbook.yaml"])
+        .ends(4)
+        .says("store `primary`")
+        .says("of the protected environment `production`");
 }
 
 #[test]

@@ -85,3 +85,19 @@ fn a_forecast_from_past_runs_writes_nothing_either() {
     cli.run(&["plan", "runbook.yaml"]).ends(0);
     assert_eq!(listing(cli.dir()), before);
 }
+
+#[test]
+fn what_people_would_fill_in_has_a_sample_and_an_undo_is_told_for_what_it_is() {
+    let cli = Cli::with(
+        r#"
+version: 1
+name: people
+steps:
+  - { id: ask, uses: approval, with: { prompt: go?, inputs: { ticket: { type: string } } } }
+  - { id: say, run: 'true', env: { T: "{{ steps.ask.inputs.ticket }}" }, undo: { run: 'true' } }
+"#,
+    );
+    let told = cli.run(&["dry-run", "runbook.yaml", "--json"]).ends(0).json();
+    assert_eq!(step(&told, "say")["reason"], "it would change something");
+    assert_eq!(step(&told, "say.undo")["reason"], "it is made only when what its step did is to be reversed");
+}

@@ -207,3 +207,26 @@ fn seeded_steps_are_not_made_again_and_the_rest_reads_their_outputs() {
     assert_eq!(scenario.world.order(), ["b"]);
     assert_eq!(played.state().steps["b"].with, Some(json!({ "value": "seeded" })));
 }
+
+#[test]
+fn going_back_to_a_group_undoes_its_members_and_nothing_before_it() {
+    let to = |step: &str| UndoPolicy::Now { to: Some(step.parse().expect("an id")) };
+    let scenario = |to| {
+        let scenario = Scenario::new()
+            .step("first", |s| s)
+            .undo(|s| s)
+            .step("x", |s| s.needs(&["first"]).for_each(json!(["a", "b"])).at_once(1))
+            .undo(|s| s)
+            .group("g", json!({}), |s| s.needs(&["x"]))
+            .step("g/a", |s| s.inside("g"))
+            .undo(|s| s);
+        scenario.undoes(to)
+    };
+    let undone = |scenario: &Scenario| {
+        scenario.run().ends(0);
+        scenario.world.order().into_iter().filter(|step| step.ends_with(".undo")).collect::<Vec<_>>()
+    };
+    assert_eq!(undone(&scenario(to("g"))), ["g/a.undo"]);
+    assert_eq!(undone(&scenario(to("x"))), ["g/a.undo", "x[b].undo", "x[a].undo"]);
+    assert_eq!(undone(&scenario(to("first"))).last().expect("undone"), "first.undo");
+}

@@ -103,7 +103,8 @@ fn versions(plan: &BoundPlan, events: &[Event]) -> Value {
         .iter()
         .map(|step| (step.id.as_str(), json!({ "uses": step.uses, "fingerprint": step.fingerprint })))
         .collect();
-    json!({ "programs": programs, "tools": found(events, &named), "steps": steps })
+    let bundled_by = env!("CARGO_PKG_VERSION");
+    json!({ "bundled_by": bundled_by, "programs": programs, "tools": found(events, &named), "steps": steps })
 }
 
 fn found(events: &[Event], wanted: &dyn Fn(&str, &Value) -> Vec<Value>) -> Value {

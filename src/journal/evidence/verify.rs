@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::manifest::{FORMAT, Manifest, Member};
 use super::tarball::{Next, Reader};
@@ -312,7 +313,14 @@ impl Contents {
         state: &RunState,
         verified: &mut Verified,
     ) {
+        if events.last().map(|last| last.at) != Some(manifest.at) || manifest.name != plan.name {
+            verified.fault(Some(MANIFEST), "it claims another time or name than the journal has");
+        }
         if manifest.program != env!("CARGO_PKG_VERSION") {
+            let versions = self.kept.get("versions.json").and_then(|text| serde_json::from_slice::<Value>(text).ok());
+            if versions.is_none_or(|versions| versions["bundled_by"] != manifest.program.as_str()) {
+                verified.fault(Some(MANIFEST), "it claims another program than `versions.json` names");
+            }
             return;
         }
         for (name, value) in document::derive(plan, events, state) {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Identity, Place, Refusal, drill, overlap};
+use super::{Identity, Refusal, drill};
 use crate::action::{Access, EffectClass, Effects, Target};
 use crate::language::inventory::{Database, Inventory, Service, ServiceCommands, StoreEntry, Via};
 use crate::plan::BoundPlan;
@@ -14,6 +14,9 @@ use crate::plan::fixture::{plan, step};
 struct Machine {
     links: BTreeMap<PathBuf, PathBuf>,
     inodes: BTreeMap<PathBuf, (u64, u64)>,
+    blocks: BTreeMap<PathBuf, u64>,
+    disks: BTreeMap<u64, u64>,
+    systems: BTreeMap<PathBuf, u64>,
 }
 
 impl Identity for Machine {
@@ -24,11 +27,15 @@ impl Identity for Machine {
     fn device_inode(&self, path: &Path) -> Option<(u64, u64)> {
         self.inodes.get(path).copied()
     }
-}
-
-fn path(text: &str, own: Option<(u64, u64)>, parents: &[(u64, u64)]) -> Place {
-    let identities = parents.iter().copied().chain(own).collect();
-    Place::Path { host: "local".to_owned(), path: text.into(), identities, own }
+    fn block_device(&self, path: &Path) -> Option<u64> {
+        self.blocks.get(path).copied()
+    }
+    fn made_of(&self, device: u64) -> BTreeSet<u64> {
+        self.disks.get(&device).copied().into_iter().chain([device]).collect()
+    }
+    fn system_id(&self, pgdata: &Path) -> Option<u64> {
+        self.systems.get(pgdata).copied()
+    }
 }
 
 fn production() -> Inventory {
@@ -76,20 +83,117 @@ fn at(path: &str) -> Target {
 }
 
 #[test]
-fn a_folder_inside_a_protected_one_overlaps() {
-    assert!(overlap(&path("/data/pg/scratch", None, &[]), &path("/data/pg", None, &[])));
-    assert!(overlap(&path("/data", None, &[]), &path("/data/pg", None, &[])));
-    assert!(!overlap(&path("/data/pg2", None, &[]), &path("/data/pg", None, &[])));
+fn a_folder_that_is_contains_or_lies_inside_a_protected_one_is_refused_and_a_longer_name_is_not() {
+    for refused in ["/var/lib/pg", "/var/lib/pg/base", "/var/lib", "/"] {
+        assert_eq!(judged(at(refused), |_| {}, &Machine::default()).len(), 1, "{refused}");
+    }
+    assert_eq!(judged(at("/var/lib/pg2"), |_| {}, &Machine::default()), []);
 }
 
 #[test]
-fn a_bind_mount_is_seen_by_device_and_inode() {
-    let production = path("/var/lib/pg", Some((8, 42)), &[(8, 2)]);
-    let mounted = path("/mnt/other", Some((8, 42)), &[(9, 2)]);
-    let below = path("/mnt/other/x", None, &[(8, 42), (9, 2)]);
-    assert!(overlap(&mounted, &production));
-    assert!(overlap(&below, &production));
-    assert!(!overlap(&path("/srv/x", Some((8, 77)), &[(8, 2)]), &production));
+fn sharing_a_file_system_or_a_folder_is_no_match() {
+    let inodes = [("/".into(), (8, 2)), ("/var/lib".into(), (8, 9)), ("/var/lib/pg".into(), (8, 42))].into();
+    let machine = Machine { inodes, ..Machine::default() };
+    assert_eq!(judged(at("/var/lib/other"), |_| {}, &machine), []);
+    assert_eq!(judged(at("/var/lib/pg/x"), |_| {}, &machine).len(), 1);
+}
+
+#[test]
+fn what_does_not_exist_yet_is_known_by_the_folder_it_would_be_in() {
+    let inodes = [("/run/pg".into(), (8, 42)), ("/mnt/run".into(), (8, 42))].into();
+    let machine = Machine { inodes, ..Machine::default() };
+    let with_socket = |socket: &str| {
+        let socket = socket.to_owned();
+        move |mine: &mut Inventory| {
+            let orders = mine.databases.get_mut("orders").unwrap();
+            orders.pgdata = "/srv/drill/pg".into();
+            orders.via = Via::Systemd("drill".to_owned());
+            orders.socket = Some(socket.into());
+        }
+    };
+    let mut one = step("one", "postgres.stop");
+    one.effects = Effects::of(EffectClass::Write).target(Access::Write, Target::Database { name: "orders".to_owned() });
+    for (socket, refusals) in [("/mnt/run", 1), ("/run/pg", 1), ("/srv/drill", 0)] {
+        let mut mine = plan(vec![one.clone()]);
+        mine.inventory = production();
+        with_socket(socket)(&mut mine.inventory);
+        let mut theirs = BoundPlan { inventory: production(), ..plan(Vec::new()) };
+        theirs.inventory.databases.get_mut("orders").unwrap().socket = Some("/run/pg".into());
+        let named = BTreeSet::from(["database:orders".to_owned()]);
+        let found = drill(&mine, &named, &[("production".to_owned(), theirs)], &machine);
+        assert_eq!(found.len(), refusals, "{socket}: {found:?}");
+    }
+}
+
+#[test]
+fn a_port_of_production_is_refused_also_where_production_is_reached_by_its_socket() {
+    let port = |port| Target::Port { host: "local".to_owned(), port };
+    assert_eq!(judged(port(5432), |_| {}, &Machine::default()).len(), 1);
+    assert_eq!(judged(port(5433), |_| {}, &Machine::default()), []);
+}
+
+#[test]
+fn the_block_device_below_a_protected_folder_is_refused_as_its_disk_is_and_another_partition_is_not() {
+    let inodes = [("/var/lib/pg".into(), (0x0801, 42)), ("/dev/sda1".into(), (5, 1))].into();
+    let blocks = [("/dev/sda".into(), 0x0800), ("/dev/sda1".into(), 0x0801), ("/dev/sda2".into(), 0x0802)].into();
+    let machine = Machine { inodes, blocks, disks: [(0x0801, 0x0800), (0x0802, 0x0800)].into(), ..Machine::default() };
+    for (device, refusals) in [("/dev/sda1", 1), ("/dev/sda", 1), ("/dev/sda2", 0)] {
+        let found = judged(at(device), |_| {}, &machine);
+        assert_eq!(found.len(), refusals, "{device}: {found:?}");
+    }
+}
+
+#[test]
+fn a_cluster_that_is_there_already_and_is_a_copy_of_production_is_refused_and_a_new_one_is_not() {
+    let database = || Target::Database { name: "orders".to_owned() };
+    let elsewhere = |mine: &mut Inventory| {
+        let orders = mine.databases.get_mut("orders").unwrap();
+        (orders.pgdata, orders.port, orders.via) = ("/srv/copy".into(), 5499, Via::Systemd("copy".to_owned()));
+    };
+    let systems = BTreeMap::from([("/var/lib/pg".into(), 7), ("/srv/copy".into(), 7)]);
+    let found = judged(database(), elsewhere, &Machine { systems, ..Machine::default() });
+    assert!(found.len() == 1 && found[0].message.contains("system id 7"), "{found:?}");
+    let systems = BTreeMap::from([("/var/lib/pg".into(), 7)]);
+    assert_eq!(judged(database(), elsewhere, &Machine { systems, ..Machine::default() }), []);
+}
+
+#[test]
+fn a_url_below_a_protected_one_is_refused_however_it_is_written() {
+    let s3 = |mine: &mut Inventory| mine.stores.get_mut("primary").unwrap().url = "s3://drill/x".to_owned();
+    let mut one = step("one", "http.check");
+    for (prefix, refusals) in
+        [("s3://prod/a/../b/c", 1), ("s3://prod/ab", 0), ("s3://PROD/b", 1), ("file:///srv/backups/x", 0)]
+    {
+        one.effects = Effects::of(EffectClass::Write).target(Access::Write, Target::Url { prefix: prefix.to_owned() });
+        let mut mine = plan(vec![one.clone()]);
+        mine.inventory = production();
+        s3(&mut mine.inventory);
+        let mut theirs = BoundPlan { inventory: production(), ..plan(Vec::new()) };
+        theirs.inventory.stores.get_mut("primary").unwrap().url = "s3://prod/b/".to_owned();
+        let found = drill(&mine, &BTreeSet::new(), &[("production".to_owned(), theirs)], &Machine::default());
+        assert_eq!(found.len(), refusals, "{prefix}: {found:?}");
+    }
+    let file = Target::Url { prefix: "file://localhost/srv/backups/x".to_owned() };
+    assert_eq!(judged(file, |_| {}, &Machine::default()).len(), 1);
+}
+
+#[test]
+fn a_refusal_names_both_places_and_why_they_meet() {
+    let linked = Machine { links: [("/scratch/pg".into(), "/var/lib/pg".into())].into(), ..Machine::default() };
+    let found = judged(at("/scratch/pg/base"), |_| {}, &linked);
+    for words in ["`/scratch/pg/base`", "`/var/lib/pg/base`", "database `orders`", "`/var/lib/pg`", "contains"] {
+        assert!(found[0].message.contains(words), "{words}: {found:?}");
+    }
+}
+
+#[test]
+fn a_command_that_stops_a_unit_of_production_is_that_unit() {
+    let stops = |mine: &mut Inventory| {
+        let commands = mine.services.get_mut("worker").unwrap().command.as_mut().unwrap();
+        commands.start = vec!["drillctl".to_owned(), "start".to_owned()];
+        commands.stop = ["/bin/systemctl", "stop", "--no-block", "backend"].map(str::to_owned).into();
+    };
+    assert_eq!(judged(Target::Service { name: "worker".to_owned() }, stops, &Machine::default()).len(), 1);
 }
 
 #[test]

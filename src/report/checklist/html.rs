@@ -98,7 +98,7 @@ fn item(item: &Item) -> Markup {
                 @if !item.purpose.is_empty() { p { (words(&item.purpose)) } }
                 (facts(item))
                 (instructions(item))
-                @if !item.undo.is_empty() { p.label { "To undo it" } pre { (item.undo.join("\n")) } }
+                @if !item.undo.is_empty() { p.label { "To undo it" } (commands(&item.undo)) }
                 div.sign { span { "Done at" i {} } span { "Took" i {} } span { "Initials" i {} } }
             }
         }
@@ -123,7 +123,7 @@ fn facts(item: &Item) -> Markup {
 fn instructions(item: &Item) -> Markup {
     let lines = || item.by_hand.iter().flat_map(|line| line.lines());
     match item.kind {
-        StepKind::Action if !item.by_hand.is_empty() => markup! { pre { (item.by_hand.join("\n")) } },
+        StepKind::Action if !item.by_hand.is_empty() => commands(&item.by_hand),
         StepKind::Action | StepKind::Runbook => markup! {},
         StepKind::Approval | StepKind::Manual => markup! {
             blockquote {
@@ -133,6 +133,11 @@ fn instructions(item: &Item) -> Markup {
             }
         },
     }
+}
+
+/// What to type, a line each; what does not fit goes on further to the right.
+fn commands(lines: &[String]) -> Markup {
+    markup! { pre { @for line in lines.iter().flat_map(|line| line.lines()) { span.line { (line) } } } }
 }
 
 fn end(list: &Checklist) -> Markup {

@@ -65,7 +65,10 @@ fn head(list: &Checklist, out: &mut String) {
 
 /// How long something takes, in words.
 pub(super) fn took(expected: &Expected) -> String {
-    let span = |ms: u64| human_duration(Duration::from_millis(ms));
+    let span = |ms: u64| match ms {
+        0..1000 => "under 1s".to_owned(),
+        ms => human_duration(Duration::from_millis(ms)),
+    };
     let times = if expected.samples == 1 { "1 time".to_owned() } else { format!("{} times", expected.samples) };
     format!("{}, 95 %: {} (measured {times})", span(expected.median_ms), span(expected.p95_ms))
 }

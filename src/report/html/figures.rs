@@ -4,10 +4,16 @@ use maud::{Markup, html};
 
 use crate::base::StepId;
 use crate::event::{ErrorInfo, Figures, Outcome};
+use crate::language::runbook::OnFailure;
 use crate::plan::BoundPlan;
 use crate::report::outcome_sentence;
-use crate::report::phrase::{self, chosen, counted, exception, is_idle_undo, loss_basis, loss_words, millis};
+use crate::report::phrase::{self, chosen, counted, loss_basis, loss_words, millis};
+use crate::report::remark::told;
+use crate::report::roster::{Entry, totals};
 use crate::state::{RunState, StepState, StepStatus};
+
+/// More notes than this stand only at their steps.
+const MAX_NOTES: usize = 50;
 
 /// The answer to the first question.
 pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Markup {
@@ -34,20 +40,17 @@ pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Markup {
     }
 }
 
-/// What the steps died of that failed or are unknown.
+/// What the steps died of that failed or are unknown where that counts.
 fn causes<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = (&'a StepId, &'a ErrorInfo)> {
     let broke = |known: &&StepState| matches!(known.status, StepStatus::Failed | StepStatus::Unknown);
-    plan.steps
-        .iter()
-        .filter_map(move |step| Some((&step.id, state.steps.get(&step.id).filter(broke)?.error.as_ref()?)))
-        .take(5)
+    let steps = plan.steps.iter().filter(|step| step.on_failure != OnFailure::Continue);
+    steps.filter_map(move |step| Some((&step.id, state.steps.get(&step.id).filter(broke)?.error.as_ref()?))).take(5)
 }
 
 /// The measured figures as cards.
-pub(super) fn cards(plan: &BoundPlan, state: &RunState) -> Markup {
+pub(super) fn cards(plan: &BoundPlan, state: &RunState, entries: &[Entry<'_>]) -> Markup {
     let Some((_, _, figures)) = &state.finished else { return html! {} };
-    let done = state.steps.values().filter(|step| step.status == StepStatus::Succeeded).count();
-    let all = plan.steps.iter().filter(|step| !is_idle_undo(step, state)).count();
+    let counts = totals(entries);
     html! {
         section.cards {
             (rto(plan, figures))
@@ -55,7 +58,7 @@ pub(super) fn cards(plan: &BoundPlan, state: &RunState) -> Markup {
             div.card {
                 h3 { "Run" }
                 p.figure { (millis(figures.run_ms)) }
-                p.quiet { (done) " of " (all) " steps succeeded" }
+                p.quiet { (counts.done) " of " (counts.all) " steps succeeded" }
                 @if state.resumes > 0 { p.quiet { "taken over " (counted(state.resumes as usize, "time")) " by a new engine" } }
             }
             div.card {
@@ -169,31 +172,31 @@ pub(super) fn name<'a>(plan: &'a BoundPlan, id: &'a str) -> &'a str {
 }
 
 /// What made a success one with exceptions, facts worth keeping, and what was left behind.
-pub(super) fn remarks(plan: &BoundPlan, state: &RunState) -> Markup {
-    let of_success = |outcome: &Outcome| {
-        matches!(outcome, Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive)
-    };
-    let finished = state.finished.as_ref().filter(|(outcome, _, _)| of_success(outcome));
-    let exceptions = finished.map_or(&[][..], |(_, _, figures)| &figures.exceptions);
-    let notes: Vec<_> = plan
-        .steps
-        .iter()
-        .filter_map(|step| Some((step, state.steps.get(&step.id)?)))
-        .flat_map(|(step, known)| known.notes.iter().map(move |note| (step, note)))
-        .collect();
-    if exceptions.is_empty() && notes.is_empty() && state.resources.is_empty() && state.suspended.is_empty() {
+pub(super) fn remarks(state: &RunState, entries: &[Entry<'_>]) -> Markup {
+    let exceptions = told(state);
+    let noted = entries.iter().filter_map(|entry| Some((&*entry.id, entry.known?)));
+    let notes: Vec<_> = noted.flat_map(|(id, known)| known.notes.iter().map(move |note| (id, note))).collect();
+    let awaited: Vec<_> = state.awaited_locks().collect();
+    let left: Vec<_> = state.resources.iter().collect();
+    let none = exceptions.is_empty() && notes.is_empty() && left.is_empty() && awaited.is_empty();
+    if none && state.suspended.is_empty() && state.paused.is_none() {
         return html! {};
     }
     html! {
-        section {
+        @if !exceptions.is_empty() {
+            section { h2 { "Exceptions" } ul.remarks.exceptions { @for remark in &exceptions { li { (code(&remark.step)) " " (plain(&remark.words())) } } } }
+        }
+        @if !(notes.is_empty() && left.is_empty() && awaited.is_empty() && state.suspended.is_empty() && state.paused.is_none()) { section {
             h2 { "Worth knowing" }
             ul.remarks {
+                @if let Some((actor, reason)) = &state.paused { li.warn { "paused by " (plain(&actor.name)) @if !reason.is_empty() { ": " (plain(reason)) } } }
                 @for waiting in &state.suspended { li.warn { (code(&waiting.step)) " waits for a person: " (plain(&waiting.question)) } }
-                @for (step, kind) in exceptions { li.warn { (code(step)) " " (exception(*kind)) } }
-                @for (resource, (step, _)) in &state.resources { li.warn { (code(step)) " created " code { (resource) } ", which was not removed" } }
-                @for (step, (_, text, _)) in notes { li { (code(&step.id)) " " (plain(text)) } }
+                @for wait in &awaited { li.warn { (plain(&phrase::awaited(wait))) } }
+                @for (resource, known) in &left { li.warn { (code(&known.step)) " created " code { (resource) } ", which was not removed" } }
+                @for (step, (_, text, _)) in notes.iter().take(MAX_NOTES) { li { (code(step)) " " (plain(text)) } }
+                @if notes.len() > MAX_NOTES { li.quiet { "and " (notes.len() - MAX_NOTES) " more, at their steps" } }
             }
-        }
+        } }
     }
 }
 

@@ -7,9 +7,9 @@ use super::figures::name;
 use crate::base::clock::{after, between};
 use crate::base::units::{Span, human_duration};
 use crate::base::{StepId, Timestamp};
-use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::report::phrase::is_idle_undo;
-use crate::state::{RunState, StepState, StepStatus};
+use crate::plan::{BoundPlan, Section};
+use crate::report::roster::Entry;
+use crate::state::{RunState, StepState, StepStatus, Stretch};
 
 const WIDTH: f64 = 1000.0;
 const LEFT: f64 = 178.0;
@@ -21,89 +21,95 @@ const MAX_ROWS: usize = 60;
 /// Distances between marks of the axis, in seconds.
 const MARKS: [u64; 17] = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400];
 
-/// Draws the timeline. Its classes are styled by the page.
-pub(super) fn gantt(plan: &BoundPlan, state: &RunState) -> String {
+/// Draws the timeline; a fan-out is one row. Its classes are styled by the page.
+pub(super) fn gantt(plan: &BoundPlan, state: &RunState, entries: &[Entry<'_>]) -> String {
     let axis = Axis::new(plan, state);
-    let shown = choose(plan, state);
+    let all: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.key.is_none()).collect();
+    let shown = choose(&all, state);
     let rows = rows(plan, &shown);
     #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
-    let bottom = TOP + rows.len() as f64 * ROW;
-    let height = bottom + if shown.len() < told(plan, state).count() { 46.0 } else { 26.0 };
+    let top = |index: usize| TOP + index as f64 * ROW;
+    let bottom = top(rows.len());
+    let height = bottom + if shown.len() < all.len() { 46.0 } else { 26.0 };
     let mut out = format!(
         "<svg class=\"gantt\" role=\"img\" viewBox=\"0 0 {WIDTH} {height:.0}\"><title>timeline of the steps</title>"
     );
-    #[expect(clippy::cast_precision_loss, reason = "places in a drawing")]
-    let top = |index: usize| TOP + index as f64 * ROW;
-    for (index, _) in rows.iter().enumerate().filter(|(_, row)| matches!(row, Row::Phase(_))) {
+    for (index, _) in rows.iter().enumerate().filter(|(_, row)| !matches!(row, Row::Step(_))) {
         let y = top(index);
         let _ = write!(out, "<rect class=\"band\" x=\"0\" y=\"{y:.0}\" width=\"{WIDTH}\" height=\"{ROW}\"/>");
     }
     axis.marks(&mut out, bottom);
+    for stretch in &state.pauses {
+        let until = stretch.until.or(state.last_at).unwrap_or(stretch.from);
+        rect(&mut out, "paused", (axis.x(stretch.from), axis.x(until)), (TOP, bottom - TOP));
+    }
     for (index, row) in rows.iter().enumerate() {
         let y = top(index);
         match row {
             Row::Phase(id) => phase(&mut out, (plan, state), id, (&axis, y)),
-            Row::Step(step) => bar(&mut out, (plan, state), step, (&axis, y)),
+            Row::Part(title) => label(&mut out, "p", (0.0, y), title),
+            Row::Step(entry) => bar(&mut out, (plan, state), entry, (&axis, y)),
         }
     }
     axis.moments(&mut out, plan, state, bottom);
-    if shown.len() < told(plan, state).count() {
+    if shown.len() < all.len() {
         let _ = write!(
             out,
             "<text class=\"s\" x=\"0\" y=\"{:.0}\">{} of {} steps: the critical path, what failed, and the longest</text>",
             bottom + 40.0,
             shown.len(),
-            told(plan, state).count()
+            all.len()
         );
     }
     out.push_str("</svg>");
     out
 }
 
-enum Row<'a> {
+enum Row<'a, 'b> {
     Phase(&'a str),
-    Step(&'a PlannedStep),
+    Part(&'static str),
+    Step(&'a Entry<'b>),
 }
 
-fn rows<'a>(plan: &'a BoundPlan, shown: &[&'a PlannedStep]) -> Vec<Row<'a>> {
-    let listed = |step: &PlannedStep| plan.phases.iter().any(|phase| step.phase.as_deref() == Some(&phase.id));
-    let body = |step: &&PlannedStep| step.section == Section::Body;
-    let mut rows: Vec<Row<'a>> = Vec::new();
+fn rows<'a, 'b>(plan: &'a BoundPlan, shown: &[&'a Entry<'b>]) -> Vec<Row<'a, 'b>> {
+    let listed = |entry: &Entry<'_>| plan.phases.iter().any(|phase| entry.planned.phase.as_deref() == Some(&phase.id));
+    let part = |section: Section| shown.iter().copied().filter(move |entry| entry.planned.section == section);
+    let mut rows: Vec<Row<'a, 'b>> = Vec::new();
     for phase in &plan.phases {
-        let mut members =
-            shown.iter().copied().filter(body).filter(|step| step.phase.as_deref() == Some(&phase.id)).peekable();
+        let members = part(Section::Body).filter(|entry| entry.planned.phase.as_deref() == Some(&phase.id));
+        let mut members = members.peekable();
         if members.peek().is_some() {
             rows.push(Row::Phase(&phase.id));
             rows.extend(members.map(Row::Step));
         }
     }
-    rows.extend(shown.iter().copied().filter(body).filter(|step| !listed(step)).map(Row::Step));
-    rows.extend(shown.iter().copied().filter(|step| !body(step)).map(Row::Step));
+    rows.extend(part(Section::Body).filter(|entry| !listed(entry)).map(Row::Step));
+    for (section, title) in [(Section::Undo, "Undo"), (Section::Finally, "Finally")] {
+        let mut members = part(section).peekable();
+        if members.peek().is_some() {
+            rows.push(Row::Part(title));
+            rows.extend(members.map(Row::Step));
+        }
+    }
     rows
 }
 
-/// The steps that a report speaks of.
-fn told<'a>(plan: &'a BoundPlan, state: &RunState) -> impl Iterator<Item = &'a PlannedStep> {
-    plan.steps.iter().filter(|step| !is_idle_undo(step, state))
-}
-
-fn choose<'a>(plan: &'a BoundPlan, state: &RunState) -> Vec<&'a PlannedStep> {
-    let all: Vec<&PlannedStep> = told(plan, state).collect();
+fn choose<'a, 'b>(all: &[&'a Entry<'b>], state: &RunState) -> Vec<&'a Entry<'b>> {
     if all.len() <= MAX_ROWS {
-        return all;
+        return all.to_vec();
     }
     let path: &[StepId] = state.finished.as_ref().map_or(&[], |(_, _, figures)| &figures.critical_path);
-    let rank = |step: &PlannedStep| {
-        let known = state.steps.get(&step.id);
+    let rank = |entry: &Entry<'_>| {
+        let known = entry.known;
         let failed = known.is_some_and(|known| matches!(known.status, StepStatus::Failed | StepStatus::Unknown));
         let took = known.and_then(|known| Some(between(known.started_at?, known.ended_at?))).unwrap_or_default();
-        std::cmp::Reverse((failed, path.contains(&step.id), took))
+        std::cmp::Reverse((failed, path.contains(&entry.id), took))
     };
-    let mut ranked: Vec<(usize, &PlannedStep)> = all.into_iter().enumerate().collect();
-    ranked.sort_by_cached_key(|(_, step)| rank(step));
+    let mut ranked: Vec<(usize, &Entry<'_>)> = all.iter().copied().enumerate().collect();
+    ranked.sort_by_cached_key(|(_, entry)| rank(entry));
     ranked.truncate(MAX_ROWS);
     ranked.sort_by_key(|(index, _)| *index);
-    ranked.into_iter().map(|(_, step)| step).collect()
+    ranked.into_iter().map(|(_, entry)| entry).collect()
 }
 
 struct Axis {
@@ -218,12 +224,45 @@ fn phase(out: &mut String, (plan, state): (&BoundPlan, &RunState), id: &str, (ax
     label(out, "s", (WIDTH - RIGHT + 8.0, y), &human_duration(between(start, end)));
 }
 
-fn bar(out: &mut String, (plan, state): (&BoundPlan, &RunState), step: &PlannedStep, (axis, y): (&Axis, f64)) {
-    let indent = if step.phase.is_some() && step.section == Section::Body { 12.0 } else { 0.0 };
-    label(out, "n", (indent, y), &cut(step.id.as_str(), 24));
-    let Some(known) = state.steps.get(&step.id) else { return };
-    let critical = state.finished.as_ref().is_some_and(|(_, _, figures)| figures.critical_path.contains(&step.id));
+fn bar(out: &mut String, (plan, state): (&BoundPlan, &RunState), entry: &Entry<'_>, (axis, y): (&Axis, f64)) {
+    let headed = entry.planned.phase.is_some() || entry.planned.section != Section::Body;
+    let mut indent = if headed { 12.0 } else { 0.0 };
+    for _ in 0..entry.depth.min(4) {
+        indent += 12.0;
+    }
+    let name = entry.id.as_str();
+    let name = if entry.depth > 0 { name.rsplit('/').next().unwrap_or(name) } else { name };
+    label(out, "n", (indent, y), &cut(name, 24_usize.saturating_sub(2 * entry.depth.min(4))));
+    let Some(known) = entry.known else { return };
+    let critical = state.finished.as_ref().is_some_and(|(_, _, figures)| figures.critical_path.contains(&entry.id));
     let until = known.ended_at.or(state.last_at).unwrap_or(plan.started_at);
+    if entry.is_group()
+        && let Some(start) = known.started_at
+    {
+        let class = if known.status == StepStatus::Failed { "group failed" } else { "group" };
+        rect(out, class, (axis.x(start), axis.x(until)), (y + 7.0, 8.0));
+        if entry.planned.for_each.is_some() {
+            let (x, anchor) = match axis.x(until) < WIDTH * 0.6 {
+                true => (axis.x(until) + 6.0, "start"),
+                false if axis.x(start) > WIDTH * 0.45 => (axis.x(start) - 6.0, "end"),
+                false => (axis.x(start) + 6.0, "start"),
+            };
+            let words = entry.members.words();
+            let y = y + 15.0;
+            let _ = write!(out, "<text class=\"s\" x=\"{x:.0}\" y=\"{y:.0}\" text-anchor=\"{anchor}\">{words}</text>");
+        }
+    }
+    attempts(out, (known, critical, until), (axis, y));
+    waits(out, "person", (&known.person_waits, until), (axis, y));
+    waits(out, "locked", (&known.lock_waits, until), (axis, y));
+    let worked = !known.attempts.is_empty() || entry.is_group() || known.question.is_some();
+    let took = known.started_at.filter(|_| worked && known.skipped.is_none()).map(|start| between(start, until));
+    let words = took.map_or_else(|| known_word(known).to_owned(), human_duration);
+    let words = if known.seeded_from.is_some() { "earlier run".to_owned() } else { words };
+    label(out, "s", (WIDTH - RIGHT + 8.0, y), &words);
+}
+
+fn attempts(out: &mut String, (known, critical, until): (&StepState, bool, Timestamp), (axis, y): (&Axis, f64)) {
     for (index, attempt) in known.attempts.iter().enumerate() {
         let next = known.attempts.get(index + 1).map(|next| next.started_at);
         let ended = attempt.ended_at.or(next).unwrap_or(until);
@@ -235,10 +274,12 @@ fn bar(out: &mut String, (plan, state): (&BoundPlan, &RunState), step: &PlannedS
             rect(out, "delay", (to, axis.x(next)), (y + 9.0, 4.0));
         }
     }
-    if let Some(start) = known.started_at.filter(|_| !known.attempts.is_empty()) {
-        label(out, "s", (WIDTH - RIGHT + 8.0, y), &human_duration(between(start, until)));
-    } else {
-        label(out, "s", (WIDTH - RIGHT + 8.0, y), known_word(known));
+}
+
+fn waits(out: &mut String, class: &str, (waits, until): (&[Stretch], Timestamp), (axis, y): (&Axis, f64)) {
+    for stretch in waits {
+        let to = axis.x(stretch.until.unwrap_or(until));
+        rect(out, class, (axis.x(stretch.from), to), (y + 5.0, 12.0));
     }
 }
 

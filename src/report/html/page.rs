@@ -4,12 +4,13 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
 use super::source::{AuditHead, LogSource};
-use super::{figures, gantt, step, value};
+use super::{evidence, figures, gantt, people, step, value};
 use crate::base::mode::Mode;
 use crate::base::{StepId, Timestamp};
 use crate::plan::render::{GraphView, NodeState, svg};
-use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::report::phrase::{is_idle_undo, node_state};
+use crate::plan::{BoundPlan, Section};
+use crate::report::phrase::node_state;
+use crate::report::roster::{Entry, roster};
 use crate::state::RunState;
 
 const STYLE: &str = include_str!("report.css");
@@ -19,6 +20,7 @@ const STYLE: &str = include_str!("report.css");
 /// The same plan, state, logs and audit head give the same bytes. Secrets show as `***name***`.
 #[must_use]
 pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &AuditHead) -> String {
+    let entries = roster(plan, state);
     let figures = state.finished.as_ref().map(|(_, _, figures)| figures);
     let page = html! {
         (DOCTYPE)
@@ -36,22 +38,20 @@ pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &
                 main {
                     (header(plan, state))
                     (figures::verdict(plan, state))
-                    (figures::cards(plan, state))
-                    (figures::remarks(plan, state))
-                    section { h2 { "Timeline" } div.scroll.picture { (PreEscaped(gantt::gantt(plan, state))) }
-                        p.key { "Blue: an attempt that counted, outlined where it decided the duration. Yellow: failed attempts and the "
-                            "delays after them. Red: over budget, or failed. A short upright line marks a phase's budget." } }
+                    (figures::cards(plan, state, &entries))
+                    (figures::remarks(state, &entries))
+                    (people::people(plan, state, &entries))
+                    section { h2 { "Timeline" } div.scroll.picture { (PreEscaped(gantt::gantt(plan, state, &entries))) }
+                        (key()) }
                     @if let Some(figures) = figures { (figures::phases(plan, figures)) (critical_path(&figures.critical_path)) }
                     section { h2 { "Steps" }
-                        @for planned in plan.section(Section::Body) { (step::step(plan, state, planned, logs)) }
-                        @if undos(plan, state).next().is_some() { h3 { "Undo" } }
-                        @for planned in undos(plan, state) { (step::step(plan, state, planned, logs)) }
-                        @if plan.section(Section::Finally).next().is_some() { h3 { "Finally" } }
-                        @for planned in plan.section(Section::Finally) { (step::step(plan, state, planned, logs)) }
+                        (part((plan, state, &entries), Section::Body, logs))
+                        (part((plan, state, &entries), Section::Undo, logs))
+                        (part((plan, state, &entries), Section::Finally, logs))
                     }
                     section.graph { h2 { "Graph" } div.scroll.picture { (PreEscaped(svg(&graph(plan, state)))) } }
                     (inputs(plan))
-                    (audit_section(plan, state, audit))
+                    (evidence::evidence(plan, state, audit))
                 }
             }
         }
@@ -59,9 +59,36 @@ pub fn render(plan: &BoundPlan, state: &RunState, logs: &dyn LogSource, audit: &
     page.into_string()
 }
 
-/// What was undone, in the order of the plan.
-fn undos<'a>(plan: &'a BoundPlan, state: &'a RunState) -> impl Iterator<Item = &'a PlannedStep> {
-    plan.section(Section::Undo).filter(|step| !is_idle_undo(step, state))
+/// What the colours of the timeline mean.
+fn key() -> Markup {
+    let colours = [
+        ("machine", "an attempt that counted, outlined where it decided the duration"),
+        ("retries", "failed attempts and the delays after them"),
+        ("people", "waiting for a person"),
+        ("locks", "waiting for a lock"),
+        ("broken", "failed, or over budget"),
+    ];
+    html! { ul.legend.key { @for (class, words) in colours { li.(class) { (words) } } li { "a short upright line: the budget of a phase" } } }
+}
+
+/// The steps of one section, each group with its members inside.
+fn part(
+    (plan, state, entries): (&BoundPlan, &RunState, &[Entry<'_>]),
+    section: Section,
+    logs: &dyn LogSource,
+) -> Markup {
+    let title = match section {
+        Section::Body => None,
+        Section::Undo => Some("Undo"),
+        Section::Finally => Some("Finally"),
+    };
+    let first = entries.iter().position(|entry| entry.planned.section == section);
+    let count = entries.iter().filter(|entry| entry.planned.section == section).count();
+    let Some(members) = first.and_then(|first| entries.get(first..first + count)) else { return html! {} };
+    html! {
+        @if let Some(title) = title { h3 { (title) } }
+        (step::steps((plan, state), members, logs))
+    }
 }
 
 fn graph(plan: &BoundPlan, state: &RunState) -> GraphView {
@@ -98,7 +125,7 @@ fn header(plan: &BoundPlan, state: &RunState) -> Markup {
     }
 }
 
-fn time(at: Timestamp) -> String {
+pub(super) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
@@ -131,27 +158,6 @@ fn inputs(plan: &BoundPlan) -> Markup {
                     summary { code { (source.name) } " " span.quiet.digest { "sha256 " (source.digest) } }
                     pre { (value::cut(&source.text)) }
                 }
-            }
-        }
-    }
-}
-
-fn audit_section(plan: &BoundPlan, state: &RunState, audit: &AuditHead) -> Markup {
-    html! {
-        section.audit {
-            h2 { "Audit" }
-            p { "Every line of this run's journal holds the hash of the line before it; the first holds the digest of the plan. "
-                "The journal is what this page was made of. To check that nothing was changed since:" }
-            pre { "runbook audit verify " (plan.run) }
-            dl.values {
-                dt { "events" } dd { (audit.events) }
-                dt { "last hash" } dd { @match &audit.last_hash { Some(hash) => { code.digest { (hash) } }, None => { span.quiet { "none" } } } }
-                @if let Some(digest) = &audit.plan { dt { "plan" } dd { code.digest { (digest) } } }
-                @if let Some(header) = &state.header {
-                    dt { "engine" } dd { "runbook " (header.version) " on " (header.host) ", process " (header.pid) }
-                }
-                @if !plan.locks.is_empty() { dt { "locks" } dd { (plan.locks.join(", ")) } }
-                @if let Some((_, actor, reason)) = &state.cancel { dt { "cancel" } dd { (actor.name) @if !reason.is_empty() { ": " (reason) } } }
             }
         }
     }

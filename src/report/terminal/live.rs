@@ -35,6 +35,17 @@ enum Layout {
     Counting,
 }
 
+impl Layout {
+    fn of(plan: &BoundPlan, state: &RunState) -> Self {
+        let instances: usize = state.steps.values().map(|known| known.instances.len()).sum();
+        match plan.steps.len() + instances {
+            count if count + plan.phases.len() + OTHER_LINES < size().1 => Self::Checklist,
+            count if count <= plain::MANY_STEPS => Self::Scrolling,
+            _ => Self::Counting,
+        }
+    }
+}
+
 /// The live view on standard error.
 pub struct Live {
     bar: ProgressBar,
@@ -74,11 +85,7 @@ impl Live {
             bar.set_style(style);
         }
         let now = state.last_at.unwrap_or(plan.started_at);
-        let layout = match plan.steps.len() {
-            count if count + plan.phases.len() + OTHER_LINES < size().1 => Layout::Checklist,
-            count if count <= plain::MANY_STEPS => Layout::Scrolling,
-            _ => Layout::Counting,
-        };
+        let layout = Layout::of(&plan, &state);
         let (tracker, stage) = (Tracker::default(), Stage::default());
         Self { bar, layout, drawn_at: Timestamp::MIN, palette, plan, state, tracker, now, stage }
     }
@@ -116,13 +123,17 @@ impl Sink for Live {
         let told = match &event.kind {
             EventKind::StepSucceeded { step, .. } => {
                 self.tracker.forget(step);
-                self.layout == Layout::Scrolling
+                self.layout == Layout::Scrolling && !plain::is_one_of_many(&self.state, step)
             }
             EventKind::StepFailed { step, .. }
             | EventKind::StepUnknown { step, .. }
             | EventKind::StepCancelled { step, .. } => {
                 self.tracker.forget(step);
                 true
+            }
+            EventKind::GroupOpened { .. } => {
+                self.layout = Layout::of(&self.plan, &self.state);
+                self.layout != Layout::Checklist
             }
             // The panel shows both.
             EventKind::RunStarted(_) | EventKind::AttemptStarted { .. } => false,
@@ -139,7 +150,6 @@ impl Sink for Live {
             | EventKind::ResourceRegistered { .. }
             | EventKind::ResourceRemoved { .. }
             | EventKind::ObjectiveWarning { .. }
-            | EventKind::GroupOpened { .. }
             | EventKind::StepSeeded { .. }
             | EventKind::StepHeld { .. }
             | EventKind::StepReleased { .. }

@@ -1,15 +1,17 @@
 //! What the panel says.
 
-use super::super::phrase::{is_idle_undo, millis, node_state, tone};
+use super::super::phrase::{awaited, millis, tone};
 use super::super::progress::Tracker;
-use super::super::{Palette, Tone};
+use super::super::roster::{Entry, roster, totals};
+use super::super::waiting::wanted;
+use super::super::{Palette, Tone, mask_text};
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::mode::Mode;
 use crate::base::units::human_duration;
 use crate::language::runbook::Phase;
 use crate::plan::render::NodeState;
-use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus};
 
 /// The terminal at one moment.
@@ -23,12 +25,10 @@ pub(in crate::report) struct Screen {
     pub(in crate::report) now: Timestamp,
 }
 
-/// Where a step of the panel stands, in the order in which steps are given room.
-struct Entry<'a> {
-    step: &'a PlannedStep,
-    known: Option<&'a StepState>,
-    state: NodeState,
-}
+/// More questions than this are counted, not told.
+const MAX_WANTED: usize = 3;
+/// Of the members of a larger fan-out, only those are listed that run, wait or went wrong.
+const MANY_MEMBERS: usize = 12;
 
 /// Gives the lines of the panel: never more than the screen has, none wider.
 ///
@@ -42,15 +42,16 @@ pub(in crate::report) fn panel(
     (screen, palette): (Screen, Palette),
 ) -> Vec<String> {
     let view = View { plan, state, tracker, now: screen.now, palette };
-    let told = plan.steps.iter().filter(|step| !is_idle_undo(step, state));
-    let entries: Vec<Entry<'_>> = told.map(|step| view.entry(step)).collect();
+    let entries = roster(plan, state);
     let mut lines = vec![String::new(), view.header()];
     lines.extend(view.clocks());
-    let room = screen.rows.saturating_sub(lines.len() + 2);
-    let chosen = choose(&entries, room.saturating_sub(plan.phases.len() + 2));
+    let below = view.wants();
+    let room = screen.rows.saturating_sub(lines.len() + below.len() + 2);
+    let worth: Vec<&Entry<'_>> = entries.iter().filter(|entry| is_worth_a_line(entry, &entries)).collect();
+    let chosen = choose(&worth, room.saturating_sub(plan.phases.len() + 2));
     let mut heading = None;
     for entry in &chosen {
-        let group = (entry.step.section, entry.step.phase.as_deref());
+        let group = (entry.planned.section, entry.planned.phase.as_deref());
         if heading != Some(group) {
             match group {
                 (Section::Undo, _) => lines.push(palette.paint(Tone::Strong, "undo")),
@@ -63,14 +64,23 @@ pub(in crate::report) fn panel(
         lines.push(view.step(entry));
     }
     lines.push(view.counts(&entries));
+    lines.extend(below);
     lines.truncate(screen.rows.saturating_sub(1).max(1));
     lines.iter().map(|line| fit(line, screen.columns)).collect()
 }
 
+/// Whether an entry has a place in the panel at all: of many instances, not those of which there is nothing to say.
+fn is_worth_a_line(entry: &Entry<'_>, all: &[Entry<'_>]) -> bool {
+    let quiet = matches!(entry.state, NodeState::Pending | NodeState::Succeeded | NodeState::Skipped);
+    let many = |group: &&Entry<'_>| group.members.all > MANY_MEMBERS;
+    let fan_out = || all.iter().find(|group| *group.id == entry.planned.id && group.key.is_none());
+    entry.key.is_none() || !quiet || !fan_out().is_some_and(|group| many(&group))
+}
+
 /// Chooses at most `room` steps, in the order of the plan.
-fn choose<'a, 'b>(entries: &'a [Entry<'b>], room: usize) -> Vec<&'a Entry<'b>> {
+fn choose<'a, 'b>(entries: &[&'a Entry<'b>], room: usize) -> Vec<&'a Entry<'b>> {
     if entries.len() <= room {
-        return entries.iter().collect();
+        return entries.to_vec();
     }
     let ended = |entry: &Entry<'_>| entry.known.and_then(|known| known.ended_at);
     let mut ranked: Vec<(usize, std::cmp::Reverse<Option<Timestamp>>, usize)> = entries
@@ -92,7 +102,7 @@ fn choose<'a, 'b>(entries: &'a [Entry<'b>], room: usize) -> Vec<&'a Entry<'b>> {
     let recent = ranked.iter().filter(|(rank, _, _)| *rank == 3).take((room - waiting) / 2);
     let mut kept: Vec<usize> = ranked[..waiting].iter().chain(next).chain(recent).map(|(_, _, index)| *index).collect();
     kept.sort_unstable();
-    kept.into_iter().map(|index| &entries[index]).collect()
+    kept.into_iter().map(|index| entries[index]).collect()
 }
 
 struct View<'a> {
@@ -103,12 +113,7 @@ struct View<'a> {
     palette: Palette,
 }
 
-impl<'a> View<'a> {
-    fn entry(&self, step: &'a PlannedStep) -> Entry<'a> {
-        let known = self.state.steps.get(&step.id);
-        Entry { step, known, state: node_state(known.map_or(StepStatus::Pending, |known| known.status)) }
-    }
-
+impl View<'_> {
     fn header(&self) -> String {
         let plan = self.plan;
         let name = self.palette.paint(Tone::Strong, &plan.name);
@@ -173,17 +178,28 @@ impl<'a> View<'a> {
 
     fn step(&self, entry: &Entry<'_>) -> String {
         let glyph = self.palette.paint(tone(entry.state), entry.state.glyph());
-        let name = &entry.step.id;
+        let indent = "  ".repeat(entry.depth.min(5) + 1);
+        let name = label(entry);
         let Some(known) = entry.known else {
-            return format!("  {glyph} {}", self.palette.paint(Tone::Quiet, name.as_str()));
+            return format!("{indent}{glyph} {}", self.palette.paint(Tone::Quiet, &name));
         };
-        let elapsed = known.started_at.map(|start| between(start, known.ended_at.unwrap_or(self.now)));
-        let elapsed = elapsed.map(human_duration).unwrap_or_default();
-        format!("  {glyph} {name}  {elapsed}{}{}", self.attempts(entry, known), self.doing(entry, known))
+        if let Some(run) = &known.seeded_from {
+            return format!(
+                "{indent}{}",
+                self.palette.paint(Tone::Quiet, &format!("{} {name}  from run {run}", entry.state.glyph()))
+            );
+        }
+        let members = if entry.is_group() { format!("  {}", entry.members.words()) } else { String::new() };
+        let elapsed = known
+            .started_at
+            .filter(|_| known.skipped.is_none())
+            .map(|start| between(start, known.ended_at.unwrap_or(self.now)));
+        let elapsed = elapsed.map(|elapsed| format!("  {}", human_duration(elapsed))).unwrap_or_default();
+        format!("{indent}{glyph} {name}{elapsed}{members}{}{}", self.attempts(entry, known), self.doing(entry, known))
     }
 
     fn attempts(&self, entry: &Entry<'_>, known: &StepState) -> String {
-        let most = entry.step.retry.as_ref().map(|retry| retry.max_attempts);
+        let most = entry.planned.retry.as_ref().map(|retry| retry.max_attempts);
         match (known.attempts.len(), most) {
             (0 | 1, _) => String::new(),
             (count, Some(most)) => format!("  attempt {count}/{most}"),
@@ -210,16 +226,38 @@ impl<'a> View<'a> {
             | StepStatus::Cancelled
             | StepStatus::Unknown => return String::new(),
         }
-        let Some(track) = self.tracker.of(&entry.step.id) else { return String::new() };
+        let Some(track) = self.tracker.of(&entry.id) else { return String::new() };
         let bar = track.share().map(|share| format!("  {}", bar(share))).unwrap_or_default();
         let amount = track.amount(self.now).map(|amount| format!(" {amount}")).unwrap_or_default();
         let words = if track.words.is_empty() { String::new() } else { format!("  {}", track.words) };
         format!("{bar}{amount}{}", self.palette.paint(Tone::Quiet, &words))
     }
 
+    /// What is wanted of people, what to type, and which locks are waited for.
+    fn wants(&self) -> Vec<String> {
+        let wanted = wanted(self.plan, self.state);
+        let more = wanted.len().saturating_sub(MAX_WANTED);
+        let told = wanted.iter().take(MAX_WANTED).flat_map(|wanted| {
+            let commands = wanted
+                .commands
+                .iter()
+                .take(1)
+                .map(|(_, typed)| format!("    {}", self.palette.paint(Tone::Strong, typed)));
+            std::iter::once(self.palette.paint(Tone::Warn, &format!("? {}", wanted.fact))).chain(commands)
+        });
+        let told = told.chain((more > 0).then(|| format!("  and {more} more: runbook show {}", self.plan.run)));
+        let locks = self.state.awaited_locks().map(|wait| {
+            let long = human_duration(between(wait.since, self.now));
+            self.palette.paint(Tone::Warn, &format!("! {} for {long}", awaited(wait)))
+        });
+        told.chain(locks.take(MAX_WANTED)).collect()
+    }
+
     fn counts(&self, entries: &[Entry<'_>]) -> String {
-        let count = |state: NodeState| entries.iter().filter(|entry| entry.state == state).count();
-        let mut parts = vec![format!("{} of {} steps done", count(NodeState::Succeeded), entries.len())];
+        let leaves = || entries.iter().filter(|entry| entry.is_leaf());
+        let count = |state: NodeState| leaves().filter(|entry| entry.state == state).count();
+        let totals = totals(entries);
+        let mut parts = vec![format!("{} of {} steps done", totals.done, totals.all)];
         let rest = [
             NodeState::Running,
             NodeState::Asking,
@@ -234,10 +272,17 @@ impl<'a> View<'a> {
                 some => parts.push(self.palette.paint(tone(state), &format!("{some} {}", state.as_str()))),
             }
         }
-        for waiting in &self.state.suspended {
-            parts.push(self.palette.paint(Tone::Warn, &format!("`{}` waits for a person", waiting.step)));
-        }
         parts.join(" · ")
+    }
+}
+
+/// What a step is called below its group.
+fn label(entry: &Entry<'_>) -> String {
+    let id = entry.id.as_str();
+    match entry.key {
+        Some(key) => mask_text(key),
+        None if entry.depth > 0 => id.rsplit('/').next().unwrap_or(id).to_owned(),
+        None => id.to_owned(),
     }
 }
 

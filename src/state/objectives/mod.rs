@@ -37,7 +37,8 @@ fn may_be_required(plan: &BoundPlan, step: &PlannedStep) -> bool {
 
 fn asked_for(known: Option<&StepState>) -> bool {
     let skipped = known.and_then(|known| known.skipped.as_ref());
-    !matches!(skipped, Some(SkipReason::When | SkipReason::NothingToUndo))
+    // What became of a sub-runbook that was not opened stands at the step that stands for it.
+    !matches!(skipped, Some(SkipReason::When | SkipReason::NothingToUndo | SkipReason::Group))
 }
 
 /// The section that a run is for.

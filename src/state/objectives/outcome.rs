@@ -32,7 +32,7 @@ pub fn end(plan: &BoundPlan, state: &RunState) -> (Outcome, u8) {
 /// Lists the steps whose resources are still there; at the end of a run each is an exception.
 #[must_use]
 pub fn left_behind(state: &RunState) -> Vec<(StepId, ExceptionKind)> {
-    state.resources.values().map(|(step, _)| (step.clone(), ExceptionKind::LeftBehind)).collect()
+    state.resources.values().map(|known| (known.step.clone(), ExceptionKind::LeftBehind)).collect()
 }
 
 /// Gives the exit code of an outcome.

@@ -165,7 +165,12 @@ fn work_that_a_cancel_cut_short_was_work_and_no_repetition() {
 #[test]
 fn a_success_that_left_something_behind_is_one_with_exceptions() {
     let plan = plan(vec![step("a", "exec")]);
-    let registered = EventKind::ResourceRegistered { step: id("a"), resource: "scratch".to_owned(), data: Value::Null };
+    let registered = EventKind::ResourceRegistered {
+        step: id("a"),
+        resource: "scratch".to_owned(),
+        data: Value::Null,
+        expires_at: None,
+    };
     let story = Story::of(&plan).does("a", (0.0, 1.0), json!({})).at(1.0, registered);
     assert_eq!(outcome(&plan, &story.state()), (Outcome::Succeeded, 0), "the body did well");
     assert_eq!(end(&plan, &story.state()), (Outcome::SucceededWithExceptions, 5));

@@ -254,6 +254,11 @@ impl Live {
         rustix::process::kill_process(pid, signal).expect("the program lives");
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it said on standard error so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.err).unwrap_or_default()

@@ -90,7 +90,12 @@ fn first_engine() -> Vec<Vec<EventKind>> {
         vec![EventKind::AttemptFailed { step: stage(), attempt: Attempt(1), error, elapsed_ms: 812, retry_in_ms: 500 }],
         vec![
             EventKind::AttemptStarted { step: stage(), attempt: Attempt(2), key: format!("{RUN}/stage") },
-            EventKind::ResourceRegistered { step: stage(), resource: "dir".to_owned(), data: json!({ "path": "/x" }) },
+            EventKind::ResourceRegistered {
+                step: stage(),
+                resource: "dir".to_owned(),
+                data: json!({ "path": "/x" }),
+                expires_at: None,
+            },
             EventKind::StepStalled { step: stage(), silent_ms: 60_000 },
         ],
     ]

@@ -1,13 +1,22 @@
 //! JUnit XML, for what shows test results.
+//!
+//! The run is a suite; a step, an instance of a fan-out, an objective is a case. What a step found out one by one
+//! (the checks of `postgres.check`, the conditions of `assert`, the findings before it, the answers of people) are
+//! cases of their own, whose class is the step's id.
+
+mod detail;
 
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::outcome_sentence;
-use super::phrase::{error_lines, is_idle_undo, skip_reason};
+use super::phrase::{error_lines, skip_reason};
+use super::remark::remarks;
+use super::roster::{Entry, roster};
+use super::{mask_text, outcome_sentence};
 use crate::base::clock::between;
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::plan::BoundPlan;
+use crate::plan::render::NodeState;
 use crate::state::{RunState, StepState, StepStatus};
 
 /// Writes the run as one test suite: a test case per step, and one for each objective with a verdict.
@@ -20,25 +29,60 @@ pub fn render(plan: &BoundPlan, state: &RunState) -> Result<String, SerializeErr
     if let Some(ended) = state.last_at {
         suite.set_time(between(started, ended));
     }
-    for (name, value) in [
-        ("run", plan.run.to_string()),
-        ("mode", plan.mode.as_str().to_owned()),
-        ("environment", plan.environment.clone()),
-        ("outcome", outcome_sentence(plan, state)),
-    ] {
-        suite.add_property(Property::new(name, value));
+    for (name, value) in properties(plan, state) {
+        suite.add_property(Property::new(name, mask_text(&value)));
     }
-    let told = plan.steps.iter().filter(|step| !is_idle_undo(step, state));
-    suite.add_test_cases(told.map(|step| case(step, state.steps.get(&step.id))));
+    for entry in roster(plan, state).iter().filter(|entry| is_told(entry)) {
+        suite.add_test_case(case(entry));
+        suite.add_test_cases(detail::cases(entry));
+    }
     suite.add_test_cases(objectives(state));
     let mut report = Report::new(plan.name.as_str());
     report.add_test_suite(suite);
     report.to_string()
 }
 
-fn case(step: &PlannedStep, state: Option<&StepState>) -> TestCase {
-    let mut case = TestCase::new(step.id.as_str(), status(state));
-    case.set_classname(format!("{}.{}", step.phase.as_deref().unwrap_or("steps"), step.uses));
+/// A group is told by its members, unless it failed for itself.
+fn is_told(entry: &Entry<'_>) -> bool {
+    entry.is_leaf() || entry.state == NodeState::Failed && entry.members.failed == 0
+}
+
+fn properties(plan: &BoundPlan, state: &RunState) -> Vec<(&'static str, String)> {
+    let mut told = vec![
+        ("run", plan.run.to_string()),
+        ("mode", plan.mode.as_str().to_owned()),
+        ("environment", plan.environment.clone()),
+        ("actor", plan.actor.name.clone()),
+        ("owner", plan.owner.clone()),
+        ("controls", plan.controls.join(" ")),
+        ("outcome", outcome_sentence(plan, state)),
+    ];
+    let number = |ms: Option<u64>| ms.map(|ms| ms.to_string()).unwrap_or_default();
+    if let Some((_, code, figures)) = &state.finished {
+        told.extend([
+            ("exit_code", code.to_string()),
+            ("run_ms", figures.run_ms.to_string()),
+            ("machine_ms", figures.machine_ms.to_string()),
+            ("retry_ms", figures.retry_ms.to_string()),
+            ("human_ms", figures.human_ms.to_string()),
+            ("lock_ms", figures.lock_ms.to_string()),
+            ("waiting_ms", figures.waiting_ms.to_string()),
+            ("rto_ms", number(figures.rto_ms)),
+            ("rto_target_ms", number(figures.rto_target_ms)),
+            ("rpo_ms", number(figures.rpo.as_ref().map(|loss| loss.unwanted_ms))),
+            ("rpo_target_ms", number(figures.rpo_target_ms)),
+        ]);
+    }
+    told.extend(state.last_hash.map(|hash| ("last_hash", hash.to_string())));
+    told.extend(remarks(state).into_iter().map(|remark| ("exception", format!("{} {}", remark.step, remark.words()))));
+    told.retain(|(_, value)| !value.is_empty());
+    told
+}
+
+fn case(entry: &Entry<'_>) -> TestCase {
+    let state = entry.known;
+    let mut case = TestCase::new(entry.id.as_str(), status(state));
+    case.set_classname(format!("{}.{}", entry.planned.phase.as_deref().unwrap_or("steps"), entry.planned.uses));
     if let Some((start, end)) = state.and_then(|state| Some((state.started_at?, state.ended_at?))) {
         case.set_time(between(start, end));
     }

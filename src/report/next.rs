@@ -1,0 +1,110 @@
+//! What to type next.
+
+use serde_json::Value;
+
+use super::phrase::{self, one_line};
+use super::summary::Places;
+use super::waiting::wanted;
+use crate::event::{Outcome, SuspendReason};
+use crate::plan::{BoundPlan, Section};
+use crate::state::{RunState, StepState, StepStatus};
+
+/// Gives commands, each with a word that says what for.
+pub(super) fn commands(plan: &BoundPlan, state: &RunState, places: &Places) -> Vec<(&'static str, String)> {
+    let run = &plan.run;
+    let wanted = wanted(plan, state);
+    let is_wanted = !wanted.is_empty();
+    let mut next: Vec<(&'static str, String)> = wanted.into_iter().flat_map(|wanted| wanted.commands).collect();
+    if !state.suspended.is_empty() && is_wanted {
+        next.push(("then", format!("runbook resume {run}")));
+    }
+    for waiting in state.suspended.iter().filter(|waiting| is_unjudged(state, waiting)) {
+        next.push(("decide", format!("runbook resume {run} --rerun {0}   or   --done {0}", waiting.step)));
+    }
+    next.extend(onward(plan, state));
+    next.push(("details", format!("runbook show {run}")));
+    next.push(match &places.report {
+        Some(report) => ("report", report.display().to_string()),
+        None => ("report", format!("runbook report {run} --html")),
+    });
+    next.push(("audit", format!("runbook audit verify {run}")));
+    next.extend(places.run_dir.iter().map(|dir| ("files", dir.display().to_string())));
+    next
+}
+
+fn onward(plan: &BoundPlan, state: &RunState) -> Vec<(&'static str, String)> {
+    let run = &plan.run;
+    match state.finished.as_ref().map(|(outcome, _, _)| *outcome) {
+        None if state.suspended.is_empty() => vec![
+            ("follow", format!("runbook show {run} --follow")),
+            ("go on", format!("runbook resume {run}   once its engine is gone")),
+        ],
+        None | Some(Outcome::Succeeded | Outcome::SucceededWithExceptions) => Vec::new(),
+        Some(
+            Outcome::Failed
+            | Outcome::FailedUnknown
+            | Outcome::Cancelled
+            | Outcome::ObjectiveMissed
+            | Outcome::Inconclusive,
+        ) => {
+            let undo = can_be_undone(plan, state).then(|| ("undo", format!("runbook undo {run}")));
+            std::iter::once(("again", again(plan))).chain(undo).collect()
+        }
+    }
+}
+
+/// Whether the step was interrupted and nobody said what became of it.
+pub(super) fn is_unjudged(state: &RunState, waiting: &SuspendReason) -> bool {
+    let known = state.steps.get(&waiting.step);
+    known.is_none_or(|known| !matches!(known.status, StepStatus::Asking | StepStatus::Held))
+}
+
+/// Whether something that a real run did has an undo that was not made.
+fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
+    let left = |known: &StepState| known.status == StepStatus::Succeeded && known.undo.is_none();
+    let mut undos = plan.section(Section::Undo).filter_map(|undo| state.steps.get(&undo.id.undone()?));
+    plan.mode == crate::base::mode::Mode::Real && undos.any(left)
+}
+
+/// Gives the command that starts the same run anew.
+fn again(plan: &BoundPlan) -> String {
+    use crate::base::mode::Mode;
+    if let Some(run) = phrase::undoes(plan) {
+        return format!("runbook undo {run}");
+    }
+    let file = runbook_of(plan);
+    let mut words = match plan.mode {
+        Mode::Real => vec!["runbook run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
+        Mode::Drill => vec!["runbook drill".to_owned(), quoted(file)],
+        Mode::DryRun => vec!["runbook dry-run".to_owned(), quoted(file), "-e".to_owned(), quoted(&plan.environment)],
+    };
+    // A drill's incident is its own start unless another one was given; the next one has its own.
+    let is_own_start = plan.mode != Mode::Real && plan.incident_at == Some(plan.started_at);
+    for (name, value) in plan.params.iter().filter(|(name, _)| !(is_own_start && *name == crate::plan::INCIDENT_AT)) {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+        };
+        words.push(format!("-p {}", quoted(&format!("{name}={}", one_line(&text)))));
+    }
+    words.join(" ")
+}
+
+/// What the runbook is called by: a shipped one by its name, any other by its path.
+fn runbook_of(plan: &BoundPlan) -> &str {
+    let Some(source) = plan.sources.first() else { return &plan.name };
+    match source.name.strip_prefix("<shipped>/") {
+        Some(path) => path.rsplit('/').next().unwrap_or(path).trim_end_matches(".yaml"),
+        None => &source.name,
+    }
+}
+
+/// Quotes a word for a POSIX shell where it needs it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
