@@ -267,7 +267,7 @@ fn a_run_that_queues_for_a_lock_is_shown_waiting_and_begins_when_it_is_free() {
     let (cli, first, second) = queued();
     assert_eq!(events(&cli, SECOND)[1], json!({ "type": "lock_awaited", "lock": LOCK, "holder": FIRST }));
     assert!(!cli.path("second").exists());
-    until("it is told", || second.said().contains("waiting for"));
+    until("it is told", || second.said().contains("waits for"));
     cli.file("gate", "");
     first.wait().ends(0);
     second.wait().ends(0);
