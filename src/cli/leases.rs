@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, document, wiring};
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
 use crate::journal::{Lease, LeaseState};
@@ -50,9 +50,7 @@ pub fn warn_of_unread(unread: &[crate::base::RunId]) {
 pub fn print_json(leases: &[&Lease]) -> Result<(), Failure> {
     let now = clock::now();
     let all: Vec<Value> = leases.iter().map(|lease| as_json(lease, now)).collect();
-    let text = serde_json::to_string_pretty(&all).map_err(|error| Failure::new(Exit::Bug, error.to_string()))?;
-    out!("{text}");
-    Ok(())
+    document::write_json(&all)
 }
 
 fn as_json(lease: &Lease, now: Timestamp) -> Value {
