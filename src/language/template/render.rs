@@ -115,8 +115,7 @@ impl Renderer<'_> {
         if value.kind() == ValueKind::Number && f64::try_from(value.clone()).is_ok_and(|number| !number.is_finite()) {
             return Err(TemplateError::new(TemplateErrorKind::Failed, format!("`{trimmed}` is not a finite number")));
         }
-        let value = serde_json::to_value(&value)
-            .map_err(|error| TemplateError::new(TemplateErrorKind::Failed, error.to_string()))?;
+        let value = bounded(&value)?;
         self.take(&value)?;
         Ok(value)
     }
@@ -159,6 +158,17 @@ impl Renderer<'_> {
         }
         Ok(())
     }
+}
+
+/// Longest JSON of a value of `MAX_OUTPUT` bytes: every one of them may be escaped.
+const LONGEST_JSON: usize = 6 * MAX_OUTPUT;
+
+/// Reads out a value, which may be a list that repeats itself without end, as far as the budget can hold it.
+fn bounded(value: &minijinja::Value) -> Result<Value, TemplateError> {
+    let mut out = Capped { bytes: Vec::new(), left: LONGEST_JSON };
+    serde_json::to_writer(&mut out, value)
+        .and_then(|()| serde_json::from_slice(&out.bytes))
+        .map_err(|error| TemplateError::new(TemplateErrorKind::Failed, error.to_string()))
 }
 
 fn too_large() -> TemplateError {

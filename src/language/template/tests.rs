@@ -154,3 +154,9 @@ fn every_filter_that_is_suggested_exists() {
         assert!(super::filter::exists(name), "{name}");
     }
 }
+
+#[test]
+fn a_list_repeated_without_measure_is_refused_before_it_fills_the_memory() {
+    let said = evaluate("[[04]]*40000000", &Scope::new()).unwrap_err();
+    assert!(said.message.contains("larger than 1 MiB"), "{}", said.message);
+}
