@@ -25,7 +25,7 @@ test: setup-test ## Run the whole test suite
 lint: ## Formatting, clippy, documentation
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 
 generate: ## Regenerate schemas/ and docs/actions/
 	cargo build --locked

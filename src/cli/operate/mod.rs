@@ -1,6 +1,6 @@
 //! What operators and approvers do to a run from another terminal.
 //!
-//! Each command finds its [`Subject`], makes one verb of what was typed, and hands it over with [`deliver`], which
+//! Each command finds its [`Subject`], makes one verb of what was typed, and hands it over with [`deliver()`], which
 //! waits until the run's journal says what came of it. The engine alone judges whether something is possible.
 
 mod answer;
