@@ -355,6 +355,7 @@ fn a_lost_terminal_leaves_its_question_to_other_terminals() {
     cli.run(&["run", "runbook.yaml"]).ends(13);
     let terminal = cli.at_terminal(&["resume", "last"]);
     terminal.shows("Approve? [yes/no]");
+    until("it was taken over", || cli.count("run_resumed") == 1);
     let program = cli.events(0).iter().rev().find_map(|event| event["pid"].as_i64()).expect("a pid");
     let program = rustix::process::Pid::from_raw(i32::try_from(program).unwrap()).unwrap();
     rustix::process::kill_process(program, Signal::HUP).unwrap();
