@@ -4,24 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use runbook::action::Registry;
 use runbook::base::diagnostic::{Look, RenderStyle, SourceId, render, to_json};
-use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
+use runbook::language::{LoadRequest, MemoryFiles, load};
 use runbook::plan::{Material, build};
-
-struct Words<'a>(&'a Registry);
-
-impl Vocabulary for Words<'_> {
-    fn actions(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
-    }
-    fn params_schema(&self, action: &str) -> Option<serde_json::Value> {
-        self.0.get(action).map(|action| action.params_schema())
-    }
-    fn output_schema(&self, action: &str) -> Option<serde_json::Value> {
-        self.0.get(action).map(|action| action.output_schema())
-    }
-}
 
 /// The line that ends the runbook and begins the inventory.
 const BETWEEN: &[u8] = b"\n=====\n";
@@ -39,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
         inventories: split.map(|_| "inventory.yaml".to_owned()).into_iter().collect(),
         ..LoadRequest::default()
     };
-    let loaded = load(&request, &files, &Words(&registry));
+    let loaded = load(&request, &files, &registry);
     let at = loaded.sources.iter().position(|source| source.name == "x.yaml").unwrap_or_default();
     let material = Material {
         registry: &registry,

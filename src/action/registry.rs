@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{Action, Erased, ErasedAction};
+use crate::language::vocabulary::Vocabulary;
 
 /// Every action the program knows.
 #[derive(Clone, Default)]
@@ -39,5 +42,19 @@ impl Registry {
     /// Gives all actions in order of their names.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn ErasedAction>> {
         self.actions.values()
+    }
+}
+
+impl Vocabulary for Registry {
+    fn actions(&self) -> Vec<String> {
+        self.names().map(str::to_owned).collect()
+    }
+
+    fn params_schema(&self, action: &str) -> Option<Value> {
+        self.get(action).map(|action| action.params_schema())
+    }
+
+    fn output_schema(&self, action: &str) -> Option<Value> {
+        self.get(action).map(|action| action.output_schema())
     }
 }

@@ -12,7 +12,6 @@ use crate::base::{RunId, Timestamp, clock};
 use crate::event::Actor;
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
 use crate::language::source::{DiskFiles, ReadError, SourceReader};
-use crate::language::vocabulary::Vocabulary;
 use crate::language::{LoadRequest, Loaded, document, in_order, load};
 use crate::plan::{self, BindError, BindRequest, BoundPlan, Material, Plan};
 
@@ -46,20 +45,6 @@ impl SourceReader for Files {
     }
 }
 
-struct Words<'a>(&'a Registry);
-
-impl Vocabulary for Words<'_> {
-    fn actions(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
-    }
-    fn params_schema(&self, action: &str) -> Option<serde_json::Value> {
-        self.0.get(action).map(|action| action.params_schema())
-    }
-    fn output_schema(&self, action: &str) -> Option<serde_json::Value> {
-        self.0.get(action).map(|action| action.output_schema())
-    }
-}
-
 /// Finds and loads a runbook; nothing is printed.
 ///
 /// # Errors
@@ -73,7 +58,7 @@ pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, F
         inventories: names(&inventory.files()),
         fallbacks: names(&InventoryArgs::fallbacks()),
     };
-    let loaded = load(&request, &Files, &Words(&registry));
+    let loaded = load(&request, &Files, &registry);
     let file = loaded.sources.iter().position(|source| source.name == shown).and_then(|at| u32::try_from(at).ok());
     let material = Material {
         registry: &registry,
@@ -99,7 +84,7 @@ pub fn is_inventory(path: &str) -> bool {
 pub fn load_inventory(path: &str) -> Prepared {
     let registry = crate::actions::registry();
     let request = LoadRequest { inventories: vec![path.to_owned()], ..LoadRequest::default() };
-    let loaded = load(&request, &Files, &Words(&registry));
+    let loaded = load(&request, &Files, &registry);
     let material = Material {
         registry: &registry,
         inventory: &loaded.inventory,
@@ -117,7 +102,7 @@ pub fn shared(inventory: &InventoryArgs) -> Loaded {
         inventories = names(&InventoryArgs::fallbacks());
     }
     let registry = crate::actions::registry();
-    load(&LoadRequest { inventories, ..LoadRequest::default() }, &Files, &Words(&registry))
+    load(&LoadRequest { inventories, ..LoadRequest::default() }, &Files, &registry)
 }
 
 fn names(paths: &[PathBuf]) -> Vec<String> {

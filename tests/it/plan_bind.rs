@@ -2,27 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use runbook::action::{Mode, Registry};
+use runbook::action::Mode;
 use runbook::base::diagnostic::SourceId;
 use runbook::event::Actor;
 use runbook::language::runbook::OnFailure;
-use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
+use runbook::language::{LoadRequest, MemoryFiles, load};
 use runbook::plan::{BindError, BindRequest, BoundPlan, Material, Section, Strictness, build};
 use serde_json::{Value, json};
-
-struct Words<'a>(&'a Registry);
-
-impl Vocabulary for Words<'_> {
-    fn actions(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
-    }
-    fn params_schema(&self, action: &str) -> Option<Value> {
-        self.0.get(action).map(|action| action.params_schema())
-    }
-    fn output_schema(&self, action: &str) -> Option<Value> {
-        self.0.get(action).map(|action| action.output_schema())
-    }
-}
 
 /// Binds a runbook with these lines after its head.
 fn bound(lines: &str, params: &[(&str, Value)]) -> Result<BoundPlan, Vec<BindError>> {
@@ -35,7 +21,7 @@ fn bound_among(databases: &str, lines: &str, params: &[(&str, Value)]) -> Result
     let head = format!("version: 1\nname: tried\n{databases}\n");
     let files = MemoryFiles::default().with("r.yaml", format!("{head}{lines}"));
     let request = LoadRequest { runbook: Some("r.yaml".to_owned()), ..LoadRequest::default() };
-    let loaded = load(&request, &files, &Words(&registry));
+    let loaded = load(&request, &files, &registry);
     let material =
         Material { registry: &registry, inventory: &loaded.inventory, sources: &loaded.sources, file: SourceId(0) };
     let (plan, found) = build(loaded.runbook, &material);

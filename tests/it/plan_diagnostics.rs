@@ -1,26 +1,8 @@
 //! What a person reads when the steps of a runbook do not fit together, with the real actions.
 
-use runbook::action::Registry;
 use runbook::base::diagnostic::{Look, RenderStyle, SourceId, render};
-use runbook::language::{LoadRequest, MemoryFiles, Vocabulary, load};
+use runbook::language::{LoadRequest, MemoryFiles, load};
 use runbook::plan::{Material, build};
-use serde_json::Value;
-
-struct Words<'a>(&'a Registry);
-
-impl Vocabulary for Words<'_> {
-    fn actions(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
-    }
-
-    fn params_schema(&self, action: &str) -> Option<Value> {
-        self.0.get(action).map(|action| action.params_schema())
-    }
-
-    fn output_schema(&self, action: &str) -> Option<Value> {
-        self.0.get(action).map(|action| action.output_schema())
-    }
-}
 
 /// Checks a runbook with these lines after its head.
 fn body(lines: &str) -> String {
@@ -31,7 +13,7 @@ fn body(lines: &str) -> String {
     );
     let files = MemoryFiles::default().with("restore.yaml", text);
     let request = LoadRequest { runbook: Some("restore.yaml".to_owned()), ..LoadRequest::default() };
-    let loaded = load(&request, &files, &Words(&registry));
+    let loaded = load(&request, &files, &registry);
     let material =
         Material { registry: &registry, inventory: &loaded.inventory, sources: &loaded.sources, file: SourceId(0) };
     let (_, more) = build(loaded.runbook, &material);

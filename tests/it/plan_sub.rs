@@ -6,25 +6,11 @@ use std::path::Path;
 use runbook::action::{EffectClass, Mode, Registry};
 use runbook::base::diagnostic::{Look, RenderStyle, SourceId, render};
 use runbook::event::Actor;
-use runbook::language::{DiskFiles, LoadRequest, Loaded, MemoryFiles, SourceReader, Vocabulary, load};
+use runbook::language::{DiskFiles, LoadRequest, Loaded, MemoryFiles, SourceReader, load};
 use runbook::plan::{
     BindError, BindRequest, BoundPlan, Material, Plan, PlannedStep, Section, StepKind, Strictness, build,
 };
-use serde_json::{Value, json};
-
-struct Words<'a>(&'a Registry);
-
-impl Vocabulary for Words<'_> {
-    fn actions(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
-    }
-    fn params_schema(&self, action: &str) -> Option<Value> {
-        self.0.get(action).map(|action| action.params_schema())
-    }
-    fn output_schema(&self, action: &str) -> Option<Value> {
-        self.0.get(action).map(|action| action.output_schema())
-    }
-}
+use serde_json::json;
 
 /// A runbook with what it was loaded from.
 struct Tried {
@@ -38,7 +24,7 @@ struct Tried {
 fn tried(files: &dyn SourceReader, root: &str) -> Tried {
     let registry = runbook::actions::registry();
     let request = LoadRequest { runbook: Some(root.to_owned()), ..LoadRequest::default() };
-    let loaded = load(&request, files, &Words(&registry));
+    let loaded = load(&request, files, &registry);
     let file = loaded.sources.iter().position(|source| source.name == root).expect("the root");
     let file = SourceId(u32::try_from(file).expect("a number"));
     let material = Material { registry: &registry, inventory: &loaded.inventory, sources: &loaded.sources, file };
