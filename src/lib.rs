@@ -13,7 +13,7 @@
 //! | L2 | `port`, `action` |
 //! | L3 | `plan`, `state` |
 //! | L4 | `engine` |
-//! | L5 | `supervisor`, `journal`, `host`, `store`, `catalog`, `lock`, `vault` |
+//! | L5 | `supervisor`, `journal`, `host`, `store`, `transfer`, `catalog`, `lock`, `vault` |
 //! | L6 | `actions`, `wal`, `notify` |
 //! | L7 | `report` |
 //! | L8 | `cli` |
@@ -37,5 +37,6 @@ pub mod report;
 pub mod state;
 pub mod store;
 pub mod supervisor;
+pub mod transfer;
 pub mod vault;
 pub mod wal;

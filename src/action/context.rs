@@ -34,6 +34,16 @@ pub trait Secrets: Send + Sync {
     fn get(&self, name: &str) -> Result<SecretText, ActionError>;
 }
 
+/// No secrets at all: for stores that need none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn get(&self, name: &str) -> Result<SecretText, ActionError> {
+        Err(ActionError::fatal(format!("the secret `{name}` cannot be had here")))
+    }
+}
+
 /// Takes what an action has to say while it runs.
 pub trait Reporter: Send + Sync {
     /// Shows progress; lossy.

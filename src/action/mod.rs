@@ -9,6 +9,7 @@ pub mod by_hand;
 mod context;
 mod contract;
 mod effect;
+mod encoding;
 mod erased;
 mod error;
 mod handle;
@@ -19,9 +20,12 @@ mod reference;
 mod registry;
 mod store;
 
-pub use context::{CheckContext, Interrupted, PlanContext, Reporter, RunContext, Secrets, Stores, Surroundings};
+pub use context::{
+    CheckContext, Interrupted, NoSecrets, PlanContext, Reporter, RunContext, Secrets, Stores, Surroundings,
+};
 pub use contract::{Action, ActionSpec, Example, Findings, Idempotency, Recovery};
 pub use effect::{Access, Effects, Target};
+pub use encoding::{Compressed, Encoding, Encrypted, Kdf, PlainFacts};
 pub use erased::{Erased, ErasedAction, ParamFault};
 pub use error::ActionError;
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle};
@@ -34,7 +38,9 @@ pub use late::{LATE_KEY, Late, pending};
 pub use reference::{DatabaseRef, ServiceRef, StoreRef};
 pub use registry::Registry;
 pub use store::{
-    ByteStream, ObjectFacts, ObjectKey, ParseObjectKeyError, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+    Availability, ByteStream, Capacity, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion,
+    ParseObjectKeyError, Protection, PutOptions, PutOutcome, ReadStore, ReadVersions, Retrieval, Store, StoreError,
+    Versions,
 };
 
 pub use crate::base::effect::EffectClass;

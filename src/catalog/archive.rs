@@ -112,7 +112,7 @@ pub async fn claim_prefix(store: &dyn Store, prefix: &str, system_id: SystemId) 
         }
         let text = format!("{ours}\n").into_bytes();
         let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
-        let options = PutOptions { if_absent: true, metadata };
+        let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
         match store.put(&key, Box::new(std::io::Cursor::new(text)), options).await {
             // Somebody else took it in between: look whose it is.
             Ok(_) | Err(StoreError::Exists { .. }) => {}

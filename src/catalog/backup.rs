@@ -46,7 +46,7 @@ impl Backup {
     #[must_use]
     pub fn handle(&self) -> BackupHandle {
         BackupHandle {
-            database: self.manifest.database.clone(),
+            database: self.manifest.source.clone(),
             store: self.store.clone(),
             id: self.manifest.id.clone(),
             kind: self.manifest.kind.clone(),
@@ -120,7 +120,7 @@ pub async fn load(store: &dyn ReadStore, prefix: &str, id: &str) -> Result<Backu
 /// Fails as [`load`], and when the manifest is not the chosen one any more.
 pub async fn open(store: &dyn ReadStore, prefix: &str, handle: &BackupHandle) -> Result<Backup, CatalogError> {
     let backup = load(store, prefix, &handle.id).await?;
-    if backup.digest != handle.manifest || backup.manifest.database != handle.database {
+    if backup.digest != handle.manifest || backup.manifest.source != handle.database {
         return Err(CatalogError::Changed(handle.id.clone()));
     }
     Ok(backup)
@@ -143,7 +143,8 @@ pub async fn commit(store: &dyn Store, prefix: &str, manifest: Manifest) -> Resu
     }
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| damaged(error.to_string()))?;
     let digest = Digest::of(&text);
-    let options = PutOptions { if_absent: true, metadata: [("sha256".to_owned(), digest.to_string())].into() };
+    let metadata = [("sha256".to_owned(), digest.to_string())].into();
+    let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
     store.put(&key, Box::new(std::io::Cursor::new(text)), options).await?;
     Ok(Backup { store: store.name().to_owned(), prefix: prefix.to_owned(), manifest, digest })
 }

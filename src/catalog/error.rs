@@ -20,6 +20,16 @@ pub enum CatalogError {
         /// What differs.
         what: String,
     },
+    /// A backup is of another kind than is needed.
+    #[error("backup `{id}` is of kind `{kind}`, not `{wanted}`")]
+    Kind {
+        /// The backup.
+        id: String,
+        /// Its kind.
+        kind: String,
+        /// The kind that is needed.
+        wanted: &'static str,
+    },
     /// There is no such backup.
     #[error("there is no backup {0}")]
     NoBackup(String),
@@ -42,6 +52,6 @@ impl CatalogError {
     /// Tells whether trying again may help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Unavailable { .. }))
+        matches!(self, Self::Store(StoreError::Unavailable { .. } | StoreError::Replaced { .. }))
     }
 }

@@ -3,12 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::action::ObjectKey;
+use crate::action::{Encoding, ObjectKey, PlainFacts};
 use crate::base::{Digest, Timestamp};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
 /// The format this program writes. Readers take every format up to it.
-pub const FORMAT: u32 = 1;
+/// 1: physical backups only, their source under the name `database`. 2: every kind, encodings, tiers, chains.
+pub const FORMAT: u32 = 2;
 
 /// The kind of a physical backup of a whole PostgreSQL cluster.
 pub const KIND_POSTGRES_BASE: &str = "postgres.base";
@@ -20,16 +21,30 @@ pub struct Manifest {
     pub format: u32,
     /// The backup's id, also the folder it lies in.
     pub id: String,
-    /// Its kind, [`KIND_POSTGRES_BASE`].
+    /// Its kind: [`KIND_POSTGRES_BASE`], `postgres.dump`, `files`, or what whoever made it calls it.
     pub kind: String,
-    /// The database of the inventory it was taken of.
-    pub database: String,
+    /// What it was taken of: a database of the inventory, or the name its maker gave the data.
+    #[serde(alias = "database")]
+    pub source: String,
+    /// The tier whose retention applies: `daily`, `monthly`, `before_deployment` …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// The environment it was taken in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// The run that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The backup of the same source that this one is an increment to: without it, this one is useless.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended: the earliest time it can be restored to.
     pub stopped_at: Timestamp,
-    /// What PostgreSQL needs to know of it.
-    pub postgres: PostgresFacts,
+    /// What PostgreSQL needs to know of a physical backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<PostgresFacts>,
     /// Every object of it but the manifest.
     pub objects: Vec<ManifestObject>,
     /// Counts and hashes of its data, taken by its first proven restore.
@@ -142,6 +157,12 @@ pub enum ObjectRole {
     Wal,
     /// PostgreSQL's own `backup_manifest`.
     BackupManifest,
+    /// A logical dump.
+    Dump,
+    /// Roles and tablespaces of a cluster.
+    Globals,
+    /// A file or an archive of files.
+    File,
     /// Something a later version knows.
     #[serde(other)]
     Unknown,
@@ -152,18 +173,78 @@ pub enum ObjectRole {
 pub struct ManifestObject {
     /// Its name below the backup's folder.
     pub name: String,
-    /// Its size in bytes.
+    /// Its size in bytes, as stored.
     pub size_bytes: u64,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of its bytes, as stored.
     pub sha256: Digest,
     /// What it is.
     pub role: ObjectRole,
+    /// How the stored bytes were made of the plain ones.
+    #[serde(default, skip_serializing_if = "Encoding::is_plain")]
+    pub encoding: Encoding,
+    /// The plain bytes, where they are not the stored ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<PlainFacts>,
     /// The tablespace's number, for the object of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tablespace: Option<u32>,
 }
 
+impl ManifestObject {
+    /// An object that is stored as it is.
+    #[must_use]
+    pub fn new(name: impl Into<String>, size_bytes: u64, sha256: Digest, role: ObjectRole) -> Self {
+        let encoding = Encoding::default();
+        Self { name: name.into(), size_bytes, sha256, role, encoding, plain: None, tablespace: None }
+    }
+
+    /// The bytes that reading it gives: decrypted and decompressed.
+    #[must_use]
+    pub fn plain_facts(&self) -> PlainFacts {
+        self.plain.unwrap_or(PlainFacts { size_bytes: self.size_bytes, sha256: self.sha256 })
+    }
+}
+
 impl Manifest {
+    /// A manifest of this program's making, with nothing but what every backup has.
+    #[must_use]
+    pub fn new(
+        id: impl Into<String>,
+        kind: &str,
+        source: &str,
+        (started_at, stopped_at): (Timestamp, Timestamp),
+    ) -> Self {
+        Self {
+            format: FORMAT,
+            id: id.into(),
+            kind: kind.to_owned(),
+            source: source.to_owned(),
+            tier: None,
+            environment: None,
+            run: None,
+            parent: None,
+            started_at,
+            stopped_at,
+            postgres: None,
+            objects: Vec::new(),
+            facts: None,
+            label: None,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// What PostgreSQL needs to know of a physical backup.
+    ///
+    /// # Errors
+    /// Fails for a backup of another kind.
+    pub fn cluster(&self) -> Result<&PostgresFacts, super::CatalogError> {
+        self.postgres.as_ref().ok_or_else(|| super::CatalogError::Kind {
+            id: self.id.clone(),
+            kind: self.kind.clone(),
+            wanted: KIND_POSTGRES_BASE,
+        })
+    }
+
     /// Returns the sum of its objects' sizes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -187,8 +268,18 @@ impl Manifest {
         if self.stopped_at < self.started_at {
             return Some("it ends before it begins".to_owned());
         }
-        if self.postgres.stop_lsn <= self.postgres.start_lsn {
-            return Some("its WAL ends before it begins".to_owned());
+        match &self.postgres {
+            Some(postgres) if postgres.stop_lsn <= postgres.start_lsn => {
+                return Some("its WAL ends before it begins".to_owned());
+            }
+            None if self.kind == KIND_POSTGRES_BASE => {
+                return Some("it says nothing of the cluster it is a backup of".to_owned());
+            }
+            Some(_) | None => {}
+        }
+        let bare = |object: &&ManifestObject| !object.encoding.is_plain() && object.plain.is_none();
+        if let Some(object) = self.objects.iter().find(bare) {
+            return Some(format!("it does not tell the plain bytes of `{}`", object.name));
         }
         if self.objects.is_empty() {
             return Some("it names no object".to_owned());

@@ -37,7 +37,7 @@ impl Query {
                 Which::Before(at) => manifest.stopped_at < *at,
                 Which::Id(id) => manifest.id == *id,
             };
-            wanted && manifest.kind == self.kind && manifest.database == self.database
+            wanted && manifest.kind == self.kind && manifest.source == self.database
         };
         list.backups.into_iter().rfind(fits)
     }

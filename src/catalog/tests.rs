@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::action::{
-    BoxFuture, ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+    BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError,
 };
 use crate::base::{Digest, Timestamp};
 use crate::pgformat::{SegmentSize, SystemId, Timeline};
@@ -18,7 +18,7 @@ impl ReadStore for Memory {
     fn name(&self) -> &str {
         "memory"
     }
-    fn get(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+    fn get_with(&self, key: &ObjectKey, _: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
         let found = self.0.lock().unwrap().get(key).map(|(bytes, _)| bytes.clone());
         let missing = StoreError::NotFound { store: "memory".to_owned(), key: key.to_string() };
         Box::pin(async move {
@@ -34,16 +34,15 @@ impl ReadStore for Memory {
             let (bytes, options) = found.ok_or(missing)?;
             let mut metadata = options.metadata;
             metadata.entry("sha256".to_owned()).or_insert_with(|| Digest::of(&bytes).to_string());
-            Ok(ObjectFacts { key, size_bytes: bytes.len() as u64, modified_at: Timestamp::UNIX_EPOCH, metadata })
+            Ok(ObjectFacts { metadata, ..ObjectFacts::new(key, bytes.len() as u64, Timestamp::UNIX_EPOCH) })
         })
     }
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
         let objects = self.0.lock().unwrap();
-        let found = objects.iter().filter(|(key, _)| key.as_str().starts_with(prefix)).map(|(key, (bytes, _))| {
-            let metadata = std::collections::BTreeMap::new();
-            let modified_at = Timestamp::UNIX_EPOCH;
-            ObjectFacts { key: key.clone(), size_bytes: bytes.len() as u64, modified_at, metadata }
-        });
+        let found = objects
+            .iter()
+            .filter(|(key, _)| key.as_str().starts_with(prefix))
+            .map(|(key, (bytes, _))| ObjectFacts::new(key.clone(), bytes.len() as u64, Timestamp::UNIX_EPOCH));
         let found: Vec<ObjectFacts> = found.collect();
         Box::pin(async move { Ok(found) })
     }
@@ -69,7 +68,8 @@ impl Store for Memory {
                 Some(_) => true,
                 None => false,
             };
-            let outcome = PutOutcome { size_bytes: bytes.len() as u64, sha256: Digest::of(&bytes), existed };
+            let outcome =
+                PutOutcome { size_bytes: bytes.len() as u64, sha256: Digest::of(&bytes), existed, version: None };
             objects.insert(key, (bytes, options));
             Ok(outcome)
         })
@@ -89,13 +89,7 @@ fn at(text: &str) -> Timestamp {
 
 fn manifest(id: &str, stopped_at: &str) -> Manifest {
     Manifest {
-        format: FORMAT,
-        id: id.to_owned(),
-        kind: KIND_POSTGRES_BASE.to_owned(),
-        database: "app".to_owned(),
-        started_at: at(stopped_at),
-        stopped_at: at(stopped_at),
-        postgres: PostgresFacts {
+        postgres: Some(PostgresFacts {
             server_version: "15.18".to_owned(),
             system_id: SystemId(7),
             timeline: Timeline(1),
@@ -107,17 +101,9 @@ fn manifest(id: &str, stopped_at: &str) -> Manifest {
             data_checksums: None,
             archiving: None,
             databases: Vec::new(),
-        },
-        objects: vec![ManifestObject {
-            name: "base.tar".to_owned(),
-            size_bytes: 4,
-            sha256: Digest::of(b"data"),
-            role: ObjectRole::Data,
-            tablespace: None,
-        }],
-        facts: None,
-        label: None,
-        tool_version: "0.1.0".to_owned(),
+        }),
+        objects: vec![ManifestObject::new("base.tar", 4, Digest::of(b"data"), ObjectRole::Data)],
+        ..Manifest::new(id, KIND_POSTGRES_BASE, "app", (at(stopped_at), at(stopped_at)))
     }
 }
 
@@ -205,7 +191,7 @@ async fn a_prefix_belongs_to_one_cluster() {
 #[test]
 fn the_segments_of_a_backup_end_with_the_one_that_holds_its_last_byte() {
     let names: Vec<String> =
-        manifest("x", "2026-01-01T00:00:00Z").postgres.segments().iter().map(ToString::to_string).collect();
+        manifest("x", "2026-01-01T00:00:00Z").postgres.unwrap().segments().iter().map(ToString::to_string).collect();
     assert_eq!(names, ["000000010000000000000002", "000000010000000000000003"]);
 }
 
@@ -218,8 +204,9 @@ fn a_manifest_from_before_label_archiving_and_collations_is_read_as_it_was() {
     }
     assert_eq!(serde_json::from_value::<Manifest>(older).unwrap(), newer);
     newer.label = Some("before the upgrade".to_owned());
-    newer.postgres.archiving = Some(ArchiveSettings { mode: "on".to_owned(), ..ArchiveSettings::default() });
-    newer.postgres.databases.push(DatabaseLocale {
+    newer.postgres.as_mut().unwrap().archiving =
+        Some(ArchiveSettings { mode: "on".to_owned(), ..ArchiveSettings::default() });
+    newer.postgres.as_mut().unwrap().databases.push(DatabaseLocale {
         name: "app".to_owned(),
         encoding: "UTF8".to_owned(),
         collate: "de_DE.UTF-8".to_owned(),

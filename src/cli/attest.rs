@@ -4,13 +4,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::invoke;
+use super::screen::Face;
 use super::{Exit, Failure, wiring};
 use crate::event::Event;
 use crate::journal::ship::{Shipped, Shipper};
 use crate::journal::{AllowedSigners, Head, RunDir, Runs, SignKey, SignatureError};
-use crate::language::inventory::{AuditSettings, StoreEntry};
+use crate::language::inventory::AuditSettings;
 use crate::plan::BoundPlan;
-use crate::store;
+use crate::store::Opening;
 
 /// Names the private key that signs: the environment's, else the inventory's.
 pub fn key_path(settings: &AuditSettings) -> Option<PathBuf> {
@@ -33,7 +35,9 @@ pub fn prove(runs: &Runs, dir: &RunDir, plan: &BoundPlan, last: &Event) {
     }
     let Some(name) = &plan.inventory.audit.ship else { return };
     let shipped = match plan.inventory.stores.get(name) {
-        Some(entry) => ship(runs, (name, entry), vec![dir.id().clone()]),
+        Some(entry) => invoke::vault(&plan.inventory, Face::Json)
+            .map_err(|failure| failure.message)
+            .and_then(|vault| ship(runs, &Opening::new(entry, name, vault), vec![dir.id().clone()])),
         None => Err(format!("there is no store `{name}` in this environment")),
     };
     match shipped {
@@ -46,8 +50,8 @@ pub fn prove(runs: &Runs, dir: &RunDir, plan: &BoundPlan, last: &Event) {
 }
 
 /// Ships runs and the ledger into a store; gives what went wrong as one text.
-pub fn ship(runs: &Runs, (name, entry): (&str, &StoreEntry), ids: Vec<crate::base::RunId>) -> Result<Shipped, String> {
-    let store = store::open(entry, name).map_err(|error| chain(&error))?;
+pub fn ship(runs: &Runs, place: &Opening<'_>, ids: Vec<crate::base::RunId>) -> Result<Shipped, String> {
+    let store = place.open().map_err(|error| chain(&error))?;
     let shipping = async { Shipper::new(runs, &*store).ship(&ids).await };
     wiring::block_on(shipping).map_err(|failure| failure.message)?.map_err(|error| chain(&error))
 }

@@ -14,7 +14,7 @@ use crate::base::{Attempt, StepId};
 use crate::engine::{Binding, Capabilities, ProbeAnswer, Purpose, Timing};
 use crate::host::{self, AttemptBinding, HostSettings};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::store;
+use crate::store::Opening;
 use crate::vault::Vault;
 
 /// The engine's hands on this machine.
@@ -72,20 +72,22 @@ impl LocalCapabilities {
     pub fn read_on(&self, host: &str, timing: Timing) -> Result<CheckContext, ActionError> {
         let host = host::reader(host, &self.settings())
             .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
-        let inventory = Arc::clone(&self.about.inventory);
+        let (inventory, secrets) = (Arc::clone(&self.about.inventory), Arc::clone(&self.about.secrets));
         let stores = Arc::new(move |name: &str| -> Result<Arc<dyn ReadStore>, ActionError> {
             let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
-            store::open_read(entry, name)
+            Opening::new(entry, name, Arc::clone(&secrets))
+                .open_read()
                 .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
         });
         Ok(CheckContext { about: self.about.clone(), host, stores, ahead: timing == Timing::Ahead })
     }
 
     fn stores(&self) -> Stores<dyn Store> {
-        let inventory = Arc::clone(&self.about.inventory);
+        let (inventory, secrets) = (Arc::clone(&self.about.inventory), Arc::clone(&self.about.secrets));
         Arc::new(move |name| {
             let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
-            store::open(entry, name)
+            Opening::new(entry, name, Arc::clone(&secrets))
+                .open()
                 .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
         })
     }

@@ -20,6 +20,7 @@ use crate::engine::{
 use crate::event::{Event, EventKind, FORMAT, Outcome, RunHeader, Verdict};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
+use crate::language::inventory::Inventory;
 use crate::lock::FileLocks;
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::{Entrance, Journal, SystemClock};
@@ -272,8 +273,17 @@ fn rest(plan: &BoundPlan, seeds: &[EventKind]) -> Result<BoundPlan, Failure> {
 
 /// The engine's hands for a plan. `attempts` is where attempts keep their files.
 pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<LocalCapabilities>, Failure> {
-    let settings = HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default());
-    let command = SecretCommand::new(&settings);
+    let vault = vault(&plan.inventory, face)?;
+    Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings()?, vault)))
+}
+
+fn settings() -> Result<HostSettings, Failure> {
+    Ok(HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default()))
+}
+
+/// The secrets of an inventory; nothing is fetched yet.
+pub fn vault(inventory: &Inventory, face: Face) -> Result<Arc<Vault>, Failure> {
+    let command = SecretCommand::new(&settings()?);
     let prompt: Box<dyn Prompt> = match face {
         Face::People => Box::new(TerminalPrompt),
         Face::Json => Box::new(NoPrompt),
@@ -284,8 +294,7 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
         command: Box::new(move |argv: &[String]| command.run(argv)),
         warn: Box::new(|error| tell!("warning: {}; another source is asked", told(error))),
     };
-    let vault = Arc::new(Vault::new(plan.inventory.secrets.clone(), sources));
-    Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings, vault)))
+    Ok(Arc::new(Vault::new(inventory.secrets.clone(), sources)))
 }
 
 /// Fetches every secret the plan needs and gives those that have no value, with what the provider said.

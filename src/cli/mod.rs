@@ -91,6 +91,7 @@ mod scratch;
 mod screen;
 mod show;
 mod signals;
+mod site;
 mod skip;
 mod superseded;
 mod undo;

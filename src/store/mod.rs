@@ -1,6 +1,6 @@
 //! Stores of the inventory: objects under keys. So far a folder (`file:///absolute/path`).
 //!
-//! [`open`] and [`open_read`] are for the engine, [`open_existing`] for whoever must never mistake an
+//! Start with [`Opening`]: `open` and `open_read` are for the engine, `open_existing` for whoever must never mistake an
 //! unmounted folder for a new store. The contract of stores is [`crate::action::Store`].
 
 mod local;
@@ -8,5 +8,5 @@ mod opening;
 mod reading;
 
 pub use local::{LocalStore, RESERVED_PREFIX};
-pub use opening::{initialize, open, open_existing, open_read};
+pub use opening::Opening;
 pub use reading::ReadingStore;

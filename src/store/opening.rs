@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::local::{Access, Birth, LocalStore};
-use crate::action::{ReadStore, Store, StoreError};
+use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
 use crate::language::inventory::StoreEntry;
 
 /// Where a store lies, by its URL.
@@ -28,41 +28,66 @@ impl Location {
     }
 }
 
-fn local(entry: &StoreEntry, name: &str, birth: Birth) -> Result<LocalStore, StoreError> {
-    let access = if entry.read_only { Access::ReadOnly } else { Access::ReadWrite };
-    match Location::of(entry, name)? {
-        Location::Folder(root) => Ok(LocalStore::new(name, root, access, birth)),
+/// What a store is opened with.
+#[derive(Clone)]
+pub struct Opening<'a> {
+    /// What the inventory says of it.
+    pub entry: &'a StoreEntry,
+    /// Its name there.
+    pub name: &'a str,
+    /// Where its credentials come from; asked at the first use, never before.
+    pub secrets: Arc<dyn Secrets>,
+}
+
+impl<'a> Opening<'a> {
+    /// Puts together what a store is opened with.
+    #[must_use]
+    pub fn new(entry: &'a StoreEntry, name: &'a str, secrets: Arc<dyn Secrets>) -> Self {
+        Self { entry, name, secrets }
     }
-}
 
-/// Opens a store; its first write makes the folder a store. Touches nothing yet.
-///
-/// # Errors
-/// Fails when the URL makes no sense.
-pub fn open(entry: &StoreEntry, name: &str) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(local(entry, name, Birth::AtFirstWrite)?))
-}
+    /// The same for a store that needs no credentials of the inventory.
+    #[must_use]
+    pub fn plain(entry: &'a StoreEntry, name: &'a str) -> Self {
+        Self::new(entry, name, Arc::new(NoSecrets))
+    }
 
-/// Opens a store that must exist already: a write to an unmounted folder fails instead of starting anew.
-///
-/// # Errors
-/// Fails when the URL makes no sense.
-pub fn open_existing(entry: &StoreEntry, name: &str) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(local(entry, name, Birth::Never)?))
-}
+    fn local(&self, birth: Birth) -> Result<LocalStore, StoreError> {
+        let access = if self.entry.read_only { Access::ReadOnly } else { Access::ReadWrite };
+        match Location::of(self.entry, self.name)? {
+            Location::Folder(root) => Ok(LocalStore::new(self.name, root, access, birth)),
+        }
+    }
 
-/// Opens a store for reading. Touches nothing yet.
-///
-/// # Errors
-/// Fails when the URL makes no sense.
-pub fn open_read(entry: &StoreEntry, name: &str) -> Result<Arc<dyn ReadStore>, StoreError> {
-    Ok(Arc::new(local(entry, name, Birth::Never)?))
-}
+    /// Opens the store; its first write makes a folder a store. Touches nothing yet.
+    ///
+    /// # Errors
+    /// Fails when the URL makes no sense.
+    pub fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(self.local(Birth::AtFirstWrite)?))
+    }
 
-/// Makes the place a store, durably, if it is none yet. Blocking.
-///
-/// # Errors
-/// Fails when the parent of its folder does not exist, or it cannot be written.
-pub fn initialize(entry: &StoreEntry, name: &str) -> Result<(), StoreError> {
-    local(entry, name, Birth::AtFirstWrite)?.initialize()
+    /// Opens a store that must exist already: a write to an unmounted folder fails instead of starting anew.
+    ///
+    /// # Errors
+    /// Fails when the URL makes no sense.
+    pub fn open_existing(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(self.local(Birth::Never)?))
+    }
+
+    /// Opens the store for reading. Touches nothing yet.
+    ///
+    /// # Errors
+    /// Fails when the URL makes no sense.
+    pub fn open_read(&self) -> Result<Arc<dyn ReadStore>, StoreError> {
+        Ok(Arc::new(self.local(Birth::Never)?))
+    }
+
+    /// Makes the place a store, durably, if it is none yet. Blocking.
+    ///
+    /// # Errors
+    /// Fails when the parent of its folder does not exist, or it cannot be written.
+    pub fn initialize(&self) -> Result<(), StoreError> {
+        self.local(Birth::AtFirstWrite)?.initialize()
+    }
 }

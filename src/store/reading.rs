@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::action::{
-    BoxFuture, ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+    BoxFuture, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore,
+    ReadVersions, Store, StoreError,
 };
 
 /// A store for a rehearsed attempt.
@@ -22,14 +23,23 @@ impl ReadStore for ReadingStore {
     fn name(&self) -> &str {
         self.0.name()
     }
-    fn get(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
-        self.0.get(key)
+    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+        self.0.get_with(key, options)
     }
     fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
         self.0.head(key)
     }
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
         self.0.list(prefix)
+    }
+    fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
+        self.0.browse(prefix)
+    }
+    fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {
+        self.0.capacity()
+    }
+    fn read_versions(&self) -> Option<&dyn ReadVersions> {
+        self.0.read_versions()
     }
 }
 

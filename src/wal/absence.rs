@@ -41,7 +41,7 @@ impl Archive {
         let system_id = identity.system_id;
         catalog::check_prefix(store, prefix, system_id).await?;
         let list = catalog::list(store, prefix).await?;
-        let facts = list.backups.into_iter().map(|backup| backup.manifest.postgres);
+        let facts = list.backups.into_iter().filter_map(|backup| backup.manifest.postgres);
         Ok(Self {
             listing: catalog::wal_listing(store, prefix, system_id, timeline).await?,
             histories: catalog::histories(store, prefix, system_id).await?,

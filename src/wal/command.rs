@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Config, Delivery, Identity, Pushed, WalError, fetch_file, push_file};
 use crate::base::clock;
 use crate::pgformat::WalFileName;
-use crate::store;
+use crate::store::Opening;
 
 const USAGE: &str = "usage: runbook wal push --config FILE %p | runbook wal fetch --config FILE %f %p | \
                      runbook wal init --config FILE";
@@ -122,7 +122,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, WalError> {
 }
 
 fn init(config: &Config) -> Result<End, (u8, WalError)> {
-    store::initialize(&config.entry(), "archive").map_err(|error| (PUSH_FAILED, error.into()))?;
+    Opening::plain(&config.entry(), "archive").initialize().map_err(|error| (PUSH_FAILED, error.into()))?;
     let folder = config.store.trim_start_matches("file://");
     let is_roots = std::fs::metadata(folder).is_ok_and(|facts| std::os::unix::fs::MetadataExt::uid(&facts) == 0);
     let line = match is_roots {
@@ -143,7 +143,7 @@ fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
         let name: WalFileName = name.parse()?;
         let identity = Identity::of(config, &pgdata)?;
-        let store = store::open_existing(&config.entry(), "archive")?;
+        let store = Opening::plain(&config.entry(), "archive").open_existing()?;
         let pushed = runtime()?.block_on(push_file(&*store, &config.prefix, &identity, &path, name))?;
         let line = match pushed {
             Pushed::Stored => None,
@@ -161,7 +161,7 @@ fn fetch(config: &Config, name: &OsStr, target: &Path) -> Result<End, (u8, WalEr
     let work = || -> Result<End, WalError> {
         let name: WalFileName = name.to_str().unwrap_or_default().parse()?;
         let identity = Identity::of(config, &pgdata)?;
-        let store = store::open_read(&config.entry(), "archive")?;
+        let store = Opening::plain(&config.entry(), "archive").open_read()?;
         let target = pgdata.join(target);
         let wanted = (name, target.as_path());
         let delivery = runtime()?.block_on(fetch_file(&*store, config, &identity, wanted, patience))?;

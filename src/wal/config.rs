@@ -87,7 +87,7 @@ impl Config {
     /// The store as an entry of an inventory.
     #[must_use]
     pub fn entry(&self) -> StoreEntry {
-        StoreEntry { url: self.store.clone(), read_only: false }
+        StoreEntry { url: self.store.clone(), ..StoreEntry::default() }
     }
 
     /// How long fetch tries again.

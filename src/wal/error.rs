@@ -97,6 +97,7 @@ fn in_words(error: &CatalogError) -> String {
         | CatalogError::Damaged { .. }
         | CatalogError::NoBackup(_)
         | CatalogError::Changed(_)
+        | CatalogError::Kind { .. }
         | CatalogError::OtherCluster { .. } => error.to_string(),
     }
 }

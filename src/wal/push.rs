@@ -44,7 +44,7 @@ pub async fn push_file(
     let sha256 = Digest::of(&bytes);
     let metadata =
         [("sha256".to_owned(), sha256.to_string()), ("system_id".to_owned(), identity.system_id.to_string())];
-    let options = PutOptions { if_absent: true, metadata: metadata.into() };
+    let options = PutOptions { if_absent: true, metadata: metadata.into(), ..PutOptions::default() };
     match store.put(&key, Box::new(std::io::Cursor::new(bytes)), options).await {
         Ok(outcome) if outcome.sha256 != sha256 => {
             Err(WalError::Damaged { name, what: "the store wrote other bytes than it was given".to_owned() })

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use runbook::action::{ActionError, Findings, ReadStore, Store};
 use runbook::base::Digest;
-use runbook::catalog::{
-    FORMAT, KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, commit, object_key,
-};
+use runbook::catalog::{KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, commit, object_key};
 use runbook::event::ErrorClass;
 use runbook::language::inventory::{Database, Inventory, StoreEntry};
 use runbook::pgformat::{SegmentSize, SystemId, Timeline};
@@ -17,7 +15,7 @@ use serde_json::{Value, json};
 use crate::support::host::{Bench, action};
 
 fn entry(bench: &Bench) -> StoreEntry {
-    StoreEntry { url: format!("file://{}", bench.path("store").display()), read_only: false }
+    StoreEntry { url: format!("file://{}", bench.path("store").display()), ..StoreEntry::default() }
 }
 
 fn inventory(bench: &Bench) -> Inventory {
@@ -30,7 +28,7 @@ fn inventory(bench: &Bench) -> Inventory {
 }
 
 fn open(bench: &Bench) -> Arc<dyn Store> {
-    runbook::store::open(&entry(bench), "primary").unwrap()
+    runbook::store::Opening::plain(&entry(bench), "primary").open().unwrap()
 }
 
 async fn run(bench: &Bench, name: &str, with: Value) -> Result<Value, ActionError> {
@@ -42,7 +40,7 @@ async fn run(bench: &Bench, name: &str, with: Value) -> Result<Value, ActionErro
 
 async fn check(bench: &Bench, name: &str, with: Value) -> Result<Findings, ActionError> {
     let mut cx = bench.check_context(inventory(bench));
-    let store = runbook::store::open_read(&entry(bench), "primary").unwrap();
+    let store = runbook::store::Opening::plain(&entry(bench), "primary").open_read().unwrap();
     cx.stores = Arc::new(move |_| -> Result<Arc<dyn ReadStore>, ActionError> { Ok(Arc::clone(&store)) });
     action(name).check(&with, &cx).await
 }
@@ -121,13 +119,7 @@ async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
     let store = open(bench);
     let key = object_key("orders", id, "base.tar").unwrap();
     store.put(&key, Box::new(std::io::Cursor::new(b"data".to_vec())), Default::default()).await.unwrap();
-    let object = ManifestObject {
-        name: "base.tar".to_owned(),
-        size_bytes: 4,
-        sha256: Digest::of(b"data"),
-        role: ObjectRole::Data,
-        tablespace: None,
-    };
+    let object = ManifestObject::new("base.tar", 4, Digest::of(b"data"), ObjectRole::Data);
     let postgres = PostgresFacts {
         server_version: "15.18".to_owned(),
         system_id: SystemId(7),
@@ -141,18 +133,11 @@ async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
         archiving: None,
         databases: Vec::new(),
     };
+    let ended = stopped_at.parse().unwrap();
     let manifest = Manifest {
-        format: FORMAT,
-        id: id.to_owned(),
-        kind: KIND_POSTGRES_BASE.to_owned(),
-        database: "orders".to_owned(),
-        started_at: stopped_at.parse().unwrap(),
-        stopped_at: stopped_at.parse().unwrap(),
-        postgres,
+        postgres: Some(postgres),
         objects: vec![object],
-        facts: None,
-        label: None,
-        tool_version: "0.1.0".to_owned(),
+        ..Manifest::new(id, KIND_POSTGRES_BASE, "orders", (ended, ended))
     };
     commit(&*store, "orders", manifest).await.unwrap();
 }

@@ -18,6 +18,7 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
     ("journal", 5, &[]),
     ("host", 5, &["supervisor"]),
     ("store", 5, &[]),
+    ("transfer", 5, &[]),
     ("catalog", 5, &[]),
     ("vault", 5, &[]),
     ("lock", 5, &[]),

@@ -70,7 +70,7 @@ fn inventory() -> Inventory {
         url: Some("http://127.0.0.1:1/".into()),
         ..Service::default()
     };
-    let store = StoreEntry { url: "file:///nowhere/at/all".into(), read_only: false };
+    let store = StoreEntry { url: "file:///nowhere/at/all".into(), ..StoreEntry::default() };
     Inventory {
         databases: ["orders", "main-db"].map(|name| (name.to_owned(), database.clone())).into(),
         services: [("backend".to_owned(), service)].into(),

@@ -375,15 +375,20 @@ async fn a_backup_records_how_it_is_named_archived_and_collated() {
     let site = Site::new();
     let run = site.run();
     let backup = run.base_backup().await.backup;
-    let entry = StoreEntry { url: format!("file://{}", site.cluster.dir().join("store").display()), read_only: true };
-    let store = runbook::store::open_read(&entry, "primary").unwrap();
+    let entry = StoreEntry {
+        url: format!("file://{}", site.cluster.dir().join("store").display()),
+        read_only: true,
+        ..StoreEntry::default()
+    };
+    let store = runbook::store::Opening::plain(&entry, "primary").open_read().unwrap();
     let manifest = runbook::catalog::load(store.as_ref(), "main", &backup.id).await.unwrap().manifest;
     assert_eq!(manifest.label, Some(format!("runbook {}", run.id)));
-    assert_eq!(manifest.postgres.data_checksums, Some(site.cluster.sql("SHOW data_checksums") == "on"));
-    let archiving = manifest.postgres.archiving.unwrap();
+    let postgres = manifest.postgres.unwrap();
+    assert_eq!(postgres.data_checksums, Some(site.cluster.sql("SHOW data_checksums") == "on"));
+    let archiving = postgres.archiving.unwrap();
     assert_eq!((archiving.mode.as_str(), archiving.library.as_str()), ("on", ""));
     assert!(archiving.command.contains("wal push"), "{}", archiving.command);
-    let own = manifest.postgres.databases.iter().find(|database| database.name == "postgres").unwrap();
+    let own = postgres.databases.iter().find(|database| database.name == "postgres").unwrap();
     assert_eq!((own.encoding.as_str(), own.collate.as_str()), ("UTF8", "C"));
 }
 

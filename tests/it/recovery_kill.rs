@@ -228,8 +228,12 @@ impl Scene {
         let text = fs::read_to_string(data.join("pg_wal/00000002.history")).unwrap();
         let history = TimelineHistory::parse(Timeline(2), &text).unwrap();
         let system: u64 = self.site.cluster.sql("SELECT system_identifier FROM pg_control_system()").parse().unwrap();
-        let entry = StoreEntry { url: format!("file://{}", self.place("store").display()), read_only: true };
-        let store = runbook::store::open_read(&entry, "primary").unwrap();
+        let entry = StoreEntry {
+            url: format!("file://{}", self.place("store").display()),
+            read_only: true,
+            ..StoreEntry::default()
+        };
+        let store = runbook::store::Opening::plain(&entry, "primary").open_read().unwrap();
         let archive = ("main", SystemId(system), SegmentSize::DEFAULT);
         let looking = runbook::wal::contiguity(store.as_ref(), archive, &history, self.start, None);
         let found =

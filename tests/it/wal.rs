@@ -297,8 +297,9 @@ fn a_push_that_is_killed_leaves_no_half_object() {
 
 /// What the archive has of the path to timeline 2.
 fn contiguous_from(site: &Site, start: Lsn) -> Contiguity {
-    let entry = StoreEntry { url: format!("file://{}", site.store.display()), read_only: true };
-    let store = runbook::store::open_read(&entry, "s").unwrap();
+    let entry =
+        StoreEntry { url: format!("file://{}", site.store.display()), read_only: true, ..StoreEntry::default() };
+    let store = runbook::store::Opening::plain(&entry, "s").open_read().unwrap();
     let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
         let histories = catalog::histories(&*store, "app", control.system_id).await.unwrap();

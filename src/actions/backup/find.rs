@@ -59,9 +59,11 @@ pub struct FindOutput {
     /// The sizes of its objects together.
     pub size_bytes: u64,
     /// The server's version.
-    pub server_version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
     /// The cluster's system identifier.
-    pub system_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<String>,
 }
 
 /// Where the backups of a database lie.
@@ -223,8 +225,8 @@ impl Action for Find {
             stopped_at: backup.manifest.stopped_at,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             size_bytes: backup.manifest.size_bytes(),
-            server_version: backup.manifest.postgres.server_version.clone(),
-            system_id: backup.manifest.postgres.system_id.to_string(),
+            server_version: backup.manifest.postgres.as_ref().map(|facts| facts.server_version.clone()),
+            system_id: backup.manifest.postgres.as_ref().map(|facts| facts.system_id.to_string()),
         })
     }
 }

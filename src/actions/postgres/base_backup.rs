@@ -176,17 +176,11 @@ impl Action for BaseBackup {
         }
         let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
         let manifest = Manifest {
-            format: catalog::FORMAT,
-            id,
-            kind: catalog::KIND_POSTGRES_BASE.to_owned(),
-            database: cluster.name.clone(),
-            started_at,
-            stopped_at,
-            postgres: described(&facts, &collected)?,
+            run: Some(cx.about.run.to_string()),
+            postgres: Some(described(&facts, &collected)?),
             objects,
-            facts: None,
             label: Some(job.label(cx)),
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &cluster.name, (started_at, stopped_at))
         };
         note_slots(&facts, cx);
         if archives(&facts.archiving) {
@@ -255,7 +249,7 @@ async fn claim(store: &dyn Store, prefix: &str, system_id: SystemId) -> Result<(
     let key = catalog::cluster_key(prefix).map_err(|error| archive::broken(&error))?;
     let text = format!("{system_id}\n").into_bytes();
     let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
-    let options = PutOptions { if_absent: true, metadata };
+    let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
     match store.put(&key, Box::new(std::io::Cursor::new(text)), options).await {
         Ok(_) | Err(StoreError::Exists { .. }) => {}
         Err(error) => return Err(archive::failed(&error)),
@@ -281,9 +275,10 @@ async fn server_time(session: &mut Session) -> Result<Timestamp, ActionError> {
 
 /// Waits, bounded, until the WAL of the backup is in the archive; says so when it is not.
 async fn wait_archived(manifest: &Manifest, cx: &RunContext, (store, prefix): (&str, &str)) -> Result<(), ActionError> {
-    let Some(last) = manifest.postgres.segments().pop() else { return Ok(()) };
+    let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
+    let Some(last) = facts.segments().pop() else { return Ok(()) };
     let store = cx.store(store)?;
-    let shelf = shelf(manifest, store.as_read(), prefix);
+    let shelf = shelf(facts, store.as_read(), prefix);
     let started = clock::monotonic();
     while !shelf.holds(last).await? {
         if started.elapsed() > ARCHIVED_WITHIN {
@@ -301,24 +296,25 @@ async fn wait_archived(manifest: &Manifest, cx: &RunContext, (store, prefix): (&
     Ok(())
 }
 
-fn shelf<'a>(manifest: &Manifest, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: manifest.postgres.system_id, size: manifest.postgres.segment_size }
+fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
+    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size }
 }
 
 async fn output(backup: &Backup, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
     let manifest = &backup.manifest;
     let store = cx.store(&backup.store)?;
-    let shelf = shelf(manifest, store.as_read(), &backup.prefix);
+    let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
+    let shelf = shelf(facts, store.as_read(), &backup.prefix);
     let mut wal_archived = true;
-    for segment in manifest.postgres.segments() {
+    for segment in facts.segments() {
         wal_archived = wal_archived && shelf.holds(segment).await?;
     }
     Ok(BaseBackupOutput {
         backup: backup.handle(),
         size_bytes: manifest.size_bytes(),
-        start_lsn: manifest.postgres.start_lsn.to_string(),
-        stop_lsn: manifest.postgres.stop_lsn.to_string(),
-        timeline: manifest.postgres.timeline.0,
+        start_lsn: facts.start_lsn.to_string(),
+        stop_lsn: facts.stop_lsn.to_string(),
+        timeline: facts.timeline.0,
         ended_at: manifest.stopped_at,
         wal_archived,
     })

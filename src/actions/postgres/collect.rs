@@ -184,7 +184,8 @@ impl Collected {
             done += part.size_bytes;
             let (role, tablespace) = part.role();
             let (size_bytes, sha256) = (put.size_bytes, put.sha256);
-            objects.push(ManifestObject { name: part.name.clone(), size_bytes, sha256, role, tablespace });
+            let object = ManifestObject::new(part.name.clone(), size_bytes, sha256, role);
+            objects.push(ManifestObject { tablespace, ..object });
         }
         Ok(objects)
     }

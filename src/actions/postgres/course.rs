@@ -117,7 +117,7 @@ pub(crate) async fn hole(
     prefix: &str,
     manifest: &Manifest,
 ) -> Result<Option<SegmentName>, ActionError> {
-    let facts = &manifest.postgres;
+    let facts = manifest.cluster().map_err(|error| super::archive::broken(&error))?;
     let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size };
     let mut archive = shelf.view().await?;
     archive.segments.extend(facts.segments());

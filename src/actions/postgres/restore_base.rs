@@ -101,7 +101,8 @@ impl Action for RestoreBase {
             let fact = format!("backup `{}` lacks {}", backup.manifest.id, missing.join(", "));
             return Ok(findings.refuse(fact, "choose another backup"));
         }
-        let version = backup.manifest.postgres.server_version.split('.').next().unwrap_or_default().to_owned();
+        let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
+        let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
         Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
         match short_of_space(files.as_ref(), &cluster, &backup.manifest) {
             Some(fact) => Ok(findings.refuse(fact, "free some space; the old data is kept until you remove it")),
@@ -174,7 +175,7 @@ impl Stage {
         files: &dyn ReadFiles,
         run: &RunId,
     ) -> Result<Self, ActionError> {
-        let facts = &backup.manifest.postgres;
+        let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
         let mut links: Vec<Link> = Vec::new();
         for tablespace in &facts.tablespaces {
             let live = cluster.tablespace(tablespace.oid, Path::new(&tablespace.location));
@@ -305,6 +306,9 @@ impl Stage {
                     link.ok_or_else(|| ActionError::fatal(format!("`{}` is of no known tablespace", object.name)))?;
                 Ok(Some((link.staged.clone(), format!("{}/", link.link.display()).into_bytes())))
             }
+            ObjectRole::Dump | ObjectRole::Globals | ObjectRole::File => {
+                Err(ActionError::fatal(format!("object `{}` is no part of a data directory", object.name)))
+            }
             ObjectRole::Unknown => {
                 Err(ActionError::fatal(format!("object `{}` was written by a newer version", object.name)))
             }
@@ -344,7 +348,7 @@ fn short_of_space(files: &dyn ReadFiles, cluster: &Cluster, manifest: &Manifest)
     let mut needs: Vec<(u64, PathBuf, u64)> = Vec::new();
     for object in &manifest.objects {
         let tablespace =
-            object.tablespace.and_then(|oid| manifest.postgres.tablespaces.iter().find(|one| one.oid == oid));
+            object.tablespace.and_then(|oid| manifest.postgres.as_ref()?.tablespaces.iter().find(|one| one.oid == oid));
         let place = tablespace
             .map_or_else(|| cluster.pgdata.clone(), |one| cluster.tablespace(one.oid, Path::new(&one.location)));
         let existing =

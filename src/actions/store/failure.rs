@@ -13,6 +13,9 @@ pub(crate) fn store_failed(error: StoreError) -> ActionError {
         StoreError::ReadOnly { .. } => {
             ActionError::fatal(message).help("remove `read_only` from the store, or choose another environment")
         }
+        StoreError::Archived { .. } => ActionError::fatal(message)
+            .help("retrieve it first with `store.retrieve`; how long that takes depends on its class"),
+        StoreError::Replaced { .. } => ActionError::retryable(message),
         StoreError::NotFound { .. } | StoreError::Exists { .. } | StoreError::Refused { .. } => {
             ActionError::fatal(message)
         }

@@ -1,12 +1,11 @@
 //! `runbook audit ship`.
 
 use crate::base::clock;
-use crate::base::diagnostic::Diagnostics;
 use crate::cli::args::{self, InventoryArgs};
-use crate::cli::{Exit, Failure, attest, document, prepare, runs, wiring};
+use crate::cli::site::Site;
+use crate::cli::{Exit, Failure, attest, document, runs, wiring};
 use crate::journal::{Index, RunFilter};
-use crate::language::inventory::{AuditSettings, StoreEntry, choose_environment};
-use crate::store;
+use crate::language::inventory::StoreEntry;
 
 /// Arguments of `audit ship`.
 #[derive(Debug, clap::Args)]
@@ -33,16 +32,28 @@ pub struct Args {
 /// Copies ended runs and the ledger.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let since = args.since.as_deref().map(|text| args::moment(text, clock::now())).transpose()?;
-    let (name, entry) = target(&args)?;
+    let bare = args.to.as_ref().filter(|to| to.contains("://"));
+    let bare = bare.map(|url| StoreEntry { url: url.clone(), ..StoreEntry::default() });
+    let site = match bare {
+        Some(_) => Site::bare()?,
+        None => Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?,
+    };
+    let name = target(&args, &site)?;
+    let entry = match &bare {
+        Some(entry) => entry,
+        None => site.store_entry(name)?,
+    };
+    let place = site.opening(name, entry);
     let history = wiring::runs()?;
     let filter = RunFilter { since, ..RunFilter::default() };
     let list = Index::open(&history).and_then(|index| index.list(&filter)).map_err(runs::index_failure)?;
     let mut ids: Vec<_> = list.into_iter().map(|run| run.id).collect();
     ids.reverse();
     // Only a person makes a new place a store: at the end of a run it is more likely a folder that is not mounted.
-    store::initialize(&entry, &name)
+    place
+        .initialize()
         .map_err(|error| Failure::new(Exit::Journal, format!("`{name}` cannot be made a store")).because(&error))?;
-    let shipped = attest::ship(&history, (&name, &entry), ids).map_err(|what| {
+    let shipped = attest::ship(&history, &place, ids).map_err(|what| {
         Failure::new(Exit::Journal, what).help("what was copied stays; the same command goes on from there")
     })?;
     if args.json {
@@ -60,29 +71,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     Ok(if shipped.differing.is_empty() { Exit::Success } else { Exit::Journal })
 }
 
-fn target(args: &Args) -> Result<(String, StoreEntry), Failure> {
-    if let Some(url) = args.to.as_ref().filter(|to| to.contains("://")) {
-        return Ok((url.clone(), StoreEntry { url: url.clone(), ..StoreEntry::default() }));
-    }
-    let loaded = prepare::shared(&args.inventory);
-    let invalid = |faults: &Diagnostics| {
-        let first = faults.iter().map(|fault| fault.message.clone()).next().unwrap_or_default();
-        Failure::new(Exit::Invalid, format!("the inventory is not sound: {first}")).help("`runbook check` shows it all")
-    };
-    if loaded.diagnostics.has_errors() {
-        return Err(invalid(&loaded.diagnostics));
-    }
-    let environment = choose_environment(&loaded.inventory, args.environment.as_deref())
-        .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("name one with `--environment`"))?;
-    let inventory = loaded.inventory.for_environment(&environment).map_err(|faults| invalid(&faults))?;
-    let AuditSettings { ship, .. } = &inventory.audit;
-    let Some(name) = args.to.as_ref().or(ship.as_ref()) else {
-        return Err(Failure::new(Exit::Usage, "no store is named")
-            .help("give one with `--to`, or write `audit: { ship: STORE }` in the inventory"));
-    };
-    let entry = inventory.stores.get(name).cloned().ok_or_else(|| {
-        let known = inventory.stores.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        Failure::new(Exit::Usage, format!("the inventory has no store `{name}`")).help(format!("known: {known}"))
-    })?;
-    Ok((name.clone(), entry))
+/// Names the place that is shipped to.
+fn target<'a>(args: &'a Args, site: &'a Site) -> Result<&'a str, Failure> {
+    args.to.as_deref().or(site.inventory.audit.ship.as_deref()).ok_or_else(|| {
+        Failure::new(Exit::Usage, "no store is named")
+            .help("give one with `--to`, or write `audit: { ship: STORE }` in the inventory")
+    })
 }

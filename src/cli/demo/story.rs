@@ -19,7 +19,7 @@ use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
 use crate::journal::{AllowedSigners, audit};
 use crate::report::Tone;
-use crate::store;
+use crate::store::Opening;
 use crate::wal;
 
 /// Plays the demo below a folder of its own and removes it at the end.
@@ -183,8 +183,8 @@ impl Story<'_> {
         self.write("inventory.yaml", &inventory)?;
         std::fs::create_dir(&store_dir).map_err(|error| failed(&error))?;
         self.give_to_server(&store_dir)?;
-        let entry = crate::language::inventory::StoreEntry { url: url.clone(), read_only: false };
-        store::initialize(&entry, "depot").map_err(|error| failed(&error))?;
+        let entry = crate::language::inventory::StoreEntry { url: url.clone(), ..Default::default() };
+        Opening::plain(&entry, "depot").initialize().map_err(|error| failed(&error))?;
         let config = wal::Config::new(url, "shop");
         let path = self.write("wal.yaml", &config.to_text().map_err(|error| failed(&error))?)?;
         self.give_to_server(self.home)?;

@@ -8,6 +8,7 @@ mod environment;
 mod file;
 mod secret;
 mod spec;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,11 @@ pub use file::{InventoryFile, is_name};
 pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultSecret};
 pub use spec::file_schema;
 pub(super) use spec::schema_of;
+pub use store::{
+    AssumedRole, Checksums, Compression, CompressionFormat, Encryption, GpgSymmetric, LockMode, NamedRecipient,
+    ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
+    ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
+};
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -196,16 +202,6 @@ pub struct ServiceCommands {
     pub stop: Vec<String>,
     /// Exit code 0 = running, 3 = stopped (the codes of LSB init scripts).
     pub status: Vec<String>,
-}
-
-/// A place for backups.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreEntry {
-    /// `file:///absolute/path`.
-    pub url: String,
-    /// Nothing is written to it.
-    pub read_only: bool,
 }
 
 /// Overrides of entries by name, and how careful to be.

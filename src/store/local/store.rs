@@ -14,7 +14,8 @@ use super::folder::{create_below, create_one, sync_folder, write_whole};
 use super::publish::{Clobber, Published, publish};
 use super::sidecar::{self, Known};
 use crate::action::{
-    BoxFuture, ByteStream, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError,
+    BoxFuture, ByteStream, Capacity, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
+    StoreError,
 };
 use crate::base::{Timestamp, digest::Hasher};
 
@@ -158,6 +159,25 @@ impl Place {
         }
     }
 
+    /// Opens a body or a part of one.
+    fn body(&self, key: &ObjectKey, options: &GetOptions) -> Result<ByteStream, StoreError> {
+        if options.version.is_some() {
+            return Err(self.refused("it keeps no versions".to_owned()));
+        }
+        let (mut file, meta) = self.open(key)?;
+        if options.if_match.as_ref().is_some_and(|wanted| *wanted != etag(&meta)) {
+            return Err(StoreError::Replaced { store: self.name.clone(), key: key.to_string() });
+        }
+        let range = options.range.clone().unwrap_or(0..meta.len());
+        let end = range.end.min(meta.len());
+        if range.start > end {
+            return Err(self.refused(format!("`{key}` has {} bytes and no byte {}", meta.len(), range.start)));
+        }
+        io::Seek::seek(&mut file, io::SeekFrom::Start(range.start))
+            .map_err(|error| self.fault(format!("cannot read `{key}`"), error))?;
+        Ok(Box::new(tokio::fs::File::from_std(file).take(end - range.start)))
+    }
+
     fn head(&self, key: &ObjectKey) -> Result<ObjectFacts, StoreError> {
         let (_, meta) = self.open(key)?;
         let known = sidecar::read(&self.path(key)?).map_err(|error| match error.kind() {
@@ -170,6 +190,13 @@ impl Place {
             facts.metadata.entry("sha256".to_owned()).or_insert_with(|| known.sha256.to_string());
         }
         Ok(facts)
+    }
+
+    fn capacity(&self) -> Result<Capacity, StoreError> {
+        self.present()?;
+        let found = rustix::fs::statvfs(&self.root)
+            .map_err(|error| self.fault("cannot ask how much room there is", error.into()))?;
+        Ok(Capacity { free_bytes: found.f_bavail * found.f_frsize, total_bytes: found.f_blocks * found.f_frsize })
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<ObjectFacts>, StoreError> {
@@ -240,7 +267,13 @@ impl Place {
 
 fn facts(key: ObjectKey, meta: &Metadata) -> ObjectFacts {
     let modified_at = meta.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
-    ObjectFacts { key, size_bytes: meta.len(), modified_at, metadata: std::collections::BTreeMap::new() }
+    ObjectFacts { etag: Some(etag(meta)), ..ObjectFacts::new(key, meta.len(), modified_at) }
+}
+
+/// Tells one content of a file from another: its place on the disk, its size and when it was written.
+fn etag(meta: &Metadata) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    format!("{:x}-{:x}-{:x}.{:x}", meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec())
 }
 
 /// Does file work off the runtime's thread.
@@ -295,8 +328,8 @@ async fn put(
     })
     .await?;
     match published {
-        Published::New => Ok(PutOutcome { size_bytes, sha256, existed: false }),
-        Published::Same => Ok(PutOutcome { size_bytes, sha256, existed: true }),
+        Published::New => Ok(PutOutcome { size_bytes, sha256, existed: false, version: None }),
+        Published::Same => Ok(PutOutcome { size_bytes, sha256, existed: true, version: None }),
         Published::Other => Err(StoreError::Exists { store: place.name.clone(), key: key.to_string() }),
     }
 }
@@ -324,13 +357,9 @@ impl ReadStore for LocalStore {
         &self.0.name
     }
 
-    fn get(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
         let key = key.clone();
-        Box::pin(async move {
-            let (file, _) = blocking(&self.0, move |place| place.open(&key)).await?;
-            let body: ByteStream = Box::new(tokio::fs::File::from_std(file));
-            Ok(body)
-        })
+        Box::pin(async move { blocking(&self.0, move |place| place.body(&key, &options)).await })
     }
 
     fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
@@ -341,6 +370,10 @@ impl ReadStore for LocalStore {
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
         let prefix = prefix.to_owned();
         Box::pin(async move { blocking(&self.0, move |place| place.list(&prefix)).await })
+    }
+
+    fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {
+        Box::pin(async move { blocking(&self.0, Place::capacity).await.map(Some) })
     }
 }
 

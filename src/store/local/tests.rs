@@ -9,10 +9,10 @@ use tokio::io::AsyncReadExt;
 
 use crate::action::{ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError};
 use crate::language::inventory::StoreEntry;
-use crate::store::{initialize, open, open_existing, open_read};
+use crate::store::Opening;
 
 fn entry(root: &Path) -> StoreEntry {
-    StoreEntry { url: format!("file://{}", root.display()), read_only: false }
+    StoreEntry { url: format!("file://{}", root.display()), ..StoreEntry::default() }
 }
 
 fn key(text: &str) -> ObjectKey {
@@ -21,7 +21,8 @@ fn key(text: &str) -> ObjectKey {
 
 async fn put(store: &dyn Store, name: &str, text: &str) -> Result<PutOutcome, StoreError> {
     let body = Box::new(std::io::Cursor::new(text.as_bytes().to_vec()));
-    let options = PutOptions { if_absent: true, metadata: [("k".to_owned(), "v".to_owned())].into() };
+    let options =
+        PutOptions { if_absent: true, metadata: [("k".to_owned(), "v".to_owned())].into(), ..PutOptions::default() };
     store.put(&key(name), body, options).await
 }
 
@@ -41,7 +42,7 @@ fn names(folder: &Path) -> Vec<String> {
 #[tokio::test]
 async fn an_object_comes_back_with_its_digest_and_metadata() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     let outcome = put(&*store, "a/b/c", "hello").await.unwrap();
     assert_eq!((outcome.size_bytes, outcome.existed), (5, false));
     assert_eq!(get(store.as_read(), "a/b/c").await.unwrap(), "hello");
@@ -54,7 +55,7 @@ async fn an_object_comes_back_with_its_digest_and_metadata() {
 #[tokio::test]
 async fn other_content_is_refused_and_same_content_is_success() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     put(&*store, "a", "one").await.unwrap();
     assert!(matches!(put(&*store, "a", "two").await, Err(StoreError::Exists { .. })));
     assert!(put(&*store, "a", "one").await.unwrap().existed);
@@ -67,7 +68,7 @@ async fn other_content_is_refused_and_same_content_is_success() {
 #[tokio::test]
 async fn a_replaced_object_has_the_digest_of_its_new_content() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     put(&*store, "a", "one").await.unwrap();
     let body = Box::new(std::io::Cursor::new(b"two".to_vec()));
     let outcome = store.put(&key("a"), body, PutOptions::default()).await.unwrap();
@@ -78,7 +79,7 @@ async fn a_replaced_object_has_the_digest_of_its_new_content() {
 #[tokio::test]
 async fn a_crash_between_the_renames_of_a_replacement_leaves_the_right_digest() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     let first = put(&*store, "a", "one").await.unwrap();
     let old: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join(".rb-meta-a")).unwrap()).unwrap();
     let mut both = old.clone();
@@ -92,7 +93,7 @@ async fn a_crash_between_the_renames_of_a_replacement_leaves_the_right_digest() 
 #[tokio::test]
 async fn a_list_shows_objects_only_sorted_and_by_prefix() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     for name in ["p/b", "p/a", "p/ab/x", "q/a", "pp"] {
         put(&*store, name, name).await.unwrap();
     }
@@ -111,13 +112,13 @@ async fn absence_is_not_believed_without_the_store() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("mount");
     fs::create_dir(&root).unwrap();
-    let read = open_read(&entry(&root), "s").unwrap();
+    let read = Opening::plain(&entry(&root), "s").open_read().unwrap();
     assert!(matches!(read.head(&key("a")).await, Err(StoreError::Unavailable { .. })));
     assert!(matches!(read.list("").await, Err(StoreError::Unavailable { .. })));
-    let strict = open_existing(&entry(&root), "s").unwrap();
+    let strict = Opening::plain(&entry(&root), "s").open_existing().unwrap();
     assert!(matches!(put(&*strict, "a", "one").await, Err(StoreError::Unavailable { .. })));
     assert!(names(&root).is_empty());
-    initialize(&entry(&root), "s").unwrap();
+    Opening::plain(&entry(&root), "s").initialize().unwrap();
     assert!(matches!(read.head(&key("a")).await, Err(StoreError::NotFound { .. })));
     put(&*strict, "a", "one").await.unwrap();
 }
@@ -125,7 +126,7 @@ async fn absence_is_not_believed_without_the_store() {
 #[tokio::test]
 async fn a_read_only_entry_refuses_every_write() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&StoreEntry { read_only: true, ..entry(dir.path()) }, "s").unwrap();
+    let store = Opening::plain(&StoreEntry { read_only: true, ..entry(dir.path()) }, "s").open().unwrap();
     assert!(matches!(put(&*store, "a", "one").await, Err(StoreError::ReadOnly { .. })));
     assert!(matches!(store.delete(&key("a")).await, Err(StoreError::ReadOnly { .. })));
     assert!(names(dir.path()).is_empty());
@@ -134,7 +135,7 @@ async fn a_read_only_entry_refuses_every_write() {
 #[tokio::test]
 async fn a_deleted_object_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     put(&*store, "d/a", "one").await.unwrap();
     store.delete(&key("d/a")).await.unwrap();
     store.delete(&key("d/a")).await.unwrap();
@@ -144,7 +145,7 @@ async fn a_deleted_object_leaves_nothing_behind() {
 #[tokio::test]
 async fn of_many_writers_of_one_key_one_wins_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = open(&entry(dir.path()), "s").unwrap();
+    let store: Arc<dyn Store> = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     let texts: Vec<String> = (0..8).map(|n| n.to_string().repeat(100_000)).collect();
     let results = [
         tokio::join!(put(&*store, "a", &texts[0]), put(&*store, "a", &texts[1]), put(&*store, "a", &texts[2])),
@@ -174,7 +175,7 @@ async fn a_body_that_breaks_off_leaves_no_object() {
         }
     }
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     let result = store.put(&key("a"), Box::new(Breaks(0)), PutOptions::default()).await;
     assert!(matches!(result, Err(StoreError::Unavailable { .. })));
     assert_eq!(names(dir.path()), [".rb-store"]);
@@ -183,11 +184,14 @@ async fn a_body_that_breaks_off_leaves_no_object() {
 #[tokio::test]
 async fn reserved_and_overlong_keys_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(&entry(dir.path()), "s").unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
     for name in [".rb-store", "a/.rb-meta-x", &"x".repeat(250)] {
         assert!(matches!(put(&*store, name, "x").await, Err(StoreError::Refused { .. })), "{name}");
     }
     for url in ["s3://bucket", "file://relative", "file:///a/../b", "/plain"] {
-        assert!(open(&StoreEntry { url: url.to_owned(), read_only: false }, "s").is_err(), "{url}");
+        assert!(
+            Opening::plain(&StoreEntry { url: url.to_owned(), ..StoreEntry::default() }, "s").open().is_err(),
+            "{url}"
+        );
     }
 }

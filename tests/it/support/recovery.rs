@@ -78,8 +78,8 @@ impl Site {
         let path = cluster.pgdata().join("wal.json");
         fs::write(&path, config.to_string()).unwrap();
         cluster.give(&path);
-        let entry = StoreEntry { url: format!("file://{}", store.display()), read_only: false };
-        runbook::store::initialize(&entry, "primary").unwrap();
+        let entry = StoreEntry { url: format!("file://{}", store.display()), ..StoreEntry::default() };
+        runbook::store::Opening::plain(&entry, "primary").initialize().unwrap();
         cluster.up();
         Self { cluster, notes: Arc::default(), runs: Mutex::new(0), scratch_db: false }
     }
@@ -102,7 +102,7 @@ impl Site {
             ..Database::default()
         };
         let url = format!("file://{}", self.cluster.dir().join("store").display());
-        let store = StoreEntry { url, read_only: false };
+        let store = StoreEntry { url, ..StoreEntry::default() };
         Inventory {
             databases: [("main".to_owned(), entry)].into(),
             stores: BTreeMap::from([("primary".to_owned(), store)]),
@@ -184,8 +184,9 @@ impl Run<'_> {
             host: LocalHost::bind(&settings, binding),
             stores: Arc::new(move |name: &str| {
                 let entry = stores.stores.get(name).ok_or_else(|| ActionError::fatal("no such store"))?;
-                let store: Arc<dyn Store> =
-                    runbook::store::open(entry, name).map_err(|error| ActionError::fatal(error.to_string()))?;
+                let store: Arc<dyn Store> = runbook::store::Opening::plain(entry, name)
+                    .open()
+                    .map_err(|error| ActionError::fatal(error.to_string()))?;
                 Ok(store)
             }),
             reporter,
@@ -214,7 +215,9 @@ impl Run<'_> {
             host: LocalHost::reader(&settings),
             stores: Arc::new(move |name: &str| {
                 let entry = inventory.stores.get(name).ok_or_else(|| ActionError::fatal("no such store"))?;
-                runbook::store::open_read(entry, name).map_err(|error| ActionError::fatal(error.to_string()))
+                runbook::store::Opening::plain(entry, name)
+                    .open_read()
+                    .map_err(|error| ActionError::fatal(error.to_string()))
             }),
             ahead: false,
         }

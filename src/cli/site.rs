@@ -1,0 +1,93 @@
+//! The inventory of one environment with its secrets and stores, for commands that are no run.
+
+use std::sync::Arc;
+
+use super::args::InventoryArgs;
+use super::invoke;
+use super::screen::Face;
+use super::{Exit, Failure, prepare};
+use crate::action::{ReadStore, Secrets, Store, StoreError};
+use crate::base::diagnostic::Diagnostics;
+use crate::language::inventory::{Inventory, StoreEntry, choose_environment};
+use crate::store::Opening;
+use crate::vault::Vault;
+
+/// What a command needs of the site it works on.
+pub struct Site {
+    /// The environment's name.
+    pub environment: String,
+    /// The inventory as that environment sees it.
+    pub inventory: Inventory,
+    /// Its secrets; nothing is fetched before it is needed.
+    pub vault: Arc<Vault>,
+}
+
+impl Site {
+    /// Reads the inventory and chooses the environment.
+    ///
+    /// # Errors
+    /// Fails when the inventory is not sound (exit 3) or the environment is unknown (exit 2).
+    pub fn read(inventory: &InventoryArgs, environment: Option<&str>, face: Face) -> Result<Self, Failure> {
+        let loaded = prepare::shared(inventory);
+        let invalid = |faults: &Diagnostics| {
+            let first = faults.iter().map(|fault| fault.message.clone()).next().unwrap_or_default();
+            Failure::new(Exit::Invalid, format!("the inventory is not sound: {first}"))
+                .help("`runbook check` shows it all")
+        };
+        if loaded.diagnostics.has_errors() {
+            return Err(invalid(&loaded.diagnostics));
+        }
+        let environment = choose_environment(&loaded.inventory, environment)
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("name one with `--environment`"))?;
+        let inventory = loaded.inventory.for_environment(&environment).map_err(|faults| invalid(&faults))?;
+        let vault = invoke::vault(&inventory, face)?;
+        Ok(Self { environment, inventory, vault })
+    }
+
+    /// No inventory: for a place that is named by its URL alone.
+    ///
+    /// # Errors
+    /// Fails when the program cannot find itself.
+    pub fn bare() -> Result<Self, Failure> {
+        let inventory = Inventory::default();
+        let vault = invoke::vault(&inventory, Face::Json)?;
+        Ok(Self { environment: String::new(), inventory, vault })
+    }
+
+    /// The entry of a store.
+    ///
+    /// # Errors
+    /// Fails when there is none (exit 2); the message names those there are.
+    pub fn store_entry(&self, name: &str) -> Result<&StoreEntry, Failure> {
+        self.inventory.stores.get(name).ok_or_else(|| {
+            let known = self.inventory.stores.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            Failure::new(Exit::Usage, format!("the inventory has no store `{name}`")).help(format!("known: {known}"))
+        })
+    }
+
+    /// Opens a store for reading.
+    ///
+    /// # Errors
+    /// Fails when there is none, or its entry makes no sense.
+    pub fn read_store(&self, name: &str) -> Result<Arc<dyn ReadStore>, Failure> {
+        self.opening(name, self.store_entry(name)?).open_read().map_err(|error| unopened(&error))
+    }
+
+    /// Opens a store that must exist already, for writing.
+    ///
+    /// # Errors
+    /// Fails when there is none, or its entry makes no sense.
+    pub fn store(&self, name: &str) -> Result<Arc<dyn Store>, Failure> {
+        self.opening(name, self.store_entry(name)?).open_existing().map_err(|error| unopened(&error))
+    }
+
+    /// What a store of this site is opened with.
+    #[must_use]
+    pub fn opening<'a>(&self, name: &'a str, entry: &'a StoreEntry) -> Opening<'a> {
+        Opening::new(entry, name, Arc::clone(&self.vault) as Arc<dyn Secrets>)
+    }
+}
+
+fn unopened(error: &StoreError) -> Failure {
+    Failure::new(Exit::Invalid, "the store cannot be opened").because(error)
+}

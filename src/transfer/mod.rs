@@ -1,0 +1,24 @@
+//! Bytes on their way into a store and back: one streaming pass, compressed and encrypted as the
+//! store's settings say, every byte digested before and after.
+//!
+//! ```text
+//! upload    source ─► digest ─► compress ─► encrypt ─► digest ─► store
+//! download  store ─► digest ─► decrypt ─► decompress ─► digest ─► target, published only when all agree
+//! ```
+//!
+//! Memory is bounded whatever the size. Start with [`Packing`] (how new objects are made), [`Unpacking`] (how one
+//! object is read), and the two journeys [`upload`] and [`download`]. This room knows no kind of store,
+//! only the contract; it does not know the catalog either: [`Encoding`] travels in the manifest.
+
+mod error;
+mod journey;
+mod packing;
+mod stream;
+mod unpacking;
+
+pub use error::TransferError;
+pub use journey::{Expected, Passed, Progress, Uploaded, Watch, download, upload};
+pub use packing::{Packed, Packing, Sealed};
+pub use unpacking::Unpacking;
+
+pub use crate::action::{Encoding, PlainFacts};
