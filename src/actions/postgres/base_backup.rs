@@ -152,7 +152,7 @@ impl Action for BaseBackup {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let (store_name, prefix) = cluster.archive()?;
         let store = cx.store(store_name)?;
-        let id = format!("{}-{}", cx.about.run, cx.step);
+        let id = catalog::backup_id(&cx.about.run.to_string(), &cx.step.to_string());
         let place = BackupPlace::new(prefix, (catalog::KIND_POSTGRES_BASE, None), &id);
         match catalog::load(store.as_read(), &place).await {
             Ok(backup) => return output(&backup, cx).await,
