@@ -29,6 +29,7 @@ pub fn registry() -> Registry {
         .with(backup::Create)
         .with(backup::Find)
         .with(backup::Get)
+        .with(backup::Verify)
         .with(checksum::Verify)
         .with(checksum::Write)
         .with(exec::Exec)
