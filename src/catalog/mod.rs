@@ -4,7 +4,7 @@
 //! <prefix>/base/<id>/manifest.json            written last: the commit point of a backup
 //! <prefix>/base/<id>/…                        its objects, named in the manifest
 //! <prefix>/wal/cluster                        the one system id that archives under this prefix
-//! <prefix>/wal/<system id>/<timeline>/<name>  segments, .partial and .backup files
+//! <prefix>/wal/<system id>/<timeline>/<name>  segments, .partial and .backup files; packed ones end in `.zst`, `.age` …
 //! <prefix>/wal/<system id>/history/<name>     .history files, kept for ever
 //! ```
 //!
@@ -18,6 +18,7 @@ mod error;
 mod key;
 mod manifest;
 mod query;
+mod wal_object;
 
 pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing};
 pub use backup::{Backup, BackupList, DamagedBackup, commit, list, load, open};
@@ -29,6 +30,7 @@ pub use manifest::{
     Slot, Tablespace,
 };
 pub use query::{Query, Which, find};
+pub use wal_object::{packed_wal_key, wal_file_of, wal_objects};
 
 #[cfg(test)]
 mod tests;
