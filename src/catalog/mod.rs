@@ -18,6 +18,7 @@ mod error;
 mod key;
 mod manifest;
 mod query;
+pub mod retention;
 
 pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing};
 pub use backup::{Backup, BackupList, DamagedBackup, commit, list, load, open};
