@@ -24,7 +24,7 @@ use crate::action::{
     StoreError, Target,
 };
 use crate::base::{Digest, Timestamp, clock};
-use crate::catalog::{self, Backup, CatalogError, Manifest, PostgresFacts};
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest, PostgresFacts};
 use crate::pgformat::{SegmentSize, SystemId};
 
 /// How long the last WAL of a backup may take to reach the archive (facts 2.10.18).
@@ -153,7 +153,8 @@ impl Action for BaseBackup {
         let (store_name, prefix) = cluster.archive()?;
         let store = cx.store(store_name)?;
         let id = format!("{}-{}", cx.about.run, cx.step);
-        match catalog::load(store.as_read(), prefix, &id).await {
+        let place = BackupPlace::new(prefix, (catalog::KIND_POSTGRES_BASE, None), &id);
+        match catalog::load(store.as_read(), &place).await {
             Ok(backup) => return output(&backup, cx).await,
             // A store that nothing was written to yet gives no answer either; the claim below tells them apart.
             Err(CatalogError::Store(StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {}
@@ -174,7 +175,7 @@ impl Action for BaseBackup {
             let fact = format!("tablespace {made} was created while the backup began");
             return Err(ActionError::retryable(fact).help("run the step again"));
         }
-        let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
+        let objects = collected.upload(store.as_ref(), &place.folder(), cx).await?;
         let manifest = Manifest {
             run: Some(cx.about.run.to_string()),
             postgres: Some(described(&facts, &collected)?),
