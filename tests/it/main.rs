@@ -50,6 +50,7 @@ mod recovery_kill;
 mod report;
 mod retention;
 mod secrets;
+mod store_conformance;
 mod supervisor;
 mod support;
 mod undo;

@@ -26,6 +26,7 @@ use crate::action::{
 use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest, PostgresFacts};
 use crate::pgformat::{SegmentSize, SystemId};
+use crate::wal::Keys;
 
 /// How long the last WAL of a backup may take to reach the archive (facts 2.10.18).
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
@@ -298,7 +299,7 @@ async fn wait_archived(manifest: &Manifest, cx: &RunContext, (store, prefix): (&
 }
 
 fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size }
+    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
 }
 
 async fn output(backup: &Backup, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
