@@ -24,8 +24,9 @@ use crate::action::{
     StoreError, Target,
 };
 use crate::base::{Digest, Timestamp, clock};
-use crate::catalog::{self, Backup, CatalogError, Manifest, PostgresFacts};
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest, PostgresFacts};
 use crate::pgformat::{SegmentSize, SystemId};
+use crate::wal::Keys;
 
 /// How long the last WAL of a backup may take to reach the archive (facts 2.10.18).
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
@@ -153,7 +154,8 @@ impl Action for BaseBackup {
         let (store_name, prefix) = cluster.archive()?;
         let store = cx.store(store_name)?;
         let id = format!("{}-{}", cx.about.run, cx.step);
-        match catalog::load(store.as_read(), prefix, &id).await {
+        let place = BackupPlace::new(prefix, (catalog::KIND_POSTGRES_BASE, None), &id);
+        match catalog::load(store.as_read(), &place).await {
             Ok(backup) => return output(&backup, cx).await,
             // A store that nothing was written to yet gives no answer either; the claim below tells them apart.
             Err(CatalogError::Store(StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {}
@@ -174,7 +176,7 @@ impl Action for BaseBackup {
             let fact = format!("tablespace {made} was created while the backup began");
             return Err(ActionError::retryable(fact).help("run the step again"));
         }
-        let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
+        let objects = collected.upload(store.as_ref(), &place.folder(), cx).await?;
         let manifest = Manifest {
             run: Some(cx.about.run.to_string()),
             postgres: Some(described(&facts, &collected)?),
@@ -297,7 +299,7 @@ async fn wait_archived(manifest: &Manifest, cx: &RunContext, (store, prefix): (&
 }
 
 fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size }
+    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
 }
 
 async fn output(backup: &Backup, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {

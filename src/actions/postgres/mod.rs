@@ -14,6 +14,7 @@ mod course;
 mod expect;
 mod extract;
 mod facts;
+mod fetching;
 mod integrity;
 mod intrusion;
 mod layout;
