@@ -27,6 +27,7 @@ mod outlook;
 mod owner;
 mod proof;
 mod query;
+mod readable;
 mod recover;
 mod replay;
 mod rescue;
