@@ -9,6 +9,7 @@ pub mod mode;
 pub mod process;
 pub mod redact;
 pub mod secret;
+pub mod tls;
 pub mod units;
 
 pub use clock::Timestamp;

@@ -49,6 +49,7 @@ mod prop_language;
 mod recovery_kill;
 mod report;
 mod secrets;
+mod store_conformance;
 mod supervisor;
 mod support;
 mod undo;

@@ -26,7 +26,7 @@ use crate::action::{
     Target,
 };
 use crate::base::{Timestamp, clock};
-use crate::catalog::{self, Backup, Manifest, PostgresFacts};
+use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::pgformat::{SegmentSize, SystemId};
 use crate::transfer::Packing;
 use crate::wal::Keys;
@@ -171,7 +171,8 @@ impl Action for BaseBackup {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let copies = Copies::of(params, &cluster)?;
         let id = format!("{}-{}", cx.about.run, cx.step);
-        let mut outcome = copies.there(&id, cx).await?;
+        let place = BackupPlace::new(copies.prefix, (catalog::KIND_POSTGRES_BASE, params.tier.as_deref()), &id);
+        let mut outcome = copies.there(&place, cx).await?;
         if outcome.backups.len() == copies.names.len() {
             return output(outcome.backups, cx).await;
         }
@@ -197,8 +198,7 @@ impl Action for BaseBackup {
             label: Some(job.label(cx)),
             ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &cluster.name, (started_at, stopped_at))
         };
-        let folder = format!("{}/base/{}", copies.prefix, manifest.id);
-        let delivery = Delivery { parts: &collected.parts, depots: &depots, folder, cx };
+        let delivery = Delivery { parts: &collected.parts, depots: &depots, place: &place, cx };
         let arrivals = delivery.run().await?;
         note_slots(&facts, cx);
         if archives(&facts.archiving) {

@@ -6,7 +6,7 @@ use super::delivery::Depot;
 use super::layout::Cluster;
 use crate::action::{ActionError, PutOptions, RunContext, Store, StoreError, StoreRef};
 use crate::base::Digest;
-use crate::catalog::{self, Backup, CatalogError, Manifest};
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest};
 use crate::event::ErrorClass;
 use crate::pgformat::SystemId;
 
@@ -55,11 +55,11 @@ impl<'a> Copies<'a> {
     }
 
     /// The copies that an earlier attempt has committed.
-    pub(crate) async fn there(&self, id: &str, cx: &RunContext) -> Result<Outcome, ActionError> {
+    pub(crate) async fn there(&self, place: &BackupPlace, cx: &RunContext) -> Result<Outcome, ActionError> {
         let mut outcome = Outcome::default();
         for name in &self.names {
             let loaded = match cx.store(name) {
-                Ok(store) => catalog::load(store.as_read(), self.prefix, id).await,
+                Ok(store) => catalog::load(store.as_read(), place).await,
                 Err(error) if self.names.len() == 1 => return Err(error),
                 Err(_) => continue,
             };

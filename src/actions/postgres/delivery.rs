@@ -10,10 +10,10 @@ use tokio_util::io::InspectReader;
 
 use super::archive;
 use super::collect::Part;
-use crate::action::{ActionError, ObjectKey, PutOptions, RunContext, Store};
+use crate::action::{ActionError, PutOptions, RunContext, Store};
 use crate::base::clock;
 use crate::base::units::{ByteSize, human_duration};
-use crate::catalog::ManifestObject;
+use crate::catalog::{BackupPlace, ManifestObject};
 use crate::event::Progress;
 use crate::transfer::{Packing, TransferError, Uploaded, upload};
 
@@ -65,8 +65,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) parts: &'a [Part],
     /// Where they go.
     pub(crate) depots: &'a [Depot],
-    /// The backup's folder in each store.
-    pub(crate) folder: String,
+    /// Where they lie in each store.
+    pub(crate) place: &'a BackupPlace,
     /// The attempt.
     pub(crate) cx: &'a RunContext,
 }
@@ -147,9 +147,7 @@ impl Delivery<'_> {
 
     async fn bring(&self, part: &Part, depot: &Depot, done: &Arc<AtomicU64>) -> Result<ManifestObject, ActionError> {
         let name = format!("{}{}", part.name, depot.packing.suffix());
-        let key: ObjectKey = format!("{}/{name}", self.folder)
-            .parse()
-            .map_err(|error| ActionError::fatal("the backup's key makes no sense").because(&error))?;
+        let key = self.place.key(&name).map_err(|error| archive::broken(&error))?;
         let file = self.cx.host.read_files().open(&part.path);
         let file = file.map_err(|error| ActionError::retryable("a collected file is gone").because(&error))?;
         let done = Arc::clone(done);

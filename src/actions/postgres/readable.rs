@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::archive;
 use super::delivery::failed;
 use crate::action::{ActionError, Availability, Findings, ObjectFacts, ReadStore, Secrets, StoreError, Surroundings};
-use crate::catalog::{self, Backup, ManifestObject, ObjectRole};
+use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, ManifestObject, ObjectRole};
 use crate::language::inventory::{Encryption, Inventory, RetrievalSpeed};
 use crate::pgformat::BackupManifest;
 use crate::transfer::{Expected, PlainFacts, TransferError, Unpacking, download};
@@ -128,9 +128,9 @@ pub(crate) fn expected(object: &ManifestObject) -> Expected {
 /// # Errors
 /// Fails when the store gives no answer.
 pub(crate) async fn newest(store: &dyn ReadStore, prefix: &str, database: &str) -> Result<Vec<Backup>, ActionError> {
-    let list = catalog::list(store, prefix).await.map_err(|error| archive::broken(&error))?;
-    let fits =
-        |backup: &Backup| backup.manifest.kind == catalog::KIND_POSTGRES_BASE && backup.manifest.source == database;
+    let list = Catalog::of(store).manifests(prefix, KIND_POSTGRES_BASE).await;
+    let list = list.map_err(|error| archive::broken(&error))?;
+    let fits = |backup: &Backup| backup.manifest.source == database;
     Ok(list.backups.into_iter().rev().filter(fits).take(TRIED).collect())
 }
 
