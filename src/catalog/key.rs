@@ -1,7 +1,7 @@
 //! Where things lie: the one place that joins keys.
 
-use super::manifest::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest};
 use super::CatalogError;
+use super::manifest::{KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest};
 use crate::action::ObjectKey;
 use crate::pgformat::{SystemId, Timeline, WalFileName};
 
@@ -29,12 +29,7 @@ impl BackupPlace {
     /// The place of a backup of this kind and tier.
     #[must_use]
     pub fn new(prefix: &str, (kind, tier): (&str, Option<&str>), id: &str) -> Self {
-        Self {
-            prefix: prefix.to_owned(),
-            family: family(kind),
-            tier: tier.map(str::to_owned),
-            id: id.to_owned(),
-        }
+        Self { prefix: prefix.to_owned(), family: family(kind), tier: tier.map(str::to_owned), id: id.to_owned() }
     }
 
     /// The place of the backup that a manifest describes.

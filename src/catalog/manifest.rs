@@ -212,7 +212,17 @@ impl ManifestObject {
     #[must_use]
     pub fn new(name: impl Into<String>, size_bytes: u64, sha256: Digest, role: ObjectRole) -> Self {
         let encoding = Encoding::default();
-        Self { name: name.into(), size_bytes, sha256, role, encoding, plain: None, tablespace: None, key: None, archive_of: None }
+        Self {
+            name: name.into(),
+            size_bytes,
+            sha256,
+            role,
+            encoding,
+            plain: None,
+            tablespace: None,
+            key: None,
+            archive_of: None,
+        }
     }
 
     /// Its name without what packing appended to it: `base.tar` of `base.tar.zst.age`.

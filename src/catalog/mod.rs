@@ -7,7 +7,7 @@
 //!                             RESTORE.md, restore.sh   how to restore it without this program
 //!                             hold.json, proofs/, verified/   what was attested of it since
 //! <prefix>/wal/cluster                            the one system id that archives under this prefix
-//! <prefix>/wal/<system id>/<timeline>/<name>      segments, .partial and .backup files
+//! <prefix>/wal/<system id>/<timeline>/<name>      segments, .partial and .backup files; packed ones end in `.zst`, `.age` …
 //! <prefix>/wal/<system id>/history/<name>         .history files, kept for ever
 //! ```
 //!
@@ -26,8 +26,10 @@ mod key;
 mod listing;
 mod manifest;
 mod query;
+pub mod retention;
 mod sidecar;
 mod together;
+mod wal_object;
 
 pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing};
 pub use backup::{Backup, commit, load, open};
@@ -41,6 +43,7 @@ pub use manifest::{
     ManifestObject, ObjectRole, PostgresFacts, Slot, Tablespace,
 };
 pub use query::{Pick, Proven, Query, find};
+pub use wal_object::{packed_wal_key, wal_file_of, wal_objects};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use runbook::base::Digest;
 use runbook::catalog::{Backup, BackupPlace, Manifest, ManifestObject, ObjectRole, commit};
 use runbook::language::inventory::{CompressionFormat, OpensslDigest, StoreEntry};
 
-use crate::support::need;
+use crate::support::program::need;
 
 const PASSWORD: &str = "correct horse";
 
@@ -23,7 +23,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         for program in ["dash", "zstd", "lz4", "age", "age-keygen", "openssl", "gpg"] {
-            need(program);
+            need(program, "escape");
         }
         let dir = tempfile::Builder::new().prefix("rbesc").tempdir_in("/tmp").unwrap();
         let entry = StoreEntry { url: format!("file://{}", dir.path().join("store").display()), ..StoreEntry::default() };

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::verified::Verdict;
 use super::stamp;
+use super::verified::Verdict;
 use crate::action::{ObjectKey, PutOptions, ReadStore, Store};
 use crate::base::{Digest, Timestamp};
 use crate::catalog::backup::put;
@@ -111,7 +111,9 @@ pub async fn proofs(store: &dyn ReadStore, place: &BackupPlace) -> Result<Vec<Si
         })?;
         let beside = listed.iter().find(|other| other.key.as_str() == format!("{}.sig", facts.key));
         let signature = match beside {
-            Some(beside) => Some(String::from_utf8_lossy(&read_small(store, &beside.key, NOTE_LIMIT).await?).into_owned()),
+            Some(beside) => {
+                Some(String::from_utf8_lossy(&read_small(store, &beside.key, NOTE_LIMIT).await?).into_owned())
+            }
             None => None,
         };
         found.push(SignedProof { key: facts.key.clone(), proof, text, signature });

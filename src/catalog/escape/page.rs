@@ -87,7 +87,10 @@ fn keys(manifest: &Manifest) -> String {
         let line = match &object.encoding.encryption {
             None => continue,
             Some(Encrypted::Age { recipients }) => {
-                format!("- Encrypted with age; any one of the identities of these public keys reads it: `{}`", recipients.join("`, `"))
+                format!(
+                    "- Encrypted with age; any one of the identities of these public keys reads it: `{}`",
+                    recipients.join("`, `")
+                )
             }
             Some(Encrypted::AgePassphrase) => "- Encrypted with age by a passphrase".to_owned(),
             Some(Encrypted::OpensslEnc { .. }) => "- Encrypted with `openssl enc` by a password".to_owned(),
@@ -122,7 +125,9 @@ fn line(object: &ManifestObject) -> String {
     };
     let rest: String = rest.iter().map(|command| format!(" | {command}")).collect();
     let line = format!("{first} <{from}{rest} >{}", quoted(&plain));
-    let line = line.replace(r#""$identity""#, "IDENTITY-FILE").replace(r#" ${password:+-pass} ${password:+"file:$password"}"#, "");
+    let line = line
+        .replace(r#""$identity""#, "IDENTITY-FILE")
+        .replace(r#" ${password:+-pass} ${password:+"file:$password"}"#, "");
     line.replace(
         r#" ${password:+--batch} ${password:+--pinentry-mode} ${password:+loopback} ${password:+--passphrase-file} ${password:+"$password"}"#,
         "",

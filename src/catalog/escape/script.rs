@@ -71,7 +71,9 @@ fn unpacked(object: &ManifestObject) -> String {
         ObjectRole::Tablespace => object.tablespace.map(|oid| format!("tablespaces/{oid}")),
         ObjectRole::BackupManifest => {
             let from = pipeline(object);
-            return format!("mkdir -p \"$stage\"/data\n{from} >\"$stage\"/data/backup_manifest\nwhole backup_manifest\n");
+            return format!(
+                "mkdir -p \"$stage\"/data\n{from} >\"$stage\"/data/backup_manifest\nwhole backup_manifest\n"
+            );
         }
         ObjectRole::Dump | ObjectRole::Globals | ObjectRole::File | ObjectRole::Unknown => object.archive_of.clone(),
     };
@@ -80,14 +82,12 @@ fn unpacked(object: &ManifestObject) -> String {
         Some(folder) => {
             let folder = quoted(&folder);
             let failed = format!("die {name}' could not be unpacked'");
-            format!(
-                "mkdir -p \"$stage\"/{folder}\n{from} | extract \"$stage\"/{folder} || {failed}\nwhole {name}\n"
-            )
+            format!("mkdir -p \"$stage\"/{folder}\n{from} | extract \"$stage\"/{folder} || {failed}\nwhole {name}\n")
         }
         None => {
-            let folder = plain.rsplit_once('/').map_or(String::new(), |(folder, _)| {
-                format!("mkdir -p \"$stage\"/{}\n", quoted(folder))
-            });
+            let folder = plain
+                .rsplit_once('/')
+                .map_or(String::new(), |(folder, _)| format!("mkdir -p \"$stage\"/{}\n", quoted(folder)));
             format!("{folder}{from} >\"$stage\"/{name}\nwhole {name}\n")
         }
     }
@@ -99,10 +99,14 @@ fn base(place: &BackupPlace, manifest: &Manifest) -> String {
         let oid = tablespace.oid;
         format!("mkdir -p \"$stage\"/data/pg_tblspc\nrm -f \"$stage\"/data/pg_tblspc/{oid}\nln -s ../../tablespaces/{oid} \"$stage\"/data/pg_tblspc/{oid}\n")
     }).collect();
-    let map: String = facts.tablespaces.iter().map(|tablespace| {
-        let oid = tablespace.oid;
-        format!("printf '%s %s\\n' {oid} \"$target/tablespaces/{oid}\" >>\"$stage\"/data/tablespace_map.new\n")
-    }).collect();
+    let map: String = facts
+        .tablespaces
+        .iter()
+        .map(|tablespace| {
+            let oid = tablespace.oid;
+            format!("printf '%s %s\\n' {oid} \"$target/tablespaces/{oid}\" >>\"$stage\"/data/tablespace_map.new\n")
+        })
+        .collect();
     let up = if place.tier.is_some() { "../../.." } else { "../.." };
     let body = BASE
         .replace("@TABLESPACE_MAP@", &map)
