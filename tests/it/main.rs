@@ -51,5 +51,6 @@ mod report;
 mod secrets;
 mod supervisor;
 mod support;
+mod transfer;
 mod undo;
 mod wal;
