@@ -20,7 +20,7 @@ use crate::host::ReadingHost;
 use crate::journal::MemoryJournal;
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::{Control, ControlRequest, LockError, LockGuard, Locks, SystemClock};
-use crate::state::{RunState, StepState, StepStatus};
+use crate::state::{RunState, StepEnd, StepState, StepStatus};
 use crate::store::ReadingStore;
 
 /// What a rehearsal showed of one step.
@@ -136,19 +136,11 @@ fn shown(plan: &BoundPlan, rehearsal: &Rehearsal, state: &RunState) -> Rehearsed
 }
 
 fn of_made(seen: &StepState) -> Shown {
-    match seen.status {
-        StepStatus::Succeeded => Shown::Proved,
-        StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => Shown::Refused(error_of(seen)),
-        StepStatus::Skipped if matches!(seen.skipped, Some(SkipReason::When)) => Shown::WouldSkip,
-        StepStatus::Skipped
-        | StepStatus::Pending
-        | StepStatus::Resolved
-        | StepStatus::Checked
-        | StepStatus::Running
-        | StepStatus::Waiting
-        | StepStatus::Open
-        | StepStatus::Asking
-        | StepStatus::Held => Shown::Unproved("it was not reached: a step before it failed".to_owned()),
+    match seen.status.end() {
+        Some(StepEnd::Succeeded) => Shown::Proved,
+        Some(StepEnd::Failed | StepEnd::Unknown | StepEnd::Cancelled) => Shown::Refused(error_of(seen)),
+        Some(StepEnd::Skipped) if matches!(seen.skipped, Some(SkipReason::When)) => Shown::WouldSkip,
+        Some(StepEnd::Skipped) | None => Shown::Unproved("it was not reached: a step before it failed".to_owned()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use runbook::action::{ActionError, Findings, ReadStore, Store};
 use runbook::base::Digest;
-use runbook::catalog::{KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, commit, object_key};
+use runbook::catalog::{BackupPlace, KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts, commit};
 use runbook::event::ErrorClass;
 use runbook::language::inventory::{Database, Inventory, StoreEntry};
 use runbook::pgformat::{SegmentSize, SystemId, Timeline};
@@ -117,7 +117,7 @@ async fn a_sidecar_is_understood_by_sha256sum_and_every_damage_is_found() {
 
 async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
     let store = open(bench);
-    let key = object_key("orders", id, "base.tar").unwrap();
+    let key = BackupPlace::new("orders", (KIND_POSTGRES_BASE, None), id).key("base.tar").unwrap();
     store.put(&key, Box::new(std::io::Cursor::new(b"data".to_vec())), Default::default()).await.unwrap();
     let object = ManifestObject::new("base.tar", 4, Digest::of(b"data"), ObjectRole::Data);
     let postgres = PostgresFacts {

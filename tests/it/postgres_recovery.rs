@@ -381,7 +381,7 @@ async fn a_backup_records_how_it_is_named_archived_and_collated() {
         ..StoreEntry::default()
     };
     let store = runbook::store::Opening::plain(&entry, "primary").open_read().unwrap();
-    let manifest = runbook::catalog::load(store.as_ref(), "main", &backup.id).await.unwrap().manifest;
+    let manifest = runbook::catalog::open(store.as_ref(), "main", &backup).await.unwrap().manifest;
     assert_eq!(manifest.label, Some(format!("runbook {}", run.id)));
     let postgres = manifest.postgres.unwrap();
     assert_eq!(postgres.data_checksums, Some(site.cluster.sql("SHOW data_checksums") == "on"));

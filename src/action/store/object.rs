@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::ObjectKey;
+use super::{ObjectKey, StoreError};
 use crate::base::{Digest, Timestamp};
 
 /// A body that is read once.
@@ -93,6 +93,34 @@ pub struct PutOptions {
     pub locked_until: Option<Timestamp>,
     /// Continue an interrupted upload to the same key: parts that are there with the same content are not sent again.
     pub resume: bool,
+}
+
+impl PutOptions {
+    /// SHA-256 that the body was announced with.
+    ///
+    /// # Errors
+    /// Fails when the metadata `sha256` is no digest.
+    pub fn announced(&self, store: &str) -> Result<Option<Digest>, StoreError> {
+        let parse = |text: &String| {
+            let what = format!("the metadata `sha256` is no digest but `{text}`");
+            text.parse().map_err(|_| StoreError::Refused { store: store.to_owned(), what })
+        };
+        self.metadata.get("sha256").map(parse).transpose()
+    }
+
+    /// Compares the bytes that came with those that were announced, where they were.
+    ///
+    /// # Errors
+    /// Fails when they differ: nothing of them may become the object then.
+    pub fn prove(&self, store: &str, key: &ObjectKey, came: Digest) -> Result<(), StoreError> {
+        match self.announced(store)? {
+            Some(announced) if announced != came => {
+                let what = format!("the bytes for `{key}` have the SHA-256 {came}, announced was {announced}");
+                Err(StoreError::Refused { store: store.to_owned(), what })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// What a put did.

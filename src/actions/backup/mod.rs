@@ -1,5 +1,6 @@
 //! The catalog of backups, as steps see it.
 
 mod find;
+mod place;
 
-pub use find::{Find, FindOutput, FindParams};
+pub use find::{Choice, Find, FindOutput, FindParams};

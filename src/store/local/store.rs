@@ -318,7 +318,9 @@ async fn put(
     let path = blocking(&place, move |place| place.prepare(&prepared)).await?;
     let mut claim =
         Claim::take(&path).await.map_err(|error| place.fault(format!("cannot begin to write `{key}`"), error))?;
-    let known = Known { metadata: options.metadata, ..write_body(&place, &claim, body).await? };
+    let written = write_body(&place, &claim, body).await?;
+    options.prove(&place.name, &key, written.sha256)?;
+    let known = Known { metadata: options.metadata, ..written };
     let (sha256, size_bytes) = (known.sha256, known.size_bytes);
     let clobber = if options.if_absent { Clobber::Refuse } else { Clobber::Replace };
     let named = key.clone();

@@ -8,6 +8,7 @@ pub mod lock;
 pub mod moto;
 pub mod nowhere;
 pub mod parcel;
+pub mod place;
 pub mod postgres;
 pub mod production;
 pub mod recorded;
