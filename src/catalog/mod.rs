@@ -28,6 +28,7 @@ mod manifest;
 mod query;
 pub mod retention;
 mod sidecar;
+pub mod survey;
 mod together;
 mod wal_object;
 

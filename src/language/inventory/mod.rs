@@ -40,6 +40,9 @@ pub use store::{
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Inventory {
+    /// The environment that sees it so; empty in what older versions wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub environment: String,
     /// Databases by name.
     pub databases: BTreeMap<String, Database>,
     /// Services by name.
