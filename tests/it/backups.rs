@@ -131,7 +131,8 @@ async fn every_kind_of_damage_is_found_and_kept_beside_the_manifest() {
     let bench = bench();
     let made = run(&bench, "backup.create", both(&bench)).await.unwrap();
     let object = folder(&bench, "primary", &made);
-    let names: Vec<_> = fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let tar = object.join(names.iter().find(|name| name.starts_with("media.tar")).unwrap());
     let whole = fs::read(&tar).unwrap();
     let with = |level: &str| json!({ "source": "media", "store": "primary", "backup": made["backup"], "level": level });
@@ -148,7 +149,8 @@ async fn every_kind_of_damage_is_found_and_kept_beside_the_manifest() {
             let error = run(&bench, "backup.verify", with(level)).await.unwrap_err();
             assert!(error.to_string().contains("media.tar"), "{error}");
         }
-        let get = json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": bench.path("back") });
+        let get =
+            json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": bench.path("back") });
         assert!(run(&bench, "backup.get", get).await.is_err());
         assert!(!bench.path("back").exists(), "nothing unproven gets its name");
     }
@@ -165,7 +167,9 @@ async fn demands_on_size_and_encryption_are_held() {
         with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         with
     };
-    for (demand, said) in [(json!({ "encrypted": "required" }), "not encrypted"), (json!({ "min_size": "1GiB" }), "less than")] {
+    for (demand, said) in
+        [(json!({ "encrypted": "required" }), "not encrypted"), (json!({ "min_size": "1GiB" }), "less than")]
+    {
         let error = run(&bench, "backup.verify", with(demand)).await.unwrap_err();
         assert!(error.to_string().contains(said), "{error}");
     }
@@ -273,7 +277,11 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     near(&["show", "nonsense"]).ends(2);
     let folder = near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap().to_owned();
     let object = cli.path("near").join(folder);
-    let tar = fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.to_str().unwrap().contains("media.tar")).unwrap();
+    let tar = fs::read_dir(&object)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_str().unwrap().contains("media.tar"))
+        .unwrap();
     let mut bytes = fs::read(&tar).unwrap();
     bytes[0] ^= 1;
     fs::write(&tar, bytes).unwrap();
@@ -283,4 +291,30 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     fs::write(object.join("manifest.json"), "{}").unwrap();
     let torn = near(&["list"]).ends(0);
     assert!(torn.out.contains("DAMAGED") && torn.out.contains("manifest.json"), "{torn:?}");
+}
+
+#[test]
+fn dated_dumps_are_imported_where_they_lie_and_only_when_asked_to() {
+    let cli = cli();
+    let dump = "--\n-- PostgreSQL database dump complete\n--\n";
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, dump.as_bytes()).unwrap();
+    let folder = cli.path("near/old/daily");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("orders_20260128_143002.sql.gz"), packer.finish().unwrap()).unwrap();
+    fs::write(folder.join("orders_20260129_143002.sql.enc"), "Salted__12345678").unwrap();
+    fs::write(folder.join("orders_20260130_143002.sql"), "Salted__12345678").unwrap();
+    let before = crate::support::cli::listing(&cli.path("near"));
+    let dry = cli.run(&["backups", "import", "near", "old/daily", "--json"]).ends(0).json();
+    assert_eq!(dry["would_import"].as_array().unwrap().len(), 2, "{dry}");
+    assert_eq!(crate::support::cli::listing(&cli.path("near")), before, "a dry import writes nothing");
+    let wrote = cli.run(&["backups", "import", "near", "old/daily", "--write"]).ends(10);
+    assert!(wrote.err.contains("encrypted"), "{wrote:?}");
+    assert!(folder.join("orders_20260128_143002.sql.gz").is_file());
+    let listed = cli.run(&["backups", "list", "--store", "near", "--source", "orders", "--json"]).ends(0).json();
+    let id = listed["backups"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(listed["backups"][0]["stopped_at"], "2026-01-28T14:30:02Z");
+    cli.run(&["backups", "verify", &id, "--store", "near", "--level", "content"]).ends(0);
+    let again = cli.run(&["backups", "import", "near", "old/daily", "--json"]).ends(0).json();
+    assert_eq!(again["would_import"].as_array().unwrap().len(), 1, "what is in the catalog is not imported twice");
 }

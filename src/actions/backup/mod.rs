@@ -1,5 +1,6 @@
 //! The catalog of backups, as steps see it.
 
+mod adopt;
 mod copy;
 mod create;
 mod failure;
@@ -11,6 +12,7 @@ mod place;
 mod tarball;
 mod verify;
 
+pub use adopt::Foreign;
 pub use create::{CopyFacts, Create, CreateOutput, CreateParams, FailedCopy};
 pub use find::{Choice, Find, FindOutput, FindParams};
 pub use get::{BackupFiles, Get, GetParams};

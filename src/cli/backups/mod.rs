@@ -1,7 +1,9 @@
 //! `runbook backups`: what the stores hold, and what is known of it.
 
 mod hold;
+mod import;
 mod list;
+mod prove;
 mod row;
 mod shelf;
 mod show;
@@ -27,6 +29,10 @@ enum Command {
     Show(show::Args),
     /// Read backups and find out whether they hold
     Verify(verify::Args),
+    /// Take dumps that another program made into the catalog, where they lie
+    Import(import::Args),
+    /// Keep beside a backup that a run restored and checked it
+    Prove(prove::Args),
     /// Keep a backup whatever retention says, or stop keeping it
     Hold(hold::Args),
 }
@@ -37,6 +43,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Prove(args) => prove::run(&args),
         Command::Hold(args) => hold::run(&args),
     }
 }
