@@ -29,7 +29,10 @@ for packed in "$from/$file".*; do
         *) unpack() { cat; } ;;
     esac
     # A pipeline ends as its last program does: the first one writes to a file, so that its failure is seen.
-    open >"$to.opened" && unpack <"$to.opened" >"$to.copying" || stop "$packed cannot be unpacked"
+    open >"$to.opened" && unpack <"$to.opened" >"$to.copying" || {
+        rm -f -- "$to.opened" "$to.copying"
+        stop "$packed cannot be unpacked"
+    }
     rm -f -- "$to.opened"
     mv -- "$to.copying" "$to" || stop "$file cannot be placed"
     exit 0
