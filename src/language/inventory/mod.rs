@@ -6,6 +6,7 @@
 mod check;
 mod environment;
 mod file;
+mod location;
 mod secret;
 mod spec;
 mod store;
@@ -24,6 +25,7 @@ use crate::base::units::Span;
 pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
 pub(super) use file::check_identifier;
 pub use file::{InventoryFile, is_name};
+pub use location::{BucketPlace, SCHEMES, SftpPlace, StoreLocation, StoreUrlError};
 pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultSecret};
 pub use spec::file_schema;
 pub(super) use spec::schema_of;
