@@ -14,6 +14,7 @@ pub mod production;
 pub mod recorded;
 pub mod recovery;
 pub mod scenario;
+pub mod sshd;
 pub mod terminal;
 pub mod vault;
 pub mod web;
