@@ -11,6 +11,7 @@ pub mod parcel;
 pub mod place;
 pub mod postgres;
 pub mod production;
+pub mod program;
 pub mod recorded;
 pub mod recovery;
 pub mod scenario;
