@@ -62,6 +62,7 @@ mod frozen;
 mod given;
 mod graph;
 mod history;
+mod iam;
 mod identity;
 mod invoke;
 mod leases;
@@ -181,6 +182,8 @@ enum Command {
     Backups(backups::Args),
     /// Pack a run into one file that anybody can verify, or verify one
     Evidence(evidence::Args),
+    /// Print the least that a role needs of the provider: backup, restore, expire, admin, wal
+    Iam(iam::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
@@ -250,6 +253,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Backups(args) => backups::run(args),
         Command::Evidence(args) => evidence::run(args),
+        Command::Iam(args) => iam::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
         Command::Doctor(args) => doctor::run(args),
