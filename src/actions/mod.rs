@@ -27,6 +27,7 @@ pub fn registry() -> Registry {
         .with(approval::Approval)
         .with(assert::Assert)
         .with(backup::Find)
+        .with(backup::Prune)
         .with(checksum::Verify)
         .with(checksum::Write)
         .with(exec::Exec)

@@ -57,6 +57,7 @@ mod earlier;
 mod evidence;
 mod exit;
 mod explain;
+mod freeze;
 mod frozen;
 mod given;
 mod graph;

@@ -2,5 +2,7 @@
 
 mod find;
 mod place;
+pub mod prune;
 
 pub use find::{Choice, Find, FindOutput, FindParams};
+pub use prune::{PlannedPrune, Prune, PruneOutput, PruneParams};

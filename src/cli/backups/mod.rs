@@ -2,6 +2,7 @@
 
 mod hold;
 mod list;
+mod prune;
 mod row;
 mod shelf;
 mod show;
@@ -26,6 +27,8 @@ enum Command {
     Show(show::Args),
     /// Keep a backup whatever retention says, or stop keeping it
     Hold(hold::Args),
+    /// Remove what no rule of the inventory keeps: the plan first, then that very plan
+    Prune(prune::Args),
 }
 
 /// Does what the subcommand says.
@@ -34,5 +37,6 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Hold(args) => hold::run(&args),
+        Command::Prune(args) => prune::run(&args),
     }
 }
