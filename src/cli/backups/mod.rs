@@ -1,5 +1,6 @@
 //! `runbook backups`: what the stores hold, and what is known of it.
 
+mod health;
 mod hold;
 mod list;
 mod prune;
@@ -27,6 +28,8 @@ enum Command {
     Show(show::Args),
     /// Keep a backup whatever retention says, or stop keeping it
     Hold(hold::Args),
+    /// Judge the backups by what is expected of them: one line and one code for monitoring
+    Health(health::Args),
     /// Remove what no rule of the inventory keeps: the plan first, then that very plan
     Prune(prune::Args),
 }
@@ -37,6 +40,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Hold(args) => hold::run(&args),
+        Command::Health(args) => return health::run(&args),
         Command::Prune(args) => prune::run(&args),
     }
 }
