@@ -34,6 +34,7 @@ impl LocalCapabilities {
         let about = Surroundings {
             run: plan.run.clone(),
             mode: plan.mode,
+            environment: plan.environment.clone(),
             inventory: Arc::new(plan.inventory.clone()),
             scratch: plan.scratch.clone(),
             incident_at: plan.incident_at.unwrap_or(plan.started_at),

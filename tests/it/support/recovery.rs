@@ -200,6 +200,7 @@ impl Run<'_> {
         Surroundings {
             run: self.id.clone(),
             mode: if self.site.scratch_db { Mode::Drill } else { Mode::Real },
+            environment: "production".to_owned(),
             inventory: Arc::new(self.site.inventory()),
             scratch: self.dir.clone(),
             incident_at: clock::now(),
