@@ -13,6 +13,7 @@ mod patience;
 pub mod postgres;
 mod process;
 pub mod runbook;
+pub mod s3;
 pub mod service;
 pub mod shell;
 pub mod store;
@@ -41,13 +42,25 @@ pub fn registry() -> Registry {
         .with(postgres::RestoreBase)
         .with(postgres::Stop)
         .with(runbook::Runbook)
+        .with(s3::Encryption)
+        .with(s3::Lifecycle)
+        .with(s3::ObjectLock)
+        .with(s3::Policy)
+        .with(s3::Replication)
+        .with(s3::Versioning)
         .with(service::Start)
         .with(service::Status)
         .with(service::Stop)
         .with(shell::Shell)
+        .with(store::Copy)
         .with(store::Delete)
+        .with(store::Find)
         .with(store::Get)
         .with(store::List)
         .with(store::Put)
+        .with(store::RestoreVersions)
+        .with(store::Retrieve)
+        .with(store::Sync)
+        .with(store::Verify)
         .with(wait::Wait)
 }

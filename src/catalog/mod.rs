@@ -26,6 +26,7 @@ mod key;
 mod listing;
 mod manifest;
 mod query;
+pub mod retention;
 mod sidecar;
 mod together;
 mod wal_object;

@@ -40,6 +40,7 @@ mod approve;
 mod args;
 mod attest;
 mod audit;
+mod backups;
 mod cancel;
 mod capabilities;
 mod check;
@@ -175,6 +176,8 @@ enum Command {
     Reap(reap::Args),
     /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
+    /// List, verify, hold and import backups
+    Backups(backups::Args),
     /// Pack a run into one file that anybody can verify, or verify one
     Evidence(evidence::Args),
     /// Write the report of a run
@@ -242,6 +245,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Leases(args) => leases::run(args),
         Command::Reap(args) => reap::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Backups(args) => backups::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),

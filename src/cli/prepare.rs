@@ -76,7 +76,7 @@ pub fn is_inventory(path: &str) -> bool {
     let Some(text) = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
     let (node, _) = document::parse(SourceId::default(), &text);
     let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
-    let entries = ["databases", "services", "stores", "environments", "secrets", "audit"];
+    let entries = ["databases", "services", "stores", "environments", "secrets", "audit", "retention", "backups"];
     !["steps", "name"].iter().any(has) && entries.iter().any(has)
 }
 

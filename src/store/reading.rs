@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::action::{
-    BoxFuture, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore,
-    ReadVersions, Store, StoreError,
+    BoxFuture, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadBucket,
+    ReadStore, ReadVersions, Store, StoreError,
 };
 
 /// A store for a rehearsed attempt.
@@ -40,6 +40,9 @@ impl ReadStore for ReadingStore {
     }
     fn read_versions(&self) -> Option<&dyn ReadVersions> {
         self.0.read_versions()
+    }
+    fn read_bucket(&self) -> Option<&dyn ReadBucket> {
+        self.0.read_bucket()
     }
 }
 

@@ -48,6 +48,7 @@ mod prop_engine;
 mod prop_language;
 mod recovery_kill;
 mod report;
+mod retention;
 mod secrets;
 mod store_conformance;
 mod supervisor;

@@ -30,6 +30,8 @@ impl InventoryFile {
         }
         self.one_default(&mut faults);
         self.audit_settings(&mut faults);
+        self.keeping(&mut faults);
+        self.expectations(&mut faults);
         faults
     }
 
@@ -129,6 +131,7 @@ impl InventoryFile {
             ("databases", &environment.databases, Code::UnknownDatabase),
             ("services", &environment.services, Code::UnknownService),
             ("stores", &environment.stores, Code::UnknownStore),
+            ("backups", &environment.backups, Code::UnknownBackup),
         ];
         for (section, entries, code) in sections {
             for (entry, value) in entries {
@@ -140,6 +143,7 @@ impl InventoryFile {
                 match section {
                     "databases" => self.database_members(&path, members, faults),
                     "stores" => self.store_members(&path, members, faults),
+                    "backups" => self.expected_members(&path, members, faults),
                     _ => self.host(&path, members, faults),
                 }
             }
@@ -212,7 +216,7 @@ impl InventoryFile {
         }
     }
 
-    fn known(&self, code: Code, name: &str, pointer: &str, faults: &mut Diagnostics) {
+    pub(super) fn known(&self, code: Code, name: &str, pointer: &str, faults: &mut Diagnostics) {
         if let Some(fault) = self.unknown(code, name) {
             faults.push(fault.at(self.place(pointer)));
         }
@@ -225,6 +229,7 @@ impl InventoryFile {
             Code::UnknownDatabase => ("database", self.databases.keys().map(String::as_str).collect()),
             Code::UnknownService => ("service", self.services.keys().map(String::as_str).collect()),
             Code::UnknownStore => ("store", self.stores.keys().map(String::as_str).collect()),
+            Code::UnknownBackup => ("expected backup", self.backups.keys().map(String::as_str).collect()),
             _ => ("secret", self.secrets.keys().map(String::as_str).collect()),
         };
         if known.contains(&name) {

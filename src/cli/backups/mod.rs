@@ -1,0 +1,38 @@
+//! `runbook backups`: what the stores hold, and what is known of it.
+
+mod hold;
+mod list;
+mod row;
+mod shelf;
+mod show;
+
+use super::{Exit, Failure};
+
+/// Arguments of `backups`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook backups list --source orders\n  runbook backups show 20260128T143002Z-base\n  runbook backups hold 20260128T143002Z-base --reason 'case 4711'\n\nStores and databases are those of the inventory; `--store file:///absolute/path` looks into any other place."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the backups of the stores, newest first
+    List(list::Args),
+    /// Show all that is known of one backup
+    Show(show::Args),
+    /// Keep a backup whatever retention says, or stop keeping it
+    Hold(hold::Args),
+}
+
+/// Does what the subcommand says.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    match args.command {
+        Command::List(args) => list::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Hold(args) => hold::run(&args),
+    }
+}
