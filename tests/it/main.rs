@@ -53,5 +53,6 @@ mod secrets;
 mod store_conformance;
 mod supervisor;
 mod support;
+mod transfer;
 mod undo;
 mod wal;

@@ -7,6 +7,7 @@ pub mod host;
 pub mod lock;
 pub mod moto;
 pub mod nowhere;
+pub mod parcel;
 pub mod place;
 pub mod postgres;
 pub mod production;
