@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::local::{Access, Birth, LocalStore};
+use super::s3::{Bucket, S3Store};
 use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
 use crate::language::inventory::StoreEntry;
 
@@ -11,13 +12,19 @@ use crate::language::inventory::StoreEntry;
 enum Location {
     /// A folder of this machine.
     Folder(PathBuf),
+    /// A bucket of S3.
+    S3,
 }
 
 impl Location {
     fn of(entry: &StoreEntry, name: &str) -> Result<Self, StoreError> {
         let refused = |what: String| StoreError::Refused { store: name.to_owned(), what };
+        if entry.url.starts_with("s3://") {
+            return Ok(Self::S3);
+        }
         let Some(path) = entry.url.strip_prefix("file://") else {
-            return Err(refused(format!("`{}` is not an URL of the form `file:///absolute/path`", entry.url)));
+            let forms = "`file:///absolute/path` or `s3://bucket/prefix`";
+            return Err(refused(format!("`{}` is not an URL of the form {forms}", entry.url)));
         };
         let path = PathBuf::from(path);
         let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
@@ -52,11 +59,20 @@ impl<'a> Opening<'a> {
         Self::new(entry, name, Arc::new(NoSecrets))
     }
 
-    fn local(&self, birth: Birth) -> Result<LocalStore, StoreError> {
+    fn local(&self, root: PathBuf, birth: Birth) -> LocalStore {
         let access = if self.entry.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        match Location::of(self.entry, self.name)? {
-            Location::Folder(root) => Ok(LocalStore::new(self.name, root, access, birth)),
-        }
+        LocalStore::new(self.name, root, access, birth)
+    }
+
+    fn s3(&self) -> Result<S3Store, StoreError> {
+        S3Store::new(self.name, self.entry, Arc::clone(&self.secrets))
+    }
+
+    fn open_as(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match Location::of(self.entry, self.name)? {
+            Location::Folder(root) => Arc::new(self.local(root, birth)),
+            Location::S3 => Arc::new(self.s3()?),
+        })
     }
 
     /// Opens the store; its first write makes a folder a store. Touches nothing yet.
@@ -64,7 +80,7 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// Fails when the URL makes no sense.
     pub fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(Arc::new(self.local(Birth::AtFirstWrite)?))
+        self.open_as(Birth::AtFirstWrite)
     }
 
     /// Opens a store that must exist already: a write to an unmounted folder fails instead of starting anew.
@@ -72,7 +88,7 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// Fails when the URL makes no sense.
     pub fn open_existing(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(Arc::new(self.local(Birth::Never)?))
+        self.open_as(Birth::Never)
     }
 
     /// Opens the store for reading. Touches nothing yet.
@@ -80,14 +96,34 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// Fails when the URL makes no sense.
     pub fn open_read(&self) -> Result<Arc<dyn ReadStore>, StoreError> {
-        Ok(Arc::new(self.local(Birth::Never)?))
+        Ok(match Location::of(self.entry, self.name)? {
+            Location::Folder(root) => Arc::new(self.local(root, Birth::Never)),
+            Location::S3 => Arc::new(self.s3()?),
+        })
     }
 
-    /// Makes the place a store, durably, if it is none yet. Blocking.
+    /// Makes a folder a store, durably, if it is none yet. Blocking. Nothing needs to be made in a bucket.
     ///
     /// # Errors
     /// Fails when the parent of its folder does not exist, or it cannot be written.
     pub fn initialize(&self) -> Result<(), StoreError> {
-        self.local(Birth::AtFirstWrite)?.initialize()
+        match Location::of(self.entry, self.name)? {
+            Location::Folder(root) => self.local(root, Birth::AtFirstWrite).initialize(),
+            Location::S3 => self.s3().map(drop),
+        }
+    }
+
+    /// Opens the bucket of an S3 store, for those who look after its settings.
+    ///
+    /// # Errors
+    /// Fails when the store is no bucket of S3, or there are no credentials for it.
+    pub async fn bucket(&self) -> Result<Bucket, StoreError> {
+        match Location::of(self.entry, self.name)? {
+            Location::S3 => self.s3()?.bucket().await,
+            Location::Folder(_) => {
+                let what = format!("`{}` is no bucket of S3 and has no such settings", self.entry.url);
+                Err(StoreError::Refused { store: self.name.to_owned(), what })
+            }
+        }
     }
 }
