@@ -57,7 +57,8 @@ impl Args {
 }
 
 fn machines(found: &Found) -> Result<(), Failure> {
-    let backups: Vec<_> = found.lists.iter().flat_map(|(_, list)| list.backups.iter().rev().map(row::document)).collect();
+    let backups: Vec<_> =
+        found.lists.iter().flat_map(|(_, list)| list.backups.iter().rev().map(row::document)).collect();
     let damaged: Vec<_> = found
         .lists
         .iter()
@@ -71,7 +72,10 @@ fn people(found: &Found, now: Timestamp) {
     all.sort_by_key(|backup| std::cmp::Reverse((backup.manifest.stopped_at, backup.manifest.id.clone())));
     let damaged = found.lists.iter().flat_map(|(store, list)| list.damaged.iter().map(move |one| (store, one)));
     if all.is_empty() {
-        tell!("no backups in {}", found.lists.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", "));
+        tell!(
+            "no backups in {}",
+            found.lists.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        );
     } else {
         let mut rows = vec![["BACKUP", "SOURCE", "KIND", "TIER", "AGE", "SIZE", "STORE", "STATE"].map(str::to_owned)];
         rows.extend(all.iter().map(|backup| line(backup, now)));

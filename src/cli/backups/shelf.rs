@@ -160,7 +160,8 @@ impl Found {
         } else {
             exact
         };
-        let names = |list: &[&Backup]| list.iter().map(|backup| (backup.place(), backup.manifest.kind.clone())).collect();
+        let names =
+            |list: &[&Backup]| list.iter().map(|backup| (backup.place(), backup.manifest.kind.clone())).collect();
         let distinct: std::collections::BTreeSet<_> = names(&found);
         match distinct.len() {
             0 => {
@@ -174,8 +175,10 @@ impl Found {
             1 => Ok(found),
             count => {
                 let listed = distinct.iter().map(|(place, _)| format!("`{}`", place.folder())).collect::<Vec<_>>();
-                let failure = Failure::new(Exit::Usage, format!("{count} backups have an id that begins with `{text}`"));
-                Err(failure.help(format!("they are {}; narrow it with `--store`, or give more of the id", listed.join(", "))))
+                let failure =
+                    Failure::new(Exit::Usage, format!("{count} backups have an id that begins with `{text}`"));
+                Err(failure
+                    .help(format!("they are {}; narrow it with `--store`, or give more of the id", listed.join(", "))))
             }
         }
     }

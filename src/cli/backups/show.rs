@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::row;
 use super::shelf::{Shelves, Stores, of_catalog};
-use crate::base::units::{ByteSize, human_duration};
 use crate::base::clock;
+use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::Backup;
 use crate::catalog::attest::{SignedProof, Verdict, proofs};
 use crate::cli::{Exit, Failure, attest, document, wiring};
@@ -91,7 +91,10 @@ fn people(backup: &Backup, proofs: &[SignedProof], signers: &AllowedSigners) {
         ("run", &manifest.run),
         ("parent", &manifest.parent),
     ];
-    optional.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).for_each(|(name, value)| fact(name, value));
+    optional
+        .iter()
+        .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        .for_each(|(name, value)| fact(name, value));
     let took = human_duration(clock::between(manifest.started_at, manifest.stopped_at));
     fact("ended", &format!("{} ({} ago), took {took}", manifest.stopped_at, row::age(manifest.stopped_at, now)));
     fact("folder", &backup.place().folder());
@@ -109,7 +112,10 @@ fn people(backup: &Backup, proofs: &[SignedProof], signers: &AllowedSigners) {
     }
     for proof in proofs {
         let Verdict::Passed = proof.proof.verdict else {
-            fact("not proven", &format!("{} by run {}: {}", proof.proof.at, proof.proof.run, proof.proof.checks.join(", ")));
+            fact(
+                "not proven",
+                &format!("{} by run {}: {}", proof.proof.at, proof.proof.run, proof.proof.checks.join(", ")),
+            );
             continue;
         };
         let (run, mode) = (&proof.proof.run, &proof.proof.mode);
