@@ -50,6 +50,7 @@ mod continue_;
 mod demo;
 mod deny;
 mod diff;
+mod doctor;
 mod document;
 mod drill;
 mod dry_run;
@@ -61,6 +62,7 @@ mod frozen;
 mod given;
 mod graph;
 mod history;
+mod iam;
 mod identity;
 mod invoke;
 mod leases;
@@ -180,10 +182,14 @@ enum Command {
     Backups(backups::Args),
     /// Pack a run into one file that anybody can verify, or verify one
     Evidence(evidence::Args),
+    /// Print the least that a role needs of the provider: backup, restore, expire, admin, wal
+    Iam(iam::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
     Actions(actions::Args),
+    /// Prove what the site relies on: that backups can be decrypted
+    Doctor(doctor::Args),
     /// Print the JSON schemas that editors complete runbooks with
     Schema(schema::Args),
     /// Destroy a throw-away database and bring it back, in two minutes
@@ -247,8 +253,10 @@ pub fn main() -> std::process::ExitCode {
         Command::Audit(args) => audit::run(args),
         Command::Backups(args) => backups::run(args),
         Command::Evidence(args) => evidence::run(args),
+        Command::Iam(args) => iam::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
