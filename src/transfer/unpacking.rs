@@ -10,7 +10,7 @@ use super::broken::{Broken, Kind};
 use super::delivery::{Counter, Delivery, Hear, Part, Parts, counter};
 use super::flow::{BLOCK_BYTES, Inflow, Outflow, abandoned, flow};
 use super::intake::{Intake, Take};
-use super::keys::Opener;
+use super::keys::{Doubt, Opener};
 use super::lanes::blocks;
 use super::meter::{Meter, Stage};
 use super::tally::{Count, Counted, Tally, tally};
@@ -98,16 +98,34 @@ enum Claim {
     Nothing,
 }
 
+impl Claim {
+    /// Holds what was read against what is known.
+    fn compare(self, stored: PlainFacts, plain: PlainFacts) -> io::Result<()> {
+        match self {
+            Self::All(expected) => {
+                compare("it", stored, expected.stored).map_err(Broken::damaged)?;
+                compare("its plain content", plain, expected.plain).map_err(Broken::undecided)?;
+            }
+            Self::Plain(sha256) => {
+                compare("its plain content", plain, PlainFacts { sha256, ..plain }).map_err(Broken::undecided)?;
+            }
+            Self::Nothing => {}
+        }
+        Ok(())
+    }
+}
+
 impl Opening {
     /// store ─► intake ─► decryption ─► decompression ─► delivery, with a digest beside the intake and in the delivery.
     fn start(self, stored: ByteStream, cancel: CancellationToken) -> io::Result<Parts> {
         let is_plain = self.unpacking.encoding.is_plain();
         let (tally, counted) = if is_plain { None } else { Some(tally(Arc::clone(&self.meter))?) }.unzip();
         let (out, mut from) = flow(8);
-        let receiving = Receiving { out, tally, meter: Arc::clone(&self.meter) };
+        let receiving = Receiving { out: Some(out), tally, unread: 0, meter: Arc::clone(&self.meter) };
         let metered = (Arc::clone(&self.meter), Stage::Store);
         Intake { body: stored, block_bytes: BLOCK_BYTES, cancel, metered }.start(receiving)?;
         let format = self.unpacking.format();
+        let doubt = self.unpacking.opener.as_ref().map_or(Doubt::Content, Opener::doubt);
         if let Some(opener) = self.unpacking.opener {
             let (to, plain) = flow(8);
             let metered = (Arc::clone(&self.meter), Stage::Decrypt);
@@ -121,7 +139,7 @@ impl Opening {
             from = plain;
         }
         let (counter, parts) = counter();
-        let proof = Proof { claim: self.claim, stored: counted, plain: Count::new(self.meter) };
+        let proof = Proof { claim: self.claim, doubt, stored: counted, plain: Count::new(self.meter) };
         thread::start("transfer-delivery", move || {
             let last = proof.deliver(from, &counter).map(|()| Part::End);
             // The reader may be gone.
@@ -131,10 +149,16 @@ impl Opening {
     }
 }
 
+/// How much is still read of an object that cannot be unpacked, so that its digest tells whether the key is wrong
+/// or the object.
+const POST_MORTEM_BYTES: usize = 16 << 20;
+
 /// What the intake does with each block.
 struct Receiving {
-    out: Outflow,
+    /// Nothing once nobody can go on with it.
+    out: Option<Outflow>,
     tally: Option<Tally>,
+    unread: usize,
     meter: Arc<Meter>,
 }
 
@@ -144,17 +168,28 @@ impl Take for Receiving {
         if let Some(tally) = &self.tally {
             tally.add(&block)?;
         }
-        if block.is_empty() { Ok(()) } else { self.out.send(block) }
+        if block.is_empty() {
+            return Ok(());
+        }
+        let size_bytes = block.len();
+        self.out = self.out.take().and_then(|mut out| out.send(block).is_ok().then_some(out));
+        if self.out.is_none() {
+            self.unread += size_bytes;
+        }
+        if self.unread > POST_MORTEM_BYTES { Err(abandoned()) } else { Ok(()) }
     }
 
     fn finish(self, ended: io::Result<()>) {
-        self.out.finish(ended);
+        if let Some(out) = self.out {
+            out.finish(ended);
+        }
     }
 }
 
 /// Passes the plain bytes on and proves at the end that they are the right ones.
 struct Proof {
     claim: Claim,
+    doubt: Doubt,
     /// Nothing where the stored bytes are the plain ones.
     stored: Option<Counted>,
     plain: Count,
@@ -165,18 +200,12 @@ impl Proof {
         let passed = self.pass(from, to);
         let plain = self.plain.finish();
         let stored = self.stored.map_or(Ok(plain), Counted::wait)?;
-        match self.claim {
-            Claim::All(expected) => {
-                passed.map_err(|error| decide(error, stored == expected.stored))?;
-                compare("it", stored, expected.stored)?;
-                compare("it was stored as it should be, but its plain content", plain, expected.plain)
-            }
-            Claim::Plain(sha256) => {
-                passed?;
-                compare("its plain content", plain, PlainFacts { sha256, ..plain })
-            }
-            Claim::Nothing => passed,
-        }
+        let passed = passed.and_then(|()| self.claim.compare(stored, plain));
+        let known = match self.claim {
+            Claim::All(expected) => Some((stored, expected.stored)),
+            Claim::Plain(_) | Claim::Nothing => None,
+        };
+        passed.map_err(|error| decide(error, self.doubt, known))
     }
 
     fn pass(&mut self, mut from: Inflow, to: &Counter) -> io::Result<()> {
@@ -196,23 +225,30 @@ impl Proof {
     }
 }
 
-/// Decides by the digest of the stored bytes what the format itself cannot tell.
-fn decide(error: io::Error, is_as_stored: bool) -> io::Error {
-    match Broken::of(&error) {
-        Some(broken) if broken.kind == Kind::Undecided && is_as_stored => {
-            Broken::wrong_key(format!("it is what was stored, so the password does not fit: {broken}")).into()
+/// Decides what the format itself cannot tell, by the stored bytes that were read and, where they are known, those
+/// that should have been.
+fn decide(error: io::Error, doubt: Doubt, known: Option<(PlainFacts, PlainFacts)>) -> io::Error {
+    let Some(broken) = Broken::of(&error).filter(|broken| broken.kind == Kind::Undecided) else { return error };
+    let decided = match (doubt, known) {
+        (Doubt::Key, Some((stored, expected))) if stored == expected => {
+            Broken::wrong_key(format!("it is exactly what was stored, so the password does not fit: {broken}"))
         }
-        Some(_) | None => error,
-    }
+        (Doubt::Key, None) => Broken::wrong_key(format!("the password does not fit, or it is damaged: {broken}")),
+        (Doubt::Key, Some((stored, expected))) if stored.size_bytes < expected.size_bytes => {
+            Broken::wrong_key(format!("the password does not fit, or it is damaged: {broken}"))
+        }
+        (Doubt::Content, _) | (Doubt::Key, Some(_)) => Broken::damaged(broken.to_string()),
+    };
+    decided.into()
 }
 
-fn compare(what: &str, found: PlainFacts, expected: PlainFacts) -> io::Result<()> {
+/// Says what differs.
+fn compare(what: &str, found: PlainFacts, expected: PlainFacts) -> Result<(), String> {
     if found == expected {
         return Ok(());
     }
-    let differs = match found.size_bytes == expected.size_bytes {
+    Err(match found.size_bytes == expected.size_bytes {
         true => format!("{what} has the SHA-256 {}, not {}", found.sha256, expected.sha256),
         false => format!("{what} has {} bytes, not {}", found.size_bytes, expected.size_bytes),
-    };
-    Err(Broken::damaged(differs).into())
+    })
 }

@@ -299,9 +299,7 @@ async fn a_file_that_changes_or_has_no_content_is_an_error_of_that_file() {
     fs::create_dir(&root).unwrap();
     fs::write(root.join("a"), "a").unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
-    let with = |special: &str| {
-        json!({ "from": root, "to": { "path": bench.path("a.tar") }, "compression": "none", "special": special })
-    };
+    let with = |special: &str| json!({ "from": root, "to": { "path": bench.path("a.tar") }, "compression": "none", "special": special });
     let error = run(&bench, "archive.create", with("refuse")).await.unwrap_err();
     assert!(error.to_string().contains("socket") && !bench.path("a.tar").exists(), "{error}");
     assert_eq!(run(&bench, "archive.create", with("skip")).await.unwrap()["skipped"], json!(1));

@@ -58,5 +58,7 @@ mod store_conformance;
 mod supervisor;
 mod support;
 mod transfer;
+mod transfer_damage;
+mod transfer_programs;
 mod undo;
 mod wal;

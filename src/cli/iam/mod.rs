@@ -82,7 +82,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         scope.add_runbook(runbook, args.role, &given)?;
     }
     if !args.database.is_empty() {
-        for name in args.database.iter().filter(|name| !site.inventory.databases.contains_key(*name)) {
+        let unknown = args.database.iter().find(|name| !site.inventory.databases.contains_key(*name));
+        if let Some(name) = unknown {
             return Err(Failure::new(Exit::Usage, format!("the inventory has no database `{name}`")));
         }
         scope.only(&args.database, &site.inventory);
