@@ -11,4 +11,4 @@ mod s3;
 pub use local::{LocalStore, RESERVED_PREFIX};
 pub use opening::Opening;
 pub use reading::ReadingStore;
-pub use s3::{Bucket, S3Store};
+pub use s3::S3Store;

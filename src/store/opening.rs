@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::local::{Access, Birth, LocalStore};
-use super::s3::{Bucket, S3Store};
+use super::s3::S3Store;
 use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
 use crate::language::inventory::StoreEntry;
 
@@ -110,20 +110,6 @@ impl<'a> Opening<'a> {
         match Location::of(self.entry, self.name)? {
             Location::Folder(root) => self.local(root, Birth::AtFirstWrite).initialize(),
             Location::S3 => self.s3().map(drop),
-        }
-    }
-
-    /// Opens the bucket of an S3 store, for those who look after its settings.
-    ///
-    /// # Errors
-    /// Fails when the store is no bucket of S3, or there are no credentials for it.
-    pub async fn bucket(&self) -> Result<Bucket, StoreError> {
-        match Location::of(self.entry, self.name)? {
-            Location::S3 => self.s3()?.bucket().await,
-            Location::Folder(_) => {
-                let what = format!("`{}` is no bucket of S3 and has no such settings", self.entry.url);
-                Err(StoreError::Refused { store: self.name.to_owned(), what })
-            }
         }
     }
 }

@@ -78,7 +78,10 @@ impl Arrival {
     }
 
     /// Publishes after success, removes what was written after a failure.
-    pub(in crate::actions) async fn end(self, written: Result<PlainFacts, ActionError>) -> Result<PlainFacts, ActionError> {
+    pub(in crate::actions) async fn end(
+        self,
+        written: Result<PlainFacts, ActionError>,
+    ) -> Result<PlainFacts, ActionError> {
         match written {
             Ok(facts) => self.publish(facts).await.map(|()| facts),
             Err(error) => {

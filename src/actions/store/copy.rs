@@ -87,7 +87,9 @@ impl CopyPlace {
                     .help("parts joined by `/`, none empty, `.` or `..`"),
             ),
             (Some(_), None) | (None, Some(_)) => None,
-            (Some(_), Some(_)) | (None, None) => Some(ParamFault::new(at, "exactly one of `key` and `prefix` is wanted")),
+            (Some(_), Some(_)) | (None, None) => {
+                Some(ParamFault::new(at, "exactly one of `key` and `prefix` is wanted"))
+            }
         }
     }
 
@@ -135,7 +137,12 @@ impl CopyParams {
     }
 
     /// Names targets that hold another content: by digest where both are recorded, else by size.
-    async fn refuse_clashes(&self, from: &dyn ReadStore, to: &dyn ReadStore, pairs: &[Pair]) -> Result<(), ActionError> {
+    async fn refuse_clashes(
+        &self,
+        from: &dyn ReadStore,
+        to: &dyn ReadStore,
+        pairs: &[Pair],
+    ) -> Result<(), ActionError> {
         let clashes = each(self.parallel as usize, pairs, async |pair| match to.head(&pair.to).await {
             Ok(there) => {
                 let recorded = from.head(&pair.from).await.map_err(store_failed)?.sha256();

@@ -107,9 +107,8 @@ impl Action for Delete {
 }
 
 async fn delete_version(store: &dyn Store, key: &ObjectKey, version: &str) -> Result<bool, ActionError> {
-    let versions = store
-        .versions()
-        .ok_or_else(|| ActionError::fatal(format!("store `{}` keeps no versions", store.name())))?;
+    let versions =
+        store.versions().ok_or_else(|| ActionError::fatal(format!("store `{}` keeps no versions", store.name())))?;
     let all = versions.list_versions(key.as_str()).await.map_err(store_failed)?;
     let existed = all.iter().any(|found| found.key == *key && found.version == version);
     if existed {

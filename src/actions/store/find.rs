@@ -99,7 +99,9 @@ impl FindParams {
         let chosen = fitting.into_iter().max_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.key.cmp(&b.key)));
         if chosen.is_none() && !self.allow_none {
             let fact = format!("none of {seen} objects under `{}` in store `{}` fits", self.prefix, store.name());
-            return Err(ActionError::fatal(fact).help("look at what is there with `store.list`, or say `allow_none: true`"));
+            return Err(
+                ActionError::fatal(fact).help("look at what is there with `store.list`, or say `allow_none: true`")
+            );
         }
         Ok((chosen, count))
     }

@@ -186,8 +186,9 @@ impl Action for Get {
             return Ok(findings.pass("the store keeps versions"));
         }
         match store.head(&key).await {
-            Ok(facts) if facts.sha256().is_none() && params.sha256.is_none() => Ok(findings
-                .refuse(format!("`{key}` has no recorded SHA-256"), "give the digest as `sha256`")),
+            Ok(facts) if facts.sha256().is_none() && params.sha256.is_none() => {
+                Ok(findings.refuse(format!("`{key}` has no recorded SHA-256"), "give the digest as `sha256`"))
+            }
             Ok(facts) => Ok(findings.pass(format!("`{key}` has {} bytes", facts.size_bytes))),
             Err(error @ StoreError::NotFound { .. }) if cx.ahead => Ok(findings.pending(error.to_string())),
             Err(error @ StoreError::NotFound { .. }) => Ok(findings.refuse(error.to_string(), "put it there first")),

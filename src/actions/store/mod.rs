@@ -38,4 +38,4 @@ pub use put::{Put, PutParams};
 pub use restore_versions::{RestoreVersions, RestoreVersionsParams, RestoredVersions};
 pub use retrieve::{Retrieve, RetrieveParams, Retrieved};
 pub use sync::{Allowance, Compare, Symlinks, Sync, SyncOutput, SyncParams};
-pub use verify::{Level, Verify, VerifiedObjects, VerifyParams};
+pub use verify::{Level, VerifiedObjects, Verify, VerifyParams};

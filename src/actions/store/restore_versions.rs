@@ -157,8 +157,7 @@ impl Action for RestoreVersions {
             .versions()
             .ok_or_else(|| ActionError::fatal(format!("store `{}` keeps no versions", store.name())))?;
         let work = async {
-            let restored =
-                each(PARALLEL, &plan.restore, |one| versions.restore_version(&one.key, &one.version)).await;
+            let restored = each(PARALLEL, &plan.restore, |one| versions.restore_version(&one.key, &one.version)).await;
             restored.into_iter().collect::<Result<Vec<_>, _>>().map_err(store_failed)
         };
         let restored = until_cancelled(cx, work).await?;

@@ -169,9 +169,9 @@ async fn ask(
     if archived.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let retrieval = store.retrieval().ok_or_else(|| {
-        ActionError::fatal(format!("store `{}` cannot retrieve archived objects", store.name()))
-    })?;
+    let retrieval = store
+        .retrieval()
+        .ok_or_else(|| ActionError::fatal(format!("store `{}` cannot retrieve archived objects", store.name())))?;
     let new: Vec<&ObjectKey> =
         archived.iter().filter(|(_, now)| *now == Availability::Archived).map(|(key, _)| key).collect();
     let asked = each(PARALLEL, new, |key| retrieval.retrieve(key, speed, days)).await;
@@ -181,10 +181,7 @@ async fn ask(
 }
 
 /// Which of the objects cannot be read now, and why.
-async fn still_archived(
-    store: &dyn Store,
-    keys: &[ObjectKey],
-) -> Result<Vec<(ObjectKey, Availability)>, ActionError> {
+async fn still_archived(store: &dyn Store, keys: &[ObjectKey]) -> Result<Vec<(ObjectKey, Availability)>, ActionError> {
     let told = each(PARALLEL, keys, |key| store.head(key)).await;
     let mut archived = Vec::new();
     for facts in told {

@@ -91,9 +91,8 @@ impl VerifyParams {
         let read = body.take(SIDECAR_BYTES).read_to_end(&mut bytes).await;
         read.map_err(|error| super::body::broke_off(store.name(), &sidecar, error))?;
         let folder = text.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        let object = |entry: Entry| {
-            Ok(Wanted { key: key(&format!("{folder}{}", entry.name))?, sha256: Some(entry.sha256) })
-        };
+        let object =
+            |entry: Entry| Ok(Wanted { key: key(&format!("{folder}{}", entry.name))?, sha256: Some(entry.sha256) });
         parse_sidecar(text, bytes)?.into_iter().map(object).collect()
     }
 

@@ -67,9 +67,7 @@ impl Work<'_> {
         }
         match self.from.look(&item.name).await? {
             Some(now) if now.stamp == item.stamp => Ok(()),
-            Some(_) | None => {
-                Err(ActionError::retryable(format!("`{}` changed while it was copied", item.name)))
-            }
+            Some(_) | None => Err(ActionError::retryable(format!("`{}` changed while it was copied", item.name))),
         }
     }
 
@@ -108,9 +106,7 @@ impl Work<'_> {
                 let path = root.join(&item.name);
                 on_files(Arc::clone(files), move |files| files.remove_file(&path)).await
             }
-            Target::Store { store, prefix } => {
-                store.delete(&key_of(prefix, &item.name)?).await.map_err(store_failed)
-            }
+            Target::Store { store, prefix } => store.delete(&key_of(prefix, &item.name)?).await.map_err(store_failed),
         }
     }
 }

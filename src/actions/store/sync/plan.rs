@@ -196,11 +196,10 @@ mod tests {
         let target = vec![item("b", 9), item("c", 3), item("d", 4)];
         let (plan, pairs) = Plan::by_size(source, target);
         let names = |items: &[Item]| items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
-        assert_eq!((names(&plan.create), names(&plan.replace), names(&plan.delete)), (
-            vec!["a".to_owned()],
-            vec!["b".to_owned()],
-            vec!["d".to_owned()]
-        ));
+        assert_eq!(
+            (names(&plan.create), names(&plan.replace), names(&plan.delete)),
+            (vec!["a".to_owned()], vec!["b".to_owned()], vec!["d".to_owned()])
+        );
         assert_eq!((pairs.len(), pairs[0].source.name.as_str(), plan.at_target), (1, "c", 3));
     }
 

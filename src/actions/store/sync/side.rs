@@ -173,12 +173,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn folder(
-        &self,
-        files: &dyn ReadFiles,
-        root: &Path,
-        symlinks: Symlinks,
-    ) -> Result<Option<Vec<Item>>, ActionError> {
+    fn folder(&self, files: &dyn ReadFiles, root: &Path, symlinks: Symlinks) -> Result<Option<Vec<Item>>, ActionError> {
         match files.facts(root).map_err(file_failed)? {
             None => return Ok(None),
             Some(facts) if facts.kind == FileKind::Directory => {}
