@@ -277,7 +277,8 @@ pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<Loca
     Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings()?, vault)))
 }
 
-fn settings() -> Result<HostSettings, Failure> {
+/// What programs are started with.
+pub fn settings() -> Result<HostSettings, Failure> {
     Ok(HostSettings::new(wiring::supervisor()?, wiring::environment_variable("PATH").unwrap_or_default()))
 }
 

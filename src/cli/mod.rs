@@ -50,6 +50,7 @@ mod continue_;
 mod demo;
 mod deny;
 mod diff;
+mod doctor;
 mod document;
 mod drill;
 mod dry_run;
@@ -187,6 +188,8 @@ enum Command {
     Report(report::Args),
     /// List the actions, or show one
     Actions(actions::Args),
+    /// Prove what the site relies on: that backups can be decrypted
+    Doctor(doctor::Args),
     /// Print the JSON schemas that editors complete runbooks with
     Schema(schema::Args),
     /// Destroy a throw-away database and bring it back, in two minutes
@@ -253,6 +256,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Iam(args) => iam::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),

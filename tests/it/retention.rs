@@ -188,8 +188,8 @@ fn a_chain_stays_whole() {
 #[test]
 fn a_clock_in_doubt_stops_everything() {
     let rules = json!({ "never_below": 1, "default": { "keep_last": 1 } });
-    let plan = judge(daily("2026-01-05", 5), rules.clone(), "2026-01-05T11:54:00Z");
-    assert!(matches!(plan.refusals.as_slice(), [Refusal::FromTheFuture { .. }]) && plan.remove.is_empty());
+    let ahead = judge(daily("2026-01-05", 5), rules.clone(), "2026-01-05T11:54:00Z");
+    assert!(matches!(ahead.refusals.as_slice(), [Refusal::FromTheFuture { .. }]) && ahead.remove.is_empty());
     assert!(
         !judge(daily("2026-01-05", 5), rules.clone(), "2026-01-05T11:56:00Z").remove.is_empty(),
         "clocks differ a bit"

@@ -3,7 +3,7 @@
 //! A backup stays when *any* rule names it; when none does, it goes. What is damaged, held, not understood or
 //! needed by another one always stays, and when time itself is in doubt nothing goes at all. Ages are counted
 //! from the newest good backup of the same source and kind and never from the clock: when backups stop, expiry
-//! stops with them. Start with [`plan`]; [`survey`] reads what it judges from a store.
+//! stops with them. Start with [`plan`]; [`super::survey`] reads what it judges from a store.
 
 mod calendar;
 mod candidate;

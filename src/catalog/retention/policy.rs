@@ -21,13 +21,13 @@ impl Policy {
         Self { own, environments: BTreeMap::new() }
     }
 
-    /// The policy of an inventory, seen from an environment; `None` when it says nothing, so that nothing is pruned.
+    /// The policy of an inventory, seen from its environment; `None` when it says nothing, so that nothing is pruned.
     #[must_use]
-    pub fn of(inventory: &Inventory, environment: &str) -> Option<Self> {
-        let own = inventory.retention_in(environment)?;
+    pub fn of(inventory: &Inventory) -> Option<Self> {
+        let own = inventory.retention_in(&inventory.environment)?;
         let each = |name: &String| Some((name.clone(), inventory.retention_in(name)?));
         let mut environments: BTreeMap<String, Retention> = inventory.environments.keys().filter_map(each).collect();
-        environments.insert(environment.to_owned(), own.clone());
+        environments.insert(inventory.environment.clone(), own.clone());
         Some(Self { own, environments })
     }
 

@@ -5,13 +5,14 @@ mod list;
 mod row;
 mod shelf;
 mod show;
+mod verify;
 
 use super::{Exit, Failure};
 
 /// Arguments of `backups`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook backups list --source orders\n  runbook backups show 20260128T143002Z-base\n  runbook backups hold 20260128T143002Z-base --reason 'case 4711'\n\nStores and databases are those of the inventory; `--store file:///absolute/path` looks into any other place."
+    after_help = "Examples:\n  runbook backups list --source orders\n  runbook backups show 20260128T143002Z-base\n  runbook backups verify --all --budget 50GB\n  runbook backups hold 20260128T143002Z-base --reason 'case 4711'\n\nStores and databases are those of the inventory; `--store file:///absolute/path` looks into any other place."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -24,6 +25,8 @@ enum Command {
     List(list::Args),
     /// Show all that is known of one backup
     Show(show::Args),
+    /// Read backups and find out whether they hold
+    Verify(verify::Args),
     /// Keep a backup whatever retention says, or stop keeping it
     Hold(hold::Args),
 }
@@ -33,6 +36,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     match args.command {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Hold(args) => hold::run(&args),
     }
 }

@@ -87,6 +87,7 @@ impl InventoryFile {
         let mut vars = self.vars.clone();
         vars.extend(chosen.vars.clone());
         Ok(Inventory {
+            environment: name.to_owned(),
             databases: databases.into_iter().map(|(name, (entry, map))| (name, filled_database(entry, &map))).collect(),
             services: services.into_iter().map(|(name, (entry, _))| (name, filled_service(entry))).collect(),
             stores: stores.into_iter().map(|(name, (entry, _))| (name, entry)).collect(),

@@ -7,6 +7,7 @@ mod check;
 mod environment;
 mod expectation;
 mod file;
+mod location;
 mod retention;
 mod secret;
 mod spec;
@@ -27,6 +28,7 @@ pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
 pub use expectation::{ExpectedBackup, Schedule};
 pub(super) use file::check_identifier;
 pub use file::{InventoryFile, is_name};
+pub use location::{BucketPlace, SCHEMES, SftpPlace, StoreLocation, StoreUrlError};
 pub use retention::{KeepRule, KeepUntil, Retention, WalRule};
 pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultSecret};
 pub use spec::file_schema;
@@ -40,6 +42,9 @@ pub use store::{
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Inventory {
+    /// The environment that sees it so; empty in what older versions wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub environment: String,
     /// Databases by name.
     pub databases: BTreeMap<String, Database>,
     /// Services by name.

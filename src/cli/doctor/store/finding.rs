@@ -103,7 +103,9 @@ impl Ability {
 
     fn advice(self) -> &'static str {
         match self {
-            Self::List => "allow `s3:ListBucket`: without it nothing can be found, and a missing object looks forbidden",
+            Self::List => {
+                "allow `s3:ListBucket`: without it nothing can be found, and a missing object looks forbidden"
+            }
             Self::TellMissing => "allow `s3:ListBucket` on the bucket: only then a missing object is answered by 404",
             Self::Read => "allow `s3:GetObject` below the prefix: what is stored has to be compared",
             Self::Write => "allow `s3:PutObject` below the prefix, or unlock the folder for this user",

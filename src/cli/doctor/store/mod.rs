@@ -10,6 +10,7 @@ mod surroundings;
 use clap::ValueEnum;
 use serde_json::json;
 
+use super::super::screen::Face;
 use super::super::site::Site;
 use super::super::{Exit, Failure, document, wiring};
 use finding::{Finding, Verdict};
@@ -46,10 +47,10 @@ pub(super) fn examine(site: &Site, name: &str, role: Role) -> Result<Vec<Finding
 }
 
 /// Prints what was found.
-pub(super) fn print(store: &str, findings: &[Finding], json: bool) -> Result<Exit, Failure> {
+pub(super) fn print(store: &str, findings: &[Finding], face: Face) -> Result<Exit, Failure> {
     let bad = |finding: &&Finding| matches!(finding.verdict, Verdict::Missing | Verdict::TooMuch);
     let exit = if findings.iter().any(|finding| bad(&finding)) { Exit::Refused } else { Exit::Success };
-    if json {
+    if face == Face::Json {
         document::write_json(&json!({ "store": store, "sound": exit == Exit::Success, "findings": findings }))?;
         return Ok(exit);
     }

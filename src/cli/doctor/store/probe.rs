@@ -82,7 +82,9 @@ impl Probe<'_> {
 
     async fn missing(&self, key: &ObjectKey) -> Finding {
         match self.store.head(key).await {
-            Err(StoreError::NotFound { .. }) => Ability::TellMissing.can(self.role, "a missing object is told as missing"),
+            Err(StoreError::NotFound { .. }) => {
+                Ability::TellMissing.can(self.role, "a missing object is told as missing")
+            }
             Err(error) => Ability::TellMissing.cannot(self.role, told(&error)),
             Ok(_) => Ability::TellMissing.cannot(self.role, "an object that nobody made is said to be there"),
         }
@@ -148,7 +150,8 @@ impl Probe<'_> {
         let started = clock::monotonic();
         match self.store.put(key, body, PutOptions::default()).await {
             Ok(_) => {
-                let fact = format!("{} MiB of unknown length in {}", LARGE_BYTES >> 20, human_duration(started.elapsed()));
+                let fact =
+                    format!("{} MiB of unknown length in {}", LARGE_BYTES >> 20, human_duration(started.elapsed()));
                 Finding::new("large upload", Verdict::Fine, fact)
             }
             Err(error) => Finding::new("large upload", Verdict::Missing, told(&error))

@@ -83,8 +83,10 @@ async fn region(bucket: &dyn ReadBucket, entry: &StoreEntry) -> Finding {
         Ok(region) if entry.allow_regions.contains(&region) => {
             Finding::new("region", Verdict::Fine, format!("`{region}`, which `allow_regions` has"))
         }
-        Ok(region) => Finding::new("region", Verdict::Missing, format!("`{region}`, which `allow_regions` does not have"))
-            .advise("move the bucket, or allow its region"),
+        Ok(region) => {
+            Finding::new("region", Verdict::Missing, format!("`{region}`, which `allow_regions` does not have"))
+                .advise("move the bucket, or allow its region")
+        }
         Err(error) => unread("region", &error),
     }
 }
@@ -101,10 +103,18 @@ async fn versioning(bucket: &dyn ReadBucket) -> Finding {
 
 async fn encryption(bucket: &dyn ReadBucket, entry: &StoreEntry) -> Finding {
     match bucket.encryption().await {
-        Ok(Some(DefaultEncryption::Aes256)) => Finding::new("at rest", Verdict::Fine, "encrypted with a key of the store's"),
-        Ok(Some(DefaultEncryption::Kms { .. })) => Finding::new("at rest", Verdict::Fine, "encrypted with a key of the key service"),
-        Ok(Some(DefaultEncryption::Other(name))) => Finding::new("at rest", Verdict::Fine, format!("encrypted: {name}")),
-        Ok(None) if entry.sse.is_some() => Finding::new("at rest", Verdict::Fine, "encrypted as `sse` says, not by default"),
+        Ok(Some(DefaultEncryption::Aes256)) => {
+            Finding::new("at rest", Verdict::Fine, "encrypted with a key of the store's")
+        }
+        Ok(Some(DefaultEncryption::Kms { .. })) => {
+            Finding::new("at rest", Verdict::Fine, "encrypted with a key of the key service")
+        }
+        Ok(Some(DefaultEncryption::Other(name))) => {
+            Finding::new("at rest", Verdict::Fine, format!("encrypted: {name}"))
+        }
+        Ok(None) if entry.sse.is_some() => {
+            Finding::new("at rest", Verdict::Fine, "encrypted as `sse` says, not by default")
+        }
         Ok(None) => Finding::new("at rest", Verdict::Warning, "not encrypted by default")
             .advise("set it with `s3.encryption`; what `encryption` of the store encrypts is safe in any case"),
         Err(error) => unread("at rest", &error),
@@ -113,10 +123,14 @@ async fn encryption(bucket: &dyn ReadBucket, entry: &StoreEntry) -> Finding {
 
 async fn lock(bucket: &dyn ReadBucket, entry: &StoreEntry) -> Finding {
     match (bucket.object_lock().await, entry.object_lock.is_some()) {
-        (Ok(DefaultLock::Off), true) => Finding::new("locks", Verdict::Missing, "the bucket cannot lock, and `object_lock` is set")
-            .advise("make a new bucket with Object Lock, and copy"),
+        (Ok(DefaultLock::Off), true) => {
+            Finding::new("locks", Verdict::Missing, "the bucket cannot lock, and `object_lock` is set")
+                .advise("make a new bucket with Object Lock, and copy")
+        }
         (Ok(DefaultLock::Off), false) => Finding::new("locks", Verdict::Fact, "the bucket cannot lock"),
-        (Ok(DefaultLock::WithoutDefault), true) => Finding::new("locks", Verdict::Fine, "each object as `object_lock` says"),
+        (Ok(DefaultLock::WithoutDefault), true) => {
+            Finding::new("locks", Verdict::Fine, "each object as `object_lock` says")
+        }
         (Ok(DefaultLock::WithoutDefault), false) => Finding::new("locks", Verdict::Fact, "possible, none by default"),
         (Ok(DefaultLock::Locks(lock)), _) => {
             Finding::new("locks", Verdict::Fine, format!("whatever is put, for {} days", lock.days))
@@ -133,8 +147,12 @@ async fn lifecycle(bucket: &dyn ReadBucket) -> Finding {
             if aborts {
                 return Finding::new("lifecycle", Verdict::Fine, format!("{count} rules; unfinished uploads go"));
             }
-            Finding::new("lifecycle", Verdict::Warning, format!("{count} rules; unfinished uploads stay and are billed"))
-                .advise("`s3.lifecycle` sets the rule")
+            Finding::new(
+                "lifecycle",
+                Verdict::Warning,
+                format!("{count} rules; unfinished uploads stay and are billed"),
+            )
+            .advise("`s3.lifecycle` sets the rule")
         }
         Err(error) => unread("lifecycle", &error),
     }
