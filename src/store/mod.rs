@@ -17,6 +17,6 @@ mod sidecar;
 pub use local::LocalStore;
 pub use opening::Opening;
 pub use reading::ReadingStore;
-pub use s3::{Bucket, S3Store};
+pub use s3::S3Store;
 pub use sftp::SftpStore;
 pub use sidecar::RESERVED_PREFIX;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::access::{Access, Birth};
 use super::local::LocalStore;
-use super::s3::{Bucket, S3Store};
+use super::s3::S3Store;
 use super::sftp::SftpStore;
 use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
 use crate::language::inventory::{StoreEntry, StoreLocation};
@@ -40,20 +40,6 @@ impl<'a> Opening<'a> {
 
     fn s3(&self) -> Result<S3Store, StoreError> {
         S3Store::new(self.name, self.entry, Arc::clone(&self.secrets))
-    }
-
-    /// Opens the bucket of an S3 store, for those who look after its settings.
-    ///
-    /// # Errors
-    /// Fails when the store is no bucket of S3, or there are no credentials for it.
-    pub async fn bucket(&self) -> Result<Bucket, StoreError> {
-        match self.location()? {
-            StoreLocation::S3(_) => self.s3()?.bucket().await,
-            StoreLocation::Folder(_) | StoreLocation::Google(_) | StoreLocation::Azure(_) | StoreLocation::Sftp(_) => {
-                let what = format!("`{}` is no bucket of S3 and has no such settings", self.entry.url);
-                Err(StoreError::Refused { store: self.name.to_owned(), what })
-            }
-        }
     }
 
     fn access(&self) -> Access {

@@ -9,6 +9,7 @@ mod action_sync;
 mod architecture;
 mod audit;
 mod backups;
+mod bucket;
 mod cli_check;
 mod cli_guard;
 mod cli_live;
