@@ -15,10 +15,8 @@ use crate::support::cli::Cli;
 use crate::support::host::{Bench, action};
 
 fn inventory(bench: &Bench) -> Inventory {
-    let entry = |name: &str| StoreEntry {
-        url: format!("file://{}", bench.path(name).display()),
-        ..StoreEntry::default()
-    };
+    let entry =
+        |name: &str| StoreEntry { url: format!("file://{}", bench.path(name).display()), ..StoreEntry::default() };
     let stores = ["one", "two"].map(|name| (name.to_owned(), entry(name)));
     Inventory { stores: stores.into(), ..Inventory::default() }
 }
@@ -150,9 +148,7 @@ async fn content_tells_where_size_and_time_are_the_same() {
     let bench = Bench::new();
     let media = bench.path("media");
     write(&media, &[("a", "one")]);
-    let with = |compare: &str| {
-        json!({ "from": { "path": media }, "to": { "store": "one" }, "compare": compare })
-    };
+    let with = |compare: &str| json!({ "from": { "path": media }, "to": { "store": "one" }, "compare": compare });
     run(&bench, with("digest")).await.unwrap();
     let file = fs::File::options().write(true).open(media.join("a")).unwrap();
     let time = file.metadata().unwrap().modified().unwrap();
@@ -171,9 +167,7 @@ async fn links_are_refused_skipped_or_followed_as_it_is_said() {
     write(&media, &[("a", "1")]);
     write(&bench.path("elsewhere"), &[("x", "x")]);
     std::os::unix::fs::symlink(bench.path("elsewhere"), media.join("link")).unwrap();
-    let with = |symlinks: &str, to: &str| {
-        json!({ "from": { "path": media }, "to": { "store": "one", "prefix": to }, "symlinks": symlinks })
-    };
+    let with = |symlinks: &str, to: &str| json!({ "from": { "path": media }, "to": { "store": "one", "prefix": to }, "symlinks": symlinks });
     assert!(run(&bench, with("refuse", "r")).await.unwrap_err().to_string().contains("symbolic link"));
     assert_eq!(counts(&run(&bench, with("skip", "s")).await.unwrap()), [1, 0, 0, 0]);
     assert_eq!(counts(&run(&bench, with("follow", "f")).await.unwrap()), [2, 0, 0, 0]);

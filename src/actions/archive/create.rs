@@ -185,7 +185,8 @@ async fn create(params: &CreateParams, cx: &RunContext) -> Result<CreateOutput, 
     let plain: ByteStream = Box::new(Passing::new(Box::new(from)).metered(&meter));
     let (body, packed) = params.packing(cx)?.seal(plain).split();
     let (stored, written) = tokio::join!(store_body(params, body, cx), writing);
-    let written = written.map_err(|error| ActionError::fatal("the writing of the archive broke off").because(&error))?;
+    let written =
+        written.map_err(|error| ActionError::fatal("the writing of the archive broke off").because(&error))?;
     // Why the writer gave up tells more than that its bytes ended too soon.
     let broke_pipe = |error: &ActionError| error.to_string().contains("broken pipe");
     let (facts, written) = match (stored, written) {
@@ -217,7 +218,9 @@ async fn store_body(params: &CreateParams, body: ByteStream, cx: &RunContext) ->
             let written = copy(&mut body, &mut into).await;
             let written = written.map(|(size_bytes, sha256)| PlainFacts { size_bytes, sha256 });
             let shown = path.display();
-            arrival.end(written.map_err(|error| ActionError::retryable(format!("cannot write `{shown}`")).because(&error))).await
+            arrival
+                .end(written.map_err(|error| ActionError::retryable(format!("cannot write `{shown}`")).because(&error)))
+                .await
         }
         FileSpot::Object(name, key) => {
             let store = cx.store(name.as_str())?;

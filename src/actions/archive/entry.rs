@@ -41,7 +41,10 @@ impl Facts {
                 mode: header.mode()?,
                 uid: number(header.uid()?)?,
                 gid: number(header.gid()?)?,
-                modified_at: i64::try_from(header.mtime()?).ok().and_then(|at| Timestamp::from_second(at).ok()).unwrap_or_default(),
+                modified_at: i64::try_from(header.mtime()?)
+                    .ok()
+                    .and_then(|at| Timestamp::from_second(at).ok())
+                    .unwrap_or_default(),
                 attributes: Vec::new(),
                 link: entry.link_name_bytes().map(|bytes| OsStr::from_bytes(&bytes).into()),
             })

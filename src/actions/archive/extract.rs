@@ -14,8 +14,8 @@ use crate::action::{
     Interrupted, Late, ParamFault, PlanContext, ReadFiles, Recovery, RunContext, Target,
 };
 use crate::actions::store::FilePlace;
-use crate::actions::store::source::{Source, check_source};
 use crate::actions::store::body::{file_failed, on_files, until_cancelled};
+use crate::actions::store::source::{Source, check_source};
 use crate::base::Digest;
 
 const FOLDER_MODE: u32 = 0o750;
@@ -234,7 +234,8 @@ async fn extract(params: &ExtractParams, staged: &Path, cx: &RunContext) -> Resu
         compare(&index, &extracted)?;
     }
     if extracted.attributes_left > 0 {
-        let message = format!("{} extended attributes were left out: only root may set them", extracted.attributes_left);
+        let message =
+            format!("{} extended attributes were left out: only root may set them", extracted.attributes_left);
         cx.reporter.note(message, serde_json::Value::Null);
     }
     Ok(ExtractOutput {

@@ -43,7 +43,8 @@ impl Index {
 
     pub(super) fn load(files: &dyn ReadFiles, path: &Path) -> Result<Self, ActionError> {
         let shown = path.display();
-        let bytes = files.read(path, LIMIT_BYTES).map_err(|error| ActionError::fatal(error.to_string()).because(&error))?;
+        let bytes =
+            files.read(path, LIMIT_BYTES).map_err(|error| ActionError::fatal(error.to_string()).because(&error))?;
         let damaged = |error| ActionError::fatal(format!("`{shown}` is no index of an archive")).because(&error);
         let index: Self = serde_json::from_slice(&bytes).map_err(damaged)?;
         match index.format {
@@ -58,7 +59,8 @@ impl Index {
             files.iter().map(|file| (file.path.clone(), file.clone())).collect()
         };
         let (wanted, found) = (by_path(&self.files), by_path(found));
-        let missing = wanted.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("`{path}` is missing"));
+        let missing =
+            wanted.keys().filter(|path| !found.contains_key(*path)).map(|path| format!("`{path}` is missing"));
         let other = found.iter().filter_map(|(path, file)| match wanted.get(path) {
             None => Some(format!("`{path}` is not in the index")),
             Some(known) if known != file => Some(format!("`{path}` differs")),

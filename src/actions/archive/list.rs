@@ -13,8 +13,8 @@ use crate::action::{
     ParamFault, PlanContext, RunContext,
 };
 use crate::actions::store::FilePlace;
-use crate::actions::store::source::{Source, check_source};
 use crate::actions::store::body::until_cancelled;
+use crate::actions::store::source::{Source, check_source};
 use crate::base::{Digest, Timestamp};
 
 /// Entries that are given out at most.
@@ -77,7 +77,10 @@ impl Action for List {
         has_check: true,
         reports_progress: true,
         version: 1,
-        examples: &[Example { title: "An archive of a store", with: "from: { store: primary, key: files/media.tar.zst }" }],
+        examples: &[Example {
+            title: "An archive of a store",
+            with: "from: { store: primary, key: files/media.tar.zst }",
+        }],
     };
     type Params = ListParams;
     type Output = ListOutput;

@@ -138,7 +138,8 @@ impl TreeReader {
             Some(FileKind::Directory) => {}
             None => self.files.create_dir(path, WORKING_MODE).map_err(file_failed)?,
             Some(FileKind::File | FileKind::Symlink | FileKind::Other) => {
-                let fact = format!("the archive is refused: `{}` is no folder, but something lies below it", path.display());
+                let fact =
+                    format!("the archive is refused: `{}` is no folder, but something lies below it", path.display());
                 return Err(ActionError::fatal(fact));
             }
         }
@@ -226,9 +227,14 @@ impl TreeReader {
         for (name, value) in &facts.attributes {
             match opened.set_xattr(name, value) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !name.starts_with("user.") => left += 1,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !name.starts_with("user.") => {
+                    left += 1
+                }
                 Err(error) => {
-                    return Err(io::Error::new(error.kind(), format!("attribute `{name}` of `{}`: {error}", path.display())));
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("attribute `{name}` of `{}`: {error}", path.display()),
+                    ));
                 }
             }
         }
@@ -261,6 +267,10 @@ pub(super) fn damaged(error: &io::Error) -> ActionError {
 }
 
 fn full(path: &Path, error: &io::Error) -> ActionError {
-    let cause = HostError::File { operation: "write", path: path.to_owned(), source: io::Error::new(error.kind(), error.to_string()) };
+    let cause = HostError::File {
+        operation: "write",
+        path: path.to_owned(),
+        source: io::Error::new(error.kind(), error.to_string()),
+    };
     ActionError::retryable(format!("cannot extract `{}`: {error}", path.display())).because(&cause)
 }

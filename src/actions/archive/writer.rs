@@ -179,7 +179,12 @@ impl Progressing {
         Ok(())
     }
 
-    fn dense(&mut self, name: &Path, (opened, meta): (&File, &Metadata), attributes: Vec<Record>) -> io::Result<Digest> {
+    fn dense(
+        &mut self,
+        name: &Path,
+        (opened, meta): (&File, &Metadata),
+        attributes: Vec<Record>,
+    ) -> io::Result<Digest> {
         self.records(attributes, meta)?;
         let mut header = header(meta, EntryType::Regular);
         header.set_size(meta.len());

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::action::{
-    ActionError, Encoding, Encrypted, Kdf, Late, ParamFault, RunContext, Secrets, StoreRef,
-};
+use crate::action::{ActionError, Encoding, Encrypted, Kdf, Late, ParamFault, RunContext, Secrets, StoreRef};
 use crate::actions::store::transfer_failed;
 use crate::base::secret::SecretText;
 use crate::language::inventory::{

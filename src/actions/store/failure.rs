@@ -38,8 +38,12 @@ pub(crate) fn transfer_failed(error: TransferError) -> ActionError {
         TransferError::Store(error) => store_failed(error),
         TransferError::Key(error) => error,
         TransferError::Io { source, .. } => ActionError::retryable(message).because(&source),
-        TransferError::Damaged { .. } => ActionError::fatal(message).help("use another copy; nothing was put into place"),
-        TransferError::WrongKey { .. } => ActionError::fatal(message).help("give the key or the passphrase it was made for"),
+        TransferError::Damaged { .. } => {
+            ActionError::fatal(message).help("use another copy; nothing was put into place")
+        }
+        TransferError::WrongKey { .. } => {
+            ActionError::fatal(message).help("give the key or the passphrase it was made for")
+        }
         TransferError::Settings(_) => ActionError::fatal(message),
     }
 }

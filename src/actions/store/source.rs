@@ -4,12 +4,12 @@ use std::io::Read;
 
 use tokio_util::io::SyncIoBridge;
 
-use crate::action::{ActionError, ByteStream, CheckContext, Findings, GetOptions, PlainFacts, RunContext, StoreError};
 use super::body::{digest, file_failed};
 use super::carry::read_facts;
 use super::passing::{Meter, Passing};
 use super::place::FileSpot;
 use super::store_failed;
+use crate::action::{ActionError, ByteStream, CheckContext, Findings, GetOptions, PlainFacts, RunContext, StoreError};
 use crate::base::Digest;
 
 /// A content with what it must be.
@@ -21,7 +21,11 @@ pub(in crate::actions) struct Source {
 
 impl Source {
     /// Opens it. Its digest is `sha256`, else the recorded one; a file without either is digested first.
-    pub(in crate::actions) async fn open(spot: &FileSpot, sha256: Option<Digest>, cx: &RunContext) -> Result<Self, ActionError> {
+    pub(in crate::actions) async fn open(
+        spot: &FileSpot,
+        sha256: Option<Digest>,
+        cx: &RunContext,
+    ) -> Result<Self, ActionError> {
         let (body, facts): (ByteStream, PlainFacts) = match spot {
             FileSpot::File(path) => {
                 let open = || cx.host.files().open(path).map(tokio::fs::File::from_std).map_err(file_failed);

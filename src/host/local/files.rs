@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Gid, OFlags, Timespec, Timestamps, Uid, chownat, statvfs, utimensat};
 
-use crate::base::Timestamp;
 use crate::action::{DirEntry, FileFacts, FileKind, Files, HostError, ReadFiles, Space};
+use crate::base::Timestamp;
 
 /// The file system, with the rights of the engine.
 #[derive(Debug, Clone, Copy)]
