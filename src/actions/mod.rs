@@ -35,6 +35,7 @@ pub fn registry() -> Registry {
         .with(backup::Create)
         .with(backup::Find)
         .with(backup::Get)
+        .with(backup::Prune)
         .with(backup::Verify)
         .with(checksum::Verify)
         .with(checksum::Write)
