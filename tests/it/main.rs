@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod action_archive;
+mod action_crypt;
 mod action_process;
 mod action_service;
 mod action_store;

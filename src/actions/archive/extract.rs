@@ -175,7 +175,7 @@ impl Action for Extract {
             files.create_dir(&prepared, STAGED_MODE)
         })
         .await?;
-        match until_cancelled(cx, extract(params, &staged, cx)).await {
+        match extract(params, &staged, cx).await {
             Ok(output) => place(&output, &staged, cx).await.map(|()| output),
             Err(error) => {
                 on_files(files, move |files| files.remove_tree(&staged)).await?;
@@ -226,7 +226,8 @@ async fn extract(params: &ExtractParams, staged: &Path, cx: &RunContext) -> Resu
         Ownership::Auto => Ownership::Own,
         Ownership::Keep | Ownership::Own => params.ownership,
     };
-    let source = Source::open(&params.from.known()?, sha256, cx).await?;
+    let from = params.from.known()?;
+    let source = until_cancelled(cx, Source::open(&from, sha256, cx)).await?;
     let sha256 = source.facts.sha256;
     let tree = TreeReader { files: cx.host.files(), root: staged.to_owned(), links: params.links, ownership };
     let extracted = source.read(move |reader| tree.read(reader)).await?;

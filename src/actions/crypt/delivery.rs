@@ -124,5 +124,10 @@ async fn write(place: &str, mut body: ByteStream, file: std::fs::File) -> Result
 
 /// Says why a stream broke: damage and wrong keys are for good.
 pub(super) fn broken(place: &str, error: std::io::Error) -> ActionError {
-    transfer_failed(TransferError::of_reading(place, error))
+    match TransferError::of_reading(place, error) {
+        TransferError::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+            transfer_failed(TransferError::Damaged { object: place.to_owned(), what: source.to_string() })
+        }
+        other => transfer_failed(other),
+    }
 }

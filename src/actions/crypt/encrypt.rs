@@ -133,12 +133,15 @@ async fn encrypt(params: &EncryptParams, cx: &RunContext) -> Result<EncryptOutpu
     let (from, to) = (params.from.known()?, params.to.known()?);
     let packing = params.by.at_hand(cx)?.packing(params.compression)?;
     let source = Source::open(&from, None, cx).await?;
-    if !params.overwrite && !is_free(&to, cx).await? {
+    if !params.overwrite {
         // The same plain bytes, made the same way, and the stored bytes are what the note says: it is done.
-        let note = Note::beside(&to, cx).await?.filter(|note| note.plain == source.facts);
-        let note = note.filter(|note| note.encoding == *packing.encoding()).ok_or_else(|| occupied(&to))?;
-        let there = Source::open(&to, None, cx).await?;
-        return if there.facts == note.stored { Ok(EncryptOutput::of(&note, true)) } else { Err(occupied(&to)) };
+        let done = Note::of_whole(&to, cx).await?.filter(|note| note.plain == source.facts);
+        if let Some(note) = done.filter(|note| note.encoding == *packing.encoding()) {
+            return Ok(EncryptOutput::of(&note, true));
+        }
+        if !is_free(&to, cx).await? {
+            return Err(occupied(&to));
+        }
     }
     let encoding = packing.encoding().clone();
     let (body, packed) = packing.seal(source.into_body()).split();

@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::action::{ActionError, Encoding, PlainFacts, RunContext, StoreError};
 use crate::actions::store::body::{broke_off, file_failed};
 use crate::actions::store::place::FileSpot;
+use crate::actions::store::source::Source;
 use crate::actions::store::store_failed;
 use crate::transfer::Expected;
 
@@ -40,6 +41,14 @@ impl Note {
         text.map_err(|error| ActionError::fatal("the note cannot be written").because(&error))
     }
 
+    /// The note beside a file whose stored bytes are just what it says; `None` otherwise.
+    pub(super) async fn of_whole(spot: &FileSpot, cx: &RunContext) -> Result<Option<Self>, ActionError> {
+        let Some(note) = Self::beside(spot, cx).await? else { return Ok(None) };
+        // A file without its note, or not there at all, is not finished.
+        let there = Source::open(spot, None, cx).await.ok();
+        Ok(there.filter(|there| there.facts == note.stored).map(|_| note))
+    }
+
     /// Reads the note beside a file; `None` when there is none.
     pub(super) async fn beside(spot: &FileSpot, cx: &RunContext) -> Result<Option<Self>, ActionError> {
         let place = spot.beside(END)?;
@@ -53,6 +62,10 @@ impl Note {
                 let body = match store.get(key).await {
                     Ok(body) => body,
                     Err(StoreError::NotFound { .. }) => return Ok(None),
+                    // Nothing was ever stored there.
+                    Err(StoreError::Unavailable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                        return Ok(None);
+                    }
                     Err(error) => return Err(store_failed(error)),
                 };
                 let mut bytes = Vec::new();

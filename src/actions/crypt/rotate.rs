@@ -156,16 +156,17 @@ async fn rotate(params: &RotateParams, cx: &RunContext) -> Result<RotateOutput, 
 
 /// The note of a result that an earlier attempt has finished; anything else in the place is in the way.
 async fn earlier(to: &FileSpot, from: &FileSpot, cx: &RunContext) -> Result<Option<Note>, ActionError> {
-    if is_free(to, cx).await? {
-        return Ok(None);
+    if let Some(note) = Note::of_whole(to, cx).await? {
+        let same = match Note::beside(from, cx).await? {
+            Some(old) => old.plain == note.plain,
+            // The old one may be gone already: the new one was proven before.
+            None => is_free(from, cx).await?,
+        };
+        if same {
+            return Ok(Some(note));
+        }
     }
-    let note = Note::beside(to, cx).await?.ok_or_else(|| occupied(to))?;
-    let same = match Note::beside(from, cx).await? {
-        Some(old) => old.plain == note.plain,
-        // The old one may be gone already: the new one was proven before.
-        None => is_free(from, cx).await?,
-    };
-    if same { Ok(Some(note)) } else { Err(occupied(to)) }
+    if is_free(to, cx).await? { Ok(None) } else { Err(occupied(to)) }
 }
 
 async fn remove(spot: &FileSpot, cx: &RunContext) -> Result<(), ActionError> {

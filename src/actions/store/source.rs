@@ -1,8 +1,12 @@
 //! A file or an object that is read: its digest, its bytes.
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::SyncIoBridge;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::body::{digest, file_failed};
 use super::carry::read_facts;
@@ -15,6 +19,7 @@ use crate::base::Digest;
 /// A content with what it must be.
 pub(in crate::actions) struct Source {
     body: Passing,
+    cancel: CancellationToken,
     /// The stored bytes.
     pub(in crate::actions) facts: PlainFacts,
 }
@@ -47,7 +52,8 @@ impl Source {
             }
         };
         let meter = Meter::new(cx, Some(facts.size_bytes));
-        Ok(Self { body: Passing::new(body).expecting(facts).metered(&meter), facts })
+        let body = Passing::new(body).expecting(facts).metered(&meter);
+        Ok(Self { body, cancel: cx.cancel.clone(), facts })
     }
 
     /// Its bytes; the last read fails unless they are what they must be.
@@ -55,14 +61,34 @@ impl Source {
         Box::new(self.body)
     }
 
-    /// Does blocking work on its bytes; they are proven when they were read to the end.
+    /// Does blocking work on its bytes; they are proven when they were read to the end. After a cancel they break off,
+    /// so that nothing works on when this returns.
     pub(in crate::actions) async fn read<T: Send + 'static>(
         self,
         work: impl FnOnce(Box<dyn Read + Send>) -> Result<T, ActionError> + Send + 'static,
     ) -> Result<T, ActionError> {
-        let bridge = SyncIoBridge::new(self.body);
+        let cancelled = Box::pin(self.cancel.clone().cancelled_owned());
+        let bridge = SyncIoBridge::new(UntilCancelled { body: self.body, cancelled });
         let done = tokio::task::spawn_blocking(move || work(Box::new(bridge))).await;
+        if self.cancel.is_cancelled() {
+            return Err(ActionError::cancelled("the reading was cancelled"));
+        }
         done.map_err(|error| ActionError::fatal("the reading broke off").because(&error))?
+    }
+}
+
+/// Breaks off when the attempt is cancelled.
+struct UntilCancelled {
+    body: Passing,
+    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl AsyncRead for UntilCancelled {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.cancelled.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::other("the attempt was cancelled")));
+        }
+        Pin::new(&mut self.body).poll_read(cx, buffer)
     }
 }
 
