@@ -168,7 +168,9 @@ impl Judge<'_> {
         let free = ByteSize(room.free_bytes);
         match fits {
             0 => self.say(Level::Critical, format!("{free} free: the next one does not fit")),
-            fits if fits < u64::from(wanted) => self.say(Level::Warning, format!("{free} free: room for {fits} more (min {wanted})")),
+            fits if fits < u64::from(wanted) => {
+                self.say(Level::Warning, format!("{free} free: room for {fits} more (min {wanted})"))
+            }
             _ => {}
         }
     }

@@ -17,7 +17,9 @@ const METRICS: [(&str, &str, Value); 13] = [
     ("size_bytes", "The size of the newest good backup.", |health| health.figures.size_bytes),
     ("median_size_bytes", "The median size of those before it.", |health| health.figures.median_bytes),
     ("proof_age_seconds", "How long ago a restore was proven.", |health| health.figures.proof_age_s),
-    ("verification_age_seconds", "How long ago a backup's bytes were verified.", |health| health.figures.verification_age_s),
+    ("verification_age_seconds", "How long ago a backup's bytes were verified.", |health| {
+        health.figures.verification_age_s
+    }),
     ("wal_age_seconds", "How long ago the newest WAL segment was archived.", |health| health.figures.wal_age_s),
     ("store_free_bytes", "The room left in the store.", |health| health.figures.free_bytes),
     ("store_full_in_days", "For how many days the room is enough as things go.", |health| health.figures.full_in_days),
