@@ -101,3 +101,70 @@ fn state(dir: &RunDir) -> Recovery {
         Outcome::Failed | Outcome::Cancelled | Outcome::ObjectiveMissed | Outcome::Inconclusive => Recovery::Nothing,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{newest, refuse};
+    use crate::action::{Access, EffectClass, Effects, Mode, Target};
+    use crate::base::Timestamp;
+    use crate::event::{EventKind, Figures, Outcome};
+    use crate::journal::{CreatedRun, Runs, sample};
+    use crate::plan::{BoundPlan, fixture};
+    use crate::port::Journal as _;
+
+    const LOCK: &str = "database:local:/srv/orders";
+
+    fn plan(run: &str, uses: &str, target: Target) -> BoundPlan {
+        let mut step = fixture::step("only", uses);
+        step.effects = Effects::of(EffectClass::Destroy).target(Access::Destroy, target);
+        let locks = vec![LOCK.to_owned()];
+        BoundPlan { run: run.parse().expect("an id"), mode: Mode::Real, locks, ..fixture::plan(vec![step]) }
+    }
+
+    fn recovery(runs: &Runs, run: &str) -> CreatedRun {
+        let database = Target::Database { name: "orders".to_owned() };
+        let mut created = runs.create(&plan(run, "postgres.recover", database)).expect("creates");
+        let started = sample::started_with(created.plan);
+        write(&mut created, started);
+        created
+    }
+
+    fn write(run: &mut CreatedRun, kind: EventKind) {
+        run.journal.append(Timestamp::UNIX_EPOCH, vec![kind]).expect("appends");
+        run.journal.sync().expect("syncs");
+    }
+
+    fn end(mut run: CreatedRun, outcome: Outcome) {
+        write(&mut run, EventKind::RunFinished { outcome, exit_code: 0, figures: Box::new(Figures::default()) });
+    }
+
+    fn prune() -> BoundPlan {
+        plan(
+            "20260301-000000-aaaaaa",
+            "backup.prune",
+            Target::Store { name: "primary".to_owned(), prefix: "o".to_owned() },
+        )
+    }
+
+    #[test]
+    fn an_unfinished_recovery_freezes_its_database_until_a_later_one_succeeds() {
+        let root = tempfile::tempdir().expect("a folder");
+        let runs = Runs::open(root.path().join("state")).expect("opens");
+        assert!(refuse(&runs, &prune()).is_ok());
+        drop(recovery(&runs, "20260101-000000-aaaaaa"));
+        let refused = refuse(&runs, &prune()).expect_err("it is open");
+        assert!(refused.message.contains("20260101-000000-aaaaaa"), "{}", refused.message);
+        let mut despite = prune();
+        despite.steps[0].with = json!({ "despite_recovery": "the disk is full" });
+        assert!(refuse(&runs, &despite).is_ok());
+        end(recovery(&runs, "20260102-000000-aaaaaa"), Outcome::Failed);
+        assert!(refuse(&runs, &prune()).is_err(), "a later one that failed changes nothing");
+        end(recovery(&runs, "20260103-000000-aaaaaa"), Outcome::Succeeded);
+        assert!(refuse(&runs, &prune()).is_ok());
+        end(recovery(&runs, "20260104-000000-aaaaaa"), Outcome::FailedUnknown);
+        assert!(refuse(&runs, &prune()).is_err());
+        assert!(newest(&runs).expect("reads").is_some());
+    }
+}

@@ -1,5 +1,6 @@
 //! `runbook backups`: what the stores hold, and what is known of it.
 
+mod erase_ledger;
 mod health;
 mod hold;
 mod list;
@@ -35,6 +36,8 @@ enum Command {
     Hold(hold::Args),
     /// Judge the backups by what is expected of them: one line and one code for monitoring
     Health(health::Args),
+    /// Keep what restores must forget again, as keyed hashes
+    EraseLedger(erase_ledger::Args),
     /// Remove what no rule of the inventory keeps: the plan first, then that very plan
     Prune(prune::Args),
 }
@@ -47,6 +50,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Verify(args) => verify::run(&args),
         Command::Hold(args) => hold::run(&args),
         Command::Health(args) => return Ok(health::run(&args)),
+        Command::EraseLedger(args) => erase_ledger::run(&args),
         Command::Prune(args) => prune::run(&args),
     };
     exit.map(ExitCode::from)
