@@ -58,6 +58,7 @@ mod earlier;
 mod evidence;
 mod exit;
 mod explain;
+mod freeze;
 mod frozen;
 mod given;
 mod graph;
@@ -251,7 +252,10 @@ pub fn main() -> std::process::ExitCode {
         Command::Leases(args) => leases::run(args),
         Command::Reap(args) => reap::run(args),
         Command::Audit(args) => audit::run(args),
-        Command::Backups(args) => backups::run(args),
+        Command::Backups(args) => match backups::run(args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Evidence(args) => evidence::run(args),
         Command::Iam(args) => iam::run(args),
         Command::Report(args) => report::run(args),

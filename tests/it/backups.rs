@@ -280,7 +280,7 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     let tar = fs::read_dir(&object)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .find(|path| path.to_str().unwrap().contains("media.tar"))
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("media.tar"))
         .unwrap();
     let mut bytes = fs::read(&tar).unwrap();
     bytes[0] ^= 1;

@@ -1,9 +1,11 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod action_archive;
 mod action_process;
 mod action_service;
 mod action_store;
+mod action_sync;
 mod architecture;
 mod audit;
 mod backups;

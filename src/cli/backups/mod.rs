@@ -1,13 +1,17 @@
 //! `runbook backups`: what the stores hold, and what is known of it.
 
+mod health;
 mod hold;
 mod list;
+mod prune;
 mod row;
 mod shelf;
 mod show;
 mod verify;
 
-use super::{Exit, Failure};
+use std::process::ExitCode;
+
+use super::Failure;
 
 /// Arguments of `backups`.
 #[derive(Debug, clap::Args)]
@@ -29,14 +33,21 @@ enum Command {
     Verify(verify::Args),
     /// Keep a backup whatever retention says, or stop keeping it
     Hold(hold::Args),
+    /// Judge the backups by what is expected of them: one line and one code for monitoring
+    Health(health::Args),
+    /// Remove what no rule of the inventory keeps: the plan first, then that very plan
+    Prune(prune::Args),
 }
 
 /// Does what the subcommand says.
-pub fn run(args: Args) -> Result<Exit, Failure> {
-    match args.command {
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let exit = match args.command {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Hold(args) => hold::run(&args),
-    }
+        Command::Health(args) => return Ok(health::run(&args)),
+        Command::Prune(args) => prune::run(&args),
+    };
+    exit.map(ExitCode::from)
 }
