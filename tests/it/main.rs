@@ -49,6 +49,7 @@ mod plan_diagnostics;
 mod plan_file;
 mod plan_sub;
 mod postgres_recovery;
+mod postgres_store;
 mod print;
 mod process_tree;
 mod prop_engine;
