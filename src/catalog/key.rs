@@ -69,6 +69,21 @@ impl BackupPlace {
     }
 }
 
+/// Returns the id of the backup that a step of a run makes: the same for each attempt, and one part of a key.
+#[must_use]
+pub fn backup_id(run: &str, step: &str) -> String {
+    let mut id = format!("{run}-");
+    for c in step.chars() {
+        match c {
+            // A step of a sub-runbook; no id of a step has a dot.
+            '/' => id.push('.'),
+            c if c.is_ascii_alphanumeric() || "_-".contains(c) => id.push(c),
+            other => id.extend(other.to_string().bytes().map(|byte| format!("={byte:02x}"))),
+        }
+    }
+    id
+}
+
 /// Returns the folder of all backups of one kind.
 #[must_use]
 pub fn family(kind: &str) -> String {

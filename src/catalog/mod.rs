@@ -21,6 +21,7 @@ mod backup;
 mod body;
 mod error;
 mod escape;
+pub mod health;
 mod index;
 mod key;
 mod listing;
@@ -37,7 +38,7 @@ pub use backup::{Backup, commit, load, open};
 pub use body::{read_small, read_verified};
 pub use error::CatalogError;
 pub use index::Index;
-pub use key::{BackupPlace, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix};
+pub use key::{BackupPlace, backup_id, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix};
 pub use listing::{BackupList, Catalog, DamagedBackup, list};
 pub use manifest::{
     ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest,

@@ -16,6 +16,7 @@ use super::meter::{Meter, Stage};
 use super::tally::{Count, Counted, Tally, tally};
 use super::{Encoding, Expected, PlainFacts, TransferError, cipher, compression, thread};
 use crate::action::{ByteStream, Secrets};
+use crate::base::Digest;
 use crate::language::inventory::{CompressionFormat, Encryption};
 
 /// How the plain bytes of one object are had back, with the keys at hand.
@@ -44,8 +45,20 @@ impl Unpacking {
         self.open_metered(stored, expected, Arc::default())
     }
 
+    /// Gives the plain bytes of what nobody has noted the facts of, proven by the digest of the plain bytes where one is
+    /// known, else by the format alone: age, gpg and the checksums of compressed frames notice damage, `openssl enc` and
+    /// plain bytes do not.
+    #[must_use]
+    pub fn open_foreign(&self, stored: ByteStream, plain: Option<Digest>) -> ByteStream {
+        self.open_claimed(stored, plain.map_or(Claim::Nothing, Claim::Plain), Arc::default())
+    }
+
     pub(super) fn open_metered(&self, stored: ByteStream, expected: Expected, meter: Arc<Meter>) -> ByteStream {
-        let opening = Opening { unpacking: self.clone(), expected, meter: Arc::clone(&meter) };
+        self.open_claimed(stored, Claim::All(expected), meter)
+    }
+
+    fn open_claimed(&self, stored: ByteStream, claim: Claim, meter: Arc<Meter>) -> ByteStream {
+        let opening = Opening { unpacking: self.clone(), claim, meter: Arc::clone(&meter) };
         let start = Box::new(move || {
             let cancel = CancellationToken::new();
             let parts = opening.start(stored, cancel.clone())?;
@@ -72,8 +85,17 @@ impl Hear for Passing {
 /// The threads of one object.
 struct Opening {
     unpacking: Unpacking,
-    expected: Expected,
+    claim: Claim,
     meter: Arc<Meter>,
+}
+
+/// What is known of an object before it is read.
+#[derive(Clone, Copy)]
+enum Claim {
+    All(Expected),
+    /// The SHA-256 of its plain bytes.
+    Plain(Digest),
+    Nothing,
 }
 
 impl Opening {
@@ -100,7 +122,7 @@ impl Opening {
             from = plain;
         }
         let (counter, parts) = counter();
-        let proof = Proof { expected: self.expected, doubt, stored: counted, plain: Count::new(self.meter) };
+        let proof = Proof { claim: self.claim, doubt, stored: counted, plain: Count::new(self.meter) };
         thread::start("transfer-delivery", move || {
             let last = proof.deliver(from, &counter).map(|()| Part::End);
             // The reader may be gone.
@@ -149,7 +171,7 @@ impl Take for Receiving {
 
 /// Passes the plain bytes on and proves at the end that they are the right ones.
 struct Proof {
-    expected: Expected,
+    claim: Claim,
     doubt: Doubt,
     /// Nothing where the stored bytes are the plain ones.
     stored: Option<Counted>,
@@ -161,19 +183,18 @@ impl Proof {
         let passed = self.pass(from, to);
         let plain = self.plain.finish();
         let stored = self.stored.map_or(Ok(plain), Counted::wait)?;
-        let passed = passed.and_then(|()| {
-            compare("it", stored, self.expected.stored).map_err(Broken::damaged)?;
-            compare("its plain content", plain, self.expected.plain).map_err(Broken::undecided)?;
-            Ok(())
-        });
-        passed.map_err(|error| decide(error, self.doubt, (stored, self.expected.stored)))
+        let claim = self.claim;
+        let proven = passed.and_then(|()| claim.compare(stored, plain).map_err(io::Error::from));
+        proven.map_err(|error| decide(error, self.doubt, (stored, claim)))
     }
 
     fn pass(&mut self, mut from: Inflow, to: &Counter) -> io::Result<()> {
         while let Some(block) = from.next()? {
             self.plain.add(&block);
-            if self.plain.size_bytes() > self.expected.plain.size_bytes {
-                let what = format!("it unpacks to more than the {} bytes it should", self.expected.plain.size_bytes);
+            if let Claim::All(expected) = self.claim
+                && self.plain.size_bytes() > expected.plain.size_bytes
+            {
+                let what = format!("it unpacks to more than the {} bytes it should", expected.plain.size_bytes);
                 return Err(Broken::undecided(what).into());
             }
             if !block.is_empty() {
@@ -184,18 +205,51 @@ impl Proof {
     }
 }
 
+impl Claim {
+    fn compare(self, stored: PlainFacts, plain: PlainFacts) -> Result<(), Broken> {
+        match self {
+            Self::All(expected) => {
+                compare("it", stored, expected.stored).map_err(Broken::damaged)?;
+                compare("its plain content", plain, expected.plain).map_err(Broken::undecided)
+            }
+            Self::Plain(sha256) => {
+                compare("its plain content", plain, PlainFacts { sha256, ..plain }).map_err(Broken::undecided)
+            }
+            Self::Nothing => Ok(()),
+        }
+    }
+
+    /// What the stored bytes say of the key, where what unpacks them cannot tell.
+    fn verdict(self, stored: PlainFacts) -> Verdict {
+        match self {
+            Self::All(expected) if stored == expected.stored => Verdict::AsStored,
+            Self::All(expected) if stored.size_bytes >= expected.stored.size_bytes => Verdict::Other,
+            Self::All(_) | Self::Plain(_) | Self::Nothing => Verdict::Unknown,
+        }
+    }
+}
+
+/// What is known of the stored bytes that were read.
+enum Verdict {
+    /// They are what was stored.
+    AsStored,
+    /// They are not.
+    Other,
+    /// They were not read to their end, or nobody knows what they should be.
+    Unknown,
+}
+
 /// Decides what the format itself cannot tell, by the stored bytes that were read.
-fn decide(error: io::Error, doubt: Doubt, (stored, expected): (PlainFacts, PlainFacts)) -> io::Error {
+fn decide(error: io::Error, doubt: Doubt, (stored, claim): (PlainFacts, Claim)) -> io::Error {
     let Some(broken) = Broken::of(&error).filter(|broken| broken.kind == Kind::Undecided) else { return error };
-    let decided = match doubt {
-        Doubt::Content => Broken::damaged(broken.to_string()),
-        Doubt::Key if stored == expected => {
+    let decided = match (doubt, claim.verdict(stored)) {
+        (Doubt::Key, Verdict::AsStored) => {
             Broken::wrong_key(format!("it is exactly what was stored, so the password does not fit: {broken}"))
         }
-        Doubt::Key if stored.size_bytes < expected.size_bytes => {
+        (Doubt::Key, Verdict::Unknown) => {
             Broken::wrong_key(format!("the password does not fit, or it is damaged: {broken}"))
         }
-        Doubt::Key => Broken::damaged(broken.to_string()),
+        (Doubt::Content, _) | (Doubt::Key, Verdict::Other) => Broken::damaged(broken.to_string()),
     };
     decided.into()
 }

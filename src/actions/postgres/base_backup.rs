@@ -170,7 +170,7 @@ impl Action for BaseBackup {
     async fn run(&self, params: &BaseBackupParams, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let copies = Copies::of(params, &cluster)?;
-        let id = format!("{}-{}", cx.about.run, cx.step);
+        let id = catalog::backup_id(&cx.about.run.to_string(), &cx.step.to_string());
         let place = BackupPlace::new(copies.prefix, (catalog::KIND_POSTGRES_BASE, params.tier.as_deref()), &id);
         let mut outcome = copies.there(&place, cx).await?;
         if outcome.backups.len() == copies.names.len() {

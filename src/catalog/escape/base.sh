@@ -16,12 +16,15 @@ fi
 if [ -z "$wal" ] && [ -d "$here/@WAL_FOLDER@" ]; then wal=$here/@WAL_FOLDER@; fi
 if [ -n "$wal" ]; then
     wal=$(CDPATH='' cd -- "$wal" && pwd -P) || die "the WAL folder cannot be entered"
-    case $wal$target in *[\'\"\\%]*) die "a path with quotes, backslashes or % cannot stand in restore_command: $wal, $target" ;; esac
+    if [ -n "$identity" ]; then
+        identity=$(CDPATH='' cd -- "$(dirname -- "$identity")" && pwd -P)/$(basename -- "$identity")
+    fi
+    case $wal$target$identity in *[\'\"\\%]*) die "a path with quotes, backslashes or % cannot stand in restore_command: $wal, $target, $identity" ;; esac
     cat >"$stage/fetch-wal.sh" <<'FETCH'
 @FETCH@FETCH
     {
         printf '%s\n' '# Written by restore.sh; remove these lines after the recovery.'
-        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\"'"
+        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\"'"
         printf '%s\n' "recovery_target_timeline = 'latest'"
         printf '%s\n' "# recovery_target_time = '2026-01-28 14:30:00+00'   (to stop before a mistake; then also recovery_target_action = 'pause')"
     } >>"$stage/data/postgresql.auto.conf"

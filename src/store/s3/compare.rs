@@ -26,11 +26,7 @@ pub(super) enum Compared {
 }
 
 /// Compares by size and recorded digest; an object without a digest is read.
-pub(super) async fn compare(
-    session: &Arc<Session>,
-    key: &ObjectKey,
-    content: Content,
-) -> Result<Compared, StoreError> {
+pub(super) async fn compare(session: &Arc<Session>, key: &ObjectKey, content: Content) -> Result<Compared, StoreError> {
     let facts = match head(session, key).await {
         Ok(facts) => facts,
         Err(StoreError::NotFound { .. }) => return Ok(Compared::Absent),

@@ -82,7 +82,8 @@ pub(super) async fn onto_itself(order: &Order, facts: &ObjectFacts) -> Result<()
 impl Copy {
     /// Copies; gives the new version, where the bucket keeps versions.
     async fn make(self) -> Result<Option<String>, StoreError> {
-        let version = if self.from.size_bytes <= ONE_REQUEST_BYTES { self.whole().await? } else { self.parts().await? };
+        let version =
+            if self.from.size_bytes <= ONE_REQUEST_BYTES { self.whole().await? } else { self.parts().await? };
         Ok(version.filter(|version| version != "null"))
     }
 
@@ -169,7 +170,8 @@ impl Copy {
             .customize()
             .config_override(for_server_work(end - start));
         let answer = request.send().await.map_err(|error| self.failed(&error))?;
-        let part = answer.copy_part_result.ok_or_else(|| session.refused("it copies a part without a tag".to_owned()))?;
+        let part =
+            answer.copy_part_result.ok_or_else(|| session.refused("it copies a part without a tag".to_owned()))?;
         Ok(completed(number, part.e_tag, part.checksum_crc32_c))
     }
 

@@ -45,11 +45,7 @@ struct Opening {
 }
 
 /// Opens an object or a part of it. The body ends only after its last byte, else it fails.
-pub(super) async fn get(
-    session: Arc<Session>,
-    key: ObjectKey,
-    options: GetOptions,
-) -> Result<ByteStream, StoreError> {
+pub(super) async fn get(session: Arc<Session>, key: ObjectKey, options: GetOptions) -> Result<ByteStream, StoreError> {
     let object = session.object(&key);
     let mut source = Source { session, key, object, version: options.version, etag: options.if_match };
     let wanted = options.range.unwrap_or(0..u64::MAX);
@@ -99,7 +95,9 @@ impl Source {
             Verdict::Condition => session.replaced(&self.key),
             Verdict::Archived => {
                 let state = match error.as_service_error() {
-                    Some(GetObjectError::InvalidObjectState(state)) => state.storage_class().map(|class| class.as_str()),
+                    Some(GetObjectError::InvalidObjectState(state)) => {
+                        state.storage_class().map(|class| class.as_str())
+                    }
                     Some(_) | None => None,
                 };
                 let class = state.unwrap_or("GLACIER").to_owned();

@@ -68,11 +68,11 @@ impl Dress {
 /// Metadata travels in the headers of a request.
 fn check(session: &Session, metadata: &BTreeMap<String, String>) -> Result<(), StoreError> {
     for (name, value) in metadata {
-        let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
+        let plain =
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
         if name.is_empty() || !plain {
-            return Err(session.refused(format!(
-                "the metadata name `{name}` has other characters than a to z, 0 to 9, `-` and `_`"
-            )));
+            return Err(session
+                .refused(format!("the metadata name `{name}` has other characters than a to z, 0 to 9, `-` and `_`")));
         }
         if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             return Err(session.refused(format!("the metadata `{name}` has other characters than those of ASCII")));

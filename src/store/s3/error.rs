@@ -138,7 +138,9 @@ impl Asked<'_> {
         let bucket = self.bucket;
         let advice = match code {
             "NoSuchBucket" => format!("there is no bucket `{bucket}`: create it, or correct the store's `url`"),
-            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
+            "PermanentRedirect"
+            | "AuthorizationHeaderMalformed"
+            | "IllegalLocationConstraintException"
             | "TemporaryRedirect" => wrong_region(error),
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
                 "the credentials have expired: get new ones, for example by `aws sso login`".to_owned()

@@ -38,7 +38,9 @@ pub(super) async fn list(session: &Session, prefix: &str, depth: Depth) -> Resul
             }
         }
         let folders = page.common_prefixes().iter().filter_map(CommonPrefix::prefix);
-        listing.folders.extend(folders.filter_map(|folder| folder.strip_prefix(&session.address.prefix)).map(str::to_owned));
+        listing
+            .folders
+            .extend(folders.filter_map(|folder| folder.strip_prefix(&session.address.prefix)).map(str::to_owned));
         match (page.is_truncated, page.next_continuation_token) {
             (Some(true), Some(token)) => next = Some(token),
             (Some(true), None) => {

@@ -1,9 +1,7 @@
 //! Object Lock: what keeps a version from being deleted.
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::types::{
-    ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockRetention, ObjectLockRetentionMode,
-};
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockRetention, ObjectLockRetentionMode};
 
 use super::dress::{date_time, timestamp};
 use super::error::{Verdict, verdict};
@@ -72,10 +70,11 @@ pub(super) async fn lock_until(session: &Session, key: &ObjectKey, until: Timest
     if locked.is_some_and(|locked| locked.as_second() >= until.as_second()) {
         return Ok(());
     }
-    let mode = there.and_then(|lock| lock.mode).unwrap_or(match session.entry.object_lock.as_ref().map(|lock| lock.mode) {
-        Some(LockMode::Compliance) => ObjectLockRetentionMode::Compliance,
-        Some(LockMode::Governance) | None => ObjectLockRetentionMode::Governance,
-    });
+    let mode =
+        there.and_then(|lock| lock.mode).unwrap_or(match session.entry.object_lock.as_ref().map(|lock| lock.mode) {
+            Some(LockMode::Compliance) => ObjectLockRetentionMode::Compliance,
+            Some(LockMode::Governance) | None => ObjectLockRetentionMode::Governance,
+        });
     let object = session.object(key);
     let asked = session.asked(&object, "lock", "s3:PutObjectRetention");
     let wanted = ObjectLockRetention::builder().mode(mode).retain_until_date(date_time(until)).build();

@@ -57,7 +57,8 @@ pub(super) async fn continued(
     // What was begun without a lock, or with an older one, must not be finished as if it had this one.
     let wanted = order.options.resume && !dress.is_locked();
     let class = dress.class.as_ref().map_or("STANDARD", StorageClass::as_str);
-    let fits = |upload: &MultipartUpload| upload.storage_class.as_ref().map_or("STANDARD", StorageClass::as_str) == class;
+    let fits =
+        |upload: &MultipartUpload| upload.storage_class.as_ref().map_or("STANDARD", StorageClass::as_str) == class;
     let last = if wanted { uploads.iter().rposition(fits).map(|at| uploads.remove(at)) } else { None };
     let stale = clock::now() - jiff::SignedDuration::try_from(STALE).unwrap_or_default();
     for upload in uploads {

@@ -55,12 +55,8 @@ pub(super) struct Opener {
 impl Opener {
     /// Connects; what the process knows already is used again.
     pub(super) async fn open(&self) -> Result<Session, StoreError> {
-        let wanted = Wanted {
-            store: &self.store,
-            bucket: &self.address.bucket,
-            entry: &self.entry,
-            secrets: &self.secrets,
-        };
+        let wanted =
+            Wanted { store: &self.store, bucket: &self.address.bucket, entry: &self.entry, secrets: &self.secrets };
         let customer = match &self.entry.sse {
             Some(ServerSideEncryption::Customer(name)) => {
                 let text = secret_of(&wanted, name).await?;

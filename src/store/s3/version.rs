@@ -25,9 +25,11 @@ pub(super) async fn list(session: &Session, prefix: &str) -> Result<Vec<ObjectVe
             version(session, (one.key()?, one.version_id()?), (one.last_modified(), one.is_latest))
                 .map(|version| ObjectVersion { size_bytes: Some(size_bytes), ..version })
         }));
-        found.extend(page.delete_markers().iter().filter_map(|one| {
-            version(session, (one.key()?, one.version_id()?), (one.last_modified(), one.is_latest))
-        }));
+        found.extend(
+            page.delete_markers().iter().filter_map(|one| {
+                version(session, (one.key()?, one.version_id()?), (one.last_modified(), one.is_latest))
+            }),
+        );
         if page.is_truncated != Some(true) {
             break;
         }
@@ -57,11 +59,7 @@ fn version(
 }
 
 /// Makes an old version the newest one again.
-pub(super) async fn restore(
-    session: Arc<Session>,
-    key: &ObjectKey,
-    version: &str,
-) -> Result<PutOutcome, StoreError> {
+pub(super) async fn restore(session: Arc<Session>, key: &ObjectKey, version: &str) -> Result<PutOutcome, StoreError> {
     copy(session, (key, Some(version)), key, PutOptions::default()).await
 }
 

@@ -16,6 +16,8 @@ use runbook::language::inventory::StoreEntry;
 use runbook::store::Opening;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::sshd::Sshd;
+
 /// A place that is there, an entry that leads to it, and one of the same kind that leads nowhere.
 pub struct Place {
     /// How the place is reached.
@@ -46,6 +48,24 @@ impl Place {
             leftovers: Box::new(move || leftovers(&hidden)),
             seed: Some(Box::new(move |keys| seed(&seeded, keys))),
             keep: vec![Box::new(dir)],
+        }
+    }
+
+    /// A folder behind a real `sshd`.
+    pub fn sftp() -> Self {
+        let server = Sshd::start();
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = dir.path().join("store");
+        let at =
+            |path: &Path| StoreEntry { url: server.url(path), ssh: Some(server.access()), ..StoreEntry::default() };
+        let (hidden, seeded) = (root.clone(), root.clone());
+        Self {
+            entry: at(&root),
+            nowhere: at(&dir.path().join("unmounted")),
+            secrets: Arc::new(NoSecrets),
+            leftovers: Box::new(move || leftovers(&hidden)),
+            seed: Some(Box::new(move |keys| seed(&seeded, keys))),
+            keep: vec![Box::new(dir), Box::new(server)],
         }
     }
 
