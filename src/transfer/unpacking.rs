@@ -98,23 +98,6 @@ enum Claim {
     Nothing,
 }
 
-impl Claim {
-    /// Holds what was read against what is known.
-    fn compare(self, stored: PlainFacts, plain: PlainFacts) -> io::Result<()> {
-        match self {
-            Self::All(expected) => {
-                compare("it", stored, expected.stored).map_err(Broken::damaged)?;
-                compare("its plain content", plain, expected.plain).map_err(Broken::undecided)?;
-            }
-            Self::Plain(sha256) => {
-                compare("its plain content", plain, PlainFacts { sha256, ..plain }).map_err(Broken::undecided)?;
-            }
-            Self::Nothing => {}
-        }
-        Ok(())
-    }
-}
-
 impl Opening {
     /// store ─► intake ─► decryption ─► decompression ─► delivery, with a digest beside the intake and in the delivery.
     fn start(self, stored: ByteStream, cancel: CancellationToken) -> io::Result<Parts> {
@@ -200,12 +183,9 @@ impl Proof {
         let passed = self.pass(from, to);
         let plain = self.plain.finish();
         let stored = self.stored.map_or(Ok(plain), Counted::wait)?;
-        let passed = passed.and_then(|()| self.claim.compare(stored, plain));
-        let known = match self.claim {
-            Claim::All(expected) => Some((stored, expected.stored)),
-            Claim::Plain(_) | Claim::Nothing => None,
-        };
-        passed.map_err(|error| decide(error, self.doubt, known))
+        let claim = self.claim;
+        let proven = passed.and_then(|()| claim.compare(stored, plain).map_err(io::Error::from));
+        proven.map_err(|error| decide(error, self.doubt, (stored, claim)))
     }
 
     fn pass(&mut self, mut from: Inflow, to: &Counter) -> io::Result<()> {
@@ -225,19 +205,51 @@ impl Proof {
     }
 }
 
-/// Decides what the format itself cannot tell, by the stored bytes that were read and, where they are known, those
-/// that should have been.
-fn decide(error: io::Error, doubt: Doubt, known: Option<(PlainFacts, PlainFacts)>) -> io::Error {
+impl Claim {
+    fn compare(self, stored: PlainFacts, plain: PlainFacts) -> Result<(), Broken> {
+        match self {
+            Self::All(expected) => {
+                compare("it", stored, expected.stored).map_err(Broken::damaged)?;
+                compare("its plain content", plain, expected.plain).map_err(Broken::undecided)
+            }
+            Self::Plain(sha256) => {
+                compare("its plain content", plain, PlainFacts { sha256, ..plain }).map_err(Broken::undecided)
+            }
+            Self::Nothing => Ok(()),
+        }
+    }
+
+    /// What the stored bytes say of the key, where what unpacks them cannot tell.
+    fn verdict(self, stored: PlainFacts) -> Verdict {
+        match self {
+            Self::All(expected) if stored == expected.stored => Verdict::AsStored,
+            Self::All(expected) if stored.size_bytes >= expected.stored.size_bytes => Verdict::Other,
+            Self::All(_) | Self::Plain(_) | Self::Nothing => Verdict::Unknown,
+        }
+    }
+}
+
+/// What is known of the stored bytes that were read.
+enum Verdict {
+    /// They are what was stored.
+    AsStored,
+    /// They are not.
+    Other,
+    /// They were not read to their end, or nobody knows what they should be.
+    Unknown,
+}
+
+/// Decides what the format itself cannot tell, by the stored bytes that were read.
+fn decide(error: io::Error, doubt: Doubt, (stored, claim): (PlainFacts, Claim)) -> io::Error {
     let Some(broken) = Broken::of(&error).filter(|broken| broken.kind == Kind::Undecided) else { return error };
-    let decided = match (doubt, known) {
-        (Doubt::Key, Some((stored, expected))) if stored == expected => {
+    let decided = match (doubt, claim.verdict(stored)) {
+        (Doubt::Key, Verdict::AsStored) => {
             Broken::wrong_key(format!("it is exactly what was stored, so the password does not fit: {broken}"))
         }
-        (Doubt::Key, None) => Broken::wrong_key(format!("the password does not fit, or it is damaged: {broken}")),
-        (Doubt::Key, Some((stored, expected))) if stored.size_bytes < expected.size_bytes => {
+        (Doubt::Key, Verdict::Unknown) => {
             Broken::wrong_key(format!("the password does not fit, or it is damaged: {broken}"))
         }
-        (Doubt::Content, _) | (Doubt::Key, Some(_)) => Broken::damaged(broken.to_string()),
+        (Doubt::Content, _) | (Doubt::Key, Verdict::Other) => Broken::damaged(broken.to_string()),
     };
     decided.into()
 }

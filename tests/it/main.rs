@@ -29,6 +29,7 @@ mod demo;
 mod diagnostics;
 mod docs;
 mod drill;
+mod doctor_keys;
 mod dry_run;
 mod engine;
 mod escape;

@@ -30,9 +30,9 @@ fn encrypted(encryption: Encryption) -> StoreEntry {
 fn through(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| {
-        panic!("`{program}` cannot be started ({error}): .ci/setup zstd gzip lz4 openssl gpg age installs it")
-    });
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("`{program}` cannot be started ({error}): .ci/setup escape installs it"));
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();

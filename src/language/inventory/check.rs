@@ -29,6 +29,7 @@ impl InventoryFile {
             self.environment(name, &mut faults);
         }
         self.one_default(&mut faults);
+        self.recipients(&mut faults);
         self.audit_settings(&mut faults);
         self.keeping(&mut faults);
         self.expectations(&mut faults);
@@ -109,6 +110,7 @@ impl InventoryFile {
     }
 
     fn store_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        self.encryption_secrets(pointer, members, faults);
         let Some(url) = members.get("url").and_then(Value::as_str) else { return };
         let path = url.strip_prefix("file://");
         if path.is_some_and(|path| path.starts_with('/') && path.len() > 1) {

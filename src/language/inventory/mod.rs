@@ -8,6 +8,7 @@ mod environment;
 mod expectation;
 mod file;
 mod location;
+mod recipients;
 mod retention;
 mod secret;
 mod spec;
