@@ -26,7 +26,7 @@ const RESERVED: [&str; 7] =
     ["manifest.json", "SHA256SUMS", "RESTORE.md", "restore.sh", "hold.json", "proofs", "verified"];
 
 /// Everything known of one backup. Fields this version does not know are ignored when read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
     /// The format of this text.
     pub format: u32,
@@ -50,8 +50,10 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// When it began.
+    #[schemars(with = "String")]
     pub started_at: Timestamp,
     /// When it ended: the earliest time it can be restored to.
+    #[schemars(with = "String")]
     pub stopped_at: Timestamp,
     /// What PostgreSQL needs to know of a physical backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +71,7 @@ pub struct Manifest {
 }
 
 /// The cluster, the WAL and the settings a base backup depends on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PostgresFacts {
     /// The server's version as it says it: `15.18`.
     pub server_version: String,
@@ -157,7 +159,7 @@ pub struct Slot {
 }
 
 /// What an object of a backup is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ObjectRole {
     /// The data directory.
@@ -180,7 +182,7 @@ pub enum ObjectRole {
 }
 
 /// One object of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ManifestObject {
     /// Its name below the backup's folder.
     pub name: String,

@@ -10,7 +10,7 @@ use super::{Exit, Failure, wiring};
 use crate::event::Event;
 use crate::journal::ship::{Shipped, Shipper};
 use crate::journal::{AllowedSigners, Head, RunDir, Runs, SignKey, SignatureError};
-use crate::language::inventory::AuditSettings;
+use crate::language::inventory::{AuditSettings, StoreEntry};
 use crate::plan::BoundPlan;
 use crate::store::Opening;
 
@@ -56,6 +56,12 @@ pub fn ship(runs: &Runs, place: &Opening<'_>, ids: Vec<crate::base::RunId>) -> R
     wiring::block_on(shipping).map_err(|failure| failure.message)?.map_err(|error| chain(&error))
 }
 
+/// What a store of a run's environment is opened with.
+pub fn opening<'a>(plan: &BoundPlan, name: &'a str, entry: &'a StoreEntry) -> Result<Opening<'a>, String> {
+    let vault = invoke::vault(&plan.inventory, Face::Json).map_err(|failure| failure.message)?;
+    Ok(Opening::new(entry, name, vault))
+}
+
 /// Reads the allowed signers that the command line names.
 pub fn signers(path: Option<&Path>) -> Result<Option<AllowedSigners>, Failure> {
     path.map(AllowedSigners::open).transpose().map_err(|error| key_failure(&error))
@@ -66,7 +72,8 @@ pub fn key_failure(error: &SignatureError) -> Failure {
     Failure::new(Exit::Usage, chain(error)).help(error.help())
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error in one line, with what caused it.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -10,7 +10,9 @@ use super::exit::told;
 use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, attest, confirm, earlier, freeze, notifier, prompt, reap, scratch, superseded, wiring};
+use super::{
+    Exit, Failure, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch, superseded, wiring,
+};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
@@ -241,6 +243,7 @@ impl Invocation {
         }
         if let Some(last) = &last {
             attest::prove(&self.runs, dir, plan, last);
+            restored::keep_all(plan, &ending.state);
         }
         Ok(())
     }

@@ -86,6 +86,7 @@ mod reap;
 mod rehearsal;
 mod report;
 mod restart;
+mod restored;
 mod resume;
 mod retry;
 mod run;

@@ -1,4 +1,4 @@
-//! `runbook schema`: the JSON schemas of runbooks, inventories and reports.
+//! `runbook schema`: the JSON schemas of runbooks, inventories, reports and manifests of backups.
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,7 @@ enum Kind {
     Runbook,
     Inventory,
     Report,
+    Manifest,
 }
 
 /// Prints a schema, or writes all.
@@ -41,8 +42,8 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 /// All schemas by the names of their files.
-pub fn all() -> [(String, String); 3] {
-    [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory"), (Kind::Report, "report")]
+pub fn all() -> [(String, String); 4] {
+    [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory"), (Kind::Report, "report"), (Kind::Manifest, "manifest")]
         .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))))
 }
 
@@ -51,6 +52,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Runbook => plan::schema::runbook(runbook::file_schema().to_value(), &crate::actions::registry()),
         Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value(), &crate::actions::registry()),
         Kind::Report => report::json::schema(),
+        Kind::Manifest => schemars::schema_for!(crate::catalog::Manifest).to_value(),
     }
 }
 

@@ -292,3 +292,29 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     let torn = near(&["list"]).ends(0);
     assert!(torn.out.contains("DAMAGED") && torn.out.contains("manifest.json"), "{torn:?}");
 }
+
+#[test]
+fn dated_dumps_are_imported_where_they_lie_and_only_when_asked_to() {
+    let cli = cli();
+    let dump = "--\n-- PostgreSQL database dump complete\n--\n";
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, dump.as_bytes()).unwrap();
+    let folder = cli.path("near/old/daily");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("orders_20260128_143002.sql.gz"), packer.finish().unwrap()).unwrap();
+    fs::write(folder.join("orders_20260129_143002.sql.enc"), "Salted__12345678").unwrap();
+    fs::write(folder.join("orders_20260130_143002.sql"), "Salted__12345678").unwrap();
+    let before = crate::support::cli::listing(&cli.path("near"));
+    let dry = cli.run(&["backups", "import", "near", "old/daily", "--json"]).ends(0).json();
+    assert_eq!(dry["would_import"].as_array().unwrap().len(), 2, "{dry}");
+    assert_eq!(crate::support::cli::listing(&cli.path("near")), before, "a dry import writes nothing");
+    let wrote = cli.run(&["backups", "import", "near", "old/daily", "--write"]).ends(10);
+    assert!(wrote.err.contains("encrypted"), "{wrote:?}");
+    assert!(folder.join("orders_20260128_143002.sql.gz").is_file());
+    let listed = cli.run(&["backups", "list", "--store", "near", "--source", "orders", "--json"]).ends(0).json();
+    let id = listed["backups"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(listed["backups"][0]["stopped_at"], "2026-01-28T14:30:02Z");
+    cli.run(&["backups", "verify", &id, "--store", "near", "--level", "content"]).ends(0);
+    let again = cli.run(&["backups", "import", "near", "old/daily", "--json"]).ends(0).json();
+    assert_eq!(again["would_import"].as_array().unwrap().len(), 1, "what is in the catalog is not imported twice");
+}

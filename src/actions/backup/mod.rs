@@ -1,5 +1,6 @@
 //! The catalog of backups, as steps see it.
 
+mod adopt;
 mod copy;
 mod create;
 mod failure;
@@ -12,6 +13,7 @@ pub mod prune;
 mod tarball;
 mod verify;
 
+pub use adopt::Foreign;
 pub use create::{CopyFacts, Create, CreateOutput, CreateParams, FailedCopy};
 pub use find::{Choice, Find, FindOutput, FindParams};
 pub use get::{BackupFiles, Get, GetParams};

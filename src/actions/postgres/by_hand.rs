@@ -79,7 +79,9 @@ pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> 
     Some(vec![
         remark(&format!("the live data in {} is not touched here", cluster.pgdata.display())),
         remark("where the store is no folder of this machine, copy the backup's folder and the WAL to a disk first"),
-        remark("encrypted ones also want `--identity FILE` or `--password-file FILE`; RESTORE.md beside it says all in words"),
+        remark(
+            "encrypted ones also want `--identity FILE` or `--password-file FILE`; RESTORE.md beside it says all in words",
+        ),
         as_owner(&cluster, &["sh", &format!("{from}/restore.sh"), &staged, "--wal", &archive]),
     ])
 }
@@ -103,7 +105,9 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
     lines.push(remark("WAL that the archive does not have yet lies in the old pg_wal: copy it into the new one"));
     lines.push(as_owner(&cluster, &["mv", "-n", &format!("{}/data", by_hand_folder(&cluster)), &pgdata]));
     lines.extend(settings.iter().map(line));
-    lines.push(remark("the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end"));
+    lines.push(remark(
+        "the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end",
+    ));
     lines.push(start(&cluster));
     lines.push(remark("wait until this says `f`:"));
     lines.push(sql(&cluster, &cluster.dbname, "SELECT pg_is_in_recovery()"));

@@ -19,7 +19,7 @@ if [ -n "$wal" ]; then
     if [ -n "$identity" ]; then
         identity=$(CDPATH='' cd -- "$(dirname -- "$identity")" && pwd -P)/$(basename -- "$identity")
     fi
-    case $wal$target$identity in *[\'\"\\%]*) die "a path with quotes, backslashes or % cannot stand in restore_command: $wal, $target, $identity" ;; esac
+    case $wal$target$identity in *[\'\"\\%\$\`]*) die "a path with quotes, backslashes, dollars or % cannot stand in restore_command: $wal, $target, $identity" ;; esac
     cat >"$stage/fetch-wal.sh" <<'FETCH'
 @FETCH@FETCH
     {

@@ -48,13 +48,14 @@ fn head(manifest: &Manifest) -> String {
 fn options(manifest: &Manifest) -> (String, String) {
     let ciphers = || manifest.objects.iter().filter_map(|object| object.encoding.encryption.as_ref());
     let mut found: Vec<(&str, &str)> = Vec::new();
-    if ciphers().any(|cipher| matches!(cipher, Encrypted::Age { .. })) {
-        found.push(("--identity FILE", "the age identity that reads it"));
+    let is_base = manifest.kind == KIND_POSTGRES_BASE;
+    if is_base || ciphers().any(|cipher| matches!(cipher, Encrypted::Age { .. })) {
+        found.push(("--identity FILE", "the age identity that reads what is encrypted so"));
     }
     if ciphers().any(|cipher| matches!(cipher, Encrypted::OpensslEnc { .. } | Encrypted::GpgSymmetric { .. })) {
         found.push(("--password-file FILE", "its password on one line; without it you are asked"));
     }
-    if manifest.kind == KIND_POSTGRES_BASE {
+    if is_base {
         found.push(("--wal FOLDER", "the cluster's archived WAL (with folders like 00000001 and history)"));
     }
     let usage = found.iter().map(|(option, _)| format!(" [{option}]")).collect();

@@ -3,7 +3,9 @@
 mod erase_ledger;
 mod health;
 mod hold;
+mod import;
 mod list;
+mod prove;
 mod prune;
 mod row;
 mod shelf;
@@ -32,6 +34,10 @@ enum Command {
     Show(show::Args),
     /// Read backups and find out whether they hold
     Verify(verify::Args),
+    /// Take dumps that another program made into the catalog, where they lie
+    Import(import::Args),
+    /// Keep beside a backup that a run restored and checked it
+    Prove(prove::Args),
     /// Keep a backup whatever retention says, or stop keeping it
     Hold(hold::Args),
     /// Judge the backups by what is expected of them: one line and one code for monitoring
@@ -48,6 +54,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Prove(args) => prove::run(&args),
         Command::Hold(args) => hold::run(&args),
         Command::Health(args) => return Ok(health::run(&args)),
         Command::EraseLedger(args) => erase_ledger::run(&args),
