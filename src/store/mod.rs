@@ -8,12 +8,14 @@
 mod access;
 mod farewell;
 mod local;
+mod object;
 mod opening;
 mod reading;
 mod sftp;
 mod sidecar;
 
 pub use local::LocalStore;
+pub use object::ObjectStorage;
 pub use opening::Opening;
 pub use reading::ReadingStore;
 pub use sftp::SftpStore;

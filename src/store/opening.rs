@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::access::{Access, Birth};
 use super::local::LocalStore;
+use super::object::{ObjectStorage, Provider};
 use super::sftp::SftpStore;
 use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
-use crate::language::inventory::{StoreEntry, StoreLocation};
+use crate::language::inventory::{BucketPlace, StoreEntry, StoreLocation};
 
 /// What a store is opened with.
 #[derive(Clone)]
@@ -41,6 +42,10 @@ impl<'a> Opening<'a> {
         if self.entry.read_only { Access::ReadOnly } else { Access::ReadWrite }
     }
 
+    fn object(&self, provider: Provider, place: BucketPlace) -> ObjectStorage {
+        ObjectStorage::new(self.name, (provider, place), (self.entry, self.access()), Arc::clone(&self.secrets))
+    }
+
     /// The list of kinds.
     fn store(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self.location()? {
@@ -49,7 +54,12 @@ impl<'a> Opening<'a> {
                 let ssh = self.entry.ssh.clone().unwrap_or_default();
                 Arc::new(SftpStore::new(self.name, place, ssh, (self.access(), birth)))
             }
-            StoreLocation::S3(_) | StoreLocation::Google(_) | StoreLocation::Azure(_) => todo_kind(self)?,
+            StoreLocation::Google(place) => Arc::new(self.object(Provider::Google, place)),
+            StoreLocation::Azure(place) => Arc::new(self.object(Provider::Azure, place)),
+            StoreLocation::S3(_) => {
+                let what = "`s3://` cannot be opened".to_owned();
+                return Err(StoreError::Refused { store: self.name.to_owned(), what });
+            }
         })
     }
 
@@ -93,8 +103,4 @@ impl<'a> Opening<'a> {
             | StoreLocation::Sftp(_) => Ok(()),
         }
     }
-}
-
-fn todo_kind(opening: &Opening<'_>) -> Result<Arc<dyn Store>, StoreError> {
-    Err(StoreError::Refused { store: opening.name.to_owned(), what: "buckets cannot be opened yet".to_owned() })
 }
