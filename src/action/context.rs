@@ -63,6 +63,8 @@ pub struct Surroundings {
     pub run: RunId,
     /// The mode.
     pub mode: Mode,
+    /// The environment's name.
+    pub environment: String,
     /// The inventory as the run's environment sees it.
     pub inventory: Arc<Inventory>,
     /// The run's own folder for scratch files (exists only for a drill or when a step needs it).

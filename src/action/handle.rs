@@ -18,6 +18,9 @@ pub struct BackupHandle {
     pub id: String,
     /// Its kind, for example `postgres.base`.
     pub kind: String,
+    /// Its tier, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
     /// SHA-256 of its manifest: the very backup that was chosen, or the step fails.
     pub manifest: Digest,
 }

@@ -5,6 +5,7 @@
 //! actions through [`ErasedAction`], which (de)serializes and boxes, so that authors never see
 //! `dyn`, `Value` or `Box::pin`. Actions may not use [`crate::port`].
 
+mod bucket;
 pub mod by_hand;
 mod context;
 mod contract;
@@ -20,6 +21,10 @@ mod reference;
 mod registry;
 mod store;
 
+pub use bucket::{
+    Bucket, DefaultEncryption, DefaultLock, Lifecycle, LifecycleFilter, LifecycleRule, LockDefault, Moment,
+    NoncurrentExpiry, NoncurrentTransition, ReadBucket, ReplicationRule, ReplicationStatus, Transition, Versioning,
+};
 pub use context::{
     CheckContext, Interrupted, NoSecrets, PlanContext, Reporter, RunContext, Secrets, Stores, Surroundings,
 };
@@ -39,8 +44,8 @@ pub use reference::{DatabaseRef, ServiceRef, StoreRef};
 pub use registry::Registry;
 pub use store::{
     Availability, ByteStream, Capacity, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion,
-    ParseObjectKeyError, Protection, PutOptions, PutOutcome, ReadStore, ReadVersions, Retrieval, Store, StoreError,
-    Versions,
+    ParseObjectKeyError, Protection, PutOptions, PutOutcome, ReadStore, ReadVersions, Retrieval, StorageClass, Store,
+    StoreError, Versions,
 };
 
 pub use crate::base::effect::EffectClass;

@@ -1,9 +1,11 @@
 //! The actions that runbooks can use: this list, one file each.
 
 pub mod approval;
+pub mod archive;
 pub mod assert;
 pub mod backup;
 pub mod checksum;
+pub mod crypt;
 pub mod exec;
 pub mod http;
 pub mod manual;
@@ -13,6 +15,7 @@ mod patience;
 pub mod postgres;
 mod process;
 pub mod runbook;
+pub mod s3;
 pub mod service;
 pub mod shell;
 pub mod store;
@@ -25,10 +28,20 @@ use crate::action::Registry;
 pub fn registry() -> Registry {
     Registry::default()
         .with(approval::Approval)
+        .with(archive::Create)
+        .with(archive::Extract)
+        .with(archive::List)
         .with(assert::Assert)
+        .with(backup::Create)
         .with(backup::Find)
+        .with(backup::Get)
+        .with(backup::Prune)
+        .with(backup::Verify)
         .with(checksum::Verify)
         .with(checksum::Write)
+        .with(crypt::Decrypt)
+        .with(crypt::Encrypt)
+        .with(crypt::Rotate)
         .with(exec::Exec)
         .with(http::Check)
         .with(manual::Manual)
@@ -41,13 +54,25 @@ pub fn registry() -> Registry {
         .with(postgres::RestoreBase)
         .with(postgres::Stop)
         .with(runbook::Runbook)
+        .with(s3::Encryption)
+        .with(s3::Lifecycle)
+        .with(s3::ObjectLock)
+        .with(s3::Policy)
+        .with(s3::Replication)
+        .with(s3::Versioning)
         .with(service::Start)
         .with(service::Status)
         .with(service::Stop)
         .with(shell::Shell)
+        .with(store::Copy)
         .with(store::Delete)
+        .with(store::Find)
         .with(store::Get)
         .with(store::List)
         .with(store::Put)
+        .with(store::RestoreVersions)
+        .with(store::Retrieve)
+        .with(store::Sync)
+        .with(store::Verify)
         .with(wait::Wait)
 }

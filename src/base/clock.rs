@@ -27,6 +27,12 @@ pub fn after(at: Timestamp, by: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(by).ok().and_then(|by| at.checked_add(by).ok()).unwrap_or(Timestamp::MAX)
 }
 
+/// Takes a duration from an instant and saturates at the beginning of representable time.
+#[must_use]
+pub fn before(at: Timestamp, by: Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(by).ok().and_then(|by| at.checked_sub(by).ok()).unwrap_or(Timestamp::MIN)
+}
+
 /// Returns `later - earlier`, zero when `later` is not later.
 #[must_use]
 pub fn between(earlier: Timestamp, later: Timestamp) -> Duration {

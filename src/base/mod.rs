@@ -1,6 +1,8 @@
 //! What every room may use: ids, digests, the clock, units, secrets and diagnostics.
 
+pub mod age;
 pub mod clock;
+pub mod cron;
 pub mod diagnostic;
 pub mod digest;
 pub mod effect;
@@ -9,7 +11,9 @@ pub mod mode;
 pub mod process;
 pub mod redact;
 pub mod secret;
+pub mod tls;
 pub mod units;
+pub mod zone;
 
 pub use clock::Timestamp;
 pub use digest::Digest;

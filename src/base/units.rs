@@ -129,6 +129,30 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// A share written as text: `50%`; may exceed 100.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Hash)]
+pub struct Percent(pub u32);
+
+/// The text is not a percentage.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a percentage")]
+pub struct ParsePercentError(String);
+
+impl FromStr for Percent {
+    type Err = ParsePercentError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = text.trim().strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+        number.map(Self).ok_or_else(|| ParsePercentError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
 macro_rules! text_value {
     ($type:ty, $name:literal, $format:literal, $example:literal) => {
         impl<'de> Deserialize<'de> for $type {
@@ -153,6 +177,13 @@ macro_rules! text_value {
 
 text_value!(Span, "Duration", "runbook-duration", "15m");
 text_value!(ByteSize, "Size", "runbook-size", "16MiB");
+text_value!(Percent, "Percentage", "runbook-percent", "50%");
+
+impl Serialize for Percent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::key::{cluster_key, history_prefix, wal_prefix};
-use super::{CatalogError, read_verified};
+use super::{CatalogError, read_verified, wal_file_of};
 use crate::action::{PutOptions, ReadStore, Store, StoreError};
 use crate::base::Digest;
-use crate::pgformat::{SegmentName, SystemId, Timeline, TimelineHistory, WalFileName};
+use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalFileName};
 
 /// The largest history file that is read.
 const HISTORY_LIMIT: u64 = 4 << 20;
@@ -14,10 +14,31 @@ const HISTORY_LIMIT: u64 = 4 << 20;
 /// What the store has of one timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WalListing {
-    /// Whole segments with their stored sizes.
+    /// Whole segments with their stored sizes, packed ones included.
     pub segments: BTreeMap<SegmentName, u64>,
+    /// Those of them that are there only compressed or encrypted: their stored sizes say nothing.
+    pub packed: BTreeSet<SegmentName>,
     /// Unfinished last segments, used by hand only.
     pub partial: BTreeSet<SegmentName>,
+}
+
+impl WalListing {
+    /// A segment that is there under its own name as well counts as that.
+    fn add(&mut self, segment: SegmentName, ending: &str, size_bytes: u64) {
+        if ending.is_empty() {
+            self.packed.remove(&segment);
+            self.segments.insert(segment, size_bytes);
+        } else if !self.segments.contains_key(&segment) {
+            self.packed.insert(segment);
+            self.segments.insert(segment, size_bytes);
+        }
+    }
+
+    /// Tells whether a segment is whole as far as a listing can tell: of the right size, or packed.
+    #[must_use]
+    pub fn is_whole(&self, segment: SegmentName, size: SegmentSize) -> bool {
+        self.packed.contains(&segment) || self.segments.get(&segment) == Some(&size.bytes())
+    }
 }
 
 /// Lists what the store has of one timeline.
@@ -34,14 +55,14 @@ pub async fn wal_listing(
     let mut listing = WalListing::default();
     for facts in store.list(&folder).await? {
         let name = facts.key.as_str().strip_prefix(&folder).unwrap_or_default();
-        match name.parse() {
-            Ok(WalFileName::Segment(segment)) if segment.timeline() == timeline => {
-                listing.segments.insert(segment, facts.size_bytes);
+        match wal_file_of(name) {
+            Some((WalFileName::Segment(segment), ending)) if segment.timeline() == timeline => {
+                listing.add(segment, ending, facts.size_bytes);
             }
-            Ok(WalFileName::PartialSegment(segment)) if segment.timeline() == timeline => {
+            Some((WalFileName::PartialSegment(segment), _)) if segment.timeline() == timeline => {
                 listing.partial.insert(segment);
             }
-            Ok(_) | Err(_) => {}
+            Some(_) | None => {}
         }
     }
     Ok(listing)

@@ -1,10 +1,11 @@
-//! Backups as the store has them: listed, loaded, committed.
+//! One backup as the store has it: loaded, opened again, committed.
 
 use std::collections::BTreeMap;
 
-use super::key::{base_prefix, manifest_key};
-use super::{CatalogError, Manifest, read_verified};
-use crate::action::{BackupHandle, ObjectKey, PutOptions, ReadStore, Store};
+use super::attest::Attested;
+use super::key::{BackupPlace, prefix_of};
+use super::{CatalogError, Manifest, escape, read_verified, sidecar};
+use crate::action::{BackupHandle, ObjectKey, PutOptions, ReadStore, Store, StoreError};
 use crate::base::Digest;
 
 /// The largest manifest that is read.
@@ -21,27 +22,32 @@ pub struct Backup {
     pub manifest: Manifest,
     /// SHA-256 of the manifest's text.
     pub digest: Digest,
-}
-
-/// A folder that looks like a backup and is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DamagedBackup {
-    /// The key of its manifest.
-    pub key: ObjectKey,
-    /// What is wrong.
-    pub why: String,
-}
-
-/// What a prefix holds.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct BackupList {
-    /// Backups with a valid manifest, by the end of each, oldest first.
-    pub backups: Vec<Backup>,
-    /// Manifests that cannot be used.
-    pub damaged: Vec<DamagedBackup>,
+    /// What was attested of it since; filled by listings only.
+    pub attested: Attested,
+    /// Objects that the listing lacks or shows with another size; filled by listings only.
+    pub missing: Vec<String>,
 }
 
 impl Backup {
+    /// Reads a manifest's text and holds it against the key it was found under.
+    ///
+    /// # Errors
+    /// Fails when the text cannot be used, or describes a backup of another place.
+    pub fn of(store: &str, key: &ObjectKey, text: &[u8]) -> Result<Self, CatalogError> {
+        let damaged = |what: String| CatalogError::Damaged { key: key.to_string(), what };
+        let manifest: Manifest =
+            serde_json::from_slice(text).map_err(|error| damaged(format!("it cannot be read: {error}")))?;
+        if let Some(fault) = manifest.fault() {
+            return Err(damaged(fault));
+        }
+        let Some(prefix) = prefix_of(key.as_str(), &manifest) else {
+            let place = BackupPlace::of("", &manifest).folder();
+            return Err(damaged(format!("it is the manifest of `{place}`")));
+        };
+        let (store, digest) = (store.to_owned(), Digest::of(text));
+        Ok(Self { store, prefix, manifest, digest, attested: Attested::default(), missing: Vec::new() })
+    }
+
     /// Returns the handle that steps pass on.
     #[must_use]
     pub fn handle(&self) -> BackupHandle {
@@ -50,8 +56,25 @@ impl Backup {
             store: self.store.clone(),
             id: self.manifest.id.clone(),
             kind: self.manifest.kind.clone(),
+            tier: self.manifest.tier.clone(),
             manifest: self.digest,
         }
+    }
+
+    /// Returns where it lies.
+    #[must_use]
+    pub fn place(&self) -> BackupPlace {
+        BackupPlace::of(&self.prefix, &self.manifest)
+    }
+
+    /// Names the objects of its folder that have another size than they must.
+    pub(super) fn lacks(&self, size_bytes: impl Fn(&ObjectKey) -> Option<u64>) -> Vec<String> {
+        let inside = self.manifest.objects.iter().filter(|object| object.key.is_none());
+        let lacking = inside.filter(|object| match self.manifest.key_of(&self.prefix, object) {
+            Ok(key) => size_bytes(&key) != Some(object.size_bytes),
+            Err(_) => true,
+        });
+        lacking.map(|object| object.name.clone()).collect()
     }
 
     /// Tells which of its objects the store does not have with the right size.
@@ -64,54 +87,40 @@ impl Backup {
 }
 
 async fn missing(store: &dyn ReadStore, prefix: &str, manifest: &Manifest) -> Result<Vec<String>, CatalogError> {
-    let listed = store.list(&format!("{}{}/", base_prefix(prefix), manifest.id)).await?;
+    let folder = format!("{}/", BackupPlace::of(prefix, manifest).folder());
+    let listed = store.list(&folder).await?;
     let sizes: BTreeMap<ObjectKey, u64> = listed.into_iter().map(|facts| (facts.key, facts.size_bytes)).collect();
     let mut missing = Vec::new();
     for object in &manifest.objects {
-        if sizes.get(&manifest.key_of(prefix, object)?) != Some(&object.size_bytes) {
+        let key = manifest.key_of(prefix, object)?;
+        let size_bytes = match &object.key {
+            None => sizes.get(&key).copied(),
+            Some(_) => match store.head(&key).await {
+                Ok(facts) => Some(facts.size_bytes),
+                Err(StoreError::NotFound { .. }) => None,
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if size_bytes != Some(object.size_bytes) {
             missing.push(object.name.clone());
         }
     }
     Ok(missing)
 }
 
-/// Lists the backups under a prefix. Folders without a manifest are no backups and not shown.
-///
-/// # Errors
-/// Fails when the store does; a damaged manifest is no failure but listed as such.
-pub async fn list(store: &dyn ReadStore, prefix: &str) -> Result<BackupList, CatalogError> {
-    let base = base_prefix(prefix);
-    let mut found = BackupList::default();
-    for facts in store.list(&base).await? {
-        let rest = facts.key.as_str().strip_prefix(&base).unwrap_or_default();
-        let Some(id) = rest.strip_suffix("/manifest.json").filter(|id| !id.contains('/')) else { continue };
-        match load(store, prefix, id).await {
-            Ok(backup) => found.backups.push(backup),
-            Err(CatalogError::Damaged { what, .. }) => found.damaged.push(DamagedBackup { key: facts.key, why: what }),
-            Err(error) => return Err(error),
-        }
-    }
-    found.backups.sort_by(|a, b| (a.manifest.stopped_at, &a.manifest.id).cmp(&(b.manifest.stopped_at, &b.manifest.id)));
-    Ok(found)
-}
-
-/// Loads one backup.
+/// Loads one backup. What was attested of it is not read.
 ///
 /// # Errors
 /// Fails when it has no manifest or the manifest cannot be used.
-pub async fn load(store: &dyn ReadStore, prefix: &str, id: &str) -> Result<Backup, CatalogError> {
-    let key = manifest_key(prefix, id)?;
+pub async fn load(store: &dyn ReadStore, place: &BackupPlace) -> Result<Backup, CatalogError> {
+    let key = place.manifest_key()?;
     let bytes = read_verified(store, &key, MANIFEST_LIMIT).await?;
-    let damaged = |what: String| CatalogError::Damaged { key: key.to_string(), what };
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it cannot be read: {error}")))?;
-    if manifest.id != id {
-        return Err(damaged(format!("it is the manifest of `{}`", manifest.id)));
+    let backup = Backup::of(store.name(), &key, &bytes)?;
+    if backup.place() != *place {
+        let what = format!("it is the manifest of `{}`", backup.place().folder());
+        return Err(CatalogError::Damaged { key: key.to_string(), what });
     }
-    if let Some(fault) = manifest.fault() {
-        return Err(damaged(fault));
-    }
-    Ok(Backup { store: store.name().to_owned(), prefix: prefix.to_owned(), manifest, digest: Digest::of(&bytes) })
+    Ok(backup)
 }
 
 /// Loads the very backup that was chosen.
@@ -119,20 +128,22 @@ pub async fn load(store: &dyn ReadStore, prefix: &str, id: &str) -> Result<Backu
 /// # Errors
 /// Fails as [`load`], and when the manifest is not the chosen one any more.
 pub async fn open(store: &dyn ReadStore, prefix: &str, handle: &BackupHandle) -> Result<Backup, CatalogError> {
-    let backup = load(store, prefix, &handle.id).await?;
+    let place = BackupPlace::new(prefix, (&handle.kind, handle.tier.as_deref()), &handle.id);
+    let backup = load(store, &place).await?;
     if backup.digest != handle.manifest || backup.manifest.source != handle.database {
         return Err(CatalogError::Changed(handle.id.clone()));
     }
     Ok(backup)
 }
 
-/// Makes a backup of stored objects: checks that each is there, then writes the manifest, last.
-/// The same manifest again is success.
+/// Makes a backup of stored objects: checks that each is there, writes the sidecar and the escape hatch,
+/// then the manifest, last. The same manifest again is success.
 ///
 /// # Errors
 /// Fails when an object is missing or has another size, or when the id is taken by another backup.
 pub async fn commit(store: &dyn Store, prefix: &str, manifest: Manifest) -> Result<Backup, CatalogError> {
-    let key = manifest_key(prefix, &manifest.id)?;
+    let place = BackupPlace::of(prefix, &manifest);
+    let key = place.manifest_key()?;
     let damaged = |what: String| CatalogError::Damaged { key: key.to_string(), what };
     if let Some(fault) = manifest.fault() {
         return Err(damaged(fault));
@@ -142,9 +153,36 @@ pub async fn commit(store: &dyn Store, prefix: &str, manifest: Manifest) -> Resu
         return Err(damaged(format!("these objects are missing or have another size: {}", missing.join(", "))));
     }
     let text = serde_json::to_vec_pretty(&manifest).map_err(|error| damaged(error.to_string()))?;
-    let digest = Digest::of(&text);
-    let metadata = [("sha256".to_owned(), digest.to_string())].into();
-    let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
-    store.put(&key, Box::new(std::io::Cursor::new(text)), options).await?;
-    Ok(Backup { store: store.name().to_owned(), prefix: prefix.to_owned(), manifest, digest })
+    if vacant(store.as_read(), &key).await? {
+        // What a commit that broke off wrote of another attempt is replaced; beside a manifest nothing ever is.
+        let sums = sidecar::text(&manifest);
+        put(store, &place.key(sidecar::NAME)?, sums.into_bytes(), PutOptions::default()).await?;
+        for (name, page) in escape::pages(&place, &manifest) {
+            put(store, &place.key(name)?, page.into_bytes(), PutOptions::default()).await?;
+        }
+    }
+    put(store, &key, text.clone(), PutOptions { if_absent: true, ..PutOptions::default() }).await?;
+    Backup::of(store.name(), &key, &text)
+}
+
+async fn vacant(store: &dyn ReadStore, key: &ObjectKey) -> Result<bool, CatalogError> {
+    match store.head(key).await {
+        Ok(_) => Ok(false),
+        Err(StoreError::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts a small object with its digest.
+pub(super) async fn put(
+    store: &dyn Store,
+    key: &ObjectKey,
+    text: Vec<u8>,
+    options: PutOptions,
+) -> Result<(), CatalogError> {
+    let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
+    let size_bytes = Some(text.len() as u64);
+    let options = PutOptions { metadata, size_bytes, ..options };
+    store.put(key, Box::new(std::io::Cursor::new(text)), options).await?;
+    Ok(())
 }

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Encoding, ObjectKey, PlainFacts};
+use crate::action::{Encoding, Encrypted, ObjectKey, PlainFacts};
 use crate::base::{Digest, Timestamp};
+use crate::language::inventory::CompressionFormat;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
 /// The format this program writes. Readers take every format up to it.
@@ -13,6 +14,16 @@ pub const FORMAT: u32 = 2;
 
 /// The kind of a physical backup of a whole PostgreSQL cluster.
 pub const KIND_POSTGRES_BASE: &str = "postgres.base";
+
+/// The kind of a logical dump of one PostgreSQL database.
+pub const KIND_POSTGRES_DUMP: &str = "postgres.dump";
+
+/// The kind of a backup of files, when its maker calls it nothing else.
+pub const KIND_FILES: &str = "files";
+
+/// What the catalog itself keeps in a backup's folder.
+const RESERVED: [&str; 7] =
+    ["manifest.json", "SHA256SUMS", "RESTORE.md", "restore.sh", "hold.json", "proofs", "verified"];
 
 /// Everything known of one backup. Fields this version does not know are ignored when read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,6 +199,12 @@ pub struct ManifestObject {
     /// The tablespace's number, for the object of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tablespace: Option<u32>,
+    /// Its key in the store, where it does not lie in the backup's folder: an imported backup stays where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// The folder whose content it is, where its plain bytes are a tar archive of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive_of: Option<String>,
 }
 
 impl ManifestObject {
@@ -195,7 +212,36 @@ impl ManifestObject {
     #[must_use]
     pub fn new(name: impl Into<String>, size_bytes: u64, sha256: Digest, role: ObjectRole) -> Self {
         let encoding = Encoding::default();
-        Self { name: name.into(), size_bytes, sha256, role, encoding, plain: None, tablespace: None }
+        Self {
+            name: name.into(),
+            size_bytes,
+            sha256,
+            role,
+            encoding,
+            plain: None,
+            tablespace: None,
+            key: None,
+            archive_of: None,
+        }
+    }
+
+    /// Its name without what packing appended to it: `base.tar` of `base.tar.zst.age`.
+    #[must_use]
+    pub fn plain_name(&self) -> String {
+        let cipher = self.encoding.encryption.as_ref().map(|encrypted| match encrypted {
+            Encrypted::Age { .. } | Encrypted::AgePassphrase => ".age",
+            Encrypted::OpensslEnc { .. } => ".enc",
+            Encrypted::GpgSymmetric { .. } => ".gpg",
+        });
+        let format = self.encoding.compression.as_ref().and_then(|compressed| match compressed.format {
+            CompressionFormat::Zstd => Some(".zst"),
+            CompressionFormat::Gzip => Some(".gz"),
+            CompressionFormat::Lz4 => Some(".lz4"),
+            CompressionFormat::None => None,
+        });
+        let own = self.name.as_str();
+        let outer = cipher.and_then(|suffix| own.strip_suffix(suffix)).unwrap_or(own);
+        format.and_then(|suffix| outer.strip_suffix(suffix)).unwrap_or(outer).to_owned()
     }
 
     /// The bytes that reading it gives: decrypted and decompressed.
@@ -256,7 +302,10 @@ impl Manifest {
     /// # Errors
     /// Fails when the manifest names an object that cannot have a key.
     pub fn key_of(&self, prefix: &str, object: &ManifestObject) -> Result<ObjectKey, super::CatalogError> {
-        super::object_key(prefix, &self.id, &object.name)
+        match &object.key {
+            Some(key) => key.parse().map_err(|_| super::CatalogError::Key(key.clone())),
+            None => super::BackupPlace::of(prefix, self).key(&object.name),
+        }
     }
 
     /// Tells what makes no sense in it; `None` when it can be used.
@@ -284,7 +333,16 @@ impl Manifest {
         if self.objects.is_empty() {
             return Some("it names no object".to_owned());
         }
-        let unsafe_name = |name: &str| name.split('/').any(|part| matches!(part, "" | "." | ".."));
+        let escaping = |folder: &String| folder.split('/').any(|part| matches!(part, "" | "." | ".."));
+        if let Some(object) = self.objects.iter().find(|object| object.archive_of.as_ref().is_some_and(escaping)) {
+            return Some(format!("its object `{}` leads out of the target", object.name));
+        }
+        let unsafe_name = |name: &str| {
+            let first = name.split('/').next().unwrap_or_default();
+            RESERVED.contains(&first)
+                || name.contains(char::is_control)
+                || name.split('/').any(|part| matches!(part, "" | "." | ".."))
+        };
         self.objects.iter().find(|o| unsafe_name(&o.name)).map(|o| format!("it names the object `{}`", o.name))
     }
 }

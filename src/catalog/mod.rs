@@ -1,34 +1,51 @@
 //! The catalog: which backups a store holds, and where the WAL of their clusters lies.
 //!
 //! ```text
-//! <prefix>/base/<id>/manifest.json            written last: the commit point of a backup
-//! <prefix>/base/<id>/…                        its objects, named in the manifest
-//! <prefix>/wal/cluster                        the one system id that archives under this prefix
-//! <prefix>/wal/<system id>/<timeline>/<name>  segments, .partial and .backup files
-//! <prefix>/wal/<system id>/history/<name>     .history files, kept for ever
+//! <prefix>/<family>[/<tier>]/<id>/manifest.json   written last: the commit point of a backup
+//! <prefix>/<family>[/<tier>]/<id>/…               its objects, named in the manifest
+//!                             SHA256SUMS          their digests, for `sha256sum -c`
+//!                             RESTORE.md, restore.sh   how to restore it without this program
+//!                             hold.json, proofs/, verified/   what was attested of it since
+//! <prefix>/wal/cluster                            the one system id that archives under this prefix
+//! <prefix>/wal/<system id>/<timeline>/<name>      segments, .partial and .backup files; packed ones end in `.zst`, `.age` …
+//! <prefix>/wal/<system id>/history/<name>         .history files, kept for ever
 //! ```
 //!
-//! What has no valid manifest is no backup. Start with [`find`] and [`commit`]; [`wal_listing`] tells
-//! what of the WAL is there.
+//! The family is `base` for `postgres.base`, `dump` for `postgres.dump`, else the kind with `.` as `-`.
+//! What has no valid manifest is no backup. Start with [`find`] and [`commit`]; [`Catalog`] lists, and
+//! [`attest`] tells what became of a backup; [`wal_listing`] tells what of the WAL is there.
 
 mod archive;
+pub mod attest;
 mod backup;
 mod body;
 mod error;
+mod escape;
+pub mod health;
+mod index;
 mod key;
+mod listing;
 mod manifest;
 mod query;
+pub mod retention;
+mod sidecar;
+pub mod survey;
+mod together;
+mod wal_object;
 
 pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing};
-pub use backup::{Backup, BackupList, DamagedBackup, commit, list, load, open};
+pub use backup::{Backup, commit, load, open};
 pub use body::{read_small, read_verified};
 pub use error::CatalogError;
-pub use key::{backup_id, base_prefix, cluster_key, history_prefix, manifest_key, object_key, wal_key, wal_prefix};
+pub use index::Index;
+pub use key::{BackupPlace, backup_id, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix};
+pub use listing::{BackupList, Catalog, DamagedBackup, list};
 pub use manifest::{
-    ArchiveSettings, DatabaseLocale, FORMAT, KIND_POSTGRES_BASE, Manifest, ManifestObject, ObjectRole, PostgresFacts,
-    Slot, Tablespace,
+    ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest,
+    ManifestObject, ObjectRole, PostgresFacts, Slot, Tablespace,
 };
-pub use query::{Query, Which, find};
+pub use query::{Pick, Proven, Query, find};
+pub use wal_object::{packed_wal_key, wal_file_of, wal_objects};
 
 #[cfg(test)]
 mod tests;

@@ -1,56 +1,111 @@
 //! Chooses a backup.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::attest::Level;
 use super::{Backup, BackupList, CatalogError, list};
 use crate::action::ReadStore;
-use crate::base::Timestamp;
+use crate::base::{Digest, Timestamp};
 
-/// Which backup is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Which {
-    /// The one that ended last.
-    Newest,
-    /// The last one that had ended before this time.
-    Before(Timestamp),
-    /// The one with this id.
-    Id(String),
+/// Whether a restore of it must have been proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Proven {
+    /// Of those that fit, only proven ones are chosen from, if there are any.
+    Prefer,
+    /// Only proven ones fit.
+    Require,
+    /// It does not matter.
+    #[default]
+    Ignore,
 }
 
-/// What a backup must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which of those that fit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Pick {
+    /// The one that ended last.
+    #[default]
+    Latest,
+    /// The one that ended first.
+    Oldest,
+    /// Any; the same seed chooses the same one for as long as it fits.
+    Random {
+        /// The seed.
+        seed: String,
+    },
+}
+
+/// What a backup must be. The default takes every one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Query {
-    /// The database it was taken of.
-    pub database: String,
+    /// What it was taken of.
+    pub source: Option<String>,
     /// Its kind.
-    pub kind: String,
-    /// Which one of these.
-    pub which: Which,
+    pub kind: Option<String>,
+    /// Its tier.
+    pub tier: Option<String>,
+    /// Its id.
+    pub id: Option<String>,
+    /// It ended before this.
+    pub before: Option<Timestamp>,
+    /// Its newest verification passed, at least at this level.
+    pub verified: Option<Level>,
+    /// Whether a restore of it must have been proven.
+    pub proven: Proven,
+    /// Which of those that fit.
+    pub pick: Pick,
 }
 
 impl Query {
+    fn fits(&self, backup: &Backup) -> bool {
+        let manifest = &backup.manifest;
+        let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
+        let attested = &backup.attested;
+        is(&self.source, Some(&manifest.source))
+            && is(&self.kind, Some(&manifest.kind))
+            && is(&self.id, Some(&manifest.id))
+            && is(&self.tier, manifest.tier.as_deref())
+            && self.before.is_none_or(|before| manifest.stopped_at < before)
+            && self.verified.is_none_or(|level| attested.last_verified.as_ref().is_some_and(|note| note.holds(level)))
+            // One that is known to be damaged is taken only when it is named.
+            && (self.id.is_some() || !attested.is_damaged())
+    }
+
     /// Chooses from a list.
     #[must_use]
     pub fn choose(&self, list: BackupList) -> Option<Backup> {
-        let fits = |backup: &Backup| {
-            let manifest = &backup.manifest;
-            let wanted = match &self.which {
-                Which::Newest => true,
-                Which::Before(at) => manifest.stopped_at < *at,
-                Which::Id(id) => manifest.id == *id,
-            };
-            wanted && manifest.kind == self.kind && manifest.source == self.database
-        };
-        list.backups.into_iter().rfind(fits)
+        let mut fitting: Vec<Backup> = list.backups.into_iter().filter(|backup| self.fits(backup)).collect();
+        let any_proven = fitting.iter().any(|backup| backup.attested.is_proven());
+        match self.proven {
+            Proven::Require => fitting.retain(|backup| backup.attested.is_proven()),
+            Proven::Prefer if any_proven => fitting.retain(|backup| backup.attested.is_proven()),
+            Proven::Prefer | Proven::Ignore => {}
+        }
+        match &self.pick {
+            Pick::Latest => fitting.pop(),
+            Pick::Oldest => fitting.into_iter().next(),
+            Pick::Random { seed } => {
+                let lot = |backup: &Backup| Digest::of(format!("{seed} {}", backup.place().folder()).as_bytes());
+                fitting.into_iter().min_by_key(|backup| lot(backup).to_string())
+            }
+        }
     }
 
     /// Says in words what was wanted.
     #[must_use]
     pub fn wanted(&self) -> String {
-        let Self { database, kind, which } = self;
-        match which {
-            Which::Newest => format!("of database `{database}` of kind `{kind}`"),
-            Which::Before(at) => format!("of database `{database}` of kind `{kind}` that ended before {at}"),
-            Which::Id(id) => format!("`{id}` of database `{database}` of kind `{kind}`"),
+        let mut words = Vec::new();
+        words.extend(self.id.as_ref().map(|id| format!("`{id}`")));
+        words.extend(self.source.as_ref().map(|source| format!("of `{source}`")));
+        words.extend(self.kind.as_ref().map(|kind| format!("of kind `{kind}`")));
+        words.extend(self.tier.as_ref().map(|tier| format!("of tier `{tier}`")));
+        words.extend(self.before.map(|before| format!("that ended before {before}")));
+        words.extend(self.verified.map(|level| format!("that was verified (`{}`)", level.as_str())));
+        if self.proven == Proven::Require {
+            words.push("with a proven restore".to_owned());
         }
+        if words.is_empty() { "at all".to_owned() } else { words.join(" ") }
     }
 }
 

@@ -108,13 +108,21 @@ fn manifest(id: &str, stopped_at: &str) -> Manifest {
 }
 
 async fn stored(store: &Memory, id: &str, stopped_at: &str) -> Backup {
-    let key = object_key("app", id, "base.tar").unwrap();
+    let key = place(id).key("base.tar").unwrap();
     store.put(&key, Box::new(std::io::Cursor::new(b"data".to_vec())), PutOptions::default()).await.unwrap();
     commit(store, "app", manifest(id, stopped_at)).await.unwrap()
 }
 
-fn query(which: Which) -> Query {
-    Query { database: "app".to_owned(), kind: KIND_POSTGRES_BASE.to_owned(), which }
+fn place(id: &str) -> BackupPlace {
+    BackupPlace::new("app", (KIND_POSTGRES_BASE, None), id)
+}
+
+fn query() -> Query {
+    Query { source: Some("app".to_owned()), kind: Some(KIND_POSTGRES_BASE.to_owned()), ..Query::default() }
+}
+
+fn before(text: &str) -> Query {
+    Query { before: Some(at(text)), ..query() }
 }
 
 #[tokio::test]
@@ -123,12 +131,13 @@ async fn a_backup_is_chosen_by_the_time_it_ended() {
     // The names are in the wrong order on purpose: only the recorded time counts.
     stored(&store, "b-old", "2026-01-01T00:00:00Z").await;
     let newest = stored(&store, "a-new", "2026-01-03T00:00:00Z").await;
-    let chosen = async |which| find(&*store, "app", &query(which)).await.map(|backup| backup.manifest.id);
-    assert_eq!(chosen(Which::Newest).await.unwrap(), "a-new");
-    assert_eq!(chosen(Which::Before(at("2026-01-03T00:00:00Z"))).await.unwrap(), "b-old");
-    assert_eq!(chosen(Which::Before(at("2026-01-03T00:00:01Z"))).await.unwrap(), "a-new");
-    assert_eq!(chosen(Which::Id("b-old".to_owned())).await.unwrap(), "b-old");
-    assert!(matches!(chosen(Which::Before(at("2026-01-01T00:00:00Z"))).await, Err(CatalogError::NoBackup(_))));
+    let chosen = async |query: Query| find(&*store, "app", &query).await.map(|backup| backup.manifest.id);
+    assert_eq!(chosen(query()).await.unwrap(), "a-new");
+    assert_eq!(chosen(before("2026-01-03T00:00:00Z")).await.unwrap(), "b-old");
+    assert_eq!(chosen(before("2026-01-03T00:00:01Z")).await.unwrap(), "a-new");
+    assert_eq!(chosen(Query { id: Some("b-old".to_owned()), ..query() }).await.unwrap(), "b-old");
+    assert_eq!(chosen(Query { pick: Pick::Oldest, ..query() }).await.unwrap(), "b-old");
+    assert!(matches!(chosen(before("2026-01-01T00:00:00Z")).await, Err(CatalogError::NoBackup(_))));
     assert_eq!(open(&*store, "app", &newest.handle()).await.unwrap(), newest);
 }
 
@@ -136,9 +145,9 @@ async fn a_backup_is_chosen_by_the_time_it_ended() {
 async fn what_has_no_valid_manifest_is_no_backup() {
     let store = Memory::default();
     stored(&store, "good", "2026-01-01T00:00:00Z").await;
-    let key = object_key("app", "unfinished", "base.tar").unwrap();
+    let key = place("unfinished").key("base.tar").unwrap();
     store.put(&key, Box::new(std::io::Cursor::new(b"data".to_vec())), PutOptions::default()).await.unwrap();
-    let key = manifest_key("app", "torn").unwrap();
+    let key = place("torn").manifest_key().unwrap();
     store.put(&key, Box::new(std::io::Cursor::new(b"{\"format\":1".to_vec())), PutOptions::default()).await.unwrap();
     let list = list(&store, "app").await.unwrap();
     assert_eq!(list.backups.len(), 1);
@@ -160,7 +169,7 @@ async fn a_manifest_that_changed_since_it_was_chosen_is_refused() {
     let backup = stored(&store, "x", "2026-01-01T00:00:00Z").await;
     let mut other = backup.manifest.clone();
     other.tool_version = "9".to_owned();
-    store.delete(&manifest_key("app", "x").unwrap()).await.unwrap();
+    store.delete(&place("x").manifest_key().unwrap()).await.unwrap();
     commit(&store, "app", other).await.unwrap();
     assert!(matches!(open(&store, "app", &backup.handle()).await, Err(CatalogError::Changed(_))));
 }
@@ -174,10 +183,10 @@ async fn unknown_fields_of_a_later_version_are_tolerated() {
     value["objects"][0]["role"] = "hologram".into();
     let text = serde_json::to_vec(&value).unwrap();
     store
-        .put(&manifest_key("app", "x").unwrap(), Box::new(std::io::Cursor::new(text)), PutOptions::default())
+        .put(&place("x").manifest_key().unwrap(), Box::new(std::io::Cursor::new(text)), PutOptions::default())
         .await
         .unwrap();
-    assert_eq!(load(&store, "app", "x").await.unwrap().manifest.objects[0].role, ObjectRole::Unknown);
+    assert_eq!(load(&store, &place("x")).await.unwrap().manifest.objects[0].role, ObjectRole::Unknown);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use crate::engine::may_have_run;
 use crate::event::{EventKind, OriginPurpose, RunOrigin, SeededEnd};
 use crate::journal::{RunDir, Runs};
 use crate::plan::{BoundPlan, PlannedStep, Section};
-use crate::state::{RunState, StepState, StepStatus};
+use crate::state::{RunState, StepEnd, StepState, StepStatus};
 
 /// A run as its folder tells it.
 pub struct Earlier {
@@ -151,19 +151,12 @@ fn end(step: &StepState) -> SeededEnd {
     if !may_have_run(step) {
         return SeededEnd::Skipped;
     }
-    match step.status {
-        StepStatus::Succeeded => SeededEnd::Succeeded,
-        StepStatus::Unknown => SeededEnd::Unknown,
-        StepStatus::Cancelled => SeededEnd::Cancelled,
+    match step.status.end() {
+        Some(StepEnd::Succeeded) => SeededEnd::Succeeded,
+        Some(StepEnd::Unknown) => SeededEnd::Unknown,
+        Some(StepEnd::Cancelled) => SeededEnd::Cancelled,
         // What an operator left out after it had begun may have done something, too.
-        StepStatus::Failed | StepStatus::Skipped => SeededEnd::Failed,
-        StepStatus::Pending
-        | StepStatus::Resolved
-        | StepStatus::Checked
-        | StepStatus::Running
-        | StepStatus::Waiting
-        | StepStatus::Open
-        | StepStatus::Asking
-        | StepStatus::Held => SeededEnd::Skipped,
+        Some(StepEnd::Failed | StepEnd::Skipped) => SeededEnd::Failed,
+        None => SeededEnd::Skipped,
     }
 }

@@ -40,6 +40,7 @@ mod approve;
 mod args;
 mod attest;
 mod audit;
+mod backups;
 mod cancel;
 mod capabilities;
 mod check;
@@ -49,6 +50,7 @@ mod continue_;
 mod demo;
 mod deny;
 mod diff;
+mod doctor;
 mod document;
 mod drill;
 mod dry_run;
@@ -56,10 +58,12 @@ mod earlier;
 mod evidence;
 mod exit;
 mod explain;
+mod freeze;
 mod frozen;
 mod given;
 mod graph;
 mod history;
+mod iam;
 mod identity;
 mod invoke;
 mod leases;
@@ -93,6 +97,7 @@ mod show;
 mod signals;
 mod site;
 mod skip;
+mod stores;
 mod superseded;
 mod undo;
 mod wiring;
@@ -175,12 +180,18 @@ enum Command {
     Reap(reap::Args),
     /// Show, verify, export and ship the history of runs
     Audit(audit::Args),
+    /// List, verify, hold and import backups
+    Backups(backups::Args),
     /// Pack a run into one file that anybody can verify, or verify one
     Evidence(evidence::Args),
+    /// Print the least that a role needs of the provider: backup, restore, expire, admin, wal
+    Iam(iam::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
     Actions(actions::Args),
+    /// Prove what the site relies on: that backups can be decrypted
+    Doctor(doctor::Args),
     /// Print the JSON schemas that editors complete runbooks with
     Schema(schema::Args),
     /// Destroy a throw-away database and bring it back, in two minutes
@@ -242,9 +253,15 @@ pub fn main() -> std::process::ExitCode {
         Command::Leases(args) => leases::run(args),
         Command::Reap(args) => reap::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Backups(args) => match backups::run(args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Evidence(args) => evidence::run(args),
+        Command::Iam(args) => iam::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),

@@ -20,8 +20,8 @@ use crate::host::ReadingHost;
 use crate::journal::MemoryJournal;
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::{Control, ControlRequest, LockError, LockGuard, Locks, SystemClock};
-use crate::state::{RunState, StepState, StepStatus};
-use crate::store::ReadingStore;
+use crate::state::{RunState, StepEnd, StepState, StepStatus};
+use crate::store::{ReadingStore, Why};
 
 /// What a rehearsal showed of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,19 +136,11 @@ fn shown(plan: &BoundPlan, rehearsal: &Rehearsal, state: &RunState) -> Rehearsed
 }
 
 fn of_made(seen: &StepState) -> Shown {
-    match seen.status {
-        StepStatus::Succeeded => Shown::Proved,
-        StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => Shown::Refused(error_of(seen)),
-        StepStatus::Skipped if matches!(seen.skipped, Some(SkipReason::When)) => Shown::WouldSkip,
-        StepStatus::Skipped
-        | StepStatus::Pending
-        | StepStatus::Resolved
-        | StepStatus::Checked
-        | StepStatus::Running
-        | StepStatus::Waiting
-        | StepStatus::Open
-        | StepStatus::Asking
-        | StepStatus::Held => Shown::Unproved("it was not reached: a step before it failed".to_owned()),
+    match seen.status.end() {
+        Some(StepEnd::Succeeded) => Shown::Proved,
+        Some(StepEnd::Failed | StepEnd::Unknown | StepEnd::Cancelled) => Shown::Refused(error_of(seen)),
+        Some(StepEnd::Skipped) if matches!(seen.skipped, Some(SkipReason::When)) => Shown::WouldSkip,
+        Some(StepEnd::Skipped) | None => Shown::Unproved("it was not reached: a step before it failed".to_owned()),
     }
 }
 
@@ -201,7 +193,9 @@ impl Capabilities for ReadingHands {
             attempt: binding.attempt,
             key: binding.key,
             host: Arc::new(ReadingHost::new(cx.host, folder.clone())),
-            stores: Arc::new(move |name| Ok(Arc::new(ReadingStore(stores(name)?)) as Arc<dyn Store>)),
+            stores: Arc::new(move |name| {
+                Ok(Arc::new(ReadingStore::over(stores(name)?, Why::Rehearsal)) as Arc<dyn Store>)
+            }),
             reporter: binding.reporter,
             cancel: binding.leash.cancel,
             timeout: binding.timeout,

@@ -81,7 +81,10 @@ fn attach(dir: &RunDir, face: Face) -> Result<Exit, Failure> {
             };
             let Some(events) = next else { return Ok::<_, Failure>(()) };
             for event in events {
-                let _ = state.apply(&event);
+                state.apply(&event).map_err(|illegal| {
+                    Failure::new(Exit::Journal, format!("event {} of the journal makes no sense", event.seq))
+                        .because(&illegal)
+                })?;
                 sinks.retain_mut(|sink| sink.event(&event).is_ok());
             }
         }

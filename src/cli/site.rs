@@ -6,8 +6,9 @@ use super::args::InventoryArgs;
 use super::invoke;
 use super::screen::Face;
 use super::{Exit, Failure, prepare};
-use crate::action::{ReadStore, Secrets, Store, StoreError};
+use crate::action::{ReadHost, ReadStore, Secrets, Store, StoreError};
 use crate::base::diagnostic::Diagnostics;
+use crate::host::LocalHost;
 use crate::language::inventory::{Inventory, StoreEntry, choose_environment};
 use crate::store::Opening;
 use crate::vault::Vault;
@@ -86,6 +87,14 @@ impl Site {
     pub fn opening<'a>(&self, name: &'a str, entry: &'a StoreEntry) -> Opening<'a> {
         Opening::new(entry, name, Arc::clone(&self.vault) as Arc<dyn Secrets>)
     }
+}
+
+/// This machine, for reading.
+///
+/// # Errors
+/// Fails when the program cannot find itself.
+pub fn machine() -> Result<Arc<dyn ReadHost>, Failure> {
+    Ok(LocalHost::reader(&invoke::settings()?))
 }
 
 fn unopened(error: &StoreError) -> Failure {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::PlanIndex;
 use crate::plan::{Section, Strictness};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepEnd, StepStatus};
 
 /// The summary.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -183,18 +183,10 @@ fn satisfied(status: StepStatus, strictness: Strictness, tolerated: bool) -> boo
     match strictness {
         Strictness::Any => status.is_terminal(),
         Strictness::Success => status == StepStatus::Succeeded,
-        Strictness::Settled => match status {
-            StepStatus::Succeeded | StepStatus::Skipped => true,
-            StepStatus::Failed | StepStatus::Unknown => tolerated,
-            StepStatus::Cancelled
-            | StepStatus::Pending
-            | StepStatus::Resolved
-            | StepStatus::Checked
-            | StepStatus::Running
-            | StepStatus::Waiting
-            | StepStatus::Open
-            | StepStatus::Asking
-            | StepStatus::Held => false,
+        Strictness::Settled => match status.end() {
+            Some(StepEnd::Succeeded | StepEnd::Skipped) => true,
+            Some(StepEnd::Failed | StepEnd::Unknown) => tolerated,
+            Some(StepEnd::Cancelled) | None => false,
         },
     }
 }

@@ -10,25 +10,18 @@ use super::frontier::slot;
 use crate::base::{EventSeq, StepId};
 use crate::event::{Outcome, SeededEnd, SkipReason};
 use crate::plan::{BoundPlan, PlannedStep, Section, UndoPolicy};
-use crate::state::{RunState, StepState, StepStatus, objectives};
+use crate::state::{RunState, StepEnd, StepState, objectives};
 
 /// Tells whether a step ran or may have run, so that it may have to be reversed.
 #[must_use]
 pub fn may_have_run(step: &StepState) -> bool {
-    match step.status {
-        StepStatus::Succeeded => true,
-        StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled | StepStatus::Skipped => {
+    match step.status.end() {
+        Some(StepEnd::Succeeded) => true,
+        Some(StepEnd::Failed | StepEnd::Unknown | StepEnd::Cancelled | StepEnd::Skipped) => {
             let seeded = step.seeded_end.is_some_and(|end| end != SeededEnd::Skipped);
             seeded || !step.attempts.is_empty()
         }
-        StepStatus::Pending
-        | StepStatus::Resolved
-        | StepStatus::Checked
-        | StepStatus::Running
-        | StepStatus::Waiting
-        | StepStatus::Open
-        | StepStatus::Asking
-        | StepStatus::Held => false,
+        None => false,
     }
 }
 

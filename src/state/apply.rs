@@ -4,7 +4,7 @@
 //! refused and leaves the state as it was.
 
 use super::transition::StepMove;
-use super::{AttemptState, Resource, RunState, StepState, StepStatus, UndoState, wait};
+use super::{AttemptState, Resource, RunState, StepEnd, StepState, StepStatus, UndoState, wait};
 use crate::base::clock::after;
 use crate::base::{Attempt, EventSeq, StepId, Timestamp};
 use crate::event::{ErrorInfo, Event, EventKind, OperatorVerb, RecoverDecision};
@@ -199,18 +199,10 @@ impl RunState {
 
     /// The end of an undo is told of the step it reverses, too.
     fn mark_undone(&mut self, undo: &StepId) {
-        let undone = match self.status(undo) {
-            StepStatus::Succeeded => UndoState::Undone,
-            StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => UndoState::UndoFailed,
-            StepStatus::Pending
-            | StepStatus::Resolved
-            | StepStatus::Checked
-            | StepStatus::Running
-            | StepStatus::Waiting
-            | StepStatus::Open
-            | StepStatus::Asking
-            | StepStatus::Held
-            | StepStatus::Skipped => return,
+        let undone = match self.status(undo).end() {
+            Some(StepEnd::Succeeded) => UndoState::Undone,
+            Some(StepEnd::Failed | StepEnd::Unknown | StepEnd::Cancelled) => UndoState::UndoFailed,
+            None | Some(StepEnd::Skipped) => return,
         };
         if let Some(step) = undo.undone().and_then(|of| self.steps.get_mut(&of)) {
             step.undo = Some(undone);

@@ -11,5 +11,5 @@ mod wait;
 
 pub use act::{Acts, Amendment, LockTake, LockWait, OperatorAct};
 pub use apply::IllegalEvent;
-pub use model::{AttemptState, Resource, RunState, StepState, StepStatus, Stretch, UndoState};
+pub use model::{AttemptState, Resource, RunState, StepEnd, StepState, StepStatus, Stretch, UndoState};
 pub use transition::subject;

@@ -88,10 +88,31 @@ pub enum StepStatus {
     Unknown,
 }
 
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepEnd {
+    /// Did what it is for.
+    Succeeded,
+    /// Failed for good.
+    Failed,
+    /// Did not run.
+    Skipped,
+    /// Ended by a cancel.
+    Cancelled,
+    /// It is not known whether its effect happened.
+    Unknown,
+}
+
 impl StepStatus {
     /// Tells, in this one place, whether nothing more happens to the step.
     #[must_use]
     pub fn is_terminal(self) -> bool {
+        self.end().is_some()
+    }
+
+    /// Tells how the step ended; `None` while something more happens to it.
+    #[must_use]
+    pub fn end(self) -> Option<StepEnd> {
         match self {
             Self::Pending
             | Self::Resolved
@@ -100,8 +121,12 @@ impl StepStatus {
             | Self::Waiting
             | Self::Open
             | Self::Asking
-            | Self::Held => false,
-            Self::Succeeded | Self::Failed | Self::Skipped | Self::Cancelled | Self::Unknown => true,
+            | Self::Held => None,
+            Self::Succeeded => Some(StepEnd::Succeeded),
+            Self::Failed => Some(StepEnd::Failed),
+            Self::Skipped => Some(StepEnd::Skipped),
+            Self::Cancelled => Some(StepEnd::Cancelled),
+            Self::Unknown => Some(StepEnd::Unknown),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Stores of the inventory: objects under keys. A folder (`file://`), another machine's (`sftp://`), a bucket
-//! of Google (`gs://`) or a container of Azure (`az://`).
+//! Stores of the inventory: objects under keys. A folder (`file://`), another machine's (`sftp://`), a bucket of S3
+//! (`s3://`) or Google (`gs://`), or a container of Azure (`az://`).
 //!
 //! Start with [`Opening`]: `open` and `open_read` are for the engine, `open_existing` for whoever must never mistake an
 //! unmounted folder for a new store. The contract of stores is [`crate::action::Store`]; one suite of tests holds
@@ -11,12 +11,18 @@ mod local;
 mod object;
 mod opening;
 mod reading;
+mod retry;
+mod s3;
 mod sftp;
 mod sidecar;
+mod throttle;
 
 pub use local::LocalStore;
 pub use object::ObjectStorage;
 pub use opening::Opening;
-pub use reading::ReadingStore;
+pub use reading::{ReadingStore, Why};
+pub use retry::Retry;
+pub use s3::{Bucket, S3Store};
 pub use sftp::SftpStore;
 pub use sidecar::RESERVED_PREFIX;
+pub use throttle::Throttle;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use super::access::{Access, Birth};
 use super::local::LocalStore;
 use super::object::{ObjectStorage, Provider};
+use super::retry::Retry;
+use super::s3::{Bucket, S3Store};
 use super::sftp::SftpStore;
+use super::throttle::Throttle;
 use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
 use crate::language::inventory::{BucketPlace, StoreEntry, StoreLocation};
 
@@ -38,6 +41,24 @@ impl<'a> Opening<'a> {
         self.entry.url.parse().map_err(|error: crate::language::inventory::StoreUrlError| refused(error.to_string()))
     }
 
+    fn s3(&self) -> Result<S3Store, StoreError> {
+        S3Store::new(self.name, self.entry, Arc::clone(&self.secrets))
+    }
+
+    /// Opens the bucket of an S3 store, for those who look after its settings.
+    ///
+    /// # Errors
+    /// Fails when the store is no bucket of S3, or there are no credentials for it.
+    pub async fn bucket(&self) -> Result<Bucket, StoreError> {
+        match self.location()? {
+            StoreLocation::S3(_) => self.s3()?.bucket().await,
+            StoreLocation::Folder(_) | StoreLocation::Google(_) | StoreLocation::Azure(_) | StoreLocation::Sftp(_) => {
+                let what = format!("`{}` is no bucket of S3 and has no such settings", self.entry.url);
+                Err(StoreError::Refused { store: self.name.to_owned(), what })
+            }
+        }
+    }
+
     fn access(&self) -> Access {
         if self.entry.read_only { Access::ReadOnly } else { Access::ReadWrite }
     }
@@ -46,20 +67,27 @@ impl<'a> Opening<'a> {
         ObjectStorage::new(self.name, (provider, place), (self.entry, self.access()), Arc::clone(&self.secrets))
     }
 
-    /// The list of kinds.
+    /// The store with what its settings put around it.
     fn store(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
+        let plain = self.plain_store(birth)?;
+        Ok(match self.entry.bandwidth {
+            None => plain,
+            Some(rate) => Arc::new(Throttle::over(plain, rate)),
+        })
+    }
+
+    /// The list of kinds.
+    fn plain_store(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self.location()? {
             StoreLocation::Folder(root) => Arc::new(LocalStore::new(self.name, root, self.access(), birth)),
             StoreLocation::Sftp(place) => {
                 let ssh = self.entry.ssh.clone().unwrap_or_default();
-                Arc::new(SftpStore::new(self.name, place, ssh, (self.access(), birth)))
+                // The other kinds' own clients try again by themselves, and a folder has nothing that passes.
+                Arc::new(Retry::over(Arc::new(SftpStore::new(self.name, place, ssh, (self.access(), birth)))))
             }
+            StoreLocation::S3(_) => Arc::new(self.s3()?),
             StoreLocation::Google(place) => Arc::new(self.object(Provider::Google, place)),
             StoreLocation::Azure(place) => Arc::new(self.object(Provider::Azure, place)),
-            StoreLocation::S3(_) => {
-                let what = "`s3://` cannot be opened".to_owned();
-                return Err(StoreError::Refused { store: self.name.to_owned(), what });
-            }
         })
     }
 
@@ -97,10 +125,9 @@ impl<'a> Opening<'a> {
                 LocalStore::new(self.name, root, self.access(), Birth::AtFirstWrite).initialize()
             }
             // A folder behind `ssh` becomes a store at its first write; a bucket is made by its owner.
-            StoreLocation::S3(_)
-            | StoreLocation::Google(_)
-            | StoreLocation::Azure(_)
-            | StoreLocation::Sftp(_) => Ok(()),
+            StoreLocation::S3(_) | StoreLocation::Google(_) | StoreLocation::Azure(_) | StoreLocation::Sftp(_) => {
+                Ok(())
+            }
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The two journeys: into a store and back.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::meter::{Bottleneck, Meter};
 use super::{Packed, Packing, PlainFacts, TransferError, Unpacking};
 use crate::action::{ByteStream, ObjectKey, PutOptions, PutOutcome, ReadStore, Store};
+use crate::base::clock;
 
 const CHUNK_BYTES: usize = 256 << 10;
 
@@ -39,6 +42,8 @@ pub struct Uploaded {
     pub packed: Packed,
     /// What the store says.
     pub outcome: PutOutcome,
+    /// What bound it.
+    pub bottleneck: Bottleneck,
 }
 
 /// What a download has written.
@@ -46,6 +51,8 @@ pub struct Uploaded {
 pub struct Passed {
     /// The plain bytes.
     pub plain: PlainFacts,
+    /// What bound it.
+    pub bottleneck: Bottleneck,
 }
 
 /// Packs a body and stores it.
@@ -58,14 +65,18 @@ pub async fn upload(
     packing: &Packing,
     options: PutOptions,
 ) -> Result<Uploaded, TransferError> {
-    let (body, packed) = packing.seal(source).split();
+    let began = clock::monotonic();
+    let options = PutOptions { size_bytes: options.size_bytes.filter(|_| packing.encoding().is_plain()), ..options };
+    let sealed = packing.seal(source);
+    let meter = Arc::clone(&sealed.meter);
+    let (body, packed) = sealed.split();
     let outcome = store.put(key, body, options).await?;
     let packed = packed().ok_or_else(|| TransferError::Settings(format!("`{key}` was not read to its end")))?;
     if (packed.stored_size_bytes, packed.stored_sha256) != (outcome.size_bytes, outcome.sha256) {
         let what = "the store has other bytes than were sent".to_owned();
         return Err(TransferError::Damaged { object: key.to_string(), what });
     }
-    Ok(Uploaded { packed, outcome })
+    Ok(Uploaded { packed, outcome, bottleneck: meter.bottleneck(began.elapsed()) })
 }
 
 /// Reads an object and writes its plain bytes. Publish them only after success: they are proven at the end.
@@ -79,25 +90,18 @@ pub async fn download(
     target: &mut (dyn AsyncWrite + Send + Unpin),
     watch: Watch,
 ) -> Result<Passed, TransferError> {
-    let mut body = unpacking.open(store.get(key).await?, expected);
-    let (mut buffer, mut progress) = (vec![0; CHUNK_BYTES], Progress::default());
-    progress.total_bytes = Some(expected.plain.size_bytes);
+    let (began, meter) = (clock::monotonic(), Arc::<Meter>::default());
+    let mut body = unpacking.open_metered(store.get(key).await?, expected, Arc::clone(&meter));
+    let unwritten = |source: io::Error| TransferError::Io { what: "write the target", source };
+    let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        let count = match body.read(&mut buffer).await {
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(TransferError::Damaged { object: key.to_string(), what: error.to_string() });
-            }
-            Err(source) => return Err(TransferError::Io { what: "read the object", source }),
-        };
+        let count = body.read(&mut buffer).await.map_err(|error| TransferError::of_reading(key.as_str(), error))?;
         if count == 0 {
             break;
         }
-        let written = target.write_all(&buffer[..count]).await;
-        written.map_err(|source| TransferError::Io { what: "write the target", source })?;
-        progress.plain_bytes += count as u64;
-        watch(progress);
+        target.write_all(&buffer[..count]).await.map_err(unwritten)?;
+        watch(meter.progress(Some(expected.plain.size_bytes)));
     }
-    target.flush().await.map_err(|source| TransferError::Io { what: "write the target", source })?;
-    Ok(Passed { plain: expected.plain })
+    target.flush().await.map_err(unwritten)?;
+    Ok(Passed { plain: expected.plain, bottleneck: meter.bottleneck(began.elapsed()) })
 }

@@ -6,18 +6,31 @@
 //! download  store ─► digest ─► decrypt ─► decompress ─► digest ─► target, published only when all agree
 //! ```
 //!
-//! Memory is bounded whatever the size. Start with [`Packing`] (how new objects are made), [`Unpacking`] (how one
+//! Memory is bounded whatever the size: the stages are threads (compression as many as there are cores) with a few
+//! blocks between them (`flow`, `lanes`). Start with [`Packing`] (how new objects are made), [`Unpacking`] (how one
 //! object is read), and the two journeys [`upload`] and [`download`]. This room knows no kind of store,
 //! only the contract; it does not know the catalog either: [`Encoding`] travels in the manifest.
 
+mod broken;
+mod cipher;
+mod compression;
+mod delivery;
 mod error;
+mod flow;
+mod intake;
 mod journey;
+mod keys;
+mod lanes;
+mod meter;
 mod packing;
-mod stream;
+mod tally;
+mod thread;
 mod unpacking;
 
 pub use error::TransferError;
 pub use journey::{Expected, Passed, Progress, Uploaded, Watch, download, upload};
+pub use keys::public_keys;
+pub use meter::{Bottleneck, Stage};
 pub use packing::{Packed, Packing, Sealed};
 pub use unpacking::Unpacking;
 

@@ -1,9 +1,19 @@
 //! How new objects are made.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 
-use super::stream::Digesting;
-use super::{Encoding, PlainFacts, TransferError};
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::{Counter, Delivery, Hear, Part, Parts, counter};
+use super::flow::{BLOCK_BYTES, Inflow, Outflow, flow};
+use super::intake::{Intake, Take};
+use super::keys::Lock;
+use super::lanes::{Lanes, blocks};
+use super::meter::{Meter, Stage};
+use super::tally::{Count, Counted, Tally, tally};
+use super::{Encoding, PlainFacts, TransferError, Watch, cipher, compression, thread};
 use crate::action::{ByteStream, Secrets};
 use crate::base::Digest;
 use crate::language::inventory::{CompressionFormat, StoreEntry};
@@ -12,6 +22,8 @@ use crate::language::inventory::{CompressionFormat, StoreEntry};
 #[derive(Clone)]
 pub struct Packing {
     encoding: Encoding,
+    lock: Option<Lock>,
+    watch: Option<(Watch, Option<u64>)>,
 }
 
 /// The stored bytes of an object on their way.
@@ -19,6 +31,7 @@ pub struct Sealed {
     /// The stored bytes.
     pub body: ByteStream,
     facts: Arc<OnceLock<Packed>>,
+    pub(super) meter: Arc<Meter>,
 }
 
 /// What an object has become, known when its body has been read to the end.
@@ -36,19 +49,27 @@ impl Packing {
     /// Objects that are stored as they are.
     #[must_use]
     pub fn plain() -> Self {
-        Self { encoding: Encoding::default() }
+        Self { encoding: Encoding::default(), lock: None, watch: None }
     }
 
-    /// Packs as the store's settings say. Fetches the secrets that writing needs; public keys need none.
+    /// Packs as the store's settings say; settings that say nothing of compression compress with zstd. Fetches
+    /// the secrets that writing needs; public keys need none.
     ///
     /// # Errors
     /// Fails when a secret cannot be had or a key makes no sense.
-    pub fn of(entry: &StoreEntry, _secrets: &dyn Secrets) -> Result<Self, TransferError> {
-        let compresses = entry.compression.as_ref().is_some_and(|to| to.format != CompressionFormat::None);
-        if compresses || entry.encryption.is_some() {
-            return Err(TransferError::Settings("compression and encryption are not built yet".to_owned()));
-        }
-        Ok(Self::plain())
+    pub fn of(entry: &StoreEntry, secrets: &dyn Secrets) -> Result<Self, TransferError> {
+        let compression = compression::chosen(entry.compression.as_ref())?;
+        let locked = entry.encryption.as_ref().map(|settings| Lock::of(settings, secrets)).transpose()?;
+        let (lock, encryption) = locked.unzip();
+        Ok(Self { encoding: Encoding { compression, encryption }, lock, watch: None })
+    }
+
+    /// Tells how far each body is that is sealed from now on; `total_bytes` are its plain bytes, where they are
+    /// known before.
+    #[must_use]
+    pub fn watched(mut self, watch: Watch, total_bytes: Option<u64>) -> Self {
+        self.watch = Some((watch, total_bytes));
+        self
     }
 
     /// What a reader must know.
@@ -60,20 +81,30 @@ impl Packing {
     /// What is appended to the name of a packed object: `.zst.age`; empty when it is stored as it is.
     #[must_use]
     pub fn suffix(&self) -> String {
-        String::new()
+        let compression = self.format().map_or("", compression::suffix);
+        let encryption = self.lock.as_ref().map_or("", Lock::suffix);
+        format!("{compression}{encryption}")
     }
 
-    /// Packs a body. Work is done while the result is read.
+    fn format(&self) -> Option<CompressionFormat> {
+        self.encoding.compression.as_ref().map(|to| to.format)
+    }
+
+    /// Packs a body. Threads begin when the result is read for the first time, and end when it is dropped; a
+    /// source that fails, or a thread of ours that does, fails the result.
     #[must_use]
     pub fn seal(&self, source: ByteStream) -> Sealed {
-        let facts = Arc::new(OnceLock::new());
-        let told = Arc::clone(&facts);
-        let body = Digesting::new(source, move |plain: PlainFacts| {
-            let packed = Packed { plain, stored_size_bytes: plain.size_bytes, stored_sha256: plain.sha256 };
-            // Told once: the stream ends once.
-            let _ = told.set(packed);
+        let (meter, facts) = (Arc::<Meter>::default(), Arc::<OnceLock<Packed>>::default());
+        let packed = Arc::<OnceLock<Packed>>::default();
+        let sealing = Sealing { packing: self.clone(), meter: Arc::clone(&meter), packed: Arc::clone(&packed) };
+        let told = Told { facts: Arc::clone(&facts), packed, meter: Arc::clone(&meter), watch: self.watch.clone() };
+        let start = Box::new(move || {
+            let cancel = CancellationToken::new();
+            let parts = sealing.start(source, cancel.clone())?;
+            Ok((parts, cancel.drop_guard()))
         });
-        Sealed { body: Box::new(body), facts }
+        let body = Delivery::new(start, told, (Arc::clone(&meter), Stage::Store));
+        Sealed { body: Box::new(body), facts, meter }
     }
 }
 
@@ -82,5 +113,108 @@ impl Sealed {
     pub fn split(self) -> (ByteStream, impl Fn() -> Option<Packed> + Send + Sync + use<>) {
         let facts = self.facts;
         (self.body, move || facts.get().copied())
+    }
+}
+
+/// Publishes the facts when the reader has come to the end.
+struct Told {
+    facts: Arc<OnceLock<Packed>>,
+    packed: Arc<OnceLock<Packed>>,
+    meter: Arc<Meter>,
+    watch: Option<(Watch, Option<u64>)>,
+}
+
+impl Hear for Told {
+    fn passed(&mut self, bytes: usize) {
+        self.meter.add_stored(bytes);
+        if let Some((watch, total_bytes)) = &self.watch {
+            watch(self.meter.progress(*total_bytes));
+        }
+    }
+
+    fn ended(&mut self) {
+        if let Some(packed) = self.packed.get() {
+            // Told once: the stream ends once.
+            let _ = self.facts.set(*packed);
+        }
+    }
+}
+
+/// The threads of one body.
+struct Sealing {
+    packing: Packing,
+    meter: Arc<Meter>,
+    packed: Arc<OnceLock<Packed>>,
+}
+
+impl Sealing {
+    /// source ─► intake ─► workers ─► encryption ─► delivery, with a digest beside the intake and in the delivery.
+    fn start(self, source: ByteStream, cancel: CancellationToken) -> io::Result<Parts> {
+        let compressed = self.packing.encoding.compression.as_ref();
+        let make = compressed.and_then(compression::compress);
+        let lanes = make.map(|make| Lanes::new(make, (Arc::clone(&self.meter), Stage::Compress)));
+        let block_bytes = self.packing.format().map_or(BLOCK_BYTES, compression::chunk_bytes);
+        let is_plain = self.packing.encoding.is_plain();
+        let (tally, counted) = if is_plain { None } else { Some(tally(Arc::clone(&self.meter))?) }.unzip();
+        let (out, mut from) = flow(if lanes.is_some() { blocks() } else { 8 });
+        let chopping = Chopping { out, lanes, tally, meter: Arc::clone(&self.meter) };
+        let metered = (Arc::clone(&self.meter), Stage::Source);
+        Intake { body: source, block_bytes, cancel, metered }.start(chopping)?;
+        if let Some(lock) = self.packing.lock {
+            let (to, sealed) = flow(8);
+            let metered = (Arc::clone(&self.meter), Stage::Encrypt);
+            thread::turn((from, to), metered, move |from, to| cipher::encrypt(&lock, from, to))?;
+            from = sealed;
+        }
+        let (counter, parts) = counter();
+        let (meter, packed) = (self.meter, self.packed);
+        thread::start("transfer-delivery", move || {
+            let delivered = deliver(from, counted, (Count::new(meter), &counter));
+            let last = delivered.map(|facts| {
+                let _ = packed.set(facts);
+                Part::End
+            });
+            // The reader may be gone.
+            let _ = counter.blocking_send(last);
+        })?;
+        Ok(parts)
+    }
+}
+
+/// Passes the stored bytes on and tells at the end what they were.
+fn deliver(mut from: Inflow, plain: Option<Counted>, (mut stored, to): (Count, &Counter)) -> io::Result<Packed> {
+    while let Some(block) = from.next()? {
+        stored.add(&block);
+        if !block.is_empty() {
+            to.blocking_send(Ok(Part::Block(block))).map_err(|_| super::flow::abandoned())?;
+        }
+    }
+    let stored = stored.finish();
+    let plain = plain.map_or(Ok(stored), Counted::wait)?;
+    Ok(Packed { plain, stored_size_bytes: stored.size_bytes, stored_sha256: stored.sha256 })
+}
+
+/// What the intake does with each block: digest it and hand it to a worker.
+struct Chopping {
+    out: Outflow,
+    lanes: Option<Lanes>,
+    tally: Option<Tally>,
+    meter: Arc<Meter>,
+}
+
+impl Take for Chopping {
+    fn block(&mut self, block: Bytes) -> io::Result<()> {
+        self.meter.add_plain(block.len());
+        if let Some(tally) = &self.tally {
+            tally.add(&block)?;
+        }
+        match &mut self.lanes {
+            Some(lanes) => lanes.submit(block, &mut self.out),
+            None => self.out.send(block),
+        }
+    }
+
+    fn finish(self, ended: io::Result<()>) {
+        self.out.finish(ended);
     }
 }

@@ -175,8 +175,7 @@ fn is_passing(status: StatusCode) -> bool {
 }
 
 fn client(who: &str, address: &Url, ca: Option<&Path>) -> Result<Client, Miss> {
-    // The whole program has one TLS provider; installing it again is refused and harmless.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::base::tls::install();
     let agent = concat!("runbook/", env!("CARGO_PKG_VERSION"));
     // A redirect would carry the token to wherever it leads.
     let no_redirect = reqwest::redirect::Policy::none();

@@ -1,10 +1,11 @@
 //! The vault: fetches declared secrets once and remembers what must never be shown.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::miss::Miss;
-use super::prompt::Prompt;
+use super::prompt::{NoPrompt, Prompt};
 use super::{aws, command, env, file, hashicorp};
 use crate::action::{ActionError, CommandOutput, HostError, Secrets};
 use crate::base::redact::{Redactor, SHORTEST_SECRET};
@@ -24,6 +25,29 @@ pub struct Sources {
     pub command: Box<RunCommand>,
     /// Is told of a source that failed where another one is asked next.
     pub warn: Box<dyn Fn(&ActionError) + Send + Sync>,
+}
+
+impl Sources {
+    /// Files and the program's own environment, for what a server calls: nobody can be asked, and no command is run.
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "where there is no command line, the vault is the home of the environment"
+    )]
+    pub fn unattended() -> Self {
+        let told = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let refused = |argv: &[String]| {
+            let program = argv.first().cloned().unwrap_or_default();
+            let source = std::io::Error::new(std::io::ErrorKind::Unsupported, "nothing is run here");
+            Err(HostError::Spawn { program, source })
+        };
+        Self {
+            environment: std::env::vars_os().filter_map(told).collect(),
+            prompt: Box::new(NoPrompt),
+            command: Box::new(refused),
+            warn: Box::new(|_| {}),
+        }
+    }
 }
 
 /// The secrets of a run.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Identity, WalError};
 use crate::action::ReadStore;
-use crate::catalog::{self, PostgresFacts, WalListing};
+use crate::catalog::{self, Catalog, KIND_POSTGRES_BASE, PostgresFacts, WalListing};
 use crate::pgformat::{SegmentName, SegmentSize, Timeline, TimelineHistory, WalFileName};
 
 /// What is known of a cluster's archive around one timeline.
@@ -40,7 +40,7 @@ impl Archive {
     ) -> Result<Self, WalError> {
         let system_id = identity.system_id;
         catalog::check_prefix(store, prefix, system_id).await?;
-        let list = catalog::list(store, prefix).await?;
+        let list = Catalog::of(store).manifests(prefix, KIND_POSTGRES_BASE).await?;
         let facts = list.backups.into_iter().filter_map(|backup| backup.manifest.postgres);
         Ok(Self {
             listing: catalog::wal_listing(store, prefix, system_id, timeline).await?,

@@ -5,15 +5,21 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, Delivery, Identity, Pushed, WalError, fetch_file, push_file};
+use super::initial::initialize;
+use super::{Config, Delivery, Destination, Identity, Keys, Pushed, Source, WalError, fetch_file, push_file};
+use crate::action::Secrets;
 use crate::base::clock;
 use crate::pgformat::WalFileName;
 use crate::store::Opening;
+use crate::transfer::Packing;
 
 const USAGE: &str = "usage: runbook wal push --config FILE %p | runbook wal fetch --config FILE %f %p | \
                      runbook wal init --config FILE";
+/// The archive's name in messages: here it has none of the inventory's.
+pub(super) const STORE: &str = "archive";
 const PUSH_FAILED: u8 = 1;
 const ABSENT: u8 = 1;
 const FETCH_FAILED: u8 = 126;
@@ -117,23 +123,16 @@ fn pgdata(config: &Config) -> PathBuf {
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, WalError> {
-    let built = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     built.map_err(|source| WalError::File { operation: "start a runtime in", path: PathBuf::from("."), source })
 }
 
 fn init(config: &Config) -> Result<End, (u8, WalError)> {
-    Opening::plain(&config.entry(), "archive").initialize().map_err(|error| (PUSH_FAILED, error.into()))?;
-    let folder = config.store.trim_start_matches("file://");
-    let is_roots = std::fs::metadata(folder).is_ok_and(|facts| std::os::unix::fs::MetadataExt::uid(&facts) == 0);
-    let line = match is_roots {
-        true => format!(
-            "`{}` is a store, and it belongs to root: the server cannot write to it; `chown -R postgres {folder}`, if \
-             postgres is its user",
-            config.store
-        ),
-        false => format!("`{}` is a store", config.store),
+    let work = || -> Result<End, WalError> {
+        let line = initialize(config, &pgdata(config), &runtime()?)?;
+        Ok(End { code: 0, line: Some(line), log: None })
     };
-    Ok(End { code: 0, line: Some(line), log: None })
+    work().map_err(|error| (PUSH_FAILED, error))
 }
 
 fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
@@ -143,8 +142,11 @@ fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
         let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
         let name: WalFileName = name.parse()?;
         let identity = Identity::of(config, &pgdata)?;
-        let store = Opening::plain(&config.entry(), "archive").open_existing()?;
-        let pushed = runtime()?.block_on(push_file(&*store, &config.prefix, &identity, &path, name))?;
+        let vault = config.vault();
+        let packing = Packing::of(&config.store, &*vault)?;
+        let store = Opening::new(&config.store, STORE, vault).open_existing()?;
+        let to = Destination { store: &*store, prefix: &config.prefix, identity, packing: &packing };
+        let pushed = runtime()?.block_on(push_file(to, &path, name))?;
         let line = match pushed {
             Pushed::Stored => None,
             Pushed::WasThere => Some(format!("`{name}` was in the archive already, with the same content")),
@@ -161,10 +163,12 @@ fn fetch(config: &Config, name: &OsStr, target: &Path) -> Result<End, (u8, WalEr
     let work = || -> Result<End, WalError> {
         let name: WalFileName = name.to_str().unwrap_or_default().parse()?;
         let identity = Identity::of(config, &pgdata)?;
-        let store = Opening::plain(&config.entry(), "archive").open_read()?;
+        let vault = config.vault();
+        let store = Opening::new(&config.store, STORE, Arc::clone(&vault) as Arc<dyn Secrets>).open_read()?;
+        let keys = Keys { settings: Some(&config.store), secrets: &*vault };
+        let source = Source { store: &*store, prefix: &config.prefix, identity, keys };
         let target = pgdata.join(target);
-        let wanted = (name, target.as_path());
-        let delivery = runtime()?.block_on(fetch_file(&*store, config, &identity, wanted, patience))?;
+        let delivery = runtime()?.block_on(fetch_file(&source, &config.rescue, (name, &target), patience))?;
         Ok(match delivery {
             Delivery::Archive => End { code: 0, line: None, log: None },
             Delivery::Rescue(from) => {

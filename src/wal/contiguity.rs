@@ -1,6 +1,6 @@
 //! Proves that the archive has every segment of a path.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::WalError;
 use crate::action::ReadStore;
@@ -42,20 +42,20 @@ pub async fn contiguity(
     to: Option<Lsn>,
 ) -> Result<Contiguity, WalError> {
     let (prefix, system_id, size) = archive;
-    let mut there: BTreeMap<SegmentName, u64> = BTreeMap::new();
+    let mut there: BTreeSet<SegmentName> = BTreeSet::new();
     for span in history.path() {
-        there.extend(wal_listing(store, prefix, system_id, span.timeline).await?.segments);
+        let listing = wal_listing(store, prefix, system_id, span.timeline).await?;
+        there.extend(listing.segments.keys().filter(|name| listing.is_whole(**name, size)));
     }
-    there.retain(|_, bytes| *bytes == size.bytes());
     let first = size.number_of(from);
     let on_path = |name: &&SegmentName| history.segment(name.number(size), size) == **name;
     let last = match to {
         Some(to) => size.number_of(Lsn(to.0.saturating_sub(1))),
-        None => there.keys().filter(on_path).map(|name| name.number(size)).max().unwrap_or(first),
+        None => there.iter().filter(on_path).map(|name| name.number(size)).max().unwrap_or(first),
     };
     let last = last.max(first);
     let wanted = (first..=last).map(|number| history.segment(number, size));
-    let missing: Vec<SegmentName> = wanted.filter(|name| !there.contains_key(name)).collect();
+    let missing: Vec<SegmentName> = wanted.filter(|name| !there.contains(name)).collect();
     let reaches = missing.first().map_or_else(|| history.segment(last, size).end(size), |hole| hole.start(size));
     Ok(Contiguity { first: history.segment(first, size), last: history.segment(last, size), missing, reaches })
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::action::StoreError;
 use crate::catalog::CatalogError;
 use crate::pgformat::{ControlFileError, ParseWalFileNameError, SystemId, WalFileName};
+use crate::transfer::TransferError;
 
 /// Why WAL was not pushed or fetched.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,9 @@ pub enum WalError {
         /// What is wrong.
         what: String,
     },
+    /// A file could not be packed or unpacked.
+    #[error("{}", of_transfer(.0))]
+    Transfer(#[from] TransferError),
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -102,6 +106,12 @@ fn in_words(error: &CatalogError) -> String {
     }
 }
 
+/// A key's error says little without its cause.
+fn of_transfer(error: &TransferError) -> String {
+    let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+    format!("{error}{cause}")
+}
+
 impl From<CatalogError> for WalError {
     fn from(error: CatalogError) -> Self {
         match error {
@@ -116,9 +126,12 @@ impl WalError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Store(error) => matches!(error, StoreError::Unavailable { .. }),
+            Self::Store(error) | Self::Transfer(TransferError::Store(error)) => {
+                matches!(error, StoreError::Unavailable { .. } | StoreError::Replaced { .. })
+            }
             Self::Catalog(error) => error.is_passing(),
             Self::File { .. }
+            | Self::Transfer(_)
             | Self::Usage(_)
             | Self::Config { .. }
             | Self::Name(_)

@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::absence::{Absence, Archive};
+use super::packed::{Source, read_file};
 use super::push::verify;
 use super::rescue::{later_rescued, read_rescued};
-use super::{Config, Identity, WalError};
-use crate::action::{ReadStore, StoreError};
+use super::{Identity, WalError};
+use crate::action::StoreError;
 use crate::base::clock::monotonic;
-use crate::catalog::{CatalogError, read_verified, wal_key};
 use crate::pgformat::{SegmentName, WalFileName};
 
-const LIMIT_BYTES: u64 = 1 << 30;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -37,30 +36,28 @@ enum Look {
 
 /// Delivers `name` to `target`: whole and verified, or not at all.
 ///
-/// `patience` is how long failures that may pass are tried again.
+/// `rescue` are folders with WAL outside the archive; `patience` is how long failures that may pass are tried again.
 ///
 /// # Errors
 /// Fails for everything but a proven absence.
 pub async fn fetch_file(
-    store: &dyn ReadStore,
-    config: &Config,
-    identity: &Identity,
-    wanted: (WalFileName, &Path),
+    source: &Source<'_>,
+    rescue: &[PathBuf],
+    (name, target): (WalFileName, &Path),
     patience: Duration,
 ) -> Result<Delivery, WalError> {
-    let (name, target) = wanted;
-    match look_patiently(store, &config.prefix, identity, name, patience).await {
+    match look_patiently(source, name, patience).await {
         Ok(Look::Found(bytes)) => {
             deliver(&bytes, target)?;
             Ok(Delivery::Archive)
         }
         Ok(Look::Absent) => match name {
-            WalFileName::Segment(segment) => beyond_the_archive(config, identity, segment, target),
+            WalFileName::Segment(segment) => beyond_the_archive(rescue, &source.identity, segment, target),
             WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
                 Ok(Delivery::Absent)
             }
         },
-        Err(error) => match read_rescued(&config.rescue, name, identity) {
+        Err(error) => match read_rescued(rescue, name, &source.identity) {
             // An unfinished segment would look like the end of the WAL, which it is not known to be.
             Ok(Some(found)) if found.is_whole() => {
                 deliver(&found.bytes, target)?;
@@ -74,14 +71,14 @@ pub async fn fetch_file(
 /// Delivers a segment after the end of the archive from the rescued tail, whose own end is not the end of
 /// the WAL either as long as something later was rescued.
 fn beyond_the_archive(
-    config: &Config,
+    rescue: &[PathBuf],
     identity: &Identity,
     segment: SegmentName,
     target: &Path,
 ) -> Result<Delivery, WalError> {
     let name = WalFileName::Segment(segment);
-    let found = read_rescued(&config.rescue, name, identity)?;
-    let later = later_rescued(&config.rescue, segment, identity)?;
+    let found = read_rescued(rescue, name, identity)?;
+    let later = later_rescued(rescue, segment, identity)?;
     match (found, later) {
         (Some(found), later) if later.is_none() || found.is_whole() => {
             deliver(&found.bytes, target).map(|()| Delivery::Rescue(found.path))
@@ -97,17 +94,11 @@ fn beyond_the_archive(
     }
 }
 
-async fn look_patiently(
-    store: &dyn ReadStore,
-    prefix: &str,
-    identity: &Identity,
-    name: WalFileName,
-    patience: Duration,
-) -> Result<Look, WalError> {
+async fn look_patiently(source: &Source<'_>, name: WalFileName, patience: Duration) -> Result<Look, WalError> {
     let begin = monotonic();
     let mut pause = FIRST_PAUSE;
     loop {
-        match look(store, prefix, identity, name).await {
+        match look(source, name).await {
             Err(error) if error.is_passing() && begin.elapsed() + pause <= patience => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -117,21 +108,21 @@ async fn look_patiently(
     }
 }
 
-async fn look(store: &dyn ReadStore, prefix: &str, identity: &Identity, name: WalFileName) -> Result<Look, WalError> {
-    let key = wal_key(prefix, identity.system_id, name)?;
-    match read_verified(store, &key, LIMIT_BYTES).await {
+async fn look(source: &Source<'_>, name: WalFileName) -> Result<Look, WalError> {
+    let identity = &source.identity;
+    match read_file(source, name).await {
         Ok(bytes) => {
             verify(name, &bytes, identity).map_err(|error| WalError::Damaged { name, what: error.to_string() })?;
             Ok(Look::Found(bytes))
         }
-        Err(CatalogError::Damaged { what, .. }) => Err(WalError::Damaged { name, what }),
-        Err(CatalogError::Store(StoreError::NotFound { .. })) => {
+        Err(WalError::Store(StoreError::NotFound { key, .. })) => {
             // Said once is not enough: the listing must agree, and nothing later may be there.
-            let archive = Archive::read(store, prefix, identity, name.timeline()).await?;
+            let archive = Archive::read(source.store, source.prefix, identity, name.timeline()).await?;
             if archive.lists(name) {
-                let source = std::io::Error::other("it was not there a moment ago");
+                let store = source.store.name().to_owned();
                 let what = format!("`{key}` appeared meanwhile");
-                return Err(StoreError::Unavailable { store: store.name().to_owned(), what, source }.into());
+                let source = std::io::Error::other("it was not there a moment ago");
+                return Err(StoreError::Unavailable { store, what, source }.into());
             }
             let size =
                 identity.segment_size.ok_or_else(|| WalError::Unidentified(PathBuf::from("global/pg_control")))?;
@@ -140,7 +131,7 @@ async fn look(store: &dyn ReadStore, prefix: &str, identity: &Identity, name: Wa
                 Absence::Hole(why) => Err(WalError::Required { name, why }),
             }
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

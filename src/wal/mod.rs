@@ -16,7 +16,7 @@
 //! | 1 | every failure | authoritatively absent; with `standby.signal` also a failure that may pass |
 //! | 126 | never | everything else |
 //!
-//! Steps that rescue WAL use [`push_file`]; [`contiguity`] proves that nothing is missing on a path.
+//! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that nothing is missing on a path.
 
 mod absence;
 mod command;
@@ -25,6 +25,8 @@ mod contiguity;
 mod error;
 mod fetch;
 mod identity;
+mod initial;
+mod packed;
 mod push;
 mod rescue;
 
@@ -35,5 +37,6 @@ pub use contiguity::{Contiguity, contiguity};
 pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
 pub use identity::Identity;
-pub use push::{Pushed, push_file};
+pub use packed::{Keys, Source, read_file};
+pub use push::{Destination, Pushed, push_file};
 pub use rescue::{RescuedSegment, read_rescued};

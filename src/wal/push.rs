@@ -1,15 +1,15 @@
 //! Stores one WAL file in the archive.
 
+use std::io::Cursor;
 use std::path::Path;
 
+use super::packed::{LIMIT_BYTES, Parcel, Stored};
 use super::{Identity, WalError};
-use crate::action::{PutOptions, Store, StoreError};
+use crate::action::{ObjectKey, PutOptions, Store, StoreError};
 use crate::base::Digest;
-use crate::catalog::{claim_prefix, wal_key};
+use crate::catalog::{CatalogError, claim_prefix, wal_objects};
 use crate::pgformat::{BackupLabel, SegmentHeader, SegmentName, TimelineHistory, WalFileName};
-
-/// The largest file a WAL archive takes: the largest segment.
-const LIMIT_BYTES: u64 = 1 << 30;
+use crate::transfer::Packing;
 
 /// What a push did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,37 +20,71 @@ pub enum Pushed {
     WasThere,
 }
 
-/// Checks that the file is what its name says and stores it durably. Never overwrites other content.
+/// Where the WAL of one cluster is stored.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// The store.
+    pub store: &'a dyn Store,
+    /// The prefix inside it.
+    pub prefix: &'a str,
+    /// The cluster.
+    pub identity: Identity,
+    /// How segments are packed.
+    pub packing: &'a Packing,
+}
+
+/// Checks that the file is what its name says and stores it durably. Never overwrites other content; what
+/// is the same is decided by the plain bytes, however they are packed.
 ///
 /// # Errors
 /// Fails when the file belongs to another cluster, timeline or position, when the archive has other
 /// content under its name, and when the store fails. Nothing is visible in the archive then.
-pub async fn push_file(
-    store: &dyn Store,
-    prefix: &str,
-    identity: &Identity,
-    path: &Path,
-    name: WalFileName,
-) -> Result<Pushed, WalError> {
+pub async fn push_file(to: Destination<'_>, path: &Path, name: WalFileName) -> Result<Pushed, WalError> {
     let at = |source| WalError::File { operation: "read", path: path.to_owned(), source };
     let length = std::fs::metadata(path).map_err(at)?.len();
     if length > LIMIT_BYTES {
         return Err(WalError::Mismatch { name, what: format!("{length} bytes are more than any WAL file has") });
     }
     let bytes = std::fs::read(path).map_err(at)?;
-    verify(name, &bytes, identity)?;
-    claim_prefix(store, prefix, identity.system_id).await?;
-    let key = wal_key(prefix, identity.system_id, name)?;
-    let sha256 = Digest::of(&bytes);
-    let metadata =
-        [("sha256".to_owned(), sha256.to_string()), ("system_id".to_owned(), identity.system_id.to_string())];
-    let options = PutOptions { if_absent: true, metadata: metadata.into(), ..PutOptions::default() };
-    match store.put(&key, Box::new(std::io::Cursor::new(bytes)), options).await {
-        Ok(outcome) if outcome.sha256 != sha256 => {
+    verify(name, &bytes, &to.identity)?;
+    let plain = Digest::of(&bytes);
+    let claimed = claim_prefix(to.store, to.prefix, to.identity.system_id);
+    let there = wal_objects(to.store.as_read(), to.prefix, to.identity.system_id, name);
+    let ((), there) = tokio::try_join!(claimed, there)?;
+    if let Some(key) = there.first() {
+        return confirm(to.store, key, name, plain).await;
+    }
+    let parcel = Parcel::of(name, bytes, (to.prefix, &to.identity), to.packing).await?;
+    let size_bytes = Some(parcel.stored.len() as u64);
+    let options = PutOptions { if_absent: true, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
+    match to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await {
+        Ok(outcome) if outcome.sha256 != parcel.sha256 => {
             Err(WalError::Damaged { name, what: "the store wrote other bytes than it was given".to_owned() })
         }
         Ok(outcome) if outcome.existed => Ok(Pushed::WasThere),
         Ok(_) => Ok(Pushed::Stored),
+        // Somebody was faster, or an answer to an earlier request of ours was lost on its way.
+        Err(StoreError::Exists { .. }) => confirm(to.store, &parcel.key, name, plain).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes sure that an object that is there holds the same plain bytes, and that it is durable: its own bytes
+/// are put again, since encrypting the segment again would give others.
+async fn confirm(store: &dyn Store, key: &ObjectKey, name: WalFileName, plain: Digest) -> Result<Pushed, WalError> {
+    let stored = match Stored::read(store.as_read(), key).await {
+        Ok(stored) => stored,
+        Err(CatalogError::Damaged { what, .. }) => return Err(WalError::Damaged { name, what }),
+        Err(error) => return Err(error.into()),
+    };
+    if stored.plain_sha256() != Some(plain) {
+        return Err(WalError::Differs(name));
+    }
+    let Stored { bytes, facts } = stored;
+    let size_bytes = Some(bytes.len() as u64);
+    let options = PutOptions { if_absent: true, metadata: facts.metadata, size_bytes, ..PutOptions::default() };
+    match store.put(key, Box::new(Cursor::new(bytes)), options).await {
+        Ok(_) => Ok(Pushed::WasThere),
         Err(StoreError::Exists { .. }) => Err(WalError::Differs(name)),
         Err(error) => Err(error.into()),
     }

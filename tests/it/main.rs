@@ -1,11 +1,14 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod action_archive;
 mod action_process;
 mod action_service;
 mod action_store;
+mod action_sync;
 mod architecture;
 mod audit;
+mod backups;
 mod cli_check;
 mod cli_guard;
 mod cli_live;
@@ -26,6 +29,7 @@ mod docs;
 mod drill;
 mod dry_run;
 mod engine;
+mod escape;
 mod evidence;
 mod groups;
 mod intervene;
@@ -48,9 +52,12 @@ mod prop_engine;
 mod prop_language;
 mod recovery_kill;
 mod report;
+mod retention;
 mod secrets;
 mod store_conformance;
+mod store_sftp;
 mod supervisor;
 mod support;
+mod transfer;
 mod undo;
 mod wal;

@@ -173,7 +173,7 @@ async fn a_damaged_archive_of_the_data_is_said_at_once_and_never_tried_again() {
     let run = site.run();
     let backup = run.base_backup().await;
     let backups = fs::read_dir(site.cluster.dir().join("store/main/base")).unwrap();
-    let base = backups.flatten().next().unwrap().path().join("base.tar");
+    let base = backups.flatten().next().unwrap().path().join("base.tar.zst");
     let mut bytes = fs::read(&base).unwrap();
     bytes[512 * 20..512 * 40].fill(b'X');
     fs::write(&base, bytes).unwrap();
@@ -381,7 +381,7 @@ async fn a_backup_records_how_it_is_named_archived_and_collated() {
         ..StoreEntry::default()
     };
     let store = runbook::store::Opening::plain(&entry, "primary").open_read().unwrap();
-    let manifest = runbook::catalog::load(store.as_ref(), "main", &backup.id).await.unwrap().manifest;
+    let manifest = runbook::catalog::open(store.as_ref(), "main", &backup).await.unwrap().manifest;
     assert_eq!(manifest.label, Some(format!("runbook {}", run.id)));
     let postgres = manifest.postgres.unwrap();
     assert_eq!(postgres.data_checksums, Some(site.cluster.sql("SHOW data_checksums") == "on"));

@@ -1,16 +1,18 @@
 //! The store capability: objects under keys, in a folder, a bucket or on another machine.
 
+mod class;
 mod error;
 mod key;
 mod object;
 mod version;
 
+pub use class::StorageClass;
 pub use error::StoreError;
 pub use key::{ObjectKey, ParseObjectKeyError};
 pub use object::{Availability, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, PutOptions, PutOutcome};
 pub use version::{Hold, Locks, ObjectVersion, Protection, ReadVersions, Retrieval, Versions};
 
-use super::BoxFuture;
+use super::{BoxFuture, Bucket, ReadBucket};
 
 /// The reading half of a store.
 pub trait ReadStore: Send + Sync {
@@ -39,6 +41,10 @@ pub trait ReadStore: Send + Sync {
     }
     /// The versions, where the store can keep them.
     fn read_versions(&self) -> Option<&dyn ReadVersions> {
+        None
+    }
+    /// The settings of its bucket, where it lies in one.
+    fn read_bucket(&self) -> Option<&dyn ReadBucket> {
         None
     }
 }
@@ -83,6 +89,10 @@ pub trait Store: ReadStore {
     }
     /// The locks, where the store can refuse to delete.
     fn locks(&self) -> Option<&dyn Locks> {
+        None
+    }
+    /// The settings of its bucket, where it lies in one.
+    fn bucket(&self) -> Option<&dyn Bucket> {
         None
     }
 }

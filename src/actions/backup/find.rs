@@ -1,50 +1,91 @@
 //! `backup.find`: chooses the backup to restore.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::store::by_hand::location;
+use super::place::{Named, Place};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Target,
+    Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
 use crate::actions::postgres::hole;
 use crate::actions::store::catalog_failed;
-use crate::base::units::human_duration;
-use crate::base::{Timestamp, clock};
-use crate::catalog::{self, Backup, CatalogError, Query, Which};
+use crate::base::units::{Span, human_duration};
+use crate::base::{RunId, Timestamp, clock};
+use crate::catalog::attest::Level;
+use crate::catalog::{self, Backup, CatalogError, Pick, Proven, Query};
 use crate::language::inventory::Inventory;
 
 /// Chooses a backup.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Find;
 
-/// The arguments of `backup.find`.
+/// The arguments of `backup.find`. What is to be found is a `database`, or a `source` in a `store`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FindParams {
     /// The database of the inventory that the backup is of.
-    pub database: DatabaseRef,
-    /// The kind of backup. Default `postgres.base`.
-    #[serde(default = "base")]
-    pub kind: String,
-    /// Takes the last backup that ended before this time, with an offset or `Z`. Default: the newest.
+    #[serde(default)]
+    pub database: Option<DatabaseRef>,
+    /// What the backup is of, when it is no database of the inventory; needs `store`.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The store. Default: the database's.
+    #[serde(default)]
+    pub store: Option<StoreRef>,
+    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// The kind of backup. Default `postgres.base` of a database; of a source, any.
+    #[serde(default)]
+    pub kind: Option<String>,
+    /// The tier: `daily`, `monthly` …
+    #[serde(default)]
+    pub tier: Option<String>,
+    /// Takes only backups that ended before this time, with an offset or `Z`.
     #[serde(default)]
     pub before: Option<Late<String>>,
+    /// Takes only backups that had ended at this time.
+    #[serde(default)]
+    pub at: Option<Late<String>>,
+    /// Takes only backups that ended at least this long ago.
+    #[serde(default)]
+    pub min_age: Option<Span>,
     /// Takes the backup with this id.
     #[serde(default)]
     pub id: Option<Late<String>>,
+    /// Takes only backups all bytes of which were read and found right when they were last verified.
+    #[serde(default)]
+    pub verified: bool,
+    /// Whether a restore of it must have been proven. Default `ignore`.
+    #[serde(default)]
+    pub proven: Proven,
+    /// Which of those that fit: `latest` (default), `oldest`, or `random`, the same in each attempt of a run.
+    #[serde(default)]
+    pub pick: Choice,
 }
 
-fn base() -> String {
-    catalog::KIND_POSTGRES_BASE.to_owned()
+/// Which of the backups that fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// The one that ended last.
+    #[default]
+    Latest,
+    /// The one that ended first.
+    Oldest,
+    /// Any.
+    Random,
 }
 
 /// The outputs of `backup.find`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FindOutput {
-    /// The backup, for `postgres.restore_base`.
+    /// The backup, for `postgres.restore_base`, `backup.get` and `backup.verify`.
     pub backup: BackupHandle,
     /// Its id.
     pub id: String,
@@ -58,6 +99,20 @@ pub struct FindOutput {
     pub age_ms: u64,
     /// The sizes of its objects together.
     pub size_bytes: u64,
+    /// Its tier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// When a restore of it was last proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub proven_at: Option<Timestamp>,
+    /// When it was last verified with success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub verified_at: Option<Timestamp>,
+    /// What the choice of a `random` one began with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<String>,
     /// The server's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
@@ -66,34 +121,61 @@ pub struct FindOutput {
     pub system_id: Option<String>,
 }
 
-/// Where the backups of a database lie.
-struct Place {
-    store: String,
-    prefix: String,
-}
-
-impl Place {
-    fn of(database: &DatabaseRef, inventory: &Inventory) -> Result<Self, String> {
-        let name = database.as_str();
-        let entry = inventory.databases.get(name).ok_or_else(|| format!("there is no database `{name}`"))?;
-        let store = entry.store.clone().ok_or_else(|| format!("database `{name}` names no store"))?;
-        Ok(Self { store, prefix: entry.prefix.clone().unwrap_or_else(|| name.to_owned()) })
-    }
-}
-
 impl FindParams {
-    /// The query, or the expression it waits for.
-    fn query(&self) -> Result<Result<Query, &str>, ActionError> {
-        let which = match (&self.before, &self.id) {
-            (Some(Late::Pending(expression)), _) | (_, Some(Late::Pending(expression))) => return Ok(Err(expression)),
-            (Some(Late::Known(_)), Some(Late::Known(_))) => {
-                return Err(ActionError::fatal("`before` and `id` exclude each other"));
-            }
-            (Some(Late::Known(text)), None) => Which::Before(time(text).map_err(ActionError::fatal)?),
-            (None, Some(Late::Known(id))) => Which::Id(id.clone()),
-            (None, None) => Which::Newest,
+    fn place<'a>(&'a self, inventory: &'a Inventory) -> Result<Place, ParamFault> {
+        let named = Named {
+            database: self.database.as_ref(),
+            source: self.source.as_deref(),
+            store: self.store.as_ref(),
+            prefix: self.prefix.as_deref(),
         };
-        Ok(Ok(Query { database: self.database.0.clone(), kind: self.kind.clone(), which }))
+        named.place(inventory)
+    }
+
+    /// The arguments that are wrong whatever the store holds.
+    fn faults(&self) -> Vec<ParamFault> {
+        let mut faults = Vec::new();
+        let others = [self.before.is_some(), self.at.is_some(), self.id.is_some()];
+        if others.into_iter().filter(|given| *given).count() > 1 {
+            faults.push(ParamFault::new("/id", "`before`, `at` and `id` exclude each other"));
+        }
+        for (pointer, given) in [("/before", &self.before), ("/at", &self.at)] {
+            if let Some(Err(what)) = given.as_ref().and_then(Late::known).map(|text| time(text)) {
+                faults.push(ParamFault::new(pointer, what));
+            }
+        }
+        faults
+    }
+
+    /// The query, or the expression it waits for.
+    fn query(&self, place: &Place, run: &RunId) -> Result<Result<Query, &str>, ActionError> {
+        if let Some(fault) = self.faults().into_iter().next() {
+            return Err(ActionError::fatal(fault.message));
+        }
+        for late in [&self.before, &self.at, &self.id] {
+            if let Some(Late::Pending(expression)) = late {
+                return Ok(Err(expression));
+            }
+        }
+        let known = |late: &Option<Late<String>>| late.as_ref().and_then(Late::known).cloned();
+        let point = |late| known(late).map(|text| time(&text)).transpose().map_err(ActionError::fatal);
+        let at = point(&self.at)?.map(|at| clock::after(at, Duration::from_nanos(1)));
+        let aged = self.min_age.map(|age| clock::before(clock::now(), age.0));
+        let base = self.database.is_some().then(|| catalog::KIND_POSTGRES_BASE.to_owned());
+        Ok(Ok(Query {
+            source: Some(place.source.clone()),
+            kind: self.kind.clone().or(base),
+            tier: self.tier.clone(),
+            id: known(&self.id),
+            before: [point(&self.before)?, at, aged].into_iter().flatten().min(),
+            verified: self.verified.then_some(Level::Digests),
+            proven: self.proven,
+            pick: match self.pick {
+                Choice::Latest => Pick::Latest,
+                Choice::Oldest => Pick::Oldest,
+                Choice::Random => Pick::Random { seed: run.to_string() },
+            },
+        }))
     }
 }
 
@@ -107,7 +189,7 @@ fn help(error: &CatalogError) -> &'static str {
         CatalogError::Damaged { .. } => {
             "bring its objects back, or choose another backup (`full-db-loss` takes `-p backup=ID`)"
         }
-        _ => "only a backup with a valid manifest and all its objects counts",
+        _ => "only a backup with a valid manifest and all its objects counts; `runbook backups list` shows them all",
     }
 }
 
@@ -119,23 +201,27 @@ async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<Back
         return Ok(backup);
     }
     let what = format!("these objects are missing or have another size: {}", missing.join(", "));
-    Err(CatalogError::Damaged { key: format!("{prefix}/base/{}", backup.manifest.id), what })
+    Err(CatalogError::Damaged { key: backup.place().folder(), what })
 }
 
 impl Action for Find {
     const SPEC: ActionSpec = ActionSpec {
         name: "backup.find",
-        summary: "Chooses a backup: the newest, the last before a time, or one by its id.",
+        summary: "Chooses a backup by kind, tier, time and proof: the newest, the oldest, any, or one by its id.",
         effect: EffectClass::Read,
         idempotency: Idempotency::Idempotent,
         has_check: true,
         reports_progress: false,
-        version: 1,
+        version: 2,
         examples: &[
             Example { title: "The newest", with: "{ database: orders }" },
             Example {
                 title: "The last one before a time",
                 with: "{ database: orders, kind: postgres.base, before: '2026-01-28T14:30:00Z' }",
+            },
+            Example {
+                title: "Any verified monthly backup of a folder, for a restore test",
+                with: "{ source: media, store: offsite, tier: monthly, verified: true, pick: random }",
             },
         ],
     };
@@ -143,33 +229,27 @@ impl Action for Find {
     type Output = FindOutput;
 
     fn effects(&self, params: &FindParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
-        let mut faults = Vec::new();
-        if params.before.is_some() && params.id.is_some() {
-            faults.push(ParamFault::new("/id", "`before` and `id` exclude each other"));
-        }
-        if let Some(Err(what)) = params.before.as_ref().and_then(Late::known).map(|text| time(text)) {
-            faults.push(ParamFault::new("/before", what));
-        }
-        match Place::of(&params.database, cx.inventory) {
+        let mut faults = params.faults();
+        match params.place(cx.inventory) {
             Ok(place) if faults.is_empty() => {
                 let target = Target::Store { name: place.store, prefix: place.prefix };
                 Ok(Effects::of(EffectClass::Read).target(Access::Read, target))
             }
             Ok(_) => Err(faults),
-            Err(what) => {
-                faults.push(ParamFault::new("/database", what).help("give the database a `store` in the inventory"));
+            Err(fault) => {
+                faults.push(fault);
                 Err(faults)
             }
         }
     }
 
     fn by_hand(&self, params: &FindParams, cx: &PlanContext<'_>) -> Vec<String> {
-        let entry = cx.inventory.databases.get(params.database.as_str());
-        let Some((entry, store)) = entry.and_then(|entry| Some((entry, entry.store.as_deref()?))) else {
-            return Vec::new();
-        };
-        let prefix = entry.prefix.as_deref().unwrap_or(params.database.as_str());
-        let folder = location(cx.inventory, store, &format!("{prefix}/base/"));
+        let Ok(place) = params.place(cx.inventory) else { return Vec::new() };
+        let base = params.database.is_some().then_some(catalog::KIND_POSTGRES_BASE);
+        let family = params.kind.as_deref().or(base).map(|kind| format!("{}/", catalog::family(kind)));
+        let tier = params.tier.as_ref().map(|tier| format!("{tier}/"));
+        let below = format!("{}/{}{}", place.prefix, family.unwrap_or_default(), tier.unwrap_or_default());
+        let folder = location(cx.inventory, &place.store, &below);
         let before = params.before.as_ref().map(|at| format!(" that began before {}", at.shown(Clone::clone)));
         let wanted = match &params.id {
             Some(id) => format!("the backup {}", id.shown(Clone::clone)),
@@ -184,8 +264,8 @@ impl Action for Find {
     }
 
     async fn check(&self, params: &FindParams, cx: &CheckContext) -> Result<Findings, ActionError> {
-        let place = Place::of(&params.database, &cx.about.inventory).map_err(ActionError::fatal)?;
-        let query = match params.query()? {
+        let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let query = match params.query(&place, &cx.about.run)? {
             Ok(query) => query,
             Err(expression) => return Ok(Findings::default().pending(format!("`{expression}` is not known yet"))),
         };
@@ -194,6 +274,9 @@ impl Action for Find {
             Ok(backup) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
                 let findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                if backup.manifest.postgres.is_none() {
+                    return Ok(findings);
+                }
                 Ok(match hole(&*store, &place.prefix, &backup.manifest).await? {
                     None => findings,
                     Some(segment) => findings.warn(
@@ -211,22 +294,31 @@ impl Action for Find {
     }
 
     async fn run(&self, params: &FindParams, cx: &RunContext) -> Result<FindOutput, ActionError> {
-        let place = Place::of(&params.database, &cx.about.inventory).map_err(ActionError::fatal)?;
+        let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
         let query = params
-            .query()?
+            .query(&place, &cx.about.run)?
             .map_err(|expression| ActionError::fatal(format!("the value of `{expression}` is not known yet")))?;
         let store = cx.store(&place.store)?;
         let backup = find(store.as_read(), &place.prefix, &query).await.map_err(catalog_failed)?;
         let age = clock::between(backup.manifest.stopped_at, clock::now());
+        let Backup { manifest, attested, .. } = &backup;
+        let passed = attested.last_verified.as_ref().filter(|note| note.holds(Level::Manifest));
         Ok(FindOutput {
             backup: backup.handle(),
-            id: backup.manifest.id.clone(),
-            started_at: backup.manifest.started_at,
-            stopped_at: backup.manifest.stopped_at,
+            id: manifest.id.clone(),
+            started_at: manifest.started_at,
+            stopped_at: manifest.stopped_at,
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-            size_bytes: backup.manifest.size_bytes(),
-            server_version: backup.manifest.postgres.as_ref().map(|facts| facts.server_version.clone()),
-            system_id: backup.manifest.postgres.as_ref().map(|facts| facts.system_id.to_string()),
+            size_bytes: manifest.size_bytes(),
+            tier: manifest.tier.clone(),
+            proven_at: attested.last_proof.as_ref().map(|proof| proof.at),
+            verified_at: passed.map(|note| note.at),
+            seed: match &query.pick {
+                Pick::Random { seed } => Some(seed.clone()),
+                Pick::Latest | Pick::Oldest => None,
+            },
+            server_version: manifest.postgres.as_ref().map(|facts| facts.server_version.clone()),
+            system_id: manifest.postgres.as_ref().map(|facts| facts.system_id.to_string()),
         })
     }
 }

@@ -4,5 +4,6 @@ mod sidecar;
 mod verify;
 mod write;
 
+pub(in crate::actions) use sidecar::{Entry, parse_sidecar};
 pub use verify::{Verify, VerifyOutput, VerifyParams};
 pub use write::{Write, WriteOutput, WriteParams};

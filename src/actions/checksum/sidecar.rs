@@ -11,11 +11,11 @@ pub(super) const LIMIT_BYTES: u64 = 64 << 20;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(in crate::actions) struct Entry {
     /// The digest.
-    pub(super) sha256: Digest,
+    pub(in crate::actions) sha256: Digest,
     /// The file, relative to the sidecar's folder.
-    pub(super) name: String,
+    pub(in crate::actions) name: String,
 }
 
 impl Entry {
@@ -54,6 +54,26 @@ fn unescape(text: &str) -> Option<String> {
     Some(plain)
 }
 
+/// Reads the text of a sidecar, `shown` in messages. One that is empty or not wholly understood is an error.
+pub(in crate::actions) fn parse_sidecar(shown: &str, bytes: Vec<u8>) -> Result<Vec<Entry>, ActionError> {
+    let text = String::from_utf8(bytes).map_err(|_| ActionError::fatal(format!("`{shown}` is not text")))?;
+    let mut entries = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let at = index + 1;
+        let entry = Entry::parse(line)
+            .ok_or_else(|| ActionError::fatal(format!("`{shown}`, line {at}: not a line of sha256sum")))?;
+        if !stays_below(Path::new(&entry.name)) {
+            let fact = format!("`{shown}`, line {at}: `{}` leads out of the sidecar's folder", entry.name);
+            return Err(ActionError::fatal(fact).help("write it again with relative names"));
+        }
+        entries.push(entry);
+    }
+    if entries.is_empty() {
+        return Err(ActionError::fatal(format!("`{shown}` names no file")));
+    }
+    Ok(entries)
+}
+
 /// Names `file` relative to the sidecar's folder, which must hold it.
 pub(super) fn relative(sidecar: &Path, file: &Path) -> Option<String> {
     let name = file.strip_prefix(sidecar.parent()?).ok()?;
@@ -61,7 +81,7 @@ pub(super) fn relative(sidecar: &Path, file: &Path) -> Option<String> {
 }
 
 /// Tells whether a name is relative and leads nowhere else.
-pub(super) fn stays_below(name: &Path) -> bool {
+fn stays_below(name: &Path) -> bool {
     name.components().next().is_some() && name.components().all(|part| matches!(part, Component::Normal(_)))
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::sidecar::{Entry, LIMIT_BYTES, digests, stays_below};
+use super::sidecar::{Entry, LIMIT_BYTES, digests, parse_sidecar};
 use crate::action::by_hand::{command_line, quoted};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
@@ -104,20 +104,5 @@ fn entries(files: &dyn ReadFiles, sidecar: &Path) -> Result<Vec<Entry>, ActionEr
     let shown = sidecar.display();
     let bytes =
         files.read(sidecar, LIMIT_BYTES).map_err(|error| ActionError::fatal(error.to_string()).because(&error))?;
-    let text = String::from_utf8(bytes).map_err(|_| ActionError::fatal(format!("`{shown}` is not text")))?;
-    let mut entries = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let at = index + 1;
-        let entry = Entry::parse(line)
-            .ok_or_else(|| ActionError::fatal(format!("`{shown}`, line {at}: not a line of sha256sum")))?;
-        if !stays_below(Path::new(&entry.name)) {
-            let fact = format!("`{shown}`, line {at}: `{}` leads out of the sidecar's folder", entry.name);
-            return Err(ActionError::fatal(fact).help("write it again with relative names"));
-        }
-        entries.push(entry);
-    }
-    if entries.is_empty() {
-        return Err(ActionError::fatal(format!("`{shown}` names no file")));
-    }
-    Ok(entries)
+    parse_sidecar(&shown.to_string(), bytes)
 }

@@ -68,8 +68,7 @@ async fn answer(request: RequestBuilder) -> Result<Answer, String> {
 }
 
 fn client(url: &Url, limit: Duration, redirects: Policy) -> Result<Client, ActionError> {
-    // The whole program has one TLS provider; installing it again is refused and harmless.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::base::tls::install();
     let agent = concat!("runbook/", env!("CARGO_PKG_VERSION"));
     let mut builder = Client::builder().timeout(limit).redirect(redirects).user_agent(agent);
     let host = url.host_str().unwrap_or_default();

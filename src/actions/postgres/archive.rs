@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::target::{Archive, Branch};
-use crate::action::{ActionError, ReadStore, StoreError};
+use crate::action::{ActionError, ReadStore, StoreError, Surroundings};
 use crate::base::Timestamp;
 use crate::catalog::{self, CatalogError};
 use crate::pgformat::{SegmentName, SegmentScan, SegmentSize, SystemId, WalFileName};
+use crate::wal::{Identity, Keys, Source, read_file};
 
 /// How many segments are read at most to find the newest commit.
 const LOOK_BACK: usize = 64;
@@ -22,6 +23,13 @@ pub(crate) struct Shelf<'a> {
     pub(crate) system_id: SystemId,
     /// Its segment size.
     pub(crate) size: SegmentSize,
+    /// What encrypted WAL is read with.
+    pub(crate) keys: Keys<'a>,
+}
+
+/// The keys of a store of the inventory; none where it has no such store.
+pub(crate) fn keys<'a>(about: &'a Surroundings, store: &str) -> Keys<'a> {
+    Keys { settings: about.inventory.stores.get(store), secrets: about.secrets.as_ref() }
 }
 
 impl Shelf<'_> {
@@ -30,12 +38,24 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when the store gives no answer.
     pub(crate) async fn holds(&self, segment: SegmentName) -> Result<bool, ActionError> {
-        let key = catalog::wal_key(self.prefix, self.system_id, WalFileName::Segment(segment));
-        match self.store.head(&key.map_err(|error| broken(&error))?).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::NotFound { .. }) => Ok(false),
-            Err(error) => Err(failed(&error)),
-        }
+        let name = WalFileName::Segment(segment);
+        let objects = catalog::wal_objects(self.store, self.prefix, self.system_id, name).await;
+        objects.map(|found| !found.is_empty()).map_err(|error| broken(&error))
+    }
+
+    /// Reads a segment whole, verified and unpacked.
+    ///
+    /// # Errors
+    /// Fails when it is not there, is damaged or cannot be decrypted.
+    pub(crate) async fn segment(&self, segment: SegmentName) -> Result<Vec<u8>, ActionError> {
+        let identity = Identity { system_id: self.system_id, segment_size: Some(self.size) };
+        let Self { store, prefix, keys, .. } = *self;
+        let source = Source { store, prefix, identity, keys };
+        read_file(&source, WalFileName::Segment(segment)).await.map_err(|error| {
+            let fact = format!("segment `{segment}` of the archive cannot be read");
+            let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+            class.because(&error)
+        })
     }
 
     /// Lists the names of all that is there.
@@ -46,7 +66,7 @@ impl Shelf<'_> {
         let folder = format!("{}/wal/{}/", self.prefix, self.system_id);
         let listed = self.store.list(&folder).await.map_err(|error| failed(&error))?;
         let named = listed.into_iter().filter_map(|facts| {
-            let name = facts.key.as_str().rsplit('/').next()?.parse().ok()?;
+            let (name, _) = catalog::wal_file_of(facts.key.as_str().rsplit('/').next()?)?;
             Some((name, facts.modified_at))
         });
         Ok(named.collect())
@@ -79,9 +99,7 @@ impl Shelf<'_> {
     /// Fails when a segment cannot be read or is damaged.
     pub(crate) async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Timestamp>, ActionError> {
         for segment in path.iter().rev().take(LOOK_BACK) {
-            let key = catalog::wal_key(self.prefix, self.system_id, WalFileName::Segment(*segment));
-            let key = key.map_err(|error| broken(&error))?;
-            let bytes = catalog::read_verified(self.store, &key, 1 << 30).await.map_err(|error| broken(&error))?;
+            let bytes = self.segment(*segment).await?;
             let (name, size) = (*segment, self.size);
             let scan = tokio::task::spawn_blocking(move || SegmentScan::of(name, size, &bytes)).await;
             let scan = scan.map_err(|error| ActionError::fatal("reading a segment panicked").because(&error))?;

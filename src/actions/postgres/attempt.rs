@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::archive::Shelf;
+use super::archive::{self, Shelf};
 use super::course::{self, Plan};
+use super::fetching::{self, Fetching};
 use super::intrusion;
-use super::layout::{Cluster, FETCH_CONFIG, MARKER};
+use super::layout::{Cluster, MARKER};
 use super::live;
 use super::marker::{self, Marker};
 use super::old::Old;
@@ -19,14 +20,16 @@ use super::recover::{RecoverOutput, no_config};
 use super::replay::{self, Course};
 use super::rescue::{Judge, Tail};
 use super::server::{Programs, Server, major};
-use super::settings::{self, shell_word};
+use super::settings;
 use super::side::Side;
 use super::swap::{Seat, Swap};
 use super::target::Goal;
 use crate::action::{ActionError, Files, HostError, ReadFiles, RunContext, Store};
 use crate::event::Progress;
+use crate::language::inventory::StoreEntry;
 use crate::pgformat::{ControlFile, Lsn, SegmentName, Timeline, WalFileName};
-use crate::wal::{Config, Identity, push_file};
+use crate::transfer::Packing;
+use crate::wal::{Destination, Identity, push_file};
 
 /// The file of an attempt that holds the outputs of a proven recovery.
 const OUTPUT: &str = "recovered.json";
@@ -121,6 +124,10 @@ impl Recovering<'_> {
             ..marker
         };
         self.prepare(files, &staged, &marker, &plan)?;
+        if let Some(witness) = plan.witness {
+            let tried = fetching::try_out(self, &staged, witness).await;
+            tried.map_err(|error| self.untouched(files, error))?;
+        }
         marker.write(files, &staged, &self.owner)?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files)?;
@@ -130,7 +137,8 @@ impl Recovering<'_> {
 
     fn shelf(&self, marker: &Marker) -> Shelf<'_> {
         let (store, prefix) = (self.store.as_read(), self.prefix);
-        Shelf { store, prefix, system_id: marker.system_id, size: marker.segment_size }
+        let keys = archive::keys(&self.cx.about, self.store.name());
+        Shelf { store, prefix, system_id: marker.system_id, size: marker.segment_size, keys }
     }
 
     /// The last position the lost server is known to have flushed.
@@ -186,9 +194,17 @@ impl Recovering<'_> {
     /// Pushes that tail. Only when the recovery is decided: an old server that is started again after a
     /// refusal goes on writing its last segment, which then could never be archived.
     async fn rescue(&self, marker: &Marker, tail: &Tail, old: Option<&Old>) -> Result<(), ActionError> {
+        if tail.files.is_empty() {
+            return Ok(());
+        }
         let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
+        let packing = Packing::of(self.entry()?, self.cx.about.secrets.as_ref());
+        let packing = packing.map_err(|error| {
+            ActionError::fatal("rescued WAL cannot be packed for the archive; nothing was touched").because(&error)
+        })?;
+        let to = Destination { store: self.store.as_ref(), prefix: self.prefix, identity, packing: &packing };
         for file in &tail.files {
-            let pushed = push_file(self.store.as_ref(), self.prefix, &identity, &file.path, file.name).await;
+            let pushed = push_file(to, &file.path, file.name).await;
             pushed.map_err(|error| {
                 let fact =
                     format!("the rescued `{}` cannot be brought into the archive; nothing was touched", file.name);
@@ -210,7 +226,7 @@ impl Recovering<'_> {
 
     /// Writes what the recovery needs into the staged folder.
     fn prepare(&self, files: &dyn Files, staged: &Path, marker: &Marker, plan: &Plan) -> Result<(), ActionError> {
-        let mut lines = vec![("restore_command".to_owned(), self.restore_command())];
+        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(self.program))];
         lines.extend(plan.goal.settings(plan.timeline));
         for (name, value) in [("recovery_end_command", ""), ("recovery_min_apply_delay", "0"), ("hot_standby", "on")] {
             lines.push((name.to_owned(), value.to_owned()));
@@ -220,12 +236,10 @@ impl Recovering<'_> {
             if self.cluster.is_scratch() { Vec::new() } else { files.read(&auto, 1 << 24).unwrap_or_default() };
         let before = String::from_utf8(before)
             .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))?;
-        let config = self.fetch_config(marker)?;
-        let mut contents = vec![
-            (auto, settings::with_block(&before, &lines)),
-            (staged.join(FETCH_CONFIG), config),
-            (staged.join("recovery.signal"), String::new()),
-        ];
+        let fetching = Fetching::of(self, marker.system_id)?;
+        fetching.write(files, staged, &self.owner).map_err(|error| cannot(&error))?;
+        let mut contents =
+            vec![(auto, settings::with_block(&before, &lines)), (staged.join("recovery.signal"), String::new())];
         if let Some(side) = self.side(files, staged)? {
             side.write(files, &self.owner).map_err(|error| cannot(&error))?;
         }
@@ -249,22 +263,11 @@ impl Recovering<'_> {
         files.chown(path, self.owner.uid, self.owner.gid)
     }
 
-    /// The server starts it in its data directory.
-    fn restore_command(&self) -> String {
-        let program = self.program.to_string_lossy().replace('%', "%%");
-        format!("{} wal fetch --config {FETCH_CONFIG} %f %p", shell_word(&program))
-    }
-
-    fn fetch_config(&self, marker: &Marker) -> Result<String, ActionError> {
+    /// What the inventory says of the archive's store.
+    pub(crate) fn entry(&self) -> Result<&StoreEntry, ActionError> {
         let name = self.store.name();
         let entry = self.cx.about.inventory.stores.get(name);
-        let entry = entry.ok_or_else(|| ActionError::fatal(format!("the inventory has no store `{name}`")))?;
-        let mut config = Config::new(entry.url.clone(), self.prefix);
-        config.system_id = Some(marker.system_id);
-        config.rescue = vec![self.cluster.pgdata.join("pg_wal")];
-        config
-            .to_text()
-            .map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))
+        entry.ok_or_else(|| ActionError::fatal(format!("the inventory has no store `{name}`")))
     }
 
     fn side(&self, files: &dyn ReadFiles, pgdata: &Path) -> Result<Option<Side>, ActionError> {
@@ -371,7 +374,8 @@ impl Recovering<'_> {
         }
         // Also when an earlier attempt was cut off right after it wrote the file.
         files.chown(&auto, self.owner.uid, self.owner.gid).map_err(|error| cannot(&error))?;
-        for name in [FETCH_CONFIG, "backup_label.old", "tablespace_map.old"] {
+        fetching::remove(files, &self.cluster.pgdata).map_err(|error| cannot(&error))?;
+        for name in ["backup_label.old", "tablespace_map.old"] {
             let path = self.cluster.pgdata.join(name);
             if matches!(files.facts(&path), Ok(Some(_))) {
                 files.remove_file(&path).map_err(|error| cannot(&error))?;

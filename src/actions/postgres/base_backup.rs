@@ -14,18 +14,22 @@ use super::archive::{self, Shelf};
 use super::by_hand;
 use super::collect::{self, Collected, Job};
 use super::connect::{Endpoint, Session};
+use super::copies::Copies;
+use super::delivery::{self, Delivery};
 use super::facts::{ServerFacts, archives};
 use super::layout::Cluster;
 use super::owner::Owner;
 use super::server::Programs;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Interrupted, ParamFault, PlanContext, PutOptions, ReadStore, Recovery, RunContext, Store,
-    StoreError, Target,
+    Findings, Idempotency, Interrupted, ParamFault, PlanContext, ReadStore, Recovery, RunContext, StoreError, StoreRef,
+    Target,
 };
-use crate::base::{Digest, Timestamp, clock};
-use crate::catalog::{self, Backup, CatalogError, Manifest, PostgresFacts};
+use crate::base::{Timestamp, clock};
+use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::pgformat::{SegmentSize, SystemId};
+use crate::transfer::Packing;
+use crate::wal::Keys;
 
 /// How long the last WAL of a backup may take to reach the archive (facts 2.10.18).
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
@@ -49,6 +53,15 @@ pub struct BaseBackupParams {
     /// The most that is read per second, for example `50MB`.
     #[serde(default)]
     pub max_rate: Option<crate::base::units::ByteSize>,
+    /// The stores that each get a complete copy. Default: the store of the database.
+    #[serde(default)]
+    pub stores: Option<Vec<StoreRef>>,
+    /// How many of them must have it in the end; those that fail beyond that are noted. Default: all.
+    #[serde(default)]
+    pub at_least: Option<usize>,
+    /// The tier whose retention applies: `daily`, `monthly` …
+    #[serde(default)]
+    pub tier: Option<String>,
 }
 
 /// How the backup's checkpoint is made.
@@ -67,7 +80,7 @@ pub enum Checkpoint {
 pub struct BaseBackupOutput {
     /// The backup.
     pub backup: BackupHandle,
-    /// The bytes of its objects.
+    /// The bytes of its objects as they are stored.
     pub size_bytes: u64,
     /// Where replay begins.
     pub start_lsn: String,
@@ -78,8 +91,11 @@ pub struct BaseBackupOutput {
     /// When it ended, by the server's clock.
     #[schemars(with = "String")]
     pub ended_at: Timestamp,
-    /// Whether all WAL it needs was seen in the archive; it carries a copy of its own in any case.
+    /// Whether all WAL it needs was seen in its store; it carries a copy of its own in any case.
     pub wal_archived: bool,
+    /// The backup in every store that has it.
+    #[serde(default)]
+    pub copies: Vec<BackupHandle>,
 }
 
 impl Action for BaseBackup {
@@ -91,10 +107,13 @@ impl Action for BaseBackup {
         has_check: true,
         reports_progress: true,
         version: 1,
-        examples: &[Example {
-            title: "With a limit on reading",
-            with: "{ database: orders, checkpoint: fast, max_rate: 50MB }",
-        }],
+        examples: &[
+            Example {
+                title: "With a limit on reading",
+                with: "{ database: orders, checkpoint: fast, max_rate: 50MB }",
+            },
+            Example { title: "A tier, for retention", with: "{ database: orders, tier: daily }" },
+        ],
     };
     type Params = BaseBackupParams;
     type Output = BaseBackupOutput;
@@ -102,14 +121,19 @@ impl Action for BaseBackup {
     fn effects(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
-        let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
+        cluster.archive().map_err(|error| fault(&error))?;
         if params.max_rate.is_some_and(|rate| !(32 << 10..=1 << 30).contains(&rate.0)) {
             return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
         }
-        let target = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
-        let effects =
+        let copies = Copies::of(params, &cluster);
+        let copies = copies.map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
+        let mut effects =
             Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
-        Ok(effects.target(Access::Write, target).hold(cluster.name.clone()))
+        for name in &copies.names {
+            let target = Target::Store { name: (*name).to_owned(), prefix: copies.prefix.to_owned() };
+            effects = effects.target(Access::Write, target);
+        }
+        Ok(effects.hold(cluster.name.clone()))
     }
 
     fn by_hand(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -121,7 +145,7 @@ impl Action for BaseBackup {
         if cx.ahead && cluster.is_scratch() {
             return Ok(Findings::default().pending("the scratch instance does not run yet"));
         }
-        let (store, prefix) = cluster.archive()?;
+        let copies = Copies::of(params, &cluster)?;
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let findings = judge(&mut session, &facts, Findings::default()).await?;
@@ -129,15 +153,10 @@ impl Action for BaseBackup {
         let space = cx.host.read_files().space(&cx.about.scratch);
         let space =
             space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
-        let findings = match cx.store(store)?.list(&format!("{prefix}/")).await {
-            Ok(_) => findings,
-            Err(error @ StoreError::Unavailable { .. }) => {
-                let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-                let help = "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
-                findings.refuse(format!("{error}{why}"), help)
-            }
-            Err(error) => return Err(archive::failed(&error)),
-        };
+        let mut findings = findings;
+        for name in &copies.names {
+            findings = usable(name, copies.prefix, cx, findings).await?;
+        }
         if space.free_bytes < facts.size_bytes {
             let fact = format!(
                 "the scratch folder has {} bytes free, the database has {}",
@@ -150,18 +169,19 @@ impl Action for BaseBackup {
 
     async fn run(&self, params: &BaseBackupParams, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let (store_name, prefix) = cluster.archive()?;
-        let store = cx.store(store_name)?;
-        let id = format!("{}-{}", cx.about.run, cx.step);
-        match catalog::load(store.as_read(), prefix, &id).await {
-            Ok(backup) => return output(&backup, cx).await,
-            // A store that nothing was written to yet gives no answer either; the claim below tells them apart.
-            Err(CatalogError::Store(StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {}
-            Err(error) => return Err(archive::broken(&error)),
+        let copies = Copies::of(params, &cluster)?;
+        let id = catalog::backup_id(&cx.about.run.to_string(), &cx.step.to_string());
+        let place = BackupPlace::new(copies.prefix, (catalog::KIND_POSTGRES_BASE, params.tier.as_deref()), &id);
+        let mut outcome = copies.there(&place, cx).await?;
+        if outcome.backups.len() == copies.names.len() {
+            return output(outcome.backups, cx).await;
         }
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
-        claim(store.as_ref(), prefix, SystemId(facts.system_id)).await?;
+        let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
+        if outcome.backups.len() + depots.len() < copies.at_least {
+            copies.judge(depots.len(), &mut outcome, cx)?;
+        }
         let owner = Owner::of(&cluster, cx.host.as_ref())?;
         let programs = Programs::of(&cluster, &facts.major(), cx.host.as_ref())?;
         let started_at = server_time(&mut session).await?;
@@ -169,27 +189,28 @@ impl Action for BaseBackup {
             Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
         let collected = collect::collect(&job, cx).await?;
         let stopped_at = server_time(&mut session).await?;
-        let known: BTreeSet<u32> = facts.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
-        if let Some(made) = collected.tablespaces().find(|oid| !known.contains(oid)) {
-            let fact = format!("tablespace {made} was created while the backup began");
-            return Err(ActionError::retryable(fact).help("run the step again"));
-        }
-        let objects = collected.upload(store.as_ref(), &format!("{prefix}/base/{id}"), cx).await?;
+        unchanged(&facts, &collected)?;
         let manifest = Manifest {
             run: Some(cx.about.run.to_string()),
+            tier: params.tier.clone(),
+            environment: Some(cx.about.environment.clone()),
             postgres: Some(described(&facts, &collected)?),
-            objects,
             label: Some(job.label(cx)),
             ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &cluster.name, (started_at, stopped_at))
         };
+        let delivery = Delivery { parts: &collected.parts, depots: &depots, place: &place, cx };
+        let arrivals = delivery.run().await?;
         note_slots(&facts, cx);
         if archives(&facts.archiving) {
-            wait_archived(&manifest, cx, (store_name, prefix)).await?;
+            wait_archived(&manifest, cx, cluster.archive()?).await?;
         }
-        let backup =
-            catalog::commit(store.as_ref(), prefix, manifest).await.map_err(|error| archive::broken(&error))?;
+        for (depot, arrival) in depots.iter().zip(arrivals) {
+            let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
+            copies.commit(&mut outcome, depot, manifest).await;
+        }
+        copies.judge(0, &mut outcome, cx)?;
         collected.remove(cx);
-        output(&backup, cx).await
+        output(outcome.backups, cx).await
     }
 
     async fn recover(
@@ -199,6 +220,27 @@ impl Action for BaseBackup {
         _: &CheckContext,
     ) -> Result<Recovery<BaseBackupOutput>, ActionError> {
         Ok(Recovery::Rerun)
+    }
+}
+
+/// Refuses a store that does not answer, or for which nothing can be packed.
+async fn usable(name: &str, prefix: &str, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
+    let entry = cx.about.inventory.stores.get(name);
+    let packing = entry.map(|entry| Packing::of(entry, cx.about.secrets.as_ref()));
+    if let Some(Err(error)) = packing {
+        let error = delivery::unpackable(name, &error);
+        let why = error.info().causes.join(": ");
+        return Ok(findings.refuse(format!("{error}: {why}"), "look at the store's `compression` and `encryption`"));
+    }
+    match cx.store(name)?.browse(&format!("{prefix}/")).await {
+        Ok(_) => Ok(findings),
+        Err(error @ StoreError::Unavailable { .. }) => {
+            let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+            let help =
+                "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
+            Ok(findings.refuse(format!("{error}{why}"), help))
+        }
+        Err(error) => Err(archive::failed(&error)),
     }
 }
 
@@ -226,6 +268,18 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
     Ok(findings)
 }
 
+/// Refuses a backup that a new tablespace slipped into.
+fn unchanged(facts: &ServerFacts, collected: &Collected) -> Result<(), ActionError> {
+    let known: BTreeSet<u32> = facts.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
+    match collected.tablespaces().find(|oid| !known.contains(oid)) {
+        None => Ok(()),
+        Some(made) => {
+            let fact = format!("tablespace {made} was created while the backup began");
+            Err(ActionError::retryable(fact).help("run the step again"))
+        }
+    }
+}
+
 fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts, ActionError> {
     let bytes = facts.wal_segment_bytes;
     let size = u32::try_from(bytes).ok().and_then(SegmentSize::new);
@@ -242,19 +296,6 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         archiving: Some(facts.archiving.clone()),
         databases: facts.databases.clone(),
     })
-}
-
-/// Takes the prefix for this cluster; the first write makes a new store.
-async fn claim(store: &dyn Store, prefix: &str, system_id: SystemId) -> Result<(), ActionError> {
-    let key = catalog::cluster_key(prefix).map_err(|error| archive::broken(&error))?;
-    let text = format!("{system_id}\n").into_bytes();
-    let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
-    let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
-    match store.put(&key, Box::new(std::io::Cursor::new(text)), options).await {
-        Ok(_) | Err(StoreError::Exists { .. }) => {}
-        Err(error) => return Err(archive::failed(&error)),
-    }
-    catalog::claim_prefix(store, prefix, system_id).await.map_err(|error| archive::broken(&error))
 }
 
 /// Slots are recorded, since no base backup holds them (facts 2.10.21).
@@ -297,10 +338,11 @@ async fn wait_archived(manifest: &Manifest, cx: &RunContext, (store, prefix): (&
 }
 
 fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size }
+    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
 }
 
-async fn output(backup: &Backup, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
+async fn output(copies: Vec<Backup>, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
+    let backup = copies.first().ok_or_else(|| ActionError::fatal("no store has the backup"))?;
     let manifest = &backup.manifest;
     let store = cx.store(&backup.store)?;
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
@@ -317,5 +359,6 @@ async fn output(backup: &Backup, cx: &RunContext) -> Result<BaseBackupOutput, Ac
         timeline: facts.timeline.0,
         ended_at: manifest.stopped_at,
         wal_archived,
+        copies: copies.iter().map(Backup::handle).collect(),
     })
 }

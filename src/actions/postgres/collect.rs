@@ -1,4 +1,4 @@
-//! Collects a base backup with `pg_basebackup`, verifies every file of it, and gives it to a store.
+//! Collects a base backup with `pg_basebackup` and verifies every file of it.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use tar::{Archive, EntryType};
 
-use super::archive;
 use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::layout::Cluster;
 use super::owner::Owner;
 use super::server::Programs;
-use crate::action::{ActionError, CommandSpec, Files, HostError, ObjectKey, PutOptions, RunContext, Store, Tie};
+use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
 use crate::base::Digest;
 use crate::base::digest::Hasher;
-use crate::catalog::{ManifestObject, ObjectRole};
+use crate::catalog::ObjectRole;
 use crate::event::Progress;
 use crate::language::inventory::SslMode;
 use crate::pgformat::{BackupManifest, FileVerifier, Lsn, Timeline};
@@ -84,15 +83,20 @@ impl Job<'_> {
 
 /// One file of a collected backup, verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Part {
-    path: PathBuf,
-    name: String,
-    size_bytes: u64,
-    sha256: Digest,
+pub(crate) struct Part {
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// Its name below the backup's folder, before it is packed.
+    pub(crate) name: String,
+    /// Its size.
+    pub(crate) size_bytes: u64,
+    /// SHA-256 of its bytes.
+    pub(crate) sha256: Digest,
 }
 
 impl Part {
-    fn role(&self) -> (ObjectRole, Option<u32>) {
+    /// What it is, and of which tablespace.
+    pub(crate) fn role(&self) -> (ObjectRole, Option<u32>) {
         match self.name.as_str() {
             "backup_manifest" => (ObjectRole::BackupManifest, None),
             "base.tar" => (ObjectRole::Data, None),
@@ -105,7 +109,8 @@ impl Part {
 /// A collected backup that is verified.
 pub(crate) struct Collected {
     folder: PathBuf,
-    parts: Vec<Part>,
+    /// Its files.
+    pub(crate) parts: Vec<Part>,
     /// Where replay begins.
     pub(crate) start: Lsn,
     /// Where it is consistent.
@@ -151,43 +156,6 @@ impl Collected {
     /// The tablespaces it holds.
     pub(crate) fn tablespaces(&self) -> impl Iterator<Item = u32> {
         self.parts.iter().filter_map(|part| part.role().1)
-    }
-
-    /// Puts every object below `folder`, the server's manifest included.
-    ///
-    /// # Errors
-    /// Fails when the store does, or stored other bytes than were verified.
-    pub(crate) async fn upload(
-        &self,
-        store: &dyn Store,
-        folder: &str,
-        cx: &RunContext,
-    ) -> Result<Vec<ManifestObject>, ActionError> {
-        let total = self.parts.iter().map(|part| part.size_bytes).sum();
-        let mut done = 0;
-        let mut objects = Vec::new();
-        for part in &self.parts {
-            cx.reporter.progress(Progress::Units { done, total: Some(total), unit: "bytes" });
-            let key: ObjectKey = format!("{folder}/{}", part.name)
-                .parse()
-                .map_err(|error| ActionError::fatal("the backup's key makes no sense").because(&error))?;
-            let file = cx.host.read_files().open(&part.path);
-            let file = file.map_err(|error| ActionError::retryable("a collected file is gone").because(&error))?;
-            let body = Box::new(tokio::fs::File::from_std(file));
-            let put = tokio::select! {
-                put = store.put(&key, body, PutOptions::default()) => put.map_err(|error| archive::failed(&error))?,
-                () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the upload was cancelled before the manifest")),
-            };
-            if put.sha256 != part.sha256 || put.size_bytes != part.size_bytes {
-                return Err(ActionError::retryable(format!("`{key}` was stored with other bytes than were verified")));
-            }
-            done += part.size_bytes;
-            let (role, tablespace) = part.role();
-            let (size_bytes, sha256) = (put.size_bytes, put.sha256);
-            let object = ManifestObject::new(part.name.clone(), size_bytes, sha256, role);
-            objects.push(ManifestObject { tablespace, ..object });
-        }
-        Ok(objects)
     }
 
     /// Removes the collected files; failing to is only noted.

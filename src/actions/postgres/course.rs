@@ -11,6 +11,7 @@ use crate::action::{ActionError, ReadStore};
 use crate::base::Timestamp;
 use crate::catalog::Manifest;
 use crate::pgformat::{SegmentName, Timeline, TimelineHistory};
+use crate::wal::Keys;
 
 /// A decided course.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) course: Course,
     /// The segments that replay will read at most.
     pub(crate) path: Vec<SegmentName>,
+    /// The last of them that the archive has: with it a fetch is tried out.
+    pub(crate) witness: Option<SegmentName>,
     /// What is worth knowing about the decision.
     pub(crate) note: Option<String>,
 }
@@ -59,6 +62,7 @@ pub(crate) async fn decide(
     let reach = archive.reach(followed, base);
     let end = reach.last.map(|last| last.end(shelf.size));
     let path = path(&archive, followed, base, reach.last);
+    let witness = path.iter().rev().copied().find(|name| stored.contains(name));
     let newest = match goal {
         Goal::Time(_) => {
             let readable: Vec<SegmentName> = path.iter().copied().filter(|name| stored.contains(name)).collect();
@@ -91,7 +95,7 @@ pub(crate) async fn decide(
         Goal::Lsn(lsn) => Some(*lsn),
         Goal::Newest | Goal::Time(_) | Goal::Name(_) | Goal::Xid(_) => end,
     };
-    Ok(Plan { goal, timeline, course: Course { start: base.start, end, timeline: followed }, path, note })
+    Ok(Plan { goal, timeline, course: Course { start: base.start, end, timeline: followed }, path, witness, note })
 }
 
 /// The backup as decisions see it.
@@ -118,7 +122,7 @@ pub(crate) async fn hole(
     manifest: &Manifest,
 ) -> Result<Option<SegmentName>, ActionError> {
     let facts = manifest.cluster().map_err(|error| super::archive::broken(&error))?;
-    let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size };
+    let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() };
     let mut archive = shelf.view().await?;
     archive.segments.extend(facts.segments());
     let ended_at = manifest.stopped_at;

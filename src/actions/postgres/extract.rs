@@ -73,8 +73,12 @@ impl Extraction {
         if cancel.is_cancelled() {
             return Err(ActionError::cancelled("the restore was cancelled; only the staged folder was written"));
         }
-        let broken = |error: &io::Error| {
-            ActionError::retryable(format!("reading `{}` from the store broke off", expected.key)).because(error)
+        let broken = |error: &io::Error| match error.kind() {
+            // What the stream found out at its end, or the first byte that cannot be decrypted.
+            io::ErrorKind::InvalidData => {
+                ActionError::fatal(format!("`{}` is damaged: {error}", expected.key)).help(ANOTHER_BACKUP)
+            }
+            _ => ActionError::retryable(format!("reading `{}` from the store broke off", expected.key)).because(error),
         };
         pumped.map_err(|error| broken(&error))?;
         let unpacked = unpacked.map_err(|error| ActionError::fatal("the extraction panicked").because(&error))?;

@@ -8,10 +8,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use super::archive::{self, Shelf};
+use super::archive::Shelf;
 use crate::action::{ActionError, ReadFiles};
-use crate::catalog;
-use crate::pgformat::{SegmentName, WalFileName, WalRecord, WalWalker};
+use crate::pgformat::{SegmentName, WalRecord, WalWalker};
 
 const RM_TABLESPACE: u8 = 5;
 const CREATE: u8 = 0x00;
@@ -55,11 +54,7 @@ pub(crate) async fn tablespaces(
         let own = files.read(&embedded.join(segment.to_string()), 1 << 30);
         let bytes = match own {
             Ok(bytes) => bytes,
-            Err(_) => {
-                let key = catalog::wal_key(shelf.prefix, shelf.system_id, WalFileName::Segment(*segment));
-                let key = key.map_err(|error| archive::broken(&error))?;
-                catalog::read_verified(shelf.store, &key, 1 << 30).await.map_err(|error| archive::broken(&error))?
-            }
+            Err(_) => shelf.segment(*segment).await?,
         };
         let name = *segment;
         let walked = tokio::task::spawn_blocking(move || {

@@ -9,6 +9,7 @@ use super::rescue::{Glance, Judge};
 use crate::action::{ActionError, CheckContext};
 use crate::base::Timestamp;
 use crate::pgformat::{ControlFile, WalFileName};
+use crate::wal::Keys;
 
 /// Says in one sentence what a recovery to `target` would replace; `None` for a scratch database.
 ///
@@ -54,7 +55,7 @@ async fn glance(
     let (system_id, size) = (control.system_id, control.segment_size);
     let (store, prefix) = cluster.archive()?;
     let store = cx.store(store)?;
-    let shelf = Shelf { store: store.as_ref(), prefix, system_id, size };
+    let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
     let archived: BTreeSet<WalFileName> = shelf.names().await?.into_keys().collect();
     let looking = tokio::task::spawn_blocking(move || {
         Judge { system_id, size, archived: &archived }.glance(files.as_ref(), &folder)

@@ -35,6 +35,7 @@ use crate::base::Timestamp;
 use crate::event::Coverage;
 use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, Timeline};
+use crate::wal::Keys;
 
 /// Recovers a staged backup.
 #[derive(Debug, Clone)]
@@ -203,7 +204,8 @@ impl Action for Recover {
         if let Some(marker) = marker::staged(files.as_ref(), &cluster, &cx.about.run)? {
             let store = cx.store(store_name)?;
             let goal = params.goal().map_err(|fault| ActionError::fatal(fault.message))?;
-            let shelf = Shelf { store: store.as_ref(), prefix, system_id: marker.system_id, size: marker.segment_size };
+            let (system_id, size) = (marker.system_id, marker.segment_size);
+            let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
             let staged = cluster.staged(&cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;

@@ -15,6 +15,7 @@ use super::extract::{Expected, Extraction};
 use super::layout::{self, Cluster};
 use super::marker::{self, Link, Marker};
 use super::owner::Owner;
+use super::readable::{self, Reading};
 use super::server::{Programs, major};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -24,7 +25,6 @@ use crate::action::{
 use crate::base::RunId;
 use crate::catalog::{self, Backup, Manifest, ManifestObject, ObjectRole};
 use crate::event::Progress;
-use crate::pgformat::BackupManifest;
 
 /// Stages a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -91,22 +91,22 @@ impl Action for RestoreBase {
             return Ok(findings.refuse(fact, "put the data directory into a folder inside the mount"));
         }
         let Some(handle) = params.backup.known() else {
-            return Ok(findings.pending("the backup is not chosen yet"));
+            return any_readable(&cluster, cx, findings.pending("the backup is not chosen yet")).await;
         };
         let (store_name, prefix) = cluster.archive()?;
         let store = cx.store(store_name)?;
         let backup = opened(store.as_ref(), prefix, &cluster, handle).await?;
-        let missing = backup.missing_objects(store.as_ref()).await.map_err(|error| archive::broken(&error))?;
-        if !missing.is_empty() {
-            let fact = format!("backup `{}` lacks {}", backup.manifest.id, missing.join(", "));
-            return Ok(findings.refuse(fact, "choose another backup"));
+        let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
+        let findings = reading.judge(findings).await?;
+        if findings.refused() {
+            return Ok(findings);
         }
         let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
         let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
         Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
         match short_of_space(files.as_ref(), &cluster, &backup.manifest) {
             Some(fact) => Ok(findings.refuse(fact, "free some space; the old data is kept until you remove it")),
-            None => Ok(findings.pass(format!("backup `{}` is complete and fits", backup.manifest.id))),
+            None => Ok(findings.pass(format!("backup `{}` fits", backup.manifest.id))),
         }
     }
 
@@ -127,7 +127,8 @@ impl Action for RestoreBase {
             cx.reporter.register(format!("postgres:{}", cluster.name), data).await?;
         }
         stage.fresh(&files, &owner).map_err(|error| cannot(&error))?;
-        let seen = stage.fill(store.as_read(), &backup, (&files, &owner), cx).await?;
+        let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
+        let seen = stage.fill(reading, (&files, &owner), cx).await?;
         stage.finish(files.as_ref(), &owner)?;
         let version = major(files.as_ref(), &stage.dir)?;
         cx.reporter.note(
@@ -159,6 +160,30 @@ async fn opened(
         return Err(ActionError::fatal(format!("{fact}, not a base backup of `{}` in its store", cluster.name)));
     }
     catalog::open(store, prefix, handle).await.map_err(|error| archive::broken(&error))
+}
+
+/// Judges the backups there are while none is chosen yet, newest first: a key that fits none of them must show
+/// before anything stops.
+async fn any_readable(cluster: &Cluster, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
+    if !cx.ahead {
+        return Ok(findings);
+    }
+    let (store_name, prefix) = cluster.archive()?;
+    let store = cx.store(store_name)?;
+    let mut newest: Option<Findings> = None;
+    for backup in readable::newest(store.as_ref(), prefix, &cluster.name).await? {
+        let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
+        let judged = reading.judge(Findings::default()).await?;
+        if !judged.refused() {
+            let doubts = newest.into_iter().flat_map(|newest| newest.0);
+            let doubted = doubts.fold(findings, |all, doubt| all.warn(doubt.message, doubt.help.unwrap_or_default()));
+            return Ok(judged.0.into_iter().fold(doubted, |all, found| all.pass(found.message)));
+        }
+        newest = newest.or(Some(judged));
+    }
+    let mut findings = findings;
+    findings.0.extend(newest.into_iter().flat_map(|newest| newest.0));
+    Ok(findings)
 }
 
 /// What is made where.
@@ -249,14 +274,14 @@ impl Stage {
     /// Extracts every object; gives the number of files verified.
     async fn fill(
         &self,
-        store: &dyn ReadStore,
-        backup: &Backup,
+        reading: Reading<'_>,
         (files, owner): (&Arc<dyn Files>, &Owner),
         cx: &RunContext,
     ) -> Result<u64, ActionError> {
-        let manifest = Arc::new(server_manifest(store, backup).await?);
+        let Reading { store, backup, .. } = reading;
+        let manifest = Arc::new(reading.server_manifest().await?);
         let done = Arc::new(AtomicU64::new(0));
-        let total = Some(backup.manifest.size_bytes());
+        let total = Some(backup.manifest.objects.iter().map(|object| object.plain_facts().size_bytes).sum());
         let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
         for object in &backup.manifest.objects {
             let Some((root, prefix)) = self.place(object)? else { continue };
@@ -270,8 +295,11 @@ impl Stage {
                 manifest: listed.then(|| Arc::clone(&manifest)),
                 done: Arc::clone(&done),
             };
-            let expected = Expected { key: key.to_string(), size_bytes: object.size_bytes, sha256: object.sha256 };
+            let plain = object.plain_facts();
+            let expected = Expected { key: key.to_string(), size_bytes: plain.size_bytes, sha256: plain.sha256 };
+            let unpacking = reading.unpacking(object).map_err(|error| readable::unread(&error))?;
             let body = store.get(&key).await.map_err(|error| archive::failed(&error))?;
+            let body = unpacking.open(body, readable::expected(object));
             let extracted = extraction.run(body, &expected, &cx.cancel);
             tokio::pin!(extracted);
             let found = loop {
@@ -332,17 +360,6 @@ impl Stage {
     }
 }
 
-async fn server_manifest(store: &dyn ReadStore, backup: &Backup) -> Result<BackupManifest, ActionError> {
-    let object = backup.manifest.objects.iter().find(|object| object.role == ObjectRole::BackupManifest);
-    let object = object.ok_or_else(|| ActionError::fatal("the backup has no `backup_manifest`"))?;
-    let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| archive::broken(&error))?;
-    let bytes = catalog::read_small(store, &key, object.size_bytes).await.map_err(|error| archive::broken(&error))?;
-    if crate::base::Digest::of(&bytes) != object.sha256 {
-        return Err(ActionError::fatal(format!("`{key}` is damaged: its SHA-256 differs")).help("use another backup"));
-    }
-    BackupManifest::parse(&bytes).map_err(|error| ActionError::fatal(format!("`{key}` is damaged")).because(&error))
-}
-
 /// Says what does not fit; the data and each tablespace count on the file system they will lie on.
 fn short_of_space(files: &dyn ReadFiles, cluster: &Cluster, manifest: &Manifest) -> Option<String> {
     let mut needs: Vec<(u64, PathBuf, u64)> = Vec::new();
@@ -355,8 +372,8 @@ fn short_of_space(files: &dyn ReadFiles, cluster: &Cluster, manifest: &Manifest)
             place.ancestors().skip(1).find_map(|path| Some((path.to_owned(), files.facts(path).ok()??.device)));
         let Some((path, device)) = existing else { continue };
         match needs.iter_mut().find(|(known, ..)| *known == device) {
-            Some((_, _, bytes)) => *bytes += object.size_bytes,
-            None => needs.push((device, path, object.size_bytes)),
+            Some((_, _, bytes)) => *bytes += object.plain_facts().size_bytes,
+            None => needs.push((device, path, object.plain_facts().size_bytes)),
         }
     }
     needs.into_iter().find_map(|(_, path, bytes)| {

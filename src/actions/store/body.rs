@@ -11,12 +11,12 @@ use crate::base::{Digest, digest::Hasher};
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Reads the key of an argument.
-pub(super) fn key(text: &str) -> Result<ObjectKey, ActionError> {
+pub(in crate::actions) fn key(text: &str) -> Result<ObjectKey, ActionError> {
     text.parse().map_err(|_| ActionError::fatal(format!("`{text}` is not an object key")))
 }
 
 /// Judges the arguments `key` and `path`.
-pub(super) fn faults(key: &str, path: Option<&Path>) -> Result<(), Vec<ParamFault>> {
+pub(in crate::actions) fn faults(key: &str, path: Option<&Path>) -> Result<(), Vec<ParamFault>> {
     let mut faults = Vec::new();
     if key.parse::<ObjectKey>().is_err() {
         let fault = ParamFault::new("/key", format!("`{key}` is not an object key"));
@@ -29,12 +29,12 @@ pub(super) fn faults(key: &str, path: Option<&Path>) -> Result<(), Vec<ParamFaul
 }
 
 /// Digests a stream to its end.
-pub(super) async fn digest(mut body: impl AsyncRead + Unpin) -> std::io::Result<(u64, Digest)> {
+pub(in crate::actions) async fn digest(mut body: impl AsyncRead + Unpin) -> std::io::Result<(u64, Digest)> {
     copy(&mut body, &mut tokio::io::sink()).await
 }
 
 /// Copies a stream to its end and digests it.
-pub(super) async fn copy(
+pub(in crate::actions) async fn copy(
     body: &mut (impl AsyncRead + Unpin),
     into: &mut (impl tokio::io::AsyncWrite + Unpin),
 ) -> std::io::Result<(u64, Digest)> {
@@ -52,7 +52,7 @@ pub(super) async fn copy(
 }
 
 /// Ends `work` when the attempt is cancelled.
-pub(super) async fn until_cancelled<T>(
+pub(in crate::actions) async fn until_cancelled<T>(
     cx: &RunContext,
     work: impl Future<Output = Result<T, ActionError>>,
 ) -> Result<T, ActionError> {
@@ -63,7 +63,7 @@ pub(super) async fn until_cancelled<T>(
 }
 
 /// Does blocking work on files.
-pub(super) async fn on_files<T: Send + 'static>(
+pub(in crate::actions) async fn on_files<T: Send + 'static>(
     files: Arc<dyn Files>,
     work: impl FnOnce(&dyn Files) -> Result<T, HostError> + Send + 'static,
 ) -> Result<T, ActionError> {
@@ -74,12 +74,15 @@ pub(super) async fn on_files<T: Send + 'static>(
 }
 
 /// Turns a failure of the host's files into an action's.
-pub(super) fn file_failed(error: HostError) -> ActionError {
+pub(in crate::actions) fn file_failed(error: HostError) -> ActionError {
     ActionError::fatal(error.to_string()).because(&error)
 }
 
-/// Says that a stream broke off.
-pub(super) fn broke_off(store: &str, key: &ObjectKey, source: std::io::Error) -> ActionError {
+/// Says that a stream broke off, or that it was not what it should be.
+pub(in crate::actions) fn broke_off(store: &str, key: &ObjectKey, source: std::io::Error) -> ActionError {
+    if source.kind() == std::io::ErrorKind::InvalidData {
+        return ActionError::fatal(format!("`{key}` is damaged: {source}"));
+    }
     let what = format!("`{key}` broke off: {source}");
     super::store_failed(StoreError::Unavailable { store: store.to_owned(), what, source })
 }

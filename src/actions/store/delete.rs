@@ -1,4 +1,4 @@
-//! `store.delete`: one object, for good.
+//! `store.delete`: one object, or one version of it, for good.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,8 +8,8 @@ use super::by_hand::{is_files, location};
 use super::store_failed;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
-    ParamFault, PlanContext, RunContext, StoreError, StoreRef, Target,
+    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency, Late,
+    ObjectKey, ParamFault, PlanContext, RunContext, Store, StoreError, StoreRef, Target,
 };
 
 /// Deletes one object.
@@ -24,6 +24,9 @@ pub struct DeleteParams {
     pub store: StoreRef,
     /// The key of the object.
     pub key: String,
+    /// Only the version with this id, where the store keeps versions; it cannot be brought back.
+    #[serde(default)]
+    pub version: Option<Late<String>>,
 }
 
 /// The outputs of `store.delete`.
@@ -38,13 +41,19 @@ pub struct DeleteOutput {
 impl Action for Delete {
     const SPEC: ActionSpec = ActionSpec {
         name: "store.delete",
-        summary: "Deletes one object of a store; one that is not there is no error.",
+        summary: "Deletes one object of a store, or one version of it; one that is not there is no error.",
         effect: EffectClass::Destroy,
         idempotency: Idempotency::Idempotent,
         has_check: true,
         reports_progress: false,
         version: 1,
-        examples: &[Example { title: "Delete an old dump", with: "{ store: primary, key: dumps/old.dump }" }],
+        examples: &[
+            Example { title: "Delete an old dump", with: "{ store: primary, key: dumps/old.dump }" },
+            Example {
+                title: "Delete one version for good",
+                with: "{ store: primary, key: dumps/old.dump, version: 3sL4kqtJlcpXroDTDmJ }",
+            },
+        ],
     };
     type Params = DeleteParams;
     type Output = DeleteOutput;
@@ -57,6 +66,10 @@ impl Action for Delete {
 
     fn by_hand(&self, params: &DeleteParams, cx: &PlanContext<'_>) -> Vec<String> {
         let of = location(cx.inventory, params.store.as_str(), &params.key);
+        if let Some(version) = &params.version {
+            let id = version.shown(Clone::clone);
+            return vec![remark(&format!("remove version {id} of {of} with the store's own tool"))];
+        }
         if is_files(cx.inventory, params.store.as_str()) {
             return vec![command_line(["rm", "-f", "--", &of])];
         }
@@ -65,6 +78,10 @@ impl Action for Delete {
 
     async fn check(&self, params: &DeleteParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let store = cx.store(params.store.as_str())?;
+        if params.version.is_some() {
+            super::version::versions_of(&*store)?;
+            return Ok(Findings::default().pass("the store keeps versions"));
+        }
         match store.head(&key(&params.key)?).await {
             Ok(facts) => Ok(Findings::default().pass(format!("`{}` has {} bytes", params.key, facts.size_bytes))),
             Err(error @ StoreError::NotFound { .. }) => Ok(Findings::default().pending(error.to_string())),
@@ -75,6 +92,10 @@ impl Action for Delete {
 
     async fn run(&self, params: &DeleteParams, cx: &RunContext) -> Result<DeleteOutput, ActionError> {
         let (store, key) = (cx.store(params.store.as_str())?, key(&params.key)?);
+        if let Some(version) = &params.version {
+            let existed = delete_version(&*store, &key, version.get()?).await?;
+            return Ok(DeleteOutput { key: key.to_string(), existed });
+        }
         let existed = match store.head(&key).await {
             Ok(_) => true,
             Err(StoreError::NotFound { .. }) => false,
@@ -83,4 +104,15 @@ impl Action for Delete {
         store.delete(&key).await.map_err(store_failed)?;
         Ok(DeleteOutput { key: key.to_string(), existed })
     }
+}
+
+async fn delete_version(store: &dyn Store, key: &ObjectKey, version: &str) -> Result<bool, ActionError> {
+    let versions =
+        store.versions().ok_or_else(|| ActionError::fatal(format!("store `{}` keeps no versions", store.name())))?;
+    let all = versions.list_versions(key.as_str()).await.map_err(store_failed)?;
+    let existed = all.iter().any(|found| found.key == *key && found.version == version);
+    if existed {
+        versions.delete_version(key, version).await.map_err(store_failed)?;
+    }
+    Ok(existed)
 }

@@ -1,17 +1,20 @@
 //! `store.get`: an object into a file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::body::{broke_off, copy, faults, key, on_files, until_cancelled};
+use super::arrival::{Arrival, Existing};
+use super::body::{broke_off, copy, faults, key, until_cancelled};
 use super::by_hand::{is_files, location};
+use super::passing::{Meter, Passing};
 use super::store_failed;
+use super::version::{seen_at, time, time_fault};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Files, Findings, HostError,
-    Idempotency, ObjectKey, ParamFault, PlanContext, RunContext, Store, StoreError, StoreRef, Target,
+    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, GetOptions,
+    Idempotency, Late, ObjectKey, ParamFault, PlainFacts, PlanContext, RunContext, Store, StoreError, StoreRef, Target,
 };
 use crate::base::Digest;
 
@@ -27,8 +30,8 @@ pub struct Get;
 pub struct GetParams {
     /// The store of the inventory.
     pub store: StoreRef,
-    /// The key of the object.
-    pub key: String,
+    /// The key of the object; it may come from an earlier step.
+    pub key: Late<String>,
     /// The file to write, an absolute path.
     pub path: PathBuf,
     /// Replaces a file that is there; without it that is an error.
@@ -36,7 +39,13 @@ pub struct GetParams {
     pub overwrite: bool,
     /// The SHA-256 the object must have. Default: the one it was stored with.
     #[serde(default)]
-    pub sha256: Option<Digest>,
+    pub sha256: Option<Late<Digest>>,
+    /// The version with this id, where the store keeps versions; it is proven by `sha256`.
+    #[serde(default)]
+    pub version: Option<Late<String>>,
+    /// The version that was current at this time, with an offset or `Z`; an older one is proven by `sha256`.
+    #[serde(default)]
+    pub as_of: Option<Late<String>>,
 }
 
 /// The outputs of `store.get`.
@@ -50,54 +59,137 @@ pub struct GetOutput {
     pub sha256: Digest,
 }
 
+/// What is fetched: which content, and what it must be.
+struct Wanted {
+    options: GetOptions,
+    facts: PlainFacts,
+}
+
+impl GetParams {
+    fn faults(&self) -> Vec<ParamFault> {
+        let known = self.key.known().map_or("known-later", String::as_str);
+        let mut found = faults(known, Some(&self.path)).err().unwrap_or_default();
+        if self.path.file_name().is_none() {
+            found.push(ParamFault::new("/path", "the path names no file"));
+        }
+        if self.version.is_some() && self.as_of.is_some() {
+            found.push(ParamFault::new("/as_of", "`version` and `as_of` exclude each other"));
+        }
+        found.extend(time_fault(self.as_of.as_ref()));
+        found
+    }
+
+    async fn wanted(&self, store: &dyn Store, key: &ObjectKey) -> Result<Wanted, ActionError> {
+        let given = self.sha256.as_ref().map(Late::get).transpose()?.copied();
+        let current = store.head(key).await;
+        let asked = match (&self.version, &self.as_of) {
+            (Some(version), _) => Some(version.get()?.clone()),
+            (None, Some(at)) => {
+                let at = time(at.get()?).map_err(ActionError::fatal)?;
+                Some(seen_at(store.as_read(), key, at).await?.version)
+            }
+            (None, None) => None,
+        };
+        let Some(version) = asked else {
+            let facts = current.map_err(store_failed)?;
+            let sha256 = given.or_else(|| facts.sha256()).ok_or_else(|| unproven(key))?;
+            let options = GetOptions { if_match: facts.etag, ..GetOptions::default() };
+            return Ok(Wanted { options, facts: PlainFacts { size_bytes: facts.size_bytes, sha256 } });
+        };
+        let latest = current.ok().filter(|facts| facts.version.as_ref() == Some(&version));
+        let recorded = given.or_else(|| latest.and_then(|facts| facts.sha256()));
+        let versions = super::version::versions_of(store.as_read())?;
+        let all = versions.list_versions(key.as_str()).await.map_err(store_failed)?;
+        let found = all.into_iter().find(|found| found.key == *key && found.version == version);
+        let size_bytes = found.and_then(|found| found.size_bytes);
+        let size_bytes =
+            size_bytes.ok_or_else(|| ActionError::fatal(format!("`{key}` has no content of version `{version}`")))?;
+        let sha256 = recorded.ok_or_else(|| unproven(key))?;
+        let options = GetOptions { version: Some(version), ..GetOptions::default() };
+        Ok(Wanted { options, facts: PlainFacts { size_bytes, sha256 } })
+    }
+}
+
+fn unproven(key: &ObjectKey) -> ActionError {
+    ActionError::fatal(format!("`{key}` has no recorded SHA-256, so it cannot be verified"))
+        .help("give the digest as `sha256`")
+}
+
 impl Action for Get {
     const SPEC: ActionSpec = ActionSpec {
         name: "store.get",
-        summary: "Fetches an object into a file and verifies its digest before the file gets its name.",
+        summary: "Fetches an object, or an earlier version of it, into a file and verifies its digest before the file gets its name.",
         effect: EffectClass::Destroy,
         idempotency: Idempotency::Idempotent,
         has_check: true,
-        reports_progress: false,
-        version: 1,
-        examples: &[Example {
-            title: "Fetch a dump",
-            with: "{ store: primary, key: dumps/orders.dump, path: /var/restore/orders.dump }",
-        }],
+        reports_progress: true,
+        version: 2,
+        examples: &[
+            Example {
+                title: "Fetch a dump",
+                with: "{ store: primary, key: dumps/orders.dump, path: /var/restore/orders.dump }",
+            },
+            Example {
+                title: "Fetch what an earlier step found",
+                with: "{ store: primary, key: '{{ steps.newest.key }}', path: /var/restore/orders.dump }",
+            },
+            Example {
+                title: "Fetch it as it was, proven by a digest that is known",
+                with: "store: primary\nkey: dumps/orders.dump\npath: /var/restore/orders.dump\nas_of: '2026-01-28T14:30:00Z'\nsha256: ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            },
+        ],
     };
     type Params = GetParams;
     type Output = GetOutput;
 
     fn effects(&self, params: &GetParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
-        faults(&params.key, Some(&params.path))?;
-        if params.path.file_name().is_none() {
-            return Err(vec![ParamFault::new("/path", "the path names no file")]);
+        let faults = params.faults();
+        if !faults.is_empty() {
+            return Err(faults);
         }
         let (class, access) = match params.overwrite {
             true => (EffectClass::Destroy, Access::Destroy),
             false => (EffectClass::Write, Access::Write),
         };
-        let object = Target::Store { name: params.store.0.clone(), prefix: params.key.clone() };
+        // A key that is known later is only read: the whole store stands for it.
+        let prefix = params.key.known().cloned().unwrap_or_default();
+        let object = Target::Store { name: params.store.0.clone(), prefix };
         let file = Target::Path { host: cx.host.to_owned(), path: params.path.clone() };
         Ok(Effects::of(class).target(Access::Read, object).target(access, file))
     }
 
     fn by_hand(&self, params: &GetParams, cx: &PlanContext<'_>) -> Vec<String> {
-        let (path, from) =
-            (params.path.display().to_string(), location(cx.inventory, params.store.as_str(), &params.key));
+        let key = params.key.shown(Clone::clone);
+        let (path, from) = (params.path.display().to_string(), location(cx.inventory, params.store.as_str(), &key));
         let mut lines = if is_files(cx.inventory, params.store.as_str()) {
             vec![command_line(["cp", if params.overwrite { "-f" } else { "-n" }, &from, &path])]
         } else {
-            vec![remark(&format!("copy {from} to {path} with the store's own tool"))]
+            let version = params.version.as_ref().map(|id| format!(", version {}", id.shown(Clone::clone)));
+            let as_of = params.as_of.as_ref().map(|at| format!(", as it was at {}", at.shown(Clone::clone)));
+            let which = version.or(as_of).unwrap_or_default();
+            vec![remark(&format!("copy {from}{which} to {path} with the store's own tool"))]
         };
-        lines.extend(params.sha256.iter().map(|digest| format!("echo '{digest}  {path}' | sha256sum -c")));
+        let digest = params.sha256.as_ref().map(|digest| digest.shown(ToString::to_string));
+        lines.extend(digest.map(|digest| format!("echo '{digest}  {path}' | sha256sum -c")));
         lines
     }
 
     async fn check(&self, params: &GetParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let store = cx.store(params.store.as_str())?;
         let findings = Findings::default();
-        match store.head(&key(&params.key)?).await {
-            Ok(facts) => Ok(findings.pass(format!("`{}` has {} bytes", params.key, facts.size_bytes))),
+        let key = match &params.key {
+            Late::Known(text) => key(text)?,
+            Late::Pending(expression) => return Ok(findings.pending(format!("`{expression}` is not known yet"))),
+        };
+        if params.version.is_some() || params.as_of.is_some() {
+            super::version::versions_of(&*store)?;
+            return Ok(findings.pass("the store keeps versions"));
+        }
+        match store.head(&key).await {
+            Ok(facts) if facts.sha256().is_none() && params.sha256.is_none() => {
+                Ok(findings.refuse(format!("`{key}` has no recorded SHA-256"), "give the digest as `sha256`"))
+            }
+            Ok(facts) => Ok(findings.pass(format!("`{key}` has {} bytes", facts.size_bytes))),
             Err(error @ StoreError::NotFound { .. }) if cx.ahead => Ok(findings.pending(error.to_string())),
             Err(error @ StoreError::NotFound { .. }) => Ok(findings.refuse(error.to_string(), "put it there first")),
             Err(error) => Err(store_failed(error)),
@@ -105,111 +197,19 @@ impl Action for Get {
     }
 
     async fn run(&self, params: &GetParams, cx: &RunContext) -> Result<GetOutput, ActionError> {
-        let (store, key) = (cx.store(params.store.as_str())?, key(&params.key)?);
-        let expected = match params.sha256 {
-            Some(digest) => digest,
-            None => recorded(&*store, &key).await?,
+        let (store, key) = (cx.store(params.store.as_str())?, key(params.key.get()?)?);
+        let wanted = params.wanted(&*store, &key).await?;
+        let existing = Existing::from(params.overwrite);
+        let (arrival, file) = Arrival::begin(cx.host.files(), &params.path, FILE_MODE, existing).await?;
+        let meter = Meter::new(cx, Some(wanted.facts.size_bytes));
+        let work = async {
+            let body = store.get_with(&key, wanted.options).await.map_err(store_failed)?;
+            let mut body = Passing::new(body).expecting(wanted.facts).metered(&meter);
+            let mut into = tokio::fs::File::from_std(file);
+            copy(&mut body, &mut into).await.map_err(|error| broke_off(store.name(), &key, error))?;
+            Ok(wanted.facts)
         };
-        let part = part_of(&params.path);
-        let size_bytes = match fetch(&*store, &key, &part, expected, cx).await {
-            Ok(size_bytes) => size_bytes,
-            Err(error) => {
-                on_files(cx.host.files(), move |files| remove_if_there(files, &part)).await?;
-                return Err(error);
-            }
-        };
-        let (path, overwrite) = (params.path.clone(), params.overwrite);
-        let placed = on_files(cx.host.files(), move |files| place(files, (&part, &path), expected, overwrite.into()));
-        if !placed.await? {
-            let path = params.path.display();
-            return Err(ActionError::fatal(format!("`{path}` exists with other content"))
-                .help("move it away, or say `overwrite: true`"));
-        }
-        Ok(GetOutput { path: params.path.clone(), size_bytes, sha256: expected })
+        let facts = arrival.end(until_cancelled(cx, work).await).await?;
+        Ok(GetOutput { path: params.path.clone(), size_bytes: facts.size_bytes, sha256: facts.sha256 })
     }
-}
-
-/// Whether a file that is there may be replaced.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    Replace,
-    Keep,
-}
-
-impl From<bool> for Existing {
-    fn from(overwrite: bool) -> Self {
-        if overwrite { Self::Replace } else { Self::Keep }
-    }
-}
-
-/// Copies the object into a new file and judges its digest. Returns its size.
-async fn fetch(
-    store: &dyn Store,
-    key: &ObjectKey,
-    part: &Path,
-    expected: Digest,
-    cx: &RunContext,
-) -> Result<u64, ActionError> {
-    let made = part.to_owned();
-    let file = on_files(cx.host.files(), move |files| {
-        remove_if_there(files, &made)?;
-        files.create(&made, FILE_MODE)
-    });
-    let mut into = tokio::fs::File::from_std(file.await?);
-    let work = async {
-        let mut body = store.get(key).await.map_err(store_failed)?;
-        copy(&mut body, &mut into).await.map_err(|error| broke_off(store.name(), key, error))
-    };
-    let (size_bytes, found) = until_cancelled(cx, work).await?;
-    if found == expected {
-        return Ok(size_bytes);
-    }
-    Err(ActionError::fatal(format!("`{key}` is damaged: its SHA-256 is {found}, not {expected}")))
-}
-
-/// Gives the verified file its name. `false`: another file has it and stays.
-fn place(files: &dyn Files, names: (&Path, &Path), expected: Digest, existing: Existing) -> Result<bool, HostError> {
-    let (part, path) = names;
-    files.sync(part)?;
-    if existing == Existing::Keep && files.facts(path)?.is_some() {
-        let same = same_content(files, path, expected);
-        files.remove_file(part)?;
-        return same;
-    }
-    files.rename(part, path)?;
-    files.sync(path.parent().unwrap_or(Path::new("/")))?;
-    Ok(true)
-}
-
-/// The digest an object was stored with.
-async fn recorded(store: &dyn Store, key: &ObjectKey) -> Result<Digest, ActionError> {
-    let facts = store.head(key).await.map_err(store_failed)?;
-    let digest = facts.metadata.get("sha256").and_then(|text| text.parse().ok());
-    digest.ok_or_else(|| {
-        ActionError::fatal(format!("`{key}` has no recorded SHA-256, so it cannot be verified"))
-            .help("give the digest as `sha256`")
-    })
-}
-
-fn part_of(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.runbook-part"))
-}
-
-fn remove_if_there(files: &dyn Files, path: &Path) -> Result<(), HostError> {
-    match files.facts(path)? {
-        Some(_) => files.remove_file(path),
-        None => Ok(()),
-    }
-}
-
-fn same_content(files: &dyn Files, path: &Path, expected: Digest) -> Result<bool, HostError> {
-    let mut file = files.open(path)?;
-    let mut hasher = crate::base::digest::Hasher::default();
-    std::io::copy(&mut file, &mut hasher).map_err(|source| HostError::File {
-        operation: "read",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(hasher.finish() == expected)
 }

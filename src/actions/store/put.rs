@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::body::{broke_off, digest, faults, file_failed, key, until_cancelled};
+use super::body::{digest, faults, file_failed, key, until_cancelled};
 use super::by_hand::{folder, is_files, location};
-use super::store_failed;
+use super::carry::{Proof, StoredObject, prove, put_known};
+use super::passing::Meter;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, FileKind, Findings,
-    Idempotency, ParamFault, PlanContext, PutOptions, RunContext, StoreRef, Target,
+    Idempotency, ParamFault, PlainFacts, PlanContext, PutOptions, RunContext, StoreRef, Target,
 };
-use crate::base::Digest;
+use crate::event::Progress;
 
 /// Stores a file and reads it back.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,19 +33,12 @@ pub struct PutParams {
     /// Replaces an object with other content; without it that is an error.
     #[serde(default)]
     pub overwrite: bool,
-}
-
-/// An object that was stored or fetched, with its proof.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct StoredObject {
-    /// Its key.
-    pub key: String,
-    /// Its size.
-    pub size_bytes: u64,
-    /// SHA-256 of its bytes, as read back.
-    pub sha256: Digest,
-    /// Whether the same content was there before.
-    pub existed: bool,
+    /// The storage class, as the store names it. Default: the store's.
+    #[serde(default)]
+    pub storage_class: Option<String>,
+    /// How the arrival is proven. Default `read_back`.
+    #[serde(default)]
+    pub proof: Proof,
 }
 
 impl Action for Put {
@@ -54,8 +48,8 @@ impl Action for Put {
         effect: EffectClass::Destroy,
         idempotency: Idempotency::Idempotent,
         has_check: true,
-        reports_progress: false,
-        version: 1,
+        reports_progress: true,
+        version: 2,
         examples: &[Example {
             title: "Keep a dump",
             with: "{ store: primary, key: dumps/orders.dump, path: /var/backups/orders.dump }",
@@ -101,22 +95,26 @@ impl Action for Put {
 
     async fn run(&self, params: &PutParams, cx: &RunContext) -> Result<StoredObject, ActionError> {
         let (store, key) = (cx.store(params.store.as_str())?, key(&params.key)?);
-        let file = cx.host.files().open(&params.path).map_err(file_failed)?;
+        let open = || cx.host.files().open(&params.path).map(tokio::fs::File::from_std).map_err(file_failed);
+        let (first, again) = (open()?, open()?);
         let work = async {
-            let body = Box::new(tokio::fs::File::from_std(file));
-            let options = PutOptions { if_absent: !params.overwrite, ..PutOptions::default() };
-            let outcome = store.put(&key, body, options).await.map_err(store_failed)?;
-            let back = store.get(&key).await.map_err(store_failed)?;
-            let read = digest(back).await.map_err(|error| broke_off(store.name(), &key, error))?;
-            if read != (outcome.size_bytes, outcome.sha256) {
-                return Err(ActionError::retryable(format!("`{key}` reads back with other content than was stored")));
-            }
-            Ok(StoredObject {
-                key: key.to_string(),
-                size_bytes: outcome.size_bytes,
-                sha256: outcome.sha256,
-                existed: outcome.existed,
-            })
+            cx.reporter.progress(Progress::Doing { text: format!("digesting `{}`", params.path.display()) });
+            let broken = |error: std::io::Error| {
+                ActionError::fatal(format!("cannot read `{}`", params.path.display())).because(&error)
+            };
+            let (size_bytes, sha256) = digest(first).await.map_err(broken)?;
+            let facts = PlainFacts { size_bytes, sha256 };
+            let options = PutOptions {
+                if_absent: !params.overwrite,
+                storage_class: params.storage_class.clone(),
+                // Parts that an interrupted attempt has sent are not sent again.
+                resume: cx.attempt.0 > 1,
+                ..PutOptions::default()
+            };
+            let meter = Meter::new(cx, Some(size_bytes));
+            let put = put_known((&*store, &key), (Box::new(again), facts), options, &meter).await?;
+            cx.reporter.progress(Progress::Doing { text: format!("proving `{key}`") });
+            prove((&*store, &key), &put, params.proof).await
         };
         until_cancelled(cx, work).await
     }

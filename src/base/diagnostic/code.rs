@@ -103,6 +103,8 @@ codes! {
     UnknownSecret = "RB0209", Error, "unknown secret";
     /// No phase of this id is declared.
     UnknownPhase = "RB0210", Error, "unknown phase";
+    /// The inventory expects no backup of this name under `backups`.
+    UnknownBackup = "RB0211", Error, "unknown expected backup";
     /// The template names something that does not exist.
     UnknownTemplateName = "RB0301", Error, "unknown template name";
     /// The template itself is not well-formed.

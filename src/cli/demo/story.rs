@@ -185,7 +185,7 @@ impl Story<'_> {
         self.give_to_server(&store_dir)?;
         let entry = crate::language::inventory::StoreEntry { url: url.clone(), ..Default::default() };
         Opening::plain(&entry, "depot").initialize().map_err(|error| failed(&error))?;
-        let config = wal::Config::new(url, "shop");
+        let config = wal::Config::new(entry, "shop");
         let path = self.write("wal.yaml", &config.to_text().map_err(|error| failed(&error))?)?;
         self.give_to_server(self.home)?;
         self.cluster.create(&wiring::program()?, &path)?;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::{Exit, Failure, wiring};
 use super::{Subject, Telling};
-use crate::base::StepId;
+use crate::base::{StepId, clock};
 use crate::event::{Event, EventKind};
 use crate::journal::{RunDir, Verb, control, follow};
 use crate::report::verb_name;
@@ -84,7 +84,7 @@ fn named(verb: &Verb) -> (&'static str, Option<&StepId>) {
 fn fate(dir: &RunDir, request: &str, within: Duration) -> Result<Fate, Failure> {
     let mut following = follow(dir.path()).map_err(|error| wiring::journal_failure(&error))?;
     let followed = wiring::block_on(async {
-        let deadline = tokio::time::Instant::now() + within;
+        let deadline = tokio::time::Instant::from_std(clock::monotonic()) + within;
         let mut fate = Fate::Kept;
         while let Ok(next) = tokio::time::timeout_at(deadline, following.next()).await {
             let Some(events) = next? else { return Ok(fate) };

@@ -4,6 +4,7 @@
 //! the arguments of every action alike. Nothing here knows what a step is.
 
 mod choice;
+mod format;
 mod node;
 mod parse;
 mod reader;

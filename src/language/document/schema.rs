@@ -147,6 +147,10 @@ impl<'a> Schema<'a> {
         match (kind, self.text("format")) {
             ("string", Some("runbook-duration")) => "a duration such as `15m`",
             ("string", Some("runbook-size")) => "a size such as `16MiB`",
+            ("string", Some("runbook-age")) => "an age such as `30d`",
+            ("string", Some("runbook-cron")) => "a cron pattern such as `0 2 * * *`",
+            ("string", Some("runbook-timezone")) => "a time zone such as `Europe/Berlin`",
+            ("string", Some("runbook-percent")) => "a percentage such as `50%`",
             ("string", _) => "a text",
             ("integer", _) => "a whole number",
             ("number", _) => "a number",

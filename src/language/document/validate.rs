@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::format;
 use super::node::{Entry, Kind, Node, child};
 use super::schema::{Schema, plain};
 use crate::base::diagnostic::{Code, Diagnostic, Place};
-use crate::base::units::{ByteSize, Span};
 use crate::language::runbook::Located;
 use crate::language::template;
 
@@ -215,24 +215,11 @@ impl Walk {
 
     fn text(&mut self, node: &Node, text: &str, schema: Schema<'_>, pointer: &str) -> Value {
         let value = Value::String(text.to_owned());
-        let fault = match schema.text("format") {
-            Some("runbook-duration") if text.parse::<Span>().is_err() => {
-                let help = match text.parse::<u64>() {
-                    Ok(number) => format!("add a unit: `{number}s`, `{number}m` or `{number}h`"),
-                    Err(_) => {
-                        "whole numbers with `ms`, `s`, `m`, `h` or `d`, largest first: `90s`, `15m`, `1h30m`".to_owned()
-                    }
-                };
-                Diagnostic::new(Code::BadDuration, format!("`{text}` is not a duration")).help(help)
-            }
-            Some("runbook-size") if text.parse::<ByteSize>().is_err() => {
-                Diagnostic::new(Code::BadSize, format!("`{text}` is not a size"))
-                    .help("a whole number with an optional unit: `512`, `16MiB`, `5GB`")
-            }
-            _ if text.is_empty() && schema.number("minLength").is_some_and(|length| length >= 1.0) => {
-                Diagnostic::new(Code::UnknownValue, format!("{} may not be empty", subject(pointer)))
-            }
-            _ => {
+        let is_empty = || text.is_empty() && schema.number("minLength").is_some_and(|length| length >= 1.0);
+        let fault = match schema.text("format").and_then(|format| format::fault(format, text)) {
+            Some(fault) => fault,
+            None if is_empty() => Diagnostic::new(Code::UnknownValue, format!("{} may not be empty", subject(pointer))),
+            None => {
                 self.note_name(node.at, text, schema);
                 return value;
             }

@@ -1,5 +1,7 @@
 //! What one entry of the inventory says about others, and what no schema can say.
 
+mod store;
+
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -30,6 +32,8 @@ impl InventoryFile {
         }
         self.one_default(&mut faults);
         self.audit_settings(&mut faults);
+        self.keeping(&mut faults);
+        self.expectations(&mut faults);
         faults
     }
 
@@ -93,35 +97,6 @@ impl InventoryFile {
         faults.push(fault);
     }
 
-    fn store(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        if self.is_poisoned(pointer) {
-            return;
-        }
-        if !members.contains_key("url") {
-            let fault = Diagnostic::new(Code::MissingKey, "the key `url` is missing")
-                .label(self.name_place(pointer), "needs `url`")
-                .help("give an absolute folder: `url: file:///srv/backups`");
-            faults.push(fault);
-        }
-        self.store_members(pointer, members, faults);
-    }
-
-    fn store_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        let Some(url) = members.get("url").and_then(Value::as_str) else { return };
-        let path = url.strip_prefix("file://");
-        if path.is_some_and(|path| path.starts_with('/') && path.len() > 1) {
-            return;
-        }
-        let help = match (path, url.starts_with('/')) {
-            (_, true) => format!("write it as an URL: `file://{url}`"),
-            (Some(_), false) => "write three slashes and an absolute path: `file:///srv/backups`".to_owned(),
-            (None, false) => "only folders of this machine so far: `file:///srv/backups`".to_owned(),
-        };
-        let message = format!("`{url}` is not the URL of a store");
-        let place = self.place(&format!("{pointer}/url"));
-        faults.push(Diagnostic::new(Code::UnknownValue, message).at(place).help(help));
-    }
-
     fn environment(&self, name: &str, faults: &mut Diagnostics) {
         let Some(environment) = self.environments.get(name) else { return };
         let pointer = format!("/environments/{name}");
@@ -129,6 +104,7 @@ impl InventoryFile {
             ("databases", &environment.databases, Code::UnknownDatabase),
             ("services", &environment.services, Code::UnknownService),
             ("stores", &environment.stores, Code::UnknownStore),
+            ("backups", &environment.backups, Code::UnknownBackup),
         ];
         for (section, entries, code) in sections {
             for (entry, value) in entries {
@@ -140,6 +116,7 @@ impl InventoryFile {
                 match section {
                     "databases" => self.database_members(&path, members, faults),
                     "stores" => self.store_members(&path, members, faults),
+                    "backups" => self.expected_members(&path, members, faults),
                     _ => self.host(&path, members, faults),
                 }
             }
@@ -203,7 +180,7 @@ impl InventoryFile {
         }
     }
 
-    fn absolute(&self, pointer: &str, key: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+    pub(super) fn absolute(&self, pointer: &str, key: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
         if let Some(path) = members.get(key).and_then(Value::as_str).filter(|path| !Path::new(path).is_absolute()) {
             let fault = Diagnostic::new(Code::UnknownValue, format!("`{path}` is not an absolute path"))
                 .at(self.place(&format!("{pointer}/{key}")))
@@ -212,7 +189,7 @@ impl InventoryFile {
         }
     }
 
-    fn known(&self, code: Code, name: &str, pointer: &str, faults: &mut Diagnostics) {
+    pub(super) fn known(&self, code: Code, name: &str, pointer: &str, faults: &mut Diagnostics) {
         if let Some(fault) = self.unknown(code, name) {
             faults.push(fault.at(self.place(pointer)));
         }
@@ -225,6 +202,7 @@ impl InventoryFile {
             Code::UnknownDatabase => ("database", self.databases.keys().map(String::as_str).collect()),
             Code::UnknownService => ("service", self.services.keys().map(String::as_str).collect()),
             Code::UnknownStore => ("store", self.stores.keys().map(String::as_str).collect()),
+            Code::UnknownBackup => ("expected backup", self.backups.keys().map(String::as_str).collect()),
             _ => ("secret", self.secrets.keys().map(String::as_str).collect()),
         };
         if known.contains(&name) {

@@ -78,6 +78,7 @@ impl InventoryFile {
         let services = self.section("services", (&self.services, &chosen.services), &mut faults);
         let stores: BTreeMap<String, (StoreEntry, _)> =
             self.section("stores", (&self.stores, &chosen.stores), &mut faults);
+        let backups = self.section("backups", (&self.backups, &chosen.backups), &mut faults);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -86,6 +87,7 @@ impl InventoryFile {
         let mut vars = self.vars.clone();
         vars.extend(chosen.vars.clone());
         Ok(Inventory {
+            environment: name.to_owned(),
             databases: databases.into_iter().map(|(name, (entry, map))| (name, filled_database(entry, &map))).collect(),
             services: services.into_iter().map(|(name, (entry, _))| (name, filled_service(entry))).collect(),
             stores: stores.into_iter().map(|(name, (entry, _))| (name, entry)).collect(),
@@ -93,6 +95,8 @@ impl InventoryFile {
             environments: self.environments.clone(),
             vars,
             audit: self.audit.clone(),
+            retention: self.retention.clone(),
+            backups: backups.into_iter().map(|(name, (entry, _))| (name, entry)).collect(),
         })
     }
 
@@ -121,9 +125,9 @@ impl InventoryFile {
     }
 }
 
-/// Replaces members; how a service is run is one decision, so one way drops the other.
+/// Replaces members; how a service is run, and when a backup is due, is one decision, so one way drops the other.
 fn overlay(members: &mut Map<String, Value>, changes: &Map<String, Value>) {
-    for (one, other) in [("systemd", "command"), ("command", "systemd")] {
+    for (one, other) in [("systemd", "command"), ("command", "systemd"), ("every", "cron"), ("cron", "every")] {
         if changes.contains_key(one) {
             members.remove(other);
         }

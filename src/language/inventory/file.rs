@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{AuditSettings, Environment, SecretEntry, SecretSpec};
+use super::{AuditSettings, Environment, Retention, SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, SourceId};
 use crate::language::document::{Checked, Entry, Node};
 
@@ -27,6 +28,10 @@ pub struct InventoryFile {
     pub vars: BTreeMap<String, Value>,
     /// How the history is proven to others.
     pub audit: AuditSettings,
+    /// How long backups are kept.
+    pub retention: Option<Retention>,
+    /// Expected backups by name, as written.
+    pub backups: BTreeMap<String, Map<String, Value>>,
     /// Where every value stands, by JSON pointer such as `/databases/orders/port`.
     pub places: BTreeMap<String, Place>,
     /// Where every name stands, by the same pointers.
@@ -37,7 +42,7 @@ pub struct InventoryFile {
 }
 
 /// The sections whose entries are defined once.
-const SECTIONS: [&str; 4] = ["databases", "services", "stores", "secrets"];
+const SECTIONS: [&str; 5] = ["databases", "services", "stores", "secrets", "backups"];
 
 impl InventoryFile {
     /// Gives the place of a value or, failing that, of its name.
@@ -70,8 +75,11 @@ impl InventoryFile {
             }
         }
         self.add_vars(root, faults);
-        if let Some(entry) = root.entry("audit") {
-            self.add_audit(entry, checked, faults);
+        if let Some(audit) = self.once("audit", (root, checked), faults) {
+            self.audit = audit;
+        }
+        if let Some(retention) = self.once("retention", (root, checked), faults) {
+            self.retention = Some(retention);
         }
         for entry in root.get("environments").map(Node::entries).unwrap_or_default() {
             self.add_environment(entry, checked, faults);
@@ -129,6 +137,7 @@ impl InventoryFile {
             "databases" => drop(self.databases.insert(name, members())),
             "services" => drop(self.services.insert(name, members())),
             "stores" => drop(self.stores.insert(name, members())),
+            "backups" => drop(self.backups.insert(name, members())),
             _ => {
                 // A faulty secret stays known by name, so that what refers to it is not called unknown.
                 let spec = checked.read(&pointer).unwrap_or(SecretEntry::One(SecretSpec::Prompt(true)));
@@ -137,19 +146,25 @@ impl InventoryFile {
         }
     }
 
-    /// One file says it: two would leave open which store is meant.
-    fn add_audit(&mut self, entry: &Entry, checked: &Checked, faults: &mut Diagnostics) {
-        if let Some(first) = self.names.get("/audit") {
-            let fault = Diagnostic::new(Code::DuplicateName, "`audit` is given in two files")
+    /// One file says it: two would leave open which one is meant. Gives what it says when nothing is wrong with it.
+    fn once<T: DeserializeOwned>(
+        &mut self,
+        key: &str,
+        (root, checked): (&Node, &Checked),
+        faults: &mut Diagnostics,
+    ) -> Option<T> {
+        let entry = root.entry(key)?;
+        let pointer = format!("/{key}");
+        if let Some(first) = self.names.get(&pointer) {
+            let fault = Diagnostic::new(Code::DuplicateName, format!("`{key}` is given in two files"))
                 .label(entry.key_at, "given again here")
                 .label(*first, "first given here")
                 .help("keep one");
-            return faults.push(fault);
+            faults.push(fault);
+            return None;
         }
-        self.note("/audit", entry);
-        if let Some(settings) = checked.read("/audit").filter(|_| checked.is_clean("/audit")) {
-            self.audit = settings;
-        }
+        self.note(&pointer, entry);
+        checked.read(&pointer).filter(|_| checked.is_clean(&pointer))
     }
 
     fn add_environment(&mut self, entry: &Entry, checked: &Checked, faults: &mut Diagnostics) {
@@ -188,6 +203,7 @@ pub(super) fn singular(section: &str) -> &'static str {
         "databases" => "the database",
         "services" => "the service",
         "stores" => "the store",
+        "backups" => "the expected backup",
         _ => "the secret",
     }
 }

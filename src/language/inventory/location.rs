@@ -167,10 +167,14 @@ fn sftp(rest: &str) -> Result<SftpPlace, String> {
     };
     let (host, port) = host_and_port(place).ok_or_else(|| FORM.to_owned())?;
     if user.is_some_and(|user| user.contains(':')) {
-        return Err("no password stands in an URL: `ssh` takes a key, by `ssh: { identity: … }` or its agent".to_owned());
+        return Err(
+            "no password stands in an URL: `ssh` takes a key, by `ssh: { identity: … }` or its agent".to_owned()
+        );
     }
     // What begins with a hyphen would be an option to `ssh`.
-    let fits = |name: &str| !name.is_empty() && !name.starts_with('-') && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    let fits = |name: &str| {
+        !name.is_empty() && !name.starts_with('-') && !name.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
     if !fits(host) || !user.is_none_or(fits) {
         return Err(FORM.to_owned());
     }

@@ -5,8 +5,10 @@
 
 mod check;
 mod environment;
+mod expectation;
 mod file;
 mod location;
+mod retention;
 mod secret;
 mod spec;
 mod store;
@@ -23,9 +25,11 @@ use serde_json::Value;
 use crate::base::units::Span;
 
 pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
+pub use expectation::{ExpectedBackup, Schedule};
 pub(super) use file::check_identifier;
 pub use file::{InventoryFile, is_name};
 pub use location::{BucketPlace, SCHEMES, SftpPlace, StoreLocation, StoreUrlError};
+pub use retention::{KeepRule, KeepUntil, Retention, WalRule};
 pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultSecret};
 pub use spec::file_schema;
 pub(super) use spec::schema_of;
@@ -38,6 +42,9 @@ pub use store::{
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Inventory {
+    /// The environment that sees it so; empty in what older versions wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub environment: String,
     /// Databases by name.
     pub databases: BTreeMap<String, Database>,
     /// Services by name.
@@ -53,6 +60,12 @@ pub struct Inventory {
     /// How the history is proven to others.
     #[serde(default, skip_serializing_if = "AuditSettings::is_empty")]
     pub audit: AuditSettings,
+    /// How long backups are kept; without it nothing is ever pruned. Each environment's own: [`Inventory::retention_in`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// The backups there must be, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub backups: BTreeMap<String, ExpectedBackup>,
 }
 
 /// How the history of runs is proven to others.
@@ -223,6 +236,13 @@ pub struct Environment {
     /// Members of stores that differ, by name.
     #[schemars(with = "BTreeMap<String, StoreEntry>")]
     pub stores: BTreeMap<String, Value>,
+    /// Members of expected backups that differ, by name.
+    #[schemars(with = "BTreeMap<String, ExpectedBackup>")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub backups: BTreeMap<String, Value>,
+    /// What of `retention` differs: whole tiers by name, and `timezone`, `never_below`, `default` and `wal` as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
     /// Secrets that differ, by name.
     pub secrets: BTreeMap<String, SecretEntry>,
     /// Variables that differ.

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{AuditSettings, Database, Environment, SecretEntry, Service, StoreEntry};
+use super::{AuditSettings, Database, Environment, ExpectedBackup, Retention, SecretEntry, Service, StoreEntry};
 use crate::language::runbook::NotifyRule;
 
 /// What runbooks of one team share.
@@ -50,6 +50,12 @@ struct InventorySpec {
     /// How the history of runs is proven to others.
     #[serde(default)]
     audit: AuditSettings,
+    /// How long backups are kept; without it nothing is ever pruned.
+    #[serde(default)]
+    retention: Option<Retention>,
+    /// The backups there must be, by name: what `runbook backups health` judges.
+    #[serde(default)]
+    backups: BTreeMap<String, ExpectedBackup>,
 }
 
 /// The JSON schema of an inventory file.

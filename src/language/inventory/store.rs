@@ -71,6 +71,20 @@ pub struct StoreEntry {
     pub encryption: Option<Encryption>,
 }
 
+impl StoreEntry {
+    /// The names of the secrets it mentions, for reaching it, writing to it and reading from it.
+    #[must_use]
+    pub fn secret_names(&self) -> Vec<&str> {
+        let customer = match &self.sse {
+            Some(ServerSideEncryption::Customer(secret)) => Some(secret),
+            Some(ServerSideEncryption::AES256 | ServerSideEncryption::Kms(_)) | None => None,
+        };
+        let credentials = self.credentials.iter().flat_map(StoreCredentials::secrets);
+        let encryption = self.encryption.iter().flat_map(Encryption::secrets);
+        credentials.chain(customer).chain(encryption).map(String::as_str).filter(|name| !name.is_empty()).collect()
+    }
+}
+
 /// An AWS role to take on.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -110,6 +124,14 @@ pub struct StoreCredentials {
     /// Google: the secret with the service account's JSON key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_account: Option<String>,
+}
+
+impl StoreCredentials {
+    fn secrets(&self) -> impl Iterator<Item = &String> {
+        let Self { access_key_id, secret_access_key, session_token, account: _, account_key, sas, service_account } =
+            self;
+        [access_key_id, secret_access_key, session_token, account_key, sas, service_account].into_iter().flatten()
+    }
 }
 
 /// How the server encrypts at rest.
@@ -259,6 +281,14 @@ pub struct Encryption {
     /// The secrets with age identities (`AGE-SECRET-KEY-1…`) to read with, the first that fits counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<String>,
+}
+
+impl Encryption {
+    fn secrets(&self) -> impl Iterator<Item = &String> {
+        let Self { recipients: _, passphrase, openssl, gpg, identities } = self;
+        let passwords = openssl.iter().map(|openssl| &openssl.password).chain(gpg.iter().map(|gpg| &gpg.passphrase));
+        passphrase.iter().chain(passwords).chain(identities)
+    }
 }
 
 /// The public key of somebody who can read a backup.

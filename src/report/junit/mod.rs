@@ -17,7 +17,7 @@ use super::{mask_text, outcome_sentence};
 use crate::base::clock::between;
 use crate::plan::BoundPlan;
 use crate::plan::render::NodeState;
-use crate::state::{RunState, StepState, StepStatus};
+use crate::state::{RunState, StepEnd, StepState};
 
 /// Writes the run as one test suite: a test case per step, and one for each objective with a verdict.
 ///
@@ -91,20 +91,13 @@ fn case(entry: &Entry<'_>) -> TestCase {
 
 fn status(state: Option<&StepState>) -> TestCaseStatus {
     let Some(state) = state else { return skipped("it never started") };
-    match state.status {
-        StepStatus::Succeeded => TestCaseStatus::success(),
-        StepStatus::Failed => broken(NonSuccessKind::Failure, "failed", state),
-        StepStatus::Unknown => broken(NonSuccessKind::Error, "outcome unknown", state),
-        StepStatus::Cancelled => broken(NonSuccessKind::Error, "cancelled", state),
-        StepStatus::Skipped => skipped(&state.skipped.as_ref().map(skip_reason).unwrap_or_default()),
-        StepStatus::Pending
-        | StepStatus::Resolved
-        | StepStatus::Checked
-        | StepStatus::Running
-        | StepStatus::Waiting
-        | StepStatus::Open
-        | StepStatus::Asking
-        | StepStatus::Held => broken(NonSuccessKind::Error, "not ended", state),
+    match state.status.end() {
+        Some(StepEnd::Succeeded) => TestCaseStatus::success(),
+        Some(StepEnd::Failed) => broken(NonSuccessKind::Failure, "failed", state),
+        Some(StepEnd::Unknown) => broken(NonSuccessKind::Error, "outcome unknown", state),
+        Some(StepEnd::Cancelled) => broken(NonSuccessKind::Error, "cancelled", state),
+        Some(StepEnd::Skipped) => skipped(&state.skipped.as_ref().map(skip_reason).unwrap_or_default()),
+        None => broken(NonSuccessKind::Error, "not ended", state),
     }
 }
 

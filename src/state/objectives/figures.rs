@@ -8,7 +8,7 @@ use crate::base::clock::between;
 use crate::event::{Figures, PhaseFigure};
 use crate::language::runbook::{Objectives, Phase};
 use crate::plan::{BoundPlan, Section};
-use crate::state::{RunState, StepStatus};
+use crate::state::{RunState, StepEnd, StepStatus};
 
 /// Measures a run that ended, or stands, at `ended_at`.
 ///
@@ -54,21 +54,10 @@ pub(super) fn recovered_at(plan: &BoundPlan, state: &RunState) -> Option<Timesta
     let mut last = None;
     for (_, step) in required(plan, state) {
         let step = step?;
-        match step.status {
-            StepStatus::Succeeded => last = last.max(step.ended_at),
+        match step.status.end() {
+            Some(StepEnd::Succeeded) => last = last.max(step.ended_at),
             // What was to be done and never ran brought nothing back, even where the run counts as a success.
-            StepStatus::Skipped
-            | StepStatus::Pending
-            | StepStatus::Resolved
-            | StepStatus::Checked
-            | StepStatus::Running
-            | StepStatus::Waiting
-            | StepStatus::Open
-            | StepStatus::Asking
-            | StepStatus::Held
-            | StepStatus::Failed
-            | StepStatus::Cancelled
-            | StepStatus::Unknown => return None,
+            Some(StepEnd::Skipped | StepEnd::Failed | StepEnd::Cancelled | StepEnd::Unknown) | None => return None,
         }
     }
     last

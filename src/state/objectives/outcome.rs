@@ -7,7 +7,7 @@ use crate::base::mode::Mode;
 use crate::event::{ExceptionKind, OnTimeout, Outcome, SkipReason};
 use crate::language::runbook::OnFailure;
 use crate::plan::{BoundPlan, Section};
-use crate::state::{RunState, StepState, StepStatus};
+use crate::state::{RunState, StepEnd, StepState, StepStatus};
 
 /// Judges a run whose body is settled, and gives the code its process ends with.
 ///
@@ -53,11 +53,11 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
     let mut cancelled = false;
     for step in required(plan, state).map(|(_, step)| step).chain(undone_instances(plan, state)) {
         let skipped = step.and_then(|step| step.skipped.as_ref());
-        match step.map_or(StepStatus::Pending, |step| step.status) {
-            StepStatus::Unknown => return Outcome::FailedUnknown,
-            StepStatus::Failed => failed = true,
-            StepStatus::Cancelled => cancelled = true,
-            StepStatus::Skipped => match skipped {
+        match step.and_then(|step| step.status.end()) {
+            Some(StepEnd::Unknown) => return Outcome::FailedUnknown,
+            Some(StepEnd::Failed) => failed = true,
+            Some(StepEnd::Cancelled) => cancelled = true,
+            Some(StepEnd::Skipped) => match skipped {
                 Some(SkipReason::Cancelled) => cancelled = true,
                 Some(SkipReason::Aborted | SkipReason::UndoStopped) => failed = true,
                 Some(
@@ -69,16 +69,9 @@ fn judge(plan: &BoundPlan, state: &RunState) -> Outcome {
                 )
                 | None => {}
             },
-            StepStatus::Succeeded => {}
+            Some(StepEnd::Succeeded) => {}
             // Not settled: a success is not claimed.
-            StepStatus::Pending
-            | StepStatus::Resolved
-            | StepStatus::Checked
-            | StepStatus::Running
-            | StepStatus::Waiting
-            | StepStatus::Open
-            | StepStatus::Asking
-            | StepStatus::Held => match &state.cancel {
+            None => match &state.cancel {
                 Some(_) => cancelled = true,
                 None => failed = true,
             },
@@ -166,9 +159,9 @@ fn exception(known: &StepState, tolerated: Option<ExceptionKind>) -> Option<Exce
     if let Some(kind) = unattended(known) {
         return Some(kind);
     }
-    match known.status {
-        StepStatus::Failed | StepStatus::Unknown | StepStatus::Cancelled => tolerated,
-        StepStatus::Skipped => match known.skipped {
+    match known.status.end() {
+        Some(StepEnd::Failed | StepEnd::Unknown | StepEnd::Cancelled) => tolerated,
+        Some(StepEnd::Skipped) => match known.skipped {
             Some(SkipReason::Need { .. }) => Some(ExceptionKind::Skipped),
             Some(SkipReason::Aborted | SkipReason::Cancelled) => tolerated,
             Some(SkipReason::ByHand) => Some(ExceptionKind::LeftOut),
@@ -176,14 +169,6 @@ fn exception(known: &StepState, tolerated: Option<ExceptionKind>) -> Option<Exce
                 None
             }
         },
-        StepStatus::Pending
-        | StepStatus::Resolved
-        | StepStatus::Checked
-        | StepStatus::Running
-        | StepStatus::Waiting
-        | StepStatus::Open
-        | StepStatus::Asking
-        | StepStatus::Held
-        | StepStatus::Succeeded => None,
+        None | Some(StepEnd::Succeeded) => None,
     }
 }

@@ -6,7 +6,7 @@ use super::member::instances;
 use super::required;
 use crate::base::{StepId, Timestamp};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::state::{RunState, StepState, StepStatus};
+use crate::state::{RunState, StepEnd, StepState, StepStatus};
 
 /// Walks back from the required step that ended last, to the step before it that held it up, and so on.
 ///
@@ -37,17 +37,9 @@ pub fn critical_path(plan: &BoundPlan, state: &RunState) -> Vec<StepId> {
 }
 
 fn worked(status: StepStatus) -> bool {
-    match status {
-        StepStatus::Succeeded | StepStatus::Failed | StepStatus::Cancelled | StepStatus::Unknown => true,
-        StepStatus::Pending
-        | StepStatus::Resolved
-        | StepStatus::Checked
-        | StepStatus::Running
-        | StepStatus::Waiting
-        | StepStatus::Open
-        | StepStatus::Asking
-        | StepStatus::Held
-        | StepStatus::Skipped => false,
+    match status.end() {
+        Some(StepEnd::Succeeded | StepEnd::Failed | StepEnd::Cancelled | StepEnd::Unknown) => true,
+        None | Some(StepEnd::Skipped) => false,
     }
 }
 

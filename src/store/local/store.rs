@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::claim::Claim;
 use super::fault::fault;
-use super::known;
 use super::folder::{create_below, create_one, sync_folder, write_whole};
+use super::known;
 use super::publish::{Clobber, Published, publish};
 
 use crate::action::{

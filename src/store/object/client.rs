@@ -43,7 +43,8 @@ impl Account {
     /// Fetches the secrets and makes the client. Blocking: a secret may be asked of a program.
     pub(super) fn client(&self, store: &str) -> Result<Arc<dyn Client>, StoreError> {
         if let Some(endpoint) = self.endpoint.as_ref().filter(|endpoint| is_open(endpoint)) {
-            let what = format!("`{endpoint}` is neither `https://` nor on this machine: what is sent there can be read");
+            let what =
+                format!("`{endpoint}` is neither `https://` nor on this machine: what is sent there can be read");
             return Err(StoreError::Refused { store: store.to_owned(), what });
         }
         let made = match self.provider {
@@ -93,9 +94,7 @@ impl Account {
         let named = self.credentials.as_ref().and_then(|credentials| credentials.service_account.as_ref());
         let mut builder = match named {
             None => GoogleCloudStorageBuilder::from_env(),
-            Some(name) => {
-                GoogleCloudStorageBuilder::new().with_service_account_key(self.secret(store, name)?)
-            }
+            Some(name) => GoogleCloudStorageBuilder::new().with_service_account_key(self.secret(store, name)?),
         };
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_base_url(endpoint);

@@ -10,9 +10,12 @@ use crate::action::{ObjectKey, StoreError};
 /// Makes a store's error of an answer to `what`. Absent objects are the caller's to judge.
 pub(super) fn fault(store: &str, what: &str, error: Error) -> StoreError {
     let text = words(&error);
-    let refused = |advice: &str| StoreError::Refused { store: store.to_owned(), what: format!("{what}: {text}{advice}") };
+    let refused =
+        |advice: &str| StoreError::Refused { store: store.to_owned(), what: format!("{what}: {text}{advice}") };
     match &error {
-        Error::PermissionDenied { .. } => refused("; the credentials lack a permission, or are those of another account"),
+        Error::PermissionDenied { .. } => {
+            refused("; the credentials lack a permission, or are those of another account")
+        }
         Error::Unauthenticated { .. } => refused("; the credentials are wrong or have expired"),
         Error::NotSupported { .. }
         | Error::NotImplemented { .. }

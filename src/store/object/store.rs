@@ -106,7 +106,9 @@ impl Place {
         if self.seen.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.page(client, "", PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() }).await.map(drop)
+        self.page(client, "", PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() })
+            .await
+            .map(drop)
     }
 
     /// Believes that an object is absent, once the bucket proved to be there.
@@ -119,7 +121,8 @@ impl Place {
 
     /// A bucket that is not there is no empty one.
     fn no_bucket(&self, error: Error) -> StoreError {
-        let what = format!("there is no `{}`, or these credentials may not see it: create it first", self.account.bucket);
+        let what =
+            format!("there is no `{}`, or these credentials may not see it: create it first", self.account.bucket);
         StoreError::Unavailable { store: self.name.clone(), what, source: std::io::Error::other(error) }
     }
 
@@ -141,11 +144,7 @@ impl Place {
         }
     }
 
-    async fn list(
-        self: &Arc<Self>,
-        prefix: &str,
-        delimiter: Option<&'static str>,
-    ) -> Result<Listing, StoreError> {
+    async fn list(self: &Arc<Self>, prefix: &str, delimiter: Option<&'static str>) -> Result<Listing, StoreError> {
         let (client, mut level, mut token) = (self.client().await?, Listing::default(), None);
         loop {
             let options = PaginatedListOptions {

@@ -71,8 +71,7 @@ impl Upload<'_> {
 
     /// Stores a body in parts, the first of which has been read.
     pub(super) async fn in_parts(&self, path: &Path, first: Bytes, parts: &mut Parts) -> Result<(), StoreError> {
-        let options =
-            PutMultipartOptions { attributes: self.attributes(None), ..PutMultipartOptions::default() };
+        let options = PutMultipartOptions { attributes: self.attributes(None), ..PutMultipartOptions::default() };
         let begun = self.client.put_multipart_opts(path, options).await.map_err(|error| self.fault(error))?;
         let mut begun = Begun(Some(begun));
         let sent = self.send(&mut begun, first, parts).await;

@@ -132,7 +132,11 @@ mod tests {
         let lost = || io::Error::other("the pipe ended");
         for (said, lasting, words) in [
             ("Host key verification failed.\r\n", true, "ssh-keyscan"),
-            ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", true, "find out why"),
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+                true,
+                "find out why",
+            ),
             ("me@host: Permission denied (publickey).", true, "identity"),
             ("subsystem request failed on channel 0", true, "sshd_config"),
             ("ssh: connect to host x port 22: Connection refused", false, "does `sshd` run"),

@@ -158,8 +158,7 @@ mod tests {
 
     #[test]
     fn ssh_never_asks_and_takes_a_host_for_nothing_else() {
-        let place =
-            SftpPlace { user: Some("me".into()), host: "host".into(), port: Some(2222), path: "/srv".into() };
+        let place = SftpPlace { user: Some("me".into()), host: "host".into(), port: Some(2222), path: "/srv".into() };
         let access = SshAccess { known_hosts: Some("/a b/known".into()), ..SshAccess::default() };
         let line = arguments(&place, &access).join(" ");
         assert!(line.contains("-o BatchMode=yes") && line.contains("-o StrictHostKeyChecking=yes"), "{line}");

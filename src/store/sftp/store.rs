@@ -17,8 +17,8 @@ use crate::action::{
     BoxFuture, ByteStream, Capacity, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
     StoreError,
 };
-use crate::base::digest::Hasher;
 use crate::base::Digest;
+use crate::base::digest::Hasher;
 use crate::language::inventory::{SftpPlace, SshAccess};
 use crate::store::access::{Access, Birth};
 use crate::store::sidecar::{Known, hidden_name};

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use openssh_sftp_client::Error;
+use openssh_sftp_client::UnixTimeStamp;
 use openssh_sftp_client::file::{File, TokioCompatFile};
 use openssh_sftp_client::metadata::{MetaDataBuilder, Permissions};
-use openssh_sftp_client::UnixTimeStamp;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::session::Session;

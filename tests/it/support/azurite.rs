@@ -54,14 +54,20 @@ impl Azurite {
         let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&runbook::base::clock::now());
         let date = date.expect("a date");
         let headers = format!("x-ms-date:{date}\nx-ms-version:2021-12-02");
-        let signed = format!(
-            "PUT\n\n\n\n\n\n\n\n\n\n\n\n{headers}\n/{ACCOUNT}/{ACCOUNT}/{container}\nrestype:container"
-        );
+        let signed =
+            format!("PUT\n\n\n\n\n\n\n\n\n\n\n\n{headers}\n/{ACCOUNT}/{ACCOUNT}/{container}\nrestype:container");
         let signature = sign(&signed);
         let url = format!("http://127.0.0.1:{}/{ACCOUNT}/{container}?restype=container", self.port);
         let mut command = Command::new("curl");
         command.args(["--silent", "--show-error", "--fail-with-body", "--noproxy", "*", "-X", "PUT", &url]);
-        command.args(["-H", &format!("x-ms-date: {date}"), "-H", "x-ms-version: 2021-12-02", "-H", "Content-Length: 0"]);
+        command.args([
+            "-H",
+            &format!("x-ms-date: {date}"),
+            "-H",
+            "x-ms-version: 2021-12-02",
+            "-H",
+            "Content-Length: 0",
+        ]);
         let output = command.args(["-H", &format!("Authorization: SharedKey {ACCOUNT}:{signature}")]).output();
         let output = output.expect("curl");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

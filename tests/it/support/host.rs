@@ -156,6 +156,7 @@ impl Bench {
         Surroundings {
             run: "20260128-143002-3fa9c1".parse().unwrap(),
             mode: Mode::Real,
+            environment: "production".to_owned(),
             inventory: Arc::new(inventory),
             scratch: self.path("scratch"),
             incident_at: clock::now(),

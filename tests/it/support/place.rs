@@ -57,11 +57,8 @@ impl Place {
         let server = Sshd::start();
         let dir = tempfile::tempdir().expect("a folder");
         let root = dir.path().join("store");
-        let at = |path: &Path| StoreEntry {
-            url: server.url(path),
-            ssh: Some(server.access()),
-            ..StoreEntry::default()
-        };
+        let at =
+            |path: &Path| StoreEntry { url: server.url(path), ssh: Some(server.access()), ..StoreEntry::default() };
         let (hidden, seeded) = (root.clone(), root.clone());
         Self {
             entry: at(&root),

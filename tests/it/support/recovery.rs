@@ -141,7 +141,7 @@ impl Site {
         let name = self.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
         self.cluster.sql("SELECT pg_switch_wal()");
         let begin = clock::monotonic();
-        while !self.stored().contains(&name) {
+        while !self.stored().iter().any(|stored| stored.starts_with(&name)) {
             assert!(begin.elapsed().as_secs() < 30, "`{name}` is not archived:\n{}", self.cluster.log());
             std::thread::yield_now();
         }
@@ -200,6 +200,7 @@ impl Run<'_> {
         Surroundings {
             run: self.id.clone(),
             mode: if self.site.scratch_db { Mode::Drill } else { Mode::Real },
+            environment: "production".to_owned(),
             inventory: Arc::new(self.site.inventory()),
             scratch: self.dir.clone(),
             incident_at: clock::now(),

@@ -550,6 +550,7 @@ impl Hands {
         Surroundings {
             run: self.plan.run.clone(),
             mode: self.plan.mode,
+            environment: self.plan.environment.clone(),
             inventory: Arc::new(self.plan.inventory.clone()),
             scratch: self.plan.scratch.clone(),
             incident_at: self.plan.started_at,

@@ -23,7 +23,9 @@ fn program() -> PathBuf {
         .into_iter()
         .map(PathBuf::from)
         .find(|path| path.exists())
-        .expect("`sshd` is missing: run `.ci/setup ssh`; `cargo nextest run -E 'not test(sftp)'` leaves these tests out")
+        .expect(
+            "`sshd` is missing: run `.ci/setup ssh`; `cargo nextest run -E 'not test(sftp)'` leaves these tests out",
+        )
 }
 
 fn keygen(path: &Path) {

@@ -1,0 +1,269 @@
+//! Looks at a backup as closely as is asked for, and says all that is wrong with it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::copy::digest;
+use super::failure::transfer_failed;
+use super::pipe::{Read, read};
+use super::tarball;
+use crate::action::{ActionError, CommandSpec, ReadHost, ReadStore, Secrets, StoreError};
+use crate::actions::store::{catalog_failed, store_failed};
+use crate::base::units::ByteSize;
+use crate::catalog::attest::Level;
+use crate::catalog::{Backup, ManifestObject, ObjectRole};
+use crate::language::inventory::Encryption;
+use crate::transfer::Unpacking;
+
+/// What a backup is looked at with.
+#[derive(Clone, Copy)]
+pub struct Inspector<'a> {
+    /// Its store.
+    pub store: &'a dyn ReadStore,
+    /// The keys that the store's settings name.
+    pub keys: Option<&'a Encryption>,
+    /// Where they come from.
+    pub secrets: &'a dyn Secrets,
+    /// Runs `pg_restore --list`, where it is there.
+    pub host: &'a dyn ReadHost,
+    /// A folder for one unpacked dump at a time.
+    pub scratch: &'a Path,
+}
+
+/// What a backup must be besides whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Demands {
+    /// Every object is encrypted.
+    pub encrypted: Encrypted,
+    /// It has at least this many bytes as stored.
+    pub min_size: Option<ByteSize>,
+    /// Its size differs by at most so many percent from the median of its like.
+    pub within_percent: Option<u32>,
+}
+
+/// Whether a backup must be encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encrypted {
+    /// It must.
+    Required,
+    /// It may.
+    #[default]
+    Any,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inspected {
+    /// The bytes that were read.
+    pub read_bytes: u64,
+    /// What is wrong, one a line; empty when everything holds.
+    pub faults: Vec<String>,
+    /// What could not be looked at, though it was asked for.
+    pub skipped: Vec<String>,
+}
+
+impl Inspector<'_> {
+    /// Looks at a backup whose manifest was read.
+    ///
+    /// # Errors
+    /// Fails when the store gives no answer or no key fits; what is wrong with the backup is no failure.
+    pub async fn inspect(&self, backup: &Backup, level: Level) -> Result<Inspected, ActionError> {
+        let mut found = Inspected::default();
+        if level == Level::Manifest {
+            return Ok(found);
+        }
+        let missing = backup.missing_objects(self.store).await.map_err(catalog_failed)?;
+        found.faults.extend(missing.iter().map(|name| format!("`{name}` is missing or has another size")));
+        if level == Level::Sizes {
+            return Ok(found);
+        }
+        for object in backup.manifest.objects.iter().filter(|object| !missing.contains(&object.name)) {
+            let wrong = match level {
+                Level::Manifest | Level::Sizes | Level::Digests => self.stored(backup, object).await?,
+                Level::Content => self.content(backup, object, &mut found).await?,
+            };
+            found.read_bytes += object.size_bytes;
+            found.faults.extend(wrong);
+        }
+        Ok(found)
+    }
+
+    /// Digests the stored bytes of an object.
+    async fn stored(&self, backup: &Backup, object: &ManifestObject) -> Result<Option<String>, ActionError> {
+        let key = backup.manifest.key_of(&backup.prefix, object).map_err(catalog_failed)?;
+        let name = &object.name;
+        let body = match self.store.get(&key).await {
+            Ok(body) => body,
+            Err(StoreError::NotFound { .. }) => return Ok(Some(format!("`{name}` is missing"))),
+            Err(error) => return Err(store_failed(error)),
+        };
+        match digest(body).await {
+            Ok(read) if read == (object.size_bytes, object.sha256) => Ok(None),
+            Ok((size_bytes, sha256)) => Ok(Some(format!(
+                "`{name}` has {size_bytes} bytes with SHA-256 {sha256}, not {} with {}",
+                object.size_bytes, object.sha256
+            ))),
+            // The store itself found that the bytes are not what was put.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(format!("`{name}`: {error}"))),
+            Err(error) => {
+                Err(ActionError::retryable(format!("reading `{key}` from `{}` broke off", self.store.name()))
+                    .because(&error))
+            }
+        }
+    }
+
+    /// Decrypts and decompresses an object, and lists what is in it.
+    async fn content(
+        &self,
+        backup: &Backup,
+        object: &ManifestObject,
+        found: &mut Inspected,
+    ) -> Result<Option<String>, ActionError> {
+        let key = backup.manifest.key_of(&backup.prefix, object).map_err(catalog_failed)?;
+        let unpacking = Unpacking::of(&object.encoding, self.keys, self.secrets).map_err(transfer_failed)?;
+        let whole = match inside(object) {
+            Inside::Archive => read((self.store, &key), &unpacking, object, |from| tarball::walk(from)).await?,
+            Inside::Bytes => {
+                read((self.store, &key), &unpacking, object, |from| io::copy(from, &mut io::sink())).await?
+            }
+            Inside::Dump => {
+                let path = self.scratch.join("verified.dump");
+                let into = path.clone();
+                let unpacked = read((self.store, &key), &unpacking, object, move |from| unpack(from, &into)).await?;
+                let listed = match &unpacked {
+                    Read::Whole(_) => self.list_dump(&path, &object.name, found).await,
+                    Read::Damaged(_) => Ok(None),
+                };
+                // It lies in a folder of the attempt's own, which goes as a whole.
+                let _ = std::fs::remove_file(&path);
+                match listed? {
+                    Some(fault) => return Ok(Some(fault)),
+                    None => unpacked,
+                }
+            }
+        };
+        Ok(match whole {
+            Read::Whole(_) => None,
+            Read::Damaged(what) => Some(what),
+        })
+    }
+
+    /// Has PostgreSQL's own program read a dump.
+    async fn list_dump(&self, path: &Path, name: &str, found: &mut Inspected) -> Result<Option<String>, ActionError> {
+        if is_text(path) {
+            return Ok((!is_complete_text(path)).then(|| format!("`{name}` ends before the end of its dump")));
+        }
+        let Some(program) = self.host.find_program("pg_restore") else {
+            found.skipped.push(format!("`{name}` was not listed: the program `pg_restore` is missing"));
+            return Ok(None);
+        };
+        let spec = CommandSpec::new(program.display().to_string()).arg("--list").arg(path.display().to_string());
+        let failed = |error| ActionError::retryable("`pg_restore` cannot be asked").because(&error);
+        let listed = self.host.probe(spec).await.map_err(failed)?;
+        Ok((!listed.success()).then(|| format!("`pg_restore` cannot list `{name}`: {}", listed.tail(2).join("; "))))
+    }
+}
+
+/// What the plain bytes of an object are.
+enum Inside {
+    Archive,
+    Dump,
+    Bytes,
+}
+
+fn inside(object: &ManifestObject) -> Inside {
+    if object.archive_of.is_some() {
+        return Inside::Archive;
+    }
+    match object.role {
+        ObjectRole::Data | ObjectRole::Tablespace | ObjectRole::Wal => Inside::Archive,
+        ObjectRole::Dump => Inside::Dump,
+        ObjectRole::BackupManifest | ObjectRole::Globals | ObjectRole::File | ObjectRole::Unknown => Inside::Bytes,
+    }
+}
+
+fn unpack(from: &mut impl io::Read, into: &PathBuf) -> io::Result<u64> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(into)?;
+    io::copy(from, &mut file)
+}
+
+/// Whether a dump is SQL text: the other formats begin with a mark or are archives.
+fn is_text(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut begin = [0; 512];
+    let count = std::fs::File::open(path).and_then(|mut file| file.read(&mut begin)).unwrap_or_default();
+    let begin = &begin[..count];
+    !begin.starts_with(b"PGDMP") && !begin.contains(&0)
+}
+
+/// Whether SQL text has the closing line of `pg_dump` or `pg_dumpall`; without it, it was cut off.
+fn is_complete_text(path: &Path) -> bool {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let tail = std::fs::File::open(path).and_then(|mut file| {
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(4096)))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        Ok(tail)
+    });
+    let tail = tail.unwrap_or_default();
+    String::from_utf8_lossy(&tail).contains("dump complete")
+}
+
+/// Holds a backup against what is demanded of it and against its like.
+#[must_use]
+pub fn judge(backup: &Backup, like: &[Backup], demands: &Demands) -> Vec<String> {
+    let manifest = &backup.manifest;
+    let mut faults = Vec::new();
+    let bare = manifest.objects.iter().find(|object| object.encoding.encryption.is_none());
+    if let (Encrypted::Required, Some(object)) = (demands.encrypted, bare) {
+        faults.push(format!("`{}` is not encrypted", object.name));
+    }
+    let size = manifest.size_bytes();
+    if let Some(least) = demands.min_size.filter(|least| size < least.0) {
+        faults.push(format!("it has {size} bytes, less than {}", least.0));
+    }
+    let others = like.iter().map(|other| &other.manifest).filter(|other| {
+        other.id != manifest.id
+            && (&other.kind, &other.tier, &other.source) == (&manifest.kind, &manifest.tier, &manifest.source)
+    });
+    if let (Some(percent), Some(median)) =
+        (demands.within_percent, median(others.map(|other| other.size_bytes()).collect()))
+    {
+        let allowed = u128::from(median) * u128::from(percent) / 100;
+        if u128::from(size.abs_diff(median)) > allowed {
+            faults
+                .push(format!("it has {size} bytes, more than {percent} % away from the median of its like, {median}"));
+        }
+    }
+    faults
+}
+
+/// The middle one; `None` of none.
+fn median(mut sizes: Vec<u64>) -> Option<u64> {
+    sizes.sort_unstable();
+    sizes.get(sizes.len() / 2).copied()
+}
+
+/// Names the backups to verify within a budget of stored bytes: those never verified first, then by the age of
+/// their verification. At least one, however large it is.
+#[must_use]
+pub fn due(mut backups: Vec<Backup>, level: Level, budget: ByteSize) -> Vec<Backup> {
+    backups.sort_by_cached_key(|backup| {
+        let last = backup.attested.last_verified.as_ref().filter(|note| note.holds(level));
+        (last.map(|note| note.at), backup.manifest.stopped_at)
+    });
+    let mut spent: u64 = 0;
+    let mut within = Vec::new();
+    for backup in backups {
+        let size = backup.manifest.size_bytes();
+        if !within.is_empty() && spent.saturating_add(size) > budget.0 {
+            break;
+        }
+        spent = spent.saturating_add(size);
+        within.push(backup);
+    }
+    within
+}

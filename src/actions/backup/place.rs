@@ -1,0 +1,65 @@
+//! Where the backups of a database or of anything else lie, as arguments name it.
+
+use crate::action::{DatabaseRef, ParamFault, StoreRef};
+use crate::language::inventory::Inventory;
+
+/// Where the backups of one source lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// What they are of.
+    pub(super) source: String,
+    /// The store's name.
+    pub(super) store: String,
+    /// What their keys begin with.
+    pub(super) prefix: String,
+}
+
+/// The arguments that name a place.
+pub(super) struct Named<'a> {
+    pub(super) database: Option<&'a DatabaseRef>,
+    pub(super) source: Option<&'a str>,
+    pub(super) store: Option<&'a StoreRef>,
+    pub(super) prefix: Option<&'a str>,
+}
+
+impl Named<'_> {
+    /// The place they name.
+    pub(super) fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
+        let store = self.store.map(|store| store.0.clone());
+        let place = match (self.database, self.source) {
+            (Some(_), Some(_)) => {
+                return Err(ParamFault::new("/source", "`database` and `source` exclude each other"));
+            }
+            (None, None) => {
+                let fault = ParamFault::new("", "neither `database` nor `source` is given");
+                return Err(fault.help("name a database of the inventory, or a source with its `store`"));
+            }
+            (Some(database), None) => of_database(database, store, inventory)?,
+            (None, Some(source)) => {
+                let help = "name the store of the inventory that holds its backups";
+                let store = store.ok_or_else(|| ParamFault::new("/source", "a `source` needs a `store`").help(help))?;
+                Place { source: source.to_owned(), store, prefix: source.to_owned() }
+            }
+        };
+        let prefix = self.prefix.map_or(place.prefix, str::to_owned);
+        match is_key(&prefix) {
+            true => Ok(Place { prefix, ..place }),
+            false => Err(ParamFault::new("/prefix", format!("`{prefix}` cannot begin an object's key"))
+                .help("parts joined by `/`, none empty, `.` or `..`")),
+        }
+    }
+}
+
+/// Whether a text can be a key, or a part of one.
+pub(super) fn is_key(text: &str) -> bool {
+    text.parse::<crate::action::ObjectKey>().is_ok()
+}
+
+fn of_database(database: &DatabaseRef, store: Option<String>, inventory: &Inventory) -> Result<Place, ParamFault> {
+    let fault = |what: String| ParamFault::new("/database", what).help("give the database a `store` in the inventory");
+    let name = database.as_str();
+    let entry = inventory.databases.get(name).ok_or_else(|| fault(format!("there is no database `{name}`")))?;
+    let store = store.or_else(|| entry.store.clone());
+    let store = store.ok_or_else(|| fault(format!("database `{name}` names no store")))?;
+    Ok(Place { source: name.to_owned(), store, prefix: entry.prefix.clone().unwrap_or_else(|| name.to_owned()) })
+}

@@ -1,0 +1,240 @@
+//! `backup.verify`: reads backups and writes beside them that they hold.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::get::chosen;
+use super::inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
+use super::place::{Named, Place};
+use crate::action::by_hand::{command_line, remark};
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
+    Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Store, StoreRef, Target,
+};
+use crate::actions::store::catalog_failed;
+use crate::base::clock;
+use crate::base::units::ByteSize;
+use crate::catalog::attest::{self, Level, Verdict, Verification};
+use crate::catalog::{self, Backup};
+use crate::event::Progress;
+use crate::language::inventory::Inventory;
+
+/// Verifies backups.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Verify;
+
+/// The arguments of `backup.verify`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyParams {
+    /// The database of the inventory that the backup is of.
+    #[serde(default)]
+    pub database: Option<DatabaseRef>,
+    /// What the backup is of, when it is no database of the inventory; needs `store`.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The store. Default: the database's.
+    #[serde(default)]
+    pub store: Option<StoreRef>,
+    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// The backup, as `backup.find` or `backup.create` gave it. Default: the newest, or with `budget` those due.
+    #[serde(default)]
+    pub backup: Option<Late<BackupHandle>>,
+    /// Verifies every backup of the source, those never verified first, then the longest not verified, until so many
+    /// bytes were read: `50GB`. The next run goes on from there.
+    #[serde(default)]
+    pub budget: Option<ByteSize>,
+    /// How closely: `manifest`, `sizes`, `digests` (default: every stored byte) or `content` (decrypted, decompressed, listed).
+    #[serde(default)]
+    pub level: Level,
+    /// `required`: every object must be encrypted.
+    #[serde(default)]
+    pub encrypted: Encrypted,
+    /// The fewest bytes it may have, as stored.
+    #[serde(default)]
+    pub min_size: Option<ByteSize>,
+    /// How many percent its size may differ from the median of the other backups of its kind and tier.
+    #[serde(default)]
+    pub within_percent: Option<u32>,
+    /// Keeps what was found beside the manifest. Default yes; `false` for a store that may only be read.
+    #[serde(default = "yes")]
+    pub record: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The outputs of `backup.verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VerifyOutput {
+    /// The backups that hold, by id.
+    pub verified: Vec<String>,
+    /// How closely they were looked at.
+    pub level: Level,
+    /// The bytes that were read.
+    pub read_bytes: u64,
+    /// How many backups of the source were left for another time.
+    pub left: usize,
+    /// What could not be looked at.
+    pub skipped: Vec<String>,
+}
+
+impl VerifyParams {
+    fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
+        let named = Named {
+            database: self.database.as_ref(),
+            source: self.source.as_deref(),
+            store: self.store.as_ref(),
+            prefix: self.prefix.as_deref(),
+        };
+        named.place(inventory)
+    }
+
+    fn demands(&self) -> Demands {
+        Demands { encrypted: self.encrypted, min_size: self.min_size, within_percent: self.within_percent }
+    }
+}
+
+impl Action for Verify {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "backup.verify",
+        summary: "Reads a backup, or as many as a budget allows, and keeps beside it whether it holds.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example {
+                title: "Decrypt, decompress and list the newest one",
+                with: "{ database: orders, level: content, min_size: 1MiB, within_percent: 50 }",
+            },
+            Example {
+                title: "Every byte of every backup, spread over the nights",
+                with: "{ source: media, store: offsite, budget: 50GB, encrypted: required }",
+            },
+        ],
+    };
+    type Params = VerifyParams;
+    type Output = VerifyOutput;
+
+    fn effects(&self, params: &VerifyParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let place = params.place(cx.inventory).map_err(|fault| vec![fault])?;
+        if params.backup.is_some() && params.budget.is_some() {
+            return Err(vec![ParamFault::new("/budget", "`backup` and `budget` exclude each other")]);
+        }
+        let target = Target::Store { name: place.store, prefix: place.prefix };
+        Ok(match params.record {
+            true => Effects::of(EffectClass::Write).target(Access::Write, target),
+            false => Effects::of(EffectClass::Read).target(Access::Read, target),
+        })
+    }
+
+    fn by_hand(&self, params: &VerifyParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let Ok(place) = params.place(cx.inventory) else { return Vec::new() };
+        let from = super::super::store::by_hand::location(cx.inventory, &place.store, &format!("{}/", place.prefix));
+        vec![
+            remark(&format!("in the folder of the backup, somewhere below {from}")),
+            command_line(["sha256sum", "-c", "SHA256SUMS"]),
+        ]
+    }
+
+    async fn check(&self, params: &VerifyParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let store = cx.store(&place.store)?;
+        if cx.ahead {
+            return Ok(Findings::default().pending("which backups there are is judged when the step starts"));
+        }
+        let list = catalog::list(&*store, &place.prefix).await.map_err(catalog_failed)?;
+        let count = list.backups.iter().filter(|backup| backup.manifest.source == place.source).count();
+        Ok(match count {
+            0 => Findings::default().refuse(
+                format!("there is no backup of `{}` in `{}`", place.source, place.store),
+                "make one first, or correct `store` and `prefix`",
+            ),
+            count => Findings::default().pass(format!("{count} backups of `{}`", place.source)),
+        })
+    }
+
+    async fn run(&self, params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, ActionError> {
+        let work = verify(params, cx);
+        tokio::select! {
+            done = work => done,
+            () = cx.cancel.cancelled() => Err(ActionError::cancelled("the verification was cancelled; what was verified before is kept")),
+        }
+    }
+}
+
+async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, ActionError> {
+    let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+    let store = cx.store(&place.store)?;
+    let list = catalog::list(store.as_read(), &place.prefix).await.map_err(catalog_failed)?;
+    let mut faults: Vec<String> = Vec::new();
+    if params.budget.is_some() {
+        faults.extend(list.damaged.iter().map(|damaged| format!("`{}`: {}", damaged.key, damaged.why)));
+    }
+    let like: Vec<Backup> = list.backups.into_iter().filter(|one| one.manifest.source == place.source).collect();
+    let chosen = match (params.budget, &params.backup) {
+        (Some(budget), _) => due(like.clone(), params.level, budget),
+        (None, backup) => {
+            let handle = backup.as_ref().map(Late::get).transpose()?;
+            vec![chosen(store.as_read(), &place, handle).await?]
+        }
+    };
+    let left = if params.budget.is_some() { like.len().saturating_sub(chosen.len()) } else { 0 };
+    let level = params.level;
+    let mut output = VerifyOutput { verified: Vec::new(), level, read_bytes: 0, left, skipped: Vec::new() };
+    for (done, backup) in chosen.iter().enumerate() {
+        let total = Some(chosen.len() as u64);
+        cx.reporter.progress(Progress::Units { done: done as u64, total, unit: "backups" });
+        let found = one(params, (store.as_ref(), backup), &like, cx).await?;
+        output.read_bytes += found.read_bytes;
+        output.skipped.extend(found.skipped);
+        match found.faults.is_empty() {
+            true => output.verified.push(backup.manifest.id.clone()),
+            false => faults.extend(found.faults.iter().map(|fault| format!("`{}`: {fault}", backup.manifest.id))),
+        }
+    }
+    if faults.is_empty() {
+        return Ok(output);
+    }
+    let message = format!("{} of {} backups do not hold", chosen.len() - output.verified.len(), chosen.len());
+    cx.reporter.note(message.clone(), serde_json::json!({ "faults": faults }));
+    Err(ActionError::fatal(format!("{message}: {}", faults.join("; ")))
+        .help("take a new backup now; keep the damaged one until you know why"))
+}
+
+/// Verifies one backup and keeps what was found.
+async fn one(
+    params: &VerifyParams,
+    (store, backup): (&dyn Store, &Backup),
+    like: &[Backup],
+    cx: &RunContext,
+) -> Result<Inspected, ActionError> {
+    let scratch = cx.attempt_dir.as_path();
+    let keys = cx.about.inventory.stores.get(&backup.store).and_then(|entry| entry.encryption.as_ref());
+    let read: &dyn ReadStore = store.as_read();
+    let inspector =
+        Inspector { store: read, keys, secrets: cx.about.secrets.as_ref(), host: cx.host.as_read(), scratch };
+    let mut found = inspector.inspect(backup, params.level).await?;
+    let whole = found.faults.is_empty();
+    if params.record {
+        let note = Verification {
+            format: 1,
+            manifest: backup.digest,
+            level: params.level,
+            at: clock::now(),
+            by: format!("run {}", cx.about.run),
+            read_bytes: found.read_bytes,
+            verdict: if whole { Verdict::Passed } else { Verdict::Failed },
+            faults: found.faults.clone(),
+        };
+        attest::verified(store, &backup.place(), &note).await.map_err(catalog_failed)?;
+    }
+    // A whole backup may still be none that was wanted; that is no verdict on its bytes.
+    found.faults.extend(judge(backup, like, &params.demands()));
+    Ok(found)
+}

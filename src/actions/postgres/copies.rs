@@ -1,0 +1,157 @@
+//! The stores that one backup goes to, and how many of them must have it in the end.
+
+use super::archive;
+use super::base_backup::BaseBackupParams;
+use super::delivery::Depot;
+use super::layout::Cluster;
+use crate::action::{ActionError, PutOptions, RunContext, Store, StoreError, StoreRef};
+use crate::base::Digest;
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest};
+use crate::event::ErrorClass;
+use crate::pgformat::SystemId;
+
+/// Where copies of a backup are wanted.
+pub(crate) struct Copies<'a> {
+    /// The stores, the one that counts first in front.
+    pub(crate) names: Vec<&'a str>,
+    /// How many must have it.
+    pub(crate) at_least: usize,
+    /// The prefix inside each.
+    pub(crate) prefix: &'a str,
+}
+
+/// What has come of it so far.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// The copies there are.
+    pub(crate) backups: Vec<Backup>,
+    /// The stores that have none, and why.
+    pub(crate) failures: Vec<(String, ActionError)>,
+}
+
+impl<'a> Copies<'a> {
+    /// What the arguments want; the database's own store without them.
+    ///
+    /// # Errors
+    /// Fails when the database names no store, and when more copies are wanted than there are stores.
+    pub(crate) fn of(params: &'a BaseBackupParams, cluster: &'a Cluster) -> Result<Self, ActionError> {
+        let (own, prefix) = cluster.archive()?;
+        let mut names: Vec<&str> = Vec::new();
+        for name in params.stores.iter().flatten().map(StoreRef::as_str) {
+            if names.contains(&name) {
+                return Err(ActionError::fatal(format!("store `{name}` is named twice")));
+            }
+            names.push(name);
+        }
+        if names.is_empty() {
+            names.push(own);
+        }
+        let at_least = params.at_least.unwrap_or(names.len());
+        if at_least == 0 || at_least > names.len() {
+            let fact = format!("at least {at_least} copies cannot be made in {} stores", names.len());
+            return Err(ActionError::fatal(fact).help("give a number from 1 to the number of `stores`"));
+        }
+        Ok(Self { names, at_least, prefix })
+    }
+
+    /// The copies that an earlier attempt has committed.
+    pub(crate) async fn there(&self, place: &BackupPlace, cx: &RunContext) -> Result<Outcome, ActionError> {
+        let mut outcome = Outcome::default();
+        for name in &self.names {
+            let loaded = match cx.store(name) {
+                Ok(store) => catalog::load(store.as_read(), place).await,
+                Err(error) if self.names.len() == 1 => return Err(error),
+                Err(_) => continue,
+            };
+            match loaded {
+                Ok(backup) => outcome.backups.push(backup),
+                // A store that nothing was written to yet gives no answer either; the claim tells them apart.
+                Err(CatalogError::Store(StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {}
+                Err(error) => return Err(archive::broken(&error)),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Readies the stores that have no copy yet. Those that cannot be used are noted as failures.
+    pub(crate) async fn ready(&self, outcome: &mut Outcome, system_id: SystemId, cx: &RunContext) -> Vec<Depot> {
+        let mut depots = Vec::new();
+        for name in &self.names {
+            if outcome.backups.iter().any(|backup| backup.store == *name) {
+                continue;
+            }
+            let depot = match Depot::open(name, cx) {
+                Ok(depot) => claim(depot.store.as_ref(), self.prefix, system_id).await.map(|()| depot),
+                Err(error) => Err(error),
+            };
+            match depot {
+                Ok(depot) => depots.push(depot),
+                Err(error) => outcome.failures.push(((*name).to_owned(), error)),
+            }
+        }
+        depots
+    }
+
+    /// Commits the backup in a store where all its objects are.
+    pub(crate) async fn commit(&self, outcome: &mut Outcome, depot: &Depot, manifest: Result<Manifest, ActionError>) {
+        let name = depot.store.name().to_owned();
+        let committed = match manifest {
+            Ok(manifest) => catalog::commit(depot.store.as_ref(), self.prefix, manifest)
+                .await
+                .map_err(|error| archive::broken(&error)),
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(backup) => outcome.backups.push(backup),
+            Err(error) => outcome.failures.push((name, error)),
+        }
+    }
+
+    /// Refuses to go on when too few stores are left, and in the end when too few have the backup.
+    ///
+    /// # Errors
+    /// Fails with what happened in the stores that failed; worth another try when it is for one of them.
+    pub(crate) fn judge(&self, hopeful: usize, outcome: &mut Outcome, cx: &RunContext) -> Result<(), ActionError> {
+        if outcome.backups.len() + hopeful < self.at_least {
+            return Err(match (self.names.len(), outcome.failures.pop()) {
+                (1, Some((_, error))) => error,
+                (_, last) => {
+                    outcome.failures.extend(last);
+                    together(self.at_least, outcome)
+                }
+            });
+        }
+        for (name, error) in std::mem::take(&mut outcome.failures) {
+            let message = format!("store `{name}` did not get the backup: {error}");
+            cx.reporter.note(message, serde_json::json!({ "store": name, "causes": error.info().causes }));
+        }
+        outcome.backups.sort_by_key(|backup| self.names.iter().position(|name| backup.store == *name));
+        Ok(())
+    }
+}
+
+fn together(at_least: usize, outcome: &Outcome) -> ActionError {
+    let told = outcome.failures.iter().map(|(name, error)| {
+        let causes = error.info().causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
+        format!("`{name}`: {error}{causes}")
+    });
+    let told: Vec<String> = told.collect();
+    let fact =
+        format!("{at_least} stores must have the backup, {} have it; {}", outcome.backups.len(), told.join("; "));
+    let retryable = outcome.failures.iter().any(|(_, error)| error.info().class == ErrorClass::Retryable);
+    let error = if retryable { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+    error.help("a copy that is there stays and counts when the step runs again")
+}
+
+/// Takes the prefix for this cluster; the first write makes a new store.
+async fn claim(store: &dyn Store, prefix: &str, system_id: SystemId) -> Result<(), ActionError> {
+    let key = catalog::cluster_key(prefix).map_err(|error| archive::broken(&error))?;
+    let text = format!("{system_id}\n").into_bytes();
+    let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
+    let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
+    match store.put(&key, Box::new(std::io::Cursor::new(text)), options).await {
+        Ok(_) | Err(StoreError::Exists { .. }) => {}
+        Err(error) => return Err(archive::failed(&error)),
+    }
+    catalog::claim_prefix(store, prefix, system_id).await.map_err(|error| archive::broken(&error))
+}

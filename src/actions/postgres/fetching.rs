@@ -1,0 +1,125 @@
+//! What `wal fetch` needs inside a data directory that recovers: its configuration, and the secrets that reach
+//! and decrypt the archive, in files of the server's user. Removed when the recovery is proven.
+
+use std::path::{Path, PathBuf};
+
+use super::attempt::Recovering;
+use super::layout::FETCH_CONFIG;
+use super::owner::Owner;
+use super::settings::shell_word;
+use crate::action::{ActionError, Files, HostError, Tie};
+use crate::base::secret::SecretText;
+use crate::language::inventory::{SecretSpec, StoreEntry};
+use crate::pgformat::{SegmentName, SystemId};
+use crate::wal::Config;
+
+/// The folder of the secrets inside the data directory.
+const SECRETS: &str = "runbook-fetch.secrets";
+/// What a trial fetch writes.
+const TRIAL: &str = "runbook-fetch.trial";
+
+/// The settings of `wal fetch` for one recovery.
+pub(crate) struct Fetching {
+    config: String,
+    secrets: Vec<(String, SecretText)>,
+}
+
+impl Fetching {
+    /// Puts them together. Of several identities those that can be had are enough.
+    ///
+    /// # Errors
+    /// Fails when a secret that reading needs cannot be had.
+    pub(crate) fn of(recovering: &Recovering<'_>, system_id: SystemId) -> Result<Self, ActionError> {
+        let vault = recovering.cx.about.secrets.as_ref();
+        let mut entry: StoreEntry = recovering.entry()?.clone();
+        if let Some(encryption) = entry.encryption.as_mut().filter(|encryption| !encryption.identities.is_empty()) {
+            let (had, missing): (Vec<_>, Vec<_>) =
+                encryption.identities.drain(..).partition(|name| vault.get(name).is_ok());
+            encryption.identities = if had.is_empty() { missing } else { had };
+        }
+        let mut secrets = Vec::new();
+        for name in entry.secret_names() {
+            secrets.push((name.to_owned(), vault.get(name)?));
+        }
+        let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
+        let config = Config {
+            secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
+            system_id: Some(system_id),
+            rescue: vec![recovering.cluster.pgdata.join("pg_wal")],
+            ..Config::new(entry, recovering.prefix)
+        };
+        let config = config
+            .to_text()
+            .map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))?;
+        Ok(Self { config, secrets })
+    }
+
+    /// Writes them into a data directory.
+    ///
+    /// # Errors
+    /// Fails when a file cannot be written.
+    pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
+        remove(files, pgdata)?;
+        let give = |path: PathBuf, text: &str| {
+            files.replace(&path, text.as_bytes(), 0o600)?;
+            files.chown(&path, owner.uid, owner.gid)
+        };
+        if !self.secrets.is_empty() {
+            let folder = pgdata.join(SECRETS);
+            files.create_dir(&folder, 0o700)?;
+            files.chown(&folder, owner.uid, owner.gid)?;
+            for (name, value) in &self.secrets {
+                give(folder.join(name), value.reveal())?;
+            }
+        }
+        give(pgdata.join(FETCH_CONFIG), &self.config)
+    }
+}
+
+/// Removes them; what is not there is no error.
+///
+/// # Errors
+/// Fails when a file cannot be removed.
+pub(crate) fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
+    let secrets = pgdata.join(SECRETS);
+    if files.facts(&secrets)?.is_some() {
+        files.remove_tree(&secrets)?;
+    }
+    for name in [FETCH_CONFIG, TRIAL] {
+        let path = pgdata.join(name);
+        if files.facts(&path)?.is_some() {
+            files.remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The server starts it in its data directory.
+pub(crate) fn restore_command(program: &Path) -> String {
+    let program = program.to_string_lossy().replace('%', "%%");
+    format!("{} wal fetch --config {FETCH_CONFIG} %f %p", shell_word(&program))
+}
+
+/// Fetches one segment as the server's user will: credentials and keys that only we have are found out before
+/// anything is moved.
+///
+/// # Errors
+/// Fails when the server could not fetch it.
+pub(crate) async fn try_out(
+    recovering: &Recovering<'_>,
+    staged: &Path,
+    witness: SegmentName,
+) -> Result<(), ActionError> {
+    let spec = recovering.owner.command(recovering.program.to_string_lossy());
+    let mut spec = spec.args(["wal", "fetch", "--config", FETCH_CONFIG]).args([witness.to_string(), TRIAL.to_owned()]);
+    spec.dir = Some(staged.to_owned());
+    let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
+    let output = recovering.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
+    if !output.success() {
+        let fact = format!("the server's user cannot fetch `{witness}` from the archive, so the recovery would fail");
+        let error = ActionError::fatal(fact).process(output.exit_code, output.tail(3));
+        return Err(error.help("see that the store's credentials and keys can be had by the server's user"));
+    }
+    let files = recovering.cx.host.files();
+    files.remove_file(&staged.join(TRIAL)).map_err(failed)
+}

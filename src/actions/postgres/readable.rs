@@ -1,0 +1,177 @@
+//! Finds out, before anything is stopped or moved, whether a backup can be read: every object is there, none has
+//! to be retrieved first, and our keys fit.
+
+use std::sync::Arc;
+
+use super::archive;
+use super::delivery::failed;
+use crate::action::{ActionError, Availability, Findings, ObjectFacts, ReadStore, Secrets, StoreError, Surroundings};
+use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, ManifestObject, ObjectRole};
+use crate::language::inventory::{Encryption, Inventory, RetrievalSpeed};
+use crate::pgformat::BackupManifest;
+use crate::transfer::{Expected, PlainFacts, TransferError, Unpacking, download};
+
+/// No `backup_manifest` is larger: a million files have 150 MB of it.
+const LIMIT_BYTES: u64 = 4 << 30;
+
+/// How many backups are tried, newest first, until one can be read.
+const TRIED: usize = 20;
+
+/// Reads the objects of one backup.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    /// The store it lies in.
+    pub(crate) store: &'a dyn ReadStore,
+    /// The backup.
+    pub(crate) backup: &'a Backup,
+    /// The environment's inventory and secrets.
+    pub(crate) about: &'a Surroundings,
+}
+
+impl Reading<'_> {
+    /// How an object is unpacked, with the keys of its store.
+    ///
+    /// # Errors
+    /// Fails when no key can be had.
+    pub(crate) fn unpacking(&self, object: &ManifestObject) -> Result<Unpacking, TransferError> {
+        let keys = keys(&self.about.inventory, self.store.name());
+        Unpacking::of(&object.encoding, keys, self.about.secrets.as_ref() as &dyn Secrets)
+    }
+
+    /// Reads the server's own manifest, proven by its plain digest.
+    ///
+    /// # Errors
+    /// Fails when it is not there, is damaged, or cannot be decrypted.
+    pub(crate) async fn server_manifest(&self) -> Result<BackupManifest, ActionError> {
+        let object = self.backup.manifest.objects.iter().find(|object| object.role == ObjectRole::BackupManifest);
+        let object = object.ok_or_else(|| ActionError::fatal("the backup has no `backup_manifest`"))?;
+        let key = self.backup.manifest.key_of(&self.backup.prefix, object).map_err(|error| archive::broken(&error))?;
+        let mut bytes = Vec::new();
+        if object.plain_facts().size_bytes > LIMIT_BYTES {
+            return Err(ActionError::fatal(format!("`{key}` is longer than {LIMIT_BYTES} bytes")));
+        }
+        let watch = Arc::new(|_| {});
+        let unpacking = self.unpacking(object).map_err(|error| unread(&error))?;
+        let read = download((self.store, &key), &unpacking, expected(object), &mut bytes, watch).await;
+        read.map_err(|error| unread(&error))?;
+        BackupManifest::parse(&bytes).map_err(|error| ActionError::fatal(format!("`{key}` is damaged")).because(&error))
+    }
+
+    /// Judges the whole backup without reading more than its small objects.
+    ///
+    /// # Errors
+    /// Fails when the store gives no answer.
+    pub(crate) async fn judge(&self, findings: Findings) -> Result<Findings, ActionError> {
+        let id = &self.backup.manifest.id;
+        let missing = self.backup.missing_objects(self.store).await.map_err(|error| archive::broken(&error))?;
+        if !missing.is_empty() {
+            let fact = format!("backup `{id}` lacks {}", missing.join(", "));
+            return Ok(findings.refuse(fact, "choose another backup"));
+        }
+        let archived = self.archived().await?;
+        if let Some(first) = archived.first() {
+            let class = first.storage_class.as_deref().unwrap_or("archived");
+            let speed = speed(&self.about.inventory, self.store.name());
+            let state = match first.availability {
+                Availability::Retrieving => "its retrieval is under way",
+                Availability::Archived | Availability::Ready | Availability::ReadyUntil(_) => "nobody has asked for it",
+            };
+            let fact = format!(
+                "{} objects of backup `{id}` lie in the class `{class}` and cannot be read: {state}, and it takes {}",
+                archived.len(),
+                retrieval_time(class, speed)
+            );
+            let help = "retrieve them first with `store.retrieve`, or choose a backup that can be read now";
+            return Ok(findings.refuse(fact, help));
+        }
+        match self.server_manifest().await {
+            Ok(_) => Ok(findings.pass(format!("backup `{id}` is complete, and its keys are at hand"))),
+            Err(error) => {
+                let causes: String = error.info().causes.iter().map(|cause| format!(": {cause}")).collect();
+                let help = error.info().help.clone();
+                let help = help.unwrap_or_else(|| "choose another backup".to_owned());
+                Ok(findings.refuse(format!("backup `{id}` cannot be read: {error}{causes}"), help))
+            }
+        }
+    }
+
+    /// The objects that must be retrieved before they can be read.
+    async fn archived(&self) -> Result<Vec<ObjectFacts>, ActionError> {
+        let mut archived = Vec::new();
+        for object in &self.backup.manifest.objects {
+            let key =
+                self.backup.manifest.key_of(&self.backup.prefix, object).map_err(|error| archive::broken(&error))?;
+            let facts = match self.store.head(&key).await {
+                Ok(facts) => facts,
+                Err(error @ StoreError::NotFound { .. }) => {
+                    return Err(ActionError::fatal("an object of the backup is gone").because(&error));
+                }
+                Err(error) => return Err(archive::failed(&error)),
+            };
+            match facts.availability {
+                Availability::Ready | Availability::ReadyUntil(_) => {}
+                Availability::Archived | Availability::Retrieving => archived.push(facts),
+            }
+        }
+        Ok(archived)
+    }
+}
+
+/// What an object must be, stored and plain.
+pub(crate) fn expected(object: &ManifestObject) -> Expected {
+    let stored = PlainFacts { size_bytes: object.size_bytes, sha256: object.sha256 };
+    Expected { stored, plain: object.plain_facts() }
+}
+
+/// The newest backups of a cluster, newest first: before one is chosen they tell whether the keys are at hand.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub(crate) async fn newest(store: &dyn ReadStore, prefix: &str, database: &str) -> Result<Vec<Backup>, ActionError> {
+    let list = Catalog::of(store).manifests(prefix, KIND_POSTGRES_BASE).await;
+    let list = list.map_err(|error| archive::broken(&error))?;
+    let fits = |backup: &Backup| backup.manifest.source == database;
+    Ok(list.backups.into_iter().rev().filter(fits).take(TRIED).collect())
+}
+
+fn keys<'a>(inventory: &'a Inventory, store: &str) -> Option<&'a Encryption> {
+    inventory.stores.get(store)?.encryption.as_ref()
+}
+
+fn speed(inventory: &Inventory, store: &str) -> RetrievalSpeed {
+    let policy = inventory.stores.get(store).and_then(|entry| entry.retrieval.as_ref());
+    policy.map_or_else(RetrievalSpeed::default, |policy| policy.tier)
+}
+
+/// How long a retrieval takes, by AWS's documentation of its classes.
+fn retrieval_time(class: &str, speed: RetrievalSpeed) -> &'static str {
+    match (class == "DEEP_ARCHIVE", speed) {
+        (false, RetrievalSpeed::Expedited) => "1 to 5 minutes at the speed `expedited`",
+        (false, RetrievalSpeed::Standard) => "3 to 5 hours at the speed `standard`",
+        (false, RetrievalSpeed::Bulk) => "5 to 12 hours at the speed `bulk`",
+        (true, RetrievalSpeed::Expedited | RetrievalSpeed::Standard) => "up to 12 hours at the speed `standard`",
+        (true, RetrievalSpeed::Bulk) => "up to 48 hours at the speed `bulk`",
+    }
+}
+
+/// What cannot be unpacked: another backup is the way out, or another key.
+pub(crate) fn unread(error: &TransferError) -> ActionError {
+    match error {
+        TransferError::Damaged { .. } => failed(error).help("use another backup"),
+        TransferError::WrongKey { .. } | TransferError::Key(_) => failed(error)
+            .help("give the right `identities` or password under the store's `encryption` in the inventory"),
+        TransferError::Store(_) | TransferError::Io { .. } | TransferError::Settings(_) => failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deepest_class_has_no_fast_way_out() {
+        assert_eq!(retrieval_time("GLACIER", RetrievalSpeed::Expedited), "1 to 5 minutes at the speed `expedited`");
+        let deep = retrieval_time("DEEP_ARCHIVE", RetrievalSpeed::Expedited);
+        assert!(deep.contains("12 hours") && deep.contains("standard"), "{deep}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Verifications: how much of a backup was read and compared, and what came of it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::stamp;
+use crate::action::{PutOptions, Store};
+use crate::base::{Digest, Timestamp};
+use crate::catalog::backup::put;
+use crate::catalog::{BackupPlace, CatalogError};
+
+/// The folder of verifications in the backup's folder.
+pub(super) const FOLDER: &str = "verified/";
+
+/// How much of a backup is looked at; each level does what the ones before it do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The manifest is there and makes sense.
+    Manifest,
+    /// Every object is there with its size.
+    Sizes,
+    /// Every stored byte was read and has its digest.
+    #[default]
+    Digests,
+    /// Every object was decrypted and decompressed, and what is inside can be listed.
+    Content,
+}
+
+impl Level {
+    /// Its name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Sizes => "sizes",
+            Self::Digests => "digests",
+            Self::Content => "content",
+        }
+    }
+}
+
+/// Whether it held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Everything was as it must be.
+    Passed,
+    /// Something was not.
+    Failed,
+}
+
+/// One verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verification {
+    /// The version of this format.
+    pub format: u32,
+    /// SHA-256 of the manifest that was verified.
+    pub manifest: Digest,
+    /// How much was looked at.
+    pub level: Level,
+    /// When it ended.
+    #[schemars(with = "String")]
+    pub at: Timestamp,
+    /// Who asked for it: a run, or a person.
+    pub by: String,
+    /// The bytes that were read.
+    pub read_bytes: u64,
+    /// Whether everything held.
+    pub verdict: Verdict,
+    /// What did not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+}
+
+impl Verification {
+    /// Tells whether at least this much of the backup held.
+    #[must_use]
+    pub fn holds(&self, level: Level) -> bool {
+        self.verdict == Verdict::Passed && self.level >= level
+    }
+}
+
+/// Writes a verification beside the manifest.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn verified(store: &dyn Store, place: &BackupPlace, note: &Verification) -> Result<(), CatalogError> {
+    let name = format!("{FOLDER}{}-{}.json", stamp(note.at), note.level.as_str());
+    put(store, &place.key(&name)?, super::proof::text(note), PutOptions::default()).await
+}

@@ -1,0 +1,2 @@
+place
+say "3. done: $target"

@@ -1,0 +1,135 @@
+//! `RESTORE.md`.
+
+use super::{shown, unpack};
+use crate::action::Encrypted;
+use crate::action::by_hand::quoted;
+use crate::base::units::ByteSize;
+use crate::catalog::{BackupPlace, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest, ManifestObject};
+
+/// The page of a backup.
+pub(super) fn page(place: &BackupPlace, manifest: &Manifest) -> String {
+    let mut text = format!(
+        "# Restoring the backup `{}`\n\nA backup of kind `{}` of `{}`, begun {} and ended {}.\n",
+        shown(&manifest.id),
+        shown(&manifest.kind),
+        shown(&manifest.source),
+        manifest.started_at,
+        manifest.stopped_at
+    );
+    if let Some(label) = &manifest.label {
+        text.push_str(&format!("It was called \"{}\".\n", shown(label)));
+    }
+    text.push_str(&format!(
+        "\nThis folder is `{}` of its store. Copy all of it to a disk; then nothing but the programs below is needed.\n",
+        shown(&place.folder())
+    ));
+    text.push_str(&objects(manifest));
+    text.push_str(&keys(manifest));
+    let inside = manifest.objects.iter().all(|object| object.key.is_none());
+    text.push_str(if inside { AT_ONCE } else { ELSEWHERE });
+    text.push_str(&step_by_step(manifest));
+    text.push_str(match manifest.kind.as_str() {
+        KIND_POSTGRES_BASE => BASE,
+        KIND_POSTGRES_DUMP => DUMP,
+        _ => "",
+    });
+    text
+}
+
+const AT_ONCE: &str = "
+## At once
+
+    sh restore.sh /a/folder/that/does/not/exist/yet
+
+It verifies every digest, unpacks, never overwrites anything, and says what to do next. `sh restore.sh` alone shows
+its options.
+";
+
+const ELSEWHERE: &str = "
+This backup was imported where it lay: its objects are not in this folder but under the keys above, so that there is
+no script. Fetch them and go on as below.
+";
+
+const BASE: &str = "
+## The server
+
+1. Extract `base.tar` into a new, empty data directory (mode 0700), `pg_wal.tar` into its `pg_wal`, and each
+   `<number>.tar` into a folder of its own; point `pg_tblspc/<number>` and the line of `tablespace_map` at it.
+2. **Never remove `backup_label`.** Without it the server starts and is silently corrupt.
+3. To replay archived WAL, put `restore_command` into `postgresql.auto.conf` and create `recovery.signal`. The command
+   must end with 1 only for a segment that is surely not in the archive, and with 126 or more for everything else:
+   a server that is told 1 opens there and then.
+4. Set `archive_mode = off` until you know that this is the server you keep. Start it on another port.
+5. Look at the data before you replace anything, and keep the old data directory until then.
+";
+
+const DUMP: &str = "
+## The database
+
+Roles and tablespaces (`globals*.sql`) come first, as a superuser. Create a new database from `template0`; restore into
+it (`psql -X -1 -v ON_ERROR_STOP=1 -f FILE` for SQL text, `pg_restore --exit-on-error` for anything else), look at it,
+and only then rename it over the old one. Rights, owner and settings of the database itself are not in a dump.
+";
+
+fn objects(manifest: &Manifest) -> String {
+    let mut text = "\n| object | size | SHA-256 as stored |\n|---|---|---|\n".to_owned();
+    for object in &manifest.objects {
+        let name = object.key.as_deref().unwrap_or(&object.name);
+        text.push_str(&format!("| `{}` | {} | `{}` |\n", shown(name), ByteSize(object.size_bytes), object.sha256));
+    }
+    text
+}
+
+/// What reads it: programs, and whose keys.
+fn keys(manifest: &Manifest) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for object in &manifest.objects {
+        let line = match &object.encoding.encryption {
+            None => continue,
+            Some(Encrypted::Age { recipients }) => {
+                format!(
+                    "- Encrypted with age; any one of the identities of these public keys reads it: `{}`",
+                    recipients.join("`, `")
+                )
+            }
+            Some(Encrypted::AgePassphrase) => "- Encrypted with age by a passphrase".to_owned(),
+            Some(Encrypted::OpensslEnc { .. }) => "- Encrypted with `openssl enc` by a password".to_owned(),
+            Some(Encrypted::GpgSymmetric { .. }) => "- Encrypted with `gpg --symmetric` by a passphrase".to_owned(),
+        };
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    if lines.is_empty() { String::new() } else { format!("\n{}\n", lines.join("\n")) }
+}
+
+fn step_by_step(manifest: &Manifest) -> String {
+    let mut text = "\n## Step by step\n\n    sha256sum -c SHA256SUMS\n".to_owned();
+    for object in &manifest.objects {
+        text.push_str(&format!("    {}\n", line(object)));
+    }
+    text
+}
+
+/// One command line that gives the plain file.
+fn line(object: &ManifestObject) -> String {
+    let own = object.key.as_deref().and_then(|key| key.rsplit('/').next()).unwrap_or(&object.name);
+    let from = quoted(own);
+    let plain = object.plain_name();
+    let commands = unpack::commands(&object.encoding);
+    let Some((first, rest)) = commands.split_first() else {
+        return match &object.archive_of {
+            Some(folder) => format!("mkdir {0} && tar -xpf {from} -C {0}", quoted(folder)),
+            None => format!("# {from} is plain"),
+        };
+    };
+    let rest: String = rest.iter().map(|command| format!(" | {command}")).collect();
+    let line = format!("{first} <{from}{rest} >{}", quoted(&plain));
+    let line = line
+        .replace(r#""$identity""#, "IDENTITY-FILE")
+        .replace(r#" ${password:+-pass} ${password:+"file:$password"}"#, "");
+    line.replace(
+        r#" ${password:+--batch} ${password:+--pinentry-mode} ${password:+loopback} ${password:+--passphrase-file} ${password:+"$password"}"#,
+        "",
+    )
+}

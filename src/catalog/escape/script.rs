@@ -1,0 +1,118 @@
+//! `restore.sh`.
+
+use std::collections::BTreeSet;
+
+use super::shown;
+use super::unpack::{pipeline, programs};
+use crate::action::Encrypted;
+use crate::action::by_hand::quoted;
+use crate::catalog::{BackupPlace, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole};
+
+const HEAD: &str = include_str!("head.sh");
+const FILES: &str = include_str!("files.sh");
+const DUMP: &str = include_str!("dump.sh");
+const BASE: &str = include_str!("base.sh");
+const FETCH: &str = include_str!("fetch_wal.sh");
+
+/// The script of a backup.
+pub(super) fn script(place: &BackupPlace, manifest: &Manifest) -> String {
+    let mut text = head(manifest);
+    for object in &manifest.objects {
+        text.push_str(&unpacked(object));
+    }
+    match manifest.kind.as_str() {
+        KIND_POSTGRES_BASE => text.push_str(&base(place, manifest)),
+        KIND_POSTGRES_DUMP => text.push_str(DUMP),
+        _ => text.push_str(FILES),
+    }
+    text
+}
+
+fn head(manifest: &Manifest) -> String {
+    let needed: BTreeSet<&str> = manifest.objects.iter().flat_map(|object| programs(&object.encoding)).collect();
+    let listed: String = needed.iter().map(|program| format!(" {program}")).collect();
+    let needs = std::iter::once("a POSIX shell, tar, sha256sum").chain(needed).collect::<Vec<_>>().join(", ");
+    let (usage, options) = options(manifest);
+    // Values come last, so that nothing in them is taken for a place of the template.
+    HEAD.replace("@PROGRAMS@", &listed)
+        .replace("@NEEDS@", &needs)
+        .replace("@USAGE@", &usage)
+        .replace("@OPTIONS@", &options)
+        .replace("@ENDED@", &manifest.stopped_at.to_string())
+        .replace("@KIND@", &shown(&manifest.kind))
+        .replace("@ID@", &shown(&manifest.id))
+        .replacen("@SOURCE@", &shown(&manifest.source), 1)
+}
+
+/// The options this backup has a use for: how they are called, and what they mean.
+fn options(manifest: &Manifest) -> (String, String) {
+    let ciphers = || manifest.objects.iter().filter_map(|object| object.encoding.encryption.as_ref());
+    let mut found: Vec<(&str, &str)> = Vec::new();
+    if ciphers().any(|cipher| matches!(cipher, Encrypted::Age { .. })) {
+        found.push(("--identity FILE", "the age identity that reads it"));
+    }
+    if ciphers().any(|cipher| matches!(cipher, Encrypted::OpensslEnc { .. } | Encrypted::GpgSymmetric { .. })) {
+        found.push(("--password-file FILE", "its password on one line; without it you are asked"));
+    }
+    if manifest.kind == KIND_POSTGRES_BASE {
+        found.push(("--wal FOLDER", "the cluster's archived WAL (with folders like 00000001 and history)"));
+    }
+    let usage = found.iter().map(|(option, _)| format!(" [{option}]")).collect();
+    let told = found.iter().map(|(option, meaning)| format!("    say '  {option}   {meaning}'\n")).collect();
+    (usage, told)
+}
+
+/// The lines that put one object into its place below the stage.
+fn unpacked(object: &ManifestObject) -> String {
+    let plain = object.plain_name();
+    let into = match object.role {
+        ObjectRole::Data => Some("data".to_owned()),
+        ObjectRole::Wal => Some("data/pg_wal".to_owned()),
+        ObjectRole::Tablespace => object.tablespace.map(|oid| format!("tablespaces/{oid}")),
+        ObjectRole::BackupManifest => {
+            let from = pipeline(object);
+            return format!(
+                "mkdir -p \"$stage\"/data\n{from} >\"$stage\"/data/backup_manifest\nwhole backup_manifest\n"
+            );
+        }
+        ObjectRole::Dump | ObjectRole::Globals | ObjectRole::File | ObjectRole::Unknown => object.archive_of.clone(),
+    };
+    let (from, name) = (pipeline(object), quoted(&plain));
+    match into {
+        Some(folder) => {
+            let folder = quoted(&folder);
+            let failed = format!("die {name}' could not be unpacked'");
+            format!("mkdir -p \"$stage\"/{folder}\n{from} | extract \"$stage\"/{folder} || {failed}\nwhole {name}\n")
+        }
+        None => {
+            let folder = plain
+                .rsplit_once('/')
+                .map_or(String::new(), |(folder, _)| format!("mkdir -p \"$stage\"/{}\n", quoted(folder)));
+            format!("{folder}{from} >\"$stage\"/{name}\nwhole {name}\n")
+        }
+    }
+}
+
+fn base(place: &BackupPlace, manifest: &Manifest) -> String {
+    let Some(facts) = &manifest.postgres else { return FILES.to_owned() };
+    let links: String = facts.tablespaces.iter().map(|tablespace| {
+        let oid = tablespace.oid;
+        format!("mkdir -p \"$stage\"/data/pg_tblspc\nrm -f \"$stage\"/data/pg_tblspc/{oid}\nln -s ../../tablespaces/{oid} \"$stage\"/data/pg_tblspc/{oid}\n")
+    }).collect();
+    let map: String = facts
+        .tablespaces
+        .iter()
+        .map(|tablespace| {
+            let oid = tablespace.oid;
+            format!("printf '%s %s\\n' {oid} \"$target/tablespaces/{oid}\" >>\"$stage\"/data/tablespace_map.new\n")
+        })
+        .collect();
+    let up = if place.tier.is_some() { "../../.." } else { "../.." };
+    let body = BASE
+        .replace("@TABLESPACE_MAP@", &map)
+        .replace("@FETCH@", FETCH)
+        .replace("@WAL_FOLDER@", &format!("{up}/wal/{}", facts.system_id))
+        .replace("@SYSTEM_ID@", &facts.system_id.to_string())
+        .replace("@VERSION@", &shown(&facts.server_version).replace(['\'', '"', '$', '`', '\\'], " "));
+    format!("{links}{body}")
+}

@@ -1,0 +1,115 @@
+//! What a plan judges: backups, damaged manifests and archived WAL, as they were found.
+
+use std::collections::BTreeMap;
+
+use crate::base::{Digest, Timestamp};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
+
+/// One committed backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its id, unique among those of its source, kind and tier.
+    pub id: String,
+    /// SHA-256 of its manifest: the very backup that is meant.
+    pub manifest: Digest,
+    /// What it was taken of.
+    pub source: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its tier.
+    pub tier: Option<String>,
+    /// The environment it was taken in.
+    pub environment: Option<String>,
+    /// The backup it is an increment to.
+    pub parent: Option<String>,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// The sum of its objects' sizes.
+    pub size_bytes: u64,
+    /// The WAL it needs, where it is a physical backup.
+    pub cluster: Option<ClusterSpan>,
+    /// What was attested of it.
+    pub standing: Standing,
+}
+
+/// The WAL that makes a physical backup consistent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterSpan {
+    /// The cluster.
+    pub system_id: SystemId,
+    /// The timeline it was taken on.
+    pub timeline: Timeline,
+    /// Where replay begins.
+    pub start: Lsn,
+    /// Where the data is consistent.
+    pub stop: Lsn,
+    /// The size of a segment.
+    pub segment_size: SegmentSize,
+}
+
+/// What was attested of a backup since it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// When its bytes were last found to be right.
+    pub verified_at: Option<Timestamp>,
+    /// When a restore of it was last proven.
+    pub proven_at: Option<Timestamp>,
+    /// Who holds it, and why.
+    pub hold: Option<String>,
+    /// What was found damaged in it.
+    pub damage: Option<String>,
+}
+
+/// A folder with a manifest that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DamagedManifest {
+    /// The key of the manifest.
+    pub key: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// One archived segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalSegment {
+    /// Its name.
+    pub name: SegmentName,
+    /// Its size, as stored.
+    pub size_bytes: u64,
+    /// When it was archived, by the store's clock.
+    pub archived_at: Timestamp,
+}
+
+/// Everything under one prefix of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// Backups, in any order.
+    pub backups: Vec<Candidate>,
+    /// Manifests that cannot be used.
+    pub damaged: Vec<DamagedManifest>,
+    /// Archived segments by cluster, in any order.
+    pub wal: BTreeMap<SystemId, Vec<WalSegment>>,
+}
+
+/// An id, and the tier it is unique in.
+pub type CandidateKey<'a> = (&'a str, Option<&'a str>);
+
+impl Candidate {
+    /// Who shares a floor and a newest one with it: environment, source and kind.
+    #[must_use]
+    pub fn group(&self) -> (Option<&str>, &str, &str) {
+        (self.environment.as_deref(), &self.source, &self.kind)
+    }
+
+    /// What tells it from the others of its group.
+    #[must_use]
+    pub fn key(&self) -> CandidateKey<'_> {
+        (&self.id, self.tier.as_deref())
+    }
+
+    /// Tells whether nothing is known to be wrong with it.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.standing.damage.is_none()
+    }
+}

@@ -1,0 +1,66 @@
+//! Increments and what they rest on: a chain is kept whole, and is good only as a whole.
+
+use std::collections::BTreeMap;
+
+use super::plan::Reasons;
+use super::{Candidate, KeepReason};
+
+/// The backups of one group by id, with what each rests on.
+pub(super) struct Chains<'a> {
+    by_id: BTreeMap<&'a str, Vec<&'a Candidate>>,
+    length: usize,
+}
+
+impl<'a> Chains<'a> {
+    pub(super) fn of(group: &[&'a Candidate]) -> Self {
+        let mut by_id: BTreeMap<&str, Vec<&Candidate>> = BTreeMap::new();
+        for backup in group {
+            by_id.entry(&backup.id).or_default().push(backup);
+        }
+        Self { by_id, length: group.len() }
+    }
+
+    /// What an increment may rest on: every backup of that id, whatever its tier.
+    fn parents(&self, backup: &Candidate) -> &[&'a Candidate] {
+        let parent = backup.parent.as_deref().and_then(|parent| self.by_id.get(parent));
+        parent.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Tells whether it can be restored as far as is known: nothing it rests on is damaged or missing.
+    pub(super) fn is_good(&self, backup: &Candidate) -> bool {
+        let mut link = backup;
+        // As many steps as there are backups: a longer way is a circle.
+        for _ in 0..=self.length {
+            if !link.is_sound() {
+                return false;
+            }
+            if link.parent.is_none() {
+                return true;
+            }
+            let parents = self.parents(link);
+            match parents.iter().find(|parent| parent.tier == link.tier).or(parents.first()) {
+                Some(next) => link = next,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    /// Keeps everything that a kept one rests on.
+    pub(super) fn close(&self, kept: &mut Reasons<'a>) {
+        let is_kept = |backup: &&&'a Candidate| kept.contains_key(&backup.key());
+        let mut open: Vec<&Candidate> = self.by_id.values().flatten().filter(is_kept).copied().collect();
+        while let Some(child) = open.pop() {
+            for parent in self.parents(child) {
+                let reasons = kept.entry(parent.key()).or_insert_with(|| {
+                    open.push(parent);
+                    Vec::new()
+                });
+                let reason = KeepReason::NeededBy(child.id.clone());
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
+        }
+    }
+}

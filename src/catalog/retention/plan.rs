@@ -1,0 +1,174 @@
+//! The plan: every backup with the reasons that keep it, or with why none does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::chain::Chains;
+use super::rule::{self, Bench};
+use super::{Candidate, CandidateKey, KeepReason, Moment, Policy, Refusal, Survey, WalPlan, wal};
+use crate::base::units::human_duration;
+use crate::base::{Timestamp, clock};
+use crate::language::inventory::Retention;
+
+/// How far two clocks may differ before one of them is called wrong.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
+
+/// What stays and what goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RetentionPlan {
+    /// What stays, oldest first.
+    pub keep: Vec<Kept>,
+    /// What no rule keeps, oldest first.
+    pub remove: Vec<Removed>,
+    /// What of the WAL goes.
+    pub wal: WalPlan,
+    /// Why nothing is removed at all; empty when there is no doubt.
+    pub refusals: Vec<Refusal>,
+}
+
+/// A backup that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// The backup.
+    pub backup: Candidate,
+    /// Why, all of it; never empty.
+    pub reasons: Vec<KeepReason>,
+}
+
+/// A backup that goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The backup.
+    pub backup: Candidate,
+    /// Why nothing keeps it.
+    pub why: String,
+}
+
+/// What stays so far, with every reason.
+pub(super) type Reasons<'a> = BTreeMap<CandidateKey<'a>, Vec<KeepReason>>;
+
+/// Plans what may go. The order of what was found is irrelevant; after the plan was carried out, in whole or in
+/// part, the same survey gives the rest of it.
+#[must_use]
+pub fn plan(survey: &Survey, policy: &Policy, moment: Moment) -> RetentionPlan {
+    let refusals = refusals(survey, moment);
+    let mut all: Vec<&Candidate> = survey.backups.iter().collect();
+    all.sort_by(|a, b| (a.ended_at, &a.id, &a.tier).cmp(&(b.ended_at, &b.id, &b.tier)));
+    if !refusals.is_empty() {
+        let kept = |backup: &&Candidate| Kept { backup: (*backup).clone(), reasons: vec![KeepReason::Refused] };
+        return RetentionPlan { keep: all.iter().map(kept).collect(), refusals, ..RetentionPlan::default() };
+    }
+    let mut groups: BTreeMap<_, Vec<&Candidate>> = BTreeMap::new();
+    for backup in &all {
+        groups.entry(backup.group()).or_default().push(backup);
+    }
+    let mut plan = RetentionPlan::default();
+    for ((environment, ..), group) in groups {
+        match (policy.for_environment(environment), environment) {
+            (Some(retention), _) => judge(&group, retention, moment, &mut plan),
+            (None, name) => {
+                let reason = KeepReason::OtherEnvironment(name.unwrap_or_default().to_owned());
+                let kept = |backup: &&Candidate| Kept { backup: (*backup).clone(), reasons: vec![reason.clone()] };
+                plan.keep.extend(group.iter().map(kept));
+            }
+        }
+    }
+    plan.keep.sort_by(|a, b| (a.backup.ended_at, &a.backup.id).cmp(&(b.backup.ended_at, &b.backup.id)));
+    plan.remove.sort_by(|a, b| (a.backup.ended_at, &a.backup.id).cmp(&(b.backup.ended_at, &b.backup.id)));
+    plan.wal = wal::plan(survey, &plan.keep, &policy.own);
+    plan
+}
+
+fn refusals(survey: &Survey, moment: Moment) -> Vec<Refusal> {
+    let Moment { now, known } = moment;
+    let latest = clock::after(now, CLOCK_TOLERANCE);
+    let behind = known.filter(|known| *known > latest).map(|known| Refusal::ClockWentBack { now, known });
+    let future = survey.backups.iter().filter(|backup| backup.ended_at > latest).max_by_key(|backup| backup.ended_at);
+    let future = future.map(|backup| Refusal::FromTheFuture { id: backup.id.clone(), ended_at: backup.ended_at, now });
+    behind.into_iter().chain(future).collect()
+}
+
+/// Judges the backups of one environment, source and kind, oldest first.
+fn judge(group: &[&Candidate], retention: &Retention, moment: Moment, plan: &mut RetentionPlan) {
+    let chains = Chains::of(group);
+    let good: Vec<&Candidate> = group.iter().rev().copied().filter(|backup| chains.is_good(backup)).collect();
+    let anchor = good.first().map_or(moment.now, |newest| newest.ended_at.min(moment.now));
+    let mut kept = Reasons::new();
+    named(group, &chains, &mut kept);
+    by_rule(&good, retention, anchor, &mut kept);
+    if let Some(newest) = good.first() {
+        kept.entry(newest.key()).or_default().insert(0, KeepReason::Newest);
+    }
+    if let Some(proven) = good.iter().find(|backup| backup.standing.proven_at.is_some()) {
+        kept.entry(proven.key()).or_default().push(KeepReason::LastProven);
+    }
+    unruled(group, retention, &mut kept);
+    chains.close(&mut kept);
+    floor(&good, retention.floor(), &mut kept);
+    chains.close(&mut kept);
+    for backup in group {
+        match kept.remove(&backup.key()) {
+            Some(reasons) => plan.keep.push(Kept { backup: (*backup).clone(), reasons }),
+            None => plan.remove.push(Removed { why: why(backup, retention, anchor), backup: (*backup).clone() }),
+        }
+    }
+}
+
+/// What people and damage keep.
+fn named<'a>(group: &[&'a Candidate], chains: &Chains<'a>, kept: &mut Reasons<'a>) {
+    for backup in group {
+        if let Some(why) = &backup.standing.hold {
+            kept.entry(backup.key()).or_default().push(KeepReason::Held(why.clone()));
+        }
+        let damage = match &backup.standing.damage {
+            Some(what) => what.clone(),
+            None if chains.is_good(backup) => continue,
+            None => "what it is an increment to is missing or damaged".to_owned(),
+        };
+        kept.entry(backup.key()).or_default().push(KeepReason::Damaged(damage));
+    }
+}
+
+/// What the rules of the tiers keep among the good ones, newest first.
+fn by_rule<'a>(good: &[&'a Candidate], retention: &Retention, anchor: Timestamp, kept: &mut Reasons<'a>) {
+    let attested = |backup: &&&Candidate| backup.standing.verified_at.is_some() || backup.standing.proven_at.is_some();
+    let verified_until = good.iter().find(attested).map(|backup| backup.ended_at);
+    let mut tiers: BTreeMap<Option<&str>, Vec<&Candidate>> = BTreeMap::new();
+    for backup in good {
+        tiers.entry(backup.tier.as_deref()).or_default().push(backup);
+    }
+    let zone = retention.zone();
+    for (tier, backups) in tiers {
+        if let Some(rule) = retention.rule(tier) {
+            rule::keep(rule, &Bench { backups, anchor, zone: zone.as_tz(), verified_until }, kept);
+        }
+    }
+}
+
+/// What no rule speaks of.
+fn unruled<'a>(group: &[&'a Candidate], retention: &Retention, kept: &mut Reasons<'a>) {
+    for backup in group.iter().filter(|backup| retention.rule(backup.tier.as_deref()).is_none()) {
+        kept.entry(backup.key()).or_default().push(KeepReason::Unruled(backup.tier.clone()));
+    }
+}
+
+/// Keeps the newest good ones that are missing to the floor.
+fn floor<'a>(good: &[&'a Candidate], floor: usize, kept: &mut Reasons<'a>) {
+    let mut count = good.iter().filter(|backup| kept.contains_key(&backup.key())).count();
+    for backup in good {
+        if count >= floor {
+            return;
+        }
+        if !kept.contains_key(&backup.key()) {
+            kept.insert(backup.key(), vec![KeepReason::Floor(floor)]);
+            count += 1;
+        }
+    }
+}
+
+fn why(backup: &Candidate, retention: &Retention, anchor: Timestamp) -> String {
+    let age = human_duration(clock::between(backup.ended_at, anchor));
+    let tier = backup.tier.as_ref().map_or("no tier".to_owned(), |tier| format!("tier `{tier}`"));
+    let rule = retention.rule(backup.tier.as_deref()).map(ToString::to_string).unwrap_or_default();
+    format!("{tier} keeps {rule}; it is {age} older than the newest")
+}

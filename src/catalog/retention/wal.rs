@@ -1,0 +1,158 @@
+//! Which archived segments no kept backup can use.
+//!
+//! A segment stays when it makes a kept backup consistent, when it leads on from one that every point in time
+//! is promised from, or when it is younger than the policy says. History files always stay; they are no segments.
+
+use std::collections::BTreeMap;
+
+use super::{Candidate, ClusterSpan, Kept, Survey, WalSegment};
+use crate::base::Timestamp;
+use crate::language::inventory::Retention;
+use crate::pgformat::{SegmentName, SegmentSize, SystemId};
+
+/// What of the WAL goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WalPlan {
+    /// Stretches without a gap, by cluster and timeline.
+    pub remove: Vec<WalRange>,
+    /// Clusters of which nothing goes, and why.
+    pub spared: Vec<(SystemId, WalWhy)>,
+}
+
+/// Consecutive segments of one timeline that go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalRange {
+    /// The cluster.
+    pub system_id: SystemId,
+    /// The first of them.
+    pub first: SegmentName,
+    /// The last of them.
+    pub last: SegmentName,
+    /// How many.
+    pub segments: u64,
+    /// Their sizes together, as stored.
+    pub size_bytes: u64,
+    /// Why nothing needs them.
+    pub why: String,
+}
+
+/// Why nothing of a cluster's WAL goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalWhy {
+    /// No backup of it is kept, so nothing says what is needed.
+    NoBackup,
+    /// A manifest cannot be read, so nothing says what that backup needs.
+    DamagedManifest,
+}
+
+impl WalWhy {
+    /// The reason for people.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoBackup => "no backup of this cluster is kept, so nothing says which of its WAL is needed",
+            Self::DamagedManifest => "a manifest cannot be read, so nothing says which WAL that backup needs",
+        }
+    }
+}
+
+impl WalRange {
+    /// Tells whether a segment belongs to it.
+    #[must_use]
+    pub fn contains(&self, system_id: SystemId, segment: SegmentName) -> bool {
+        self.system_id == system_id
+            && segment.timeline() == self.first.timeline()
+            && (self.first..=self.last).contains(&segment)
+    }
+}
+
+pub(super) fn plan(survey: &Survey, keep: &[Kept], retention: &Retention) -> WalPlan {
+    let mut plan = WalPlan::default();
+    for (system_id, segments) in &survey.wal {
+        let kept: Vec<(&Candidate, ClusterSpan)> = keep
+            .iter()
+            .filter_map(|kept| Some((&kept.backup, kept.backup.cluster?)))
+            .filter(|(_, span)| span.system_id == *system_id)
+            .collect();
+        match (kept.is_empty(), survey.damaged.is_empty()) {
+            (_, false) => plan.spared.push((*system_id, WalWhy::DamagedManifest)),
+            (true, true) => plan.spared.push((*system_id, WalWhy::NoBackup)),
+            (false, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, retention))),
+        }
+    }
+    plan
+}
+
+/// What the kept backups of one cluster need.
+struct Needs {
+    /// Each of them, to become consistent.
+    spans: Vec<ClusterSpan>,
+    /// Those from which every later point in time is promised.
+    open: Vec<ClusterSpan>,
+    /// Segments archived since then stay in any case.
+    young_from: Option<Timestamp>,
+    /// The size of a segment.
+    segment_size: SegmentSize,
+}
+
+impl Needs {
+    fn of(kept: &[(&Candidate, ClusterSpan)], retention: &Retention) -> Self {
+        let spans: Vec<ClusterSpan> = kept.iter().map(|(_, span)| *span).collect();
+        let segment_size = spans.first().map_or(SegmentSize::DEFAULT, |span| span.segment_size);
+        let within = retention.wal.as_ref().and_then(|wal| wal.keep_within);
+        let newest = kept.iter().filter(|(backup, _)| backup.is_sound()).map(|(backup, _)| backup.ended_at).max();
+        let (Some(age), Some(newest)) = (within, newest) else {
+            return Self { open: spans.clone(), spans, young_from: None, segment_size };
+        };
+        let from = age.before(newest, retention.zone().as_tz());
+        // The window begins inside what the last backup before it leads on from.
+        let bases = kept.iter().filter(|(backup, _)| backup.is_sound() && backup.ended_at <= from);
+        let begin = bases.map(|(backup, _)| backup.ended_at).max();
+        let is_open = |backup: &Candidate| begin.is_none_or(|begin| backup.ended_at >= begin);
+        let open = kept.iter().filter(|(backup, _)| is_open(backup)).map(|(_, span)| *span).collect();
+        Self { spans, open, young_from: Some(from), segment_size }
+    }
+
+    /// Tells whether anything that is kept can use a segment. A later timeline may have branched off an earlier one.
+    fn use_it(&self, segment: &WalSegment) -> bool {
+        let (start, end) = (segment.name.start(self.segment_size), segment.name.end(self.segment_size));
+        let timeline = segment.name.timeline();
+        let completes = |span: &ClusterSpan| span.timeline == timeline && end > span.start && start < span.stop;
+        let leads_on = |span: &ClusterSpan| timeline >= span.timeline && end > span.start;
+        self.young_from.is_some_and(|from| segment.archived_at >= from)
+            || self.spans.iter().any(completes)
+            || self.open.iter().any(leads_on)
+            || !segment.name.fits(self.segment_size)
+    }
+}
+
+fn ranges(system_id: SystemId, segments: &[WalSegment], needs: &Needs) -> Vec<WalRange> {
+    let sorted: BTreeMap<SegmentName, &WalSegment> = segments.iter().map(|segment| (segment.name, segment)).collect();
+    let first_open = needs.open.iter().map(|span| span.start).min();
+    let mut ranges: Vec<WalRange> = Vec::new();
+    for (name, segment) in sorted.into_iter().filter(|(_, segment)| !needs.use_it(segment)) {
+        match ranges.last_mut().filter(|range| range.last.next(needs.segment_size) == name) {
+            Some(range) => {
+                range.last = name;
+                range.segments += 1;
+                range.size_bytes += segment.size_bytes;
+            }
+            None => {
+                let older = needs
+                    .spans
+                    .iter()
+                    .any(|span| span.timeline == name.timeline() && span.stop <= name.start(needs.segment_size));
+                let why = match (older, first_open) {
+                    (true, Some(open)) => {
+                        format!("between kept backups, before {open}, from where every moment is kept")
+                    }
+                    (_, Some(open)) => format!("before {open}, where the oldest backup that needs later WAL begins"),
+                    (_, None) => "no kept backup leads on to it".to_owned(),
+                };
+                let (first, last, segments, size_bytes) = (name, name, 1, segment.size_bytes);
+                ranges.push(WalRange { system_id, first, last, segments, size_bytes, why });
+            }
+        }
+    }
+    ranges
+}

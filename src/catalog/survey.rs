@@ -1,0 +1,178 @@
+//! Reads what retention judges: everything that lies under one prefix of a store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::attest::Level;
+use super::key::{family, family_prefix};
+use super::retention::{Candidate, ClusterSpan, DamagedManifest, Standing, Survey, WalSegment};
+use super::{Backup, BackupList, CatalogError, list, wal_file_of};
+use crate::action::{ObjectFacts, ObjectKey, ReadStore};
+use crate::base::Timestamp;
+use crate::pgformat::{SystemId, WalFileName};
+
+/// What lies under a prefix.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Holdings {
+    /// Backups and damaged manifests.
+    pub list: BackupList,
+    /// The objects that hold WAL segments, packed ones included.
+    pub wal: Vec<WalObject>,
+    /// Folders of backups that were never committed, or whose manifest is gone.
+    pub orphans: Vec<Orphan>,
+}
+
+/// An object that holds an archived segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalObject {
+    /// Its key.
+    pub key: ObjectKey,
+    /// The cluster.
+    pub system_id: SystemId,
+    /// The segment.
+    pub segment: WalSegment,
+}
+
+/// Objects where a backup would lie, without a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// What their keys begin with, a `/` at the end.
+    pub folder: String,
+    /// The objects.
+    pub keys: Vec<ObjectKey>,
+    /// Their sizes together.
+    pub size_bytes: u64,
+    /// When the newest of them was written, by the store's clock.
+    pub newest_at: Timestamp,
+}
+
+/// Reads everything under a prefix.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn holdings(store: &dyn ReadStore, prefix: &str) -> Result<Holdings, CatalogError> {
+    let list = list(store, prefix).await?;
+    let mut wal = Vec::new();
+    let folder = family_prefix(prefix, "wal");
+    for facts in store.list(&folder).await? {
+        wal.extend(wal_object(&folder, facts));
+    }
+    let orphans = orphans(store, prefix, &list).await?;
+    Ok(Holdings { list, wal, orphans })
+}
+
+impl Holdings {
+    /// What retention judges.
+    #[must_use]
+    pub fn survey(&self, now: Timestamp) -> Survey {
+        let mut wal: BTreeMap<SystemId, Vec<WalSegment>> = BTreeMap::new();
+        for object in &self.wal {
+            wal.entry(object.system_id).or_default().push(object.segment);
+        }
+        let damaged = |one: &super::DamagedBackup| DamagedManifest { key: one.key.to_string(), why: one.why.clone() };
+        Survey {
+            backups: self.list.backups.iter().map(|backup| candidate(backup, now)).collect(),
+            damaged: self.list.damaged.iter().map(damaged).collect(),
+            wal,
+        }
+    }
+}
+
+/// A backup as retention judges it.
+#[must_use]
+pub fn candidate(backup: &Backup, now: Timestamp) -> Candidate {
+    let manifest = &backup.manifest;
+    let cluster = manifest.postgres.as_ref().map(|facts| ClusterSpan {
+        system_id: facts.system_id,
+        timeline: facts.timeline,
+        start: facts.start_lsn,
+        stop: facts.stop_lsn,
+        segment_size: facts.segment_size,
+    });
+    Candidate {
+        id: manifest.id.clone(),
+        manifest: backup.digest,
+        source: manifest.source.clone(),
+        kind: manifest.kind.clone(),
+        tier: manifest.tier.clone(),
+        environment: manifest.environment.clone(),
+        parent: manifest.parent.clone(),
+        ended_at: manifest.stopped_at,
+        size_bytes: manifest.size_bytes(),
+        cluster,
+        standing: standing(backup, now),
+    }
+}
+
+fn standing(backup: &Backup, now: Timestamp) -> Standing {
+    let attested = &backup.attested;
+    let held = attested.hold.as_ref().filter(|hold| hold.counts_at(now));
+    let verified = attested.last_verified.as_ref();
+    let failed = verified.filter(|_| attested.is_damaged());
+    let damage = match (backup.missing.is_empty(), failed) {
+        (false, _) => Some(format!("missing or of another size: {}", backup.missing.join(", "))),
+        (true, Some(note)) => Some(format!("the verification of {} failed", note.at)),
+        (true, None) => None,
+    };
+    Standing {
+        verified_at: verified.filter(|note| note.holds(Level::Digests)).map(|note| note.at),
+        proven_at: attested.last_proof.as_ref().map(|proof| proof.at),
+        hold: held.map(|hold| format!("{} by {}", hold.reason, hold.by)),
+        damage,
+    }
+}
+
+fn wal_object(folder: &str, facts: ObjectFacts) -> Option<WalObject> {
+    let rest = facts.key.as_str().strip_prefix(folder)?;
+    let (system_id, rest) = rest.split_once('/')?;
+    let (timeline, object) = rest.split_once('/')?;
+    let (WalFileName::Segment(name), _) = wal_file_of(object)? else { return None };
+    let system_id = SystemId(system_id.parse().ok()?);
+    let segment = WalSegment { name, size_bytes: facts.size_bytes, archived_at: facts.modified_at };
+    (name.timeline().hex() == timeline).then_some(WalObject { key: facts.key, system_id, segment })
+}
+
+/// Objects of backups that are none, by the folder that the backup would have.
+async fn orphans(store: &dyn ReadStore, prefix: &str, list: &BackupList) -> Result<Vec<Orphan>, CatalogError> {
+    let whole = list.backups.iter().map(|backup| format!("{}/", backup.place().folder()));
+    let broken =
+        list.damaged.iter().filter_map(|one| Some(one.key.as_str().rsplit_once('/')?.0)).map(|f| format!("{f}/"));
+    let folders: BTreeSet<String> = whole.chain(broken).collect();
+    let tiers: BTreeSet<&str> = list.backups.iter().filter_map(|backup| backup.manifest.tier.as_deref()).collect();
+    let kinds = list.backups.iter().map(|backup| family(&backup.manifest.kind));
+    let families: BTreeSet<String> = kinds.chain(["base", "dump", "files"].map(str::to_owned)).collect();
+    let elsewhere = list.backups.iter().flat_map(|backup| &backup.manifest.objects);
+    let elsewhere: BTreeSet<&str> = elsewhere.filter_map(|object| object.key.as_deref()).collect();
+    let mut found: BTreeMap<String, Orphan> = BTreeMap::new();
+    for name in &families {
+        let family = family_prefix(prefix, name);
+        for facts in store.list(&family).await? {
+            let key = facts.key.as_str();
+            if elsewhere.contains(key) || folders.iter().any(|folder| key.starts_with(folder)) {
+                continue;
+            }
+            let Some(folder) = folder_of(&family, key, &tiers) else { continue };
+            let orphan = found.entry(folder.clone()).or_insert_with(|| Orphan {
+                folder,
+                keys: Vec::new(),
+                size_bytes: 0,
+                newest_at: Timestamp::MIN,
+            });
+            orphan.size_bytes += facts.size_bytes;
+            orphan.newest_at = orphan.newest_at.max(facts.modified_at);
+            orphan.keys.push(facts.key);
+        }
+    }
+    // A folder that also holds backups is a tier that none of them names: what lies in it is not one thing.
+    found.retain(|folder, _| !folders.iter().any(|whole| whole.starts_with(folder.as_str())));
+    Ok(found.into_values().collect())
+}
+
+fn folder_of(family: &str, key: &str, tiers: &BTreeSet<&str>) -> Option<String> {
+    let rest = key.strip_prefix(family)?;
+    let (first, below) = rest.split_once('/')?;
+    if !tiers.contains(first) {
+        return Some(format!("{family}{first}/"));
+    }
+    let (second, _) = below.split_once('/')?;
+    Some(format!("{family}{first}/{second}/"))
+}

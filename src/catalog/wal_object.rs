@@ -1,0 +1,101 @@
+//! The names of WAL files as objects: under their own names, or packed, with an ending for each step.
+
+use super::CatalogError;
+use super::key::{history_prefix, wal_key, wal_prefix};
+use crate::action::{ObjectKey, ReadStore};
+use crate::pgformat::{SystemId, WalFileName};
+
+/// How names of packed objects end: after compression, then after encryption.
+const COMPRESSED: [&str; 3] = [".zst", ".gz", ".lz4"];
+const ENCRYPTED: [&str; 3] = [".age", ".enc", ".gpg"];
+
+/// Splits an object's name into the WAL file it holds and the ending that packing gave it; the ending is
+/// empty when the object is the file itself. `None` for what is no WAL file.
+///
+/// Only segments are packed: histories and backup labels hold positions, and no key may be needed to
+/// know where the WAL of a timeline ends.
+#[must_use]
+pub fn wal_file_of(object: &str) -> Option<(WalFileName, &str)> {
+    if let Ok(name) = object.parse() {
+        return Some((name, ""));
+    }
+    let strip = |text: &'_ str, endings: &[&str]| {
+        endings.iter().find_map(|ending| Some(text.strip_suffix(ending)?.len())).unwrap_or(text.len())
+    };
+    let compressed = &object[..strip(object, &ENCRYPTED)];
+    let (name, ending) = object.split_at(strip(compressed, &COMPRESSED));
+    match name.parse().ok().filter(|_| !ending.is_empty())? {
+        name @ (WalFileName::Segment(_) | WalFileName::PartialSegment(_)) => Some((name, ending)),
+        WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
+    }
+}
+
+/// Returns the key of a file of the WAL archive that is packed with `ending`.
+///
+/// # Errors
+/// Fails when the prefix or the ending cannot be part of a key.
+pub fn packed_wal_key(
+    prefix: &str,
+    system_id: SystemId,
+    name: WalFileName,
+    ending: &str,
+) -> Result<ObjectKey, CatalogError> {
+    let text = format!("{}{ending}", wal_key(prefix, system_id, name)?);
+    text.parse().map_err(|_| CatalogError::Key(text))
+}
+
+/// Lists the objects that hold one file of the WAL archive, however it is packed; one under its own name is first.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn wal_objects(
+    store: &dyn ReadStore,
+    prefix: &str,
+    system_id: SystemId,
+    name: WalFileName,
+) -> Result<Vec<ObjectKey>, CatalogError> {
+    let folder = match name {
+        WalFileName::History(_) => history_prefix(prefix, system_id),
+        WalFileName::Segment(_) | WalFileName::PartialSegment(_) | WalFileName::BackupHistory { .. } => {
+            wal_prefix(prefix, system_id, name.timeline())
+        }
+    };
+    let listed = store.list(&format!("{folder}{name}")).await?;
+    let mut found: Vec<ObjectKey> = listed.into_iter().map(|facts| facts.key).collect();
+    found.retain(|key| {
+        let object = key.as_str().strip_prefix(&folder).unwrap_or_default();
+        wal_file_of(object).is_some_and(|(held, _)| held == name)
+    });
+    found.sort_by_key(|key| key.as_str().len());
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wal_file_of;
+
+    const SEGMENT: &str = "000000010000000000000003";
+
+    fn split(object: &str) -> Option<(String, &str)> {
+        wal_file_of(object).map(|(name, ending)| (name.to_string(), ending))
+    }
+
+    #[test]
+    fn a_packed_segment_is_known_by_its_endings() {
+        for ending in ["", ".zst", ".zst.age", ".age", ".gz.gpg", ".lz4.enc"] {
+            for name in [SEGMENT.to_owned(), format!("{SEGMENT}.partial")] {
+                assert_eq!(split(&format!("{name}{ending}")), Some((name, ending)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_wal_file_is_none_whatever_it_ends_in() {
+        for object in
+            ["cluster", ".zst", &format!("{SEGMENT}.tmp"), &format!("{SEGMENT}.age.zst"), "00000002.history.zst"]
+        {
+            assert_eq!(split(object), None, "{object}");
+        }
+        assert_eq!(split("00000002.history"), Some(("00000002.history".to_owned(), "")));
+    }
+}

@@ -1,0 +1,76 @@
+//! `runbook backups hold`.
+
+use serde_json::json;
+
+use super::shelf::{Stores, of_catalog};
+use crate::base::clock;
+use crate::catalog::attest::{HoldNote, hold, unhold};
+use crate::cli::{Exit, Failure, args, document, wiring};
+
+/// Arguments of `backups hold`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook backups hold 20260128T143002Z-base --reason 'case 4711'\n  runbook backups hold 20260128T143002Z-base --reason audit --until 2027-01-01T00:00:00Z\n  runbook backups hold 20260128T143002Z-base --lift\n\nThe hold is a file beside the manifest, in every store that has a copy. Nothing that this program does prunes a held backup. A rule of the bucket still can: lock its objects there, too."
+)]
+pub struct Args {
+    /// The backup: its id, or a unique beginning of it
+    backup: String,
+    #[command(flatten)]
+    stores: Stores,
+    /// Why it is kept
+    #[arg(long, required_unless_present = "lift")]
+    reason: Option<String>,
+    /// Until when; without it, until the hold is lifted
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Lift the hold
+    #[arg(long, conflicts_with_all = ["reason", "until"])]
+    lift: bool,
+    /// Who holds it; default the account
+    #[arg(long = "as", value_name = "NAME")]
+    who: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Holds a backup, or lifts the hold.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let actor = wiring::actor_as(args.who.as_deref())?;
+    let now = clock::now();
+    let until = args.until.as_deref().map(|text| args::moment(text, now)).transpose()?;
+    if until.is_some_and(|until| until <= now) {
+        return Err(Failure::new(Exit::Usage, "the hold would have ended already").help("name a time to come"));
+    }
+    let by = format!("{} ({})", actor.name, actor.from);
+    let note = args.reason.as_deref().map(|reason| HoldNote { until, ..HoldNote::new(&by, reason, now) });
+    let shelves = args.stores.shelves(args.json)?;
+    let found = shelves.list()?;
+    let mut done = Vec::new();
+    for backup in found.copies(&args.backup)? {
+        let (store, place) = (shelves.writer(&backup.store)?, backup.place());
+        let written = wiring::block_on(async {
+            match &note {
+                Some(note) => hold(&*store, &place, note).await,
+                None => unhold(&*store, &place).await,
+            }
+        })?;
+        written.map_err(|error| {
+            let message = format!("`{}` in `{}` keeps what it had", backup.manifest.id, backup.store);
+            Failure::new(Exit::Failed, format!("{message}: {}", of_catalog(&error)))
+                .help("the same command again does the rest; what was done stays")
+        })?;
+        if !args.json {
+            let (id, store) = (&backup.manifest.id, &backup.store);
+            match &note {
+                Some(note) => out!("`{id}` in `{store}` is held: {}", note.reason),
+                None => out!("`{id}` in `{store}` is held no more"),
+            }
+        }
+        done.push(json!({ "id": backup.manifest.id, "store": backup.store, "hold": note }));
+    }
+    if args.json {
+        document::write_json(&done)?;
+    }
+    Ok(found.finish(Exit::Success))
+}

@@ -1,0 +1,112 @@
+//! `runbook backups list`.
+
+use serde_json::json;
+
+use super::row;
+use super::shelf::{Found, Stores};
+use crate::base::units::ByteSize;
+use crate::base::{Timestamp, clock};
+use crate::catalog::Backup;
+use crate::cli::{Exit, Failure, document};
+use crate::report::mask_text;
+
+/// Arguments of `backups list`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook backups list\n  runbook backups list --source orders --tier monthly\n  runbook backups list --store file:///mnt/usb\n  runbook backups list --json | jq -r '.backups[] | select(.last_proof == null) | .id'\n\nThe exit code is 10 when a store gave no answer; the others are shown all the same. A manifest that cannot be used is shown as damaged."
+)]
+pub struct Args {
+    #[command(flatten)]
+    stores: Stores,
+    /// Only of this database or source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Only of this kind: `postgres.base`, `postgres.dump`, `files` …
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only of this tier
+    #[arg(long)]
+    tier: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists the backups, newest first.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let mut found = args.stores.shelves(args.json)?.list()?;
+    for (_, list) in &mut found.lists {
+        list.backups.retain(|backup| args.wants(backup));
+    }
+    if args.json {
+        machines(&found)?;
+    } else {
+        people(&found, clock::now());
+    }
+    Ok(found.finish(Exit::Success))
+}
+
+impl Args {
+    fn wants(&self, backup: &Backup) -> bool {
+        let manifest = &backup.manifest;
+        let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
+        is(&self.source, Some(&manifest.source))
+            && is(&self.kind, Some(&manifest.kind))
+            && is(&self.tier, manifest.tier.as_deref())
+    }
+}
+
+fn machines(found: &Found) -> Result<(), Failure> {
+    let backups: Vec<_> =
+        found.lists.iter().flat_map(|(_, list)| list.backups.iter().rev().map(row::document)).collect();
+    let damaged: Vec<_> = found
+        .lists
+        .iter()
+        .flat_map(|(store, list)| list.damaged.iter().map(|damaged| row::damaged(store, damaged)))
+        .collect();
+    document::write_json(&json!({ "backups": backups, "damaged": damaged, "unreached": found.unreached }))
+}
+
+fn people(found: &Found, now: Timestamp) {
+    let mut all: Vec<&Backup> = found.lists.iter().flat_map(|(_, list)| &list.backups).collect();
+    all.sort_by_key(|backup| std::cmp::Reverse((backup.manifest.stopped_at, backup.manifest.id.clone())));
+    let damaged = found.lists.iter().flat_map(|(store, list)| list.damaged.iter().map(move |one| (store, one)));
+    if all.is_empty() {
+        tell!(
+            "no backups in {}",
+            found.lists.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        );
+    } else {
+        let mut rows = vec![["BACKUP", "SOURCE", "KIND", "TIER", "AGE", "SIZE", "STORE", "STATE"].map(str::to_owned)];
+        rows.extend(all.iter().map(|backup| line(backup, now)));
+        table(&rows);
+    }
+    for (store, damaged) in damaged {
+        out!("DAMAGED  `{}` in `{}`: {}", mask_text(damaged.key.as_str()), mask_text(store), mask_text(&damaged.why));
+    }
+}
+
+fn line(backup: &Backup, now: Timestamp) -> [String; 8] {
+    let manifest = &backup.manifest;
+    [
+        manifest.id.clone(),
+        manifest.source.clone(),
+        manifest.kind.clone(),
+        manifest.tier.clone().unwrap_or_else(|| "-".to_owned()),
+        row::age(manifest.stopped_at, now),
+        ByteSize(manifest.size_bytes()).to_string(),
+        backup.store.clone(),
+        row::standing(backup, now),
+    ]
+    .map(|cell| mask_text(&cell))
+}
+
+/// Columns as wide as their widest cell; the last one is free.
+pub fn table<const N: usize>(rows: &[[String; N]]) {
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        out!("{}", cells.join("  ").trim_end());
+    }
+}

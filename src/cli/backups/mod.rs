@@ -1,0 +1,53 @@
+//! `runbook backups`: what the stores hold, and what is known of it.
+
+mod health;
+mod hold;
+mod list;
+mod prune;
+mod row;
+mod shelf;
+mod show;
+mod verify;
+
+use std::process::ExitCode;
+
+use super::Failure;
+
+/// Arguments of `backups`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook backups list --source orders\n  runbook backups show 20260128T143002Z-base\n  runbook backups verify --all --budget 50GB\n  runbook backups hold 20260128T143002Z-base --reason 'case 4711'\n\nStores and databases are those of the inventory; `--store file:///absolute/path` looks into any other place."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List the backups of the stores, newest first
+    List(list::Args),
+    /// Show all that is known of one backup
+    Show(show::Args),
+    /// Read backups and find out whether they hold
+    Verify(verify::Args),
+    /// Keep a backup whatever retention says, or stop keeping it
+    Hold(hold::Args),
+    /// Judge the backups by what is expected of them: one line and one code for monitoring
+    Health(health::Args),
+    /// Remove what no rule of the inventory keeps: the plan first, then that very plan
+    Prune(prune::Args),
+}
+
+/// Does what the subcommand says.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let exit = match args.command {
+        Command::List(args) => list::run(&args),
+        Command::Show(args) => show::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Hold(args) => hold::run(&args),
+        Command::Health(args) => return Ok(health::run(&args)),
+        Command::Prune(args) => prune::run(&args),
+    };
+    exit.map(ExitCode::from)
+}

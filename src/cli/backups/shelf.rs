@@ -1,0 +1,208 @@
+//! The stores that a command looks into, and the backups found there.
+
+use std::sync::Arc;
+
+use crate::action::{ReadStore, Store};
+use crate::catalog::{Backup, BackupList, Catalog, CatalogError, Index};
+use crate::cli::args::InventoryArgs;
+use crate::cli::site::Site;
+use crate::cli::{Exit, Failure, wiring};
+use crate::language::inventory::StoreEntry;
+
+/// Which stores are looked into.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Stores {
+    /// Only this store of the inventory, or `file:///absolute/path`; repeatable. Default: all of the inventory
+    #[arg(long, value_name = "STORE|URL")]
+    pub store: Vec<String>,
+    #[command(flatten)]
+    pub inventory: InventoryArgs,
+    /// The environment whose stores are meant
+    #[arg(short, long, value_name = "NAME")]
+    pub environment: Option<String>,
+}
+
+/// One store, open for reading.
+pub struct Shelf {
+    /// Its name in the inventory, or its URL.
+    pub name: String,
+    /// What the inventory says of it.
+    pub entry: StoreEntry,
+    /// What was read of it before.
+    index: Index,
+}
+
+/// A store that gave no answer.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Unreached {
+    /// The store.
+    pub store: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The stores of a site.
+pub struct Shelves {
+    /// The site.
+    pub site: Site,
+    /// The stores.
+    pub shelves: Vec<Shelf>,
+}
+
+/// What the stores hold.
+#[derive(Default)]
+pub struct Found {
+    /// By store.
+    pub lists: Vec<(String, BackupList)>,
+    /// Stores that gave no answer.
+    pub unreached: Vec<Unreached>,
+}
+
+impl Stores {
+    /// Reads the inventory and names the stores.
+    ///
+    /// # Errors
+    /// Fails when the inventory is not sound, or has no such store.
+    pub fn shelves(&self, json: bool) -> Result<Shelves, Failure> {
+        let bare = !self.store.is_empty() && self.store.iter().all(|store| store.contains("://"));
+        let site = match bare {
+            true => Site::bare()?,
+            false => Site::read(&self.inventory, self.environment.as_deref(), json.into())?,
+        };
+        let names = match self.store.is_empty() {
+            true => site.inventory.stores.keys().cloned().collect(),
+            false => self.store.clone(),
+        };
+        if names.is_empty() {
+            let failure = Failure::new(Exit::Usage, "the inventory has no store");
+            return Err(failure.help("name an inventory with `--inventory FILE`, or a place with `--store URL`"));
+        }
+        let folder = wiring::state_root()?.join("catalog");
+        let shelf = |name: &String| -> Result<Shelf, Failure> {
+            let entry = match name.contains("://") {
+                true => StoreEntry { url: name.clone(), ..StoreEntry::default() },
+                false => site.store_entry(name)?.clone(),
+            };
+            Ok(Shelf { name: name.clone(), index: Index::open(&folder, &entry.url), entry })
+        };
+        let shelves = names.iter().map(shelf).collect::<Result<_, _>>()?;
+        Ok(Shelves { site, shelves })
+    }
+}
+
+impl Shelves {
+    /// Lists every backup of every store. A store that gives no answer does not hide the others.
+    ///
+    /// # Errors
+    /// Fails when the runtime cannot be started.
+    pub fn list(&self) -> Result<Found, Failure> {
+        wiring::block_on(async {
+            let mut found = Found::default();
+            for shelf in &self.shelves {
+                match self.list_one(shelf).await {
+                    Ok(list) => found.lists.push((shelf.name.clone(), list)),
+                    Err(why) => found.unreached.push(Unreached { store: shelf.name.clone(), why }),
+                }
+            }
+            found
+        })
+    }
+
+    async fn list_one(&self, shelf: &Shelf) -> Result<BackupList, String> {
+        let store = self.reader(shelf).map_err(|failure| chain(&failure))?;
+        let list = Catalog::of(&*store).with_index(&shelf.index).everything().await;
+        let list = list.map_err(|error| of_catalog(&error))?;
+        if let Err(error) = shelf.index.save() {
+            tell!("warning: what was read is not kept for the next time: {error}");
+        }
+        Ok(list)
+    }
+
+    /// Opens a store for reading.
+    ///
+    /// # Errors
+    /// Fails when its entry makes no sense.
+    pub fn reader(&self, shelf: &Shelf) -> Result<Arc<dyn ReadStore>, Failure> {
+        let opened = self.site.opening(&shelf.name, &shelf.entry).open_read();
+        opened.map_err(|error| Failure::new(Exit::Invalid, "the store cannot be opened").because(&error))
+    }
+
+    /// Opens a store that must exist already, for writing.
+    ///
+    /// # Errors
+    /// Fails when its entry makes no sense.
+    pub fn writer(&self, name: &str) -> Result<Arc<dyn Store>, Failure> {
+        let shelf = self.shelf(name)?;
+        let opened = self.site.opening(&shelf.name, &shelf.entry).open_existing();
+        opened.map_err(|error| Failure::new(Exit::Invalid, "the store cannot be opened").because(&error))
+    }
+
+    /// One of the stores.
+    ///
+    /// # Errors
+    /// Fails when it is not among them.
+    pub fn shelf(&self, name: &str) -> Result<&Shelf, Failure> {
+        let found = self.shelves.iter().find(|shelf| shelf.name == name);
+        found.ok_or_else(|| Failure::new(Exit::Usage, format!("`{name}` is none of the stores")))
+    }
+}
+
+impl Found {
+    /// Every copy of the backup with this id or unique beginning of one, in every store.
+    ///
+    /// # Errors
+    /// Fails when there is none, or when several backups begin so (exit 2).
+    pub fn copies(&self, text: &str) -> Result<Vec<&Backup>, Failure> {
+        let all = || self.lists.iter().flat_map(|(_, list)| &list.backups);
+        let exact: Vec<&Backup> = all().filter(|backup| backup.manifest.id == text).collect();
+        let found = if exact.is_empty() {
+            all().filter(|backup| backup.manifest.id.starts_with(text)).collect()
+        } else {
+            exact
+        };
+        let names =
+            |list: &[&Backup]| list.iter().map(|backup| (backup.place(), backup.manifest.kind.clone())).collect();
+        let distinct: std::collections::BTreeSet<_> = names(&found);
+        match distinct.len() {
+            0 => {
+                let failure = Failure::new(Exit::Usage, format!("no backup has the id `{text}`"));
+                let help = match self.unreached.as_slice() {
+                    [] => "`runbook backups list` shows them all".to_owned(),
+                    [first, ..] => format!("but store `{}` gave no answer: {}", first.store, first.why),
+                };
+                Err(failure.help(help))
+            }
+            1 => Ok(found),
+            count => {
+                let listed = distinct.iter().map(|(place, _)| format!("`{}`", place.folder())).collect::<Vec<_>>();
+                let failure =
+                    Failure::new(Exit::Usage, format!("{count} backups have an id that begins with `{text}`"));
+                Err(failure
+                    .help(format!("they are {}; narrow it with `--store`, or give more of the id", listed.join(", "))))
+            }
+        }
+    }
+
+    /// Says which stores gave no answer, and how the command ends.
+    pub fn finish(&self, otherwise: Exit) -> Exit {
+        for unreached in &self.unreached {
+            tell!("error: store `{}` gave no answer: {}", unreached.store, crate::report::mask_text(&unreached.why));
+        }
+        if self.unreached.is_empty() { otherwise } else { Exit::Failed }
+    }
+}
+
+/// An error of the catalog in one line.
+pub fn of_catalog(error: &CatalogError) -> String {
+    let mut words = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        words.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    words
+}
+
+fn chain(failure: &Failure) -> String {
+    std::iter::once(&failure.message).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
+}

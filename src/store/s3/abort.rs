@@ -1,0 +1,71 @@
+//! Takes back an upload that will not be finished: its parts would be stored, and paid for, for ever.
+
+use std::sync::Arc;
+
+use super::error::{Verdict, verdict};
+use super::session::Session;
+
+/// A part that was on its way may arrive after the abort, so it is looked whether anything is left.
+const TRIES: u32 = 3;
+
+/// Aborts an upload when it is dropped before it [`Self::is_done`].
+pub(super) struct Abort {
+    upload: Option<Upload>,
+}
+
+struct Upload {
+    session: Arc<Session>,
+    object: String,
+    id: String,
+}
+
+impl Abort {
+    pub(super) fn of(session: Arc<Session>, object: &str, id: &str) -> Self {
+        Self { upload: Some(Upload { session, object: object.to_owned(), id: id.to_owned() }) }
+    }
+
+    /// Nothing is left to abort.
+    pub(super) fn is_done(mut self) {
+        self.upload = None;
+    }
+
+    /// Aborts and waits for it. Dropped before its end, it goes on beside.
+    pub(super) async fn now(mut self) {
+        if let Some(upload) = &self.upload {
+            upload.abort().await;
+        }
+        self.upload = None;
+    }
+}
+
+impl Upload {
+    async fn abort(&self) {
+        let client = self.session.client();
+        for _ in 0..TRIES {
+            let abort = client.abort_multipart_upload().bucket(self.session.bucket());
+            match abort.key(&self.object).upload_id(&self.id).send().await {
+                Ok(_) => {}
+                Err(error) if verdict(&error) == Verdict::Absent => return,
+                Err(error) => {
+                    let asked = self.session.asked(&self.object, "abort the upload of", "s3:AbortMultipartUpload");
+                    tracing::warn!("{}; its parts stay until a lifecycle rule removes them", asked.failed(&error));
+                    return;
+                }
+            }
+            let parts = client.list_parts().bucket(self.session.bucket()).key(&self.object).upload_id(&self.id);
+            if parts.send().await.map_or(true, |left| left.parts().is_empty()) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Abort {
+    #[expect(clippy::disallowed_methods, reason = "whoever dropped the put cannot wait, and the server must be told")]
+    fn drop(&mut self) {
+        let Some(upload) = self.upload.take() else { return };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { upload.abort().await });
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The facts of an object.
+
+use std::collections::BTreeMap;
+
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+
+use super::dress::{keyed, timestamp};
+use super::error::{Verdict, verdict};
+use super::session::Session;
+use crate::action::{Availability, ObjectFacts, ObjectKey, StoreError};
+use crate::base::Timestamp;
+
+/// Tells the facts of an object; absent only when the server says so of this object, not of the bucket.
+pub(super) async fn head(session: &Session, key: &ObjectKey) -> Result<ObjectFacts, StoreError> {
+    head_version(session, key, None).await
+}
+
+/// Tells the facts of one version of an object, by default of the newest.
+pub(super) async fn head_version(
+    session: &Session,
+    key: &ObjectKey,
+    version: Option<&str>,
+) -> Result<ObjectFacts, StoreError> {
+    let object = session.object(key);
+    let asked = session.asked(&object, "look at", "s3:GetObject");
+    let version = version.map(str::to_owned);
+    let request = keyed!(session.client().head_object().key(&object), session).set_version_id(version.clone());
+    let error = match request.send().await {
+        Ok(answer) => return Ok(facts(key.clone(), &answer)),
+        Err(error) => error,
+    };
+    // An answer to HEAD has no body: its 404 does not tell a missing object from a missing bucket, its 403 and 400 not
+    // what is wrong with the credentials. GET tells.
+    if !error.raw_response().is_some_and(|raw| raw.status().is_client_error()) {
+        return Err(asked.failed(&error));
+    }
+    let request = keyed!(session.client().get_object().key(&object), session).set_version_id(version);
+    match request.range("bytes=0-0").send().await {
+        Err(told) if verdict(&told) == Verdict::Absent => Err(session.not_found(key)),
+        Err(told) => Err(asked.failed(&told)),
+        Ok(_) => Err(asked.unavailable(std::io::Error::other("it was made this very moment"))),
+    }
+}
+
+fn facts(key: ObjectKey, answer: &HeadObjectOutput) -> ObjectFacts {
+    let size_bytes = answer.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+    let modified_at = answer.last_modified.as_ref().map_or(Timestamp::UNIX_EPOCH, timestamp);
+    let class = answer.storage_class.as_ref().map(|class| class.as_str().to_owned());
+    let metadata: BTreeMap<String, String> =
+        answer.metadata.iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let archived = answer.archive_status.is_some() || class.as_deref().is_some_and(is_archived);
+    ObjectFacts {
+        metadata,
+        etag: answer.e_tag.clone(),
+        version: answer.version_id.clone().filter(|version| version != "null"),
+        availability: availability(archived, answer.restore.as_deref()),
+        storage_class: class,
+        ..ObjectFacts::new(key, size_bytes, modified_at)
+    }
+}
+
+/// Whether objects of this class must be retrieved before they can be read.
+pub(super) fn is_archived(class: &str) -> bool {
+    matches!(class, "GLACIER" | "DEEP_ARCHIVE")
+}
+
+/// Reads the header `x-amz-restore`: `ongoing-request="false", expiry-date="Fri, 21 Dec 2012 00:00:00 GMT"`.
+fn availability(archived: bool, restore: Option<&str>) -> Availability {
+    let member = |name: &str| restore?.split_once(&format!("{name}=\""))?.1.split_once('"').map(|(value, _)| value);
+    if !archived {
+        return Availability::Ready;
+    }
+    let expires = member("expiry-date").and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+    match (member("ongoing-request"), expires) {
+        (Some("true"), _) => Availability::Retrieving,
+        (Some("false"), Some(expires)) => Availability::ReadyUntil(timestamp(&expires)),
+        (Some("false"), None) => Availability::Ready,
+        (Some(_) | None, _) => Availability::Archived,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_a_retrieval_is_read() {
+        assert_eq!(availability(false, None), Availability::Ready);
+        assert_eq!(availability(true, None), Availability::Archived);
+        assert_eq!(availability(true, Some("ongoing-request=\"true\"")), Availability::Retrieving);
+        let ready = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2012 00:00:00 GMT\"";
+        let until = "2012-12-21T00:00:00Z".parse().unwrap();
+        assert_eq!(availability(true, Some(ready)), Availability::ReadyUntil(until));
+    }
+}

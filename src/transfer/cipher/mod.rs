@@ -1,0 +1,33 @@
+//! Encryption: one format per file, each readable by the usual programs.
+
+mod age;
+mod gpg;
+mod openssl;
+mod random;
+
+use std::io::{self, Read, Write};
+
+use super::flow::Inflow;
+use super::keys::{Lock, Opener};
+
+pub(super) use self::age::{Identities, parse_recipient};
+
+/// Encrypts a stream to its end.
+pub(super) fn encrypt(lock: &Lock, from: &mut (impl Read + Send), to: &mut impl Write) -> io::Result<()> {
+    match lock {
+        Lock::Age(recipients) => age::encrypt(recipients, from, to),
+        Lock::AgePassphrase(passphrase) => age::encrypt_with_passphrase(passphrase, from, to),
+        Lock::Openssl { password, kdf } => openssl::encrypt((password, kdf), from, to),
+        Lock::Gpg(passphrase) => gpg::encrypt(passphrase, from, to),
+    }
+}
+
+/// Decrypts a stream to its end.
+pub(super) fn decrypt(opener: &Opener, from: &mut Inflow, to: &mut impl Write) -> io::Result<()> {
+    match opener {
+        Opener::Age(identities) => age::decrypt(identities, from, to),
+        Opener::AgePassphrase(passphrase) => age::decrypt_with_passphrase(passphrase, from, to),
+        Opener::Openssl { password, kdf } => openssl::decrypt((password, kdf), from, to),
+        Opener::Gpg(passphrase) => gpg::decrypt(passphrase, from, to),
+    }
+}

@@ -1,0 +1,91 @@
+//! Zstandard (RFC 8878): a frame per block, with its size and checksum. `zstd -d` reads frames one after another.
+//!
+//! Frames that say a small size are decompressed side by side; from the first other one on (an object that
+//! another program has made) the rest is read as one stream.
+
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size, get_frame_content_size};
+
+use super::super::flow::Outflow;
+use super::super::lanes::{Lanes, MakeWork, Work};
+use super::super::meter::{Meter, Stage};
+
+/// The largest block that is compressed by itself.
+pub(super) const MOST_CHUNK_BYTES: usize = 4 << 20;
+/// The longest header of a frame: magic number, descriptor, window, dictionary, content size.
+const MOST_HEADER_BYTES: usize = 18;
+
+pub(super) fn compress(level: i32) -> MakeWork {
+    Box::new(move || {
+        let mut compressor = Compressor::new(level)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        let work: Work = Box::new(move |block| compressor.compress(block).map(Bytes::from));
+        Ok(work)
+    })
+}
+
+fn decompress_frames() -> MakeWork {
+    Box::new(|| {
+        let mut decompressor = Decompressor::new()?;
+        let work: Work = Box::new(move |frame| {
+            let size_bytes = content_bytes(frame).unwrap_or(MOST_CHUNK_BYTES);
+            decompressor.decompress(frame, size_bytes).map(Bytes::from).map_err(damaged)
+        });
+        Ok(work)
+    })
+}
+
+fn damaged(error: io::Error) -> io::Error {
+    super::Broken::damaged(format!("it is no sound zstd: {error}")).into()
+}
+
+/// What the frame's header says of its content; nothing when it says nothing, or more than a block may have.
+fn content_bytes(frame: &[u8]) -> Option<usize> {
+    let size_bytes = usize::try_from(get_frame_content_size(frame).ok()??).ok()?;
+    (size_bytes <= MOST_CHUNK_BYTES).then_some(size_bytes)
+}
+
+pub(super) fn decompress(from: &mut (impl BufRead + Send), out: &mut Outflow, meter: &Arc<Meter>) -> io::Result<()> {
+    let mut lanes = Lanes::new(decompress_frames(), (Arc::clone(meter), Stage::Decompress));
+    let (mut buffer, mut any) = (BytesMut::new(), false);
+    loop {
+        while buffer.len() < MOST_HEADER_BYTES && more(from, &mut buffer)? {}
+        if buffer.is_empty() {
+            return if any { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        let Some(frame) = frame(from, &mut buffer)? else { break };
+        lanes.submit(frame, out)?;
+        any = true;
+    }
+    let rest = buffer.freeze();
+    let mut stream = zstd::stream::read::Decoder::with_buffer(io::Cursor::new(rest).chain(from))?;
+    io::copy(&mut stream, out).map(drop)
+}
+
+/// Cuts the next frame off; nothing when it is none of the small ones.
+fn frame(from: &mut impl BufRead, buffer: &mut BytesMut) -> io::Result<Option<Bytes>> {
+    if content_bytes(buffer).is_none() {
+        return Ok(None);
+    }
+    loop {
+        if let Ok(count) = find_frame_compressed_size(buffer) {
+            return Ok(Some(buffer.split_to(count).freeze()));
+        }
+        if buffer.len() > compress_bound(MOST_CHUNK_BYTES) || !more(from, buffer)? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Appends what is there; says whether there was anything.
+fn more(from: &mut impl BufRead, buffer: &mut BytesMut) -> io::Result<bool> {
+    let block = from.fill_buf()?;
+    let count = block.len();
+    buffer.extend_from_slice(block);
+    from.consume(count);
+    Ok(count > 0)
+}

@@ -1,0 +1,159 @@
+//! Keys: what new objects are locked with, and what an object is opened with.
+
+use age::x25519::Recipient;
+
+use super::TransferError;
+use super::cipher::{Identities, parse_recipient};
+use crate::action::{Encrypted, Kdf, Secrets};
+use crate::base::secret::SecretText;
+use crate::language::inventory::{Encryption, OpensslEnc, OpensslKdf};
+
+/// PBKDF2's iterations of what is written, where the settings say nothing (OWASP, 2023).
+const ITERATIONS: u32 = 600_000;
+
+/// What new objects are encrypted with.
+#[derive(Clone)]
+pub(super) enum Lock {
+    /// age, to public keys.
+    Age(Vec<Recipient>),
+    /// age, by a passphrase.
+    AgePassphrase(SecretText),
+    /// `openssl enc`.
+    Openssl { password: SecretText, kdf: Kdf },
+    /// `gpg --symmetric`.
+    Gpg(SecretText),
+}
+
+/// What an object is decrypted with.
+#[derive(Clone)]
+pub(super) enum Opener {
+    /// age, by one of these.
+    Age(Identities),
+    /// age, by a passphrase.
+    AgePassphrase(SecretText),
+    /// `openssl enc`.
+    Openssl { password: SecretText, kdf: Kdf },
+    /// `gpg --symmetric`.
+    Gpg(SecretText),
+}
+
+impl Lock {
+    /// What is appended to the name of an object, as the programs do it themselves.
+    pub(super) fn suffix(&self) -> &'static str {
+        match self {
+            Self::Age(_) | Self::AgePassphrase(_) => ".age",
+            Self::Openssl { .. } => ".enc",
+            Self::Gpg(_) => ".gpg",
+        }
+    }
+
+    /// The lock a store's settings ask for, and what a reader must know of it.
+    pub(super) fn of(settings: &Encryption, secrets: &dyn Secrets) -> Result<(Self, Encrypted), TransferError> {
+        let ways = [
+            !settings.recipients.is_empty(),
+            settings.passphrase.is_some(),
+            settings.openssl.is_some(),
+            settings.gpg.is_some(),
+        ];
+        if ways.into_iter().filter(|given| *given).count() != 1 {
+            let what = "`encryption` needs exactly one of `recipients`, `passphrase`, `openssl`, `gpg` to write";
+            return Err(TransferError::Settings(what.to_owned()));
+        }
+        if let Some(name) = &settings.passphrase {
+            return Ok((Self::AgePassphrase(secret(name, secrets)?), Encrypted::AgePassphrase));
+        }
+        if let Some(openssl) = &settings.openssl {
+            let kdf = derivation(openssl)?;
+            let lock = Self::Openssl { password: secret(&openssl.password, secrets)?, kdf: kdf.clone() };
+            return Ok((lock, Encrypted::OpensslEnc { cipher: "aes-256-cbc".to_owned(), kdf }));
+        }
+        if let Some(gpg) = &settings.gpg {
+            let lock = Self::Gpg(secret(&gpg.passphrase, secrets)?);
+            return Ok((lock, Encrypted::GpgSymmetric { cipher: "AES256".to_owned() }));
+        }
+        let keys = || settings.recipients.iter().map(|recipient| recipient.key().trim());
+        let recipients = keys().map(parse_recipient).collect::<Result<_, _>>().map_err(TransferError::Settings)?;
+        Ok((Self::Age(recipients), Encrypted::Age { recipients: keys().map(str::to_owned).collect() }))
+    }
+}
+
+impl Opener {
+    /// What opens an object that was encrypted like this, of the keys a store's settings name.
+    pub(super) fn of(how: &Encrypted, keys: Option<&Encryption>, secrets: &dyn Secrets) -> Result<Self, TransferError> {
+        let none = Encryption::default();
+        let keys = keys.unwrap_or(&none);
+        match how {
+            Encrypted::Age { .. } => Ok(Self::Age(identities(keys, secrets)?)),
+            Encrypted::AgePassphrase => {
+                let name = keys.passphrase.as_ref().ok_or_else(|| unnamed("passphrase"))?;
+                Ok(Self::AgePassphrase(secret(name, secrets)?))
+            }
+            Encrypted::OpensslEnc { cipher, kdf } => {
+                if cipher != "aes-256-cbc" {
+                    let what = format!("the cipher `{cipher}` of `openssl enc` cannot be read here");
+                    return Err(TransferError::Settings(what));
+                }
+                let name = keys.openssl.as_ref().map(|openssl| &openssl.password).ok_or_else(|| unnamed("openssl"))?;
+                Ok(Self::Openssl { password: secret(name, secrets)?, kdf: kdf.clone() })
+            }
+            Encrypted::GpgSymmetric { .. } => {
+                let name = keys.gpg.as_ref().map(|gpg| &gpg.passphrase).ok_or_else(|| unnamed("gpg"))?;
+                Ok(Self::Gpg(secret(name, secrets)?))
+            }
+        }
+    }
+}
+
+/// The public keys that belong to the identities in a secret.
+///
+/// # Errors
+/// Fails when the secret cannot be had or holds something else; the message never shows it.
+pub fn public_keys(name: &str, secrets: &dyn Secrets) -> Result<Vec<String>, TransferError> {
+    Ok(identity(name, secrets)?.recipients())
+}
+
+fn identities(keys: &Encryption, secrets: &dyn Secrets) -> Result<Identities, TransferError> {
+    let (mut found, mut missed) = (Identities::none(), None);
+    for name in &keys.identities {
+        match identity(name, secrets) {
+            Ok(more) => found.append(more),
+            Err(error) => missed = Some(error),
+        }
+    }
+    match missed {
+        Some(error) if found.is_empty() => Err(error),
+        None if found.is_empty() => Err(unnamed("identities")),
+        Some(_) | None => Ok(found),
+    }
+}
+
+fn identity(name: &str, secrets: &dyn Secrets) -> Result<Identities, TransferError> {
+    let refuse = |why| TransferError::Settings(format!("the secret `{name}` is no age identity: {why}"));
+    Identities::parse(&secret(name, secrets)?).map_err(refuse)
+}
+
+/// A secret's text without the line end that files have.
+fn secret(name: &str, secrets: &dyn Secrets) -> Result<SecretText, TransferError> {
+    let text = secrets.get(name)?;
+    let trimmed = text.reveal().trim_end_matches(['\r', '\n']);
+    if trimmed.is_empty() {
+        return Err(TransferError::Settings(format!("the secret `{name}` is empty")));
+    }
+    Ok(SecretText::new(trimmed.to_owned()))
+}
+
+fn unnamed(key: &str) -> TransferError {
+    TransferError::Settings(format!("the object is encrypted, and the store's `encryption` names no `{key}`"))
+}
+
+fn derivation(openssl: &OpensslEnc) -> Result<Kdf, TransferError> {
+    let digest = openssl.digest;
+    match (openssl.kdf, openssl.iterations) {
+        (OpensslKdf::Pbkdf2, Some(0)) => Err(TransferError::Settings("`iterations` must be at least 1".to_owned())),
+        (OpensslKdf::Pbkdf2, iterations) => Ok(Kdf::Pbkdf2 { digest, iterations: iterations.unwrap_or(ITERATIONS) }),
+        (OpensslKdf::Legacy, Some(_)) => {
+            Err(TransferError::Settings("`iterations` has no meaning with `kdf: legacy`: it has one".to_owned()))
+        }
+        (OpensslKdf::Legacy, None) => Ok(Kdf::BytesToKey { digest }),
+    }
+}

@@ -1,0 +1,78 @@
+//! Readies a place for WAL before the first segment comes.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::command::STORE;
+use super::{Config, Identity, WalError};
+use crate::action::{ObjectKey, PutOptions, Secrets, Store, StoreError};
+use crate::base::Digest;
+use crate::catalog::{CatalogError, check_prefix, claim_prefix};
+use crate::store::Opening;
+use crate::transfer::Packing;
+
+/// What marks a prefix: for people who look into the bucket, and proof that it can be written.
+const README: &str = "The WAL archive of one PostgreSQL cluster. Written by `runbook wal push`, read by `runbook wal fetch`.\n\
+                      Do not delete, rename or overwrite anything here by hand: a recovery needs every segment.\n";
+
+/// Makes a folder a store, or proves that a bucket can be read and written and marks the prefix in it.
+/// Tells in one line what there is. Settings that make no sense are found out here.
+///
+/// # Errors
+/// Fails when the store cannot be used, or the prefix belongs to another cluster.
+pub(super) fn initialize(
+    config: &Config,
+    pgdata: &Path,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<String, WalError> {
+    let url = &config.store.url;
+    let vault = config.vault();
+    Packing::of(&config.store, &*vault)?;
+    let opening = Opening::new(&config.store, STORE, vault as Arc<dyn Secrets>);
+    opening.initialize()?;
+    if let Some(folder) = url.strip_prefix("file://") {
+        let is_roots = std::fs::metadata(folder).is_ok_and(|facts| std::os::unix::fs::MetadataExt::uid(&facts) == 0);
+        return Ok(match is_roots {
+            true => format!(
+                "`{url}` is a store, and it belongs to root: the server cannot write to it; `chown -R postgres {folder}`, if \
+                 postgres is its user"
+            ),
+            false => format!("`{url}` is a store"),
+        });
+    }
+    let identity = match Identity::of(config, pgdata) {
+        Ok(identity) => Some(identity),
+        Err(WalError::Unidentified(_)) => None,
+        Err(error) => return Err(error),
+    };
+    let store = opening.open_existing()?;
+    runtime.block_on(async {
+        mark(&*store, &config.prefix).await?;
+        match identity {
+            Some(Identity { system_id, .. }) => {
+                claim_prefix(&*store, &config.prefix, system_id).await?;
+                check_prefix(store.as_read(), &config.prefix, system_id).await?;
+                Ok(format!("`{url}` can be read and written; the prefix `{}` is cluster {system_id}'s", config.prefix))
+            }
+            None => Ok(format!(
+                "`{url}` can be read and written; the prefix `{}` will be that of the first cluster that pushes",
+                config.prefix
+            )),
+        }
+    })
+}
+
+async fn mark(store: &dyn Store, prefix: &str) -> Result<(), WalError> {
+    let text = format!("{prefix}/wal/README");
+    let key: ObjectKey = text.parse().map_err(|_| CatalogError::Key(text))?;
+    // A listing that is not allowed would make every absence an error later.
+    store.as_read().list(&format!("{prefix}/wal/README")).await?;
+    let metadata = [("sha256".to_owned(), Digest::of(README.as_bytes()).to_string())].into();
+    let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
+    match store.put(&key, Box::new(Cursor::new(README.as_bytes())), options).await {
+        // Another version of the program wrote another text.
+        Ok(_) | Err(StoreError::Exists { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

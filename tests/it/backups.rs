@@ -1,0 +1,294 @@
+//! Backups of files: made in several stores, found, verified, held, fetched; and what is said of damage.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use runbook::action::{ActionError, Findings, ReadStore, Store};
+use runbook::catalog::Index;
+use runbook::language::inventory::{Inventory, StoreEntry};
+use serde_json::{Value, json};
+
+use crate::support::cli::Cli;
+use crate::support::host::{Bench, action};
+
+const STORES: [&str; 2] = ["primary", "offsite"];
+
+fn entry(bench: &Bench, name: &str) -> StoreEntry {
+    StoreEntry { url: format!("file://{}", bench.path(name).display()), ..StoreEntry::default() }
+}
+
+fn inventory(bench: &Bench) -> Inventory {
+    let stores = STORES.map(|name| (name.to_owned(), entry(bench, name)));
+    Inventory { stores: stores.into(), ..Inventory::default() }
+}
+
+fn open(bench: &Bench, name: &str) -> Arc<dyn Store> {
+    runbook::store::Opening::plain(&entry(bench, name), name).open().unwrap()
+}
+
+async fn run(bench: &Bench, name: &str, with: Value) -> Result<Value, ActionError> {
+    let mut cx = bench.run_context(inventory(bench));
+    let stores: Vec<Arc<dyn Store>> = STORES.iter().map(|name| open(bench, name)).collect();
+    cx.stores = Arc::new(move |name| Ok(Arc::clone(stores.iter().find(|store| store.name() == name).unwrap())));
+    action(name).run(&with, &cx).await
+}
+
+async fn check(bench: &Bench, name: &str, with: Value) -> Findings {
+    let mut cx = bench.check_context(inventory(bench));
+    let folder = STORES.map(|name| entry(bench, name));
+    cx.stores = Arc::new(move |name| -> Result<Arc<dyn ReadStore>, ActionError> {
+        let at = STORES.iter().position(|known| *known == name).unwrap();
+        Ok(runbook::store::Opening::plain(&folder[at], name).open_read().unwrap())
+    });
+    action(name).check(&with, &cx).await.unwrap()
+}
+
+/// A bench with a folder and a file to back up.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    fs::create_dir_all(bench.path("media/deep/er")).unwrap();
+    fs::write(bench.path("media/one"), "one").unwrap();
+    fs::write(bench.path("media/deep/er/two"), vec![7; 100_000]).unwrap();
+    std::os::unix::fs::symlink("../one", bench.path("media/deep/link")).unwrap();
+    fs::write(bench.path("notes.txt"), "notes").unwrap();
+    bench
+}
+
+fn both(bench: &Bench) -> Value {
+    json!({ "source": "media", "paths": [bench.path("media"), bench.path("notes.txt")], "stores": STORES, "tier": "weekly" })
+}
+
+fn folder(bench: &Bench, store: &str, made: &Value) -> std::path::PathBuf {
+    bench.path(store).join(made["copies"][0]["folder"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_backup_lies_in_every_store_with_its_tier_and_comes_back_as_it_was() {
+    let bench = bench();
+    let made = run(&bench, "backup.create", both(&bench)).await.unwrap();
+    assert_eq!(made["copies"].as_array().unwrap().len(), 2, "{made}");
+    for store in STORES {
+        let folder = folder(&bench, store, &made);
+        assert!(folder.ends_with(format!("media/files/weekly/{}", made["id"].as_str().unwrap())));
+        for name in ["manifest.json", "SHA256SUMS", "RESTORE.md", "restore.sh"] {
+            assert!(folder.join(name).is_file(), "{name} in {}", folder.display());
+        }
+    }
+    let with = json!({ "source": "media", "store": "offsite", "tier": "weekly" });
+    let found = run(&bench, "backup.find", with).await.unwrap();
+    assert_eq!(found["id"], made["id"]);
+    let into = bench.path("back");
+    let with = json!({ "source": "media", "store": "offsite", "backup": found["backup"], "into": into });
+    assert!(!check(&bench, "backup.get", with.clone()).await.refused());
+    run(&bench, "backup.get", with.clone()).await.unwrap();
+    assert_eq!(fs::read_to_string(into.join("notes.txt")).unwrap(), "notes");
+    assert_eq!(fs::read(into.join("media/deep/er/two")).unwrap(), vec![7; 100_000]);
+    assert_eq!(fs::read_link(into.join("media/deep/link")).unwrap(), Path::new("../one"));
+    assert!(check(&bench, "backup.get", with.clone()).await.refused(), "nothing is overwritten");
+    assert!(run(&bench, "backup.get", with).await.is_err());
+}
+
+#[tokio::test]
+async fn a_second_attempt_finds_what_the_first_one_finished() {
+    let bench = bench();
+    let with = json!({ "source": "dump", "paths": [bench.path("notes.txt")], "stores": STORES, "remove_local": true });
+    let first = run(&bench, "backup.create", with.clone()).await.unwrap();
+    assert!(first["removed"] == true && !bench.path("notes.txt").exists());
+    let again = run(&bench, "backup.create", with.clone()).await.unwrap();
+    assert_eq!(again["backup"], first["backup"]);
+    assert!(again["copies"].as_array().unwrap().iter().all(|copy| copy["existed"] == true));
+    // An attempt that ended after the first store goes on with the second one.
+    let manifest = bench.path("offsite").join(first["copies"][1]["folder"].as_str().unwrap()).join("manifest.json");
+    open(&bench, "offsite").delete(&key(&bench, &manifest)).await.unwrap();
+    fs::write(bench.path("notes.txt"), "other").unwrap();
+    let error = run(&bench, "backup.create", with.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("changed"), "{error}");
+    assert_eq!(fs::read_to_string(bench.path("notes.txt")).unwrap(), "other", "what is no backup is kept");
+    fs::write(bench.path("notes.txt"), "notes").unwrap();
+    let mended = run(&bench, "backup.create", with).await.unwrap();
+    assert!(mended["removed"] == true && !bench.path("notes.txt").exists());
+}
+
+fn key(bench: &Bench, path: &Path) -> runbook::action::ObjectKey {
+    path.strip_prefix(bench.path("offsite")).unwrap().to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn one_store_may_fail_when_enough_others_have_it_and_then_nothing_is_removed() {
+    let bench = bench();
+    fs::write(bench.path("offsite"), "no folder").unwrap();
+    let with = |at_least: usize| json!({ "source": "n", "paths": [bench.path("notes.txt")], "stores": STORES, "at_least": at_least, "remove_local": true });
+    let error = run(&bench, "backup.create", with(2)).await.unwrap_err();
+    assert!(error.to_string().contains("1 of 2 stores") && error.to_string().contains("offsite"), "{error}");
+    let made = run(&bench, "backup.create", with(1)).await.unwrap();
+    assert_eq!((&made["failed"][0]["store"], &made["removed"]), (&json!("offsite"), &json!(false)));
+    assert!(bench.path("notes.txt").exists());
+}
+
+#[tokio::test]
+async fn every_kind_of_damage_is_found_and_kept_beside_the_manifest() {
+    let bench = bench();
+    let made = run(&bench, "backup.create", both(&bench)).await.unwrap();
+    let object = folder(&bench, "primary", &made);
+    let names: Vec<_> =
+        fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let tar = object.join(names.iter().find(|name| name.starts_with("media.tar")).unwrap());
+    let whole = fs::read(&tar).unwrap();
+    let with = |level: &str| json!({ "source": "media", "store": "primary", "backup": made["backup"], "level": level });
+    for level in ["manifest", "sizes", "digests", "content"] {
+        run(&bench, "backup.verify", with(level)).await.unwrap();
+    }
+    let find = json!({ "source": "media", "store": "primary", "verified": true });
+    assert_eq!(run(&bench, "backup.find", find.clone()).await.unwrap()["id"], made["id"]);
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for damage in [flipped, whole[..whole.len() - 1].to_vec(), vec![0; whole.len()]] {
+        fs::write(&tar, &damage).unwrap();
+        for level in ["digests", "content"] {
+            let error = run(&bench, "backup.verify", with(level)).await.unwrap_err();
+            assert!(error.to_string().contains("media.tar"), "{error}");
+        }
+        let get =
+            json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": bench.path("back") });
+        assert!(run(&bench, "backup.get", get).await.is_err());
+        assert!(!bench.path("back").exists(), "nothing unproven gets its name");
+    }
+    let refused = check(&bench, "backup.find", find).await;
+    assert!(refused.refused(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn demands_on_size_and_encryption_are_held() {
+    let bench = bench();
+    let made = run(&bench, "backup.create", both(&bench)).await.unwrap();
+    let with = |more: Value| {
+        let mut with = json!({ "source": "media", "store": "primary", "backup": made["backup"], "level": "sizes" });
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with
+    };
+    for (demand, said) in
+        [(json!({ "encrypted": "required" }), "not encrypted"), (json!({ "min_size": "1GiB" }), "less than")]
+    {
+        let error = run(&bench, "backup.verify", with(demand)).await.unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_budget_reads_first_what_was_never_verified() {
+    let bench = bench();
+    for name in ["a", "b", "c"] {
+        let mut cx = bench.run_context(inventory(&bench));
+        cx.step = name.parse().unwrap();
+        let store = open(&bench, "primary");
+        cx.stores = Arc::new(move |_| Ok(Arc::clone(&store)));
+        let with = json!({ "source": "n", "paths": [bench.path("notes.txt")], "stores": ["primary"] });
+        action("backup.create").run(&with, &cx).await.unwrap();
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for left in [2, 2, 2] {
+        let with = json!({ "source": "n", "store": "primary", "budget": "1B" });
+        let verified = run(&bench, "backup.verify", with).await.unwrap();
+        assert_eq!((&verified["left"], verified["verified"].as_array().unwrap().len()), (&json!(left), 1));
+        seen.insert(verified["verified"][0].as_str().unwrap().to_owned());
+    }
+    assert_eq!(seen.len(), 3, "each night another one");
+}
+
+#[tokio::test]
+async fn what_was_read_before_is_not_read_again_and_never_trusted_over_the_store() {
+    let bench = bench();
+    run(&bench, "backup.create", both(&bench)).await.unwrap();
+    let store = open(&bench, "primary");
+    let (state, url) = (bench.path("state"), entry(&bench, "primary").url);
+    let list = async |index: &Index| {
+        let list = runbook::catalog::Catalog::of(store.as_read()).with_index(index).everything().await.unwrap();
+        index.save().unwrap();
+        (list.backups.len(), list.damaged.len())
+    };
+    assert_eq!(list(&Index::open(&state, &url)).await, (1, 0));
+    let file = fs::read_dir(&state).unwrap().next().unwrap().unwrap().path();
+    assert!(fs::read_to_string(&file).unwrap().contains("manifest.json"));
+    fs::write(&file, "torn").unwrap();
+    assert_eq!(list(&Index::open(&state, &url)).await, (1, 0), "a torn index is an empty one");
+    let found = fs::read_to_string(&file).unwrap();
+    fs::write(&file, found.replace("weekly", "hourly")).unwrap();
+    assert_eq!(list(&Index::open(&state, &url)).await, (1, 0), "an altered entry is read again");
+    fs::remove_dir_all(bench.path("primary/media")).unwrap();
+    assert_eq!(list(&Index::open(&state, &url)).await, (0, 0), "what the store has not is not there");
+}
+
+/// A user with two stores, one of which cannot be reached.
+fn cli() -> Cli {
+    let cli = Cli::new();
+    fs::create_dir_all(cli.path("media")).unwrap();
+    cli.file("media/one", "one");
+    cli.file(
+        "inventory.yaml",
+        &format!(
+            "version: 1\nstores:\n  near: {{ url: 'file://{0}/near' }}\n  far: {{ url: 'file://{0}/missing/far' }}\n",
+            cli.path("").display().to_string().trim_end_matches('/')
+        ),
+    );
+    cli.file(
+        "runbook.yaml",
+        &format!(
+            "version: 1\nname: nightly\nsteps:\n  - id: keep\n    uses: backup.create\n    with: {{ source: media, paths: ['{}'], stores: [near] }}\n",
+            cli.path("media").display()
+        ),
+    );
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    cli
+}
+
+#[test]
+fn a_store_that_gives_no_answer_is_said_and_hides_no_other() {
+    let cli = cli();
+    let listed = cli.run(&["backups", "list"]).ends(10);
+    assert!(listed.out.contains("media") && listed.err.contains("`far`"), "{listed:?}");
+    let listed = cli.run(&["backups", "list", "--store", "near", "--json"]).ends(0).json();
+    assert_eq!(listed["backups"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["backups"][0]["kind"], "files");
+    cli.run(&["backups", "list", "--store", "nowhere"]).ends(2);
+    let none = cli.run(&["backups", "list", "--store", "near", "--source", "other"]).ends(0);
+    assert!(none.out.is_empty() && none.err.contains("no backups"), "{none:?}");
+}
+
+#[test]
+fn a_backup_is_held_shown_verified_and_let_go() {
+    let cli = cli();
+    let near = |args: &[&str]| {
+        let mut all = vec!["backups"];
+        all.extend(args);
+        all.extend(["--store", "near"]);
+        cli.run(&all)
+    };
+    let id = near(&["list", "--json"]).ends(0).json()["backups"][0]["id"].as_str().unwrap().to_owned();
+    near(&["hold", &id]).ends(2);
+    near(&["hold", &id, "--reason", "case 4711"]).ends(0);
+    let shown = near(&["show", &id]).ends(0);
+    assert!(shown.out.contains("case 4711") && shown.out.contains("tester"), "{shown:?}");
+    near(&["verify", &id, "--level", "content"]).ends(0);
+    let listed = near(&["list"]).ends(0).out;
+    assert!(listed.contains("held") && listed.contains("verified"), "{listed}");
+    near(&["hold", &id, "--lift"]).ends(0);
+    assert!(!near(&["list"]).ends(0).out.contains("held"));
+    near(&["show", "nonsense"]).ends(2);
+    let folder = near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap().to_owned();
+    let object = cli.path("near").join(folder);
+    let tar = fs::read_dir(&object)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("media.tar"))
+        .unwrap();
+    let mut bytes = fs::read(&tar).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&tar, bytes).unwrap();
+    let damaged = near(&["verify", "--all", "--budget", "1GB"]).ends(10);
+    assert!(damaged.out.contains("DAMAGED"), "{damaged:?}");
+    assert!(near(&["list"]).ends(0).out.contains("DAMAGED"));
+    fs::write(object.join("manifest.json"), "{}").unwrap();
+    let torn = near(&["list"]).ends(0);
+    assert!(torn.out.contains("DAMAGED") && torn.out.contains("manifest.json"), "{torn:?}");
+}
