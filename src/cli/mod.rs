@@ -98,6 +98,7 @@ mod show;
 mod signals;
 mod site;
 mod skip;
+mod stores;
 mod superseded;
 mod undo;
 mod wiring;

@@ -8,15 +8,21 @@
 mod access;
 mod farewell;
 mod local;
+mod object;
 mod opening;
 mod reading;
+mod retry;
 mod s3;
 mod sftp;
 mod sidecar;
+mod throttle;
 
 pub use local::LocalStore;
+pub use object::ObjectStorage;
 pub use opening::Opening;
-pub use reading::ReadingStore;
+pub use reading::{ReadingStore, Why};
+pub use retry::Retry;
 pub use s3::S3Store;
 pub use sftp::SftpStore;
 pub use sidecar::RESERVED_PREFIX;
+pub use throttle::Throttle;

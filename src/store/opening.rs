@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::access::{Access, Birth};
 use super::local::LocalStore;
+use super::object::{ObjectStorage, Provider};
+use super::retry::Retry;
 use super::s3::S3Store;
 use super::sftp::SftpStore;
+use super::throttle::Throttle;
 use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
-use crate::language::inventory::{StoreEntry, StoreLocation};
+use crate::language::inventory::{BucketPlace, StoreEntry, StoreLocation};
 
 /// What a store is opened with.
 #[derive(Clone)]
@@ -46,16 +49,31 @@ impl<'a> Opening<'a> {
         if self.entry.read_only { Access::ReadOnly } else { Access::ReadWrite }
     }
 
-    /// The list of kinds.
+    fn object(&self, provider: Provider, place: BucketPlace) -> ObjectStorage {
+        ObjectStorage::new(self.name, (provider, place), (self.entry, self.access()), Arc::clone(&self.secrets))
+    }
+
+    /// The store with what its settings put around it.
     fn store(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
+        let plain = self.plain_store(birth)?;
+        Ok(match self.entry.bandwidth {
+            None => plain,
+            Some(rate) => Arc::new(Throttle::over(plain, rate)),
+        })
+    }
+
+    /// The list of kinds.
+    fn plain_store(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
         Ok(match self.location()? {
             StoreLocation::Folder(root) => Arc::new(LocalStore::new(self.name, root, self.access(), birth)),
             StoreLocation::Sftp(place) => {
                 let ssh = self.entry.ssh.clone().unwrap_or_default();
-                Arc::new(SftpStore::new(self.name, place, ssh, (self.access(), birth)))
+                // The other kinds' own clients try again by themselves, and a folder has nothing that passes.
+                Arc::new(Retry::over(Arc::new(SftpStore::new(self.name, place, ssh, (self.access(), birth)))))
             }
             StoreLocation::S3(_) => Arc::new(self.s3()?),
-            StoreLocation::Google(_) | StoreLocation::Azure(_) => todo_kind(self)?,
+            StoreLocation::Google(place) => Arc::new(self.object(Provider::Google, place)),
+            StoreLocation::Azure(place) => Arc::new(self.object(Provider::Azure, place)),
         })
     }
 
@@ -98,8 +116,4 @@ impl<'a> Opening<'a> {
             }
         }
     }
-}
-
-fn todo_kind(opening: &Opening<'_>) -> Result<Arc<dyn Store>, StoreError> {
-    Err(StoreError::Refused { store: opening.name.to_owned(), what: "buckets cannot be opened yet".to_owned() })
 }

@@ -61,6 +61,7 @@ mod report;
 mod retention;
 mod secrets;
 mod store_conformance;
+mod store_sftp;
 mod supervisor;
 mod support;
 mod transfer;

@@ -16,6 +16,7 @@ use runbook::language::inventory::StoreEntry;
 use runbook::store::Opening;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::azurite::{self, AccountKey, Azurite};
 use super::sshd::Sshd;
 
 /// A place that is there, an entry that leads to it, and one of the same kind that leads nowhere.
@@ -66,6 +67,23 @@ impl Place {
             leftovers: Box::new(move || leftovers(&hidden)),
             seed: Some(Box::new(move |keys| seed(&seeded, keys))),
             keep: vec![Box::new(dir), Box::new(server)],
+        }
+    }
+
+    /// A container of Azure.
+    pub fn azure() -> Self {
+        let server = Azurite::start("backups");
+        let endpoint = server.endpoint();
+        Self {
+            entry: server.entry("az://backups/a prefix/deep"),
+            nowhere: server.entry("az://nothing/a prefix"),
+            secrets: AccountKey::secrets(),
+            leftovers: Box::new(move || {
+                let hidden = |name: &String| name.contains("/.rb-");
+                azurite::names(&endpoint, "backups").into_iter().filter(hidden).collect()
+            }),
+            seed: None,
+            keep: vec![Box::new(server)],
         }
     }
 
