@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::BoxFuture;
+use crate::base::Timestamp;
 use crate::base::secret::SecretText;
 
 /// What an operating system said no to.
@@ -120,6 +121,11 @@ pub trait ReadFiles: Send + Sync {
     fn read_link(&self, path: &Path) -> Result<PathBuf, HostError>;
     /// Resolves links of the longest existing part of `path`.
     fn canonical(&self, path: &Path) -> Result<PathBuf, HostError>;
+    /// Tells when `path` was last written, of a link itself; `None` where the host does not tell.
+    fn modified_at(&self, path: &Path) -> Result<Option<Timestamp>, HostError> {
+        let _ = path;
+        Ok(None)
+    }
     /// Tells the space of the file system that holds `path` or its nearest existing parent.
     fn space(&self, path: &Path) -> Result<Space, HostError>;
 }
@@ -138,6 +144,18 @@ pub trait Files: ReadFiles {
     fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError>;
     /// Makes a symbolic link.
     fn symlink(&self, target: &Path, link: &Path) -> Result<(), HostError>;
+    /// Gives a file a second name.
+    fn hard_link(&self, file: &Path, name: &Path) -> Result<(), HostError> {
+        let _ = file;
+        let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
+        Err(HostError::File { operation: "link", path: name.to_owned(), source })
+    }
+    /// Sets when something was last written, of a link itself.
+    fn set_modified(&self, path: &Path, at: Timestamp) -> Result<(), HostError> {
+        let _ = at;
+        let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
+        Err(HostError::File { operation: "set the time of", path: path.to_owned(), source })
+    }
     /// Removes one file or link.
     fn remove_file(&self, path: &Path) -> Result<(), HostError>;
     /// Removes a folder with all it holds; links are removed, never followed.

@@ -1,9 +1,11 @@
 //! The actions that runbooks can use: this list, one file each.
 
 pub mod approval;
+pub mod archive;
 pub mod assert;
 pub mod backup;
 pub mod checksum;
+pub mod crypt;
 pub mod exec;
 pub mod http;
 pub mod manual;
@@ -26,13 +28,20 @@ use crate::action::Registry;
 pub fn registry() -> Registry {
     Registry::default()
         .with(approval::Approval)
+        .with(archive::Create)
+        .with(archive::Extract)
+        .with(archive::List)
         .with(assert::Assert)
         .with(backup::Create)
         .with(backup::Find)
         .with(backup::Get)
+        .with(backup::Prune)
         .with(backup::Verify)
         .with(checksum::Verify)
         .with(checksum::Write)
+        .with(crypt::Decrypt)
+        .with(crypt::Encrypt)
+        .with(crypt::Rotate)
         .with(exec::Exec)
         .with(http::Check)
         .with(manual::Manual)

@@ -21,6 +21,7 @@ mod backup;
 mod body;
 mod error;
 mod escape;
+pub mod health;
 mod index;
 mod key;
 mod listing;

@@ -140,12 +140,14 @@ async fn orphans(store: &dyn ReadStore, prefix: &str, list: &BackupList) -> Resu
     let tiers: BTreeSet<&str> = list.backups.iter().filter_map(|backup| backup.manifest.tier.as_deref()).collect();
     let kinds = list.backups.iter().map(|backup| family(&backup.manifest.kind));
     let families: BTreeSet<String> = kinds.chain(["base", "dump", "files"].map(str::to_owned)).collect();
+    let elsewhere = list.backups.iter().flat_map(|backup| &backup.manifest.objects);
+    let elsewhere: BTreeSet<&str> = elsewhere.filter_map(|object| object.key.as_deref()).collect();
     let mut found: BTreeMap<String, Orphan> = BTreeMap::new();
     for name in &families {
         let family = family_prefix(prefix, name);
         for facts in store.list(&family).await? {
             let key = facts.key.as_str();
-            if folders.iter().any(|folder| key.starts_with(folder)) {
+            if elsewhere.contains(key) || folders.iter().any(|folder| key.starts_with(folder)) {
                 continue;
             }
             let Some(folder) = folder_of(&family, key, &tiers) else { continue };

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::stores::OpenedStores;
 use crate::action::{
     ActionError, BoxFuture, CheckContext, CommandSpec, Interrupted, ReadStore, RunContext, Secrets, Store, Stores,
     Surroundings,
@@ -14,7 +15,6 @@ use crate::base::{Attempt, StepId};
 use crate::engine::{Binding, Capabilities, ProbeAnswer, Purpose, Timing};
 use crate::host::{self, AttemptBinding, HostSettings};
 use crate::plan::{BoundPlan, PlannedStep};
-use crate::store::Opening;
 use crate::vault::Vault;
 
 /// The engine's hands on this machine.
@@ -24,6 +24,7 @@ pub struct LocalCapabilities {
     settings: HostSettings,
     vault: Arc<Vault>,
     redactor: Mutex<(usize, Arc<Redactor>)>,
+    opened: Arc<OpenedStores>,
 }
 
 impl LocalCapabilities {
@@ -41,7 +42,8 @@ impl LocalCapabilities {
             secrets,
         };
         let redactor = Mutex::new((0, Arc::new(Redactor::default())));
-        Self { about, attempts, settings, vault, redactor }
+        let opened = Arc::new(OpenedStores::new(&about, &plan.environment));
+        Self { about, attempts, settings, vault, redactor, opened }
     }
 
     /// The same hands with another folder: for work that is no step's attempt.
@@ -49,7 +51,7 @@ impl LocalCapabilities {
     pub fn beside(&self, attempts: PathBuf) -> Self {
         let redactor = Mutex::new((0, Arc::new(Redactor::default())));
         let (settings, vault) = (self.settings.clone(), Arc::clone(&self.vault));
-        Self { about: self.about.clone(), attempts, settings, vault, redactor }
+        Self { about: self.about.clone(), attempts, settings, vault, redactor, opened: Arc::clone(&self.opened) }
     }
 
     /// Masks everything known to be secret by now; made anew only when a secret was fetched since.
@@ -73,29 +75,15 @@ impl LocalCapabilities {
     pub fn read_on(&self, host: &str, timing: Timing) -> Result<CheckContext, ActionError> {
         let host = host::reader(host, &self.settings())
             .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
-        let (inventory, secrets) = (Arc::clone(&self.about.inventory), Arc::clone(&self.about.secrets));
-        let stores = Arc::new(move |name: &str| -> Result<Arc<dyn ReadStore>, ActionError> {
-            let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
-            Opening::new(entry, name, Arc::clone(&secrets))
-                .open_read()
-                .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
-        });
+        let opened = Arc::clone(&self.opened);
+        let stores = Arc::new(move |name: &str| -> Result<Arc<dyn ReadStore>, ActionError> { opened.reading(name) });
         Ok(CheckContext { about: self.about.clone(), host, stores, ahead: timing == Timing::Ahead })
     }
 
     fn stores(&self) -> Stores<dyn Store> {
-        let (inventory, secrets) = (Arc::clone(&self.about.inventory), Arc::clone(&self.about.secrets));
-        Arc::new(move |name| {
-            let entry = inventory.stores.get(name).ok_or_else(|| unknown_store(name))?;
-            Opening::new(entry, name, Arc::clone(&secrets))
-                .open()
-                .map_err(|error| ActionError::fatal(format!("store `{name}` cannot be opened")).because(&error))
-        })
+        let opened = Arc::clone(&self.opened);
+        Arc::new(move |name| opened.writing(name))
     }
-}
-
-fn unknown_store(name: &str) -> ActionError {
-    ActionError::fatal(format!("there is no store `{name}` in the inventory"))
 }
 
 impl Capabilities for LocalCapabilities {

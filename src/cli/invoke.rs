@@ -10,7 +10,9 @@ use super::exit::told;
 use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
-use super::{Exit, Failure, attest, confirm, earlier, notifier, prompt, reap, restored, scratch, superseded, wiring};
+use super::{
+    Exit, Failure, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch, superseded, wiring,
+};
 use crate::action::{ActionError, Findings, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
@@ -95,6 +97,7 @@ impl Invocation {
         if plan.mode == crate::action::Mode::Real && !reap::is_reaping(&plan) {
             confirm::demand(&rest, self.confirm.as_deref(), &facts)?;
         }
+        freeze::refuse(&self.runs, &plan)?;
         let locks = self.locks(&plan)?;
         let _origin = reap::hold(&self.runs, &plan)?;
         if let Some(origin) = &plan.origin
@@ -137,6 +140,7 @@ impl Invocation {
         let _origin = if state.finished.is_none() { reap::hold(&self.runs, &plan)? } else { None };
         if state.finished.is_none() {
             superseded::refuse(&self.runs, &dir, &plan)?;
+            freeze::refuse(&self.runs, &plan)?;
         }
         let hands = hands(&plan, dir.attempts(), self.face)?;
         let start = if opened.events.is_empty() {

@@ -58,10 +58,12 @@ mod earlier;
 mod evidence;
 mod exit;
 mod explain;
+mod freeze;
 mod frozen;
 mod given;
 mod graph;
 mod history;
+mod iam;
 mod identity;
 mod invoke;
 mod leases;
@@ -96,6 +98,7 @@ mod show;
 mod signals;
 mod site;
 mod skip;
+mod stores;
 mod superseded;
 mod undo;
 mod wiring;
@@ -182,6 +185,8 @@ enum Command {
     Backups(backups::Args),
     /// Pack a run into one file that anybody can verify, or verify one
     Evidence(evidence::Args),
+    /// Print the least that a role needs of the provider: backup, restore, expire, admin, wal
+    Iam(iam::Args),
     /// Write the report of a run
     Report(report::Args),
     /// List the actions, or show one
@@ -249,8 +254,12 @@ pub fn main() -> std::process::ExitCode {
         Command::Leases(args) => leases::run(args),
         Command::Reap(args) => reap::run(args),
         Command::Audit(args) => audit::run(args),
-        Command::Backups(args) => backups::run(args),
+        Command::Backups(args) => match backups::run(args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Evidence(args) => evidence::run(args),
+        Command::Iam(args) => iam::run(args),
         Command::Report(args) => report::run(args),
         Command::Actions(args) => actions::run(args),
         Command::Doctor(args) => doctor::run(args),

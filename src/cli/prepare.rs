@@ -45,20 +45,44 @@ impl SourceReader for Files {
     }
 }
 
+/// Files on the disk, and one that this program wrote itself and that nobody finds.
+struct Written<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl SourceReader for Written<'_> {
+    fn read(&self, name: &str) -> Result<Vec<u8>, ReadError> {
+        if name == self.name { Ok(self.text.as_bytes().to_vec()) } else { Files.read(name) }
+    }
+
+    fn by_name(&self, name: &str) -> Option<String> {
+        Files.by_name(name)
+    }
+}
+
+/// Loads a runbook that this program wrote; nothing is printed.
+pub fn load_written((name, text): (&str, &str), inventory: &InventoryArgs) -> Prepared {
+    loaded(name.to_owned(), &Written { name, text }, inventory)
+}
+
 /// Finds and loads a runbook; nothing is printed.
 ///
 /// # Errors
 /// Fails when no single runbook has that name.
 pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, Failure> {
     let found = library::find(name).map_err(not_found)?;
+    Ok(loaded(found.shown().display().to_string(), &Files, inventory))
+}
+
+fn loaded(shown: String, files: &dyn SourceReader, inventory: &InventoryArgs) -> Prepared {
     let registry = crate::actions::registry();
-    let shown = found.shown().display().to_string();
     let request = LoadRequest {
         runbook: Some(shown.clone()),
         inventories: names(&inventory.files()),
         fallbacks: names(&InventoryArgs::fallbacks()),
     };
-    let loaded = load(&request, &Files, &registry);
+    let loaded = load(&request, files, &registry);
     let file = loaded.sources.iter().position(|source| source.name == shown).and_then(|at| u32::try_from(at).ok());
     let material = Material {
         registry: &registry,
@@ -68,7 +92,7 @@ pub fn load_runbook(name: &str, inventory: &InventoryArgs) -> Result<Prepared, F
     };
     let (plan, more) = plan::build(loaded.runbook, &material);
     let diagnostics = in_order(loaded.diagnostics.and(more));
-    Ok(Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry })
+    Prepared { plan, inventory: loaded.inventory, sources: loaded.sources, diagnostics, registry }
 }
 
 /// Tells whether a file is an inventory: it has entries of one, and neither `steps` nor a `name`.

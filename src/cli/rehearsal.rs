@@ -21,7 +21,7 @@ use crate::journal::MemoryJournal;
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::{Control, ControlRequest, LockError, LockGuard, Locks, SystemClock};
 use crate::state::{RunState, StepEnd, StepState, StepStatus};
-use crate::store::ReadingStore;
+use crate::store::{ReadingStore, Why};
 
 /// What a rehearsal showed of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,7 +193,9 @@ impl Capabilities for ReadingHands {
             attempt: binding.attempt,
             key: binding.key,
             host: Arc::new(ReadingHost::new(cx.host, folder.clone())),
-            stores: Arc::new(move |name| Ok(Arc::new(ReadingStore(stores(name)?)) as Arc<dyn Store>)),
+            stores: Arc::new(move |name| {
+                Ok(Arc::new(ReadingStore::over(stores(name)?, Why::Rehearsal)) as Arc<dyn Store>)
+            }),
             reporter: binding.reporter,
             cancel: binding.leash.cancel,
             timeout: binding.timeout,

@@ -69,11 +69,7 @@ fn verdict(step: &StepState) -> Option<Verdict> {
 }
 
 /// A proof before its first check.
-fn begin(
-    plan: &BoundPlan,
-    state: &RunState,
-    (database, backup, lsn): (&str, &BackupHandle, &str),
-) -> Proven {
+fn begin(plan: &BoundPlan, state: &RunState, (database, backup, lsn): (&str, &BackupHandle, &str)) -> Proven {
     let prefix = plan.inventory.databases.get(database).and_then(|entry| entry.prefix.as_deref()).unwrap_or(database);
     let proof = Proof {
         format: 1,

@@ -113,6 +113,9 @@ impl ReadFiles for ReadingFiles {
     fn canonical(&self, path: &Path) -> Result<PathBuf, HostError> {
         self.inner.canonical(path)
     }
+    fn modified_at(&self, path: &Path) -> Result<Option<crate::base::Timestamp>, HostError> {
+        self.inner.modified_at(path)
+    }
     fn space(&self, path: &Path) -> Result<Space, HostError> {
         self.inner.space(path)
     }
@@ -145,6 +148,12 @@ impl Files for ReadingFiles {
     }
     fn symlink(&self, _: &Path, link: &Path) -> Result<(), HostError> {
         refused("link", link)
+    }
+    fn hard_link(&self, _: &Path, name: &Path) -> Result<(), HostError> {
+        refused("link", name)
+    }
+    fn set_modified(&self, path: &Path, _: crate::base::Timestamp) -> Result<(), HostError> {
+        refused("change the time of", path)
     }
     fn remove_file(&self, path: &Path) -> Result<(), HostError> {
         refused("remove", path)

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod control;
 pub mod delivery;
 pub(crate) mod durable;
+pub mod erasure;
 pub mod evidence;
 pub mod export;
 pub mod file;

@@ -4,6 +4,7 @@
 //! runbook-audit/objects/<sha256>                          each file's content, once
 //! runbook-audit/runs/<run>.json                           names the files of a finished run; written last
 //! runbook-audit/ledger/<first line>/<from>-<to>-<hash>    lines of the ledger, appended segment by segment
+//! runbook-audit/erasure/<number>-<digest>                 lines of the erasure ledger, one by one
 //! ```
 //!
 //! Nothing is ever replaced. Everything written is read back and its digest compared before the next thing relies
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
 
+use super::erasure::{ERASURE_FILE, ErasureLedger};
 use super::file::JOURNAL_FILE;
 use super::ledger::{LedgerContent, LedgerError};
 use super::reader::PLAN_FILE;
@@ -119,6 +121,7 @@ impl<'a> Shipper<'a> {
             }
         }
         self.ship_ledger().await?;
+        self.ship_erasures().await?;
         Ok(self.shipped)
     }
 
@@ -184,6 +187,29 @@ impl<'a> Shipper<'a> {
         let key = format!("{folder}/{from:08}-{:08}-{}", last.n, content.head.short());
         self.put(&key.parse()?, lines[at..].concat()).await?;
         self.shipped.ledger_lines = last.n - from + 1;
+        Ok(())
+    }
+
+    /// Ships each line of the erasure ledger that the store lacks, under its number and hash.
+    async fn ship_erasures(&mut self) -> Result<(), ShipError> {
+        let ledger = ErasureLedger::below(self.runs.root());
+        let bytes = ledger
+            .bytes()
+            .map_err(|error| ShipError::File { path: PathBuf::from(ERASURE_FILE), source: io::Error::other(error) })?;
+        let listed = self.store.list(&format!("{SHIP_PREFIX}/erasure/")).await?;
+        let there: BTreeSet<&str> = listed.iter().map(|facts| facts.key.as_str()).collect();
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        let mut here = BTreeSet::new();
+        for (index, line) in lines.enumerate() {
+            let key = format!("{SHIP_PREFIX}/erasure/{:08}-{}", index + 1, Digest::of(line).short());
+            if !there.contains(key.as_str()) {
+                self.put(&key.parse()?, line.to_vec()).await?;
+            }
+            here.insert(key);
+        }
+        for key in there.into_iter().filter(|key| !here.contains(*key)) {
+            self.shipped.differing.push(format!("`{key}` was shipped and is not in the erasure ledger here"));
+        }
         Ok(())
     }
 

@@ -1,14 +1,28 @@
-//! Stores of the inventory: objects under keys, in a folder (`file:///absolute/path`) or a bucket (`s3://bucket/prefix`).
+//! Stores of the inventory: objects under keys. A folder (`file://`), another machine's (`sftp://`), a bucket of S3
+//! (`s3://`) or Google (`gs://`), or a container of Azure (`az://`).
 //!
 //! Start with [`Opening`]: `open` and `open_read` are for the engine, `open_existing` for whoever must never mistake an
-//! unmounted folder for a new store. The contract of stores is [`crate::action::Store`].
+//! unmounted folder for a new store. The contract of stores is [`crate::action::Store`]; one suite of tests holds
+//! every kind to it (`tests/it/store_conformance.rs`).
 
+mod access;
+mod farewell;
 mod local;
+mod object;
 mod opening;
 mod reading;
+mod retry;
 mod s3;
+mod sftp;
+mod sidecar;
+mod throttle;
 
-pub use local::{LocalStore, RESERVED_PREFIX};
+pub use local::LocalStore;
+pub use object::ObjectStorage;
 pub use opening::Opening;
-pub use reading::ReadingStore;
-pub use s3::{Bucket, S3Store};
+pub use reading::{ReadingStore, Why};
+pub use retry::Retry;
+pub use s3::S3Store;
+pub use sftp::SftpStore;
+pub use sidecar::RESERVED_PREFIX;
+pub use throttle::Throttle;

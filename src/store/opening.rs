@@ -1,39 +1,16 @@
 //! Opens a store by the scheme of its URL: one arm per kind.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::local::{Access, Birth, LocalStore};
-use super::s3::{Bucket, S3Store};
+use super::access::{Access, Birth};
+use super::local::LocalStore;
+use super::object::{ObjectStorage, Provider};
+use super::retry::Retry;
+use super::s3::S3Store;
+use super::sftp::SftpStore;
+use super::throttle::Throttle;
 use crate::action::{NoSecrets, ReadStore, Secrets, Store, StoreError};
-use crate::language::inventory::StoreEntry;
-
-/// Where a store lies, by its URL.
-enum Location {
-    /// A folder of this machine.
-    Folder(PathBuf),
-    /// A bucket of S3.
-    S3,
-}
-
-impl Location {
-    fn of(entry: &StoreEntry, name: &str) -> Result<Self, StoreError> {
-        let refused = |what: String| StoreError::Refused { store: name.to_owned(), what };
-        if entry.url.starts_with("s3://") {
-            return Ok(Self::S3);
-        }
-        let Some(path) = entry.url.strip_prefix("file://") else {
-            let forms = "`file:///absolute/path` or `s3://bucket/prefix`";
-            return Err(refused(format!("`{}` is not an URL of the form {forms}", entry.url)));
-        };
-        let path = PathBuf::from(path);
-        let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-        if !path.is_absolute() || !plain || entry.url.contains('%') {
-            return Err(refused(format!("the path in `{}` must be absolute, without `..` and `%`", entry.url)));
-        }
-        Ok(Self::Folder(path))
-    }
-}
+use crate::language::inventory::{BucketPlace, StoreEntry, StoreLocation};
 
 /// What a store is opened with.
 #[derive(Clone)]
@@ -59,19 +36,44 @@ impl<'a> Opening<'a> {
         Self::new(entry, name, Arc::new(NoSecrets))
     }
 
-    fn local(&self, root: PathBuf, birth: Birth) -> LocalStore {
-        let access = if self.entry.read_only { Access::ReadOnly } else { Access::ReadWrite };
-        LocalStore::new(self.name, root, access, birth)
+    fn location(&self) -> Result<StoreLocation, StoreError> {
+        let refused = |what: String| StoreError::Refused { store: self.name.to_owned(), what };
+        self.entry.url.parse().map_err(|error: crate::language::inventory::StoreUrlError| refused(error.to_string()))
     }
 
     fn s3(&self) -> Result<S3Store, StoreError> {
         S3Store::new(self.name, self.entry, Arc::clone(&self.secrets))
     }
 
-    fn open_as(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(match Location::of(self.entry, self.name)? {
-            Location::Folder(root) => Arc::new(self.local(root, birth)),
-            Location::S3 => Arc::new(self.s3()?),
+    fn access(&self) -> Access {
+        if self.entry.read_only { Access::ReadOnly } else { Access::ReadWrite }
+    }
+
+    fn object(&self, provider: Provider, place: BucketPlace) -> ObjectStorage {
+        ObjectStorage::new(self.name, (provider, place), (self.entry, self.access()), Arc::clone(&self.secrets))
+    }
+
+    /// The store with what its settings put around it.
+    fn store(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
+        let plain = self.plain_store(birth)?;
+        Ok(match self.entry.bandwidth {
+            None => plain,
+            Some(rate) => Arc::new(Throttle::over(plain, rate)),
+        })
+    }
+
+    /// The list of kinds.
+    fn plain_store(&self, birth: Birth) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self.location()? {
+            StoreLocation::Folder(root) => Arc::new(LocalStore::new(self.name, root, self.access(), birth)),
+            StoreLocation::Sftp(place) => {
+                let ssh = self.entry.ssh.clone().unwrap_or_default();
+                // The other kinds' own clients try again by themselves, and a folder has nothing that passes.
+                Arc::new(Retry::over(Arc::new(SftpStore::new(self.name, place, ssh, (self.access(), birth)))))
+            }
+            StoreLocation::S3(_) => Arc::new(self.s3()?),
+            StoreLocation::Google(place) => Arc::new(self.object(Provider::Google, place)),
+            StoreLocation::Azure(place) => Arc::new(self.object(Provider::Azure, place)),
         })
     }
 
@@ -80,7 +82,7 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// Fails when the URL makes no sense.
     pub fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
-        self.open_as(Birth::AtFirstWrite)
+        self.store(Birth::AtFirstWrite)
     }
 
     /// Opens a store that must exist already: a write to an unmounted folder fails instead of starting anew.
@@ -88,7 +90,7 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// Fails when the URL makes no sense.
     pub fn open_existing(&self) -> Result<Arc<dyn Store>, StoreError> {
-        self.open_as(Birth::Never)
+        self.store(Birth::Never)
     }
 
     /// Opens the store for reading. Touches nothing yet.
@@ -96,33 +98,21 @@ impl<'a> Opening<'a> {
     /// # Errors
     /// Fails when the URL makes no sense.
     pub fn open_read(&self) -> Result<Arc<dyn ReadStore>, StoreError> {
-        Ok(match Location::of(self.entry, self.name)? {
-            Location::Folder(root) => Arc::new(self.local(root, Birth::Never)),
-            Location::S3 => Arc::new(self.s3()?),
-        })
+        Ok(self.store(Birth::Never)?)
     }
 
-    /// Makes a folder a store, durably, if it is none yet. Blocking. Nothing needs to be made in a bucket.
+    /// Makes the place a store, durably, if it is none yet; only folders of this machine need it. Blocking.
     ///
     /// # Errors
     /// Fails when the parent of its folder does not exist, or it cannot be written.
     pub fn initialize(&self) -> Result<(), StoreError> {
-        match Location::of(self.entry, self.name)? {
-            Location::Folder(root) => self.local(root, Birth::AtFirstWrite).initialize(),
-            Location::S3 => self.s3().map(drop),
-        }
-    }
-
-    /// Opens the bucket of an S3 store, for those who look after its settings.
-    ///
-    /// # Errors
-    /// Fails when the store is no bucket of S3, or there are no credentials for it.
-    pub async fn bucket(&self) -> Result<Bucket, StoreError> {
-        match Location::of(self.entry, self.name)? {
-            Location::S3 => self.s3()?.bucket().await,
-            Location::Folder(_) => {
-                let what = format!("`{}` is no bucket of S3 and has no such settings", self.entry.url);
-                Err(StoreError::Refused { store: self.name.to_owned(), what })
+        match self.location()? {
+            StoreLocation::Folder(root) => {
+                LocalStore::new(self.name, root, self.access(), Birth::AtFirstWrite).initialize()
+            }
+            // A folder behind `ssh` becomes a store at its first write; a bucket is made by its owner.
+            StoreLocation::S3(_) | StoreLocation::Google(_) | StoreLocation::Azure(_) | StoreLocation::Sftp(_) => {
+                Ok(())
             }
         }
     }

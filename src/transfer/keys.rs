@@ -77,7 +77,24 @@ impl Lock {
     }
 }
 
+/// What it means that an object cannot be unpacked though its key was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// The format takes any password: it may be the key.
+    Key,
+    /// The key is proven: it is the object.
+    Content,
+}
+
 impl Opener {
+    /// What a failure behind the decryption means.
+    pub(super) fn doubt(&self) -> Doubt {
+        match self {
+            Self::Age(_) | Self::AgePassphrase(_) => Doubt::Content,
+            Self::Openssl { .. } | Self::Gpg(_) => Doubt::Key,
+        }
+    }
+
     /// What opens an object that was encrypted like this, of the keys a store's settings name.
     pub(super) fn of(how: &Encrypted, keys: Option<&Encryption>, secrets: &dyn Secrets) -> Result<Self, TransferError> {
         let none = Encryption::default();

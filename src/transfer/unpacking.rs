@@ -10,12 +10,13 @@ use super::broken::{Broken, Kind};
 use super::delivery::{Counter, Delivery, Hear, Part, Parts, counter};
 use super::flow::{BLOCK_BYTES, Inflow, Outflow, abandoned, flow};
 use super::intake::{Intake, Take};
-use super::keys::Opener;
+use super::keys::{Doubt, Opener};
 use super::lanes::blocks;
 use super::meter::{Meter, Stage};
 use super::tally::{Count, Counted, Tally, tally};
 use super::{Encoding, Expected, PlainFacts, TransferError, cipher, compression, thread};
 use crate::action::{ByteStream, Secrets};
+use crate::base::Digest;
 use crate::language::inventory::{CompressionFormat, Encryption};
 
 /// How the plain bytes of one object are had back, with the keys at hand.
@@ -44,8 +45,20 @@ impl Unpacking {
         self.open_metered(stored, expected, Arc::default())
     }
 
+    /// Gives the plain bytes of what nobody has noted the facts of, proven by the digest of the plain bytes where one is
+    /// known, else by the format alone: age, gpg and the checksums of compressed frames notice damage, `openssl enc` and
+    /// plain bytes do not.
+    #[must_use]
+    pub fn open_foreign(&self, stored: ByteStream, plain: Option<Digest>) -> ByteStream {
+        self.open_claimed(stored, plain.map_or(Claim::Nothing, Claim::Plain), Arc::default())
+    }
+
     pub(super) fn open_metered(&self, stored: ByteStream, expected: Expected, meter: Arc<Meter>) -> ByteStream {
-        let opening = Opening { unpacking: self.clone(), expected, meter: Arc::clone(&meter) };
+        self.open_claimed(stored, Claim::All(expected), meter)
+    }
+
+    fn open_claimed(&self, stored: ByteStream, claim: Claim, meter: Arc<Meter>) -> ByteStream {
+        let opening = Opening { unpacking: self.clone(), claim, meter: Arc::clone(&meter) };
         let start = Box::new(move || {
             let cancel = CancellationToken::new();
             let parts = opening.start(stored, cancel.clone())?;
@@ -72,8 +85,17 @@ impl Hear for Passing {
 /// The threads of one object.
 struct Opening {
     unpacking: Unpacking,
-    expected: Expected,
+    claim: Claim,
     meter: Arc<Meter>,
+}
+
+/// What is known of an object before it is read.
+#[derive(Clone, Copy)]
+enum Claim {
+    All(Expected),
+    /// The SHA-256 of its plain bytes.
+    Plain(Digest),
+    Nothing,
 }
 
 impl Opening {
@@ -82,10 +104,11 @@ impl Opening {
         let is_plain = self.unpacking.encoding.is_plain();
         let (tally, counted) = if is_plain { None } else { Some(tally(Arc::clone(&self.meter))?) }.unzip();
         let (out, mut from) = flow(8);
-        let receiving = Receiving { out, tally, meter: Arc::clone(&self.meter) };
+        let receiving = Receiving { out: Some(out), tally, unread: 0, meter: Arc::clone(&self.meter) };
         let metered = (Arc::clone(&self.meter), Stage::Store);
         Intake { body: stored, block_bytes: BLOCK_BYTES, cancel, metered }.start(receiving)?;
         let format = self.unpacking.format();
+        let doubt = self.unpacking.opener.as_ref().map_or(Doubt::Content, Opener::doubt);
         if let Some(opener) = self.unpacking.opener {
             let (to, plain) = flow(8);
             let metered = (Arc::clone(&self.meter), Stage::Decrypt);
@@ -99,7 +122,7 @@ impl Opening {
             from = plain;
         }
         let (counter, parts) = counter();
-        let proof = Proof { expected: self.expected, stored: counted, plain: Count::new(self.meter) };
+        let proof = Proof { claim: self.claim, doubt, stored: counted, plain: Count::new(self.meter) };
         thread::start("transfer-delivery", move || {
             let last = proof.deliver(from, &counter).map(|()| Part::End);
             // The reader may be gone.
@@ -109,10 +132,16 @@ impl Opening {
     }
 }
 
+/// How much is still read of an object that cannot be unpacked, so that its digest tells whether the key is wrong
+/// or the object.
+const POST_MORTEM_BYTES: usize = 16 << 20;
+
 /// What the intake does with each block.
 struct Receiving {
-    out: Outflow,
+    /// Nothing once nobody can go on with it.
+    out: Option<Outflow>,
     tally: Option<Tally>,
+    unread: usize,
     meter: Arc<Meter>,
 }
 
@@ -122,17 +151,28 @@ impl Take for Receiving {
         if let Some(tally) = &self.tally {
             tally.add(&block)?;
         }
-        if block.is_empty() { Ok(()) } else { self.out.send(block) }
+        if block.is_empty() {
+            return Ok(());
+        }
+        let size_bytes = block.len();
+        self.out = self.out.take().and_then(|mut out| out.send(block).is_ok().then_some(out));
+        if self.out.is_none() {
+            self.unread += size_bytes;
+        }
+        if self.unread > POST_MORTEM_BYTES { Err(abandoned()) } else { Ok(()) }
     }
 
     fn finish(self, ended: io::Result<()>) {
-        self.out.finish(ended);
+        if let Some(out) = self.out {
+            out.finish(ended);
+        }
     }
 }
 
 /// Passes the plain bytes on and proves at the end that they are the right ones.
 struct Proof {
-    expected: Expected,
+    claim: Claim,
+    doubt: Doubt,
     /// Nothing where the stored bytes are the plain ones.
     stored: Option<Counted>,
     plain: Count,
@@ -143,19 +183,18 @@ impl Proof {
         let passed = self.pass(from, to);
         let plain = self.plain.finish();
         let stored = self.stored.map_or(Ok(plain), Counted::wait)?;
-        let is_as_stored = stored == self.expected.stored;
-        if let Err(error) = passed {
-            return Err(decide(error, is_as_stored));
-        }
-        compare("it", stored, self.expected.stored)?;
-        compare("it was stored as it should be, but its plain content", plain, self.expected.plain)
+        let claim = self.claim;
+        let proven = passed.and_then(|()| claim.compare(stored, plain).map_err(io::Error::from));
+        proven.map_err(|error| decide(error, self.doubt, (stored, claim)))
     }
 
     fn pass(&mut self, mut from: Inflow, to: &Counter) -> io::Result<()> {
         while let Some(block) = from.next()? {
             self.plain.add(&block);
-            if self.plain.size_bytes() > self.expected.plain.size_bytes {
-                let what = format!("it unpacks to more than the {} bytes it should", self.expected.plain.size_bytes);
+            if let Claim::All(expected) = self.claim
+                && self.plain.size_bytes() > expected.plain.size_bytes
+            {
+                let what = format!("it unpacks to more than the {} bytes it should", expected.plain.size_bytes);
                 return Err(Broken::undecided(what).into());
             }
             if !block.is_empty() {
@@ -166,23 +205,62 @@ impl Proof {
     }
 }
 
-/// Decides by the digest of the stored bytes what the format itself cannot tell.
-fn decide(error: io::Error, is_as_stored: bool) -> io::Error {
-    match Broken::of(&error) {
-        Some(broken) if broken.kind == Kind::Undecided && is_as_stored => {
-            Broken::wrong_key(format!("it is what was stored, so the password does not fit: {broken}")).into()
+impl Claim {
+    fn compare(self, stored: PlainFacts, plain: PlainFacts) -> Result<(), Broken> {
+        match self {
+            Self::All(expected) => {
+                compare("it", stored, expected.stored).map_err(Broken::damaged)?;
+                compare("its plain content", plain, expected.plain).map_err(Broken::undecided)
+            }
+            Self::Plain(sha256) => {
+                compare("its plain content", plain, PlainFacts { sha256, ..plain }).map_err(Broken::undecided)
+            }
+            Self::Nothing => Ok(()),
         }
-        Some(_) | None => error,
+    }
+
+    /// What the stored bytes say of the key, where what unpacks them cannot tell.
+    fn verdict(self, stored: PlainFacts) -> Verdict {
+        match self {
+            Self::All(expected) if stored == expected.stored => Verdict::AsStored,
+            Self::All(expected) if stored.size_bytes >= expected.stored.size_bytes => Verdict::Other,
+            Self::All(_) | Self::Plain(_) | Self::Nothing => Verdict::Unknown,
+        }
     }
 }
 
-fn compare(what: &str, found: PlainFacts, expected: PlainFacts) -> io::Result<()> {
+/// What is known of the stored bytes that were read.
+enum Verdict {
+    /// They are what was stored.
+    AsStored,
+    /// They are not.
+    Other,
+    /// They were not read to their end, or nobody knows what they should be.
+    Unknown,
+}
+
+/// Decides what the format itself cannot tell, by the stored bytes that were read.
+fn decide(error: io::Error, doubt: Doubt, (stored, claim): (PlainFacts, Claim)) -> io::Error {
+    let Some(broken) = Broken::of(&error).filter(|broken| broken.kind == Kind::Undecided) else { return error };
+    let decided = match (doubt, claim.verdict(stored)) {
+        (Doubt::Key, Verdict::AsStored) => {
+            Broken::wrong_key(format!("it is exactly what was stored, so the password does not fit: {broken}"))
+        }
+        (Doubt::Key, Verdict::Unknown) => {
+            Broken::wrong_key(format!("the password does not fit, or it is damaged: {broken}"))
+        }
+        (Doubt::Content, _) | (Doubt::Key, Verdict::Other) => Broken::damaged(broken.to_string()),
+    };
+    decided.into()
+}
+
+/// Says what differs.
+fn compare(what: &str, found: PlainFacts, expected: PlainFacts) -> Result<(), String> {
     if found == expected {
         return Ok(());
     }
-    let differs = match found.size_bytes == expected.size_bytes {
+    Err(match found.size_bytes == expected.size_bytes {
         true => format!("{what} has the SHA-256 {}, not {}", found.sha256, expected.sha256),
         false => format!("{what} has {} bytes, not {}", found.size_bytes, expected.size_bytes),
-    };
-    Err(Broken::damaged(differs).into())
+    })
 }

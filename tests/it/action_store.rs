@@ -187,3 +187,112 @@ async fn arguments_that_make_no_sense_are_named() {
         assert_eq!(faults[0].path, path, "{name}: {faults:?}");
     }
 }
+
+fn objects(bench: &Bench, names: &[(&str, &str)]) {
+    for (key, content) in names {
+        let path = bench.path("store").join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    fs::write(bench.path("store/.rb-store"), "{}").unwrap();
+}
+
+async fn put(bench: &Bench, key: &str, content: &str) {
+    fs::write(bench.path("file"), content).unwrap();
+    let with = json!({ "store": "primary", "key": key, "path": bench.path("file"), "overwrite": true });
+    run(bench, "store.put", with).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_object_that_fits_is_found_and_none_is_an_error() {
+    let bench = Bench::new();
+    objects(&bench, &[("d/one.dump", "1"), ("d/two.dump", "22"), ("d/three.txt", "333"), ("e/x.dump", "4444")]);
+    let times = [("d/one.dump", 300), ("d/two.dump", 200), ("d/three.txt", 100), ("e/x.dump", 400)];
+    for (key, age) in times {
+        let file = fs::File::options().write(true).open(bench.path("store").join(key)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age)).unwrap();
+    }
+    let find = async |more: Value| {
+        let mut with = json!({ "store": "primary", "prefix": "d/" });
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        run(&bench, "store.find", with).await
+    };
+    assert_eq!(find(json!({})).await.unwrap()["key"], json!("d/three.txt"));
+    let dump = find(json!({ "name": "*.dump" })).await.unwrap();
+    assert_eq!((&dump["key"], &dump["count"], &dump["size_bytes"]), (&json!("d/two.dump"), &json!(2), &json!(2)));
+    assert_eq!(find(json!({ "which": "oldest" })).await.unwrap()["key"], json!("d/one.dump"));
+    assert_eq!(find(json!({ "which": "largest", "prefix": "" })).await.unwrap()["key"], json!("e/x.dump"));
+    assert_eq!(find(json!({ "older_than": "250s" })).await.unwrap()["key"], json!("d/one.dump"));
+    assert_eq!(find(json!({ "younger_than": "150s" })).await.unwrap()["count"], json!(1));
+    assert_eq!(find(json!({ "min_size": "2", "name": "*.dump" })).await.unwrap()["count"], json!(1));
+    assert!(find(json!({ "name": "*.gz" })).await.unwrap_err().to_string().contains("none of 3 objects"));
+    let none = find(json!({ "name": "*.gz", "allow_none": true })).await.unwrap();
+    assert_eq!((&none["key"], &none["count"]), (&Value::Null, &json!(0)));
+}
+
+#[tokio::test]
+async fn objects_are_copied_with_proof_and_never_over_others_unless_it_is_said() {
+    let bench = Bench::new();
+    put(&bench, "d/one", "1").await;
+    put(&bench, "d/sub/two", "22").await;
+    let copy = async |from: Value, to: Value, overwrite: bool| {
+        let mut with = json!({ "from": from, "to": to, "overwrite": overwrite });
+        with["from"]["store"] = json!("primary");
+        with["to"]["store"] = json!("primary");
+        run(&bench, "store.copy", with).await
+    };
+    let all = copy(json!({ "prefix": "d/" }), json!({ "prefix": "copy/" }), false).await.unwrap();
+    assert_eq!((&all["count"], &all["size_bytes"]), (&json!(2), &json!(3)));
+    assert_eq!(fs::read_to_string(bench.path("store/copy/sub/two")).unwrap(), "22");
+    copy(json!({ "prefix": "d/" }), json!({ "prefix": "copy/" }), false).await.expect("twice is once");
+    put(&bench, "d/one", "x").await;
+    put(&bench, "d/zzz", "new").await;
+    let error = copy(json!({ "prefix": "d/" }), json!({ "prefix": "copy/" }), false).await.unwrap_err();
+    assert!(error.to_string().contains("`copy/one`"), "{error}");
+    assert!(!bench.path("store/copy/zzz").exists(), "nothing is copied when one would clash");
+    copy(json!({ "key": "d/one" }), json!({ "key": "copy/one" }), true).await.unwrap();
+    assert_eq!(fs::read_to_string(bench.path("store/copy/one")).unwrap(), "x");
+    fs::write(bench.path("store/d/one"), "y").unwrap();
+    assert!(copy(json!({ "key": "d/one" }), json!({ "key": "e" }), false).await.is_err(), "a damaged source");
+    assert!(copy(json!({ "prefix": "none/" }), json!({ "prefix": "f/" }), false).await.is_err(), "nothing to copy");
+}
+
+#[tokio::test]
+async fn objects_are_verified_against_what_was_recorded_or_a_sidecar() {
+    let bench = Bench::new();
+    put(&bench, "d/one", "1").await;
+    put(&bench, "d/two", "22").await;
+    let verify = async |with: Value| run(&bench, "store.verify", with).await;
+    let all = json!({ "store": "primary", "prefix": "d/" });
+    assert_eq!(verify(all.clone()).await.unwrap(), json!({ "count": 2, "size_bytes": 3 }));
+    let sums = format!("{}  one\n{}  two\n", Digest::of(b"1"), Digest::of(b"22"));
+    put(&bench, "d/all.sha256", &sums).await;
+    let sidecar = json!({ "store": "primary", "sidecar": "d/all.sha256" });
+    assert_eq!(verify(sidecar.clone()).await.unwrap()["count"], json!(2));
+    fs::write(bench.path("store/d/two"), "2x").unwrap();
+    let facts = json!({ "store": "primary", "sidecar": "d/all.sha256", "level": "facts" });
+    verify(facts.clone()).await.expect("facts do not read the bytes");
+    for with in [all.clone(), sidecar.clone()] {
+        assert!(verify(with).await.unwrap_err().to_string().contains("`d/two` has the SHA-256"));
+    }
+    fs::remove_file(bench.path("store/d/two")).unwrap();
+    assert!(verify(facts).await.unwrap_err().to_string().contains("`d/two` is missing"));
+    objects(&bench, &[("d/foreign", "no digest")]);
+    assert!(verify(all).await.unwrap_err().to_string().contains("`d/foreign` has no recorded SHA-256"));
+    assert!(verify(json!({ "store": "primary", "prefix": "none/" })).await.is_err(), "nothing is no proof");
+}
+
+#[tokio::test]
+async fn what_a_store_does_not_keep_is_said() {
+    let bench = Bench::new();
+    put(&bench, "one", "1").await;
+    let with = json!({ "store": "primary", "key": "one", "path": bench.path("to"), "as_of": "2026-01-01T00:00:00Z" });
+    assert!(run(&bench, "store.get", with).await.unwrap_err().to_string().contains("keeps no versions"));
+    let with = json!({ "store": "primary", "prefix": "", "as_of": "2026-01-01T00:00:00Z" });
+    assert!(run(&bench, "store.restore_versions", with).await.unwrap_err().to_string().contains("keeps no versions"));
+    let with = json!({ "store": "primary", "key": "one", "version": "1" });
+    assert!(run(&bench, "store.delete", with).await.unwrap_err().to_string().contains("keeps no versions"));
+    let ready = run(&bench, "store.retrieve", json!({ "store": "primary", "prefix": "" })).await.unwrap();
+    assert_eq!(ready, json!({ "count": 1, "asked": 0, "ready": 1 }));
+    assert!(bench.path("store/one").exists());
+}

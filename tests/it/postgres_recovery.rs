@@ -173,7 +173,7 @@ async fn a_damaged_archive_of_the_data_is_said_at_once_and_never_tried_again() {
     let run = site.run();
     let backup = run.base_backup().await;
     let backups = fs::read_dir(site.cluster.dir().join("store/main/base")).unwrap();
-    let base = backups.flatten().next().unwrap().path().join("base.tar");
+    let base = backups.flatten().next().unwrap().path().join("base.tar.zst");
     let mut bytes = fs::read(&base).unwrap();
     bytes[512 * 20..512 * 40].fill(b'X');
     fs::write(&base, bytes).unwrap();

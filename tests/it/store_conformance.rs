@@ -54,6 +54,8 @@ macro_rules! promises_of {
 }
 
 promises_of!(folder, crate::support::place::Place::folder());
+promises_of!(azure, crate::support::place::Place::azure());
+promises_of!(sftp, crate::support::place::Place::sftp());
 
 async fn put(store: &dyn Store, name: &str, bytes: &[u8]) {
     store.put(&key(name), body(bytes), PutOptions::default()).await.unwrap();

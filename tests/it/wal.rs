@@ -65,9 +65,14 @@ impl Site {
         self.cluster.sql(&sql);
     }
 
+    /// The store, with segments as they are.
+    fn plain(&self) -> String {
+        format!("{{ url: \"file://{}\", compression: {{ format: none }} }}", self.store.display())
+    }
+
     /// Writes the configuration with further lines.
     fn configure(&self, more: &str) {
-        let text = format!("store: file://{}\nprefix: app\nretry_for: 0s\n{more}", self.store.display());
+        let text = format!("store: {}\nprefix: app\nretry_for: 0s\n{more}", self.plain());
         fs::write(&self.config, text).unwrap();
         self.cluster.give(&self.config);
     }
@@ -231,7 +236,7 @@ fn fetch_tells_the_end_of_the_wal_from_a_hole() {
     assert_eq!(site.fetch(&later.to_string()), 0, "the rescued tail");
     site.configure("log: /nowhere/at/all\nprefix: app\n");
     assert_eq!(site.fetch(&names[3].to_string()), 126, "a key twice in the configuration");
-    fs::write(&site.config, format!("store: file://{}\nprefix: ap\nretry_for: 0s\n", site.store.display())).unwrap();
+    fs::write(&site.config, format!("store: {}\nprefix: ap\nretry_for: 0s\n", site.plain())).unwrap();
     assert_eq!(site.fetch(&next.to_string()), 126, "a wrong prefix is no proof of absence");
     site.configure("log: /nowhere/at/all\n");
     flip(&site.object(names[2]), 700_000);

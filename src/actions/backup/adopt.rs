@@ -44,15 +44,16 @@ impl Foreign {
         }
         let (name, stamp) = stem.split_at(stem.len() - 15);
         let name = name.strip_suffix(['_', '-'])?;
-        let digits = stamp.bytes().enumerate().all(|(at, byte)| if at == 8 { b"_-T".contains(&byte) } else { byte.is_ascii_digit() });
+        let digits = stamp
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if at == 8 { b"_-T".contains(&byte) } else { byte.is_ascii_digit() });
         if !digits || name.is_empty() {
             return None;
         }
         let (date, time) = (&stamp[..8], &stamp[9..]);
-        let text = format!(
-            "{}-{}-{}T{}:{}:{}Z",
-            &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]
-        );
+        let text =
+            format!("{}-{}-{}T{}:{}:{}Z", &date[..4], &date[4..6], &date[6..], &time[..2], &time[2..4], &time[4..]);
         let (key, size_bytes) = (facts.key.clone(), facts.size_bytes);
         Some(Self { key, size_bytes, name: name.to_owned(), taken_at: text.parse().ok()? })
     }
@@ -67,7 +68,8 @@ impl Foreign {
         let reading = tokio::task::spawn_blocking(move || describe(SyncIoBridge::new(theirs)));
         let copied = tokio::io::copy(&mut body, &mut ours).await;
         drop(ours);
-        let unreadable = |error: &io::Error| ActionError::fatal(format!("`{}` cannot be described", self.key)).because(error);
+        let unreadable =
+            |error: &io::Error| ActionError::fatal(format!("`{}` cannot be described", self.key)).because(error);
         let read = reading.await.map_err(|error| ActionError::fatal("the reader broke off").because(&error))?;
         let Described { stored, plain, encoding } = read.map_err(|error| unreadable(&error))?;
         copied.map_err(|error| unreadable(&error))?;
@@ -176,7 +178,13 @@ mod tests {
         let at = |name: &str| Some((name.to_owned(), "2026-01-28T14:30:02Z".to_owned()));
         assert_eq!(of("daily/orders_20260128_143002.sql.gz"), at("orders"));
         assert_eq!(of("my-db-20260128-143002.dump"), at("my-db"));
-        for other in ["orders_20260128.sql", "orders_20261328_143002.sql", "_20260128_143002.sql", "orders_20260128_143002.txt", "wal/000000010000000000000002"] {
+        for other in [
+            "orders_20260128.sql",
+            "orders_20261328_143002.sql",
+            "_20260128_143002.sql",
+            "orders_20260128_143002.txt",
+            "wal/000000010000000000000002",
+        ] {
             assert_eq!(of(other), None, "{other}");
         }
     }

@@ -9,6 +9,7 @@ mod get;
 mod inspect;
 mod pipe;
 mod place;
+pub mod prune;
 mod tarball;
 mod verify;
 
@@ -17,4 +18,5 @@ pub use create::{CopyFacts, Create, CreateOutput, CreateParams, FailedCopy};
 pub use find::{Choice, Find, FindOutput, FindParams};
 pub use get::{BackupFiles, Get, GetParams};
 pub use inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
+pub use prune::{PlannedPrune, Prune, PruneOutput, PruneParams};
 pub use verify::{Verify, VerifyOutput, VerifyParams};

@@ -9,6 +9,7 @@ use super::restore_base::RestoreBaseParams;
 use super::server::Programs;
 use crate::action::PlanContext;
 use crate::action::by_hand::{command_line, quoted, remark};
+use crate::catalog::BackupPlace;
 use crate::language::inventory::Via;
 
 /// Asks which foreign keys and indexes there are to be proved; a person works through the answer.
@@ -68,38 +69,45 @@ pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Op
 pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
     let (store, prefix) = cluster.archive().ok()?;
-    let id = params.backup.shown(|backup| backup.id.clone());
-    let from = location(cx.inventory, store, &format!("{prefix}/base/{id}"));
-    let staged = format!("{}.by-hand", cluster.pgdata.display());
+    let folder = match params.backup.known() {
+        Some(backup) => BackupPlace::new(prefix, (&backup.kind, backup.tier.as_deref()), &backup.id).folder(),
+        None => format!("{prefix}/base/{}", params.backup.shown(|backup| backup.id.clone())),
+    };
+    let from = location(cx.inventory, store, &folder);
+    let archive = location(cx.inventory, store, &format!("{prefix}/wal/‹system id›"));
+    let staged = by_hand_folder(&cluster);
     Some(vec![
         remark(&format!("the live data in {} is not touched here", cluster.pgdata.display())),
-        as_owner(&cluster, &["mkdir", "-m", "0700", &staged]),
-        as_owner(&cluster, &["tar", "-xf", &format!("{from}/base.tar"), "-C", &staged]),
-        as_owner(&cluster, &["mkdir", "-p", &format!("{staged}/pg_wal")]),
-        as_owner(&cluster, &["tar", "-xf", &format!("{from}/pg_wal.tar"), "-C", &format!("{staged}/pg_wal")]),
-        remark("each further OID.tar is a tablespace: unpack it into a new folder and name that in `tablespace_map`"),
-        as_owner(&cluster, &["cp", &format!("{from}/backup_manifest"), &staged]),
-        as_owner(&cluster, &["pg_verifybackup", "-n", &staged]),
+        remark("where the store is no folder of this machine, copy the backup's folder and the WAL to a disk first"),
+        remark(
+            "encrypted ones also want `--identity FILE` or `--password-file FILE`; RESTORE.md beside it says all in words",
+        ),
+        as_owner(&cluster, &["sh", &format!("{from}/restore.sh"), &staged, "--wal", &archive]),
     ])
+}
+
+/// The folder that the backup's own script fills.
+fn by_hand_folder(cluster: &Cluster) -> String {
+    format!("{}.by-hand", cluster.pgdata.display())
 }
 
 /// Swaps the restored data in and replays the archive.
 pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
-    let (store, prefix) = cluster.archive().ok()?;
+    cluster.archive().ok()?;
     let pgdata = cluster.pgdata.display().to_string();
-    let archive = location(cx.inventory, store, &format!("{prefix}/wal"));
-    let mut settings =
-        vec![format!("restore_command = 'cp {archive}/*/*/%f %p'"), "recovery_target_action = 'promote'".to_owned()];
+    let mut settings = vec!["recovery_target_action = 'promote'".to_owned()];
     settings.extend(target(params));
     let line =
         |setting: &String| format!("echo {} >> {}", quoted(setting), quoted(&format!("{pgdata}/postgresql.auto.conf")));
     let mut lines = vec![remark("the server must be stopped; keep the old data until the new one is proved")];
     lines.push(as_owner(&cluster, &["mv", "-n", &pgdata, &format!("{pgdata}.old")]));
     lines.push(remark("WAL that the archive does not have yet lies in the old pg_wal: copy it into the new one"));
-    lines.push(as_owner(&cluster, &["mv", "-n", &format!("{pgdata}.by-hand"), &pgdata]));
+    lines.push(as_owner(&cluster, &["mv", "-n", &format!("{}/data", by_hand_folder(&cluster)), &pgdata]));
     lines.extend(settings.iter().map(line));
-    lines.push(as_owner(&cluster, &["touch", &format!("{pgdata}/recovery.signal")]));
+    lines.push(remark(
+        "the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end",
+    ));
     lines.push(start(&cluster));
     lines.push(remark("wait until this says `f`:"));
     lines.push(sql(&cluster, &cluster.dbname, "SELECT pg_is_in_recovery()"));

@@ -74,11 +74,14 @@ pub(crate) struct Delivery<'a> {
 /// What came of one store: its objects in order, or why not.
 pub(crate) type Arrival = Result<Vec<ManifestObject>, ActionError>;
 
+/// What has arrived in one store so far, each with its place in the backup.
+type Arriving = Result<Vec<(usize, ManifestObject)>, ActionError>;
+
 /// What the lanes share.
 struct Shared {
     next: AtomicUsize,
     done: Arc<AtomicU64>,
-    arrivals: Mutex<Vec<Result<Vec<(usize, ManifestObject)>, ActionError>>>,
+    arrivals: Mutex<Vec<Arriving>>,
 }
 
 impl Shared {

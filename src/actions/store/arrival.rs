@@ -73,8 +73,8 @@ impl Arrival {
 
     /// Removes the hidden file.
     pub(in crate::actions) async fn discard(self) -> Result<(), ActionError> {
-        let part = self.part;
-        on_files(self.files, move |files| remove_if_there(files, &part)).await
+        let (files, part) = (Arc::clone(&self.files), self.part.clone());
+        on_files(files, move |files| remove_if_there(files, &part)).await
     }
 
     /// Publishes after success, removes what was written after a failure.
@@ -104,6 +104,14 @@ impl Arrival {
         files.rename(&self.part, &self.path)?;
         files.sync(self.path.parent().unwrap_or(Path::new("/")))?;
         Ok(true)
+    }
+}
+
+/// What was neither published nor discarded, after a cancel for example, is removed.
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        // The next attempt removes it where this one cannot.
+        let _ = remove_if_there(&*self.files, &self.part);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::action::{ActionError, StoreError};
 use crate::catalog::CatalogError;
+use crate::transfer::TransferError;
 
 /// Turns a store's failure into an action's.
 pub(crate) fn store_failed(error: StoreError) -> ActionError {
@@ -27,5 +28,22 @@ pub(crate) fn catalog_failed(error: CatalogError) -> ActionError {
     match error {
         CatalogError::Store(error) => store_failed(error),
         other => ActionError::fatal(other.to_string()),
+    }
+}
+
+/// Turns a failure on the way into an action's: a wrong key and damage are for good.
+pub(crate) fn transfer_failed(error: TransferError) -> ActionError {
+    let message = error.to_string();
+    match error {
+        TransferError::Store(error) => store_failed(error),
+        TransferError::Key(error) => error,
+        TransferError::Io { source, .. } => ActionError::retryable(message).because(&source),
+        TransferError::Damaged { .. } => {
+            ActionError::fatal(message).help("use another copy; nothing was put into place")
+        }
+        TransferError::WrongKey { .. } => {
+            ActionError::fatal(message).help("give the key or the passphrase it was made for")
+        }
+        TransferError::Settings(_) => ActionError::fatal(message),
     }
 }

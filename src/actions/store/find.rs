@@ -91,8 +91,8 @@ impl FindParams {
         let fitting: Vec<ObjectFacts> = all.into_iter().filter(|facts| self.fits(facts, now)).collect();
         let count = fitting.len() as u64;
         let rank = |facts: &ObjectFacts| match self.which {
-            Which::Newest => i128::from(facts.modified_at.as_nanosecond()),
-            Which::Oldest => -i128::from(facts.modified_at.as_nanosecond()),
+            Which::Newest => facts.modified_at.as_nanosecond(),
+            Which::Oldest => -facts.modified_at.as_nanosecond(),
             Which::Largest => i128::from(facts.size_bytes),
         };
         // Of two that rank the same, the one with the later name: dated names sort by their dates.

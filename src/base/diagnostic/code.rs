@@ -141,6 +141,10 @@ codes! {
     UnusedVar = "RB0502", Warning, "unused variable";
     /// `pass_env` lists a variable of the environment, but no template reads it and the runbook starts no program that would get it.
     UnusedEnvVar = "RB0503", Warning, "unused variable of the environment";
+    /// A store encrypts to a single public key, or none of its recipients is marked `offline: true`. An encrypted backup is worth what its keys are worth: add a recipient whose identity is kept away from the site. An error (RB0112) where a protected environment writes to the store. `runbook doctor --keys` tries the keys.
+    FewRecipients = "RB0504", Warning, "too few recipients of encrypted backups";
+    /// A protected environment writes backups that only keys of the same site can read: one recipient, or none marked `offline: true`. The day the site is lost they are lost with it. Make a second key with `age-keygen`, put its identity into a safe, and name its public half: `{ key: age1…, name: safe, offline: true }`. `runbook doctor --keys` tries the keys.
+    KeysLostWithSite = "RB0112", Error, "encrypted backups whose keys are lost with the site";
     /// The combination of keys makes no sense together.
     BadCombination = "RB0111", Error, "keys that exclude each other";
 }

@@ -19,12 +19,12 @@ if [ -n "$wal" ]; then
     if [ -n "$identity" ]; then
         identity=$(CDPATH='' cd -- "$(dirname -- "$identity")" && pwd -P)/$(basename -- "$identity")
     fi
-    case $wal$target$identity in *[\'\"\\%\$\`]*) die "a path with quotes, backslashes or % cannot stand in restore_command: $wal, $target" ;; esac
+    case $wal$target$identity in *[\'\"\\%\$\`]*) die "a path with quotes, backslashes, dollars or % cannot stand in restore_command: $wal, $target, $identity" ;; esac
     cat >"$stage/fetch-wal.sh" <<'FETCH'
 @FETCH@FETCH
     {
         printf '%s\n' '# Written by restore.sh; remove these lines after the recovery.'
-        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"$identity\" \"%f\" \"%p\"'"
+        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\"'"
         printf '%s\n' "recovery_target_timeline = 'latest'"
         printf '%s\n' "# recovery_target_time = '2026-01-28 14:30:00+00'   (to stop before a mistake; then also recovery_target_action = 'pause')"
     } >>"$stage/data/postgresql.auto.conf"

@@ -1,50 +1,44 @@
-# restore_command: sh fetch-wal.sh FOLDER AGE-IDENTITY %f %p
+# restore_command: sh fetch-wal.sh FOLDER %f %p [IDENTITY]
 # 0: copied. 1: surely absent, so recovery ends here. 126: anything else, so recovery stops instead of opening too early.
-wal=$1 identity=$2 file=$3 to=$4
-stop() { echo "fetch-wal.sh: $*" >&2; exit 126; }
-[ -d "$wal" ] || stop "$wal is not there"
+wal=$1 file=$2 to=$3 identity=${4:-}
+fail() { echo "fetch-wal.sh: $*" >&2; rm -f -- "$to.opened" "$to.copying"; exit 126; }
+[ -d "$wal" ] || fail "there is no folder $wal"
 case $file in
     *.history) from=$wal/history ;;
     *) from=$wal/$(printf '%.8s' "$file") ;;
 esac
-if [ -f "$from/$file" ]; then
-    cp -- "$from/$file" "$to.copying" && mv -- "$to.copying" "$to" || stop "$file cannot be copied"
-    exit 0
-fi
-case $file in *.history|*.backup|*.partial) exit 1 ;; esac
-for packed in "$from/$file".*; do
-    case $packed in
-        *.partial|*.partial.*|*.backup|*'*') continue ;;
+for stored in "$from/$file" "$from/$file".*; do
+    [ -f "$stored" ] || continue
+    ending=${stored#"$from/$file"}
+    # A partial segment or a backup's label is another file than the segment it begins like.
+    case $ending in .partial*|*.backup) continue ;; esac
+    opened=$stored
+    case $ending in
+        *.age)
+            [ -n "$identity" ] || fail "$stored is encrypted: restore with --identity FILE"
+            opened=$to.opened
+            age -d -i "$identity" -o "$opened" "$stored" || fail "$stored cannot be decrypted"
+            ending=${ending%.age} ;;
     esac
-    inner=$packed
-    case $packed in
-        *.age) inner=${packed%.age}; open() { age -d -i "$identity" "$packed"; } ;;
-        *.enc|*.gpg) stop "decrypt $packed first: its name does not say how" ;;
-        *) open() { cat -- "$packed"; } ;;
+    case $ending in
+        '') cat <"$opened" >"$to.copying" || fail "$stored cannot be copied" ;;
+        .zst) zstd -q -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
+        .gz) gzip -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
+        .lz4) lz4 -q -d -c <"$opened" >"$to.copying" || fail "$stored cannot be unpacked" ;;
+        *) fail "$stored must be decrypted first: nothing here can ask for its password" ;;
     esac
-    case $inner in
-        *.zst) unpack() { zstd -q -d -c; } ;;
-        *.gz) unpack() { gzip -d -c; } ;;
-        *.lz4) unpack() { lz4 -q -d -c; } ;;
-        *) unpack() { cat; } ;;
-    esac
-    # A pipeline ends as its last program does: the first one writes to a file, so that its failure is seen.
-    open >"$to.opened" && unpack <"$to.opened" >"$to.copying" || {
-        rm -f -- "$to.opened" "$to.copying"
-        stop "$packed cannot be unpacked"
-    }
     rm -f -- "$to.opened"
-    mv -- "$to.copying" "$to" || stop "$file cannot be placed"
+    mv -- "$to.copying" "$to" || fail "$to cannot be written"
     exit 0
 done
+case $file in *.history|*.backup|*.partial) exit 1 ;; esac
 # The data directory carries the segments of the backup itself.
 [ ! -f "pg_wal/$file" ] || exit 1
 for later in "$from"/*; do
     later=$(basename -- "$later")
-    later=$(printf '%.24s' "$later")
-    case $later in *.*|'*'|"$file") continue ;; esac
-    if expr "x$later" '>' "x$file" >/dev/null; then
-        stop "$file is missing, but $later is there: the archive has a hole"
+    case $later in *.partial*|*.backup|'*') continue ;; esac
+    if expr "x${later%%.*}" '>' "x$file" >/dev/null; then
+        fail "$file is missing, but $later is there: the archive has a hole"
     fi
 done
 exit 1

@@ -159,8 +159,8 @@ fn floor<'a>(good: &[&'a Candidate], floor: usize, kept: &mut Reasons<'a>) {
         if count >= floor {
             return;
         }
-        if !kept.contains_key(&backup.key()) {
-            kept.insert(backup.key(), vec![KeepReason::Floor(floor)]);
+        if let std::collections::btree_map::Entry::Vacant(free) = kept.entry(backup.key()) {
+            free.insert(vec![KeepReason::Floor(floor)]);
             count += 1;
         }
     }

@@ -87,7 +87,8 @@ async fn find(args: &Args, site: &Site) -> Result<Vec<Foreign>, Failure> {
         .collect();
     let listed = store.list(&format!("{}/", args.prefix)).await.map_err(|error| failed(error.into()))?;
     // What lies in the folder of a backup is a part of it, whatever its name.
-    let folders: Vec<&str> = listed.iter().filter_map(|facts| facts.key.as_str().strip_suffix("manifest.json")).collect();
+    let folders: Vec<&str> =
+        listed.iter().filter_map(|facts| facts.key.as_str().strip_suffix("manifest.json")).collect();
     let outside = |key: &str| !folders.iter().any(|folder| key.starts_with(folder)) && !known.contains(key);
     Ok(listed.iter().filter(|facts| outside(facts.key.as_str())).filter_map(Foreign::of).collect())
 }
@@ -96,8 +97,10 @@ fn show(args: &Args, found: &[Foreign]) -> Result<Exit, Failure> {
     if args.json {
         let all: Vec<_> = found
             .iter()
-            .map(|one| json!({ "key": one.key.as_str(), "source": args.source.as_ref().unwrap_or(&one.name),
-                "taken_at": one.taken_at, "size_bytes": one.size_bytes }))
+            .map(|one| {
+                json!({ "key": one.key.as_str(), "source": args.source.as_ref().unwrap_or(&one.name),
+                "taken_at": one.taken_at, "size_bytes": one.size_bytes })
+            })
             .collect();
         document::write_json(&json!({ "would_import": all }))?;
         return Ok(Exit::Success);

@@ -1,15 +1,20 @@
 //! `runbook backups`: what the stores hold, and what is known of it.
 
+mod erase_ledger;
+mod health;
 mod hold;
 mod import;
 mod list;
 mod prove;
+mod prune;
 mod row;
 mod shelf;
 mod show;
 mod verify;
 
-use super::{Exit, Failure};
+use std::process::ExitCode;
+
+use super::Failure;
 
 /// Arguments of `backups`.
 #[derive(Debug, clap::Args)]
@@ -35,16 +40,26 @@ enum Command {
     Prove(prove::Args),
     /// Keep a backup whatever retention says, or stop keeping it
     Hold(hold::Args),
+    /// Judge the backups by what is expected of them: one line and one code for monitoring
+    Health(health::Args),
+    /// Keep what restores must forget again, as keyed hashes
+    EraseLedger(erase_ledger::Args),
+    /// Remove what no rule of the inventory keeps: the plan first, then that very plan
+    Prune(prune::Args),
 }
 
 /// Does what the subcommand says.
-pub fn run(args: Args) -> Result<Exit, Failure> {
-    match args.command {
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    let exit = match args.command {
         Command::List(args) => list::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Prove(args) => prove::run(&args),
         Command::Hold(args) => hold::run(&args),
-    }
+        Command::Health(args) => return Ok(health::run(&args)),
+        Command::EraseLedger(args) => erase_ledger::run(&args),
+        Command::Prune(args) => prune::run(&args),
+    };
+    exit.map(ExitCode::from)
 }

@@ -16,10 +16,10 @@ pub struct Stores {
     #[arg(long, value_name = "STORE|URL")]
     pub store: Vec<String>,
     #[command(flatten)]
-    inventory: InventoryArgs,
+    pub inventory: InventoryArgs,
     /// The environment whose stores are meant
     #[arg(short, long, value_name = "NAME")]
-    environment: Option<String>,
+    pub environment: Option<String>,
 }
 
 /// One store, open for reading.

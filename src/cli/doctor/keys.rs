@@ -209,6 +209,9 @@ fn kept(holder: &Holder) -> String {
 }
 
 fn advice(report: &Report) -> String {
+    if report.error.is_some() {
+        return "the lines above say what is wrong with the key that writing needs".to_owned();
+    }
     if report.keys.is_empty() {
         return "name the secrets with identities under `encryption: { identities: [...] }`, or run this where they are kept"
             .to_owned();

@@ -1,6 +1,7 @@
 //! `runbook doctor`: proves what a site relies on, before the day it must.
 
 mod keys;
+mod store;
 
 use super::args::InventoryArgs;
 use super::site::Site;
@@ -9,15 +10,18 @@ use super::{Exit, Failure};
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook doctor --keys                      can anybody here read what is written now?\n  runbook doctor --keys --store offsite\n  runbook doctor --keys --json | jq -r '.[] | select(.readable | not) | .store'\n\n--keys packs a few bytes as each store packs backups and decrypts them with every identity and password that\nthe inventory names. Nothing is written to any store. Exit code 4 when no key here reads what a store writes."
+    after_help = "Examples:\n  runbook doctor --store primary              what can these credentials do? missing? too much?\n  runbook doctor --store primary --role any   the store of a single machine, which also prunes\n  runbook doctor --keys                       can anybody here read what is written now?\n  runbook doctor --keys --store offsite\n  runbook doctor --keys --json | jq -r '.[] | select(.readable | not) | .store'\n\n--store writes a few objects below `rb-probe/` under a name of their own, and removes them again as far as the\ncredentials allow; settings are read, never changed. --keys packs a few bytes as each store packs backups and\ndecrypts them with every identity and password that the inventory names; nothing is written to any store.\nExit code 4 when something is missing or too much, or when no key here reads what a store writes."
 )]
 pub struct Args {
     /// Pack a canary as each store packs backups, and decrypt it with every key that can be had here
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "store")]
     keys: bool,
-    /// Only this store
+    /// Probe this store; with `--keys`, only its keys
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
+    /// What the credentials are for: what is missing and what is too much depends on it
+    #[arg(long, value_enum, default_value_t = store::Role::Backup, conflicts_with = "keys")]
+    role: store::Role,
     /// The environment whose stores are meant
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,
@@ -31,6 +35,10 @@ pub struct Args {
 /// Proves what was asked for.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    if let (Some(name), false) = (&args.store, args.keys) {
+        let findings = store::examine(&site, name, args.role)?;
+        return store::print(name, &findings, args.json.into());
+    }
     let reports = keys::examine(&site, args.store.as_deref())?;
     keys::print(&reports, &site, args.json.into())
 }

@@ -6,9 +6,10 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Gid, OFlags, Uid, chownat, statvfs};
+use rustix::fs::{AtFlags, CWD, Gid, OFlags, Timespec, Timestamps, Uid, chownat, statvfs, utimensat};
 
 use crate::action::{DirEntry, FileFacts, FileKind, Files, HostError, ReadFiles, Space};
+use crate::base::Timestamp;
 
 /// The file system, with the rights of the engine.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +102,11 @@ impl ReadFiles for LocalFiles {
         }
     }
 
+    fn modified_at(&self, path: &Path) -> Result<Option<Timestamp>, HostError> {
+        let modified = at("look at", path, fs::symlink_metadata(path).and_then(|meta| meta.modified()))?;
+        Ok(Timestamp::try_from(modified).ok())
+    }
+
     fn space(&self, path: &Path) -> Result<Space, HostError> {
         let mut nearest = at("resolve", path, std::path::absolute(path))?;
         loop {
@@ -184,6 +190,17 @@ impl Files for LocalFiles {
 
     fn symlink(&self, target: &Path, link: &Path) -> Result<(), HostError> {
         at("link", link, std::os::unix::fs::symlink(target, link))
+    }
+
+    fn hard_link(&self, file: &Path, name: &Path) -> Result<(), HostError> {
+        at("link", name, fs::hard_link(file, name))
+    }
+
+    fn set_modified(&self, path: &Path, to: Timestamp) -> Result<(), HostError> {
+        let time = Timespec { tv_sec: to.as_second(), tv_nsec: to.subsec_nanosecond().into() };
+        let times = Timestamps { last_access: time, last_modification: time };
+        let set = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+        at("set the time of", path, set.map_err(Into::into))
     }
 
     fn remove_file(&self, path: &Path) -> Result<(), HostError> {

@@ -1,5 +1,7 @@
 //! What one entry of the inventory says about others, and what no schema can say.
 
+mod store;
+
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -29,6 +31,7 @@ impl InventoryFile {
             self.environment(name, &mut faults);
         }
         self.one_default(&mut faults);
+        self.recipients(&mut faults);
         self.audit_settings(&mut faults);
         self.keeping(&mut faults);
         self.expectations(&mut faults);
@@ -93,35 +96,6 @@ impl InventoryFile {
             (true, false) | (false, true) => return,
         };
         faults.push(fault);
-    }
-
-    fn store(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        if self.is_poisoned(pointer) {
-            return;
-        }
-        if !members.contains_key("url") {
-            let fault = Diagnostic::new(Code::MissingKey, "the key `url` is missing")
-                .label(self.name_place(pointer), "needs `url`")
-                .help("give an absolute folder: `url: file:///srv/backups`");
-            faults.push(fault);
-        }
-        self.store_members(pointer, members, faults);
-    }
-
-    fn store_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        let Some(url) = members.get("url").and_then(Value::as_str) else { return };
-        let path = url.strip_prefix("file://");
-        if path.is_some_and(|path| path.starts_with('/') && path.len() > 1) {
-            return;
-        }
-        let help = match (path, url.starts_with('/')) {
-            (_, true) => format!("write it as an URL: `file://{url}`"),
-            (Some(_), false) => "write three slashes and an absolute path: `file:///srv/backups`".to_owned(),
-            (None, false) => "only folders of this machine so far: `file:///srv/backups`".to_owned(),
-        };
-        let message = format!("`{url}` is not the URL of a store");
-        let place = self.place(&format!("{pointer}/url"));
-        faults.push(Diagnostic::new(Code::UnknownValue, message).at(place).help(help));
     }
 
     fn environment(&self, name: &str, faults: &mut Diagnostics) {
@@ -207,7 +181,7 @@ impl InventoryFile {
         }
     }
 
-    fn absolute(&self, pointer: &str, key: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+    pub(super) fn absolute(&self, pointer: &str, key: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
         if let Some(path) = members.get(key).and_then(Value::as_str).filter(|path| !Path::new(path).is_absolute()) {
             let fault = Diagnostic::new(Code::UnknownValue, format!("`{path}` is not an absolute path"))
                 .at(self.place(&format!("{pointer}/{key}")))

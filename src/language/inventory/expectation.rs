@@ -73,12 +73,12 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Gives the last time one was due, at `now` or before. `newest` is when the newest was taken.
+    /// Gives the next time one is due after `last`, when one was taken or was due; `None` when never again.
     #[must_use]
-    pub fn last_due(&self, newest: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    pub fn next_due(&self, last: Timestamp) -> Option<Timestamp> {
         match self {
-            Self::Every(span) => Some(crate::base::clock::after(newest, span.0)).filter(|due| *due <= now),
-            Self::Cron(cron, zone) => cron.last_due(now, zone.as_tz()),
+            Self::Every(span) => Some(crate::base::clock::after(last, span.0)),
+            Self::Cron(cron, zone) => cron.next_due(last, zone.as_tz()),
         }
     }
 }

@@ -126,3 +126,51 @@ fn the_environment_is_the_one_asked_for_or_marked_or_only() {
     assert!(matches!(choose("{ a: {} }", Some("default")), Err(EnvironmentError::Unknown { .. })));
     assert!(matches!(choose("{}", Some("production")), Err(EnvironmentError::Unknown { .. })));
 }
+
+fn faults(stores: &str) -> Vec<String> {
+    let text = format!("version: 1\nsecrets: {{ key: {{ env: KEY }} }}\nstores:\n  s: {stores}\n");
+    let memory = MemoryFiles::default().with("x.yaml", text.as_str());
+    let request = LoadRequest { runbook: None, inventories: vec!["x.yaml".to_owned()], fallbacks: Vec::new() };
+    let found = load(&request, &memory, &NoActions).diagnostics;
+    found.iter().map(|fault| format!("{} {}", fault.message, fault.help.clone().unwrap_or_default())).collect()
+}
+
+#[test]
+fn every_kind_of_store_is_known_with_its_own_settings() {
+    for store in [
+        "{ url: 'file:///srv/b', bandwidth: 50MiB, read_only: true }",
+        "{ url: 's3://b/p', region: eu-west-1, endpoint: 'https://x', object_lock: { mode: governance, keep: 30d } }",
+        "{ url: 's3://b', credentials: { access_key_id: key, secret_access_key: key } }",
+        "{ url: 'gs://b/p', credentials: { service_account: key }, storage_class: NEARLINE }",
+        "{ url: 'az://c/p', credentials: { account: me, account_key: key }, endpoint: 'http://127.0.0.1:1/me' }",
+        "{ url: 'sftp://me@host/srv/b', ssh: { identity: /etc/key } }",
+        "{ url: 'file:///srv/b', encryption: { passphrase: key, identities: [key] } }",
+    ] {
+        assert_eq!(faults(store), Vec::<String>::new(), "{store}");
+    }
+}
+
+#[test]
+fn settings_of_a_store_that_make_no_sense_are_named() {
+    for (store, words) in [
+        ("{ url: 'gcs://b' }", "did you mean `gs://`?"),
+        ("{ url: 's3://' }", "the bucket is missing"),
+        ("{ url: 'file:///srv/b', region: eu-west-1 }", "`region` means nothing for a `file://` store"),
+        ("{ url: 'az://c', allow_regions: [eu] }", "only `s3://` stores"),
+        ("{ url: 's3://b', ssh: { identity: /x } }", "only `sftp://` stores"),
+        ("{ url: 'gs://b', credentials: { account: me } }", "a `gs://` store takes `service_account`"),
+        ("{ url: 'az://c', credentials: { sas: key } }", "`sas` needs `account` besides"),
+        ("{ url: 'az://c', credentials: { account: a, sas: key, account_key: key } }", "only one of"),
+        ("{ url: 's3://b', credentials: { access_key_id: key } }", "`access_key_id` needs `secret_access_key`"),
+        ("{ url: 's3://b', credentials: { access_key_id: kye, secret_access_key: key } }", "did you mean `key`?"),
+        ("{ url: 's3://b', endpoint: 'minio:9000' }", "write it with its protocol"),
+        ("{ url: 'file:///srv/b', bandwidth: 0MiB }", "lets nothing pass"),
+        ("{ url: 's3://b', object_lock: { mode: governance, keep: 0s } }", "protects nothing"),
+        ("{ url: 'sftp://h/b', ssh: { known_hosts: known } }", "`known` is not an absolute path"),
+        ("{ url: 'file:///b', encryption: { passphrase: key, gpg: { passphrase: key } } }", "in one way, here are 2"),
+        ("{ url: 'file:///b', encryption: { identities: [key, nobody] } }", "there is no secret `nobody`"),
+    ] {
+        let found = faults(store);
+        assert!(found.len() == 1 && found[0].contains(words), "{store}: {found:?}");
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use super::folder::{FILE_MODE, inherit_owner};
-use super::sidecar::hidden;
+use super::known::hidden;
 
 const POLL: Duration = Duration::from_millis(20);
 

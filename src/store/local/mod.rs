@@ -9,15 +9,11 @@
 mod claim;
 mod fault;
 mod folder;
+mod known;
 mod publish;
-mod sidecar;
 mod store;
 
 pub use store::LocalStore;
-pub(super) use store::{Access, Birth};
-
-/// Every name of the store's own begins with this; keys may not.
-pub const RESERVED_PREFIX: &str = ".rb-";
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::claim::Claim;
 use super::folder::sync_folder;
-use super::sidecar::{self, Known, digest_of};
+use super::known::{self, digest_of};
+use crate::store::sidecar::Known;
 
 /// What became of a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,19 +31,19 @@ pub(super) enum Clobber {
 }
 
 /// Publishes what was written to the claim's file as the object at `path`.
-pub(super) fn publish(claim: &mut Claim, path: &Path, known: &Known, clobber: Clobber) -> io::Result<Published> {
+pub(super) fn publish(claim: &mut Claim, path: &Path, content: &Known, clobber: Clobber) -> io::Result<Published> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     match (path.try_exists()?, clobber) {
-        (true, Clobber::Refuse) => return compare(path, known),
-        (true, Clobber::Replace) => return replace(claim, path, known),
+        (true, Clobber::Refuse) => return compare(path, content),
+        (true, Clobber::Replace) => return replace(claim, path, content),
         (false, Clobber::Refuse | Clobber::Replace) => {}
     }
     claim.file().sync_all()?;
-    sidecar::write(path, vec![known.clone()])?;
+    known::write(path, vec![content.clone()])?;
     match rename_new(claim.temporary(), path) {
         Ok(()) => claim.published(),
         // Somebody wrote the file by hand, without the key's lock.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return compare(path, known),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return compare(path, content),
         Err(error) => return Err(error),
     }
     sync_folder(folder)?;
@@ -62,29 +63,29 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Compares the object, byte for byte by digest, with the content that was to be stored.
-fn compare(path: &Path, known: &Known) -> io::Result<Published> {
-    if std::fs::metadata(path)?.len() != known.size_bytes || digest_of(path)? != known.sha256 {
+fn compare(path: &Path, content: &Known) -> io::Result<Published> {
+    if std::fs::metadata(path)?.len() != content.size_bytes || digest_of(path)? != content.sha256 {
         return Ok(Published::Other);
     }
     std::fs::File::open(path)?.sync_all()?;
-    let recorded = sidecar::read(path).ok().flatten();
-    if recorded.is_none_or(|recorded| recorded.sha256 != known.sha256) {
-        sidecar::write(path, vec![known.clone()])?;
+    let recorded = known::read(path).ok().flatten();
+    if recorded.is_none_or(|recorded| recorded.sha256 != content.sha256) {
+        known::write(path, vec![content.clone()])?;
     }
     sync_folder(path.parent().unwrap_or(Path::new("/")))?;
     Ok(Published::Same)
 }
 
-fn replace(claim: &mut Claim, path: &Path, known: &Known) -> io::Result<Published> {
+fn replace(claim: &mut Claim, path: &Path, content: &Known) -> io::Result<Published> {
     claim.file().sync_all()?;
-    let mut both = vec![known.clone()];
-    both.extend(sidecar::read(path)?.filter(|old| old.sha256 != known.sha256));
+    let mut both = vec![content.clone()];
+    both.extend(known::read(path)?.filter(|old| old.sha256 != content.sha256));
     if both.len() > 1 {
-        sidecar::write(path, both)?;
+        known::write(path, both)?;
     }
     std::fs::rename(claim.temporary(), path)?;
     claim.published();
     sync_folder(path.parent().unwrap_or(Path::new("/")))?;
-    sidecar::write(path, vec![known.clone()])?;
+    known::write(path, vec![content.clone()])?;
     Ok(Published::New)
 }

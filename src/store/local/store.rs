@@ -7,41 +7,21 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::RESERVED_PREFIX;
 use super::claim::Claim;
 use super::fault::fault;
 use super::folder::{create_below, create_one, sync_folder, write_whole};
+use super::known;
 use super::publish::{Clobber, Published, publish};
-use super::sidecar::{self, Known};
+
 use crate::action::{
     BoxFuture, ByteStream, Capacity, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
     StoreError,
 };
 use crate::base::{Timestamp, digest::Hasher};
+use crate::store::access::{Access, Birth};
+use crate::store::sidecar::{Known, MARKER, MARKER_TEXT, MAX_DEPTH, RESERVED_PREFIX, unfit};
 
-const MARKER: &str = ".rb-store";
-const MARKER_TEXT: &[u8] = b"{\"format\":1,\"what\":\"a store of runbook; every object is a plain file\"}\n";
-const MAX_NAME_BYTES: usize = 240;
-const MAX_DEPTH: usize = 64;
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// Whether the inventory lets this store be written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Reading only.
-    ReadOnly,
-    /// Reading and writing.
-    ReadWrite,
-}
-
-/// Whether a folder may become a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Birth {
-    /// The first write makes it one.
-    AtFirstWrite,
-    /// It must be one.
-    Never,
-}
 
 struct Place {
     name: String,
@@ -85,11 +65,8 @@ impl Place {
     }
 
     fn path(&self, key: &ObjectKey) -> Result<PathBuf, StoreError> {
-        let bad = |part: &str| part.starts_with(RESERVED_PREFIX) || part.len() > MAX_NAME_BYTES;
-        if key.as_str().split('/').any(bad) {
-            return Err(self.refused(format!(
-                "the key `{key}` has a part that begins with `{RESERVED_PREFIX}` or is longer than {MAX_NAME_BYTES} bytes"
-            )));
+        if let Some(why) = unfit(key) {
+            return Err(self.refused(why));
         }
         Ok(self.root.join(key.as_str()))
     }
@@ -180,14 +157,13 @@ impl Place {
 
     fn head(&self, key: &ObjectKey) -> Result<ObjectFacts, StoreError> {
         let (_, meta) = self.open(key)?;
-        let known = sidecar::read(&self.path(key)?).map_err(|error| match error.kind() {
+        let known = known::read(&self.path(key)?).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => self.refused(format!("`{key}`: {error}")),
             _ => self.fault(format!("cannot read the metadata of `{key}`"), error),
         })?;
         let mut facts = facts(key.clone(), &meta);
         if let Some(known) = known {
-            facts.metadata = known.metadata;
-            facts.metadata.entry("sha256".to_owned()).or_insert_with(|| known.sha256.to_string());
+            facts.metadata = known.told();
         }
         Ok(facts)
     }
@@ -260,7 +236,7 @@ impl Place {
         let folder = path.parent().unwrap_or(&self.root);
         gone(std::fs::remove_file(path))?;
         sync_folder(folder)?;
-        gone(std::fs::remove_file(sidecar::hidden(path, "meta")))?;
+        gone(std::fs::remove_file(known::hidden(path, "meta")))?;
         sync_folder(folder)
     }
 }

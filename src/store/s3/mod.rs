@@ -2,11 +2,11 @@
 //!
 //! Start with [`S3Store`]; `put` and `multipart` are the way in, `download` and `chunk` the way out. What a server
 //! takes is found out at the first use and kept in `connect::Connection` for the rest of the process. Settings of
-//! buckets themselves (lifecycle, policies …) are no part of this: they are asked through [`Bucket`].
+//! the bucket itself (lifecycle, policies …) stand in `admin`.
 
 mod abort;
 mod address;
-mod bucket;
+mod admin;
 mod chunk;
 mod compare;
 mod connect;
@@ -29,5 +29,4 @@ mod session;
 mod store;
 mod version;
 
-pub use bucket::Bucket;
 pub use store::S3Store;

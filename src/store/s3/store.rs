@@ -6,8 +6,8 @@ use super::address::Address;
 use super::session::{Opener, Session};
 use super::{copy, download, head, list, lock, put, retrieval, version};
 use crate::action::{
-    BoxFuture, ByteStream, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion, Protection,
-    PutOptions, PutOutcome, ReadStore, ReadVersions, Retrieval, Secrets, Store, StoreError, Versions,
+    BoxFuture, Bucket, ByteStream, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion, Protection,
+    PutOptions, PutOutcome, ReadBucket, ReadStore, ReadVersions, Retrieval, Secrets, Store, StoreError, Versions,
 };
 use crate::base::Timestamp;
 use crate::language::inventory::{RetrievalSpeed, StoreEntry};
@@ -46,7 +46,13 @@ impl S3Store {
         Ok(session)
     }
 
-    async fn writing(&self) -> Result<Arc<Session>, StoreError> {
+    /// Where it lies.
+    pub(super) fn address(&self) -> &Address {
+        &self.0.opener.address
+    }
+
+    /// Connects, unless nothing may be written.
+    pub(super) async fn writing(&self) -> Result<Arc<Session>, StoreError> {
         if self.0.opener.entry.read_only {
             return Err(StoreError::ReadOnly { store: self.0.opener.store.clone() });
         }
@@ -80,6 +86,10 @@ impl ReadStore for S3Store {
     }
 
     fn read_versions(&self) -> Option<&dyn ReadVersions> {
+        Some(self)
+    }
+
+    fn read_bucket(&self) -> Option<&dyn ReadBucket> {
         Some(self)
     }
 }
@@ -123,6 +133,10 @@ impl Store for S3Store {
     }
 
     fn locks(&self) -> Option<&dyn Locks> {
+        Some(self)
+    }
+
+    fn bucket(&self) -> Option<&dyn Bucket> {
         Some(self)
     }
 }

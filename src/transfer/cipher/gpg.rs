@@ -49,7 +49,7 @@ pub(super) fn decrypt(passphrase: &SecretText, from: &mut Inflow, to: &mut impl 
     }
     io::copy(&mut plain, to).map(drop).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => error,
-        _ => Broken::damaged(format!("gpg's own check fails: {error}")).into(),
+        _ => Broken::undecided(format!("gpg's own check fails: {error}")).into(),
     })
 }
 

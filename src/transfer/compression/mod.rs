@@ -89,5 +89,5 @@ pub(super) fn decompress(
         CompressionFormat::Lz4 => lz4::decompress(from, out),
         CompressionFormat::None => io::copy(from, out).map(drop),
     };
-    result.map_err(|error| Broken::damaged(format!("it is no sound {}: {error}", word(format))).into())
+    result.map_err(|error| Broken::undecided(format!("it is no sound {}: {error}", word(format))).into())
 }

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size, get_frame_content_size};
 
+use super::super::broken::Broken;
 use super::super::flow::Outflow;
 use super::super::lanes::{Lanes, MakeWork, Work};
 use super::super::meter::{Meter, Stage};
@@ -40,7 +41,7 @@ fn decompress_frames() -> MakeWork {
 }
 
 fn damaged(error: io::Error) -> io::Error {
-    super::Broken::damaged(format!("it is no sound zstd: {error}")).into()
+    Broken::undecided(format!("it is no sound zstd: {error}")).into()
 }
 
 /// What the frame's header says of its content; nothing when it says nothing, or more than a block may have.

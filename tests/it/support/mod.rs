@@ -1,5 +1,6 @@
 //! What tests share: servers they start and remove again, scenarios of the engine, a clock that never sleeps.
 
+pub mod azurite;
 pub mod cli;
 pub mod clock;
 pub mod fake;
@@ -14,7 +15,9 @@ pub mod production;
 pub mod program;
 pub mod recorded;
 pub mod recovery;
+pub mod s3;
 pub mod scenario;
+pub mod sshd;
 pub mod terminal;
 pub mod vault;
 pub mod web;

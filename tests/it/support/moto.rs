@@ -58,6 +58,19 @@ impl Moto {
         serde_json::from_str(&text).expect("JSON")
     }
 
+    /// Makes a bucket in the region `eu-west-1`.
+    pub async fn bucket(&self, name: &str) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let body =
+            "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>";
+        let request =
+            reqwest::Client::builder().no_proxy().build().expect("a client").put(format!("{}/{name}", self.url()));
+        let scope = "Credential=x/20260101/eu-west-1/s3/aws4_request";
+        let header = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=x");
+        let answer = request.header("authorization", header).body(body).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
     /// Makes a secret.
     pub async fn secret(&self, name: &str, value: &str) {
         self.call(

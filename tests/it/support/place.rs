@@ -16,6 +16,9 @@ use runbook::language::inventory::StoreEntry;
 use runbook::store::Opening;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
+use super::azurite::{self, AccountKey, Azurite};
+use super::sshd::Sshd;
+
 /// A place that is there, an entry that leads to it, and one of the same kind that leads nowhere.
 pub struct Place {
     /// How the place is reached.
@@ -46,6 +49,41 @@ impl Place {
             leftovers: Box::new(move || leftovers(&hidden)),
             seed: Some(Box::new(move |keys| seed(&seeded, keys))),
             keep: vec![Box::new(dir)],
+        }
+    }
+
+    /// A folder behind a real `sshd`.
+    pub fn sftp() -> Self {
+        let server = Sshd::start();
+        let dir = tempfile::tempdir().expect("a folder");
+        let root = dir.path().join("store");
+        let at =
+            |path: &Path| StoreEntry { url: server.url(path), ssh: Some(server.access()), ..StoreEntry::default() };
+        let (hidden, seeded) = (root.clone(), root.clone());
+        Self {
+            entry: at(&root),
+            nowhere: at(&dir.path().join("unmounted")),
+            secrets: Arc::new(NoSecrets),
+            leftovers: Box::new(move || leftovers(&hidden)),
+            seed: Some(Box::new(move |keys| seed(&seeded, keys))),
+            keep: vec![Box::new(dir), Box::new(server)],
+        }
+    }
+
+    /// A container of Azure.
+    pub fn azure() -> Self {
+        let server = Azurite::start("backups");
+        let endpoint = server.endpoint();
+        Self {
+            entry: server.entry("az://backups/a prefix/deep"),
+            nowhere: server.entry("az://nothing/a prefix"),
+            secrets: AccountKey::secrets(),
+            leftovers: Box::new(move || {
+                let hidden = |name: &String| name.contains("/.rb-");
+                azurite::names(&endpoint, "backups").into_iter().filter(hidden).collect()
+            }),
+            seed: None,
+            keep: vec![Box::new(server)],
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::cli::{Cli, listing, processes_of};
-use super::recovery::Site;
+use super::recovery::{Depot, Site};
 
 /// A production cluster with a base backup and later commits, and somebody who can drill its loss.
 pub struct Production {
@@ -17,21 +17,32 @@ pub struct Production {
 impl Production {
     /// Starts it, takes a base backup with the program and commits more.
     pub fn new() -> Self {
-        let site = Site::new();
+        Self::over(Depot::default())
+    }
+
+    /// The same with its backups in a place of one's choice.
+    pub fn over(depot: Depot) -> Self {
+        let site = Site::over(depot, &[]);
         let cli = Cli::new();
+        let secret = |(name, value): (&String, &String)| {
+            let path = cli.file(&format!("secret.{name}"), value);
+            format!("{name}: {{ file: {} }}", path.display())
+        };
+        let secrets: Vec<String> = site.depot.secrets.0.iter().map(secret).collect();
         let cluster = &site.cluster;
         cli.file(
             "inventory.yaml",
             &format!(
                 "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main,\n    \
-                 checks: [ {{ name: rows, sql: SELECT count(*) FROM t, expect: '= 1000' }} ] }}\nstores: {{ primary: {{ url: \"file://{}\" }} }}\n\
+                 checks: [ {{ name: rows, sql: SELECT count(*) FROM t, expect: '= 1000' }} ] }}\nstores: {{ primary: {} }}\nsecrets: {{ {} }}\n\
                  environments:\n  production: {{ protected: true, default: true }}\n  \
                  drill: {{ databases: {{ main: {{ scratch: true }} }}, stores: {{ primary: {{ read_only: true }} }} }}\n",
                 cluster.pgdata().display(),
                 cluster.port(),
                 cluster.socket_dir().display(),
                 cluster.bin().display(),
-                cluster.dir().join("store").display(),
+                serde_json::to_string(&site.depot.entry).unwrap(),
+                secrets.join(", "),
             ),
         );
         cluster.sql("CREATE TABLE t(n int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 500)");

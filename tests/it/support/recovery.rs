@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use age::secrecy::ExposeSecret as _;
 use runbook::action::{
     Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Interrupted, Late, Mode, Recovery, Reporter,
     RunContext, Secrets, StagedHandle, Store, Surroundings,
@@ -18,11 +19,13 @@ use runbook::base::secret::SecretText;
 use runbook::base::{Attempt, RunId, clock};
 use runbook::event::Progress;
 use runbook::host::{AttemptBinding, HostSettings, LocalHost};
-use runbook::language::inventory::{Database, Inventory, StoreEntry};
+use runbook::language::inventory::{Database, Encryption, Inventory, Recipient, StoreEntry};
+use runbook::store::Opening;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::postgres::Cluster;
+use super::s3::{self, S3};
 
 /// Remembers what actions say.
 #[derive(Default)]
@@ -40,17 +43,56 @@ impl Reporter for Notes {
     fn removed(&self, _: String) {}
 }
 
-struct NoSecrets;
+/// Secrets that never change, by name.
+#[derive(Clone, Default)]
+pub struct Known(pub BTreeMap<String, String>);
 
-impl Secrets for NoSecrets {
+impl Secrets for Known {
     fn get(&self, name: &str) -> Result<SecretText, ActionError> {
-        Err(ActionError::fatal(format!("no secret `{name}`")))
+        let value = self.0.get(name).ok_or_else(|| ActionError::fatal(format!("no secret `{name}`")))?;
+        Ok(SecretText::new(value.clone()))
+    }
+}
+
+/// Where a site's backups and WAL lie.
+#[derive(Clone, Default)]
+pub struct Depot {
+    /// What the inventory says of it.
+    pub entry: StoreEntry,
+    /// Its secrets.
+    pub secrets: Known,
+    /// The folder in which its objects lie in the end, as files.
+    pub root: PathBuf,
+}
+
+impl Depot {
+    /// A bucket of a server, reached with its own keys.
+    pub fn bucket(server: &S3) -> Self {
+        let secrets = s3::secrets();
+        let known = ["id", "key"].map(|name| (name.to_owned(), secrets.get(name).unwrap().reveal().to_owned()));
+        Self { entry: server.entry(), secrets: Known(known.into()), root: server.folder().to_owned() }
+    }
+
+    /// The same, encrypted to a new age identity and another one that nobody here has.
+    pub fn encrypted(mut self) -> Self {
+        let (ours, offline) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+        self.secrets.0.insert("identity".to_owned(), ours.to_string().expose_secret().to_owned());
+        let recipients = [ours, offline].map(|identity| Recipient::Key(identity.to_public().to_string()));
+        self.entry.encryption = Some(Encryption {
+            recipients: recipients.into(),
+            identities: vec!["identity".to_owned()],
+            ..Encryption::default()
+        });
+        self
     }
 }
 
 /// The cluster with its store and inventory.
 pub struct Site {
     pub cluster: Cluster,
+    pub depot: Depot,
+    /// Further stores of the inventory.
+    pub beside: Mutex<BTreeMap<String, StoreEntry>>,
     pub notes: Arc<Notes>,
     runs: Mutex<u32>,
     scratch_db: bool,
@@ -68,20 +110,53 @@ impl Site {
 
     /// Starts a cluster that archives, with further settings.
     pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::over(Depot::default(), settings)
+    }
+
+    /// Starts a cluster that archives into a place of one's choice; into a folder of its own without endpoint.
+    pub fn over(depot: Depot, settings: &[(&str, &str)]) -> Self {
         let command = format!("{} wal push --config wal.json %p", program().display());
         let mut all = vec![("archive_mode", "on"), ("archive_command", command.as_str())];
         all.extend(settings);
         let cluster = Cluster::create(&all, &[]);
-        let store = cluster.folder("store");
+        let root = cluster.folder("store");
+        let depot = match depot.entry.endpoint {
+            Some(_) => depot,
+            None => {
+                let url = format!("file://{}", root.display());
+                Depot { entry: StoreEntry { url, ..depot.entry }, root, ..depot }
+            }
+        };
         cluster.folder("runs");
-        let config = json!({ "store": format!("file://{}", store.display()), "prefix": "main" });
-        let path = cluster.pgdata().join("wal.json");
-        fs::write(&path, config.to_string()).unwrap();
-        cluster.give(&path);
-        let entry = StoreEntry { url: format!("file://{}", store.display()), ..StoreEntry::default() };
-        runbook::store::Opening::plain(&entry, "primary").initialize().unwrap();
-        cluster.up();
-        Self { cluster, notes: Arc::default(), runs: Mutex::new(0), scratch_db: false }
+        Opening::new(&depot.entry, "primary", Arc::new(depot.secrets.clone())).initialize().unwrap();
+        let site = Self {
+            cluster,
+            depot,
+            beside: Mutex::default(),
+            notes: Arc::default(),
+            runs: Mutex::new(0),
+            scratch_db: false,
+        };
+        site.configure_wal();
+        site.cluster.up();
+        site
+    }
+
+    /// Writes the configuration of `wal push` into the data directory, its secrets beside it.
+    fn configure_wal(&self) {
+        let folder = self.cluster.pgdata();
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            self.cluster.give(&path);
+        };
+        let mut secrets = serde_json::Map::new();
+        for (name, value) in &self.depot.secrets.0 {
+            write(&format!("wal.secret.{name}"), value);
+            secrets.insert(name.clone(), json!({ "file": format!("wal.secret.{name}") }));
+        }
+        let config = json!({ "store": self.depot.entry, "secrets": secrets, "prefix": "main" });
+        write("wal.json", &config.to_string());
     }
 
     /// The same site as a drill sees it.
@@ -101,13 +176,9 @@ impl Site {
             scratch: self.scratch_db,
             ..Database::default()
         };
-        let url = format!("file://{}", self.cluster.dir().join("store").display());
-        let store = StoreEntry { url, ..StoreEntry::default() };
-        Inventory {
-            databases: [("main".to_owned(), entry)].into(),
-            stores: BTreeMap::from([("primary".to_owned(), store)]),
-            ..Inventory::default()
-        }
+        let mut stores = self.beside.lock().unwrap().clone();
+        stores.insert("primary".to_owned(), self.depot.entry.clone());
+        Inventory { databases: [("main".to_owned(), entry)].into(), stores, ..Inventory::default() }
     }
 
     /// Begins a run.
@@ -122,7 +193,7 @@ impl Site {
     /// Names of the store's objects.
     pub fn stored(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let mut folders = vec![self.cluster.dir().join("store")];
+        let mut folders = vec![self.depot.root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap().flatten() {
                 if entry.path().is_dir() {
@@ -141,7 +212,7 @@ impl Site {
         let name = self.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
         self.cluster.sql("SELECT pg_switch_wal()");
         let begin = clock::monotonic();
-        while !self.stored().contains(&name) {
+        while !self.stored().iter().any(|stored| stored.starts_with(&name)) {
             assert!(begin.elapsed().as_secs() < 30, "`{name}` is not archived:\n{}", self.cluster.log());
             std::thread::yield_now();
         }
@@ -175,7 +246,7 @@ impl Run<'_> {
             redactor: Arc::new(Redactor::default()),
         };
         let inventory = Arc::new(self.site.inventory());
-        let stores = Arc::clone(&inventory);
+        let (stores, secrets) = (Arc::clone(&inventory), self.site.depot.secrets.clone());
         RunContext {
             about: self.about(),
             step: "step".parse().unwrap(),
@@ -184,7 +255,7 @@ impl Run<'_> {
             host: LocalHost::bind(&settings, binding),
             stores: Arc::new(move |name: &str| {
                 let entry = stores.stores.get(name).ok_or_else(|| ActionError::fatal("no such store"))?;
-                let store: Arc<dyn Store> = runbook::store::Opening::plain(entry, name)
+                let store: Arc<dyn Store> = Opening::new(entry, name, Arc::new(secrets.clone()))
                     .open()
                     .map_err(|error| ActionError::fatal(error.to_string()))?;
                 Ok(store)
@@ -204,19 +275,19 @@ impl Run<'_> {
             inventory: Arc::new(self.site.inventory()),
             scratch: self.dir.clone(),
             incident_at: clock::now(),
-            secrets: Arc::new(NoSecrets),
+            secrets: Arc::new(self.site.depot.secrets.clone()),
         }
     }
 
     pub fn check_context(&self) -> CheckContext {
         let settings = HostSettings::new(program(), "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
-        let inventory = self.site.inventory();
+        let (inventory, secrets) = (self.site.inventory(), self.site.depot.secrets.clone());
         CheckContext {
             about: self.about(),
             host: LocalHost::reader(&settings),
             stores: Arc::new(move |name: &str| {
                 let entry = inventory.stores.get(name).ok_or_else(|| ActionError::fatal("no such store"))?;
-                runbook::store::Opening::plain(entry, name)
+                Opening::new(entry, name, Arc::new(secrets.clone()))
                     .open_read()
                     .map_err(|error| ActionError::fatal(error.to_string()))
             }),

@@ -123,6 +123,13 @@ pub(super) fn expiry(after_days: u32, kept: &Kept, versioning: Versioning, compi
         let help = format!("make it at least {}d, or shorten the retention", longest + MARGIN_DAYS);
         return compiled.refusals.push(Advice::new(why, help));
     }
+    if let Some(backup) = kept.backups.iter().find(|backup| backup.age_days >= after_days) {
+        let why = format!(
+            "{what} would delete the backup `{}` of `{}` at once, which is {} days old and still there",
+            backup.id, kept.source, backup.age_days
+        );
+        return compiled.refusals.push(Advice::new(why, "find out why `backup.prune` keeps it, or remove the expiry"));
+    }
     if kept.floor == 0 {
         return;
     }

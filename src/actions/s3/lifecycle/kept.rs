@@ -1,8 +1,15 @@
 //! What retention keeps below a prefix, as far as a rule that knows only ages can break it.
 
+use std::collections::BTreeMap;
+
+use super::promise;
 use crate::action::ReadStore;
-use crate::action::StoreError;
-use crate::catalog::{self, CatalogError};
+use crate::base::{Timestamp, clock};
+use crate::catalog::{Backup, Catalog, CatalogError, family_prefix};
+use crate::language::inventory::{Database, Inventory};
+
+/// Seconds of a day.
+const DAY: u64 = 86_400;
 
 /// What lies below a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +27,8 @@ pub(super) struct KeptBackup {
     pub(super) id: String,
     /// Whether a hold keeps it.
     pub(super) held: bool,
+    /// Days since it ended.
+    pub(super) age_days: u32,
 }
 
 /// What retention keeps below a prefix.
@@ -44,27 +53,92 @@ impl Kept {
     pub(super) fn overlaps(&self, prefix: &str) -> bool {
         self.prefix.starts_with(prefix) || prefix.starts_with(&self.prefix)
     }
+
+    fn wal(prefix: &str, source: &str) -> Self {
+        let (prefix, content) = (family_prefix(prefix, "wal"), Content::Wal);
+        Self { prefix, content, source: source.to_owned(), longest_days: None, floor: 0, backups: Vec::new() }
+    }
 }
 
-/// The folders of a store that hold backups, and those that hold WAL: found by looking, so that nothing that the
-/// inventory does not name is overlooked.
-pub(super) async fn folders(store: &dyn ReadStore) -> Result<Vec<(String, Content)>, StoreError> {
-    let mut found = Vec::new();
-    for top in store.browse("").await?.folders {
-        for folder in store.browse(&top).await?.folders {
-            match folder.strip_prefix(top.as_str()) {
-                Some("base/") => found.push((folder, Content::Backups)),
-                Some("wal/") => found.push((folder, Content::Wal)),
-                Some(_) | None => {}
-            }
+/// What is kept in a store: of every backup found there, and of every database whose backups are to lie there.
+pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result<Vec<Kept>, CatalogError> {
+    let list = Catalog::of(store).everything().await?;
+    let mut folders: BTreeMap<String, Vec<Backup>> = BTreeMap::new();
+    for backup in list.backups {
+        let folder = backup.place().folder();
+        let parent = folder.rsplit_once('/').map_or_else(String::new, |(parent, _)| format!("{parent}/"));
+        folders.entry(parent).or_default().push(backup);
+    }
+    let mut kept: Vec<Kept> = folders.iter().map(|(folder, backups)| of_folder(folder, backups, inventory)).collect();
+    let mut wal: BTreeMap<String, String> =
+        folders.values().flatten().map(|backup| (backup.prefix.clone(), backup.manifest.source.clone())).collect();
+    let here = |(_, database): &(&String, &Database)| database.store.as_deref() == Some(store.name());
+    for (name, database) in inventory.databases.iter().filter(here) {
+        let prefix = database.prefix.as_ref().unwrap_or(name);
+        wal.insert(prefix.clone(), name.clone());
+        let base = family_prefix(prefix, "base");
+        if !kept.iter().any(|kept| kept.prefix == base) {
+            kept.push(Kept { prefix: base, source: name.clone(), ..of_folder("", &[], inventory) });
         }
     }
-    Ok(found)
+    for top in store.browse("").await?.folders {
+        let archived = store.browse(&top).await?.folders.iter().any(|folder| *folder == format!("{top}wal/"));
+        if archived {
+            let prefix = top.trim_end_matches('/').to_owned();
+            wal.entry(prefix.clone()).or_insert(prefix);
+        }
+    }
+    kept.extend(wal.iter().map(|(prefix, source)| Kept::wal(prefix, source)));
+    Ok(kept)
 }
 
-/// The backups below a prefix of the catalog, oldest first.
-pub(super) async fn backups(store: &dyn ReadStore, prefix: &str) -> Result<Vec<KeptBackup>, CatalogError> {
-    let list = catalog::list(store, prefix).await?;
-    let kept = list.backups.into_iter().map(|backup| KeptBackup { id: backup.manifest.id, held: false });
-    Ok(kept.collect())
+/// What is kept in one folder of backups: one kind and one tier.
+fn of_folder(folder: &str, backups: &[Backup], inventory: &Inventory) -> Kept {
+    let now = clock::now();
+    let tier = backups.first().and_then(|backup| backup.manifest.tier.as_deref());
+    let promise = promise::of(inventory, tier, every_days(backups));
+    let longest_days = promise.longest_days.map(|days| days.saturating_add(chain_days(backups)));
+    Kept {
+        prefix: folder.to_owned(),
+        content: Content::Backups,
+        source: backups.first().map(|backup| backup.manifest.source.clone()).unwrap_or_default(),
+        longest_days,
+        floor: promise.floor,
+        backups: backups
+            .iter()
+            .map(|backup| KeptBackup {
+                id: backup.manifest.id.clone(),
+                held: backup.attested.is_held(now),
+                age_days: whole_days(backup.manifest.stopped_at, now),
+            })
+            .collect(),
+    }
+}
+
+fn whole_days(from: Timestamp, to: Timestamp) -> u32 {
+    u32::try_from(clock::between(from, to).as_secs() / DAY).unwrap_or(u32::MAX)
+}
+
+/// The longest time between two backups, at least a day: what "the last seven" may mean.
+fn every_days(backups: &[Backup]) -> u32 {
+    let gaps = backups.windows(2).map(|pair| whole_days(pair[0].manifest.stopped_at, pair[1].manifest.stopped_at) + 1);
+    gaps.max().unwrap_or(1)
+}
+
+/// The longest time between an increment and the backup its chain begins with: all of it stays as long as it does.
+fn chain_days(backups: &[Backup]) -> u32 {
+    let by_id: BTreeMap<&str, &Backup> = backups.iter().map(|backup| (backup.manifest.id.as_str(), backup)).collect();
+    let start = |backup: &Backup| {
+        let mut first = backup.manifest.stopped_at;
+        let mut parent = backup.manifest.parent.as_deref();
+        // As many steps as there are backups: a circle ends too.
+        for _ in backups {
+            let Some(next) = parent.and_then(|id| by_id.get(id)) else { break };
+            first = next.manifest.stopped_at;
+            parent = next.manifest.parent.as_deref();
+        }
+        first
+    };
+    let lengths = backups.iter().filter(|backup| backup.manifest.parent.is_some());
+    lengths.map(|backup| whole_days(start(backup), backup.manifest.stopped_at) + 1).max().unwrap_or_default()
 }

@@ -19,7 +19,7 @@ use crate::actions::store::catalog_failed;
 use crate::base::units::Span;
 use crate::language::inventory::Inventory;
 use compile::{Ground, compile};
-use kept::{Content, Kept};
+use kept::Kept;
 
 /// Sets the lifecycle rules of a bucket.
 #[derive(Debug, Clone, Copy, Default)]
@@ -112,34 +112,6 @@ impl Found {
     }
 }
 
-impl Wished<'_> {
-    /// What retention keeps: of each database whose backups lie here, and of every folder that looks so.
-    async fn kept(&self, store: &dyn ReadStore) -> Result<Vec<Kept>, ActionError> {
-        let mut folders = kept::folders(store).await.map_err(refused)?;
-        let here = |database: &&crate::language::inventory::Database| database.store.as_deref() == Some(store.name());
-        for (name, database) in self.inventory.databases.iter().filter(|(_, database)| here(database)) {
-            let prefix = database.prefix.as_deref().unwrap_or(name);
-            folders.push((format!("{prefix}/base/"), Content::Backups));
-            folders.push((format!("{prefix}/wal/"), Content::Wal));
-        }
-        folders.sort_by(|a, b| a.0.cmp(&b.0));
-        folders.dedup_by(|a, b| a.0 == b.0);
-        let mut all = Vec::new();
-        for (folder, content) in folders {
-            let source = folder.split('/').rev().nth(2).unwrap_or_default().to_owned();
-            let prefix = folder.trim_end_matches("base/").trim_end_matches('/');
-            let backups = match content {
-                Content::Backups => kept::backups(store, prefix).await.map_err(catalog_failed)?,
-                Content::Wal => Vec::new(),
-            };
-            let promise = promise::of(self.inventory);
-            let (longest_days, floor) = (promise.longest_days, promise.floor);
-            all.push(Kept { prefix: folder, content, source, longest_days, floor, backups });
-        }
-        Ok(all)
-    }
-}
-
 impl Setting for Wished<'_> {
     type State = Found;
 
@@ -148,7 +120,7 @@ impl Setting for Wished<'_> {
             rules: bucket.lifecycle().await.map_err(refused)?,
             root: bucket.root().to_owned(),
             versioning: bucket.versioning().await.map_err(refused)?,
-            kept: self.kept(store).await?,
+            kept: kept::read(store, self.inventory).await.map_err(catalog_failed)?,
         })
     }
 

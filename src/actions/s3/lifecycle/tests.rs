@@ -22,7 +22,7 @@ fn backups(longest_days: Option<u32>) -> Kept {
         source: "orders".into(),
         longest_days,
         floor: 3,
-        backups: vec![KeptBackup { id: "20260101T000000Z-base".into(), held: false }],
+        backups: vec![KeptBackup { id: "20260101T000000Z-base".into(), held: false, age_days: 3 }],
     }
 }
 
@@ -75,6 +75,16 @@ fn an_expiry_before_the_end_of_retention_is_refused_and_names_a_backup() {
 fn without_versions_the_last_backups_could_go_for_good() {
     let kept = [backups(Some(30))];
     refused(&compile(&expiring("orders/base/", 400), ground(&kept, Versioning::Suspended)), "the last 3 backups");
+}
+
+#[test]
+fn a_backup_that_outlived_the_expiry_refuses_it() {
+    let mut kept = backups(Some(30));
+    kept.backups[0].age_days = 400;
+    refused(
+        &compile(&expiring("orders/base/", 400), ground(&[kept], Versioning::On)),
+        "is 400 days old and still there",
+    );
 }
 
 #[test]

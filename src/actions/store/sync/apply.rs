@@ -55,7 +55,7 @@ impl Work<'_> {
         let facts = self.from.facts(item).await?;
         let own_time = self.from.own_time(item).await?;
         match &self.to {
-            Target::Folder { files, root } => self.into_file((files, root), item, (facts, own_time), meter).await?,
+            Target::Folder { files, root } => self.write_file((files, root), item, (facts, own_time), meter).await?,
             Target::Store { store, prefix } => {
                 let key = key_of(prefix, &item.name)?;
                 let metadata = [(MTIME.to_owned(), own_time.to_string())].into();
@@ -71,7 +71,7 @@ impl Work<'_> {
         }
     }
 
-    async fn into_file(
+    async fn write_file(
         &self,
         (files, root): (&Arc<dyn Files>, &PathBuf),
         item: &Item,

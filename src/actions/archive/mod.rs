@@ -1,0 +1,19 @@
+//! tar archives: what a folder holds, as it is, into one file or object, and back.
+//!
+//! Start with [`Create`] and [`Extract`]. `writer` makes the entries, `reader` judges and makes files of them,
+//! `pipe` joins the blocking side to the streaming one, `format` tells a compression by its first bytes.
+
+mod create;
+mod entry;
+mod extract;
+mod format;
+mod index;
+mod list;
+mod pipe;
+mod reader;
+mod writer;
+
+pub use create::{Create, CreateOutput, CreateParams};
+pub use extract::{Extract, ExtractOutput, ExtractParams, Links, Ownership};
+pub use list::{List, ListOutput, ListParams, ListedEntry};
+pub use writer::Special;

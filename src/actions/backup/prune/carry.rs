@@ -1,0 +1,184 @@
+//! Carries a prune out: each deletion is told before it begins and again when it is done.
+
+use serde_json::json;
+
+use super::PruneOutput;
+use super::order::{Order, PlannedBackup};
+use crate::action::{ActionError, ObjectKey, RunContext, Store, StoreError};
+use crate::actions::store::{catalog_failed, store_failed};
+use crate::base::{Timestamp, clock};
+use crate::catalog::attest::attested;
+use crate::catalog::survey::{Orphan, WalObject};
+use crate::catalog::{BackupPlace, CatalogError, load};
+use crate::event::Progress;
+
+/// What deletes.
+pub(super) struct Carrier<'a> {
+    store: &'a dyn Store,
+    cx: &'a RunContext,
+    prefix: &'a str,
+}
+
+/// Whether a backup may go right now.
+enum Now {
+    /// It is the one that was planned.
+    Same,
+    /// Its manifest is gone: an earlier attempt began, or somebody else did.
+    Begun,
+    /// It stays.
+    Spared(String),
+}
+
+impl<'a> Carrier<'a> {
+    pub(super) fn new(store: &'a dyn Store, cx: &'a RunContext, prefix: &'a str) -> Self {
+        Self { store, cx, prefix }
+    }
+
+    /// Deletes backups, then WAL, then what was left behind. What an earlier attempt has deleted is no difference.
+    pub(super) async fn carry_out(&self, order: &Order, kept: usize) -> Result<PruneOutput, ActionError> {
+        let mut done = PruneOutput { kept: kept as u64, ..PruneOutput::default() };
+        for (index, backup) in order.backups.iter().enumerate() {
+            self.go_on()?;
+            self.progress(index, order.backups.len());
+            self.backup(backup, &mut done).await?;
+        }
+        self.wal(&order.wal, &mut done).await?;
+        for orphan in &order.orphans {
+            self.go_on()?;
+            self.orphan(orphan, &mut done).await?;
+        }
+        Ok(done)
+    }
+
+    fn go_on(&self) -> Result<(), ActionError> {
+        if self.cx.cancel.is_cancelled() {
+            return Err(ActionError::cancelled("it was told to end; what is left can be pruned again"));
+        }
+        Ok(())
+    }
+
+    fn progress(&self, done: usize, of: usize) {
+        let (done, total) = (done as u64, Some(of as u64));
+        self.cx.reporter.progress(Progress::Units { done, total, unit: "backups" });
+    }
+
+    async fn backup(&self, planned: &PlannedBackup, done: &mut PruneOutput) -> Result<(), ActionError> {
+        let place = BackupPlace::new(self.prefix, (&planned.kind, planned.tier.as_deref()), &planned.id);
+        let manifest = place.manifest_key().map_err(catalog_failed)?;
+        match self.look(planned, &place, &manifest).await? {
+            Now::Spared(why) => {
+                self.note(format!("backup `{}` stays: {why}", planned.id), json!({ "backup": planned.id }));
+                done.spared.push(format!("{}: {why}", planned.id));
+                done.kept += 1;
+                return Ok(());
+            }
+            Now::Same => {
+                let message = format!("deletes backup `{}`", planned.id);
+                self.note(message, json!({ "backup": planned.id, "manifest": planned.manifest }));
+                self.store.delete(&manifest).await.map_err(store_failed)?;
+            }
+            Now::Begun => {}
+        }
+        let freed = self.folder(&format!("{}/", place.folder())).await?;
+        self.note(format!("backup `{}` is gone", planned.id), json!({ "backup": planned.id, "freed_bytes": freed }));
+        done.removed.push(planned.id.clone());
+        done.freed_bytes += freed;
+        Ok(())
+    }
+
+    /// Looks once more, right before the deletion.
+    async fn look(&self, planned: &PlannedBackup, place: &BackupPlace, key: &ObjectKey) -> Result<Now, ActionError> {
+        let backup = match load(self.store.as_read(), place).await {
+            Ok(backup) => backup,
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => return Ok(Now::Begun),
+            Err(CatalogError::Damaged { what, .. }) => {
+                return Ok(Now::Spared(format!("its manifest is damaged: {what}")));
+            }
+            Err(error) => return Err(catalog_failed(error)),
+        };
+        if backup.digest != planned.manifest {
+            return Ok(Now::Spared("its manifest is not the one that was planned".to_owned()));
+        }
+        let now = clock::now();
+        let said = attested(self.store.as_read(), place, backup.digest).await.map_err(catalog_failed)?;
+        if let Some(hold) = said.hold.filter(|hold| hold.counts_at(now)) {
+            return Ok(Now::Spared(format!("held: {} by {}", hold.reason, hold.by)));
+        }
+        for object in std::iter::once(key.clone()).chain(own_keys(&backup)) {
+            if let Some(why) = self.locked(&object, now).await? {
+                return Ok(Now::Spared(why));
+            }
+        }
+        Ok(Now::Same)
+    }
+
+    /// Why the store itself would keep an object.
+    async fn locked(&self, key: &ObjectKey, now: Timestamp) -> Result<Option<String>, ActionError> {
+        let Some(locks) = self.store.locks() else { return Ok(None) };
+        let protection = match locks.protection(key).await {
+            Ok(protection) => protection,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(store_failed(error)),
+        };
+        if protection.legal_hold {
+            return Ok(Some(format!("the store has a legal hold on `{key}`")));
+        }
+        let until = protection.locked_until.filter(|until| *until > now);
+        Ok(until.map(|until| format!("the store locks `{key}` until {until}")))
+    }
+
+    /// Deletes everything in a folder; what was attested goes last.
+    async fn folder(&self, folder: &str) -> Result<u64, ActionError> {
+        let mut listed = self.store.list(folder).await.map_err(store_failed)?;
+        listed.sort_by_key(|facts| (facts.key.as_str() == format!("{folder}hold.json"), facts.key.clone()));
+        let mut freed = 0;
+        for facts in listed {
+            self.store.delete(&facts.key).await.map_err(store_failed)?;
+            freed += facts.size_bytes;
+        }
+        Ok(freed)
+    }
+
+    async fn wal(&self, objects: &[WalObject], done: &mut PruneOutput) -> Result<(), ActionError> {
+        let (Some(first), Some(last)) = (objects.first(), objects.last()) else { return Ok(()) };
+        let (first, last) = (first.segment.name.to_string(), last.segment.name.to_string());
+        let message = format!("deletes {} WAL segments from `{first}` to `{last}`", objects.len());
+        self.note(message, json!({ "first": first, "last": last, "segments": objects.len() }));
+        for object in objects {
+            self.go_on()?;
+            if let Some(why) = self.locked(&object.key, clock::now()).await? {
+                self.note(
+                    format!("segment `{}` stays: {why}", object.segment.name),
+                    json!({ "key": object.key.as_str() }),
+                );
+                continue;
+            }
+            self.store.delete(&object.key).await.map_err(store_failed)?;
+            done.wal_segments += 1;
+            done.freed_bytes += object.segment.size_bytes;
+        }
+        self.note(format!("{} WAL segments are gone", done.wal_segments), json!({ "segments": done.wal_segments }));
+        Ok(())
+    }
+
+    async fn orphan(&self, orphan: &Orphan, done: &mut PruneOutput) -> Result<(), ActionError> {
+        let message = format!("deletes `{}`, which has no manifest", orphan.folder);
+        self.note(message, json!({ "folder": orphan.folder, "objects": orphan.keys.len() }));
+        for key in &orphan.keys {
+            self.store.delete(key).await.map_err(store_failed)?;
+        }
+        done.orphans += 1;
+        done.freed_bytes += orphan.size_bytes;
+        Ok(())
+    }
+
+    fn note(&self, message: String, data: serde_json::Value) {
+        self.cx.reporter.note(message, data);
+    }
+}
+
+/// The objects that lie in the backup's own folder: those of an imported one stay where they are.
+fn own_keys(backup: &crate::catalog::Backup) -> impl Iterator<Item = ObjectKey> {
+    let own = backup.manifest.objects.iter().filter(|object| object.key.is_none());
+    own.filter_map(|object| backup.manifest.key_of(&backup.prefix, object).ok())
+}

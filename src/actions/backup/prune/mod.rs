@@ -1,0 +1,198 @@
+//! `backup.prune`: removes what no rule keeps, as planned, and nothing else.
+//!
+//! What is to go is planned anew from the store before the first deletion and held against the plan that a person
+//! saw, when there is one. A manifest goes first: half a deleted backup is no backup.
+
+mod carry;
+mod order;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use order::{PlannedBackup, PlannedPrune, PlannedWal, is_abandoned};
+
+use self::carry::Carrier;
+use self::order::Order;
+use super::place::{Named, Place};
+use crate::action::by_hand::remark;
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
+    Idempotency, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
+};
+use crate::actions::store::catalog_failed;
+use crate::base::clock;
+use crate::base::units::ByteSize;
+use crate::catalog::retention::{Moment, Policy, RetentionPlan, plan};
+use crate::catalog::survey::{Holdings, holdings};
+use crate::language::inventory::Inventory;
+
+/// Removes what no rule keeps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Prune;
+
+/// The arguments of `backup.prune`. What is pruned is a `database`'s place, or a `source` in a `store`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PruneParams {
+    /// The database of the inventory whose backups are pruned.
+    #[serde(default)]
+    pub database: Option<DatabaseRef>,
+    /// What the backups are of, when it is no database of the inventory; needs `store`.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The store. Default: the database's.
+    #[serde(default)]
+    pub store: Option<StoreRef>,
+    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// The plan that was shown: only what it names goes. Default: what is planned when the step starts.
+    #[serde(default)]
+    pub plan: Option<PlannedPrune>,
+    /// Removes folders without a manifest too, when nothing in them was written for 7 days. Default false.
+    #[serde(default)]
+    pub orphans: bool,
+    /// Prunes though a recovery of the database is open, for this reason; it is kept with the run.
+    #[serde(default)]
+    pub despite_recovery: Option<String>,
+}
+
+/// The outputs of `backup.prune`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PruneOutput {
+    /// The backups that are gone.
+    pub removed: Vec<String>,
+    /// The backups that stay though they were planned to go, each with the reason.
+    pub spared: Vec<String>,
+    /// How many backups are left.
+    pub kept: u64,
+    /// How many WAL segments are gone.
+    pub wal_segments: u64,
+    /// How many folders without a manifest are gone.
+    pub orphans: u64,
+    /// The stored bytes that are gone.
+    pub freed_bytes: u64,
+}
+
+impl PruneParams {
+    fn named(&self) -> Named<'_> {
+        Named {
+            database: self.database.as_ref(),
+            source: self.source.as_deref(),
+            store: self.store.as_ref(),
+            prefix: self.prefix.as_deref(),
+        }
+    }
+
+    fn place(&self, inventory: &Inventory) -> Result<Place, ActionError> {
+        self.named().place(inventory).map_err(|fault| ActionError::fatal(fault.message))
+    }
+}
+
+/// The databases whose backups lie there: none of them may be recovered meanwhile.
+fn databases<'a>(place: &'a Place, inventory: &'a Inventory) -> impl Iterator<Item = &'a String> {
+    let lies_there = |(name, entry): &(&String, &crate::language::inventory::Database)| {
+        entry.store.as_ref() == Some(&place.store) && entry.prefix.as_ref().unwrap_or(name) == &place.prefix
+    };
+    inventory.databases.iter().filter(lies_there).map(|(name, _)| name)
+}
+
+/// What the store holds, and what of it may go.
+async fn judge(store: &dyn ReadStore, prefix: &str, policy: &Policy) -> Result<(Holdings, RetentionPlan), ActionError> {
+    let found = holdings(store, prefix).await.map_err(catalog_failed)?;
+    let now = clock::now();
+    let planned = plan(&found.survey(now), policy, Moment { now, known: None });
+    Ok((found, planned))
+}
+
+fn unconfigured() -> ActionError {
+    ActionError::fatal("the inventory has no `retention`, so nothing is ever pruned")
+        .help("say how long backups are kept: `retention: { default: { keep_within: 30d, keep_last: 7 } }`")
+}
+
+impl Action for Prune {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "backup.prune",
+        summary: "Removes backups and WAL that no rule of the inventory's `retention` keeps.",
+        effect: EffectClass::Destroy,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example { title: "What no rule keeps of a database's backups", with: "{ database: orders }" },
+            Example {
+                title: "Of anything else, with what uploads left behind",
+                with: "{ source: uploads, store: primary, orphans: true }",
+            },
+        ],
+    };
+    type Params = PruneParams;
+    type Output = PruneOutput;
+
+    fn effects(&self, params: &PruneParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let place = params.named().place(cx.inventory).map_err(|fault| vec![fault])?;
+        if params.despite_recovery.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+            return Err(vec![ParamFault::new("/despite_recovery", "`despite_recovery` needs a reason")]);
+        }
+        let target = Target::Store { name: place.store.clone(), prefix: place.prefix.clone() };
+        let effects = Effects::of(EffectClass::Destroy).target(Access::Destroy, target);
+        Ok(databases(&place, cx.inventory).fold(effects, Effects::hold))
+    }
+
+    fn by_hand(&self, params: &PruneParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let Ok(place) = params.named().place(cx.inventory) else { return Vec::new() };
+        let text = format!(
+            "leave `{}` in store `{}` as it is: what is pruned late costs money, what is pruned wrongly is gone",
+            place.prefix, place.store
+        );
+        vec![remark(&text)]
+    }
+
+    async fn check(&self, params: &PruneParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let place = params.place(&cx.about.inventory)?;
+        let Some(policy) = Policy::of(&cx.about.inventory) else {
+            let info = unconfigured().into_info();
+            return Ok(Findings::default().refuse(info.message, info.help.unwrap_or_default()));
+        };
+        let store = cx.store(&place.store)?;
+        let (found, planned) = judge(&*store, &place.prefix, &policy).await?;
+        if let Some(refusal) = planned.refusals.first() {
+            return Ok(Findings::default().refuse(refusal.to_string(), "set the clock right; nothing was removed"));
+        }
+        if let Some(asked) = &params.plan
+            && let Err(difference) = asked.held_against(&planned)
+        {
+            return Ok(Findings::default().refuse(difference, order::ANEW));
+        }
+        let order = Order::of(params, &found, &planned, clock::now());
+        let mut findings = Findings::default().pass(format!(
+            "{} of {} backups would go, {} stay, with {} WAL segments: {}",
+            order.backups.len(),
+            found.list.backups.len(),
+            planned.keep.len(),
+            order.wal.len(),
+            ByteSize(order.size_bytes()),
+        ));
+        for damaged in &found.list.damaged {
+            let message = format!("the manifest `{}` cannot be used: {}", damaged.key, damaged.why);
+            findings = findings.warn(message, "look at it with `runbook backups list`; it is never pruned");
+        }
+        Ok(findings)
+    }
+
+    async fn run(&self, params: &PruneParams, cx: &RunContext) -> Result<PruneOutput, ActionError> {
+        let place = params.place(&cx.about.inventory)?;
+        let policy = Policy::of(&cx.about.inventory).ok_or_else(unconfigured)?;
+        let store = cx.store(&place.store)?;
+        let (found, planned) = judge(store.as_read(), &place.prefix, &policy).await?;
+        if let Some(refusal) = planned.refusals.first() {
+            return Err(ActionError::fatal(refusal.to_string()).help("set the clock right; nothing was removed"));
+        }
+        if let Some(asked) = &params.plan {
+            asked.held_against(&planned).map_err(|difference| ActionError::fatal(difference).help(order::ANEW))?;
+        }
+        let order = Order::of(params, &found, &planned, clock::now());
+        Carrier::new(&*store, cx, &place.prefix).carry_out(&order, planned.keep.len()).await
+    }
+}

@@ -1,0 +1,133 @@
+//! Brings a result to its place together with its note: the note first where both are files, for what has no result
+//! is nothing; last in a store, where an object without its note is known by the step's mark.
+
+use std::io::Cursor;
+
+use super::note::{END, Note};
+use crate::action::{ActionError, ByteStream, Encoding, PlainFacts, PutOptions, RunContext, StoreError};
+use crate::actions::store::arrival::{Arrival, Existing};
+use crate::actions::store::body::{copy, file_failed, on_files};
+use crate::actions::store::carry::prove;
+use crate::actions::store::place::FileSpot;
+use crate::actions::store::{Proof, store_failed, transfer_failed};
+use crate::base::Digest;
+use crate::transfer::{Packed, TransferError};
+
+const FILE_MODE: u32 = 0o640;
+/// The metadata that tells whose unfinished work an object is.
+const MARK: &str = "step";
+
+/// What is delivered.
+pub(super) struct Parcel<T> {
+    /// The stored bytes.
+    pub(super) body: ByteStream,
+    /// Tells what they have become once they were read.
+    pub(super) packed: T,
+    /// How they were made.
+    pub(super) encoding: Encoding,
+}
+
+/// Whether the place is free, or holds what this very step began and did not end.
+pub(super) async fn is_free(to: &FileSpot, cx: &RunContext) -> Result<bool, ActionError> {
+    match to {
+        FileSpot::File(path) => Ok(cx.host.files().facts(path).map_err(file_failed)?.is_none()),
+        FileSpot::Object(name, key) => match cx.store(name.as_str())?.head(key).await {
+            Ok(facts) => Ok(facts.metadata.get(MARK).is_some_and(|mark| mark == cx.key())),
+            // A store that nothing was written to yet has no object either.
+            Err(StoreError::NotFound { .. } | StoreError::Unavailable { .. }) => Ok(true),
+            Err(error) => Err(store_failed(error)),
+        },
+    }
+}
+
+/// Says that something is in the way.
+pub(super) fn occupied(to: &FileSpot) -> ActionError {
+    ActionError::fatal(format!("`{to}` exists with other content")).help("move it away, or say `overwrite: true`")
+}
+
+/// Stores the bytes and the note.
+pub(super) async fn deliver<T: Fn() -> Option<Packed>>(
+    to: &FileSpot,
+    parcel: Parcel<T>,
+    cx: &RunContext,
+) -> Result<Note, ActionError> {
+    let note = |encoding: Encoding| {
+        let packed = (parcel.packed)().ok_or_else(|| ActionError::fatal("the source was not read to its end"))?;
+        let stored = PlainFacts { size_bytes: packed.stored_size_bytes, sha256: packed.stored_sha256 };
+        Ok::<_, ActionError>(Note::new(encoding, packed.plain, stored))
+    };
+    match to {
+        FileSpot::File(path) => {
+            let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, Existing::Replace).await?;
+            let written = async {
+                let facts = write(&to.to_string(), parcel.body, file).await?;
+                let note = note(parcel.encoding)?;
+                let (beside, text) = (to.beside(END)?, note.text()?);
+                if let FileSpot::File(beside) = beside {
+                    on_files(cx.host.files(), move |files| files.replace(&beside, &text, FILE_MODE)).await?;
+                }
+                Ok((facts, note))
+            };
+            let (facts, note) = match written.await {
+                Ok(both) => both,
+                Err(error) => return arrival.discard().await.and(Err(error)),
+            };
+            arrival.publish(facts).await?;
+            Ok(note)
+        }
+        FileSpot::Object(name, key) => {
+            let store = cx.store(name.as_str())?;
+            let metadata = [(MARK.to_owned(), cx.key().to_owned())].into();
+            let options = PutOptions { metadata, ..PutOptions::default() };
+            let put = store.put(key, parcel.body, options).await.map_err(store_failed)?;
+            prove((&*store, key), &put, Proof::ReadBack).await?;
+            let note = note(parcel.encoding)?;
+            let text = note.text()?;
+            if let FileSpot::Object(_, beside) = to.beside(END)? {
+                let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
+                let options = PutOptions { metadata, ..PutOptions::default() };
+                store.put(&beside, Box::new(Cursor::new(text)), options).await.map_err(store_failed)?;
+            }
+            Ok(note)
+        }
+    }
+}
+
+/// Stores plain bytes, without a note.
+pub(super) async fn deliver_plain(
+    to: &FileSpot,
+    body: ByteStream,
+    existing: Existing,
+    cx: &RunContext,
+) -> Result<PlainFacts, ActionError> {
+    match to {
+        FileSpot::File(path) => {
+            let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, existing).await?;
+            arrival.end(write(&to.to_string(), body, file).await).await
+        }
+        FileSpot::Object(name, key) => {
+            let store = cx.store(name.as_str())?;
+            let options = PutOptions { if_absent: existing == Existing::Keep, ..PutOptions::default() };
+            let put = store.put(key, body, options).await.map_err(store_failed)?;
+            let stored = prove((&*store, key), &put, Proof::ReadBack).await?;
+            Ok(PlainFacts { size_bytes: stored.size_bytes, sha256: stored.sha256 })
+        }
+    }
+}
+
+async fn write(place: &str, mut body: ByteStream, file: std::fs::File) -> Result<PlainFacts, ActionError> {
+    let mut into = tokio::fs::File::from_std(file);
+    let written = copy(&mut body, &mut into).await;
+    let (size_bytes, sha256) = written.map_err(|error| broken(place, error))?;
+    Ok(PlainFacts { size_bytes, sha256 })
+}
+
+/// Says why a stream broke: damage and wrong keys are for good.
+pub(super) fn broken(place: &str, error: std::io::Error) -> ActionError {
+    match TransferError::of_reading(place, error) {
+        TransferError::Io { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+            transfer_failed(TransferError::Damaged { object: place.to_owned(), what: source.to_string() })
+        }
+        other => transfer_failed(other),
+    }
+}

@@ -1,0 +1,213 @@
+//! Holds what a store has against what is expected.
+
+use std::time::Duration;
+
+use super::{Figures, Finding, Health, Level, Sample};
+use crate::base::units::{ByteSize, Percent, human_duration};
+use crate::base::{Timestamp, clock};
+use crate::language::inventory::{ExpectedBackup, Schedule};
+
+/// Up to how many sizes the median is taken of.
+const SIZES: usize = 10;
+
+/// Below how many sizes no median says anything.
+const FEWEST: usize = 3;
+
+const MAX_SIZE_CHANGE: Percent = Percent(50);
+const GRACE: Duration = Duration::from_secs(3600);
+const MIN_ROOM: u32 = 3;
+
+/// How often missed times are counted back at most.
+const COUNTED: u64 = 1000;
+
+/// What was seen of an expected backup.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// The backups of that source, kind and tier, in any order.
+    pub samples: Vec<Sample>,
+    /// Manifests under its prefix that cannot be read: one of them may be its newest.
+    pub unreadable: u64,
+    /// When the newest WAL segment was archived.
+    pub newest_wal_at: Option<Timestamp>,
+    /// The room of the store.
+    pub room: Option<Room>,
+}
+
+/// The room of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// What can still be stored.
+    pub free_bytes: u64,
+    /// The whole place.
+    pub total_bytes: u64,
+}
+
+struct Judge<'a> {
+    expected: &'a ExpectedBackup,
+    now: Timestamp,
+    figures: Figures,
+    findings: Vec<Finding>,
+}
+
+/// Judges one expected backup.
+#[must_use]
+pub fn judge(
+    (name, expected): (&str, &ExpectedBackup),
+    schedule: Option<&Schedule>,
+    observed: &Observed,
+    now: Timestamp,
+) -> Health {
+    let mut judge = Judge { expected, now, figures: Figures::default(), findings: Vec::new() };
+    let mut good: Vec<&Sample> = observed.samples.iter().filter(|sample| sample.is_sound).collect();
+    good.sort_by(|a, b| (b.ended_at, &b.id).cmp(&(a.ended_at, &a.id)));
+    judge.counted(observed, &good);
+    match good.first() {
+        None => judge.say(Level::Critical, "there is no good backup".to_owned()),
+        Some(newest) => {
+            judge.aged(newest, schedule);
+            judge.sized(newest, &good[1..]);
+            judge.roomy(newest, &good, observed.room);
+        }
+    }
+    judge.attested(&good);
+    judge.archived(observed.newest_wal_at);
+    let Judge { figures, findings, .. } = judge;
+    Health {
+        name: name.to_owned(),
+        source: expected.source.clone(),
+        kind: expected.kind.clone(),
+        store: String::new(),
+        level: findings.iter().fold(Level::Ok, |worst, finding| worst.worse(finding.level)),
+        findings,
+        figures,
+    }
+}
+
+impl Judge<'_> {
+    fn say(&mut self, level: Level, message: String) {
+        self.findings.push(Finding { level, message });
+    }
+
+    fn since(&self, at: Timestamp) -> Duration {
+        clock::between(at, self.now)
+    }
+
+    fn counted(&mut self, observed: &Observed, good: &[&Sample]) {
+        let damaged = (observed.samples.len() - good.len()) as u64;
+        self.figures.count = observed.samples.len() as u64 + observed.unreadable;
+        self.figures.damaged = damaged + observed.unreadable;
+        self.figures.held = observed.samples.iter().filter(|sample| sample.is_held).count() as u64;
+        if damaged > 0 {
+            self.say(Level::Critical, format!("{damaged} known to be damaged"));
+        }
+        if observed.unreadable > 0 {
+            self.say(Level::Warning, format!("{} with a manifest that cannot be used", observed.unreadable));
+        }
+    }
+
+    fn aged(&mut self, newest: &Sample, schedule: Option<&Schedule>) {
+        let age = self.since(newest.ended_at);
+        self.figures.newest = Some(newest.id.clone());
+        self.figures.age_s = Some(age.as_secs());
+        if newest.ended_at > clock::after(self.now, Duration::from_secs(300)) {
+            self.say(Level::Unknown, format!("the newest ended at {}, which is still to come", newest.ended_at));
+        }
+        if let Some(max) = self.expected.max_age.filter(|max| age > max.0) {
+            self.say(Level::Critical, format!("the newest is {} old (max {max})", human_duration(age)));
+        }
+        let Some(schedule) = schedule else { return };
+        self.figures.missed = self.missed(newest, schedule);
+        if self.figures.missed > 0 {
+            let missed = self.figures.missed;
+            self.say(Level::Warning, format!("{missed} missed of {schedule}"));
+        }
+    }
+
+    /// How many times one was due, and had its grace, since the newest ended.
+    fn missed(&self, newest: &Sample, schedule: &Schedule) -> u64 {
+        let grace = self.expected.grace.map_or(GRACE, |grace| grace.0);
+        let mut due = newest.ended_at;
+        for count in 0..COUNTED {
+            match schedule.next_due(due) {
+                Some(next) if clock::after(next, grace) <= self.now => due = next,
+                Some(_) | None => return count,
+            }
+        }
+        COUNTED
+    }
+
+    fn sized(&mut self, newest: &Sample, before: &[&Sample]) {
+        self.figures.size_bytes = Some(newest.size_bytes);
+        if newest.size_bytes == 0 {
+            self.say(Level::Critical, "the newest is empty".to_owned());
+        }
+        let mut sizes: Vec<u64> = before.iter().take(SIZES).map(|sample| sample.size_bytes).collect();
+        sizes.sort_unstable();
+        let Some(median) = sizes.get(sizes.len() / 2).copied().filter(|_| sizes.len() >= FEWEST) else { return };
+        let change = u128::from(newest.size_bytes.abs_diff(median)) * 100 / u128::from(median.max(1));
+        let change = u64::try_from(change).unwrap_or(u64::MAX);
+        (self.figures.median_bytes, self.figures.size_change_percent) = (Some(median), Some(change));
+        let max = self.expected.max_size_change.unwrap_or(MAX_SIZE_CHANGE);
+        if change > u64::from(max.0) {
+            let (size, median) = (ByteSize(newest.size_bytes), ByteSize(median));
+            self.say(Level::Warning, format!("{size} is {change}% from the median of {median} (max {max})"));
+        }
+    }
+
+    fn roomy(&mut self, newest: &Sample, good: &[&Sample], room: Option<Room>) {
+        let Some(room) = room else { return };
+        self.figures.free_bytes = Some(room.free_bytes);
+        let (oldest, count) = (good.last().map_or(newest.ended_at, |oldest| oldest.ended_at), good.len() as u64);
+        let days = clock::between(oldest, newest.ended_at).as_secs() / 86_400;
+        if days > 0 && newest.size_bytes > 0 {
+            let a_day = u128::from(newest.size_bytes) * u128::from(count.saturating_sub(1)) / u128::from(days);
+            self.figures.full_in_days = u64::try_from(u128::from(room.free_bytes) / a_day.max(1)).ok();
+        }
+        let wanted = self.expected.min_room.unwrap_or(MIN_ROOM);
+        let fits = room.free_bytes / newest.size_bytes.max(1);
+        let free = ByteSize(room.free_bytes);
+        match fits {
+            0 => self.say(Level::Critical, format!("{free} free: the next one does not fit")),
+            fits if fits < u64::from(wanted) => {
+                self.say(Level::Warning, format!("{free} free: room for {fits} more (min {wanted})"))
+            }
+            _ => {}
+        }
+    }
+
+    fn attested(&mut self, good: &[&Sample]) {
+        let zone = crate::base::zone::Zone::default();
+        let proven = good.iter().filter_map(|sample| sample.proven_at).max();
+        let verified = good.iter().filter_map(|sample| sample.verified_at).max();
+        self.figures.proof_age_s = proven.map(|at| self.since(at).as_secs());
+        self.figures.verification_age_s = verified.map(|at| self.since(at).as_secs());
+        let limits = [
+            ("restore was proven", proven, self.expected.max_proof_age),
+            ("backup was verified", verified.max(proven), self.expected.max_verification_age),
+        ];
+        for (what, last, limit) in limits {
+            let Some(limit) = limit else { continue };
+            match last {
+                None => self.say(Level::Warning, format!("no {what} yet (max {limit})")),
+                Some(at) if at < limit.before(self.now, zone.as_tz()) => {
+                    let age = human_duration(self.since(at));
+                    self.say(Level::Warning, format!("no {what} for {age} (max {limit})"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn archived(&mut self, newest: Option<Timestamp>) {
+        let age = newest.map(|at| self.since(at));
+        self.figures.wal_age_s = age.map(|age| age.as_secs());
+        let Some(max) = self.expected.max_wal_age else { return };
+        match age {
+            None => self.say(Level::Critical, "no WAL is archived".to_owned()),
+            Some(age) if age > max.0 => {
+                self.say(Level::Critical, format!("the newest WAL is {} old (max {max})", human_duration(age)));
+            }
+            Some(_) => {}
+        }
+    }
+}

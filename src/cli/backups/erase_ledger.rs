@@ -1,0 +1,185 @@
+//! `runbook backups erase-ledger`: keeps what restores must forget again, without keeping who.
+
+use std::io::Read as _;
+
+use super::super::args::InventoryArgs;
+use super::super::screen::Face;
+use super::super::site::Site;
+use super::super::{Exit, Failure, document, wiring};
+use crate::action::Secrets as _;
+use crate::journal::erasure::{ErasureContent, ErasureError, ErasureKey, ErasureLedger, ErasureLine, Forget};
+use crate::report::mask_text;
+
+/// Arguments of `backups erase-ledger`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  printf %s bob@example.org | runbook backups erase-ledger add --key erasure --database orders --table users --column email\n  runbook backups erase-ledger list --database orders\n  runbook backups erase-ledger export >erasure.jsonl\n\nBackups are not rewritten: what is erased today comes back with a restore. The ledger says what has to be erased\nthen again, as keyed hashes (HMAC-SHA256), never as identifiers. Keep its key where a restore can reach it."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Add somebody who must be forgotten; the identifier comes on standard input
+    Add(Add),
+    /// List what must be forgotten
+    List(List),
+    /// Write the ledger as it is, line by line, when all of it holds
+    Export,
+}
+
+/// Arguments of `erase-ledger add`.
+#[derive(Debug, clap::Args)]
+struct Add {
+    /// The identifier; `-` reads it from standard input, so that no process list and no history of a shell has it
+    #[arg(long, value_name = "VALUE|-", default_value = "-")]
+    subject_key: String,
+    /// The secret of the inventory that hashes it; at least 32 bytes
+    #[arg(long, value_name = "SECRET")]
+    key: String,
+    /// The database of the inventory
+    #[arg(long, value_name = "NAME")]
+    database: String,
+    /// The table, with its schema when it is not `public`
+    #[arg(long)]
+    table: String,
+    /// The column that holds the identifier
+    #[arg(long)]
+    column: String,
+    /// Why; nothing that tells who
+    #[arg(long)]
+    reason: Option<String>,
+    /// Who asks for it; default the account
+    #[arg(long = "as", value_name = "NAME")]
+    who: Option<String>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// The environment whose secrets are meant
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `erase-ledger list`.
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Only of this database
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does what the subcommand says.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    match &args.command {
+        Command::Add(args) => add(args),
+        Command::List(args) => list(args),
+        Command::Export => export(),
+    }
+}
+
+fn add(args: &Add) -> Result<Exit, Failure> {
+    let site = Site::read(&args.inventory, args.environment.as_deref(), Face::Json)?;
+    if !site.inventory.databases.contains_key(&args.database) {
+        let known = site.inventory.databases.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let failure = Failure::new(Exit::Usage, format!("the inventory has no database `{}`", args.database));
+        return Err(failure.help(format!("known: {known}")));
+    }
+    let secret = site
+        .vault
+        .get(&args.key)
+        .map_err(|error| Failure::new(Exit::Refused, "the key cannot be had").because(&error))?;
+    let key = ErasureKey::new(&secret).map_err(|error| failed(&error))?;
+    let value = identifier(&args.subject_key)?;
+    let forget = Forget {
+        subject: key.subject(&value),
+        key_id: key.id(),
+        database: args.database.clone(),
+        table: args.table.clone(),
+        column: args.column.clone(),
+        reason: args.reason.clone(),
+    };
+    let actor = wiring::actor_as(args.who.as_deref())?;
+    let runs = wiring::runs()?;
+    let line = ErasureLedger::below(runs.root()).add(&actor.name, forget).map_err(|error| failed(&error))?;
+    if args.json {
+        document::write_json(&line)?;
+    } else {
+        out!("{}", told(&line));
+    }
+    Ok(Exit::Success)
+}
+
+/// The identifier, without the newline that a terminal or `echo` adds.
+fn identifier(given: &str) -> Result<String, Failure> {
+    let mut text = given.to_owned();
+    if given == "-" {
+        text.clear();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::new(Exit::Usage, "the identifier cannot be read").because(&error))?;
+    }
+    let value = text.trim_end_matches(['\n', '\r']);
+    match value.is_empty() {
+        true => Err(Failure::new(Exit::Usage, "the identifier is empty").help("write it to standard input")),
+        false => Ok(value.to_owned()),
+    }
+}
+
+fn read() -> Result<(ErasureLedger, ErasureContent), Failure> {
+    let ledger = ErasureLedger::below(&wiring::state_root()?);
+    let content = ledger.read().map_err(|error| failed(&error))?;
+    Ok((ledger, content))
+}
+
+fn list(args: &List) -> Result<Exit, Failure> {
+    let (_, content) = read()?;
+    let fits = |line: &&ErasureLine| args.database.as_ref().is_none_or(|name| *name == line.forget.database);
+    let lines: Vec<&ErasureLine> = content.lines.iter().filter(fits).collect();
+    if args.json {
+        document::write_json(&lines)?;
+    } else if lines.is_empty() {
+        tell!("nothing has to be forgotten");
+    } else {
+        lines.iter().for_each(|line| out!("{}", told(line)));
+    }
+    sound(&content).map(|()| Exit::Success)
+}
+
+fn export() -> Result<Exit, Failure> {
+    let (ledger, content) = read()?;
+    sound(&content)?;
+    out_part!("{}", String::from_utf8_lossy(&ledger.bytes().map_err(|error| failed(&error))?));
+    Ok(Exit::Success)
+}
+
+fn told(line: &ErasureLine) -> String {
+    let Forget { subject, database, table, column, reason, .. } = &line.forget;
+    let reason = reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default();
+    let short = subject.get(..12).unwrap_or(subject);
+    mask_text(&format!("{:>4}  {}  {short}  {database} {table}.{column}  by {}{reason}", line.n, line.at, line.by))
+}
+
+fn sound(content: &ErasureContent) -> Result<(), Failure> {
+    match content.problems.first() {
+        None => Ok(()),
+        Some((line, what)) => Err(failed(&ErasureError::Broken { line: *line, what: what.clone() })),
+    }
+}
+
+fn failed(error: &ErasureError) -> Failure {
+    let (exit, help) = match error {
+        ErasureError::File { .. } => (Exit::Journal, "check space and permissions of the state folder"),
+        ErasureError::Broken { .. } => {
+            (Exit::Journal, "bring the copy back that was shipped or exported; nothing was added")
+        }
+        ErasureError::ShortKey(_) => (Exit::Refused, "make one with `openssl rand -base64 32`"),
+    };
+    Failure::new(exit, error.to_string()).help(help)
+}

@@ -1,0 +1,263 @@
+//! `runbook backups prune`: shows what would go, with a reason on each line, and carries out that very plan.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use serde_json::{Value, json};
+
+use super::shelf::{Shelves, Stores, of_catalog};
+use crate::action::Mode;
+use crate::actions::backup::prune::{PlannedPrune, is_abandoned};
+use crate::base::units::ByteSize;
+use crate::base::{Digest, clock};
+use crate::catalog::retention::{Moment, Policy, RetentionPlan, plan};
+use crate::catalog::survey::{Holdings, Orphan, holdings};
+use crate::cli::args::Subject;
+use crate::cli::invoke::Invocation;
+use crate::cli::prepare::{self, RunIdentity};
+use crate::cli::screen::Face;
+use crate::cli::{Exit, Failure, document, freeze, wiring};
+use crate::report::mask_text;
+
+/// Arguments of `backups prune`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook backups prune --plan                      what would go, and why?\n  runbook backups prune --confirm production        remove it\n  runbook backups prune --source orders --yes       for a timer, where nothing is protected\n  runbook backups prune --plan --json | jq '.[].remove[] | {id, why}'\n\nThe rules stand under `retention` in the inventory; without them nothing is ever pruned. Each place is pruned by a\nrun of its own, with its own journal: `runbook resume RUN` goes on after a crash. What changed since the plan was\nshown stops it; holds are looked at again right before each deletion.\nCode 4: refused, nothing was changed."
+)]
+pub struct Args {
+    #[command(flatten)]
+    stores: Stores,
+    /// Only backups of this database or source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Only show what would go
+    #[arg(long)]
+    plan: bool,
+    /// Also remove folders without a manifest in which nothing was written for 7 days
+    #[arg(long)]
+    orphans: bool,
+    /// Agree to the plan; in a protected environment this names it
+    #[arg(long, value_name = "ENVIRONMENT")]
+    confirm: Option<String>,
+    /// Agree to the plan where nothing is protected
+    #[arg(long)]
+    yes: bool,
+    /// Prune though a recovery of the database is open; the reason is kept with the run
+    #[arg(long, value_name = "REASON")]
+    despite_recovery: Option<String>,
+    /// Print the plan as JSON; without --plan, events as JSON lines
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is judged as one: everything under one prefix of a store.
+struct Judged {
+    store: String,
+    prefix: String,
+    found: Holdings,
+    plan: RetentionPlan,
+    orphans: Vec<Orphan>,
+}
+
+/// Shows the plan and carries it out.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let shelves = args.stores.shelves(args.json)?;
+    let Some(policy) = Policy::of(&shelves.site.inventory) else {
+        tell!("the inventory has no `retention`, so nothing is ever pruned");
+        tell!(
+            "  help: say how long backups are kept: `retention: {{ default: {{ keep_within: 30d, keep_last: 7 }} }}`"
+        );
+        return Ok(Exit::Success);
+    };
+    let judged = args.judge(&shelves, &policy)?;
+    if args.plan && args.json {
+        document::write_json(&judged.iter().map(Judged::document).collect::<Vec<_>>())?;
+    } else {
+        judged.iter().for_each(|place| place.show(args.json));
+    }
+    if judged.iter().any(|place| !place.plan.refusals.is_empty()) {
+        return Err(Failure::new(Exit::Refused, "the time is in doubt, so nothing is removed")
+            .help("set the clock right, or look at the backup that is named"));
+    }
+    let pending: Vec<&Judged> = judged.iter().filter(|place| !place.is_done(args)).collect();
+    if args.plan || pending.is_empty() {
+        if pending.is_empty() {
+            tell!("nothing to remove");
+        }
+        return Ok(Exit::Success);
+    }
+    args.agree(&shelves)?;
+    let mut worst = Exit::Success;
+    for place in pending {
+        worst = worst.max(args.carry_out(place)?);
+    }
+    Ok(worst)
+}
+
+impl Args {
+    fn judge(&self, shelves: &Shelves, policy: &Policy) -> Result<Vec<Judged>, Failure> {
+        let found = shelves.list()?;
+        if found.finish(Exit::Success) != Exit::Success {
+            return Err(Failure::new(Exit::Refused, "a store gave no answer, so nothing is planned"));
+        }
+        let known = match wiring::existing_runs()? {
+            Some(runs) => freeze::newest(&runs)?,
+            None => None,
+        };
+        let mut judged = Vec::new();
+        for (store, list) in &found.lists {
+            let wanted = |source: &String| self.source.as_ref().is_none_or(|wanted| wanted == source);
+            let backups = list.backups.iter().filter(|backup| wanted(&backup.manifest.source));
+            let prefixes: BTreeSet<String> = backups.map(|backup| backup.prefix.clone()).collect();
+            for prefix in prefixes {
+                let reader = shelves.reader(shelves.shelf(store)?)?;
+                let found = wiring::block_on(async { holdings(&*reader, &prefix).await })?.map_err(|error| {
+                    Failure::new(Exit::Refused, format!("`{prefix}` in `{store}`: {}", of_catalog(&error)))
+                })?;
+                let now = clock::now();
+                let plan = plan(&found.survey(now), policy, Moment { now, known });
+                let orphans = found.orphans.iter().filter(|orphan| is_abandoned(orphan, now)).cloned().collect();
+                judged.push(Judged { store: store.clone(), prefix, found, plan, orphans });
+            }
+        }
+        Ok(judged)
+    }
+
+    /// Asks before anything is removed where nothing is protected; elsewhere the run itself asks.
+    fn agree(&self, shelves: &Shelves) -> Result<(), Failure> {
+        let site = &shelves.site;
+        let is_protected = site.inventory.environments.get(&site.environment).is_some_and(|entry| entry.protected);
+        if is_protected || self.yes || self.confirm.is_some() {
+            return Ok(());
+        }
+        let refuse = |message: &str| Failure::new(Exit::Refused, message).help("add `--yes`; nothing was changed");
+        if self.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Err(refuse("nobody can be asked here whether to remove it"));
+        }
+        tell_part!("Remove this for good? Type yes to go on: ");
+        let _ = std::io::stderr().flush();
+        let mut line = String::new();
+        match std::io::stdin().lock().read_line(&mut line) {
+            Ok(_) if line.trim() == "yes" => Ok(()),
+            Ok(_) | Err(_) => Err(refuse("the word typed is not `yes`")),
+        }
+    }
+
+    /// Carries one place's plan out, by a run of its own.
+    fn carry_out(&self, place: &Judged) -> Result<Exit, Failure> {
+        let text = serde_json::to_string_pretty(&self.runbook(place)).unwrap_or_default();
+        let prepared = prepare::load_written(("<prune>", &text), &self.stores.inventory);
+        prepared.demand_sound()?;
+        let invocation = Invocation::new(Face::from(self.json), self.confirm.clone())?;
+        let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), std::collections::BTreeMap::new());
+        let subject = Subject {
+            runbook: "<prune>".to_owned(),
+            environment: self.stores.environment.clone(),
+            param: Vec::new(),
+            params_file: None,
+            var: Vec::new(),
+            inventory: self.stores.inventory.clone(),
+            max_parallel: None,
+        };
+        let carried = invocation.fresh(prepared.bind(&subject, &identity)?)?;
+        invocation.summary(&carried);
+        Ok(carried.exit())
+    }
+
+    /// A runbook of one step: JSON is YAML.
+    fn runbook(&self, place: &Judged) -> Value {
+        let mut with = json!({
+            "source": place.prefix,
+            "store": place.store,
+            "prefix": place.prefix,
+            "plan": place.planned(self),
+            "orphans": self.orphans,
+        });
+        if let Some(reason) = &self.despite_recovery {
+            with["despite_recovery"] = json!(reason);
+        }
+        // The lock's name says which place it is; a digest keeps it short and free of odd characters.
+        let lock = Digest::of(format!("{} {}", place.store, place.prefix).as_bytes()).short();
+        json!({
+            "version": 1,
+            "name": "prune",
+            "description": format!("removes what no rule keeps of `{}` in store `{}`", place.prefix, place.store),
+            "locks": [format!("prune-{lock}")],
+            "steps": [{ "id": "prune", "name": "Remove what no rule keeps", "uses": "backup.prune", "with": with }],
+        })
+    }
+}
+
+impl Judged {
+    fn planned(&self, args: &Args) -> PlannedPrune {
+        let orphans = self.orphans.iter().filter(|_| args.orphans).map(|orphan| orphan.folder.clone());
+        PlannedPrune { orphans: orphans.collect(), ..PlannedPrune::of(&self.plan) }
+    }
+
+    fn is_done(&self, args: &Args) -> bool {
+        self.planned(args).is_empty()
+    }
+
+    fn show(&self, to_people_only: bool) {
+        let line =
+            |text: String| if to_people_only { tell!("{}", mask_text(&text)) } else { out!("{}", mask_text(&text)) };
+        line(format!("`{}` in store `{}`:", self.prefix, self.store));
+        for refusal in &self.plan.refusals {
+            line(format!("  refused  {refusal}"));
+        }
+        for kept in &self.plan.keep {
+            let reasons: Vec<String> = kept.reasons.iter().map(ToString::to_string).collect();
+            line(format!("  keep    {}  {}", kept.backup.id, reasons.join("; ")));
+        }
+        for damaged in &self.found.list.damaged {
+            line(format!("  keep    {}  damaged manifest ({}): only a person removes it", damaged.key, damaged.why));
+        }
+        for removed in &self.plan.remove {
+            line(format!("  remove  {}  {}; {}", removed.backup.id, ByteSize(removed.backup.size_bytes), removed.why));
+        }
+        for range in &self.plan.wal.remove {
+            let (first, last, size) = (range.first, range.last, ByteSize(range.size_bytes));
+            line(format!("  remove  WAL {first} to {last}  {} segments, {size}; {}", range.segments, range.why));
+        }
+        for (system_id, why) in &self.plan.wal.spared {
+            line(format!("  keep    WAL of {system_id}  {}", why.as_str()));
+        }
+        for orphan in &self.orphans {
+            let (count, size) = (orphan.keys.len(), ByteSize(orphan.size_bytes));
+            line(format!("  orphan  {}  {count} objects, {size}, no manifest; `--orphans` removes it", orphan.folder));
+        }
+    }
+
+    fn document(&self) -> Value {
+        let words = |reasons: &[crate::catalog::retention::KeepReason]| {
+            reasons.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let keep = self.plan.keep.iter().map(|kept| {
+            let backup = &kept.backup;
+            json!({ "id": backup.id, "source": backup.source, "kind": backup.kind, "tier": backup.tier, "reasons": words(&kept.reasons) })
+        });
+        let remove = self.plan.remove.iter().map(|removed| {
+            let backup = &removed.backup;
+            json!({ "id": backup.id, "source": backup.source, "kind": backup.kind, "tier": backup.tier,
+                "size_bytes": backup.size_bytes, "why": removed.why })
+        });
+        let wal = self.plan.wal.remove.iter().map(|range| {
+            json!({ "system_id": range.system_id.to_string(), "first": range.first.to_string(), "last": range.last.to_string(),
+                "segments": range.segments, "size_bytes": range.size_bytes, "why": range.why })
+        });
+        let orphans = self.orphans.iter().map(
+            |orphan| json!({ "folder": orphan.folder, "objects": orphan.keys.len(), "size_bytes": orphan.size_bytes }),
+        );
+        let damaged = self.found.list.damaged.iter().map(|one| json!({ "key": one.key.as_str(), "why": one.why }));
+        json!({
+            "store": self.store,
+            "prefix": self.prefix,
+            "refusals": self.plan.refusals.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "keep": keep.collect::<Vec<_>>(),
+            "damaged": damaged.collect::<Vec<_>>(),
+            "remove": remove.collect::<Vec<_>>(),
+            "wal": wal.collect::<Vec<_>>(),
+            "orphans": orphans.collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,214 @@
+//! What an entry of `stores` may say, beyond what a schema can.
+
+use serde_json::{Map, Value};
+
+use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::base::units::{ByteSize, Span};
+use crate::language::inventory::{InventoryFile, SCHEMES, StoreLocation};
+
+/// Settings that only some kinds of stores have. What is not here every kind has.
+const ONLY: &[(&str, &[&str])] = &[
+    ("region", &["s3"]),
+    ("path_style", &["s3"]),
+    ("profile", &["s3"]),
+    ("role", &["s3"]),
+    ("sse", &["s3"]),
+    ("tags", &["s3"]),
+    ("object_lock", &["s3"]),
+    ("checksums", &["s3"]),
+    ("allow_regions", &["s3"]),
+    ("retrieval", &["s3"]),
+    ("endpoint", &["s3", "gs", "az"]),
+    ("credentials", &["s3", "gs", "az"]),
+    ("storage_class", &["s3", "gs", "az"]),
+    ("ssh", &["sftp"]),
+];
+
+/// The credentials of each kind.
+const CREDENTIALS: &[(&str, &str)] = &[
+    ("access_key_id", "s3"),
+    ("secret_access_key", "s3"),
+    ("session_token", "s3"),
+    ("account", "az"),
+    ("account_key", "az"),
+    ("sas", "az"),
+    ("service_account", "gs"),
+];
+
+/// Where an entry names secrets.
+const SECRETS: &[&str] = &[
+    "/credentials/access_key_id",
+    "/credentials/secret_access_key",
+    "/credentials/session_token",
+    "/credentials/account_key",
+    "/credentials/sas",
+    "/credentials/service_account",
+    "/sse/customer",
+    "/encryption/passphrase",
+    "/encryption/openssl/password",
+    "/encryption/gpg/passphrase",
+];
+
+/// An entry, or what an environment overrides of one.
+struct Entry<'a> {
+    file: &'a InventoryFile,
+    pointer: &'a str,
+    members: &'a Map<String, Value>,
+}
+
+impl InventoryFile {
+    pub(super) fn store(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        if self.is_poisoned(pointer) {
+            return;
+        }
+        if !members.contains_key("url") {
+            let fault = Diagnostic::new(Code::MissingKey, "the key `url` is missing")
+                .label(self.name_place(pointer), "needs `url`")
+                .help("give a folder, `url: file:///srv/backups`, or a bucket, `url: s3://bucket/prefix`");
+            faults.push(fault);
+        }
+        self.store_members(pointer, members, faults);
+    }
+
+    /// Checks what is there of an entry. An override without an URL is judged by that of its entry.
+    pub(super) fn store_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        self.encryption_secrets(pointer, members, faults);
+        let entry = Entry { file: self, pointer, members };
+        let base = || {
+            let name = pointer.rsplit('/').next().unwrap_or_default();
+            self.stores.get(name).and_then(|base| base.get("url"))
+        };
+        let own = members.get("url").and_then(Value::as_str);
+        let location = own.or_else(|| base().and_then(Value::as_str)).map(str::parse::<StoreLocation>);
+        match location {
+            Some(Ok(location)) => entry.fits(location.scheme(), faults),
+            Some(Err(error)) if own.is_some() => {
+                let place = self.place(&format!("{pointer}/url"));
+                faults.push(Diagnostic::new(Code::UnknownValue, error.what).at(place).help(error.help));
+            }
+            Some(Err(_)) | None => {}
+        }
+        entry.amounts(faults);
+        entry.encryption(faults);
+        entry.credentials(faults);
+        entry.paths_and_secrets(faults);
+    }
+}
+
+impl Entry<'_> {
+    fn text(&self, path: &str) -> Option<&str> {
+        let (first, rest) = path.trim_start_matches('/').split_once('/').unwrap_or((path.trim_start_matches('/'), ""));
+        let value = self.members.get(first)?;
+        if rest.is_empty() { value.as_str() } else { value.pointer(&format!("/{rest}"))?.as_str() }
+    }
+
+    fn fault(&self, code: Code, path: &str, message: String) -> Diagnostic {
+        Diagnostic::new(code, message).at(self.file.place(&format!("{}{path}", self.pointer)))
+    }
+
+    /// Settings that mean nothing for this kind of store are mistakes: somebody relies on them.
+    fn fits(&self, scheme: &str, faults: &mut Diagnostics) {
+        for (key, kinds) in ONLY {
+            if self.members.contains_key(*key) && !kinds.contains(&scheme) {
+                let message = format!("`{key}` means nothing for a `{scheme}://` store");
+                let help = format!("remove it; only `{}://` stores have it", kinds.join("://`, `"));
+                faults.push(self.fault(Code::BadCombination, &format!("/{key}"), message).help(help));
+            }
+        }
+        let given = self.members.get("credentials").and_then(Value::as_object);
+        let has = ONLY.iter().any(|(key, kinds)| *key == "credentials" && kinds.contains(&scheme));
+        for (key, kind) in CREDENTIALS {
+            if has && *kind != scheme && given.is_some_and(|given| given.contains_key(*key)) {
+                let message = format!("`{key}` is no credential of a `{scheme}://` store");
+                let own: Vec<&str> =
+                    CREDENTIALS.iter().filter(|(_, kind)| *kind == scheme).map(|(key, _)| *key).collect();
+                let fault = self.fault(Code::BadCombination, &format!("/credentials/{key}"), message);
+                faults.push(fault.help(format!("a `{scheme}://` store takes `{}`", own.join("`, `"))));
+            }
+        }
+        if let Some(endpoint) = self.text("/endpoint").filter(|_| SCHEMES.contains(&scheme))
+            && !endpoint.starts_with("https://")
+            && !endpoint.starts_with("http://")
+        {
+            let fault =
+                self.fault(Code::UnknownValue, "/endpoint", format!("`{endpoint}` is not the address of a server"));
+            faults.push(fault.help(format!("write it with its protocol: `https://{endpoint}`")));
+        }
+    }
+
+    fn amounts(&self, faults: &mut Diagnostics) {
+        let rate = self.text("/bandwidth").and_then(|text| text.parse().ok());
+        if rate == Some(ByteSize(0)) {
+            let fault = self.fault(Code::UnknownValue, "/bandwidth", "a bandwidth of 0 lets nothing pass".to_owned());
+            faults.push(fault.help("remove it for no limit, or give bytes per second: `50MiB`"));
+        }
+        let keep = self.text("/object_lock/keep").and_then(|text| text.parse().ok());
+        if keep.is_some_and(|keep: Span| keep.0.is_zero()) {
+            let message = "a lock of no time protects nothing".to_owned();
+            let fault = self.fault(Code::UnknownValue, "/object_lock/keep", message);
+            faults.push(fault.help("say how long: `30d`; or remove `object_lock`"));
+        }
+    }
+
+    /// One way to write.
+    fn encryption(&self, faults: &mut Diagnostics) {
+        let Some(encryption) = self.members.get("encryption").and_then(Value::as_object) else { return };
+        let ways: Vec<&str> = ["recipients", "passphrase", "openssl", "gpg"]
+            .into_iter()
+            .filter(|way| encryption.contains_key(*way))
+            .collect();
+        if let [first, second, ..] = ways[..] {
+            let place = |way: &str| self.file.place(&format!("{}/encryption/{way}", self.pointer));
+            let message = format!("a store encrypts in one way, here are {}", ways.len());
+            let fault = Diagnostic::new(Code::BadCombination, message)
+                .label(place(second), "excludes the other")
+                .label(place(first), "given here");
+            faults.push(fault.help("keep one of `recipients`, `passphrase`, `openssl`, `gpg`"));
+        }
+    }
+
+    /// Credentials that are only whole together, or exclude each other.
+    fn credentials(&self, faults: &mut Diagnostics) {
+        let Some(given) = self.members.get("credentials").and_then(Value::as_object) else { return };
+        for (one, other) in [
+            ("access_key_id", "secret_access_key"),
+            ("secret_access_key", "access_key_id"),
+            ("session_token", "access_key_id"),
+            ("account_key", "account"),
+            ("sas", "account"),
+        ] {
+            if given.contains_key(one) && !given.contains_key(other) {
+                let message = format!("`{one}` needs `{other}` besides");
+                let fault = self.fault(Code::MissingKey, &format!("/credentials/{one}"), message);
+                faults.push(fault.help(format!("add `{other}`, or remove `credentials` for the provider's own chain")));
+            }
+        }
+        if given.contains_key("account_key") && given.contains_key("sas") {
+            let place = |key: &str| self.file.place(&format!("{}/credentials/{key}", self.pointer));
+            let fault = Diagnostic::new(Code::BadCombination, "a store takes only one of `account_key`, `sas`")
+                .label(place("sas"), "excludes the other")
+                .label(place("account_key"), "given here");
+            faults.push(fault.help("remove one of them; the signature can do less, which is better"));
+        }
+    }
+
+    fn paths_and_secrets(&self, faults: &mut Diagnostics) {
+        if let Some(ssh) = self.members.get("ssh").and_then(Value::as_object) {
+            for key in ["config", "identity", "known_hosts"] {
+                self.file.absolute(&format!("{}/ssh", self.pointer), key, ssh, faults);
+            }
+        }
+        for path in SECRETS {
+            if let Some(name) = self.text(path) {
+                self.file.known(Code::UnknownSecret, name, &format!("{}{path}", self.pointer), faults);
+            }
+        }
+        let identities = self.members.get("encryption").and_then(|encryption| encryption.get("identities"));
+        for (index, name) in identities.and_then(Value::as_array).into_iter().flatten().enumerate() {
+            if let Some(name) = name.as_str() {
+                let pointer = format!("{}/encryption/identities/{index}", self.pointer);
+                self.file.known(Code::UnknownSecret, name, &pointer, faults);
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `runbook backups prune`: what is shown goes, and nothing else; interrupted it goes on; doubt stops it.
+
+use std::path::Path;
+
+use runbook::action::{ObjectKey, PutOptions, Store};
+use runbook::base::{Digest, Timestamp};
+use runbook::catalog::attest::{HoldNote, hold};
+use runbook::catalog::{BackupPlace, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, commit};
+use runbook::language::inventory::StoreEntry;
+use serde_json::Value;
+
+use crate::support::cli::Cli;
+
+const RULES: &str = "retention: { never_below: 2, default: { keep_last: 3 } }";
+
+fn inventory(cli: &Cli, rest: &str) {
+    let text = format!(
+        "version: 1\nstores: {{ primary: {{ url: \"file://{store}\" }} }}\n\
+         databases: {{ orders: {{ pgdata: {data}, store: primary }} }}\n{rest}\n",
+        store = cli.path("store").display(),
+        data = cli.path("data").display(),
+    );
+    cli.file("inventory.yaml", &text);
+}
+
+fn store(cli: &Cli) -> std::sync::Arc<dyn Store> {
+    let entry = StoreEntry { url: format!("file://{}", cli.path("store").display()), ..StoreEntry::default() };
+    runbook::store::Opening::plain(&entry, "primary").open().unwrap()
+}
+
+fn block<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn put(store: &dyn Store, key: &str, text: &str) {
+    let key: ObjectKey = key.parse().unwrap();
+    let metadata = [("sha256".to_owned(), Digest::of(text.as_bytes()).to_string())].into();
+    let body = Box::new(std::io::Cursor::new(text.as_bytes().to_vec()));
+    block(store.put(&key, body, PutOptions { metadata, ..PutOptions::default() })).unwrap();
+}
+
+fn id(day: usize) -> String {
+    format!("202601{day:02}T000000Z-dump")
+}
+
+fn place(day: usize) -> BackupPlace {
+    BackupPlace::new("orders", (KIND_POSTGRES_DUMP, None), &id(day))
+}
+
+fn folder(cli: &Cli, day: usize) -> std::path::PathBuf {
+    cli.path("store").join(place(day).folder())
+}
+
+/// A backup that ended on that day of January.
+fn backup(cli: &Cli, day: usize) {
+    let (store, place) = (store(cli), place(day));
+    let text = format!("dump of day {day}");
+    put(&*store, place.key("dump").unwrap().as_str(), &text);
+    let ended: Timestamp = format!("2026-01-{day:02}T00:00:00Z").parse().unwrap();
+    let mut manifest = Manifest::new(id(day), KIND_POSTGRES_DUMP, "orders", (ended, ended));
+    let digest = Digest::of(text.as_bytes());
+    manifest.objects.push(ManifestObject::new("dump", text.len() as u64, digest, ObjectRole::Dump));
+    block(commit(&*store, "orders", manifest)).unwrap();
+}
+
+fn with_backups(rest: &str) -> Cli {
+    let cli = Cli::new();
+    inventory(&cli, rest);
+    (1..=6).for_each(|day| backup(&cli, day));
+    cli
+}
+
+fn there(cli: &Cli) -> Vec<usize> {
+    (1..=6).filter(|day| folder(cli, *day).join("manifest.json").exists()).collect()
+}
+
+fn notes(cli: &Cli) -> Vec<String> {
+    let events = cli.journal();
+    let notes = events.iter().filter(|event| event["kind"]["type"] == "step_noted");
+    notes.map(|event| event["kind"]["message"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+fn plan(cli: &Cli) -> Value {
+    cli.run(&["backups", "prune", "--plan", "--json"]).ends(0).json()
+}
+
+fn holds_nothing(path: &Path) -> bool {
+    std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none())
+}
+
+#[test]
+fn without_a_policy_nothing_is_ever_pruned_and_that_is_said() {
+    let cli = with_backups("");
+    let said = cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(said.err.contains("no `retention`"), "{}", said.err);
+    assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_plan_has_a_reason_on_every_line_and_changes_nothing() {
+    let cli = with_backups(RULES);
+    let plan = plan(&cli);
+    let removed: Vec<&str> =
+        plan[0]["remove"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(removed, [id(1), id(2), id(3)]);
+    assert!(plan[0]["remove"][0]["why"].as_str().unwrap().contains("keep_last: 3"));
+    assert!(plan[0]["keep"].as_array().unwrap().iter().all(|one| !one["reasons"].as_array().unwrap().is_empty()));
+    assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn nobody_to_ask_is_no_yes_and_a_protected_environment_wants_its_name() {
+    let cli = with_backups(&format!("{RULES}\nenvironments: {{ production: {{ protected: true, default: true }} }}"));
+    cli.run(&["backups", "prune", "--yes"]).ends(4);
+    cli.run(&["backups", "prune", "--confirm", "staging"]).ends(4);
+    assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
+    cli.run(&["backups", "prune", "--confirm", "production"]).ends(0);
+    assert_eq!(there(&cli), [4, 5, 6]);
+    let open = with_backups(RULES);
+    open.run(&["backups", "prune"]).ends(4);
+    assert_eq!(there(&open), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn what_was_shown_goes_whole_and_each_deletion_is_in_the_journal() {
+    let cli = with_backups(RULES);
+    cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert_eq!(there(&cli), [4, 5, 6]);
+    assert!((1..=3).all(|day| holds_nothing(&folder(&cli, day))), "nothing of them is left");
+    let notes = notes(&cli);
+    for day in 1..=3 {
+        let at = |text: String| notes.iter().position(|note| *note == text).expect(&text);
+        assert!(at(format!("deletes backup `{}`", id(day))) < at(format!("backup `{}` is gone", id(day))));
+    }
+    let again = cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(again.err.contains("nothing to remove"), "{}", again.err);
+}
+
+#[test]
+fn a_hold_a_damaged_manifest_and_a_backup_from_the_future_are_respected() {
+    let cli = with_backups(RULES);
+    let since: Timestamp = "2026-02-01T00:00:00Z".parse().unwrap();
+    block(hold(&*store(&cli), &place(1), &HoldNote::new("lawyers", "case 7", since))).unwrap();
+    std::fs::write(folder(&cli, 2).join("manifest.json"), "{").unwrap();
+    let shown = cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(shown.out.contains("held: case 7 by lawyers") && shown.out.contains("damaged manifest"), "{}", shown.out);
+    assert_eq!(there(&cli), [1, 2, 4, 5, 6], "only day 3 went");
+    let ended: Timestamp = "2199-01-01T00:00:00Z".parse().unwrap();
+    let mut manifest = Manifest::new("from-the-future", KIND_POSTGRES_DUMP, "orders", (ended, ended));
+    put(&*store(&cli), "orders/dump/from-the-future/dump", "x");
+    manifest.objects.push(ManifestObject::new("dump", 1, Digest::of(b"x"), ObjectRole::Dump));
+    block(commit(&*store(&cli), "orders", manifest)).unwrap();
+    let refused = cli.run(&["backups", "prune", "--yes"]).ends(4);
+    assert!(refused.out.contains("one of two clocks is wrong"), "{}", refused.out);
+    assert_eq!(there(&cli), [1, 2, 4, 5, 6]);
+}
+
+#[test]
+fn a_plan_that_does_not_fit_any_more_removes_nothing() {
+    let cli = with_backups(RULES);
+    let manifest = |day: usize| Digest::of(&std::fs::read(folder(&cli, day).join("manifest.json")).unwrap());
+    let with = format!(
+        "{{ database: orders, plan: {{ backups: [ {{ id: {}, kind: postgres.dump, manifest: {} }}, {{ id: {}, kind: postgres.dump, manifest: {} }} ] }} }}",
+        id(1),
+        manifest(1),
+        id(6),
+        manifest(6)
+    );
+    cli.file(
+        "runbook.yaml",
+        &format!("version: 1\nname: prune\nsteps:\n  - {{ id: prune, uses: backup.prune, with: {with} }}\n"),
+    );
+    let refused = cli.run(&["run", "runbook.yaml"]).ends(4);
+    assert!(refused.err.contains("which is kept now"), "{}", refused.err);
+    assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_prune_that_was_cut_off_is_finished_by_the_same_plan() {
+    let cli = with_backups(RULES);
+    let manifest = |day: usize| Digest::of(&std::fs::read(folder(&cli, day).join("manifest.json")).unwrap());
+    let of = |day: usize| format!("{{ id: {}, kind: postgres.dump, manifest: {} }}", id(day), manifest(day));
+    let with = format!("{{ database: orders, plan: {{ backups: [ {}, {} ] }} }}", of(1), of(2));
+    cli.file(
+        "runbook.yaml",
+        &format!("version: 1\nname: prune\nsteps:\n  - {{ id: prune, uses: backup.prune, with: {with} }}\n"),
+    );
+    // As an engine that died right after the manifest of the first one leaves it.
+    block(store(&cli).delete(&place(1).manifest_key().unwrap())).unwrap();
+    assert!(folder(&cli, 1).join("dump").exists());
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    assert_eq!(there(&cli), [3, 4, 5, 6], "what was not planned stays, though no rule keeps it");
+    assert!(holds_nothing(&folder(&cli, 1)) && holds_nothing(&folder(&cli, 2)));
+}
+
+#[test]
+fn what_an_upload_left_behind_goes_only_when_it_is_old_and_asked_for() {
+    let cli = with_backups("retention: { default: { keep_last: 9 } }");
+    for name in ["old", "young"] {
+        put(&*store(&cli), &format!("orders/dump/{name}/dump"), "half");
+    }
+    let old = cli.path("store/orders/dump/old/dump");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400);
+    std::fs::File::options().write(true).open(&old).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(plan(&cli)[0]["orphans"][0]["folder"], "orders/dump/old/");
+    cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(old.exists(), "nobody asked for it");
+    cli.run(&["backups", "prune", "--yes", "--orphans"]).ends(0);
+    assert!(!old.exists() && cli.path("store/orders/dump/young/dump").exists());
+    assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
+}
