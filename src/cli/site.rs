@@ -8,8 +8,8 @@ use super::screen::Face;
 use super::{Exit, Failure, prepare};
 use crate::action::{ReadHost, ReadStore, Secrets, Store, StoreError};
 use crate::base::diagnostic::Diagnostics;
-use crate::language::inventory::{Inventory, StoreEntry, choose_environment};
 use crate::host::LocalHost;
+use crate::language::inventory::{Inventory, StoreEntry, choose_environment};
 use crate::store::Opening;
 use crate::vault::Vault;
 

@@ -131,7 +131,8 @@ async fn every_kind_of_damage_is_found_and_kept_beside_the_manifest() {
     let bench = bench();
     let made = run(&bench, "backup.create", both(&bench)).await.unwrap();
     let object = folder(&bench, "primary", &made);
-    let names: Vec<_> = fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> =
+        fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let tar = object.join(names.iter().find(|name| name.starts_with("media.tar")).unwrap());
     let whole = fs::read(&tar).unwrap();
     let with = |level: &str| json!({ "source": "media", "store": "primary", "backup": made["backup"], "level": level });
@@ -148,7 +149,8 @@ async fn every_kind_of_damage_is_found_and_kept_beside_the_manifest() {
             let error = run(&bench, "backup.verify", with(level)).await.unwrap_err();
             assert!(error.to_string().contains("media.tar"), "{error}");
         }
-        let get = json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": bench.path("back") });
+        let get =
+            json!({ "source": "media", "store": "primary", "backup": made["backup"], "into": bench.path("back") });
         assert!(run(&bench, "backup.get", get).await.is_err());
         assert!(!bench.path("back").exists(), "nothing unproven gets its name");
     }
@@ -165,7 +167,9 @@ async fn demands_on_size_and_encryption_are_held() {
         with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         with
     };
-    for (demand, said) in [(json!({ "encrypted": "required" }), "not encrypted"), (json!({ "min_size": "1GiB" }), "less than")] {
+    for (demand, said) in
+        [(json!({ "encrypted": "required" }), "not encrypted"), (json!({ "min_size": "1GiB" }), "less than")]
+    {
         let error = run(&bench, "backup.verify", with(demand)).await.unwrap_err();
         assert!(error.to_string().contains(said), "{error}");
     }
@@ -273,7 +277,11 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     near(&["show", "nonsense"]).ends(2);
     let folder = near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap().to_owned();
     let object = cli.path("near").join(folder);
-    let tar = fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.to_str().unwrap().contains("media.tar")).unwrap();
+    let tar = fs::read_dir(&object)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_str().unwrap().contains("media.tar"))
+        .unwrap();
     let mut bytes = fs::read(&tar).unwrap();
     bytes[0] ^= 1;
     fs::write(&tar, bytes).unwrap();

@@ -26,7 +26,8 @@ impl Desk {
             need(program, "escape");
         }
         let dir = tempfile::Builder::new().prefix("rbesc").tempdir_in("/tmp").unwrap();
-        let entry = StoreEntry { url: format!("file://{}", dir.path().join("store").display()), ..StoreEntry::default() };
+        let entry =
+            StoreEntry { url: format!("file://{}", dir.path().join("store").display()), ..StoreEntry::default() };
         let store = runbook::store::Opening::plain(&entry, "desk").open().unwrap();
         let desk = Self { dir, store };
         desk.sh("mkdir -p 'data/media/sub dir/empty' gnupg && chmod 700 gnupg");
@@ -113,13 +114,18 @@ fn plain() -> Way {
 
 fn age() -> Way {
     let recipients = vec!["age1test".to_owned()];
-    way("zstd -q -c | age -r $(age-keygen -y id)", ".zst.age", (CompressionFormat::Zstd, Some(Encrypted::Age { recipients })))
+    way(
+        "zstd -q -c | age -r $(age-keygen -y id)",
+        ".zst.age",
+        (CompressionFormat::Zstd, Some(Encrypted::Age { recipients })),
+    )
 }
 
 fn ways() -> Vec<(&'static str, Way)> {
     let pbkdf2 = Kdf::Pbkdf2 { digest: OpensslDigest::Sha256, iterations: 10_001 };
     let legacy = Kdf::BytesToKey { digest: OpensslDigest::Md5 };
-    let gpg = "gpg --batch --quiet --pinentry-mode loopback --passphrase-file password --symmetric --cipher-algo AES256";
+    let gpg =
+        "gpg --batch --quiet --pinentry-mode loopback --passphrase-file password --symmetric --cipher-algo AES256";
     vec![
         ("plain", plain()),
         ("zstd", way("zstd -q -c", ".zst", (CompressionFormat::Zstd, None))),
@@ -141,7 +147,10 @@ fn ways() -> Vec<(&'static str, Way)> {
                 (CompressionFormat::None, openssl(legacy)),
             ),
         ),
-        ("gpg", way(gpg, ".gpg", (CompressionFormat::None, Some(Encrypted::GpgSymmetric { cipher: "AES256".to_owned() })))),
+        (
+            "gpg",
+            way(gpg, ".gpg", (CompressionFormat::None, Some(Encrypted::GpgSymmetric { cipher: "AES256".to_owned() }))),
+        ),
     ]
 }
 
@@ -171,10 +180,15 @@ async fn every_packing_is_restored_by_a_shell_and_the_usual_programs() {
         args.push(target.display().to_string());
         let output = desk.restore(&folder, &args.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(output.status.success(), "{id}: {}", said(&output));
-        desk.sh(&format!("diff -r data/media 'restored {id}/media' && cmp \"data/it's \\$5.txt\" \"restored {id}/it's \\$5.txt\""));
+        desk.sh(&format!(
+            "diff -r data/media 'restored {id}/media' && cmp \"data/it's \\$5.txt\" \"restored {id}/it's \\$5.txt\""
+        ));
         assert!(target.join("media/sub dir/empty").is_dir());
         let page = fs::read_to_string(folder.join("RESTORE.md")).unwrap();
-        assert!(page.contains("sh restore.sh") && page.contains(&backup.manifest.objects[0].sha256.to_string()), "{page}");
+        assert!(
+            page.contains("sh restore.sh") && page.contains(&backup.manifest.objects[0].sha256.to_string()),
+            "{page}"
+        );
     }
 }
 
@@ -205,7 +219,9 @@ async fn the_script_writes_nothing_when_the_backup_is_damaged_or_the_target_exis
 #[tokio::test]
 async fn a_wrong_key_leaves_no_target() {
     let desk = Desk::new();
-    for (id, option, key) in [("age", "--identity", "other"), ("pbkdf2", "--password-file", "wrong"), ("gpg", "--password-file", "wrong")] {
+    for (id, option, key) in
+        [("age", "--identity", "other"), ("pbkdf2", "--password-file", "wrong"), ("gpg", "--password-file", "wrong")]
+    {
         let way = ways().into_iter().find(|(name, _)| *name == id).unwrap().1;
         let folder = desk.taken(&desk.backup(id, &way).await);
         let (target, key) = (desk.path(&format!("out-{id}")), desk.path(key));

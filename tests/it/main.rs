@@ -53,6 +53,8 @@ mod report;
 mod retention;
 mod secrets;
 mod store_conformance;
+mod store_s3;
+mod store_s3_versions;
 mod supervisor;
 mod support;
 mod transfer;

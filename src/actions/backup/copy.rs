@@ -90,8 +90,10 @@ impl Job<'_> {
         let put = upload((store, &key), body, packing, PutOptions::default()).await;
         if let Some(writing) = writing {
             // A folder that cannot be read to its end leaves an object without a manifest: no backup.
-            let left_out = writing.await.map_err(|error| ActionError::fatal("the archiver broke off").because(&error))?;
-            let failed = |error| ActionError::retryable(format!("`{}` cannot be archived", part.path.display())).because(&error);
+            let left_out =
+                writing.await.map_err(|error| ActionError::fatal("the archiver broke off").because(&error))?;
+            let failed =
+                |error| ActionError::retryable(format!("`{}` cannot be archived", part.path.display())).because(&error);
             self.note_left_out(part, &left_out.map_err(failed)?);
         }
         let Uploaded { packed, .. } = put.map_err(transfer_failed)?;
@@ -121,7 +123,8 @@ impl Job<'_> {
 
     fn note_left_out(&self, part: &Part, left_out: &[PathBuf]) {
         if !left_out.is_empty() {
-            let message = format!("{} sockets, pipes and devices in `{}` are left out", left_out.len(), part.path.display());
+            let message =
+                format!("{} sockets, pipes and devices in `{}` are left out", left_out.len(), part.path.display());
             self.cx.reporter.note(message, serde_json::json!({ "left_out": left_out }));
         }
     }

@@ -172,7 +172,8 @@ impl Action for Create {
     fn by_hand(&self, params: &CreateParams, cx: &PlanContext<'_>) -> Vec<String> {
         let mut lines = Vec::new();
         for path in &params.paths {
-            let (shown, name) = (path.display().to_string(), path.file_name().unwrap_or_default().display().to_string());
+            let (shown, name) =
+                (path.display().to_string(), path.file_name().unwrap_or_default().display().to_string());
             lines.push(remark(&format!("{shown}: a folder is archived first")));
             lines.push(command_line(["tar", "-cf", &format!("/tmp/{name}.tar"), "-C", &shown, "."]));
         }
@@ -232,7 +233,9 @@ async fn create(params: &CreateParams, cx: &RunContext) -> Result<CreateOutput, 
     for (store, found) in params.stores.iter().zip(existing) {
         let copied = match found {
             Ok(Some(backup)) => Ok((backup, true)),
-            Ok(None) => job.copy(cx.store(store.as_str())?.as_ref(), first.as_ref()).await.map(|backup| (backup, false)),
+            Ok(None) => {
+                job.copy(cx.store(store.as_str())?.as_ref(), first.as_ref()).await.map(|backup| (backup, false))
+            }
             Err(error) => Err(error),
         };
         match copied {
@@ -260,7 +263,8 @@ async fn conclude(
 ) -> Result<CreateOutput, ActionError> {
     let wanted = params.at_least.unwrap_or(params.stores.len());
     let Some(backup) = first.filter(|_| copies.len() >= wanted) else {
-        let (store, error) = failed.into_iter().next().unwrap_or_else(|| (String::new(), ActionError::fatal("no store")));
+        let (store, error) =
+            failed.into_iter().next().unwrap_or_else(|| (String::new(), ActionError::fatal("no store")));
         let mut info = error.into_info();
         info.message = format!("{} of {wanted} stores have the backup; `{store}`: {}", copies.len(), info.message);
         return Err(info.into());

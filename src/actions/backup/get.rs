@@ -151,7 +151,8 @@ impl Action for Get {
         let needed = plain_bytes(&backup);
         let space = cx.host.read_files().space(&params.into).map_err(failed)?;
         if space.free_bytes < needed {
-            let fact = format!("{} bytes are free for `{}`, {needed} are needed", space.free_bytes, params.into.display());
+            let fact =
+                format!("{} bytes are free for `{}`, {needed} are needed", space.free_bytes, params.into.display());
             return Ok(findings.refuse(fact, "free some space, or name another folder"));
         }
         Ok(findings.pass(format!("backup `{}` is complete and fits", backup.manifest.id)))

@@ -107,7 +107,8 @@ impl Inspector<'_> {
             // The store itself found that the bytes are not what was put.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Some(format!("`{name}`: {error}"))),
             Err(error) => {
-                Err(ActionError::retryable(format!("reading `{key}` from `{}` broke off", self.store.name())).because(&error))
+                Err(ActionError::retryable(format!("reading `{key}` from `{}` broke off", self.store.name()))
+                    .because(&error))
             }
         }
     }
@@ -123,7 +124,9 @@ impl Inspector<'_> {
         let unpacking = Unpacking::of(&object.encoding, self.keys, self.secrets).map_err(transfer_failed)?;
         let whole = match inside(object) {
             Inside::Archive => read((self.store, &key), &unpacking, object, |from| tarball::walk(from)).await?,
-            Inside::Bytes => read((self.store, &key), &unpacking, object, |from| io::copy(from, &mut io::sink())).await?,
+            Inside::Bytes => {
+                read((self.store, &key), &unpacking, object, |from| io::copy(from, &mut io::sink())).await?
+            }
             Inside::Dump => {
                 let path = self.scratch.join("verified.dump");
                 let into = path.clone();
@@ -147,12 +150,7 @@ impl Inspector<'_> {
     }
 
     /// Has PostgreSQL's own program read a dump.
-    async fn list_dump(
-        &self,
-        path: &Path,
-        name: &str,
-        found: &mut Inspected,
-    ) -> Result<Option<String>, ActionError> {
+    async fn list_dump(&self, path: &Path, name: &str, found: &mut Inspected) -> Result<Option<String>, ActionError> {
         if is_text(path) {
             return Ok((!is_complete_text(path)).then(|| format!("`{name}` ends before the end of its dump")));
         }
@@ -228,12 +226,16 @@ pub fn judge(backup: &Backup, like: &[Backup], demands: &Demands) -> Vec<String>
         faults.push(format!("it has {size} bytes, less than {}", least.0));
     }
     let others = like.iter().map(|other| &other.manifest).filter(|other| {
-        other.id != manifest.id && (&other.kind, &other.tier, &other.source) == (&manifest.kind, &manifest.tier, &manifest.source)
+        other.id != manifest.id
+            && (&other.kind, &other.tier, &other.source) == (&manifest.kind, &manifest.tier, &manifest.source)
     });
-    if let (Some(percent), Some(median)) = (demands.within_percent, median(others.map(|other| other.size_bytes()).collect())) {
+    if let (Some(percent), Some(median)) =
+        (demands.within_percent, median(others.map(|other| other.size_bytes()).collect()))
+    {
         let allowed = u128::from(median) * u128::from(percent) / 100;
         if u128::from(size.abs_diff(median)) > allowed {
-            faults.push(format!("it has {size} bytes, more than {percent} % away from the median of its like, {median}"));
+            faults
+                .push(format!("it has {size} bytes, more than {percent} % away from the median of its like, {median}"));
         }
     }
     faults

@@ -42,11 +42,7 @@ pub(super) fn write(files: &Arc<dyn ReadFiles>, root: &Path, out: impl Write) ->
     Ok(left_out)
 }
 
-fn file<W: Write>(
-    files: &Arc<dyn ReadFiles>,
-    (path, own): (&Path, &Path),
-    builder: &mut Builder<W>,
-) -> io::Result<()> {
+fn file<W: Write>(files: &Arc<dyn ReadFiles>, (path, own): (&Path, &Path), builder: &mut Builder<W>) -> io::Result<()> {
     let mut file = files.open(path).map_err(failed)?;
     let found = file.metadata()?;
     let mut header = Header::new_gnu();
@@ -80,7 +76,10 @@ fn modified(file: &std::fs::File) -> io::Result<u64> {
 }
 
 fn failed(error: HostError) -> io::Error {
-    io::Error::other(format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()))
+    io::Error::other(format!(
+        "{error}: {}",
+        std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+    ))
 }
 
 /// Reads an archive to its end; gives the number of its entries. Blocking.

@@ -203,7 +203,8 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
     }
     let message = format!("{} of {} backups do not hold", chosen.len() - output.verified.len(), chosen.len());
     cx.reporter.note(message.clone(), serde_json::json!({ "faults": faults }));
-    Err(ActionError::fatal(format!("{message}: {}", faults.join("; "))).help("take a new backup now; keep the damaged one until you know why"))
+    Err(ActionError::fatal(format!("{message}: {}", faults.join("; ")))
+        .help("take a new backup now; keep the damaged one until you know why"))
 }
 
 /// Verifies one backup and keeps what was found.

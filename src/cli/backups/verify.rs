@@ -126,7 +126,8 @@ fn one(args: &Args, (shelves, backup): (&Shelves, &Backup), host: &dyn ReadHost)
     };
     let inspected = wiring::block_on(async { inspector.inspect(backup, args.level.into()).await })?;
     let inspected = inspected.map_err(|error| {
-        let failure = Failure::new(Exit::Failed, format!("`{}` cannot be verified: {}", backup.manifest.id, told(&error)));
+        let failure =
+            Failure::new(Exit::Failed, format!("`{}` cannot be verified: {}", backup.manifest.id, told(&error)));
         Failure { help: error.info().help.clone(), ..failure }
     })?;
     if !args.no_record {

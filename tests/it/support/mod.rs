@@ -14,6 +14,7 @@ pub mod production;
 pub mod program;
 pub mod recorded;
 pub mod recovery;
+pub mod s3;
 pub mod scenario;
 pub mod sshd;
 pub mod terminal;

@@ -81,7 +81,10 @@ fn without_versions_the_last_backups_could_go_for_good() {
 fn a_backup_that_outlived_the_expiry_refuses_it() {
     let mut kept = backups(Some(30));
     kept.backups[0].age_days = 400;
-    refused(&compile(&expiring("orders/base/", 400), ground(&[kept], Versioning::On)), "is 400 days old and still there");
+    refused(
+        &compile(&expiring("orders/base/", 400), ground(&[kept], Versioning::On)),
+        "is 400 days old and still there",
+    );
 }
 
 #[test]
