@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::StoreLocation;
 use super::file::InventoryFile;
 use super::{SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -112,18 +113,9 @@ impl InventoryFile {
     fn store_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
         self.encryption_secrets(pointer, members, faults);
         let Some(url) = members.get("url").and_then(Value::as_str) else { return };
-        let path = url.strip_prefix("file://");
-        if path.is_some_and(|path| path.starts_with('/') && path.len() > 1) {
-            return;
-        }
-        let help = match (path, url.starts_with('/')) {
-            (_, true) => format!("write it as an URL: `file://{url}`"),
-            (Some(_), false) => "write three slashes and an absolute path: `file:///srv/backups`".to_owned(),
-            (None, false) => "only folders of this machine so far: `file:///srv/backups`".to_owned(),
-        };
-        let message = format!("`{url}` is not the URL of a store");
+        let Err(wrong) = url.parse::<StoreLocation>() else { return };
         let place = self.place(&format!("{pointer}/url"));
-        faults.push(Diagnostic::new(Code::UnknownValue, message).at(place).help(help));
+        faults.push(Diagnostic::new(Code::UnknownValue, wrong.what).at(place).help(wrong.help));
     }
 
     fn environment(&self, name: &str, faults: &mut Diagnostics) {
