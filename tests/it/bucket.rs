@@ -19,9 +19,9 @@ struct Place {
 impl Place {
     async fn new(steps: &str) -> Self {
         let moto = Moto::start();
-        moto.bucket("b").await;
+        moto.bucket("backups").await;
         let inventory = format!(
-            "version: 1\nstores:\n  primary: {{ url: \"s3://b/prod\", region: eu-west-1, endpoint: \"{}\" }}\nretention: {{ default: {{ keep_within: 30d }} }}\n",
+            "version: 1\nstores:\n  primary: {{ url: \"s3://backups/prod\", region: eu-west-1, endpoint: \"{}\" }}\nretention: {{ default: {{ keep_within: 30d }} }}\n",
             moto.url()
         );
         let cli = Cli::with(&format!("version: 1\nname: settings\nsteps:\n{steps}"))
@@ -34,7 +34,7 @@ impl Place {
     /// The store itself, past the program.
     fn store(&self) -> std::sync::Arc<dyn Store> {
         let entry = serde_json::from_value(serde_json::json!({
-            "url": "s3://b/prod", "region": "eu-west-1", "endpoint": self.moto.url(),
+            "url": "s3://backups/prod", "region": "eu-west-1", "endpoint": self.moto.url(),
             "credentials": { "access_key_id": "id", "secret_access_key": "key" },
         }));
         Opening::new(&entry.unwrap(), "primary", std::sync::Arc::new(AnyKey)).open_existing().unwrap()
