@@ -213,7 +213,9 @@ impl Site {
         let name = self.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
         self.cluster.sql("SELECT pg_switch_wal()");
         let begin = clock::monotonic();
-        while !self.stored().iter().any(|stored| stored.starts_with(&name)) {
+        // Not the file's being there: the server may still be at work on it.
+        let archived = format!("SELECT coalesce(last_archived_wal, '') >= '{name}' FROM pg_stat_archiver");
+        while self.cluster.sql(&archived) != "t" {
             assert!(begin.elapsed().as_secs() < 30, "`{name}` is not archived:\n{}", self.cluster.log());
             std::thread::yield_now();
         }
