@@ -19,7 +19,7 @@ use runbook::base::secret::SecretText;
 use runbook::base::{Attempt, RunId, clock};
 use runbook::event::Progress;
 use runbook::host::{AttemptBinding, HostSettings, LocalHost};
-use runbook::language::inventory::{Database, Encryption, Inventory, Recipient, StoreEntry};
+use runbook::language::inventory::{Database, Encryption, Inventory, NamedRecipient, Recipient, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -77,7 +77,8 @@ impl Depot {
     pub fn encrypted(mut self) -> Self {
         let (ours, offline) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
         self.secrets.0.insert("identity".to_owned(), ours.to_string().expose_secret().to_owned());
-        let recipients = [ours, offline].map(|identity| Recipient::Key(identity.to_public().to_string()));
+        let safe = NamedRecipient { key: offline.to_public().to_string(), name: None, offline: true };
+        let recipients = [Recipient::Key(ours.to_public().to_string()), Recipient::Named(safe)];
         self.entry.encryption = Some(Encryption {
             recipients: recipients.into(),
             identities: vec!["identity".to_owned()],
