@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
 
 use super::file::InventoryFile;
 use super::{BUILT_IN, Encryption};
