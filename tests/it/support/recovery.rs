@@ -77,7 +77,8 @@ impl Depot {
     pub fn encrypted(mut self) -> Self {
         let (ours, offline) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
         self.secrets.0.insert("identity".to_owned(), ours.to_string().expose_secret().to_owned());
-        let safe = NamedRecipient { key: offline.to_public().to_string(), name: Some("safe".to_owned()), offline: true };
+        let safe =
+            NamedRecipient { key: offline.to_public().to_string(), name: Some("safe".to_owned()), offline: true };
         let recipients = [Recipient::Key(ours.to_public().to_string()), Recipient::Named(safe)];
         self.entry.encryption = Some(Encryption {
             recipients: recipients.into(),
