@@ -59,8 +59,8 @@ fn options(manifest: &Manifest) -> (String, String) {
         found.push(("--wal FOLDER", "the archived WAL of the cluster (with folders like 00000001 and history)"));
     }
     let usage = found.iter().map(|(option, _)| format!(" [{option}]")).collect();
-    let line = |option, meaning| format!("    say {}\n", quoted(&format!("  {option}   {meaning}")));
-    let told = found.iter().map(|(option, meaning)| line(option, meaning)).collect();
+    let line = |(option, meaning): &(&str, &str)| format!("    say {}\n", quoted(&format!("  {option}   {meaning}")));
+    let told = found.iter().map(line).collect();
     (usage, told)
 }
 
