@@ -82,6 +82,9 @@ async fn a_backup_lies_in_every_store_with_its_tier_and_comes_back_as_it_was() {
     let with = json!({ "source": "media", "store": "offsite", "backup": found["backup"], "into": into });
     assert!(!check(&bench, "backup.get", with.clone()).await.refused());
     run(&bench, "backup.get", with.clone()).await.unwrap();
+    assert_eq!(found["backup"]["store"], "offsite");
+    let manifest = fs::read_to_string(folder(&bench, "offsite", &made).join("manifest.json")).unwrap();
+    assert!(manifest.contains("\"environment\""), "retention judges by the environment: {manifest}");
     assert_eq!(fs::read_to_string(into.join("notes.txt")).unwrap(), "notes");
     assert_eq!(fs::read(into.join("media/deep/er/two")).unwrap(), vec![7; 100_000]);
     assert_eq!(fs::read_link(into.join("media/deep/link")).unwrap(), Path::new("../one"));
@@ -108,6 +111,30 @@ async fn a_second_attempt_finds_what_the_first_one_finished() {
     fs::write(bench.path("notes.txt"), "notes").unwrap();
     let mended = run(&bench, "backup.create", with).await.unwrap();
     assert!(mended["removed"] == true && !bench.path("notes.txt").exists());
+}
+
+#[tokio::test]
+async fn a_step_takes_the_copy_in_the_store_it_names_and_says_when_there_is_none() {
+    let bench = bench();
+    let made = run(&bench, "backup.create", both(&bench)).await.unwrap();
+    let elsewhere = STORES.iter().find(|store| made["backup"]["store"] != **store).unwrap();
+    let with = json!({ "source": "media", "store": elsewhere, "backup": made["backup"], "level": "content" });
+    let verified = run(&bench, "backup.verify", with.clone()).await.unwrap();
+    assert_eq!(verified["verified"][0], made["id"]);
+    fs::remove_file(folder(&bench, elsewhere, &made).join("manifest.json")).unwrap();
+    let error = run(&bench, "backup.verify", with).await.unwrap_err();
+    assert!(error.to_string().contains("has no copy"), "{error}");
+}
+
+#[tokio::test]
+async fn a_check_refuses_stores_that_do_not_answer_unless_enough_others_do() {
+    let bench = bench();
+    fs::create_dir_all(bench.path("primary")).unwrap();
+    fs::write(bench.path("offsite"), "a file where a folder should be").unwrap();
+    assert!(check(&bench, "backup.create", both(&bench)).await.refused());
+    let mut with = both(&bench);
+    with["at_least"] = json!(1);
+    assert!(!check(&bench, "backup.create", with).await.refused());
 }
 
 fn key(bench: &Bench, path: &Path) -> runbook::action::ObjectKey {
@@ -288,6 +315,8 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     fs::write(object.join("manifest.json"), "{}").unwrap();
     let torn = near(&["list"]).ends(0);
     assert!(torn.out.contains("DAMAGED") && torn.out.contains("manifest.json"), "{torn:?}");
+    let torn = near(&["verify", &id]).ends(10);
+    assert!(torn.err.contains("cannot be used"), "{torn:?}");
 }
 
 #[test]
