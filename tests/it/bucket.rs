@@ -9,6 +9,7 @@ use runbook::store::Opening;
 
 use crate::support::cli::Cli;
 use crate::support::moto::Moto;
+use crate::support::s3::{self, S3};
 
 /// A bucket on a fresh server, as an inventory names it.
 struct Place {
@@ -146,19 +147,25 @@ async fn aws_a_bucket_without_locks_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn aws_doctor_tells_what_is_too_much_and_leaves_nothing_behind() {
-    let place = Place::new(&step("lock", "s3.versioning", "{ store: primary }")).await;
-    let doctor = |role: &str| place.cli.run(&["doctor", "--store", "primary", "--role", role, "--json"]);
+async fn doctor_tells_what_is_too_much_and_leaves_nothing_behind() {
+    let server = S3::start();
+    let cli = Cli::new().var("AWS_ACCESS_KEY_ID", s3::KEY_ID).var("AWS_SECRET_ACCESS_KEY", s3::KEY);
+    let store = format!(
+        "version: 1\nstores: {{ primary: {{ url: \"s3://{}/prod\", region: us-east-1, endpoint: \"{}\" }} }}\n",
+        s3::BUCKET,
+        server.url()
+    );
+    cli.file("inventory.yaml", &store);
+    let doctor = |role: &str| cli.run(&["doctor", "--store", "primary", "--role", role, "--json"]);
     let found = doctor("backup").ends(4).json();
-    let verdict = |what: &str| {
-        found["findings"].as_array().unwrap().iter().find(|f| f["what"] == what).unwrap()["verdict"].clone()
-    };
+    let all = found["findings"].as_array().unwrap().clone();
+    let verdict = |what: &str| all.iter().find(|finding| finding["what"] == what).unwrap()["verdict"].clone();
     assert_eq!(verdict("delete"), "too_much");
     for what in ["list", "tell missing", "read", "write", "large upload", "clock"] {
         assert_eq!(verdict(what), "fine", "{what}: {found:#}");
     }
     doctor("any").ends(0);
-    assert_eq!(place.store().list("").await.unwrap(), []);
+    assert_eq!(server.store().list("").await.unwrap(), []);
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn options(manifest: &Manifest) -> (String, String) {
         found.push(("--wal FOLDER", "the cluster's archived WAL (with folders like 00000001 and history)"));
     }
     let usage = found.iter().map(|(option, _)| format!(" [{option}]")).collect();
-    let told = found.iter().map(|(option, meaning)| format!("    say '  {option}   {meaning}'\n")).collect();
+    let line = |(option, meaning): &(&str, &str)| format!("    say {}\n", quoted(&format!("  {option}   {meaning}")));
+    let told = found.iter().map(line).collect();
     (usage, told)
 }
 
