@@ -283,6 +283,20 @@ fn a_store_that_gives_no_answer_is_said_and_hides_no_other() {
 }
 
 #[test]
+fn a_reason_is_said_once_and_an_unsound_inventory_is_shown_with_its_places() {
+    let cli = cli();
+    let nowhere = cli.run(&["backups", "list", "--store", "file:///nowhere/at/all"]).ends(10);
+    assert_eq!(nowhere.err.matches("os error 2").count(), 1, "{nowhere:?}");
+    assert!(!nowhere.err.contains("no backups in"), "{nowhere:?}");
+    cli.file("bad.yaml", "version: 1\nstorse: {}\n");
+    cli.run(&["backups", "list", "--inventory", "bad.yaml"])
+        .ends(3)
+        .says("bad.yaml:2:1")
+        .says("did you mean `stores`?");
+    cli.run(&["doctor"]).ends(2).says("--store");
+}
+
+#[test]
 fn a_backup_is_held_shown_verified_and_let_go() {
     let cli = cli();
     let near = |args: &[&str]| {

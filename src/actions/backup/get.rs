@@ -13,7 +13,8 @@ use super::tarball;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreError, StoreRef, Target,
+    Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreError, StoreRef,
+    Target,
 };
 use crate::actions::store::catalog_failed;
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, ManifestObject, Query};

@@ -69,7 +69,9 @@ fn options(manifest: &Manifest) -> (String, String) {
 fn demands(manifest: &Manifest) -> &'static str {
     let is_age = |object: &ManifestObject| matches!(object.encoding.encryption, Some(Encrypted::Age { .. }));
     match manifest.objects.iter().any(is_age) {
-        true => "[ -n \"$identity\" ] || die 'it is encrypted by age: give --identity FILE, the file with AGE-SECRET-KEY-1...'\n",
+        true => {
+            "[ -n \"$identity\" ] || die 'it is encrypted by age: give --identity FILE, the file with AGE-SECRET-KEY-1...'\n"
+        }
         false => "",
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-
 use super::file::InventoryFile;
 use super::{BUILT_IN, Encryption};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};

@@ -29,7 +29,8 @@ pub enum Role {
     Any,
 }
 
-const UNREACHED: &str = "nothing else was tried: mount the disk, or look at the server, the way there, and the store's `url`";
+const UNREACHED: &str =
+    "nothing else was tried: mount the disk, or look at the server, the way there, and the store's `url`";
 
 /// Probes a store.
 pub(super) fn examine(site: &Site, name: &str, role: Role) -> Result<Vec<Finding>, Failure> {
