@@ -40,6 +40,9 @@ pub(super) fn create_below(root: &Path, folder: &Path) -> io::Result<()> {
 /// Creates one folder durably; one that is there already is fine. It gets its name when it has its owner: whoever
 /// sees it meanwhile makes more below it, which inherits the owner that it finds.
 pub(super) fn create_one(folder: &Path, parent: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return sync_folder(parent);
+    }
     let temporary = parent.join(format!("{RESERVED_PREFIX}folder-{}", uuid::Uuid::now_v7().simple()));
     DirBuilder::new().mode(FOLDER_MODE).create(&temporary)?;
     let made = inherit_owner(&temporary, parent).and_then(|()| name_folder(&temporary, folder));
