@@ -17,6 +17,7 @@ mod sftp;
 mod sidecar;
 mod throttle;
 
+pub use farewell::farewells;
 pub use local::LocalStore;
 pub use object::ObjectStorage;
 pub use opening::Opening;

@@ -184,6 +184,9 @@ async fn keys_are_rotated_and_the_old_stays_until_the_new_is_proven() {
         with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         run(&bench, "crypt.rotate", with).await
     };
+    let other_password = json!({ "old": { "openssl": { "password": "other", "iterations": 10_000 } } });
+    let error = rotate(other_password).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be decrypted") && error.contains("old"), "the store is not to blame: {error}");
     let kept = rotate(json!({})).await.unwrap();
     assert_eq!((&kept["plain_sha256"], &kept["decrypted"]), (&digest, &json!(false)));
     assert!(bench.path("store/old").exists() && bench.path("store/new.runbook.json").exists());

@@ -19,6 +19,8 @@ const MARK: &str = "step";
 
 /// What is delivered.
 pub(super) struct Parcel<T> {
+    /// What it is made of, for the words of an error.
+    pub(super) source: String,
     /// The stored bytes.
     pub(super) body: ByteStream,
     /// Tells what they have become once they were read.
@@ -60,7 +62,7 @@ pub(super) async fn deliver<T: Fn() -> Option<Packed>>(
         FileSpot::File(path) => {
             let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, Existing::Replace).await?;
             let written = async {
-                let facts = write(&to.to_string(), parcel.body, file).await?;
+                let facts = write(&parcel.source, parcel.body, file).await?;
                 let note = note(parcel.encoding)?;
                 let (beside, text) = (to.beside(END)?, note.text()?);
                 if let FileSpot::File(beside) = beside {
@@ -79,7 +81,8 @@ pub(super) async fn deliver<T: Fn() -> Option<Packed>>(
             let store = cx.store(name.as_str())?;
             let metadata = [(MARK.to_owned(), cx.key().to_owned())].into();
             let options = PutOptions { metadata, ..PutOptions::default() };
-            let put = store.put(key, parcel.body, options).await.map_err(store_failed)?;
+            let put = store.put(key, parcel.body, options).await;
+            let put = put.map_err(|error| unstored(&parcel.source, error))?;
             prove((&*store, key), &put, Proof::ReadBack).await?;
             let note = note(parcel.encoding)?;
             let text = note.text()?;
@@ -96,30 +99,41 @@ pub(super) async fn deliver<T: Fn() -> Option<Packed>>(
 /// Stores plain bytes, without a note.
 pub(super) async fn deliver_plain(
     to: &FileSpot,
-    body: ByteStream,
+    (source, body): (String, ByteStream),
     existing: Existing,
     cx: &RunContext,
 ) -> Result<PlainFacts, ActionError> {
     match to {
         FileSpot::File(path) => {
             let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, existing).await?;
-            arrival.end(write(&to.to_string(), body, file).await).await
+            arrival.end(write(&source, body, file).await).await
         }
         FileSpot::Object(name, key) => {
             let store = cx.store(name.as_str())?;
             let options = PutOptions { if_absent: existing == Existing::Keep, ..PutOptions::default() };
-            let put = store.put(key, body, options).await.map_err(store_failed)?;
+            let put = store.put(key, body, options).await;
+            let put = put.map_err(|error| unstored(&source, error))?;
             let stored = prove((&*store, key), &put, Proof::ReadBack).await?;
             Ok(PlainFacts { size_bytes: stored.size_bytes, sha256: stored.sha256 })
         }
     }
 }
 
-async fn write(place: &str, mut body: ByteStream, file: std::fs::File) -> Result<PlainFacts, ActionError> {
+async fn write(source: &str, mut body: ByteStream, file: std::fs::File) -> Result<PlainFacts, ActionError> {
     let mut into = tokio::fs::File::from_std(file);
     let written = copy(&mut body, &mut into).await;
-    let (size_bytes, sha256) = written.map_err(|error| broken(place, error))?;
+    let (size_bytes, sha256) = written.map_err(|error| broken(source, error))?;
     Ok(PlainFacts { size_bytes, sha256 })
+}
+
+/// Says why nothing was stored. A body that broke by damage or a wrong key is no failure of the store.
+fn unstored(source: &str, error: StoreError) -> ActionError {
+    match error {
+        StoreError::Unavailable { source: cause, .. } if cause.kind() == std::io::ErrorKind::InvalidData => {
+            broken(source, cause)
+        }
+        other => store_failed(other),
+    }
 }
 
 /// Says why a stream broke: damage and wrong keys are for good.

@@ -48,11 +48,11 @@ pub(super) fn uncompressed() -> CompressionFormat {
 pub struct EncryptOutput {
     /// The encrypted bytes.
     pub size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of the encrypted bytes.
     pub sha256: Digest,
     /// The plain bytes.
     pub plain_size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of the plain bytes.
     pub plain_sha256: Digest,
     /// Whether it was there before, made of the same bytes.
     pub existed: bool,
@@ -145,6 +145,6 @@ async fn encrypt(params: &EncryptParams, cx: &RunContext) -> Result<EncryptOutpu
     }
     let encoding = packing.encoding().clone();
     let (body, packed) = packing.seal(source.into_body()).split();
-    let note = deliver(&to, Parcel { body, packed, encoding }, cx).await?;
+    let note = deliver(&to, Parcel { source: from.to_string(), body, packed, encoding }, cx).await?;
     Ok(EncryptOutput::of(&note, false))
 }

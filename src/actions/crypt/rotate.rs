@@ -54,7 +54,7 @@ fn yes() -> bool {
 pub struct RotateOutput {
     /// The newly encrypted bytes.
     pub size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of the newly encrypted bytes.
     pub sha256: Digest,
     /// SHA-256 of the plain bytes.
     pub plain_sha256: Digest,
@@ -130,7 +130,7 @@ async fn rotate(params: &RotateParams, cx: &RunContext) -> Result<RotateOutput, 
             let opened = Opened::of(&from, &params.old, (None, false), cx).await?;
             let encoding = packing.encoding().clone();
             let (body, packed) = packing.seal(opened.plain).split();
-            deliver(&to, Parcel { body, packed, encoding }, cx).await?
+            deliver(&to, Parcel { source: from.to_string(), body, packed, encoding }, cx).await?
         }
     };
     let decrypted = params.new.can_read();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::{Verdict, verdict};
 use super::session::Session;
+use crate::store::farewell::farewell;
 
 /// A part that was on its way may arrive after the abort, so it is looked whether anything is left.
 const TRIES: u32 = 3;
@@ -61,11 +62,8 @@ impl Upload {
 }
 
 impl Drop for Abort {
-    #[expect(clippy::disallowed_methods, reason = "whoever dropped the put cannot wait, and the server must be told")]
     fn drop(&mut self) {
         let Some(upload) = self.upload.take() else { return };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { upload.abort().await });
-        }
+        farewell(async move { upload.abort().await });
     }
 }

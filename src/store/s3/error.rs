@@ -90,7 +90,7 @@ fn without_credentials<E>(error: &SdkError<E>) -> bool {
     let SdkError::DispatchFailure(failure) = error else { return false };
     let Some(cause) = failure.as_connector_error() else { return false };
     let words = causes(cause);
-    words.contains("credentials provider") || words.contains("identity resolver")
+    ["credentials provider", "credential provider", "identity resolver"].iter().any(|word| words.contains(word))
 }
 
 impl Asked<'_> {
@@ -234,5 +234,5 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     words.dedup();
-    words.join(": ")
+    words.join(": ").lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
 }
