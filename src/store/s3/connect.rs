@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub(super) manners: Manners,
     /// Whether the server is known to honour `If-None-Match: *`.
     pub(super) conditional: AtomicBool,
+    /// Whether the bucket is known to be there.
+    pub(super) proven: AtomicBool,
 }
 
 /// Every connection of this process, by what it was made of.
@@ -157,6 +159,7 @@ async fn open(wanted: &Wanted<'_>, keys: Option<Keys>) -> Result<Connection, Sto
         client,
         manners: Manners::new(entry.checksums, Guard::of(endpoint.as_deref())),
         conditional: AtomicBool::new(endpoint.is_none()),
+        proven: AtomicBool::new(false),
     })
 }
 
@@ -170,8 +173,10 @@ async fn load(entry: &StoreEntry, keys: Option<Keys>) -> SdkConfig {
     if let Some(profile) = &entry.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(region) = &entry.region {
-        loader = loader.region(Region::new(region.clone()));
+    // With keys and a server of its own nothing else is asked: no configuration, no metadata service of a machine.
+    let alone = keys.is_some() && entry.endpoint.is_some() && entry.profile.is_none();
+    if let Some(region) = entry.region.as_deref().or(alone.then_some(DEFAULT_REGION)) {
+        loader = loader.region(Region::new(region.to_owned()));
     }
     if let Some(keys) = keys {
         let token = keys.token.map(|token| token.reveal().to_owned());

@@ -3,8 +3,8 @@
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockRetention, ObjectLockRetentionMode};
 
-use super::dress::{date_time, timestamp};
-use super::error::{Verdict, verdict};
+use super::dress::{date_time, keyed, timestamp};
+use super::error::{Verdict, is_unreadable_success, verdict};
 use super::session::Session;
 use crate::action::{Hold, ObjectKey, Protection, StoreError};
 use crate::base::Timestamp;
@@ -19,7 +19,7 @@ pub(super) async fn protection(session: &Session, key: &ObjectKey) -> Result<Pro
     let legal_hold = match request.send().await {
         Ok(answer) => answer.legal_hold.and_then(|hold| hold.status) == Some(ObjectLockLegalHoldStatus::On),
         Err(error) if has_none(&error) => false,
-        Err(error) if verdict(&error) == Verdict::Absent => return Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => return Err(session.absent(key).await),
         Err(error) => return Err(asked.failed(&error)),
     };
     Ok(Protection { locked_until, legal_hold })
@@ -31,9 +31,20 @@ async fn retention(session: &Session, key: &ObjectKey) -> Result<Option<ObjectLo
     match session.client().get_object_retention().bucket(session.bucket()).key(&object).send().await {
         Ok(answer) => Ok(answer.retention),
         Err(error) if has_none(&error) => Ok(None),
-        Err(error) if verdict(&error) == Verdict::Absent => Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => Err(session.absent(key).await),
+        // Some servers do not know the question and tell the lock among the facts. Facts without a lock prove nothing:
+        // they are left out where a permission is missing.
+        Err(error) if is_unreadable_success(&error) => {
+            head_retention(session, &object).await.map(Some).ok_or_else(|| asked.failed(&error))
+        }
         Err(error) => Err(asked.failed(&error)),
     }
+}
+
+async fn head_retention(session: &Session, object: &str) -> Option<ObjectLockRetention> {
+    let facts = keyed!(session.client().head_object().key(object), session).send().await.ok()?;
+    let mode = ObjectLockRetentionMode::from(facts.object_lock_mode?.as_str());
+    Some(ObjectLockRetention::builder().mode(mode).retain_until_date(facts.object_lock_retain_until_date?).build())
 }
 
 /// Whether the answer says that the object, or its whole bucket, knows no locks.
@@ -58,7 +69,7 @@ pub(super) async fn hold(session: &Session, key: &ObjectKey, hold: Hold) -> Resu
     match request.send().await {
         Ok(_) => Ok(()),
         Err(error) if has_none(&error) => Err(without_locks(session)),
-        Err(error) if verdict(&error) == Verdict::Absent => Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => Err(session.absent(key).await),
         Err(error) => Err(asked.failed(&error)),
     }
 }
@@ -82,7 +93,7 @@ pub(super) async fn lock_until(session: &Session, key: &ObjectKey, until: Timest
     match request.send().await {
         Ok(_) => Ok(()),
         Err(error) if has_none(&error) => Err(without_locks(session)),
-        Err(error) if verdict(&error) == Verdict::Absent => Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => Err(session.absent(key).await),
         Err(error) => Err(asked.failed(&error)),
     }
 }

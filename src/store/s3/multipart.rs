@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::abort::Abort;
 use super::connect::{for_body, for_server_work};
 use super::dress::{Dress, dressed, keyed};
-use super::error::verdict;
+use super::error::{is_unreadable_success, verdict};
 use super::flight::Flight;
 use super::head::head;
 use super::manner::{Check, Checksum, Manner, Payload};
@@ -84,9 +84,22 @@ async fn create(order: &Order, dress: &Dress, check: Check) -> Result<Option<Str
     Ok(request.set_checksum_algorithm(algorithm).send().await?.upload_id)
 }
 
-/// Sends the parts, as many at a time as the memory they may take allows.
+/// Sends the parts. After a failure those on their way are waited for: one that arrives after the abort would stay.
 async fn send_parts(upload: &Arc<Upload>, reader: &mut PartReader) -> Result<Vec<CompletedPart>, StoreError> {
     let mut flight = Flight::default();
+    let sent = send_each(upload, reader, &mut flight).await;
+    if sent.is_err() {
+        flight.idle().await;
+    }
+    sent
+}
+
+/// Sends the parts, as many at a time as the memory they may take allows.
+async fn send_each(
+    upload: &Arc<Upload>,
+    reader: &mut PartReader,
+    flight: &mut Flight<CompletedPart>,
+) -> Result<Vec<CompletedPart>, StoreError> {
     let mut done = Vec::new();
     for number in 1..=MAX_PARTS {
         let size = part_bytes(number, upload.order.options.size_bytes);
@@ -180,6 +193,10 @@ impl Upload {
                     return Ok((PutOutcome { size_bytes, sha256, existed: false, version }, answer.e_tag));
                 }
                 Err(error) if condition.is_some() && self.order.is_unconditional(&error) => condition = None,
+                Err(error) if is_unreadable_success(&error) => {
+                    let outcome = self.order.settled(content, Some(asked.failed(&error))).await?;
+                    return Ok((PutOutcome { existed: false, ..outcome }, None));
+                }
                 Err(error) => {
                     let failure = (verdict(&error), asked.failed(&error));
                     return self.order.unsure(content, failure).await.map(|outcome| (outcome, None));

@@ -1,5 +1,6 @@
 //! The small settings: region, versions, encryption, policy.
 
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
     ServerSideEncryptionRule, VersioningConfiguration,
@@ -19,12 +20,28 @@ pub(super) async fn region(session: &Session) -> Result<String, StoreError> {
 pub(super) async fn versioning(session: &Session) -> Result<Versioning, StoreError> {
     let asked = session.asked("", "read the versioning of", "s3:GetBucketVersioning");
     let answer = session.client().get_bucket_versioning().bucket(session.bucket()).send().await;
-    let answer = answer.map_err(|error| asked.failed(&error))?;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => return in_other_words(&error).ok_or_else(|| asked.failed(&error)),
+    };
     Ok(match answer.status() {
         Some(BucketVersioningStatus::Enabled) => Versioning::On,
         Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
         Some(_) | None => Versioning::Off,
     })
+}
+
+/// What an answer says that came under another name than S3's, as some servers give it.
+fn in_other_words<E>(error: &SdkError<E>) -> Option<Versioning> {
+    let answer = error.raw_response().filter(|answer| answer.status().is_success())?;
+    let text = String::from_utf8_lossy(answer.body().bytes()?).into_owned();
+    let status = text.split("<Status>").nth(1).and_then(|rest| rest.split('<').next());
+    match status {
+        None => Some(Versioning::Off),
+        Some("Enabled") => Some(Versioning::On),
+        Some("Suspended") => Some(Versioning::Suspended),
+        Some(_) => None,
+    }
 }
 
 pub(super) async fn put_versioning(session: &Session, versioning: Versioning) -> Result<(), StoreError> {
