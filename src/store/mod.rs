@@ -16,6 +16,7 @@ mod s3;
 mod sftp;
 mod sidecar;
 mod throttle;
+mod whole;
 
 pub use farewell::farewells;
 pub use local::LocalStore;

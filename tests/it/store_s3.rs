@@ -156,7 +156,11 @@ fn a_backup_that_is_cancelled_leaves_no_upload_behind() {
     .var("AWS_ACCESS_KEY_ID", "id")
     .var("AWS_SECRET_ACCESS_KEY", "key");
     std::fs::write(cli.path("noise"), noise(7, 64 * MIB)).expect("a file");
-    let depot = format!("s3://{}/below, endpoint: \"{}\", region: eu-west-1, bandwidth: 8MiB, compression: {{ format: none }}", BUCKET, server.url());
+    let depot = format!(
+        "s3://{}/below, endpoint: \"{}\", region: eu-west-1, bandwidth: 8MiB, compression: {{ format: none }}",
+        BUCKET,
+        server.url()
+    );
     let noise = cli.path("noise");
     cli.file(
         "inventory.yaml",

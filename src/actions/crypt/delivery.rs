@@ -27,23 +27,53 @@ pub(super) struct Parcel<T> {
     pub(super) packed: T,
     /// How they were made.
     pub(super) encoding: Encoding,
+    /// Whether an object that is there may be replaced.
+    pub(super) existing: Existing,
 }
 
-/// Whether the place is free, or holds what this very step began and did not end.
-pub(super) async fn is_free(to: &FileSpot, cx: &RunContext) -> Result<bool, ActionError> {
-    match to {
-        FileSpot::File(path) => Ok(cx.host.files().facts(path).map_err(file_failed)?.is_none()),
-        FileSpot::Object(name, key) => match cx.store(name.as_str())?.head(key).await {
-            Ok(facts) => Ok(facts.metadata.get(MARK).is_some_and(|mark| mark == cx.key())),
-            // A store that nothing was written to yet has no object either.
-            Err(StoreError::NotFound { .. } | StoreError::Unavailable { .. }) => Ok(true),
-            Err(error) => Err(store_failed(error)),
-        },
+/// What lies at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum There {
+    /// Nothing.
+    Nothing,
+    /// What this very step began and did not end.
+    Unfinished,
+    /// Something else.
+    Other,
+}
+
+impl There {
+    /// Looks. A store that does not answer is a failure: nobody knows what it holds.
+    pub(super) async fn at(spot: &FileSpot, cx: &RunContext) -> Result<Self, ActionError> {
+        match spot {
+            FileSpot::File(path) => match cx.host.files().facts(path).map_err(file_failed)? {
+                None => Ok(Self::Nothing),
+                Some(_) => Ok(Self::Other),
+            },
+            FileSpot::Object(name, key) => match cx.store(name.as_str())?.head(key).await {
+                Ok(facts) if facts.metadata.get(MARK).is_some_and(|mark| mark == cx.key()) => Ok(Self::Unfinished),
+                Ok(_) => Ok(Self::Other),
+                Err(StoreError::NotFound { .. }) => Ok(Self::Nothing),
+                Err(error) if error.is_unborn() => Ok(Self::Nothing),
+                Err(error) => Err(store_failed(error)),
+            },
+        }
+    }
+
+    /// How a result may come to that place.
+    ///
+    /// # Errors
+    /// Fails when something else is in the way.
+    pub(super) fn way(self, to: &FileSpot) -> Result<Existing, ActionError> {
+        match self {
+            Self::Nothing => Ok(Existing::Keep),
+            Self::Unfinished => Ok(Existing::Replace),
+            Self::Other => Err(occupied(to)),
+        }
     }
 }
 
-/// Says that something is in the way.
-pub(super) fn occupied(to: &FileSpot) -> ActionError {
+fn occupied(to: &FileSpot) -> ActionError {
     ActionError::fatal(format!("`{to}` exists with other content")).help("move it away, or say `overwrite: true`")
 }
 
@@ -80,9 +110,12 @@ pub(super) async fn deliver<T: Fn() -> Option<Packed>>(
         FileSpot::Object(name, key) => {
             let store = cx.store(name.as_str())?;
             let metadata = [(MARK.to_owned(), cx.key().to_owned())].into();
-            let options = PutOptions { metadata, ..PutOptions::default() };
-            let put = store.put(key, parcel.body, options).await;
-            let put = put.map_err(|error| unstored(&parcel.source, error))?;
+            let if_absent = parcel.existing == Existing::Keep;
+            let options = PutOptions { metadata, if_absent, ..PutOptions::default() };
+            let put = match store.put(key, parcel.body, options).await {
+                Err(StoreError::Exists { .. }) => return Err(occupied(to)),
+                put => put.map_err(|error| unstored(&parcel.source, error))?,
+            };
             prove((&*store, key), &put, Proof::ReadBack).await?;
             let note = note(parcel.encoding)?;
             let text = note.text()?;

@@ -46,7 +46,7 @@ impl Upload {
             let abort = client.abort_multipart_upload().bucket(self.session.bucket());
             match abort.key(&self.object).upload_id(&self.id).send().await {
                 Ok(_) => {}
-                Err(error) if verdict(&error) == Verdict::Absent => return,
+                Err(error) if matches!(verdict(&error), Verdict::Absent | Verdict::NoUpload) => return,
                 Err(error) => {
                     let asked = self.session.asked(&self.object, "abort the upload of", "s3:AbortMultipartUpload");
                     tracing::warn!("{}; its parts stay until a lifecycle rule removes them", asked.failed(&error));

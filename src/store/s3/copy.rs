@@ -107,7 +107,8 @@ impl Copy {
                 let class = self.from.storage_class.clone().unwrap_or_else(|| "GLACIER".to_owned());
                 StoreError::Archived { store: session.store.clone(), key, class }
             }
-            Verdict::Conflict
+            Verdict::NoUpload
+            | Verdict::Conflict
             | Verdict::Denied
             | Verdict::Unsupported
             | Verdict::Range

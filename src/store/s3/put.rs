@@ -138,8 +138,10 @@ impl Order {
         if verdict == Verdict::Condition {
             self.session.connection.conditional.store(true, Ordering::Relaxed);
         }
-        let may_have_happened =
-            matches!(verdict, Verdict::Condition | Verdict::Conflict | Verdict::Passing | Verdict::Absent);
+        let may_have_happened = matches!(
+            verdict,
+            Verdict::Condition | Verdict::Conflict | Verdict::Passing | Verdict::Absent | Verdict::NoUpload
+        );
         if self.options.if_absent && may_have_happened {
             return self.settled(content, Some(failure)).await;
         }
