@@ -61,6 +61,8 @@ mod report;
 mod retention;
 mod secrets;
 mod store_conformance;
+mod store_s3;
+mod store_s3_versions;
 mod store_sftp;
 mod supervisor;
 mod support;

@@ -27,15 +27,18 @@ pub(super) async fn fetch(source: Arc<Source>, range: Range<u64>, begun: Option<
     loop {
         let opened = match body.take() {
             Some(body) => Ok(body),
-            None => source.ask(range.start + got.len() as u64..range.end).await.map(|answer| answer.body),
+            None => match source.ask(range.start + got.len() as u64..range.end).await {
+                Ok(answer) if !source.is_pinned(&answer) => return Err(io::Error::other(source.replaced())),
+                answer => answer.map(|answer| answer.body),
+            },
         };
         let failure = match opened {
             Ok(body) => match collect(body, &mut got, wanted).await {
                 Ok(()) => return Ok(got.freeze()),
                 Err(error) => source.broke(error),
             },
-            Err(error) if verdict(&error) == Verdict::Passing => io::Error::other(source.failed(&error)),
-            Err(error) => return Err(io::Error::other(source.failed(&error))),
+            Err(error) if verdict(&error) == Verdict::Passing => io::Error::other(source.failed(&error).await),
+            Err(error) => return Err(io::Error::other(source.failed(&error).await)),
         };
         attempt += 1;
         if attempt == ATTEMPTS || got.len() > wanted {

@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub(super) manners: Manners,
     /// Whether the server is known to honour `If-None-Match: *`.
     pub(super) conditional: AtomicBool,
+    /// Whether the bucket is known to be there.
+    pub(super) proven: AtomicBool,
 }
 
 /// Every connection of this process, by what it was made of.
@@ -157,6 +159,7 @@ async fn open(wanted: &Wanted<'_>, keys: Option<Keys>) -> Result<Connection, Sto
         client,
         manners: Manners::new(entry.checksums, Guard::of(endpoint.as_deref())),
         conditional: AtomicBool::new(endpoint.is_none()),
+        proven: AtomicBool::new(false),
     })
 }
 

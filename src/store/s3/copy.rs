@@ -41,9 +41,12 @@ pub(super) async fn copy(
 ) -> Result<PutOutcome, StoreError> {
     let facts = head_version(&session, from, version).await?;
     let expected = options.metadata.get("sha256").and_then(|text| text.parse().ok());
-    let metadata = if options.metadata.is_empty() { facts.metadata.clone() } else { options.metadata.clone() };
-    let dress = Dress::of(&session, &PutOptions { metadata, ..options.clone() })?;
     let known = facts.sha256();
+    let mut metadata = if options.metadata.is_empty() { facts.metadata.clone() } else { options.metadata.clone() };
+    if let Some(known) = known {
+        metadata.entry("sha256".to_owned()).or_insert_with(|| known.to_string());
+    }
+    let dress = Dress::of(&session, &PutOptions { metadata, ..options.clone() })?;
     if options.if_absent || expected.is_some() {
         let sha256 = match known {
             Some(known) => known,
@@ -98,7 +101,7 @@ impl Copy {
         let session = &self.session;
         let key = self.from.key.to_string();
         match verdict(error) {
-            Verdict::Absent => session.not_found(&self.from.key),
+            Verdict::Absent => session.replaced(&self.from.key),
             Verdict::Condition => session.replaced(&self.from.key),
             Verdict::Archived => {
                 let class = self.from.storage_class.clone().unwrap_or_else(|| "GLACIER".to_owned());

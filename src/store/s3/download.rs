@@ -56,7 +56,7 @@ pub(super) async fn get(session: Arc<Session>, key: ObjectKey, options: GetOptio
     let answer = match source.ask(first.clone()).await {
         Ok(answer) => answer,
         Err(error) if verdict(&error) == Verdict::Range => return source.nothing(wanted.start).await,
-        Err(error) => return Err(source.failed(&error)),
+        Err(error) => return Err(source.failed(&error).await),
     };
     let Opening { answer, range, total } = source.opened(answer, &first)?;
     if source.etag.is_none() {
@@ -87,11 +87,21 @@ impl Source {
         request.range(format!("bytes={}-{}", range.start, range.end - 1)).send().await
     }
 
+    /// Whether an answer is of the pinned content. Not every server heeds `If-Match`.
+    pub(super) fn is_pinned(&self, answer: &GetObjectOutput) -> bool {
+        self.etag.is_none() || answer.e_tag.is_none() || self.etag == answer.e_tag
+    }
+
+    /// Says that another content lies there now.
+    pub(super) fn replaced(&self) -> StoreError {
+        self.session.replaced(&self.key)
+    }
+
     /// Says what an answer other than the body means.
-    pub(super) fn failed(&self, error: &SdkError<GetObjectError>) -> StoreError {
+    pub(super) async fn failed(&self, error: &SdkError<GetObjectError>) -> StoreError {
         let session = &self.session;
         match verdict(error) {
-            Verdict::Absent => session.not_found(&self.key),
+            Verdict::Absent => session.absent(&self.key).await,
             Verdict::Condition => session.replaced(&self.key),
             Verdict::Archived => {
                 let state = match error.as_service_error() {
@@ -119,6 +129,9 @@ impl Source {
 
     /// Reads what the first answer tells. A server that does not know ranges sends the whole object.
     fn opened(&self, answer: GetObjectOutput, asked: &Range<u64>) -> Result<Opening, StoreError> {
+        if !self.is_pinned(&answer) {
+            return Err(self.replaced());
+        }
         let length = answer.content_length.and_then(|length| u64::try_from(length).ok());
         let (range, total) = match (answer.content_range.as_deref(), length) {
             (Some(text), _) => content_range(text)

@@ -6,6 +6,7 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectLockMode, StorageClass};
 
 use super::address::percent;
+use super::header;
 use super::session::Session;
 use crate::action::{PutOptions, StoreError};
 use crate::base::{Timestamp, clock};
@@ -57,7 +58,7 @@ impl Dress {
     #[expect(clippy::disallowed_types, reason = "the client asks for this type; its order is never seen")]
     pub(super) fn metadata(&self) -> Option<std::collections::HashMap<String, String>> {
         (!self.metadata.is_empty())
-            .then(|| self.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+            .then(|| self.metadata.iter().map(|(name, value)| (name.clone(), header::write(value))).collect())
     }
 
     pub(super) fn is_locked(&self) -> bool {
@@ -74,11 +75,8 @@ fn check(session: &Session, metadata: &BTreeMap<String, String>) -> Result<(), S
             return Err(session
                 .refused(format!("the metadata name `{name}` has other characters than a to z, 0 to 9, `-` and `_`")));
         }
-        if !value.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-            return Err(session.refused(format!("the metadata `{name}` has other characters than those of ASCII")));
-        }
     }
-    let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let size: usize = metadata.iter().map(|(name, value)| name.len() + header::write(value).len()).sum();
     if size > MAX_METADATA_BYTES {
         return Err(session.refused(format!("{size} bytes of metadata are more than {MAX_METADATA_BYTES}")));
     }

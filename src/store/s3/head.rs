@@ -7,6 +7,7 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
 use super::dress::{keyed, timestamp};
 use super::error::{Verdict, verdict};
+use super::header;
 use super::session::Session;
 use crate::action::{Availability, ObjectFacts, ObjectKey, StoreError};
 use crate::base::Timestamp;
@@ -37,7 +38,7 @@ pub(super) async fn head_version(
     }
     let request = keyed!(session.client().get_object().key(&object), session).set_version_id(version);
     match request.range("bytes=0-0").send().await {
-        Err(told) if verdict(&told) == Verdict::Absent => Err(session.not_found(key)),
+        Err(told) if verdict(&told) == Verdict::Absent => Err(session.absent(key).await),
         Err(told) => Err(asked.failed(&told)),
         Ok(_) => Err(asked.unavailable(std::io::Error::other("it was made this very moment"))),
     }
@@ -48,7 +49,7 @@ fn facts(key: ObjectKey, answer: &HeadObjectOutput) -> ObjectFacts {
     let modified_at = answer.last_modified.as_ref().map_or(Timestamp::UNIX_EPOCH, timestamp);
     let class = answer.storage_class.as_ref().map(|class| class.as_str().to_owned());
     let metadata: BTreeMap<String, String> =
-        answer.metadata.iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+        answer.metadata.iter().flatten().map(|(name, value)| (name.clone(), header::read(value))).collect();
     let archived = answer.archive_status.is_some() || class.as_deref().is_some_and(is_archived);
     ObjectFacts {
         metadata,

@@ -19,7 +19,7 @@ pub(super) async fn protection(session: &Session, key: &ObjectKey) -> Result<Pro
     let legal_hold = match request.send().await {
         Ok(answer) => answer.legal_hold.and_then(|hold| hold.status) == Some(ObjectLockLegalHoldStatus::On),
         Err(error) if has_none(&error) => false,
-        Err(error) if verdict(&error) == Verdict::Absent => return Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => return Err(session.absent(key).await),
         Err(error) => return Err(asked.failed(&error)),
     };
     Ok(Protection { locked_until, legal_hold })
@@ -31,7 +31,7 @@ async fn retention(session: &Session, key: &ObjectKey) -> Result<Option<ObjectLo
     match session.client().get_object_retention().bucket(session.bucket()).key(&object).send().await {
         Ok(answer) => Ok(answer.retention),
         Err(error) if has_none(&error) => Ok(None),
-        Err(error) if verdict(&error) == Verdict::Absent => Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => Err(session.absent(key).await),
         Err(error) => Err(asked.failed(&error)),
     }
 }
@@ -58,7 +58,7 @@ pub(super) async fn hold(session: &Session, key: &ObjectKey, hold: Hold) -> Resu
     match request.send().await {
         Ok(_) => Ok(()),
         Err(error) if has_none(&error) => Err(without_locks(session)),
-        Err(error) if verdict(&error) == Verdict::Absent => Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => Err(session.absent(key).await),
         Err(error) => Err(asked.failed(&error)),
     }
 }
@@ -82,7 +82,7 @@ pub(super) async fn lock_until(session: &Session, key: &ObjectKey, until: Timest
     match request.send().await {
         Ok(_) => Ok(()),
         Err(error) if has_none(&error) => Err(without_locks(session)),
-        Err(error) if verdict(&error) == Verdict::Absent => Err(session.not_found(key)),
+        Err(error) if verdict(&error) == Verdict::Absent => Err(session.absent(key).await),
         Err(error) => Err(asked.failed(&error)),
     }
 }

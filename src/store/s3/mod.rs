@@ -16,6 +16,7 @@ mod dress;
 mod error;
 mod flight;
 mod head;
+mod header;
 mod list;
 mod lock;
 mod manner;

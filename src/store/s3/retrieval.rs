@@ -29,7 +29,7 @@ pub(super) async fn retrieve(
         Ok(_) => Ok(()),
         Err(error) => match (verdict(&error), error.code()) {
             (_, Some("RestoreAlreadyInProgress")) => Ok(()),
-            (Verdict::Absent, _) => Err(session.not_found(key)),
+            (Verdict::Absent, _) => Err(session.absent(key).await),
             // The answer for an object that can be read without.
             (Verdict::Archived, _) => Ok(()),
             (_, Some("GlacierExpeditedRetrievalNotAvailable")) => {

@@ -1,6 +1,7 @@
 //! A store in use: its settings, resolved, and its connection.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use aws_sdk_s3::types::ServerSideEncryption as ServerSide;
 use base64::Engine as _;
@@ -100,7 +101,37 @@ impl Session {
         StoreError::Refused { store: self.store.clone(), what }
     }
 
-    pub(super) fn not_found(&self, key: &ObjectKey) -> StoreError {
+    /// Says that an object is absent, but only of a bucket that is there: not every server names a missing bucket when
+    /// it is asked for an object.
+    pub(super) async fn absent(&self, key: &ObjectKey) -> StoreError {
+        match self.bucket_is_there().await {
+            Ok(()) => self.not_found(key),
+            Err(error) => error,
+        }
+    }
+
+    /// Proves, once per process, that the bucket is there.
+    pub(super) async fn bucket_is_there(&self) -> Result<(), StoreError> {
+        if self.connection.proven.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let denied = |status: Option<u16>| status == Some(403);
+        match self.client().head_bucket().bucket(self.bucket()).send().await {
+            Ok(_) => {}
+            // Only a bucket that is there can refuse.
+            Err(error) if denied(error.raw_response().map(|raw| raw.status().as_u16())) => {}
+            Err(error) if error.raw_response().is_some_and(|raw| raw.status().as_u16() == 404) => {
+                let bucket = self.bucket();
+                let advice = "create it, or correct the store's `url`";
+                return Err(self.refused(format!("there is no bucket `{bucket}`: {advice}")));
+            }
+            Err(error) => return Err(self.asked("", "look for", "s3:ListBucket").failed(&error)),
+        }
+        self.connection.proven.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn not_found(&self, key: &ObjectKey) -> StoreError {
         StoreError::NotFound { store: self.store.clone(), key: key.to_string() }
     }
 
@@ -148,7 +179,7 @@ mod tests {
     #[test]
     fn a_key_of_the_customer_has_32_bytes_in_base64() {
         let key = |text: &str| CustomerKey::of(&SecretText::new(text.to_owned())).map(|key| key.md5);
-        assert_eq!(key(&format!("{}\n", BASE64.encode([0; 32]))).unwrap(), "cLyLnUPp0zykKLEe71bbHw==");
+        assert_eq!(key(&format!("{}\n", BASE64.encode([0; 32]))).unwrap(), "cLyPS3KoaSFGi/joRB3OUQ==");
         assert_eq!(key(&BASE64.encode([0; 16])).unwrap_err(), "has 16 bytes and not 32");
         assert_eq!(key("no base64!").unwrap_err(), "is not base64");
     }

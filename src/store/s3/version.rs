@@ -79,6 +79,7 @@ pub(super) async fn delete(session: &Session, key: &ObjectKey, version: &str) ->
 /// Removes an object; in a bucket that keeps versions, its versions stay.
 pub(super) async fn delete_newest(session: &Session, key: &ObjectKey) -> Result<(), StoreError> {
     let object = session.object(key);
+    session.bucket_is_there().await?;
     let asked = session.asked(&object, "delete", "s3:DeleteObject");
     match session.client().delete_object().bucket(session.bucket()).key(&object).send().await {
         Ok(_) => Ok(()),

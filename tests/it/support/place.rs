@@ -17,6 +17,8 @@ use runbook::store::Opening;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::azurite::{self, AccountKey, Azurite};
+use super::moto::Moto;
+use super::s3::{self, BUCKET, S3};
 use super::sshd::Sshd;
 
 /// A place that is there, an entry that leads to it, and one of the same kind that leads nowhere.
@@ -82,6 +84,39 @@ impl Place {
                 let hidden = |name: &String| name.contains("/.rb-");
                 azurite::names(&endpoint, "backups").into_iter().filter(hidden).collect()
             }),
+            seed: None,
+            keep: vec![Box::new(server)],
+        }
+    }
+
+    /// A bucket on a server of this process.
+    pub fn s3() -> Self {
+        let server = S3::start();
+        let entry = server.entry();
+        let nowhere = StoreEntry { url: "s3://nowhere/below".to_owned(), ..entry.clone() };
+        let (folder, bucket) = (server.folder().to_owned(), server.folder().join(BUCKET).join("below"));
+        Self {
+            entry,
+            nowhere,
+            secrets: s3::secrets(),
+            leftovers: Box::new(move || s3::uploads(&folder)),
+            seed: Some(Box::new(move |keys| seed(&bucket, keys))),
+            keep: vec![Box::new(server)],
+        }
+    }
+
+    /// A bucket on a server of its own process.
+    pub fn moto() -> Self {
+        let server = Moto::start();
+        let entry = s3::entry(&server.url());
+        let nowhere = StoreEntry { url: "s3://nowhere/below".to_owned(), ..entry.clone() };
+        let address = server.url();
+        s3::Behind::at(&address).ask("PUT", BUCKET, &[]);
+        Self {
+            entry,
+            nowhere,
+            secrets: s3::secrets(),
+            leftovers: Box::new(move || s3::Behind::at(&address).uploads()),
             seed: None,
             keep: vec![Box::new(server)],
         }

@@ -1,5 +1,6 @@
 //! Servers that speak S3: one in this process over a folder, one of its own for versions, locks and classes.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -118,6 +119,38 @@ pub fn opening(entry: &StoreEntry) -> Opening<'_> {
 /// The secrets that the entries of these tests name.
 pub fn secrets() -> Arc<dyn Secrets> {
     Arc::new(Known)
+}
+
+/// Asks a server that believes everybody, without the store: to make buckets and to look behind it.
+pub struct Behind(String);
+
+impl Behind {
+    /// Whoever asks the server at this address.
+    pub fn at(address: &str) -> Self {
+        Self(address.to_owned())
+    }
+
+    /// Asks, and gives the answer. Blocking.
+    pub fn ask(&self, method: &str, path: &str, headers: &[&str]) -> String {
+        let host = self.0.trim_start_matches("http://");
+        let mut lines =
+            vec![format!("{method} /{path} HTTP/1.0"), format!("Host: {host}"), "Content-Length: 0".to_owned()];
+        let scope = "Credential=x/20260101/us-east-1/s3/aws4_request";
+        lines.push(format!("Authorization: AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=x"));
+        lines.extend(headers.iter().map(|header| (*header).to_owned()));
+        let mut socket = std::net::TcpStream::connect(host).expect("the server");
+        socket.write_all(format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes()).expect("asked");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.split(' ').nth(1).is_some_and(|status| status.starts_with('2')), "{method} {path}: {answer}");
+        answer
+    }
+
+    /// The uploads under way in [`BUCKET`].
+    pub fn uploads(&self) -> Vec<String> {
+        let answer = self.ask("GET", &format!("{BUCKET}?uploads"), &[]);
+        answer.split("<UploadId>").skip(1).filter_map(|rest| rest.split('<').next()).map(str::to_owned).collect()
+    }
 }
 
 /// The parts of uploads under way in a server's folder.
