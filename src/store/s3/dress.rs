@@ -68,7 +68,7 @@ impl Dress {
 
 /// Metadata travels in the headers of a request.
 fn check(session: &Session, metadata: &BTreeMap<String, String>) -> Result<(), StoreError> {
-    for (name, value) in metadata {
+    for name in metadata.keys() {
         let plain =
             name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
         if name.is_empty() || !plain {

@@ -187,13 +187,14 @@ impl Upload {
         let session = &self.order.session;
         let asked = session.asked(&self.order.object, "finish", "s3:PutObject");
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let mut condition = self.order.condition();
+        let (mut condition, attempts) = (self.order.condition(), Attempts::default());
         loop {
             let request = keyed!(session.client().complete_multipart_upload().key(&self.order.object), session)
                 .upload_id(&self.id)
                 .multipart_upload(parts.clone())
                 .set_if_none_match(condition.clone())
                 .customize()
+                .interceptor(attempts.clone())
                 .config_override(session.patience().for_server_work(size_bytes));
             match request.send().await {
                 Ok(answer) => {
@@ -203,7 +204,7 @@ impl Upload {
                 }
                 Err(error) if condition.is_some() && self.order.is_unconditional(&error) => condition = None,
                 Err(error) => {
-                    let failure = (verdict(&error), asked.failed(&error));
+                    let failure = (attempts.judge(verdict(&error)), asked.failed(&error));
                     return self.order.unsure(content, failure).await.map(|outcome| (outcome, Ending::LookedUp));
                 }
             }

@@ -9,6 +9,7 @@ use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
 use super::abort::Abort;
+use super::error::Verdict;
 use super::resume::{begun, parts};
 use super::session::Session;
 
@@ -17,6 +18,23 @@ use super::session::Session;
 pub(super) struct Attempts(Arc<AtomicU32>);
 
 impl Attempts {
+    /// What the refusal of a request that ends an upload amounts to: an earlier attempt may have ended it unheard, and
+    /// servers differ in how they refuse what is not there any more.
+    pub(super) fn judge(&self, verdict: Verdict) -> Verdict {
+        match verdict {
+            Verdict::Denied | Verdict::Unsupported | Verdict::Lasting if self.several() => Verdict::Absent,
+            Verdict::Absent
+            | Verdict::Condition
+            | Verdict::Conflict
+            | Verdict::Archived
+            | Verdict::Denied
+            | Verdict::Unsupported
+            | Verdict::Range
+            | Verdict::Passing
+            | Verdict::Lasting => verdict,
+        }
+    }
+
     /// Whether it was sent more than once.
     pub(super) fn several(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 1

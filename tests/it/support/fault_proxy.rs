@@ -219,10 +219,7 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         Some(Fault::InternalError) => refuse(client, "500 Internal Server Error", "InternalError"),
         Some(Fault::SlowDown) => refuse(client, "503 Slow Down", "SlowDown"),
         Some(Fault::LostAnswer) => forward(&request, shared).and_then(|_| client.shutdown(Shutdown::Both)),
-        Some(Fault::WrongRange) => {
-            request.headers.retain(|(key, _)| !key.eq_ignore_ascii_case("range"));
-            answer(client, &forward(&request, shared)?, None)
-        }
+        Some(Fault::WrongRange) => answer(client, &without_range(forward(&request, shared)?), None),
         Some(Fault::Truncate | Fault::Flip | Fault::Trickle) | None => {
             answer(client, &forward(&request, shared)?, fault)
         }
@@ -256,6 +253,22 @@ fn forward(request: &Message, shared: &Shared) -> io::Result<Message> {
         answer.read_body(&mut reader, true)?;
     }
     Ok(answer)
+}
+
+/// The answer of a server that knows no ranges. The range is signed, so that it cannot be taken out of the request: the
+/// rest of the object is zeros.
+fn without_range(mut answer: Message) -> Message {
+    let told = answer.header("content-range").and_then(|text| text.strip_prefix("bytes ")?.split_once('/'));
+    let Some((range, total)) = told else { return answer };
+    let (start, total) = (range.split('-').next().unwrap_or_default().parse::<usize>(), total.parse::<usize>());
+    let (Ok(start), Ok(total)) = (start, total) else { return answer };
+    let mut whole = vec![0; total];
+    whole[start..start + answer.body.len()].copy_from_slice(&answer.body);
+    answer.first = "HTTP/1.1 200 OK".to_owned();
+    answer.headers.retain(|(key, _)| !["content-range", "content-length"].contains(&key.to_lowercase().as_str()));
+    answer.headers.push(("content-length".to_owned(), total.to_string()));
+    answer.body = whole;
+    answer
 }
 
 fn answer(mut client: &TcpStream, answer: &Message, fault: Option<Fault>) -> io::Result<()> {

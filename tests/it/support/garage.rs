@@ -1,9 +1,11 @@
 //! Garage, an S3 server of other people's making: one node in a folder of its own, ended with its guard.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 
 /// The region the server answers to.
 pub const REGION: &str = "garage";
@@ -88,9 +90,29 @@ impl Garage {
         (&self.access_key_id, &self.secret_access_key)
     }
 
-    /// The folder it keeps everything in.
-    pub fn folder(&self) -> &Path {
-        self.dir.path()
+    /// The uploads under way in [`BUCKET`], asked for beside the store. Blocking.
+    pub fn uploads(&self) -> Vec<String> {
+        let ask = async {
+            let answer = self.client().list_multipart_uploads().bucket(BUCKET).send().await.expect("the uploads");
+            answer.uploads().iter().map(|upload| format!("{:?} of {:?}", upload.upload_id(), upload.key())).collect()
+        };
+        // A thread of its own: whoever asks may be in a runtime already.
+        std::thread::scope(|scope| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            scope.spawn(move || runtime.block_on(ask)).join().expect("an answer")
+        })
+    }
+
+    fn client(&self) -> aws_sdk_s3::Client {
+        let keys = Credentials::new(&self.access_key_id, &self.secret_access_key, None, None, "test");
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
+            .endpoint_url(format!("http://{}", self.address))
+            .region(Region::new(REGION))
+            .credentials_provider(keys)
+            .force_path_style(true);
+        aws_sdk_s3::Client::from_conf(config.build())
     }
 }
 
