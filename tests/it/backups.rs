@@ -277,11 +277,8 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     near(&["show", "nonsense"]).ends(2);
     let folder = near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap().to_owned();
     let object = cli.path("near").join(folder);
-    let tar = fs::read_dir(&object)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.to_str().unwrap().contains("media.tar"))
-        .unwrap();
+    let names = fs::read_dir(&object).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let tar = object.join(names.into_iter().find(|name| name.starts_with("media.tar")).unwrap());
     let mut bytes = fs::read(&tar).unwrap();
     bytes[0] ^= 1;
     fs::write(&tar, bytes).unwrap();

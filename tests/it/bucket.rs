@@ -9,6 +9,7 @@ use runbook::store::Opening;
 
 use crate::support::cli::Cli;
 use crate::support::moto::Moto;
+use crate::support::s3::{self, S3};
 
 /// A bucket on a fresh server, as an inventory names it.
 struct Place {
@@ -19,9 +20,9 @@ struct Place {
 impl Place {
     async fn new(steps: &str) -> Self {
         let moto = Moto::start();
-        moto.bucket("b").await;
+        moto.bucket("backups").await;
         let inventory = format!(
-            "version: 1\nstores:\n  primary: {{ url: \"s3://b/prod\", region: eu-west-1, endpoint: \"{}\" }}\nretention: {{ default: {{ keep_within: 30d }} }}\n",
+            "version: 1\nstores:\n  primary: {{ url: \"s3://backups/prod\", region: eu-west-1, endpoint: \"{}\" }}\nretention: {{ default: {{ keep_within: 30d }} }}\n",
             moto.url()
         );
         let cli = Cli::with(&format!("version: 1\nname: settings\nsteps:\n{steps}"))
@@ -34,7 +35,7 @@ impl Place {
     /// The store itself, past the program.
     fn store(&self) -> std::sync::Arc<dyn Store> {
         let entry = serde_json::from_value(serde_json::json!({
-            "url": "s3://b/prod", "region": "eu-west-1", "endpoint": self.moto.url(),
+            "url": "s3://backups/prod", "region": "eu-west-1", "endpoint": self.moto.url(),
             "credentials": { "access_key_id": "id", "secret_access_key": "key" },
         }));
         Opening::new(&entry.unwrap(), "primary", std::sync::Arc::new(AnyKey)).open_existing().unwrap()
@@ -146,19 +147,25 @@ async fn aws_a_bucket_without_locks_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn aws_doctor_tells_what_is_too_much_and_leaves_nothing_behind() {
-    let place = Place::new(&step("lock", "s3.versioning", "{ store: primary }")).await;
-    let doctor = |role: &str| place.cli.run(&["doctor", "--store", "primary", "--role", role, "--json"]);
+async fn doctor_tells_what_is_too_much_and_leaves_nothing_behind() {
+    let server = S3::start();
+    let cli = Cli::new().var("AWS_ACCESS_KEY_ID", s3::KEY_ID).var("AWS_SECRET_ACCESS_KEY", s3::KEY);
+    let store = format!(
+        "version: 1\nstores: {{ primary: {{ url: \"s3://{}/prod\", region: us-east-1, endpoint: \"{}\" }} }}\n",
+        s3::BUCKET,
+        server.url()
+    );
+    cli.file("inventory.yaml", &store);
+    let doctor = |role: &str| cli.run(&["doctor", "--store", "primary", "--role", role, "--json"]);
     let found = doctor("backup").ends(4).json();
-    let verdict = |what: &str| {
-        found["findings"].as_array().unwrap().iter().find(|f| f["what"] == what).unwrap()["verdict"].clone()
-    };
+    let all = found["findings"].as_array().unwrap().clone();
+    let verdict = |what: &str| all.iter().find(|finding| finding["what"] == what).unwrap()["verdict"].clone();
     assert_eq!(verdict("delete"), "too_much");
     for what in ["list", "tell missing", "read", "write", "large upload", "clock"] {
         assert_eq!(verdict(what), "fine", "{what}: {found:#}");
     }
     doctor("any").ends(0);
-    assert_eq!(place.store().list("").await.unwrap(), []);
+    assert_eq!(server.store().list("").await.unwrap(), []);
 }
 
 #[test]

@@ -332,7 +332,7 @@ services:
   none: {}
   half: { command: { start: [a], stop: b } }
 stores:
-  s3: { url: \"s3://bucket\" }
+  s3: { url: \"ftp://bucket\" }
   plain: { url: /srv/x }
 environments:
   production: { protected: true, default: true }

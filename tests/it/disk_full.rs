@@ -1,5 +1,5 @@
 //! A disk that is full at every page and every name in turn, and one that is read-only: the program fails and says so,
-//! nothing half has a name, nothing hidden is left; once there is room, the same run is resumed and ends well.
+//! nothing half has a name, nothing hidden is left; once there is room, the same runbook ends well.
 //!
 //! The disks are small file systems in memory, mounted in a namespace of the test's own.
 
@@ -9,7 +9,7 @@ use std::process::Command;
 
 use runbook::action::PutOptions;
 use runbook::language::inventory::StoreEntry;
-use runbook::pgformat::ControlFile;
+use runbook::pgformat::{ControlFile, SegmentName, SegmentSize};
 
 use crate::support::cli::Cli;
 use crate::support::place::{body, key, leftovers, noise};
@@ -144,7 +144,7 @@ fn user(step: &str) -> Cli {
     cli
 }
 
-const RUN: [&str; 2] = ["run runbook.yaml", "resume last"];
+const RUN: [&str; 2] = ["run runbook.yaml"; 2];
 
 /// A file is whole or not there.
 fn whole(path: &Path, must: bool) {
@@ -177,15 +177,21 @@ fn a_get_onto_a_full_disk_leaves_nothing_and_is_made_good() {
 #[test]
 fn a_backup_onto_a_full_disk_is_no_backup_and_is_made_good() {
     let step = "uses: backup.create, with: { source: media, paths: [ WORK/content ], stores: [ disk ] }";
-    every_way(15, RUN, || user(step), |_, disk, must| {
-        let folder = disk.join("media/files");
-        let backups: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().map(|one| one.unwrap().path()).collect();
-        let made: Vec<_> = backups.iter().filter(|folder| folder.join("manifest.json").exists()).collect();
-        assert!(made.len() == 1 || !must && made.is_empty(), "{backups:?}");
-        for folder in made {
-            whole(&folder.join("content"), true);
-        }
-    });
+    every_way(
+        15,
+        RUN,
+        || user(step),
+        |_, disk, must| {
+            let folder = disk.join("media/files");
+            let backups: Vec<PathBuf> =
+                fs::read_dir(folder).into_iter().flatten().map(|one| one.unwrap().path()).collect();
+            let made: Vec<_> = backups.iter().filter(|folder| folder.join("manifest.json").exists()).collect();
+            assert!(made.len() == 1 || !must && made.is_empty(), "{backups:?}");
+            for folder in made {
+                whole(&folder.join("content"), true);
+            }
+        },
+    );
 }
 
 #[test]
@@ -214,26 +220,27 @@ fn an_archive_extracted_onto_a_full_disk_leaves_nothing_and_is_made_good() {
 fn a_segment_pushed_onto_a_full_disk_leaves_nothing_and_is_made_good() {
     let cluster = Cluster::create(&[], &["--wal-segsize=1"]);
     let control = fs::read(cluster.pgdata().join(ControlFile::PATH)).unwrap();
-    let system = ControlFile::parse(&control).unwrap().system_id;
-    let segment = fs::read(cluster.pgdata().join("pg_wal/000000010000000000000001")).unwrap();
+    let parsed = ControlFile::parse(&control).unwrap();
+    let name = SegmentName::holding(parsed.timeline, parsed.checkpoint, SegmentSize::new(1 << 20).unwrap()).to_string();
+    let (system, segment) = (parsed.system_id, fs::read(cluster.pgdata().join("pg_wal").join(&name)).unwrap());
     let with_segment = || {
         let cli = user("uses: note, with: { text: unused }");
         let path = cli.path("pg").join(ControlFile::PATH);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, &control).unwrap();
-        fs::write(cli.path("pg/000000010000000000000001"), &segment).unwrap();
+        fs::write(cli.path("pg/segment").with_file_name(&name), &segment).unwrap();
         let (disk, pgdata) = (cli.path("disk"), cli.path("pg"));
         let store = format!("{{ url: \"file://{}\", compression: {{ format: zstd }} }}", disk.display());
         cli.file("wal.yaml", &format!("store: {store}\nprefix: app\npgdata: {}\n", pgdata.display()));
         cli
     };
-    let push = "wal push --config wal.yaml pg/000000010000000000000001";
-    every_way(6, [push, push], with_segment, |cli, disk, must| {
-        let object = disk.join(format!("app/wal/{system}/00000001/000000010000000000000001.zst"));
+    let push = format!("wal push --config wal.yaml pg/{name}");
+    every_way(6, [&push, &push], with_segment, |_, disk, must| {
+        let object = disk.join(format!("app/wal/{system}/00000001/{name}.zst"));
         assert!(object.exists() || !must, "{}", object.display());
         if object.exists() {
             let stored = zstd::decode_all(fs::File::open(object).unwrap()).unwrap();
-            assert!(stored == fs::read(cli.path("pg/000000010000000000000001")).unwrap());
+            assert!(stored == segment);
         }
     });
 }

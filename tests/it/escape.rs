@@ -54,7 +54,7 @@ impl Desk {
         let plain = fs::read(self.path("data").join(from)).unwrap();
         let input = self.path("input");
         fs::write(&input, &plain).unwrap();
-        self.sh(&format!("{pack} <input >packed"));
+        self.sh(&format!("{{ {pack}; }} <input >packed"));
         let stored = fs::read(self.path("packed")).unwrap();
         let name = format!("{from}{suffix}");
         let (size, sha256) = (stored.len() as u64, Digest::of(&stored));

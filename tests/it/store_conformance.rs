@@ -97,7 +97,11 @@ promises_of!(s3_of_moto, crate::support::place::Place::moto(), [
     a_body_that_is_not_what_was_announced_is_refused
 ]);
 // A server of its own, which takes a quarter of an hour to build.
-promises_of!(#[ignore = "run by `make test-garage`"] garage, crate::support::place::Place::garage());
+promises_of!(
+    #[ignore = "run by `make test-garage`"]
+    garage,
+    crate::support::place::Place::garage()
+);
 
 async fn put(store: &dyn Store, name: &str, bytes: &[u8]) {
     store.put(&key(name), body(bytes), PutOptions::default()).await.unwrap();

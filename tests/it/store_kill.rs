@@ -24,7 +24,8 @@ struct Site {
 
 impl Site {
     fn new(place: Place, step: &Value) -> Self {
-        let secret = |name: &str| place.secrets.get(name).map_or_else(|_| "unused".to_owned(), |key| key.reveal().to_owned());
+        let secret =
+            |name: &str| place.secrets.get(name).map_or_else(|_| "unused".to_owned(), |key| key.reveal().to_owned());
         let cli = Cli::new().var("DEPOT_ID", &secret("id")).var("DEPOT_KEY", &secret("key"));
         let secrets = json!({ "id": { "env": "DEPOT_ID" }, "key": { "env": "DEPOT_KEY" } });
         let databases = json!({ "orders": { "pgdata": cli.path("data"), "store": "depot" } });
@@ -67,7 +68,8 @@ impl Site {
             assert!(!objects.is_empty(), "{told}");
             for object in objects {
                 let name = format!("{folder}{}", object["name"].as_str().unwrap());
-                let bytes = self.there(&name).unwrap_or_else(|| panic!("{manifest} is listed, and {name} is not there"));
+                let bytes =
+                    self.there(&name).unwrap_or_else(|| panic!("{manifest} is listed, and {name} is not there"));
                 assert_eq!(Digest::of(&bytes).to_string(), object["sha256"].as_str().unwrap(), "{name}");
             }
         }
@@ -96,7 +98,8 @@ fn ordeal(first: &[&str], site: impl Fn() -> Site, sound: impl Fn(&Site), ended:
         }
         let site = site();
         for _ in 0..2 {
-            let program = if site.cli.runs().is_empty() { site.cli.spawn(first) } else { site.cli.spawn(&["resume", "last"]) };
+            let program =
+                if site.cli.runs().is_empty() { site.cli.spawn(first) } else { site.cli.spawn(&["resume", "last"]) };
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             std::thread::sleep(length.mul_f64((seed >> 33) as f64 / f64::from(1_u32 << 31)));
             live += u32::from(program.kill());
@@ -149,7 +152,9 @@ fn a_get_killed_at_random_moments_leaves_no_half_file_and_ends_when_it_is_resume
         let site = Site::new(Place::s3(), &json!({ "id": "get", "uses": "store.get", "with": with }));
         fs::create_dir(site.cli.path("into")).unwrap();
         let store = site.place.open();
-        block(store.put(&key("d/large"), body(noise(3, LARGE)), PutOptions::default())).unwrap();
+        let bytes = noise(3, LARGE);
+        let metadata = [("sha256".to_owned(), Digest::of(&bytes).to_string())].into();
+        block(store.put(&key("d/large"), body(bytes), PutOptions { metadata, ..PutOptions::default() })).unwrap();
         site
     };
     let sound = |site: &Site| {
@@ -180,7 +185,8 @@ fn a_backup_killed_at_random_moments_is_listed_only_when_it_is_whole() {
     let sound = |site: &Site| assert!(site.backups().len() <= 1);
     let ended = |site: &Site| {
         assert_eq!(site.backups().len(), 1);
-        let verified = site.cli.run(&["backups", "verify", "--all", "--level", "content", "--store", "depot"]);
+        let verified =
+            site.cli.run(&["backups", "verify", "--all", "--budget", "1GB", "--level", "content", "--store", "depot"]);
         verified.ends(0);
     };
     ordeal(RUN, site, sound, ended);
@@ -210,7 +216,8 @@ async fn back_up(store: &dyn Store, day: usize) {
 #[test]
 fn a_prune_killed_at_random_moments_removes_whole_backups_and_nothing_that_is_kept() {
     let site = || {
-        let site = Site::new(Place::folder(), &json!({ "id": "unused", "uses": "store.list", "with": { "store": "depot" } }));
+        let site =
+            Site::new(Place::folder(), &json!({ "id": "unused", "uses": "store.list", "with": { "store": "depot" } }));
         let store = site.place.open();
         block(async {
             for day in 1..=DAYS {
@@ -226,7 +233,8 @@ fn a_prune_killed_at_random_moments_removes_whole_backups_and_nothing_that_is_ke
     };
     let ended = |site: &Site| {
         assert_eq!(site.backups(), kept());
-        let of_others = |key: &String| !kept().iter().any(|kept| key.starts_with(kept.trim_end_matches("manifest.json")));
+        let of_others =
+            |key: &String| !kept().iter().any(|kept| key.starts_with(kept.trim_end_matches("manifest.json")));
         let left: Vec<String> = site.keys("orders/").into_iter().filter(of_others).collect();
         assert_eq!(left, Vec::<String>::new(), "parts of what is gone");
     };

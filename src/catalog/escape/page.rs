@@ -124,7 +124,11 @@ fn line(object: &ManifestObject) -> String {
         };
     };
     let rest: String = rest.iter().map(|command| format!(" | {command}")).collect();
-    let line = format!("{first} <{from}{rest} >{}", quoted(&plain));
+    let extract = object.archive_of.as_ref().map(|folder| {
+        let folder = quoted(folder);
+        format!(" && mkdir {folder} && tar -xpf {} -C {folder}", quoted(&plain))
+    });
+    let line = format!("{first} <{from}{rest} >{}{}", quoted(&plain), extract.unwrap_or_default());
     let line = line
         .replace(r#""$identity""#, "IDENTITY-FILE")
         .replace(r#" ${password:+-pass} ${password:+"file:$password"}"#, "");

@@ -56,10 +56,11 @@ fn options(manifest: &Manifest) -> (String, String) {
         found.push(("--password-file FILE", "its password on one line; without it you are asked"));
     }
     if is_base {
-        found.push(("--wal FOLDER", "the cluster's archived WAL (with folders like 00000001 and history)"));
+        found.push(("--wal FOLDER", "the archived WAL of the cluster (with folders like 00000001 and history)"));
     }
     let usage = found.iter().map(|(option, _)| format!(" [{option}]")).collect();
-    let told = found.iter().map(|(option, meaning)| format!("    say '  {option}   {meaning}'\n")).collect();
+    let line = |(option, meaning): &(&str, &str)| format!("    say {}\n", quoted(&format!("  {option}   {meaning}")));
+    let told = found.iter().map(line).collect();
     (usage, told)
 }
 

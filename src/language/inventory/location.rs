@@ -234,7 +234,7 @@ mod tests {
             ("file:///a%20b", "without `%`"),
             ("gcs://b", "did you mean `gs://`?"),
             ("S3://b", "did you mean `s3://`?"),
-            ("fiel:///x", "known are"),
+            ("fiel:///x", "did you mean `file://`?"),
             ("http://x", "known are"),
             ("s3://", "the bucket is missing"),
             ("s3:///x", "the bucket is missing"),

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
-
 use super::file::InventoryFile;
 use super::{BUILT_IN, Encryption};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -37,19 +35,6 @@ impl InventoryFile {
         let help = "name a second public key whose identity is kept away from every machine that can be lost with the \
                     data: `{ key: age1…, name: safe, offline: true }`";
         found.into_values().for_each(|fault| faults.push(fault.help(help)));
-    }
-
-    /// The secrets that encryption names must be declared.
-    pub(super) fn encryption_secrets(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        let Some(encryption) = members.get("encryption") else { return };
-        let single = ["/passphrase", "/openssl/password", "/gpg/passphrase"].map(str::to_owned);
-        let identities = encryption.get("identities").and_then(Value::as_array).map_or(0, Vec::len);
-        let several = (0..identities).map(|index| format!("/identities/{index}"));
-        for below in single.into_iter().chain(several) {
-            if let Some(name) = encryption.pointer(&below).and_then(Value::as_str) {
-                self.known(Code::UnknownSecret, name, &format!("{pointer}/encryption{below}"), faults);
-            }
-        }
     }
 
     /// The environments and whether each is protected.

@@ -198,7 +198,8 @@ async fn with_role(entry: &StoreEntry, shared: SdkConfig) -> SdkConfig {
 fn client(entry: &StoreEntry, shared: &SdkConfig) -> Client {
     // Checksums are ours to ask for: those that the client adds by itself are refused by many servers. A download that
     // stalls is seen by whoever reads it.
-    let stalled = StalledStreamProtectionConfig::enabled().grace_period(Patience::of(entry).stall()).download_enabled(false);
+    let stalled =
+        StalledStreamProtectionConfig::enabled().grace_period(Patience::of(entry).stall()).download_enabled(false);
     let mut config = Builder::from(shared)
         .stalled_stream_protection(stalled.build())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)

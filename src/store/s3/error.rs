@@ -55,13 +55,25 @@ pub(super) fn verdict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Verdict {
         ("InvalidObjectState", _) => Verdict::Archived,
         ("InvalidRange", _) | (_, Some(416)) => Verdict::Range,
         ("RequestTimeout" | "SlowDown" | "Throttling" | "TooManyRequests" | "BadDigest", _) => Verdict::Passing,
-        ("NotImplemented" | "InvalidRequest" | "InvalidArgument" | "XAmzContentSHA256Mismatch", _)
+        (
+            "NotImplemented"
+            | "InvalidRequest"
+            | "InvalidArgument"
+            | "XAmzContentSHA256Mismatch"
+            | "MissingUploadObjectWithObjectLockHeaders",
+            _,
+        )
         | (_, Some(501 | 405)) => Verdict::Unsupported,
         ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) => Verdict::Denied,
         (_, Some(408 | 429 | 500..)) | (_, None) => unanswered(error),
         ("", Some(403)) => Verdict::Denied,
         (_, Some(_)) => Verdict::Lasting,
     }
+}
+
+/// Whether the server said that it went well, in words that are not understood.
+pub(super) fn is_unreadable_success<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
+    error.code().is_none() && error.raw_response().is_some_and(|raw| raw.status().is_success())
 }
 
 /// Sorts a failure without an answer: most may pass, wrong settings do not.
@@ -145,9 +157,11 @@ impl Asked<'_> {
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
                 "the credentials have expired: get new ones, for example by `aws sso login`".to_owned()
             }
-            "InvalidAccessKeyId" => "the server does not know the access key: look at the store's `credentials` or \
+            "InvalidAccessKeyId" | "NotSignedUp" => {
+                "the server does not know the access key: look at the store's `credentials` or \
                                      `profile` (`aws sts get-caller-identity` shows who asks)"
-                .to_owned(),
+                    .to_owned()
+            }
             "SignatureDoesNotMatch" => "the signature is wrong: the secret access key does not belong to the access \
                                         key, or something between changes requests"
                 .to_owned(),

@@ -50,6 +50,11 @@ impl<T: Send + 'static> Flight<T> {
         Ok(ended)
     }
 
+    /// Waits until nothing is under way, whatever comes of it.
+    pub(super) async fn idle(&mut self) {
+        while self.set.join_next().await.is_some() {}
+    }
+
     fn settle(&mut self, end: Result<Result<(T, u64), StoreError>, tokio::task::JoinError>) -> Result<T, StoreError> {
         match end {
             Ok(Ok((value, bytes))) => {

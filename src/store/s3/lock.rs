@@ -3,8 +3,8 @@
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockRetention, ObjectLockRetentionMode};
 
-use super::dress::{date_time, timestamp};
-use super::error::{Verdict, verdict};
+use super::dress::{date_time, keyed, timestamp};
+use super::error::{Verdict, is_unreadable_success, verdict};
 use super::session::Session;
 use crate::action::{Hold, ObjectKey, Protection, StoreError};
 use crate::base::Timestamp;
@@ -32,8 +32,19 @@ async fn retention(session: &Session, key: &ObjectKey) -> Result<Option<ObjectLo
         Ok(answer) => Ok(answer.retention),
         Err(error) if has_none(&error) => Ok(None),
         Err(error) if verdict(&error) == Verdict::Absent => Err(session.absent(key).await),
+        // Some servers do not know the question and tell the lock among the facts. Facts without a lock prove nothing:
+        // they are left out where a permission is missing.
+        Err(error) if is_unreadable_success(&error) => {
+            head_retention(session, &object).await.map(Some).ok_or_else(|| asked.failed(&error))
+        }
         Err(error) => Err(asked.failed(&error)),
     }
+}
+
+async fn head_retention(session: &Session, object: &str) -> Option<ObjectLockRetention> {
+    let facts = keyed!(session.client().head_object().key(object), session).send().await.ok()?;
+    let mode = ObjectLockRetentionMode::from(facts.object_lock_mode?.as_str());
+    Some(ObjectLockRetention::builder().mode(mode).retain_until_date(facts.object_lock_retain_until_date?).build())
 }
 
 /// Whether the answer says that the object, or its whole bucket, knows no locks.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::abort::Abort;
 use super::dress::{Dress, dressed, keyed};
-use super::error::verdict;
+use super::error::{is_unreadable_success, verdict};
 use super::flight::Flight;
 use super::head::head;
 use super::manner::{Check, Checksum, Manner, Payload};
@@ -105,9 +105,22 @@ async fn create(
     Ok(request.send().await?.upload_id)
 }
 
-/// Sends the parts, as many at a time as the memory they may take allows.
+/// Sends the parts. After a failure those on their way are waited for: one that arrives after the abort would stay.
 async fn send_parts(upload: &Arc<Upload>, reader: &mut PartReader) -> Result<Vec<CompletedPart>, StoreError> {
     let mut flight = Flight::default();
+    let sent = send_each(upload, reader, &mut flight).await;
+    if sent.is_err() {
+        flight.idle().await;
+    }
+    sent
+}
+
+/// Sends the parts, as many at a time as the memory they may take allows.
+async fn send_each(
+    upload: &Arc<Upload>,
+    reader: &mut PartReader,
+    flight: &mut Flight<CompletedPart>,
+) -> Result<Vec<CompletedPart>, StoreError> {
     let mut done = Vec::new();
     for number in 1..=MAX_PARTS {
         let size = part_bytes(number, upload.order.options.size_bytes);
@@ -178,11 +191,7 @@ impl Upload {
     }
 
     /// Makes the object visible.
-    async fn complete(
-        &self,
-        parts: Vec<CompletedPart>,
-        content: Content,
-    ) -> Result<(PutOutcome, Ending), StoreError> {
+    async fn complete(&self, parts: Vec<CompletedPart>, content: Content) -> Result<(PutOutcome, Ending), StoreError> {
         let Content { size_bytes, sha256 } = content;
         let session = &self.order.session;
         let asked = session.asked(&self.order.object, "finish", "s3:PutObject");
@@ -203,6 +212,10 @@ impl Upload {
                     return Ok((outcome, Ending::Told { etag: answer.e_tag }));
                 }
                 Err(error) if condition.is_some() && self.order.is_unconditional(&error) => condition = None,
+                Err(error) if is_unreadable_success(&error) => {
+                    let outcome = self.order.settled(content, Some(asked.failed(&error))).await?;
+                    return Ok((PutOutcome { existed: false, ..outcome }, None));
+                }
                 Err(error) => {
                     let failure = (attempts.judge(verdict(&error)), asked.failed(&error));
                     return self.order.unsure(content, failure).await.map(|outcome| (outcome, Ending::LookedUp));
@@ -213,7 +226,11 @@ impl Upload {
 }
 
 /// Makes the object visible and looks whether it is as large as what was sent.
-async fn finish(upload: &Upload, parts: Vec<CompletedPart>, content: Content) -> Result<(PutOutcome, Ending), StoreError> {
+async fn finish(
+    upload: &Upload,
+    parts: Vec<CompletedPart>,
+    content: Content,
+) -> Result<(PutOutcome, Ending), StoreError> {
     let order = &upload.order;
     order.judge(content)?;
     let (outcome, ending) = upload.complete(parts, content).await?;

@@ -68,7 +68,10 @@ mod tests {
     #[test]
     fn everything_is_waited_for_in_proportion_to_the_setting() {
         let patience = |stall: Option<u64>| {
-            Patience::of(&StoreEntry { stall: stall.map(|ms| Span(Duration::from_millis(ms))), ..StoreEntry::default() })
+            Patience::of(&StoreEntry {
+                stall: stall.map(|ms| Span(Duration::from_millis(ms))),
+                ..StoreEntry::default()
+            })
         };
         let read = |config: TimeoutConfig| config.read_timeout().map(|wait| wait.as_millis());
         assert_eq!(patience(None).stall(), Duration::from_secs(20));

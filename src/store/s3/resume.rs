@@ -94,11 +94,7 @@ pub(super) async fn begun(session: &Session, object: &str) -> Vec<MultipartUploa
     }
 }
 
-pub(super) async fn parts(
-    session: &Session,
-    object: &str,
-    id: &str,
-) -> Result<BTreeMap<u64, KnownPart>, StoreError> {
+pub(super) async fn parts(session: &Session, object: &str, id: &str) -> Result<BTreeMap<u64, KnownPart>, StoreError> {
     let asked = session.asked(object, "look at the cut-off upload of", "s3:ListMultipartUploadParts");
     let mut known = BTreeMap::new();
     let mut next = None;

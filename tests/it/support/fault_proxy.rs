@@ -149,9 +149,8 @@ impl Message {
         }
         let mut lines = lines.into_iter();
         let first = lines.next().unwrap_or_default();
-        let headers = lines.filter_map(|line| {
-            line.split_once(':').map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
-        });
+        let headers =
+            lines.filter_map(|line| line.split_once(':').map(|(key, value)| (key.to_owned(), value.trim().to_owned())));
         Ok(Self { first, headers: headers.collect(), body: Vec::new() })
     }
 
@@ -236,7 +235,9 @@ fn stall(shared: &Shared) -> io::Result<()> {
 fn refuse(mut client: &TcpStream, status: &str, code: &str) -> io::Result<()> {
     let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>spoilt</Message></Error>");
     let length = body.len();
-    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/xml\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/xml\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
     client.write_all(head.as_bytes())?;
     client.write_all(body.as_bytes())
 }
@@ -248,7 +249,8 @@ fn forward(request: &Message, shared: &Shared) -> io::Result<Message> {
     server.write_all(&request.body)?;
     let mut reader = BufReader::new(server);
     let mut answer = Message::read_head(&mut reader)?;
-    let bodiless = request.first.starts_with("HEAD ") || answer.first.contains(" 204 ") || answer.first.contains(" 304 ");
+    let bodiless =
+        request.first.starts_with("HEAD ") || answer.first.contains(" 204 ") || answer.first.contains(" 304 ");
     if !bodiless {
         answer.read_body(&mut reader, true)?;
     }
@@ -293,7 +295,14 @@ fn answer(mut client: &TcpStream, answer: &Message, fault: Option<Fault>) -> io:
             }
             return Ok(());
         }
-        Some(Fault::Reset | Fault::LostAnswer | Fault::Stall | Fault::InternalError | Fault::SlowDown | Fault::WrongRange)
+        Some(
+            Fault::Reset
+            | Fault::LostAnswer
+            | Fault::Stall
+            | Fault::InternalError
+            | Fault::SlowDown
+            | Fault::WrongRange,
+        )
         | None => {}
     }
     client.write_all(&body)

@@ -67,7 +67,8 @@ impl Moto {
             reqwest::Client::builder().no_proxy().build().expect("a client").put(format!("{}/{name}", self.url()));
         let scope = "Credential=x/20260101/eu-west-1/s3/aws4_request";
         let header = format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=x");
-        let answer = request.header("authorization", header).body(body).send().await.expect("an answer");
+        let request = request.header("content-type", "application/xml").header("authorization", header);
+        let answer = request.body(body).send().await.expect("an answer");
         assert!(answer.status().is_success(), "{}", answer.status());
     }
 

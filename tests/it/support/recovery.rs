@@ -19,7 +19,7 @@ use runbook::base::secret::SecretText;
 use runbook::base::{Attempt, RunId, clock};
 use runbook::event::Progress;
 use runbook::host::{AttemptBinding, HostSettings, LocalHost};
-use runbook::language::inventory::{Database, Encryption, Inventory, Recipient, StoreEntry};
+use runbook::language::inventory::{Database, Encryption, Inventory, NamedRecipient, Recipient, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -77,7 +77,9 @@ impl Depot {
     pub fn encrypted(mut self) -> Self {
         let (ours, offline) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
         self.secrets.0.insert("identity".to_owned(), ours.to_string().expose_secret().to_owned());
-        let recipients = [ours, offline].map(|identity| Recipient::Key(identity.to_public().to_string()));
+        let safe =
+            NamedRecipient { key: offline.to_public().to_string(), name: Some("safe".to_owned()), offline: true };
+        let recipients = [Recipient::Key(ours.to_public().to_string()), Recipient::Named(safe)];
         self.entry.encryption = Some(Encryption {
             recipients: recipients.into(),
             identities: vec!["identity".to_owned()],
@@ -212,7 +214,9 @@ impl Site {
         let name = self.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
         self.cluster.sql("SELECT pg_switch_wal()");
         let begin = clock::monotonic();
-        while !self.stored().iter().any(|stored| stored.starts_with(&name)) {
+        // Not the file's being there: the server may still be at work on it.
+        let archived = format!("SELECT coalesce(last_archived_wal, '') >= '{name}' FROM pg_stat_archiver");
+        while self.cluster.sql(&archived) != "t" {
             assert!(begin.elapsed().as_secs() < 30, "`{name}` is not archived:\n{}", self.cluster.log());
             std::thread::yield_now();
         }

@@ -16,8 +16,8 @@ use tempfile::TempDir;
 
 /// The bucket every server has.
 pub const BUCKET: &str = "depot";
-const KEY_ID: &str = "robot-of-the-tests";
-const KEY: &str = "the-secret-access-key-of-the-robot";
+pub const KEY_ID: &str = "robot-of-the-tests";
+pub const KEY: &str = "the-secret-access-key-of-the-robot";
 
 /// A server over a folder, in this process, gone when it is dropped.
 pub struct S3 {

@@ -73,7 +73,6 @@ impl InventoryFile {
 
     /// Checks what is there of an entry. An override without an URL is judged by that of its entry.
     pub(super) fn store_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        self.encryption_secrets(pointer, members, faults);
         let entry = Entry { file: self, pointer, members };
         let base = || {
             let name = pointer.rsplit('/').next().unwrap_or_default();

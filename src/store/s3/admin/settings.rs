@@ -1,5 +1,6 @@
 //! The small settings: region, versions, encryption, policy.
 
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::types::{
     BucketVersioningStatus, ServerSideEncryption, ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
     ServerSideEncryptionRule, VersioningConfiguration,
@@ -19,12 +20,22 @@ pub(super) async fn region(session: &Session) -> Result<String, StoreError> {
 pub(super) async fn versioning(session: &Session) -> Result<Versioning, StoreError> {
     let asked = session.asked("", "read the versioning of", "s3:GetBucketVersioning");
     let answer = session.client().get_bucket_versioning().bucket(session.bucket()).send().await;
-    let answer = answer.map_err(|error| asked.failed(&error))?;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) if is_without_status(&error) => return Ok(Versioning::Off),
+        Err(error) => return Err(asked.failed(&error)),
+    };
     Ok(match answer.status() {
         Some(BucketVersioningStatus::Enabled) => Versioning::On,
         Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
         Some(_) | None => Versioning::Off,
     })
+}
+
+/// A bucket that never kept versions answers without a status, and not every server gives that answer its right name.
+fn is_without_status<E>(error: &SdkError<E>) -> bool {
+    let Some(answer) = error.raw_response().filter(|answer| answer.status().is_success()) else { return false };
+    answer.body().bytes().is_some_and(|bytes| !String::from_utf8_lossy(bytes).contains("<Status>"))
 }
 
 pub(super) async fn put_versioning(session: &Session, versioning: Versioning) -> Result<(), StoreError> {
