@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check docs generate bench fuzz setup-demo setup-test
+.PHONY: help demo test test-garage lint check docs generate bench fuzz setup-demo setup-test
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -21,6 +21,14 @@ demo: setup-demo ## Destroy a real database and bring it back (under two minutes
 test: setup-test ## Run the whole test suite
 	cargo nextest run --locked --no-fail-fast
 	cargo test --locked --doc --quiet
+
+# Built once, in a quarter of an hour: no package has it.
+target/garage/bin/garage:
+	cargo install garage --version 2.5.0 --locked --root target/garage --no-default-features --features bundled-libs,sqlite
+
+test-garage: $(if $(RUNBOOK_TEST_GARAGE),,target/garage/bin/garage) ## Run the tests of stores against Garage, an S3 server that is built first
+	@.ci/setup cc nextest
+	cargo nextest run --locked --no-fail-fast --run-ignored only --success-output final -E 'test(garage)'
 
 lint: ## Formatting, clippy, documentation
 	cargo fmt --check

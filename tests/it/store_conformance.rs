@@ -19,8 +19,12 @@ const SEVERAL_PARTS: usize = (20 << 20) + 12_345;
 /// One test for each promise, in one kind of place.
 macro_rules! promises_of {
     ($kind:ident, $place:expr, [$($promise:ident)*]) => {
+        promises_of!(#[cfg(test)] $kind, $place, [$($promise)*]);
+    };
+    (#[$mark:meta] $kind:ident, $place:expr, [$($promise:ident)*]) => {
         mod $kind {
             $(
+                #[$mark]
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
                     super::$promise(&$place).await;
@@ -29,7 +33,10 @@ macro_rules! promises_of {
         }
     };
     ($kind:ident, $place:expr) => {
-        promises_of!($kind, $place, [
+        promises_of!(#[cfg(test)] $kind, $place);
+    };
+    (#[$mark:meta] $kind:ident, $place:expr) => {
+        promises_of!(#[$mark] $kind, $place, [
             a_stream_of_unknown_length_comes_back_whole
             a_range_gives_exactly_those_bytes
             a_read_of_one_content_refuses_another
@@ -90,6 +97,12 @@ promises_of!(s3_of_moto, crate::support::place::Place::moto(), [
     absent_is_not_unreachable
     a_body_that_is_not_what_was_announced_is_refused
 ]);
+// A server of its own, which takes a quarter of an hour to build.
+promises_of!(
+    #[ignore = "run by `make test-garage`"]
+    garage,
+    crate::support::place::Place::garage()
+);
 
 async fn put(store: &dyn Store, name: &str, bytes: &[u8]) {
     store.put(&key(name), body(bytes), PutOptions::default()).await.unwrap();

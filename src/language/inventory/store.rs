@@ -57,6 +57,11 @@ pub struct StoreEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub bandwidth: Option<ByteSize>,
+    /// S3: how long nothing may come before a request is tried again. A first byte may take three times as long, a body
+    /// that is sent once more for each 1.25 MiB. Default `20s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub stall: Option<Span>,
     /// How archived objects are retrieved. Default `standard`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalPolicy>,

@@ -139,7 +139,7 @@ fn faults(stores: &str) -> Vec<String> {
 fn every_kind_of_store_is_known_with_its_own_settings() {
     for store in [
         "{ url: 'file:///srv/b', bandwidth: 50MiB, read_only: true }",
-        "{ url: 's3://b/p', region: eu-west-1, endpoint: 'https://x', object_lock: { mode: governance, keep: 30d } }",
+        "{ url: 's3://b/p', stall: 5s, region: eu-west-1, endpoint: 'https://x', object_lock: { mode: governance, keep: 30d } }",
         "{ url: 's3://b', credentials: { access_key_id: key, secret_access_key: key } }",
         "{ url: 'gs://b/p', credentials: { service_account: key }, storage_class: NEARLINE }",
         "{ url: 'az://c/p', credentials: { account: me, account_key: key }, endpoint: 'http://127.0.0.1:1/me' }",
@@ -166,6 +166,7 @@ fn settings_of_a_store_that_make_no_sense_are_named() {
         ("{ url: 's3://b', endpoint: 'minio:9000' }", "write it with its protocol"),
         ("{ url: 'file:///srv/b', bandwidth: 0MiB }", "lets nothing pass"),
         ("{ url: 's3://b', object_lock: { mode: governance, keep: 0s } }", "protects nothing"),
+        ("{ url: 's3://b', stall: 0s }", "lets nothing pass"),
         ("{ url: 'sftp://h/b', ssh: { known_hosts: known } }", "`known` is not an absolute path"),
         ("{ url: 'file:///b', encryption: { passphrase: key, gpg: { passphrase: key } } }", "in one way, here are 2"),
         ("{ url: 'file:///b', encryption: { identities: [key, nobody] } }", "there is no secret `nobody`"),

@@ -12,8 +12,6 @@ use bytes::{Bytes, BytesMut};
 use super::download::Source;
 use super::error::{Verdict, causes, verdict};
 
-/// No byte for so long is a failure.
-const STALLED: Duration = Duration::from_secs(20);
 /// How often a chunk is asked for, beside the client's own attempts to get an answer.
 const ATTEMPTS: u32 = 6;
 const BACKOFF: Duration = Duration::from_millis(200);
@@ -21,6 +19,7 @@ const BACKOFF: Duration = Duration::from_millis(200);
 /// Fetches a chunk of the pinned content; `begun` is an answer that is there already.
 pub(super) async fn fetch(source: Arc<Source>, range: Range<u64>, begun: Option<Body>) -> io::Result<Bytes> {
     let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
+    let stall = source.session.patience().stall();
     let mut got = BytesMut::with_capacity(wanted);
     let mut body = begun;
     let mut attempt = 0;
@@ -33,7 +32,7 @@ pub(super) async fn fetch(source: Arc<Source>, range: Range<u64>, begun: Option<
             },
         };
         let failure = match opened {
-            Ok(body) => match collect(body, &mut got, wanted).await {
+            Ok(body) => match collect(body, &mut got, (wanted, stall)).await {
                 Ok(()) => return Ok(got.freeze()),
                 Err(error) => source.broke(error),
             },
@@ -49,9 +48,9 @@ pub(super) async fn fetch(source: Arc<Source>, range: Range<u64>, begun: Option<
 }
 
 /// Appends a body until the chunk is whole.
-async fn collect(mut body: Body, got: &mut BytesMut, wanted: usize) -> io::Result<()> {
+async fn collect(mut body: Body, got: &mut BytesMut, (wanted, stall): (usize, Duration)) -> io::Result<()> {
     loop {
-        match tokio::time::timeout(STALLED, body.next()).await {
+        match tokio::time::timeout(stall, body.next()).await {
             Ok(Some(Ok(bytes))) => got.extend_from_slice(&bytes),
             Ok(Some(Err(error))) => return Err(io::Error::new(io::ErrorKind::ConnectionReset, causes(&error))),
             Ok(None) if got.len() == wanted => return Ok(()),
@@ -60,7 +59,7 @@ async fn collect(mut body: Body, got: &mut BytesMut, wanted: usize) -> io::Resul
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, words));
             }
             Err(_) => {
-                let words = format!("no byte came for {} s", STALLED.as_secs());
+                let words = format!("no byte came for {} s", stall.as_secs_f64());
                 return Err(io::Error::new(io::ErrorKind::TimedOut, words));
             }
         }

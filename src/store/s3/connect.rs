@@ -10,7 +10,6 @@ use aws_config::sts::AssumeRoleProvider;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Builder, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
     StalledStreamProtectionConfig,
@@ -18,18 +17,13 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 use super::manner::{Guard, Manners};
+use super::patience::Patience;
 use super::region;
 use crate::action::{Secrets, StoreError};
 use crate::base::Digest;
 use crate::base::secret::SecretText;
 use crate::language::inventory::{AssumedRole, StoreEntry};
 
-const CONNECT: Duration = Duration::from_secs(10);
-/// Until the first byte of an answer, for requests without a body.
-const ANSWER: Duration = Duration::from_secs(60);
-/// The slowest pace at which a body may be sent.
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
-const STALLED: Duration = Duration::from_secs(20);
 const ATTEMPTS: u32 = 6;
 /// What signs requests to a server that has no regions.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -89,7 +83,7 @@ impl Wanted<'_> {
         });
         let entry = self.entry;
         format!(
-            "{runtime} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {keys:?}",
+            "{runtime} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {} {keys:?}",
             entry.endpoint,
             entry.region,
             entry.path_style,
@@ -97,6 +91,7 @@ impl Wanted<'_> {
             entry.role,
             entry.checksums,
             entry.allow_regions,
+            entry.stall,
             self.bucket,
         )
     }
@@ -169,7 +164,7 @@ async fn load(entry: &StoreEntry, keys: Option<Keys>) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .retry_config(retries())
-        .timeout_config(patience(0));
+        .timeout_config(Patience::of(entry).timeouts());
     if let Some(profile) = &entry.profile {
         loader = loader.profile_name(profile);
     }
@@ -205,7 +200,8 @@ async fn with_role(entry: &StoreEntry, shared: SdkConfig) -> SdkConfig {
 fn client(entry: &StoreEntry, shared: &SdkConfig) -> Client {
     // Checksums are ours to ask for: those that the client adds by itself are refused by many servers. A download that
     // stalls is seen by whoever reads it.
-    let stalled = StalledStreamProtectionConfig::enabled().grace_period(STALLED).download_enabled(false);
+    let stalled =
+        StalledStreamProtectionConfig::enabled().grace_period(Patience::of(entry).stall()).download_enabled(false);
     let mut config = Builder::from(shared)
         .stalled_stream_protection(stalled.build())
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -222,21 +218,4 @@ fn retries() -> RetryConfig {
         .with_max_attempts(ATTEMPTS)
         .with_initial_backoff(Duration::from_millis(300))
         .with_max_backoff(Duration::from_secs(20))
-}
-
-/// How long an answer is waited for after a body of so many bytes.
-fn patience(size_bytes: u64) -> TimeoutConfig {
-    let wait = ANSWER + Duration::from_secs(size_bytes / SLOWEST_BYTES_PER_SECOND);
-    TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(wait).build()
-}
-
-/// Settings of a request with a body of so many bytes.
-pub(super) fn for_body(size_bytes: u64) -> Builder {
-    Builder::new().timeout_config(patience(size_bytes))
-}
-
-/// Settings of a request that keeps the server busy with so many bytes of its own.
-pub(super) fn for_server_work(size_bytes: u64) -> Builder {
-    let wait = ANSWER * 5 + Duration::from_secs(size_bytes >> 20);
-    Builder::new().timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(wait).build())
 }

@@ -7,7 +7,6 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirecti
 
 use super::abort::Abort;
 use super::compare::{Compared, compare, digest_of};
-use super::connect::for_server_work;
 use super::dress::{Dress, dressed};
 use super::error::{Verdict, verdict};
 use super::flight::Flight;
@@ -132,7 +131,7 @@ impl Copy {
             .set_copy_source_sse_customer_key(session.customer_key())
             .set_copy_source_sse_customer_key_md5(session.customer_md5())
             .customize()
-            .config_override(for_server_work(self.from.size_bytes));
+            .config_override(session.patience().for_server_work(self.from.size_bytes));
         Ok(request.send().await.map_err(|error| self.failed(&error))?.version_id)
     }
 
@@ -172,7 +171,7 @@ impl Copy {
             .set_copy_source_sse_customer_key(session.customer_key())
             .set_copy_source_sse_customer_key_md5(session.customer_md5())
             .customize()
-            .config_override(for_server_work(end - start));
+            .config_override(session.patience().for_server_work(end - start));
         let answer = request.send().await.map_err(|error| self.failed(&error))?;
         let part =
             answer.copy_part_result.ok_or_else(|| session.refused("it copies a part without a tag".to_owned()))?;
@@ -183,7 +182,8 @@ impl Copy {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self.session.client().complete_multipart_upload().bucket(self.session.bucket());
         let request = request.key(object).upload_id(id).multipart_upload(parts).customize();
-        let answer = request.config_override(for_server_work(self.from.size_bytes)).send().await;
+        let patience = self.session.patience().for_server_work(self.from.size_bytes);
+        let answer = request.config_override(patience).send().await;
         Ok(answer.map_err(|error| self.failed(&error))?.version_id)
     }
 }

@@ -10,15 +10,15 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPa
 use bytes::Bytes;
 
 use super::abort::Abort;
-use super::connect::{for_body, for_server_work};
 use super::dress::{Dress, dressed, keyed};
 use super::error::{is_unreadable_success, verdict};
 use super::flight::Flight;
 use super::head::head;
 use super::manner::{Check, Checksum, Manner, Payload};
+use super::orphan::{Attempts, Orphans};
 use super::part::{Content, MAX_OBJECT_BYTES, MAX_PARTS, PartReader, part_bytes};
 use super::put::{Order, is_about_manner};
-use super::resume::{KnownPart, continued};
+use super::resume::{KnownPart, earlier};
 use crate::action::{ObjectFacts, PutOutcome, StoreError};
 
 /// An upload under way.
@@ -29,39 +29,51 @@ struct Upload {
     known: BTreeMap<u64, KnownPart>,
 }
 
+/// How it is known that an upload has ended well.
+enum Ending {
+    /// The server says so, with the entity tag if it gives one.
+    Told { etag: Option<String> },
+    /// Its answer was lost, and the content is there.
+    LookedUp,
+}
+
 /// Stores a body in parts. Whatever goes wrong, and whoever drops this future: the upload is aborted.
 pub(super) async fn put(order: Order, mut reader: PartReader, dress: Dress) -> Result<PutOutcome, StoreError> {
     if let Some(size_bytes) = order.options.size_bytes.filter(|size| *size > MAX_OBJECT_BYTES) {
         return Err(order.session.refused(format!("{size_bytes} bytes are more than the 5 TiB an object can have")));
     }
-    let upload = Arc::new(begin(order, &dress).await?);
+    let (upload, orphans) = begin(order, &dress).await?;
+    let upload = Arc::new(upload);
     let abort = Abort::of(Arc::clone(&upload.order.session), &upload.order.object, &upload.id);
     let finished = match send_parts(&upload, &mut reader).await {
         Ok(parts) => finish(&upload, parts, reader.content()).await,
         Err(error) => Err(error),
     };
     match &finished {
-        Ok(outcome) if !outcome.existed => abort.is_done(),
-        Ok(_) | Err(_) => abort.now().await,
+        Ok((_, Ending::Told { .. })) => abort.is_done(),
+        Ok((_, Ending::LookedUp)) | Err(_) => abort.now().await,
     }
-    let outcome = finished?;
+    orphans.abort(&upload.order.session, &upload.order.object).await;
+    let (outcome, _) = finished?;
     if !outcome.existed && !upload.known.is_empty() {
         super::resume::redress(&upload.order).await?;
     }
     Ok(outcome)
 }
 
-async fn begin(order: Order, dress: &Dress) -> Result<Upload, StoreError> {
-    if let Some((id, known)) = continued(&order, dress).await? {
-        return Ok(Upload { order, id, known });
+async fn begin(order: Order, dress: &Dress) -> Result<(Upload, Orphans), StoreError> {
+    let earlier = earlier(&order, dress).await?;
+    if let Some((id, known)) = earlier.continued {
+        return Ok((Upload { order, id, known }, Orphans::default()));
     }
+    let attempts = Attempts::default();
     let session = &order.session;
     let manner = session.connection.manners.now();
     let asked = session.asked(&order.object, "begin to put", "s3:PutObject");
-    let answer = match create(&order, dress, manner.check).await {
+    let answer = match create((&order, dress), manner.check, &attempts).await {
         Err(error) => match session.connection.manners.other_than(manner) {
             Some(other) if is_about_manner(verdict(&error)) => {
-                create(&order, dress, other.check).await.map_err(|_| error)
+                create((&order, dress), other.check, &attempts).await.map_err(|_| error)
             }
             Some(_) | None => Err(error),
         },
@@ -69,19 +81,28 @@ async fn begin(order: Order, dress: &Dress) -> Result<Upload, StoreError> {
     };
     let id = answer.map_err(|error| asked.failed(&error))?;
     let id = id.ok_or_else(|| session.refused("it begins an upload without telling its id".to_owned()))?;
-    Ok(Upload { order, id, known: BTreeMap::new() })
+    let orphans = match attempts.several() {
+        true => Orphans::found(session, &order.object, (&earlier.ids, &id)).await,
+        false => Orphans::default(),
+    };
+    Ok((Upload { order, id, known: BTreeMap::new() }, orphans))
 }
 
 type CreateError = SdkError<aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadError>;
 
-async fn create(order: &Order, dress: &Dress, check: Check) -> Result<Option<String>, CreateError> {
+async fn create(
+    (order, dress): (&Order, &Dress),
+    check: Check,
+    attempts: &Attempts,
+) -> Result<Option<String>, CreateError> {
     let session = &order.session;
     let algorithm = match check {
         Check::Crc32c => Some(ChecksumAlgorithm::Crc32C),
         Check::Md5 | Check::None => None,
     };
     let request = dressed!(session.client().create_multipart_upload().key(&order.object), session, dress);
-    Ok(request.set_checksum_algorithm(algorithm).send().await?.upload_id)
+    let request = request.set_checksum_algorithm(algorithm).customize().interceptor(attempts.clone());
+    Ok(request.send().await?.upload_id)
 }
 
 /// Sends the parts. After a failure those on their way are waited for: one that arrives after the abort would stay.
@@ -162,44 +183,42 @@ impl Upload {
             .set_content_md5(checksum.md5)
             .body(Body::from(bytes.clone()))
             .customize()
-            .config_override(for_body(bytes.len() as u64));
+            .config_override(session.patience().for_body(bytes.len() as u64));
         match manner.payload {
             Payload::Signed => request.send().await,
             Payload::Unsigned => request.disable_payload_signing().send().await,
         }
     }
 
-    /// Makes the object visible. Gives its entity tag too, where the server tells it.
-    async fn complete(
-        &self,
-        parts: Vec<CompletedPart>,
-        content: Content,
-    ) -> Result<(PutOutcome, Option<String>), StoreError> {
+    /// Makes the object visible.
+    async fn complete(&self, parts: Vec<CompletedPart>, content: Content) -> Result<(PutOutcome, Ending), StoreError> {
         let Content { size_bytes, sha256 } = content;
         let session = &self.order.session;
         let asked = session.asked(&self.order.object, "finish", "s3:PutObject");
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let mut condition = self.order.condition();
+        let (mut condition, attempts) = (self.order.condition(), Attempts::default());
         loop {
             let request = keyed!(session.client().complete_multipart_upload().key(&self.order.object), session)
                 .upload_id(&self.id)
                 .multipart_upload(parts.clone())
                 .set_if_none_match(condition.clone())
                 .customize()
-                .config_override(for_server_work(size_bytes));
+                .interceptor(attempts.clone())
+                .config_override(session.patience().for_server_work(size_bytes));
             match request.send().await {
                 Ok(answer) => {
                     let version = answer.version_id.filter(|version| version != "null");
-                    return Ok((PutOutcome { size_bytes, sha256, existed: false, version }, answer.e_tag));
+                    let outcome = PutOutcome { size_bytes, sha256, existed: false, version };
+                    return Ok((outcome, Ending::Told { etag: answer.e_tag }));
                 }
                 Err(error) if condition.is_some() && self.order.is_unconditional(&error) => condition = None,
                 Err(error) if is_unreadable_success(&error) => {
                     let outcome = self.order.settled(content, Some(asked.failed(&error))).await?;
-                    return Ok((PutOutcome { existed: false, ..outcome }, None));
+                    return Ok((PutOutcome { existed: false, ..outcome }, Ending::LookedUp));
                 }
                 Err(error) => {
-                    let failure = (verdict(&error), asked.failed(&error));
-                    return self.order.unsure(content, failure).await.map(|outcome| (outcome, None));
+                    let failure = (attempts.judge(verdict(&error)), asked.failed(&error));
+                    return self.order.unsure(content, failure).await.map(|outcome| (outcome, Ending::LookedUp));
                 }
             }
         }
@@ -207,14 +226,19 @@ impl Upload {
 }
 
 /// Makes the object visible and looks whether it is as large as what was sent.
-async fn finish(upload: &Upload, parts: Vec<CompletedPart>, content: Content) -> Result<PutOutcome, StoreError> {
+async fn finish(
+    upload: &Upload,
+    parts: Vec<CompletedPart>,
+    content: Content,
+) -> Result<(PutOutcome, Ending), StoreError> {
     let order = &upload.order;
     order.judge(content)?;
-    let (outcome, tag) = upload.complete(parts, content).await?;
+    let (outcome, ending) = upload.complete(parts, content).await?;
+    let Ending::Told { etag: Some(told) } = &ending else { return Ok((outcome, ending)) };
     let ObjectFacts { size_bytes: stored, etag, .. } = head(&order.session, &order.key).await?;
-    let replaced = tag.is_none() || etag != tag;
+    let replaced = etag.as_ref() != Some(told);
     if stored == content.size_bytes || replaced {
-        return Ok(outcome);
+        return Ok((outcome, ending));
     }
     let what = format!("`{}` has {stored} bytes after {} bytes were put", order.key, content.size_bytes);
     Err(order.session.refused(what))

@@ -1,6 +1,6 @@
 //! Continues an upload that was cut off: what is there with the same content is not sent again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aws_sdk_s3::types::{CompletedPart, MultipartUpload, Part, StorageClass};
@@ -46,13 +46,20 @@ impl KnownPart {
     }
 }
 
-/// Finds the upload to continue, if the put asks for it, with its parts. Old uploads of the same key are aborted.
-pub(super) async fn continued(
-    order: &Order,
-    dress: &Dress,
-) -> Result<Option<(String, BTreeMap<u64, KnownPart>)>, StoreError> {
+/// What was there of an object before a put.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    /// The upload to continue, if the put asks for it, with its parts.
+    pub(super) continued: Option<(String, BTreeMap<u64, KnownPart>)>,
+    /// The ids of all that were under way.
+    pub(super) ids: BTreeSet<String>,
+}
+
+/// Finds what was under way. Old uploads of the same key are aborted.
+pub(super) async fn earlier(order: &Order, dress: &Dress) -> Result<Earlier, StoreError> {
     let session = &order.session;
     let mut uploads = begun(session, &order.object).await;
+    let ids = uploads.iter().filter_map(|upload| upload.upload_id.clone()).collect();
     uploads.sort_by_key(|upload| upload.initiated.as_ref().map(timestamp));
     // What was begun without a lock, or with an older one, must not be finished as if it had this one.
     let wanted = order.options.resume && !dress.is_locked();
@@ -68,14 +75,14 @@ pub(super) async fn continued(
             }
         }
     }
-    let Some(id) = last.and_then(|upload| upload.upload_id) else { return Ok(None) };
+    let Some(id) = last.and_then(|upload| upload.upload_id) else { return Ok(Earlier { continued: None, ids }) };
     let known = parts(session, &order.object, &id).await?;
     tracing::debug!(key = %order.key, parts = known.len(), "an upload is continued");
-    Ok(Some((id, known)))
+    Ok(Earlier { continued: Some((id, known)), ids })
 }
 
 /// The uploads of an object that are under way. Servers and credentials that cannot list them have none to continue.
-async fn begun(session: &Session, object: &str) -> Vec<MultipartUpload> {
+pub(super) async fn begun(session: &Session, object: &str) -> Vec<MultipartUpload> {
     let request = session.client().list_multipart_uploads().bucket(session.bucket()).prefix(object);
     match request.send().await {
         Ok(answer) => answer.uploads.unwrap_or_default().into_iter().filter(|one| one.key() == Some(object)).collect(),
@@ -87,7 +94,7 @@ async fn begun(session: &Session, object: &str) -> Vec<MultipartUpload> {
     }
 }
 
-async fn parts(session: &Session, object: &str, id: &str) -> Result<BTreeMap<u64, KnownPart>, StoreError> {
+pub(super) async fn parts(session: &Session, object: &str, id: &str) -> Result<BTreeMap<u64, KnownPart>, StoreError> {
     let asked = session.asked(object, "look at the cut-off upload of", "s3:ListMultipartUploadParts");
     let mut known = BTreeMap::new();
     let mut next = None;

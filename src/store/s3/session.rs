@@ -11,6 +11,7 @@ use md5::{Digest as _, Md5};
 use super::address::Address;
 use super::connect::{Connection, Wanted, connect, secret_of};
 use super::error::Asked;
+use super::patience::Patience;
 use crate::action::{ObjectKey, Secrets, StoreError};
 use crate::base::secret::SecretText;
 use crate::language::inventory::{ServerSideEncryption, StoreEntry};
@@ -82,6 +83,10 @@ impl Opener {
 impl Session {
     pub(super) fn client(&self) -> &aws_sdk_s3::Client {
         &self.connection.client
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        Patience::of(&self.entry)
     }
 
     pub(super) fn bucket(&self) -> &str {

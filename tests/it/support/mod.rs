@@ -4,6 +4,8 @@ pub mod azurite;
 pub mod cli;
 pub mod clock;
 pub mod fake;
+pub mod fault_proxy;
+pub mod garage;
 pub mod host;
 pub mod lock;
 pub mod moto;

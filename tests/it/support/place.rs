@@ -17,7 +17,9 @@ use runbook::store::Opening;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::azurite::{self, AccountKey, Azurite};
+use super::garage::{self, Garage};
 use super::moto::Moto;
+use super::parcel::Safe;
 use super::s3::{self, BUCKET, S3};
 use super::sshd::Sshd;
 
@@ -117,6 +119,27 @@ impl Place {
             nowhere,
             secrets: s3::secrets(),
             leftovers: Box::new(move || s3::Behind::at(&address).uploads()),
+            seed: None,
+            keep: vec![Box::new(server)],
+        }
+    }
+
+    /// A bucket on Garage.
+    pub fn garage() -> Self {
+        let server = Arc::new(Garage::start());
+        let endpoint = format!("http://{}", server.address());
+        let at = |bucket: &str| StoreEntry {
+            url: format!("s3://{bucket}/below"),
+            region: Some(garage::REGION.to_owned()),
+            ..s3::entry(&endpoint)
+        };
+        let (id, secret) = server.credentials();
+        let asked = Arc::clone(&server);
+        Self {
+            entry: at(garage::BUCKET),
+            nowhere: at("nowhere"),
+            secrets: Arc::new(Safe::default().with("id", id).with("key", secret)),
+            leftovers: Box::new(move || asked.uploads()),
             seed: None,
             keep: vec![Box::new(server)],
         }

@@ -18,6 +18,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("checksums", &["s3"]),
     ("allow_regions", &["s3"]),
     ("retrieval", &["s3"]),
+    ("stall", &["s3"]),
     ("endpoint", &["s3", "gs", "az"]),
     ("credentials", &["s3", "gs", "az"]),
     ("storage_class", &["s3", "gs", "az"]),
@@ -140,6 +141,11 @@ impl Entry<'_> {
         if rate == Some(ByteSize(0)) {
             let fault = self.fault(Code::UnknownValue, "/bandwidth", "a bandwidth of 0 lets nothing pass".to_owned());
             faults.push(fault.help("remove it for no limit, or give bytes per second: `50MiB`"));
+        }
+        let stall = self.text("/stall").and_then(|text| text.parse().ok());
+        if stall.is_some_and(|stall: Span| stall.0.is_zero()) {
+            let fault = self.fault(Code::UnknownValue, "/stall", "a `stall` of no time lets nothing pass".to_owned());
+            faults.push(fault.help("remove it for the default, or say how long nothing may come: `20s`"));
         }
         let keep = self.text("/object_lock/keep").and_then(|text| text.parse().ok());
         if keep.is_some_and(|keep: Span| keep.0.is_zero()) {
