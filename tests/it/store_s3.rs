@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use runbook::action::{GetOptions, PutOptions, Store, StoreError};
 use runbook::base::Digest;
-use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
 
-use crate::support::cli::{Cli, until};
+use crate::support::cli::until;
 use crate::support::place::{Flaw, Flawed, all, body, key, noise};
 use crate::support::s3::{BUCKET, S3, open, uploads};
 
@@ -145,32 +144,6 @@ async fn a_put_that_is_dropped_leaves_no_upload_behind() {
     drop(writer);
     tokio::task::block_in_place(|| until("nothing is left", || uploads(server.folder()).is_empty()));
     assert!(matches!(store.head(&key("a")).await, Err(StoreError::NotFound { .. })));
-}
-
-#[test]
-fn a_backup_that_is_cancelled_leaves_no_upload_behind() {
-    let server = S3::start();
-    let cli = Cli::with(
-        "version: 1\nname: keep\nsteps:\n  - { id: keep, uses: backup.create, with: { source: noise, paths: [\"{{ vars.noise }}\"], stores: [depot] } }\n",
-    )
-    .var("AWS_ACCESS_KEY_ID", "id")
-    .var("AWS_SECRET_ACCESS_KEY", "key");
-    std::fs::write(cli.path("noise"), noise(7, 64 * MIB)).expect("a file");
-    let depot = format!(
-        "s3://{}/below, endpoint: \"{}\", region: eu-west-1, bandwidth: 8MiB, compression: {{ format: none }}",
-        BUCKET,
-        server.url()
-    );
-    let noise = cli.path("noise");
-    cli.file(
-        "inventory.yaml",
-        &format!("version: 1\nstores:\n  depot: {{ url: {depot} }}\nvars: {{ noise: {} }}\n", noise.display()),
-    );
-    let live = cli.spawn(&["run", "runbook.yaml"]);
-    until("an upload has begun", || !uploads(server.folder()).is_empty());
-    live.signal(Signal::INT);
-    live.wait().ends(12);
-    assert!(uploads(server.folder()).is_empty(), "{:?}", uploads(server.folder()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
