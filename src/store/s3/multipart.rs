@@ -41,7 +41,7 @@ pub(super) async fn put(order: Order, mut reader: PartReader, dress: Dress) -> R
         Err(error) => Err(error),
     };
     match &finished {
-        Ok(outcome) if !outcome.existed => abort.is_done(),
+        Ok(outcome) if !outcome.existed => abort.done(),
         Ok(_) | Err(_) => abort.now().await,
     }
     let outcome = finished?;
