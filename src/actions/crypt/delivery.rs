@@ -2,9 +2,12 @@
 //! is nothing; last in a store, where an object without its note is known by the step's mark.
 
 use std::io::Cursor;
+use std::path::Path;
 
 use super::note::{END, Note};
-use crate::action::{ActionError, ByteStream, Encoding, PlainFacts, PutOptions, RunContext, StoreError};
+use crate::action::{
+    ActionError, ByteStream, Encoding, ObjectKey, PlainFacts, PutOptions, RunContext, Store, StoreError,
+};
 use crate::actions::store::arrival::{Arrival, Existing};
 use crate::actions::store::body::{copy, file_failed, on_files};
 use crate::actions::store::carry::prove;
@@ -83,50 +86,63 @@ pub(super) async fn deliver<T: Fn() -> Option<Packed>>(
     parcel: Parcel<T>,
     cx: &RunContext,
 ) -> Result<Note, ActionError> {
-    let note = |encoding: Encoding| {
-        let packed = (parcel.packed)().ok_or_else(|| ActionError::fatal("the source was not read to its end"))?;
-        let stored = PlainFacts { size_bytes: packed.stored_size_bytes, sha256: packed.stored_sha256 };
-        Ok::<_, ActionError>(Note::new(encoding, packed.plain, stored))
-    };
     match to {
-        FileSpot::File(path) => {
-            let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, Existing::Replace).await?;
-            let written = async {
-                let facts = write(&parcel.source, parcel.body, file).await?;
-                let note = note(parcel.encoding)?;
-                let (beside, text) = (to.beside(END)?, note.text()?);
-                if let FileSpot::File(beside) = beside {
-                    on_files(cx.host.files(), move |files| files.replace(&beside, &text, FILE_MODE)).await?;
-                }
-                Ok((facts, note))
-            };
-            let (facts, note) = match written.await {
-                Ok(both) => both,
-                Err(error) => return arrival.discard().await.and(Err(error)),
-            };
-            arrival.publish(facts).await?;
-            Ok(note)
-        }
-        FileSpot::Object(name, key) => {
-            let store = cx.store(name.as_str())?;
-            let metadata = [(MARK.to_owned(), cx.key().to_owned())].into();
-            let if_absent = parcel.existing == Existing::Keep;
-            let options = PutOptions { metadata, if_absent, ..PutOptions::default() };
-            let put = match store.put(key, parcel.body, options).await {
-                Err(StoreError::Exists { .. }) => return Err(occupied(to)),
-                put => put.map_err(|error| unstored(&parcel.source, error))?,
-            };
-            prove((&*store, key), &put, Proof::ReadBack).await?;
-            let note = note(parcel.encoding)?;
-            let text = note.text()?;
-            if let FileSpot::Object(_, beside) = to.beside(END)? {
-                let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
-                let options = PutOptions { metadata, ..PutOptions::default() };
-                store.put(&beside, Box::new(Cursor::new(text)), options).await.map_err(store_failed)?;
-            }
-            Ok(note)
-        }
+        FileSpot::File(path) => to_file((to, path), parcel, cx).await,
+        FileSpot::Object(name, key) => to_object((to, key), parcel, (&*cx.store(name.as_str())?, cx.key())).await,
     }
+}
+
+/// The note of bytes that were read.
+fn note_of(packed: impl Fn() -> Option<Packed>, encoding: Encoding) -> Result<Note, ActionError> {
+    let packed = packed().ok_or_else(|| ActionError::fatal("the source was not read to its end"))?;
+    let stored = PlainFacts { size_bytes: packed.stored_size_bytes, sha256: packed.stored_sha256 };
+    Ok(Note::new(encoding, packed.plain, stored))
+}
+
+async fn to_file<T: Fn() -> Option<Packed>>(
+    (to, path): (&FileSpot, &Path),
+    parcel: Parcel<T>,
+    cx: &RunContext,
+) -> Result<Note, ActionError> {
+    let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, Existing::Replace).await?;
+    let written = async {
+        let facts = write(&parcel.source, parcel.body, file).await?;
+        let note = note_of(parcel.packed, parcel.encoding)?;
+        let (beside, text) = (to.beside(END)?, note.text()?);
+        if let FileSpot::File(beside) = beside {
+            on_files(cx.host.files(), move |files| files.replace(&beside, &text, FILE_MODE)).await?;
+        }
+        Ok((facts, note))
+    };
+    let (facts, note) = match written.await {
+        Ok(both) => both,
+        Err(error) => return arrival.discard().await.and(Err(error)),
+    };
+    arrival.publish(facts).await?;
+    Ok(note)
+}
+
+async fn to_object<T: Fn() -> Option<Packed>>(
+    (to, key): (&FileSpot, &ObjectKey),
+    parcel: Parcel<T>,
+    (store, mark): (&dyn Store, &str),
+) -> Result<Note, ActionError> {
+    let metadata = [(MARK.to_owned(), mark.to_owned())].into();
+    let if_absent = parcel.existing == Existing::Keep;
+    let options = PutOptions { metadata, if_absent, ..PutOptions::default() };
+    let put = match store.put(key, parcel.body, options).await {
+        Err(StoreError::Exists { .. }) => return Err(occupied(to)),
+        put => put.map_err(|error| unstored(&parcel.source, error))?,
+    };
+    prove((store, key), &put, Proof::ReadBack).await?;
+    let note = note_of(parcel.packed, parcel.encoding)?;
+    let text = note.text()?;
+    if let FileSpot::Object(_, beside) = to.beside(END)? {
+        let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
+        let options = PutOptions { metadata, ..PutOptions::default() };
+        store.put(&beside, Box::new(Cursor::new(text)), options).await.map_err(store_failed)?;
+    }
+    Ok(note)
 }
 
 /// Stores plain bytes, without a note.

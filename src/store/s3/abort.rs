@@ -9,7 +9,7 @@ use crate::store::farewell::farewell;
 /// A part that was on its way may arrive after the abort, so it is looked whether anything is left.
 const TRIES: u32 = 3;
 
-/// Aborts an upload when it is dropped before it [`Self::is_done`].
+/// Aborts an upload when it is dropped before it [`Self::done`].
 pub(super) struct Abort {
     upload: Option<Upload>,
 }
@@ -26,7 +26,7 @@ impl Abort {
     }
 
     /// Nothing is left to abort.
-    pub(super) fn is_done(mut self) {
+    pub(super) fn done(mut self) {
         self.upload = None;
     }
 

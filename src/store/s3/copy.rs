@@ -148,7 +148,7 @@ impl Copy {
             Err(error) => Err(error),
         };
         match &finished {
-            Ok(_) => abort.is_done(),
+            Ok(_) => abort.done(),
             Err(_) => abort.now().await,
         }
         finished
