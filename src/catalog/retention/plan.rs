@@ -74,7 +74,7 @@ pub fn plan(survey: &Survey, policy: &Policy, moment: Moment) -> RetentionPlan {
         }
     }
     plan.keep.sort_by(|a, b| (a.backup.ended_at, &a.backup.id).cmp(&(b.backup.ended_at, &b.backup.id)));
-    plan.wal = wal::plan(survey, &plan.keep, &policy.own);
+    plan.wal = wal::plan(survey, &plan.keep, policy);
     plan
 }
 
