@@ -252,7 +252,7 @@ impl ErasureContent {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use super::{ERASURE_FILE, ErasureError, ErasureKey, ErasureLedger, Forget};
     use crate::base::secret::SecretText;

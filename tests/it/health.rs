@@ -91,8 +91,11 @@ fn a_proof_that_is_too_old_is_told() {
     assert_eq!(health(rules, &seen, "2026-02-04T03:00:00Z").level, Level::Warning);
 }
 
+/// A metric's name, labels and value.
+type Metric = (String, Vec<(String, String)>, f64);
+
 /// Reads the exposition format as its description says; panics at what it does not allow.
-fn metrics(text: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+fn metrics(text: &str) -> Vec<Metric> {
     let is_name = |name: &str| {
         !name.is_empty()
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

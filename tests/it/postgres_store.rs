@@ -240,7 +240,7 @@ fn segments_are_the_same_by_their_content_however_they_are_packed() {
     let object =
         |name: &str| site.stored().iter().filter(|stored| stored.starts_with(name)).cloned().collect::<Vec<_>>();
     assert_eq!(object(&packed), [format!("{packed}.zst.age")]);
-    assert_eq!(object(&plain), [plain.clone()]);
+    assert_eq!(object(&plain), std::slice::from_ref(&plain));
     let (at, target) = (|name: &str| format!("pg_wal/{name}"), site.cluster.pgdata().join("pg_wal/RECOVERYXLOG"));
     ends(&site, &["push", &at(&packed)], 0);
     let said = ends(&site, &["fetch", &packed, "pg_wal/RECOVERYXLOG"], 126);

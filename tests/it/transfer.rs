@@ -208,7 +208,7 @@ fn an_identity_may_come_with_the_comments_of_age_keygen_and_is_never_shown() {
     let (identity, recipient) = age_keys();
     let text = format!("# created: 2026-11-21T08:00:00Z\n# public key: {recipient}\n{identity}\n");
     let safe = Safe::default().with("good", &text).with("cut", &identity[..50]).with("public", &recipient);
-    assert_eq!(public_keys("good", &safe).unwrap(), [recipient.clone()]);
+    assert_eq!(public_keys("good", &safe).unwrap(), std::slice::from_ref(&recipient));
     let cut = public_keys("cut", &safe).unwrap_err().to_string();
     assert!(cut.contains("`cut`") && cut.contains("cut or altered") && !cut.contains(&identity[..50]), "{cut}");
     assert!(public_keys("public", &safe).unwrap_err().to_string().contains("it is a public key"));

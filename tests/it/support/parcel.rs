@@ -111,7 +111,7 @@ pub fn content(size_bytes: usize, seed: u64) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let word = if state % 3 == 0 { 0x2020_2020_2020_2020 } else { state };
+        let word = if state.is_multiple_of(3) { 0x2020_2020_2020_2020 } else { state };
         bytes.extend_from_slice(&word.to_le_bytes());
     }
     bytes.truncate(size_bytes);

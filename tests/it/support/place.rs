@@ -23,6 +23,9 @@ use super::parcel::Safe;
 use super::s3::{self, BUCKET, S3};
 use super::sshd::Sshd;
 
+/// Makes empty objects.
+type Seed = Box<dyn Fn(&[String]) + Send + Sync>;
+
 /// A place that is there, an entry that leads to it, and one of the same kind that leads nowhere.
 pub struct Place {
     /// How the place is reached.
@@ -34,7 +37,7 @@ pub struct Place {
     /// What lies in the place that is no object: half-written content, locks. Asked until it is empty.
     pub leftovers: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Makes empty objects by other means, where putting thousands would only wait for the disk.
-    pub seed: Option<Box<dyn Fn(&[String]) + Send + Sync>>,
+    pub seed: Option<Seed>,
     /// What lives as long as the place: a server, a folder.
     pub keep: Vec<Box<dyn Any + Send + Sync>>,
 }
