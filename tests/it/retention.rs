@@ -492,7 +492,21 @@ proptest! {
     fn carried_out_in_whole_or_in_part_it_comes_to_the_same(world in world(), cut in 0..12usize) {
         let plan = world.plan();
         let gone: BTreeSet<&str> = plan.remove.iter().map(|gone| gone.backup.id.as_str()).collect();
-        let first: BTreeSet<&str> = plan.remove.iter().take(cut).map(|gone| gone.backup.id.as_str()).collect();
+        // An increment goes before what it rests on.
+        let depth = |backup: &&Candidate| {
+            let parent = |one: &&Candidate| {
+                let id = one.parent.as_ref()?;
+                world.backups.iter().position(|other| other.id == *id)
+            };
+            let (mut count, mut next) = (0, parent(backup));
+            while let Some(at) = next {
+                (count, next) = (count + 1, parent(&&world.backups[at]));
+            }
+            count
+        };
+        let mut order: Vec<&Candidate> = plan.remove.iter().map(|gone| &gone.backup).collect();
+        order.sort_by_key(|backup| std::cmp::Reverse(depth(backup)));
+        let first: BTreeSet<&str> = order.iter().take(cut).map(|backup| backup.id.as_str()).collect();
         let without = |ids: &BTreeSet<&str>| World {
             backups: world.backups.iter().filter(|backup| !ids.contains(backup.id.as_str())).cloned().collect(),
             ..world.clone()

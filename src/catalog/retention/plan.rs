@@ -48,7 +48,7 @@ pub struct Removed {
 pub(super) type Reasons<'a> = BTreeMap<CandidateKey<'a>, Vec<KeepReason>>;
 
 /// Plans what may go. The order of what was found is irrelevant; after the plan was carried out, in whole or in
-/// part, the same survey gives the rest of it.
+/// part, each increment before what it rests on, the same survey gives the rest of it.
 #[must_use]
 pub fn plan(survey: &Survey, policy: &Policy, moment: Moment) -> RetentionPlan {
     let refusals = refusals(survey, moment);
