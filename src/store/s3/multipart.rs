@@ -214,7 +214,7 @@ impl Upload {
                 Err(error) if condition.is_some() && self.order.is_unconditional(&error) => condition = None,
                 Err(error) if is_unreadable_success(&error) => {
                     let outcome = self.order.settled(content, Some(asked.failed(&error))).await?;
-                    return Ok((PutOutcome { existed: false, ..outcome }, None));
+                    return Ok((PutOutcome { existed: false, ..outcome }, Ending::LookedUp));
                 }
                 Err(error) => {
                     let failure = (attempts.judge(verdict(&error)), asked.failed(&error));
