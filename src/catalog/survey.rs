@@ -164,6 +164,12 @@ async fn orphans(store: &dyn ReadStore, prefix: &str, list: &BackupList) -> Resu
     }
     // A folder that also holds backups is a tier that none of them names: what lies in it is not one thing.
     found.retain(|folder, _| !folders.iter().any(|whole| whole.starts_with(folder.as_str())));
+    // Nor is one with manifests or WAL in it: a family's folder may be the prefix of another source.
+    let is_others = |key: &ObjectKey| {
+        let below = key.as_str().strip_prefix(prefix).unwrap_or_default();
+        below.ends_with("/manifest.json") || below.contains("/wal/")
+    };
+    found.retain(|_, orphan| !orphan.keys.iter().any(is_others));
     Ok(found.into_values().collect())
 }
 

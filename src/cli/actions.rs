@@ -71,7 +71,12 @@ fn effect(spec: &ActionSpec) -> String {
 }
 
 fn word(value: &Value) -> String {
-    value.as_str().unwrap_or_default().replace('_', " ")
+    text(value).replace('_', " ")
+}
+
+/// A value as it has to be written.
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 fn data(action: &dyn ErasedAction) -> Value {
@@ -144,10 +149,10 @@ fn kind(root: &Value, schema: &Value) -> String {
         _ => {}
     }
     if let Some(values) = schema["enum"].as_array() {
-        return values.iter().map(|value| format!("`{}`", word(value))).collect::<Vec<_>>().join(" | ");
+        return values.iter().map(|value| format!("`{}`", text(value))).collect::<Vec<_>>().join(" | ");
     }
     if let Some(value) = schema.get("const") {
-        return format!("`{}`", word(value));
+        return format!("`{}`", text(value));
     }
     for key in ["anyOf", "oneOf"] {
         if let Some(alternatives) = schema[key].as_array() {

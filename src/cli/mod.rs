@@ -191,7 +191,7 @@ enum Command {
     Report(report::Args),
     /// List the actions, or show one
     Actions(actions::Args),
-    /// Prove what the site relies on: that backups can be decrypted
+    /// Prove what the site relies on: keys that decrypt, credentials that do what they must and no more
     Doctor(doctor::Args),
     /// Print the JSON schemas that editors complete runbooks with
     Schema(schema::Args),

@@ -155,12 +155,17 @@ pub fn style() -> RenderStyle {
     RenderStyle { look: if colour { Look::Colour } else { Look::Plain }, width: 100 }
 }
 
+/// Prints findings with their places to standard error.
+pub fn tell(diagnostics: &Diagnostics, sources: &Sources) {
+    if !diagnostics.is_empty() {
+        tell_part!("{}", render(diagnostics, sources, style()));
+    }
+}
+
 impl Prepared {
     /// Prints what was found to standard error.
     pub fn report(&self) {
-        if !self.diagnostics.is_empty() {
-            tell_part!("{}", render(&self.diagnostics, &self.sources, style()));
-        }
+        tell(&self.diagnostics, &self.sources);
     }
 
     /// Counts errors and warnings.

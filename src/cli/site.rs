@@ -31,9 +31,9 @@ impl Site {
     pub fn read(inventory: &InventoryArgs, environment: Option<&str>, face: Face) -> Result<Self, Failure> {
         let loaded = prepare::shared(inventory);
         let invalid = |faults: &Diagnostics| {
-            let first = faults.iter().map(|fault| fault.message.clone()).next().unwrap_or_default();
-            Failure::new(Exit::Invalid, format!("the inventory is not sound: {first}"))
-                .help("`runbook check` shows it all")
+            prepare::tell(faults, &loaded.sources);
+            Failure::new(Exit::Invalid, "the inventory is not sound; nothing was done")
+                .help("`runbook explain CODE` says more about a code")
         };
         if loaded.diagnostics.has_errors() {
             return Err(invalid(&loaded.diagnostics));
@@ -87,6 +87,16 @@ impl Site {
     pub fn opening<'a>(&self, name: &'a str, entry: &'a StoreEntry) -> Opening<'a> {
         Opening::new(entry, name, Arc::clone(&self.vault) as Arc<dyn Secrets>)
     }
+}
+
+/// Says that a database is not in the inventory, and which ones are.
+pub fn no_database(name: &str, inventory: &Inventory) -> Failure {
+    let known = inventory.databases.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let failure = Failure::new(Exit::Usage, format!("the inventory has no database `{name}`"));
+    failure.help(match known.is_empty() {
+        true => "it has none: name one under `databases`".to_owned(),
+        false => format!("known: {known}"),
+    })
 }
 
 /// This machine, for reading.

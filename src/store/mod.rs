@@ -16,7 +16,9 @@ mod s3;
 mod sftp;
 mod sidecar;
 mod throttle;
+mod whole;
 
+pub use farewell::farewells;
 pub use local::LocalStore;
 pub use object::ObjectStorage;
 pub use opening::Opening;

@@ -45,7 +45,7 @@ where
 /// A store that is not there will not be there in a second.
 fn passes(error: &StoreError) -> bool {
     match error {
-        StoreError::Unavailable { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+        StoreError::Unavailable { .. } => !error.is_unborn(),
         StoreError::NotFound { .. }
         | StoreError::Exists { .. }
         | StoreError::ReadOnly { .. }

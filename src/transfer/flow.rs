@@ -200,6 +200,8 @@ impl std::fmt::Debug for Inflow {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]

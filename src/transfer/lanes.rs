@@ -92,6 +92,8 @@ fn next(waiting: &Mutex<Receiver<Job>>) -> Option<Job> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use std::io::Read;
 
     use super::super::flow::flow;

@@ -166,7 +166,8 @@ impl Stored {
             Unpacking::of(&encoding, keys.settings.and_then(|store| store.encryption.as_ref()), keys.secrets)?;
         let mut plain = Vec::new();
         let mut body = unpacking.open(Box::new(Cursor::new(self.bytes)), expected);
-        body.read_to_end(&mut plain).await.map_err(|error| damaged(&error.to_string()))?;
+        let broken = |error| TransferError::of_reading(&object, error);
+        body.read_to_end(&mut plain).await.map_err(broken)?;
         Ok(plain)
     }
 }

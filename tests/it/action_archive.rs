@@ -343,3 +343,45 @@ async fn an_extraction_cut_off_after_its_rename_is_known_to_have_happened() {
     fs::remove_file(cx.attempt_dir.join("extracted.json")).unwrap();
     assert!(matches!(recover().await, Recovery::Ask { .. }));
 }
+
+#[tokio::test]
+async fn every_compression_comes_back_however_many_frames_it_has() {
+    let bench = Bench::new();
+    let root = bench.path("root");
+    fs::create_dir(&root).unwrap();
+    let bytes = crate::support::place::noise(9, (9 << 20) + 7);
+    fs::write(root.join("large"), &bytes).unwrap();
+    for format in ["none", "zstd", "gzip", "lz4"] {
+        let (file, back) = (bench.path(&format!("a.{format}")), bench.path(&format!("back-{format}")));
+        let with = json!({ "from": root, "to": { "path": file }, "compression": format });
+        run(&bench, "archive.create", with).await.unwrap();
+        let with = json!({ "from": { "path": file }, "to": back });
+        run(&bench, "archive.extract", with).await.unwrap_or_else(|error| panic!("{format}: {error}"));
+        assert!(fs::read(back.join("large")).unwrap() == bytes, "{format}");
+    }
+}
+
+#[tokio::test]
+async fn rights_in_attributes_are_left_out_where_owners_are() {
+    let bench = Bench::new();
+    let mut builder = Builder::new(Vec::new());
+    // A file capability: whoever runs the file has it, whoever its owner is.
+    let capability: &[u8] = &[1, 0, 0, 2, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let records = [("SCHILY.xattr.security.capability", capability), ("SCHILY.xattr.user.note", b"kept".as_slice())];
+    builder.append_pax_extensions(records).unwrap();
+    let mut header = Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(4);
+    header.set_cksum();
+    builder.append_data(&mut header, "tool", b"tool".as_slice()).unwrap();
+    fs::write(bench.path("a.tar"), builder.into_inner().unwrap()).unwrap();
+    let with = json!({ "from": { "path": bench.path("a.tar") }, "to": bench.path("back"), "ownership": "own" });
+    let out = run(&bench, "archive.extract", with).await.unwrap();
+    assert_eq!(out["attributes_left"], json!(1));
+    let tool = fs::File::open(bench.path("back/tool")).unwrap();
+    assert_eq!(tool.get_xattr("user.note").unwrap().as_deref(), Some(b"kept".as_slice()));
+    assert_eq!(tool.get_xattr("security.capability").unwrap(), None);
+}

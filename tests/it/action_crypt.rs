@@ -5,7 +5,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use runbook::action::{ActionError, Store};
+use runbook::action::{
+    ActionError, BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions, PutOutcome, ReadStore, Store,
+    StoreError,
+};
 use runbook::base::Digest;
 use runbook::language::inventory::{Inventory, StoreEntry};
 use runbook::store::Opening;
@@ -184,6 +187,9 @@ async fn keys_are_rotated_and_the_old_stays_until_the_new_is_proven() {
         with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         run(&bench, "crypt.rotate", with).await
     };
+    let other_password = json!({ "old": { "openssl": { "password": "other", "iterations": 10_000 } } });
+    let error = rotate(other_password).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be decrypted") && error.contains("old"), "the store is not to blame: {error}");
     let kept = rotate(json!({})).await.unwrap();
     assert_eq!((&kept["plain_sha256"], &kept["decrypted"]), (&digest, &json!(false)));
     assert!(bench.path("store/old").exists() && bench.path("store/new.runbook.json").exists());
@@ -228,4 +234,58 @@ async fn keys_that_make_no_sense_are_named() {
         let faults = action(name).effects(&with, &cx).unwrap_err();
         assert_eq!(faults[0].path, path, "{name} {with}: {faults:?}");
     }
+}
+
+/// A store that gives and takes, but does not answer who asks what is there.
+struct Deaf(Arc<dyn Store>);
+
+impl ReadStore for Deaf {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+        self.0.get_with(key, options)
+    }
+    fn head(&self, _: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
+        let (store, what) = (self.name().to_owned(), "looked at an object".to_owned());
+        let source = std::io::ErrorKind::ConnectionReset.into();
+        Box::pin(async move { Err(StoreError::Unavailable { store, what, source }) })
+    }
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
+        self.0.list(prefix)
+    }
+}
+
+impl Store for Deaf {
+    fn put(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        options: PutOptions,
+    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+        self.0.put(key, body, options)
+    }
+    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.0.delete(key)
+    }
+    fn as_read(&self) -> &dyn ReadStore {
+        self
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_not_taken_for_an_empty_place() {
+    let bench = Bench::new();
+    let (from, (_, recipient)) = (plain(&bench), age_keys());
+    let known = inventory(&bench);
+    let opened = Opening::plain(&known.stores["primary"], "primary").open().unwrap();
+    let body = Box::new(std::io::Cursor::new(b"the only copy".to_vec()));
+    opened.put(&"a.age".parse().unwrap(), body, PutOptions::default()).await.unwrap();
+    let mut cx = bench.run_context(inventory(&bench));
+    cx.stores = Arc::new(move |_| Ok(Arc::new(Deaf(Arc::clone(&opened))) as Arc<dyn Store>));
+    let to = json!({ "store": "primary", "key": "a.age" });
+    let with = json!({ "from": file(&from), "to": to, "by": { "recipients": [recipient] } });
+    let error = action("crypt.encrypt").run(&with, &cx).await.unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    assert_eq!(fs::read(bench.path("store").join("a.age")).unwrap(), b"the only copy");
 }

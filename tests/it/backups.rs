@@ -82,6 +82,9 @@ async fn a_backup_lies_in_every_store_with_its_tier_and_comes_back_as_it_was() {
     let with = json!({ "source": "media", "store": "offsite", "backup": found["backup"], "into": into });
     assert!(!check(&bench, "backup.get", with.clone()).await.refused());
     run(&bench, "backup.get", with.clone()).await.unwrap();
+    assert_eq!(found["backup"]["store"], "offsite");
+    let manifest = fs::read_to_string(folder(&bench, "offsite", &made).join("manifest.json")).unwrap();
+    assert!(manifest.contains("\"environment\""), "retention judges by the environment: {manifest}");
     assert_eq!(fs::read_to_string(into.join("notes.txt")).unwrap(), "notes");
     assert_eq!(fs::read(into.join("media/deep/er/two")).unwrap(), vec![7; 100_000]);
     assert_eq!(fs::read_link(into.join("media/deep/link")).unwrap(), Path::new("../one"));
@@ -108,6 +111,30 @@ async fn a_second_attempt_finds_what_the_first_one_finished() {
     fs::write(bench.path("notes.txt"), "notes").unwrap();
     let mended = run(&bench, "backup.create", with).await.unwrap();
     assert!(mended["removed"] == true && !bench.path("notes.txt").exists());
+}
+
+#[tokio::test]
+async fn a_step_takes_the_copy_in_the_store_it_names_and_says_when_there_is_none() {
+    let bench = bench();
+    let made = run(&bench, "backup.create", both(&bench)).await.unwrap();
+    let elsewhere = STORES.iter().find(|store| made["backup"]["store"] != **store).unwrap();
+    let with = json!({ "source": "media", "store": elsewhere, "backup": made["backup"], "level": "content" });
+    let verified = run(&bench, "backup.verify", with.clone()).await.unwrap();
+    assert_eq!(verified["verified"][0], made["id"]);
+    fs::remove_file(folder(&bench, elsewhere, &made).join("manifest.json")).unwrap();
+    let error = run(&bench, "backup.verify", with).await.unwrap_err();
+    assert!(error.to_string().contains("has no copy"), "{error}");
+}
+
+#[tokio::test]
+async fn a_check_refuses_stores_that_do_not_answer_unless_enough_others_do() {
+    let bench = bench();
+    fs::create_dir_all(bench.path("primary")).unwrap();
+    fs::write(bench.path("offsite"), "a file where a folder should be").unwrap();
+    assert!(check(&bench, "backup.create", both(&bench)).await.refused());
+    let mut with = both(&bench);
+    with["at_least"] = json!(1);
+    assert!(!check(&bench, "backup.create", with).await.refused());
 }
 
 fn key(bench: &Bench, path: &Path) -> runbook::action::ObjectKey {
@@ -256,6 +283,20 @@ fn a_store_that_gives_no_answer_is_said_and_hides_no_other() {
 }
 
 #[test]
+fn a_reason_is_said_once_and_an_unsound_inventory_is_shown_with_its_places() {
+    let cli = cli();
+    let nowhere = cli.run(&["backups", "list", "--store", "file:///nowhere/at/all"]).ends(10);
+    assert_eq!(nowhere.err.matches("os error 2").count(), 1, "{nowhere:?}");
+    assert!(!nowhere.err.contains("no backups in"), "{nowhere:?}");
+    cli.file("bad.yaml", "version: 1\nstorse: {}\n");
+    cli.run(&["backups", "list", "--inventory", "bad.yaml"])
+        .ends(3)
+        .says("bad.yaml:2:1")
+        .says("did you mean `stores`?");
+    cli.run(&["doctor"]).ends(2).says("--store");
+}
+
+#[test]
 fn a_backup_is_held_shown_verified_and_let_go() {
     let cli = cli();
     let near = |args: &[&str]| {
@@ -288,6 +329,8 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     fs::write(object.join("manifest.json"), "{}").unwrap();
     let torn = near(&["list"]).ends(0);
     assert!(torn.out.contains("DAMAGED") && torn.out.contains("manifest.json"), "{torn:?}");
+    let torn = near(&["verify", &id]).ends(10);
+    assert!(torn.err.contains("cannot be used"), "{torn:?}");
 }
 
 #[test]

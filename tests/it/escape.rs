@@ -232,6 +232,15 @@ async fn a_wrong_key_leaves_no_target() {
 }
 
 #[tokio::test]
+async fn a_forgotten_identity_is_asked_for_before_anything_is_written() {
+    let desk = Desk::new();
+    let folder = desk.taken(&desk.backup("age", &age()).await);
+    let output = desk.restore(&folder, &[desk.path("out").to_str().unwrap()]);
+    assert!(!output.status.success() && said(&output).contains("--identity FILE"), "{}", said(&output));
+    assert!(!desk.path(".out.restoring").exists());
+}
+
+#[tokio::test]
 async fn values_of_the_manifest_are_never_commands_of_the_script() {
     let desk = Desk::new();
     let hostile = "x\n$(touch /tmp/rb-hostile)`touch /tmp/rb-hostile`'\"; touch /tmp/rb-hostile #";

@@ -58,7 +58,11 @@ fn a_checklist_shows_what_to_type_and_no_secret() {
     let html = cli.run(&["print", "runbook.yaml", "--html"]).ends(0).out;
     assert!(!html.contains("<script") && !html.contains("<link"), "one file, nothing from elsewhere");
     let shipped = cli.run(&["print", "full-db-loss", "-p", "database=orders"]).ends(0);
-    shipped.prints("pg_ctl stop -m fast -w -D /srv/pg/main").prints("recovery.signal").prints("incident\\_at: `____");
+    shipped
+        .prints("pg_ctl stop -m fast -w -D /srv/pg/main")
+        .prints("restore.sh")
+        .prints("recovery_target_action")
+        .prints("incident\\_at: `____");
 }
 
 #[test]

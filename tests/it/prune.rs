@@ -209,3 +209,93 @@ fn what_an_upload_left_behind_goes_only_when_it_is_old_and_asked_for() {
     assert!(!old.exists() && cli.path("store/orders/dump/young/dump").exists());
     assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
 }
+
+/// Another backup of that day, which may rest on one.
+fn increment(cli: &Cli, day: usize, parent: Option<usize>) {
+    let (store, place) = (store(cli), place(day));
+    put(&*store, place.key("dump").unwrap().as_str(), "x");
+    let ended: Timestamp = format!("2026-01-{day:02}T00:00:00Z").parse().unwrap();
+    let mut manifest = Manifest::new(id(day), KIND_POSTGRES_DUMP, "orders", (ended, ended));
+    manifest.parent = parent.map(id);
+    manifest.objects.push(ManifestObject::new("dump", 1, Digest::of(b"x"), ObjectRole::Dump));
+    block(commit(&*store, "orders", manifest)).unwrap();
+}
+
+#[test]
+fn what_a_backup_that_stays_after_all_rests_on_stays_too() {
+    let cli = Cli::new();
+    inventory(&cli, "retention: { never_below: 1, default: { keep_last: 1 } }");
+    increment(&cli, 1, None);
+    increment(&cli, 2, Some(1));
+    increment(&cli, 6, None);
+    // What nobody knew when it was planned: another backup lies inside the folder of the increment.
+    let inside = folder(&cli, 2).join("more/manifest.json");
+    std::fs::create_dir_all(inside.parent().unwrap()).unwrap();
+    std::fs::copy(folder(&cli, 6).join("manifest.json"), &inside).unwrap();
+    cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert_eq!(there(&cli), [1, 2, 6], "{:?}", notes(&cli));
+    std::fs::remove_dir_all(inside.parent().unwrap()).unwrap();
+    cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert_eq!(there(&cli), [6]);
+}
+
+#[test]
+fn a_manifest_that_claims_the_folder_of_others_takes_nothing_with_it() {
+    let cli = with_backups(RULES);
+    let ended: Timestamp = "2025-01-01T00:00:00Z".parse().unwrap();
+    // Every backup of the tier lies below the folder that this id would have without one.
+    let tiered = BackupPlace::new("orders", (KIND_POSTGRES_DUMP, Some("daily")), "one");
+    put(&*store(&cli), tiered.key("dump").unwrap().as_str(), "x");
+    let object = || ManifestObject::new("dump", 1, Digest::of(b"x"), ObjectRole::Dump);
+    let mut manifest = Manifest::new("one", KIND_POSTGRES_DUMP, "orders", (ended, ended));
+    (manifest.tier, manifest.objects) = (Some("daily".to_owned()), vec![object()]);
+    block(commit(&*store(&cli), "orders", manifest)).unwrap();
+    put(&*store(&cli), "orders/dump/daily/dump", "x");
+    let mut forged = Manifest::new("daily", KIND_POSTGRES_DUMP, "orders", (ended, ended));
+    forged.objects.push(object());
+    put(&*store(&cli), "orders/dump/daily/manifest.json", &serde_json::to_string(&forged).unwrap());
+    cli.run(&["backups", "prune", "--yes"]).ends(0);
+    assert!(cli.path("store").join(tiered.folder()).join("dump").exists(), "{:?}", notes(&cli));
+}
+
+#[test]
+fn backups_of_a_source_whose_prefix_is_the_folder_of_a_family_are_nothing_left_behind() {
+    let cli = with_backups("retention: { default: { keep_last: 9 } }");
+    let ended: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+    let place = BackupPlace::new("orders/files", (KIND_POSTGRES_DUMP, None), "one");
+    put(&*store(&cli), place.key("dump").unwrap().as_str(), "x");
+    let mut manifest = Manifest::new("one", KIND_POSTGRES_DUMP, "uploads", (ended, ended));
+    manifest.objects.push(ManifestObject::new("dump", 1, Digest::of(b"x"), ObjectRole::Dump));
+    block(commit(&*store(&cli), "orders/files", manifest)).unwrap();
+    put(&*store(&cli), "orders/files/wal/7300000000000000001/00000001/000000010000000000000003", "x");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(8 * 86_400);
+    age(&cli.path("store/orders/files"), long_ago);
+    cli.run(&["backups", "prune", "--yes", "--orphans"]).ends(0);
+    assert!(cli.path("store").join(place.folder()).join("manifest.json").exists());
+    assert!(cli.path("store/orders/files/wal/7300000000000000001/00000001/000000010000000000000003").exists());
+}
+
+fn age(path: &Path, modified: std::time::SystemTime) {
+    for entry in std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => age(&entry, modified),
+            false => std::fs::File::options().write(true).open(&entry).unwrap().set_modified(modified).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn with_a_source_nothing_of_another_in_the_same_place_goes() {
+    let cli = with_backups(RULES);
+    let ended: Timestamp = "2025-01-01T00:00:00Z".parse().unwrap();
+    for id in ["a", "b", "c", "d"] {
+        let place = BackupPlace::new("orders", (KIND_POSTGRES_DUMP, None), id);
+        put(&*store(&cli), place.key("dump").unwrap().as_str(), "x");
+        let mut manifest = Manifest::new(id, KIND_POSTGRES_DUMP, "orders2", (ended, ended));
+        manifest.objects.push(ManifestObject::new("dump", 1, Digest::of(b"x"), ObjectRole::Dump));
+        block(commit(&*store(&cli), "orders", manifest)).unwrap();
+    }
+    cli.run(&["backups", "prune", "--yes", "--source", "orders2"]).ends(0);
+    assert_eq!(there(&cli), [1, 2, 3, 4, 5, 6]);
+    assert!(!cli.path("store/orders/dump/a").join("manifest.json").exists());
+}

@@ -287,6 +287,29 @@ fn a_timeline_stays_as_long_as_a_backup_before_its_fork() {
     assert_eq!(wal(vec![second], both, keep), [(5, 14), (12, 19)], "nobody starts before the fork any more");
 }
 
+#[test]
+fn the_wal_of_an_environment_stays_as_long_as_its_own_policy_says() {
+    let of = |wal: &str| -> Retention {
+        serde_json::from_value(json!({ "default": { "keep_last": 3 }, "wal": { "keep_within": wal } })).unwrap()
+    };
+    let policy = Policy { own: of("1d"), environments: BTreeMap::from([("production".to_owned(), of("90d"))]) };
+    let backups = [
+        ("a", "2026-02-01T00:00:00Z", (10, 11)),
+        ("b", "2026-03-01T00:00:00Z", (20, 21)),
+        ("c", "2026-03-10T00:00:00Z", (30, 31)),
+    ];
+    let backups = backups
+        .map(|(id, ended, span)| Candidate { environment: Some("production".to_owned()), ..base(id, ended, 1, span) });
+    let survey =
+        Survey { backups: backups.to_vec(), wal: BTreeMap::from([(CLUSTER, segments(1, 0..30))]), ..Survey::default() };
+    let planned = plan(&survey, &policy, moment("2026-03-02T00:00:00Z")).wal;
+    let gone = |number: u64| {
+        let name = SegmentName::new(Timeline(1), number, SegmentSize::DEFAULT);
+        planned.remove.iter().any(|range| range.contains(CLUSTER, name))
+    };
+    assert!(!gone(15), "production can go back to any moment between its backups");
+}
+
 // ── the model ────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[derive(Debug, Clone)]

@@ -53,6 +53,7 @@ macro_rules! promises_of {
             absent_is_not_unreachable
             a_read_only_store_refuses_to_change
             a_body_that_is_not_what_was_announced_is_refused
+            a_lock_that_cannot_be_had_is_refused
         ]);
     };
 }
@@ -491,6 +492,16 @@ async fn a_read_only_store_refuses_to_change(place: &Place) {
     refused(store.copy(&key("a"), &key("b"), PutOptions::default()).await.unwrap_err());
     assert_eq!(content(store.as_read(), "a").await, b"one");
     assert_eq!(keys(&*store, "").await, ["a"]);
+}
+
+async fn a_lock_that_cannot_be_had_is_refused(place: &Place) {
+    let store = place.open();
+    put(&*store, "other", b"x").await;
+    let locked_until = Some("2199-01-01T00:00:00Z".parse().unwrap());
+    let options = PutOptions { locked_until, ..PutOptions::default() };
+    let refused = store.put(&key("a"), body(b"locked"), options).await;
+    assert!(matches!(refused, Err(StoreError::Refused { .. })), "{refused:?}");
+    assert_eq!(keys(&*store, "").await, ["other"], "nobody believes in a lock that is none");
 }
 
 async fn a_body_that_is_not_what_was_announced_is_refused(place: &Place) {

@@ -62,3 +62,20 @@ pub enum StoreError {
         what: String,
     },
 }
+
+impl StoreError {
+    /// Whether there is no store at that place yet: nothing was ever stored there, or its disk is not mounted. The place
+    /// answered; a server that did not answer is no such place, and what it holds is not known.
+    #[must_use]
+    pub fn is_unborn(&self) -> bool {
+        match self {
+            Self::Unavailable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::NotFound { .. }
+            | Self::Exists { .. }
+            | Self::ReadOnly { .. }
+            | Self::Archived { .. }
+            | Self::Replaced { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
+}

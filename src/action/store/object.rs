@@ -108,6 +108,20 @@ impl PutOptions {
         self.metadata.get("sha256").map(parse).transpose()
     }
 
+    /// Refuses a lock, for a store that has none: nobody shall believe in one.
+    ///
+    /// # Errors
+    /// Fails when one is wanted.
+    pub fn lockless(&self, store: &str) -> Result<(), StoreError> {
+        match self.locked_until {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Refused {
+                store: store.to_owned(),
+                what: "it cannot lock objects; only `s3://` stores can".to_owned(),
+            }),
+        }
+    }
+
     /// Compares the bytes that came with those that were announced, where they were.
     ///
     /// # Errors

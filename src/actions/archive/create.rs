@@ -65,7 +65,7 @@ pub struct CreateParams {
 pub struct CreateOutput {
     /// Its bytes as stored.
     pub size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of its bytes as stored.
     pub sha256: Digest,
     /// SHA-256 of the tar archive before compression.
     pub plain_sha256: Digest,

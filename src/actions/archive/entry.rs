@@ -116,14 +116,16 @@ pub(super) fn inside(bytes: &[u8]) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Whether a link at `name` leads out of the root.
+/// Whether a link at `name` leads out of the root, or may: going up from a name it went down to leads anywhere
+/// where that name is a link itself (`s -> .`, `l -> s/../x`).
 pub(super) fn leads_out(name: &Path, target: &Path) -> bool {
     let mut depth = name.components().count().saturating_sub(1);
+    let mut went_down = false;
     for component in target.components() {
         match component {
-            Component::Normal(_) => depth += 1,
+            Component::Normal(_) => went_down = true,
             Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir if depth > 0 && !went_down => depth -= 1,
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => return true,
         }
     }
@@ -146,7 +148,9 @@ mod tests {
     fn links_lead_out_by_going_up_too_far_or_by_beginning_at_the_top() {
         let leads = |name: &str, target: &str| leads_out(Path::new(name), Path::new(target));
         assert!(leads("a", "/etc") && leads("a", "..") && leads("a/b", "../../x") && leads("a", "b/../../x"));
-        assert!(!leads("a/b", "../x") && !leads("a", "b/../c") && !leads("a/b/c", "../../d"));
+        assert!(!leads("a/b", "../x") && !leads("a", "./b/c") && !leads("a/b/c", "../../d/e"));
+        assert!(leads("a/b/l", "s/../../../x"), "out of the root where `a/b/s` leads to its own folder");
+        assert!(leads("a", "b/../c"));
     }
 
     #[test]

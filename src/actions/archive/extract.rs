@@ -61,7 +61,7 @@ pub enum Ownership {
     Auto,
     /// As the archive says, by number; needs root.
     Keep,
-    /// The engine's own; bits that lend the owner's rights are dropped.
+    /// The engine's own; bits and attributes that lend the owner's rights are dropped.
     Own,
 }
 
@@ -93,7 +93,7 @@ pub struct ExtractOutput {
     pub sha256: Digest,
     /// How it is compressed.
     pub compression: String,
-    /// Extended attributes that were left out, since only root may set them.
+    /// Extended attributes that were left out: rights of another owner, and what only root may set.
     pub attributes_left: u64,
 }
 
@@ -235,8 +235,7 @@ async fn extract(params: &ExtractParams, staged: &Path, cx: &RunContext) -> Resu
         compare(&index, &extracted)?;
     }
     if extracted.attributes_left > 0 {
-        let message =
-            format!("{} extended attributes were left out: only root may set them", extracted.attributes_left);
+        let message = format!("{} extended attributes that give rights were left out", extracted.attributes_left);
         cx.reporter.note(message, serde_json::Value::Null);
     }
     Ok(ExtractOutput {

@@ -1,6 +1,6 @@
 //! Tells how an archive is compressed by its first bytes, never by its name.
 
-use std::io::{self, Chain, Cursor, Read};
+use std::io::{self, BufRead as _, Chain, Cursor, Read};
 
 /// A reader whose first bytes were looked at.
 type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
@@ -10,7 +10,7 @@ pub(super) enum Plain<R: Read> {
     Tar(Peeked<R>),
     Zstd(Box<zstd::stream::read::Decoder<'static, io::BufReader<Peeked<R>>>>),
     Gzip(Box<flate2::read::MultiGzDecoder<Peeked<R>>>),
-    Lz4(Box<lz4_flex::frame::FrameDecoder<Peeked<R>>>),
+    Lz4(Box<lz4_flex::frame::FrameDecoder<io::BufReader<Peeked<R>>>>),
 }
 
 const ENCRYPTED: [&[u8]; 4] = [b"age-encryption.org/", b"-----BEGIN AGE", b"Salted__", b"-----BEGIN PGP"];
@@ -33,7 +33,7 @@ impl<R: Read> Plain<R> {
         Ok(match (zstd, gzip, lz4) {
             (true, _, _) => Self::Zstd(Box::new(zstd::stream::read::Decoder::new(peeked)?)),
             (_, true, _) => Self::Gzip(Box::new(flate2::read::MultiGzDecoder::new(peeked))),
-            (_, _, true) => Self::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(peeked))),
+            (_, _, true) => Self::Lz4(Box::new(lz4_flex::frame::FrameDecoder::new(io::BufReader::new(peeked)))),
             (false, false, false) => Self::Tar(peeked),
         })
     }
@@ -55,7 +55,13 @@ impl<R: Read> Read for Plain<R> {
             Self::Tar(reader) => reader.read(buffer),
             Self::Zstd(reader) => reader.read(buffer),
             Self::Gzip(reader) => reader.read(buffer),
-            Self::Lz4(reader) => reader.read(buffer),
+            Self::Lz4(reader) => loop {
+                let count = reader.read(buffer)?;
+                // Nothing read is the end of a frame; another may follow.
+                if count > 0 || buffer.is_empty() || reader.get_mut().fill_buf()?.is_empty() {
+                    return Ok(count);
+                }
+            },
         }
     }
 }

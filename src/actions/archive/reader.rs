@@ -30,7 +30,7 @@ pub(super) struct Extracted {
     pub(super) folders: u64,
     pub(super) links: u64,
     pub(super) content_bytes: u64,
-    /// Attributes that only root may set.
+    /// Attributes that were left out.
     pub(super) attributes_left: u64,
     pub(super) compression: &'static str,
 }
@@ -216,7 +216,7 @@ impl TreeReader {
     }
 
     /// Sets owner, mode, attributes and time, in this order: the first clears bits of the second. Gives how many
-    /// attributes only root may set.
+    /// attributes were left out.
     fn finish(&self, path: &Path, opened: &File, facts: &Facts) -> io::Result<u64> {
         if self.ownership == Ownership::Keep {
             std::os::unix::fs::fchown(opened, Some(facts.uid), Some(facts.gid))?;
@@ -225,6 +225,11 @@ impl TreeReader {
         opened.set_permissions(mode)?;
         let mut left = 0;
         for (name, value) in &facts.attributes {
+            // Capabilities and access lists are rights of the owner the archive knows, as the bits of the mode are.
+            if self.ownership != Ownership::Keep && !name.starts_with("user.") {
+                left += 1;
+                continue;
+            }
             match opened.set_xattr(name, value) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !name.starts_with("user.") => {

@@ -76,6 +76,7 @@ impl Job<'_> {
     fn manifest(&self, objects: Vec<ManifestObject>, times: (Timestamp, Timestamp)) -> Manifest {
         Manifest {
             tier: self.params.tier.clone(),
+            environment: Some(self.cx.about.environment.clone()),
             run: Some(self.cx.about.run.to_string()),
             label: self.params.label.clone(),
             objects,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::copy::{Job, Part, digest, part, parts};
 use super::place::is_key;
+use super::reach;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, FileKind,
@@ -188,9 +189,6 @@ impl Action for Create {
     async fn check(&self, params: &CreateParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let files = cx.host.read_files();
         let mut findings = Findings::default();
-        for store in &params.stores {
-            cx.store(store.as_str())?;
-        }
         for path in &params.paths {
             let shown = path.display();
             let found = files.facts(path).map_err(|error| ActionError::fatal(error.to_string()).because(&error))?;
@@ -205,7 +203,7 @@ impl Action for Create {
                 },
             };
         }
-        Ok(findings)
+        reach::judge(params, cx, findings).await
     }
 
     async fn run(&self, params: &CreateParams, cx: &RunContext) -> Result<CreateOutput, ActionError> {

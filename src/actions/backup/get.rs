@@ -13,10 +13,11 @@ use super::tarball;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
+    Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreError, StoreRef,
+    Target,
 };
 use crate::actions::store::catalog_failed;
-use crate::catalog::{self, Backup, ManifestObject, Query};
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, ManifestObject, Query};
 use crate::event::Progress;
 use crate::language::inventory::Inventory;
 use crate::transfer::{Unpacking, download};
@@ -73,7 +74,7 @@ impl GetParams {
     }
 }
 
-/// The backup that is meant: the one given, which must lie at this place, else the newest.
+/// The backup that is meant: the one given, or the copy of it that this store has; else the newest.
 pub(super) async fn chosen(
     store: &dyn ReadStore,
     place: &Place,
@@ -83,11 +84,27 @@ pub(super) async fn chosen(
         let query = Query { source: Some(place.source.clone()), ..Query::default() };
         return catalog::find(store, &place.prefix, &query).await.map_err(catalog_failed);
     };
-    if handle.database != place.source || handle.store != place.store {
-        let fact = format!("backup `{}` is of `{}` in store `{}`", handle.id, handle.database, handle.store);
-        return Err(ActionError::fatal(format!("{fact}, not of `{}` in `{}`", place.source, place.store)));
+    if handle.database != place.source {
+        let fact = format!("backup `{}` is of `{}`, not of `{}`", handle.id, handle.database, place.source);
+        return Err(ActionError::fatal(fact).help("name what the backup is of"));
+    }
+    if handle.store != place.store {
+        return copy(store, place, handle).await;
     }
     catalog::open(store, &place.prefix, handle).await.map_err(catalog_failed)
+}
+
+/// Another store's copy of a backup: it has the same id and a manifest of its own, since each store packs in its own way.
+async fn copy(store: &dyn ReadStore, place: &Place, handle: &BackupHandle) -> Result<Backup, ActionError> {
+    let lies = BackupPlace::new(&place.prefix, (&handle.kind, handle.tier.as_deref()), &handle.id);
+    match catalog::load(store, &lies).await {
+        Ok(backup) if backup.manifest.source == place.source => Ok(backup),
+        Ok(_) | Err(CatalogError::Store(StoreError::NotFound { .. })) => {
+            let fact = format!("backup `{}` of store `{}` has no copy in `{}`", handle.id, handle.store, place.store);
+            Err(ActionError::fatal(fact).help(format!("read it with `store: {}`", handle.store)))
+        }
+        Err(error) => Err(catalog_failed(error)),
+    }
 }
 
 fn failed(error: HostError) -> ActionError {

@@ -10,6 +10,7 @@ mod inspect;
 mod pipe;
 mod place;
 pub mod prune;
+mod reach;
 mod tarball;
 mod verify;
 

@@ -49,7 +49,7 @@ pub struct DecryptParams {
 pub struct DecryptOutput {
     /// The plain bytes.
     pub size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of the plain bytes.
     pub sha256: Digest,
     /// Whether they are proven: by a digest, or by the cipher itself.
     pub proven: bool,
@@ -104,11 +104,12 @@ impl Action for Decrypt {
     }
 
     async fn run(&self, params: &DecryptParams, cx: &RunContext) -> Result<DecryptOutput, ActionError> {
-        let to = params.to.known()?;
+        let (from, to) = (params.from.known()?, params.to.known()?);
         let work = async {
             let given = params.sha256.as_ref().map(Late::get).transpose()?.copied();
-            let opened = Opened::of(&params.from.known()?, &params.by, (given, params.unproven), cx).await?;
-            let facts = deliver_plain(&to, opened.plain, Existing::from(params.overwrite), cx).await?;
+            let opened = Opened::of(&from, &params.by, (given, params.unproven), cx).await?;
+            let plain = (from.to_string(), opened.plain);
+            let facts = deliver_plain(&to, plain, Existing::from(params.overwrite), cx).await?;
             Ok(DecryptOutput { size_bytes: facts.size_bytes, sha256: facts.sha256, proven: opened.proven })
         };
         until_cancelled(cx, work).await

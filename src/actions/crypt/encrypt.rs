@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::delivery::{Parcel, deliver, is_free, occupied};
+use super::delivery::{Parcel, There, deliver};
 use super::keys::Keys;
 use super::note::Note;
 use crate::action::by_hand::remark;
@@ -12,6 +12,7 @@ use crate::action::{
     ParamFault, PlanContext, RunContext,
 };
 use crate::actions::store::FilePlace;
+use crate::actions::store::arrival::Existing;
 use crate::actions::store::body::until_cancelled;
 use crate::actions::store::source::{Source, check_source};
 use crate::base::Digest;
@@ -48,11 +49,11 @@ pub(super) fn uncompressed() -> CompressionFormat {
 pub struct EncryptOutput {
     /// The encrypted bytes.
     pub size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of the encrypted bytes.
     pub sha256: Digest,
     /// The plain bytes.
     pub plain_size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of the plain bytes.
     pub plain_sha256: Digest,
     /// Whether it was there before, made of the same bytes.
     pub existed: bool,
@@ -133,18 +134,17 @@ async fn encrypt(params: &EncryptParams, cx: &RunContext) -> Result<EncryptOutpu
     let (from, to) = (params.from.known()?, params.to.known()?);
     let packing = params.by.at_hand(cx)?.packing(params.compression)?;
     let source = Source::open(&from, None, cx).await?;
+    let mut existing = Existing::Replace;
     if !params.overwrite {
         // The same plain bytes, made the same way, and the stored bytes are what the note says: it is done.
         let done = Note::of_whole(&to, cx).await?.filter(|note| note.plain == source.facts);
         if let Some(note) = done.filter(|note| note.encoding == *packing.encoding()) {
             return Ok(EncryptOutput::of(&note, true));
         }
-        if !is_free(&to, cx).await? {
-            return Err(occupied(&to));
-        }
+        existing = There::at(&to, cx).await?.way(&to)?;
     }
     let encoding = packing.encoding().clone();
     let (body, packed) = packing.seal(source.into_body()).split();
-    let note = deliver(&to, Parcel { body, packed, encoding }, cx).await?;
+    let note = deliver(&to, Parcel { source: from.to_string(), body, packed, encoding, existing }, cx).await?;
     Ok(EncryptOutput::of(&note, false))
 }

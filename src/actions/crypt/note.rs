@@ -63,9 +63,7 @@ impl Note {
                     Ok(body) => body,
                     Err(StoreError::NotFound { .. }) => return Ok(None),
                     // Nothing was ever stored there.
-                    Err(StoreError::Unavailable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                        return Ok(None);
-                    }
+                    Err(error) if error.is_unborn() => return Ok(None),
                     Err(error) => return Err(store_failed(error)),
                 };
                 let mut bytes = Vec::new();

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::decrypt::Opened;
-use super::delivery::{Parcel, broken, deliver, is_free, occupied};
+use super::delivery::{Parcel, There, broken, deliver};
 use super::encrypt::{EncryptOutput, uncompressed};
 use super::keys::Keys;
 use super::note::{END, Note};
@@ -13,6 +13,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     ParamFault, PlanContext, RunContext,
 };
+use crate::actions::store::arrival::Existing;
 use crate::actions::store::body::{copy, on_files, until_cancelled};
 use crate::actions::store::place::FileSpot;
 use crate::actions::store::source::{Source, check_source};
@@ -54,7 +55,7 @@ fn yes() -> bool {
 pub struct RotateOutput {
     /// The newly encrypted bytes.
     pub size_bytes: u64,
-    /// SHA-256 of them.
+    /// SHA-256 of the newly encrypted bytes.
     pub sha256: Digest,
     /// SHA-256 of the plain bytes.
     pub plain_sha256: Digest,
@@ -125,12 +126,12 @@ async fn rotate(params: &RotateParams, cx: &RunContext) -> Result<RotateOutput, 
     let keys = params.new.at_hand(cx)?;
     let packing = keys.packing(params.compression)?;
     let note = match earlier(&to, &from, cx).await? {
-        Some(note) => note,
-        None => {
+        Begun::Done(note) => note,
+        Begun::Not(existing) => {
             let opened = Opened::of(&from, &params.old, (None, false), cx).await?;
             let encoding = packing.encoding().clone();
             let (body, packed) = packing.seal(opened.plain).split();
-            deliver(&to, Parcel { body, packed, encoding }, cx).await?
+            deliver(&to, Parcel { source: from.to_string(), body, packed, encoding, existing }, cx).await?
         }
     };
     let decrypted = params.new.can_read();
@@ -154,19 +155,27 @@ async fn rotate(params: &RotateParams, cx: &RunContext) -> Result<RotateOutput, 
     })
 }
 
+/// What earlier attempts came to.
+enum Begun {
+    /// The result is there.
+    Done(Note),
+    /// It is still to be made; whether what is at its place may be replaced.
+    Not(Existing),
+}
+
 /// The note of a result that an earlier attempt has finished; anything else in the place is in the way.
-async fn earlier(to: &FileSpot, from: &FileSpot, cx: &RunContext) -> Result<Option<Note>, ActionError> {
+async fn earlier(to: &FileSpot, from: &FileSpot, cx: &RunContext) -> Result<Begun, ActionError> {
     if let Some(note) = Note::of_whole(to, cx).await? {
         let same = match Note::beside(from, cx).await? {
             Some(old) => old.plain == note.plain,
             // The old one may be gone already: the new one was proven before.
-            None => is_free(from, cx).await?,
+            None => There::at(from, cx).await? != There::Other,
         };
         if same {
-            return Ok(Some(note));
+            return Ok(Begun::Done(note));
         }
     }
-    if is_free(to, cx).await? { Ok(None) } else { Err(occupied(to)) }
+    There::at(to, cx).await?.way(to).map(Begun::Not)
 }
 
 async fn remove(spot: &FileSpot, cx: &RunContext) -> Result<(), ActionError> {

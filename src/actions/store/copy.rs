@@ -149,7 +149,8 @@ impl CopyParams {
                 let other = recorded.zip(there.sha256()).is_some_and(|(one, two)| one != two);
                 Ok((other || there.size_bytes != pair.size_bytes).then(|| format!("`{}`", pair.to)))
             }
-            Err(StoreError::NotFound { .. } | StoreError::Unavailable { .. }) => Ok(None),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) if error.is_unborn() => Ok(None),
             Err(error) => Err(store_failed(error)),
         })
         .await;

@@ -10,7 +10,7 @@ pub(crate) fn store_failed(error: StoreError) -> ActionError {
     match error {
         StoreError::Unavailable { source, .. } => ActionError::retryable(message)
             .because(&source)
-            .help("mount its disk, or correct the `url` of the store in the inventory"),
+            .help("mount its disk, or look at its server and the way there; else correct the `url` of the store in the inventory"),
         StoreError::ReadOnly { .. } => {
             ActionError::fatal(message).help("remove `read_only` from the store, or choose another environment")
         }

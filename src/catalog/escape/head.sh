@@ -31,7 +31,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$target" ] || usage
-
+@DEMANDS@
 for program in tar dirname basename@PROGRAMS@; do
     command -v "$program" >/dev/null 2>&1 || die "the program '$program' is missing"
 done
@@ -44,7 +44,7 @@ parent=$(CDPATH='' cd -- "$(dirname -- "$target")" && pwd -P) || die "the folder
 target=${parent%/}/$name
 stage=${parent%/}/.$name.restoring
 [ ! -e "$target" ] || die "'$target' exists; name a folder that does not"
-[ ! -e "$stage" ] || die "'$stage' is what an earlier attempt left; remove it first"
+[ ! -e "$stage" ] || die "an earlier attempt left '$stage': look at it, remove it (rm -r '$stage'), and start again"
 
 say "1. verifying the digests of $here"
 if command -v sha256sum >/dev/null 2>&1; then sums='sha256sum'; else sums='shasum -a 256'; fi

@@ -38,6 +38,7 @@ fn head(manifest: &Manifest) -> String {
         .replace("@NEEDS@", &needs)
         .replace("@USAGE@", &usage)
         .replace("@OPTIONS@", &options)
+        .replace("@DEMANDS@", demands(manifest))
         .replace("@ENDED@", &manifest.stopped_at.to_string())
         .replace("@KIND@", &shown(&manifest.kind))
         .replace("@ID@", &shown(&manifest.id))
@@ -64,6 +65,17 @@ fn options(manifest: &Manifest) -> (String, String) {
     (usage, told)
 }
 
+/// What must be given: age would fail on a missing identity with words about a file called "".
+fn demands(manifest: &Manifest) -> &'static str {
+    let is_age = |object: &ManifestObject| matches!(object.encoding.encryption, Some(Encrypted::Age { .. }));
+    match manifest.objects.iter().any(is_age) {
+        true => {
+            "[ -n \"$identity\" ] || die 'it is encrypted by age: give --identity FILE, the file with AGE-SECRET-KEY-1...'\n"
+        }
+        false => "",
+    }
+}
+
 /// The lines that put one object into its place below the stage.
 fn unpacked(object: &ManifestObject) -> String {
     let plain = object.plain_name();
@@ -83,7 +95,7 @@ fn unpacked(object: &ManifestObject) -> String {
     match into {
         Some(folder) => {
             let folder = quoted(&folder);
-            let failed = format!("die {name}' could not be unpacked'");
+            let failed = format!("die {name}' could not be unpacked: a wrong key, a full disk, or damage'");
             format!("mkdir -p \"$stage\"/{folder}\n{from} | extract \"$stage\"/{folder} || {failed}\nwhole {name}\n")
         }
         None => {

@@ -46,6 +46,18 @@ impl<'a> Chains<'a> {
         false
     }
 
+    /// Counts what it rests on, as far as that is there.
+    pub(super) fn depth(&self, backup: &Candidate) -> usize {
+        let mut link = backup;
+        for depth in 0..self.length {
+            match self.parents(link).iter().find(|parent| parent.tier == link.tier).or(self.parents(link).first()) {
+                Some(next) => link = next,
+                None => return depth,
+            }
+        }
+        self.length
+    }
+
     /// Keeps everything that a kept one rests on.
     pub(super) fn close(&self, kept: &mut Reasons<'a>) {
         let is_kept = |backup: &&&'a Candidate| kept.contains_key(&backup.key());

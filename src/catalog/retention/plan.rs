@@ -74,8 +74,7 @@ pub fn plan(survey: &Survey, policy: &Policy, moment: Moment) -> RetentionPlan {
         }
     }
     plan.keep.sort_by(|a, b| (a.backup.ended_at, &a.backup.id).cmp(&(b.backup.ended_at, &b.backup.id)));
-    plan.remove.sort_by(|a, b| (a.backup.ended_at, &a.backup.id).cmp(&(b.backup.ended_at, &b.backup.id)));
-    plan.wal = wal::plan(survey, &plan.keep, &policy.own);
+    plan.wal = wal::plan(survey, &plan.keep, policy);
     plan
 }
 
@@ -106,12 +105,13 @@ fn judge(group: &[&Candidate], retention: &Retention, moment: Moment, plan: &mut
     chains.close(&mut kept);
     floor(&good, retention.floor(), &mut kept);
     chains.close(&mut kept);
-    for backup in group {
-        match kept.remove(&backup.key()) {
-            Some(reasons) => plan.keep.push(Kept { backup: (*backup).clone(), reasons }),
-            None => plan.remove.push(Removed { why: why(backup, retention, anchor), backup: (*backup).clone() }),
-        }
-    }
+    let (stay, mut go): (Vec<&Candidate>, Vec<&Candidate>) =
+        group.iter().partition(|one| kept.contains_key(&one.key()));
+    // An increment goes before what it rests on: whoever stops in between leaves nothing that is of no use.
+    go.sort_by_key(|backup| std::cmp::Reverse(chains.depth(backup)));
+    let reasons = |backup: &Candidate| kept.get(&backup.key()).cloned().unwrap_or_default();
+    plan.keep.extend(stay.into_iter().map(|one| Kept { reasons: reasons(one), backup: one.clone() }));
+    plan.remove.extend(go.into_iter().map(|one| Removed { why: why(one, retention, anchor), backup: one.clone() }));
 }
 
 /// What people and damage keep.

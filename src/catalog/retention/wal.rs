@@ -3,9 +3,9 @@
 //! A segment stays when it makes a kept backup consistent, when it leads on from one that every point in time
 //! is promised from, or when it is younger than the policy says. History files always stay; they are no segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Candidate, ClusterSpan, Kept, Survey, WalSegment};
+use super::{Candidate, ClusterSpan, Kept, Policy, Survey, WalSegment};
 use crate::base::Timestamp;
 use crate::language::inventory::Retention;
 use crate::pgformat::{SegmentName, SegmentSize, SystemId};
@@ -43,6 +43,8 @@ pub enum WalWhy {
     NoBackup,
     /// A manifest cannot be read, so nothing says what that backup needs.
     DamagedManifest,
+    /// Its backups name different sizes of segments, so nothing says where a segment begins.
+    SegmentSizes,
 }
 
 impl WalWhy {
@@ -52,6 +54,7 @@ impl WalWhy {
         match self {
             Self::NoBackup => "no backup of this cluster is kept, so nothing says which of its WAL is needed",
             Self::DamagedManifest => "a manifest cannot be read, so nothing says which WAL that backup needs",
+            Self::SegmentSizes => "its backups name different sizes of segments, so nothing says where one begins",
         }
     }
 }
@@ -66,7 +69,7 @@ impl WalRange {
     }
 }
 
-pub(super) fn plan(survey: &Survey, keep: &[Kept], retention: &Retention) -> WalPlan {
+pub(super) fn plan(survey: &Survey, keep: &[Kept], policy: &Policy) -> WalPlan {
     let mut plan = WalPlan::default();
     for (system_id, segments) in &survey.wal {
         let kept: Vec<(&Candidate, ClusterSpan)> = keep
@@ -74,10 +77,12 @@ pub(super) fn plan(survey: &Survey, keep: &[Kept], retention: &Retention) -> Wal
             .filter_map(|kept| Some((&kept.backup, kept.backup.cluster?)))
             .filter(|(_, span)| span.system_id == *system_id)
             .collect();
-        match (kept.is_empty(), survey.damaged.is_empty()) {
+        let sizes: BTreeSet<u64> = kept.iter().map(|(_, span)| span.segment_size.bytes()).collect();
+        match (sizes.len(), survey.damaged.is_empty()) {
             (_, false) => plan.spared.push((*system_id, WalWhy::DamagedManifest)),
-            (true, true) => plan.spared.push((*system_id, WalWhy::NoBackup)),
-            (false, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, retention))),
+            (0, true) => plan.spared.push((*system_id, WalWhy::NoBackup)),
+            (1, true) => plan.remove.extend(ranges(*system_id, segments, &Needs::of(&kept, policy))),
+            (_, true) => plan.spared.push((*system_id, WalWhy::SegmentSizes)),
         }
     }
     plan
@@ -96,12 +101,26 @@ struct Needs {
 }
 
 impl Needs {
-    fn of(kept: &[(&Candidate, ClusterSpan)], retention: &Retention) -> Self {
+    /// What any environment that keeps one of them needs.
+    fn of(kept: &[(&Candidate, ClusterSpan)], policy: &Policy) -> Self {
+        let environments: BTreeSet<Option<&str>> =
+            kept.iter().map(|(backup, _)| backup.environment.as_deref()).collect();
+        let theirs = environments.into_iter().map(|environment| policy.for_environment(environment));
+        let mut needs = Self::under(kept, Some(&policy.own));
+        for other in theirs.map(|retention| Self::under(kept, retention)) {
+            needs.open.extend(other.open);
+            needs.young_from = [needs.young_from, other.young_from].into_iter().flatten().min();
+        }
+        needs
+    }
+
+    /// What one retention needs; without one, all that leads on from any of them.
+    fn under(kept: &[(&Candidate, ClusterSpan)], retention: Option<&Retention>) -> Self {
         let spans: Vec<ClusterSpan> = kept.iter().map(|(_, span)| *span).collect();
         let segment_size = spans.first().map_or(SegmentSize::DEFAULT, |span| span.segment_size);
-        let within = retention.wal.as_ref().and_then(|wal| wal.keep_within);
+        let within = retention.and_then(|retention| Some((retention, retention.wal.as_ref()?.keep_within?)));
         let newest = kept.iter().filter(|(backup, _)| backup.is_sound()).map(|(backup, _)| backup.ended_at).max();
-        let (Some(age), Some(newest)) = (within, newest) else {
+        let (Some((retention, age)), Some(newest)) = (within, newest) else {
             return Self { open: spans.clone(), spans, young_from: None, segment_size };
         };
         let from = age.before(newest, retention.zone().as_tz());

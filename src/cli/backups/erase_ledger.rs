@@ -87,9 +87,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 fn add(args: &Add) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), Face::Json)?;
     if !site.inventory.databases.contains_key(&args.database) {
-        let known = site.inventory.databases.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let failure = Failure::new(Exit::Usage, format!("the inventory has no database `{}`", args.database));
-        return Err(failure.help(format!("known: {known}")));
+        return Err(crate::cli::site::no_database(&args.database, &site.inventory));
     }
     let secret = site
         .vault

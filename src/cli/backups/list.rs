@@ -71,12 +71,11 @@ fn people(found: &Found, now: Timestamp) {
     let mut all: Vec<&Backup> = found.lists.iter().flat_map(|(_, list)| &list.backups).collect();
     all.sort_by_key(|backup| std::cmp::Reverse((backup.manifest.stopped_at, backup.manifest.id.clone())));
     let damaged = found.lists.iter().flat_map(|(store, list)| list.damaged.iter().map(move |one| (store, one)));
-    if all.is_empty() {
-        tell!(
-            "no backups in {}",
-            found.lists.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-        );
-    } else {
+    if all.is_empty() && !found.lists.is_empty() {
+        let names: Vec<String> = found.lists.iter().map(|(name, _)| format!("`{name}`")).collect();
+        tell!("no backups in {}", names.join(", "));
+    }
+    if !all.is_empty() {
         let mut rows = vec![["BACKUP", "SOURCE", "KIND", "TIER", "AGE", "SIZE", "STORE", "STATE"].map(str::to_owned)];
         rows.extend(all.iter().map(|backup| line(backup, now)));
         table(&rows);

@@ -117,7 +117,11 @@ impl Args {
                 let now = clock::now();
                 let plan = plan(&found.survey(now), policy, Moment { now, known });
                 let orphans = found.orphans.iter().filter(|orphan| is_abandoned(orphan, now)).cloned().collect();
-                judged.push(Judged { store: store.clone(), prefix, found, plan, orphans });
+                let mut place = Judged { store: store.clone(), prefix, found, plan, orphans };
+                if let Some(source) = &self.source {
+                    place.only(source);
+                }
+                judged.push(place);
             }
         }
         Ok(judged)
@@ -189,6 +193,19 @@ impl Args {
 }
 
 impl Judged {
+    /// Leaves alone what is of other sources, where several share the place, and what cannot be told apart.
+    fn only(&mut self, source: &str) {
+        let manifests = || self.found.list.backups.iter().map(|backup| &backup.manifest);
+        if manifests().all(|manifest| manifest.source == source) {
+            return;
+        }
+        let clusters = manifests().filter(|manifest| manifest.source != source).filter_map(|m| m.postgres.as_ref());
+        let others: BTreeSet<_> = clusters.map(|facts| facts.system_id).collect();
+        self.plan.remove.retain(|removed| removed.backup.source == source);
+        self.plan.wal.remove.retain(|range| !others.contains(&range.system_id));
+        self.orphans.clear();
+    }
+
     fn planned(&self, args: &Args) -> PlannedPrune {
         let orphans = self.orphans.iter().filter(|_| args.orphans).map(|orphan| orphan.folder.clone());
         PlannedPrune { orphans: orphans.collect(), ..PlannedPrune::of(&self.plan) }

@@ -166,6 +166,12 @@ impl Found {
         match distinct.len() {
             0 => {
                 let failure = Failure::new(Exit::Usage, format!("no backup has the id `{text}`"));
+                let torn = |one: &crate::catalog::DamagedBackup| one.key.as_str().split('/').any(|part| part == text);
+                if let Some((store, one)) = self.damaged().find(|(_, one)| torn(one)) {
+                    let fact = format!("backup `{text}` in `{store}` has a manifest that cannot be used: {}", one.why);
+                    let help = "use its copy in another store, or its objects by `restore.sh` in its folder";
+                    return Err(Failure::new(Exit::Failed, fact).help(help));
+                }
                 let help = match self.unreached.as_slice() {
                     [] => "`runbook backups list` shows them all".to_owned(),
                     [first, ..] => format!("but store `{}` gave no answer: {}", first.store, first.why),
@@ -183,10 +189,18 @@ impl Found {
         }
     }
 
+    fn damaged(&self) -> impl Iterator<Item = (&str, &crate::catalog::DamagedBackup)> {
+        self.lists.iter().flat_map(|(store, list)| list.damaged.iter().map(move |one| (store.as_str(), one)))
+    }
+
     /// Says which stores gave no answer, and how the command ends.
     pub fn finish(&self, otherwise: Exit) -> Exit {
         for unreached in &self.unreached {
-            tell!("error: store `{}` gave no answer: {}", unreached.store, crate::report::mask_text(&unreached.why));
+            let why = crate::report::mask_text(&unreached.why);
+            match why.starts_with("store `") {
+                true => tell!("error: {why}"),
+                false => tell!("error: store `{}` gave no answer: {why}", unreached.store),
+            }
         }
         if self.unreached.is_empty() { otherwise } else { Exit::Failed }
     }
@@ -194,15 +208,24 @@ impl Found {
 
 /// An error of the catalog in one line.
 pub fn of_catalog(error: &CatalogError) -> String {
-    let mut words = error.to_string();
-    let mut next = std::error::Error::source(error);
+    let (mut words, mut next) = match error {
+        CatalogError::Store(error) => (error.to_string(), std::error::Error::source(error)),
+        other => (other.to_string(), std::error::Error::source(other)),
+    };
     while let Some(cause) = next {
-        words.push_str(&format!(": {cause}"));
+        // What a store says of itself has the system's answer in it already.
+        let told = cause.to_string();
+        if !words.ends_with(&told) {
+            words = format!("{words}: {told}");
+        }
         next = cause.source();
     }
     words
 }
 
 fn chain(failure: &Failure) -> String {
-    std::iter::once(&failure.message).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
+    match failure.causes.as_slice() {
+        [] => failure.message.clone(),
+        causes => causes.join(": "),
+    }
 }

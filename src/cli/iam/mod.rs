@@ -84,7 +84,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     if !args.database.is_empty() {
         let unknown = args.database.iter().find(|name| !site.inventory.databases.contains_key(*name));
         if let Some(name) = unknown {
-            return Err(Failure::new(Exit::Usage, format!("the inventory has no database `{name}`")));
+            return Err(super::site::no_database(name, &site.inventory));
         }
         scope.only(&args.database, &site.inventory);
     }

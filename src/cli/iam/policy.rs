@@ -116,9 +116,8 @@ fn arn(place: &Place) -> String {
 
 /// Every role lists: without the permission a missing object is answered by 403, which nobody can tell from a secret.
 fn list(place: &Place) -> Vec<Statement> {
-    let all: Vec<String> = place.prefixes.iter().map(|prefix| format!("{prefix}*")).collect();
-    let everything = place.prefixes.iter().any(String::is_empty);
-    let condition = (!everything).then(|| json!({ "StringLikeIfExists": { "s3:prefix": all } }));
+    let everything = place.patterns.iter().any(|pattern| pattern == "*");
+    let condition = (!everything).then(|| json!({ "StringLikeIfExists": { "s3:prefix": place.patterns } }));
     let listed = Statement {
         sid: sid(place, "List"),
         why: "lists what is there; a missing object is then answered by 404 and not by 403 (`IfExists`: reading one \
@@ -247,7 +246,7 @@ fn bucket(place: &Place, need: &Need) -> Statement {
 }
 
 fn objects(place: &Place, need: &Need) -> Statement {
-    let resources = place.prefixes.iter().map(|prefix| format!("{}/{prefix}*", arn(place))).collect();
+    let resources = place.patterns.iter().map(|pattern| format!("{}/{pattern}", arn(place))).collect();
     statement(place, need, resources)
 }
 
@@ -283,7 +282,7 @@ mod tests {
 
     fn place(settings: &str) -> Place {
         let entry: StoreEntry = serde_json::from_str(settings).expect("an entry");
-        Place { store: "primary-eu".into(), entry, bucket: "b".into(), prefixes: vec!["prod/orders/".into()] }
+        Place { store: "primary-eu".into(), entry, bucket: "b".into(), patterns: vec!["prod/orders/*".into()] }
     }
 
     fn actions(role: Role, settings: &str, versions: OldVersions) -> String {

@@ -13,9 +13,9 @@ use crate::cli::prepare::{Prepared, RunIdentity, load_runbook};
 use crate::cli::{Exit, Failure, wiring};
 use crate::language::inventory::{Inventory, StoreEntry};
 use crate::language::runbook::ParamType;
-use crate::plan::BoundPlan;
+use crate::plan::{BoundPlan, PlannedStep};
 
-/// Prefixes of stores, by the stores' names.
+/// Patterns of keys by the stores' names: `orders/*`, or one key. Only a `*` at the end stands for anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Scope(BTreeMap<String, BTreeSet<String>>);
 
@@ -28,8 +28,8 @@ pub(super) struct Place {
     pub(super) entry: StoreEntry,
     /// The bucket.
     pub(super) bucket: String,
-    /// What the names of the objects begin with, inside the bucket.
-    pub(super) prefixes: Vec<String>,
+    /// What the names of the objects are like, inside the bucket.
+    pub(super) patterns: Vec<String>,
 }
 
 /// What a scope comes to in buckets.
@@ -52,8 +52,22 @@ pub(super) struct Given<'a> {
 }
 
 impl Scope {
-    fn add(&mut self, store: &str, prefix: &str) {
-        self.0.entry(store.to_owned()).or_default().insert(prefix.to_owned());
+    /// Adds everything whose key begins so.
+    fn add(&mut self, store: &str, beginning: &str) {
+        self.0.entry(store.to_owned()).or_default().insert(format!("{}*", literal(beginning)));
+    }
+
+    /// Adds what a step declares. Without a `/` at the end `orders` would be `orders2` too: only what reads objects
+    /// by the beginning of their keys reaches so far.
+    fn add_target(&mut self, store: &str, prefix: &str, (uses, access): (&str, Access)) {
+        let is_beginning = uses.starts_with("store.") && access == Access::Read;
+        if prefix.is_empty() || prefix.ends_with('/') || is_beginning {
+            return self.add(store, prefix);
+        }
+        if uses.starts_with("store.") {
+            self.0.entry(store.to_owned()).or_default().insert(literal(prefix));
+        }
+        self.add(store, &format!("{prefix}/"));
     }
 
     /// Everything of an inventory: what lies below the prefix of each database, and stores of no database as a whole.
@@ -93,9 +107,14 @@ impl Scope {
     }
 
     fn add_plan(&mut self, plan: &BoundPlan, role: Role) {
-        for (access, target) in plan.steps.iter().flat_map(|step| &step.effects.targets) {
+        fn targets(step: &PlannedStep) -> impl Iterator<Item = (&str, Access, &Target)> {
+            step.effects.targets.iter().map(|(access, target)| (step.uses.as_str(), *access, target))
+        }
+        for (uses, access, target) in plan.steps.iter().flat_map(targets) {
             match target {
-                Target::Store { name, prefix } if takes(role, *access) => self.add(name, prefix),
+                Target::Store { name, prefix } if takes(role, access) => {
+                    self.add_target(name, prefix, (uses, access));
+                }
                 Target::Database { name } if role == Role::Wal => {
                     let Some(database) = plan.inventory.databases.get(name) else { continue };
                     let Some(store) = &database.store else { continue };
@@ -119,19 +138,21 @@ impl Scope {
             let Some(store) = &database.store else { continue };
             wanted.insert((store.clone(), database.prefix.clone().unwrap_or_else(|| name.clone())));
         }
-        for (store, prefixes) in &mut self.0 {
-            let is_wanted = |prefix: &String| {
-                wanted.iter().any(|(of, own)| of == store && (prefix == own || prefix.starts_with(&format!("{own}/"))))
+        for (store, patterns) in &mut self.0 {
+            let is_wanted = |pattern: &String| {
+                let below =
+                    |own: &str| pattern.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                wanted.iter().any(|(of, own)| of == store && below(&literal(own)))
             };
-            prefixes.retain(is_wanted);
+            patterns.retain(is_wanted);
         }
-        self.0.retain(|_, prefixes| !prefixes.is_empty());
+        self.0.retain(|_, patterns| !patterns.is_empty());
     }
 
-    /// The parts of buckets; a prefix inside another one is left to that.
+    /// The parts of buckets; a pattern inside another one is left to that.
     pub(super) fn reach(&self, inventory: &Inventory) -> Reach {
         let mut reach = Reach::default();
-        for (store, prefixes) in &self.0 {
+        for (store, patterns) in &self.0 {
             let Some(entry) = inventory.stores.get(store) else { continue };
             let Some(rest) = entry.url.strip_prefix("s3://") else {
                 reach.left_out.push((store.clone(), format!("is no bucket of S3: `{}`", entry.url)));
@@ -139,19 +160,26 @@ impl Scope {
             };
             let (bucket, root) = rest.split_once('/').unwrap_or((rest, ""));
             let root = root.trim_end_matches('/');
-            let root = if root.is_empty() { String::new() } else { format!("{root}/") };
-            let outer =
-                |prefix: &&String| !prefixes.iter().any(|other| other != *prefix && prefix.starts_with(other.as_str()));
-            let prefixes = prefixes.iter().filter(outer).map(|prefix| format!("{root}{prefix}")).collect();
+            let root = if root.is_empty() { String::new() } else { literal(&format!("{root}/")) };
+            let holds = |outer: &String, inner: &String| {
+                outer != inner && outer.strip_suffix('*').is_some_and(|begin| inner.starts_with(begin))
+            };
+            let outermost = |pattern: &&String| !patterns.iter().any(|other| holds(other, pattern));
+            let patterns = patterns.iter().filter(outermost).map(|pattern| format!("{root}{pattern}")).collect();
             reach.places.push(Place {
                 store: store.clone(),
                 entry: entry.clone(),
                 bucket: bucket.to_owned(),
-                prefixes,
+                patterns,
             });
         }
         reach
     }
+}
+
+/// A text in which a policy finds no wildcard and no variable.
+fn literal(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '*' | '?' | '$') { format!("${{{c}}}") } else { c.to_string() }).collect()
 }
 
 /// What a role works on below the prefix of a database. Without a `/` at the end `orders` would be `orders2` too.
@@ -204,4 +232,35 @@ fn choices(prepared: &Prepared, given: &Given<'_>) -> Result<Vec<BTreeMap<String
         choices = choices.iter().flat_map(|choice| values.iter().map(move |value| with(choice, value))).collect();
     }
     Ok(choices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Inventory, Scope, StoreEntry};
+
+    fn patterns(declared: &[(&str, &str, Access)]) -> Vec<String> {
+        let mut scope = Scope::default();
+        for (uses, prefix, access) in declared {
+            scope.add_target("primary", prefix, (uses, *access));
+        }
+        let entry = StoreEntry { url: "s3://b/prod".to_owned(), ..StoreEntry::default() };
+        let inventory = Inventory { stores: [("primary".to_owned(), entry)].into(), ..Inventory::default() };
+        scope.reach(&inventory).places.remove(0).patterns
+    }
+
+    #[test]
+    fn a_source_does_not_stand_for_another_whose_name_begins_like_it() {
+        let declared = [("backup.create", "app", Access::Write), ("backup.create", "app2", Access::Write)];
+        assert_eq!(patterns(&declared), ["prod/app/*", "prod/app2/*"]);
+        assert_eq!(patterns(&[("store.delete", "app", Access::Destroy)]), ["prod/app", "prod/app/*"]);
+        assert_eq!(patterns(&[("store.list", "app", Access::Read)]), ["prod/app*"], "that is what it reads");
+        assert_eq!(patterns(&[("store.put", "a*b", Access::Write)]), ["prod/a${*}b", "prod/a${*}b/*"]);
+    }
+
+    #[test]
+    fn a_pattern_inside_another_is_left_to_that() {
+        let declared = [("backup.create", "app", Access::Write), ("store.put", "app/x", Access::Write)];
+        assert_eq!(patterns(&declared), ["prod/app/*"]);
+        assert_eq!(patterns(&[("s3.lifecycle", "", Access::Write), ("store.put", "x", Access::Write)]), ["prod/*"]);
+    }
 }

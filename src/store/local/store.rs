@@ -290,6 +290,8 @@ async fn put(
     body: ByteStream,
     options: PutOptions,
 ) -> Result<PutOutcome, StoreError> {
+    options.announced(&place.name)?;
+    options.lockless(&place.name)?;
     let prepared = key.clone();
     let path = blocking(&place, move |place| place.prepare(&prepared)).await?;
     let mut claim =

@@ -171,6 +171,10 @@ impl Place {
     /// The client leaves out of a list the object whose key is the prefix itself.
     async fn add_itself(self: &Arc<Self>, prefix: &str, level: &mut Listing) -> Result<(), StoreError> {
         let Ok(key) = prefix.parse::<ObjectKey>() else { return Ok(()) };
+        // What cannot be the store's is not in it.
+        if self.path(&key).is_err() {
+            return Ok(());
+        }
         if level.objects.iter().any(|facts| facts.key == key) {
             return Ok(());
         }
@@ -180,7 +184,7 @@ impl Place {
                 level.objects.push(ObjectFacts { etag, ..ObjectFacts::new(key, size_bytes, modified_at) });
                 Ok(())
             }
-            Err(StoreError::NotFound { .. } | StoreError::Refused { .. }) => Ok(()),
+            Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -234,9 +238,7 @@ impl Place {
     ) -> Result<PutOutcome, StoreError> {
         self.writable()?;
         options.announced(&self.name)?;
-        if options.locked_until.is_some() {
-            return Err(self.refused("it cannot lock objects; only `s3://` stores can".to_owned()));
-        }
+        options.lockless(&self.name)?;
         let (path, client) = (self.path(key)?, self.client().await?);
         let class = self.class.as_deref();
         let upload = Upload { client, store: &self.name, key, options: &options, class };

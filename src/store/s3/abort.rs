@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::error::{Verdict, verdict};
 use super::session::Session;
+use crate::store::farewell::farewell;
 
 /// A part that was on its way may arrive after the abort, so it is looked whether anything is left.
 const TRIES: u32 = 3;
 
-/// Aborts an upload when it is dropped before it [`Self::is_done`].
+/// Aborts an upload when it is dropped before it [`Self::done`].
 pub(super) struct Abort {
     upload: Option<Upload>,
 }
@@ -25,7 +26,7 @@ impl Abort {
     }
 
     /// Nothing is left to abort.
-    pub(super) fn is_done(mut self) {
+    pub(super) fn done(mut self) {
         self.upload = None;
     }
 
@@ -45,7 +46,7 @@ impl Upload {
             let abort = client.abort_multipart_upload().bucket(self.session.bucket());
             match abort.key(&self.object).upload_id(&self.id).send().await {
                 Ok(_) => {}
-                Err(error) if verdict(&error) == Verdict::Absent => return,
+                Err(error) if matches!(verdict(&error), Verdict::Absent | Verdict::NoUpload) => return,
                 Err(error) => {
                     let asked = self.session.asked(&self.object, "abort the upload of", "s3:AbortMultipartUpload");
                     tracing::warn!("{}; its parts stay until a lifecycle rule removes them", asked.failed(&error));
@@ -61,11 +62,8 @@ impl Upload {
 }
 
 impl Drop for Abort {
-    #[expect(clippy::disallowed_methods, reason = "whoever dropped the put cannot wait, and the server must be told")]
     fn drop(&mut self) {
         let Some(upload) = self.upload.take() else { return };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move { upload.abort().await });
-        }
+        farewell(async move { upload.abort().await });
     }
 }

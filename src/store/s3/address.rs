@@ -59,6 +59,8 @@ pub(super) fn percent(text: &str, kept: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]

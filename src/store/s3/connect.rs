@@ -168,8 +168,10 @@ async fn load(entry: &StoreEntry, keys: Option<Keys>) -> SdkConfig {
     if let Some(profile) = &entry.profile {
         loader = loader.profile_name(profile);
     }
-    if let Some(region) = &entry.region {
-        loader = loader.region(Region::new(region.clone()));
+    // With keys and a server of its own nothing else is asked: no configuration, no metadata service of a machine.
+    let alone = keys.is_some() && entry.endpoint.is_some() && entry.profile.is_none();
+    if let Some(region) = entry.region.as_deref().or(alone.then_some(DEFAULT_REGION)) {
+        loader = loader.region(Region::new(region.to_owned()));
     }
     if let Some(keys) = keys {
         let token = keys.token.map(|token| token.reveal().to_owned());

@@ -106,7 +106,8 @@ impl Copy {
                 let class = self.from.storage_class.clone().unwrap_or_else(|| "GLACIER".to_owned());
                 StoreError::Archived { store: session.store.clone(), key, class }
             }
-            Verdict::Conflict
+            Verdict::NoUpload
+            | Verdict::Conflict
             | Verdict::Denied
             | Verdict::Unsupported
             | Verdict::Range
@@ -147,7 +148,7 @@ impl Copy {
             Err(error) => Err(error),
         };
         match &finished {
-            Ok(_) => abort.is_done(),
+            Ok(_) => abort.done(),
             Err(_) => abort.now().await,
         }
         finished

@@ -19,6 +19,7 @@ use super::error::{Verdict, verdict};
 use super::head::head_version;
 use super::session::Session;
 use crate::action::{ByteStream, GetOptions, ObjectKey, StoreError};
+use crate::store::whole::Whole;
 
 /// What one request asks for. Chunks begin at multiples of it.
 const CHUNK_BYTES: u64 = 8 << 20;
@@ -68,6 +69,7 @@ pub(super) async fn get(session: Arc<Session>, key: ObjectKey, options: GetOptio
         end: wanted.end.min(total),
         queue: VecDeque::new(),
         current: Bytes::new(),
+        state: Whole::SoFar,
     };
     download.start(range, Some(answer.body));
     download.refill();
@@ -113,7 +115,8 @@ impl Source {
                 let class = state.unwrap_or("GLACIER").to_owned();
                 StoreError::Archived { store: session.store.clone(), key: self.key.to_string(), class }
             }
-            Verdict::Conflict
+            Verdict::NoUpload
+            | Verdict::Conflict
             | Verdict::Denied
             | Verdict::Unsupported
             | Verdict::Range
@@ -178,9 +181,18 @@ struct Download {
     end: u64,
     queue: VecDeque<AbortOnDropHandle<io::Result<Bytes>>>,
     current: Bytes,
+    state: Whole,
 }
 
 impl Download {
+    /// Nothing that comes after a failure is the body's next byte, and no end after it is the body's end.
+    fn broken(&mut self, error: io::Error) -> io::Error {
+        self.queue.clear();
+        self.next = self.end;
+        self.state = Whole::Broken;
+        error
+    }
+
     #[expect(clippy::disallowed_methods, reason = "ended with the body that is read")]
     fn start(&mut self, range: Range<u64>, begun: Option<aws_sdk_s3::primitives::ByteStream>) {
         let task = tokio::spawn(fetch(Arc::clone(&self.source), range, begun));
@@ -199,17 +211,13 @@ impl Download {
 impl AsyncRead for Download {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
-            let Some(first) = self.queue.front_mut() else { return Poll::Ready(Ok(())) };
+            let Some(first) = self.queue.front_mut() else { return Poll::Ready(self.state.end()) };
             let ended = ready!(Pin::new(first).poll(cx));
             self.queue.pop_front();
             match ended {
                 Ok(Ok(chunk)) => self.current = chunk,
-                Ok(Err(error)) => {
-                    self.queue.clear();
-                    self.next = self.end;
-                    return Poll::Ready(Err(error));
-                }
-                Err(error) => return Poll::Ready(Err(io::Error::other(error))),
+                Ok(Err(error)) => return Poll::Ready(Err(self.broken(error))),
+                Err(error) => return Poll::Ready(Err(self.broken(io::Error::other(error)))),
             }
             self.refill();
         }

@@ -25,8 +25,10 @@ pub(crate) struct Asked<'a> {
 /// What an answer amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The object, the version or the upload is authoritatively not there.
+    /// The object or the version is authoritatively not there.
     Absent,
+    /// The upload is not there: somebody aborted it, or it was finished and the answer got lost.
+    NoUpload,
     /// A condition of the request does not hold.
     Condition,
     /// Somebody else writes the same object just now.
@@ -49,7 +51,8 @@ pub(super) enum Verdict {
 pub(super) fn verdict<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Verdict {
     let status = error.raw_response().map(|raw| raw.status().as_u16());
     match (error.code().unwrap_or_default(), status) {
-        ("NoSuchKey" | "NoSuchVersion" | "NoSuchUpload", _) => Verdict::Absent,
+        ("NoSuchKey" | "NoSuchVersion", _) => Verdict::Absent,
+        ("NoSuchUpload", _) => Verdict::NoUpload,
         ("PreconditionFailed", _) | (_, Some(412)) => Verdict::Condition,
         ("ConditionalRequestConflict" | "OperationAborted", _) => Verdict::Conflict,
         ("InvalidObjectState", _) => Verdict::Archived,
@@ -90,7 +93,7 @@ fn without_credentials<E>(error: &SdkError<E>) -> bool {
     let SdkError::DispatchFailure(failure) = error else { return false };
     let Some(cause) = failure.as_connector_error() else { return false };
     let words = causes(cause);
-    words.contains("credentials provider") || words.contains("identity resolver")
+    ["credentials provider", "credential provider", "identity resolver"].iter().any(|word| words.contains(word))
 }
 
 impl Asked<'_> {
@@ -128,6 +131,9 @@ impl Asked<'_> {
                 self.permission,
                 self.bucket,
                 if self.object.is_empty() { String::new() } else { format!(" and `{}` below it", self.object) },
+            )),
+            Verdict::NoUpload => self.unavailable(io::Error::other(
+                "the upload is gone: somebody aborted it, or it was finished and the answer got lost",
             )),
             Verdict::Passing | Verdict::Conflict => self.unavailable(io::Error::other(words(error))),
             Verdict::Absent
@@ -234,5 +240,37 @@ pub(super) fn causes(error: &(dyn Error + 'static)) -> String {
         next = cause.source();
     }
     words.dedup();
-    words.join(": ")
+    words.join(": ").lines().map(str::trim).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::config::http::HttpResponse;
+    use aws_sdk_s3::error::ErrorMetadata;
+    use aws_sdk_s3::operation::put_object::PutObjectError;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    fn answer(code: &str, status: u16) -> SdkError<PutObjectError> {
+        let status = status.try_into().expect("a status");
+        let error = PutObjectError::generic(ErrorMetadata::builder().code(code).build());
+        SdkError::service_error(error, HttpResponse::new(status, SdkBody::empty()))
+    }
+
+    #[test]
+    fn only_what_the_server_says_of_the_object_is_absence() {
+        assert_eq!(verdict(&answer("NoSuchKey", 404)), Verdict::Absent);
+        for (code, status) in
+            [("NoSuchBucket", 404), ("NoSuchUpload", 404), ("", 404), ("AccessDenied", 403), ("", 503)]
+        {
+            assert_ne!(verdict(&answer(code, status)), Verdict::Absent, "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn an_upload_that_is_gone_may_have_been_finished_and_is_tried_again() {
+        let asked = Asked { store: "s", bucket: "b", object: "o", verb: "finish", permission: "s3:PutObject" };
+        assert!(matches!(asked.failed(&answer("NoSuchUpload", 404)), StoreError::Unavailable { .. }));
+    }
 }

@@ -83,6 +83,8 @@ fn availability(archived: bool, restore: Option<&str>) -> Availability {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]

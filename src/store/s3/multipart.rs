@@ -50,7 +50,7 @@ pub(super) async fn put(order: Order, mut reader: PartReader, dress: Dress) -> R
         Err(error) => Err(error),
     };
     match &finished {
-        Ok((_, Ending::Told { .. })) => abort.is_done(),
+        Ok((_, Ending::Told { .. })) => abort.done(),
         Ok((_, Ending::LookedUp)) | Err(_) => abort.now().await,
     }
     orphans.abort(&upload.order.session, &upload.order.object).await;

@@ -22,8 +22,9 @@ impl Attempts {
     /// servers differ in how they refuse what is not there any more.
     pub(super) fn judge(&self, verdict: Verdict) -> Verdict {
         match verdict {
-            Verdict::Denied | Verdict::Unsupported | Verdict::Lasting if self.several() => Verdict::Absent,
+            Verdict::Denied | Verdict::Unsupported | Verdict::Lasting if self.several() => Verdict::NoUpload,
             Verdict::Absent
+            | Verdict::NoUpload
             | Verdict::Condition
             | Verdict::Conflict
             | Verdict::Archived

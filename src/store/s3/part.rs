@@ -96,6 +96,8 @@ impl PartReader {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     /// Bytes that fit at most.

@@ -137,13 +137,15 @@ impl Order {
         if verdict == Verdict::Condition {
             self.session.connection.conditional.store(true, Ordering::Relaxed);
         }
-        let may_have_happened =
-            matches!(verdict, Verdict::Condition | Verdict::Conflict | Verdict::Passing | Verdict::Absent);
+        let may_have_happened = matches!(
+            verdict,
+            Verdict::Condition | Verdict::Conflict | Verdict::Passing | Verdict::Absent | Verdict::NoUpload
+        );
         if self.options.if_absent && may_have_happened {
             return self.settled(content, Some(failure)).await;
         }
         // An upload that is not there any more was finished by a request whose answer was lost.
-        if verdict == Verdict::Absent
+        if matches!(verdict, Verdict::Absent | Verdict::NoUpload)
             && let Ok(Compared::Same(facts)) = compare(&self.session, &self.key, content).await
             && self.options.metadata.iter().all(|(name, value)| facts.metadata.get(name) == Some(value))
         {

@@ -69,10 +69,10 @@ pub(super) async fn earlier(order: &Order, dress: &Dress) -> Result<Earlier, Sto
     let last = if wanted { uploads.iter().rposition(fits).map(|at| uploads.remove(at)) } else { None };
     let stale = clock::now() - jiff::SignedDuration::try_from(STALE).unwrap_or_default();
     for upload in uploads {
-        if upload.initiated.as_ref().is_some_and(|at| timestamp(at) < stale) {
-            if let Some(id) = &upload.upload_id {
-                Abort::of(std::sync::Arc::clone(session), &order.object, id).now().await;
-            }
+        if upload.initiated.as_ref().is_some_and(|at| timestamp(at) < stale)
+            && let Some(id) = &upload.upload_id
+        {
+            Abort::of(std::sync::Arc::clone(session), &order.object, id).now().await;
         }
     }
     let Some(id) = last.and_then(|upload| upload.upload_id) else { return Ok(Earlier { continued: None, ids }) };

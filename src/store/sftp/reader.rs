@@ -12,6 +12,7 @@ use openssh_sftp_client::file::File;
 use tokio::io::{AsyncRead, AsyncSeek as _, ReadBuf};
 
 use super::session::Session;
+use crate::store::whole::Whole;
 
 /// Bytes of one request; OpenSSH gives no more at once.
 const REQUEST_BYTES: u64 = 255 << 10;
@@ -32,12 +33,14 @@ pub(super) struct Reader {
     range: std::ops::Range<u64>,
     slots: VecDeque<Slot>,
     current: BytesMut,
+    state: Whole,
     _session: Arc<Session>,
 }
 
 impl Reader {
     pub(super) fn new(session: Arc<Session>, file: File, range: std::ops::Range<u64>) -> Self {
-        Self { file, range, slots: VecDeque::new(), current: BytesMut::new(), _session: session }
+        let (slots, current) = (VecDeque::new(), BytesMut::new());
+        Self { file, range, slots, current, state: Whole::SoFar, _session: session }
     }
 
     fn ask(&mut self) {
@@ -79,8 +82,14 @@ impl AsyncRead for Reader {
                 }
             }
             match self.slots.pop_front() {
-                None => return Poll::Ready(Ok(())),
-                Some(Slot::Here(bytes)) => self.current = bytes?,
+                None => return Poll::Ready(self.state.end()),
+                Some(Slot::Here(Ok(bytes))) => self.current = bytes,
+                Some(Slot::Here(Err(error))) => {
+                    self.slots.clear();
+                    self.range.start = self.range.end;
+                    self.state = Whole::Broken;
+                    return Poll::Ready(Err(error));
+                }
                 Some(asked @ Slot::Asked(_)) => {
                     self.slots.push_front(asked);
                     return Poll::Pending;

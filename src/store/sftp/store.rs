@@ -102,6 +102,7 @@ impl Place {
     async fn put(&self, key: &ObjectKey, mut body: ByteStream, options: PutOptions) -> Result<PutOutcome, StoreError> {
         self.writable()?;
         options.announced(&self.name)?;
+        options.lockless(&self.name)?;
         let session = self.session().await?;
         let path = self.prepare(&session, key).await?;
         let what = format!("cannot write `{key}`");

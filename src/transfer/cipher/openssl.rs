@@ -105,13 +105,13 @@ fn derive(password: &SecretText, kdf: &Kdf, salt: [u8; 8]) -> Derived {
 
 /// EVP_BytesToKey(3) with one iteration.
 fn bytes_to_key<D: sha2::Digest>(password: &[u8], salt: [u8; 8], derived: &mut Derived) {
-    let mut before = Vec::new();
+    let mut before = Zeroizing::new(Vec::new());
     let mut filled = 0;
     while filled < derived.len() {
-        let digest = D::new().chain_update(&before).chain_update(password).chain_update(salt).finalize();
+        let digest = D::new().chain_update(&*before).chain_update(password).chain_update(salt).finalize();
         let count = digest.len().min(derived.len() - filled);
         derived[filled..filled + count].copy_from_slice(&digest[..count]);
         filled += count;
-        before = digest.to_vec();
+        before = Zeroizing::new(digest.to_vec());
     }
 }

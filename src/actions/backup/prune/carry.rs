@@ -1,4 +1,8 @@
 //! Carries a prune out: each deletion is told before it begins and again when it is done.
+//!
+//! What turns out to be needed stays, and with it what it rests on: its chain, and its WAL.
+
+use std::collections::BTreeSet;
 
 use serde_json::json;
 
@@ -6,11 +10,14 @@ use super::PruneOutput;
 use super::order::{Order, PlannedBackup};
 use crate::action::{ActionError, ObjectKey, RunContext, Store, StoreError};
 use crate::actions::store::{catalog_failed, store_failed};
-use crate::base::{Timestamp, clock};
+use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::attest::attested;
 use crate::catalog::survey::{Orphan, WalObject};
-use crate::catalog::{BackupPlace, CatalogError, load};
+use crate::catalog::{Backup, BackupPlace, CatalogError, load, read_small};
 use crate::event::Progress;
+
+/// The largest object that is looked at to tell whether it is a manifest.
+const MANIFEST_LIMIT: u64 = 64 << 20;
 
 /// What deletes.
 pub(super) struct Carrier<'a> {
@@ -37,12 +44,24 @@ impl<'a> Carrier<'a> {
     /// Deletes backups, then WAL, then what was left behind. What an earlier attempt has deleted is no difference.
     pub(super) async fn carry_out(&self, order: &Order, kept: usize) -> Result<PruneOutput, ActionError> {
         let mut done = PruneOutput { kept: kept as u64, ..PruneOutput::default() };
+        let (mut needed, mut stays) = (BTreeSet::new(), BTreeSet::new());
         for (index, backup) in order.backups.iter().enumerate() {
             self.go_on()?;
             self.progress(index, order.backups.len());
-            self.backup(backup, &mut done).await?;
+            let why = match needed.contains(&backup.id) {
+                true => Some("a backup that stays rests on it".to_owned()),
+                false => self.backup(backup, &mut done).await?,
+            };
+            if let Some(why) = why {
+                self.note(format!("backup `{}` stays: {why}", backup.id), json!({ "backup": backup.id }));
+                done.spared.push(format!("{}: {why}", backup.id));
+                done.kept += 1;
+                needed.extend(order.bonds.below(&backup.id));
+                stays.insert(backup.id.as_str());
+            }
         }
-        self.wal(&order.wal, &mut done).await?;
+        let is_free = |object: &&WalObject| !stays.iter().any(|id| order.bonds.needs(id, object));
+        self.wal(&order.wal.iter().filter(is_free).collect::<Vec<_>>(), &mut done).await?;
         for orphan in &order.orphans {
             self.go_on()?;
             self.orphan(orphan, &mut done).await?;
@@ -62,16 +81,12 @@ impl<'a> Carrier<'a> {
         self.cx.reporter.progress(Progress::Units { done, total, unit: "backups" });
     }
 
-    async fn backup(&self, planned: &PlannedBackup, done: &mut PruneOutput) -> Result<(), ActionError> {
+    /// Deletes one backup, or says why it stays.
+    async fn backup(&self, planned: &PlannedBackup, done: &mut PruneOutput) -> Result<Option<String>, ActionError> {
         let place = BackupPlace::new(self.prefix, (&planned.kind, planned.tier.as_deref()), &planned.id);
         let manifest = place.manifest_key().map_err(catalog_failed)?;
         match self.look(planned, &place, &manifest).await? {
-            Now::Spared(why) => {
-                self.note(format!("backup `{}` stays: {why}", planned.id), json!({ "backup": planned.id }));
-                done.spared.push(format!("{}: {why}", planned.id));
-                done.kept += 1;
-                return Ok(());
-            }
+            Now::Spared(why) => return Ok(Some(why)),
             Now::Same => {
                 let message = format!("deletes backup `{}`", planned.id);
                 self.note(message, json!({ "backup": planned.id, "manifest": planned.manifest }));
@@ -83,14 +98,14 @@ impl<'a> Carrier<'a> {
         self.note(format!("backup `{}` is gone", planned.id), json!({ "backup": planned.id, "freed_bytes": freed }));
         done.removed.push(planned.id.clone());
         done.freed_bytes += freed;
-        Ok(())
+        Ok(None)
     }
 
     /// Looks once more, right before the deletion.
     async fn look(&self, planned: &PlannedBackup, place: &BackupPlace, key: &ObjectKey) -> Result<Now, ActionError> {
         let backup = match load(self.store.as_read(), place).await {
             Ok(backup) => backup,
-            Err(CatalogError::Store(StoreError::NotFound { .. })) => return Ok(Now::Begun),
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => return self.begun(planned, place).await,
             Err(CatalogError::Damaged { what, .. }) => {
                 return Ok(Now::Spared(format!("its manifest is damaged: {what}")));
             }
@@ -100,16 +115,56 @@ impl<'a> Carrier<'a> {
             return Ok(Now::Spared("its manifest is not the one that was planned".to_owned()));
         }
         let now = clock::now();
-        let said = attested(self.store.as_read(), place, backup.digest).await.map_err(catalog_failed)?;
-        if let Some(hold) = said.hold.filter(|hold| hold.counts_at(now)) {
-            return Ok(Now::Spared(format!("held: {} by {}", hold.reason, hold.by)));
+        if let Some(why) = self.held(place, backup.digest, now).await? {
+            return Ok(Now::Spared(why));
         }
-        for object in std::iter::once(key.clone()).chain(own_keys(&backup)) {
-            if let Some(why) = self.locked(&object, now).await? {
+        let own: BTreeSet<ObjectKey> = own_keys(&backup).collect();
+        for object in std::iter::once(key).chain(&own) {
+            if let Some(why) = self.locked(object, now).await? {
                 return Ok(Now::Spared(why));
             }
         }
-        Ok(Now::Same)
+        Ok(self.inside(place, &own).await?.map_or(Now::Same, Now::Spared))
+    }
+
+    /// A folder without the manifest that was planned is the rest of that backup, unless something else lies in it.
+    async fn begun(&self, planned: &PlannedBackup, place: &BackupPlace) -> Result<Now, ActionError> {
+        if place.family == "wal" {
+            return Ok(Now::Spared("WAL lies there, and no backup".to_owned()));
+        }
+        if let Some(why) = self.held(place, planned.manifest, clock::now()).await? {
+            return Ok(Now::Spared(why));
+        }
+        Ok(self.inside(place, &BTreeSet::new()).await?.map_or(Now::Begun, Now::Spared))
+    }
+
+    async fn held(&self, place: &BackupPlace, manifest: Digest, now: Timestamp) -> Result<Option<String>, ActionError> {
+        let said = attested(self.store.as_read(), place, manifest).await.map_err(catalog_failed)?;
+        let hold = said.hold.filter(|hold| hold.counts_at(now));
+        Ok(hold.map(|hold| format!("held: {} by {}", hold.reason, hold.by)))
+    }
+
+    /// Names another backup inside the folder of this one: an id may be a tier's name, and a manifest may lie.
+    async fn inside(&self, place: &BackupPlace, own: &BTreeSet<ObjectKey>) -> Result<Option<String>, ActionError> {
+        let folder = format!("{}/", place.folder());
+        for facts in self.store.list(&folder).await.map_err(store_failed)? {
+            if !is_nested_manifest(&folder, &facts.key) {
+                continue;
+            }
+            if !own.contains(&facts.key) || self.is_manifest(&facts.key).await? {
+                return Ok(Some(format!("`{}` lies inside its folder: look at it", facts.key)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tells a backup's manifest from a file that is only called so.
+    async fn is_manifest(&self, key: &ObjectKey) -> Result<bool, ActionError> {
+        match read_small(self.store.as_read(), key, MANIFEST_LIMIT).await {
+            Ok(text) => Ok(Backup::of(self.store.name(), key, &text).is_ok()),
+            Err(CatalogError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(catalog_failed(error)),
+        }
     }
 
     /// Why the store itself would keep an object.
@@ -139,7 +194,7 @@ impl<'a> Carrier<'a> {
         Ok(freed)
     }
 
-    async fn wal(&self, objects: &[WalObject], done: &mut PruneOutput) -> Result<(), ActionError> {
+    async fn wal(&self, objects: &[&WalObject], done: &mut PruneOutput) -> Result<(), ActionError> {
         let (Some(first), Some(last)) = (objects.first(), objects.last()) else { return Ok(()) };
         let (first, last) = (first.segment.name.to_string(), last.segment.name.to_string());
         let message = format!("deletes {} WAL segments from `{first}` to `{last}`", objects.len());
@@ -162,6 +217,13 @@ impl<'a> Carrier<'a> {
     }
 
     async fn orphan(&self, orphan: &Orphan, done: &mut PruneOutput) -> Result<(), ActionError> {
+        let listed = self.store.list(&orphan.folder).await.map_err(store_failed)?;
+        if let Some(new) = listed.iter().find(|facts| !orphan.keys.contains(&facts.key)) {
+            let why = format!("`{}` was written since", new.key);
+            self.note(format!("`{}` stays: {why}", orphan.folder), json!({ "folder": orphan.folder }));
+            done.spared.push(format!("{}: {why}", orphan.folder));
+            return Ok(());
+        }
         let message = format!("deletes `{}`, which has no manifest", orphan.folder);
         self.note(message, json!({ "folder": orphan.folder, "objects": orphan.keys.len() }));
         for key in &orphan.keys {
@@ -175,6 +237,11 @@ impl<'a> Carrier<'a> {
     fn note(&self, message: String, data: serde_json::Value) {
         self.cx.reporter.note(message, data);
     }
+}
+
+/// Tells whether a key below a folder is that of a manifest further below.
+fn is_nested_manifest(folder: &str, key: &ObjectKey) -> bool {
+    key.as_str().strip_prefix(folder).is_some_and(|rest| rest.ends_with("/manifest.json"))
 }
 
 /// The objects that lie in the backup's own folder: those of an imported one stay where they are.

@@ -3,6 +3,7 @@
 //! What is to go is planned anew from the store before the first deletion and held against the plan that a person
 //! saw, when there is one. A manifest goes first: half a deleted backup is no backup.
 
+mod bond;
 mod carry;
 mod order;
 

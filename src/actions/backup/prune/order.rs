@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::PruneParams;
+use super::bond::Bonds;
 use crate::base::{Digest, Timestamp, clock};
 use crate::catalog::family;
 use crate::catalog::retention::{KeepReason, RetentionPlan};
@@ -61,12 +62,14 @@ pub struct PlannedWal {
 
 /// What goes in this step.
 pub(super) struct Order {
-    /// Backups, oldest first. Some may be half gone already.
+    /// Backups, each before what it rests on, else oldest first. Some may be half gone already.
     pub backups: Vec<PlannedBackup>,
     /// WAL objects in order.
     pub wal: Vec<WalObject>,
     /// Folders without a manifest.
     pub orphans: Vec<Orphan>,
+    /// What those need that stay after all.
+    pub bonds: Bonds,
     /// The sizes of backups that are whole.
     backup_bytes: u64,
 }
@@ -145,7 +148,9 @@ impl Order {
     /// Everything that may go now, and of it only what a plan that was shown names.
     pub(super) fn of(params: &PruneParams, found: &Holdings, now: &RetentionPlan, at: Timestamp) -> Self {
         let planned = PlannedPrune::of(now);
-        let backups = params.plan.as_ref().map_or(planned.backups, |asked| asked.backups.clone());
+        let mut backups = params.plan.as_ref().map_or(planned.backups, |asked| asked.backups.clone());
+        let bonds = Bonds::of(found);
+        backups.sort_by_cached_key(|backup| std::cmp::Reverse(bonds.below(&backup.id).len()));
         let named: BTreeSet<&PlannedBackup> = backups.iter().collect();
         let backup_bytes = now.remove.iter().map(|removed| &removed.backup);
         let backup_bytes = backup_bytes
@@ -166,6 +171,7 @@ impl Order {
             wal: found.wal.iter().filter(goes).cloned().collect(),
             orphans: found.orphans.iter().filter(abandoned).cloned().collect(),
             backups,
+            bonds,
             backup_bytes,
         }
     }

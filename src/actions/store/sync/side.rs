@@ -77,8 +77,7 @@ impl Side {
     /// Lists a target: one that is not there yet is empty.
     pub(super) async fn list_target(&self, filter: Filter<'_>) -> Result<Vec<Item>, ActionError> {
         if let Self::Store { store, prefix } = self
-            && let Err(StoreError::Unavailable { source, .. }) = store.list(prefix).await
-            && source.kind() == std::io::ErrorKind::NotFound
+            && store.list(prefix).await.is_err_and(|error| error.is_unborn())
         {
             return Ok(Vec::new());
         }

@@ -103,12 +103,14 @@ impl Ability {
 
     fn advice(self) -> &'static str {
         match self {
-            Self::List => {
-                "allow `s3:ListBucket`: without it nothing can be found, and a missing object looks forbidden"
+            Self::List => "allow it to list (on S3 `s3:ListBucket`): without it nothing can be found",
+            Self::TellMissing => {
+                "allow it to list (on S3 `s3:ListBucket` on the bucket): else a missing object looks forbidden"
             }
-            Self::TellMissing => "allow `s3:ListBucket` on the bucket: only then a missing object is answered by 404",
-            Self::Read => "allow `s3:GetObject` below the prefix: what is stored has to be compared",
-            Self::Write => "allow `s3:PutObject` below the prefix, or unlock the folder for this user",
+            Self::Read => "allow it to read (on S3 `s3:GetObject`) below the prefix: what is stored has to be compared",
+            Self::Write => {
+                "allow it to write (on S3 `s3:PutObject`) below the prefix, or unlock the folder for this user"
+            }
             Self::Overwrite => "versions or Object Lock protect what is there",
             Self::Delete => "`runbook iam --role expire` prints what that takes",
         }

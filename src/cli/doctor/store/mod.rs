@@ -13,6 +13,7 @@ use serde_json::json;
 use super::super::screen::Face;
 use super::super::site::Site;
 use super::super::{Exit, Failure, document, wiring};
+use crate::action::StoreError;
 use finding::{Finding, Verdict};
 
 /// What the credentials are for; decides what is missing and what is too much.
@@ -28,6 +29,9 @@ pub enum Role {
     Any,
 }
 
+const UNREACHED: &str =
+    "nothing else was tried: mount the disk, or look at the server, the way there, and the store's `url`";
+
 /// Probes a store.
 pub(super) fn examine(site: &Site, name: &str, role: Role) -> Result<Vec<Finding>, Failure> {
     let entry = site.store_entry(name)?;
@@ -40,6 +44,10 @@ pub(super) fn examine(site: &Site, name: &str, role: Role) -> Result<Vec<Finding
     let strict = site.opening(name, &strict).open_existing().ok().filter(|_| entry.url.starts_with("s3://"));
     wiring::block_on(async {
         let mut findings = surroundings::look(site, name, entry);
+        if let Err(error @ StoreError::Unavailable { .. }) = store.browse("").await {
+            findings.push(Finding::new("reach", Verdict::Missing, error.to_string()).advise(UNREACHED));
+            return findings;
+        }
         findings.extend(probe::Probe { store: &*store, strict: strict.as_deref(), role }.all().await);
         findings.extend(surroundings::settings(&*store, entry).await);
         findings

@@ -22,8 +22,7 @@ pub(super) async fn versioning(session: &Session) -> Result<Versioning, StoreErr
     let answer = session.client().get_bucket_versioning().bucket(session.bucket()).send().await;
     let answer = match answer {
         Ok(answer) => answer,
-        Err(error) if is_without_status(&error) => return Ok(Versioning::Off),
-        Err(error) => return Err(asked.failed(&error)),
+        Err(error) => return in_other_words(&error).ok_or_else(|| asked.failed(&error)),
     };
     Ok(match answer.status() {
         Some(BucketVersioningStatus::Enabled) => Versioning::On,
@@ -32,10 +31,17 @@ pub(super) async fn versioning(session: &Session) -> Result<Versioning, StoreErr
     })
 }
 
-/// A bucket that never kept versions answers without a status, and not every server gives that answer its right name.
-fn is_without_status<E>(error: &SdkError<E>) -> bool {
-    let Some(answer) = error.raw_response().filter(|answer| answer.status().is_success()) else { return false };
-    answer.body().bytes().is_some_and(|bytes| !String::from_utf8_lossy(bytes).contains("<Status>"))
+/// What an answer says that came under another name than S3's, as some servers give it.
+fn in_other_words<E>(error: &SdkError<E>) -> Option<Versioning> {
+    let answer = error.raw_response().filter(|answer| answer.status().is_success())?;
+    let text = String::from_utf8_lossy(answer.body().bytes()?).into_owned();
+    let status = text.split("<Status>").nth(1).and_then(|rest| rest.split('<').next());
+    match status {
+        None => Some(Versioning::Off),
+        Some("Enabled") => Some(Versioning::On),
+        Some("Suspended") => Some(Versioning::Suspended),
+        Some(_) => None,
+    }
 }
 
 pub(super) async fn put_versioning(session: &Session, versioning: Versioning) -> Result<(), StoreError> {
