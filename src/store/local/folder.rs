@@ -75,10 +75,15 @@ pub(super) fn write_whole(path: &Path, temporary: &Path, content: &[u8]) -> io::
         Ok(()) | Err(_) => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(temporary)?;
-    inherit_owner(temporary, folder)?;
-    io::Write::write_all(&mut file, content)?;
-    file.sync_all()?;
-    std::fs::rename(temporary, path)?;
+    let written = inherit_owner(temporary, folder)
+        .and_then(|()| io::Write::write_all(&mut file, content))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(temporary, path));
+    if written.is_err() {
+        // A full disk is not made fuller.
+        let _ = std::fs::remove_file(temporary);
+    }
+    written?;
     sync_folder(folder)
 }
 
