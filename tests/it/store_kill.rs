@@ -174,7 +174,10 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_backup_killed_at_random_moments_is_listed_only_when_it_is_whole() {
     let with = json!({ "source": "media", "paths": ["WORK/media", "WORK/notes"], "stores": ["depot"] });
     let site = || {
-        let site = Site::new(Place::s3(), &json!({ "id": "keep", "uses": "backup.create", "with": with }));
+        // The S3 server of this process names an object before it keeps its metadata: cut off there, it has half of one.
+        let place = Place::folder();
+        runbook::store::Opening::plain(&place.entry, "depot").initialize().unwrap();
+        let site = Site::new(place, &json!({ "id": "keep", "uses": "backup.create", "with": with }));
         fs::create_dir(site.cli.path("media")).unwrap();
         for at in 0..12 {
             fs::write(site.cli.path(&format!("media/{at}")), noise(at, 2 << 20)).unwrap();
