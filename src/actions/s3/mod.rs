@@ -1,6 +1,6 @@
 //! The settings of buckets: planned, applied, and held against what was wished.
 //!
-//! Each action is one [`setting::Setting`]: how it is read, compared and written. What a mode does with it stands
+//! Each action is one `setting::Setting`: how it is read, compared and written. What a mode does with it stands
 //! in one place, `setting`. Start reading there, then `versioning`.
 
 mod encryption;
