@@ -47,4 +47,7 @@ pub struct InstanceHandle {
     pub socket: Option<PathBuf>,
     /// Its port.
     pub port: u16,
+    /// The name of a side instance of the database: it lies in the run's scratch folder, whatever the database's own place is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<String>,
 }

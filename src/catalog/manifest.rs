@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ContentFacts, DumpFacts};
 use crate::action::{Encoding, Encrypted, ObjectKey, PlainFacts};
 use crate::base::{Digest, Timestamp};
 use crate::language::inventory::CompressionFormat;
@@ -60,9 +61,13 @@ pub struct Manifest {
     pub postgres: Option<PostgresFacts>,
     /// Every object of it but the manifest.
     pub objects: Vec<ManifestObject>,
-    /// Counts and hashes of its data, taken by its first proven restore.
+    /// What a restore of a dump needs to know of its database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub facts: Option<serde_json::Value>,
+    pub dump: Option<DumpFacts>,
+    /// Counts and hashes of its data: of a dump from its own snapshot. Those of a base backup are taken by its
+    /// first proven restore, and kept with that proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<ContentFacts>,
     /// What the person who took it called it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
@@ -174,6 +179,8 @@ pub enum ObjectRole {
     Dump,
     /// Roles and tablespaces of a cluster.
     Globals,
+    /// A configuration file of a server that lies outside its data directory.
+    Config,
     /// A file or an archive of files.
     File,
     /// Something a later version knows.
@@ -275,6 +282,7 @@ impl Manifest {
             stopped_at,
             postgres: None,
             objects: Vec::new(),
+            dump: None,
             facts: None,
             label: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -21,6 +21,7 @@ mod backup;
 mod body;
 mod error;
 mod escape;
+mod facts;
 pub mod health;
 mod index;
 mod key;
@@ -37,6 +38,7 @@ pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing
 pub use backup::{Backup, commit, load, open};
 pub use body::{read_small, read_verified};
 pub use error::CatalogError;
+pub use facts::{ContentFacts, DatabaseFacts, DatabaseSetting, DatabaseState, DumpFacts, DumpFormat, TableFacts};
 pub use index::Index;
 pub use key::{BackupPlace, backup_id, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix};
 pub use listing::{BackupList, Catalog, DamagedBackup, list};

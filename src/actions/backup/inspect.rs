@@ -179,7 +179,11 @@ fn inside(object: &ManifestObject) -> Inside {
     match object.role {
         ObjectRole::Data | ObjectRole::Tablespace | ObjectRole::Wal => Inside::Archive,
         ObjectRole::Dump => Inside::Dump,
-        ObjectRole::BackupManifest | ObjectRole::Globals | ObjectRole::File | ObjectRole::Unknown => Inside::Bytes,
+        ObjectRole::BackupManifest
+        | ObjectRole::Globals
+        | ObjectRole::Config
+        | ObjectRole::File
+        | ObjectRole::Unknown => Inside::Bytes,
     }
 }
 

@@ -161,9 +161,10 @@ impl Action for Check {
 
     async fn run(&self, params: &CheckParams, cx: &RunContext) -> Result<CheckOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        if let Some(instance) = &params.instance {
-            cluster.accept(instance.get()?)?;
-        }
+        let cluster = match &params.instance {
+            Some(instance) => cluster.serving(instance.get()?, &cx.about.scratch)?,
+            None => cluster,
+        };
         let checks = planned(&params.checks, &cluster.entry.checks).map_err(|faults| {
             ActionError::fatal(faults.first().map_or_else(String::new, |fault| fault.message.clone()))
         })?;

@@ -43,6 +43,8 @@ pub(crate) struct Cluster {
     pub(crate) user: String,
     /// How it is stopped and started.
     pub(crate) via: Via,
+    /// The name of the side instance that this is; `None` for the database itself.
+    pub(crate) side: Option<String>,
     /// The entry, for what is used as it stands.
     pub(crate) entry: Database,
 }
@@ -81,8 +83,43 @@ impl Cluster {
             dbname: or_postgres(&entry.dbname),
             user: or_postgres(&entry.user),
             via,
+            side: None,
             entry: entry.clone(),
         })
+    }
+
+    /// Gives the side instance `label` of the database: thrown away at the end, beside whatever else runs.
+    ///
+    /// Its place follows from the run alone, so that a handle cannot lead anywhere else.
+    #[must_use]
+    pub(crate) fn side(self, label: &str, scratch: &Path) -> Self {
+        let root = scratch.join("side").join(&self.name).join(label);
+        Self {
+            pgdata: root.join("pgdata"),
+            socket: Some(root.join("s")),
+            via: Via::default(),
+            side: Some(label.to_owned()),
+            ground: Ground::Scratch(root),
+            ..self
+        }
+    }
+
+    /// Gives the cluster that `instance` stands for: the database itself, or one of its side instances in this run.
+    ///
+    /// # Errors
+    /// Fails for an instance of another database, or one that lies elsewhere than the inventory and the run say.
+    pub(crate) fn serving(self, instance: &InstanceHandle, scratch: &Path) -> Result<Self, ActionError> {
+        let cluster = match &instance.side {
+            Some(label) => {
+                if label.is_empty() || !label.chars().all(|one| one.is_ascii_alphanumeric() || "-_".contains(one)) {
+                    return Err(ActionError::fatal(format!("`{label}` is no name of a side instance")));
+                }
+                Self { port: instance.port, ..self.side(label, scratch) }
+            }
+            None => self,
+        };
+        cluster.accept(instance)?;
+        Ok(cluster)
     }
 
     /// Tells whether the cluster is thrown away at the end of the run.
@@ -94,7 +131,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Fails when database or data directory differ.
-    pub(crate) fn accept(&self, instance: &InstanceHandle) -> Result<(), ActionError> {
+    fn accept(&self, instance: &InstanceHandle) -> Result<(), ActionError> {
         if instance.database == self.name && instance.pgdata == self.pgdata {
             return Ok(());
         }
@@ -114,6 +151,7 @@ impl Cluster {
             pgdata: self.pgdata.clone(),
             socket: self.socket.clone(),
             port: self.port,
+            side: self.side.clone(),
         }
     }
 
@@ -199,6 +237,21 @@ mod tests {
         assert_eq!(cluster.pgdata, Path::new("/run/orders/pgdata"));
         assert_eq!(cluster.tablespace(42, Path::new("/prod/ts")), Path::new("/run/orders/tablespaces/42"));
         assert_eq!(cluster.via, Via::default());
+    }
+
+    #[test]
+    fn a_side_instance_lies_in_the_runs_own_folder_and_a_handle_cannot_lead_elsewhere() {
+        let scratch = Path::new("/run/scratch");
+        let own = Cluster::of(&DatabaseRef("orders".into()), &inventory(false), scratch).unwrap();
+        let side = own.clone().side("copy", scratch);
+        assert_eq!(side.pgdata, Path::new("/run/scratch/side/orders/copy/pgdata"));
+        assert!(side.is_scratch());
+        let handle = InstanceHandle { port: 5499, ..side.instance() };
+        assert_eq!(own.clone().serving(&handle, scratch).unwrap().port, 5499);
+        let elsewhere = InstanceHandle { pgdata: "/data/main".into(), ..handle.clone() };
+        assert!(own.clone().serving(&elsewhere, scratch).is_err());
+        let climbing = InstanceHandle { side: Some("../orders".into()), ..handle };
+        assert!(own.serving(&climbing, scratch).is_err());
     }
 
     #[test]

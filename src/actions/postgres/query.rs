@@ -109,9 +109,10 @@ impl Action for Query {
 
     async fn run(&self, params: &QueryParams, cx: &RunContext) -> Result<QueryOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        if let Some(instance) = &params.instance {
-            cluster.accept(instance.get()?)?;
-        }
+        let cluster = match &params.instance {
+            Some(instance) => cluster.serving(instance.get()?, &cx.about.scratch)?,
+            None => cluster,
+        };
         let mut session = Endpoint::of(&cluster, params.dbname.as_deref(), cx.about.secrets.as_ref())?.open().await?;
         let work = async {
             session

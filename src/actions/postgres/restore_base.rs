@@ -326,7 +326,7 @@ impl Stage {
         match object.role {
             ObjectRole::Data => Ok(Some((self.dir.clone(), Vec::new()))),
             ObjectRole::Wal => Ok(Some((self.dir.join("pg_wal"), Vec::new()))),
-            ObjectRole::BackupManifest => Ok(None),
+            ObjectRole::BackupManifest | ObjectRole::Config => Ok(None),
             ObjectRole::Tablespace => {
                 let link = self.marker.links.iter().find(|link| link.tablespace() == object.tablespace);
                 let link = link.filter(|_| object.tablespace.is_some());

@@ -89,7 +89,9 @@ fn unpacked(object: &ManifestObject) -> String {
                 "mkdir -p \"$stage\"/data\n{from} >\"$stage\"/data/backup_manifest\nwhole backup_manifest\n"
             );
         }
-        ObjectRole::Dump | ObjectRole::Globals | ObjectRole::File | ObjectRole::Unknown => object.archive_of.clone(),
+        ObjectRole::Dump | ObjectRole::Globals | ObjectRole::Config | ObjectRole::File | ObjectRole::Unknown => {
+            object.archive_of.clone()
+        }
     };
     let (from, name) = (pipeline(object), quoted(&plain));
     match into {
