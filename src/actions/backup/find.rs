@@ -13,6 +13,7 @@ use crate::action::{
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
 use crate::actions::postgres::hole;
+use crate::actions::postgres::readable::{RETRIEVE_FIRST, Reading};
 use crate::actions::store::catalog_failed;
 use crate::base::units::{Span, human_duration};
 use crate::base::{RunId, Timestamp, clock};
@@ -273,7 +274,11 @@ impl Action for Find {
         match find(&*store, &place.prefix, &query).await {
             Ok(backup) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
-                let findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                let mut findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                let reading = Reading { store: &*store, backup: &backup, about: &cx.about };
+                if let Some(archived) = reading.archived().await? {
+                    findings = findings.warn(archived.fact, RETRIEVE_FIRST).waiting(archived.wait);
+                }
                 if backup.manifest.postgres.is_none() {
                     return Ok(findings);
                 }

@@ -27,7 +27,7 @@ mod outlook;
 mod owner;
 mod proof;
 mod query;
-mod readable;
+pub(crate) mod readable;
 mod recover;
 mod replay;
 mod rescue;
