@@ -22,6 +22,7 @@ mod cli_run;
 mod cli_undo;
 mod compat;
 mod conformance;
+mod cost;
 mod crash;
 mod damage;
 mod decide;

@@ -11,7 +11,7 @@ use crate::catalog::cost::{
 };
 use crate::catalog::retention::Policy;
 use crate::catalog::survey::candidate;
-use crate::catalog::{Backup, BackupList};
+use crate::catalog::{Backup, BackupList, family_prefix};
 use crate::language::inventory::{RetrievalSpeed, StoreEntry, StoreLocation};
 
 /// The class of objects whose store names none.
@@ -149,7 +149,10 @@ fn class(facts: &ObjectFacts) -> &str {
 
 /// The prefix whose WAL an object is; `None` for everything else.
 fn wal_prefix(key: &str) -> Option<&str> {
-    let (prefix, rest) = key.split_once("/wal/")?;
+    let (prefix, rest) = match key.strip_prefix("wal/") {
+        Some(rest) => ("", rest),
+        None => key.split_once("/wal/")?,
+    };
     let (system_id, _) = rest.split_once('/')?;
     (!system_id.is_empty() && system_id.bytes().all(|byte| byte.is_ascii_digit())).then_some(prefix)
 }
@@ -211,6 +214,11 @@ impl<'a> Reading<'a> {
         for facts in rest.values() {
             place.later.stock.add(class(facts), (1, facts.size_bytes), self.tariff);
         }
+        // Old versions of today are gone by then only where a rule removes them.
+        let gone = matches!(self.settings.old_versions, OldVersions::Days(days) if days <= self.view.days);
+        for (class, size_bytes) in self.settings.old.iter().filter(|_| !gone) {
+            place.later.lingering.add(class, (1, *size_bytes), self.tariff);
+        }
         if !without_pace.is_empty() {
             place.warnings.push(Warning::NoPace(without_pace));
         }
@@ -238,7 +246,7 @@ impl<'a> Reading<'a> {
     fn wal_ladder(&self, prefix: &str, wal: &[&ObjectFacts]) -> Ladder {
         let newest = wal.iter().max_by_key(|facts| facts.modified_at);
         let Some(newest) = newest else { return Ladder::flat(PLAIN) };
-        let key = format!("{}{prefix}/wal/", self.settings.root);
+        let key = format!("{}{}", self.settings.root, family_prefix(prefix, "wal"));
         self.ladder((&key, newest.size_bytes), class(newest), age_days(newest.modified_at, self.view.now))
     }
 
