@@ -53,6 +53,7 @@ mod plan_file;
 mod plan_sub;
 mod postgres_recovery;
 mod postgres_store;
+mod postgres_versions;
 mod print;
 mod process_tree;
 mod prop_engine;
