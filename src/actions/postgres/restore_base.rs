@@ -93,7 +93,7 @@ impl Action for RestoreBase {
         let Some(handle) = params.backup.known() else {
             return any_readable(&cluster, cx, findings.pending("the backup is not chosen yet")).await;
         };
-        let (store_name, prefix) = cluster.archive()?;
+        let (store_name, prefix) = place(&cluster, handle)?;
         let store = cx.store(store_name)?;
         let backup = opened(store.as_ref(), prefix, &cluster, handle).await?;
         let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
@@ -113,7 +113,7 @@ impl Action for RestoreBase {
     async fn run(&self, params: &RestoreBaseParams, cx: &RunContext) -> Result<RestoreBaseOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let handle = params.backup.get()?;
-        let (store_name, prefix) = cluster.archive()?;
+        let (store_name, prefix) = place(&cluster, handle)?;
         let store = cx.store(store_name)?;
         let backup = opened(store.as_read(), prefix, &cluster, handle).await?;
         let files = cx.host.files();
@@ -146,6 +146,12 @@ impl Action for RestoreBase {
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
         super::scratch::remove(data, cx).await
     }
+}
+
+/// The store a backup is read from, and the prefix of the catalog in it: another program's backup may lie anywhere.
+fn place<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> Result<(&'a str, &'a str), ActionError> {
+    let (store, prefix) = cluster.archive()?;
+    Ok(if handle.described.is_some() { (handle.store.as_str(), prefix) } else { (store, prefix) })
 }
 
 /// Opens the very backup that was chosen, of this database.
