@@ -67,6 +67,7 @@ mod recovery_kill;
 mod report;
 mod retention;
 mod secrets;
+mod side_instance;
 mod store_conformance;
 mod store_faults;
 mod store_garage;
