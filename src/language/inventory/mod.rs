@@ -36,8 +36,8 @@ pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultS
 pub use spec::file_schema;
 pub(super) use spec::schema_of;
 pub use store::{
-    AssumedRole, Checksums, Compression, CompressionFormat, Encryption, GpgSymmetric, LockMode, NamedRecipient,
-    ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
+    AssumedRole, Checksums, Compression, CompressionFormat, EarlierKeys, Encryption, GpgSymmetric, LockMode,
+    NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
 
