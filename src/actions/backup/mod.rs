@@ -12,6 +12,7 @@ mod place;
 pub mod prune;
 mod reach;
 mod tarball;
+mod unfreeze;
 mod verify;
 
 pub use adopt::Foreign;
@@ -20,4 +21,5 @@ pub use find::{Choice, Find, FindOutput, FindParams};
 pub use get::{BackupFiles, Get, GetParams};
 pub use inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
 pub use prune::{PlannedPrune, Prune, PruneOutput, PruneParams};
+pub use unfreeze::{Unfreeze, UnfreezeOutput, UnfreezeParams};
 pub use verify::{Verify, VerifyOutput, VerifyParams};
