@@ -105,7 +105,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let incident_at = args.incident_at.as_deref().map(|text| args::moment(text, now)).transpose()?.unwrap_or(now);
     let prepared = prepare::load_runbook(goal.runbook(), &args.inventory)?;
     prepared.demand_sound()?;
-    let environment = prepared.environment(Mode::Real, args.environment.as_deref().or(args.confirm.as_deref()))?;
+    let environment = prepared.environment(Mode::Real, args.environment.as_deref())?;
     let seen = prepared.seen_by(&environment)?;
     site::chosen_database(Some(&args.database), &seen)?;
     let subject = Subject {
