@@ -14,6 +14,12 @@ pub struct Shipped {
 pub const SHIPPED: &[Shipped] = &[
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
+    Shipped { path: "postgres/lift-freeze.yaml", text: include_str!("../../runbooks/postgres/lift-freeze.yaml") },
+    Shipped { path: "postgres/pitr.yaml", text: include_str!("../../runbooks/postgres/pitr.yaml") },
+    Shipped {
+        path: "postgres/region-failover.yaml",
+        text: include_str!("../../runbooks/postgres/region-failover.yaml"),
+    },
 ];
 
 /// Where a runbook was found.
