@@ -177,7 +177,8 @@ pub struct RecoverLoss {
 }
 
 impl RecoverParams {
-    fn goal(&self) -> Result<Goal, ParamFault> {
+    /// The one target, the end of the archive without any.
+    pub(crate) fn goal(&self) -> Result<Goal, ParamFault> {
         let mut goals = Vec::new();
         goals.extend(self.target.map(|landmark| match landmark {
             Landmark::Latest | Landmark::Here => Goal::Newest,
@@ -200,7 +201,7 @@ impl RecoverParams {
     }
 
     /// Where the recovery is to end, and how.
-    fn aim(&self) -> Result<Aim, ParamFault> {
+    pub(crate) fn aim(&self) -> Result<Aim, ParamFault> {
         let goal = self.goal()?;
         let ending = self.action.unwrap_or_default();
         let bounded = matches!(goal, Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_));
@@ -375,7 +376,11 @@ impl Action for Recover {
 
 /// Says when the server's user may not run the program that the server is to fetch WAL with: found out
 /// after the swap, it would end the recovery.
-async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::action::ReadHost) -> Option<String> {
+pub(crate) async fn barred(
+    program: &std::path::Path,
+    owner: &Owner,
+    host: &dyn crate::action::ReadHost,
+) -> Option<String> {
     let user = owner.become_user.clone()?;
     let tried = host.probe(owner.command(program.to_string_lossy()).args(["--version"])).await;
     let why = match tried {
