@@ -106,23 +106,18 @@ fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
     let Some(state) = state else { return Standing::Open { since: None, status } };
     let lifted = plan.steps.iter().filter(|step| lifts(plan, step, lock)).filter_map(|step| ended_well(&state, step));
     let lifted = lifted.max();
-    let begun = plan.steps.iter().filter(|step| replaces(plan, step, lock)).filter_map(|step| begun(&state, step));
-    let (begun, last): (Vec<Timestamp>, Option<Timestamp>) = {
-        let mut all: Vec<Timestamp> = begun.collect();
-        all.sort();
-        let last = all.last().copied();
-        (all, last)
-    };
+    let replacing = || plan.steps.iter().filter(|step| replaces(plan, step, lock));
+    let mut begun: Vec<Timestamp> = replacing().filter_map(|step| begun_at(&state, step)).collect();
+    begun.sort();
+    let last = begun.last().copied();
     let since = begun.first().copied().or(state.started_at);
-    let recovers = plan.steps.iter().any(|step| {
-        RECOVERIES.contains(&step.uses.as_str()) && replaces(plan, step, lock) && self::begun(&state, step).is_some()
-    });
+    let recovers = replacing().any(|step| RECOVERIES.contains(&step.uses.as_str()) && begun_at(&state, step).is_some());
     if lifted.is_some_and(|lifted| last.is_none_or(|last| lifted >= last)) {
         return Standing::Lifted;
     }
     let is_open = match &status {
         RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted | RunStatus::Damaged { .. } => {
-            plan.steps.iter().any(|step| replaces(plan, step, lock))
+            replacing().next().is_some()
         }
         RunStatus::NeverStarted => false,
         RunStatus::Finished { outcome: Outcome::FailedUnknown, .. } => last.is_some(),
@@ -136,7 +131,7 @@ fn ended_well(state: &RunState, step: &PlannedStep) -> Option<Timestamp> {
     known.ended_at.filter(|_| known.status.end() == Some(StepEnd::Succeeded))
 }
 
-fn begun(state: &RunState, step: &PlannedStep) -> Option<Timestamp> {
+fn begun_at(state: &RunState, step: &PlannedStep) -> Option<Timestamp> {
     let known = state.steps.get(&step.id)?;
     known.started_at.filter(|_| !known.attempts.is_empty())
 }

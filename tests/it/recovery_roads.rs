@@ -48,6 +48,41 @@ fn a_point_in_time_recovery_that_asks_waits_for_people_and_goes_on_when_they_say
     cluster.sql("INSERT INTO t VALUES (2000)");
 }
 
+#[test]
+fn a_database_comes_back_from_before_an_intrusion_through_quarantine_and_only_when_people_say_so() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let clean = format!("clean_at={}", now(cluster));
+    cluster.sql("UPDATE t SET n = -n; CREATE FUNCTION evil() RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    production.site.archive();
+    let before = production.facts();
+    cli.run(&["drill", "ransomware", "-p", "database=main", "-p", "store=primary", "-p", &clean]).ends(0);
+    assert_eq!(production.facts(), before);
+    production.nothing_is_left();
+
+    let real = ["run", "ransomware", "-p", "database=main", "-p", "store=primary", "-p", &clean];
+    cli.run(&[&real[..], &["-p", "incident_at=now", "--confirm", "production"]].concat()).ends(13);
+    let answer = |step: &str, code: i32| {
+        cli.run(&["approve", "last", step, "--comment", "done"]).ends(0);
+        cli.run(&["resume", "last"]).ends(code);
+    };
+    answer("revoke", 13);
+    assert!(cluster.try_sql("SELECT 1").stdout.is_empty(), "nothing is replaced before somebody judged the copy");
+    let copy = fs::read_dir(cli.state().join("scratch")).unwrap().flatten().next().unwrap().path();
+    assert!(copy.join("side/main/quarantine/pgdata/PG_VERSION").exists(), "the copy is there to be looked at");
+    answer("judge", 13);
+    assert_eq!(cluster.sql("SELECT count(*), sum(n) FROM t"), "1000|500500");
+    assert_eq!(cluster.sql("SELECT count(*) FROM pg_proc WHERE proname = 'evil'"), "0");
+    answer("renew", 0);
+    assert!(!copy.join("side").exists(), "the quarantine is gone at the end");
+}
+
+#[test]
+fn the_inventory_that_is_shipped_as_an_example_is_sound() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/inventory.example.yaml");
+    Cli::new().run(&["check", example]).ends(0);
+}
+
 /// A server whose archive is copied to another region, and the inventory of both.
 struct Regions {
     cluster: Cluster,

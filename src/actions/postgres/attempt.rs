@@ -48,9 +48,7 @@ impl Recovering<'_> {
         let marker = match (marker::staged(files.as_ref(), self.hands.cluster, run)?, swapped) {
             (Some(staged), waiting) => {
                 discard::set_aside(&self.hands, (&staged, waiting.as_ref()), files.as_ref()).await?;
-                let marker = self.swap_in(files.as_ref(), staged).await?;
-                discard::remove(&self.hands, &marker, files.as_ref())?;
-                marker
+                self.swap_in(files.as_ref(), staged).await?
             }
             (None, Some(swapped)) => swapped,
             (None, None) => {
@@ -58,6 +56,7 @@ impl Recovering<'_> {
                 return Err(ActionError::fatal(fact).help("run `postgres.restore_base` first"));
             }
         };
+        discard::remove(&self.hands, &marker, files.as_ref())?;
         let landing = Landing { hands: &self.hands, marker };
         let recovered = landing.land(&self.aim).await;
         recovered.map_err(|error| self.with_kept(files.as_ref(), error))

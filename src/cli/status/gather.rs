@@ -1,5 +1,7 @@
 //! Puts together what is known of one database. What cannot be reached is told as such.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::action::{DatabaseRef, Mode, Secrets};
@@ -231,8 +233,7 @@ fn forecast(name: &str, inventory: &InventoryArgs, environment: &str) -> Option<
     let params = [("database".to_owned(), serde_json::Value::String(database.as_str().to_owned()))].into();
     let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root().ok()?, params);
     let plan = prepared.bind_in(&subject, &identity, environment.to_owned()).ok()?;
-    let forecast =
-        history::forecast_of(&plan, &std::collections::BTreeMap::new(), std::collections::BTreeMap::new()).ok()?;
+    let forecast = history::forecast_of(&plan, &BTreeMap::new(), BTreeMap::new()).ok()?;
     let rto_ms = plan.objectives.rto.map(|rto| u64::try_from(rto.0.as_millis()).unwrap_or(u64::MAX));
     (forecast.runs > 0).then_some(Expected {
         median_ms: forecast.median_ms,
