@@ -7,11 +7,11 @@ mod failure;
 mod find;
 mod get;
 mod inspect;
-mod pipe;
+pub(in crate::actions) mod pipe;
 mod place;
 pub mod prune;
 mod reach;
-mod tarball;
+pub(in crate::actions) mod tarball;
 mod verify;
 
 pub use adopt::Foreign;
