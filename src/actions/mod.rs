@@ -57,6 +57,7 @@ pub fn registry() -> Registry {
         .with(postgres::Recover::default())
         .with(postgres::RestoreBase)
         .with(postgres::RestoreDump)
+        .with(postgres::SideInstance::default())
         .with(postgres::Stop)
         .with(postgres::SwapBack)
         .with(postgres::TerminateConnections)
