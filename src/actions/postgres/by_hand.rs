@@ -164,7 +164,9 @@ pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -
          -c max_logical_replication_workers=0 -c primary_conninfo= -c shared_preload_libraries= -c ssl=off"
     );
     lines.push(as_owner(&cluster, &["pg_ctl", "start", "-w", "-D", &folder, "-o", &options]));
-    lines.push(remark(&format!("ask it with `psql -h {folder}`; in the end `pg_ctl stop -m immediate -D {folder}` and remove the folder")));
+    lines.push(remark(&format!(
+        "ask it with `psql -h {folder}`; in the end `pg_ctl stop -m immediate -D {folder}` and remove the folder"
+    )));
     Some(lines)
 }
 

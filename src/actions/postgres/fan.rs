@@ -40,11 +40,6 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether the first bytes are all there were.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.head.len() as u64 == self.size_bytes
-    }
-
     fn add(&mut self, chunk: &[u8]) {
         self.size_bytes += chunk.len() as u64;
         let room = HEAD_BYTES.saturating_sub(self.head.len()).min(chunk.len());
@@ -162,7 +157,6 @@ mod tests {
         assert_eq!(seen.size_bytes, bytes.len() as u64);
         assert_eq!(seen.head, bytes[..bytes.len().min(HEAD_BYTES)]);
         assert_eq!(seen.tail, bytes[bytes.len() - TAIL_BYTES..]);
-        assert!(seen.is_whole());
     }
 
     #[tokio::test]

@@ -191,9 +191,8 @@ impl Action for SideInstance {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let side = params
-            .place(cluster, cx.scratch)
-            .map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
+        let side =
+            params.place(cluster, cx.scratch).map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
         let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
         Ok(effects.target(Access::Write, Target::Path { host: cx.host.to_owned(), path: folder }))
@@ -248,9 +247,9 @@ impl Action for SideInstance {
         let output = ready(&side, recovered, not_preloaded, cx).await?;
         let text = serde_json::to_vec(&output)
             .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
-        files.replace(&cx.attempt_dir.join(READY), &text, 0o600).map_err(|error| {
-            ActionError::retryable("the outputs cannot be written").because(&error)
-        })?;
+        files
+            .replace(&cx.attempt_dir.join(READY), &text, 0o600)
+            .map_err(|error| ActionError::retryable("the outputs cannot be written").because(&error))?;
         Ok(output)
     }
 

@@ -28,7 +28,7 @@ impl Folder {
         folder.clear().map_err(|error| unmade(&error))?;
         let parent = folder.files.facts(&cx.about.scratch).map_err(|error| unmade(&error))?;
         if parent.is_none() {
-            folder.files.create_dir(&cx.about.scratch, 0o700).map_err(|error| unmade(&error))?;
+            folder.files.create_dir(&cx.about.scratch, 0o755).map_err(|error| unmade(&error))?;
         }
         Ok(folder)
     }

@@ -97,7 +97,7 @@ impl Begun {
             .map_err(|error| ActionError::fatal("the restore cannot be noted").because(&error))?;
         let write = || {
             if files.facts(&cx.about.scratch)?.is_none() {
-                files.create_dir(&cx.about.scratch, 0o700)?;
+                files.create_dir(&cx.about.scratch, 0o755)?;
             }
             files.replace(&path, &text, 0o600)
         };
