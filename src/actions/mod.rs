@@ -53,6 +53,7 @@ pub fn registry() -> Registry {
         .with(postgres::Recover::default())
         .with(postgres::RestoreBase)
         .with(postgres::Stop)
+        .with(postgres::VerifyBackup)
         .with(runbook::Runbook)
         .with(s3::Encryption)
         .with(s3::Lifecycle)

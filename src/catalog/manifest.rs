@@ -106,6 +106,9 @@ pub struct PostgresFacts {
     /// indexes must be rebuilt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DatabaseLocale>,
+    /// Pages whose checksum was wrong when it was taken, and that its maker wanted to keep nonetheless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad_pages: Vec<String>,
 }
 
 /// How a server archives its WAL. A library overrides the command without a word.

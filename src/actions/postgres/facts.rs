@@ -112,10 +112,6 @@ impl ServerFacts {
         Ok(())
     }
 
-    /// The major version, as folders of programs are named.
-    pub(crate) fn major(&self) -> String {
-        (self.version_num / 10_000).to_string()
-    }
 }
 
 #[cfg(test)]

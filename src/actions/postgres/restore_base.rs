@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive;
 use super::by_hand;
-use super::extract::{Expected, Extraction};
+use super::extract::Extraction;
+use super::inflow::Inflow;
 use super::layout::{self, Cluster};
 use super::marker::{self, Link, Marker};
 use super::owner::Owner;
 use super::readable::{self, Reading};
 use super::server::{Programs, major};
+use super::tar_walk::WAL_FOLDER;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Files, Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadFiles, ReadStore, RunContext,
@@ -25,6 +28,9 @@ use crate::action::{
 use crate::base::RunId;
 use crate::catalog::{self, Backup, Manifest, ManifestObject, ObjectRole};
 use crate::event::Progress;
+
+/// Objects that are read at the same time; each one is fetched, decrypted and decompressed on all cores as it is.
+const LANES: usize = 2;
 
 /// Stages a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -282,38 +288,35 @@ impl Stage {
         let manifest = Arc::new(reading.server_manifest().await?);
         let done = Arc::new(AtomicU64::new(0));
         let total = Some(backup.manifest.objects.iter().map(|object| object.plain_facts().size_bytes).sum());
-        let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
+        let mut objects = Vec::new();
         for object in &backup.manifest.objects {
             let Some((root, prefix)) = self.place(object)? else { continue };
             let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| archive::broken(&error))?;
-            let listed = object.role != ObjectRole::Wal;
             let extraction = Extraction {
                 files: Arc::clone(files),
                 owner: owner.clone(),
                 root,
                 prefix,
-                manifest: listed.then(|| Arc::clone(&manifest)),
-                done: Arc::clone(&done),
+                manifest: (object.role != ObjectRole::Wal).then(|| Arc::clone(&manifest)),
             };
-            let plain = object.plain_facts();
-            let expected = Expected { key: key.to_string(), size_bytes: plain.size_bytes, sha256: plain.sha256 };
             let unpacking = reading.unpacking(object).map_err(|error| readable::unread(&error))?;
-            let body = store.get(&key).await.map_err(|error| archive::failed(&error))?;
-            let body = unpacking.open(body, readable::expected(object));
-            let extracted = extraction.run(body, &expected, &cx.cancel);
-            tokio::pin!(extracted);
-            let found = loop {
-                tokio::select! {
-                    found = &mut extracted => break found?,
-                    () = tokio::time::sleep(Duration::from_millis(250)) => {
-                        cx.reporter.progress(Progress::Units { done: done.load(Ordering::Relaxed), total, unit: "bytes" });
-                    }
-                }
-            };
-            if listed {
-                seen.extend(found);
-            }
+            let done = Arc::clone(&done);
+            objects.push(async move {
+                let body = store.get(&key).await.map_err(|error| archive::failed(&error))?;
+                let body = unpacking.open(body, readable::expected(object));
+                extraction.run(Inflow { body, done }, key.as_str(), &cx.cancel).await
+            });
         }
+        let filling = futures_util::stream::iter(objects).buffer_unordered(LANES).try_concat();
+        tokio::pin!(filling);
+        let seen: BTreeSet<Vec<u8>> = loop {
+            tokio::select! {
+                filled = &mut filling => break filled?,
+                () = tokio::time::sleep(Duration::from_millis(250)) => {
+                    cx.reporter.progress(Progress::Units { done: done.load(Ordering::Relaxed), total, unit: "bytes" });
+                }
+            }
+        };
         if let Some(missing) = manifest.files.keys().find(|path| !seen.contains(*path)) {
             let fact = format!("`{}` is missing in the backup", String::from_utf8_lossy(missing));
             return Err(ActionError::fatal(fact).help("use another backup"));
@@ -325,7 +328,7 @@ impl Stage {
     fn place(&self, object: &ManifestObject) -> Result<Option<(PathBuf, Vec<u8>)>, ActionError> {
         match object.role {
             ObjectRole::Data => Ok(Some((self.dir.clone(), Vec::new()))),
-            ObjectRole::Wal => Ok(Some((self.dir.join("pg_wal"), Vec::new()))),
+            ObjectRole::Wal => Ok(Some((self.dir.join("pg_wal"), WAL_FOLDER.to_vec()))),
             ObjectRole::BackupManifest | ObjectRole::Config => Ok(None),
             ObjectRole::Tablespace => {
                 let link = self.marker.links.iter().find(|link| link.tablespace() == object.tablespace);
