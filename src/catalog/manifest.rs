@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ContentFacts, DumpFacts};
-use crate::action::{Encoding, Encrypted, ObjectKey, PlainFacts};
+use crate::action::{Encoding, Encrypted, ObjectKey, Plain};
 use crate::base::{Digest, Timestamp};
 use crate::language::inventory::CompressionFormat;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -207,7 +207,7 @@ pub struct ManifestObject {
     pub encoding: Encoding,
     /// The plain bytes, where they are not the stored ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plain: Option<PlainFacts>,
+    pub plain: Option<Plain>,
     /// The tablespace's number, for the object of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tablespace: Option<u32>,
@@ -258,8 +258,8 @@ impl ManifestObject {
 
     /// The bytes that reading it gives: decrypted and decompressed.
     #[must_use]
-    pub fn plain_facts(&self) -> PlainFacts {
-        self.plain.unwrap_or(PlainFacts { size_bytes: self.size_bytes, sha256: self.sha256 })
+    pub fn plain_facts(&self) -> Plain {
+        self.plain.unwrap_or(Plain { size_bytes: self.size_bytes, sha256: Some(self.sha256) })
     }
 }
 

@@ -102,7 +102,7 @@ impl Parcel {
             let encoding = serde_json::to_string(&brief(packing.encoding()));
             let encoding = encoding.map_err(|error| TransferError::Settings(error.to_string()))?;
             metadata.insert(ENCODING.to_owned(), encoding);
-            metadata.insert(PLAIN_SHA256.to_owned(), packed.plain.sha256.to_string());
+            metadata.extend(packed.plain.sha256.map(|sha256| (PLAIN_SHA256.to_owned(), sha256.to_string())));
             metadata.insert(PLAIN_SIZE.to_owned(), packed.plain.size_bytes.to_string());
         }
         Ok(Self { key, stored, sha256: packed.stored_sha256, metadata })
@@ -161,7 +161,7 @@ impl Stored {
         let plain = plain.filter(|(size, _)| *size <= LIMIT_BYTES);
         let (size_bytes, sha256) = plain.ok_or_else(|| damaged("its metadata do not tell the plain bytes"))?;
         let stored = PlainFacts { size_bytes: self.bytes.len() as u64, sha256: Digest::of(&self.bytes) };
-        let expected = Expected { stored, plain: PlainFacts { size_bytes, sha256 } };
+        let expected = Expected { stored, plain: PlainFacts { size_bytes, sha256 }.into() };
         let unpacking =
             Unpacking::of(&encoding, keys.settings.and_then(|store| store.encryption.as_ref()), keys.secrets)?;
         let mut plain = Vec::new();

@@ -150,10 +150,21 @@ impl Delivery<'_> {
 
     async fn store(&self, item: &Item, depot: usize, body: ByteStream) -> Result<ManifestObject, ActionError> {
         let depot = &self.depots[depot];
-        let name = format!("{}{}", item.name, depot.packing.suffix());
+        let packing = match item.role {
+            // Every file in them is proven by the server's own manifest when it is read.
+            ObjectRole::Data | ObjectRole::Tablespace => depot.packing.clone().self_proving(),
+            ObjectRole::Wal
+            | ObjectRole::BackupManifest
+            | ObjectRole::Dump
+            | ObjectRole::Globals
+            | ObjectRole::Config
+            | ObjectRole::File
+            | ObjectRole::Unknown => depot.packing.clone(),
+        };
+        let name = format!("{}{}", item.name, packing.suffix());
         let key = self.place.key(&name).map_err(|error| archive::broken(&error))?;
-        let encoding = depot.packing.encoding().clone();
-        let uploaded = upload((depot.store.as_ref(), &key), body, &depot.packing, PutOptions::default()).await;
+        let encoding = packing.encoding().clone();
+        let uploaded = upload((depot.store.as_ref(), &key), body, &packing, PutOptions::default()).await;
         let Uploaded { packed, .. } = uploaded.map_err(|error| failed(&error))?;
         let plain = (!encoding.is_plain()).then_some(packed.plain);
         let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, item.role);

@@ -53,6 +53,7 @@ mod verify_backup;
 pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint, OnBadPage};
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
 pub(crate) use course::hole;
+pub use outside::ConfigFiles;
 pub use query::{Query, QueryEffect, QueryOutput, QueryParams};
 pub use recover::{Recover, RecoverLoss, RecoverOutput, RecoverParams};
 pub use restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};

@@ -2,13 +2,20 @@
 //! restore them (facts 2.3.8).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
+use super::archive;
 use super::connect::Session;
 use super::delivery::{Arrivals, Delivery, Item};
-use crate::action::{ActionError, RunContext};
+use super::owner::Owner;
+use super::readable::{self, Reading};
+use crate::action::{ActionError, Files, HostError, RunContext};
 use crate::catalog::{Manifest, ManifestObject, ObjectRole};
+use crate::transfer::download;
 
 /// No configuration file is larger.
 const LIMIT_BYTES: u64 = 16 << 20;
@@ -59,8 +66,80 @@ impl Outside {
     }
 }
 
+/// What becomes of the configuration files of a backup when it is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigFiles {
+    /// They are put into a folder beside the data directory, below their own paths.
+    #[default]
+    Beside,
+    /// Those that are missing are put where they were; what exists is never touched.
+    Missing,
+    /// They are left in the backup.
+    Leave,
+}
+
+/// Puts the configuration files of a backup back as it is asked for; gives where they lie now.
+///
+/// # Errors
+/// Fails when one cannot be read or written.
+pub(crate) async fn put_back(
+    reading: Reading<'_>,
+    (how, beside): (ConfigFiles, &Path),
+    owner: &Owner,
+    cx: &RunContext,
+) -> Result<Vec<PathBuf>, ActionError> {
+    let files = cx.host.files();
+    let mut made = Vec::new();
+    for (object, origin) in self::files(&reading.backup.manifest) {
+        let place = match how {
+            ConfigFiles::Leave => continue,
+            ConfigFiles::Beside => beside.join(origin.strip_prefix("/").unwrap_or(&origin)),
+            ConfigFiles::Missing => origin.clone(),
+        };
+        let there = files.facts(&place).map_err(|error| unwritten(&place).because(&error))?;
+        if there.is_some() && how == ConfigFiles::Missing {
+            continue;
+        }
+        let bytes = read(reading, object).await?;
+        write(files.as_ref(), &place, &bytes, owner).map_err(|error| unwritten(&place).because(&error))?;
+        made.push(place);
+    }
+    Ok(made)
+}
+
+async fn read(reading: Reading<'_>, object: &ManifestObject) -> Result<Vec<u8>, ActionError> {
+    let manifest = &reading.backup.manifest;
+    let key = manifest.key_of(&reading.backup.prefix, object).map_err(|error| archive::broken(&error))?;
+    if object.plain_facts().size_bytes > LIMIT_BYTES {
+        return Err(ActionError::fatal(format!("`{key}` is longer than {LIMIT_BYTES} bytes")));
+    }
+    let unpacking = reading.unpacking(object).map_err(|error| readable::unread(&error))?;
+    let mut bytes = Vec::new();
+    let watch = Arc::new(|_| {});
+    let expected = readable::expected(object);
+    let done = download((reading.store, &key), &unpacking, expected, &mut bytes, watch).await;
+    done.map(|_| bytes).map_err(|error| readable::unread(&error))
+}
+
+fn write(files: &dyn Files, place: &Path, bytes: &[u8], owner: &Owner) -> Result<(), HostError> {
+    if let Some(parent) = place.parent() {
+        let missing: Vec<&Path> = parent.ancestors().take_while(|path| matches!(files.facts(path), Ok(None))).collect();
+        for folder in missing.into_iter().rev() {
+            files.create_dir(folder, 0o755)?;
+            files.chown(folder, owner.uid, owner.gid)?;
+        }
+    }
+    files.replace(place, bytes, 0o640)?;
+    files.chown(place, owner.uid, owner.gid)
+}
+
+fn unwritten(place: &Path) -> ActionError {
+    ActionError::retryable(format!("the configuration file `{}` cannot be put back", place.display()))
+}
+
 /// The configuration files of a backup, each with the place it came from.
-pub(crate) fn files(manifest: &Manifest) -> impl Iterator<Item = (&ManifestObject, PathBuf)> {
+fn files(manifest: &Manifest) -> impl Iterator<Item = (&ManifestObject, PathBuf)> {
     manifest.objects.iter().filter(|object| object.role == ObjectRole::Config).filter_map(|object| {
         let name = object.plain_name();
         let path = Path::new("/").join(name.strip_prefix(FOLDER)?.trim_start_matches('/'));

@@ -16,6 +16,7 @@ use super::extract::Extraction;
 use super::inflow::Inflow;
 use super::layout::{self, Cluster};
 use super::marker::{self, Link, Marker};
+use super::outside::{self, ConfigFiles};
 use super::owner::Owner;
 use super::readable::{self, Reading};
 use super::server::{Programs, major};
@@ -44,6 +45,10 @@ pub struct RestoreBaseParams {
     pub database: DatabaseRef,
     /// The backup, as `backup.find` or `postgres.base_backup` gave it.
     pub backup: Late<BackupHandle>,
+    /// Configuration files that its server kept outside the data directory: `beside` (default) puts them into a
+    /// folder of their own, `missing` where they were unless something is there, `leave` nowhere.
+    #[serde(default)]
+    pub config_files: ConfigFiles,
 }
 
 /// The outputs of `postgres.restore_base`.
@@ -55,6 +60,9 @@ pub struct RestoreBaseOutput {
     pub size_bytes: u64,
     /// The files that were verified.
     pub files: u64,
+    /// The configuration files from outside the data directory, where they were put.
+    #[serde(default)]
+    pub config_files: Vec<PathBuf>,
 }
 
 impl Action for RestoreBase {
@@ -135,6 +143,20 @@ impl Action for RestoreBase {
         stage.fresh(&files, &owner).map_err(|error| cannot(&error))?;
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
         let seen = stage.fill(reading, (&files, &owner), cx).await?;
+        let config_files = match cluster.is_scratch() {
+            true => Vec::new(),
+            false => {
+                let beside = layout::config(&cluster.pgdata, &cx.about.run);
+                outside::put_back(reading, (params.config_files, &beside), &owner, cx).await?
+            }
+        };
+        if let Some(first) = config_files.first() {
+            let message = format!(
+                "configuration files from outside the data directory were put beside it, such as `{}`: compare them",
+                first.display()
+            );
+            cx.reporter.note(message, serde_json::json!({ "files": config_files }));
+        }
         stage.finish(files.as_ref(), &owner)?;
         let version = major(files.as_ref(), &stage.dir)?;
         cx.reporter.note(
@@ -146,7 +168,7 @@ impl Action for RestoreBase {
             serde_json::json!({ "dir": stage.dir, "files": seen }),
         );
         let staged = StagedHandle { database: cluster.name.clone(), backup: handle.clone(), dir: stage.dir.clone() };
-        Ok(RestoreBaseOutput { staged, size_bytes: backup.manifest.size_bytes(), files: seen })
+        Ok(RestoreBaseOutput { staged, size_bytes: backup.manifest.size_bytes(), files: seen, config_files })
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
