@@ -106,6 +106,9 @@ pub struct PostgresFacts {
     /// indexes must be rebuilt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DatabaseLocale>,
+    /// The libraries that its server loads at start, without which it does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preload_libraries: Vec<String>,
     /// Pages whose checksum was wrong when it was taken, and that its maker wanted to keep nonetheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_pages: Vec<String>,

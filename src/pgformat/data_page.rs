@@ -12,10 +12,38 @@ pub const SEGMENT_BLOCKS: u32 = 131_072;
 const SUMS: usize = 32;
 const PRIME: u32 = 16_777_619;
 const BASES: [u32; SUMS] = [
-    0x5B1F_36E9, 0xB852_5960, 0x02AB_50AA, 0x1DE6_6D2A, 0x79FF_467A, 0x9BB9_F8A3, 0x217E_7CD2, 0x83E1_3D2C,
-    0xF8D4_474F, 0xE39E_B970, 0x42C6_AE16, 0x9932_16FA, 0x7B09_3B5D, 0x98DA_FF3C, 0xF718_902A, 0x0B1C_9CDB,
-    0xE58F_764B, 0x1876_36BC, 0x5D7B_3BB1, 0xE73D_E7DE, 0x92BE_C979, 0xCCA6_C0B2, 0x304A_0979, 0x85AA_43D4,
-    0x7831_25BB, 0x6CA8_EAA2, 0xE407_EAC6, 0x4B5C_FC3E, 0x9FBF_8C76, 0x15CA_20BE, 0xF2CA_9FD3, 0x959B_D756,
+    0x5B1F_36E9,
+    0xB852_5960,
+    0x02AB_50AA,
+    0x1DE6_6D2A,
+    0x79FF_467A,
+    0x9BB9_F8A3,
+    0x217E_7CD2,
+    0x83E1_3D2C,
+    0xF8D4_474F,
+    0xE39E_B970,
+    0x42C6_AE16,
+    0x9932_16FA,
+    0x7B09_3B5D,
+    0x98DA_FF3C,
+    0xF718_902A,
+    0x0B1C_9CDB,
+    0xE58F_764B,
+    0x1876_36BC,
+    0x5D7B_3BB1,
+    0xE73D_E7DE,
+    0x92BE_C979,
+    0xCCA6_C0B2,
+    0x304A_0979,
+    0x85AA_43D4,
+    0x7831_25BB,
+    0x6CA8_EAA2,
+    0xE407_EAC6,
+    0x4B5C_FC3E,
+    0x9FBF_8C76,
+    0x15CA_20BE,
+    0xF2CA_9FD3,
+    0x959B_D756,
 ];
 /// Where the checksum stands in a page, and where the end of its free space.
 const CHECKSUM_AT: usize = 8;
@@ -119,7 +147,8 @@ mod tests {
         assert_eq!(first_block(b"base/5/16384"), Some(0));
         assert_eq!(first_block(b"base/5/16384_fsm.2"), Some(2 * SEGMENT_BLOCKS));
         assert_eq!(first_block(b"pg_tblspc/16385/PG_15_202209061/5/16390_init"), Some(0));
-        for other in ["base/5/pg_filenode.map", "global/pg_control", "pg_xact/0000", "base/5/PG_VERSION", "base/5/1.x"] {
+        for other in ["base/5/pg_filenode.map", "global/pg_control", "pg_xact/0000", "base/5/PG_VERSION", "base/5/1.x"]
+        {
             assert_eq!(first_block(other.as_bytes()), None, "{other}");
         }
     }

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
+use super::push::WalFile;
 use super::{Identity, WalError};
 use crate::action::{
     Encoding, Encrypted, NoSecrets, ObjectFacts, ObjectKey, PlainFacts, ReadStore, Secrets, StoreError,
@@ -70,30 +72,32 @@ pub struct Source<'a> {
 /// A file ready to be stored.
 pub(super) struct Parcel {
     pub(super) key: ObjectKey,
-    pub(super) stored: Vec<u8>,
+    pub(super) stored: Bytes,
     pub(super) sha256: Digest,
+    pub(super) plain_sha256: Digest,
     pub(super) metadata: BTreeMap<String, String>,
 }
 
 impl Parcel {
     /// Packs a file under the name it gets in the archive. Only segments are packed.
     pub(super) async fn of(
-        name: WalFileName,
-        bytes: Vec<u8>,
+        file: &WalFile,
         (prefix, identity): (&str, &Identity),
         packing: &Packing,
     ) -> Result<Self, WalError> {
-        let plain = Packing::plain();
+        let (plain, name) = (Packing::plain(), file.name);
         let packing = match name {
             WalFileName::Segment(_) | WalFileName::PartialSegment(_) => packing,
             WalFileName::History(_) | WalFileName::BackupHistory { .. } => &plain,
         };
         let key = packed_wal_key(prefix, identity.system_id, name, &packing.suffix())?;
-        let (mut body, packed) = packing.seal(Box::new(Cursor::new(bytes))).split();
+        let (mut body, packed) = packing.seal(Box::new(Cursor::new(file.bytes.clone()))).split();
         let mut stored = Vec::new();
         let broken = |source| TransferError::Io { what: "pack the file", source };
         body.read_to_end(&mut stored).await.map_err(broken)?;
         let packed = packed().ok_or_else(|| TransferError::Settings(format!("`{key}` was not packed to its end")))?;
+        let no_digest = || TransferError::Settings(format!("no digest of the plain bytes of `{key}` was taken"));
+        let plain_sha256 = packed.plain.sha256.ok_or_else(no_digest)?;
         let mut metadata = BTreeMap::from([
             (SHA256.to_owned(), packed.stored_sha256.to_string()),
             (SYSTEM_ID.to_owned(), identity.system_id.to_string()),
@@ -102,10 +106,10 @@ impl Parcel {
             let encoding = serde_json::to_string(&brief(packing.encoding()));
             let encoding = encoding.map_err(|error| TransferError::Settings(error.to_string()))?;
             metadata.insert(ENCODING.to_owned(), encoding);
-            metadata.extend(packed.plain.sha256.map(|sha256| (PLAIN_SHA256.to_owned(), sha256.to_string())));
+            metadata.insert(PLAIN_SHA256.to_owned(), plain_sha256.to_string());
             metadata.insert(PLAIN_SIZE.to_owned(), packed.plain.size_bytes.to_string());
         }
-        Ok(Self { key, stored, sha256: packed.stored_sha256, metadata })
+        Ok(Self { key, stored: stored.into(), sha256: packed.stored_sha256, plain_sha256, metadata })
     }
 }
 

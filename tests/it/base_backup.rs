@@ -8,7 +8,8 @@ use std::process::Stdio;
 
 use runbook::action::{Action as _, ActionError, BackupHandle};
 use runbook::actions::postgres::{
-    BaseBackup, BaseBackupOutput, BaseBackupParams, RestoreBase, RestoreBaseParams, VerifyBackup, VerifyBackupOutput, VerifyBackupParams,
+    BaseBackup, BaseBackupOutput, BaseBackupParams, RestoreBase, RestoreBaseParams, VerifyBackup, VerifyBackupOutput,
+    VerifyBackupParams,
 };
 use runbook::language::inventory::Database;
 use serde_json::{Value, json};
@@ -162,7 +163,11 @@ impl<'a> Standby<'a> {
         );
         let options = format!("-p {port} -k {} -c archive_mode=off", socket.display());
         let mut start = site.cluster.command("pg_ctl");
-        start.args(["-w", "-t", "60", "-o", &options, "-D"]).arg(&dir).arg("-l").arg(site.cluster.dir().join("standby.log"));
+        start
+            .args(["-w", "-t", "60", "-o", &options, "-D"])
+            .arg(&dir)
+            .arg("-l")
+            .arg(site.cluster.dir().join("standby.log"));
         assert!(start.arg("start").stdout(Stdio::null()).status().unwrap().success());
         Self(site, dir, port)
     }

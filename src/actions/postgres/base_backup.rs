@@ -200,32 +200,15 @@ impl Action for BaseBackup {
         copies.judge(depots.len(), &mut outcome, cx)?;
         let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
         let delivery = Delivery { depots: &depots, place: &place, needed };
-        let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
-        let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
-        same_cluster(&endpoint, &facts, params).await?;
-        let (started_at, clock) = (server_time(&mut session).await?, clock::monotonic());
-        let job = Job { params, facts: &facts, endpoint: &endpoint, delivery: &delivery, cx };
-        let mut arrivals = Arrivals::new(&depots);
-        let collected = job.run(&mut arrivals).await;
+        let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
+        let taking = Taking { params, cluster: &cluster, facts: &facts, delivery: &delivery, cx };
+        let taken = taking.take(&mut session, &mut arrivals).await;
         if arrivals.whole() < needed && !cx.cancel.is_cancelled() {
             copies.fail(&depots, arrivals, &mut outcome);
             copies.judge(0, &mut outcome, cx)?;
             return Err(ActionError::fatal("too few stores have the backup"));
         }
-        let mut collected = collected?;
-        let stopped_at = server_time(&mut session).await?;
-        unchanged(&facts, &collected)?;
-        damaged(&mut collected.bad_pages, params, &cluster, cx).await?;
-        let outside = Outside::of(&mut session).await?;
-        outside.bring(&delivery, &mut arrivals, cx).await;
-        let manifest = Manifest {
-            run: Some(cx.about.run.to_string()),
-            tier: params.tier.clone(),
-            environment: Some(cx.about.environment.clone()),
-            postgres: Some(described(&facts, &collected)?),
-            label: Some(job.label()),
-            ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &cluster.name, (started_at, stopped_at))
-        };
+        let manifest = taking.manifest(id, taken?)?;
         let arrivals = arrivals.into_inner();
         delivery.close(&arrivals, clock.elapsed(), cx);
         note_slots(&facts, cx);
@@ -250,6 +233,53 @@ impl Action for BaseBackup {
         _: &CheckContext,
     ) -> Result<Recovery<BaseBackupOutput>, ActionError> {
         Ok(Recovery::Rerun)
+    }
+}
+
+/// A backup that is being taken.
+struct Taking<'a> {
+    params: &'a BaseBackupParams,
+    cluster: &'a Cluster,
+    facts: &'a ServerFacts,
+    delivery: &'a Delivery<'a>,
+    cx: &'a RunContext,
+}
+
+/// What was taken, and when.
+struct Taken {
+    collected: Collected,
+    label: String,
+    started_at: Timestamp,
+    stopped_at: Timestamp,
+}
+
+impl Taking<'_> {
+    /// Streams everything into the stores and judges it.
+    async fn take(&self, session: &mut Session, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
+        let Self { params, cluster, facts, delivery, cx } = *self;
+        let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
+        let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
+        same_cluster(&endpoint, facts, params).await?;
+        let started_at = server_time(session).await?;
+        let job = Job { params, facts, endpoint: &endpoint, delivery, cx };
+        let mut collected = job.run(arrivals).await?;
+        let stopped_at = server_time(session).await?;
+        unchanged(facts, &collected)?;
+        damaged(&mut collected.bad_pages, params, cluster, cx).await?;
+        Outside::of(session).await?.bring(delivery, arrivals, cx).await;
+        Ok(Taken { collected, label: job.label(), started_at, stopped_at })
+    }
+
+    fn manifest(&self, id: String, taken: Taken) -> Result<Manifest, ActionError> {
+        let Taken { collected, label, started_at, stopped_at } = taken;
+        Ok(Manifest {
+            run: Some(self.cx.about.run.to_string()),
+            tier: self.params.tier.clone(),
+            environment: Some(self.cx.about.environment.clone()),
+            postgres: Some(described(self.facts, &collected)?),
+            label: Some(label),
+            ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &self.cluster.name, (started_at, stopped_at))
+        })
     }
 }
 
@@ -385,6 +415,7 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         data_checksums: Some(facts.data_checksums),
         archiving: Some(facts.archiving.clone()),
         databases: facts.databases.clone(),
+        preload_libraries: facts.preload_libraries.clone(),
         bad_pages: collected.bad_pages.iter().map(ToString::to_string).collect(),
     })
 }

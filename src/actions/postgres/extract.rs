@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::inflow::{Inflow, broken};
 use super::owner::Owner;
 use crate::action::{ActionError, Files, HostError};
+use crate::actions::archive::Bounded;
 use crate::pgformat::{BackupManifest, FileVerifier};
 
 const ANOTHER_BACKUP: &str = "use another backup (`full-db-loss` takes `-p backup=ID`); nothing live was touched";
@@ -57,7 +58,8 @@ impl Extraction {
     }
 
     fn unpack(&self, key: &str, reader: &mut dyn Read) -> Result<BTreeSet<Vec<u8>>, ActionError> {
-        let mut archive = Archive::new(reader);
+        let (bounded, allowance) = Bounded::new(reader);
+        let mut archive = Archive::new(bounded);
         let mut seen = BTreeSet::new();
         let damaged = |error: &std::io::Error| {
             let fact = format!("`{key}` is damaged: it cannot be unpacked");
@@ -65,7 +67,9 @@ impl Extraction {
         };
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
+            allowance.content();
             seen.extend(self.entry(key, &mut entry)?);
+            allowance.next(&mut entry).map_err(|error| damaged(&error))?;
         }
         Ok(seen)
     }

@@ -127,7 +127,9 @@ impl Action for VerifyBackup {
         }
         let handle = params.backup.as_ref().and_then(Late::known);
         let backup = match handle {
-            Some(handle) => catalog::open(store.as_ref(), &prefix, &copy(handle, &name)).await.map_err(catalog_failed)?,
+            Some(handle) => {
+                catalog::open(store.as_ref(), &prefix, &copy(handle, &name)).await.map_err(catalog_failed)?
+            }
             None => match readable::newest(store.as_ref(), &prefix, &cluster.name).await?.into_iter().next() {
                 Some(backup) => backup,
                 None if cx.ahead => return Ok(findings.pending("there is no backup yet")),
@@ -150,9 +152,9 @@ impl Action for VerifyBackup {
                 let handle = copy(handle.get()?, &name);
                 catalog::open(store.as_read(), &prefix, &handle).await.map_err(catalog_failed)?
             }
-            None => readable::newest(store.as_read(), &prefix, &cluster.name).await?.into_iter().next().ok_or_else(|| {
-                ActionError::fatal(format!("store `{name}` has no base backup of `{}`", cluster.name))
-            })?,
+            None => readable::newest(store.as_read(), &prefix, &cluster.name).await?.into_iter().next().ok_or_else(
+                || ActionError::fatal(format!("store `{name}` has no base backup of `{}`", cluster.name)),
+            )?,
         };
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
         let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
