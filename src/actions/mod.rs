@@ -62,6 +62,7 @@ pub fn registry() -> Registry {
         .with(postgres::Stop)
         .with(postgres::SwapBack)
         .with(postgres::TerminateConnections)
+        .with(postgres::VerifyBackup)
         .with(runbook::Runbook)
         .with(s3::Encryption)
         .with(s3::Lifecycle)

@@ -10,6 +10,7 @@ mod action_sync;
 mod architecture;
 mod audit;
 mod backups;
+mod base_backup;
 mod bucket;
 mod choose;
 mod cli_check;

@@ -208,6 +208,11 @@ pub(crate) fn kept(live: &Path, run: &RunId) -> PathBuf {
     with_suffix(live, &format!(".runbook-old-{run}"))
 }
 
+/// The place beside `live` for configuration files that a restore of `run` brings from outside of it.
+pub(crate) fn config(live: &Path, run: &RunId) -> PathBuf {
+    with_suffix(live, &format!(".runbook-config-{run}"))
+}
+
 /// Gives back the live place of a kept one; any other path as it is.
 pub(crate) fn unkept(path: &Path, run: &RunId) -> PathBuf {
     let suffix = format!(".runbook-old-{run}");
