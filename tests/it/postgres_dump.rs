@@ -3,6 +3,7 @@
 use std::fs;
 
 use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::actions::backup::{Verify, VerifyParams};
 use runbook::actions::postgres::{
     Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
 };
@@ -45,8 +46,18 @@ fn site(depot: Depot) -> Site {
     site.cluster.sql("ALTER DATABASE shop SET work_mem = '17MB'");
     site.cluster.sql("ALTER ROLE app IN DATABASE shop SET statement_timeout = '9s'");
     within(&site, "shop", &format!("SET ROLE app; SET search_path = public; {SCHEMA}"));
-    within(&site, "shop", &format!("INSERT INTO users (name, ratio, data) SELECT '{MARK} ' || n, n / 3.0, decode(md5(n::text), 'hex') FROM generate_series(1, 500) n"));
-    within(&site, "shop", "INSERT INTO orders SELECT n, n, CASE n % 2 WHEN 0 THEN 'even' END FROM generate_series(1, 300) n");
+    within(
+        &site,
+        "shop",
+        &format!(
+            "INSERT INTO users (name, ratio, data) SELECT '{MARK} ' || n, n / 3.0, decode(md5(n::text), 'hex') FROM generate_series(1, 500) n"
+        ),
+    );
+    within(
+        &site,
+        "shop",
+        "INSERT INTO orders SELECT n, n, CASE n % 2 WHEN 0 THEN 'even' END FROM generate_series(1, 300) n",
+    );
     within(&site, "shop", "GRANT SELECT ON orders TO readers");
     site
 }
@@ -116,12 +127,18 @@ fn portrait(site: &Site, dbname: &str) -> Vec<String> {
 async fn a_dump_of_each_format_becomes_the_same_database_again() {
     let site = site(Depot::default());
     let before = portrait(&site, "shop");
-    for (format, jobs) in [("custom", json!({})), ("directory", json!({ "jobs": 2 })), ("plain", json!({})), ("tar", json!({}))] {
+    for (format, jobs) in
+        [("custom", json!({})), ("directory", json!({ "jobs": 2 })), ("plain", json!({})), ("tar", json!({}))]
+    {
         let run = site.run();
         let dumped = dump(&run, with(json!({ "format": format }), &jobs)).await;
         let one = &dumped.dumps[0];
         assert_eq!((one.dbname.as_str(), one.tables, one.rows), ("shop", 4, 805), "{format}");
         assert!(one.size_bytes < one.plain_size_bytes, "{format}: compressed once, by us");
+        let look = json!({ "database": "main", "backup": dumped.backup, "level": "content" });
+        let look: VerifyParams = serde_json::from_value(look).unwrap();
+        let verified = Verify.run(&look, &run.context()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+        assert_eq!((verified.verified.len(), verified.skipped.as_slice()), (1, &[][..]), "{format}");
         let restored = restore(&run, &dumped.backup, with(json!({ "mode": "beside" }), &jobs)).await;
         assert_eq!((restored.compared, restored.rows), (Compared::Hashes, 805), "{format}");
         assert_eq!(portrait(&site, &restored.dbname), before, "{format}");
@@ -176,7 +193,9 @@ async fn a_restore_that_cannot_be_named_leaves_the_database_open_and_goes_on_fro
     let restored = restore(&run, &dumped.backup, json!({})).await;
     assert_eq!(restored.compared, Compared::Earlier, "what was verified is not restored a second time");
     assert_eq!(within(&site, "shop", "SELECT count(*) FROM t"), "100");
-    let names = site.cluster.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'shop%'");
+    let names = site
+        .cluster
+        .sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'shop%'");
     assert_eq!(names, format!("shop {}", restored.old_dbname.unwrap()));
 }
 
@@ -231,10 +250,13 @@ async fn a_dump_that_fails_leaves_no_backup() {
         .spawn()
         .unwrap();
     until("the lock is held", || {
-        site.cluster.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IS NOT NULL") != "0"
+        site.cluster.sql(
+            "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IS NOT NULL",
+        ) != "0"
     });
     let context = run.context();
-    let params: DumpParams = serde_json::from_value(json!({ "database": "main", "dbnames": ["shop"], "facts": "off" })).unwrap();
+    let params: DumpParams =
+        serde_json::from_value(json!({ "database": "main", "dbnames": ["shop"], "facts": "off" })).unwrap();
     let dumping = Dump.run(&params, &context);
     let ending = tokio::task::spawn_blocking({
         let (bin, socket, port) = (site.cluster.bin().to_owned(), site.cluster.socket_dir(), site.cluster.port());
