@@ -36,6 +36,7 @@ pub fn registry() -> Registry {
         .with(backup::Find)
         .with(backup::Get)
         .with(backup::Prune)
+        .with(backup::Unfreeze)
         .with(backup::Verify)
         .with(checksum::Verify)
         .with(checksum::Write)

@@ -13,6 +13,7 @@ pub mod prune;
 mod raw;
 mod reach;
 pub(in crate::actions) mod tarball;
+mod unfreeze;
 mod verify;
 
 pub use create::{CopyFacts, Create, CreateOutput, CreateParams, FailedCopy};
@@ -21,4 +22,5 @@ pub use get::{BackupFiles, Get, GetParams};
 pub use inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
 pub use prune::{PlannedPrune, Prune, PruneOutput, PruneParams};
 pub use raw::{Layout, RawLocation};
+pub use unfreeze::{Unfreeze, UnfreezeOutput, UnfreezeParams};
 pub use verify::{Verify, VerifyOutput, VerifyParams};

@@ -297,6 +297,7 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         segment_size: size.ok_or_else(|| ActionError::fatal(format!("segments of {bytes} bytes are impossible")))?,
         tablespaces: facts.tablespaces.clone(),
         slots: facts.slots.clone(),
+        standbys: facts.standbys.clone(),
         data_checksums: Some(facts.data_checksums),
         archiving: Some(facts.archiving.clone()),
         databases: facts.databases.clone(),

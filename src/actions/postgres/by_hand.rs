@@ -1,11 +1,12 @@
 //! What a person types in place of the actions on a server, with PostgreSQL's own programs.
 
 use super::super::store::by_hand::location;
+use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::check::{CheckBody, CheckItem, CheckParams, CheckSet};
 use super::dump::{AllDatabases, DatabaseNames, DumpParams};
 use super::layout::Cluster;
-use super::recover::RecoverParams;
+use super::recover::{Landmark, RecoverParams};
 use super::restore_base::RestoreBaseParams;
 use super::restore_dump::RestoreDumpParams;
 use super::server::Programs;
@@ -180,7 +181,11 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
     cluster.archive().ok()?;
     let pgdata = cluster.pgdata.display().to_string();
-    let mut settings = vec!["recovery_target_action = 'promote'".to_owned()];
+    let action = match params.action.unwrap_or_default() {
+        Ending::Promote => "promote",
+        Ending::Pause | Ending::Standby => "pause",
+    };
+    let mut settings = vec![format!("recovery_target_action = '{action}'")];
     settings.extend(target(params));
     let line =
         |setting: &String| format!("echo {} >> {}", quoted(setting), quoted(&format!("{pgdata}/postgresql.auto.conf")));
@@ -193,13 +198,35 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
         "the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end",
     ));
     lines.push(start(&cluster));
-    lines.push(remark("wait until this says `f`:"));
-    lines.push(sql(&cluster, &cluster.dbname, "SELECT pg_is_in_recovery()"));
+    lines.extend(wait(&cluster, params.action.unwrap_or_default()));
     Some(lines)
+}
+
+fn wait(cluster: &Cluster, ending: Ending) -> Vec<String> {
+    let ask = |statement: &str| sql(cluster, &cluster.dbname, statement);
+    match ending {
+        Ending::Promote => vec![remark("wait until this says `f`:"), ask("SELECT pg_is_in_recovery()")],
+        Ending::Pause => vec![
+            remark("wait until this says `t`; then look at the data:"),
+            ask("SELECT pg_is_wal_replay_paused()"),
+            remark("to open it for good:"),
+            ask("SELECT pg_promote()"),
+        ],
+        Ending::Standby => vec![
+            remark("it was started with `recovery.signal`: rename that to `standby.signal` before the start"),
+            ask("SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()"),
+        ],
+    }
 }
 
 fn target(params: &RecoverParams) -> Vec<String> {
     let mut settings = Vec::new();
+    if params.target == Some(Landmark::Immediate) {
+        settings.push("recovery_target = 'immediate'".to_owned());
+    }
+    if params.inclusive == Some(false) {
+        settings.push("recovery_target_inclusive = 'off'".to_owned());
+    }
     settings.extend(params.target_time.iter().map(|at| format!("recovery_target_time = '{at}'")));
     settings.extend(params.target_lsn.iter().map(|lsn| format!("recovery_target_lsn = '{lsn}'")));
     settings.extend(params.target_name.iter().map(|name| format!("recovery_target_name = '{name}'")));

@@ -51,17 +51,38 @@ impl Endpoint {
                 format!("localhost:{}", cluster.port)
             }
         };
+        let sslmode = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
+        Self::finished(cluster, config, (sslmode, format!("database `{dbname}` at `{shown}`")), secrets)
+    }
+
+    /// The endpoint of another server of the same cluster, at a host and port.
+    ///
+    /// # Errors
+    /// Fails when the password's secret cannot be had.
+    pub(crate) fn at(cluster: &Cluster, (host, port): (&str, u16), secrets: &dyn Secrets) -> Result<Self, ActionError> {
+        let mut config = Config::new();
+        config.user(&cluster.user).dbname(&cluster.dbname).host(host).port(port).application_name("runbook");
+        config.connect_timeout(Duration::from_secs(3));
+        let shown = format!("database `{}` at `{host}:{port}`", cluster.dbname);
+        Self::finished(cluster, config, (cluster.entry.sslmode, shown), secrets)
+    }
+
+    fn finished(
+        cluster: &Cluster,
+        mut config: Config,
+        (sslmode, shown): (SslMode, String),
+        secrets: &dyn Secrets,
+    ) -> Result<Self, ActionError> {
         if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {
             let password: SecretText = secrets.get(secret)?;
             config.password(password.reveal());
         }
-        let sslmode = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
         config.ssl_mode(match sslmode {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,
             SslMode::Require | SslMode::VerifyFull => PgSslMode::Require,
         });
-        Ok(Self { config, sslmode, shown: format!("database `{dbname}` at `{shown}`") })
+        Ok(Self { config, sslmode, shown })
     }
 
     /// Opens a session.

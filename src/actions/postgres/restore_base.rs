@@ -263,6 +263,7 @@ impl Stage {
             course: None,
             to_target: false,
             embedded: Vec::new(),
+            waits: None,
         };
         Ok(Self { dir: cluster.staged(run), marker })
     }
