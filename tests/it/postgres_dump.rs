@@ -331,7 +331,7 @@ async fn every_database_of_a_server_is_a_backup_of_its_own_in_every_store() {
     let site = site(Depot::default());
     let url = format!("file://{}", site.cluster.folder("second").display());
     site.beside.lock().unwrap().insert("second".to_owned(), StoreEntry { url: url.clone(), ..StoreEntry::default() });
-    let broken = StoreEntry { url: url.clone(), read_only: true, ..StoreEntry::default() };
+    let broken = StoreEntry { url: format!("{url}-closed"), read_only: true, ..StoreEntry::default() };
     site.beside.lock().unwrap().insert("broken".to_owned(), broken);
     let run = site.run();
     let more = json!({ "dbnames": "all", "stores": ["primary", "second", "broken"], "at_least": 2, "tier": "daily" });
