@@ -20,7 +20,8 @@ fn connected(site: &Site, dbname: &str) -> Child {
     command.args(["-XAtq", "-U", "postgres", "-d", dbname, "-h"]).arg(site.cluster.socket_dir());
     command.args(["-p", &site.cluster.port().to_string(), "-c", "SELECT pg_sleep(600)"]).stderr(Stdio::null());
     let child = command.spawn().unwrap();
-    let active = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{dbname}' AND state = 'active'");
+    let name = dbname.replace('\'', "''");
+    let active = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND state = 'active'");
     until("the session is there", || site.cluster.sql(&active) != "0");
     child
 }
