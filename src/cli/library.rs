@@ -21,6 +21,7 @@ pub const SHIPPED: &[Shipped] = &[
         path: "postgres/region-failover.yaml",
         text: include_str!("../../runbooks/postgres/region-failover.yaml"),
     },
+    Shipped { path: "postgres/side-copy.yaml", text: include_str!("../../runbooks/postgres/side-copy.yaml") },
 ];
 
 /// Where a runbook was found.

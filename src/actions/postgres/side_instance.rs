@@ -17,7 +17,7 @@ use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
 use super::owner::Owner;
-use super::recover::{RecoverOutput, RecoverParams, barred};
+use super::recover::{Landmark, RecoverOutput, RecoverParams, barred};
 use super::restore_base;
 use super::{scratch, subscription};
 use crate::action::{
@@ -68,6 +68,9 @@ pub struct SideInstanceParams {
     /// What this instance is called, where a run has several of one database. Default `copy`.
     #[serde(default)]
     pub name: Option<String>,
+    /// `latest` (default): the end of the archive. `immediate`: the end of the backup.
+    #[serde(default)]
+    pub target: Option<Landmark>,
     /// A point in time with offset; the last commit not after it is the last one there is.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
@@ -133,7 +136,7 @@ impl SideInstanceParams {
             database: self.database.clone(),
             staged: Some(Late::Pending("the staged copy".to_owned())),
             instance: None,
-            target: None,
+            target: self.target,
             target_time: self.target_time,
             target_lsn: self.target_lsn.clone(),
             target_name: self.target_name.clone(),
@@ -145,10 +148,7 @@ impl SideInstanceParams {
     }
 
     fn faults(&self) -> Vec<ParamFault> {
-        let mut faults: Vec<ParamFault> = self.recovery().goal().err().into_iter().collect();
-        if self.timeline == Some(0) {
-            faults.push(ParamFault::new("/timeline", "there is no timeline 0"));
-        }
+        let mut faults: Vec<ParamFault> = self.recovery().aim().err().into_iter().collect();
         if let Some(acting) = self.preload.iter().find(|library| housing::acts(library)) {
             let fact = format!("`{acting}` acts by itself when it is preloaded: a copy of a database must not");
             faults.push(ParamFault::new("/preload", fact));
