@@ -13,6 +13,11 @@ pub struct Shipped {
 /// Every shipped runbook.
 pub const SHIPPED: &[Shipped] = &[
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
+    Shipped { path: "postgres/daily-backup.yaml", text: include_str!("../../runbooks/postgres/daily-backup.yaml") },
+    Shipped {
+        path: "postgres/data-corruption.yaml",
+        text: include_str!("../../runbooks/postgres/data-corruption.yaml"),
+    },
     Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
     Shipped { path: "postgres/lift-freeze.yaml", text: include_str!("../../runbooks/postgres/lift-freeze.yaml") },
     Shipped { path: "postgres/pitr.yaml", text: include_str!("../../runbooks/postgres/pitr.yaml") },
@@ -21,6 +26,7 @@ pub const SHIPPED: &[Shipped] = &[
         path: "postgres/region-failover.yaml",
         text: include_str!("../../runbooks/postgres/region-failover.yaml"),
     },
+    Shipped { path: "postgres/restore-dump.yaml", text: include_str!("../../runbooks/postgres/restore-dump.yaml") },
     Shipped { path: "postgres/side-copy.yaml", text: include_str!("../../runbooks/postgres/side-copy.yaml") },
 ];
 

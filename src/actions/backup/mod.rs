@@ -7,12 +7,12 @@ mod find;
 pub mod foreign;
 mod get;
 mod inspect;
-mod pipe;
+pub(in crate::actions) mod pipe;
 mod place;
 pub mod prune;
 mod raw;
 mod reach;
-mod tarball;
+pub(in crate::actions) mod tarball;
 mod unfreeze;
 mod verify;
 

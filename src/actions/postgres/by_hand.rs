@@ -4,9 +4,11 @@ use super::super::store::by_hand::location;
 use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::check::{CheckBody, CheckItem, CheckParams, CheckSet};
+use super::dump::{AllDatabases, DatabaseNames, DumpParams};
 use super::layout::Cluster;
 use super::recover::{Landmark, RecoverParams};
 use super::restore_base::RestoreBaseParams;
+use super::restore_dump::RestoreDumpParams;
 use super::server::Programs;
 use super::side_instance::SideInstanceParams;
 use crate::action::PlanContext;
@@ -64,6 +66,62 @@ pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Op
         command_line(words),
         remark(&format!("copy base.tar, every OID.tar, pg_wal.tar and backup_manifest to {target}")),
         remark("a backup made by hand is not found by `backup.find`: write down where it lies"),
+    ])
+}
+
+/// Dumps databases as `postgres.restore_dump` and a person can both use them.
+pub(super) fn dump(params: &DumpParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let (store, prefix) = cluster.archive().ok()?;
+    let names = match &params.dbnames {
+        None => vec![cluster.dbname.clone()],
+        Some(DatabaseNames::Named(names)) => names.clone(),
+        Some(DatabaseNames::Set(AllDatabases::All)) => vec!["‹each database›".to_owned()],
+    };
+    let mut lines = Vec::new();
+    for name in names {
+        let mut words = vec!["pg_dump".to_owned()];
+        words.extend(connection(&cluster));
+        words.extend(["-d", &name, "-F", "custom", "-f", "‹new folder›/database.dump"].map(str::to_owned));
+        lines.push(command_line(words));
+    }
+    let mut words = vec!["pg_dumpall".to_owned()];
+    words.extend(connection(&cluster));
+    words.extend(["--globals-only", "-f", "‹new folder›/globals.sql"].map(str::to_owned));
+    lines.push(command_line(words));
+    lines.push(command_line(["pg_restore", "--list", "‹new folder›/database.dump"]));
+    let target = location(cx.inventory, store, &format!("{prefix}/by-hand/‹date›/"));
+    lines.push(remark(&format!("only if all of them ended well: copy the folder to {target}")));
+    lines.push(remark("a backup made by hand is not found by `backup.find`: write down where it lies"));
+    Some(lines)
+}
+
+/// Restores a dump beside and renames it.
+pub(super) fn restore_dump(params: &RestoreDumpParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let (store, prefix) = cluster.archive().ok()?;
+    let folder = match params.backup.known() {
+        Some(backup) => BackupPlace::new(prefix, (&backup.kind, backup.tier.as_deref()), &backup.id).folder(),
+        None => format!("{prefix}/dump/{}", params.backup.shown(|backup| backup.id.clone())),
+    };
+    let name = params.dbname.clone().unwrap_or_else(|| "‹database›".to_owned());
+    let fresh = format!("{name}_restored");
+    let maintenance = |statement: &str| sql(&cluster, "postgres", statement);
+    let mut load = vec!["pg_restore".to_owned()];
+    load.extend(connection(&cluster));
+    load.extend(["-d", &fresh, "--exit-on-error", "‹new folder›/database.dump"].map(str::to_owned));
+    Some(vec![
+        remark(&format!("fetch {} first", location(cx.inventory, store, &folder))),
+        command_line(["sh", "restore.sh", "‹new folder›"]),
+        remark(
+            "make the roles of globals.sql that the server lacks; manifest.json has owner, locale, rights and settings",
+        ),
+        maintenance(&format!("CREATE DATABASE \"{fresh}\" TEMPLATE template0 OWNER ‹owner›")),
+        command_line(load),
+        remark("look at it, compare it with the facts in manifest.json; then, with nobody connected to either:"),
+        maintenance(&format!(
+            "BEGIN; ALTER DATABASE \"{name}\" RENAME TO \"{name}_old\"; ALTER DATABASE \"{fresh}\" RENAME TO \"{name}\"; COMMIT"
+        )),
     ])
 }
 

@@ -8,17 +8,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_postgres::config::SslMode as PgSslMode;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::SqlState};
 
+use super::copy_out::{CopyOut, Records};
 use super::layout::Cluster;
 use super::tls;
 use crate::action::{ActionError, Secrets};
 use crate::base::secret::SecretText;
 use crate::language::inventory::SslMode;
 
-type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+/// What drives a connection; somebody must poll it while an answer is awaited.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// Everything needed to open a session.
 #[derive(Clone)]
@@ -150,6 +153,18 @@ impl Session {
         let table = self.query(sql).await?;
         let none = || ActionError::fatal(format!("`{sql}` gave no value"));
         table.first().map(ToOwned::to_owned).ok_or_else(none)
+    }
+
+    /// Gives what a `COPY … TO STDOUT` writes. The stream takes the session with it.
+    ///
+    /// # Errors
+    /// Fails as the server says.
+    pub(crate) async fn copy_out(mut self, sql: &str) -> Result<CopyOut, ActionError> {
+        let Self { client, driver, shown } = &mut self;
+        let stream = drive(driver, client.copy_out(sql)).await.map_err(|error| refused(shown, &error))?;
+        let Self { client, driver, .. } = self;
+        let (current, records) = (Bytes::new(), Records::default());
+        Ok(CopyOut { stream: Box::pin(stream), driver, client, current, records })
     }
 
     /// Prepares one statement and gives its columns' types; refuses several statements in one text.

@@ -75,15 +75,18 @@ pub struct SideInstanceParams {
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub target_time: Option<Timestamp>,
-    /// A position, included.
+    /// A position.
     #[serde(default)]
     pub target_lsn: Option<String>,
     /// A restore point, as `postgres.restore_point` makes it.
     #[serde(default)]
     pub target_name: Option<String>,
-    /// A transaction, its commit included.
+    /// A transaction; what counts is its commit.
     #[serde(default)]
     pub target_xid: Option<u64>,
+    /// With `false` replay ends just before the time, position or transaction. Default: with it.
+    #[serde(default)]
+    pub inclusive: Option<bool>,
     /// The timeline to follow; default: the one that was live at the target, the latest without target.
     #[serde(default)]
     pub timeline: Option<u32>,
@@ -141,7 +144,7 @@ impl SideInstanceParams {
             target_lsn: self.target_lsn.clone(),
             target_name: self.target_name.clone(),
             target_xid: self.target_xid,
-            inclusive: None,
+            inclusive: self.inclusive,
             action: None,
             timeline: self.timeline,
         }
