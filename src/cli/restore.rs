@@ -130,7 +130,11 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Some(word) => carry_out((&prepared, &subject), params, word, &args),
         None => {
             let planned = plan((&prepared, &subject), params, args.json.into());
-            tell!("\nnothing was changed. To carry it out:\n  {}", next(&args, &goal, (&environment, incident_at)));
+            let when = match &planned {
+                Ok(_) => "To carry it out:",
+                Err(_) => "When what refuses is mended:",
+            };
+            tell!("\nnothing was changed. {when}\n  {}", next(&args, &goal, (&environment, incident_at)));
             planned
         }
     }
@@ -158,7 +162,7 @@ fn plan(
     face: Face,
 ) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root()?, params);
-    dry_run::look((prepared, subject), &identity, Depth::Checks, face)
+    dry_run::look((prepared, subject), &identity, Depth::Rehearsal, face)
 }
 
 fn carry_out(
