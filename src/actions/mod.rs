@@ -49,6 +49,7 @@ pub fn registry() -> Registry {
         .with(notify::Webhook)
         .with(postgres::BaseBackup)
         .with(postgres::Check)
+        .with(postgres::ConfigureArchiving::default())
         .with(postgres::Query)
         .with(postgres::Recover::default())
         .with(postgres::RestoreBase)

@@ -14,6 +14,10 @@ pub struct Shipped {
 pub const SHIPPED: &[Shipped] = &[
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
+    Shipped {
+        path: "postgres/setup-archiving.yaml",
+        text: include_str!("../../runbooks/postgres/setup-archiving.yaml"),
+    },
 ];
 
 /// Where a runbook was found.

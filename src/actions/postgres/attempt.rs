@@ -375,6 +375,7 @@ impl Recovering<'_> {
         // Also when an earlier attempt was cut off right after it wrote the file.
         files.chown(&auto, self.owner.uid, self.owner.gid).map_err(|error| cannot(&error))?;
         fetching::remove(files, &self.cluster.pgdata).map_err(|error| cannot(&error))?;
+        fetching::forget(files, &self.cluster.ahead(&self.cx.about.run)).map_err(|error| cannot(&error))?;
         for name in ["backup_label.old", "tablespace_map.old"] {
             let path = self.cluster.pgdata.join(name);
             if matches!(files.facts(&path), Ok(Some(_))) {

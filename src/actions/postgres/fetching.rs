@@ -22,6 +22,7 @@ const TRIAL: &str = "runbook-fetch.trial";
 pub(crate) struct Fetching {
     config: String,
     secrets: Vec<(String, SecretText)>,
+    ahead: PathBuf,
 }
 
 impl Fetching {
@@ -41,17 +42,20 @@ impl Fetching {
         for name in entry.secret_names() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
+        let ahead = recovering.cluster.ahead(&recovering.cx.about.run);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
             system_id: Some(system_id),
             rescue: vec![recovering.cluster.pgdata.join("pg_wal")],
+            spool: Some(ahead.clone()),
+            restore: Some(recovering.cx.about.run.to_string()),
             ..Config::new(entry, recovering.prefix)
         };
         let config = config
             .to_text()
             .map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))?;
-        Ok(Self { config, secrets })
+        Ok(Self { config, secrets, ahead })
     }
 
     /// Writes them into a data directory.
@@ -60,6 +64,8 @@ impl Fetching {
     /// Fails when a file cannot be written.
     pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
         remove(files, pgdata)?;
+        // Without it every segment is fetched when it is asked for.
+        let _ = spool(files, &self.ahead, owner);
         let give = |path: PathBuf, text: &str| {
             files.replace(&path, text.as_bytes(), 0o600)?;
             files.chown(&path, owner.uid, owner.gid)
@@ -74,6 +80,21 @@ impl Fetching {
         }
         give(pgdata.join(FETCH_CONFIG), &self.config)
     }
+}
+
+/// Makes an empty folder for what is fetched ahead.
+fn spool(files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {
+    forget(files, folder)?;
+    files.create_dir(folder, 0o700)?;
+    files.chown(folder, owner.uid, owner.gid)
+}
+
+/// Removes what was fetched ahead; who fetches there ends by it.
+///
+/// # Errors
+/// Fails when something cannot be removed.
+pub(crate) fn forget(files: &dyn Files, folder: &Path) -> Result<(), HostError> {
+    if files.facts(folder)?.is_some() { files.remove_tree(folder) } else { Ok(()) }
 }
 
 /// Removes them; what is not there is no error.

@@ -177,6 +177,11 @@ impl Cluster {
         kept(&self.pgdata, run)
     }
 
+    /// Where a server that `run` recovers keeps WAL that was fetched before it asked.
+    pub(crate) fn ahead(&self, run: &RunId) -> PathBuf {
+        with_suffix(&self.pgdata, &format!(".runbook-ahead-{run}"))
+    }
+
     /// Where the files of tablespace `oid`, which belongs to `location`, are to live.
     pub(crate) fn tablespace(&self, oid: u32, location: &Path) -> PathBuf {
         match &self.ground {

@@ -90,7 +90,7 @@ fn fork(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
 }
 
 /// Writes a commit and finishes its segment: an idle server would never switch by itself.
-async fn switch(session: &mut Session) -> Result<SegmentName, ActionError> {
+pub(crate) async fn switch(session: &mut Session) -> Result<SegmentName, ActionError> {
     session.query("BEGIN; SELECT txid_current(); COMMIT").await?;
     let name = session.value("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)").await?;
     session.query("SELECT pg_switch_wal()").await?;

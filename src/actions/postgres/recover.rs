@@ -262,7 +262,7 @@ impl Action for Recover {
 
 /// Says when the server's user may not run the program that the server is to fetch WAL with: found out
 /// after the swap, it would end the recovery.
-async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::action::ReadHost) -> Option<String> {
+pub(crate) async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::action::ReadHost) -> Option<String> {
     let user = owner.become_user.clone()?;
     let tried = host.probe(owner.command(program.to_string_lossy()).args(["--version"])).await;
     let why = match tried {
