@@ -103,9 +103,8 @@ fn cases(source: &Cluster, server: &S3) -> Vec<Case> {
     let dir = source.dir();
     let config = |name: &str, store: &str, more: &str| {
         let path = dir.join(format!("{name}.yaml"));
-        let text = format!(
-            "store: {store}\nprefix: {name}\nsecrets: {{ id: {{ file: id }}, key: {{ file: key }} }}\n{more}"
-        );
+        let text =
+            format!("store: {store}\nprefix: {name}\nsecrets: {{ id: {{ file: id }}, key: {{ file: key }} }}\n{more}");
         fs::write(&path, text).unwrap();
         path.display().to_string()
     };
@@ -146,9 +145,10 @@ fn cases(source: &Cluster, server: &S3) -> Vec<Case> {
         ours("ours, S3, with a spool", "s3spooled", &bucket, &spooled, &[&depot, &spool]),
     ];
     if Command::new("pgbackrest").arg("version").stdout(Stdio::null()).status().is_ok_and(|ended| ended.success()) {
-        cases.extend([("sync", "pgBackRest, folder, sync, zst"), ("async", "pgBackRest, folder, async, zst, 2")].map(
-            |(kind, name)| peer(source, kind, name),
-        ));
+        cases.extend(
+            [("sync", "pgBackRest, folder, sync, zst"), ("async", "pgBackRest, folder, async, zst, 2")]
+                .map(|(kind, name)| peer(source, kind, name)),
+        );
     } else {
         println!("`pgbackrest` is not installed");
     }

@@ -1,5 +1,7 @@
 //! Chooses a backup.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,8 @@ pub struct Query {
     pub tier: Option<String>,
     /// Its id.
     pub id: Option<String>,
+    /// It is a dump of this database within its server.
+    pub dbname: Option<String>,
     /// It ended before this.
     pub before: Option<Timestamp>,
     /// Its newest verification passed, at least at this level.
@@ -66,16 +70,22 @@ impl Query {
             && is(&self.kind, Some(&manifest.kind))
             && is(&self.id, Some(&manifest.id))
             && is(&self.tier, manifest.tier.as_deref())
+            && is(&self.dbname, manifest.dump.as_ref().map(|dump| dump.dbname.as_str()))
             && self.before.is_none_or(|before| manifest.stopped_at < before)
             && self.verified.is_none_or(|level| attested.last_verified.as_ref().is_some_and(|note| note.holds(level)))
             // One that is known to be damaged is taken only when it is named.
-            && (self.id.is_some() || !attested.is_damaged())
+            && (self.id.is_some() || (!attested.is_damaged() && backup.missing.is_empty()))
     }
 
     /// Chooses from a list.
     #[must_use]
     pub fn choose(&self, list: BackupList) -> Option<Backup> {
-        let mut fitting: Vec<Backup> = list.backups.into_iter().filter(|backup| self.fits(backup)).collect();
+        let torn: BTreeSet<Digest> = match self.id {
+            Some(_) => BTreeSet::new(),
+            None => list.backups.iter().filter(|one| !rests_whole(one, &list.backups)).map(|one| one.digest).collect(),
+        };
+        let fits = |backup: &Backup| self.fits(backup) && !torn.contains(&backup.digest);
+        let mut fitting: Vec<Backup> = list.backups.into_iter().filter(fits).collect();
         let any_proven = fitting.iter().any(|backup| backup.attested.is_proven());
         match self.proven {
             Proven::Require => fitting.retain(|backup| backup.attested.is_proven()),
@@ -100,6 +110,7 @@ impl Query {
         words.extend(self.source.as_ref().map(|source| format!("of `{source}`")));
         words.extend(self.kind.as_ref().map(|kind| format!("of kind `{kind}`")));
         words.extend(self.tier.as_ref().map(|tier| format!("of tier `{tier}`")));
+        words.extend(self.dbname.as_ref().map(|dbname| format!("of its database `{dbname}`")));
         words.extend(self.before.map(|before| format!("that ended before {before}")));
         words.extend(self.verified.map(|level| format!("that was verified (`{}`)", level.as_str())));
         if self.proven == Proven::Require {
@@ -107,6 +118,21 @@ impl Query {
         }
         if words.is_empty() { "at all".to_owned() } else { words.join(" ") }
     }
+}
+
+/// Tells whether everything an increment rests on is there, and not known to be damaged.
+pub(super) fn rests_whole(backup: &Backup, all: &[Backup]) -> bool {
+    let mut link = backup;
+    // As many steps as there are backups: a longer way is a circle.
+    for _ in all {
+        let Some(parent) = &link.manifest.parent else { return true };
+        let of_it = |other: &&Backup| other.manifest.id == *parent && other.manifest.source == backup.manifest.source;
+        match all.iter().find(of_it) {
+            Some(next) if next.missing.is_empty() && !next.attested.is_damaged() => link = next,
+            Some(_) | None => return false,
+        }
+    }
+    false
 }
 
 /// Finds a backup under a prefix.

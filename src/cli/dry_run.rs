@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{self, Subject};
-use super::prepare::{self, RunIdentity};
+use super::prepare::{self, Prepared, RunIdentity};
 use super::proof::{self, Proof};
 use super::rehearsal::{Rehearsed, rehearse};
 use super::screen::{Face, paint};
@@ -21,7 +21,7 @@ use crate::report::Tone;
 /// Arguments of `dry-run`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders --level 1\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.level < 2) | {id, reason}'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices, and the forecast from past runs is held against the RTO.\nLevel 2 as well: steps that only read are made; all others give samples of their outputs, so that later conditions and templates are evaluated. Of each step the level that proved it is told, and why not more (0: nothing but the file).\nNothing is written anywhere. Code 4: something refuses; with --strict also when the forecast's 95 % exceed the RTO."
+    after_help = "Examples:\n  runbook dry-run full-db-loss -p database=orders\n  runbook dry-run full-db-loss -p database=orders --level 1\n  runbook dry-run full-db-loss -p database=orders -e drill\n  runbook dry-run full-db-loss -p database=orders --json | jq '.steps[] | select(.level < 2) | {id, reason}'\n\nLevel 1: secrets exist, programs are found, hosts and credentials work, the backup exists, space suffices, and the forecast from past runs, with the time an archived backup takes to come back, is held against the RTO.\nLevel 2 as well: steps that only read are made; all others give samples of their outputs, so that later conditions and templates are evaluated. Of each step the level that proved it is told, and why not more (0: nothing but the file).\nNothing is written anywhere. Code 4: something refuses; with --strict also when the forecast's 95 % exceed the RTO."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -37,46 +37,82 @@ pub struct Args {
     json: bool,
 }
 
+/// How much is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Every step's check.
+    Checks,
+    /// Steps that only read are made as well.
+    Rehearsal,
+}
+
 /// Runs every check, makes what only reads, and changes nothing.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let prepared = prepare::load_runbook(&args.subject.runbook, &args.subject.inventory)?;
     prepared.demand_sound()?;
     let mode = if args.subject.environment.as_deref() == Some(DRILL) { Mode::Drill } else { Mode::DryRun };
     let identity = RunIdentity::new(mode, &wiring::state_root()?, args::params(&args.subject)?);
-    let plan = Arc::new(prepared.bind(&args.subject, &identity)?);
-    given::tell(&prepared, &plan);
-    if mode == Mode::Drill {
-        drill::demand_harmless(&prepared, &args.subject, &identity, &plan)?;
+    let depth = if args.level == 2 { Depth::Rehearsal } else { Depth::Checks };
+    let looked = judge((&prepared, &args.subject), &identity, depth, args.json.into())?;
+    conclude(looked.refused, too_slow(&looked.plan, &looked.forecast, args.strict))
+}
+
+/// Shows whether a runbook would work right now.
+///
+/// # Errors
+/// Refuses (exit 4) when something stands against it.
+pub fn look(subject: (&Prepared, &Subject), identity: &RunIdentity, depth: Depth, face: Face) -> Result<Exit, Failure> {
+    conclude(judge(subject, identity, depth, face)?.refused, None)
+}
+
+/// What was found out.
+struct Looked {
+    plan: Arc<BoundPlan>,
+    forecast: Forecast,
+    refused: usize,
+}
+
+fn judge(
+    (prepared, subject): (&Prepared, &Subject),
+    identity: &RunIdentity,
+    depth: Depth,
+    face: Face,
+) -> Result<Looked, Failure> {
+    let plan = Arc::new(prepared.bind(subject, identity)?);
+    given::tell(prepared, &plan);
+    if identity.mode == Mode::Drill {
+        drill::demand_harmless(prepared, subject, identity, &plan)?;
     }
-    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
+    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), face)?;
     let missing = invoke::missing_secrets(&plan, &hands);
     for (name, why) in notifier::missing(&plan, &hands) {
         tell!("warning: {why}\n  help: a run is not stopped by it, but what needs `{name}` tells nobody");
     }
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
     let refused = proof::refused(&plan, &checked, &missing);
-    let rehearsed =
-        if args.level == 2 { rehearse(&plan, &prepared.registry, &hands, &refused)? } else { Rehearsed::default() };
+    let rehearsed = match depth {
+        Depth::Rehearsal => rehearse(&plan, &prepared.registry, &hands, &refused)?,
+        Depth::Checks => Rehearsed::default(),
+    };
     let proofs = proof::proofs(&plan, &checked, &rehearsed);
-    let forecast = history::forecast_of(&plan, &rehearsed.outputs)?;
-    if args.json {
-        out!("{:#}", proof::document(&plan, &proofs, &missing, &forecast));
-    } else {
-        for (name, error) in &missing {
-            out!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
+    let forecast = history::forecast_of(&plan, &rehearsed.outputs, proof::waits(&proofs))?;
+    match face {
+        Face::Json => out!("{:#}", proof::document(&plan, &proofs, &missing, &forecast)),
+        Face::People => {
+            for (name, error) in &missing {
+                out!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
+            }
+            print_steps(&plan, &proofs);
+            print_forecast(&plan, &forecast);
         }
-        print_steps(&plan, &proofs);
-        print_forecast(&plan, &forecast);
     }
-    conclude(
-        missing.len() + proofs.iter().filter(|proof| proof.refused).count(),
-        too_slow(&plan, &forecast, args.strict),
-    )
+    let refused = missing.len() + proofs.iter().filter(|proof| proof.refused).count();
+    Ok(Looked { plan, forecast, refused })
 }
 
 /// What the forecast stands against, where it is asked.
 fn too_slow(plan: &BoundPlan, forecast: &Forecast, strict: bool) -> Option<String> {
-    let rto = plan.objectives.rto.filter(|_| strict && forecast.runs > 0)?;
+    let rto = plan.objectives.rto.filter(|_| strict && (forecast.runs > 0 || forecast.retrieval_ms > 0))?;
     let p95 = Duration::from_millis(forecast.p95_ms);
     (p95 > rto.0).then(|| format!("the forecast of {} (95 %) exceeds the RTO of {rto}", human_duration(p95)))
 }
@@ -131,8 +167,21 @@ fn print_steps(plan: &BoundPlan, proofs: &[Proof]) {
     }
 }
 
+/// Says of a retrieval that the objective is held against it alone, whatever past runs say.
+fn print_retrieval(plan: &BoundPlan, forecast: &Forecast) {
+    let Some(step) = &forecast.retrieved_for else { return };
+    let wait = Duration::from_millis(forecast.retrieval_ms);
+    let verdict = match plan.objectives.rto {
+        Some(rto) if wait > rto.0 => format!(", {} the RTO of {rto} by itself", paint(Tone::Bad, "over")),
+        Some(rto) => format!(", of an RTO of {rto}"),
+        None => String::new(),
+    };
+    out!("retrieval: `{step}` found an archived backup; up to {} until it can be read{verdict}", human_duration(wait));
+}
+
 fn print_forecast(plan: &BoundPlan, forecast: &Forecast) {
     let against = plan.objectives.rto;
+    print_retrieval(plan, forecast);
     if forecast.runs == 0 {
         if against.is_some() {
             out!("forecast: none yet, `{}` has never succeeded here; a drill would measure it", plan.name);

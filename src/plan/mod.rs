@@ -36,10 +36,11 @@ pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
 pub use compare::{Change, Comparison, FileChange, StepChange, ValueChange, compare, leaves};
 pub use fanout::times;
-pub use forecast::{Forecast, History, Sample, StepForecast, forecast};
+pub use forecast::{Forecast, History, Sample, StepForecast, ThisTime, forecast};
 pub use frozen::{Given, PlanFile, PlanFileError};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};
+pub use lock::of_database as lock_of_database;
 pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };

@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
-use super::{Config, WalError};
 use super::depot::{Arrival, Depot, Depots};
 use super::packed::Stored;
 use super::spool::{self, Spool};
+use super::{Config, WalError};
 use crate::action::PutOptions;
 use crate::catalog::wal_objects;
 use crate::pgformat::{SystemId, WalFileName};
@@ -73,7 +73,9 @@ impl<'a> Debts<'a> {
 #[must_use]
 pub fn owed(config: &Config, system_id: SystemId) -> Vec<(String, usize)> {
     let Some(root) = &config.spool else { return Vec::new() };
-    let count = |url: &str| spool::names(&root.join(system_id.to_string()).join(spool::owed_folder(url))).unwrap_or_default().len();
+    let count = |url: &str| {
+        spool::names(&root.join(system_id.to_string()).join(spool::owed_folder(url))).unwrap_or_default().len()
+    };
     config.stores().map(|entry| (entry.url.clone(), count(&entry.url))).filter(|(_, count)| *count > 0).collect()
 }
 

@@ -77,8 +77,7 @@ impl Site {
     fn waiting(&self) -> Vec<SegmentName> {
         let status = self.cluster.pgdata().join("pg_wal/archive_status");
         let names = fs::read_dir(status).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut found: Vec<SegmentName> =
-            names.filter_map(|name| name.strip_suffix(".ready")?.parse().ok()).collect();
+        let mut found: Vec<SegmentName> = names.filter_map(|name| name.strip_suffix(".ready")?.parse().ok()).collect();
         found.sort_unstable();
         found
     }

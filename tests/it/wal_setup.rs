@@ -68,7 +68,10 @@ fn a_server_that_archives_nothing_does_so_afterwards_and_an_undo_puts_the_settin
     assert_eq!((config.mode() & 0o777, config.uid()), (0o600, fs::metadata(site.cluster.pgdata()).unwrap().uid()));
     let run = site.cli.runs().last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
     site.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
-    assert_eq!((site.settings(), site.show("archive_mode"), site.show("wal_level")), (before, "off".to_owned(), "minimal".to_owned()));
+    assert_eq!(
+        (site.settings(), site.show("archive_mode"), site.show("wal_level")),
+        (before, "off".to_owned(), "minimal".to_owned())
+    );
 }
 
 #[test]
@@ -78,7 +81,11 @@ fn a_second_run_changes_nothing_and_proves_again() {
     let (settings, count) = (site.settings(), site.cluster.sql("SELECT archived_count FROM pg_stat_archiver"));
     site.set_up(&[], 0);
     assert_eq!(site.settings(), settings);
-    assert_ne!(site.cluster.sql("SELECT archived_count FROM pg_stat_archiver"), count, "a segment was sent to prove it");
+    assert_ne!(
+        site.cluster.sql("SELECT archived_count FROM pg_stat_archiver"),
+        count,
+        "a segment was sent to prove it"
+    );
 }
 
 #[test]

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::attempt::Recovering;
-use super::layout::FETCH_CONFIG;
+use super::hands::Hands;
+use super::layout::{self, FETCH_CONFIG};
 use super::owner::Owner;
 use super::settings::shell_word;
 use crate::action::{ActionError, Files, HostError, Tie};
@@ -26,31 +26,29 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
-    /// Puts them together. Of several identities those that can be had are enough.
+    /// Puts them together. Of several keys to read with, those that can be had are enough.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
-    pub(crate) fn of(recovering: &Recovering<'_>, system_id: SystemId) -> Result<Self, ActionError> {
-        let vault = recovering.cx.about.secrets.as_ref();
-        let mut entry: StoreEntry = recovering.entry()?.clone();
-        if let Some(encryption) = entry.encryption.as_mut().filter(|encryption| !encryption.identities.is_empty()) {
-            let (had, missing): (Vec<_>, Vec<_>) =
-                encryption.identities.drain(..).partition(|name| vault.get(name).is_ok());
-            encryption.identities = if had.is_empty() { missing } else { had };
+    pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
+        let vault = hands.cx.about.secrets.as_ref();
+        let mut entry: StoreEntry = hands.entry()?.clone();
+        if let Some(encryption) = &mut entry.encryption {
+            encryption.keep_readable(|name| vault.get(name).is_ok());
         }
         let mut secrets = Vec::new();
         for name in entry.secret_names() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
-        let ahead = recovering.cluster.ahead(&recovering.cx.about.run);
+        let ahead = hands.cluster.ahead(&hands.cx.about.run);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
             system_id: Some(system_id),
-            rescue: vec![recovering.cluster.pgdata.join("pg_wal")],
+            rescue: vec![hands.cluster.pgdata.join("pg_wal")],
             spool: Some(ahead.clone()),
-            restore: Some(recovering.cx.about.run.to_string()),
-            ..Config::new(entry, recovering.prefix)
+            restore: Some(hands.cx.about.run.to_string()),
+            ..Config::new(entry, hands.prefix)
         };
         let config = config
             .to_text()
@@ -89,12 +87,25 @@ fn spool(files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostErro
     files.chown(folder, owner.uid, owner.gid)
 }
 
-/// Removes what was fetched ahead; who fetches there ends by it.
-///
-/// # Errors
-/// Fails when something cannot be removed.
-pub(crate) fn forget(files: &dyn Files, folder: &Path) -> Result<(), HostError> {
-    if files.facts(folder)?.is_some() { files.remove_tree(folder) } else { Ok(()) }
+/// How often removing a folder is begun anew that somebody still writes to.
+const TRIES: u32 = 10;
+
+/// Removes what was fetched ahead; who fetches there ends by it, and may write once more meanwhile.
+fn forget(files: &dyn Files, folder: &Path) -> Result<(), HostError> {
+    for _ in 1..TRIES {
+        if files.facts(folder)?.is_none() || files.remove_tree(folder).is_ok() {
+            return Ok(());
+        }
+    }
+    files.remove_tree(folder)
+}
+
+/// The folder of what was fetched ahead for the data that becomes `pgdata`, as an earlier run may have named it. A server
+/// could write another path into its own folder: only one of ours is believed.
+fn spool_of(files: &dyn Files, pgdata: &Path) -> Option<PathBuf> {
+    let text = files.read(&pgdata.join(FETCH_CONFIG), 1 << 20).ok()?;
+    let spool = serde_json::from_slice::<Config>(&text).ok()?.spool?;
+    layout::is_ahead_of(&spool, pgdata).then_some(spool)
 }
 
 /// Removes them; what is not there is no error.
@@ -102,6 +113,10 @@ pub(crate) fn forget(files: &dyn Files, folder: &Path) -> Result<(), HostError> 
 /// # Errors
 /// Fails when a file cannot be removed.
 pub(crate) fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
+    if let Some(spool) = spool_of(files, pgdata) {
+        // What cannot be removed is bounded, and no reason to fail a recovery.
+        let _ = forget(files, &spool);
+    }
     let secrets = pgdata.join(SECRETS);
     if files.facts(&secrets)?.is_some() {
         files.remove_tree(&secrets)?;
@@ -126,21 +141,17 @@ pub(crate) fn restore_command(program: &Path) -> String {
 ///
 /// # Errors
 /// Fails when the server could not fetch it.
-pub(crate) async fn try_out(
-    recovering: &Recovering<'_>,
-    staged: &Path,
-    witness: SegmentName,
-) -> Result<(), ActionError> {
-    let spec = recovering.owner.command(recovering.program.to_string_lossy());
+pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentName) -> Result<(), ActionError> {
+    let spec = hands.owner.command(hands.program.to_string_lossy());
     let mut spec = spec.args(["wal", "fetch", "--config", FETCH_CONFIG]).args([witness.to_string(), TRIAL.to_owned()]);
     spec.dir = Some(staged.to_owned());
     let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
-    let output = recovering.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
+    let output = hands.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
     if !output.success() {
         let fact = format!("the server's user cannot fetch `{witness}` from the archive, so the recovery would fail");
         let error = ActionError::fatal(fact).process(output.exit_code, output.tail(3));
         return Err(error.help("see that the store's credentials and keys can be had by the server's user"));
     }
-    let files = recovering.cx.host.files();
+    let files = hands.cx.host.files();
     files.remove_file(&staged.join(TRIAL)).map_err(failed)
 }

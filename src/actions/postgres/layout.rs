@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::housing::Housing;
 use crate::action::{ActionError, DatabaseRef, InstanceHandle};
 use crate::base::RunId;
 use crate::language::inventory::{Database, Inventory, Via};
@@ -14,6 +15,9 @@ use crate::language::inventory::{Database, Inventory, Via};
 pub(crate) const MARKER: &str = "runbook-restore.json";
 /// The configuration of `wal fetch` inside a data directory that recovers.
 pub(crate) const FETCH_CONFIG: &str = "runbook-fetch.json";
+
+/// What the folder of WAL that was fetched ahead is called after its data directory.
+const AHEAD: &str = ".runbook-ahead-";
 
 /// Where a cluster runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(crate) struct Cluster {
     pub(crate) via: Via,
     /// The name of the side instance that this is; `None` for the database itself.
     pub(crate) side: Option<String>,
+    /// How its server is housed when it is thrown away at the end.
+    pub(crate) housing: Housing,
     /// The entry, for what is used as it stands.
     pub(crate) entry: Database,
 }
@@ -84,6 +90,7 @@ impl Cluster {
             user: or_postgres(&entry.user),
             via,
             side: None,
+            housing: Housing::default(),
             entry: entry.clone(),
         })
     }
@@ -104,18 +111,25 @@ impl Cluster {
         }
     }
 
+    /// Gives the side instance of a name that was read from somewhere.
+    ///
+    /// # Errors
+    /// Fails when it is no name but a way to another place.
+    pub(crate) fn side_named(self, label: &str, scratch: &Path) -> Result<Self, ActionError> {
+        if label.is_empty() || !label.chars().all(|one| one.is_ascii_alphanumeric() || "-_".contains(one)) {
+            return Err(ActionError::fatal(format!("`{label}` is no name of a side instance"))
+                .help("use letters, digits, `-` and `_`"));
+        }
+        Ok(self.side(label, scratch))
+    }
+
     /// Gives the cluster that `instance` stands for: the database itself, or one of its side instances in this run.
     ///
     /// # Errors
     /// Fails for an instance of another database, or one that lies elsewhere than the inventory and the run say.
     pub(crate) fn serving(self, instance: &InstanceHandle, scratch: &Path) -> Result<Self, ActionError> {
         let cluster = match &instance.side {
-            Some(label) => {
-                if label.is_empty() || !label.chars().all(|one| one.is_ascii_alphanumeric() || "-_".contains(one)) {
-                    return Err(ActionError::fatal(format!("`{label}` is no name of a side instance")));
-                }
-                Self { port: instance.port, ..self.side(label, scratch) }
-            }
+            Some(label) => Self { port: instance.port, ..self.side_named(label, scratch)? },
             None => self,
         };
         cluster.accept(instance)?;
@@ -152,6 +166,7 @@ impl Cluster {
             socket: self.socket.clone(),
             port: self.port,
             side: self.side.clone(),
+            waits: None,
         }
     }
 
@@ -179,7 +194,7 @@ impl Cluster {
 
     /// Where a server that `run` recovers keeps WAL that was fetched before it asked.
     pub(crate) fn ahead(&self, run: &RunId) -> PathBuf {
-        with_suffix(&self.pgdata, &format!(".runbook-ahead-{run}"))
+        with_suffix(&self.pgdata, &format!("{AHEAD}{run}"))
     }
 
     /// Where the files of tablespace `oid`, which belongs to `location`, are to live.
@@ -189,6 +204,15 @@ impl Cluster {
             Ground::Scratch(root) => root.join("tablespaces").join(oid.to_string()),
         }
     }
+}
+
+/// Tells whether `folder` is one that a recovery made beside `pgdata`, which may still be staged, for WAL fetched ahead.
+pub(crate) fn is_ahead_of(folder: &Path, pgdata: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (ours, theirs) = (name(pgdata), name(folder));
+    let live = ours.split(".runbook-").next().unwrap_or_default();
+    let run = theirs.strip_prefix(live).and_then(|rest| rest.strip_prefix(AHEAD));
+    folder.parent() == pgdata.parent() && run.is_some_and(|run| run.parse::<RunId>().is_ok())
 }
 
 /// The place beside `live` that a restore of `run` fills.
@@ -234,6 +258,15 @@ mod tests {
         assert_eq!(cluster.staged(&run), Path::new("/data/main.runbook-staged-20260128-143002-3fa9c1"));
         assert_eq!(unkept(&cluster.kept(&run), &run), cluster.pgdata);
         assert_eq!(cluster.port, 5432);
+    }
+
+    #[test]
+    fn only_a_folder_beside_the_data_is_one_of_wal_fetched_ahead() {
+        let ours = |folder: &str, pgdata: &str| is_ahead_of(Path::new(folder), Path::new(pgdata));
+        let folder = "/data/main.runbook-ahead-20260128-143002-3fa9c1";
+        assert!(ours(folder, "/data/main") && ours(folder, "/data/main.runbook-staged-20260128-143002-3fa9c1"));
+        assert!(!ours(folder, "/data/other") && !ours(folder, "/elsewhere/main"));
+        assert!(!ours("/data/main.runbook-ahead-x", "/data/main") && !ours("/etc", "/data/main"));
     }
 
     #[test]

@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 
+/// The file of settings that the server itself writes.
+pub(crate) const FILE: &str = "postgresql.auto.conf";
+
 const OPEN: &str = "# >>> runbook: recovery settings, removed after promotion";
 const CLOSE: &str = "# <<< runbook";
 
@@ -29,6 +32,17 @@ pub(crate) fn with_block(content: &str, settings: &[(String, String)]) -> String
     text
 }
 
+/// Adds `settings` at the end of the marked block; a text without one gets one.
+#[must_use]
+pub(crate) fn within_block(content: &str, settings: &[(String, String)]) -> String {
+    let Some(at) = content.rfind(CLOSE) else { return with_block(content, settings) };
+    let mut text = content[..at].to_owned();
+    for (name, value) in settings {
+        let _ = writeln!(text, "{name} = {}", quoted(value));
+    }
+    text + &content[at..]
+}
+
 /// Removes the marked block; everything else stays byte for byte.
 #[must_use]
 pub(crate) fn without_block(content: &str) -> String {
@@ -43,6 +57,22 @@ pub(crate) fn without_block(content: &str) -> String {
         }
     }
     text
+}
+
+/// Gives the value that a configuration file sets last, without what it includes.
+#[must_use]
+pub(crate) fn last_value(content: &str, name: &str) -> Option<String> {
+    let value = |line: &str| {
+        let rest = line.trim_start().strip_prefix(name)?;
+        let rest = rest.strip_prefix(|next: char| next == '=' || next.is_whitespace())?;
+        let rest = rest.trim_start().trim_start_matches('=').trim_start();
+        let Some(quoted) = rest.strip_prefix('\'') else {
+            return Some(rest.split(['#', ' ', '\t', '\r']).next().unwrap_or_default().to_owned());
+        };
+        let end = quoted.replace("''", "\u{0}\u{0}").find('\'').unwrap_or(quoted.len());
+        Some(quoted[..end].replace("''", "'"))
+    };
+    content.lines().filter_map(value).next_back()
 }
 
 /// Writes a value as the server's configuration files want it.
@@ -82,8 +112,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_within_the_block_goes_with_it() {
+        let more = [("max_connections".to_owned(), "100".to_owned())];
+        let added = within_block(&with_block("a = '1'\n", &settings("x")), &more);
+        assert!(added.contains("restore_command = 'x'\nmax_connections = '100'\n# <<<"), "{added}");
+        assert_eq!(without_block(&added), "a = '1'\n");
+    }
+
+    #[test]
     fn a_file_without_final_newline_keeps_its_last_line_whole() {
         assert!(with_block("a = '1'", &settings("x")).starts_with("a = '1'\n# >>>"));
+    }
+
+    #[test]
+    fn the_last_line_of_a_name_wins_whatever_its_form() {
+        let text = "#a = 'x'\na = 'one, two' # why\nab = 3\n  a  three\n";
+        assert_eq!(last_value(text, "a").as_deref(), Some("three"));
+        assert_eq!(last_value("a = 'it''s, two' # 'why'\n", "a").as_deref(), Some("it's, two"));
+        assert_eq!(last_value("a=1#why\n", "a").as_deref(), Some("1"));
+        assert_eq!(last_value("ab = 1\n", "a"), None);
     }
 
     #[test]

@@ -8,13 +8,15 @@ mod list;
 mod prove;
 mod prune;
 mod row;
-mod shelf;
+pub mod shelf;
 mod show;
 mod verify;
 
 use std::process::ExitCode;
 
 use super::Failure;
+
+pub use list::table;
 
 /// Arguments of `backups`.
 #[derive(Debug, clap::Args)]

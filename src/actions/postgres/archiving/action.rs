@@ -175,7 +175,8 @@ impl Action for ConfigureArchiving {
             return Err(vec![ParamFault::new("/database", fact)]);
         }
         keeps_promise(params).map_err(|fault| vec![fault])?;
-        let names = place::stores(params, &cluster).map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
+        let names =
+            place::stores(params, &cluster).map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
         if params.at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
             return Err(vec![ParamFault::new("/at_least", "a number from 1 to the number of stores is wanted")]);
         }
@@ -200,7 +201,10 @@ impl Action for ConfigureArchiving {
         let Ok(cluster) = Cluster::of(&params.database, cx.inventory, cx.scratch) else { return Vec::new() };
         let Ok(place) = Place::of(params, &cluster) else { return Vec::new() };
         let sql = |statement: &str| by_hand::sql(&cluster, "postgres", statement);
-        let mut lines = vec![remark(&format!("write `{}` as docs/wal.md says, for the server's user alone", place.config().display()))];
+        let mut lines = vec![remark(&format!(
+            "write `{}` as docs/wal.md says, for the server's user alone",
+            place.config().display()
+        ))];
         for wanted in wanted(params, &place.command(&self.program)) {
             lines.push(sql(&format!("ALTER SYSTEM SET {} = '{}'", wanted.name, wanted.value.replace('\'', "''"))));
         }
@@ -282,7 +286,8 @@ impl<'a> Work<'a> {
         }
         let fixed = fixed_elsewhere(&self.changes, &settings);
         if !fixed.is_empty() {
-            let fact = format!("the server's command line sets `{}`, which `ALTER SYSTEM` cannot change", fixed.join("`, `"));
+            let fact =
+                format!("the server's command line sets `{}`, which `ALTER SYSTEM` cannot change", fixed.join("`, `"));
             fault(fact, "remove it where the server is started");
         }
         let there = |name: &str| settings.get(name).map(|current| current.value.as_str()).unwrap_or_default();
@@ -295,7 +300,8 @@ impl<'a> Work<'a> {
         if let Some(fact) = foreign.filter(|_| self.params.foreign == Foreign::Keep) {
             fault(fact, "set `foreign: replace` when nothing relies on it any more");
         }
-        let waits: Vec<&str> = self.changes.iter().filter(|change| change.restart).map(|change| change.name.as_str()).collect();
+        let waits: Vec<&str> =
+            self.changes.iter().filter(|change| change.restart).map(|change| change.name.as_str()).collect();
         if !waits.is_empty() && self.params.restart == Restart::Refused {
             let fact = format!("`{}` counts only after a restart of the server", waits.join("`, `"));
             fault(fact, "set `restart: allowed`, or `restart: later`");
@@ -353,7 +359,8 @@ impl<'a> Work<'a> {
         let (_, prefix) = self.cluster.archive()?;
         let within = self.params.within.map_or(PROVEN_WITHIN, |span| span.0);
         let segment = trial::prove(&mut session, (stores.as_slice(), prefix), (within, cx)).await?;
-        cx.reporter.note(format!("`{segment}` is in the archive"), serde_json::json!({ "segment": segment.to_string() }));
+        cx.reporter
+            .note(format!("`{segment}` is in the archive"), serde_json::json!({ "segment": segment.to_string() }));
         output.segment = Some(segment.to_string());
         Ok(output)
     }

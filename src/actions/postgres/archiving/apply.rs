@@ -77,9 +77,8 @@ pub(super) async fn until_read(session: &mut Session, changes: &[SettingChange])
     let started = clock::monotonic();
     while !names.is_empty() {
         let there = change::read(session, &names).await?;
-        let differs = |change: &&&SettingChange| {
-            there.get(&change.name).is_none_or(|current| !same(&current.value, &change.to))
-        };
+        let differs =
+            |change: &&&SettingChange| there.get(&change.name).is_none_or(|current| !same(&current.value, &change.to));
         let Some(late) = wanted.iter().find(differs) else { break };
         if started.elapsed() > RELOADED_WITHIN {
             let fact = format!("`{}` was changed, but the server does not use the new value", late.name);

@@ -101,7 +101,9 @@ pub(super) fn changes(wanted: &[Wanted], settings: &Settings) -> Vec<SettingChan
 fn is_met(wanted: &Wanted, value: &str) -> bool {
     let number = |text: &str| text.parse::<f64>().ok();
     match wanted.rule {
-        Rule::Exactly => value == wanted.value || number(value).is_some_and(|value| Some(value) == number(&wanted.value)),
+        Rule::Exactly => {
+            value == wanted.value || number(value).is_some_and(|value| Some(value) == number(&wanted.value))
+        }
         Rule::AtLeast => number(value).zip(number(&wanted.value)).is_some_and(|(there, wanted)| there >= wanted),
         Rule::OneOf(any) => any.contains(&value),
     }

@@ -10,6 +10,8 @@ mod place;
 mod trial;
 mod want;
 
-pub use action::{ArchivingMode, ConfigureArchiving, ConfigureArchivingOutput, ConfigureArchivingParams, Foreign, Restart};
+pub use action::{
+    ArchivingMode, ConfigureArchiving, ConfigureArchivingOutput, ConfigureArchivingParams, Foreign, Restart,
+};
 pub use change::SettingChange;
 pub use want::CheckpointTuning;

@@ -68,7 +68,9 @@ impl Place {
             return Ok(());
         }
         let error = ActionError::fatal("the server's user cannot archive into the store; no setting was changed");
-        Err(error.process(output.exit_code, output.tail(3)).help("see that the store and its credentials can be used by the server's user"))
+        Err(error
+            .process(output.exit_code, output.tail(3))
+            .help("see that the store and its credentials can be used by the server's user"))
     }
 }
 

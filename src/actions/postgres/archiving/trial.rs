@@ -11,7 +11,7 @@ use crate::action::{ActionError, RunContext, Store};
 use crate::base::clock;
 use crate::base::units::Span;
 use crate::event::Progress;
-use crate::pgformat::{SegmentName, SegmentSize, SystemId};
+use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline};
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -30,7 +30,10 @@ pub(super) async fn prove(
     let facts = ServerFacts::of(session).await?;
     let size = u32::try_from(facts.wal_segment_bytes).ok().and_then(SegmentSize::new);
     let size = size.ok_or_else(|| ActionError::fatal("the server's segment size makes no sense"))?;
-    let segment = switch(session).await?;
+    let timeline = session.value("SELECT timeline_id FROM pg_control_checkpoint()").await?;
+    let timeline = timeline.parse().map(Timeline);
+    let timeline = timeline.map_err(|_| ActionError::fatal("the server's timeline makes no sense"))?;
+    let segment = switch(session, (timeline, size)).await?;
     cx.reporter.progress(Progress::Doing { text: format!("waiting for `{segment}` in the archive") });
     let started = clock::monotonic();
     for store in stores {
@@ -64,6 +67,9 @@ async fn late(session: &mut Session, segment: SegmentName, (store, within): (&st
         // A command that ends with a code above 125 is not counted.
         None => "; the archiver counts no failure".to_owned(),
     };
-    let fact = format!("the settings are changed, but `{segment}` did not reach store `{store}` within {}{words}", Span(within));
+    let fact = format!(
+        "the settings are changed, but `{segment}` did not reach store `{store}` within {}{words}",
+        Span(within)
+    );
     ActionError::fatal(fact).help("look at the server's log: it tells why `archive_command` fails")
 }
