@@ -50,6 +50,7 @@ pub fn registry() -> Registry {
         .with(notify::Webhook)
         .with(postgres::BaseBackup)
         .with(postgres::Check)
+        .with(postgres::ConfigureArchiving::default())
         .with(postgres::CreateDatabase)
         .with(postgres::DropDatabase)
         .with(postgres::Dump)

@@ -119,7 +119,12 @@ fn a_copy_beside_the_live_database_can_be_looked_at_until_somebody_has() {
     let mut look = cluster.command("psql");
     look.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-h", socket.as_str().unwrap(), "-p", &port.to_string()]);
     let seen = look.args(["-c", "SELECT count(*), sum(n) FROM t"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), "1000|500500", "{}", String::from_utf8_lossy(&seen.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&seen.stdout).trim(),
+        "1000|500500",
+        "{}",
+        String::from_utf8_lossy(&seen.stderr)
+    );
     cli.run(&["approve", "last", "looked", "--comment", "seen"]).ends(0);
     cli.run(&["resume", "last"]).ends(0);
     assert_eq!(production.facts(), before);

@@ -90,3 +90,5 @@ mod transfer_damage;
 mod transfer_programs;
 mod undo;
 mod wal;
+mod wal_ahead;
+mod wal_setup;

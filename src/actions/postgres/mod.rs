@@ -6,6 +6,7 @@
 mod advance;
 mod aim;
 mod archive;
+mod archiving;
 mod attempt;
 mod bad_page;
 mod base_backup;
@@ -84,6 +85,10 @@ mod tls;
 mod verify_backup;
 
 pub use aim::Ending;
+pub use archiving::{
+    ArchivingMode, CheckpointTuning, ConfigureArchiving, ConfigureArchivingOutput, ConfigureArchivingParams, Foreign,
+    Restart, SettingChange,
+};
 pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint, OnBadPage};
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
 pub use content::FactsDepth;
