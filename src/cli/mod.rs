@@ -83,6 +83,7 @@ mod print;
 mod prompt;
 mod proof;
 mod reap;
+mod recoverable;
 mod rehearsal;
 mod report;
 mod restart;

@@ -16,9 +16,11 @@
 //! | 1 | every failure | authoritatively absent; with `standby.signal` also a failure that may pass |
 //! | 126 | never | everything else |
 //!
-//! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that nothing is missing on a path.
+//! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that
+//! nothing is missing on a path, and [`Almanac`] reads when what was committed.
 
 mod absence;
+mod almanac;
 mod command;
 mod config;
 mod contiguity;
@@ -29,8 +31,11 @@ mod initial;
 mod packed;
 mod push;
 mod rescue;
+pub mod standing;
+pub mod trace;
 
 pub use absence::{Absence, Archive};
+pub use almanac::{Almanac, Stop};
 pub use command::main;
 pub use config::Config;
 pub use contiguity::{Contiguity, contiguity};

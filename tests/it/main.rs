@@ -56,6 +56,7 @@ mod print;
 mod process_tree;
 mod prop_engine;
 mod prop_language;
+mod prop_recovery;
 mod prune;
 mod recovery_kill;
 mod report;

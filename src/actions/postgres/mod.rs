@@ -4,6 +4,7 @@
 //! those of the server's own manual and of measurements; each module names the ones it is for.
 
 mod archive;
+mod archiver;
 mod attempt;
 mod base_backup;
 mod by_hand;
@@ -41,6 +42,7 @@ mod swap;
 mod target;
 mod tls;
 
+pub(crate) use archiver::{Archiver, Relation};
 pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
 pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
 pub(crate) use course::hole;

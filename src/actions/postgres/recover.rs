@@ -24,7 +24,6 @@ use super::by_hand;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
-use super::target::Goal;
 use super::{live, outlook, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -32,6 +31,7 @@ use crate::action::{
     Target,
 };
 use crate::base::Timestamp;
+use crate::catalog::recovery::Goal;
 use crate::event::Coverage;
 use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, Timeline};
