@@ -1,5 +1,7 @@
 //! The trait that authors of actions implement.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,7 +55,7 @@ pub struct Findings(pub Vec<StepFinding>);
 
 impl Findings {
     fn add(mut self, verdict: Verdict, message: impl Into<String>, help: Option<String>) -> Self {
-        self.0.push(StepFinding { verdict, message: message.into(), help });
+        self.0.push(StepFinding { verdict, message: message.into(), help, wait_ms: None });
         self
     }
 
@@ -79,6 +81,15 @@ impl Findings {
     #[must_use]
     pub fn refuse(self, message: impl Into<String>, help: impl Into<String>) -> Self {
         self.add(Verdict::Refuse, message, Some(help.into()))
+    }
+
+    /// Says of what was added last how long it makes the step, or those that take its outputs, wait at the longest.
+    #[must_use]
+    pub fn waiting(mut self, wait: Option<Duration>) -> Self {
+        if let (Some(last), Some(wait)) = (self.0.last_mut(), wait) {
+            last.wait_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        }
+        self
     }
 
     /// Tells whether the step is refused.

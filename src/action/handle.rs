@@ -23,6 +23,9 @@ pub struct BackupHandle {
     pub tier: Option<String>,
     /// SHA-256 of its manifest: the very backup that was chosen, or the step fails.
     pub manifest: Digest,
+    /// The manifest itself, where none lies in the store: the backup is another program's, used where it lies, unproven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub described: Option<String>,
 }
 
 /// A backup that is extracted and verified beside the live data.

@@ -52,6 +52,7 @@ pub fn registry() -> Registry {
         .with(postgres::Query)
         .with(postgres::Recover::default())
         .with(postgres::RestoreBase)
+        .with(postgres::SideInstance::default())
         .with(postgres::Stop)
         .with(runbook::Runbook)
         .with(s3::Encryption)

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::attest::Attested;
+use super::body::read_manifest;
 use super::key::{BackupPlace, prefix_of};
-use super::{CatalogError, Manifest, escape, read_verified, sidecar};
+use super::{CatalogError, Manifest, escape, sidecar};
 use crate::action::{BackupHandle, ObjectKey, PutOptions, ReadStore, Store, StoreError};
 use crate::base::Digest;
 
@@ -58,7 +59,31 @@ impl Backup {
             kind: self.manifest.kind.clone(),
             tier: self.manifest.tier.clone(),
             manifest: self.digest,
+            described: None,
         }
+    }
+
+    /// A backup of another program, which no manifest in the store describes: what was read of it is its manifest, and
+    /// travels in the handle.
+    ///
+    /// # Errors
+    /// Fails when the manifest makes no sense.
+    pub fn described(store: &str, manifest: Manifest) -> Result<(Self, BackupHandle), CatalogError> {
+        let damaged = |what: String| CatalogError::Damaged { key: manifest.id.clone(), what };
+        if let Some(fault) = manifest.fault() {
+            return Err(damaged(fault));
+        }
+        let text = serde_json::to_string(&manifest).map_err(|error| damaged(error.to_string()))?;
+        let backup = Self {
+            store: store.to_owned(),
+            prefix: String::new(),
+            manifest,
+            digest: Digest::of(text.as_bytes()),
+            attested: Attested::default(),
+            missing: Vec::new(),
+        };
+        let handle = BackupHandle { described: Some(text), ..backup.handle() };
+        Ok((backup, handle))
     }
 
     /// Returns where it lies.
@@ -114,7 +139,7 @@ async fn missing(store: &dyn ReadStore, prefix: &str, manifest: &Manifest) -> Re
 /// Fails when it has no manifest or the manifest cannot be used.
 pub async fn load(store: &dyn ReadStore, place: &BackupPlace) -> Result<Backup, CatalogError> {
     let key = place.manifest_key()?;
-    let bytes = read_verified(store, &key, MANIFEST_LIMIT).await?;
+    let bytes = read_manifest(store, &key, MANIFEST_LIMIT).await?;
     let backup = Backup::of(store.name(), &key, &bytes)?;
     if backup.place() != *place {
         let what = format!("it is the manifest of `{}`", backup.place().folder());
@@ -123,13 +148,24 @@ pub async fn load(store: &dyn ReadStore, place: &BackupPlace) -> Result<Backup, 
     Ok(backup)
 }
 
-/// Loads the very backup that was chosen.
+/// Reads the manifest that a handle carries.
+fn carried(store: &str, handle: &BackupHandle, text: &str) -> Result<Backup, CatalogError> {
+    let damaged = |what: String| CatalogError::Damaged { key: handle.id.clone(), what };
+    let manifest = serde_json::from_str(text).map_err(|error| damaged(format!("it cannot be read: {error}")))?;
+    let (backup, _) = Backup::described(store, manifest)?;
+    // Another version may write it with other bytes: those that were chosen count.
+    Ok(Backup { digest: Digest::of(text.as_bytes()), ..backup })
+}
+
+/// Loads the very backup that was chosen: by its manifest in the store, or by the one that the handle carries.
 ///
 /// # Errors
 /// Fails as [`load`], and when the manifest is not the chosen one any more.
 pub async fn open(store: &dyn ReadStore, prefix: &str, handle: &BackupHandle) -> Result<Backup, CatalogError> {
-    let place = BackupPlace::new(prefix, (&handle.kind, handle.tier.as_deref()), &handle.id);
-    let backup = load(store, &place).await?;
+    let backup = match &handle.described {
+        Some(text) => carried(store.name(), handle, text)?,
+        None => load(store, &BackupPlace::new(prefix, (&handle.kind, handle.tier.as_deref()), &handle.id)).await?,
+    };
     if backup.digest != handle.manifest || backup.manifest.source != handle.database {
         return Err(CatalogError::Changed(handle.id.clone()));
     }

@@ -2,9 +2,10 @@
 
 use tokio::io::AsyncReadExt;
 
-use super::CatalogError;
+use super::{CatalogError, Manifest, sidecar};
 use crate::action::{ObjectKey, ReadStore, StoreError};
 use crate::base::Digest;
+use crate::catalog::key::MANIFEST;
 
 /// Reads an object of at most `limit` bytes.
 ///
@@ -29,12 +30,61 @@ pub async fn read_small(store: &dyn ReadStore, key: &ObjectKey, limit: u64) -> R
 /// # Errors
 /// Fails as [`read_small`], and when the digest is missing or differs.
 pub async fn read_verified(store: &dyn ReadStore, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, CatalogError> {
-    let damaged = |what: &str| CatalogError::Damaged { key: key.to_string(), what: what.to_owned() };
+    let (bytes, known) = read_known(store, key, limit).await?;
+    match known {
+        Known::Not => Err(damaged(key, "its digest is missing")),
+        Known::Same => Ok(bytes),
+    }
+}
+
+/// Reads the manifest of a backup. One that was copied without its metadata is taken at the word of `SHA256SUMS` beside
+/// it: both were written from the same digests, and what they name is proven when it is read.
+///
+/// # Errors
+/// Fails as [`read_verified`], and when neither digest nor sidecar vouches for it.
+pub(super) async fn read_manifest(store: &dyn ReadStore, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, CatalogError> {
+    let (bytes, known) = read_known(store, key, limit).await?;
+    match known {
+        Known::Same => return Ok(bytes),
+        Known::Not => {}
+    }
+    let folder = key.as_str().strip_suffix(MANIFEST).unwrap_or_default();
+    let beside: Option<ObjectKey> = format!("{folder}{}", sidecar::NAME).parse().ok();
+    let sums = match beside {
+        Some(beside) => read_small(store, &beside, limit).await,
+        None => return Err(damaged(key, "its digest is missing")),
+    };
+    let manifest: Option<Manifest> = serde_json::from_slice(&bytes).ok();
+    match (sums, manifest) {
+        (Ok(sums), Some(manifest)) if sidecar::vouches(&sums, &manifest) => Ok(bytes),
+        (Ok(_) | Err(CatalogError::Damaged { .. }), _) => {
+            Err(damaged(key, "its digest is missing, and `SHA256SUMS` beside it does not vouch for it"))
+        }
+        (Err(CatalogError::Store(StoreError::NotFound { .. })), _) => {
+            Err(damaged(key, "its digest is missing, and no `SHA256SUMS` lies beside it"))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn damaged(key: &ObjectKey, what: &str) -> CatalogError {
+    CatalogError::Damaged { key: key.to_string(), what: what.to_owned() }
+}
+
+/// What is known of an object's bytes.
+enum Known {
+    /// They have the digest they were stored with.
+    Same,
+    /// It was stored without a digest.
+    Not,
+}
+
+async fn read_known(store: &dyn ReadStore, key: &ObjectKey, limit: u64) -> Result<(Vec<u8>, Known), CatalogError> {
     let facts = store.head(key).await?;
     let bytes = read_small(store, key, limit).await?;
     match facts.metadata.get("sha256") {
-        None => Err(damaged("its digest is missing")),
-        Some(digest) if *digest != Digest::of(&bytes).to_string() => Err(damaged("its SHA-256 differs")),
-        Some(_) => Ok(bytes),
+        None => Ok((bytes, Known::Not)),
+        Some(digest) if *digest != Digest::of(&bytes).to_string() => Err(damaged(key, "its SHA-256 differs")),
+        Some(_) => Ok((bytes, Known::Same)),
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::attest::{Beside, NOTE_LIMIT};
+use super::body::read_manifest;
 use super::index::Index;
 use super::key::{MANIFEST, family, family_prefix};
+use super::query::rests_whole;
 use super::together::together;
-use super::{Backup, CatalogError, read_small, read_verified};
+use super::{Backup, CatalogError, read_small};
 use crate::action::{ObjectFacts, ObjectKey, ReadStore};
 
 /// The largest manifest that is read.
@@ -60,6 +62,15 @@ enum Notes {
 /// Fails when the store does; a damaged manifest is no failure but listed as such.
 pub async fn list(store: &dyn ReadStore, prefix: &str) -> Result<BackupList, CatalogError> {
     Catalog::of(store).list(prefix).await
+}
+
+impl BackupList {
+    /// Tells whether everything an increment rests on is there, and not known to be damaged; a backup that is no
+    /// increment rests on nothing.
+    #[must_use]
+    pub fn rests_whole(&self, backup: &Backup) -> bool {
+        rests_whole(backup, &self.backups)
+    }
 }
 
 impl<'a> Catalog<'a> {
@@ -185,7 +196,7 @@ impl<'a> Catalog<'a> {
         if let Some(text) = self.index.and_then(|index| index.get(facts)) {
             return Ok(text);
         }
-        let text = read_verified(self.store, &facts.key, MANIFEST_LIMIT).await?;
+        let text = read_manifest(self.store, &facts.key, MANIFEST_LIMIT).await?;
         if let Some(index) = self.index {
             index.keep(facts, &text);
         }

@@ -20,6 +20,7 @@ mod archive;
 pub mod attest;
 mod backup;
 mod body;
+pub mod cost;
 mod error;
 mod escape;
 mod facts;

@@ -1,5 +1,7 @@
 //! Chooses a backup.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,13 +71,18 @@ impl Query {
             && self.before.is_none_or(|before| manifest.stopped_at < before)
             && self.verified.is_none_or(|level| attested.last_verified.as_ref().is_some_and(|note| note.holds(level)))
             // One that is known to be damaged is taken only when it is named.
-            && (self.id.is_some() || !attested.is_damaged())
+            && (self.id.is_some() || (!attested.is_damaged() && backup.missing.is_empty()))
     }
 
     /// Chooses from a list.
     #[must_use]
     pub fn choose(&self, list: BackupList) -> Option<Backup> {
-        let mut fitting: Vec<Backup> = list.backups.into_iter().filter(|backup| self.fits(backup)).collect();
+        let torn: BTreeSet<Digest> = match self.id {
+            Some(_) => BTreeSet::new(),
+            None => list.backups.iter().filter(|one| !rests_whole(one, &list.backups)).map(|one| one.digest).collect(),
+        };
+        let fits = |backup: &Backup| self.fits(backup) && !torn.contains(&backup.digest);
+        let mut fitting: Vec<Backup> = list.backups.into_iter().filter(fits).collect();
         let any_proven = fitting.iter().any(|backup| backup.attested.is_proven());
         match self.proven {
             Proven::Require => fitting.retain(|backup| backup.attested.is_proven()),
@@ -107,6 +114,21 @@ impl Query {
         }
         if words.is_empty() { "at all".to_owned() } else { words.join(" ") }
     }
+}
+
+/// Tells whether everything an increment rests on is there, and not known to be damaged.
+pub(super) fn rests_whole(backup: &Backup, all: &[Backup]) -> bool {
+    let mut link = backup;
+    // As many steps as there are backups: a longer way is a circle.
+    for _ in all {
+        let Some(parent) = &link.manifest.parent else { return true };
+        let of_it = |other: &&Backup| other.manifest.id == *parent && other.manifest.source == backup.manifest.source;
+        match all.iter().find(of_it) {
+            Some(next) if next.missing.is_empty() && !next.attested.is_damaged() => link = next,
+            Some(_) | None => return false,
+        }
+    }
+    false
 }
 
 /// Finds a backup under a prefix.

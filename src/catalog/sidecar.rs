@@ -12,6 +12,14 @@ pub fn text(manifest: &Manifest) -> String {
     inside.map(|object| line(&object.name, &object.sha256.to_string())).collect()
 }
 
+/// Tells whether a sidecar vouches for a manifest: it names the same digests for the objects in the folder, and there is
+/// one of them at least.
+#[must_use]
+pub fn vouches(sidecar: &[u8], manifest: &Manifest) -> bool {
+    let expected = text(manifest);
+    !expected.is_empty() && expected.as_bytes() == sidecar
+}
+
 /// One line: the digest, two spaces, the name; a name with a backslash is escaped and the line says so.
 fn line(name: &str, digest: &str) -> String {
     match name.contains('\\') {

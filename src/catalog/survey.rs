@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::attest::Level;
 use super::key::{family, family_prefix};
 use super::retention::{Candidate, ClusterSpan, DamagedManifest, Standing, Survey, WalSegment};
-use super::{Backup, BackupList, CatalogError, list, wal_file_of};
+use super::{Backup, BackupList, Catalog, CatalogError, list, wal_file_of};
 use crate::action::{ObjectFacts, ObjectKey, ReadStore};
 use crate::base::Timestamp;
 use crate::pgformat::{SystemId, WalFileName};
@@ -19,6 +19,8 @@ pub struct Holdings {
     pub wal: Vec<WalObject>,
     /// Folders of backups that were never committed, or whose manifest is gone.
     pub orphans: Vec<Orphan>,
+    /// Why a folder without a manifest is not among the orphans though it looks like one.
+    pub spared: Vec<String>,
 }
 
 /// An object that holds an archived segment.
@@ -56,8 +58,41 @@ pub async fn holdings(store: &dyn ReadStore, prefix: &str) -> Result<Holdings, C
     for facts in store.list(&folder).await? {
         wal.extend(wal_object(&folder, facts));
     }
-    let orphans = orphans(store, prefix, &list).await?;
-    Ok(Holdings { list, wal, orphans })
+    let mut orphans = orphans(store, prefix, &list).await?;
+    let spared = if orphans.is_empty() { Vec::new() } else { spare(store, &mut orphans).await? };
+    Ok(Holdings { list, wal, orphans, spared })
+}
+
+/// Leaves alone what any backup of the store may consist of: an imported one names objects under other prefixes.
+async fn spare(store: &dyn ReadStore, orphans: &mut Vec<Orphan>) -> Result<Vec<String>, CatalogError> {
+    let all = Catalog::of(store).everything().await?;
+    let mut spared = Vec::new();
+    if let Some(damaged) = all.damaged.first() {
+        let (count, key) = (all.damaged.len(), &damaged.key);
+        for orphan in orphans.drain(..) {
+            let folder = orphan.folder;
+            spared.push(format!("`{folder}`: {count} damaged manifests, such as `{key}`, may name what lies in it"));
+        }
+        return Ok(spared);
+    }
+    let named: Vec<(&str, &str)> = all.backups.iter().flat_map(named).collect();
+    orphans.retain(|orphan| {
+        let user = named.iter().find(|(_, named)| orphan.keys.iter().any(|key| is_named(key.as_str(), named)));
+        spared.extend(user.map(|(id, _)| format!("`{}`: backup `{id}` consists of what lies in it", orphan.folder)));
+        user.is_none()
+    });
+    Ok(spared)
+}
+
+/// The keys outside its folder that a backup consists of, with its id.
+fn named(backup: &Backup) -> impl Iterator<Item = (&str, &str)> {
+    let keys = backup.manifest.objects.iter().filter_map(|object| object.key.as_deref());
+    keys.map(|key| (backup.manifest.id.as_str(), key))
+}
+
+/// Whether a key is the one that a manifest names: as the manifest's own store sees it, which may begin deeper.
+fn is_named(key: &str, named: &str) -> bool {
+    key.strip_suffix(named).is_some_and(|before| before.is_empty() || before.ends_with('/'))
 }
 
 impl Holdings {

@@ -9,12 +9,18 @@ use super::{Failure, wiring};
 use crate::base::StepId;
 use crate::journal::{Index, StepSample, bytes_of};
 use crate::language::template::{TextKind, references};
-use crate::plan::{BoundPlan, Forecast, History, PlannedStep, Sample, forecast};
+use crate::plan::{BoundPlan, Forecast, History, PlannedStep, Sample, ThisTime, forecast};
 
-/// Forecasts a run. `outputs` are those of steps that were made already, by which the size of others is known.
-pub fn forecast_of(plan: &BoundPlan, outputs: &BTreeMap<StepId, Value>) -> Result<Forecast, Failure> {
+/// Forecasts a run. `outputs` are those of steps that were made already, by which the size of others is known; `waits`
+/// is how long steps must wait for something archived, in milliseconds, as their checks found.
+pub fn forecast_of(
+    plan: &BoundPlan,
+    outputs: &BTreeMap<StepId, Value>,
+    waits: BTreeMap<StepId, u64>,
+) -> Result<Forecast, Failure> {
     let moved = outputs.iter().filter_map(|(step, output)| Some((step.clone(), bytes_of(output)?))).collect();
-    Ok(forecast(plan, &from_history(plan)?, &sizes(plan, &moved)))
+    let now = ThisTime { sizes: sizes(plan, &moved), waits };
+    Ok(forecast(plan, &from_history(plan)?, &now))
 }
 
 /// Collects how long steps took in past successful runs of the same name.

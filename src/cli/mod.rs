@@ -47,6 +47,7 @@ mod check;
 mod completions;
 mod confirm;
 mod continue_;
+mod cost;
 mod demo;
 mod deny;
 mod diff;
@@ -184,6 +185,8 @@ enum Command {
     Audit(audit::Args),
     /// List, verify, hold and import backups
     Backups(backups::Args),
+    /// Estimate what the stores cost: by class and month, later, and for a restore
+    Cost(cost::Args),
     /// Pack a run into one file that anybody can verify, or verify one
     Evidence(evidence::Args),
     /// Print the least that a role needs of the provider: backup, restore, expire, admin, wal
@@ -259,6 +262,7 @@ pub fn main() -> std::process::ExitCode {
             Ok(code) => return code,
             Err(failure) => Err(failure),
         },
+        Command::Cost(args) => cost::run(args),
         Command::Evidence(args) => evidence::run(args),
         Command::Iam(args) => iam::run(args),
         Command::Report(args) => report::run(args),

@@ -13,7 +13,7 @@ use crate::report::checklist::{Checklist, Material, checklist};
 pub fn outline(plan: BoundPlan, registry: &Registry, open: &BTreeSet<String>) -> Result<Checklist, Failure> {
     let plan = Arc::new(plan);
     let arguments = known_arguments(&plan, registry);
-    let forecast = history::forecast_of(&plan, &BTreeMap::new())?;
+    let forecast = history::forecast_of(&plan, &BTreeMap::new(), BTreeMap::new())?;
     let material = Material { plan: &plan, registry, arguments: &arguments, forecast: &forecast, open };
     Ok(checklist(&material))
 }

@@ -170,13 +170,15 @@ impl Prepared {
 
     /// Counts errors and warnings.
     pub fn counts(&self) -> (usize, usize) {
-        let errors = self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
-        (errors, self.diagnostics.len() - errors)
+        let count = |severity| self.diagnostics.iter().filter(|found| found.severity == severity).count();
+        (count(Severity::Error), count(Severity::Warning))
     }
 
     /// Stops (exit 3) when there are errors.
     pub fn demand_sound(&self) -> Result<(), Failure> {
-        self.report();
+        // Notes are for whoever writes the files, not for a run.
+        let told = self.diagnostics.iter().filter(|found| found.severity != Severity::Note).cloned().collect();
+        tell(&told, &self.sources);
         let (errors, _) = self.counts();
         if errors == 0 {
             return Ok(());

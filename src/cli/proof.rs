@@ -1,6 +1,6 @@
 //! What a dry run proved of each step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -73,13 +73,24 @@ fn proof(step: &PlannedStep, checked: Option<&Preflight>, rehearsed: &Rehearsed)
         }
         Some(Shown::Refused(why)) => {
             proof.refused = true;
-            proof.findings.push(StepFinding { verdict: Verdict::Refuse, message: why.clone(), help: None });
+            proof.findings.push(StepFinding {
+                verdict: Verdict::Refuse,
+                message: why.clone(),
+                help: None,
+                wait_ms: None,
+            });
         }
         Some(Shown::Unproved(why)) => proof.reason.clone_from(why),
         None if step.section == Section::Undo => proof.reason = "it runs only when its step is undone".to_owned(),
         None => proof.reason = "level 2 makes steps; it was not asked for".to_owned(),
     }
     proof
+}
+
+/// How long steps must wait for something archived, in milliseconds, as their checks found.
+pub fn waits(proofs: &[Proof]) -> BTreeMap<StepId, u64> {
+    let wait = |proof: &Proof| Some((proof.id.clone(), proof.findings.iter().filter_map(|one| one.wait_ms).max()?));
+    proofs.iter().filter_map(wait).collect()
 }
 
 /// Whether a check judged anything. One that found everything pending proved nothing.
@@ -97,7 +108,7 @@ fn findings(result: &Preflight) -> Vec<StepFinding> {
             let info = error.info();
             let message =
                 std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
-            vec![StepFinding { verdict: Verdict::Refuse, message, help: info.help.clone() }]
+            vec![StepFinding { verdict: Verdict::Refuse, message, help: info.help.clone(), wait_ms: None }]
         }
     }
 }

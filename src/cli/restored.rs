@@ -34,6 +34,8 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
     let mut reached: BTreeMap<String, String> = BTreeMap::new();
     for (_, step) in made(plan, state, "postgres.restore_base") {
         let output: Option<RestoreBaseOutput> = output(step);
+        // Beside another program's backup there is no manifest that a proof could be of.
+        let output = output.filter(|output| output.staged.backup.described.is_none());
         staged.extend(output.map(|output| (output.staged.database, output.staged.backup)));
     }
     for (_, step) in made(plan, state, "postgres.recover") {

@@ -1,10 +1,11 @@
-//! `runbook schema`: the JSON schemas of runbooks, inventories, reports and manifests of backups.
+//! `runbook schema`: the JSON schemas of runbooks, inventories, reports, manifests of backups and price tables.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::{Exit, Failure};
+use crate::catalog::cost::price_schema;
 use crate::language::{inventory, runbook};
 use crate::plan;
 use crate::report;
@@ -29,6 +30,7 @@ enum Kind {
     Inventory,
     Report,
     Manifest,
+    Prices,
 }
 
 /// Prints a schema, or writes all.
@@ -42,9 +44,15 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 /// All schemas by the names of their files.
-pub fn all() -> [(String, String); 4] {
-    [(Kind::Runbook, "runbook"), (Kind::Inventory, "inventory"), (Kind::Report, "report"), (Kind::Manifest, "manifest")]
-        .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))))
+pub fn all() -> [(String, String); 5] {
+    [
+        (Kind::Runbook, "runbook"),
+        (Kind::Inventory, "inventory"),
+        (Kind::Report, "report"),
+        (Kind::Manifest, "manifest"),
+        (Kind::Prices, "prices"),
+    ]
+    .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))))
 }
 
 fn schema(kind: Kind) -> Value {
@@ -53,6 +61,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value(), &crate::actions::registry()),
         Kind::Report => report::json::schema(),
         Kind::Manifest => schemars::schema_for!(crate::catalog::Manifest).to_value(),
+        Kind::Prices => price_schema().to_value(),
     }
 }
 

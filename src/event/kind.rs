@@ -386,6 +386,9 @@ pub struct StepFinding {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// How long the step, or those that take its outputs, must wait at the longest before anything can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
 }
 
 /// How a finding bears on the step.

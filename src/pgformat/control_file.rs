@@ -89,7 +89,7 @@ pub struct ServerLimits {
 pub struct ControlFile {
     /// The cluster's identity.
     pub system_id: SystemId,
-    /// The format: 1300 for PostgreSQL 13 to 17, 1800 for 18.
+    /// The format: 1300 for PostgreSQL 13 to 16, 1700 for 17, 1800 for 18.
     pub control_version: u32,
     /// The catalog version, which tells the major version.
     pub catalog_version: u32,
@@ -137,7 +137,7 @@ impl ControlFile {
         let short = || ControlFileError::Short(bytes.len());
         let version = u32_at(bytes, 8).ok_or_else(short)?;
         let crc_at = match version {
-            1300 => 288,
+            1300 | 1700 => 288,
             1800 => 292,
             other => return Err(ControlFileError::Version(other)),
         };

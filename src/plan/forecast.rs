@@ -24,6 +24,11 @@ pub struct Forecast {
     pub runs: usize,
     /// Each step that was measured.
     pub steps: Vec<StepForecast>,
+    /// How long an archived backup takes to come back at the longest, counted in both figures; zero: nothing waits.
+    pub retrieval_ms: u64,
+    /// The step that waits for it, or whose outputs do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retrieved_for: Option<StepId>,
 }
 
 /// A forecast of one step.
@@ -60,23 +65,45 @@ pub struct History {
     pub runs: usize,
 }
 
-/// Forecasts from past durations; `sizes` tells how much steps have to do this time, where that is known.
+/// What is known of this time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ThisTime {
+    /// How much steps have to do, in bytes, where that is known.
+    pub sizes: BTreeMap<StepId, u64>,
+    /// How long something archived takes to come back, in milliseconds, as the checks of steps found.
+    pub waits: BTreeMap<StepId, u64>,
+}
+
+/// Forecasts from past durations and what is known of this time. Several steps may have found the same archived
+/// backup: the longest wait counts, once, at the first step that found it.
 #[must_use]
-pub fn forecast(plan: &BoundPlan, history: &History, sizes: &BTreeMap<StepId, u64>) -> Forecast {
+pub fn forecast(plan: &BoundPlan, history: &History, now: &ThisTime) -> Forecast {
     let mut steps = Vec::new();
     let mut unmeasured = Vec::new();
     for step in &plan.steps {
         match history.samples.get(&step.id).filter(|samples| !samples.is_empty()) {
-            Some(samples) => steps.push(measured(&step.id, samples, sizes.get(&step.id).copied())),
+            Some(samples) => steps.push(measured(&step.id, samples, now.sizes.get(&step.id).copied())),
             None => unmeasured.push(step.id.clone()),
         }
     }
+    let retrieval_ms = now.waits.values().copied().max().unwrap_or_default();
+    let found =
+        plan.section(Section::Body).find(|step| retrieval_ms > 0 && now.waits.get(&step.id) == Some(&retrieval_ms));
     let cost = |of: fn(&StepForecast) -> u64| -> BTreeMap<&StepId, u64> {
-        steps.iter().map(|step| (&step.id, of(step))).collect()
+        let mut cost: BTreeMap<&StepId, u64> = steps.iter().map(|step| (&step.id, of(step))).collect();
+        if let Some(step) = found {
+            let took = cost.entry(&step.id).or_default();
+            *took = retrieval_ms.max(*took);
+        }
+        cost
     };
     let (median_ms, critical_path) = played(plan, &cost(|step| step.median_ms));
     let (p95_ms, _) = played(plan, &cost(|step| step.p95_ms));
-    Forecast { median_ms, p95_ms, critical_path, unmeasured, runs: history.runs, steps }
+    let (retrieval_ms, retrieved_for) = match found {
+        Some(step) => (retrieval_ms, Some(step.id.clone())),
+        None => (0, None),
+    };
+    Forecast { median_ms, p95_ms, critical_path, unmeasured, runs: history.runs, steps, retrieval_ms, retrieved_for }
 }
 
 fn measured(id: &StepId, samples: &[Sample], size: Option<u64>) -> StepForecast {
@@ -143,7 +170,7 @@ fn played(plan: &BoundPlan, cost: &BTreeMap<&StepId, u64>) -> (u64, Vec<StepId>)
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{History, Sample, forecast};
+    use super::{History, Sample, ThisTime, forecast};
     use crate::base::StepId;
     use crate::plan::fixture::{id, plan, step};
 
@@ -153,8 +180,8 @@ mod tests {
         History { samples, runs: 3 }
     }
 
-    fn none() -> BTreeMap<StepId, u64> {
-        BTreeMap::new()
+    fn none() -> ThisTime {
+        ThisTime::default()
     }
 
     #[test]
@@ -195,7 +222,7 @@ mod tests {
         let sample = |elapsed_ms, bytes| Sample { elapsed_ms, bytes: Some(bytes) };
         let samples = [(id("copy"), vec![sample(100, 1_000), sample(300, 3_000), sample(260, 2_000)])].into();
         let measured = History { samples, runs: 3 };
-        let told = forecast(&plan, &measured, &[(id("copy"), 10_000)].into());
+        let told = forecast(&plan, &measured, &ThisTime { sizes: [(id("copy"), 10_000)].into(), ..none() });
         assert_eq!((told.median_ms, told.p95_ms), (1_000, 1_300));
         assert_eq!(told.steps[0].bytes, Some(10_000));
         assert_eq!(forecast(&plan, &measured, &none()).median_ms, 260, "without a size the times stand as they are");
@@ -206,6 +233,18 @@ mod tests {
         let plan = plan(vec![step("a", "exec"), step("b", "exec").follows("a")]);
         let told = forecast(&plan, &history(&[("a", &[70])]), &none());
         assert_eq!((told.median_ms, told.unmeasured), (70, vec![id("b")]));
+    }
+
+    #[test]
+    fn an_archived_backup_is_waited_for_once_and_before_what_reads_it() {
+        let plan = plan(vec![step("find", "exec"), step("stage", "exec").follows("find"), step("stop", "exec")]);
+        let waits: BTreeMap<StepId, u64> = [(id("find"), 18_000), (id("stage"), 18_000)].into();
+        let now = ThisTime { waits, ..none() };
+        let told = forecast(&plan, &history(&[("find", &[10]), ("stage", &[500])]), &now);
+        assert_eq!((told.median_ms, told.p95_ms), (18_500, 18_500));
+        assert_eq!((told.retrieval_ms, told.retrieved_for), (18_000, Some(id("find"))));
+        let never_run = forecast(&plan, &History::default(), &now);
+        assert_eq!((never_run.median_ms, never_run.runs), (18_000, 0), "it is known without any history");
     }
 
     #[test]

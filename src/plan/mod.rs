@@ -36,7 +36,7 @@ pub use bind::{BindError, BindRequest, bind};
 pub use build::{Material, Plan, build};
 pub use compare::{Change, Comparison, FileChange, StepChange, ValueChange, compare, leaves};
 pub use fanout::times;
-pub use forecast::{Forecast, History, Sample, StepForecast, forecast};
+pub use forecast::{Forecast, History, Sample, StepForecast, ThisTime, forecast};
 pub use frozen::{Given, PlanFile, PlanFileError};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};

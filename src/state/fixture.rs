@@ -48,7 +48,8 @@ impl Story {
     }
 
     pub(crate) fn checked(self, step: &str, seconds: f64, message: &str) -> Self {
-        let findings = vec![StepFinding { verdict: Verdict::Pass, message: message.to_owned(), help: None }];
+        let findings =
+            vec![StepFinding { verdict: Verdict::Pass, message: message.to_owned(), help: None, wait_ms: None }];
         self.at(seconds, EventKind::StepChecked { step: id(step), findings })
     }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::meter::{Bottleneck, Meter};
 use super::{Packed, Packing, PlainFacts, TransferError, Unpacking};
-use crate::action::{ByteStream, ObjectKey, PutOptions, PutOutcome, ReadStore, Store};
+use crate::action::{ByteStream, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError};
 use crate::base::clock;
 
 const CHUNK_BYTES: usize = 256 << 10;
@@ -58,7 +58,8 @@ pub struct Passed {
 /// Packs a body and stores it.
 ///
 /// # Errors
-/// Fails when the source or the store does. The store keeps nothing then.
+/// Fails when the source or the store does. The store keeps nothing then; where it has other bytes than were sent, what
+/// it made of them is removed again, unless an object was there before: then the error says so.
 pub async fn upload(
     (store, key): (&dyn Store, &ObjectKey),
     source: ByteStream,
@@ -70,13 +71,37 @@ pub async fn upload(
     let sealed = packing.seal(source);
     let meter = Arc::clone(&sealed.meter);
     let (body, packed) = sealed.split();
+    let was_free = options.if_absent || is_free(store, key).await;
     let outcome = store.put(key, body, options).await?;
     let packed = packed().ok_or_else(|| TransferError::Settings(format!("`{key}` was not read to its end")))?;
     if (packed.stored_size_bytes, packed.stored_sha256) != (outcome.size_bytes, outcome.sha256) {
-        let what = "the store has other bytes than were sent".to_owned();
-        return Err(TransferError::Damaged { object: key.to_string(), what });
+        return Err(TransferError::Damaged {
+            object: key.to_string(),
+            what: take_back(store, key, was_free && !outcome.existed).await,
+        });
     }
     Ok(Uploaded { packed, outcome, bottleneck: meter.bottleneck(began.elapsed()) })
+}
+
+/// Whether there is no object of this key, or no store yet; doubt is a no.
+async fn is_free(store: &dyn Store, key: &ObjectKey) -> bool {
+    match store.head(key).await {
+        Ok(_) => false,
+        Err(StoreError::NotFound { .. }) => true,
+        Err(error) => error.is_unborn(),
+    }
+}
+
+/// Removes what a store made of other bytes than were sent, where that is ours alone; else says what is left to do.
+async fn take_back(store: &dyn Store, key: &ObjectKey, is_ours: bool) -> String {
+    let fact = "the store has other bytes than were sent";
+    if !is_ours {
+        return format!("{fact}; another object may have been there before, so it is left: remove or replace it");
+    }
+    match store.delete(key).await {
+        Ok(()) => format!("{fact}; the object was removed again"),
+        Err(error) => format!("{fact}; it could not be removed again ({error}): remove it"),
+    }
 }
 
 /// Reads an object and writes its plain bytes. Publish them only after success: they are proven at the end.

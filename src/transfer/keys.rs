@@ -88,10 +88,43 @@ pub(super) enum Doubt {
 
 impl Opener {
     /// What a failure behind the decryption means.
-    pub(super) fn doubt(&self) -> Doubt {
+    fn doubt(&self) -> Doubt {
         match self {
             Self::Age(_) | Self::AgePassphrase(_) => Doubt::Content,
             Self::Openssl { .. } | Self::Gpg(_) => Doubt::Key,
+        }
+    }
+}
+
+/// Every key at hand that an object may be opened with; those of today first.
+#[derive(Clone)]
+pub(super) struct Ring {
+    /// At least one.
+    pub(super) openers: Vec<Opener>,
+    /// The names of the secrets that are tried, and of those that could not be had.
+    tried: Names,
+}
+
+#[derive(Clone, Default)]
+struct Names {
+    had: Vec<String>,
+    missed: Vec<String>,
+}
+
+impl Ring {
+    /// What a failure behind the decryption means.
+    pub(super) fn doubt(&self) -> Doubt {
+        self.openers.first().map_or(Doubt::Content, Opener::doubt)
+    }
+
+    /// Which keys there were, where it was not just one.
+    pub(super) fn told(&self) -> Option<String> {
+        let list = |names: &[String]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let Names { had, missed } = &self.tried;
+        match (had.len(), missed.as_slice()) {
+            (0 | 1, []) => None,
+            (_, []) => Some(format!("tried: {}", list(had))),
+            (_, missed) => Some(format!("tried: {}; cannot be had: {}", list(had), list(missed))),
         }
     }
 
@@ -99,25 +132,64 @@ impl Opener {
     pub(super) fn of(how: &Encrypted, keys: Option<&Encryption>, secrets: &dyn Secrets) -> Result<Self, TransferError> {
         let none = Encryption::default();
         let keys = keys.unwrap_or(&none);
+        let earlier = || keys.earlier.iter();
         match how {
-            Encrypted::Age { .. } => Ok(Self::Age(identities(keys, secrets)?)),
+            Encrypted::Age { .. } => {
+                let names = keys.identities.iter().chain(earlier().flat_map(|earlier| &earlier.identities));
+                let (found, tried) = take("identities", names, |name| identity(name, secrets))?;
+                let mut all = Identities::none();
+                found.into_iter().for_each(|more| all.append(more));
+                Ok(Self { openers: vec![Opener::Age(all)], tried })
+            }
             Encrypted::AgePassphrase => {
-                let name = keys.passphrase.as_ref().ok_or_else(|| unnamed("passphrase"))?;
-                Ok(Self::AgePassphrase(secret(name, secrets)?))
+                let names = keys.passphrase.iter().chain(earlier().filter_map(|earlier| earlier.passphrase.as_ref()));
+                let take = take("passphrase", names, |name| secret(name, secrets).map(Opener::AgePassphrase));
+                take.map(|(openers, tried)| Self { openers, tried })
             }
             Encrypted::OpensslEnc { cipher, kdf } => {
                 if cipher != "aes-256-cbc" {
                     let what = format!("the cipher `{cipher}` of `openssl enc` cannot be read here");
                     return Err(TransferError::Settings(what));
                 }
-                let name = keys.openssl.as_ref().map(|openssl| &openssl.password).ok_or_else(|| unnamed("openssl"))?;
-                Ok(Self::Openssl { password: secret(name, secrets)?, kdf: kdf.clone() })
+                let all = keys.openssl.iter().chain(earlier().filter_map(|earlier| earlier.openssl.as_ref()));
+                let opener = |password| Opener::Openssl { password, kdf: kdf.clone() };
+                let names = all.map(|openssl| &openssl.password);
+                let take = take("openssl", names, |name| secret(name, secrets).map(opener));
+                take.map(|(openers, tried)| Self { openers, tried })
             }
             Encrypted::GpgSymmetric { .. } => {
-                let name = keys.gpg.as_ref().map(|gpg| &gpg.passphrase).ok_or_else(|| unnamed("gpg"))?;
-                Ok(Self::Gpg(secret(name, secrets)?))
+                let all = keys.gpg.iter().chain(earlier().filter_map(|earlier| earlier.gpg.as_ref()));
+                let names = all.map(|gpg| &gpg.passphrase);
+                let take = take("gpg", names, |name| secret(name, secrets).map(Opener::Gpg));
+                take.map(|(openers, tried)| Self { openers, tried })
             }
         }
+    }
+}
+
+/// Takes every key that can be had; one is enough.
+fn take<'a, T>(
+    kind: &str,
+    names: impl Iterator<Item = &'a String>,
+    fetch: impl Fn(&str) -> Result<T, TransferError>,
+) -> Result<(Vec<T>, Names), TransferError> {
+    let (mut found, mut tried, mut failed) = (Vec::new(), Names::default(), None);
+    for name in names {
+        match fetch(name) {
+            Ok(key) => {
+                found.push(key);
+                tried.had.push(name.clone());
+            }
+            Err(error) => {
+                failed.get_or_insert(error);
+                tried.missed.push(name.clone());
+            }
+        }
+    }
+    match failed {
+        Some(error) if found.is_empty() => Err(error),
+        None if found.is_empty() => Err(unnamed(kind)),
+        Some(_) | None => Ok((found, tried)),
     }
 }
 
@@ -129,24 +201,17 @@ pub fn public_keys(name: &str, secrets: &dyn Secrets) -> Result<Vec<String>, Tra
     Ok(identity(name, secrets)?.recipients())
 }
 
-fn identities(keys: &Encryption, secrets: &dyn Secrets) -> Result<Identities, TransferError> {
-    let (mut found, mut missed) = (Identities::none(), None);
-    for name in &keys.identities {
-        match identity(name, secrets) {
-            Ok(more) => found.append(more),
-            Err(error) => missed = Some(error),
-        }
-    }
-    match missed {
-        Some(error) if found.is_empty() => Err(error),
-        None if found.is_empty() => Err(unnamed("identities")),
-        Some(_) | None => Ok(found),
-    }
-}
-
 fn identity(name: &str, secrets: &dyn Secrets) -> Result<Identities, TransferError> {
     let refuse = |why| TransferError::Settings(format!("the secret `{name}` is no age identity: {why}"));
     Identities::parse(&secret(name, secrets)?).map_err(refuse)
+}
+
+/// Makes sure that a secret holds a password.
+///
+/// # Errors
+/// Fails when the secret cannot be had or is empty.
+pub fn has_password(name: &str, secrets: &dyn Secrets) -> Result<(), TransferError> {
+    secret(name, secrets).map(drop)
 }
 
 /// A secret's text without the line end that files have.
@@ -160,7 +225,9 @@ fn secret(name: &str, secrets: &dyn Secrets) -> Result<SecretText, TransferError
 }
 
 fn unnamed(key: &str) -> TransferError {
-    TransferError::Settings(format!("the object is encrypted, and the store's `encryption` names no `{key}`"))
+    TransferError::Settings(format!(
+        "the object is encrypted, and the store's `encryption` names no `{key}`, nor do its `earlier` ones"
+    ))
 }
 
 fn derivation(openssl: &OpensslEnc) -> Result<Kdf, TransferError> {

@@ -27,9 +27,10 @@ mod tally;
 mod thread;
 mod unpacking;
 
+pub use cipher::is_known_beginning;
 pub use error::TransferError;
 pub use journey::{Expected, Passed, Progress, Uploaded, Watch, download, upload};
-pub use keys::public_keys;
+pub use keys::{has_password, public_keys};
 pub use meter::{Bottleneck, Stage};
 pub use packing::{Packed, Packing, Sealed};
 pub use unpacking::Unpacking;

@@ -7,14 +7,15 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::broken::{Broken, Kind};
+use super::cipher::{self, Clue};
 use super::delivery::{Counter, Delivery, Hear, Part, Parts, counter};
 use super::flow::{BLOCK_BYTES, Inflow, Outflow, abandoned, flow};
 use super::intake::{Intake, Take};
-use super::keys::{Doubt, Opener};
+use super::keys::{Doubt, Ring};
 use super::lanes::blocks;
 use super::meter::{Meter, Stage};
 use super::tally::{Count, Counted, Tally, tally};
-use super::{Encoding, Expected, PlainFacts, TransferError, cipher, compression, thread};
+use super::{Encoding, Expected, PlainFacts, TransferError, compression, thread};
 use crate::action::{ByteStream, Secrets};
 use crate::base::Digest;
 use crate::language::inventory::{CompressionFormat, Encryption};
@@ -23,17 +24,17 @@ use crate::language::inventory::{CompressionFormat, Encryption};
 #[derive(Clone)]
 pub struct Unpacking {
     encoding: Encoding,
-    opener: Option<Opener>,
+    ring: Option<Ring>,
 }
 
 impl Unpacking {
-    /// Reads as the manifest says, with the keys of the store's settings.
+    /// Reads as the manifest says, with the keys of the store's settings, those of today and the earlier ones.
     ///
     /// # Errors
     /// Fails when no key can be had for what is encrypted.
     pub fn of(encoding: &Encoding, keys: Option<&Encryption>, secrets: &dyn Secrets) -> Result<Self, TransferError> {
-        let opener = encoding.encryption.as_ref().map(|how| Opener::of(how, keys, secrets)).transpose()?;
-        Ok(Self { encoding: encoding.clone(), opener })
+        let ring = encoding.encryption.as_ref().map(|how| Ring::of(how, keys, secrets)).transpose()?;
+        Ok(Self { encoding: encoding.clone(), ring })
     }
 
     /// Gives the plain bytes. The stream ends well only when both sizes and both digests are as expected;
@@ -108,11 +109,13 @@ impl Opening {
         let metered = (Arc::clone(&self.meter), Stage::Store);
         Intake { body: stored, block_bytes: BLOCK_BYTES, cancel, metered }.start(receiving)?;
         let format = self.unpacking.format();
-        let doubt = self.unpacking.opener.as_ref().map_or(Doubt::Content, Opener::doubt);
-        if let Some(opener) = self.unpacking.opener {
+        let doubt = self.unpacking.ring.as_ref().map_or(Doubt::Content, Ring::doubt);
+        let tried = self.unpacking.ring.as_ref().and_then(Ring::told);
+        if let Some(ring) = self.unpacking.ring {
+            let clue = Clue { format, plain: self.claim.plain() };
             let (to, plain) = flow(8);
             let metered = (Arc::clone(&self.meter), Stage::Decrypt);
-            thread::turn((from, to), metered, move |from, to| cipher::decrypt(&opener, from, to))?;
+            thread::turn((from, to), metered, move |from, to| cipher::decrypt_fitting(&ring, clue, from, to))?;
             from = plain;
         }
         if format != CompressionFormat::None {
@@ -122,7 +125,7 @@ impl Opening {
             from = plain;
         }
         let (counter, parts) = counter();
-        let proof = Proof { claim: self.claim, doubt, stored: counted, plain: Count::new(self.meter) };
+        let proof = Proof { claim: self.claim, doubt, tried, stored: counted, plain: Count::new(self.meter) };
         thread::start("transfer-delivery", move || {
             let last = proof.deliver(from, &counter).map(|()| Part::End);
             // The reader may be gone.
@@ -173,6 +176,8 @@ impl Take for Receiving {
 struct Proof {
     claim: Claim,
     doubt: Doubt,
+    /// Which keys there were, where it was not just one.
+    tried: Option<String>,
     /// Nothing where the stored bytes are the plain ones.
     stored: Option<Counted>,
     plain: Count,
@@ -185,7 +190,7 @@ impl Proof {
         let stored = self.stored.map_or(Ok(plain), Counted::wait)?;
         let claim = self.claim;
         let proven = passed.and_then(|()| claim.compare(stored, plain).map_err(io::Error::from));
-        proven.map_err(|error| decide(error, self.doubt, (stored, claim)))
+        proven.map_err(|error| name_keys(decide(error, self.doubt, (stored, claim)), self.tried.as_deref()))
     }
 
     fn pass(&mut self, mut from: Inflow, to: &Counter) -> io::Result<()> {
@@ -216,6 +221,15 @@ impl Claim {
                 compare("its plain content", plain, PlainFacts { sha256, ..plain }).map_err(Broken::undecided)
             }
             Self::Nothing => Ok(()),
+        }
+    }
+
+    /// The digest of the plain bytes.
+    fn plain(self) -> Option<Digest> {
+        match self {
+            Self::All(expected) => Some(expected.plain.sha256),
+            Self::Plain(sha256) => Some(sha256),
+            Self::Nothing => None,
         }
     }
 
@@ -252,6 +266,15 @@ fn decide(error: io::Error, doubt: Doubt, (stored, claim): (PlainFacts, Claim)) 
         (Doubt::Content, _) | (Doubt::Key, Verdict::Other) => Broken::damaged(broken.to_string()),
     };
     decided.into()
+}
+
+/// Says of a key that does not fit which ones there were.
+fn name_keys(error: io::Error, tried: Option<&str>) -> io::Error {
+    let broken = Broken::of(&error).filter(|broken| broken.kind == Kind::WrongKey).map(ToString::to_string);
+    match (broken, tried) {
+        (Some(what), Some(tried)) => Broken::wrong_key(format!("{what} ({tried})")).into(),
+        (Some(_), None) | (None, _) => error,
+    }
 }
 
 /// Says what differs.

@@ -1,5 +1,7 @@
 //! The configuration of push and fetch: one small file, no environment.
 
+mod form;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::form::Form;
 use super::WalError;
+use crate::base::Digest;
 use crate::base::units::Span;
 use crate::language::inventory::{SecretEntry, SecretSpec, StoreEntry};
 use crate::pgformat::SystemId;
@@ -15,34 +19,42 @@ use crate::vault::{Sources, Vault};
 
 const LIMIT_BYTES: u64 = 64 << 10;
 const DEFAULT_RETRY: Duration = Duration::from_secs(30);
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+const DEFAULT_AHEAD: u32 = 16;
 
 /// Where the WAL of one cluster goes and comes from. YAML, of which JSON is a part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Form", into = "Form")]
 pub struct Config {
-    /// The store: its URL, or an entry as the inventory has them.
-    #[serde(with = "place")]
+    /// The store, or the first of several.
     pub store: StoreEntry,
+    /// The other stores, where there are several.
+    pub further: Vec<StoreEntry>,
+    /// In how many of the stores a file must be safe before its push is a success. Default: in all.
+    pub at_least: Option<usize>,
     /// The prefix of the database inside the store.
     pub prefix: String,
     /// The secrets that the store's entry names, from files or variables of the server's environment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, SecretEntry>,
     /// The data directory. Default: the working folder, which is where the server starts its commands.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pgdata: Option<PathBuf>,
     /// The cluster's identity. Default: read from `pg_control`; when both are known they must agree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_id: Option<SystemId>,
     /// Folders with WAL that was rescued or came with the base backup; fetch looks there before it gives up.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rescue: Vec<PathBuf>,
     /// A file that each outcome is appended to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<PathBuf>,
     /// How long fetch tries again when the store does not answer. Default 30 s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_for: Option<Span>,
+    /// The most time a push may take. Default 5 min.
+    pub timeout: Option<Span>,
+    /// A folder outside the data directory, of the server's user alone: what is pushed and fetched ahead of the
+    /// server is noted and kept there. Without it nothing is done ahead.
+    pub spool: Option<PathBuf>,
+    /// How many segments are pushed or fetched ahead of the server. Default 16; 0 is none.
+    pub ahead: Option<u32>,
+    /// The restore that this configuration belongs to: what another one fetched ahead is not used.
+    pub restore: Option<String>,
 }
 
 impl Config {
@@ -51,6 +63,8 @@ impl Config {
     pub fn new(store: StoreEntry, prefix: impl Into<String>) -> Self {
         Self {
             store,
+            further: Vec::new(),
+            at_least: None,
             prefix: prefix.into(),
             secrets: BTreeMap::new(),
             pgdata: None,
@@ -58,6 +72,10 @@ impl Config {
             rescue: Vec::new(),
             log: None,
             retry_for: None,
+            timeout: None,
+            spool: None,
+            ahead: None,
+            restore: None,
         }
     }
 
@@ -76,7 +94,13 @@ impl Config {
         }
         let mut config: Self = serde_saphyr::from_str(&text)
             .map_err(|error| bad(error.to_string().lines().next().unwrap_or("not readable").to_owned()))?;
-        let relative = config.rescue.iter().chain(&config.pgdata).chain(&config.log).find(|path| path.is_relative());
+        let relative = config
+            .rescue
+            .iter()
+            .chain(&config.pgdata)
+            .chain(&config.log)
+            .chain(&config.spool)
+            .find(|path| path.is_relative());
         if let Some(path) = relative {
             return Err(bad(format!("the path `{}` is not absolute", path.display())));
         }
@@ -123,7 +147,8 @@ impl Config {
                 }
             }
         }
-        let missing = self.store.secret_names().into_iter().find(|name| !self.secrets.contains_key(*name))?;
+        let mut names = self.stores().flat_map(StoreEntry::secret_names);
+        let missing = names.find(|name| !self.secrets.contains_key(*name))?;
         Some(format!("the store names the secret `{missing}`, which `secrets` does not have"))
     }
 
@@ -133,50 +158,38 @@ impl Config {
         Arc::new(Vault::new(self.secrets.clone(), Sources::unattended()))
     }
 
+    /// Every store, in the order they are written.
+    pub fn stores(&self) -> impl Iterator<Item = &StoreEntry> {
+        std::iter::once(&self.store).chain(&self.further)
+    }
+
+    /// In how many stores a file must be safe.
+    #[must_use]
+    pub fn at_least(&self) -> usize {
+        self.at_least.unwrap_or(1 + self.further.len())
+    }
+
+    /// How many segments are done ahead of the server.
+    #[must_use]
+    pub fn ahead(&self) -> usize {
+        self.ahead.unwrap_or(DEFAULT_AHEAD) as usize
+    }
+
+    /// The most time a push may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout.map_or(DEFAULT_TIMEOUT, |span| span.0)
+    }
+
+    /// Tells one archive from another: what was noted for one says nothing of the other.
+    pub(super) fn archive(&self) -> Digest {
+        let stores: Vec<&StoreEntry> = self.stores().collect();
+        Digest::of(format!("{stores:?} {} {:?}", self.at_least(), self.prefix).as_bytes())
+    }
+
     /// How long fetch tries again.
     #[must_use]
     pub fn retry_for(&self) -> Duration {
         self.retry_for.map_or(DEFAULT_RETRY, |span| span.0)
-    }
-}
-
-/// A store is written as its URL alone, or as an entry of the inventory.
-mod place {
-    use std::fmt;
-
-    use serde::de::value::MapAccessDeserializer;
-    use serde::de::{Error, MapAccess, Visitor};
-    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
-
-    use crate::language::inventory::StoreEntry;
-
-    struct Either;
-
-    impl<'de> Visitor<'de> for Either {
-        type Value = StoreEntry;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the URL of a store, or a store as the inventory has them")
-        }
-
-        fn visit_str<E: Error>(self, url: &str) -> Result<StoreEntry, E> {
-            Ok(StoreEntry { url: url.to_owned(), ..StoreEntry::default() })
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<StoreEntry, A::Error> {
-            let entry = StoreEntry::deserialize(MapAccessDeserializer::new(map))?;
-            if entry.url.is_empty() { Err(A::Error::custom("the store has no `url`")) } else { Ok(entry) }
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<StoreEntry, D::Error> {
-        from.deserialize_any(Either)
-    }
-
-    pub(super) fn serialize<S: Serializer>(entry: &StoreEntry, to: S) -> Result<S::Ok, S::Error> {
-        if *entry == (StoreEntry { url: entry.url.clone(), ..StoreEntry::default() }) {
-            return to.serialize_str(&entry.url);
-        }
-        entry.serialize(to)
     }
 }

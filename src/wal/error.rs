@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::action::StoreError;
+use crate::base::units::Span;
 use crate::catalog::CatalogError;
 use crate::pgformat::{ControlFileError, ParseWalFileNameError, SystemId, WalFileName};
 use crate::transfer::TransferError;
@@ -74,6 +75,26 @@ pub enum WalError {
         /// Why it must be there.
         why: String,
     },
+    /// Too few of several stores have a file.
+    #[error("`{name}` is safe in {safe} stores, wanted are {wanted}: {why}")]
+    TooFew {
+        /// The file.
+        name: WalFileName,
+        /// How many stores have it.
+        safe: usize,
+        /// How many must have it.
+        wanted: usize,
+        /// What the others failed with.
+        why: String,
+    },
+    /// It took longer than it may.
+    #[error("`{name}` was not stored within {within}")]
+    Slow {
+        /// The file.
+        name: WalFileName,
+        /// The most time it may take.
+        within: Span,
+    },
     /// A file of the archive is damaged.
     #[error("`{name}` is damaged in the archive: {what}")]
     Damaged {
@@ -141,6 +162,8 @@ impl WalError {
             | Self::Mismatch { .. }
             | Self::Differs(_)
             | Self::Required { .. }
+            | Self::TooFew { .. }
+            | Self::Slow { .. }
             | Self::Damaged { .. } => false,
         }
     }

@@ -34,30 +34,34 @@ enum Look {
     Absent,
 }
 
-/// Delivers `name` to `target`: whole and verified, or not at all.
+/// Delivers `name` to `target`: whole and verified, or not at all. Of several places the first that has it counts, and
+/// it is absent only when it is absent in all of them.
 ///
 /// `rescue` are folders with WAL outside the archive; `patience` is how long failures that may pass are tried again.
 ///
 /// # Errors
 /// Fails for everything but a proven absence.
 pub async fn fetch_file(
-    source: &Source<'_>,
+    sources: &[Source<'_>],
     rescue: &[PathBuf],
     (name, target): (WalFileName, &Path),
     patience: Duration,
 ) -> Result<Delivery, WalError> {
-    match look_patiently(source, name, patience).await {
+    let Some(identity) = sources.first().map(|source| source.identity) else {
+        return Err(WalError::Usage("there is no store to fetch from".to_owned()));
+    };
+    match look_patiently(sources, name, patience).await {
         Ok(Look::Found(bytes)) => {
             deliver(&bytes, target)?;
             Ok(Delivery::Archive)
         }
         Ok(Look::Absent) => match name {
-            WalFileName::Segment(segment) => beyond_the_archive(rescue, &source.identity, segment, target),
+            WalFileName::Segment(segment) => beyond_the_archive(rescue, &identity, segment, target),
             WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
                 Ok(Delivery::Absent)
             }
         },
-        Err(error) => match read_rescued(rescue, name, &source.identity) {
+        Err(error) => match read_rescued(rescue, name, &identity) {
             // An unfinished segment would look like the end of the WAL, which it is not known to be.
             Ok(Some(found)) if found.is_whole() => {
                 deliver(&found.bytes, target)?;
@@ -94,11 +98,11 @@ fn beyond_the_archive(
     }
 }
 
-async fn look_patiently(source: &Source<'_>, name: WalFileName, patience: Duration) -> Result<Look, WalError> {
+async fn look_patiently(sources: &[Source<'_>], name: WalFileName, patience: Duration) -> Result<Look, WalError> {
     let begin = monotonic();
     let mut pause = FIRST_PAUSE;
     loop {
-        match look(source, name).await {
+        match look_everywhere(sources, name).await {
             Err(error) if error.is_passing() && begin.elapsed() + pause <= patience => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -106,6 +110,30 @@ async fn look_patiently(source: &Source<'_>, name: WalFileName, patience: Durati
             other => return other,
         }
     }
+}
+
+async fn look_everywhere(sources: &[Source<'_>], name: WalFileName) -> Result<Look, WalError> {
+    let mut failure = None;
+    for source in sources {
+        match look(source, name).await {
+            Ok(Look::Found(bytes)) => return Ok(Look::Found(bytes)),
+            Ok(Look::Absent) => {}
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    failure.map_or(Ok(Look::Absent), Err)
+}
+
+/// Reads a file that the server has not asked for yet, verified. `None` says nothing of whether it should be there.
+pub(super) async fn seek(sources: &[Source<'_>], name: WalFileName) -> Result<Option<Vec<u8>>, WalError> {
+    for source in sources {
+        match read_file(source, name).await {
+            Ok(bytes) => return verify(name, &bytes, &source.identity).map(|()| Some(bytes)),
+            Err(WalError::Store(StoreError::NotFound { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 async fn look(source: &Source<'_>, name: WalFileName) -> Result<Look, WalError> {
@@ -136,7 +164,7 @@ async fn look(source: &Source<'_>, name: WalFileName) -> Result<Look, WalError> 
 }
 
 /// Writes beside the target and renames: the server never sees half a file.
-fn deliver(bytes: &[u8], target: &Path) -> Result<(), WalError> {
+pub(super) fn deliver(bytes: &[u8], target: &Path) -> Result<(), WalError> {
     let mut temporary = target.as_os_str().to_owned();
     temporary.push(".rb-tmp");
     let temporary = PathBuf::from(temporary);

@@ -9,6 +9,7 @@ use super::{Config, Identity, WalError};
 use crate::action::{ObjectKey, PutOptions, Secrets, Store, StoreError};
 use crate::base::Digest;
 use crate::catalog::{CatalogError, check_prefix, claim_prefix};
+use crate::language::inventory::StoreEntry;
 use crate::store::Opening;
 use crate::transfer::Packing;
 
@@ -16,7 +17,7 @@ use crate::transfer::Packing;
 const README: &str = "The WAL archive of one PostgreSQL cluster. Written by `runbook wal push`, read by `runbook wal fetch`.\n\
                       Do not delete, rename or overwrite anything here by hand: a recovery needs every segment.\n";
 
-/// Makes a folder a store, or proves that a bucket can be read and written and marks the prefix in it.
+/// Makes every folder a store, or proves that a bucket can be read and written and marks the prefix in it.
 /// Tells in one line what there is. Settings that make no sense are found out here.
 ///
 /// # Errors
@@ -26,10 +27,19 @@ pub(super) fn initialize(
     pgdata: &Path,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<String, WalError> {
-    let url = &config.store.url;
+    let lines = config.stores().map(|entry| initialize_one(config, entry, (pgdata, runtime)));
+    Ok(lines.collect::<Result<Vec<String>, WalError>>()?.join("; "))
+}
+
+fn initialize_one(
+    config: &Config,
+    entry: &StoreEntry,
+    (pgdata, runtime): (&Path, &tokio::runtime::Runtime),
+) -> Result<String, WalError> {
+    let url = &entry.url;
     let vault = config.vault();
-    Packing::of(&config.store, &*vault)?;
-    let opening = Opening::new(&config.store, STORE, vault as Arc<dyn Secrets>);
+    Packing::of(entry, &*vault)?;
+    let opening = Opening::new(entry, STORE, vault as Arc<dyn Secrets>);
     opening.initialize()?;
     if let Some(folder) = url.strip_prefix("file://") {
         let is_roots = std::fs::metadata(folder).is_ok_and(|facts| std::os::unix::fs::MetadataExt::uid(&facts) == 0);

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
+use super::push::WalFile;
 use super::{Identity, WalError};
 use crate::action::{
     Encoding, Encrypted, NoSecrets, ObjectFacts, ObjectKey, PlainFacts, ReadStore, Secrets, StoreError,
@@ -70,26 +72,26 @@ pub struct Source<'a> {
 /// A file ready to be stored.
 pub(super) struct Parcel {
     pub(super) key: ObjectKey,
-    pub(super) stored: Vec<u8>,
+    pub(super) stored: Bytes,
     pub(super) sha256: Digest,
+    pub(super) plain_sha256: Digest,
     pub(super) metadata: BTreeMap<String, String>,
 }
 
 impl Parcel {
     /// Packs a file under the name it gets in the archive. Only segments are packed.
     pub(super) async fn of(
-        name: WalFileName,
-        bytes: Vec<u8>,
+        file: &WalFile,
         (prefix, identity): (&str, &Identity),
         packing: &Packing,
     ) -> Result<Self, WalError> {
-        let plain = Packing::plain();
+        let (plain, name) = (Packing::plain(), file.name);
         let packing = match name {
             WalFileName::Segment(_) | WalFileName::PartialSegment(_) => packing,
             WalFileName::History(_) | WalFileName::BackupHistory { .. } => &plain,
         };
         let key = packed_wal_key(prefix, identity.system_id, name, &packing.suffix())?;
-        let (mut body, packed) = packing.seal(Box::new(Cursor::new(bytes))).split();
+        let (mut body, packed) = packing.seal(Box::new(Cursor::new(file.bytes.clone()))).split();
         let mut stored = Vec::new();
         let broken = |source| TransferError::Io { what: "pack the file", source };
         body.read_to_end(&mut stored).await.map_err(broken)?;
@@ -105,7 +107,8 @@ impl Parcel {
             metadata.insert(PLAIN_SHA256.to_owned(), packed.plain.sha256.to_string());
             metadata.insert(PLAIN_SIZE.to_owned(), packed.plain.size_bytes.to_string());
         }
-        Ok(Self { key, stored, sha256: packed.stored_sha256, metadata })
+        let plain_sha256 = packed.plain.sha256;
+        Ok(Self { key, stored: stored.into(), sha256: packed.stored_sha256, plain_sha256, metadata })
     }
 }
 

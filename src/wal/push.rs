@@ -3,6 +3,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::packed::{LIMIT_BYTES, Parcel, Stored};
 use super::{Identity, WalError};
 use crate::action::{ObjectKey, PutOptions, Store, StoreError};
@@ -33,6 +35,27 @@ pub struct Destination<'a> {
     pub packing: &'a Packing,
 }
 
+/// A file of the WAL, read whole and proven to be what its name says.
+#[derive(Debug, Clone)]
+pub(super) struct WalFile {
+    pub(super) name: WalFileName,
+    pub(super) bytes: Bytes,
+}
+
+impl WalFile {
+    /// Reads it. Blocking.
+    pub(super) fn read(path: &Path, name: WalFileName, identity: &Identity) -> Result<Self, WalError> {
+        let at = |source| WalError::File { operation: "read", path: path.to_owned(), source };
+        let length = std::fs::metadata(path).map_err(at)?.len();
+        if length > LIMIT_BYTES {
+            return Err(WalError::Mismatch { name, what: format!("{length} bytes are more than any WAL file has") });
+        }
+        let bytes = std::fs::read(path).map_err(at)?;
+        verify(name, &bytes, identity)?;
+        Ok(Self { name, bytes: bytes.into() })
+    }
+}
+
 /// Checks that the file is what its name says and stores it durably. Never overwrites other content; what
 /// is the same is decided by the plain bytes, however they are packed.
 ///
@@ -40,21 +63,21 @@ pub struct Destination<'a> {
 /// Fails when the file belongs to another cluster, timeline or position, when the archive has other
 /// content under its name, and when the store fails. Nothing is visible in the archive then.
 pub async fn push_file(to: Destination<'_>, path: &Path, name: WalFileName) -> Result<Pushed, WalError> {
-    let at = |source| WalError::File { operation: "read", path: path.to_owned(), source };
-    let length = std::fs::metadata(path).map_err(at)?.len();
-    if length > LIMIT_BYTES {
-        return Err(WalError::Mismatch { name, what: format!("{length} bytes are more than any WAL file has") });
-    }
-    let bytes = std::fs::read(path).map_err(at)?;
-    verify(name, &bytes, &to.identity)?;
-    let plain = Digest::of(&bytes);
-    let claimed = claim_prefix(to.store, to.prefix, to.identity.system_id);
-    let there = wal_objects(to.store.as_read(), to.prefix, to.identity.system_id, name);
-    let ((), there) = tokio::try_join!(claimed, there)?;
+    let file = WalFile::read(path, name, &to.identity)?;
+    let claimed = async { Ok(claim_prefix(to.store, to.prefix, to.identity.system_id).await?) };
+    let ((), pushed) = tokio::try_join!(claimed, store_file(to, &file))?;
+    Ok(pushed)
+}
+
+/// Stores a file under a prefix that is the cluster's. It is packed while it is looked whether it is there.
+pub(super) async fn store_file(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {
+    let (prefix, identity, name) = (to.prefix, &to.identity, file.name);
+    let there = async { Ok(wal_objects(to.store.as_read(), prefix, identity.system_id, name).await?) };
+    let packed = Parcel::of(file, (prefix, identity), to.packing);
+    let (there, parcel) = tokio::try_join!(there, packed)?;
     if let Some(key) = there.first() {
-        return confirm(to.store, key, name, plain).await;
+        return confirm(to.store, key, name, parcel.plain_sha256).await;
     }
-    let parcel = Parcel::of(name, bytes, (to.prefix, &to.identity), to.packing).await?;
     let size_bytes = Some(parcel.stored.len() as u64);
     let options = PutOptions { if_absent: true, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
     match to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await {
@@ -64,7 +87,7 @@ pub async fn push_file(to: Destination<'_>, path: &Path, name: WalFileName) -> R
         Ok(outcome) if outcome.existed => Ok(Pushed::WasThere),
         Ok(_) => Ok(Pushed::Stored),
         // Somebody was faster, or an answer to an earlier request of ours was lost on its way.
-        Err(StoreError::Exists { .. }) => confirm(to.store, &parcel.key, name, plain).await,
+        Err(StoreError::Exists { .. }) => confirm(to.store, &parcel.key, name, parcel.plain_sha256).await,
         Err(error) => Err(error.into()),
     }
 }

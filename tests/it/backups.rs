@@ -313,8 +313,17 @@ fn a_backup_is_held_shown_verified_and_let_go() {
     near(&["verify", &id, "--level", "content"]).ends(0);
     let listed = near(&["list"]).ends(0).out;
     assert!(listed.contains("held") && listed.contains("verified"), "{listed}");
-    near(&["hold", &id, "--lift"]).ends(0);
+    near(&["hold", &id, "--lift"]).ends(2);
+    near(&["hold", &id, "--lift", "--reason", "closed"]).ends(0).prints("held no more: closed");
     assert!(!near(&["list"]).ends(0).out.contains("held"));
+    near(&["hold", &id, "--lift", "--reason", "again"]).ends(0).prints("was not held");
+    near(&["hold", &id, "--reason", "case 4712"]).ends(0);
+    let shown = near(&["show", &id]).ends(0).out;
+    assert!(
+        shown.contains("case 4711; lifted") && shown.contains(": closed") && shown.contains("case 4712"),
+        "{shown}"
+    );
+    near(&["hold", &id, "--lift", "--reason", "settled"]).ends(0);
     near(&["show", "nonsense"]).ends(2);
     let folder = near(&["show", &id, "--json"]).ends(0).json()[0]["folder"].as_str().unwrap().to_owned();
     let object = cli.path("near").join(folder);
@@ -346,7 +355,7 @@ fn dated_dumps_are_imported_where_they_lie_and_only_when_asked_to() {
     fs::write(folder.join("orders_20260130_143002.sql"), "Salted__12345678").unwrap();
     let before = crate::support::cli::listing(&cli.path("near"));
     let dry = cli.run(&["backups", "import", "near", "old/daily", "--json"]).ends(0).json();
-    assert_eq!(dry["would_import"].as_array().unwrap().len(), 2, "{dry}");
+    assert_eq!(dry["would_import"].as_array().unwrap().len(), 3, "{dry}");
     assert_eq!(crate::support::cli::listing(&cli.path("near")), before, "a dry import writes nothing");
     let wrote = cli.run(&["backups", "import", "near", "old/daily", "--write"]).ends(10);
     assert!(wrote.err.contains("encrypted"), "{wrote:?}");
@@ -356,5 +365,5 @@ fn dated_dumps_are_imported_where_they_lie_and_only_when_asked_to() {
     assert_eq!(listed["backups"][0]["stopped_at"], "2026-01-28T14:30:02Z");
     cli.run(&["backups", "verify", &id, "--store", "near", "--level", "content"]).ends(0);
     let again = cli.run(&["backups", "import", "near", "old/daily", "--json"]).ends(0).json();
-    assert_eq!(again["would_import"].as_array().unwrap().len(), 1, "what is in the catalog is not imported twice");
+    assert_eq!(again["would_import"].as_array().unwrap().len(), 2, "what is in the catalog is not imported twice");
 }

@@ -94,8 +94,18 @@ fn every_wal_configuration_in_the_documentation_is_accepted() {
 }
 
 #[test]
+fn every_price_table_in_the_documentation_is_accepted() {
+    let mut checked = 0;
+    for block in documents().iter().flat_map(|path| blocks(path)).filter(|block| block.info == "yaml prices") {
+        runbook::catalog::cost::PriceTable::parse(&block.text).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+        checked += 1;
+    }
+    assert!(checked >= 1, "no price table was found");
+}
+
+#[test]
 fn every_block_says_what_it_holds() {
-    const KINDS: [&str; 8] = ["yaml", "yaml fragment", "yaml wal", "sh", "sql", "ini", "text", ""];
+    const KINDS: [&str; 9] = ["yaml", "yaml fragment", "yaml wal", "yaml prices", "sh", "sql", "ini", "text", ""];
     for block in documents().iter().flat_map(|path| blocks(path)) {
         assert!(KINDS.contains(&block.info.as_str()), "{}: `{}`", block.place, block.info);
     }

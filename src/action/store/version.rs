@@ -18,6 +18,8 @@ pub struct ObjectVersion {
     pub latest: bool,
     /// Its content; `None` is a delete marker.
     pub size_bytes: Option<u64>,
+    /// Its storage class as the store names it, where it says one.
+    pub storage_class: Option<String>,
 }
 
 /// The reading half of a store that keeps versions.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tar::{Archive, EntryType};
 
+use super::bound::Bounded;
 use super::entry::Facts;
 use super::format::{Ending, Plain};
 use super::reader::damaged;
@@ -117,11 +118,14 @@ fn list(reader: Box<dyn std::io::Read + Send>, sha256: Digest) -> Result<ListOut
     let compression = plain.name().to_owned();
     let mut listed = ListOutput { entries: Vec::new(), count: 0, files: 0, content_bytes: 0, sha256, compression };
     let mut ending = Ending::new(plain);
-    let mut archive = Archive::new(&mut ending);
+    let (bounded, allowance) = Bounded::new(&mut ending);
+    let mut archive = Archive::new(bounded);
     for entry in archive.entries().map_err(|error| damaged(&error))? {
         let mut entry = entry.map_err(|error| damaged(&error))?;
+        allowance.content();
         let facts = Facts::of(&mut entry)?;
         if facts.kind == EntryType::XGlobalHeader {
+            allowance.next(&mut entry).map_err(|error| damaged(&error))?;
             continue;
         }
         let (kind, is_file) = match facts.kind {
@@ -132,6 +136,7 @@ fn list(reader: Box<dyn std::io::Read + Send>, sha256: Digest) -> Result<ListOut
             _ => ("other", false),
         };
         let read = std::io::copy(&mut entry, &mut std::io::sink()).map_err(|error| damaged(&error))?;
+        allowance.headers();
         if is_file && read != facts.size_bytes {
             return Err(facts.refused("breaks off"));
         }

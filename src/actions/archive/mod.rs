@@ -3,6 +3,7 @@
 //! Start with [`Create`] and [`Extract`]. `writer` makes the entries, `reader` judges and makes files of them,
 //! `pipe` joins the blocking side to the streaming one, `format` tells a compression by its first bytes.
 
+mod bound;
 mod create;
 mod entry;
 mod extract;
@@ -13,6 +14,7 @@ mod pipe;
 mod reader;
 mod writer;
 
+pub(crate) use bound::Bounded;
 pub use create::{Create, CreateOutput, CreateParams};
 pub use extract::{Extract, ExtractOutput, ExtractParams, Links, Ownership};
 pub use list::{List, ListOutput, ListParams, ListedEntry};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tar::{Archive, Entry, EntryType};
 use xattr::FileExt as _;
 
+use super::bound::Bounded;
 use super::entry::{Facts, inside, leads_out};
 use super::extract::{Links, Ownership};
 use super::format::{Ending, Plain};
@@ -60,10 +61,13 @@ impl TreeReader {
         let mut growing = Growing::default();
         growing.out.compression = plain.name();
         let mut ending = Ending::new(plain);
-        let mut archive = Archive::new(&mut ending);
+        let (bounded, allowance) = Bounded::new(&mut ending);
+        let mut archive = Archive::new(bounded);
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
+            allowance.content();
             self.entry(&mut entry, &mut growing)?;
+            allowance.next(&mut entry).map_err(|error| damaged(&error))?;
         }
         ending.finish().map_err(|error| damaged(&error))?;
         for (path, facts) in growing.later.iter().rev() {

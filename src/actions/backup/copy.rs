@@ -46,8 +46,9 @@ impl Job<'_> {
     pub(super) async fn existing(&self, store: &dyn Store) -> Result<Option<Backup>, ActionError> {
         match catalog::load(store.as_read(), &self.place()).await {
             Ok(backup) => Ok(Some(backup)),
-            // A place that nothing was written to yet gives no answer either; the first write tells them apart.
-            Err(CatalogError::Store(StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => Ok(None),
+            Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(None),
+            // Nothing was written to that place yet. A store that does not answer may have the copy.
+            Err(CatalogError::Store(error)) if error.is_unborn() => Ok(None),
             Err(error) => Err(catalog_failed(error)),
         }
     }

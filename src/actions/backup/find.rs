@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::super::store::by_hand::location;
 use super::place::{Named, Place};
+use super::raw::{self, RawLocation};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
 use crate::actions::postgres::hole;
+use crate::actions::postgres::readable::{RETRIEVE_FIRST, Reading};
 use crate::actions::store::catalog_failed;
 use crate::base::units::{Span, human_duration};
 use crate::base::{RunId, Timestamp, clock};
@@ -64,6 +66,11 @@ pub struct FindParams {
     /// Whether a restore of it must have been proven. Default `ignore`.
     #[serde(default)]
     pub proven: Proven,
+    /// Takes a backup that another program made, where it lies: it is only read, in no catalog, and *unproven*. All of it is
+    /// read once to describe it, and again by the step that restores it. Excludes `store`, `prefix`, `tier`, `id`,
+    /// `verified` and `proven`.
+    #[serde(default)]
+    pub location: Option<RawLocation>,
     /// Which of those that fit: `latest` (default), `oldest`, or `random`, the same in each attempt of a run.
     #[serde(default)]
     pub pick: Choice,
@@ -110,6 +117,9 @@ pub struct FindOutput {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub verified_at: Option<Timestamp>,
+    /// Whether nobody has verified or proven it: it was found by its `location` and not in the catalog.
+    #[serde(default)]
+    pub unproven: bool,
     /// What the choice of a `random` one began with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<String>,
@@ -126,8 +136,8 @@ impl FindParams {
         let named = Named {
             database: self.database.as_ref(),
             source: self.source.as_deref(),
-            store: self.store.as_ref(),
-            prefix: self.prefix.as_deref(),
+            store: self.location.as_ref().map(|raw| &raw.store).or(self.store.as_ref()),
+            prefix: self.location.as_ref().map(|raw| raw.prefix.as_str()).or(self.prefix.as_deref()),
         };
         named.place(inventory)
     }
@@ -138,6 +148,22 @@ impl FindParams {
         let others = [self.before.is_some(), self.at.is_some(), self.id.is_some()];
         if others.into_iter().filter(|given| *given).count() > 1 {
             faults.push(ParamFault::new("/id", "`before`, `at` and `id` exclude each other"));
+        }
+        if let Some(raw) = &self.location {
+            let given = [
+                ("store", self.store.is_some()),
+                ("prefix", self.prefix.is_some()),
+                ("tier", self.tier.is_some()),
+                ("id", self.id.is_some()),
+                ("verified", self.verified),
+                ("proven", self.proven != Proven::Ignore),
+                ("kind", self.kind.as_deref().is_some_and(|kind| kind != raw.layout.kind())),
+            ];
+            let excluded = given.into_iter().filter(|(_, given)| *given).map(|(name, _)| {
+                ParamFault::new(format!("/{name}"), format!("`{name}` says nothing of what another program stored"))
+                    .help("remove it, or `location`; `runbook backups import` takes such backups into the catalog")
+            });
+            faults.extend(excluded);
         }
         for (pointer, given) in [("/before", &self.before), ("/at", &self.at)] {
             if let Some(Err(what)) = given.as_ref().and_then(Late::known).map(|text| time(text)) {
@@ -161,7 +187,8 @@ impl FindParams {
         let point = |late| known(late).map(|text| time(&text)).transpose().map_err(ActionError::fatal);
         let at = point(&self.at)?.map(|at| clock::after(at, Duration::from_nanos(1)));
         let aged = self.min_age.map(|age| clock::before(clock::now(), age.0));
-        let base = self.database.is_some().then(|| catalog::KIND_POSTGRES_BASE.to_owned());
+        let raw = self.location.as_ref().map(|raw| raw.layout.kind());
+        let base = raw.or(self.database.is_some().then_some(catalog::KIND_POSTGRES_BASE)).map(str::to_owned);
         Ok(Ok(Query {
             source: Some(place.source.clone()),
             kind: self.kind.clone().or(base),
@@ -204,6 +231,36 @@ async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<Back
     Err(CatalogError::Damaged { key: backup.place().folder(), what })
 }
 
+/// Says what would be taken of another program's backups.
+async fn judge_raw(store: &dyn ReadStore, location: &RawLocation, query: &Query) -> Result<Findings, ActionError> {
+    let findings = Findings::default();
+    let Some(found) = raw::choose(store, location, query).await? else {
+        let fact = format!("nothing below `{}/` in `{}` is such a backup", location.prefix, location.store.as_str());
+        return Ok(findings.refuse(fact, "`runbook backups import STORE PREFIX` says what lies there, and why not"));
+    };
+    let age = human_duration(clock::between(raw::ended_by(&found), clock::now()));
+    let findings = findings.pass(format!("`{}` ended at least {age} ago", found.place()));
+    let help = "`runbook backups import` takes it into the catalog, where it can be verified and proven";
+    Ok(findings.warn(format!("`{}` is unproven: no manifest, no verification", found.place()), help))
+}
+
+/// Reads and describes another program's backup.
+async fn raw(
+    location: &RawLocation,
+    (query, place): (&Query, &Place),
+    cx: &RunContext,
+) -> Result<(Backup, BackupHandle), ActionError> {
+    let store = cx.store(location.store.as_str())?;
+    let found = raw::choose(store.as_read(), location, query).await?.ok_or_else(|| {
+        ActionError::fatal(format!("nothing below `{}/` is such a backup", location.prefix))
+            .help("`runbook backups import STORE PREFIX` says what lies there, and why not")
+    })?;
+    let message = format!("`{}` is unproven: it is read to its end to describe it", found.place());
+    cx.reporter.note(message, serde_json::json!({ "place": found.place(), "unproven": true }));
+    let keys = cx.about.inventory.stores.get(location.store.as_str()).and_then(|entry| entry.encryption.as_ref());
+    raw::describe((store.as_read(), keys), cx.about.secrets.as_ref(), (&found, &place.source)).await
+}
+
 impl Action for Find {
     const SPEC: ActionSpec = ActionSpec {
         name: "backup.find",
@@ -222,6 +279,10 @@ impl Action for Find {
             Example {
                 title: "Any verified monthly backup of a folder, for a restore test",
                 with: "{ source: media, store: offsite, tier: monthly, verified: true, pick: random }",
+            },
+            Example {
+                title: "The newest base backup of a script, where it lies",
+                with: "{ database: orders, location: { store: offsite, prefix: postgres, layout: base_backups } }",
             },
         ],
     };
@@ -270,10 +331,17 @@ impl Action for Find {
             Err(expression) => return Ok(Findings::default().pending(format!("`{expression}` is not known yet"))),
         };
         let store = cx.store(&place.store)?;
+        if let Some(location) = &params.location {
+            return judge_raw(&*store, location, &query).await;
+        }
         match find(&*store, &place.prefix, &query).await {
             Ok(backup) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
-                let findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                let mut findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                let reading = Reading { store: &*store, backup: &backup, about: &cx.about };
+                if let Some(archived) = reading.archived().await? {
+                    findings = findings.warn(archived.fact, RETRIEVE_FIRST).waiting(archived.wait);
+                }
                 if backup.manifest.postgres.is_none() {
                     return Ok(findings);
                 }
@@ -299,12 +367,20 @@ impl Action for Find {
             .query(&place, &cx.about.run)?
             .map_err(|expression| ActionError::fatal(format!("the value of `{expression}` is not known yet")))?;
         let store = cx.store(&place.store)?;
-        let backup = find(store.as_read(), &place.prefix, &query).await.map_err(catalog_failed)?;
+        let (backup, handle) = match &params.location {
+            Some(location) => raw(location, (&query, &place), cx).await?,
+            None => {
+                let backup = find(store.as_read(), &place.prefix, &query).await.map_err(catalog_failed)?;
+                let handle = backup.handle();
+                (backup, handle)
+            }
+        };
         let age = clock::between(backup.manifest.stopped_at, clock::now());
         let Backup { manifest, attested, .. } = &backup;
         let passed = attested.last_verified.as_ref().filter(|note| note.holds(Level::Manifest));
         Ok(FindOutput {
-            backup: backup.handle(),
+            unproven: handle.described.is_some(),
+            backup: handle,
             id: manifest.id.clone(),
             started_at: manifest.started_at,
             stopped_at: manifest.stopped_at,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::action::{FileFacts, FileKind, HostError, ReadFiles};
+use crate::actions::archive::Bounded;
 
 /// Writes the content of a folder, by name; gives the paths that were left out. Blocking.
 pub(super) fn write(files: &Arc<dyn ReadFiles>, root: &Path, out: impl Write) -> io::Result<Vec<PathBuf>> {
@@ -84,10 +85,13 @@ fn failed(error: HostError) -> io::Error {
 
 /// Reads an archive to its end; gives the number of its entries. Blocking.
 pub(super) fn walk(from: impl io::Read) -> io::Result<u64> {
-    let mut archive = Archive::new(from);
+    let (bounded, allowance) = Bounded::new(from);
+    let mut archive = Archive::new(bounded);
     let mut count = 0;
     for entry in archive.entries()? {
-        io::copy(&mut entry?, &mut io::sink())?;
+        let mut entry = entry?;
+        allowance.content();
+        allowance.next(&mut entry)?;
         count += 1;
     }
     match count {
@@ -98,17 +102,20 @@ pub(super) fn walk(from: impl io::Read) -> io::Result<u64> {
 
 /// Extracts an archive into a folder that exists, never out of it; gives the number of its entries. Blocking.
 pub(super) fn extract(from: impl io::Read, into: &Path) -> io::Result<u64> {
-    let mut archive = Archive::new(from);
+    let (bounded, allowance) = Bounded::new(from);
+    let mut archive = Archive::new(bounded);
     archive.set_preserve_permissions(true);
     archive.set_preserve_ownerships(rustix::process::geteuid().is_root());
     let mut count = 0;
     for entry in archive.entries()? {
         let mut entry = entry?;
+        allowance.content();
         if !entry.unpack_in(into)? {
             let path = String::from_utf8_lossy(entry.path_bytes().as_ref()).into_owned();
             let message = format!("`{path}` leads out of the target folder");
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
+        allowance.next(&mut entry)?;
         count += 1;
     }
     Ok(count)

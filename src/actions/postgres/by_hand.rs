@@ -7,6 +7,7 @@ use super::layout::Cluster;
 use super::recover::RecoverParams;
 use super::restore_base::RestoreBaseParams;
 use super::server::Programs;
+use super::side_instance::SideInstanceParams;
 use crate::action::PlanContext;
 use crate::action::by_hand::{command_line, quoted, remark};
 use crate::catalog::BackupPlace;
@@ -84,6 +85,29 @@ pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> 
         ),
         as_owner(&cluster, &["sh", &format!("{from}/restore.sh"), &staged, "--wal", &archive]),
     ])
+}
+
+/// Restores a backup into a folder of its own and opens it on a socket there.
+pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let restore = RestoreBaseParams { database: params.database.clone(), backup: params.backup.clone() };
+    let mut lines = restore_base(&restore, cx)?;
+    let folder = format!("{}/data", by_hand_folder(&cluster));
+    let line =
+        |setting: &String| format!("echo {} >> {}", quoted(setting), quoted(&format!("{folder}/postgresql.auto.conf")));
+    lines.push(remark("nothing of the copy may reach out, so its settings stand on the command line too"));
+    lines.extend(
+        std::iter::once("recovery_target_action = 'promote'".to_owned())
+            .chain(target(&params.recovery()))
+            .map(|setting| line(&setting)),
+    );
+    let options = format!(
+        "-c archive_mode=off -c archive_command= -c external_pid_file= -c listen_addresses= -c unix_socket_directories={folder} \
+         -c max_logical_replication_workers=0 -c primary_conninfo= -c shared_preload_libraries= -c ssl=off"
+    );
+    lines.push(as_owner(&cluster, &["pg_ctl", "start", "-w", "-D", &folder, "-o", &options]));
+    lines.push(remark(&format!("ask it with `psql -h {folder}`; in the end `pg_ctl stop -m immediate -D {folder}` and remove the folder")));
+    Some(lines)
 }
 
 /// The folder that the backup's own script fills.

@@ -65,8 +65,11 @@ impl<'a> Copies<'a> {
             };
             match loaded {
                 Ok(backup) => outcome.backups.push(backup),
-                // A store that nothing was written to yet gives no answer either; the claim tells them apart.
-                Err(CatalogError::Store(StoreError::NotFound { .. } | StoreError::Unavailable { .. })) => {}
+                Err(CatalogError::Store(StoreError::NotFound { .. })) => {}
+                // Nothing was written to it yet. One that does not answer may have the copy.
+                Err(CatalogError::Store(error)) if error.is_unborn() => {}
+                // Others may be enough; `ready` says of this one what it says then.
+                Err(CatalogError::Store(StoreError::Unavailable { .. })) if self.at_least < self.names.len() => {}
                 Err(error) => return Err(archive::broken(&error)),
             }
         }

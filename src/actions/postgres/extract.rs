@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::owner::Owner;
 use crate::action::{ActionError, ByteStream, Files, HostError};
+use crate::actions::archive::Bounded;
 use crate::base::Digest;
 use crate::base::digest::Hasher;
 use crate::pgformat::{BackupManifest, FileVerifier};
@@ -99,7 +100,8 @@ impl Extraction {
         receive: mpsc::Receiver<Vec<u8>>,
     ) -> Result<(BTreeSet<Vec<u8>>, u64, Digest), ActionError> {
         let mut reader = Incoming { receive, chunk: Vec::new(), at: 0, hasher: Hasher::default(), size_bytes: 0 };
-        let mut archive = Archive::new(&mut reader);
+        let (bounded, allowance) = Bounded::new(&mut reader);
+        let mut archive = Archive::new(bounded);
         let mut seen = BTreeSet::new();
         let damaged = |error: &io::Error| {
             let fact = format!("`{key}` is damaged: it cannot be unpacked");
@@ -107,7 +109,9 @@ impl Extraction {
         };
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
+            allowance.content();
             seen.extend(self.entry(key, &mut entry)?);
+            allowance.next(&mut entry).map_err(|error| damaged(&error))?;
         }
         io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(&error))?;
         Ok((seen, reader.size_bytes, reader.hasher.finish()))

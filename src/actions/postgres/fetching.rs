@@ -25,17 +25,15 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
-    /// Puts them together. Of several identities those that can be had are enough.
+    /// Puts them together. Of several keys to read with, those that can be had are enough.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
     pub(crate) fn of(recovering: &Recovering<'_>, system_id: SystemId) -> Result<Self, ActionError> {
         let vault = recovering.cx.about.secrets.as_ref();
         let mut entry: StoreEntry = recovering.entry()?.clone();
-        if let Some(encryption) = entry.encryption.as_mut().filter(|encryption| !encryption.identities.is_empty()) {
-            let (had, missing): (Vec<_>, Vec<_>) =
-                encryption.identities.drain(..).partition(|name| vault.get(name).is_ok());
-            encryption.identities = if had.is_empty() { missing } else { had };
+        if let Some(encryption) = &mut entry.encryption {
+            encryption.keep_readable(|name| vault.get(name).is_ok());
         }
         let mut secrets = Vec::new();
         for name in entry.secret_names() {

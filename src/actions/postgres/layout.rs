@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::housing::Housing;
 use crate::action::{ActionError, DatabaseRef, InstanceHandle};
 use crate::base::RunId;
 use crate::language::inventory::{Database, Inventory, Via};
@@ -45,6 +46,8 @@ pub(crate) struct Cluster {
     pub(crate) via: Via,
     /// The name of the side instance that this is; `None` for the database itself.
     pub(crate) side: Option<String>,
+    /// How its server is housed when it is thrown away at the end.
+    pub(crate) housing: Housing,
     /// The entry, for what is used as it stands.
     pub(crate) entry: Database,
 }
@@ -84,6 +87,7 @@ impl Cluster {
             user: or_postgres(&entry.user),
             via,
             side: None,
+            housing: Housing::default(),
             entry: entry.clone(),
         })
     }
@@ -104,18 +108,25 @@ impl Cluster {
         }
     }
 
+    /// Gives the side instance of a name that was read from somewhere.
+    ///
+    /// # Errors
+    /// Fails when it is no name but a way to another place.
+    pub(crate) fn side_named(self, label: &str, scratch: &Path) -> Result<Self, ActionError> {
+        if label.is_empty() || !label.chars().all(|one| one.is_ascii_alphanumeric() || "-_".contains(one)) {
+            return Err(ActionError::fatal(format!("`{label}` is no name of a side instance"))
+                .help("use letters, digits, `-` and `_`"));
+        }
+        Ok(self.side(label, scratch))
+    }
+
     /// Gives the cluster that `instance` stands for: the database itself, or one of its side instances in this run.
     ///
     /// # Errors
     /// Fails for an instance of another database, or one that lies elsewhere than the inventory and the run say.
     pub(crate) fn serving(self, instance: &InstanceHandle, scratch: &Path) -> Result<Self, ActionError> {
         let cluster = match &instance.side {
-            Some(label) => {
-                if label.is_empty() || !label.chars().all(|one| one.is_ascii_alphanumeric() || "-_".contains(one)) {
-                    return Err(ActionError::fatal(format!("`{label}` is no name of a side instance")));
-                }
-                Self { port: instance.port, ..self.side(label, scratch) }
-            }
+            Some(label) => Self { port: instance.port, ..self.side_named(label, scratch)? },
             None => self,
         };
         cluster.accept(instance)?;

@@ -54,7 +54,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
         return Ok(fork);
     }
     cx.reporter.progress(Progress::Doing { text: "proving that the new timeline is archived".to_owned() });
-    let segment = switch(&mut session).await?;
+    let segment = switch(&mut session, claim).await?;
     let started = clock::monotonic();
     while !claim.shelf.holds(segment).await? {
         if started.elapsed() > ARCHIVED_WITHIN {
@@ -90,11 +90,16 @@ fn fork(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
 }
 
 /// Writes a commit and finishes its segment: an idle server would never switch by itself.
-async fn switch(session: &mut Session) -> Result<SegmentName, ActionError> {
+///
+/// The segment is computed here: at a boundary `pg_walfile_name` answers otherwise before PostgreSQL 17 than since.
+async fn switch(session: &mut Session, claim: &Claim<'_>) -> Result<SegmentName, ActionError> {
     session.query("BEGIN; SELECT txid_current(); COMMIT").await?;
-    let name = session.value("SELECT pg_walfile_name(pg_current_wal_lsn() - 1)").await?;
+    let text = session.value("SELECT pg_current_wal_lsn()").await?;
     session.query("SELECT pg_switch_wal()").await?;
-    name.parse().map_err(|_| ActionError::fatal(format!("the server's segment `{name}` makes no sense")))
+    let end: Lsn =
+        text.parse().map_err(|_| ActionError::fatal(format!("the server's position `{text}` makes no sense")))?;
+    let size = claim.marker.segment_size;
+    Ok(SegmentName::new(claim.timeline, size.number_of(Lsn(end.0.saturating_sub(1))), size))
 }
 
 /// What is known about loss. `whole`: all that was flushed, or all up to the chosen target, is there.

@@ -2,10 +2,13 @@
 //! to be retrieved first, and our keys fit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::archive;
 use super::delivery::failed;
-use crate::action::{ActionError, Availability, Findings, ObjectFacts, ReadStore, Secrets, StoreError, Surroundings};
+use crate::action::{
+    ActionError, Availability, Findings, ObjectFacts, ReadStore, Secrets, StorageClass, StoreError, Surroundings,
+};
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, ManifestObject, ObjectRole};
 use crate::language::inventory::{Encryption, Inventory, RetrievalSpeed};
 use crate::pgformat::BackupManifest;
@@ -16,6 +19,10 @@ const LIMIT_BYTES: u64 = 4 << 30;
 
 /// How many backups are tried, newest first, until one can be read.
 const TRIED: usize = 20;
+
+/// What to do about an archived backup.
+pub(crate) const RETRIEVE_FIRST: &str =
+    "retrieve them first with `store.retrieve`, or choose a backup that can be read now";
 
 /// Reads the objects of one backup.
 #[derive(Clone, Copy)]
@@ -68,21 +75,8 @@ impl Reading<'_> {
             let fact = format!("backup `{id}` lacks {}", missing.join(", "));
             return Ok(findings.refuse(fact, "choose another backup"));
         }
-        let archived = self.archived().await?;
-        if let Some(first) = archived.first() {
-            let class = first.storage_class.as_deref().unwrap_or("archived");
-            let speed = speed(&self.about.inventory, self.store.name());
-            let state = match first.availability {
-                Availability::Retrieving => "its retrieval is under way",
-                Availability::Archived | Availability::Ready | Availability::ReadyUntil(_) => "nobody has asked for it",
-            };
-            let fact = format!(
-                "{} objects of backup `{id}` lie in the class `{class}` and cannot be read: {state}, and it takes {}",
-                archived.len(),
-                retrieval_time(class, speed)
-            );
-            let help = "retrieve them first with `store.retrieve`, or choose a backup that can be read now";
-            return Ok(findings.refuse(fact, help));
+        if let Some(archived) = self.archived().await? {
+            return Ok(findings.refuse(archived.fact, RETRIEVE_FIRST).waiting(archived.wait));
         }
         match self.server_manifest().await {
             Ok(_) => Ok(findings.pass(format!("backup `{id}` is complete, and its keys are at hand"))),
@@ -95,9 +89,12 @@ impl Reading<'_> {
         }
     }
 
-    /// The objects that must be retrieved before they can be read.
-    async fn archived(&self) -> Result<Vec<ObjectFacts>, ActionError> {
-        let mut archived = Vec::new();
+    /// What must be retrieved before the backup can be read; `None`: nothing.
+    ///
+    /// # Errors
+    /// Fails when the store gives no answer, or an object is gone.
+    pub(crate) async fn archived(&self) -> Result<Option<Archived>, ActionError> {
+        let mut archived: Vec<ObjectFacts> = Vec::new();
         for object in &self.backup.manifest.objects {
             let key =
                 self.backup.manifest.key_of(&self.backup.prefix, object).map_err(|error| archive::broken(&error))?;
@@ -113,8 +110,31 @@ impl Reading<'_> {
                 Availability::Archived | Availability::Retrieving => archived.push(facts),
             }
         }
-        Ok(archived)
+        let speed = speed(&self.about.inventory, self.store.name());
+        let wait = |facts: &ObjectFacts| StorageClass::named(facts.storage_class.as_deref()?)?.retrieval(speed);
+        let Some(first) = archived.iter().max_by_key(|facts| wait(facts)) else { return Ok(None) };
+        let class = first.storage_class.as_deref().unwrap_or("archived");
+        let state = match first.availability {
+            Availability::Retrieving => "its retrieval is under way",
+            Availability::Archived | Availability::Ready | Availability::ReadyUntil(_) => "nobody has asked for it",
+        };
+        let fact = format!(
+            "{} objects of backup `{}` lie in the class `{class}` and cannot be read: {state}, and it takes {}",
+            archived.len(),
+            self.backup.manifest.id,
+            retrieval_time(class, speed)
+        );
+        Ok(Some(Archived { fact, wait: wait(first) }))
     }
+}
+
+/// What must be retrieved before a backup can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Archived {
+    /// The fact.
+    pub(crate) fact: String,
+    /// How long it takes at the longest, where the class is known.
+    pub(crate) wait: Option<Duration>,
 }
 
 /// What an object must be, stored and plain.

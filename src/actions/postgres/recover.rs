@@ -117,7 +117,8 @@ pub struct RecoverLoss {
 }
 
 impl RecoverParams {
-    fn goal(&self) -> Result<Goal, ParamFault> {
+    /// The one target, the end of the archive without any.
+    pub(crate) fn goal(&self) -> Result<Goal, ParamFault> {
         let mut goals = Vec::new();
         goals.extend(self.target_time.map(Goal::Time));
         if let Some(text) = &self.target_lsn {
@@ -262,7 +263,7 @@ impl Action for Recover {
 
 /// Says when the server's user may not run the program that the server is to fetch WAL with: found out
 /// after the swap, it would end the recovery.
-async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::action::ReadHost) -> Option<String> {
+pub(crate) async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::action::ReadHost) -> Option<String> {
     let user = owner.become_user.clone()?;
     let tried = host.probe(owner.command(program.to_string_lossy()).args(["--version"])).await;
     let why = match tried {

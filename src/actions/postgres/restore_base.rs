@@ -16,6 +16,7 @@ use super::layout::{self, Cluster};
 use super::marker::{self, Link, Marker};
 use super::owner::Owner;
 use super::readable::{self, Reading};
+use super::scratch;
 use super::server::{Programs, major};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -93,59 +94,84 @@ impl Action for RestoreBase {
         let Some(handle) = params.backup.known() else {
             return any_readable(&cluster, cx, findings.pending("the backup is not chosen yet")).await;
         };
-        let (store_name, prefix) = cluster.archive()?;
-        let store = cx.store(store_name)?;
-        let backup = opened(store.as_ref(), prefix, &cluster, handle).await?;
-        let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
-        let findings = reading.judge(findings).await?;
-        if findings.refused() {
-            return Ok(findings);
-        }
-        let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
-        let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
-        Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
-        match short_of_space(files.as_ref(), &cluster, &backup.manifest) {
-            Some(fact) => Ok(findings.refuse(fact, "free some space; the old data is kept until you remove it")),
-            None => Ok(findings.pass(format!("backup `{}` fits", backup.manifest.id))),
-        }
+        fits(&cluster, handle, cx, findings).await
     }
 
     async fn run(&self, params: &RestoreBaseParams, cx: &RunContext) -> Result<RestoreBaseOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let handle = params.backup.get()?;
-        let (store_name, prefix) = cluster.archive()?;
-        let store = cx.store(store_name)?;
-        let backup = opened(store.as_read(), prefix, &cluster, handle).await?;
-        let files = cx.host.files();
-        if let Some(fact) = short_of_space(files.as_ref(), &cluster, &backup.manifest) {
-            return Err(ActionError::fatal(fact).help("free some space; nothing was written"));
-        }
-        let owner = Owner::of(&cluster, cx.host.as_ref())?;
-        let stage = Stage::plan(&cluster, &backup, handle, files.as_ref(), &cx.about.run)?;
-        if cluster.is_scratch() {
-            let data = serde_json::json!({ "database": cluster.name, "dirs": stage.folders() });
-            cx.reporter.register(format!("postgres:{}", cluster.name), data).await?;
-        }
-        stage.fresh(&files, &owner).map_err(|error| cannot(&error))?;
-        let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
-        let seen = stage.fill(reading, (&files, &owner), cx).await?;
-        stage.finish(files.as_ref(), &owner)?;
-        let version = major(files.as_ref(), &stage.dir)?;
-        cx.reporter.note(
-            format!(
-                "backup `{}` (PostgreSQL {version}) is staged and verified in `{}`",
-                handle.id,
-                stage.dir.display()
-            ),
-            serde_json::json!({ "dir": stage.dir, "files": seen }),
-        );
-        let staged = StagedHandle { database: cluster.name.clone(), backup: handle.clone(), dir: stage.dir.clone() };
-        Ok(RestoreBaseOutput { staged, size_bytes: backup.manifest.size_bytes(), files: seen })
+        stage(&cluster, params.backup.get()?, cx).await
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
-        super::scratch::remove(data, cx).await
+        scratch::remove(data, cx).await
     }
+}
+
+/// Stages a backup where `cluster` wants it: beside the live data, or in a throw-away place.
+///
+/// # Errors
+/// Fails when the backup is damaged, cannot be read or does not fit; nothing live was touched.
+pub(crate) async fn stage(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    cx: &RunContext,
+) -> Result<RestoreBaseOutput, ActionError> {
+    let (store_name, prefix) = place(cluster, handle)?;
+    let store = cx.store(store_name)?;
+    let backup = opened(store.as_read(), prefix, cluster, handle).await?;
+    let files = cx.host.files();
+    if let Some(fact) = short_of_space(files.as_ref(), cluster, &backup.manifest) {
+        return Err(ActionError::fatal(fact).help("free some space; nothing was written"));
+    }
+    let owner = Owner::of(cluster, cx.host.as_ref())?;
+    let stage = Stage::plan(cluster, &backup, handle, files.as_ref(), &cx.about.run)?;
+    if cluster.is_scratch() {
+        scratch::register(cluster, &stage.folders(), cx).await?;
+    }
+    stage.fresh(&files, &owner).map_err(|error| cannot(&error))?;
+    let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
+    let seen = stage.fill(reading, (&files, &owner), cx).await?;
+    stage.finish(files.as_ref(), &owner)?;
+    let version = major(files.as_ref(), &stage.dir)?;
+    cx.reporter.note(
+        format!("backup `{}` (PostgreSQL {version}) is staged and verified in `{}`", handle.id, stage.dir.display()),
+        serde_json::json!({ "dir": stage.dir, "files": seen }),
+    );
+    let staged = StagedHandle { database: cluster.name.clone(), backup: handle.clone(), dir: stage.dir.clone() };
+    Ok(RestoreBaseOutput { staged, size_bytes: backup.manifest.size_bytes(), files: seen })
+}
+
+/// Judges whether the chosen backup can be read and fits where `cluster` wants it.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub(crate) async fn fits(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let (store_name, prefix) = place(cluster, handle)?;
+    let store = cx.store(store_name)?;
+    let backup = opened(store.as_ref(), prefix, cluster, handle).await?;
+    let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
+    let findings = reading.judge(findings).await?;
+    if findings.refused() {
+        return Ok(findings);
+    }
+    let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
+    let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
+    Programs::of(cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+    match short_of_space(cx.host.read_files().as_ref(), cluster, &backup.manifest) {
+        Some(fact) => Ok(findings.refuse(fact, "free some space; the old data is kept until you remove it")),
+        None => Ok(findings.pass(format!("backup `{}` fits", backup.manifest.id))),
+    }
+}
+
+/// The store a backup is read from, and the prefix of the catalog in it: another program's backup may lie anywhere.
+fn place<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> Result<(&'a str, &'a str), ActionError> {
+    let (store, prefix) = cluster.archive()?;
+    Ok(if handle.described.is_some() { (handle.store.as_str(), prefix) } else { (store, prefix) })
 }
 
 /// Opens the very backup that was chosen, of this database.
@@ -164,7 +190,7 @@ async fn opened(
 
 /// Judges the backups there are while none is chosen yet, newest first: a key that fits none of them must show
 /// before anything stops.
-async fn any_readable(cluster: &Cluster, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
+pub(crate) async fn any_readable(cluster: &Cluster, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
     if !cx.ahead {
         return Ok(findings);
     }

@@ -8,6 +8,20 @@ use super::owner::Owner;
 use super::server::{Programs, Server, major};
 use crate::action::{ActionError, DatabaseRef, RunContext};
 
+/// Registers a throw-away cluster with the folders it will have, before any of them is made.
+///
+/// # Errors
+/// Fails when the engine is gone.
+pub(crate) async fn register(cluster: &Cluster, folders: &[PathBuf], cx: &RunContext) -> Result<(), ActionError> {
+    let mut data = serde_json::json!({ "database": cluster.name, "dirs": folders });
+    let mut resource = format!("postgres:{}", cluster.name);
+    if let Some(label) = &cluster.side {
+        data["side"] = serde_json::json!(label);
+        resource = format!("{resource}/{label}");
+    }
+    cx.reporter.register(resource, data).await
+}
+
 /// Removes what a run registered for a scratch database. Gone already is success.
 ///
 /// # Errors
@@ -16,6 +30,10 @@ use crate::action::{ActionError, DatabaseRef, RunContext};
 pub(crate) async fn remove(data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
     let name = data.get("database").and_then(serde_json::Value::as_str).unwrap_or_default();
     let cluster = Cluster::of(&DatabaseRef(name.to_owned()), &cx.about.inventory, &cx.about.scratch)?;
+    let cluster = match data.get("side").and_then(serde_json::Value::as_str) {
+        Some(label) => cluster.side_named(label, &cx.about.scratch)?,
+        None => cluster,
+    };
     let Ground::Scratch(root) = cluster.ground.clone() else {
         return Err(ActionError::fatal(format!("database `{name}` is no scratch database, nothing is removed")));
     };

@@ -45,6 +45,22 @@ pub(crate) fn without_block(content: &str) -> String {
     text
 }
 
+/// Gives the value that a configuration file sets last, without what it includes.
+#[must_use]
+pub(crate) fn last_value(content: &str, name: &str) -> Option<String> {
+    let value = |line: &str| {
+        let rest = line.trim_start().strip_prefix(name)?;
+        let rest = rest.strip_prefix(|next: char| next == '=' || next.is_whitespace())?;
+        let rest = rest.trim_start().trim_start_matches('=').trim_start();
+        let Some(quoted) = rest.strip_prefix('\'') else {
+            return Some(rest.split(['#', ' ', '\t', '\r']).next().unwrap_or_default().to_owned());
+        };
+        let end = quoted.replace("''", "\u{0}\u{0}").find('\'').unwrap_or(quoted.len());
+        Some(quoted[..end].replace("''", "'"))
+    };
+    content.lines().filter_map(value).next_back()
+}
+
 /// Writes a value as the server's configuration files want it.
 #[must_use]
 pub(crate) fn quoted(value: &str) -> String {
@@ -84,6 +100,15 @@ mod tests {
     #[test]
     fn a_file_without_final_newline_keeps_its_last_line_whole() {
         assert!(with_block("a = '1'", &settings("x")).starts_with("a = '1'\n# >>>"));
+    }
+
+    #[test]
+    fn the_last_line_of_a_name_wins_whatever_its_form() {
+        let text = "#a = 'x'\na = 'one, two' # why\nab = 3\n  a  three\n";
+        assert_eq!(last_value(text, "a").as_deref(), Some("three"));
+        assert_eq!(last_value("a = 'it''s, two' # 'why'\n", "a").as_deref(), Some("it's, two"));
+        assert_eq!(last_value("a=1#why\n", "a").as_deref(), Some("1"));
+        assert_eq!(last_value("ab = 1\n", "a"), None);
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
         ("primary_slot_name", String::new()),
         ("recovery_end_command", String::new()),
         ("archive_cleanup_command", String::new()),
-        ("shared_preload_libraries", String::new()),
+        ("shared_preload_libraries", cluster.housing.preload.join(",")),
         ("session_preload_libraries", String::new()),
         ("local_preload_libraries", String::new()),
         ("ssl", "off".into()),
@@ -92,7 +92,12 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
         ("logging_collector", "off".into()),
         ("log_destination", "stderr".into()),
         ("log_directory", path_text(&root.join("log"))),
-        ("shared_buffers", "32MB".into()),
+        ("shared_buffers", cluster.housing.shared_buffers()),
+        ("huge_pages", "off".into()),
+        ("bonjour", "off".into()),
+        ("synchronous_standby_names", String::new()),
+        ("default_tablespace", String::new()),
+        ("temp_tablespaces", String::new()),
         ("hot_standby", "on".into()),
         // Thrown away at the end: nothing of it has to survive a crash of the machine.
         ("fsync", "off".into()),
@@ -107,11 +112,23 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
     if control.catalog_version >= FIFTEEN {
         all.push(("archive_library", String::new()));
     }
+    if control.catalog_version >= SEVENTEEN {
+        // Event triggers may fire at login.
+        all.push(("event_triggers", "off".into()));
+    }
+    if cluster.side.is_some() {
+        // Looked at and thrown away: nothing has to be tidied up, and no query may take all processors.
+        all.push(("autovacuum", "off".into()));
+        all.push(("max_parallel_workers_per_gather", "0".into()));
+        all.push(("jit", "off".into()));
+    }
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// The first catalog version of PostgreSQL 15, which brought `archive_library`.
 const FIFTEEN: u32 = 202_209_061;
+/// The first catalog version of PostgreSQL 17, which brought `event_triggers`.
+const SEVENTEEN: u32 = 202_406_281;
 
 fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()

@@ -11,7 +11,7 @@ use super::store_failed;
 use crate::action::by_hand::remark;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, Availability, CheckContext, EffectClass, Effects, Example, Findings,
-    Idempotency, ObjectKey, ParamFault, PlanContext, RunContext, Store, StoreRef, Target,
+    Idempotency, ObjectFacts, ObjectKey, ParamFault, PlanContext, RunContext, StorageClass, Store, StoreRef, Target,
 };
 use crate::base::clock::monotonic;
 use crate::base::units::{Span, human_duration};
@@ -120,7 +120,15 @@ impl Action for Retrieve {
         Ok(match found.len() {
             0 if cx.ahead => findings.pending("there is no such object yet"),
             0 => findings.refuse(format!("no object begins with `{}`", params.prefix), "give another prefix"),
-            count => findings.pass(format!("{archived} of {count} objects lie in an archived class")),
+            count => {
+                let entry = cx.about.inventory.stores.get(params.store.as_str());
+                let (speed, _) = params.policy(entry.and_then(|entry| entry.retrieval.as_ref()));
+                let wait = |facts: &ObjectFacts| StorageClass::named(facts.storage_class.as_deref()?)?.retrieval(speed);
+                let wait = found.iter().filter_map(wait).max().filter(|_| params.wait && archived > 0);
+                let takes =
+                    wait.map_or_else(String::new, |wait| format!("; a retrieval takes up to {}", human_duration(wait)));
+                findings.pass(format!("{archived} of {count} objects lie in an archived class{takes}")).waiting(wait)
+            }
         })
     }
 

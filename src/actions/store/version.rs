@@ -56,7 +56,14 @@ mod tests {
 
     fn version(key: &str, version: &str, at: &str, size_bytes: Option<u64>) -> ObjectVersion {
         let key = key.parse().expect("a key");
-        ObjectVersion { key, version: version.to_owned(), at: at.parse().expect("a time"), latest: false, size_bytes }
+        ObjectVersion {
+            key,
+            version: version.to_owned(),
+            at: at.parse().expect("a time"),
+            latest: false,
+            size_bytes,
+            storage_class: None,
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub enum Severity {
     Error,
     /// Shown; an error under `--strict`.
     Warning,
+    /// Shown by `check`, and never an error.
+    Note,
 }
 
 macro_rules! codes {
@@ -143,6 +145,10 @@ codes! {
     UnusedEnvVar = "RB0503", Warning, "unused variable of the environment";
     /// A store encrypts to a single public key, or none of its recipients is marked `offline: true`. An encrypted backup is worth what its keys are worth: add a recipient whose identity is kept away from the site. An error (RB0112) where a protected environment writes to the store. `runbook doctor --keys` tries the keys.
     FewRecipients = "RB0504", Warning, "too few recipients of encrypted backups";
+    /// Every store that a protected environment can write to is a folder of the machine its database runs on. The disk, the machine or the room that takes the database takes its backups too: keep three copies on two kinds of media, one of them elsewhere. A folder that is the mount of another machine's disk looks the same from here. Name a store elsewhere in the `stores` of the backup steps, or copy to it with `backup.copy`.
+    CopiesOnOneMachine = "RB0505", Warning, "all copies on the database's own machine";
+    /// Every store that a protected environment can write to lies in one bucket, with one server, or in one account and region. Who holds its credentials, and whatever closes the account or the region, takes all copies at once. A second store in another region, with credentials of its own, is the usual answer; Object Lock helps against the first kind only.
+    CopiesInOnePlace = "RB0506", Note, "all copies in one account or region";
     /// A protected environment writes backups that only keys of the same site can read: one recipient, or none marked `offline: true`. The day the site is lost they are lost with it. Make a second key with `age-keygen`, put its identity into a safe, and name its public half: `{ key: age1…, name: safe, offline: true }`. `runbook doctor --keys` tries the keys.
     KeysLostWithSite = "RB0112", Error, "encrypted backups whose keys are lost with the site";
     /// The combination of keys makes no sense together.

@@ -49,6 +49,7 @@ pub fn explain(text: &str) -> Option<String> {
     let severity = match code.severity() {
         super::Severity::Error => "error",
         super::Severity::Warning => "warning; an error under `--strict`",
+        super::Severity::Note => "note; never an error",
     };
     Some(format!("{}: {} ({severity})\n\n{}\n", code.as_str(), code.title(), body.join("\n")))
 }

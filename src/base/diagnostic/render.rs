@@ -78,6 +78,7 @@ fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
+        Severity::Note => "note",
     }
 }
 
@@ -104,6 +105,7 @@ impl Report {
         let severity = match diagnostic.severity {
             Severity::Error => miette::Severity::Error,
             Severity::Warning => miette::Severity::Warning,
+            Severity::Note => miette::Severity::Advice,
         };
         let code = diagnostic.code.as_str();
         let message = format!("{}[{code}]: {}", word(diagnostic.severity), diagnostic.message);

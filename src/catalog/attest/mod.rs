@@ -13,7 +13,7 @@ mod proof;
 mod read;
 mod verified;
 
-pub use hold::{HoldNote, hold, unhold};
+pub use hold::{HoldNote, Lifted, hold, unhold};
 pub use proof::{Proof, SignedProof, proofs, prove};
 pub use read::{Attested, attested};
 pub use verified::{Level, Verdict, Verification, verified};

@@ -59,7 +59,12 @@ impl Args {
                 all.push(unknown((name, expected), String::new(), "nothing says in which store it lies"));
                 continue;
             };
-            let Some(shelf) = shelves.shelves.iter().find(|shelf| shelf.name == store) else { continue };
+            let Some(shelf) = shelves.shelves.iter().find(|shelf| shelf.name == store) else {
+                if self.stores.store.is_empty() {
+                    all.push(unknown((name, expected), store, "its store is not in this environment's inventory"));
+                }
+                continue;
+            };
             let now = clock::now();
             match observe(&shelves, shelf, &prefix)? {
                 Ok((found, room)) => {
@@ -113,9 +118,10 @@ fn observed(expected: &ExpectedBackup, found: &Holdings, room: Option<Room>, now
             && manifest.kind == expected.kind
             && (expected.tier.is_none() || manifest.tier == expected.tier)
     };
-    let samples = found.list.backups.iter().filter(fits).map(|backup| candidate(backup, now));
-    let samples = samples.map(|one| Sample {
-        is_sound: one.is_sound(),
+    let judged = |backup| (found.list.rests_whole(backup), candidate(backup, now));
+    let samples = found.list.backups.iter().filter(fits).map(judged);
+    let samples = samples.map(|(rests_whole, one)| Sample {
+        is_sound: one.is_sound() && rests_whole,
         is_held: one.standing.hold.is_some(),
         proven_at: one.standing.proven_at,
         verified_at: one.standing.verified_at,

@@ -4,27 +4,27 @@ use serde_json::json;
 
 use super::shelf::{Stores, of_catalog};
 use crate::base::clock;
-use crate::catalog::attest::{HoldNote, hold, unhold};
+use crate::catalog::attest::{HoldNote, Lifted, hold, unhold};
 use crate::cli::{Exit, Failure, args, document, wiring};
 
 /// Arguments of `backups hold`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook backups hold 20260128T143002Z-base --reason 'case 4711'\n  runbook backups hold 20260128T143002Z-base --reason audit --until 2027-01-01T00:00:00Z\n  runbook backups hold 20260128T143002Z-base --lift\n\nThe hold is a file beside the manifest, in every store that has a copy. Nothing that this program does prunes a held backup. A rule of the bucket still can: lock its objects there, too."
+    after_help = "Examples:\n  runbook backups hold 20260128T143002Z-base --reason 'case 4711'\n  runbook backups hold 20260128T143002Z-base --reason audit --until 2027-01-01T00:00:00Z\n  runbook backups hold 20260128T143002Z-base --lift --reason 'case 4711 is closed'\n\nThe hold is a file beside the manifest, in every store that has a copy. Nothing that this program does prunes a held backup. A rule of the bucket still can: lock its objects there, too. Who lifted a hold, when and why stays in that file."
 )]
 pub struct Args {
     /// The backup: its id, or a unique beginning of it
     backup: String,
     #[command(flatten)]
     stores: Stores,
-    /// Why it is kept
-    #[arg(long, required_unless_present = "lift")]
-    reason: Option<String>,
+    /// Why it is kept; with --lift, why no more
+    #[arg(long)]
+    reason: String,
     /// Until when; without it, until the hold is lifted
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Lift the hold
-    #[arg(long, conflicts_with_all = ["reason", "until"])]
+    #[arg(long, conflicts_with = "until")]
     lift: bool,
     /// Who holds it; default the account
     #[arg(long = "as", value_name = "NAME")]
@@ -43,7 +43,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, "the hold would have ended already").help("name a time to come"));
     }
     let by = format!("{} ({})", actor.name, actor.from);
-    let note = args.reason.as_deref().map(|reason| HoldNote { until, ..HoldNote::new(&by, reason, now) });
+    if args.reason.trim().is_empty() {
+        return Err(Failure::new(Exit::Usage, "the reason is empty").help("say it in a few words: it stays on record"));
+    }
+    let note = (!args.lift).then(|| HoldNote { until, ..HoldNote::new(&by, &args.reason, now) });
+    let lifted = Lifted { by, reason: args.reason.clone(), at: now };
     let shelves = args.stores.shelves(args.json)?;
     let found = shelves.list()?;
     let mut done = Vec::new();
@@ -51,11 +55,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let (store, place) = (shelves.writer(&backup.store)?, backup.place());
         let written = wiring::block_on(async {
             match &note {
-                Some(note) => hold(&*store, &place, note).await,
-                None => unhold(&*store, &place).await,
+                Some(note) => hold(&*store, &place, note).await.map(|()| true),
+                None => unhold(&*store, &place, &lifted).await,
             }
         })?;
-        written.map_err(|error| {
+        let changed = written.map_err(|error| {
             let message = format!("`{}` in `{}` keeps what it had", backup.manifest.id, backup.store);
             Failure::new(Exit::Failed, format!("{message}: {}", of_catalog(&error)))
                 .help("the same command again does the rest; what was done stays")
@@ -64,10 +68,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             let (id, store) = (&backup.manifest.id, &backup.store);
             match &note {
                 Some(note) => out!("`{id}` in `{store}` is held: {}", note.reason),
-                None => out!("`{id}` in `{store}` is held no more"),
+                None if changed => out!("`{id}` in `{store}` is held no more: {}", lifted.reason),
+                None => out!("`{id}` in `{store}` was not held"),
             }
         }
-        done.push(json!({ "id": backup.manifest.id, "store": backup.store, "hold": note }));
+        let lifted = args.lift.then_some(&lifted).filter(|_| changed);
+        done.push(json!({ "id": backup.manifest.id, "store": backup.store, "hold": note, "lifted": lifted }));
     }
     if args.json {
         document::write_json(&done)?;

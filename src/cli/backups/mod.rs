@@ -9,7 +9,7 @@ mod map;
 mod prove;
 mod prune;
 mod row;
-mod shelf;
+pub mod shelf;
 mod show;
 mod verify;
 

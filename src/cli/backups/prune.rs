@@ -239,6 +239,9 @@ impl Judged {
         for (system_id, why) in &self.plan.wal.spared {
             line(format!("  keep    WAL of {system_id}  {}", why.as_str()));
         }
+        for why in &self.found.spared {
+            line(format!("  keep    no manifest in {why}"));
+        }
         for orphan in &self.orphans {
             let (count, size) = (orphan.keys.len(), ByteSize(orphan.size_bytes));
             line(format!("  orphan  {}  {count} objects, {size}, no manifest; `--orphans` removes it", orphan.folder));
@@ -275,6 +278,7 @@ impl Judged {
             "remove": remove.collect::<Vec<_>>(),
             "wal": wal.collect::<Vec<_>>(),
             "orphans": orphans.collect::<Vec<_>>(),
+            "spared": self.found.spared,
         })
     }
 }

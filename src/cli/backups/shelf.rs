@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::action::{ReadStore, Store};
+use crate::action::{ReadStore, Store, StoreError};
 use crate::catalog::{Backup, BackupList, Catalog, CatalogError, Index};
 use crate::cli::args::InventoryArgs;
 use crate::cli::site::Site;
@@ -206,12 +206,20 @@ impl Found {
     }
 }
 
+/// An error of a store in one line.
+pub fn of_store(error: &StoreError) -> String {
+    with_causes(error.to_string(), std::error::Error::source(error))
+}
+
 /// An error of the catalog in one line.
 pub fn of_catalog(error: &CatalogError) -> String {
-    let (mut words, mut next) = match error {
-        CatalogError::Store(error) => (error.to_string(), std::error::Error::source(error)),
-        other => (other.to_string(), std::error::Error::source(other)),
-    };
+    match error {
+        CatalogError::Store(error) => of_store(error),
+        other => with_causes(other.to_string(), std::error::Error::source(other)),
+    }
+}
+
+fn with_causes(mut words: String, mut next: Option<&(dyn std::error::Error + 'static)>) -> String {
     while let Some(cause) = next {
         // What a store says of itself has the system's answer in it already.
         let told = cause.to_string();

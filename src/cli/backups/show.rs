@@ -102,7 +102,12 @@ fn people(backup: &Backup, proofs: &[SignedProof], signers: &AllowedSigners) {
     fact("encryption", row::cipher(backup));
     fact("state", &row::standing(backup, now));
     if let Some(hold) = &backup.attested.hold {
-        fact("hold", &format!("since {} by {}: {}", hold.since, hold.by, hold.reason));
+        for hold in hold.before.iter().chain([hold]) {
+            let lifted = hold.lifted.as_ref();
+            let end =
+                lifted.map(|end| format!("; lifted {} by {}: {}", end.at, end.by, end.reason)).unwrap_or_default();
+            fact("hold", &format!("since {} by {}: {}{end}", hold.since, hold.by, hold.reason));
+        }
     }
     for fault in backup.attested.last_verified.iter().flat_map(|note| &note.faults) {
         fact("fault", fault);

@@ -7,8 +7,8 @@ use crate::action::ByteStream;
 use crate::cli::screen::Face;
 use crate::cli::site::Site;
 use crate::cli::{Exit, Failure, document, wiring};
-use crate::language::inventory::{Encryption, Recipient, StoreEntry};
-use crate::transfer::{Expected, Packing, PlainFacts, TransferError, Unpacking, public_keys};
+use crate::language::inventory::{EarlierKeys, Encryption, Recipient, StoreEntry};
+use crate::transfer::{Expected, Packing, PlainFacts, TransferError, Unpacking, has_password, public_keys};
 
 /// What is packed; nobody needs it back.
 const CANARY: &[u8] = b"runbook doctor --keys: whoever reads this can read the backups of this store\n";
@@ -25,6 +25,20 @@ pub struct Report {
     error: Option<String>,
     keys: Vec<Key>,
     recipients: Vec<Holder>,
+    /// What older backups need.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    earlier: Vec<Earlier>,
+}
+
+/// A key that older backups were made with.
+#[derive(Debug, Serialize)]
+struct Earlier {
+    secret: String,
+    format: &'static str,
+    /// Whether it can be had here and is a key of its kind.
+    at_hand: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 /// A key of the inventory, tried.
@@ -72,6 +86,7 @@ impl Examination<'_> {
             error: None,
             keys: Vec::new(),
             recipients: self.holders(),
+            earlier: self.earlier(),
         };
         let canary = match wiring::block_on(self.pack())? {
             Ok(canary) => canary,
@@ -117,6 +132,29 @@ impl Examination<'_> {
         let word = word.or(how.openssl.as_ref().map(|openssl| &openssl.password));
         let word = word.or(how.gpg.as_ref().map(|gpg| &gpg.passphrase));
         word.map(|name| (name.clone(), how.clone())).into_iter().collect()
+    }
+
+    /// Every key that only reads. Nothing of their time is at hand to try them on.
+    fn earlier(&self) -> Vec<Earlier> {
+        let mut found = Vec::new();
+        for keys in &self.how.earlier {
+            let EarlierKeys { identities, passphrase, openssl, gpg } = keys;
+            let password = openssl.as_ref().map(|openssl| &openssl.password);
+            let words = [
+                ("age passphrase", passphrase.as_ref()),
+                ("openssl", password),
+                ("gpg", gpg.as_ref().map(|gpg| &gpg.passphrase)),
+            ];
+            let words = words.into_iter().filter_map(|(format, name)| Some((format, name?)));
+            for (format, name) in identities.iter().map(|name| ("age", name)).chain(words) {
+                let why = match format {
+                    "age" => public_keys(name, &*self.site.vault).err().map(|error| chain(&error)),
+                    _ => has_password(name, &*self.site.vault).err().map(|error| chain(&error)),
+                };
+                found.push(Earlier { secret: name.clone(), format, at_hand: why.is_none(), why });
+            }
+        }
+        found
     }
 
     fn holders(&self) -> Vec<Holder> {
@@ -171,7 +209,8 @@ pub fn print(reports: &[Report], site: &Site, face: Face) -> Result<Exit, Failur
         Face::Json => document::write_json(&reports)?,
         Face::People => show(reports, site),
     }
-    let unreadable = reports.iter().filter(|report| !report.readable).count();
+    let lost = |report: &Report| !report.readable || report.earlier.iter().any(|key| !key.at_hand);
+    let unreadable = reports.iter().filter(|report| lost(report)).count();
     Ok(if unreadable == 0 { Exit::Success } else { Exit::Refused })
 }
 
@@ -192,6 +231,15 @@ fn show(reports: &[Report], site: &Site) {
         for holder in &report.recipients {
             let name = holder.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
             out!("  recipient  {}{name}: {}", holder.recipient, kept(holder));
+        }
+        for key in &report.earlier {
+            let told = key.why.as_ref().map_or_else(|| "is at hand".to_owned(), |why| format!("is NOT at hand: {why}"));
+            out!("  earlier    `{}` ({}) {told}", key.secret, key.format);
+        }
+        if report.earlier.iter().any(|key| !key.at_hand) {
+            tell!(
+                "  help: backups of its time cannot be read here; give the secret a source that answers, or remove the entry when none of them is left"
+            );
         }
         if !report.readable {
             tell!("  help: {}", advice(report));

@@ -32,6 +32,7 @@ impl InventoryFile {
         }
         self.one_default(&mut faults);
         self.recipients(&mut faults);
+        self.copies_apart(&mut faults);
         self.audit_settings(&mut faults);
         self.keeping(&mut faults);
         self.expectations(&mut faults);

@@ -3,6 +3,7 @@
 //! Runbooks name entries and never repeat their paths and ports: drill isolation, protection,
 //! lock names and confirmation texts follow from the name.
 
+mod apart;
 mod check;
 mod environment;
 mod expectation;
@@ -35,8 +36,8 @@ pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultS
 pub use spec::file_schema;
 pub(super) use spec::schema_of;
 pub use store::{
-    AssumedRole, Checksums, Compression, CompressionFormat, Encryption, GpgSymmetric, LockMode, NamedRecipient,
-    ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
+    AssumedRole, Checksums, Compression, CompressionFormat, EarlierKeys, Encryption, GpgSymmetric, LockMode,
+    NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
 

@@ -62,6 +62,11 @@ pub struct StoreEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub stall: Option<Span>,
+    /// S3: how old a cut-off upload of the same key must be to be taken for abandoned and aborted, whoever began it; its
+    /// parts are gone then. Default `7d`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub stale_uploads: Option<Span>,
     /// How archived objects are retrieved. Default `standard`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retrieval: Option<RetrievalPolicy>,
@@ -286,13 +291,61 @@ pub struct Encryption {
     /// The secrets with age identities (`AGE-SECRET-KEY-1…`) to read with, the first that fits counts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub identities: Vec<String>,
+    /// What older backups were made with, by method: nothing is written with these. Keep an entry for as long as a
+    /// backup of its time is kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<EarlierKeys>,
 }
 
 impl Encryption {
     fn secrets(&self) -> impl Iterator<Item = &String> {
-        let Self { recipients: _, passphrase, openssl, gpg, identities } = self;
+        let Self { recipients: _, passphrase, openssl, gpg, identities, earlier } = self;
         let passwords = openssl.iter().map(|openssl| &openssl.password).chain(gpg.iter().map(|gpg| &gpg.passphrase));
-        passphrase.iter().chain(passwords).chain(identities)
+        passphrase.iter().chain(passwords).chain(identities).chain(earlier.iter().flat_map(EarlierKeys::secrets))
+    }
+
+    /// Forgets the keys to read with that `has` says cannot be had, as long as others are left. What writing needs
+    /// stays.
+    pub fn keep_readable(&mut self, has: impl Fn(&str) -> bool) {
+        for earlier in &mut self.earlier {
+            earlier.passphrase = earlier.passphrase.take().filter(|name| has(name));
+            earlier.openssl = earlier.openssl.take().filter(|openssl| has(&openssl.password));
+            earlier.gpg = earlier.gpg.take().filter(|gpg| has(&gpg.passphrase));
+            earlier.identities.retain(|name| has(name));
+        }
+        self.earlier.retain(|earlier| *earlier != EarlierKeys::default());
+        let older = self.earlier.iter().any(|earlier| !earlier.identities.is_empty());
+        if older || self.identities.iter().any(|name| has(name)) {
+            self.identities.retain(|name| has(name));
+        }
+    }
+}
+
+/// Keys that older backups were made with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EarlierKeys {
+    /// age: the secrets with identities.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
+    /// age: the secret with a passphrase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<String>,
+    /// `openssl enc -aes-256-cbc`. How the key was derived stands in the manifest of a backup; what is said here counts
+    /// for files of other programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub openssl: Option<OpensslEnc>,
+    /// `gpg --symmetric`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpg: Option<GpgSymmetric>,
+}
+
+impl EarlierKeys {
+    /// The names of its secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &String> {
+        let Self { identities, passphrase, openssl, gpg } = self;
+        let passwords = openssl.iter().map(|openssl| &openssl.password).chain(gpg.iter().map(|gpg| &gpg.passphrase));
+        identities.iter().chain(passphrase).chain(passwords)
     }
 }
 

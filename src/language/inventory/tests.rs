@@ -167,6 +167,7 @@ fn settings_of_a_store_that_make_no_sense_are_named() {
         ("{ url: 'file:///srv/b', bandwidth: 0MiB }", "lets nothing pass"),
         ("{ url: 's3://b', object_lock: { mode: governance, keep: 0s } }", "protects nothing"),
         ("{ url: 's3://b', stall: 0s }", "lets nothing pass"),
+        ("{ url: 's3://b', stale_uploads: 5m }", "may still be under way"),
         ("{ url: 'sftp://h/b', ssh: { known_hosts: known } }", "`known` is not an absolute path"),
         ("{ url: 'file:///b', encryption: { passphrase: key, gpg: { passphrase: key } } }", "in one way, here are 2"),
         ("{ url: 'file:///b', encryption: { identities: [key, nobody] } }", "there is no secret `nobody`"),

@@ -12,6 +12,9 @@ use super::session::Session;
 use crate::action::{Availability, ObjectFacts, ObjectKey, StoreError};
 use crate::base::Timestamp;
 
+/// How often HEAD is asked of an object that only GET finds.
+const LOOKS: usize = 3;
+
 /// Tells the facts of an object; absent only when the server says so of this object, not of the bucket.
 pub(super) async fn head(session: &Session, key: &ObjectKey) -> Result<ObjectFacts, StoreError> {
     head_version(session, key, None).await
@@ -26,22 +29,26 @@ pub(super) async fn head_version(
     let object = session.object(key);
     let asked = session.asked(&object, "look at", "s3:GetObject");
     let version = version.map(str::to_owned);
-    let request = keyed!(session.client().head_object().key(&object), session).set_version_id(version.clone());
-    let error = match request.send().await {
-        Ok(answer) => return Ok(facts(key.clone(), &answer)),
-        Err(error) => error,
-    };
-    // An answer to HEAD has no body: its 404 does not tell a missing object from a missing bucket, its 403 and 400 not
-    // what is wrong with the credentials. GET tells.
-    if !error.raw_response().is_some_and(|raw| raw.status().is_client_error()) {
-        return Err(asked.failed(&error));
+    for _ in 0..LOOKS {
+        let request = keyed!(session.client().head_object().key(&object), session).set_version_id(version.clone());
+        let error = match request.send().await {
+            Ok(answer) => return Ok(facts(key.clone(), &answer)),
+            Err(error) => error,
+        };
+        // An answer to HEAD has no body: its 404 does not tell a missing object from a missing bucket, its 403 and 400
+        // not what is wrong with the credentials. GET tells.
+        if !error.raw_response().is_some_and(|raw| raw.status().is_client_error()) {
+            return Err(asked.failed(&error));
+        }
+        let request = keyed!(session.client().get_object().key(&object), session).set_version_id(version.clone());
+        match request.range("bytes=0-0").send().await {
+            Err(told) if verdict(&told) == Verdict::Absent => return Err(session.absent(key).await),
+            Err(told) => return Err(asked.failed(&told)),
+            // It was made between the two questions: the first one is asked again.
+            Ok(_) => {}
+        }
     }
-    let request = keyed!(session.client().get_object().key(&object), session).set_version_id(version);
-    match request.range("bytes=0-0").send().await {
-        Err(told) if verdict(&told) == Verdict::Absent => Err(session.absent(key).await),
-        Err(told) => Err(asked.failed(&told)),
-        Ok(_) => Err(asked.unavailable(std::io::Error::other("it was made this very moment"))),
-    }
+    Err(asked.unavailable(std::io::Error::other("the answers to HEAD and to GET contradict each other")))
 }
 
 fn facts(key: ObjectKey, answer: &HeadObjectOutput) -> ObjectFacts {

@@ -18,7 +18,7 @@ use crate::action::StoreError;
 use crate::base::clock;
 
 /// Whoever began an upload of the same key so long ago does not go on with it.
-const STALE: Duration = Duration::from_secs(24 * 3600);
+const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A part that lies on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub(super) async fn earlier(order: &Order, dress: &Dress) -> Result<Earlier, Sto
     let fits =
         |upload: &MultipartUpload| upload.storage_class.as_ref().map_or("STANDARD", StorageClass::as_str) == class;
     let last = if wanted { uploads.iter().rposition(fits).map(|at| uploads.remove(at)) } else { None };
-    let stale = clock::now() - jiff::SignedDuration::try_from(STALE).unwrap_or_default();
+    let stale = clock::before(clock::now(), session.entry.stale_uploads.map_or(STALE, |span| span.0));
     for upload in uploads {
         if upload.initiated.as_ref().is_some_and(|at| timestamp(at) < stale)
             && let Some(id) = &upload.upload_id

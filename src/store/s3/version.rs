@@ -22,8 +22,9 @@ pub(super) async fn list(session: &Session, prefix: &str) -> Result<Vec<ObjectVe
         let page = request.send().await.map_err(|error| asked.failed(&error))?;
         found.extend(page.versions().iter().filter_map(|one| {
             let size_bytes = u64::try_from(one.size?).ok()?;
+            let class = one.storage_class.as_ref().map(|class| class.as_str().to_owned());
             version(session, (one.key()?, one.version_id()?), (one.last_modified(), one.is_latest))
-                .map(|version| ObjectVersion { size_bytes: Some(size_bytes), ..version })
+                .map(|version| ObjectVersion { size_bytes: Some(size_bytes), storage_class: class, ..version })
         }));
         found.extend(
             page.delete_markers().iter().filter_map(|one| {
@@ -55,6 +56,7 @@ fn version(
         at: at.map_or(Timestamp::UNIX_EPOCH, timestamp),
         latest: latest.unwrap_or(false),
         size_bytes: None,
+        storage_class: None,
     })
 }
 

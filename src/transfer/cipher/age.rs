@@ -1,13 +1,12 @@
 //! age (age-encryption.org/v1): to X25519 recipients or by a passphrase, in authenticated chunks of 64 KiB.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use age::secrecy::SecretString;
 use age::x25519::{Identity, Recipient};
 use age::{DecryptError, Decryptor, Encryptor};
 
 use super::super::broken::Broken;
-use super::super::flow::Inflow;
 use crate::base::secret::SecretText;
 
 /// scrypt's work factor as the `age` program has it: about a second and 256 MiB.
@@ -39,11 +38,6 @@ impl Identities {
     /// No identity at all.
     pub(in crate::transfer) fn none() -> Self {
         Self(Vec::new())
-    }
-
-    /// Whether there is none.
-    pub(in crate::transfer) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// The public halves.
@@ -98,14 +92,14 @@ fn seal(encryptor: Encryptor, from: &mut impl Read, to: &mut impl Write) -> io::
     sealed.finish().map(drop)
 }
 
-pub(super) fn decrypt(identities: &Identities, from: &mut Inflow, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn decrypt(identities: &Identities, from: &mut impl BufRead, to: &mut impl Write) -> io::Result<()> {
     let identities = identities.0.iter().map(|identity| identity as &dyn age::Identity);
     open(identities, from, to)
 }
 
 pub(super) fn decrypt_with_passphrase(
     passphrase: &SecretText,
-    from: &mut Inflow,
+    from: &mut impl BufRead,
     to: &mut impl Write,
 ) -> io::Result<()> {
     let mut identity = age::scrypt::Identity::new(secret(passphrase));
@@ -115,7 +109,7 @@ pub(super) fn decrypt_with_passphrase(
 
 fn open<'a>(
     identities: impl Iterator<Item = &'a dyn age::Identity>,
-    from: &mut Inflow,
+    from: &mut impl BufRead,
     to: &mut impl Write,
 ) -> io::Result<()> {
     let decryptor = Decryptor::new_buffered(from).map_err(|error| meaning(&error))?;

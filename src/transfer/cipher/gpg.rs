@@ -3,7 +3,7 @@
 //! Written without compression of its own; read with any, in ASCII armour too. Its own check (MDC) stands at the
 //! end of the stream: what was read before is not proven.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Read, Write};
 
 use pgp::composed::{DecryptionOptions, Message, MessageBuilder, TheRing};
 use pgp::crypto::hash::HashAlgorithm;
@@ -12,7 +12,7 @@ use pgp::types::{Password, Seipdv1ReadMode, StringToKey};
 use ssh_key::rand_core::OsRng;
 
 use super::super::broken::Broken;
-use super::super::flow::Inflow;
+use super::Source;
 use crate::base::secret::SecretText;
 
 /// 16 Mi bytes are digested for a key (RFC 4880, 3.7.1.3).
@@ -25,7 +25,7 @@ pub(super) fn encrypt(passphrase: &SecretText, from: &mut (impl Read + Send), to
     message.to_writer(OsRng, to).map_err(io::Error::other)
 }
 
-pub(super) fn decrypt(passphrase: &SecretText, from: &mut Inflow, to: &mut impl Write) -> io::Result<()> {
+pub(super) fn decrypt(passphrase: &SecretText, from: &mut impl Source, to: &mut impl Write) -> io::Result<()> {
     let armoured = from.fill_buf()?.starts_with(b"-----BEGIN PGP");
     let message = if armoured {
         Message::from_armor(&mut *from).map(|(message, _)| message)

@@ -1,16 +1,24 @@
 //! Encryption: one format per file, each readable by the usual programs.
 
 mod age;
+mod fitting;
 mod gpg;
 mod openssl;
 mod random;
 
-use std::io::{self, Read, Write};
+use std::fmt::Debug;
+use std::io::{self, BufRead, Read, Write};
 
-use super::flow::Inflow;
 use super::keys::{Lock, Opener};
 
 pub(super) use self::age::{Identities, parse_recipient};
+pub use self::fitting::is_known_beginning;
+pub(super) use self::fitting::{Clue, decrypt_fitting};
+
+/// What is decrypted.
+pub(super) trait Source: BufRead + Debug + Send {}
+
+impl<T: BufRead + Debug + Send> Source for T {}
 
 /// Encrypts a stream to its end.
 pub(super) fn encrypt(lock: &Lock, from: &mut (impl Read + Send), to: &mut impl Write) -> io::Result<()> {
@@ -23,7 +31,7 @@ pub(super) fn encrypt(lock: &Lock, from: &mut (impl Read + Send), to: &mut impl 
 }
 
 /// Decrypts a stream to its end.
-pub(super) fn decrypt(opener: &Opener, from: &mut Inflow, to: &mut impl Write) -> io::Result<()> {
+fn decrypt(opener: &Opener, from: &mut impl Source, to: &mut impl Write) -> io::Result<()> {
     match opener {
         Opener::Age(identities) => age::decrypt(identities, from, to),
         Opener::AgePassphrase(passphrase) => age::decrypt_with_passphrase(passphrase, from, to),

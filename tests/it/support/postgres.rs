@@ -31,8 +31,20 @@ pub fn unprivileged() -> Option<(u32, u32)> {
     Some(entry("postgres").or_else(|| entry("nobody")).expect("a user `postgres` or `nobody`"))
 }
 
-/// Finds the folder of the server programs, the newest version first.
+/// The folder of the server programs of another major version, which `.ci/setup postgresqls` installs.
+pub fn programs_of(major: u32) -> PathBuf {
+    let target = Path::new(env!("CARGO_BIN_EXE_runbook")).ancestors().nth(2).expect("the build folder");
+    let bin = target.join(format!("postgresql/{major}/bin"));
+    assert!(bin.join("initdb").exists(), "PostgreSQL {major} is missing: run `.ci/setup postgresqls`");
+    bin
+}
+
+/// Finds the folder of the server programs: of the major version in `RUNBOOK_TEST_POSTGRESQL`, else the newest that
+/// the system has.
 pub fn server_bin() -> PathBuf {
+    if let Some(major) = std::env::var("RUNBOOK_TEST_POSTGRESQL").ok().and_then(|text| text.parse().ok()) {
+        return programs_of(major);
+    }
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
@@ -65,13 +77,18 @@ impl Cluster {
 
     /// Makes a cluster with further settings and arguments of `initdb`, and does not start it.
     pub fn create(settings: &[(&str, &str)], initdb: &[&str]) -> Self {
+        Self::create_by(server_bin(), settings, initdb)
+    }
+
+    /// The same by the programs in the folder `bin`.
+    pub fn create_by(bin: PathBuf, settings: &[(&str, &str)], initdb: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("rb").tempdir_in("/tmp").expect("a temporary directory");
         let owner = unprivileged();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
         if let Some((uid, gid)) = owner {
             std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("chown");
         }
-        let cluster = Self { dir, bin: server_bin(), owner, port: free_port() };
+        let cluster = Self { dir, bin, owner, port: free_port() };
         let mut command = cluster.command("initdb");
         command.args(["-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C", "-D"]);
         run(command.arg(cluster.pgdata()).args(initdb));

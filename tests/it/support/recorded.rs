@@ -74,7 +74,8 @@ fn first_engine() -> Vec<Vec<EventKind>> {
     let mut error = ErrorInfo::new(ErrorClass::Retryable, "`pg_basebackup` ended with 1").help("look at its output");
     error.exit_code = Some(1);
     error.output_tail = vec!["could not connect: «refused» — \"127.0.0.1\"\\:5432".to_owned()];
-    let finding = StepFinding { verdict: Verdict::Warn, message: "space is tight".to_owned(), help: None };
+    let finding =
+        StepFinding { verdict: Verdict::Warn, message: "space is tight".to_owned(), help: None, wait_ms: None };
     let with = json!({ "argv": ["pg_basebackup", "-D", "/x"], "env": { "PGPASSWORD": "\u{E000}pg\u{E001}" } });
     vec![
         vec![EventKind::StepResolved {

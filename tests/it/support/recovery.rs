@@ -24,7 +24,7 @@ use runbook::store::Opening;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::postgres::Cluster;
+use super::postgres::{Cluster, server_bin};
 use super::s3::{self, S3};
 
 /// Remembers what actions say.
@@ -117,10 +117,15 @@ impl Site {
 
     /// Starts a cluster that archives into a place of one's choice; into a folder of its own without endpoint.
     pub fn over(depot: Depot, settings: &[(&str, &str)]) -> Self {
+        Self::by(server_bin(), depot, settings)
+    }
+
+    /// The same by the server programs in the folder `bin`.
+    pub fn by(bin: PathBuf, depot: Depot, settings: &[(&str, &str)]) -> Self {
         let command = format!("{} wal push --config wal.json %p", program().display());
         let mut all = vec![("archive_mode", "on"), ("archive_command", command.as_str())];
         all.extend(settings);
-        let cluster = Cluster::create(&all, &[]);
+        let cluster = Cluster::create_by(bin, &all, &[]);
         let root = cluster.folder("store");
         let depot = match depot.entry.endpoint {
             Some(_) => depot,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::promise;
 use crate::action::ReadStore;
 use crate::base::{Timestamp, clock};
-use crate::catalog::{Backup, Catalog, CatalogError, family_prefix};
+use crate::catalog::{Backup, Catalog, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, family, family_prefix};
 use crate::language::inventory::{Database, Inventory};
 
 /// Seconds of a day.
@@ -54,13 +54,21 @@ impl Kept {
         self.prefix.starts_with(prefix) || prefix.starts_with(&self.prefix)
     }
 
+    /// What a manifest that cannot be read describes: its folder, for ever.
+    fn endless(manifest: &str) -> Self {
+        let folder = manifest.rsplit_once('/').map_or_else(String::new, |(folder, _)| format!("{folder}/"));
+        let (source, content) = (format!("the damaged manifest `{manifest}`"), Content::Backups);
+        Self { prefix: folder, content, source, longest_days: None, floor: 0, backups: Vec::new() }
+    }
+
     fn wal(prefix: &str, source: &str) -> Self {
         let (prefix, content) = (family_prefix(prefix, "wal"), Content::Wal);
         Self { prefix, content, source: source.to_owned(), longest_days: None, floor: 0, backups: Vec::new() }
     }
 }
 
-/// What is kept in a store: of every backup found there, and of every database whose backups are to lie there.
+/// What is kept in a store: of every backup found there, of every database whose backups are to lie there, of what the
+/// inventory expects there, and of every manifest that cannot be read: nobody knows what it keeps.
 pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result<Vec<Kept>, CatalogError> {
     let list = Catalog::of(store).everything().await?;
     let mut folders: BTreeMap<String, Vec<Backup>> = BTreeMap::new();
@@ -70,16 +78,26 @@ pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result
         folders.entry(parent).or_default().push(backup);
     }
     let mut kept: Vec<Kept> = folders.iter().map(|(folder, backups)| of_folder(folder, backups, inventory)).collect();
+    for damaged in list.damaged {
+        kept.push(Kept::endless(damaged.key.as_str()));
+    }
     let mut wal: BTreeMap<String, String> =
         folders.values().flatten().map(|backup| (backup.prefix.clone(), backup.manifest.source.clone())).collect();
     let here = |(_, database): &(&String, &Database)| database.store.as_deref() == Some(store.name());
     for (name, database) in inventory.databases.iter().filter(here) {
         let prefix = database.prefix.as_ref().unwrap_or(name);
         wal.insert(prefix.clone(), name.clone());
-        let base = family_prefix(prefix, "base");
-        if !kept.iter().any(|kept| kept.prefix == base) {
-            kept.push(Kept { prefix: base, source: name.clone(), ..of_folder("", &[], inventory) });
+        for kind in [KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP] {
+            to_come(&mut kept, (family_prefix(prefix, &family(kind)), name), None, inventory);
         }
+    }
+    for expected in inventory.backups.values() {
+        let Some((_, prefix)) = inventory.place_of(expected).filter(|(there, _)| there == store.name()) else {
+            continue;
+        };
+        let tier = expected.tier.as_ref().map(|tier| format!("{tier}/")).unwrap_or_default();
+        let folder = format!("{}{tier}", family_prefix(&prefix, &family(&expected.kind)));
+        to_come(&mut kept, (folder, &expected.source), expected.tier.as_deref(), inventory);
     }
     for top in store.browse("").await?.folders {
         let archived = store.browse(&top).await?.folders.iter().any(|folder| *folder == format!("{top}wal/"));
@@ -92,10 +110,20 @@ pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result
     Ok(kept)
 }
 
+/// A folder in which no backup lies yet is kept as its backups will be.
+fn to_come(kept: &mut Vec<Kept>, (folder, source): (String, &str), tier: Option<&str>, inventory: &Inventory) {
+    if !kept.iter().any(|kept| kept.prefix == folder) {
+        kept.push(Kept { source: source.to_owned(), ..of_tier((&folder, tier), &[], inventory) });
+    }
+}
+
 /// What is kept in one folder of backups: one kind and one tier.
 fn of_folder(folder: &str, backups: &[Backup], inventory: &Inventory) -> Kept {
+    of_tier((folder, backups.first().and_then(|backup| backup.manifest.tier.as_deref())), backups, inventory)
+}
+
+fn of_tier((folder, tier): (&str, Option<&str>), backups: &[Backup], inventory: &Inventory) -> Kept {
     let now = clock::now();
-    let tier = backups.first().and_then(|backup| backup.manifest.tier.as_deref());
     let promise = promise::of(inventory, tier, every_days(backups));
     let longest_days = promise.longest_days.map(|days| days.saturating_add(chain_days(backups)));
     Kept {

@@ -1,5 +1,7 @@
 //! What an entry of `stores` may say, beyond what a schema can.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -19,11 +21,15 @@ const ONLY: &[(&str, &[&str])] = &[
     ("allow_regions", &["s3"]),
     ("retrieval", &["s3"]),
     ("stall", &["s3"]),
+    ("stale_uploads", &["s3"]),
     ("endpoint", &["s3", "gs", "az"]),
     ("credentials", &["s3", "gs", "az"]),
     ("storage_class", &["s3", "gs", "az"]),
     ("ssh", &["sftp"]),
 ];
+
+/// An upload that is younger is never taken for abandoned.
+const LEAST_STALE: Duration = Duration::from_secs(3600);
 
 /// The credentials of each kind.
 const CREDENTIALS: &[(&str, &str)] = &[
@@ -147,6 +153,12 @@ impl Entry<'_> {
             let fault = self.fault(Code::UnknownValue, "/stall", "a `stall` of no time lets nothing pass".to_owned());
             faults.push(fault.help("remove it for the default, or say how long nothing may come: `20s`"));
         }
+        let stale = self.text("/stale_uploads").and_then(|text| text.parse().ok());
+        if stale.is_some_and(|stale: Span| stale.0 < LEAST_STALE) {
+            let message = "uploads so young may still be under way".to_owned();
+            let fault = self.fault(Code::UnknownValue, "/stale_uploads", message);
+            faults.push(fault.help("give at least `1h`, and more than the longest upload takes"));
+        }
         let keep = self.text("/object_lock/keep").and_then(|text| text.parse().ok());
         if keep.is_some_and(|keep: Span| keep.0.is_zero()) {
             let message = "a lock of no time protects nothing".to_owned();
@@ -208,12 +220,37 @@ impl Entry<'_> {
                 self.file.known(Code::UnknownSecret, name, &format!("{}{path}", self.pointer), faults);
             }
         }
-        let identities = self.members.get("encryption").and_then(|encryption| encryption.get("identities"));
-        for (index, name) in identities.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        let encryption = self.members.get("encryption");
+        if let Some(keys) = encryption {
+            self.identities(keys, "/encryption", faults);
+        }
+        let earlier = encryption.and_then(|encryption| encryption.get("earlier")).and_then(Value::as_array);
+        for (index, keys) in earlier.into_iter().flatten().enumerate() {
+            self.earlier(keys, &format!("/encryption/earlier/{index}"), faults);
+        }
+    }
+
+    fn identities(&self, keys: &Value, at: &str, faults: &mut Diagnostics) {
+        let names = keys.get("identities").and_then(Value::as_array);
+        for (index, name) in names.into_iter().flatten().enumerate() {
             if let Some(name) = name.as_str() {
-                let pointer = format!("{}/encryption/identities/{index}", self.pointer);
+                let pointer = format!("{}{at}/identities/{index}", self.pointer);
                 self.file.known(Code::UnknownSecret, name, &pointer, faults);
             }
         }
+    }
+
+    /// An entry of `earlier` names keys that are declared, and at least one.
+    fn earlier(&self, keys: &Value, at: &str, faults: &mut Diagnostics) {
+        if keys.as_object().is_some_and(Map::is_empty) {
+            let fault = self.fault(Code::MissingKey, at, "it names no key, so it reads nothing".to_owned());
+            faults.push(fault.help("give `identities`, `passphrase`, `openssl` or `gpg`, or remove the entry"));
+        }
+        for path in ["/passphrase", "/openssl/password", "/gpg/passphrase"] {
+            if let Some(name) = keys.pointer(path).and_then(Value::as_str) {
+                self.file.known(Code::UnknownSecret, name, &format!("{}{at}{path}", self.pointer), faults);
+            }
+        }
+        self.identities(keys, at, faults);
     }
 }

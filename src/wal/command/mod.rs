@@ -1,20 +1,17 @@
 //! The command line of push and fetch, and the exit codes.
 
+mod fetch;
+mod push;
+
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
 use super::initial::initialize;
-use super::{Config, Delivery, Destination, Identity, Keys, Pushed, Source, WalError, fetch_file, push_file};
-use crate::action::Secrets;
+use super::{Config, WalError};
 use crate::base::clock;
-use crate::pgformat::WalFileName;
-use crate::store::Opening;
-use crate::transfer::Packing;
 
 const USAGE: &str = "usage: runbook wal push --config FILE %p | runbook wal fetch --config FILE %f %p | \
                      runbook wal init --config FILE";
@@ -93,10 +90,12 @@ fn run(args: &[OsString]) -> End {
         return usage(words.first().copied());
     }
     match (words.first().and_then(|verb| verb.to_str()), &words[2..]) {
-        (Some("push"), [config, path]) => finish(Verb::Push, config, |config| push(config, Path::new(path))),
+        (Some("push"), [config, path]) => finish(Verb::Push, config, |config| push::push(config, Path::new(path))),
         (Some("fetch"), [config, name, path]) => {
-            finish(Verb::Fetch, config, |config| fetch(config, name, Path::new(path)))
+            finish(Verb::Fetch, config, |settings| fetch::fetch((settings, Path::new(config)), name, Path::new(path)))
         }
+        // Started by a fetch, for nobody to type.
+        (Some("prefetch"), [config]) => finish(Verb::Fetch, config, fetch::ahead),
         (Some("init"), [config]) => finish(Verb::Init, config, init),
         (verb, _) => usage(verb.map(OsStr::new)),
     }
@@ -133,55 +132,6 @@ fn init(config: &Config) -> Result<End, (u8, WalError)> {
         Ok(End { code: 0, line: Some(line), log: None })
     };
     work().map_err(|error| (PUSH_FAILED, error))
-}
-
-fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
-    let work = || -> Result<End, WalError> {
-        let pgdata = pgdata(config);
-        let path = pgdata.join(path);
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        let name: WalFileName = name.parse()?;
-        let identity = Identity::of(config, &pgdata)?;
-        let vault = config.vault();
-        let packing = Packing::of(&config.store, &*vault)?;
-        let store = Opening::new(&config.store, STORE, vault).open_existing()?;
-        let to = Destination { store: &*store, prefix: &config.prefix, identity, packing: &packing };
-        let pushed = runtime()?.block_on(push_file(to, &path, name))?;
-        let line = match pushed {
-            Pushed::Stored => None,
-            Pushed::WasThere => Some(format!("`{name}` was in the archive already, with the same content")),
-        };
-        Ok(End { code: 0, line, log: None })
-    };
-    work().map_err(|error| (PUSH_FAILED, error))
-}
-
-fn fetch(config: &Config, name: &OsStr, target: &Path) -> Result<End, (u8, WalError)> {
-    let pgdata = pgdata(config);
-    let standby = pgdata.join("standby.signal").exists();
-    let patience = if standby { Duration::ZERO } else { config.retry_for() };
-    let work = || -> Result<End, WalError> {
-        let name: WalFileName = name.to_str().unwrap_or_default().parse()?;
-        let identity = Identity::of(config, &pgdata)?;
-        let vault = config.vault();
-        let store = Opening::new(&config.store, STORE, Arc::clone(&vault) as Arc<dyn Secrets>).open_read()?;
-        let keys = Keys { settings: Some(&config.store), secrets: &*vault };
-        let source = Source { store: &*store, prefix: &config.prefix, identity, keys };
-        let target = pgdata.join(target);
-        let delivery = runtime()?.block_on(fetch_file(&source, &config.rescue, (name, &target), patience))?;
-        Ok(match delivery {
-            Delivery::Archive => End { code: 0, line: None, log: None },
-            Delivery::Rescue(from) => {
-                let line = format!("`{name}` was taken from `{}`", from.display());
-                End { code: 0, line: Some(line), log: None }
-            }
-            Delivery::Absent => End { code: ABSENT, line: Some(format!("`{name}` is not in the archive")), log: None },
-        })
-    };
-    work().map_err(|error| {
-        let code = if standby && error.is_passing() { ABSENT } else { FETCH_FAILED };
-        (code, error)
-    })
 }
 
 #[cfg(test)]

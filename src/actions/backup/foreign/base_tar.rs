@@ -1,0 +1,88 @@
+//! The archives of a base backup: every file held against `backup_manifest`, and the few that tell what it is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use tar::{Archive, EntryType};
+
+use crate::actions::archive::Bounded;
+use crate::pgformat::{BackupManifest, ControlFile, FileVerifier};
+
+/// Files that tell what the backup is.
+const TELLING: [&str; 3] = ["PG_VERSION", "tablespace_map", ControlFile::PATH];
+/// None of them is longer.
+const TELLING_BYTES: u64 = 4 << 20;
+
+/// What an archive held.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// The manifest's paths of its files.
+    pub(super) seen: BTreeSet<Vec<u8>>,
+    /// Those that tell what the backup is, by their paths.
+    pub(super) telling: BTreeMap<String, Vec<u8>>,
+}
+
+/// How the archive of one tablespace is judged.
+pub(super) struct Judge {
+    /// What the manifest's paths have in front of the archive's.
+    pub(super) prefix: String,
+    /// The server's manifest; none for the archive of the WAL, which it does not list.
+    pub(super) manifest: Option<Arc<BackupManifest>>,
+}
+
+impl Judge {
+    /// Reads an archive to its end mark. Blocking.
+    pub(super) fn read(&self, from: &mut dyn Read) -> io::Result<Held> {
+        let (bounded, allowance) = Bounded::new(from);
+        let mut archive = Archive::new(bounded);
+        let mut held = Held::default();
+        for entry in archive.entries()? {
+            let mut entry = entry?;
+            allowance.content();
+            if entry.header().entry_type() == EntryType::Regular {
+                let own = entry.path_bytes().into_owned();
+                let path = [self.prefix.as_bytes(), own.strip_prefix(b"./").unwrap_or(&own)].concat();
+                self.file(path, &mut entry, &mut held)?;
+            }
+            allowance.next(&mut entry)?;
+        }
+        Ok(held)
+    }
+
+    fn file(&self, path: Vec<u8>, entry: &mut impl Read, held: &mut Held) -> io::Result<()> {
+        let Some(manifest) = &self.manifest else { return Ok(()) };
+        let shown = String::from_utf8_lossy(&path).into_owned();
+        let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let Some(known) = manifest.file(&path) else {
+            let hint = if shown.starts_with("pg_wal/") { " (made with `--wal-method=fetch`)" } else { "" };
+            return Err(invalid(format!("`{shown}` is not in backup_manifest{hint}")));
+        };
+        let is_telling = TELLING.contains(&shown.as_str()) && known.size_bytes <= TELLING_BYTES;
+        let mut checked = Checked { verifier: FileVerifier::new(known), kept: is_telling.then(Vec::new) };
+        io::copy(entry, &mut checked)?;
+        checked.verifier.finish().map_err(|fault| invalid(format!("`{shown}` is damaged: {fault}")))?;
+        held.telling.extend(checked.kept.map(|bytes| (shown, bytes)));
+        held.seen.insert(path);
+        Ok(())
+    }
+}
+
+struct Checked {
+    verifier: FileVerifier,
+    kept: Option<Vec<u8>>,
+}
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.verifier.update(bytes);
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,360 @@
+//! `postgres.side_instance`: a backup, recovered to a moment, beside the live database and cut off from the world.
+//!
+//! It is the place to look at yesterday's data, to compare, to take a table or an export out of. What isolates it
+//! is [`super::side`]; how it is restored is what `postgres.restore_base` and `postgres.recover` do. It is removed
+//! at the end of the run, also of a real one, and by `runbook reap` after a crash.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::attempt::Recovering;
+use super::by_hand;
+use super::housing::{self, Housing, Priority};
+use super::layout::Cluster;
+use super::live;
+use super::marker::{self, Marker};
+use super::owner::Owner;
+use super::recover::{RecoverOutput, RecoverParams, barred};
+use super::restore_base;
+use super::{scratch, subscription};
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
+    Files, Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadFiles, Recovery,
+    RunContext, Target,
+};
+use crate::base::Timestamp;
+use crate::base::units::ByteSize;
+use crate::pgformat::Timeline;
+
+/// The file that says which step a side instance belongs to.
+const OWNER: &str = "owner.json";
+/// The outputs of an attempt whose instance is ready.
+const READY: &str = "side.json";
+/// The name of a side instance that nobody named.
+const DEFAULT_NAME: &str = "copy";
+
+/// Restores a backup beside the live database.
+#[derive(Debug, Clone)]
+pub struct SideInstance {
+    /// Our own program, which the server calls to fetch WAL.
+    program: PathBuf,
+}
+
+impl SideInstance {
+    /// An action whose servers fetch WAL with `program wal fetch`.
+    #[must_use]
+    pub fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+}
+
+impl Default for SideInstance {
+    /// Servers call the program that runs now.
+    fn default() -> Self {
+        Self::new(std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook")))
+    }
+}
+
+/// The arguments of `postgres.side_instance`. At most one target; without one, all that is archived.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SideInstanceParams {
+    /// The database of the inventory that the backup is of.
+    pub database: DatabaseRef,
+    /// The base backup, as `backup.find` gave it.
+    pub backup: Late<BackupHandle>,
+    /// What this instance is called, where a run has several of one database. Default `copy`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// A point in time with offset; the last commit not after it is the last one there is.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub target_time: Option<Timestamp>,
+    /// A position, included.
+    #[serde(default)]
+    pub target_lsn: Option<String>,
+    /// A restore point, as `postgres.restore_point` makes it.
+    #[serde(default)]
+    pub target_name: Option<String>,
+    /// A transaction, its commit included.
+    #[serde(default)]
+    pub target_xid: Option<u64>,
+    /// The timeline to follow; default: the one that was live at the target, the latest without target.
+    #[serde(default)]
+    pub timeline: Option<u32>,
+    /// Libraries to preload; default none. One that acts by itself, such as `pg_cron`, is refused.
+    #[serde(default)]
+    pub preload: Vec<String>,
+    /// Its shared memory. Default `32MB`.
+    #[serde(default)]
+    pub shared_buffers: Option<ByteSize>,
+    /// How much address space each of its processes may take; default: no limit.
+    #[serde(default)]
+    pub memory: Option<ByteSize>,
+    /// How much of the machine it takes: `low` (default) lets everything else go first.
+    #[serde(default)]
+    pub priority: Priority,
+}
+
+/// The outputs of `postgres.side_instance`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SideInstanceOutput {
+    /// The instance: `postgres.query`, `postgres.check`, `postgres.export` and `postgres.restore_table` take it.
+    pub instance: InstanceHandle,
+    /// Where replay ended.
+    pub recovered_to_lsn: String,
+    /// The newest recovered commit, by the primary's clock; null when replay saw none.
+    #[schemars(with = "Option<String>")]
+    pub recovered_to_time: Option<Timestamp>,
+    /// The databases within it that hold users' data.
+    pub databases: Vec<String>,
+    /// Libraries that its original preloads and it does not.
+    pub not_preloaded: Vec<String>,
+}
+
+impl SideInstanceParams {
+    /// Where it lies and how it is housed. Follows from the arguments and the run alone.
+    fn place(&self, cluster: Cluster, scratch: &Path) -> Result<Cluster, ActionError> {
+        let side = cluster.side_named(self.name.as_deref().unwrap_or(DEFAULT_NAME), scratch)?;
+        let housing = Housing {
+            preload: self.preload.clone(),
+            shared_buffers: self.shared_buffers,
+            memory: self.memory,
+            priority: self.priority,
+        };
+        Ok(Cluster { housing, ..side })
+    }
+
+    /// The same wish as `postgres.recover` takes it.
+    pub(super) fn recovery(&self) -> RecoverParams {
+        RecoverParams {
+            database: self.database.clone(),
+            staged: Late::Pending("the staged copy".to_owned()),
+            target_time: self.target_time,
+            target_lsn: self.target_lsn.clone(),
+            target_name: self.target_name.clone(),
+            target_xid: self.target_xid,
+            timeline: self.timeline,
+        }
+    }
+
+    fn faults(&self) -> Vec<ParamFault> {
+        let mut faults: Vec<ParamFault> = self.recovery().goal().err().into_iter().collect();
+        if self.timeline == Some(0) {
+            faults.push(ParamFault::new("/timeline", "there is no timeline 0"));
+        }
+        if let Some(acting) = self.preload.iter().find(|library| housing::acts(library)) {
+            let fact = format!("`{acting}` acts by itself when it is preloaded: a copy of a database must not");
+            faults.push(ParamFault::new("/preload", fact));
+        }
+        if self.shared_buffers.is_some_and(|size| size.0 < 128 << 10) {
+            faults.push(ParamFault::new("/shared_buffers", "a server wants 128 kB at least"));
+        }
+        if self.memory.is_some_and(|size| size.0 < 256 << 20) {
+            faults.push(ParamFault::new("/memory", "a server's processes want 256 MiB at least"));
+        }
+        faults
+    }
+}
+
+impl Action for SideInstance {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.side_instance",
+        summary: "Restores a backup to a moment beside the live database, isolated, until the end of the run.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example {
+                title: "As it was before a mistake",
+                with: "{ database: orders, backup: '{{ steps.choose.backup }}', target_time: '2026-01-28T14:30:00Z' }",
+            },
+            Example {
+                title: "Two copies, of which one may take more memory",
+                with: "{ database: orders, backup: '{{ steps.choose.backup }}', name: newest, shared_buffers: 1GiB, memory: 8GiB }",
+            },
+        ],
+    };
+    type Params = SideInstanceParams;
+    type Output = SideInstanceOutput;
+
+    fn effects(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
+        let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
+        let faults = params.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let side = params
+            .place(cluster, cx.scratch)
+            .map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
+        let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
+        let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
+        Ok(effects.target(Access::Write, Target::Path { host: cx.host.to_owned(), path: folder }))
+    }
+
+    fn by_hand(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Vec<String> {
+        by_hand::side_instance(params, cx).unwrap_or_default()
+    }
+
+    async fn check(&self, params: &SideInstanceParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let side = params.place(cluster, &cx.about.scratch)?;
+        let mut findings = Findings::default();
+        if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
+            let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
+            return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
+        }
+        let owner = Owner::of(&side, cx.host.as_ref())?;
+        if let Some(fact) = barred(&self.program, &owner, cx.host.as_ref()).await {
+            return Ok(findings
+                .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
+        }
+        for program in side.housing.unkept(cx.host.as_ref()) {
+            let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
+            findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
+        }
+        match params.backup.known() {
+            Some(handle) => restore_base::fits(&side, handle, cx, findings).await,
+            None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
+        }
+    }
+
+    async fn run(&self, params: &SideInstanceParams, cx: &RunContext) -> Result<SideInstanceOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let side = params.place(cluster, &cx.about.scratch)?;
+        let files = cx.host.files();
+        claim(&side, files.as_ref(), cx).await?;
+        let run = &cx.about.run;
+        let begun = marker::staged(files.as_ref(), &side, run)?.is_some()
+            || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
+        if !begun {
+            restore_base::stage(&side, params.backup.get()?, cx).await?;
+        }
+        let folder = if files.facts(&side.staged(run)).is_ok_and(|facts| facts.is_some()) {
+            side.staged(run)
+        } else {
+            side.pgdata.clone()
+        };
+        let mut not_preloaded = housing::preloaded(files.as_ref(), &folder);
+        not_preloaded.retain(|library| !side.housing.preload.contains(library));
+        let recovered = self.recovered(params, &side, cx).await?;
+        let output = ready(&side, recovered, not_preloaded, cx).await?;
+        let text = serde_json::to_vec(&output)
+            .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
+        files.replace(&cx.attempt_dir.join(READY), &text, 0o600).map_err(|error| {
+            ActionError::retryable("the outputs cannot be written").because(&error)
+        })?;
+        Ok(output)
+    }
+
+    /// Adopts an instance that was ready and still runs; any other attempt goes on where it was, or anew.
+    async fn recover(
+        &self,
+        params: &SideInstanceParams,
+        cut: &Interrupted,
+        cx: &CheckContext,
+    ) -> Result<Recovery<SideInstanceOutput>, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let side = params.place(cluster, &cx.about.scratch)?;
+        let files = cx.host.read_files();
+        let Ok(bytes) = files.read(&cut.attempt_dir.join(READY), 1 << 20) else { return Ok(Recovery::Rerun) };
+        let Ok(output) = serde_json::from_slice(&bytes) else { return Ok(Recovery::Rerun) };
+        Ok(match live::settled(&side, files.as_ref()).await {
+            true => Recovery::Adopt(output),
+            false => Recovery::Rerun,
+        })
+    }
+
+    async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
+        scratch::remove(data, cx).await
+    }
+}
+
+impl SideInstance {
+    async fn recovered(
+        &self,
+        params: &SideInstanceParams,
+        side: &Cluster,
+        cx: &RunContext,
+    ) -> Result<RecoverOutput, ActionError> {
+        let (store, prefix) = side.archive()?;
+        let recovering = Recovering {
+            cluster: side,
+            owner: Owner::of(side, cx.host.as_ref())?,
+            store: cx.store(store)?,
+            prefix,
+            program: &self.program,
+            goal: params.recovery().goal().map_err(|fault| ActionError::fatal(fault.message))?,
+            timeline: params.timeline.map(Timeline),
+            cx,
+        };
+        recovering.run().await
+    }
+}
+
+/// Takes the place of the instance for this step. What an earlier attempt left without its marker is removed.
+async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
+    let root = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
+    let cannot = |error: crate::action::HostError| {
+        ActionError::retryable(format!("`{}` cannot be made", root.display())).because(&error)
+    };
+    let path = root.join(OWNER);
+    let label = side.side.clone().unwrap_or_default();
+    if let Some(step) = owner_step(files, &path)
+        && step != cx.step.to_string()
+    {
+        let fact = format!("step `{step}` of this run has a side instance `{label}` of `{}` already", side.name);
+        return Err(ActionError::fatal(fact).help("give this one a `name` of its own"));
+    }
+    let run = &cx.about.run;
+    let begun = marker::staged(files, side, run)?.is_some() || Marker::read(files, &side.pgdata)?.is_some();
+    scratch::register(side, std::slice::from_ref(&root), cx).await?;
+    if !begun && files.facts(&root).map_err(cannot)?.is_some() {
+        let data = serde_json::json!({ "database": side.name, "side": label });
+        scratch::remove(&data, cx).await?;
+    }
+    let owner = Owner::of(side, cx.host.as_ref())?;
+    let missing: Vec<&Path> = root.ancestors().take_while(|path| matches!(files.facts(path), Ok(None))).collect();
+    for folder in missing.into_iter().rev() {
+        files.create_dir(folder, 0o700).map_err(cannot)?;
+        files.chown(folder, owner.uid, owner.gid).map_err(cannot)?;
+    }
+    let text = serde_json::json!({ "step": cx.step }).to_string();
+    files.replace(&path, text.as_bytes(), 0o600).map_err(cannot)
+}
+
+fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
+    let bytes = files.read(path, 4096).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    value.get("step")?.as_str().map(ToOwned::to_owned)
+}
+
+/// Cuts the open instance off from what its catalogs still name, and describes it.
+async fn ready(
+    side: &Cluster,
+    recovered: RecoverOutput,
+    not_preloaded: Vec<String>,
+    cx: &RunContext,
+) -> Result<SideInstanceOutput, ActionError> {
+    let secrets = cx.about.secrets.as_ref();
+    let user = subscription::superuser(side, secrets).await?;
+    let databases = subscription::disable(&Cluster { user, ..side.clone() }, secrets).await?;
+    if !not_preloaded.is_empty() {
+        let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
+        cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));
+    }
+    Ok(SideInstanceOutput {
+        instance: recovered.instance,
+        recovered_to_lsn: recovered.recovered_to_lsn,
+        recovered_to_time: recovered.recovered_to_time,
+        databases,
+        not_preloaded,
+    })
+}

@@ -1,0 +1,104 @@
+//! `runbook cost`: what the stores hold by storage class, what that costs a month, what it will be, and what a
+//! restore costs and takes.
+
+mod place;
+mod print;
+mod survey;
+mod warning;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::backups::shelf::{Shelves, Stores};
+use super::{Exit, Failure, document, wiring};
+use crate::base::clock;
+use crate::catalog::cost::PriceTable;
+use crate::catalog::retention::Policy;
+use place::Place;
+use survey::View;
+
+/// Days of a month, on average.
+const MONTH_DAYS: f64 = 30.44;
+
+/// Arguments of `cost`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook cost                               every store of the inventory, now and in 12 months\n  runbook cost --store offsite --months 36\n  runbook cost --prices prices.yaml          with your own prices: other regions, providers, discounts\n  runbook cost --json | jq '.stores[] | {store, month: .now.month}'\n\nAn estimate, no bill. The outlook lets backups come as often and as large as they came, and lets `retention` and the\nbucket's lifecycle rules work on. What has no price shows bytes and no amount. `runbook schema prices` prints the\nschema of a price table; docs/cost.md says what is counted. Only lists and settings are read, and manifests."
+)]
+pub struct Args {
+    #[command(flatten)]
+    stores: Stores,
+    /// Prices to reckon with instead of the table that comes with the program (YAML or JSON)
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+    /// How many months are looked ahead
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=120))]
+    months: u16,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Looks at every store and says what it costs.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let prices = prices(args.prices.as_deref())?;
+    let shelves = args.stores.shelves(args.json)?;
+    let policy = Policy::of(&shelves.site.inventory);
+    let found = shelves.list()?;
+    let view = View { prices: &prices, policy: policy.as_ref(), days: days(args.months), now: clock::now() };
+    let mut places: Vec<Place> = Vec::new();
+    let mut unread = found.unreached.clone();
+    for (name, list) in found.lists.iter() {
+        let place = look(&shelves, name, list, view)?;
+        match place {
+            Ok(place) => places.push(place),
+            Err(why) => unread.push(super::backups::shelf::Unreached { store: name.clone(), why }),
+        }
+    }
+    if args.json {
+        let stores: Vec<_> = places.iter().map(|place| place.document(&prices)).collect();
+        document::write_json(&json!({
+            "currency": prices.currency,
+            "months": args.months,
+            "stores": stores,
+            "unreached": unread,
+        }))?;
+    } else {
+        print::people(&places, &prices, args.months);
+    }
+    let found = super::backups::shelf::Found { lists: Vec::new(), unreached: unread };
+    Ok(found.finish(Exit::Success))
+}
+
+/// Looks at one store; why not, when it gave no answer.
+fn look(
+    shelves: &Shelves,
+    name: &str,
+    list: &crate::catalog::BackupList,
+    view: View<'_>,
+) -> Result<Result<Place, String>, Failure> {
+    let shelf = shelves.shelf(name)?;
+    let reader = shelves.reader(shelf)?;
+    wiring::block_on(async { survey::look((name, &shelf.entry), &*reader, list, view).await })
+}
+
+fn prices(path: Option<&Path>) -> Result<PriceTable, Failure> {
+    let Some(path) = path else {
+        return PriceTable::own().map_err(|error| Failure::new(Exit::Bug, error.to_string()));
+    };
+    let shown = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Exit::Usage, format!("the prices in `{shown}` cannot be read")).because(&error)
+    })?;
+    PriceTable::parse(&text).map_err(|error| {
+        Failure::new(Exit::Invalid, format!("`{shown}` is no price table"))
+            .because(&error)
+            .help("`runbook schema prices` says what it holds; docs/cost.md has an example")
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 120 months")]
+fn days(months: u16) -> u32 {
+    (f64::from(months) * MONTH_DAYS).round() as u32
+}

@@ -1,0 +1,91 @@
+//! `wal push`.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::{End, PUSH_FAILED, pgdata, runtime};
+use crate::base::units::Span;
+use crate::pgformat::WalFileName;
+use crate::wal::acks::Acks;
+use crate::wal::backlog::Backlog;
+use crate::wal::company::{Wanted, Work, company, is_safe};
+use crate::wal::debt::Debts;
+use crate::wal::depot::{Arrival, Depots};
+use crate::wal::spool::Spool;
+use crate::wal::{Config, Identity, Pushed, WalError};
+
+/// How long the server may wait for what other segments owe.
+const COPYING: Duration = Duration::from_secs(10);
+
+pub(super) fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
+    let pgdata = pgdata(config);
+    let identity = Identity::of(config, &pgdata).map_err(failed)?;
+    let path = pgdata.join(path);
+    let ended = store(config, identity, &path);
+    let alarm = alarm(&identity, &path);
+    match (ended, alarm) {
+        (Ok(End { code, line, log }), Some(alarm)) => {
+            let line = line.map_or_else(|| alarm.clone(), |line| format!("{line}; {alarm}"));
+            Ok(End { code, line: Some(line), log })
+        }
+        (Err(error), Some(alarm)) => Ok(End { code: PUSH_FAILED, line: Some(format!("{error}; {alarm}")), log: None }),
+        (ended, None) => ended.map_err(failed),
+    }
+}
+
+fn failed(error: WalError) -> (u8, WalError) {
+    (PUSH_FAILED, error)
+}
+
+fn store(config: &Config, identity: Identity, path: &Path) -> Result<End, WalError> {
+    let name: WalFileName = path.file_name().and_then(OsStr::to_str).unwrap_or_default().parse()?;
+    let spool = Spool::open(config, identity.system_id);
+    let acks = match &spool {
+        Ok(Some(spool)) => Acks::open(spool).map(Some),
+        Ok(None) | Err(_) => Ok(None),
+    };
+    let trouble = spool.as_ref().err().or(acks.as_ref().err());
+    let trouble = trouble.map(|error| format!("the spool cannot be used, so nothing is pushed ahead: {error}"));
+    let (spool, acks) = (spool.ok().flatten(), acks.ok().flatten());
+    if acks.as_ref().is_some_and(|acks| is_safe(acks, name, path)) {
+        return Ok(End { code: 0, line: None, log: None });
+    }
+    let depots = Depots::open(config, identity)?;
+    let work = Work { depots: &depots, spool: spool.as_ref(), acks: acks.as_ref() };
+    let own = Wanted { name, path: path.to_owned() };
+    let company = company(acks.as_ref(), &own, config.ahead());
+    let runtime = runtime()?;
+    let within = config.timeout();
+    let stored = runtime.block_on(async {
+        let pushed = tokio::time::timeout(within, work.push(own, company)).await;
+        let arrival = pushed.map_err(|_| WalError::Slow { name, within: Span(within) })??;
+        Ok::<_, WalError>(words(&depots, spool.as_ref(), (name, &arrival)).await)
+    });
+    // What is still under way is all or nothing wherever it goes.
+    runtime.shutdown_background();
+    let words: Vec<String> = stored.map(|words| words.into_iter().chain(trouble).collect())?;
+    Ok(End { code: 0, line: (!words.is_empty()).then(|| words.join("; ")), log: None })
+}
+
+/// What is worth saying of a success.
+async fn words(depots: &Depots, spool: Option<&Spool>, (name, arrival): (WalFileName, &Arrival)) -> Vec<String> {
+    let mut words = Vec::new();
+    if !arrival.lagging.is_empty() {
+        words.push(format!("`{name}` is safe, but not in every store: {}", depots.in_words(&arrival.lagging)));
+    } else if arrival.pushed == Pushed::WasThere {
+        words.push(format!("`{name}` was in the archive already, with the same content"));
+    }
+    if let Some(spool) = spool.filter(|_| depots.all.len() > 1) {
+        let debts = Debts::of(spool);
+        // What is not copied now is copied with a later push.
+        words.extend(tokio::time::timeout(COPYING, debts.pay(depots, arrival)).await.unwrap_or_default());
+    }
+    words
+}
+
+/// Says when what waits threatens to fill the disk.
+fn alarm(identity: &Identity, path: &Path) -> Option<String> {
+    let pg_wal = path.parent().filter(|folder| folder.join("archive_status").is_dir())?;
+    Backlog::of(pg_wal, identity.segment_size?).ok()?.alarm()
+}

@@ -1,0 +1,142 @@
+//! Pushes a segment together with those that wait behind it.
+//!
+//! The server asks for one segment after the other and waits for each. While it waits, the next ones are stored
+//! beside it, each noted in the spool when it is safe; asked for later, they are a success at once. What the server
+//! asked for is a success when *it* is safe, whatever becomes of its company.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::WalError;
+use super::acks::{Acks, Fingerprint};
+use super::backlog::waiting;
+use super::debt::Debts;
+use super::depot::{Arrival, Depots};
+use super::push::WalFile;
+use super::spool::Spool;
+use crate::base::clock::monotonic;
+use crate::pgformat::{SegmentName, WalFileName};
+
+/// Files under way at a time, as far as their bytes allow it.
+const LANES: u64 = 4;
+const LANES_BYTES: u64 = 64 << 20;
+/// The server waits: nothing more is begun after this long.
+const BEGIN_WITHIN: Duration = Duration::from_secs(4);
+/// How long the company may still take when the segment itself is safe.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What one push works with.
+pub(super) struct Work<'a> {
+    pub(super) depots: &'a Depots,
+    pub(super) spool: Option<&'a Spool>,
+    pub(super) acks: Option<&'a Acks>,
+}
+
+/// A file of the server's `pg_wal`.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub(super) name: WalFileName,
+    pub(super) path: PathBuf,
+}
+
+/// The segments that wait behind the one the server asked for and are not safe yet; tidies the notes. Without a spool
+/// nothing could be remembered: then there are none.
+pub(super) fn company(acks: Option<&Acks>, own: &Wanted, at_most: usize) -> Vec<Wanted> {
+    let (Some(acks), Some(pg_wal)) = (acks, own.path.parent()) else { return Vec::new() };
+    let Ok(waiting) = waiting(pg_wal) else { return Vec::new() };
+    let names: BTreeSet<String> = waiting.iter().map(ToString::to_string).collect();
+    acks.keep(&names);
+    let wanted = |segment: &SegmentName| {
+        let (name, path) = (WalFileName::Segment(*segment), pg_wal.join(segment.to_string()));
+        (name != own.name && !is_safe(acks, name, &path)).then_some(Wanted { name, path })
+    };
+    waiting.iter().filter_map(wanted).take(at_most).collect()
+}
+
+/// Tells whether this very file was stored in the company of another.
+pub(super) fn is_safe(acks: &Acks, name: WalFileName, path: &Path) -> bool {
+    Fingerprint::of(path).is_ok_and(|print| acks.holds(name, &print))
+}
+
+impl Work<'_> {
+    /// Pushes a file, and its company beside it.
+    ///
+    /// # Errors
+    /// Fails when the file itself is not safe; then its company is given up too.
+    pub(super) async fn push(&self, own: Wanted, company: Vec<Wanted>) -> Result<Arrival, WalError> {
+        let began = monotonic();
+        let lanes = self.lanes();
+        let mut rest = company.into_iter();
+        let mut others = FuturesUnordered::new();
+        let own = self.bring(own);
+        tokio::pin!(own);
+        let arrival = loop {
+            while others.len() + 1 < lanes && began.elapsed() < BEGIN_WITHIN {
+                let Some(next) = rest.next() else { break };
+                others.push(self.ahead(next));
+            }
+            tokio::select! {
+                biased;
+                arrival = &mut own => break arrival?,
+                Some(()) = others.next(), if !others.is_empty() => {}
+            }
+        };
+        let finish = async {
+            loop {
+                while others.len() < lanes && began.elapsed() < BEGIN_WITHIN {
+                    let Some(next) = rest.next() else { break };
+                    others.push(self.ahead(next));
+                }
+                if others.next().await.is_none() {
+                    break;
+                }
+            }
+        };
+        // What is given up here is asked for later.
+        let _ = tokio::time::timeout(GRACE, finish).await;
+        Ok(arrival)
+    }
+
+    fn lanes(&self) -> usize {
+        let size = self.depots.identity.segment_size.map_or(LANES_BYTES, |size| size.bytes());
+        usize::try_from((LANES_BYTES / size).clamp(1, LANES)).unwrap_or(1)
+    }
+
+    /// Stores a file that nobody asked for yet. Why it fails is told when the server asks.
+    async fn ahead(&self, wanted: Wanted) {
+        let Some(acks) = self.acks else { return };
+        let (name, path) = (wanted.name, wanted.path.clone());
+        let Ok(before) = Fingerprint::of(&path) else { return };
+        // The same before and after it was read: the server did not take the file for another segment meanwhile.
+        if self.bring(wanted).await.is_ok() && Fingerprint::of(&path).is_ok_and(|after| after == before) {
+            acks.add(name, &before);
+        }
+    }
+
+    async fn bring(&self, wanted: Wanted) -> Result<Arrival, WalError> {
+        let Wanted { name, path } = wanted;
+        let identity = self.depots.identity;
+        let reading = tokio::task::spawn_blocking(move || steady(&path, name, &identity));
+        let file = reading.await.map_err(|error| WalError::Usage(format!("reading `{name}` broke off: {error}")))??;
+        let arrival = self.depots.push(&file).await?;
+        if let Some(spool) = self.spool {
+            Debts::of(spool).note(self.depots, name, &arrival)?;
+        }
+        Ok(arrival)
+    }
+}
+
+/// Reads a file that stays what it is meanwhile. Blocking.
+fn steady(path: &Path, name: WalFileName, identity: &super::Identity) -> Result<WalFile, WalError> {
+    let at = |source| WalError::File { operation: "look at", path: path.to_owned(), source };
+    let before = Fingerprint::of(path).map_err(at)?;
+    let file = WalFile::read(path, name, identity)?;
+    if Fingerprint::of(path).map_err(at)? == before {
+        return Ok(file);
+    }
+    Err(WalError::Mismatch { name, what: "it was written to while it was read".to_owned() })
+}

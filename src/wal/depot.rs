@@ -1,0 +1,113 @@
+//! The stores that WAL is pushed to: one, or several of which some number must have a file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::OnceCell;
+
+use super::command::STORE;
+use super::push::{WalFile, store_file};
+use super::{Config, Destination, Identity, Pushed, WalError};
+use crate::action::{Secrets, Store};
+use crate::catalog::claim_prefix;
+use crate::store::Opening;
+use crate::transfer::Packing;
+
+/// How long stores that are not needed may be later than those that are.
+const LAG: Duration = Duration::from_secs(3);
+
+/// One store.
+pub(super) struct Depot {
+    /// Where it is, for people.
+    pub(super) url: String,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) packing: Packing,
+    claimed: OnceCell<()>,
+}
+
+/// Every store of a configuration.
+pub(super) struct Depots {
+    pub(super) all: Vec<Depot>,
+    pub(super) prefix: String,
+    pub(super) identity: Identity,
+    at_least: usize,
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) pushed: Pushed,
+    /// The stores that do not have it, by their number, and why.
+    pub(super) lagging: Vec<(usize, String)>,
+}
+
+impl Depots {
+    /// Opens the stores. Touches none of them yet.
+    pub(super) fn open(config: &Config, identity: Identity) -> Result<Self, WalError> {
+        let vault = config.vault() as Arc<dyn Secrets>;
+        let depots = config.stores().map(|entry| {
+            let packing = Packing::of(entry, &*vault)?;
+            let store = Opening::new(entry, STORE, Arc::clone(&vault)).open_existing()?;
+            Ok(Depot { url: entry.url.clone(), store, packing, claimed: OnceCell::new() })
+        });
+        let all = depots.collect::<Result<Vec<Depot>, WalError>>()?;
+        Ok(Self { all, prefix: config.prefix.clone(), identity, at_least: config.at_least() })
+    }
+
+    /// Brings a file into the stores. A success when as many have it as must.
+    pub(super) async fn push(&self, file: &WalFile) -> Result<Arrival, WalError> {
+        if let [only] = self.all.as_slice() {
+            return Ok(Arrival { pushed: self.bring(only, file).await?, lagging: Vec::new() });
+        }
+        let each = |number: usize| async move { (number, self.bring(&self.all[number], file).await) };
+        let mut under_way: FuturesUnordered<_> = (0..self.all.len()).map(each).collect();
+        let (mut safe, mut pushed) = (Vec::new(), Pushed::WasThere);
+        let mut lagging: Vec<(usize, String)> = Vec::new();
+        loop {
+            let is_enough = safe.len() >= self.at_least;
+            let next = match is_enough {
+                true => tokio::time::timeout(LAG, under_way.next()).await.unwrap_or(None),
+                false => under_way.next().await,
+            };
+            match next {
+                Some((number, Ok(did))) => {
+                    safe.push(number);
+                    if did == Pushed::Stored {
+                        pushed = did;
+                    }
+                }
+                Some((number, Err(error))) => lagging.push((number, error.to_string())),
+                None => break,
+            }
+        }
+        let heard = |number: &usize| safe.contains(number) || lagging.iter().any(|(one, _)| one == number);
+        let late: Vec<usize> = (0..self.all.len()).filter(|number| !heard(number)).collect();
+        lagging.extend(late.into_iter().map(|number| (number, "it is late".to_owned())));
+        if safe.len() >= self.at_least {
+            return Ok(Arrival { pushed, lagging });
+        }
+        let why = self.in_words(&lagging);
+        Err(WalError::TooFew { name: file.name, safe: safe.len(), wanted: self.at_least, why })
+    }
+
+    /// Tells which stores lag, and why.
+    pub(super) fn in_words(&self, lagging: &[(usize, String)]) -> String {
+        let words: Vec<String> =
+            lagging.iter().map(|(number, why)| format!("`{}`: {why}", self.all[*number].url)).collect();
+        words.join("; ")
+    }
+
+    /// Where one of the stores keeps the cluster's WAL.
+    fn destination<'a>(&'a self, depot: &'a Depot) -> Destination<'a> {
+        Destination { store: &*depot.store, prefix: &self.prefix, identity: self.identity, packing: &depot.packing }
+    }
+
+    async fn bring(&self, depot: &Depot, file: &WalFile) -> Result<Pushed, WalError> {
+        let claim = || claim_prefix(&*depot.store, &self.prefix, self.identity.system_id);
+        let claimed = async { Ok(depot.claimed.get_or_try_init(claim).await.map(drop)?) };
+        let ((), pushed) = tokio::try_join!(claimed, store_file(self.destination(depot), file))?;
+        Ok(pushed)
+    }
+}

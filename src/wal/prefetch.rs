@@ -1,0 +1,119 @@
+//! Fetches ahead of a server in recovery, in a process of its own beside it.
+//!
+//! It is started by a fetch that delivered a segment, follows the position that the server asks for, and ends by
+//! itself: when nothing was asked for a while, when the server is gone, when the spool is removed or full, and at the
+//! end of the archive. What it meets there is no answer to anybody: the server's own question is asked again.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::WalError;
+use super::fetch::seek;
+use super::packed::Source;
+use super::stock::Stock;
+use crate::base::clock::monotonic;
+use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
+
+/// Segments under way at a time, as far as their bytes allow it.
+const LANES: u64 = 4;
+const LANES_BYTES: u64 = 64 << 20;
+/// How long nothing may be asked for before it ends.
+const IDLE: Duration = Duration::from_secs(10);
+/// How long it stays where the archive ends.
+const AT_THE_END: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Starts the process, unless one is at work or nobody would need it. It is told nothing but the configuration, and has
+/// nothing of ours but that: no pipe of the server stays open because of it.
+pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
+    let is_at_work = !matches!(stock.lock(), Ok(Some(_)));
+    if is_at_work || !server_lives(pgdata) {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    #[expect(clippy::disallowed_methods, reason = "the one process of this room: it must outlive this one")]
+    let mut command = Command::new(program);
+    command.args(["wal", "prefetch", "--config"]).arg(config);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Without it everything is fetched when it is asked for.
+    let _ = command.spawn();
+}
+
+/// Tells whether a server runs, or recovers, in a data directory.
+pub(super) fn server_lives(pgdata: &Path) -> bool {
+    let text = std::fs::read_to_string(pgdata.join("postmaster.pid")).unwrap_or_default();
+    let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).and_then(rustix::process::Pid::from_raw);
+    // Another user's process is one that lives, too.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Follows the server until there is nothing to do.
+///
+/// # Errors
+/// Fails when the spool does. Nobody is told.
+pub(super) async fn follow(
+    sources: &[Source<'_>],
+    stock: &Stock,
+    (pgdata, size): (&Path, SegmentSize),
+) -> Result<(), WalError> {
+    let at = |source| WalError::File { operation: "use the spool in", path: pgdata.to_owned(), source };
+    let lanes = usize::try_from((LANES_BYTES / size.bytes()).clamp(1, LANES)).unwrap_or(1);
+    let mut under_way = FuturesUnordered::new();
+    let (mut position, mut failed): (Option<SegmentName>, BTreeSet<SegmentName>) = (None, BTreeSet::new());
+    let mut moved = monotonic();
+    let mut busy: BTreeSet<SegmentName> = BTreeSet::new();
+    while server_lives(pgdata) {
+        let asked = stock.asked().map_err(at)?;
+        if asked != position {
+            (position, moved) = (asked, monotonic());
+            failed.clear();
+            position.iter().for_each(|position| stock.pass(*position));
+        }
+        let there: BTreeSet<SegmentName> = stock.segments().map_err(at)?.into_iter().collect();
+        let next = position.and_then(|position| {
+            let wanted = ahead_of(position, size, stock.limit).find(|one| !there.contains(one) && !busy.contains(one));
+            // Behind one that is not to be had nothing is of use.
+            wanted.filter(|one| failed.first().is_none_or(|first| one < first))
+        });
+        match next.filter(|_| under_way.len() < lanes && stock.has_room(size)) {
+            Some(segment) => {
+                stock.begin(segment).map_err(at)?;
+                busy.insert(segment);
+                under_way.push(async move { (segment, seek(sources, WalFileName::Segment(segment)).await) });
+                continue;
+            }
+            None if under_way.is_empty() => {
+                let patience = if failed.is_empty() { IDLE } else { AT_THE_END };
+                if moved.elapsed() > patience {
+                    return Ok(());
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            None => {
+                // A look now and then: the server may be gone, or have passed by.
+                let Ok(Some((segment, found))) = tokio::time::timeout(LOOK_EVERY * 10, under_way.next()).await else {
+                    continue;
+                };
+                busy.remove(&segment);
+                match found {
+                    Ok(Some(bytes)) => stock.keep(segment, &bytes).map_err(at)?,
+                    Ok(None) | Err(_) => {
+                        stock.give_up(segment);
+                        failed.insert(segment);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The segments that the server will ask for next.
+fn ahead_of(position: SegmentName, size: SegmentSize, count: usize) -> impl Iterator<Item = SegmentName> {
+    std::iter::successors(Some(position.next(size)), move |segment| Some(segment.next(size))).take(count)
+}

@@ -1,0 +1,116 @@
+//! The folder outside the data directory that push and fetch keep between two calls.
+//!
+//! ```text
+//! SPOOL/SYSTEM_ID/pushed-ARCHIVE/SEGMENT.FINGERPRINT   empty: stored, though the server has not asked yet
+//! SPOOL/SYSTEM_ID/owed-STORE/SEGMENT                   empty: this store lacks it, others have it
+//! SPOOL/SYSTEM_ID/ahead-RESTORE-ARCHIVE/SEGMENT.CRC    fetched and verified before the server asked
+//! ```
+//!
+//! Nothing depends on it: whatever is missing or wrong here is done again. What is never kept is an absence.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use crate::pgformat::SystemId;
+
+/// Who may read and write a spool: whoever writes there could say "stored".
+const MODE: u32 = 0o700;
+const OTHERS_MAY_WRITE: u32 = 0o022;
+
+/// The spool of one cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Spool {
+    folder: PathBuf,
+    archive: String,
+}
+
+impl Spool {
+    /// Opens the spool of a cluster, made if need be; `None` when the configuration names none.
+    ///
+    /// # Errors
+    /// Fails when the folder cannot be made, or others may write to it.
+    pub(super) fn open(config: &Config, system_id: SystemId) -> io::Result<Option<Self>> {
+        let Some(root) = config.spool.as_deref().filter(|_| config.ahead() > 0 || config.at_least.is_some()) else {
+            return Ok(None);
+        };
+        let folder = root.join(system_id.to_string());
+        for folder in [root, &folder] {
+            own(folder)?;
+        }
+        Ok(Some(Self { folder, archive: config.archive().short() }))
+    }
+
+    /// The folder in which what was pushed ahead is noted.
+    pub(super) fn pushed(&self) -> io::Result<PathBuf> {
+        self.below(format!("pushed-{}", self.archive))
+    }
+
+    /// The folder in which it is noted what the store at `url` lacks.
+    pub(super) fn owed(&self, url: &str) -> io::Result<PathBuf> {
+        self.below(format!("owed-{}", crate::base::Digest::of(url.as_bytes()).short()))
+    }
+
+    /// The folder of what was fetched ahead for one restore.
+    pub(super) fn ahead(&self, restore: &str) -> io::Result<PathBuf> {
+        self.below(format!("ahead-{restore}-{}", self.archive))
+    }
+
+    fn below(&self, name: String) -> io::Result<PathBuf> {
+        let folder = self.folder.join(name);
+        own(&folder)?;
+        Ok(folder)
+    }
+}
+
+/// Makes a folder, or sees that an existing one is ours alone.
+fn own(folder: &Path) -> io::Result<()> {
+    let made = std::fs::DirBuilder::new().mode(MODE).create(folder);
+    if let Err(error) = made
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    let facts = std::fs::symlink_metadata(folder)?;
+    let is_ours = facts.is_dir() && facts.uid() == rustix::process::geteuid().as_raw();
+    if is_ours && facts.mode() & OTHERS_MAY_WRITE == 0 {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is no folder of this user alone"))
+}
+
+/// Reads the names in a folder of the spool.
+pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder)?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
+    names.collect()
+}
+
+/// Makes an empty file; one that is there is as good.
+pub(super) fn note(path: &Path) -> io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::language::inventory::StoreEntry;
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_no_spool() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("spool");
+        let config = Config { spool: Some(root.clone()), ..Config::new(StoreEntry::default(), "app") };
+        let spool = Spool::open(&config, SystemId(7)).unwrap().unwrap();
+        assert!(spool.pushed().unwrap().starts_with(root.join("7")));
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Spool::open(&config, SystemId(7)).is_err());
+        let without = Config { spool: None, ..config };
+        assert!(Spool::open(&without, SystemId(7)).unwrap().is_none());
+    }
+}

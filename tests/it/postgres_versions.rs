@@ -1,0 +1,71 @@
+//! The same disasters with every supported major version of PostgreSQL.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::postgres::programs_of;
+use crate::support::recovery::{Depot, Site};
+
+/// A server with a tablespace is lost with its last commits unarchived; it comes back whole, and once more to a time.
+async fn comes_back(major: u32) {
+    let site = Site::by(programs_of(major), Depot::default(), &[]);
+    let rows = || site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t");
+    let place = site.cluster.folder("space");
+    site.cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", place.display()));
+    site.cluster.sql("CREATE TABLE t(n int PRIMARY KEY) TABLESPACE space; INSERT INTO t VALUES (1)");
+    assert!(site.cluster.sql("SHOW server_version").starts_with(&major.to_string()));
+    let first = site.run();
+    let backup = first.base_backup().await;
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    let moment =
+        site.cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    site.cluster.sql("SELECT pg_sleep(0.01); INSERT INTO t VALUES (3)");
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (4)");
+    site.cluster.kill();
+    let staged = first.stage(&backup.backup).await;
+    first.stop().await;
+    let recovered = first.recover(&staged, json!({})).await;
+    assert_eq!(rows(), "1,2,3,4", "{}", site.said());
+    assert_eq!(recovered.timeline, 2);
+    site.cluster.sql("INSERT INTO t VALUES (5)");
+    site.archive();
+    // The old base backup again, to a time on the old timeline, and then from the archive alone to the newest row.
+    let second = site.run();
+    let staged = second.stage(&backup.backup).await;
+    second.stop().await;
+    second.recover(&staged, json!({ "target_time": moment })).await;
+    assert_eq!(rows(), "1,2", "{}", site.said());
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let third = site.run();
+    let staged = third.stage(&backup.backup).await;
+    third.recover(&staged, json!({ "timeline": 2 })).await;
+    assert_eq!(rows(), "1,2,3,4,5", "{}", site.said());
+}
+
+#[tokio::test]
+async fn postgresql_13_comes_back() {
+    comes_back(13).await;
+}
+
+#[tokio::test]
+async fn postgresql_14_comes_back() {
+    comes_back(14).await;
+}
+
+#[tokio::test]
+async fn postgresql_16_comes_back() {
+    comes_back(16).await;
+}
+
+#[tokio::test]
+async fn postgresql_17_comes_back() {
+    comes_back(17).await;
+}
+
+#[tokio::test]
+async fn postgresql_18_comes_back() {
+    comes_back(18).await;
+}
