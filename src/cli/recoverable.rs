@@ -18,8 +18,6 @@ pub struct Recoverable {
     pub database: String,
     /// Its entry.
     pub entry: Database,
-    /// The name of its store.
-    pub store_name: String,
     /// The prefix inside it.
     pub prefix: String,
     /// Its clusters; the one that archives now comes first.
@@ -105,7 +103,6 @@ impl Recoverable {
             secrets: Arc::clone(&site.vault) as Arc<dyn Secrets>,
             clusters: Vec::new(),
             damaged: Vec::new(),
-            store_name,
             entry,
         })
     }
@@ -143,34 +140,14 @@ impl Recoverable {
         Ok(self)
     }
 
-    /// Reads the dates of the timelines of every cluster, where there is more than one: they decide what a time means.
-    ///
-    /// # Errors
-    /// Fails when a segment that would tell cannot be read.
-    pub async fn dated(mut self) -> Result<Self, LookError> {
-        let mut clusters = std::mem::take(&mut self.clusters);
-        for cluster in clusters.iter_mut().filter(|cluster| !cluster.archive.branches.is_empty()) {
-            self.almanac(cluster.system_id, cluster.archive.size).date(&mut cluster.archive).await?;
-        }
-        self.clusters = clusters;
-        Ok(self)
-    }
-
     /// Reads times of one of its clusters.
     #[must_use]
     pub fn almanac(&self, system_id: SystemId, size: SegmentSize) -> Almanac<'_> {
         Almanac::of(self.source(system_id, Some(size)), size)
     }
 
-    /// The store.
-    #[must_use]
-    pub fn store(&self) -> &dyn ReadStore {
-        &*self.store
-    }
-
     /// Where the WAL of a cluster is read from.
-    #[must_use]
-    pub fn source(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Source<'_> {
+    fn source(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Source<'_> {
         let identity = Identity { system_id, segment_size };
         let keys = Keys { settings: Some(&self.settings), secrets: &*self.secrets };
         Source { store: &*self.store, prefix: &self.prefix, identity, keys }

@@ -51,6 +51,7 @@ mod notify;
 mod oracle;
 mod people;
 mod pgformat;
+mod pitr_plan;
 mod plan_bind;
 mod plan_diagnostics;
 mod plan_file;

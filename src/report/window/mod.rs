@@ -11,6 +11,7 @@ pub use text::text;
 use serde::Serialize;
 
 use crate::base::Timestamp;
+use crate::base::clock::{after, between};
 use crate::pgformat::{Lsn, SystemId, Timeline};
 
 /// What can be recovered of one cluster.
@@ -105,15 +106,19 @@ impl Chart {
 impl Axis {
     /// Where a moment lies: 0 at the begin, 1 at the end.
     fn place(self, at: Timestamp) -> f64 {
-        let micros = |at: Timestamp| at.as_microsecond() as f64;
-        ((micros(at) - micros(self.begin)) / (micros(self.end) - micros(self.begin))).clamp(0.0, 1.0)
+        (between(self.begin, at).as_secs_f64() / between(self.begin, self.end).as_secs_f64()).clamp(0.0, 1.0)
+    }
+
+    /// Which of so many equal parts a moment lies in.
+    fn part(self, at: Timestamp, parts: usize) -> usize {
+        let (gone, all) = (between(self.begin, at).as_micros(), between(self.begin, self.end).as_micros());
+        let part = gone.saturating_mul(parts as u128) / all.max(1);
+        usize::try_from(part).unwrap_or(usize::MAX).min(parts.saturating_sub(1))
     }
 
     /// The moment at a place.
     fn moment(self, place: f64) -> Timestamp {
-        let (begin, end) = (self.begin.as_microsecond(), self.end.as_microsecond());
-        let micros = begin.saturating_add(((end - begin) as f64 * place) as i64);
-        Timestamp::from_microsecond(micros).unwrap_or(self.end)
+        after(self.begin, between(self.begin, self.end).mul_f64(place))
     }
 }
 

@@ -13,7 +13,7 @@ const BAR: f64 = 22.0;
 const BOTTOM: f64 = 64.0;
 /// The least that a span shows, so that no gap is too short to be seen.
 const LEAST: f64 = 3.0;
-const TICKS: usize = 4;
+const TICKS: u32 = 4;
 
 const STYLE: &str = "\
 .rb-window{--ink:#1d2733;--soft:#5c6a78;--line:#d3dae1;--paper:#fff;--ok:#2e8b5e;--bad:#b3261e;--badbg:#fbe9e7;--mark:#1a5fb4;font-family:system-ui,-apple-system,'Segoe UI',sans-serif;max-width:100%;height:auto}\
@@ -28,7 +28,7 @@ const STYLE: &str = "\
 /// Draws a chart. Needs no outside tool; the same chart gives the same bytes.
 #[must_use]
 pub fn svg(chart: &Chart) -> String {
-    let height = TOP + LANE * chart.lanes.len() as f64 + BOTTOM;
+    let height = top(chart.lanes.len()) + BOTTOM;
     let title = format!("What can be recovered of {} (cluster {})", chart.database, chart.system_id);
     let title = escape(&title);
     let mut out = format!(
@@ -42,7 +42,7 @@ pub fn svg(chart: &Chart) -> String {
         Some(axis) => {
             ticks(&mut out, axis, height);
             for (index, lane) in chart.lanes.iter().enumerate() {
-                row(&mut out, lane, axis, TOP + LANE * index as f64);
+                row(&mut out, lane, axis, top(index));
             }
             marks(&mut out, chart, axis);
             legend(&mut out, height);
@@ -52,6 +52,11 @@ pub fn svg(chart: &Chart) -> String {
     out
 }
 
+/// Where a lane begins.
+fn top(lane: usize) -> f64 {
+    TOP + LANE * f64::from(u32::try_from(lane).unwrap_or(u32::MAX))
+}
+
 fn x(axis: Axis, at: crate::base::Timestamp) -> f64 {
     LEFT + axis.place(at) * (WIDTH - LEFT - RIGHT)
 }
@@ -59,7 +64,7 @@ fn x(axis: Axis, at: crate::base::Timestamp) -> f64 {
 fn ticks(out: &mut String, axis: Axis, height: f64) {
     let bottom = height - BOTTOM + 4.0;
     for index in 0..=TICKS {
-        let place = index as f64 / TICKS as f64;
+        let place = f64::from(index) / f64::from(TICKS);
         let (x, at) = (LEFT + place * (WIDTH - LEFT - RIGHT), moment(axis.moment(place)));
         let anchor = match index {
             0 => "start",
@@ -76,8 +81,8 @@ fn ticks(out: &mut String, axis: Axis, height: f64) {
     }
 }
 
-fn row(out: &mut String, lane: &ChartLane, axis: Axis, top: f64) {
-    let middle = top + BAR / 2.0 + 5.0;
+fn row(out: &mut String, lane: &ChartLane, axis: Axis, y: f64) {
+    let middle = y + BAR / 2.0 + 5.0;
     let _ = write!(out, "<text class=\"n\" x=\"16\" y=\"{middle:.1}\">timeline {}</text>", lane.timeline);
     if let (Some(left), Some(fork)) = (lane.left, lane.fork) {
         let _ = write!(out, "<text x=\"16\" y=\"{:.1}\">from {left} at {fork}</text>", middle + 15.0);
@@ -85,12 +90,12 @@ fn row(out: &mut String, lane: &ChartLane, axis: Axis, top: f64) {
     // Gaps come last: what can be recovered beside them never covers them.
     for state in [SpanState::Recoverable, SpanState::Gap] {
         for span in lane.spans.iter().filter(|span| span.state == state) {
-            bar(out, span, axis, top);
+            bar(out, span, axis, y);
         }
     }
 }
 
-fn bar(out: &mut String, span: &Span, axis: Axis, top: f64) {
+fn bar(out: &mut String, span: &Span, axis: Axis, y: f64) {
     let (Some(from), Some(to)) = (span.from_at.or(span.to_at), span.to_at.or(span.from_at)) else { return };
     let (class, word) = match span.state {
         SpanState::Recoverable => ("ok", "can be recovered"),
@@ -102,7 +107,7 @@ fn bar(out: &mut String, span: &Span, axis: Axis, top: f64) {
     let tip = format!("{word}: {} to {}\n{} to {}{why}", told(span.from_at), told(span.to_at), span.from, span.to);
     let _ = write!(
         out,
-        "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{BAR:.0}\" rx=\"2\"><title>{}</title></rect>",
+        "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR:.0}\" rx=\"2\"><title>{}</title></rect>",
         escape(&tip)
     );
 }
@@ -111,7 +116,7 @@ fn bar(out: &mut String, span: &Span, axis: Axis, top: f64) {
 fn marks(out: &mut String, chart: &Chart, axis: Axis) {
     for backup in &chart.backups {
         let lane = chart.lanes.iter().position(|lane| lane.timeline == backup.timeline).unwrap_or_default();
-        let (x, y) = (x(axis, backup.ended_at), TOP + LANE * lane as f64 - 3.0);
+        let (x, y) = (x(axis, backup.ended_at), top(lane) - 3.0);
         let shape = match backup.fault {
             None => format!("<path class=\"b\" d=\"M{:.1} {:.1}h10l-5 8z\">", x - 5.0, y - 8.0),
             Some(_) => format!("<path class=\"x\" d=\"M{:.1} {:.1}l8 8m0 -8l-8 8\">", x - 4.0, y - 8.0),

@@ -43,7 +43,7 @@ fn picture(out: &mut String, chart: &Chart, axis: Axis, (columns, palette): (usi
     let width = columns.saturating_sub(LABEL + 3).clamp(20, 120);
     let mut marks = vec![' '; width];
     for backup in &chart.backups {
-        marks[cell(axis, backup.ended_at, width)] = if backup.fault.is_some() { BROKEN } else { BACKUP };
+        marks[axis.part(backup.ended_at, width)] = if backup.fault.is_some() { BROKEN } else { BACKUP };
     }
     let marks: String = marks.into_iter().collect();
     let _ = writeln!(out, "  {:LABEL$}{}", "base backups", marks.trim_end());
@@ -56,17 +56,13 @@ fn picture(out: &mut String, chart: &Chart, axis: Axis, (columns, palette): (usi
     let _ = writeln!(out, "  {:LABEL$}{begin:room$}{end}", "");
 }
 
-fn cell(axis: Axis, at: crate::base::Timestamp, width: usize) -> usize {
-    ((axis.place(at) * width as f64) as usize).min(width - 1)
-}
-
 /// One lane. A gap is never hidden by what can be recovered beside it: it keeps at least one column.
 fn bar(lane: &ChartLane, axis: Axis, width: usize, palette: Palette) -> String {
     let mut cells = vec![None; width];
     for state in [SpanState::Recoverable, SpanState::Gap] {
         for span in lane.spans.iter().filter(|span| span.state == state) {
             let (Some(from), Some(to)) = (span.from_at.or(span.to_at), span.to_at.or(span.from_at)) else { continue };
-            let (from, to) = (cell(axis, from, width), cell(axis, to, width));
+            let (from, to) = (axis.part(from, width), axis.part(to, width));
             cells[from..=to.max(from)].fill(Some(state));
         }
     }

@@ -12,9 +12,11 @@ use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline, WalFileName};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// From which part of the RPO on a lag is worth a look.
 const NEAR: f64 = 0.8;
-/// Below which part of a file system `pg_wal` is about to fill it.
-const LOW: u64 = 10;
-const VERY_LOW: u64 = 3;
+/// For how many more segments there must be room beside `pg_wal`.
+const ROOM: u64 = 64;
+const LEAST_ROOM: u64 = 16;
+/// Below which percentage of its file system it is about to fill it while files wait.
+const LOW: u64 = 5;
 
 /// What was seen of one database.
 #[derive(Debug, Clone, PartialEq)]
@@ -176,7 +178,6 @@ impl Judge<'_> {
         self.figures.wal_bytes = Some(server.wal_bytes);
         let Some(room) = server.room else { return };
         self.figures.free_bytes = Some(room.free_bytes);
-        let percent = |part: u64| room.total_bytes / 100 * part;
         let message = format!(
             "{} free beside `pg_wal` ({} in {} files): a full one stops the server",
             ByteSize(room.free_bytes),
@@ -184,9 +185,10 @@ impl Judge<'_> {
             server.wal_files
         );
         let segments_left = room.free_bytes / server.segment_size.bytes();
-        if room.free_bytes < percent(VERY_LOW) || segments_left < 4 {
+        let fills_up = !server.ready.is_empty() && room.free_bytes < room.total_bytes / 100 * LOW;
+        if segments_left < LEAST_ROOM {
             self.say(Level::Critical, message);
-        } else if room.free_bytes < percent(LOW) && !server.ready.is_empty() {
+        } else if segments_left < ROOM || fills_up {
             self.say(Level::Warning, message);
         }
     }

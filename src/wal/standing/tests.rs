@@ -135,7 +135,8 @@ fn a_file_system_that_fills_up_is_told_before_the_server_stops() {
         let ready = if waits { vec![ready(5, "14:59:30")] } else { Vec::new() };
         judge("orders", &seen(ServerSide { room, ready, ..server() })).level
     };
-    assert_eq!(level(8 << 30, false), Level::Ok);
-    assert_eq!(level(8 << 30, true), Level::Warning);
-    assert_eq!(level(2 << 30, false), Level::Critical);
+    assert_eq!(level(4 << 30, false), Level::Ok);
+    assert_eq!(level(4 << 30, true), Level::Warning);
+    assert_eq!(level(500 << 20, false), Level::Warning);
+    assert_eq!(level(100 << 20, false), Level::Critical);
 }
