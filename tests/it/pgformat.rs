@@ -285,7 +285,8 @@ fn ends_of_transactions_and_landmarks_are_read_as_pg_waldump_reads_them() {
         assert!(line.contains(word), "{end:?}\n{line}");
         assert!(line.contains(&end.at.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()), "{end:?}\n{line}");
         let own = [format!("tx: {:10}", end.xid), format!("PREPARED {}:", end.xid)];
-        let named = line.replace("tx:", "tx: ").contains(&format!(" {},", end.xid)) || own.iter().any(|own| line.contains(own));
+        let named =
+            line.replace("tx:", "tx: ").contains(&format!(" {},", end.xid)) || own.iter().any(|own| line.contains(own));
         assert!(named, "{end:?}\n{line}");
         for file in &end.dropped_files {
             assert!(line.contains(&format!("base/{}/{}", file.database, file.file)), "{end:?}\n{line}");
@@ -298,7 +299,10 @@ fn ends_of_transactions_and_landmarks_are_read_as_pg_waldump_reads_them() {
             assert!(line.split_once("subxacts:").is_some_and(|(_, rest)| rest.contains(&sub.to_string())), "{line}");
         }
     }
-    assert!(ends.iter().any(|end| !end.subtransactions.is_empty()) && ends.iter().any(|end| end.outcome == Outcome::Aborted));
+    assert!(
+        ends.iter().any(|end| !end.subtransactions.is_empty())
+            && ends.iter().any(|end| end.outcome == Outcome::Aborted)
+    );
     if control(&cluster).catalog_version >= 202_209_061 {
         let drops = ends.iter().filter(|end| end.dropped.iter().flatten().any(|relation| relation.oid == oid));
         assert_eq!(drops.count(), 1, "only the DROP names it, though TRUNCATE removed a file as well");

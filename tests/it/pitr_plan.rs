@@ -59,22 +59,20 @@ impl Asked {
         serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", ran.out, ran.err))
     }
 
-    /// The archived segments of a timeline, oldest first.
-    fn segments(&self, timeline: u32) -> Vec<PathBuf> {
-        let mut found = Vec::new();
+    /// The object that holds a segment, however it is packed.
+    fn object(&self, segment: &str) -> PathBuf {
         let mut folders = vec![self.site.depot.root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                match entry.path().is_dir() {
-                    true => folders.push(entry.path()),
-                    false if name.len() == 24 && name.starts_with(&format!("{timeline:08X}")) => found.push(entry.path()),
-                    false => {}
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else if name.starts_with(segment) && !name.ends_with(".backup") {
+                    return entry.path();
                 }
             }
         }
-        found.sort();
-        found
+        panic!("`{segment}` is not archived")
     }
 
     /// The segment that holds what was written last, before it is archived.
@@ -83,8 +81,7 @@ impl Asked {
     }
 
     fn lose(&self, segment: &str) {
-        let path = self.segments(1).into_iter().find(|path| path.ends_with(segment)).expect("the segment");
-        fs::remove_file(path).unwrap();
+        fs::remove_file(self.object(segment)).unwrap();
     }
 }
 
@@ -190,7 +187,9 @@ async fn a_second_recovery_follows_the_timeline_that_was_live_and_a_position_on_
     let map = asked.json(&["backups", "map", "main"], 0);
     let lanes = map[0]["lanes"].as_array().unwrap();
     assert_eq!((lanes.len(), &lanes[1]["left"]), (2, &json!(1)), "{map:#}");
-    assert!(lanes.iter().all(|lane| lane["spans"].as_array().unwrap().iter().all(|span| span["state"] == "recoverable")));
+    assert!(
+        lanes.iter().all(|lane| lane["spans"].as_array().unwrap().iter().all(|span| span["state"] == "recoverable"))
+    );
     let status = asked.json(&["wal", "status", "main"], 0);
     assert_eq!((&status[0]["figures"]["timeline"], &status[0]["figures"]["timelines"]), (&json!(2), &json!([1, 2])));
 }
@@ -279,25 +278,29 @@ async fn every_segment_is_read_and_a_flipped_bit_is_a_hole_from_then_on() {
     asked.backup().await;
     asked.commit(1);
     asked.site.archive();
-    let damaged = asked.current();
     asked.commit(2);
+    let damaged = asked.current();
     asked.site.archive();
-    let inside = asked.commit(3);
+    let behind = asked.commit(3);
+    asked.commit(4);
     asked.site.archive();
     assert!(asked.json(&["wal", "verify", "main", "--digests"], 0)[0]["read_bytes"].as_u64() > Some(1 << 24));
-    let path = asked.segments(1).into_iter().find(|path| path.ends_with(&damaged)).unwrap();
+    asked.json(&["pitr", "main", "--at", &behind.to_string()], 0);
+    let path = asked.object(&damaged);
     let mut bytes = fs::read(&path).unwrap();
-    bytes[9000] ^= 1;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
     fs::write(&path, bytes).unwrap();
     // Names and sizes alone do not show it; reading does.
     asked.json(&["wal", "verify", "main"], 0);
     let verified = asked.json(&["wal", "verify", "main", "--digests"], 10);
     let stretch = verified[0]["timelines"].as_array().unwrap().iter().find(|one| one["status"] == "DAMAGED");
     assert_eq!(text(&stretch.expect("a damaged one")["first"]), damaged, "{verified:#}");
-    let _ = inside;
-    let cut = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    cut.set_len(1000).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(path.with_file_name(&damaged), [0; 1000]).unwrap();
     let verified = asked.json(&["wal", "verify", "main"], 10);
     assert!(verified.to_string().contains("WRONG_SIZE"), "{verified:#}");
     asked.cli.run(&["wal", "verify", "main"]).ends(10).prints(&damaged).prints("WRONG_SIZE");
+    let refused = asked.json(&["pitr", "main", "--at", &behind.to_string()], 4);
+    assert!(text(&refused["why"]).contains("wrong size"), "{refused:#}");
 }

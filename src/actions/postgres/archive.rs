@@ -84,6 +84,14 @@ impl Shelf<'_> {
         newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
     }
 
+    /// Reads from the WAL when each timeline was promoted, and how long the ones it left went on.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read or is damaged.
+    pub(crate) async fn date(&self, archive: &mut Archive) -> Result<(), ActionError> {
+        Almanac::of(self.source(), self.size).date(archive).await.map_err(|error| unread(&error))
+    }
+
     /// Where its files are read from.
     fn source(&self) -> Source<'_> {
         let identity = Identity { system_id: self.system_id, segment_size: Some(self.size) };

@@ -56,6 +56,9 @@ pub(crate) async fn decide(
     archive.aside.extend(aside.embedded);
     archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
+    if matches!(goal, Goal::Time(_)) && wanted.is_none() && archive.leading(base).len() > 1 {
+        shelf.date(&mut archive).await?;
+    }
     let way = archive.way(goal, base, wanted)?;
     let witness = way.path.iter().rev().copied().find(|name| archive.holds(*name));
     let newest_commit = match goal {

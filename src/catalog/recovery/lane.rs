@@ -156,9 +156,9 @@ impl<'a> Surveyor<'a> {
         let mut gaps = Vec::new();
         let mut at = begin;
         for interval in intervals {
-            if at < interval.from {
-                gaps.push(self.gap(at, interval.from));
-            }
+            let gap = (at < interval.from).then(|| self.gap(at, interval.from));
+            // Before the first of them nothing is expected, unless something is to blame.
+            gaps.extend(gap.filter(|gap| at != begin || !gap.holes.is_empty()));
             at = at.max(interval.to);
         }
         if at < end {
@@ -167,12 +167,14 @@ impl<'a> Surveyor<'a> {
         gaps
     }
 
-    /// What is known to have been written of this timeline's own stretch.
+    /// What is known to have been written of this timeline's own stretch, from the first backup that leads into it
+    /// on: WAL before that may have been pruned.
     fn written(&self) -> Option<(Lsn, Lsn)> {
         let archive = self.archive;
         let own = |name: &&SegmentName| name.timeline() == self.timeline && self.path.holds(**name);
         let first = archive.segments.keys().find(own).map(|name| name.start(archive.size));
-        let begin = self.fork.or(first)?;
+        let backup = self.backups.iter().map(|backup| backup.base.start).min();
+        let begin = self.fork.max(backup).or(first)?;
         let through = archive.proven_through(&self.path, None);
         let end = SegmentName::new(self.timeline, through, archive.size).end(archive.size);
         (end > begin).then_some((begin, end))

@@ -59,9 +59,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let found = recoverable.look().await?;
         plan::plan(found, &goal, args.timeline.map(Timeline)).await
     })?;
-    let planned = planned.map_err(|error| {
-        Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error)
-    })?;
+    let planned = planned
+        .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
     let about = say::About { site: &site, database: &name, asked: &goal };
     match (planned, args.json) {
         (plan::Planned::Possible(plan), true) => say::machine(&about, &plan),
@@ -79,7 +78,8 @@ impl Args {
             let now = clock::now();
             let at = moment(text, now)?;
             if at > now {
-                return Err(Failure::new(Exit::Usage, format!("{at} is still to come")).help("leave --at out to recover as far as the archive leads"));
+                return Err(Failure::new(Exit::Usage, format!("{at} is still to come"))
+                    .help("leave --at out to recover as far as the archive leads"));
             }
             return Ok(Goal::Time(at));
         }

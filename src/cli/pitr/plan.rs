@@ -211,7 +211,9 @@ async fn settle(
     let readable: Vec<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
     let newest_commit = match goal {
         Goal::Immediate => None,
-        Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => almanac.newest_commit(&readable).await?,
+        Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
+            almanac.newest_commit(&readable).await?
+        }
     };
     let last_record = match (place, way.path.last()) {
         (Goal::Lsn(lsn), Some(last)) if archive.holds(*last) && *lsn >= last.start(archive.size) => {
@@ -231,18 +233,28 @@ async fn settle(
         Goal::Time(at) => almanac.stop_for(&readable, *at).await?,
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
+    let inside = way.path.len() - readable.len();
+    let embedded = (inside > 0).then(|| format!("{inside} segments are not in the archive but came with the backup"));
+    Ok(Ok(Plan {
+        notes: settled.note.iter().cloned().chain(embedded).collect(),
+        ..of(cluster, choice, (settled, stop), newest_commit)
+    }))
+}
+
+/// The plan of a settled goal.
+fn of(
+    cluster: &ClusterView,
+    choice: &Choice<'_>,
+    (settled, stop): (Settled, Option<Stop>),
+    newest_commit: Option<Commit>,
+) -> Plan {
+    let (way, backup) = (&choice.way, choice.backup);
     let path = match stop.and_then(|stop| way.path.iter().position(|name| *name == stop.segment)) {
         Some(last) => &way.path[..=last],
         None => &way.path[..],
     };
-    let mut notes: Vec<String> = settled.note.iter().cloned().collect();
-    if readable.len() < way.path.len() {
-        let inside = way.path.len() - readable.len();
-        notes.push(format!("{inside} segments are not in the archive but came with the backup"));
-    }
-    let to = stop.map(|stop| stop.next.lsn).or(settled.end).or(way.end).unwrap_or(choice.backup.base.stop);
-    let backup = choice.backup;
-    Ok(Ok(Plan {
+    let to = stop.map(|stop| stop.next.lsn).or(settled.end).or(way.end).unwrap_or(backup.base.stop);
+    Plan {
         system_id: cluster.system_id,
         replay: replay(cluster, choice, path, to),
         backup: ChosenBackup {
@@ -256,8 +268,8 @@ async fn settle(
         stop,
         newest_commit,
         passed_over: Vec::new(),
-        notes,
-    }))
+        notes: Vec::new(),
+    }
 }
 
 fn replay(cluster: &ClusterView, choice: &Choice<'_>, path: &[SegmentName], to: Lsn) -> Replay {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::action::ReadFiles;
 use crate::actions::postgres::Archiver;
+use crate::cli::Failure;
 use crate::cli::exit::told;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::{Site, machine};
-use crate::cli::Failure;
 use crate::pgformat::SegmentName;
 use crate::wal::standing::{Room, ServerSide};
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::hunt::{Hunt, readable};
 use super::pg_wal::PgWal;
 use crate::actions::postgres::Relation;
-use crate::base::clock;
 use crate::base::Timestamp;
+use crate::base::clock;
 use crate::cli::args::{InventoryArgs, moment};
 use crate::cli::exit::told;
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable, database};
@@ -168,9 +168,7 @@ impl Args {
         let asked = asked.map_err(|error| Failure::new(Exit::Failed, told(&error)).help(by_number))?;
         match asked {
             Some(Relation { oid, file, .. }) => Ok(Wanted::Relations(file.into_iter().chain([oid]).collect())),
-            None => {
-                Err(Failure::new(Exit::Failed, format!("the live database has no `{relation}`")).help(by_number))
-            }
+            None => Err(Failure::new(Exit::Failed, format!("the live database has no `{relation}`")).help(by_number)),
         }
     }
 
@@ -202,7 +200,11 @@ async fn narrow<'a>(
 fn holes(cluster: &ClusterView, path: &[SegmentName]) -> Vec<String> {
     let size = cluster.archive.size;
     let apart = path.windows(2).filter(|pair| pair[0].number(size) + 1 != pair[1].number(size));
-    apart.map(|pair| format!("`{}` to `{}`", pair[0].next(size), pair[1])).collect()
+    let between = |first: SegmentName, last: SegmentName| match first == last {
+        true => format!("`{first}`"),
+        false => format!("`{first}` to `{last}`"),
+    };
+    apart.map(|pair| between(pair[0].next(size), pair[1].prev(size).unwrap_or(pair[1]))).collect()
 }
 
 /// The names that dropped relations have, should they still exist: after a recovery elsewhere they may.
@@ -289,7 +291,7 @@ fn words(sighting: &Sighting, names: &[(u32, String)]) -> String {
     let rows = sighting.rows;
     let changed = format!("{} rows inserted, {} updated, {} deleted", rows.inserted, rows.updated, rows.deleted);
     match sighting.what {
-        Happened::Dropped => format!("{xid} dropped {} relations{inside}: {relations}", sighting.dropped.len()),
+        Happened::Dropped => format!("{xid} dropped relations{inside}: {relations}"),
         Happened::Replaced => format!("{xid} removed files{inside} by TRUNCATE or a rewrite: {files}"),
         Happened::DatabaseDropped => format!("{xid} dropped database {}", sighting.database.unwrap_or_default()),
         Happened::Changed => format!("{xid} committed: {changed}"),

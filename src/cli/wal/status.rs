@@ -166,11 +166,7 @@ fn gaps(view: &ClusterView, server: Option<&ServerSide>) -> (Vec<String>, Vec<St
 }
 
 /// Finds the oldest commit that only the server has.
-async fn waiting(
-    found: &Recoverable,
-    (server, archived_to): (&ServerSide, Lsn),
-    live: &mut PgWal,
-) -> Waiting {
+async fn waiting(found: &Recoverable, (server, archived_to): (&ServerSide, Lsn), live: &mut PgWal) -> Waiting {
     let size = server.segment_size;
     if server.position <= archived_to {
         return Waiting::Nothing;
@@ -180,7 +176,9 @@ async fn waiting(
     let mut walker = WalWalker::new(size);
     for number in first..=last {
         if number - first >= LOOK_AHEAD {
-            return Waiting::Unknown(format!("the first {LOOK_AHEAD} segments that wait hold no commit, and more follow"));
+            return Waiting::Unknown(format!(
+                "the first {LOOK_AHEAD} segments that wait hold no commit, and more follow"
+            ));
         }
         let of_server = SegmentName::new(server.timeline, number, size);
         // The first of them may still bear the name of the timeline that was left in it.

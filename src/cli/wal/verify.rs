@@ -99,7 +99,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     for name in databases(&site, args.database.as_deref())? {
         let recoverable = Recoverable::open(&site, &name)?;
         let looked = wiring::block_on(args.look(&site, recoverable))?;
-        let failed = |error: &LookError| Failure::new(Exit::Failed, format!("the archive of `{name}` cannot be read")).because(error);
+        let failed = |error: &LookError| {
+            Failure::new(Exit::Failed, format!("the archive of `{name}` cannot be read")).because(error)
+        };
         reports.extend(looked.map_err(|error| failed(&error))?);
     }
     if args.json {
@@ -214,9 +216,7 @@ fn stretches(cluster: &ClusterView, server: Option<&ServerSide>) -> Vec<Stretch>
 }
 
 fn add(all: &mut Vec<Stretch>, name: SegmentName, (status, why): (Status, Option<String>)) {
-    let same = |last: &&mut Stretch| {
-        last.timeline == name.timeline() && last.status == status && last.why == why
-    };
+    let same = |last: &&mut Stretch| last.timeline == name.timeline() && last.status == status && last.why == why;
     match all.last_mut().filter(same) {
         Some(last) => (last.last, last.segments) = (name.to_string(), last.segments + 1),
         None => {

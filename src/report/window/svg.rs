@@ -13,7 +13,7 @@ const BAR: f64 = 22.0;
 const BOTTOM: f64 = 64.0;
 /// The least that a span shows, so that no gap is too short to be seen.
 const LEAST: f64 = 3.0;
-const TICKS: u32 = 4;
+const TICKS: u32 = 3;
 
 const STYLE: &str = "\
 .rb-window{--ink:#1d2733;--soft:#5c6a78;--line:#d3dae1;--paper:#fff;--ok:#2e8b5e;--bad:#b3261e;--badbg:#fbe9e7;--mark:#1a5fb4;font-family:system-ui,-apple-system,'Segoe UI',sans-serif;max-width:100%;height:auto}\

@@ -225,7 +225,10 @@ impl Judge<'_> {
             let count = self.seen.gaps_before.len();
             self.findings.push(Finding {
                 level: Level::Warning,
-                message: format!("{count} older gaps, for example {}", self.seen.gaps_before[count - 1]),
+                message: format!(
+                    "gaps before the newest backup: {count}, for example {}",
+                    self.seen.gaps_before[count - 1]
+                ),
             });
         }
     }
