@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::archive::Shelf;
+use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
 use super::rescue::Tail;
@@ -56,6 +57,10 @@ pub(crate) async fn decide(
     archive.aside.extend(aside.embedded);
     archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
+    let wanted = match wanted {
+        Some(wanted) => Some(wanted),
+        None => landmark::timeline(shelf, &archive, base, goal).await?,
+    };
     if matches!(goal, Goal::Time(_)) && wanted.is_none() && archive.leading(base).len() > 1 {
         shelf.date(&mut archive).await?;
     }
@@ -66,7 +71,8 @@ pub(crate) async fn decide(
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
     let Settled { goal, told, end, note } = way.settle(goal, Seen { newest_commit, last_record: None })?;
-    let course = Course { start: base.start, end, timeline: way.followed };
+    let floor = way.path.last().map(|last| last.start(shelf.size));
+    let course = Course { start: base.start, end, timeline: way.followed, floor };
     Ok(Plan { goal, timeline: told, course, path: way.path, witness, note })
 }
 

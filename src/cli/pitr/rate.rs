@@ -8,10 +8,10 @@ use super::plan::Plan;
 use crate::cli::wiring;
 use crate::journal::Index;
 
-/// The runbooks that restore a base backup, and their steps that do: staging it, and replaying.
-const RESTORES: [&str; 2] = ["pitr", "full-db-loss"];
+/// The runbooks that restore a base backup, each with the step that replays.
+const RESTORES: [(&str, &str); 2] = [("pitr", "look"), ("full-db-loss", "recover")];
+/// The step of both that stages the backup.
 const STAGE: &str = "stage";
-const RECOVER: &str = "recover";
 
 /// What earlier restores of this machine say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,19 +39,19 @@ pub fn estimate(plan: &Plan) -> Estimate {
     let Ok(Some(runs)) = wiring::existing_runs() else { return estimate };
     let Ok(index) = Index::read(&runs) else { return estimate };
     let (mut restored, mut replayed) = (Vec::new(), Vec::new());
-    for name in RESTORES {
+    for (name, replay) in RESTORES {
         for run in index.samples(name).unwrap_or_default() {
             let of = |id: &str| run.iter().find(|(step, _)| step.as_str() == id).map(|(_, sample)| *sample);
             if let Some(sample) = of(STAGE) {
-                // Scaled by what there is to write, where the step told how much that was.
+                // Scaled by what there is to read, where the step told how much that was.
                 let bytes = sample.bytes.filter(|bytes| *bytes > 0);
                 let scaled = bytes.map_or(u128::from(sample.elapsed_ms), |bytes| {
-                    u128::from(sample.elapsed_ms) * u128::from(plan.backup.plain_bytes) / u128::from(bytes)
+                    u128::from(sample.elapsed_ms) * u128::from(plan.backup.stored_bytes) / u128::from(bytes)
                 });
                 restored.push(u64::try_from(scaled).unwrap_or(u64::MAX));
                 estimate.runs += 1;
             }
-            replayed.extend(of(RECOVER).map(|sample| sample.elapsed_ms));
+            replayed.extend(of(replay).map(|sample| sample.elapsed_ms));
         }
     }
     estimate.restore_s = median(restored);
