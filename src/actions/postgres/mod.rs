@@ -6,6 +6,7 @@
 mod advance;
 mod aim;
 mod archive;
+mod archiver;
 mod archiving;
 mod attempt;
 mod bad_page;
@@ -85,6 +86,7 @@ mod tls;
 mod verify_backup;
 
 pub use aim::Ending;
+pub(crate) use archiver::{Archiver, Relation};
 pub use archiving::{
     ArchivingMode, CheckpointTuning, ConfigureArchiving, ConfigureArchivingOutput, ConfigureArchivingParams, Foreign,
     Restart, SettingChange,

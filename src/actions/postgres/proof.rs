@@ -77,7 +77,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
     }
     let mut archive = claim.shelf.view().await?;
     let stored = archive.segments.len();
-    archive.segments.extend(claim.marker.embedded());
+    archive.aside.extend(claim.marker.embedded());
     course::whole(&archive, claim.timeline, course::base(claim.marker))?;
     let message =
         format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);

@@ -30,7 +30,6 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
-use super::target::Goal;
 use super::{live, outlook, overseer, promotion, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -38,6 +37,7 @@ use crate::action::{
     Target,
 };
 use crate::base::Timestamp;
+use crate::catalog::recovery::Goal;
 use crate::event::Coverage;
 use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, Timeline};
