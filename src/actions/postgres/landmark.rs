@@ -33,8 +33,9 @@ pub(crate) async fn timeline(
     for timeline in &leading {
         // What came with the backup or is still to be rescued cannot be read here, and begins a walk anew.
         let path = own(archive, *timeline, base).into_iter().filter(|segment| archive.holds(*segment)).collect();
-        found.extend(positions(shelf, path, &wanted).await?);
+        found.extend(positions(shelf, path, &wanted).await?.into_iter().map(|lsn| (lsn, *timeline)));
     }
+    let found: BTreeSet<(Lsn, Timeline)> = found.iter().filter(|one| !is_copy(archive, &found, one)).copied().collect();
     let list = |found: &BTreeSet<(Lsn, Timeline)>| {
         found.iter().map(|(lsn, timeline)| format!("`{timeline}` at {lsn}")).collect::<Vec<_>>().join(", ")
     };
@@ -47,6 +48,13 @@ pub(crate) async fn timeline(
     }
 }
 
+/// Whether a timeline only has it because it begins with a copy of what its ancestor wrote, and the ancestor has it too.
+fn is_copy(archive: &Archive, found: &BTreeSet<(Lsn, Timeline)>, (lsn, timeline): &(Lsn, Timeline)) -> bool {
+    let Some(history) = archive.history(*timeline) else { return false };
+    let shared = |other: &Timeline| history.switch_of(*other).is_some_and(|fork| *lsn < fork);
+    found.iter().any(|(at, other)| at == lsn && shared(other))
+}
+
 /// The segments of a timeline itself, without those it shares with its parent.
 fn own(archive: &Archive, timeline: Timeline, base: Base) -> Vec<SegmentName> {
     let history = archive.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline));
@@ -57,11 +65,7 @@ fn own(archive: &Archive, timeline: Timeline, base: Base) -> Vec<SegmentName> {
     path.filter(|segment| segment.timeline() == timeline).collect()
 }
 
-async fn positions(
-    shelf: Shelf<'_>,
-    path: Vec<SegmentName>,
-    goal: &Goal,
-) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
+async fn positions(shelf: Shelf<'_>, path: Vec<SegmentName>, goal: &Goal) -> Result<BTreeSet<Lsn>, ActionError> {
     let mut walker = WalWalker::new(shelf.size);
     let mut all = BTreeSet::new();
     for name in path {
@@ -71,7 +75,7 @@ async fn positions(
             let mut found = Vec::new();
             walker.segment(name, &bytes, &mut |record| {
                 if is_it(record, &wanted) {
-                    found.push((record.lsn, name.timeline()));
+                    found.push(record.lsn);
                 }
             });
             (walker, found)
