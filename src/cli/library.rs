@@ -13,7 +13,20 @@ pub struct Shipped {
 /// Every shipped runbook.
 pub const SHIPPED: &[Shipped] = &[
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
+    Shipped { path: "postgres/daily-backup.yaml", text: include_str!("../../runbooks/postgres/daily-backup.yaml") },
+    Shipped {
+        path: "postgres/data-corruption.yaml",
+        text: include_str!("../../runbooks/postgres/data-corruption.yaml"),
+    },
     Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
+    Shipped { path: "postgres/lift-freeze.yaml", text: include_str!("../../runbooks/postgres/lift-freeze.yaml") },
+    Shipped { path: "postgres/pitr.yaml", text: include_str!("../../runbooks/postgres/pitr.yaml") },
+    Shipped { path: "postgres/ransomware.yaml", text: include_str!("../../runbooks/postgres/ransomware.yaml") },
+    Shipped {
+        path: "postgres/region-failover.yaml",
+        text: include_str!("../../runbooks/postgres/region-failover.yaml"),
+    },
+    Shipped { path: "postgres/restore-dump.yaml", text: include_str!("../../runbooks/postgres/restore-dump.yaml") },
 ];
 
 /// Where a runbook was found.

@@ -308,6 +308,7 @@ impl Stage {
             course: None,
             to_target: false,
             embedded: Vec::new(),
+            waits: None,
         };
         Ok(Self { dir: cluster.staged(run), marker })
     }

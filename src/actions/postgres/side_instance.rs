@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::Recovering;
 use super::by_hand;
+use super::hands::Hands;
 use super::housing::{self, Housing, Priority};
 use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
 use super::owner::Owner;
-use super::recover::{RecoverOutput, RecoverParams, barred};
+use super::recover::{Landmark, RecoverOutput, RecoverParams, barred};
 use super::restore_base;
 use super::{scratch, subscription};
 use crate::action::{
@@ -26,7 +27,6 @@ use crate::action::{
 };
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
-use crate::pgformat::Timeline;
 
 /// The file that says which step a side instance belongs to.
 const OWNER: &str = "owner.json";
@@ -68,19 +68,25 @@ pub struct SideInstanceParams {
     /// What this instance is called, where a run has several of one database. Default `copy`.
     #[serde(default)]
     pub name: Option<String>,
+    /// `latest` (default): the end of the archive. `immediate`: the end of the backup.
+    #[serde(default)]
+    pub target: Option<Landmark>,
     /// A point in time with offset; the last commit not after it is the last one there is.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub target_time: Option<Timestamp>,
-    /// A position, included.
+    /// A position.
     #[serde(default)]
     pub target_lsn: Option<String>,
     /// A restore point, as `postgres.restore_point` makes it.
     #[serde(default)]
     pub target_name: Option<String>,
-    /// A transaction, its commit included.
+    /// A transaction; what counts is its commit.
     #[serde(default)]
     pub target_xid: Option<u64>,
+    /// With `false` replay ends just before the time, position or transaction. Default: with it.
+    #[serde(default)]
+    pub inclusive: Option<bool>,
     /// The timeline to follow; default: the one that was live at the target, the latest without target.
     #[serde(default)]
     pub timeline: Option<u32>,
@@ -131,20 +137,21 @@ impl SideInstanceParams {
     pub(super) fn recovery(&self) -> RecoverParams {
         RecoverParams {
             database: self.database.clone(),
-            staged: Late::Pending("the staged copy".to_owned()),
+            staged: Some(Late::Pending("the staged copy".to_owned())),
+            instance: None,
+            target: self.target,
             target_time: self.target_time,
             target_lsn: self.target_lsn.clone(),
             target_name: self.target_name.clone(),
             target_xid: self.target_xid,
+            inclusive: self.inclusive,
+            action: None,
             timeline: self.timeline,
         }
     }
 
     fn faults(&self) -> Vec<ParamFault> {
-        let mut faults: Vec<ParamFault> = self.recovery().goal().err().into_iter().collect();
-        if self.timeline == Some(0) {
-            faults.push(ParamFault::new("/timeline", "there is no timeline 0"));
-        }
+        let mut faults: Vec<ParamFault> = self.recovery().aim().err().into_iter().collect();
         if let Some(acting) = self.preload.iter().find(|library| housing::acts(library)) {
             let fact = format!("`{acting}` acts by itself when it is preloaded: a copy of a database must not");
             faults.push(ParamFault::new("/preload", fact));
@@ -283,17 +290,8 @@ impl SideInstance {
         side: &Cluster,
         cx: &RunContext,
     ) -> Result<RecoverOutput, ActionError> {
-        let (store, prefix) = side.archive()?;
-        let recovering = Recovering {
-            cluster: side,
-            owner: Owner::of(side, cx.host.as_ref())?,
-            store: cx.store(store)?,
-            prefix,
-            program: &self.program,
-            goal: params.recovery().goal().map_err(|fault| ActionError::fatal(fault.message))?,
-            timeline: params.timeline.map(Timeline),
-            cx,
-        };
+        let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
+        let recovering = Recovering { hands: Hands::on(side, &self.program, cx)?, aim };
         recovering.run().await
     }
 }
