@@ -84,7 +84,7 @@ for _ in $(seq "$turns"); do
   case_ backup.runbook "$home/runbook" run base-backup -p database=main --confirm bench
   case_ backup.floor bash -c "tar -C '$data' --exclude=pg_wal -cf - . | zstd -q -3 -T2 -o '$home/floor.zst'"
 done
-as "$bin/pgbench" -q -c 4 -t 20000 -h "$home" -p $port postgres >/dev/null 2>&1
+as "$bin/pgbench" -c 4 -t 5000 -h "$home" -p $port postgres >/dev/null 2>&1
 sql "SELECT pg_switch_wal()"; sql CHECKPOINT; sleep 5
 echo "WAL after the backups: $(ls "$home/wal" | wc -l) segments in the archive"
 stop() { as "$bin/pg_ctl" -D "$data" -m fast -w stop >/dev/null; }
@@ -97,7 +97,7 @@ for _ in $(seq "$turns"); do
   case_ restore.pgbackrest bash -c "pgbackrest --config='$home/pgbackrest.conf' --stanza=main --archive-mode=off restore && '$bin/pg_ctl' -D '$data' -w -t 300 -l '$home/log' start >/dev/null && until [ \"\$('$bin/psql' -XAtq -h '$home' -p $port -d postgres -c 'SELECT NOT pg_is_in_recovery()' 2>/dev/null)\" = t ]; do sleep 0.05; done"
   stop; again; rmdir "$data"
   cp -a "$home/store" "$home/store.before"
-  case_ restore.runbook "$home/runbook" run full-db-loss -p database=main --confirm bench
+  case_ restore.runbook "$home/runbook" run full-db-loss -p database=main -p incident_at='1m ago' --confirm bench
   stop; rm -rf "$home/store"; mv "$home/store.before" "$home/store"; again
   case_ restore.floor bash -c "cp -a '$home/kept/.' '$data/' && sync"
 done
