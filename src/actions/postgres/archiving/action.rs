@@ -244,6 +244,7 @@ impl Action for ConfigureArchiving {
         }
         let work = work.looked(cx.host.as_ref(), &cx.about).await?;
         if params.mode == ArchivingMode::Plan {
+            work.tell(cx);
             return work.output(BTreeMap::new());
         }
         if let Some((fact, help)) = work.faults.first() {
@@ -303,7 +304,7 @@ impl<'a> Work<'a> {
         let waits: Vec<&str> =
             self.changes.iter().filter(|change| change.restart).map(|change| change.name.as_str()).collect();
         if !waits.is_empty() && self.params.restart == Restart::Refused {
-            let fact = format!("`{}` counts only after a restart of the server", waits.join("`, `"));
+            let fact = format!("a restart of the server is needed for `{}`", waits.join("`, `"));
             fault(fact, "set `restart: allowed`, or `restart: later`");
         }
         let owner = Owner::of(self.cluster, host)?;
@@ -326,6 +327,13 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// Tells what differs.
+    fn tell(&self, cx: &RunContext) {
+        for change in &self.changes {
+            cx.reporter.note(change.to_string(), serde_json::json!({ "name": change.name, "restart": change.restart }));
+        }
+    }
+
     async fn session(&self, cx: &RunContext) -> Result<Session, ActionError> {
         Endpoint::of(self.cluster, None, cx.about.secrets.as_ref())?.open().await
     }
@@ -337,9 +345,7 @@ impl<'a> Work<'a> {
         place.ready(&settings, &owner, cx).await?;
         let mut session = self.session(cx).await?;
         let before = apply::alter(&mut session, &self.changes).await?;
-        for change in &self.changes {
-            cx.reporter.note(change.to_string(), serde_json::json!({ "name": change.name, "restart": change.restart }));
-        }
+        self.tell(cx);
         let mut output = self.output(before)?;
         if !output.restart_needed {
             apply::until_read(&mut session, &self.changes).await?;

@@ -28,6 +28,9 @@ pub(super) type Before = BTreeMap<String, Option<String>>;
 pub(super) async fn alter(session: &mut Session, changes: &[SettingChange]) -> Result<Before, ActionError> {
     let names: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
     let there = change::read(session, &names).await?;
+    if changes.is_empty() {
+        return Ok(Before::new());
+    }
     let altered = |name: &str| there.get(name).and_then(|current| current.altered.clone());
     let mut before = Before::new();
     for change in changes {

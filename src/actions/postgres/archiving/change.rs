@@ -54,6 +54,9 @@ pub(super) type Settings = BTreeMap<String, Current>;
 /// # Errors
 /// Fails as the server does.
 pub(super) async fn read(session: &mut Session, names: &[&str]) -> Result<Settings, ActionError> {
+    if names.is_empty() {
+        return Ok(Settings::new());
+    }
     let list: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
     let table = session
         .query(&format!(
