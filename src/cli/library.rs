@@ -12,8 +12,13 @@ pub struct Shipped {
 
 /// Every shipped runbook.
 pub const SHIPPED: &[Shipped] = &[
+    Shipped {
+        path: "postgres/accidental-drop.yaml",
+        text: include_str!("../../runbooks/postgres/accidental-drop.yaml"),
+    },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
+    Shipped { path: "postgres/table-recovery.yaml", text: include_str!("../../runbooks/postgres/table-recovery.yaml") },
 ];
 
 /// Where a runbook was found.

@@ -18,7 +18,7 @@ use crate::action::{ActionError, Secrets};
 use crate::base::secret::SecretText;
 use crate::language::inventory::SslMode;
 
-type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+pub(super) type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// Everything needed to open a session.
 #[derive(Clone)]
@@ -105,9 +105,9 @@ impl Table {
 
 /// An open session.
 pub(crate) struct Session {
-    client: Client,
-    driver: Option<Driver>,
-    shown: String,
+    pub(super) client: Client,
+    pub(super) driver: Option<Driver>,
+    pub(super) shown: String,
 }
 
 impl Session {
@@ -179,7 +179,8 @@ fn table(messages: Vec<SimpleQueryMessage>) -> Table {
     table
 }
 
-fn refused(shown: &str, error: &Error) -> ActionError {
+/// What a server's refusal, or its silence, means for a step.
+pub(super) fn refused(shown: &str, error: &Error) -> ActionError {
     let Some(code) = error.code() else {
         return ActionError::retryable(format!("lost {shown}, or it does not answer")).because(error);
     };
