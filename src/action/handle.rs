@@ -53,4 +53,17 @@ pub struct InstanceHandle {
     /// The name of a side instance of the database: it lies in the run's scratch folder, whatever the database's own place is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub side: Option<String>,
+    /// What it waits for while it is in recovery; absent when it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<Waits>,
+}
+
+/// What a server in recovery waits for. It can be read; it opens when it is promoted, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Waits {
+    /// Replay is paused: for somebody who looks, then promotes or goes on to a later target.
+    Paused,
+    /// Replay goes on as WAL arrives: for its promotion.
+    Standby,
 }

@@ -136,6 +136,11 @@ pub trait Files: ReadFiles {
     fn create_dir(&self, path: &Path, mode: u32) -> Result<(), HostError>;
     /// Creates a file that must not exist.
     fn create(&self, path: &Path, mode: u32) -> Result<std::fs::File, HostError>;
+    /// Makes a named pipe that only its owner may use.
+    fn make_pipe(&self, path: &Path) -> Result<(), HostError> {
+        let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
+        Err(HostError::File { operation: "make the pipe", path: path.to_owned(), source })
+    }
     /// Opens an existing file for appending.
     fn append(&self, path: &Path) -> Result<std::fs::File, HostError>;
     /// Replaces a file's content: temporary file beside it, sync, rename, sync of the folder.

@@ -33,7 +33,7 @@ pub use effect::{Access, Effects, Target};
 pub use encoding::{Compressed, Encoding, Encrypted, Kdf, PlainFacts};
 pub use erased::{Erased, ErasedAction, ParamFault};
 pub use error::ActionError;
-pub use handle::{BackupHandle, InstanceHandle, StagedHandle};
+pub use handle::{BackupHandle, InstanceHandle, StagedHandle, Waits};
 pub use host::{
     CommandOutput, CommandSpec, DirEntry, Fate, FileFacts, FileKind, Files, Host, HostError, ReadFiles, ReadHost,
     Space, Tie,

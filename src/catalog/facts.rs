@@ -101,6 +101,13 @@ pub struct DatabaseState {
     /// The ICU locale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icu_locale: Option<String>,
+    /// The ICU collation's own rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu_rules: Option<String>,
+    /// The version of the collation library: text sorts differently under another one. A restore builds every index
+    /// anew, so it need not be the same there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collation_version: Option<String>,
     /// The most connections; -1 is no limit.
     #[serde(default)]
     pub connection_limit: i32,

@@ -96,6 +96,9 @@ pub struct PostgresFacts {
     /// Replication slots, which a backup does not contain.
     #[serde(default)]
     pub slots: Vec<Slot>,
+    /// Standbys that followed the server, as it saw them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<Standby>,
     /// Whether its pages carry checksums; `None` in manifests that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_checksums: Option<bool>,
@@ -161,6 +164,25 @@ pub struct Slot {
     /// The database of a logical slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dbname: Option<String>,
+}
+
+/// A standby as its server saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Standby {
+    /// The name it gave itself.
+    pub name: String,
+    /// Where it connected from; `None` for the server's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+impl std::fmt::Display for Standby {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.address {
+            Some(address) => write!(f, "`{}` at {address}", self.name),
+            None => write!(f, "`{}` on the same machine", self.name),
+        }
+    }
 }
 
 /// What an object of a backup is.

@@ -45,7 +45,7 @@ pub use key::{BackupPlace, backup_id, cluster_key, family, family_prefix, histor
 pub use listing::{BackupList, Catalog, DamagedBackup, list};
 pub use manifest::{
     ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest,
-    ManifestObject, ObjectRole, PostgresFacts, Slot, Tablespace,
+    ManifestObject, ObjectRole, PostgresFacts, Slot, Standby, Tablespace,
 };
 pub use query::{Pick, Proven, Query, find};
 pub use wal_object::{packed_wal_key, wal_file_of, wal_objects};

@@ -49,6 +49,8 @@ pub struct Query {
     pub tier: Option<String>,
     /// Its id.
     pub id: Option<String>,
+    /// It is a dump of this database within its server.
+    pub dbname: Option<String>,
     /// It ended before this.
     pub before: Option<Timestamp>,
     /// Its newest verification passed, at least at this level.
@@ -68,6 +70,7 @@ impl Query {
             && is(&self.kind, Some(&manifest.kind))
             && is(&self.id, Some(&manifest.id))
             && is(&self.tier, manifest.tier.as_deref())
+            && is(&self.dbname, manifest.dump.as_ref().map(|dump| dump.dbname.as_str()))
             && self.before.is_none_or(|before| manifest.stopped_at < before)
             && self.verified.is_none_or(|level| attested.last_verified.as_ref().is_some_and(|note| note.holds(level)))
             // One that is known to be damaged is taken only when it is named.
@@ -107,6 +110,7 @@ impl Query {
         words.extend(self.source.as_ref().map(|source| format!("of `{source}`")));
         words.extend(self.kind.as_ref().map(|kind| format!("of kind `{kind}`")));
         words.extend(self.tier.as_ref().map(|tier| format!("of tier `{tier}`")));
+        words.extend(self.dbname.as_ref().map(|dbname| format!("of its database `{dbname}`")));
         words.extend(self.before.map(|before| format!("that ended before {before}")));
         words.extend(self.verified.map(|level| format!("that was verified (`{}`)", level.as_str())));
         if self.proven == Proven::Require {

@@ -98,6 +98,7 @@ fn manifest(id: &str, stopped_at: &str) -> Manifest {
             segment_size: SegmentSize::DEFAULT,
             tablespaces: Vec::new(),
             slots: Vec::new(),
+            standbys: Vec::new(),
             data_checksums: None,
             archiving: None,
             databases: Vec::new(),

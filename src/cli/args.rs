@@ -12,7 +12,7 @@ use crate::base::units::Span;
 use crate::language::{document, time};
 
 /// A runbook with what it is bound to.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Subject {
     /// A path, or a name: looked up in ./runbooks, then among the shipped ones
     pub runbook: String,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{self, Subject};
-use super::prepare::{self, RunIdentity};
+use super::prepare::{self, Prepared, RunIdentity};
 use super::proof::{self, Proof};
 use super::rehearsal::{Rehearsed, rehearse};
 use super::screen::{Face, paint};
@@ -37,41 +37,77 @@ pub struct Args {
     json: bool,
 }
 
+/// How much is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Every step's check.
+    Checks,
+    /// Steps that only read are made as well.
+    Rehearsal,
+}
+
 /// Runs every check, makes what only reads, and changes nothing.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let prepared = prepare::load_runbook(&args.subject.runbook, &args.subject.inventory)?;
     prepared.demand_sound()?;
     let mode = if args.subject.environment.as_deref() == Some(DRILL) { Mode::Drill } else { Mode::DryRun };
     let identity = RunIdentity::new(mode, &wiring::state_root()?, args::params(&args.subject)?);
-    let plan = Arc::new(prepared.bind(&args.subject, &identity)?);
-    given::tell(&prepared, &plan);
-    if mode == Mode::Drill {
-        drill::demand_harmless(&prepared, &args.subject, &identity, &plan)?;
+    let depth = if args.level == 2 { Depth::Rehearsal } else { Depth::Checks };
+    let looked = judge((&prepared, &args.subject), &identity, depth, args.json.into())?;
+    conclude(looked.refused, too_slow(&looked.plan, &looked.forecast, args.strict))
+}
+
+/// Shows whether a runbook would work right now.
+///
+/// # Errors
+/// Refuses (exit 4) when something stands against it.
+pub fn look(subject: (&Prepared, &Subject), identity: &RunIdentity, depth: Depth, face: Face) -> Result<Exit, Failure> {
+    conclude(judge(subject, identity, depth, face)?.refused, None)
+}
+
+/// What was found out.
+struct Looked {
+    plan: Arc<BoundPlan>,
+    forecast: Forecast,
+    refused: usize,
+}
+
+fn judge(
+    (prepared, subject): (&Prepared, &Subject),
+    identity: &RunIdentity,
+    depth: Depth,
+    face: Face,
+) -> Result<Looked, Failure> {
+    let plan = Arc::new(prepared.bind(subject, identity)?);
+    given::tell(prepared, &plan);
+    if identity.mode == Mode::Drill {
+        drill::demand_harmless(prepared, subject, identity, &plan)?;
     }
-    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), Face::from(args.json))?;
+    let hands = invoke::hands(&plan, identity.scratch.join("attempts"), face)?;
     let missing = invoke::missing_secrets(&plan, &hands);
     for (name, why) in notifier::missing(&plan, &hands) {
         tell!("warning: {why}\n  help: a run is not stopped by it, but what needs `{name}` tells nobody");
     }
     let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
     let refused = proof::refused(&plan, &checked, &missing);
-    let rehearsed =
-        if args.level == 2 { rehearse(&plan, &prepared.registry, &hands, &refused)? } else { Rehearsed::default() };
+    let rehearsed = match depth {
+        Depth::Rehearsal => rehearse(&plan, &prepared.registry, &hands, &refused)?,
+        Depth::Checks => Rehearsed::default(),
+    };
     let proofs = proof::proofs(&plan, &checked, &rehearsed);
     let forecast = history::forecast_of(&plan, &rehearsed.outputs, proof::waits(&proofs))?;
-    if args.json {
-        out!("{:#}", proof::document(&plan, &proofs, &missing, &forecast));
-    } else {
-        for (name, error) in &missing {
-            out!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
+    match face {
+        Face::Json => out!("{:#}", proof::document(&plan, &proofs, &missing, &forecast)),
+        Face::People => {
+            for (name, error) in &missing {
+                out!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
+            }
+            print_steps(&plan, &proofs);
+            print_forecast(&plan, &forecast);
         }
-        print_steps(&plan, &proofs);
-        print_forecast(&plan, &forecast);
     }
-    conclude(
-        missing.len() + proofs.iter().filter(|proof| proof.refused).count(),
-        too_slow(&plan, &forecast, args.strict),
-    )
+    let refused = missing.len() + proofs.iter().filter(|proof| proof.refused).count();
+    Ok(Looked { plan, forecast, refused })
 }
 
 /// What the forecast stands against, where it is asked.

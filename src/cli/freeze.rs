@@ -1,40 +1,102 @@
-//! While a real recovery of a database is open, nothing of its backups is pruned; nor while the clock is in doubt.
+//! While a real recovery of a database is open, nothing of its backups is pruned or moved, and none is taken that
+//! nobody watches (facts 2.10.22); nor is anything pruned while the clock is in doubt.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::recovery::{self, Open};
 use super::{Exit, Failure, wiring};
 use crate::action::{Access, Mode, Target};
-use crate::base::{RunId, Timestamp, clock};
-use crate::event::Outcome;
-use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
-use crate::plan::{BoundPlan, PlannedStep};
+use crate::base::{Timestamp, clock};
+use crate::engine::Presence;
+use crate::journal::Runs;
+use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
 
 /// How far the clock may be behind what the history knows.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Refuses (exit 4) to prune while a recovery of the same database is open, or when the clock went back.
-pub fn refuse(runs: &Runs, plan: &BoundPlan) -> Result<(), Failure> {
-    let mut prunes = plan.steps.iter().filter(|step| step.uses == "backup.prune").peekable();
-    if plan.mode != Mode::Real || prunes.peek().is_none() {
+/// Removes backups.
+const PRUNE: &str = "backup.prune";
+/// Has the provider move and remove objects.
+const LIFECYCLE: &str = "s3.lifecycle";
+/// Take backups of a database.
+const BACKUPS: [&str; 2] = ["postgres.base_backup", "postgres.dump"];
+
+/// Refuses (exit 4) what is frozen while a recovery of the same database is open, and to prune when the clock went
+/// back.
+pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), Failure> {
+    if plan.mode != Mode::Real {
         return Ok(());
     }
-    let now = clock::now();
-    if let Some(known) = newest(runs)?.filter(|known| *known > clock::after(now, TOLERANCE)) {
-        let message = format!("this machine's clock says {now}, but the history of runs knows {known}");
-        return Err(Failure::new(Exit::Refused, message).help("set the clock right; nothing was changed"));
+    let prunes: Vec<&PlannedStep> = plan.steps.iter().filter(|step| step.uses == PRUNE).collect();
+    if !prunes.is_empty() {
+        let now = clock::now();
+        if let Some(known) = newest(runs)?.filter(|known| *known > clock::after(now, TOLERANCE)) {
+            let message = format!("this machine's clock says {now}, but the history of runs knows {known}");
+            return Err(Failure::new(Exit::Refused, message).help("set the clock right; nothing was changed"));
+        }
     }
-    if let Some(reason) = prunes.find_map(despite) {
+    if let Some(reason) = prunes.iter().find_map(|step| despite(step)) {
         tell!("pruning though a recovery may be open: {reason}");
         return Ok(());
     }
-    let Some(open) = open_recovery(runs, plan)? else { return Ok(()) };
-    let message = format!("a recovery of the same database is open: run `{open}`; nothing is pruned meanwhile");
-    Err(Failure::new(Exit::Refused, message).help(format!(
-        "end it with `runbook resume {open}` or start it again until it succeeds; \
-         `--despite-recovery REASON` (in a runbook, `despite_recovery`) prunes all the same"
-    )))
+    let mut frozen: BTreeSet<(String, &str)> = BTreeSet::new();
+    if !prunes.is_empty() {
+        let locks = plan.locks.iter().filter(|name| name.starts_with("database:"));
+        frozen.extend(locks.map(|lock| (lock.clone(), "nothing is pruned meanwhile")));
+    }
+    frozen.extend(moved(plan).map(|lock| (lock, "no lifecycle is changed meanwhile")));
+    if presence == Presence::Nobody {
+        frozen.extend(backed_up(plan).map(|lock| (lock, "no unattended backup is taken meanwhile")));
+    }
+    for (lock, what) in frozen {
+        if let Some(open) = recovery::open(runs, &lock, Some(&plan.run))? {
+            return Err(refusal(&open, what));
+        }
+    }
+    Ok(())
+}
+
+fn refusal(open: &Open, what: &str) -> Failure {
+    let Open { run, database, .. } = open;
+    let message = format!("a recovery of the same database is open: run `{run}`; {what}");
+    Failure::new(Exit::Refused, message).help(format!(
+        "when it is over, lift the freeze: `runbook run lift-freeze -p database={database} -p reason=…`; until then \
+         `runbook resume {run}` goes on with it, and `--despite-recovery REASON` (in a runbook, `despite_recovery`) \
+         prunes all the same"
+    ))
+}
+
+/// The databases whose backups lie in a store whose lifecycle is changed.
+fn moved(plan: &BoundPlan) -> impl Iterator<Item = String> {
+    let written = |step: &&PlannedStep| step.uses == LIFECYCLE;
+    let targets = plan.steps.iter().filter(written).flat_map(|step| &step.effects.targets);
+    let stores: BTreeSet<&String> = targets
+        .filter_map(|(access, target)| match target {
+            Target::Store { name, .. } if *access >= Access::Write => Some(name),
+            Target::Store { .. }
+            | Target::Database { .. }
+            | Target::Path { .. }
+            | Target::Port { .. }
+            | Target::Service { .. }
+            | Target::Url { .. } => None,
+        })
+        .collect();
+    let lie_there = |name: &Option<String>| name.as_ref().is_some_and(|name| stores.contains(name));
+    let entries: Vec<String> =
+        plan.inventory.databases.values().filter(|entry| lie_there(&entry.store)).map(lock_of_database).collect();
+    entries.into_iter()
+}
+
+/// The databases of which a backup is taken, without those that the same run replaces or is done with.
+fn backed_up(plan: &BoundPlan) -> impl Iterator<Item = String> {
+    let taken = plan.steps.iter().filter(|step| BACKUPS.contains(&step.uses.as_str()));
+    let names = taken.flat_map(|step| &step.effects.holds);
+    let locks = names.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database);
+    let locks: BTreeSet<String> = locks.filter(|lock| !recovery::concerns(plan, lock)).collect();
+    locks.into_iter()
 }
 
 /// The newest time that the history knows.
@@ -47,88 +109,44 @@ fn despite(step: &PlannedStep) -> Option<&str> {
     step.with.get("despite_recovery").and_then(Value::as_str)
 }
 
-/// The newest real run that was to replace a database this plan prunes, when nothing says that it is over.
-fn open_recovery(runs: &Runs, plan: &BoundPlan) -> Result<Option<RunId>, Failure> {
-    let mut ids = runs.ids().map_err(wiring::runs_failure)?;
-    ids.retain(|id| *id != plan.run);
-    ids.sort();
-    let locks: Vec<&String> = plan.locks.iter().filter(|name| name.starts_with("database:")).collect();
-    // Each database for itself: of several recoveries of one, the last decides.
-    for lock in locks {
-        let recoveries = ids.iter().rev().filter(|id| recovers(&runs.dir(id), lock));
-        for id in recoveries {
-            match state(&runs.dir(id)) {
-                Recovery::Open => return Ok(Some(id.clone())),
-                Recovery::Over => break,
-                Recovery::Nothing => {}
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// Tells whether a real run was to replace the database under this lock.
-fn recovers(dir: &RunDir, lock: &String) -> bool {
-    let Ok((plan, _)) = dir.plan() else { return false };
-    let replaces =
-        |(access, target): &(Access, Target)| *access == Access::Destroy && matches!(target, Target::Database { .. });
-    plan.mode == Mode::Real
-        && plan.locks.contains(lock)
-        && plan.steps.iter().any(|step| step.effects.targets.iter().any(replaces))
-}
-
-/// What became of a recovery.
-enum Recovery {
-    /// It goes on, or nobody knows what it came to.
-    Open,
-    /// It did what it was to do.
-    Over,
-    /// It ended without having done it.
-    Nothing,
-}
-
-fn state(dir: &RunDir) -> Recovery {
-    let outcome = match RunSummary::of(dir).status {
-        RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted | RunStatus::Damaged { .. } => {
-            return Recovery::Open;
-        }
-        RunStatus::NeverStarted => return Recovery::Nothing,
-        RunStatus::Finished { outcome, .. } => outcome,
-    };
-    match outcome {
-        Outcome::FailedUnknown => Recovery::Open,
-        Outcome::Succeeded | Outcome::SucceededWithExceptions => Recovery::Over,
-        Outcome::Failed | Outcome::Cancelled | Outcome::ObjectiveMissed | Outcome::Inconclusive => Recovery::Nothing,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{newest, refuse};
     use crate::action::{Access, EffectClass, Effects, Mode, Target};
-    use crate::base::Timestamp;
-    use crate::event::{EventKind, Figures, Outcome};
+    use crate::base::{Attempt, StepId, Timestamp};
+    use crate::engine::Presence;
+    use crate::event::{ErrorClass, ErrorInfo, EventKind, Figures, Outcome};
     use crate::journal::{CreatedRun, Runs, sample};
-    use crate::plan::{BoundPlan, fixture};
+    use crate::language::inventory::{Database, Inventory};
+    use crate::plan::{BoundPlan, fixture, lock_of_database};
     use crate::port::Journal as _;
 
-    const LOCK: &str = "database:local:/srv/orders";
-
-    fn plan(run: &str, uses: &str, target: Target) -> BoundPlan {
-        let mut step = fixture::step("only", uses);
-        step.effects = Effects::of(EffectClass::Destroy).target(Access::Destroy, target);
-        let locks = vec![LOCK.to_owned()];
-        BoundPlan { run: run.parse().expect("an id"), mode: Mode::Real, locks, ..fixture::plan(vec![step]) }
+    fn inventory() -> Inventory {
+        let entry = Database { pgdata: "/srv/orders".into(), store: Some("primary".into()), ..Database::default() };
+        Inventory { databases: [("orders".to_owned(), entry)].into(), ..Inventory::default() }
     }
 
-    fn recovery(runs: &Runs, run: &str) -> CreatedRun {
-        let database = Target::Database { name: "orders".to_owned() };
-        let mut created = runs.create(&plan(run, "postgres.recover", database)).expect("creates");
+    fn plan(run: &str, uses: &str, effects: Effects) -> BoundPlan {
+        let mut step = fixture::step("only", uses);
+        step.effects = effects;
+        let inventory = inventory();
+        let locks = vec![lock_of_database(&inventory.databases["orders"])];
+        let run = run.parse().expect("an id");
+        BoundPlan { run, mode: Mode::Real, locks, inventory, ..fixture::plan(vec![step]) }
+    }
+
+    fn begun(runs: &Runs, plan: &BoundPlan) -> CreatedRun {
+        let mut created = runs.create(plan).expect("creates");
         let started = sample::started_with(created.plan);
         write(&mut created, started);
         created
+    }
+
+    fn recovery(run: &str) -> BoundPlan {
+        let database = Target::Database { name: "orders".to_owned() };
+        plan(run, "postgres.recover", Effects::of(EffectClass::Destroy).target(Access::Destroy, database))
     }
 
     fn write(run: &mut CreatedRun, kind: EventKind) {
@@ -136,35 +154,103 @@ mod tests {
         run.journal.sync().expect("syncs");
     }
 
+    /// Makes the one attempt of the one step.
+    fn attempts(run: &mut CreatedRun) {
+        let step = || -> StepId { "only".parse().expect("an id") };
+        let resolved =
+            EventKind::StepResolved { step: step(), with: Value::Null, secrets: Vec::new(), preconditions: Vec::new() };
+        write(run, resolved);
+        write(run, EventKind::AttemptStarted { step: step(), attempt: Attempt(1), key: "k".to_owned() });
+    }
+
     fn end(mut run: CreatedRun, outcome: Outcome) {
+        let (step, attempt): (StepId, _) = ("only".parse().expect("an id"), Attempt(1));
+        match outcome {
+            Outcome::Succeeded => {
+                write(&mut run, EventKind::StepSucceeded { step, attempt, output: json!({}), elapsed_ms: 1 });
+            }
+            _ => {
+                let error = ErrorInfo::new(ErrorClass::Fatal, "it broke");
+                write(&mut run, EventKind::StepFailed { step, attempt, error, elapsed_ms: 1 });
+            }
+        }
         write(&mut run, EventKind::RunFinished { outcome, exit_code: 0, figures: Box::new(Figures::default()) });
     }
 
     fn prune() -> BoundPlan {
+        let store = Target::Store { name: "primary".to_owned(), prefix: "orders".to_owned() };
         plan(
             "20260301-000000-aaaaaa",
             "backup.prune",
-            Target::Store { name: "primary".to_owned(), prefix: "o".to_owned() },
+            Effects::of(EffectClass::Destroy).target(Access::Destroy, store).hold("orders"),
         )
     }
 
+    fn is_frozen(runs: &Runs, plan: &BoundPlan) -> bool {
+        refuse(runs, plan, Presence::Nobody).is_err()
+    }
+
     #[test]
-    fn an_unfinished_recovery_freezes_its_database_until_a_later_one_succeeds() {
+    fn a_recovery_freezes_its_database_until_a_step_says_that_it_is_over() {
         let root = tempfile::tempdir().expect("a folder");
         let runs = Runs::open(root.path().join("state")).expect("opens");
-        assert!(refuse(&runs, &prune()).is_ok());
-        drop(recovery(&runs, "20260101-000000-aaaaaa"));
-        let refused = refuse(&runs, &prune()).expect_err("it is open");
+        assert!(!is_frozen(&runs, &prune()));
+        let mut live = begun(&runs, &recovery("20260101-000000-aaaaaa"));
+        let refused = refuse(&runs, &prune(), Presence::Nobody).expect_err("it is open");
         assert!(refused.message.contains("20260101-000000-aaaaaa"), "{}", refused.message);
         let mut despite = prune();
         despite.steps[0].with = json!({ "despite_recovery": "the disk is full" });
-        assert!(refuse(&runs, &despite).is_ok());
-        end(recovery(&runs, "20260102-000000-aaaaaa"), Outcome::Failed);
-        assert!(refuse(&runs, &prune()).is_err(), "a later one that failed changes nothing");
-        end(recovery(&runs, "20260103-000000-aaaaaa"), Outcome::Succeeded);
-        assert!(refuse(&runs, &prune()).is_ok());
-        end(recovery(&runs, "20260104-000000-aaaaaa"), Outcome::FailedUnknown);
-        assert!(refuse(&runs, &prune()).is_err());
+        assert!(!is_frozen(&runs, &despite));
+        attempts(&mut live);
+        end(live, Outcome::Succeeded);
+        assert!(is_frozen(&runs, &prune()), "its success lifts nothing");
+        let mut lift = begun(
+            &runs,
+            &plan("20260102-000000-aaaaaa", "backup.unfreeze", Effects::of(EffectClass::Write).hold("orders")),
+        );
+        attempts(&mut lift);
+        assert!(is_frozen(&runs, &prune()), "it is not lifted yet");
+        end(lift, Outcome::Succeeded);
+        assert!(!is_frozen(&runs, &prune()));
         assert!(newest(&runs).expect("reads").is_some());
+    }
+
+    #[test]
+    fn a_failed_recovery_freezes_only_when_it_had_begun_to_replace_something() {
+        let root = tempfile::tempdir().expect("a folder");
+        let runs = Runs::open(root.path().join("state")).expect("opens");
+        let never = begun(&runs, &recovery("20260101-000000-aaaaaa"));
+        let mut early = never;
+        let resolved = EventKind::StepResolved {
+            step: "only".parse().expect("an id"),
+            with: Value::Null,
+            secrets: Vec::new(),
+            preconditions: Vec::new(),
+        };
+        write(&mut early, resolved);
+        end(early, Outcome::Failed);
+        assert!(!is_frozen(&runs, &prune()), "its check refused");
+        let mut late = begun(&runs, &recovery("20260102-000000-aaaaaa"));
+        attempts(&mut late);
+        end(late, Outcome::Failed);
+        assert!(is_frozen(&runs, &prune()));
+    }
+
+    #[test]
+    fn an_unattended_backup_and_a_lifecycle_change_are_frozen_and_one_that_a_person_takes_is_not() {
+        let root = tempfile::tempdir().expect("a folder");
+        let runs = Runs::open(root.path().join("state")).expect("opens");
+        let mut open = begun(&runs, &recovery("20260101-000000-aaaaaa"));
+        attempts(&mut open);
+        end(open, Outcome::Succeeded);
+        let backup =
+            plan("20260102-000000-aaaaaa", "postgres.base_backup", Effects::of(EffectClass::Write).hold("orders"));
+        assert!(is_frozen(&runs, &backup));
+        assert!(refuse(&runs, &backup, Presence::SomebodyThere).is_ok());
+        let store = Target::Store { name: "primary".to_owned(), prefix: String::new() };
+        let change = Effects::of(EffectClass::Write).target(Access::Write, store);
+        let mut lifecycle = plan("20260102-000000-bbbbbb", "s3.lifecycle", change);
+        lifecycle.locks.clear();
+        assert!(refuse(&runs, &lifecycle, Presence::SomebodyThere).is_err());
     }
 }

@@ -97,7 +97,7 @@ impl Invocation {
         if plan.mode == crate::action::Mode::Real && !reap::is_reaping(&plan) {
             confirm::demand(&rest, self.confirm.as_deref(), &facts)?;
         }
-        freeze::refuse(&self.runs, &plan)?;
+        freeze::refuse(&self.runs, &plan, self.presence)?;
         let locks = self.locks(&plan)?;
         let _origin = reap::hold(&self.runs, &plan)?;
         if let Some(origin) = &plan.origin
@@ -140,7 +140,7 @@ impl Invocation {
         let _origin = if state.finished.is_none() { reap::hold(&self.runs, &plan)? } else { None };
         if state.finished.is_none() {
             superseded::refuse(&self.runs, &dir, &plan)?;
-            freeze::refuse(&self.runs, &plan)?;
+            freeze::refuse(&self.runs, &plan, self.presence)?;
         }
         let hands = hands(&plan, dir.attempts(), self.face)?;
         let start = if opened.events.is_empty() {

@@ -17,7 +17,24 @@ pub const SHIPPED: &[Shipped] = &[
         text: include_str!("../../runbooks/postgres/accidental-drop.yaml"),
     },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
+    Shipped {
+        path: "postgres/compliance-export.yaml",
+        text: include_str!("../../runbooks/postgres/compliance-export.yaml"),
+    },
+    Shipped { path: "postgres/daily-backup.yaml", text: include_str!("../../runbooks/postgres/daily-backup.yaml") },
+    Shipped {
+        path: "postgres/data-corruption.yaml",
+        text: include_str!("../../runbooks/postgres/data-corruption.yaml"),
+    },
     Shipped { path: "postgres/full-db-loss.yaml", text: include_str!("../../runbooks/postgres/full-db-loss.yaml") },
+    Shipped { path: "postgres/lift-freeze.yaml", text: include_str!("../../runbooks/postgres/lift-freeze.yaml") },
+    Shipped { path: "postgres/pitr.yaml", text: include_str!("../../runbooks/postgres/pitr.yaml") },
+    Shipped { path: "postgres/ransomware.yaml", text: include_str!("../../runbooks/postgres/ransomware.yaml") },
+    Shipped {
+        path: "postgres/region-failover.yaml",
+        text: include_str!("../../runbooks/postgres/region-failover.yaml"),
+    },
+    Shipped { path: "postgres/restore-dump.yaml", text: include_str!("../../runbooks/postgres/restore-dump.yaml") },
     Shipped { path: "postgres/table-recovery.yaml", text: include_str!("../../runbooks/postgres/table-recovery.yaml") },
 ];
 

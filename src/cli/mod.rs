@@ -40,6 +40,7 @@ mod approve;
 mod args;
 mod attest;
 mod audit;
+mod backup;
 mod backups;
 mod cancel;
 mod capabilities;
@@ -84,9 +85,11 @@ mod print;
 mod prompt;
 mod proof;
 mod reap;
+mod recovery;
 mod rehearsal;
 mod report;
 mod restart;
+mod restore;
 mod restored;
 mod resume;
 mod retry;
@@ -99,6 +102,7 @@ mod show;
 mod signals;
 mod site;
 mod skip;
+mod status;
 mod stores;
 mod superseded;
 mod undo;
@@ -123,6 +127,8 @@ Examples:
   runbook drill full-db-loss -p database=orders    prove it beside production, measure RTO and RPO
   runbook run full-db-loss -p database=orders -p incident_at='5m ago' --confirm production
   runbook resume 20260128-143002-3fa9c1            go on after a crash
+  runbook status                                   how do the databases stand?
+  runbook restore orders --to '14:30 Europe/Berlin'  what would it take? (with --confirm: do it)
   runbook demo                                     watch a destroyed database come back
 
 Exit codes: 0 succeeded, 2 usage, 3 invalid, 4 refused and nothing changed, 5 succeeded with exceptions,
@@ -136,6 +142,12 @@ enum Command {
     DryRun(dry_run::Args),
     /// Carry a runbook out in the `drill` environment and measure it
     Drill(drill::Args),
+    /// Tell how the databases stand: server, backups, proofs, forecasts, and what to do next
+    Status(status::Args),
+    /// Take a base backup of a database
+    Backup(backup::Args),
+    /// Bring a database back: newest, to a point in time, or to a backup; only plans without --confirm
+    Restore(restore::Args),
     /// Show what a run would do, or freeze it into a file that `run` carries out
     Plan(plan::Args),
     /// Compare two runs or plans
@@ -234,6 +246,9 @@ pub fn main() -> std::process::ExitCode {
         Command::Run(args) => run::run(args),
         Command::DryRun(args) => dry_run::run(args),
         Command::Drill(args) => drill::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Backup(args) => backup::run(args),
+        Command::Restore(args) => restore::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Diff(args) => diff::run(args),
         Command::Print(args) => print::run(args),

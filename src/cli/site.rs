@@ -99,6 +99,25 @@ pub fn no_database(name: &str, inventory: &Inventory) -> Failure {
     })
 }
 
+/// The database that was named, or the only one there is.
+///
+/// # Errors
+/// Fails when there is no such one, or several and none was named (exit 2).
+pub fn chosen_database(asked: Option<&str>, inventory: &Inventory) -> Result<String, Failure> {
+    let mut names = inventory.databases.keys();
+    match (asked, names.next(), names.next()) {
+        (Some(name), _, _) if inventory.databases.contains_key(name) => Ok(name.to_owned()),
+        (Some(name), _, _) => Err(no_database(name, inventory)),
+        (None, Some(only), None) => Ok(only.clone()),
+        (None, None, _) => Err(Failure::new(Exit::Usage, "the inventory has no database")
+            .help("name an inventory with `--inventory FILE`, and a database under its `databases`")),
+        (None, Some(_), Some(_)) => {
+            let known = inventory.databases.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            Err(Failure::new(Exit::Usage, "the inventory has several databases").help(format!("name one of {known}")))
+        }
+    }
+}
+
 /// This machine, for reading.
 ///
 /// # Errors

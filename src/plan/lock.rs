@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::model::PlannedStep;
 use crate::action::{Access, Target};
-use crate::language::inventory::Inventory;
+use crate::language::inventory::{Database, Inventory};
 use crate::language::runbook::{OnConflict, Runbook, Step};
 use crate::language::template::{self, Scope};
 
@@ -40,9 +40,15 @@ pub fn of_run(runbooks: &[&Runbook], steps: &[PlannedStep], inventory: &Inventor
         let destroyed =
             destroyed.filter_map(|(_, target)| if let Target::Database { name } = target { Some(name) } else { None });
         let databases = destroyed.chain(&step.effects.holds).filter_map(|name| inventory.databases.get(name));
-        names.extend(databases.map(|database| format!("database:{}:{}", database.host, database.pgdata.display())));
+        names.extend(databases.map(of_database));
     }
     RunLocks { names: names.into_iter().collect(), queued }
+}
+
+/// Gives the lock of a database.
+#[must_use]
+pub fn of_database(entry: &Database) -> String {
+    format!("database:{}:{}", entry.host, entry.pgdata.display())
 }
 
 /// Gives the names that the files of a run lock for all of it.

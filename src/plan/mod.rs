@@ -40,6 +40,7 @@ pub use forecast::{Forecast, History, Sample, StepForecast, ThisTime, forecast};
 pub use frozen::{Given, PlanFile, PlanFileError};
 pub use graph::{StepGraph, StepIndex};
 pub use leaf::{Leaf, at as leaf_at, visit_texts};
+pub use lock::of_database as lock_of_database;
 pub use model::{
     BoundPlan, Edge, ForEach, GroupScope, Limits, PlanSource, PlannedStep, Section, StepKind, Strictness, UndoPolicy,
 };

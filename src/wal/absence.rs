@@ -157,6 +157,7 @@ mod tests {
             segment_size: SIZE,
             tablespaces: Vec::new(),
             slots: Vec::new(),
+            standbys: Vec::new(),
             data_checksums: None,
             archiving: None,
             databases: Vec::new(),

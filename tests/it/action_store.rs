@@ -129,6 +129,7 @@ async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
         segment_size: SegmentSize::DEFAULT,
         tablespaces: Vec::new(),
         slots: Vec::new(),
+        standbys: Vec::new(),
         data_checksums: None,
         archiving: None,
         databases: Vec::new(),

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use runbook::action::{
-    LifecycleFilter, LifecycleRule, Moment, PutOptions, Store, Transition, Versioning,
-};
+use runbook::action::{LifecycleFilter, LifecycleRule, Moment, PutOptions, Store, Transition, Versioning};
 use runbook::base::{Digest, Timestamp, clock};
 use runbook::catalog::{BackupPlace, KIND_FILES, Manifest, ManifestObject, ObjectRole, commit};
 use runbook::language::inventory::StoreEntry;
@@ -60,7 +58,10 @@ async fn a_folder_has_bytes_and_no_price_and_its_outlook_follows_retention() {
         backup(&*store, &*store, days).await;
     }
     let place = told(&cli, &[]);
-    assert_eq!((&place["prices"], &place["now"]["month"], &place["later"]["month"]), (&json!(null), &json!(null), &json!(null)));
+    assert_eq!(
+        (&place["prices"], &place["now"]["month"], &place["later"]["month"]),
+        (&json!(null), &json!(null), &json!(null))
+    );
     let size = |when: &str| place[when]["classes"]["STANDARD"]["size_bytes"].as_u64().unwrap() / SIZE as u64;
     assert_eq!((size("now"), size("later")), (3, 5), "{place:#}");
     assert_eq!(place["restores"][0]["backup"], "day-000");
@@ -79,12 +80,16 @@ async fn prices_of_ones_own_make_amounts_and_mistakes_in_them_are_named() {
     let url = format!("file://{}", cli.path("store").display());
     cli.file(
         "inventory.yaml",
-        &format!("version: 1\nstores: {{ primary: {{ url: \"{url}\" }} }}\nretention: {{ default: {{ keep_last: 5 }} }}\n"),
+        &format!(
+            "version: 1\nstores: {{ primary: {{ url: \"{url}\" }} }}\nretention: {{ default: {{ keep_last: 5 }} }}\n"
+        ),
     );
     let entry = StoreEntry { url, ..StoreEntry::default() };
     put(&*runbook::store::Opening::plain(&entry, "primary").open().unwrap(), "other/thing", vec![1; 1 << 20]).await;
     let table = |classes: &str| {
-        format!("version: 1\ncurrency: EUR\nstores:\n  primary: {{ as_of: 2026-01-01, source: our contract, classes: {classes} }}\n")
+        format!(
+            "version: 1\ncurrency: EUR\nstores:\n  primary: {{ as_of: 2026-01-01, source: our contract, classes: {classes} }}\n"
+        )
     };
     cli.file("prices.yaml", &table("{ STANDARD: { gb_month: 1024 } }"));
     let place = told(&cli, &["--prices", "prices.yaml"]);
@@ -143,7 +148,11 @@ async fn aws_classes_rules_and_old_versions_of_a_bucket_are_counted() {
     let place = told(&cli, &["--prices", "prices.yaml", "--months", "2"]);
     let now = &place["now"];
     assert_eq!(now["classes"]["GLACIER"]["size_bytes"], 3 * SIZE);
-    assert_eq!(now["classes"]["GLACIER"]["billed_bytes"], 3 * (SIZE + 40 * 1024), "an archived object has its overhead");
+    assert_eq!(
+        now["classes"]["GLACIER"]["billed_bytes"],
+        3 * (SIZE + 40 * 1024),
+        "an archived object has its overhead"
+    );
     assert_eq!(now["deleted_and_billed"]["STANDARD"]["objects"], 2, "{now:#}");
     let deep = place["later"]["classes"]["DEEP_ARCHIVE"]["size_bytes"].as_u64().unwrap();
     assert!((4..=6).contains(&(deep / SIZE as u64)), "{place:#}");
@@ -170,7 +179,10 @@ async fn aws_an_archived_backup_breaks_the_objective_by_itself_and_the_forecast_
     cli.file("runbook.yaml", &runbook("4h"));
     let dry = cli.run(&["dry-run", "runbook.yaml", "--json"]).ends(0).json();
     assert_eq!(dry["forecast"]["retrieval_ms"], 5 * 3600 * 1000, "{dry:#}");
-    assert_eq!((&dry["forecast"]["retrieved_for"], &dry["forecast"]["median_ms"]), (&json!("choose"), &json!(18_000_000)));
+    assert_eq!(
+        (&dry["forecast"]["retrieved_for"], &dry["forecast"]["median_ms"]),
+        (&json!("choose"), &json!(18_000_000))
+    );
     let told = cli.run(&["dry-run", "runbook.yaml"]).ends(0);
     told.prints("over the RTO of 4h by itself").prints("3 to 5 hours").prints("store.retrieve");
     cli.run(&["dry-run", "runbook.yaml", "--strict"]).ends(4).says("exceeds the RTO of 4h");
@@ -196,10 +208,9 @@ fn copies_that_are_lost_with_the_database_are_a_warning_where_it_is_protected() 
     cli.run(&["check", "inventory.yaml", "--strict"]).ends(3);
     let second = ", far: { url: \"sftp://ops@localhost/srv/other\" }";
     check(second, protected).says("RB0505");
-    for quiet in [
-        check(", far: { url: \"sftp://ops@vault.example.org/srv/other\" }", protected),
-        check("", "{ default: true }"),
-    ] {
+    for quiet in
+        [check(", far: { url: \"sftp://ops@vault.example.org/srv/other\" }", protected), check("", "{ default: true }")]
+    {
         assert!(!quiet.err.contains("RB0505"), "{}", quiet.err);
     }
     let read_only = ", far: { url: \"s3://a/b\", region: eu-west-1, read_only: true }";

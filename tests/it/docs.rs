@@ -97,7 +97,8 @@ fn every_wal_configuration_in_the_documentation_is_accepted() {
 fn every_price_table_in_the_documentation_is_accepted() {
     let mut checked = 0;
     for block in documents().iter().flat_map(|path| blocks(path)).filter(|block| block.info == "yaml prices") {
-        runbook::catalog::cost::PriceTable::parse(&block.text).unwrap_or_else(|error| panic!("{}: {error}", block.place));
+        runbook::catalog::cost::PriceTable::parse(&block.text)
+            .unwrap_or_else(|error| panic!("{}: {error}", block.place));
         checked += 1;
     }
     assert!(checked >= 1, "no price table was found");

@@ -39,6 +39,8 @@ enum Moment {
     Cleaned,
     /// The recovery is proven, and its step not yet written down.
     Proven,
+    /// The server waits at its target.
+    Waiting,
     /// So long after the start of the program.
     After(u64),
 }
@@ -50,6 +52,35 @@ enum Layout {
     Plain,
     /// `pg_wal` and a tablespace lie outside.
     Linked,
+}
+
+/// Which shipped runbook recovers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Road {
+    /// In one step.
+    Loss,
+    /// With a look in between.
+    Look,
+}
+
+impl Road {
+    fn args(self) -> Vec<String> {
+        let runbook = match self {
+            Self::Loss => concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/postgres/full-db-loss.yaml"),
+            Self::Look => concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/postgres/pitr.yaml"),
+        };
+        ["run", runbook, "--inventory", "inventory.yaml", "-p", "database=main", "-p", "incident_at=1m ago"]
+            .map(str::to_owned)
+            .into()
+    }
+
+    /// The step that opens the database.
+    fn opens(self) -> &'static str {
+        match self {
+            Self::Loss => "recover",
+            Self::Look => "open",
+        }
+    }
 }
 
 /// Repeatable randomness (SplitMix64).
@@ -71,6 +102,7 @@ struct Scene {
     start: runbook::pgformat::Lsn,
     archived: usize,
     places: Vec<&'static str>,
+    road: Road,
 }
 
 impl Scene {
@@ -98,7 +130,7 @@ impl Scene {
         site.cluster.sql("INSERT INTO t SELECT generate_series(2001, 3000)");
         site.cluster.kill();
         let start = backup.start_lsn.parse().unwrap();
-        let scene = Self { start, archived: site.stored().len(), site, places };
+        let scene = Self { start, archived: site.stored().len(), site, places, road: Road::Loss };
         for name in &scene.places {
             copy(&scene.place(name), &scene.place(&format!("{name}.copy")));
         }
@@ -156,7 +188,7 @@ impl Scene {
             Moment::Staging => !staged.is_empty(),
             Moment::Staged => in_staged("runbook-restore.json"),
             Moment::Rescued => self.site.stored().len() > self.archived,
-            Moment::Settled => in_staged("recovery.signal"),
+            Moment::Settled => in_staged("recovery.signal") || in_staged("standby.signal"),
             Moment::Aside => !self.beside("data.runbook-old-").is_empty(),
             Moment::Swapped => swapped(),
             Moment::Started => swapped() && data.join("postmaster.pid").exists(),
@@ -168,6 +200,10 @@ impl Scene {
                     && staged.is_empty()
                     && !data.join("runbook-restore.json").exists()
             }
+            Moment::Waiting => {
+                let marker = fs::read_to_string(data.join("runbook-restore.json")).unwrap_or_default();
+                swapped() && marker.contains("\"reached\"")
+            }
             Moment::After(millis) => since.elapsed() >= Duration::from_millis(millis),
         }
     }
@@ -176,7 +212,7 @@ impl Scene {
     fn hit(&self, cli: &Cli, moment: Moment) -> bool {
         let begin = Instant::now();
         let mut program = match cli.runs().is_empty() {
-            true => cli.spawn(&run_args()),
+            true => cli.spawn(&self.road.args()),
             false => cli.spawn(&["resume", "last"]),
         };
         while program.lives() && !self.reached(moment, begin) {
@@ -189,11 +225,11 @@ impl Scene {
     /// Lets the run end; a step that asks is told to run again.
     fn finish(&self, cli: &Cli) -> Ran {
         if cli.runs().is_empty() {
-            return cli.run(&run_args());
+            return cli.run(&self.road.args());
         }
         let ran = cli.run(&["resume", "last"]);
         match ran.code {
-            Some(13) => cli.run(&["resume", "last", "--rerun", "recover"]),
+            Some(13) => cli.run(&["resume", "last", "--rerun", self.road.opens()]),
             _ => ran,
         }
     }
@@ -247,13 +283,6 @@ fn owner(facts: fs::Metadata) -> (u32, u32) {
     (facts.uid(), facts.gid())
 }
 
-fn run_args() -> Vec<String> {
-    let runbook = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/postgres/full-db-loss.yaml");
-    ["run", runbook, "--inventory", "inventory.yaml", "-p", "database=main", "-p", "incident_at=1m ago"]
-        .map(str::to_owned)
-        .into()
-}
-
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
@@ -280,9 +309,9 @@ fn names(folder: &Path) -> BTreeSet<String> {
     fs::read_dir(folder).unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn output(cli: &Cli) -> Value {
+fn output(cli: &Cli, road: Road) -> Value {
     let shown = cli.shown();
-    let step = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "recover").unwrap().clone();
+    let step = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == road.opens()).unwrap().clone();
     step["output"].clone()
 }
 
@@ -302,7 +331,7 @@ fn round(scene: &Scene, moments: &[Moment]) -> u32 {
     let wal = if scene.places.contains(&"wal") { "wal.copy" } else { "data.copy/pg_wal" };
     assert_eq!(names(&kept.join("pg_wal")), names(&scene.place(wal)), "the old data is kept whole");
     scene.prove(&cli, "3000|1|3000");
-    assert_eq!(output(&cli)["loss"]["coverage"], "to_last_flushed", "{moments:?}");
+    assert_eq!(output(&cli, scene.road)["loss"]["coverage"], "to_last_flushed", "{moments:?}");
     live
 }
 
@@ -311,7 +340,7 @@ fn length(scene: &Scene) -> u64 {
     scene.again();
     let cli = scene.cli();
     let begin = Instant::now();
-    cli.run(&run_args()).ends(0);
+    cli.run(&scene.road.args()).ends(0);
     u64::try_from(begin.elapsed().as_millis()).unwrap().max(1)
 }
 
@@ -351,4 +380,17 @@ fn a_cluster_with_folders_outside_its_data_directory_survives_the_same() {
         live += round(&scene, &thrown(&mut dice, length));
     }
     assert!(live >= 8, "only {live} kills hit a live program");
+}
+
+#[test]
+fn a_recovery_that_looks_first_survives_the_same() {
+    use Moment::{Promoted, Settled, Started, Swapped, Waiting};
+    let mut scene = scene(Layout::Plain);
+    scene.road = Road::Look;
+    let mut live = round(&scene, &[Settled, Swapped, Waiting, Promoted]) + round(&scene, &[Started, Waiting, Waiting]);
+    let (mut dice, length) = (Dice(13), length(&scene));
+    for _ in 0..RANDOM {
+        live += round(&scene, &thrown(&mut dice, length));
+    }
+    assert!(live >= 5, "only {live} kills hit a live program");
 }

@@ -189,9 +189,9 @@ async fn children_and_parents_come_back_together_in_an_order_their_keys_allow_an
     assert_eq!(both.applied, 40);
     assert_eq!(shop.sql("SELECT md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o"), orders);
     assert_eq!(shop.sql("INSERT INTO users(name) VALUES ('x') RETURNING id"), "21");
-    assert_eq!(shop.sql("INSERT INTO orders(who) VALUES (21) RETURNING id"), "21");
+    assert_eq!(shop.sql("INSERT INTO orders(who) VALUES (1) RETURNING id"), "21");
     let refused = revert(&run, &both.undo).await.unwrap_err();
-    assert!(format!("{:?}", refused.info()).contains("foreign key") || refused.to_string().contains("nothing back"));
+    assert!(format!("{:?}", refused.info()).contains("orders_who"), "{:?}", refused.info());
     shop.sql("DELETE FROM orders WHERE id = 21; DELETE FROM users WHERE id = 21");
     revert(&run, &both.undo).await.unwrap();
     assert_eq!(shop.sql("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM orders)"), "0|0");

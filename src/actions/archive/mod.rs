@@ -10,7 +10,7 @@ mod extract;
 mod format;
 mod index;
 mod list;
-mod pipe;
+pub(in crate::actions) mod pipe;
 mod reader;
 mod writer;
 

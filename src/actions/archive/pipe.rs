@@ -16,13 +16,13 @@ enum Part {
 }
 
 /// The blocking end.
-pub(super) struct PipeWriter {
+pub(in crate::actions) struct PipeWriter {
     send: mpsc::Sender<Part>,
     chunk: Vec<u8>,
 }
 
 /// The streaming end.
-pub(super) struct PipeReader {
+pub(in crate::actions) struct PipeReader {
     receive: mpsc::Receiver<Part>,
     chunk: Vec<u8>,
     at: usize,
@@ -30,7 +30,7 @@ pub(super) struct PipeReader {
 }
 
 /// Makes both ends.
-pub(super) fn pipe() -> (PipeWriter, PipeReader) {
+pub(in crate::actions) fn pipe() -> (PipeWriter, PipeReader) {
     let (send, receive) = mpsc::channel(CHUNKS);
     let chunk = Vec::with_capacity(CHUNK_BYTES);
     (PipeWriter { send, chunk }, PipeReader { receive, chunk: Vec::new(), at: 0, ended: false })
@@ -38,7 +38,7 @@ pub(super) fn pipe() -> (PipeWriter, PipeReader) {
 
 impl PipeWriter {
     /// Says that all was written. Dropped without it, the reader's last read fails.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(in crate::actions) fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         self.send(Part::End)
     }

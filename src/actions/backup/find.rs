@@ -48,6 +48,9 @@ pub struct FindParams {
     /// The tier: `daily`, `monthly` …
     #[serde(default)]
     pub tier: Option<String>,
+    /// Takes only dumps of this database within its server.
+    #[serde(default)]
+    pub dbname: Option<String>,
     /// Takes only backups that ended before this time, with an offset or `Z`.
     #[serde(default)]
     pub before: Option<Late<String>>,
@@ -194,6 +197,7 @@ impl FindParams {
             kind: self.kind.clone().or(base),
             tier: self.tier.clone(),
             id: known(&self.id),
+            dbname: self.dbname.clone(),
             before: [point(&self.before)?, at, aged].into_iter().flatten().min(),
             verified: self.verified.then_some(Level::Digests),
             proven: self.proven,

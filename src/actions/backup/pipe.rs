@@ -13,16 +13,16 @@ use crate::transfer::{Expected, PlainFacts, TransferError, Unpacking, download};
 const PIPE_BYTES: usize = 1 << 20;
 
 /// Reads the plain bytes of an object while they arrive.
-pub(super) type Incoming = SyncIoBridge<tokio::io::DuplexStream>;
+pub(in crate::actions) type Incoming = SyncIoBridge<tokio::io::DuplexStream>;
 
 /// What an object must be.
-pub(super) fn expected(object: &ManifestObject) -> Expected {
+pub(in crate::actions) fn expected(object: &ManifestObject) -> Expected {
     let stored = PlainFacts { size_bytes: object.size_bytes, sha256: object.sha256 };
     Expected { stored, plain: object.plain_facts() }
 }
 
 /// What came of reading an object.
-pub(super) enum Read<T> {
+pub(in crate::actions) enum Read<T> {
     /// It is what it must be.
     Whole(T),
     /// It is not: what differs.
@@ -33,7 +33,7 @@ pub(super) enum Read<T> {
 ///
 /// # Errors
 /// Fails when the store or the reader does, and when no key fits.
-pub(super) async fn read<T: Send + 'static>(
+pub(in crate::actions) async fn read<T: Send + 'static>(
     (store, key): (&dyn ReadStore, &ObjectKey),
     unpacking: &Unpacking,
     object: &ManifestObject,
@@ -70,7 +70,7 @@ fn unreadable(error: &io::Error) -> bool {
 }
 
 /// A body that a blocking writer fills; ask the second half how it went once the body was read.
-pub(super) fn written<T: Send + 'static>(
+pub(in crate::actions) fn written<T: Send + 'static>(
     writer: impl FnOnce(&mut Incoming) -> io::Result<T> + Send + 'static,
 ) -> (ByteStream, tokio::task::JoinHandle<io::Result<T>>) {
     let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);

@@ -15,7 +15,7 @@ use crate::action::{FileFacts, FileKind, HostError, ReadFiles};
 use crate::actions::archive::Bounded;
 
 /// Writes the content of a folder, by name; gives the paths that were left out. Blocking.
-pub(super) fn write(files: &Arc<dyn ReadFiles>, root: &Path, out: impl Write) -> io::Result<Vec<PathBuf>> {
+pub(in crate::actions) fn write(files: &Arc<dyn ReadFiles>, root: &Path, out: impl Write) -> io::Result<Vec<PathBuf>> {
     let mut builder = Builder::new(out);
     let mut left_out = Vec::new();
     let mut folders = vec![PathBuf::new()];
@@ -84,7 +84,7 @@ fn failed(error: HostError) -> io::Error {
 }
 
 /// Reads an archive to its end; gives the number of its entries. Blocking.
-pub(super) fn walk(from: impl io::Read) -> io::Result<u64> {
+pub(in crate::actions) fn walk(from: impl io::Read) -> io::Result<u64> {
     let (bounded, allowance) = Bounded::new(from);
     let mut archive = Archive::new(bounded);
     let mut count = 0;
@@ -101,7 +101,7 @@ pub(super) fn walk(from: impl io::Read) -> io::Result<u64> {
 }
 
 /// Extracts an archive into a folder that exists, never out of it; gives the number of its entries. Blocking.
-pub(super) fn extract(from: impl io::Read, into: &Path) -> io::Result<u64> {
+pub(in crate::actions) fn extract(from: impl io::Read, into: &Path) -> io::Result<u64> {
     let (bounded, allowance) = Bounded::new(from);
     let mut archive = Archive::new(bounded);
     archive.set_preserve_permissions(true);
@@ -122,7 +122,7 @@ pub(super) fn extract(from: impl io::Read, into: &Path) -> io::Result<u64> {
 }
 
 /// The last part of a path as a name in a backup; `None` when it has none, or it is no text.
-pub(super) fn name(path: &Path) -> Option<&str> {
+pub(in crate::actions) fn name(path: &Path) -> Option<&str> {
     let name = path.file_name()?;
     std::str::from_utf8(name.as_bytes()).ok()
 }

@@ -224,7 +224,12 @@ impl Action for BaseBackup {
 }
 
 /// Refuses a store that does not answer, or for which nothing can be packed.
-async fn usable(name: &str, prefix: &str, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
+pub(super) async fn usable(
+    name: &str,
+    prefix: &str,
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
     let entry = cx.about.inventory.stores.get(name);
     let packing = entry.map(|entry| Packing::of(entry, cx.about.secrets.as_ref()));
     if let Some(Err(error)) = packing {
@@ -292,6 +297,7 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         segment_size: size.ok_or_else(|| ActionError::fatal(format!("segments of {bytes} bytes are impossible")))?,
         tablespaces: facts.tablespaces.clone(),
         slots: facts.slots.clone(),
+        standbys: facts.standbys.clone(),
         data_checksums: Some(facts.data_checksums),
         archiving: Some(facts.archiving.clone()),
         databases: facts.databases.clone(),
@@ -307,7 +313,7 @@ fn note_slots(facts: &ServerFacts, cx: &RunContext) {
     }
 }
 
-async fn server_time(session: &mut Session) -> Result<Timestamp, ActionError> {
+pub(super) async fn server_time(session: &mut Session) -> Result<Timestamp, ActionError> {
     let text = session
         .value("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
         .await?;

@@ -1,11 +1,14 @@
 //! What a person types in place of the actions on a server, with PostgreSQL's own programs.
 
 use super::super::store::by_hand::location;
+use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::check::{CheckBody, CheckItem, CheckParams, CheckSet};
+use super::dump::{AllDatabases, DatabaseNames, DumpParams};
 use super::layout::Cluster;
-use super::recover::RecoverParams;
+use super::recover::{Landmark, RecoverParams};
 use super::restore_base::RestoreBaseParams;
+use super::restore_dump::RestoreDumpParams;
 use super::restore_table::{RestoreTableMode, RestoreTableParams};
 use super::server::Programs;
 use super::side_instance::SideInstanceParams;
@@ -67,6 +70,62 @@ pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Op
     ])
 }
 
+/// Dumps databases as `postgres.restore_dump` and a person can both use them.
+pub(super) fn dump(params: &DumpParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let (store, prefix) = cluster.archive().ok()?;
+    let names = match &params.dbnames {
+        None => vec![cluster.dbname.clone()],
+        Some(DatabaseNames::Named(names)) => names.clone(),
+        Some(DatabaseNames::Set(AllDatabases::All)) => vec!["‹each database›".to_owned()],
+    };
+    let mut lines = Vec::new();
+    for name in names {
+        let mut words = vec!["pg_dump".to_owned()];
+        words.extend(connection(&cluster));
+        words.extend(["-d", &name, "-F", "custom", "-f", "‹new folder›/database.dump"].map(str::to_owned));
+        lines.push(command_line(words));
+    }
+    let mut words = vec!["pg_dumpall".to_owned()];
+    words.extend(connection(&cluster));
+    words.extend(["--globals-only", "-f", "‹new folder›/globals.sql"].map(str::to_owned));
+    lines.push(command_line(words));
+    lines.push(command_line(["pg_restore", "--list", "‹new folder›/database.dump"]));
+    let target = location(cx.inventory, store, &format!("{prefix}/by-hand/‹date›/"));
+    lines.push(remark(&format!("only if all of them ended well: copy the folder to {target}")));
+    lines.push(remark("a backup made by hand is not found by `backup.find`: write down where it lies"));
+    Some(lines)
+}
+
+/// Restores a dump beside and renames it.
+pub(super) fn restore_dump(params: &RestoreDumpParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let (store, prefix) = cluster.archive().ok()?;
+    let folder = match params.backup.known() {
+        Some(backup) => BackupPlace::new(prefix, (&backup.kind, backup.tier.as_deref()), &backup.id).folder(),
+        None => format!("{prefix}/dump/{}", params.backup.shown(|backup| backup.id.clone())),
+    };
+    let name = params.dbname.clone().unwrap_or_else(|| "‹database›".to_owned());
+    let fresh = format!("{name}_restored");
+    let maintenance = |statement: &str| sql(&cluster, "postgres", statement);
+    let mut load = vec!["pg_restore".to_owned()];
+    load.extend(connection(&cluster));
+    load.extend(["-d", &fresh, "--exit-on-error", "‹new folder›/database.dump"].map(str::to_owned));
+    Some(vec![
+        remark(&format!("fetch {} first", location(cx.inventory, store, &folder))),
+        command_line(["sh", "restore.sh", "‹new folder›"]),
+        remark(
+            "make the roles of globals.sql that the server lacks; manifest.json has owner, locale, rights and settings",
+        ),
+        maintenance(&format!("CREATE DATABASE \"{fresh}\" TEMPLATE template0 OWNER ‹owner›")),
+        command_line(load),
+        remark("look at it, compare it with the facts in manifest.json; then, with nobody connected to either:"),
+        maintenance(&format!(
+            "BEGIN; ALTER DATABASE \"{name}\" RENAME TO \"{name}_old\"; ALTER DATABASE \"{fresh}\" RENAME TO \"{name}\"; COMMIT"
+        )),
+    ])
+}
+
 /// Unpacks a backup beside the live data.
 pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
@@ -107,7 +166,9 @@ pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -
          -c max_logical_replication_workers=0 -c primary_conninfo= -c shared_preload_libraries= -c ssl=off"
     );
     lines.push(as_owner(&cluster, &["pg_ctl", "start", "-w", "-D", &folder, "-o", &options]));
-    lines.push(remark(&format!("ask it with `psql -h {folder}`; in the end `pg_ctl stop -m immediate -D {folder}` and remove the folder")));
+    lines.push(remark(&format!(
+        "ask it with `psql -h {folder}`; in the end `pg_ctl stop -m immediate -D {folder}` and remove the folder"
+    )));
     Some(lines)
 }
 
@@ -155,7 +216,11 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
     cluster.archive().ok()?;
     let pgdata = cluster.pgdata.display().to_string();
-    let mut settings = vec!["recovery_target_action = 'promote'".to_owned()];
+    let action = match params.action.unwrap_or_default() {
+        Ending::Promote => "promote",
+        Ending::Pause | Ending::Standby => "pause",
+    };
+    let mut settings = vec![format!("recovery_target_action = '{action}'")];
     settings.extend(target(params));
     let line =
         |setting: &String| format!("echo {} >> {}", quoted(setting), quoted(&format!("{pgdata}/postgresql.auto.conf")));
@@ -168,13 +233,35 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
         "the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end",
     ));
     lines.push(start(&cluster));
-    lines.push(remark("wait until this says `f`:"));
-    lines.push(sql(&cluster, &cluster.dbname, "SELECT pg_is_in_recovery()"));
+    lines.extend(wait(&cluster, params.action.unwrap_or_default()));
     Some(lines)
+}
+
+fn wait(cluster: &Cluster, ending: Ending) -> Vec<String> {
+    let ask = |statement: &str| sql(cluster, &cluster.dbname, statement);
+    match ending {
+        Ending::Promote => vec![remark("wait until this says `f`:"), ask("SELECT pg_is_in_recovery()")],
+        Ending::Pause => vec![
+            remark("wait until this says `t`; then look at the data:"),
+            ask("SELECT pg_is_wal_replay_paused()"),
+            remark("to open it for good:"),
+            ask("SELECT pg_promote()"),
+        ],
+        Ending::Standby => vec![
+            remark("it was started with `recovery.signal`: rename that to `standby.signal` before the start"),
+            ask("SELECT pg_is_in_recovery(), pg_last_wal_replay_lsn()"),
+        ],
+    }
 }
 
 fn target(params: &RecoverParams) -> Vec<String> {
     let mut settings = Vec::new();
+    if params.target == Some(Landmark::Immediate) {
+        settings.push("recovery_target = 'immediate'".to_owned());
+    }
+    if params.inclusive == Some(false) {
+        settings.push("recovery_target_inclusive = 'off'".to_owned());
+    }
     settings.extend(params.target_time.iter().map(|at| format!("recovery_target_time = '{at}'")));
     settings.extend(params.target_lsn.iter().map(|lsn| format!("recovery_target_lsn = '{lsn}'")));
     settings.extend(params.target_name.iter().map(|name| format!("recovery_target_name = '{name}'")));

@@ -8,17 +8,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_postgres::config::SslMode as PgSslMode;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::SqlState};
 
+use super::copy_out::{CopyOut, Records};
 use super::layout::Cluster;
 use super::tls;
 use crate::action::{ActionError, Secrets};
 use crate::base::secret::SecretText;
 use crate::language::inventory::SslMode;
 
-pub(super) type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+/// What drives a connection; somebody must poll it while an answer is awaited.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// Everything needed to open a session.
 #[derive(Clone)]
@@ -48,17 +51,38 @@ impl Endpoint {
                 format!("localhost:{}", cluster.port)
             }
         };
+        let sslmode = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
+        Self::finished(cluster, config, (sslmode, format!("database `{dbname}` at `{shown}`")), secrets)
+    }
+
+    /// The endpoint of another server of the same cluster, at a host and port.
+    ///
+    /// # Errors
+    /// Fails when the password's secret cannot be had.
+    pub(crate) fn at(cluster: &Cluster, (host, port): (&str, u16), secrets: &dyn Secrets) -> Result<Self, ActionError> {
+        let mut config = Config::new();
+        config.user(&cluster.user).dbname(&cluster.dbname).host(host).port(port).application_name("runbook");
+        config.connect_timeout(Duration::from_secs(3));
+        let shown = format!("database `{}` at `{host}:{port}`", cluster.dbname);
+        Self::finished(cluster, config, (cluster.entry.sslmode, shown), secrets)
+    }
+
+    fn finished(
+        cluster: &Cluster,
+        mut config: Config,
+        (sslmode, shown): (SslMode, String),
+        secrets: &dyn Secrets,
+    ) -> Result<Self, ActionError> {
         if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {
             let password: SecretText = secrets.get(secret)?;
             config.password(password.reveal());
         }
-        let sslmode = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
         config.ssl_mode(match sslmode {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,
             SslMode::Require | SslMode::VerifyFull => PgSslMode::Require,
         });
-        Ok(Self { config, sslmode, shown: format!("database `{dbname}` at `{shown}`") })
+        Ok(Self { config, sslmode, shown })
     }
 
     /// Opens a session.
@@ -129,6 +153,18 @@ impl Session {
         let table = self.query(sql).await?;
         let none = || ActionError::fatal(format!("`{sql}` gave no value"));
         table.first().map(ToOwned::to_owned).ok_or_else(none)
+    }
+
+    /// Gives what a `COPY … TO STDOUT` writes. The stream takes the session with it.
+    ///
+    /// # Errors
+    /// Fails as the server says.
+    pub(crate) async fn copy_out(mut self, sql: &str) -> Result<CopyOut, ActionError> {
+        let Self { client, driver, shown } = &mut self;
+        let stream = drive(driver, client.copy_out(sql)).await.map_err(|error| refused(shown, &error))?;
+        let Self { client, driver, .. } = self;
+        let (current, records) = (Bytes::new(), Records::default());
+        Ok(CopyOut { stream: Box::pin(stream), driver, client, current, records })
     }
 
     /// Prepares one statement and gives its columns' types; refuses several statements in one text.

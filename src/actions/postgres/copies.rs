@@ -35,9 +35,20 @@ impl<'a> Copies<'a> {
     /// # Errors
     /// Fails when the database names no store, and when more copies are wanted than there are stores.
     pub(crate) fn of(params: &'a BaseBackupParams, cluster: &'a Cluster) -> Result<Self, ActionError> {
+        Self::named((params.stores.as_deref(), params.at_least), cluster)
+    }
+
+    /// The stores of a list and how many of them must have it; the database's own store without a list.
+    ///
+    /// # Errors
+    /// Fails as [`Copies::of`].
+    pub(crate) fn named(
+        (stores, at_least): (Option<&'a [StoreRef]>, Option<usize>),
+        cluster: &'a Cluster,
+    ) -> Result<Self, ActionError> {
         let (own, prefix) = cluster.archive()?;
         let mut names: Vec<&str> = Vec::new();
-        for name in params.stores.iter().flatten().map(StoreRef::as_str) {
+        for name in stores.into_iter().flatten().map(StoreRef::as_str) {
             if names.contains(&name) {
                 return Err(ActionError::fatal(format!("store `{name}` is named twice")));
             }
@@ -46,7 +57,7 @@ impl<'a> Copies<'a> {
         if names.is_empty() {
             names.push(own);
         }
-        let at_least = params.at_least.unwrap_or(names.len());
+        let at_least = at_least.unwrap_or(names.len());
         if at_least == 0 || at_least > names.len() {
             let fact = format!("at least {at_least} copies cannot be made in {} stores", names.len());
             return Err(ActionError::fatal(fact).help("give a number from 1 to the number of `stores`"));

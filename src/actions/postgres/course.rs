@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::archive::Shelf;
+use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
 use super::rescue::Tail;
@@ -10,7 +11,7 @@ use super::target::{Archive, Base, Goal};
 use crate::action::{ActionError, ReadStore};
 use crate::base::Timestamp;
 use crate::catalog::Manifest;
-use crate::pgformat::{SegmentName, Timeline, TimelineHistory};
+use crate::pgformat::{Lsn, SegmentName, Timeline, TimelineHistory};
 use crate::wal::Keys;
 
 /// A decided course.
@@ -57,11 +58,25 @@ pub(crate) async fn decide(
     archive.segments.extend(aside.embedded);
     archive.segments.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
+    let wanted = match wanted {
+        Some(wanted) => Some(wanted),
+        None => landmark::timeline(shelf, (&archive, &stored), base, goal).await?,
+    };
     let timeline = archive.timeline(goal, base, wanted)?;
     let followed = timeline.unwrap_or_else(|| archive.latest(base));
     let reach = archive.reach(followed, base);
     let end = reach.last.map(|last| last.end(shelf.size));
-    let path = path(&archive, followed, base, reach.last);
+    if end.is_none_or(|end| end < base.stop) {
+        whole(&archive, followed, base)?;
+        let shown = end.map_or_else(|| "nowhere".to_owned(), |end| end.to_string());
+        let fact = format!("the archive ends at {shown}, before the backup is consistent at {}", base.stop);
+        return Err(ActionError::fatal(fact).help("use another backup"));
+    }
+    let last = match goal {
+        Goal::Immediate => Some(archive.at(followed, Lsn(base.stop.0.saturating_sub(1)))),
+        Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => reach.last,
+    };
+    let path = path(&archive, followed, base, last);
     let witness = path.iter().rev().copied().find(|name| stored.contains(name));
     let newest = match goal {
         Goal::Time(_) => {
@@ -71,7 +86,7 @@ pub(crate) async fn decide(
                 None => shelf.newest_commit(&readable).await?,
             }
         }
-        Goal::Newest | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
+        Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
     let (goal, timeline, note) = match goal {
         Goal::Time(at) if newest.is_none_or(|newest| newest <= *at) => {
@@ -93,9 +108,12 @@ pub(crate) async fn decide(
     };
     let end = match &goal {
         Goal::Lsn(lsn) => Some(*lsn),
+        Goal::Immediate => Some(base.stop),
         Goal::Newest | Goal::Time(_) | Goal::Name(_) | Goal::Xid(_) => end,
     };
-    Ok(Plan { goal, timeline, course: Course { start: base.start, end, timeline: followed }, path, witness, note })
+    let floor = path.last().map(|last| last.start(shelf.size));
+    let course = Course { start: base.start, end, timeline: followed, floor };
+    Ok(Plan { goal, timeline, course, path, witness, note })
 }
 
 /// The backup as decisions see it.

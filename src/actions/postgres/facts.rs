@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::Session;
 use crate::action::ActionError;
-use crate::catalog::{ArchiveSettings, DatabaseLocale, Slot, Tablespace};
+use crate::catalog::{ArchiveSettings, DatabaseLocale, Slot, Standby, Tablespace};
 
 /// A server's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub(crate) struct ServerFacts {
     pub(crate) archiving: ArchiveSettings,
     /// Replication slots: no base backup holds them (facts 2.10.21).
     pub(crate) slots: Vec<Slot>,
+    /// Standbys that follow it.
+    pub(crate) standbys: Vec<Standby>,
     /// Tablespaces outside the data directory.
     pub(crate) tablespaces: Vec<Tablespace>,
     /// Locale of each database, with the collation version where the server records it.
@@ -50,6 +52,10 @@ const SETTINGS: &str = "SELECT current_setting('server_version'), current_settin
 
 const SLOTS: &str = "SELECT slot_name, slot_type, plugin, database \
  FROM pg_replication_slots WHERE NOT temporary ORDER BY 1";
+
+/// Programs that only take a copy connect as standbys do.
+const STANDBYS: &str = "SELECT application_name, host(client_addr) FROM pg_stat_replication \
+ WHERE state <> 'backup' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal') ORDER BY 1";
 
 const TABLESPACES: &str = "SELECT oid, spcname, pg_tablespace_location(oid) FROM pg_tablespace \
  WHERE pg_tablespace_location(oid) <> '' ORDER BY 1";
@@ -89,6 +95,10 @@ impl ServerFacts {
         for row in session.query(SLOTS).await?.rows {
             let [name, kind, plugin, dbname] = row.as_slice() else { continue };
             self.slots.push(Slot { name: own(name), kind: own(kind), plugin: plugin.clone(), dbname: dbname.clone() });
+        }
+        for row in session.query(STANDBYS).await?.rows {
+            let [name, address] = row.as_slice() else { continue };
+            self.standbys.push(Standby { name: own(name), address: address.clone() });
         }
         for row in session.query(TABLESPACES).await?.rows {
             let [oid, name, location] = row.as_slice() else { continue };

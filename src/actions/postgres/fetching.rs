@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::attempt::Recovering;
+use super::hands::Hands;
 use super::layout::FETCH_CONFIG;
 use super::owner::Owner;
 use super::settings::shell_word;
@@ -29,9 +29,9 @@ impl Fetching {
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
-    pub(crate) fn of(recovering: &Recovering<'_>, system_id: SystemId) -> Result<Self, ActionError> {
-        let vault = recovering.cx.about.secrets.as_ref();
-        let mut entry: StoreEntry = recovering.entry()?.clone();
+    pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
+        let vault = hands.cx.about.secrets.as_ref();
+        let mut entry: StoreEntry = hands.entry()?.clone();
         if let Some(encryption) = &mut entry.encryption {
             encryption.keep_readable(|name| vault.get(name).is_ok());
         }
@@ -43,8 +43,8 @@ impl Fetching {
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
             system_id: Some(system_id),
-            rescue: vec![recovering.cluster.pgdata.join("pg_wal")],
-            ..Config::new(entry, recovering.prefix)
+            rescue: vec![hands.cluster.pgdata.join("pg_wal")],
+            ..Config::new(entry, hands.prefix)
         };
         let config = config
             .to_text()
@@ -103,21 +103,17 @@ pub(crate) fn restore_command(program: &Path) -> String {
 ///
 /// # Errors
 /// Fails when the server could not fetch it.
-pub(crate) async fn try_out(
-    recovering: &Recovering<'_>,
-    staged: &Path,
-    witness: SegmentName,
-) -> Result<(), ActionError> {
-    let spec = recovering.owner.command(recovering.program.to_string_lossy());
+pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentName) -> Result<(), ActionError> {
+    let spec = hands.owner.command(hands.program.to_string_lossy());
     let mut spec = spec.args(["wal", "fetch", "--config", FETCH_CONFIG]).args([witness.to_string(), TRIAL.to_owned()]);
     spec.dir = Some(staged.to_owned());
     let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
-    let output = recovering.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
+    let output = hands.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
     if !output.success() {
         let fact = format!("the server's user cannot fetch `{witness}` from the archive, so the recovery would fail");
         let error = ActionError::fatal(fact).process(output.exit_code, output.tail(3));
         return Err(error.help("see that the store's credentials and keys can be had by the server's user"));
     }
-    let files = recovering.cx.host.files();
+    let files = hands.cx.host.files();
     files.remove_file(&staged.join(TRIAL)).map_err(failed)
 }

@@ -163,6 +163,7 @@ impl Cluster {
             socket: self.socket.clone(),
             port: self.port,
             side: self.side.clone(),
+            waits: None,
         }
     }
 

@@ -13,7 +13,7 @@ use super::layout::{self, Cluster, MARKER};
 use super::owner::Owner;
 use super::replay::Course;
 use super::swap::{LinkedSeat, Seat};
-use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles};
+use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Waits};
 use crate::base::{RunId, Timestamp};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
@@ -50,6 +50,20 @@ pub(crate) struct Marker {
     /// The segments that came with the backup.
     #[serde(default)]
     pub(crate) embedded: Vec<String>,
+    /// What the recovered server waits for; `None` while it is not there yet, and when it is to open.
+    #[serde(default)]
+    pub(crate) waits: Option<Waiting>,
+}
+
+/// A recovery that reached its target and waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Waiting {
+    /// What for.
+    pub(crate) waits: Waits,
+    /// Where replay is.
+    pub(crate) reached: Lsn,
+    /// The newest commit that was replayed, by the primary's clock.
+    pub(crate) newest_commit: Option<Timestamp>,
 }
 
 /// A folder outside the data directory that a link in it points to.

@@ -10,7 +10,7 @@ use super::facts::{ServerFacts, archives};
 use super::layout::Cluster;
 use super::marker::Marker;
 use super::recover::RecoverLoss;
-use crate::action::{ActionError, RunContext};
+use crate::action::{ActionError, ReadFiles, RunContext};
 use crate::base::{Timestamp, clock};
 use crate::event::{Coverage, Progress};
 use crate::pgformat::{Lsn, SegmentName, Timeline, TimelineHistory};
@@ -32,15 +32,24 @@ pub(crate) struct Claim<'a> {
     pub(crate) cx: &'a RunContext,
 }
 
-/// Proves a recovery and gives the position at which the new timeline began.
+/// What was proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Proven {
+    /// The position at which the new timeline began.
+    pub(crate) fork: Lsn,
+    /// The segment of the new timeline that was seen in the archive; `None` for a server that archives nothing.
+    pub(crate) segment: Option<SegmentName>,
+}
+
+/// Proves a recovery.
 ///
 /// # Errors
 /// Fails when the history makes no sense, archiving does not work on the new timeline, or the archive
 /// has a hole. The server is open then, and the message says so.
-pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
-    let fork = fork(claim)?;
+pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
+    let fork = fork(claim.cluster, claim.timeline, claim.cx.host.read_files().as_ref())?;
     if claim.cluster.is_scratch() {
-        return Ok(fork);
+        return Ok(Proven { fork, segment: None });
     }
     let cx = claim.cx;
     let mut session = Endpoint::of(claim.cluster, None, cx.about.secrets.as_ref())?.open().await?;
@@ -51,7 +60,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
             "the recovered server archives no WAL: nothing after this moment can be restored".to_owned(),
             serde_json::json!({ "archive_mode": facts.archiving.mode }),
         );
-        return Ok(fork);
+        return Ok(Proven { fork, segment: None });
     }
     cx.reporter.progress(Progress::Doing { text: "proving that the new timeline is archived".to_owned() });
     let segment = switch(&mut session, claim).await?;
@@ -73,17 +82,19 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
     let message =
         format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);
     cx.reporter.note(message, serde_json::json!({ "fork": fork.to_string(), "segments": stored }));
-    Ok(fork)
+    Ok(Proven { fork, segment: Some(segment) })
 }
 
-/// Reads where the new timeline began.
-fn fork(claim: &Claim<'_>) -> Result<Lsn, ActionError> {
-    let path = claim.cluster.pgdata.join("pg_wal").join(claim.timeline.history_file());
-    let files = claim.cx.host.read_files();
+/// Reads where a new timeline began.
+///
+/// # Errors
+/// Fails when its history cannot be read or makes no sense.
+pub(crate) fn fork(cluster: &Cluster, timeline: Timeline, files: &dyn ReadFiles) -> Result<Lsn, ActionError> {
+    let path = cluster.pgdata.join("pg_wal").join(timeline.history_file());
     let bytes = files
         .read(&path, 4 << 20)
         .map_err(|error| ActionError::fatal("the history of the new timeline cannot be read").because(&error))?;
-    let history = TimelineHistory::parse(claim.timeline, &String::from_utf8_lossy(&bytes))
+    let history = TimelineHistory::parse(timeline, &String::from_utf8_lossy(&bytes))
         .map_err(|error| ActionError::fatal("the history of the new timeline makes no sense").because(&error))?;
     let parent = history.parent().ok_or_else(|| ActionError::fatal("the new timeline has no parent"))?;
     Ok(parent.1)

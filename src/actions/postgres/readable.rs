@@ -69,6 +69,22 @@ impl Reading<'_> {
     /// # Errors
     /// Fails when the store gives no answer.
     pub(crate) async fn judge(&self, findings: Findings) -> Result<Findings, ActionError> {
+        let findings = self.judge_objects(findings).await?;
+        if findings.refused() {
+            return Ok(findings);
+        }
+        let id = &self.backup.manifest.id;
+        match self.server_manifest().await {
+            Ok(_) => Ok(findings.pass(format!("backup `{id}` is complete, and its keys are at hand"))),
+            Err(error) => Ok(unreadable(findings, id, &error)),
+        }
+    }
+
+    /// Judges whether every object of any backup is there, can be read now, and has a key at hand.
+    ///
+    /// # Errors
+    /// Fails when the store gives no answer.
+    pub(crate) async fn judge_objects(&self, findings: Findings) -> Result<Findings, ActionError> {
         let id = &self.backup.manifest.id;
         let missing = self.backup.missing_objects(self.store).await.map_err(|error| archive::broken(&error))?;
         if !missing.is_empty() {
@@ -78,15 +94,12 @@ impl Reading<'_> {
         if let Some(archived) = self.archived().await? {
             return Ok(findings.refuse(archived.fact, RETRIEVE_FIRST).waiting(archived.wait));
         }
-        match self.server_manifest().await {
-            Ok(_) => Ok(findings.pass(format!("backup `{id}` is complete, and its keys are at hand"))),
-            Err(error) => {
-                let causes: String = error.info().causes.iter().map(|cause| format!(": {cause}")).collect();
-                let help = error.info().help.clone();
-                let help = help.unwrap_or_else(|| "choose another backup".to_owned());
-                Ok(findings.refuse(format!("backup `{id}` cannot be read: {error}{causes}"), help))
+        for object in &self.backup.manifest.objects {
+            if let Err(error) = self.unpacking(object) {
+                return Ok(unreadable(findings, id, &unread(&error)));
             }
         }
+        Ok(findings)
     }
 
     /// What must be retrieved before the backup can be read; `None`: nothing.
@@ -126,6 +139,13 @@ impl Reading<'_> {
         );
         Ok(Some(Archived { fact, wait: wait(first) }))
     }
+}
+
+fn unreadable(findings: Findings, id: &str, error: &ActionError) -> Findings {
+    let causes: String = error.info().causes.iter().map(|cause| format!(": {cause}")).collect();
+    let help = error.info().help.clone();
+    let help = help.unwrap_or_else(|| "choose another backup".to_owned());
+    findings.refuse(format!("backup `{id}` cannot be read: {error}{causes}"), help)
 }
 
 /// What must be retrieved before a backup can be read.

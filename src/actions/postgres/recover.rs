@@ -10,22 +10,28 @@
 //! 4. write the recovery's settings into the staged folder;
 //! 5. swap by rename;
 //! 6. start the server and follow the replay;
-//! 7. remove the settings;
-//! 8. prove the archive and archiving on the new timeline.
+//! 7. hold what was reached against the target; a server that is to wait, waits from here on;
+//! 8. remove the settings;
+//! 9. prove the archive and archiving on the new timeline, make slots anew, tell what needs work.
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::advance;
+use super::aim::{Aim, Edge, Ending};
 use super::archive::Shelf;
-use super::attempt::{Attempted, Recovering};
+use super::attempt::Recovering;
 use super::by_hand;
+use super::hands::Hands;
+use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
+use super::slot::SlotFate;
 use super::target::Goal;
-use super::{live, outlook, server};
+use super::{live, outlook, overseer, promotion, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -59,30 +65,56 @@ impl Default for Recover {
     }
 }
 
-/// The arguments of `postgres.recover`. At most one target.
+/// The arguments of `postgres.recover`: one of `staged` and `instance`, and at most one target.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecoverParams {
     /// The database of the inventory.
     pub database: DatabaseRef,
     /// The staged backup, as `postgres.restore_base` gave it.
-    pub staged: Late<StagedHandle>,
+    #[serde(default)]
+    pub staged: Option<Late<StagedHandle>>,
+    /// An instance that an earlier step of this run left paused: it goes on to a later target.
+    #[serde(default)]
+    pub instance: Option<Late<InstanceHandle>>,
+    /// `latest` (default): the end of the archive. `immediate`: the end of the backup. `here`: opens `instance` where it waits.
+    #[serde(default)]
+    pub target: Option<Landmark>,
     /// A point in time with offset; the last commit not after it is the last one there is.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub target_time: Option<Timestamp>,
-    /// A position, included.
+    /// A position.
     #[serde(default)]
     pub target_lsn: Option<String>,
     /// A restore point made with `pg_create_restore_point`.
     #[serde(default)]
     pub target_name: Option<String>,
-    /// A transaction, its commit included.
+    /// A transaction; what counts is its commit.
     #[serde(default)]
     pub target_xid: Option<u64>,
+    /// With `false` replay ends just before the time, position or transaction. Default: with it.
+    #[serde(default)]
+    pub inclusive: Option<bool>,
+    /// What becomes of the server: `promote` (default) opens it for good; `pause` lets it wait and be read, then
+    /// `postgres.promote` opens it, or a step with `instance` goes on; `standby` follows the archive.
+    #[serde(default)]
+    pub action: Option<Ending>,
     /// The timeline to follow; default: the one that was live at the target, the latest without target.
     #[serde(default)]
     pub timeline: Option<u32>,
+}
+
+/// Targets that need no value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Landmark {
+    /// The end of the archive.
+    Latest,
+    /// The end of the backup, as soon as the data is consistent.
+    Immediate,
+    /// Where the paused `instance` is: nothing more is replayed, it opens.
+    Here,
 }
 
 /// The outputs of `postgres.recover`.
@@ -90,12 +122,15 @@ pub struct RecoverParams {
 pub struct RecoverOutput {
     /// The running server.
     pub instance: InstanceHandle,
-    /// Where replay ended: the position at which the new timeline began.
+    /// Whether it is open, or waits.
+    #[serde(default)]
+    pub state: InstanceState,
+    /// Where replay ended: the position at which the new timeline began, or where it waits.
     pub recovered_to_lsn: String,
     /// The newest recovered commit, by the primary's clock; null when replay saw none.
     #[schemars(with = "Option<String>")]
     pub recovered_to_time: Option<Timestamp>,
-    /// The new timeline.
+    /// The new timeline; the one that is replayed where the server waits.
     pub timeline: u32,
     /// The last position the old server is known to have flushed; null when its `pg_wal` was lost.
     pub last_flushed_lsn: Option<String>,
@@ -103,6 +138,31 @@ pub struct RecoverOutput {
     pub loss: RecoverLoss,
     /// Where the old data is kept; null when there was none.
     pub kept: Option<PathBuf>,
+    /// The segment of the new timeline that was seen in the archive; null where nothing is archived, or not yet.
+    #[serde(default)]
+    pub archived: Option<String>,
+    /// The replication slots of the old server, and what became of each.
+    #[serde(default)]
+    pub slots: Vec<SlotFate>,
+    /// Standbys of the old server, as the backup knew them: each must be rebuilt or rewound.
+    #[serde(default)]
+    pub standbys: Vec<String>,
+    /// Prepared transactions that nobody has ended: they hold their locks.
+    #[serde(default)]
+    pub prepared: Vec<String>,
+}
+
+/// Whether a recovered server is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// It is open, on a new timeline.
+    #[default]
+    Open,
+    /// It waits at its target.
+    Paused,
+    /// It follows the archive.
+    Standby,
 }
 
 /// What is known about loss.
@@ -120,6 +180,10 @@ impl RecoverParams {
     /// The one target, the end of the archive without any.
     pub(crate) fn goal(&self) -> Result<Goal, ParamFault> {
         let mut goals = Vec::new();
+        goals.extend(self.target.map(|landmark| match landmark {
+            Landmark::Latest | Landmark::Here => Goal::Newest,
+            Landmark::Immediate => Goal::Immediate,
+        }));
         goals.extend(self.target_time.map(Goal::Time));
         if let Some(text) = &self.target_lsn {
             let lsn: Lsn = text.parse().map_err(|_| {
@@ -135,21 +199,62 @@ impl RecoverParams {
             _ => Err(ParamFault::new("", "a recovery has at most one target")),
         }
     }
+
+    /// Where the recovery is to end, and how.
+    pub(crate) fn aim(&self) -> Result<Aim, ParamFault> {
+        let goal = self.goal()?;
+        let ending = self.action.unwrap_or_default();
+        let bounded = matches!(goal, Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_));
+        if self.inclusive.is_some() && !bounded {
+            return Err(ParamFault::new("/inclusive", "only a time, a position or a transaction can be left out"));
+        }
+        if ending == Ending::Standby && goal != Goal::Newest {
+            return Err(ParamFault::new("/action", "a standby follows the archive and stops at no target"));
+        }
+        match (&self.staged, &self.instance) {
+            (Some(_), None) | (None, Some(_)) => {}
+            (Some(_), Some(_)) | (None, None) => {
+                return Err(ParamFault::new("", "exactly one of `staged` and `instance` is wanted"));
+            }
+        }
+        if self.timeline == Some(0) {
+            return Err(ParamFault::new("/timeline", "there is no timeline 0; leave `timeline` out, or name one"));
+        }
+        if self.target == Some(Landmark::Here) && (self.instance.is_none() || ending != Ending::Promote) {
+            return Err(ParamFault::new("/target", "`here` opens an `instance` that waits, and does nothing else"));
+        }
+        let edge = if self.inclusive == Some(false) { Edge::Excluded } else { Edge::Included };
+        Ok(Aim { goal, edge, ending, timeline: self.timeline.map(Timeline) })
+    }
 }
 
 impl Action for Recover {
     const SPEC: ActionSpec = ActionSpec {
         name: "postgres.recover",
-        summary: "Swaps in a staged backup, rescues unarchived WAL, replays to the target and promotes.",
+        summary: "Swaps in a staged backup, rescues unarchived WAL, replays to the target, and opens it or lets it wait.",
         effect: EffectClass::Destroy,
         idempotency: Idempotency::Idempotent,
         has_check: true,
         reports_progress: true,
         version: 1,
-        examples: &[Example {
-            title: "To a point in time",
-            with: "{ database: orders, staged: '{{ steps.stage.staged }}', target_time: '2026-01-28T14:30:00Z' }",
-        }],
+        examples: &[
+            Example {
+                title: "To a point in time",
+                with: "{ database: orders, staged: '{{ steps.stage.staged }}', target_time: '2026-01-28T14:30:00Z' }",
+            },
+            Example {
+                title: "Look first: wait just before a transaction",
+                with: "{ database: orders, staged: '{{ steps.stage.staged }}', target_xid: 7501, inclusive: false, action: pause }",
+            },
+            Example {
+                title: "Go on from there to a later time, and open",
+                with: "{ database: orders, instance: '{{ steps.look.instance }}', target_time: '2026-01-28T14:45:00Z' }",
+            },
+            Example {
+                title: "Open it where it waits",
+                with: "{ database: orders, instance: '{{ steps.look.instance }}', target: here }",
+            },
+        ],
     };
     type Params = RecoverParams;
     type Output = RecoverOutput;
@@ -158,7 +263,7 @@ impl Action for Recover {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
-        params.goal().map_err(|fault| vec![fault])?;
+        params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
         if cluster.is_scratch() {
@@ -185,11 +290,13 @@ impl Action for Recover {
             return Ok(findings
                 .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
         }
-        if params.timeline == Some(0) {
-            return Ok(findings.refuse("there is no timeline 0", "leave `timeline` out, or name one"));
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
         }
         if cx.ahead {
             let findings = findings.pending("the server is looked at when the step starts");
+            let faster = replica::faster(&cluster, cx).await;
+            let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
             let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
             return Ok(sentence.into_iter().fold(findings, Findings::pass));
         }
@@ -204,7 +311,7 @@ impl Action for Recover {
         let (store_name, prefix) = cluster.archive()?;
         if let Some(marker) = marker::staged(files.as_ref(), &cluster, &cx.about.run)? {
             let store = cx.store(store_name)?;
-            let goal = params.goal().map_err(|fault| ActionError::fatal(fault.message))?;
+            let goal = params.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
             let (system_id, size) = (marker.system_id, marker.segment_size);
             let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
@@ -220,28 +327,30 @@ impl Action for Recover {
 
     async fn run(&self, params: &RecoverParams, cx: &RunContext) -> Result<RecoverOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let goal = params.goal().map_err(|fault| ActionError::fatal(fault.message))?;
-        let handle = params.staged.get()?;
+        let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_read()).await? {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
+        }
+        if let Some(instance) = &params.instance {
+            let instance = instance.get()?;
+            let cluster = cluster.serving(instance, &cx.about.scratch)?;
+            if params.target == Some(Landmark::Here) {
+                return promotion::promote(&Hands::on(&cluster, &self.program, cx)?, instance).await;
+            }
+            return advance::advance(&Hands::on(&cluster, &self.program, cx)?, &aim, instance).await;
+        }
+        let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
+        let handle = staged.get()?;
         if handle.database != cluster.name || handle.dir != cluster.staged(&cx.about.run) {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }
-        let (store_name, prefix) = cluster.archive()?;
-        let recovering = Recovering {
-            cluster: &cluster,
-            owner: Owner::of(&cluster, cx.host.as_ref())?,
-            store: cx.store(store_name)?,
-            prefix,
-            program: &self.program,
-            goal,
-            timeline: params.timeline.map(Timeline),
-            cx,
-        };
+        let recovering = Recovering { hands: Hands::on(&cluster, &self.program, cx)?, aim };
         recovering.run().await
     }
 
-    /// Adopts a recovery that was proven before the engine died; every other one goes on where it was, one
-    /// whose marker is still there included.
+    /// Adopts a recovery that was proven, or waits, since before the engine died; every other one goes on where it
+    /// was.
     async fn recover(
         &self,
         params: &RecoverParams,
@@ -250,10 +359,14 @@ impl Action for Recover {
     ) -> Result<Recovery<RecoverOutput>, ActionError> {
         let files = cx.host.read_files();
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        if Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run) {
-            return Ok(Recovery::Rerun);
-        }
-        Ok(Attempted::read(files.as_ref(), &cut.attempt_dir).map_or(Recovery::Rerun, Recovery::Adopt))
+        let landed = Landed::read(files.as_ref(), &cut.attempt_dir);
+        let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.filter(|marker| marker.run == cx.about.run);
+        let unfinished = match (&ours, &landed) {
+            (Some(_), Some(output)) => output.state == InstanceState::Open,
+            (Some(_), None) => true,
+            (None, Some(_) | None) => false,
+        };
+        Ok(landed.filter(|_| !unfinished).map_or(Recovery::Rerun, Recovery::Adopt))
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
@@ -263,7 +376,11 @@ impl Action for Recover {
 
 /// Says when the server's user may not run the program that the server is to fetch WAL with: found out
 /// after the swap, it would end the recovery.
-pub(crate) async fn barred(program: &std::path::Path, owner: &Owner, host: &dyn crate::action::ReadHost) -> Option<String> {
+pub(crate) async fn barred(
+    program: &std::path::Path,
+    owner: &Owner,
+    host: &dyn crate::action::ReadHost,
+) -> Option<String> {
     let user = owner.become_user.clone()?;
     let tried = host.probe(owner.command(program.to_string_lossy()).args(["--version"])).await;
     let why = match tried {

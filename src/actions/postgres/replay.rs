@@ -1,15 +1,17 @@
-//! Follows a recovery until the server is open on a new timeline (facts 2.4).
+//! Follows a recovery until the server is open on a new timeline, or waits where it is to wait (facts 2.4).
 //!
-//! `pg_isready` proves nothing: it says yes during replay, and shortly before a recovery dies. Done
+//! `pg_isready` proves nothing: it says yes during replay, and shortly before a recovery dies. Open
 //! means: `pg_is_in_recovery()` is false, `recovery.signal` is gone, the timeline is a new one, and
-//! the postmaster is the process that was started.
+//! the postmaster is the process that was started. A server that is to wait at a target is paused there;
+//! at the end of the archive it is one that asks for more WAL in the last segment there is.
 
 use std::time::Duration;
 
+use super::aim::{Ending, RECOVERY_SIGNAL};
 use super::connect::{Endpoint, Session};
 use super::live::PidFile;
 use super::server::Server;
-use crate::action::{ActionError, ReadFiles, RunContext};
+use crate::action::{ActionError, ReadFiles, RunContext, Waits};
 use crate::base::{Timestamp, clock};
 use crate::event::Progress;
 use crate::language::inventory::Via;
@@ -30,13 +32,42 @@ pub(crate) struct Course {
     pub(crate) end: Option<Lsn>,
     /// The timeline before the promotion.
     pub(crate) timeline: Timeline,
+    /// Where the last segment begins that replay will read: before it, the end of the archive is not reached.
+    #[serde(default)]
+    pub(crate) floor: Option<Lsn>,
+}
+
+/// A course, and what becomes of the server at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    /// The course.
+    pub(crate) course: Course,
+    /// What becomes of the server.
+    pub(crate) ending: Ending,
+    /// Whether the server was told a target.
+    pub(crate) to: Told,
+}
+
+/// What the server was told of its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A target, at which it pauses or opens.
+    Target,
+    /// Nothing: it goes to the end of the archive.
+    Nothing,
+    /// To open where it is, though it is paused.
+    Promotion,
 }
 
 /// Where a recovery ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Arrival {
-    /// The new timeline.
+    /// The new timeline; the one that is replayed when the server waits.
     pub(crate) timeline: Timeline,
+    /// What the server waits for; `None` when it is open.
+    pub(crate) waits: Option<Waits>,
+    /// Where replay is, while the server waits.
+    pub(crate) replayed: Option<Lsn>,
     /// The newest recovered commit; `None` when replay saw none.
     pub(crate) newest_commit: Option<Timestamp>,
 }
@@ -45,14 +76,18 @@ const STATE: &str = "SELECT pg_is_in_recovery(), \
  CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text END, \
  to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, \
- CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END";
+ CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END, \
+ (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup')";
 
-/// Waits until the server is open on a new timeline.
+/// What a startup process waits for that has replayed all WAL there is.
+const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
+
+/// Waits until the server is open on a new timeline, or waits as it was told to.
 ///
 /// # Errors
-/// Fails when the server ends or pauses, with the last lines of its log; when cancelled, after the
-/// server was stopped.
-pub(crate) async fn follow(server: &Server<'_>, course: Course, cx: &RunContext) -> Result<Arrival, ActionError> {
+/// Fails when the server ends, pauses or opens against its orders, with the last lines of its log; when cancelled,
+/// after the server was stopped.
+pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Arrival, ActionError> {
     let files = cx.host.read_files();
     let endpoint = Endpoint::of(server.cluster, None, cx.about.secrets.as_ref())?;
     let mut watch = Watch { started: clock::monotonic(), alive: false };
@@ -68,7 +103,10 @@ pub(crate) async fn follow(server: &Server<'_>, course: Course, cx: &RunContext)
         watch.look(server, files.as_ref())?;
         match state(&mut session, &endpoint).await {
             Ok(seen) => {
-                if let Some(arrival) = seen.judge(server, course, cx)? {
+                if let Some(arrival) = seen.judge(server, awaited, cx)? {
+                    if awaited.ending == Ending::Pause && awaited.to == Told::Nothing {
+                        hold(&mut session).await?;
+                    }
                     return Ok(arrival);
                 }
             }
@@ -110,6 +148,14 @@ impl Watch {
     }
 }
 
+/// Has a server that found the end of the archive replay nothing more.
+async fn hold(session: &mut Option<Session>) -> Result<(), ActionError> {
+    match session {
+        Some(session) => session.query("SELECT pg_wal_replay_pause()").await.map(drop),
+        None => Ok(()),
+    }
+}
+
 /// One look at the server.
 struct Seen {
     open: bool,
@@ -117,6 +163,7 @@ struct Seen {
     newest_commit: Option<Timestamp>,
     paused: bool,
     segment: Option<SegmentName>,
+    startup: Option<String>,
 }
 
 async fn state(session: &mut Option<Session>, endpoint: &Endpoint) -> Result<Seen, ActionError> {
@@ -131,29 +178,53 @@ async fn state(session: &mut Option<Session>, endpoint: &Endpoint) -> Result<See
         newest_commit: table.at(0, 2).and_then(|text| text.parse().ok()),
         paused: table.at(0, 3) == Some("t"),
         segment: table.at(0, 4).and_then(|text| text.parse().ok()),
+        startup: table.at(0, 5).map(ToOwned::to_owned),
     })
 }
 
 impl Seen {
-    fn judge(&self, server: &Server<'_>, course: Course, cx: &RunContext) -> Result<Option<Arrival>, ActionError> {
+    fn judge(&self, server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Option<Arrival>, ActionError> {
         let files = cx.host.read_files();
-        if self.paused {
-            let fact = "the recovery paused instead of going on, usually because a setting is below the primary's";
-            return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
-        }
+        let wrong = |fact: String| Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+        let course = awaited.course;
         if !self.open {
             let done = self.replayed.map_or(0, |lsn| lsn.bytes_since(course.start));
             let total = course.end.map(|end| end.bytes_since(course.start).max(done));
             cx.reporter.progress(Progress::Units { done, total, unit: "bytes" });
-            return Ok(None);
+            return match (self.paused, awaited.ending, awaited.to) {
+                (true, Ending::Pause, _) => Ok(Some(self.waiting(Waits::Paused, course))),
+                (true, Ending::Promote, Told::Promotion) => Ok(None),
+                (true, Ending::Promote | Ending::Standby, _) => {
+                    wrong("the recovery paused instead of going on".to_owned())
+                }
+                (false, Ending::Pause, Told::Nothing) if self.ran_out(course) => {
+                    Ok(Some(self.waiting(Waits::Paused, course)))
+                }
+                (false, Ending::Standby, _) if self.ran_out(course) => Ok(Some(self.waiting(Waits::Standby, course))),
+                (false, Ending::Promote | Ending::Pause | Ending::Standby, _) => Ok(None),
+            };
         }
-        let signal = server.cluster.pgdata.join("recovery.signal");
+        if awaited.ending != Ending::Promote {
+            return wrong("the server opened instead of waiting".to_owned());
+        }
+        let signal = server.cluster.pgdata.join(RECOVERY_SIGNAL);
         let waiting = matches!(files.facts(&signal), Ok(Some(_)));
         let Some(segment) = self.segment.filter(|_| !waiting) else { return Ok(None) };
         if segment.timeline() <= course.timeline {
-            let fact = format!("the server opened on timeline {} instead of a new one", segment.timeline());
-            return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+            return wrong(format!("the server opened on timeline {} instead of a new one", segment.timeline()));
         }
-        Ok(Some(Arrival { timeline: segment.timeline(), newest_commit: self.newest_commit }))
+        let (timeline, newest_commit) = (segment.timeline(), self.newest_commit);
+        Ok(Some(Arrival { timeline, newest_commit, waits: None, replayed: None }))
+    }
+
+    /// Whether all WAL of the archive is replayed.
+    fn ran_out(&self, course: Course) -> bool {
+        let in_last = course.floor.is_none_or(|floor| self.replayed.is_some_and(|replayed| replayed >= floor));
+        in_last && self.startup.as_deref().is_some_and(|event| OUT_OF_WAL.contains(&event))
+    }
+
+    fn waiting(&self, waits: Waits, course: Course) -> Arrival {
+        let (newest_commit, replayed) = (self.newest_commit, self.replayed);
+        Arrival { timeline: course.timeline, newest_commit, waits: Some(waits), replayed }
     }
 }

@@ -190,7 +190,11 @@ async fn opened(
 
 /// Judges the backups there are while none is chosen yet, newest first: a key that fits none of them must show
 /// before anything stops.
-pub(crate) async fn any_readable(cluster: &Cluster, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
+pub(crate) async fn any_readable(
+    cluster: &Cluster,
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
     if !cx.ahead {
         return Ok(findings);
     }
@@ -259,6 +263,7 @@ impl Stage {
             course: None,
             to_target: false,
             embedded: Vec::new(),
+            waits: None,
         };
         Ok(Self { dir: cluster.staged(run), marker })
     }

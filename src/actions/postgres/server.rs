@@ -130,7 +130,10 @@ impl Server<'_> {
             }
         };
         let program = spec.program.clone();
-        let output = host.start_daemon(self.cluster.housing.around(spec, host.as_read())).await.map_err(|error| failed(&program).because(&error))?;
+        let output = host
+            .start_daemon(self.cluster.housing.around(spec, host.as_read()))
+            .await
+            .map_err(|error| failed(&program).because(&error))?;
         if output.success() {
             return Ok(());
         }

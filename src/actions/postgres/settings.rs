@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 
+/// The file of settings that the server itself writes.
+pub(crate) const FILE: &str = "postgresql.auto.conf";
+
 const OPEN: &str = "# >>> runbook: recovery settings, removed after promotion";
 const CLOSE: &str = "# <<< runbook";
 
@@ -27,6 +30,17 @@ pub(crate) fn with_block(content: &str, settings: &[(String, String)]) -> String
     text.push_str(CLOSE);
     text.push('\n');
     text
+}
+
+/// Adds `settings` at the end of the marked block; a text without one gets one.
+#[must_use]
+pub(crate) fn within_block(content: &str, settings: &[(String, String)]) -> String {
+    let Some(at) = content.rfind(CLOSE) else { return with_block(content, settings) };
+    let mut text = content[..at].to_owned();
+    for (name, value) in settings {
+        let _ = writeln!(text, "{name} = {}", quoted(value));
+    }
+    text + &content[at..]
 }
 
 /// Removes the marked block; everything else stays byte for byte.
@@ -95,6 +109,14 @@ mod tests {
     fn writing_the_block_twice_leaves_one() {
         let once = with_block("a = '1'\n", &settings("x"));
         assert_eq!(with_block(&once, &settings("y")).matches(OPEN).count(), 1);
+    }
+
+    #[test]
+    fn what_is_added_within_the_block_goes_with_it() {
+        let more = [("max_connections".to_owned(), "100".to_owned())];
+        let added = within_block(&with_block("a = '1'\n", &settings("x")), &more);
+        assert!(added.contains("restore_command = 'x'\nmax_connections = '100'\n# <<<"), "{added}");
+        assert_eq!(without_block(&added), "a = '1'\n");
     }
 
     #[test]

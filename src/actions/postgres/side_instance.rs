@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::Recovering;
 use super::by_hand;
+use super::hands::Hands;
 use super::housing::{self, Housing, Priority};
 use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
 use super::owner::Owner;
-use super::recover::{RecoverOutput, RecoverParams, barred};
+use super::recover::{Landmark, RecoverParams, barred};
 use super::restore_base;
-use super::{scratch, subscription};
+use super::target::Goal;
+use super::{scratch, side_dump, subscription};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Files, Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadFiles, Recovery,
@@ -26,7 +28,7 @@ use crate::action::{
 };
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
-use crate::pgformat::Timeline;
+use crate::catalog::KIND_POSTGRES_DUMP;
 
 /// The file that says which step a side instance belongs to.
 const OWNER: &str = "owner.json";
@@ -63,24 +65,30 @@ impl Default for SideInstance {
 pub struct SideInstanceParams {
     /// The database of the inventory that the backup is of.
     pub database: DatabaseRef,
-    /// The base backup, as `backup.find` gave it.
+    /// The base backup or the dump, as `backup.find` gave it. A dump is of one moment and takes no target.
     pub backup: Late<BackupHandle>,
     /// What this instance is called, where a run has several of one database. Default `copy`.
     #[serde(default)]
     pub name: Option<String>,
+    /// `latest` (default): the end of the archive. `immediate`: the end of the backup.
+    #[serde(default)]
+    pub target: Option<Landmark>,
     /// A point in time with offset; the last commit not after it is the last one there is.
     #[serde(default)]
     #[schemars(with = "Option<String>")]
     pub target_time: Option<Timestamp>,
-    /// A position, included.
+    /// A position.
     #[serde(default)]
     pub target_lsn: Option<String>,
     /// A restore point, as `postgres.restore_point` makes it.
     #[serde(default)]
     pub target_name: Option<String>,
-    /// A transaction, its commit included.
+    /// A transaction; what counts is its commit.
     #[serde(default)]
     pub target_xid: Option<u64>,
+    /// With `false` replay ends just before the time, position or transaction. Default: with it.
+    #[serde(default)]
+    pub inclusive: Option<bool>,
     /// The timeline to follow; default: the one that was live at the target, the latest without target.
     #[serde(default)]
     pub timeline: Option<u32>,
@@ -103,9 +111,9 @@ pub struct SideInstanceParams {
 pub struct SideInstanceOutput {
     /// The instance: `postgres.query`, `postgres.check`, `postgres.export` and `postgres.restore_table` take it.
     pub instance: InstanceHandle,
-    /// Where replay ended.
-    pub recovered_to_lsn: String,
-    /// The newest recovered commit, by the primary's clock; null when replay saw none.
+    /// Where replay ended; null for a dump.
+    pub recovered_to_lsn: Option<String>,
+    /// The newest recovered commit, by the primary's clock, or the moment of the dump; null when replay saw none.
     #[schemars(with = "Option<String>")]
     pub recovered_to_time: Option<Timestamp>,
     /// The databases within it that hold users' data.
@@ -131,20 +139,21 @@ impl SideInstanceParams {
     pub(super) fn recovery(&self) -> RecoverParams {
         RecoverParams {
             database: self.database.clone(),
-            staged: Late::Pending("the staged copy".to_owned()),
+            staged: Some(Late::Pending("the staged copy".to_owned())),
+            instance: None,
+            target: self.target,
             target_time: self.target_time,
             target_lsn: self.target_lsn.clone(),
             target_name: self.target_name.clone(),
             target_xid: self.target_xid,
+            inclusive: self.inclusive,
+            action: None,
             timeline: self.timeline,
         }
     }
 
     fn faults(&self) -> Vec<ParamFault> {
-        let mut faults: Vec<ParamFault> = self.recovery().goal().err().into_iter().collect();
-        if self.timeline == Some(0) {
-            faults.push(ParamFault::new("/timeline", "there is no timeline 0"));
-        }
+        let mut faults: Vec<ParamFault> = self.recovery().aim().err().into_iter().collect();
         if let Some(acting) = self.preload.iter().find(|library| housing::acts(library)) {
             let fact = format!("`{acting}` acts by itself when it is preloaded: a copy of a database must not");
             faults.push(ParamFault::new("/preload", fact));
@@ -191,9 +200,8 @@ impl Action for SideInstance {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let side = params
-            .place(cluster, cx.scratch)
-            .map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
+        let side =
+            params.place(cluster, cx.scratch).map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
         let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
         Ok(effects.target(Access::Write, Target::Path { host: cx.host.to_owned(), path: folder }))
@@ -221,6 +229,7 @@ impl Action for SideInstance {
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
         }
         match params.backup.known() {
+            Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,
             Some(handle) => restore_base::fits(&side, handle, cx, findings).await,
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
@@ -231,26 +240,15 @@ impl Action for SideInstance {
         let side = params.place(cluster, &cx.about.scratch)?;
         let files = cx.host.files();
         claim(&side, files.as_ref(), cx).await?;
-        let run = &cx.about.run;
-        let begun = marker::staged(files.as_ref(), &side, run)?.is_some()
-            || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
-        if !begun {
-            restore_base::stage(&side, params.backup.get()?, cx).await?;
-        }
-        let folder = if files.facts(&side.staged(run)).is_ok_and(|facts| facts.is_some()) {
-            side.staged(run)
-        } else {
-            side.pgdata.clone()
+        let output = match params.backup.get()?.kind == KIND_POSTGRES_DUMP {
+            true => loaded(params, &side, cx).await?,
+            false => self.restored(params, &side, cx).await?,
         };
-        let mut not_preloaded = housing::preloaded(files.as_ref(), &folder);
-        not_preloaded.retain(|library| !side.housing.preload.contains(library));
-        let recovered = self.recovered(params, &side, cx).await?;
-        let output = ready(&side, recovered, not_preloaded, cx).await?;
         let text = serde_json::to_vec(&output)
             .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
-        files.replace(&cx.attempt_dir.join(READY), &text, 0o600).map_err(|error| {
-            ActionError::retryable("the outputs cannot be written").because(&error)
-        })?;
+        files
+            .replace(&cx.attempt_dir.join(READY), &text, 0o600)
+            .map_err(|error| ActionError::retryable("the outputs cannot be written").because(&error))?;
         Ok(output)
     }
 
@@ -278,25 +276,63 @@ impl Action for SideInstance {
 }
 
 impl SideInstance {
-    async fn recovered(
+    /// Stages a base backup, recovers it and opens it.
+    async fn restored(
         &self,
         params: &SideInstanceParams,
         side: &Cluster,
         cx: &RunContext,
-    ) -> Result<RecoverOutput, ActionError> {
-        let (store, prefix) = side.archive()?;
-        let recovering = Recovering {
-            cluster: side,
-            owner: Owner::of(side, cx.host.as_ref())?,
-            store: cx.store(store)?,
-            prefix,
-            program: &self.program,
-            goal: params.recovery().goal().map_err(|fault| ActionError::fatal(fault.message))?,
-            timeline: params.timeline.map(Timeline),
-            cx,
-        };
-        recovering.run().await
+    ) -> Result<SideInstanceOutput, ActionError> {
+        let files = cx.host.read_files();
+        let run = &cx.about.run;
+        let begun = marker::staged(files.as_ref(), side, run)?.is_some()
+            || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
+        if !begun {
+            restore_base::stage(side, params.backup.get()?, cx).await?;
+        }
+        let staged = side.staged(run);
+        let folder = if matches!(files.facts(&staged), Ok(Some(_))) { &staged } else { &side.pgdata };
+        let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
+        not_preloaded.retain(|library| !side.housing.preload.contains(library));
+        let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
+        let recovered = Recovering { hands: Hands::on(side, &self.program, cx)?, aim }.run().await?;
+        if !not_preloaded.is_empty() {
+            let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
+            cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));
+        }
+        Ok(SideInstanceOutput {
+            databases: cut_off(side, cx).await?,
+            instance: recovered.instance,
+            recovered_to_lsn: Some(recovered.recovered_to_lsn),
+            recovered_to_time: recovered.recovered_to_time,
+            not_preloaded,
+        })
     }
+}
+
+/// Restores a dump into an empty server.
+async fn loaded(
+    params: &SideInstanceParams,
+    side: &Cluster,
+    cx: &RunContext,
+) -> Result<SideInstanceOutput, ActionError> {
+    let handle = params.backup.get()?;
+    let recovery = params.recovery();
+    let landmark = matches!(recovery.target, Some(Landmark::Latest | Landmark::Here));
+    let goal = recovery.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
+    if landmark || !matches!(goal, Goal::Newest | Goal::Immediate) || params.timeline.is_some() {
+        let fact = format!("backup `{}` is a dump: it is of one moment, and no WAL leads on from it", handle.id);
+        return Err(ActionError::fatal(fact).help("leave the target out, or choose a base backup"));
+    }
+    let restored = side_dump::load(side, handle, cx).await?;
+    mark(side, cx.host.files().as_ref(), cx)?;
+    Ok(SideInstanceOutput {
+        databases: cut_off(side, cx).await?,
+        instance: side.instance(),
+        recovered_to_lsn: None,
+        recovered_to_time: Some(restored.taken_at),
+        not_preloaded: Vec::new(),
+    })
 }
 
 /// Takes the place of the instance for this step. What an earlier attempt left without its marker is removed.
@@ -326,8 +362,16 @@ async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(),
         files.create_dir(folder, 0o700).map_err(cannot)?;
         files.chown(folder, owner.uid, owner.gid).map_err(cannot)?;
     }
+    mark(side, files, cx)
+}
+
+/// Says which step the instance belongs to.
+fn mark(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
+    let path = side.pgdata.with_file_name(OWNER);
     let text = serde_json::json!({ "step": cx.step }).to_string();
-    files.replace(&path, text.as_bytes(), 0o600).map_err(cannot)
+    files.replace(&path, text.as_bytes(), 0o600).map_err(|error| {
+        ActionError::retryable(format!("`{}` cannot be written", path.display())).because(&error)
+    })
 }
 
 fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
@@ -336,25 +380,9 @@ fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
     value.get("step")?.as_str().map(ToOwned::to_owned)
 }
 
-/// Cuts the open instance off from what its catalogs still name, and describes it.
-async fn ready(
-    side: &Cluster,
-    recovered: RecoverOutput,
-    not_preloaded: Vec<String>,
-    cx: &RunContext,
-) -> Result<SideInstanceOutput, ActionError> {
+/// Cuts the open instance off from what its catalogs still name. Gives its databases.
+async fn cut_off(side: &Cluster, cx: &RunContext) -> Result<Vec<String>, ActionError> {
     let secrets = cx.about.secrets.as_ref();
     let user = subscription::superuser(side, secrets).await?;
-    let databases = subscription::disable(&Cluster { user, ..side.clone() }, secrets).await?;
-    if !not_preloaded.is_empty() {
-        let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
-        cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));
-    }
-    Ok(SideInstanceOutput {
-        instance: recovered.instance,
-        recovered_to_lsn: recovered.recovered_to_lsn,
-        recovered_to_time: recovered.recovered_to_time,
-        databases,
-        not_preloaded,
-    })
+    subscription::disable(&Cluster { user, ..side.clone() }, secrets).await
 }

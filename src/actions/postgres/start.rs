@@ -24,7 +24,9 @@ use crate::language::inventory::Via;
 /// How long a server may take until it takes sessions, where nobody says otherwise: crash recovery included.
 const WITHIN: Duration = Duration::from_secs(600);
 /// How long a server may take until its first process is there.
-const APPEARS_WITHIN: Duration = Duration::from_secs(120);
+const APPEARS_WITHIN: Duration = Duration::from_secs(15);
+/// The same for a unit, which may run other programs first.
+const UNIT_APPEARS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Starts a server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -147,6 +149,10 @@ async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Resu
     let files = cx.host.read_files();
     let endpoint = Endpoint::of(server.cluster, None, cx.about.secrets.as_ref())?;
     let begun = clock::monotonic();
+    let appears = match server.cluster.via {
+        Via::PgCtl(_) => APPEARS_WITHIN,
+        Via::Systemd(_) => UNIT_APPEARS_WITHIN,
+    };
     let mut seen = false;
     loop {
         let tried = async { endpoint.open().await?.value("SELECT pg_is_in_recovery()").await };
@@ -156,7 +162,7 @@ async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Resu
             Err(_) => {}
         }
         let alive = !live::processes(&server.cluster.pgdata, files.as_ref()).is_empty();
-        let patience = if seen { Duration::ZERO } else { APPEARS_WITHIN.min(within) };
+        let patience = if seen { Duration::ZERO } else { appears.min(within) };
         if !alive && begun.elapsed() > patience {
             let fact = if seen { "the server ended while it started" } else { "the server did not start" };
             return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));

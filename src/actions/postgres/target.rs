@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::settings::TARGETS;
 use crate::action::ActionError;
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory};
@@ -15,36 +14,16 @@ use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory};
 pub(crate) enum Goal {
     /// At the end of the archived WAL.
     Newest,
+    /// At the end of the backup, as soon as the data is consistent.
+    Immediate,
     /// At the last commit not after a time.
     Time(Timestamp),
-    /// At a position, included.
+    /// At a position.
     Lsn(Lsn),
     /// At a named restore point.
     Name(String),
     /// After the commit of a transaction.
     Xid(u64),
-}
-
-impl Goal {
-    /// The server's settings for this goal; every other target is emptied, so that one of an earlier
-    /// restore cannot contradict. The goal comes after them: an empty target behind it counts as a second.
-    pub(crate) fn settings(&self, timeline: Option<Timeline>) -> Vec<(String, String)> {
-        let own = match self {
-            Self::Newest => None,
-            Self::Time(at) => Some(("recovery_target_time", at.strftime("%Y-%m-%d %H:%M:%S%.6f+00").to_string())),
-            Self::Lsn(lsn) => Some(("recovery_target_lsn", lsn.to_string())),
-            Self::Name(name) => Some(("recovery_target_name", name.clone())),
-            Self::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
-        };
-        let others = TARGETS.iter().filter(|name| own.as_ref().is_none_or(|(own, _)| own != *name));
-        let mut all: Vec<(String, String)> = others.map(|name| ((*name).to_owned(), String::new())).collect();
-        all.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        all.push(("recovery_target_inclusive".to_owned(), "on".to_owned()));
-        all.push(("recovery_target_action".to_owned(), "promote".to_owned()));
-        let timeline = timeline.map_or_else(|| "latest".to_owned(), |timeline| timeline.0.to_string());
-        all.push(("recovery_target_timeline".to_owned(), timeline));
-        all
-    }
 }
 
 /// A timeline of the archive.
@@ -98,7 +77,7 @@ impl Archive {
         let early = match goal {
             Goal::Time(at) if *at < base.ended_at => Some((format!("`{at}`"), format!("`{}`", base.ended_at))),
             Goal::Lsn(lsn) if *lsn < base.stop => Some((format!("`{lsn}`"), format!("`{}`", base.stop))),
-            Goal::Time(_) | Goal::Lsn(_) | Goal::Newest | Goal::Name(_) | Goal::Xid(_) => None,
+            Goal::Time(_) | Goal::Lsn(_) | Goal::Newest | Goal::Immediate | Goal::Name(_) | Goal::Xid(_) => None,
         };
         early.map_or(Ok(()), |(goal, end)| {
             let fact = format!("the target {goal} lies before the end of the backup at {end}");
@@ -128,8 +107,10 @@ impl Archive {
             );
             return Err(ActionError::fatal(fact));
         }
-        if *goal == Goal::Newest {
-            return Ok(None);
+        match goal {
+            Goal::Newest => return Ok(None),
+            Goal::Immediate => return Ok(Some(base.timeline)),
+            Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {}
         }
         let live = self.live(goal, base);
         let leaves: Vec<Timeline> = live.iter().copied().filter(|one| !self.has_descendant(*one, &live)).collect();
@@ -149,14 +130,14 @@ impl Archive {
         let there = |branch: &Branch| match goal {
             Goal::Time(at) => branch.created_at <= *at,
             Goal::Lsn(lsn) => branch.history.parent().is_some_and(|(_, fork)| fork < *lsn),
-            Goal::Newest | Goal::Name(_) | Goal::Xid(_) => true,
+            Goal::Newest | Goal::Immediate | Goal::Name(_) | Goal::Xid(_) => true,
         };
         let others = self.branches.iter().filter(|(_, branch)| from_base(branch) && there(branch));
         let mut all: Vec<Timeline> = others.map(|(timeline, _)| *timeline).collect();
         let parent_reaches = match goal {
             Goal::Lsn(lsn) => self.reach(base.timeline, base).last.is_some_and(|last| *lsn <= last.end(self.size)),
             Goal::Time(_) => true,
-            Goal::Name(_) | Goal::Xid(_) | Goal::Newest => all.is_empty(),
+            Goal::Name(_) | Goal::Xid(_) | Goal::Newest | Goal::Immediate => all.is_empty(),
         };
         if !all.contains(&base.timeline) && (parent_reaches || all.is_empty()) {
             all.push(base.timeline);
@@ -170,7 +151,17 @@ impl Archive {
         among.iter().any(|other| descends(&other))
     }
 
-    fn describe(&self, timeline: Timeline) -> String {
+    /// Every timeline that leads on from a backup, its own included.
+    pub(crate) fn leading(&self, base: Base) -> Vec<Timeline> {
+        let others = self.branches.iter().filter(|(_, branch)| branch.history.contains(base.timeline, base.stop));
+        let mut all: Vec<Timeline> = others.map(|(timeline, _)| *timeline).collect();
+        if !all.contains(&base.timeline) {
+            all.push(base.timeline);
+        }
+        all
+    }
+
+    pub(crate) fn describe(&self, timeline: Timeline) -> String {
         match self.branches.get(&timeline) {
             Some(branch) => {
                 let fork =
@@ -188,6 +179,12 @@ impl Archive {
         }
         let known = timeline == Timeline::FIRST || self.segments.iter().any(|segment| segment.timeline() == timeline);
         known.then(|| TimelineHistory::root(timeline))
+    }
+
+    /// The segment that holds a position, along a timeline.
+    pub(crate) fn at(&self, timeline: Timeline, lsn: Lsn) -> SegmentName {
+        let history = self.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline));
+        history.segment(self.size.number_of(lsn), self.size)
     }
 
     /// The newest timeline that leads on from a backup, as the server's `latest` finds it.

@@ -1,9 +1,10 @@
 //! Services of the inventory: stop, start, status.
 //!
-//! `provider` knows how systemd and commands of one's own are asked and told; `selection` which
+//! `provider` knows how systemd and commands of one's own are asked and told, `pooler` a pgbouncer; `selection` which
 //! services a step means.
 
 mod outcome;
+mod pooler;
 mod provider;
 mod selection;
 mod start;

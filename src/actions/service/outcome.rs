@@ -78,7 +78,7 @@ pub(super) async fn check(selection: &Selection, cx: &CheckContext) -> Result<Fi
     }
     let mut findings = Findings::default();
     for chosen in chosen {
-        findings = match Provider::of(&chosen)?.state(&*cx.host).await {
+        findings = match Provider::of(&chosen)?.state(&*cx.host, cx.about.secrets.as_ref()).await {
             Ok(state) => findings.pass(format!("service `{}` is {}", chosen.name, state.as_str())),
             Err(error) => {
                 let causes = error.info().causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
@@ -119,14 +119,14 @@ async fn bring_one(
         Order::Stop => (ServiceState::Stopped, "stopping"),
     };
     let provider = Provider::of(chosen)?;
-    let before = provider.state(cx.host.as_read()).await?;
+    let before = provider.state(cx.host.as_read(), cx.about.secrets.as_ref()).await?;
     if before != goal {
         cx.reporter.progress(Progress::Doing { text: format!("{doing} service `{}`", chosen.name) });
-        provider.tell(order, &*cx.host).await?;
+        provider.tell(order, &*cx.host, cx.about.secrets.as_ref()).await?;
     }
     let until = monotonic() + within.0;
     loop {
-        let after = provider.state(cx.host.as_read()).await?;
+        let after = provider.state(cx.host.as_read(), cx.about.secrets.as_ref()).await?;
         if after == goal {
             return Ok(ServiceResult { name: chosen.name.to_owned(), before, after });
         }

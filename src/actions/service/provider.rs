@@ -1,12 +1,13 @@
-//! How a service is asked and told: by systemd, or by commands of its own.
+//! How a service is asked and told: by systemd, by commands of its own, or by a pooler's console.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::process::{failed, host_error};
 use super::Chosen;
+use super::pooler::{PSQL, Pooler};
 use crate::action::by_hand::command_line;
-use crate::action::{ActionError, CommandSpec, Host, ReadHost};
+use crate::action::{ActionError, CommandSpec, Host, ReadHost, Secrets};
 use crate::language::inventory::ServiceCommands;
 
 /// The program that speaks to systemd.
@@ -48,16 +49,19 @@ pub(super) enum Order {
 pub(super) enum Provider<'a> {
     Systemd(&'a str),
     Command(&'a ServiceCommands),
+    Pooler(Pooler<'a>),
 }
 
 impl<'a> Provider<'a> {
     /// Finds the way; the inventory gives exactly one.
     pub(super) fn of(chosen: &Chosen<'a>) -> Result<Self, ActionError> {
-        match (&chosen.service.systemd, &chosen.service.command) {
-            (Some(unit), None) => Ok(Self::Systemd(unit)),
-            (None, Some(commands)) => Ok(Self::Command(commands)),
-            (Some(_), Some(_)) | (None, None) => {
-                let message = format!("service `{}` needs exactly one of `systemd` and `command`", chosen.name);
+        match (&chosen.service.systemd, &chosen.service.command, &chosen.service.pgbouncer) {
+            (Some(unit), None, None) => Ok(Self::Systemd(unit)),
+            (None, Some(commands), None) => Ok(Self::Command(commands)),
+            (None, None, Some(pgbouncer)) => Ok(Self::Pooler(Pooler { entry: pgbouncer })),
+            (Some(_) | None, Some(_) | None, Some(_) | None) => {
+                let message =
+                    format!("service `{}` needs exactly one of `systemd`, `command` and `pgbouncer`", chosen.name);
                 Err(ActionError::fatal(message))
             }
         }
@@ -68,12 +72,14 @@ impl<'a> Provider<'a> {
         match self {
             Self::Systemd(_) => SYSTEMCTL,
             Self::Command(commands) => commands.status.first().map(String::as_str).unwrap_or_default(),
+            Self::Pooler(_) => PSQL,
         }
     }
 
     /// The command of an order, for a person.
     pub(super) fn order_line(&self, order: Order) -> String {
         match (self, order) {
+            (Self::Pooler(pooler), order) => pooler.order_line(order),
             (Self::Systemd(unit), Order::Start) => command_line([SYSTEMCTL, "start", unit]),
             (Self::Systemd(unit), Order::Stop) => command_line([SYSTEMCTL, "stop", unit]),
             (Self::Command(commands), Order::Start) => command_line(&commands.start),
@@ -86,13 +92,15 @@ impl<'a> Provider<'a> {
         match self {
             Self::Systemd(unit) => command_line([SYSTEMCTL, "is-active", unit]),
             Self::Command(commands) => command_line(&commands.status),
+            Self::Pooler(pooler) => pooler.state_line(),
         }
     }
 
     /// Asks what the service does; changes nothing.
-    pub(super) async fn state(&self, host: &dyn ReadHost) -> Result<ServiceState, ActionError> {
+    pub(super) async fn state(&self, host: &dyn ReadHost, secrets: &dyn Secrets) -> Result<ServiceState, ActionError> {
         match self {
             Self::Systemd(unit) => systemd_state(unit, host).await,
+            Self::Pooler(pooler) => pooler.state(host, secrets).await,
             Self::Command(commands) => {
                 let output = host.probe(argv(&commands.status)?).await.map_err(|error| host_error(&error))?;
                 match output.exit_code {
@@ -106,8 +114,9 @@ impl<'a> Provider<'a> {
     }
 
     /// Tells the service to start or stop. What a start leaves running outlives the step.
-    pub(super) async fn tell(&self, order: Order, host: &dyn Host) -> Result<(), ActionError> {
+    pub(super) async fn tell(&self, order: Order, host: &dyn Host, secrets: &dyn Secrets) -> Result<(), ActionError> {
         let spec = match (self, order) {
+            (Self::Pooler(pooler), order) => return pooler.tell(order, host, secrets).await,
             (Self::Systemd(unit), Order::Start) => CommandSpec::new(SYSTEMCTL).args(["start", "--", unit]),
             (Self::Systemd(unit), Order::Stop) => CommandSpec::new(SYSTEMCTL).args(["stop", "--", unit]),
             (Self::Command(commands), Order::Start) => argv(&commands.start)?,

@@ -94,7 +94,7 @@ impl Action for Status {
         }
         let mut services = Vec::new();
         for chosen in chosen {
-            let state = Provider::of(&chosen)?.state(cx.host.as_read()).await?;
+            let state = Provider::of(&chosen)?.state(cx.host.as_read(), cx.about.secrets.as_ref()).await?;
             services.push(ServiceReport { name: chosen.name.to_owned(), state });
         }
         let wrong = services.iter().find(|report| params.expect.is_some_and(|expected| report.state != expected));

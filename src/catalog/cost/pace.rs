@@ -14,6 +14,9 @@ const WAL_DAYS: u64 = 30;
 
 const DAY: u64 = 86_400;
 
+/// What comes sooner after another one is a second try and no pace: two by hand in one second are not millions in a year.
+const SHORTEST: Duration = Duration::from_secs(1800);
+
 /// Backups that come after one another: environment, source, kind, tier, and whether they are increments.
 pub(super) type SeriesKey = (Option<String>, String, String, Option<String>, bool);
 
@@ -39,11 +42,11 @@ pub(super) fn series(lots: &[Lot]) -> BTreeMap<SeriesKey, Vec<&Lot>> {
     series
 }
 
-/// The pace of a series, oldest first; `None` for fewer than two.
+/// The pace of a series, oldest first; `None` when no two of the newest are half an hour apart.
 pub(super) fn pace(lots: &[&Lot]) -> Option<Pace> {
     let newest = &lots[lots.len().saturating_sub(LOOKED_AT)..];
     let gaps = newest.windows(2).map(|two| clock::between(two[0].candidate.ended_at, two[1].candidate.ended_at));
-    let every = median(gaps.filter(|gap| !gap.is_zero()).collect())?;
+    let every = median(gaps.filter(|gap| *gap >= SHORTEST).collect())?;
     let mut next: Lot = (*lots.last()?).clone();
     next.candidate.size_bytes = median(newest.iter().map(|lot| lot.candidate.size_bytes).collect())?;
     next.objects = median(newest.iter().map(|lot| lot.objects).collect())?;

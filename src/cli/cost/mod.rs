@@ -24,7 +24,7 @@ const MONTH_DAYS: f64 = 30.44;
 /// Arguments of `cost`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook cost                               every store of the inventory, now and in 12 months\n  runbook cost --store offsite --months 36\n  runbook cost --prices prices.yaml          with your own prices: other regions, providers, discounts\n  runbook cost --json | jq '.stores[] | {store, month: .now.month}'\n\nAn estimate, no bill. The outlook lets backups come as often and as large as they came, and lets `retention` and the\nbucket's lifecycle rules work on. What has no price shows bytes and no amount. `runbook schema prices` prints the\nschema of a price table; docs/cost.md says what is counted. Only lists and settings are read, and manifests."
+    after_help = "Examples:\n  runbook cost                               every store of the inventory, now and in 12 months\n  runbook cost --store offsite --months 36\n  runbook cost --prices prices.yaml          with your own: other regions, providers, discounts\n  runbook cost --json | jq '.stores[] | {store, month: .now.month}'\n\nAn estimate, no bill. In the outlook backups come as often and as large as they came, while\n`retention` and the bucket's lifecycle rules work on. What has no price shows bytes and no amount.\n`runbook schema prices` prints the schema of a price table. Only lists, settings and manifests are read."
 )]
 pub struct Args {
     #[command(flatten)]

@@ -26,7 +26,9 @@ pub(super) fn people(places: &[Place], prices: &PriceTable, months: u16) {
         vec![["STORE", "CLASS", "OBJECTS", "NOW", "A MONTH", &in_months(months), "A MONTH"].map(str::to_owned)];
     let sheet = Sheet { currency: &prices.currency };
     places.iter().for_each(|place| sheet.place(place, &mut rows));
-    table(&rows);
+    if rows.len() > 1 {
+        table(&rows);
+    }
     let mut rows = vec![
         ["RESTORE OF", "KIND", "BACKUP", "STORE", "READS", "WAITS", "COSTS", "LEAVING THE REGION"].map(str::to_owned),
     ];

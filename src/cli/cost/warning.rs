@@ -51,7 +51,7 @@ impl Warning {
             Self::SmallObjects(..) => "keep small objects in STANDARD, or pack more into each",
             Self::VersionsForEver => "`s3.lifecycle` sets `noncurrent_expire_after`",
             Self::NoRetention => "say how long backups are kept: `retention` in the inventory",
-            Self::NoPace(_) => "it is known from the second backup, and of WAL after a day",
+            Self::NoPace(_) => "it is known from two backups at least half an hour apart, and of WAL after a day",
             Self::Unread(..) => "`runbook iam --role admin` prints what reads them",
             Self::NoRegion(_) | Self::NoClass(_) => "give your provider's prices with `--prices FILE`",
         }

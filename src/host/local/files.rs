@@ -6,7 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Gid, OFlags, Timespec, Timestamps, Uid, chownat, statvfs, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, mknodat, statvfs, utimensat,
+};
 
 use crate::action::{DirEntry, FileFacts, FileKind, Files, HostError, ReadFiles, Space};
 use crate::base::Timestamp;
@@ -165,6 +167,11 @@ impl Files for LocalFiles {
         let file = at("create", path, file)?;
         at("set the mode of", path, file.set_permissions(fs::Permissions::from_mode(mode)))?;
         Ok(file)
+    }
+
+    fn make_pipe(&self, path: &Path) -> Result<(), HostError> {
+        let made = mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
+        at("make the pipe", path, made.map_err(io::Error::from))
     }
 
     fn append(&self, path: &Path) -> Result<File, HostError> {

@@ -10,6 +10,9 @@ use super::file::InventoryFile;
 use super::{SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
 
+/// The ways in which a service is stopped and started.
+const WAYS: [&str; 3] = ["systemd", "command", "pgbouncer"];
+
 impl InventoryFile {
     /// Checks every entry and every override; places and suggestions included.
     #[must_use]
@@ -86,15 +89,23 @@ impl InventoryFile {
             return;
         }
         self.host(pointer, members, faults);
-        let fault = match (members.contains_key("systemd"), members.contains_key("command")) {
-            (true, true) => Diagnostic::new(Code::BadCombination, "a service takes only one of `systemd`, `command`")
-                .label(self.place(&format!("{pointer}/command")), "excludes the other")
-                .label(self.place(&format!("{pointer}/systemd")), "given here")
-                .help("remove one of them"),
-            (false, false) => Diagnostic::new(Code::MissingKey, "a service needs one of `systemd`, `command`")
+        let given: Vec<&str> = WAYS.into_iter().filter(|way| members.contains_key(*way)).collect();
+        let secret = members.get("pgbouncer").and_then(|pooler| pooler.get("password")).and_then(Value::as_str);
+        if let Some(secret) = secret {
+            self.known(Code::UnknownSecret, secret, &format!("{pointer}/pgbouncer/password"), faults);
+        }
+        let fault = match given.as_slice() {
+            [_] => return,
+            [] => Diagnostic::new(Code::MissingKey, "a service needs one of `systemd`, `command`, `pgbouncer`")
                 .label(self.name_place(pointer), "how is it stopped and started?")
                 .help("write `systemd: NAME.service`, or `command: { start: [...], stop: [...], status: [...] }`"),
-            (true, false) | (false, true) => return,
+            [first, second, ..] => {
+                let message = "a service takes only one of `systemd`, `command`, `pgbouncer`";
+                Diagnostic::new(Code::BadCombination, message)
+                    .label(self.place(&format!("{pointer}/{second}")), "excludes the other")
+                    .label(self.place(&format!("{pointer}/{first}")), "given here")
+                    .help("remove one of them")
+            }
         };
         faults.push(fault);
     }

@@ -129,6 +129,9 @@ pub struct Database {
     pub services: Vec<String>,
     /// Checks that prove it healthy, for `postgres.check`.
     pub checks: Vec<SqlCheck>,
+    /// Its standbys as `host:port`: asked before a recovery whether promoting one is the faster way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<String>,
     /// In an environment's override: a throw-away instance in `run.scratch`, isolated by construction.
     pub scratch: bool,
 }
@@ -192,7 +195,7 @@ pub struct SqlCheck {
     pub dbname: Option<String>,
 }
 
-/// A service that uses databases. Exactly one of `systemd` and `command`.
+/// A service that uses databases. Exactly one of `systemd`, `command` and `pgbouncer`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
@@ -204,9 +207,36 @@ pub struct Service {
     /// Commands of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<ServiceCommands>,
+    /// A connection pooler: stopping pauses it, its clients wait; starting has it reconnect and resume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pgbouncer: Option<Pgbouncer>,
     /// Where it answers when it is healthy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+/// The admin console of a pgbouncer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pgbouncer {
+    /// The folder of its socket; TCP on the loopback address when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<PathBuf>,
+    /// Its port. Default 6432.
+    pub port: u16,
+    /// A user of its `admin_users`. Default `pgbouncer`.
+    pub user: String,
+    /// The secret that holds the user's password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// The databases of its configuration that are paused. Default: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<String>,
+}
+
+impl Pgbouncer {
+    /// The port it has unless it says another.
+    pub const PORT: u16 = 6432;
 }
 
 /// Commands that stop, start and judge a service, each an argument list.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::Identity;
 use super::url::Url;
 use crate::action::Target;
-use crate::language::inventory::{Database, Inventory, Service, Via};
+use crate::language::inventory::{Database, Inventory, Pgbouncer, Service, Via};
 
 /// One place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,12 +156,19 @@ fn url(text: &str, identity: &dyn Identity) -> Place {
 /// A service is its unit, or each of the commands that change it.
 fn service(name: &str, entry: &Service) -> Vec<Place> {
     let place = |unit: String| Place::Service { host: entry.host.clone(), unit };
-    match (&entry.systemd, &entry.command) {
-        (Some(name), _) => vec![place(unit(name))],
-        (None, Some(commands)) => {
+    match (&entry.systemd, &entry.command, &entry.pgbouncer) {
+        (Some(name), _, _) => vec![place(unit(name))],
+        (None, None, Some(pooler)) => {
+            let port = if pooler.port == 0 { Pgbouncer::PORT } else { pooler.port };
+            match &pooler.socket {
+                Some(folder) => vec![place(format!("pgbouncer:{}:{port}", folder.display()))],
+                None => vec![Place::Port { host: entry.host.clone(), port }],
+            }
+        }
+        (None, Some(commands), _) => {
             [&commands.start, &commands.stop].into_iter().flat_map(|argv| commanded(argv)).map(place).collect()
         }
-        (None, None) => vec![place(name.to_owned())],
+        (None, None, None) => vec![place(name.to_owned())],
     }
 }
 

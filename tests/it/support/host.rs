@@ -1,5 +1,6 @@
 //! The local host in a folder of its own, and what tests ask of processes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use runbook::event::Progress;
 use runbook::host::{AttemptBinding, HostSettings, LocalHost};
 use runbook::language::inventory::Inventory;
 use tokio_util::sync::CancellationToken;
+
+use super::recovery::Known;
 
 /// Takes progress and remembers the lines.
 #[derive(Default)]
@@ -178,6 +181,12 @@ impl Bench {
             timeout: None,
             attempt_dir: self.attempt(),
         }
+    }
+
+    /// The context of an attempt that has these secrets.
+    pub fn run_context_with(&self, inventory: Inventory, secrets: BTreeMap<String, String>) -> RunContext {
+        let cx = self.run_context(inventory);
+        RunContext { about: Surroundings { secrets: Arc::new(Known(secrets)), ..cx.about }, ..cx }
     }
 
     /// The context of a check or a recovery.

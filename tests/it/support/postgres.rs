@@ -103,6 +103,27 @@ impl Cluster {
         cluster
     }
 
+    /// Makes and starts a standby that streams from this cluster.
+    pub fn standby(&self) -> Self {
+        let dir = tempfile::Builder::new().prefix("rb").tempdir_in("/tmp").expect("a temporary directory");
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
+        if let Some((uid, gid)) = self.owner {
+            std::os::unix::fs::chown(dir.path(), Some(uid), Some(gid)).expect("chown");
+        }
+        let standby = Self { dir, bin: self.bin.clone(), owner: self.owner, port: free_port() };
+        let mut copy = standby.command("pg_basebackup");
+        copy.args(["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", "postgres", "-h"]).arg(self.socket_dir());
+        run(copy.arg("-p").arg(self.port.to_string()).arg("-D").arg(standby.pgdata()));
+        let (port, socket) = (standby.port.to_string(), standby.socket_dir());
+        standby.configure(&[
+            ("port", &port),
+            ("unix_socket_directories", &socket.to_string_lossy()),
+            ("archive_mode", "off"),
+        ]);
+        standby.up();
+        standby
+    }
+
     /// Adds settings to the configuration file; they count from the next start or reload.
     pub fn configure(&self, settings: &[(&str, &str)]) {
         let line = |(name, value): &(&str, &str)| format!("{name} = '{}'\n", value.replace('\'', "''"));

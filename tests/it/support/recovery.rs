@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use age::secrecy::ExposeSecret as _;
 use runbook::action::{
-    Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Interrupted, Late, Mode, Recovery, Reporter,
-    RunContext, Secrets, StagedHandle, Store, Surroundings,
+    Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Interrupted, Late, Mode, PlanContext,
+    Recovery, Reporter, RunContext, Secrets, StagedHandle, Store, Surroundings,
 };
 use runbook::actions::postgres::{
     BaseBackup, BaseBackupOutput, BaseBackupParams, Recover, RecoverOutput, RecoverParams, RestoreBase,
@@ -96,6 +96,8 @@ pub struct Site {
     /// Further stores of the inventory.
     pub beside: Mutex<BTreeMap<String, StoreEntry>>,
     pub notes: Arc<Notes>,
+    /// Standbys of the inventory.
+    pub standbys: Mutex<Vec<String>>,
     runs: Mutex<u32>,
     scratch_db: bool,
 }
@@ -141,6 +143,7 @@ impl Site {
             depot,
             beside: Mutex::default(),
             notes: Arc::default(),
+            standbys: Mutex::default(),
             runs: Mutex::new(0),
             scratch_db: false,
         };
@@ -181,6 +184,7 @@ impl Site {
             prefix: Some("main".into()),
             bin: Some(self.cluster.bin().to_owned()),
             scratch: self.scratch_db,
+            standbys: self.standbys.lock().unwrap().clone(),
             ..Database::default()
         };
         let mut stores = self.beside.lock().unwrap().clone();
@@ -225,6 +229,20 @@ impl Site {
             assert!(begin.elapsed().as_secs() < 30, "`{name}` is not archived:\n{}", self.cluster.log());
             std::thread::yield_now();
         }
+    }
+
+    /// A standby that follows the cluster and is in the inventory.
+    pub fn standby(&self) -> Cluster {
+        let standby = self.cluster.standby();
+        self.standbys.lock().unwrap().push(format!("127.0.0.1:{}", standby.port()));
+        standby
+    }
+
+    /// Every manifest of the store, in one text.
+    pub fn manifests(&self) -> String {
+        let folder = self.depot.root.join("main/base");
+        let read = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("manifest.json")).unwrap_or_default();
+        fs::read_dir(folder).unwrap().flatten().map(read).collect()
     }
 
     /// The notes so far, in one text.
@@ -339,8 +357,31 @@ impl Run<'_> {
         with.as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
         with["staged"] = serde_json::to_value(staged).unwrap();
         let params: RecoverParams = serde_json::from_value(with).unwrap();
-        assert!(matches!(params.staged, Late::Known(_)));
+        assert!(matches!(params.staged, Some(Late::Known(_))));
         params
+    }
+
+    /// Recovers with arguments of one's choice.
+    pub async fn recover_with(&self, with: Value) -> Result<RecoverOutput, ActionError> {
+        let params: RecoverParams = serde_json::from_value(with).unwrap();
+        Recover::new(program()).run(&params, &self.context()).await
+    }
+
+    /// What is wrong with arguments, in one text.
+    pub fn faults_of_recover(&self, with: Value) -> String {
+        let mut all = json!({ "database": "main" });
+        all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        let params: RecoverParams = serde_json::from_value(all).unwrap();
+        let inventory = self.site.inventory();
+        let cx = PlanContext { inventory: &inventory, mode: Mode::Real, scratch: &self.dir, host: "local" };
+        let faults = Recover::new(program()).effects(&params, &cx).unwrap_err();
+        faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join("; ")
+    }
+
+    /// What is found before the first step of a run.
+    pub async fn check_ahead(&self, staged: &StagedHandle, target: Value) -> Findings {
+        let cx = CheckContext { ahead: true, ..self.check_context() };
+        show(Recover::new(program()).check(&self.recover_params(staged, target), &cx).await)
     }
 
     pub async fn try_recover(&self, staged: &StagedHandle, target: Value) -> Result<RecoverOutput, ActionError> {

@@ -112,6 +112,7 @@ impl ForeignBase {
             segment_size: control.segment_size,
             tablespaces: text("tablespace_map").map(|map| self.tablespaces(&map)).transpose()?.unwrap_or_default(),
             slots: Vec::new(),
+            standbys: Vec::new(),
             data_checksums: Some(control.data_checksum_version != 0),
             archiving: None,
             databases: Vec::new(),

@@ -88,7 +88,9 @@ impl Application<'_> {
         for trigger in &triggers {
             live.query(&trigger.off).await?;
         }
+        live.query("SET CONSTRAINTS ALL DEFERRED").await?;
         let done = self.carry_out(live, &order).await?;
+        live.query("SET CONSTRAINTS ALL IMMEDIATE").await?;
         for trigger in &triggers {
             live.query(&trigger.on).await?;
         }

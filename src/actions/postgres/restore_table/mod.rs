@@ -25,7 +25,7 @@ use super::client::{self, Client};
 use super::connect::{Endpoint, Session};
 use super::layout::Cluster;
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
+    Access, Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Findings, Idempotency,
     Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
 use crate::event::ErrorClass;
@@ -179,15 +179,29 @@ async fn revert(
     for script in &wanted.scripts {
         let spec = client.command("psql", &wanted.dbname)?;
         let spec = spec.args(["-X", "-q", "-o", "/dev/null", "-f", &script.path.display().to_string()]);
-        client::run(cx.host.as_ref(), spec).await.map_err(|error| {
-            ActionError::fatal(format!("`{}` took nothing back", script.path.display())).because(&error).help(
-                "rows that were changed since stop it: look at the last lines, and decide row by row",
-            )
+        psql(spec, cx).await.map_err(|error| {
+            let mut info = error.into_info();
+            info.message = format!("`{}` took nothing back", script.path.display());
+            ActionError::from(info)
+                .help("rows that were changed since stop it: look at the last lines, and decide row by row")
         })?;
         let message = format!("`{}` took its changes back", script.path.display());
         cx.reporter.note(message, serde_json::json!({ "script": script.path }));
     }
     Ok(RestoreTableOutput::default())
+}
+
+/// Runs a script in one transaction. What SQL refuses it refuses again; only a lost connection is worth another try.
+async fn psql(spec: CommandSpec, cx: &RunContext) -> Result<(), ActionError> {
+    client::run(cx.host.as_ref(), spec).await.map_err(|error| {
+        let mut info = error.into_info();
+        let lost = ["server closed the connection", "connection to server"];
+        let said = format!("{info:?}");
+        if info.class == ErrorClass::Retryable && !lost.iter().any(|words| said.contains(words)) {
+            info.class = ErrorClass::Fatal;
+        }
+        ActionError::from(info)
+    })
 }
 
 /// The server's major version.

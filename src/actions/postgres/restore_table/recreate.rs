@@ -9,7 +9,7 @@ use super::super::client::{self, Client};
 use super::super::connect::Session;
 use super::super::copying;
 use super::super::name::literal;
-use super::Orphans;
+use super::{Orphans, psql};
 use super::apply::LOCK_WITHIN;
 use super::shape::{Shape, texts};
 use super::undo::{Script, refusing};
@@ -17,7 +17,7 @@ use crate::action::{ActionError, Files, RunContext};
 
 /// Everything that belongs to the tables in the copy: they, their partitions, and the views on them.
 const FAMILY: &str = "WITH RECURSIVE tables AS (SELECT unnest(ARRAY[$]::oid[]) AS oid \
-  UNION SELECT p.relid FROM tables t, pg_partition_tree(t.oid) p), \
+  UNION SELECT p.relid::oid FROM tables t, pg_partition_tree(t.oid) p), \
  family AS (SELECT oid FROM tables UNION SELECT r.ev_class FROM family f \
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = f.oid AND d.classid = 'pg_rewrite'::regclass \
   JOIN pg_rewrite r ON r.oid = d.objid) \
@@ -138,7 +138,7 @@ impl Gone {
         })?;
         let spec = live.command("psql", dbname)?.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"]);
         let spec = spec.args(["-o", "/dev/null", "-f", &file(&dump), "-f", &file(&after)]);
-        client::run(cx.host.as_ref(), spec).await.map_err(|error| {
+        psql(spec, cx).await.map_err(|error| {
             error.help("nothing was made: everything was one transaction; the last lines say what it lacks")
         })
     }

@@ -168,6 +168,7 @@ fn statements(
         all.push(refusing(&pair.moved(&undo(number)), &format!("rows of {} were changed since", pair.live.name)));
     }
     all.extend(triggers.iter().map(|trigger| trigger.off.clone()));
+    all.push("SET CONSTRAINTS ALL DEFERRED".to_owned());
     for &number in order.iter().rev() {
         for reference in references[number].iter().filter(|reference| reference.on_delete) {
             let Reference { child, joined, .. } = reference;
@@ -180,6 +181,7 @@ fn statements(
         all.extend(pairs[number].update(&undo(number)));
         all.push(pairs[number].insert(&undo(number)));
     }
+    all.push("SET CONSTRAINTS ALL IMMEDIATE".to_owned());
     all.extend(triggers.iter().map(|trigger| trigger.on.clone()));
     all
 }

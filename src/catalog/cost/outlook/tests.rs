@@ -139,6 +139,23 @@ fn wal_of_seven_days_in_a_class_of_thirty_is_billed_for_thirty() {
 }
 
 #[test]
+fn two_tries_in_one_second_are_no_pace() {
+    let case = Case::new(None);
+    let mut lots = daily(2, &case.ladder);
+    lots[1].candidate.ended_at = clock::before(lots[0].candidate.ended_at, Duration::from_millis(80));
+    let ground = Ground {
+        policy: None,
+        old_versions: OldVersions::Gone,
+        tariff: None,
+        now: now(),
+        days: 3650,
+        wal_ladder: &case.wal_ladder,
+    };
+    let told = outlook(lots, &[], ground);
+    assert_eq!((gib(&told, "STANDARD"), told.without_pace.len()), (2, 1));
+}
+
+#[test]
 fn one_backup_alone_has_no_pace_and_stays_as_it_is() {
     let told = Case::new(Some(policy(json!({ "default": { "keep_last": 7 } })))).look(1);
     assert_eq!((gib(&told, "STANDARD"), told.without_pace.len()), (1, 1));

@@ -1,0 +1,119 @@
+//! `backup.unfreeze`: says that a recovery is over, so that backups are taken, pruned and moved again (facts 2.10.22).
+//!
+//! A recovery freezes them from its first destroying step on, whatever became of it: the old backups may be needed for
+//! another try. What lifts the freeze is a new base backup, taken after the recovery, or somebody's reason.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::action::by_hand::remark;
+use crate::action::{
+    Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
+    Idempotency, Late, ParamFault, PlanContext, RunContext,
+};
+use crate::actions::store::catalog_failed;
+use crate::catalog;
+
+/// Lifts the freeze of a database's backups.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unfreeze;
+
+/// The arguments of `backup.unfreeze`: one of `backup` and `reason`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnfreezeParams {
+    /// The database of the inventory.
+    pub database: DatabaseRef,
+    /// The base backup that was taken after the recovery: from now on the old ones are not the only ones.
+    #[serde(default)]
+    pub backup: Option<Late<BackupHandle>>,
+    /// Why there is none, and the freeze is lifted all the same; kept with the run.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The outputs of `backup.unfreeze`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnfreezeOutput {
+    /// The new base backup.
+    pub backup: Option<String>,
+    /// The reason that was given.
+    pub reason: Option<String>,
+}
+
+impl Action for Unfreeze {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "backup.unfreeze",
+        summary: "Lifts the freeze that a recovery put on prune, unattended backups and lifecycle changes of a database.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: false,
+        version: 1,
+        examples: &[
+            Example {
+                title: "After the new base backup",
+                with: "{ database: orders, backup: '{{ steps.new_backup.backup }}' }",
+            },
+            Example {
+                title: "Without one",
+                with: "{ database: orders, reason: 'the recovery was cancelled before anything was restored' }",
+            },
+        ],
+    };
+    type Params = UnfreezeParams;
+    type Output = UnfreezeOutput;
+
+    fn effects(&self, params: &UnfreezeParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let name = params.database.as_str();
+        if !cx.inventory.databases.contains_key(name) {
+            return Err(vec![ParamFault::new("/database", format!("the inventory has no database `{name}`"))]);
+        }
+        match (&params.backup, &params.reason) {
+            (Some(_), None) => {}
+            (None, Some(reason)) if !reason.trim().is_empty() => {}
+            (Some(_) | None, Some(_) | None) => {
+                return Err(vec![ParamFault::new("", "exactly one of `backup` and `reason` is wanted")]);
+            }
+        }
+        Ok(Effects::of(EffectClass::Write).hold(name))
+    }
+
+    fn by_hand(&self, _: &UnfreezeParams, _: &PlanContext<'_>) -> Vec<String> {
+        vec![remark("tell whoever prunes, and start the timers of backups again: the recovery is over")]
+    }
+
+    async fn check(&self, params: &UnfreezeParams, _: &CheckContext) -> Result<Findings, ActionError> {
+        let findings = Findings::default();
+        Ok(match &params.reason {
+            Some(reason) => findings.pass(format!("the freeze is lifted without a new base backup: {reason}")),
+            None => findings.pending("the new base backup is looked at when the step starts"),
+        })
+    }
+
+    async fn run(&self, params: &UnfreezeParams, cx: &RunContext) -> Result<UnfreezeOutput, ActionError> {
+        let name = params.database.as_str();
+        let Some(handle) = &params.backup else {
+            cx.reporter.note(format!("backups of database `{name}` are not frozen any more"), json!({}));
+            return Ok(UnfreezeOutput { backup: None, reason: params.reason.clone() });
+        };
+        let handle = handle.get()?;
+        if handle.database != name || handle.kind != catalog::KIND_POSTGRES_BASE {
+            let fact = format!("backup `{}` is a `{}` of `{}`", handle.id, handle.kind, handle.database);
+            return Err(ActionError::fatal(format!("{fact}, not a base backup of `{name}`")));
+        }
+        let entry = cx.about.inventory.databases.get(name);
+        let prefix = entry.and_then(|entry| entry.prefix.as_deref()).unwrap_or(name);
+        let store = cx.store(&handle.store)?;
+        let backup = catalog::open(store.as_read(), prefix, handle).await.map_err(catalog_failed)?;
+        let taken_at = backup.manifest.started_at;
+        if taken_at < cx.about.incident_at {
+            let fact = format!("backup `{}` was begun at {taken_at}, before the incident", handle.id);
+            return Err(ActionError::fatal(fact).help("take a new base backup of the recovered server first"));
+        }
+        let message = format!("backups of database `{name}` are not frozen any more: `{}` is the new one", handle.id);
+        cx.reporter.note(message, json!({ "backup": handle.id }));
+        Ok(UnfreezeOutput { backup: Some(handle.id.clone()), reason: None })
+    }
+}

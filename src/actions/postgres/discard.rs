@@ -1,0 +1,85 @@
+//! A second try in one run, to an earlier target: the first one, which waits or failed, makes room.
+//!
+//! It was made by this run from a backup and never opened, so nothing is lost with it; what was there before
+//! the first try stays where it is kept. The data directory moves first: where it lies aside, every other folder that
+//! is both in place and staged anew is of that try, too.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::aim::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
+use super::hands::{Hands, cannot};
+use super::live;
+use super::marker::Marker;
+use crate::action::{ActionError, Files, HostError};
+use crate::base::RunId;
+
+/// Moves the waiting try of this run out of the way of what is `staged`; nothing to do where there is none.
+///
+/// # Errors
+/// Fails when its server does not end, and when a folder cannot be moved.
+pub(crate) async fn set_aside(
+    hands: &Hands<'_>,
+    (staged, waiting): (&Marker, Option<&Marker>),
+    files: &dyn Files,
+) -> Result<(), ActionError> {
+    let (cluster, run) = (hands.cluster, &hands.cx.about.run);
+    if waiting.is_some() && in_recovery(files, &cluster.pgdata).map_err(|error| cannot(&error))? {
+        if !live::signs(cluster, files).await?.is_empty() {
+            hands.server(files)?.stop(hands.cx.host.as_ref()).await?;
+        }
+        aside(files, &cluster.pgdata, run).map_err(|error| cannot(&error))?;
+        let message = "the first try, which was never opened, makes room for the next".to_owned();
+        hands.cx.reporter.note(message, serde_json::Value::Null);
+    }
+    if !is_there(files, &tried(&cluster.pgdata, run)).map_err(|error| cannot(&error))? {
+        return Ok(());
+    }
+    for link in &staged.links {
+        let of_try = is_there(files, &link.live).and_then(|live| Ok(live && is_there(files, &link.staged)?));
+        if of_try.map_err(|error| cannot(&error))? {
+            aside(files, &link.live, run).map_err(|error| cannot(&error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a server never opened since it was restored: it takes the file away when it does.
+fn in_recovery(files: &dyn Files, pgdata: &Path) -> Result<bool, HostError> {
+    Ok(is_there(files, &pgdata.join(RECOVERY_SIGNAL))? || is_there(files, &pgdata.join(STANDBY_SIGNAL))?)
+}
+
+/// Removes what made room, once the next try is in its place.
+///
+/// # Errors
+/// Fails when a folder cannot be removed.
+pub(crate) fn remove(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> Result<(), ActionError> {
+    let lives = marker.links.iter().map(|link| link.live.as_path()).chain([hands.cluster.pgdata.as_path()]);
+    for live in lives {
+        let path = tried(live, &hands.cx.about.run);
+        if is_there(files, &path).map_err(|error| cannot(&error))? {
+            files.remove_tree(&path).map_err(|error| cannot(&error))?;
+        }
+    }
+    Ok(())
+}
+
+fn aside(files: &dyn Files, live: &Path, run: &RunId) -> Result<(), HostError> {
+    let path = tried(live, run);
+    if is_there(files, &path)? {
+        files.remove_tree(&path)?;
+    }
+    files.rename(live, &path)?;
+    live.parent().map_or(Ok(()), |parent| files.sync(parent))
+}
+
+fn is_there(files: &dyn Files, path: &Path) -> Result<bool, HostError> {
+    Ok(files.facts(path)?.is_some())
+}
+
+/// Where a try of `run` makes room.
+fn tried(live: &Path, run: &RunId) -> PathBuf {
+    let mut name = live.file_name().map_or_else(OsString::new, ToOwned::to_owned);
+    name.push(format!(".runbook-tried-{run}"));
+    live.with_file_name(name)
+}

@@ -1,0 +1,45 @@
+//! The command lines of `pg_dump` and `pg_dumpall`.
+
+use std::path::Path;
+
+use super::super::client::Client;
+use super::params::DumpParams;
+use crate::action::{ActionError, CommandSpec};
+use crate::catalog::DumpFormat;
+
+/// `pg_dump` of one database, at the moment of a snapshot that another session holds.
+pub(super) fn dump(
+    client: &Client<'_>,
+    params: &DumpParams,
+    (dbname, snapshot): (&str, &str),
+) -> Result<impl FnOnce(&Path) -> CommandSpec + use<>, ActionError> {
+    let format = match params.format {
+        DumpFormat::Custom => "custom",
+        DumpFormat::Directory => "directory",
+        DumpFormat::Plain => "plain",
+        DumpFormat::Tar => "tar",
+    };
+    let mut spec = client.command("pg_dump", dbname)?;
+    spec = spec.args(["--no-password".to_owned(), "--no-sync".to_owned(), format!("--format={format}")]);
+    spec = spec.arg(format!("--snapshot={snapshot}")).args(params.filters());
+    if matches!(params.format, DumpFormat::Custom | DumpFormat::Directory) {
+        spec = spec.arg(format!("--compress={}", params.program_level()));
+    }
+    if let Some(jobs) = params.jobs.filter(|_| params.format == DumpFormat::Directory) {
+        spec = spec.arg(format!("--jobs={jobs}"));
+    }
+    Ok(move |to: &Path| spec.arg(format!("--file={}", to.display())))
+}
+
+/// `pg_dumpall` of what belongs to the server: roles, their settings and memberships, tablespaces.
+pub(super) fn globals(
+    client: &Client<'_>,
+    (dbname, superuser): (&str, bool),
+) -> Result<impl FnOnce(&Path) -> CommandSpec + use<>, ActionError> {
+    let mut spec = client.command("pg_dumpall", dbname)?;
+    spec = spec.args(["--globals-only", "--no-password", "--no-sync"]);
+    if !superuser {
+        spec = spec.arg("--no-role-passwords");
+    }
+    Ok(move |to: &Path| spec.arg(format!("--file={}", to.display())))
+}

@@ -1,0 +1,283 @@
+//! From the swap to the end of a recovery: the server starts, replays, and opens or waits; what was reached is
+//! proven, and what a recovery leaves behind is told.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::aim::{Aim, Ending};
+use super::connect::{Endpoint, Session};
+use super::fetching;
+use super::hands::{Hands, cannot, control};
+use super::layout::MARKER;
+use super::limits::{self, Configured, Short};
+use super::live;
+use super::marker::{Marker, Waiting};
+use super::proof;
+use super::reached;
+use super::recover::{InstanceState, RecoverOutput};
+use super::replay::{self, Arrival, Awaited, Course, Told};
+use super::server::Server;
+use super::settings;
+use super::slot;
+use crate::action::{ActionError, Files, InstanceHandle, ReadFiles, Waits};
+use crate::base::Timestamp;
+use crate::pgformat::Lsn;
+
+/// The file of an attempt that holds the outputs of a proven recovery.
+const OUTPUT: &str = "recovered.json";
+
+/// A recovery that ended before its engine died.
+pub(crate) struct Landed;
+
+impl Landed {
+    /// Reads the outputs that an attempt left.
+    pub(crate) fn read(files: &dyn ReadFiles, attempt_dir: &Path) -> Option<RecoverOutput> {
+        let bytes = files.read(&attempt_dir.join(OUTPUT), 1 << 20).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+/// A swapped cluster on its way.
+pub(crate) struct Landing<'a> {
+    /// What it is worked on with.
+    pub(crate) hands: &'a Hands<'a>,
+    /// What was staged, and how far it is.
+    pub(crate) marker: Marker,
+}
+
+impl Landing<'_> {
+    /// Starts the server if it does not run, follows it to its end, and proves what was reached.
+    ///
+    /// # Errors
+    /// Fails when replay does, when the target was missed, or when archiving does not work afterwards.
+    pub(crate) async fn land(self, aim: &Aim) -> Result<RecoverOutput, ActionError> {
+        let files = self.hands.cx.host.files();
+        let server = self.hands.server(files.as_ref())?;
+        self.start(&server, files.as_ref()).await?;
+        let arrival = self.follow(&server, aim).await?;
+        let mut session = self.session().await?;
+        if self.marker.to_target {
+            let at = match arrival.replayed {
+                Some(replayed) => replayed,
+                None => proof::fork(self.hands.cluster, arrival.timeline, files.as_ref())?,
+            };
+            reached::confirm(aim, (at, arrival.newest_commit), &mut session).await?;
+        }
+        match arrival.waits {
+            Some(waits) => self.waits(waits, arrival, &mut session).await,
+            None => self.opened(arrival, session).await,
+        }
+    }
+
+    /// Promotes a server that waits, and ends its recovery as [`Landing::land`] does.
+    ///
+    /// # Errors
+    /// Fails when the server does not open, or archiving does not work afterwards.
+    pub(crate) async fn promote(self) -> Result<RecoverOutput, ActionError> {
+        let files = self.hands.cx.host.files();
+        let server = self.hands.server(files.as_ref())?;
+        self.start(&server, files.as_ref()).await?;
+        let mut session = self.session().await?;
+        if session.value("SELECT pg_is_in_recovery()").await? == "t" {
+            session.query("SELECT pg_promote(false)").await?;
+        }
+        drop(session);
+        let awaited = Awaited { course: self.course(), ending: Ending::Promote, to: Told::Promotion };
+        let arrival = replay::follow(&server, awaited, self.hands.cx).await?;
+        let session = self.session().await?;
+        self.opened(arrival, session).await
+    }
+
+    async fn start(&self, server: &Server<'_>, files: &dyn Files) -> Result<(), ActionError> {
+        let cluster = self.hands.cluster;
+        if live::settled(cluster, files).await {
+            return Ok(());
+        }
+        live::refuse(cluster, files).await?;
+        live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
+        server.start(self.hands.cx.host.as_ref()).await
+    }
+
+    fn course(&self) -> Course {
+        let base = super::course::base(&self.marker);
+        let unknown = Course { start: base.start, end: None, timeline: base.timeline, floor: None };
+        self.marker.course.unwrap_or(unknown)
+    }
+
+    async fn session(&self) -> Result<Session, ActionError> {
+        Endpoint::of(self.hands.cluster, None, self.hands.cx.about.secrets.as_ref())?.open().await
+    }
+
+    /// Follows the replay; settings that turn out too small on the way are raised once.
+    async fn follow(&self, server: &Server<'_>, aim: &Aim) -> Result<Arrival, ActionError> {
+        let to = if self.marker.to_target { Told::Target } else { Told::Nothing };
+        let awaited = Awaited { course: self.course(), ending: aim.ending, to };
+        let followed = replay::follow(server, awaited, self.hands.cx).await;
+        let doubtful = match &followed {
+            Ok(arrival) => arrival.waits == Some(Waits::Paused),
+            Err(error) => error.info().class != crate::event::ErrorClass::Cancelled,
+        };
+        let short = if doubtful { self.short(server).await } else { Vec::new() };
+        if short.is_empty() {
+            return followed;
+        }
+        let files = self.hands.cx.host.files();
+        let message = format!(
+            "the WAL raises a setting that this server has lower, so it is raised too: {}",
+            limits::words(&short)
+        );
+        self.hands.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
+        if !live::signs(self.hands.cluster, files.as_ref()).await?.is_empty() {
+            server.stop(self.hands.cx.host.as_ref()).await?;
+        }
+        self.raise(files.as_ref(), &short)?;
+        self.start(server, files.as_ref()).await?;
+        replay::follow(server, awaited, self.hands.cx).await
+    }
+
+    async fn short(&self, server: &Server<'_>) -> Vec<Short> {
+        let (hands, pgdata) = (self.hands, &self.hands.cluster.pgdata);
+        let Ok(control) = control(hands.cx.host.read_files().as_ref(), pgdata) else { return Vec::new() };
+        let configured = Configured { cluster: hands.cluster, owner: &hands.owner, programs: &server.programs, pgdata };
+        if hands.cluster.is_scratch() {
+            return Vec::new();
+        }
+        configured.short_of(control.limits, hands.cx.host.as_read()).await
+    }
+
+    fn raise(&self, files: &dyn Files, short: &[Short]) -> Result<(), ActionError> {
+        let auto = self.hands.cluster.pgdata.join(settings::FILE);
+        let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+        let text = settings::within_block(&String::from_utf8_lossy(&bytes), &limits::raised(short));
+        self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
+    }
+
+    /// The server waits: what it waits for is written down, and everything it needs stays.
+    async fn waits(
+        mut self,
+        waits: Waits,
+        arrival: Arrival,
+        session: &mut Session,
+    ) -> Result<RecoverOutput, ActionError> {
+        let files = self.hands.cx.host.files();
+        let reached = arrival.replayed.unwrap_or(self.marker.stop);
+        let newest_commit = arrival.newest_commit;
+        self.marker.waits = Some(Waiting { waits, reached, newest_commit });
+        self.marker.write(files.as_ref(), &self.hands.cluster.pgdata, &self.hands.owner)?;
+        let prepared = reached::prepared(session).await?;
+        let output = self.output(files.as_ref(), arrival, reached);
+        let output = RecoverOutput { prepared, ..output };
+        let now = arrival.newest_commit.map_or_else(String::new, |at| format!(", newest commit {at}"));
+        let words = match waits {
+            Waits::Paused => "the server waits at its target and can be read; promote it, go on, or start earlier",
+            Waits::Standby => "the server is a standby that follows the archive",
+        };
+        self.hands.cx.reporter.note(format!("{words} ({reached}{now})"), json!({ "reached": reached.to_string() }));
+        self.keep(files.as_ref(), &output)?;
+        Ok(output)
+    }
+
+    /// The server is open: leftovers go, the archive is proven, slots come back.
+    async fn opened(&self, arrival: Arrival, mut session: Session) -> Result<RecoverOutput, ActionError> {
+        let Hands { cluster, cx, .. } = self.hands;
+        let files = cx.host.files();
+        self.clean(files.as_ref())?;
+        let prepared = reached::prepared(&mut session).await?;
+        if !prepared.is_empty() {
+            let message = format!("prepared transactions are open and hold their locks: {}", prepared.join(", "));
+            cx.reporter.note(message, json!({ "prepared": prepared }));
+        }
+        let claim = proof::Claim {
+            cluster,
+            shelf: self.hands.shelf(&self.marker),
+            marker: &self.marker,
+            timeline: arrival.timeline,
+            cx,
+        };
+        let proven = proof::prove(&claim).await?;
+        self.note_shortfall(proven.fork);
+        let slots = if cluster.is_scratch() {
+            Vec::new()
+        } else {
+            slot::restore(self.hands, &self.marker, &mut session).await?
+        };
+        let standbys = if cluster.is_scratch() { Vec::new() } else { slot::standbys(self.hands, &self.marker).await };
+        let output = self.output(files.as_ref(), arrival, proven.fork);
+        let archived = proven.segment.map(|segment| segment.to_string());
+        let output = RecoverOutput { archived, slots, standbys, prepared, ..output };
+        self.keep(files.as_ref(), &output)?;
+        files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
+        Ok(output)
+    }
+
+    /// Writes the outputs down before the step is: an engine that dies in between finds them.
+    fn keep(&self, files: &dyn Files, output: &RecoverOutput) -> Result<(), ActionError> {
+        let text = serde_json::to_vec(output)
+            .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
+        files.replace(&self.hands.cx.attempt_dir.join(OUTPUT), &text, 0o600).map_err(|error| cannot(&error))
+    }
+
+    /// Says when less came back than the old server is known to have flushed, unless a target asked for less.
+    fn note_shortfall(&self, reached: Lsn) {
+        let marker = &self.marker;
+        let Some(flushed) = marker.last_flushed.filter(|flushed| reached < *flushed && !marker.to_target) else {
+            return;
+        };
+        let message = format!(
+            "the recovery ended at {reached}, but the old server had flushed up to {flushed}: what lies between did not come back"
+        );
+        let data = json!({ "reached": reached.to_string(), "flushed": flushed.to_string() });
+        self.hands.cx.reporter.note(message, data);
+    }
+
+    /// Removes the recovery's settings and leftovers from the open server.
+    fn clean(&self, files: &dyn Files) -> Result<(), ActionError> {
+        let Hands { cluster, owner, .. } = self.hands;
+        let auto = cluster.pgdata.join(settings::FILE);
+        let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let cleaned = settings::without_block(&text);
+        if cleaned != text {
+            files.replace(&auto, cleaned.as_bytes(), 0o600).map_err(|error| cannot(&error))?;
+        }
+        // Also when an earlier attempt was cut off right after it wrote the file.
+        files.chown(&auto, owner.uid, owner.gid).map_err(|error| cannot(&error))?;
+        fetching::remove(files, &cluster.pgdata).map_err(|error| cannot(&error))?;
+        for name in ["backup_label.old", "tablespace_map.old"] {
+            let path = cluster.pgdata.join(name);
+            if matches!(files.facts(&path), Ok(Some(_))) {
+                files.remove_file(&path).map_err(|error| cannot(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, files: &dyn Files, arrival: Arrival, recovered_to: Lsn) -> RecoverOutput {
+        let Hands { cluster, cx, .. } = self.hands;
+        let marker = &self.marker;
+        let kept: PathBuf = cluster.kept(&cx.about.run);
+        let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
+        let reached = marker.last_flushed.is_some_and(|flushed| recovered_to >= flushed);
+        let newest: Option<Timestamp> =
+            arrival.newest_commit.or(marker.waits.and_then(|waiting| waiting.newest_commit));
+        RecoverOutput {
+            instance: InstanceHandle { waits: arrival.waits, ..cluster.instance() },
+            state: match arrival.waits {
+                None => InstanceState::Open,
+                Some(Waits::Paused) => InstanceState::Paused,
+                Some(Waits::Standby) => InstanceState::Standby,
+            },
+            recovered_to_lsn: recovered_to.to_string(),
+            recovered_to_time: newest,
+            timeline: arrival.timeline.0,
+            last_flushed_lsn: marker.last_flushed.map(|lsn| lsn.to_string()),
+            loss: proof::loss(reached || marker.to_target, newest, marker.ended_at),
+            kept,
+            archived: None,
+            slots: Vec::new(),
+            standbys: Vec::new(),
+            prepared: Vec::new(),
+        }
+    }
+}

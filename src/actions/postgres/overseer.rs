@@ -1,0 +1,155 @@
+//! Programs that start, stop and promote a server by themselves: Patroni, repmgr, Pacemaker.
+//!
+//! One that goes on watching would start the server in the middle of a recovery, or promote a standby beside it. So
+//! a recovery is refused until it is told to keep its hands off (facts 2.10.21).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::layout::Cluster;
+use crate::action::{ActionError, CommandOutput, CommandSpec, ReadFiles, ReadHost};
+
+/// What Patroni keeps of its cluster-wide settings in each data directory.
+const PATRONI_SETTINGS: &str = "patroni.dynamic.json";
+/// Where Pacemaker keeps what it looks after.
+const CIB: &str = "/var/lib/pacemaker/cib/cib.xml";
+const READ_BYTES: u64 = 8 << 20;
+
+/// Something that stands against an action, and the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fact {
+    /// What is so.
+    pub(crate) what: String,
+    /// What to do.
+    pub(crate) help: String,
+}
+
+/// The programs that are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Overseer {
+    Patroni,
+    Repmgr,
+    Pacemaker,
+}
+
+impl Overseer {
+    const ALL: [Self; 3] = [Self::Patroni, Self::Repmgr, Self::Pacemaker];
+
+    /// The name of its process.
+    fn process(self) -> &'static str {
+        match self {
+            Self::Patroni => "patroni",
+            Self::Repmgr => "repmgrd",
+            Self::Pacemaker => "pacemakerd",
+        }
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            Self::Patroni => "pause it first (`patronictl pause --wait`), and resume it when the recovery is done",
+            Self::Repmgr => "pause it on every node (`repmgr service pause`) and stop `repmgrd` here first",
+            Self::Pacemaker => "put it into maintenance first (`pcs property set maintenance-mode=true`)",
+        }
+    }
+}
+
+/// A running overseer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Running {
+    overseer: Overseer,
+    pid: u32,
+    args: Vec<String>,
+}
+
+/// Says which program looks after the cluster and is not paused; `None` where nothing does, and for a cluster that
+/// is thrown away.
+///
+/// # Errors
+/// Fails when the host's processes cannot be listed.
+pub(crate) async fn in_charge(cluster: &Cluster, host: &dyn ReadHost) -> Result<Option<Fact>, ActionError> {
+    if cluster.is_scratch() {
+        return Ok(None);
+    }
+    let files = host.read_files();
+    for running in running(files.as_ref())? {
+        if !looks_after(&running, &cluster.pgdata, files.as_ref()) || is_paused(&running, cluster, host).await {
+            continue;
+        }
+        let name = running.overseer.process();
+        let what = format!(
+            "`{name}` (process {}) looks after database `{}`: it would start or promote a server in the middle",
+            running.pid, cluster.name
+        );
+        return Ok(Some(Fact { what, help: running.overseer.help().to_owned() }));
+    }
+    Ok(None)
+}
+
+fn running(files: &dyn ReadFiles) -> Result<Vec<Running>, ActionError> {
+    let Ok(Some(_)) = files.facts(Path::new("/proc/self")) else { return Ok(Vec::new()) };
+    let entries = files
+        .list(Path::new("/proc"))
+        .map_err(|error| ActionError::retryable("the processes of the host cannot be listed").because(&error))?;
+    let pids = entries.iter().filter_map(|entry| entry.name.to_str()?.parse::<u32>().ok());
+    Ok(pids.filter_map(|pid| recognized(pid, files)).collect())
+}
+
+/// The programs that show under their own name while they carry out a script.
+const INTERPRETERS: [&str; 4] = ["python", "sh", "bash", "dash"];
+
+fn recognized(pid: u32, files: &dyn ReadFiles) -> Option<Running> {
+    let line = files.read(Path::new(&format!("/proc/{pid}/cmdline")), 64 << 10).ok()?;
+    let args: Vec<String> =
+        line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
+    let named = |arg: &String| Path::new(arg).file_name().map(|name| name.to_string_lossy().into_owned());
+    let own = args.first().and_then(named)?;
+    let interprets =
+        INTERPRETERS.iter().any(|one| own.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.') == *one);
+    let name = if interprets { args.get(1).and_then(named)? } else { own };
+    let overseer = Overseer::ALL.into_iter().find(|one| name == one.process())?;
+    Some(Running { overseer, pid, args })
+}
+
+/// Whether it looks after this data directory. What its configuration does not say counts as yes.
+fn looks_after(running: &Running, pgdata: &Path, files: &dyn ReadFiles) -> bool {
+    let configuration = match running.overseer {
+        Overseer::Pacemaker => Some(PathBuf::from(CIB)),
+        Overseer::Patroni | Overseer::Repmgr => {
+            running.args.iter().skip(1).rev().map(PathBuf::from).find(|path| has_ending(path))
+        }
+    };
+    let Some(text) = configuration.and_then(|path| files.read(&path, READ_BYTES).ok()) else { return true };
+    let text = String::from_utf8_lossy(&text);
+    let places = [pgdata.to_owned(), files.canonical(pgdata).unwrap_or_else(|_| pgdata.to_owned())];
+    let named = |place: &PathBuf| text.contains(place.to_string_lossy().trim_end_matches('/'));
+    let silent = match running.overseer {
+        Overseer::Patroni => !text.contains("data_dir"),
+        Overseer::Repmgr => !text.contains("data_directory"),
+        Overseer::Pacemaker => false,
+    };
+    silent || places.iter().any(named)
+}
+
+fn has_ending(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml" || ending == "conf")
+}
+
+async fn is_paused(running: &Running, cluster: &Cluster, host: &dyn ReadHost) -> bool {
+    match running.overseer {
+        Overseer::Patroni => {
+            let settings = host.read_files().read(&cluster.pgdata.join(PATRONI_SETTINGS), READ_BYTES).ok();
+            let settings: Option<Value> = settings.and_then(|text| serde_json::from_slice(&text).ok());
+            settings.is_some_and(|settings| settings["pause"] == Value::Bool(true))
+        }
+        // What it was told stands in the server's memory, and the server is down.
+        Overseer::Repmgr => false,
+        Overseer::Pacemaker => {
+            let mut spec = CommandSpec::new("crm_attribute").args(["--query", "--quiet", "--name", "maintenance-mode"]);
+            spec.timeout = Some(Duration::from_secs(20));
+            let answer = host.probe(spec).await.ok().filter(CommandOutput::success);
+            answer.is_some_and(|answer| String::from_utf8_lossy(&answer.stdout).trim() == "true")
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! One attempt: everything is brought and proven first, then restored beside, then compared, then named.
+
+use std::collections::BTreeSet;
+
+use super::super::client::Client;
+use super::super::connect::{Endpoint, Session};
+use super::super::content::{self, Content, FactsDepth};
+use super::super::dbstate::{self, Leave};
+use super::super::dump::origin::Origin;
+use super::super::layout::Cluster;
+use super::super::name::ident;
+use super::super::readable::Reading;
+use super::super::sessions::{self, Door};
+use super::arrival::Arrival;
+use super::load::Load;
+use super::params::{RestoreDumpParams, RestoreMode, Roles};
+use super::seat::{Begun, Seat, Stage};
+use super::{Compared, RestoreDumpOutput, RestoredLoss, rename, roles};
+use crate::action::{ActionError, BackupHandle, RunContext};
+use crate::catalog::{DatabaseFacts, DatabaseState, Manifest};
+use crate::event::{Coverage, Progress};
+
+/// What a restore works with.
+pub(super) struct Attempt<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) params: &'a RestoreDumpParams,
+    pub(super) reading: Reading<'a>,
+    pub(super) handle: &'a BackupHandle,
+    pub(super) seat: Seat,
+    pub(super) cx: &'a RunContext,
+}
+
+/// What was found out while it was restored.
+#[derive(Default)]
+struct Found {
+    roles: Vec<String>,
+    facts: DatabaseFacts,
+    compared: Compared,
+}
+
+impl Attempt<'_> {
+    /// Restores.
+    ///
+    /// # Errors
+    /// Fails when the dump is none, cannot be loaded, or what came of it is not what was dumped.
+    pub(super) async fn run(&self) -> Result<RestoreDumpOutput, ActionError> {
+        let mut admin = self.admin().await?;
+        let mut begun = Begun::read_or_write(&mut admin, &self.seat, self.cx).await?;
+        match begun.stage(&mut admin, &self.seat).await? {
+            Stage::Done => return self.again(begun.had_name()).await,
+            Stage::Verified => {
+                return self.named(&mut admin, Found { compared: Compared::Earlier, ..Found::default() }).await;
+            }
+            Stage::Nothing => {}
+        }
+        begun.unchanged(&mut admin, &self.seat).await?;
+        let origin = Origin::of(&mut admin).await?;
+        let secrets = self.cx.about.secrets.as_ref();
+        let client = Client::of(self.cluster, &origin.major(), (self.cx.host.as_read(), secrets))?;
+        self.doing("bringing and verifying the dump");
+        let arrival = Arrival::of(self.reading, self.cx).await?;
+        let globals = arrival.globals.as_deref().unwrap_or_default();
+        let missing_tablespaces = roles::missing_tablespaces(&mut admin, globals).await?;
+        let load =
+            Load { client: &client, params: self.params, arrival: &arrival, missing_tablespaces: &missing_tablespaces };
+        load.prove(self.cx).await?;
+        let made = match self.params.roles {
+            Roles::CreateMissing => roles::create_missing(&mut admin, globals).await?,
+            Roles::Skip => Vec::new(),
+        };
+        self.tell(&made, &missing_tablespaces);
+        let leave = self.leave(&missing_tablespaces);
+        let target = self.ready(&mut admin, leave, &origin).await?;
+        self.doing("loading the dump");
+        load.run(target, self.cx).await?;
+        self.doing("comparing what came of it");
+        let found = self.prove(&mut admin, target, leave).await?;
+        let found = Found { roles: made, ..found };
+        if self.params.mode == RestoreMode::Into {
+            return Ok(self.output(None, found));
+        }
+        begun.verified(&mut admin, &self.seat, self.cx).await?;
+        self.named(&mut admin, found).await
+    }
+
+    async fn admin(&self) -> Result<Session, ActionError> {
+        sessions::beside(self.cluster, &self.seat.name, self.cx.about.secrets.as_ref()).await
+    }
+
+    fn manifest(&self) -> &Manifest {
+        &self.reading.backup.manifest
+    }
+
+    fn state(&self) -> Option<&DatabaseState> {
+        self.manifest().dump.as_ref().map(|dump| &dump.state)
+    }
+
+    fn leave(&self, missing_tablespaces: &BTreeSet<String>) -> Leave {
+        let lacks = |name: &String| missing_tablespaces.contains(name);
+        Leave {
+            owner: self.params.no_owner,
+            privileges: self.params.no_privileges,
+            tablespace: self.state().and_then(|state| state.tablespace.as_ref()).is_some_and(lacks),
+        }
+    }
+
+    fn doing(&self, text: &str) {
+        self.cx.reporter.progress(Progress::Doing { text: text.to_owned() });
+    }
+
+    fn tell(&self, roles: &[String], missing_tablespaces: &BTreeSet<String>) {
+        let reporter = &self.cx.reporter;
+        if !roles.is_empty() {
+            let message = format!("roles that the server lacked were made: {}", roles.join(", "));
+            reporter.note(message, serde_json::json!({ "roles": roles }));
+        }
+        if !missing_tablespaces.is_empty() {
+            let names: Vec<&str> = missing_tablespaces.iter().map(String::as_str).collect();
+            let message = format!("the server has no tablespace {}: all lies in the default one", names.join(", "));
+            reporter.note(message, serde_json::json!({ "tablespaces": names }));
+        }
+        if !self.params.tables.is_empty() {
+            let message = "single tables come without their indexes, constraints, triggers and sequences; \
+                           `postgres.restore_table` brings all of it into a live database"
+                .to_owned();
+            reporter.note(message, serde_json::Value::Null);
+        }
+    }
+
+    /// Makes the place that the dump is loaded into; gives its name.
+    async fn ready(&self, admin: &mut Session, leave: Leave, origin: &Origin) -> Result<&str, ActionError> {
+        let Seat { name, fresh, .. } = &self.seat;
+        match self.params.mode {
+            RestoreMode::Into => return Ok(name),
+            // What a cut-off attempt of this run left is its own.
+            RestoreMode::Swap | RestoreMode::Beside => drop_database(admin, fresh, origin).await?,
+            RestoreMode::Replace => {
+                drop_database(admin, fresh, origin).await?;
+                if sessions::number(admin, name).await?.is_some() {
+                    sessions::set(admin, name, Door::Shut).await?;
+                    sessions::end(admin, &sessions::of(name)).await?;
+                    drop_database(admin, name, origin).await?;
+                    let message = format!("database `{name}` was dropped, as `mode: replace` says");
+                    self.cx.reporter.note(message, serde_json::Value::Null);
+                }
+            }
+        }
+        let nothing = DatabaseState::default();
+        let state = self.state().unwrap_or(&nothing);
+        let made = admin.query(&dbstate::creation(fresh, state, leave, origin.version_num)).await;
+        made.map_err(|error| {
+            let mut info = error.into_info();
+            info.message = format!("database `{fresh}` cannot be made as the dump's was: {}", info.message);
+            let owner = &state.owner;
+            ActionError::from(info).help(format!("its owner is `{owner}`; `no_owner: true` leaves that out"))
+        })?;
+        Ok(fresh)
+    }
+
+    /// Gives the database its state, and compares state and content with what was dumped.
+    async fn prove(&self, admin: &mut Session, target: &str, leave: Leave) -> Result<Found, ActionError> {
+        let secrets = self.cx.about.secrets.as_ref();
+        let mut session = Endpoint::of(self.cluster, Some(target), secrets)?.open().await?;
+        session.query("ANALYZE").await?;
+        let mut wrong = Vec::new();
+        if let Some(state) = self.state().filter(|_| self.params.mode != RestoreMode::Into) {
+            dbstate::apply(admin, target, state, leave).await?;
+            let now = dbstate::read(admin, target).await?;
+            wrong = dbstate::differences(state, &now, leave);
+            self.note_collation(state, &now);
+        }
+        let expected = self.expected();
+        let depth = expected.as_ref().map_or(FactsDepth::Counts, FactsDepth::of);
+        let mut content = Content::open(session).await?;
+        let facts = content.facts(depth).await?;
+        content.close().await?;
+        let compared = match &expected {
+            Some(expected) => {
+                wrong.extend(content::differences(expected, &facts));
+                if depth == FactsDepth::Hashes { Compared::Hashes } else { Compared::Counts }
+            }
+            None => Compared::Nothing,
+        };
+        if wrong.is_empty() {
+            return Ok(Found { facts, compared, ..Found::default() });
+        }
+        let kept = match self.params.mode {
+            RestoreMode::Into => format!("database `{target}` holds it"),
+            RestoreMode::Swap | RestoreMode::Replace | RestoreMode::Beside => {
+                format!("it is left as `{target}`, and has not taken the name `{}`", self.seat.name)
+            }
+        };
+        let fact = format!("what was restored is not what was dumped: {}", wrong.join("; "));
+        Err(ActionError::fatal(fact).help(format!("{kept}; look at it, and use another backup")))
+    }
+
+    /// What the content must be. What the arguments leave out, and a schema of another major version, is not compared.
+    fn expected(&self) -> Option<DatabaseFacts> {
+        let manifest = self.manifest();
+        let dump = manifest.dump.as_ref()?;
+        let facts = manifest.facts.as_ref()?.databases.get(&dump.dbname)?;
+        if self.params.mode == RestoreMode::Into {
+            return Some(DatabaseFacts { schema: None, ..self.wanted(facts)? });
+        }
+        self.wanted(facts)
+    }
+
+    fn wanted(&self, facts: &DatabaseFacts) -> Option<DatabaseFacts> {
+        if !self.params.is_partial() {
+            return Some(facts.clone());
+        }
+        // Patterns on both sides are the program's business; bare names are compared.
+        let fits = |table: &String| {
+            let schema = |name: &String| table.starts_with(&format!("{name}."));
+            let own = |name: &String| table.rsplit('.').next() == Some(name.as_str());
+            (self.params.schemas.is_empty() || self.params.schemas.iter().any(schema))
+                && (self.params.tables.is_empty() || self.params.tables.iter().any(own))
+        };
+        let tables = facts.tables.iter().filter(|(name, _)| fits(name));
+        let tables = tables.map(|(name, facts)| (name.clone(), facts.clone())).collect();
+        Some(DatabaseFacts { tables, schema: None })
+    }
+
+    fn note_collation(&self, then: &DatabaseState, now: &DatabaseState) {
+        if let (Some(then), Some(now)) = (&then.collation_version, &now.collation_version)
+            && then != now
+        {
+            let message = format!(
+                "text sorts by collation version {now} here, {then} where it was dumped: every index was built anew, \
+                 but ranges of partitions and what the application has sorted itself may differ"
+            );
+            self.cx.reporter.note(message, serde_json::json!({ "then": then, "now": now }));
+        }
+    }
+
+    /// Gives the verified database its name.
+    async fn named(&self, admin: &mut Session, found: Found) -> Result<RestoreDumpOutput, ActionError> {
+        let old = match self.params.mode {
+            RestoreMode::Beside | RestoreMode::Into => None,
+            RestoreMode::Swap | RestoreMode::Replace => rename::swap(admin, &self.seat).await?,
+        };
+        if let Some(old) = &old {
+            let message = format!("`{}` is the restored database; the one before is kept as `{old}`", self.seat.name);
+            self.cx.reporter.note(message, serde_json::json!({ "kept": old }));
+        }
+        Ok(self.output(old, found))
+    }
+
+    /// The outputs of an earlier attempt that came to its end.
+    async fn again(&self, had_name: bool) -> Result<RestoreDumpOutput, ActionError> {
+        let kept = had_name && self.params.mode == RestoreMode::Swap;
+        Ok(self.output(kept.then(|| self.seat.old.clone()), Found { compared: Compared::Earlier, ..Found::default() }))
+    }
+
+    fn output(&self, old_dbname: Option<String>, found: Found) -> RestoreDumpOutput {
+        let manifest = self.manifest();
+        let Seat { name, fresh, .. } = &self.seat;
+        RestoreDumpOutput {
+            dbname: if self.params.mode == RestoreMode::Beside { fresh.clone() } else { name.clone() },
+            old_dbname,
+            instance: self.cluster.instance(),
+            backup: self.handle.clone(),
+            taken_at: manifest.started_at,
+            tables: found.facts.tables.len() as u64,
+            rows: found.facts.tables.values().map(|table| table.rows).sum(),
+            compared: found.compared,
+            roles: found.roles,
+            loss: RestoredLoss { coverage: Coverage::NewestCommit, newest_commit_at: Some(manifest.started_at) },
+        }
+    }
+}
+
+/// Drops a database if it is there, with its sessions where the server can do that at once.
+pub(super) async fn drop_database(admin: &mut Session, dbname: &str, origin: &Origin) -> Result<(), ActionError> {
+    let force = if origin.version_num >= 130_000 { " WITH (FORCE)" } else { "" };
+    admin.query(&format!("DROP DATABASE IF EXISTS {}{force}", ident(dbname))).await.map(drop)
+}

@@ -1,0 +1,125 @@
+//! Replication slots and standbys after a recovery: no base backup holds them (facts 2.10.21).
+//!
+//! Physical slots are made anew, without reserving WAL: a standby that never comes back would fill the disk.
+//! A logical slot's position means nothing on the new timeline, so its consumers must begin anew.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::connect::Session;
+use super::hands::Hands;
+use super::marker::Marker;
+use super::old::Old;
+use crate::action::{ActionError, ReadFiles};
+use crate::catalog::{self, PostgresFacts, Slot};
+
+/// The place of a slot's state inside a data directory.
+const FOLDER: &str = "pg_replslot";
+/// Where a state file tells the slot's database, which only a logical one has: behind a header of 16 bytes and
+/// a name of 64.
+const DATABASE_AT: usize = 80;
+
+/// What became of a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SlotFate {
+    /// Its name.
+    pub name: String,
+    /// What became of it.
+    pub fate: Fate,
+}
+
+/// What a recovery makes of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// A physical one, made anew: it reserves WAL once its standby connects.
+    Recreated,
+    /// A logical one, gone: its consumers must make it anew and copy their data again.
+    Lost,
+}
+
+/// Makes the old server's physical slots anew and tells what became of each.
+///
+/// # Errors
+/// Fails as the server does.
+pub(crate) async fn restore(
+    hands: &Hands<'_>,
+    marker: &Marker,
+    session: &mut Session,
+) -> Result<Vec<SlotFate>, ActionError> {
+    let files = hands.cx.host.read_files();
+    let old = Old::find(hands.cluster, &hands.cx.about.run, files.as_ref()).ok().flatten();
+    let old = old.filter(|old| old.dir != hands.cluster.pgdata);
+    let slots = match old.and_then(|old| on_disk(files.as_ref(), &old.dir)) {
+        Some(slots) => slots,
+        None => facts(hands, marker).await.map(|facts| facts.slots).unwrap_or_default(),
+    };
+    let mut fates = Vec::new();
+    for slot in &slots {
+        let physical = slot.kind == "physical";
+        if physical {
+            let name = slot.name.replace('\'', "''");
+            let make = format!(
+                "SELECT pg_create_physical_replication_slot('{name}') \
+                 WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = '{name}')"
+            );
+            session.query(&make).await?;
+        }
+        fates.push(SlotFate { name: slot.name.clone(), fate: if physical { Fate::Recreated } else { Fate::Lost } });
+    }
+    note(hands, &fates);
+    Ok(fates)
+}
+
+fn note(hands: &Hands<'_>, fates: &[SlotFate]) {
+    let named = |fate: Fate| -> Vec<&str> {
+        fates.iter().filter(|one| one.fate == fate).map(|one| one.name.as_str()).collect()
+    };
+    let (made, lost) = (named(Fate::Recreated), named(Fate::Lost));
+    if !made.is_empty() {
+        let message = format!("physical replication slots were made anew: {}", made.join(", "));
+        hands.cx.reporter.note(message, json!({ "slots": made }));
+    }
+    if !lost.is_empty() {
+        let message = format!(
+            "logical replication slots are gone, so their consumers must begin anew with a fresh copy: {}",
+            lost.join(", ")
+        );
+        hands.cx.reporter.note(message, json!({ "slots": lost }));
+    }
+}
+
+/// Says which standbys there were when the backup was taken: each must be rebuilt, or rewound, onto the new timeline.
+pub(crate) async fn standbys(hands: &Hands<'_>, marker: &Marker) -> Vec<String> {
+    let known = facts(hands, marker).await.map(|facts| facts.standbys).unwrap_or_default();
+    let named: Vec<String> = known.iter().map(ToString::to_string).collect();
+    if !named.is_empty() {
+        let message =
+            format!("standbys must follow the new timeline: rebuild each, or `pg_rewind` it: {}", named.join(", "));
+        hands.cx.reporter.note(message, json!({ "standbys": named }));
+    }
+    named
+}
+
+/// What the backup's manifest knows of its server; `None` when it cannot be read now, which ends no recovery.
+async fn facts(hands: &Hands<'_>, marker: &Marker) -> Option<PostgresFacts> {
+    let opened = catalog::open(hands.store.as_read(), hands.prefix, &marker.backup).await;
+    opened.ok()?.manifest.postgres
+}
+
+/// The slots whose state an old data directory holds; `None` when it cannot tell.
+fn on_disk(files: &dyn ReadFiles, pgdata: &Path) -> Option<Vec<Slot>> {
+    let folder = pgdata.join(FOLDER);
+    let mut slots = Vec::new();
+    for entry in files.list(&folder).ok()? {
+        let name = entry.name.to_str()?.to_owned();
+        let state = files.read(&folder.join(&name).join("state"), 1 << 16).ok()?;
+        let database = state.get(DATABASE_AT..DATABASE_AT + 4)?;
+        let kind = if database == [0; 4] { "physical" } else { "logical" };
+        slots.push(Slot { name, kind: kind.to_owned(), plugin: None, dbname: None });
+    }
+    Some(slots)
+}

@@ -1,0 +1,206 @@
+//! `runbook restore`: the shipped recoveries without YAML beyond the inventory. Without `--confirm` it only plans.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::args::{self, InventoryArgs, Subject};
+use super::dry_run::{self, Depth};
+use super::invoke::Invocation;
+use super::locking::Courtesy;
+use super::prepare::{self, Prepared, RunIdentity};
+use super::screen::Face;
+use super::{Exit, Failure, given, site, wiring};
+use crate::action::Mode;
+use crate::action::by_hand::command_line;
+use crate::base::{Timestamp, clock};
+use crate::engine::Presence;
+use crate::language::time::{TimeError, parse_time};
+
+/// The shipped runbook that brings back the newest state there is.
+const NEWEST: &str = "full-db-loss";
+/// The shipped runbook that brings back an earlier one.
+const EARLIER: &str = "pitr";
+
+/// Arguments of `restore`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). The old data is kept beside the new.\nWithout --confirm every check runs, the forecast is held against the RTO, and the exact next command is printed."
+)]
+pub struct Args {
+    /// The database of the inventory
+    database: String,
+    /// A point in time (`14:30 Europe/Berlin`, `5m ago`), or the id of a backup; the newest possible when absent
+    #[arg(long, value_name = "TIME|BACKUP")]
+    to: Option<String>,
+    /// Carry it out in this environment; without it nothing is changed
+    #[arg(long, value_name = "ENVIRONMENT")]
+    confirm: Option<String>,
+    /// When service was lost, for RTO and RPO; now when absent
+    #[arg(long, value_name = "TIME")]
+    incident_at: Option<String>,
+    /// The environment; else the one marked `default`
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// Tell a live run that holds the database's lock to end and make room, unless it replaces data itself
+    #[arg(long)]
+    preempt: bool,
+    /// Wait for people, also where none sits at a terminal; else the run is suspended
+    #[arg(long)]
+    wait: bool,
+    /// Print JSON: the plan, or the events of the run line by line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a restore ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Goal {
+    Newest,
+    At(Timestamp),
+    Backup(String),
+}
+
+impl Goal {
+    /// Reads what was typed; a text that is no point in time at all is the id of a backup.
+    fn of(text: Option<&str>, now: Timestamp) -> Result<Self, Failure> {
+        let Some(text) = text else { return Ok(Self::Newest) };
+        match parse_time(text, now) {
+            Ok(at) => Ok(Self::At(at)),
+            Err(TimeError::Malformed(_)) if is_id(text) => Ok(Self::Backup(text.to_owned())),
+            Err(error) => Err(Failure::new(Exit::Usage, error.to_string())
+                .help(format!("{}; `runbook backups list` shows the ids of backups", error.help()))),
+        }
+    }
+
+    fn runbook(&self) -> &'static str {
+        match self {
+            Self::Newest => NEWEST,
+            Self::At(_) | Self::Backup(_) => EARLIER,
+        }
+    }
+
+    /// As it is typed again: a moment that does not move.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Newest => None,
+            Self::At(at) => Some(at.to_string()),
+            Self::Backup(id) => Some(id.clone()),
+        }
+    }
+}
+
+fn is_id(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_digit())
+        && text.contains('-')
+        && text.chars().all(|one| one.is_ascii_alphanumeric() || "-_.".contains(one))
+}
+
+/// Plans a restore, or carries it out.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let now = clock::now();
+    let goal = Goal::of(args.to.as_deref(), now)?;
+    let incident_at = args.incident_at.as_deref().map(|text| args::moment(text, now)).transpose()?.unwrap_or(now);
+    let prepared = prepare::load_runbook(goal.runbook(), &args.inventory)?;
+    prepared.demand_sound()?;
+    let environment = prepared.environment(Mode::Real, args.environment.as_deref())?;
+    let seen = prepared.seen_by(&environment)?;
+    site::chosen_database(Some(&args.database), &seen)?;
+    let subject = Subject {
+        runbook: goal.runbook().to_owned(),
+        environment: Some(environment.clone()),
+        inventory: args.inventory.clone(),
+        ..Subject::default()
+    };
+    let params = params(&args.database, &goal, incident_at);
+    match &args.confirm {
+        Some(word) => carry_out((&prepared, &subject), params, word, &args),
+        None => {
+            let planned = plan((&prepared, &subject), params, args.json.into());
+            tell!("\nnothing was changed. To carry it out:\n  {}", next(&args, &goal, (&environment, incident_at)));
+            planned
+        }
+    }
+}
+
+fn params(database: &str, goal: &Goal, incident_at: Timestamp) -> BTreeMap<String, Value> {
+    let text = |text: &str| Value::String(text.to_owned());
+    let mut params: BTreeMap<String, Value> = BTreeMap::new();
+    params.insert("database".to_owned(), text(database));
+    params.insert("incident_at".to_owned(), text(&incident_at.to_string()));
+    match goal {
+        Goal::Newest => {}
+        Goal::At(at) => drop(params.insert("recover_to".to_owned(), text(&at.to_string()))),
+        Goal::Backup(id) => {
+            params.insert("backup".to_owned(), text(id));
+            params.insert("immediate".to_owned(), Value::Bool(true));
+        }
+    }
+    params
+}
+
+fn plan(
+    (prepared, subject): (&Prepared, &Subject),
+    params: BTreeMap<String, Value>,
+    face: Face,
+) -> Result<Exit, Failure> {
+    let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root()?, params);
+    dry_run::look((prepared, subject), &identity, Depth::Checks, face)
+}
+
+fn carry_out(
+    (prepared, subject): (&Prepared, &Subject),
+    params: BTreeMap<String, Value>,
+    word: &str,
+    args: &Args,
+) -> Result<Exit, Failure> {
+    let mut invocation = Invocation::new(args.json.into(), Some(word.to_owned()))?;
+    if args.wait {
+        invocation.presence = Presence::SomebodyThere;
+    }
+    if args.preempt {
+        invocation.courtesy = Courtesy::Preempt;
+    }
+    let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
+    let plan = prepared.bind(subject, &identity)?;
+    given::tell(prepared, &plan);
+    let carried = invocation.fresh(plan)?;
+    invocation.summary(&carried);
+    Ok(carried.exit())
+}
+
+/// The command that does what was planned, with every moment pinned down.
+fn next(args: &Args, goal: &Goal, (environment, incident_at): (&str, Timestamp)) -> String {
+    let mut words = vec!["runbook".to_owned(), "restore".to_owned(), args.database.clone()];
+    for file in &args.inventory.inventory {
+        words.extend(["--inventory".to_owned(), file.display().to_string()]);
+    }
+    words.extend(goal.text().into_iter().flat_map(|text| ["--to".to_owned(), text]));
+    words.extend(["--incident-at".to_owned(), incident_at.strftime("%FT%TZ").to_string()]);
+    if args.environment.is_some() {
+        words.extend(["-e".to_owned(), environment.to_owned()]);
+    }
+    words.extend(["--confirm".to_owned(), environment.to_owned()]);
+    command_line(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Goal;
+    use crate::base::Timestamp;
+
+    #[test]
+    fn what_is_no_point_in_time_is_a_backup_and_an_hour_that_was_twice_is_refused() {
+        let now: Timestamp = "2026-11-01T12:00:00Z".parse().expect("a time");
+        let at = |text: &str| Goal::of(Some(text), now).map_err(|failure| failure.message);
+        assert_eq!(at("2026-10-01T12:00:00Z"), Ok(Goal::At("2026-10-01T12:00:00Z".parse().expect("a time"))));
+        assert_eq!(at("5m ago"), Ok(Goal::At("2026-11-01T11:55:00Z".parse().expect("a time"))));
+        assert_eq!(at("20260128-143002-3fa9c1-backup"), Ok(Goal::Backup("20260128-143002-3fa9c1-backup".to_owned())));
+        assert!(at("2026-10-25 02:30 Europe/Berlin").is_err_and(|message| message.contains("happened twice")));
+        assert!(at("2026-10-25 12:30").is_err_and(|message| message.contains("no offset")));
+        assert!(at("yesterday").is_err());
+        assert_eq!(Goal::of(None, now).map_err(|failure| failure.message), Ok(Goal::Newest));
+    }
+}

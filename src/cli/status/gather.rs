@@ -1,0 +1,244 @@
+//! Puts together what is known of one database. What cannot be reached is told as such.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::action::{DatabaseRef, Mode, Secrets};
+use crate::actions::postgres::{Standing, look};
+use crate::base::{RunId, Timestamp, clock};
+use crate::catalog::attest::Verdict;
+use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE};
+use crate::cli::args::{InventoryArgs, Subject};
+use crate::cli::prepare::{self, RunIdentity};
+use crate::cli::recovery::{self, Open};
+use crate::cli::site::{self, Site};
+use crate::cli::{Failure, history, wiring};
+use crate::event::{Figures, Outcome};
+use crate::journal::{RunStatus, RunSummary, Runs};
+use crate::plan::lock_of_database;
+use crate::state::RunState;
+
+/// The shipped runbook whose forecast is told.
+const RECOVERY: &str = "full-db-loss";
+/// How many runs are looked at to find a drill.
+const LOOK_BACK: usize = 200;
+
+/// How a database stands.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The database.
+    pub database: String,
+    /// The environment.
+    pub environment: String,
+    /// When this was found out.
+    pub at: Timestamp,
+    /// Its server.
+    pub server: Standing,
+    /// Its newest base backup; absent when there is none.
+    pub backup: Option<Newest>,
+    /// How many base backups there are.
+    pub backups: usize,
+    /// Why its store tells nothing; empty when it does.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub store_fault: String,
+    /// The last proof that a backup restores.
+    pub proof: Option<Proven>,
+    /// The last drill of its recovery.
+    pub drill: Option<Drilled>,
+    /// How long a recovery will take.
+    pub forecast: Option<Expected>,
+    /// The recovery that is open.
+    pub open: Option<Open>,
+    /// Runs that concern it and have not ended.
+    pub unfinished: Vec<Unfinished>,
+    /// What to do next, most urgent first.
+    pub next: Vec<String>,
+}
+
+/// A backup in a few figures.
+#[derive(Debug, Serialize)]
+pub struct Newest {
+    /// Its id.
+    pub id: String,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Its stored size.
+    pub size_bytes: u64,
+    /// Whether it is complete, and not known to be damaged.
+    pub sound: bool,
+}
+
+/// A restore that was proven.
+#[derive(Debug, Serialize)]
+pub struct Proven {
+    /// Of which backup.
+    pub backup: String,
+    /// When.
+    pub at: Timestamp,
+    /// Whether it succeeded.
+    pub passed: bool,
+    /// How long it took.
+    pub took_ms: u64,
+}
+
+/// A drill that was made.
+#[derive(Debug, Serialize)]
+pub struct Drilled {
+    /// Its run.
+    pub run: RunId,
+    /// When it began.
+    pub at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it measured.
+    pub figures: Box<Figures>,
+}
+
+/// A forecast and what it is held against.
+#[derive(Debug, Serialize)]
+pub struct Expected {
+    /// The median, from past runs.
+    pub median_ms: u64,
+    /// The 95th percentile.
+    pub p95_ms: u64,
+    /// From how many runs.
+    pub runs: usize,
+    /// The objective.
+    pub rto_ms: Option<u64>,
+}
+
+/// A run that has not ended.
+#[derive(Debug, Serialize)]
+pub struct Unfinished {
+    /// The run.
+    pub run: RunId,
+    /// Its runbook.
+    pub name: String,
+    /// Where it stands.
+    pub status: RunStatus,
+}
+
+/// Gathers everything of one database.
+pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, Failure> {
+    let runs = wiring::existing_runs()?;
+    let host = site::machine()?;
+    let looked = wiring::block_on(look(name, &site.inventory, (host.as_ref(), site.vault.as_ref() as &dyn Secrets)))?;
+    let server = looked.unwrap_or_else(|error| Standing { why: error.to_string(), ..Standing::default() });
+    let (found, store_fault) = match backups(name, site) {
+        Ok(found) => (found, String::new()),
+        Err(why) => (Vec::new(), why),
+    };
+    let entry = site.inventory.databases.get(name);
+    let lock = entry.map(lock_of_database).unwrap_or_default();
+    let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
+    let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
+    let mut status = Status {
+        database: name.to_owned(),
+        environment: site.environment.clone(),
+        at: clock::now(),
+        server,
+        backup: found.first().map(newest),
+        backups: found.len(),
+        store_fault,
+        proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
+        drill: history.drill,
+        forecast: forecast(name, inventory, &site.environment),
+        open,
+        unfinished: history.unfinished,
+        next: Vec::new(),
+    };
+    status.next = super::show::advice(&status);
+    Ok(status)
+}
+
+/// The base backups of a database, newest first.
+fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
+    let chain =
+        |failure: Failure| std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ");
+    let entry = site.inventory.databases.get(name);
+    let Some(store) = entry.and_then(|entry| entry.store.as_deref()) else {
+        return Err("the inventory gives it no `store`".to_owned());
+    };
+    let prefix = entry.and_then(|entry| entry.prefix.as_deref()).unwrap_or(name);
+    let reader = site.read_store(store).map_err(chain)?;
+    let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await }).map_err(chain)?;
+    let listed = listed.map_err(|error| crate::cli::attest::chain(&error))?;
+    let ours = |backup: &Backup| backup.manifest.kind == KIND_POSTGRES_BASE && backup.manifest.source == name;
+    let mut found: Vec<Backup> = listed.backups.into_iter().filter(ours).collect();
+    found.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.stopped_at));
+    Ok(found)
+}
+
+fn newest(backup: &Backup) -> Newest {
+    Newest {
+        id: backup.manifest.id.clone(),
+        ended_at: backup.manifest.stopped_at,
+        size_bytes: backup.manifest.size_bytes(),
+        sound: backup.missing.is_empty() && !backup.attested.is_damaged(),
+    }
+}
+
+fn proof(backup: &Backup) -> Option<Proven> {
+    let proof = backup.attested.last_proof.as_ref()?;
+    Some(Proven {
+        backup: backup.manifest.id.clone(),
+        at: proof.at,
+        passed: proof.verdict == Verdict::Passed,
+        took_ms: proof.took_ms,
+    })
+}
+
+/// What the history of runs tells.
+#[derive(Default)]
+struct Past {
+    drill: Option<Drilled>,
+    unfinished: Vec<Unfinished>,
+}
+
+fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
+    let mut past = Past::default();
+    let mut ids = runs.ids().map_err(wiring::runs_failure)?;
+    ids.sort();
+    for id in ids.iter().rev().take(LOOK_BACK) {
+        let dir = runs.dir(id);
+        let Ok((plan, _)) = dir.plan() else { continue };
+        let concerns = plan.params.get("database").and_then(serde_json::Value::as_str) == Some(name);
+        if past.drill.is_none() && plan.mode == Mode::Drill && concerns && plan.name == RECOVERY {
+            let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
+            past.drill = state.and_then(|state| {
+                let (outcome, _, figures) = state.finished?;
+                Some(Drilled { run: id.clone(), at: state.started_at, outcome, figures: Box::new(figures) })
+            });
+        }
+        if !concerns && !plan.locks.iter().any(|known| known == lock) {
+            continue;
+        }
+        let status = RunSummary::of(&dir).status;
+        match status {
+            RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => {
+                past.unfinished.push(Unfinished { run: id.clone(), name: plan.name, status });
+            }
+            RunStatus::NeverStarted | RunStatus::Finished { .. } | RunStatus::Damaged { .. } => {}
+        }
+    }
+    Ok(past)
+}
+
+/// Forecasts the shipped recovery; `None` where it cannot be planned, or was never made.
+fn forecast(name: &str, inventory: &InventoryArgs, environment: &str) -> Option<Expected> {
+    let prepared = prepare::load_runbook(RECOVERY, inventory).ok()?;
+    let subject = Subject { runbook: RECOVERY.to_owned(), inventory: inventory.clone(), ..Subject::default() };
+    let database = DatabaseRef(name.to_owned());
+    let params = [("database".to_owned(), serde_json::Value::String(database.as_str().to_owned()))].into();
+    let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root().ok()?, params);
+    let plan = prepared.bind_in(&subject, &identity, environment.to_owned()).ok()?;
+    let forecast = history::forecast_of(&plan, &BTreeMap::new(), BTreeMap::new()).ok()?;
+    let rto_ms = plan.objectives.rto.map(|rto| u64::try_from(rto.0.as_millis()).unwrap_or(u64::MAX));
+    (forecast.runs > 0).then_some(Expected {
+        median_ms: forecast.median_ms,
+        p95_ms: forecast.p95_ms,
+        runs: forecast.runs,
+        rto_ms,
+    })
+}

@@ -1,0 +1,206 @@
+//! The status of one database for people, and what follows from it.
+
+use std::time::Duration;
+
+use super::gather::{Drilled, Expected, Status};
+use crate::base::clock::between;
+use crate::base::units::{ByteSize, human_duration};
+use crate::base::{Timestamp, clock};
+use crate::cli::screen::paint;
+use crate::event::ObjectiveVerdict;
+use crate::journal::RunStatus;
+use crate::report::Tone;
+
+/// A backup that is older counts as a reason to take one.
+const OLD: Duration = Duration::from_secs(7 * 86_400);
+/// A proof that is older counts as a reason to drill.
+const UNPROVEN: Duration = Duration::from_secs(90 * 86_400);
+/// WAL that is written and not archived: more than this many bytes is a reason to look.
+const BEHIND: u64 = 64 << 20;
+
+/// Says what to do next, most urgent first.
+pub fn advice(status: &Status) -> Vec<String> {
+    let name = &status.database;
+    let mut next = Vec::new();
+    for run in &status.unfinished {
+        next.push(match run.status {
+            RunStatus::Live => format!("run {} of `{}` is live: runbook show {} --follow", run.run, run.name, run.run),
+            RunStatus::Suspended => {
+                format!("run {} of `{}` waits for a person: runbook show {}", run.run, run.name, run.run)
+            }
+            RunStatus::Interrupted
+            | RunStatus::NeverStarted
+            | RunStatus::Finished { .. }
+            | RunStatus::Damaged { .. } => {
+                format!("run {} of `{}` was interrupted: runbook resume {}", run.run, run.name, run.run)
+            }
+        });
+    }
+    if !status.server.answers {
+        let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
+        next.push(format!("the server does not answer: runbook restore {name}{find}"));
+    }
+    if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
+        next.push(format!(
+            "the recovery of run {} was never closed: runbook run lift-freeze -p database={name} -p reason=…",
+            open.run
+        ));
+    }
+    next.extend(archiving(status));
+    let now = status.at;
+    match &status.backup {
+        None if status.store_fault.is_empty() => next.push(format!("there is no base backup: runbook backup {name}")),
+        Some(newest) if between(newest.ended_at, now) > OLD => {
+            next.push(format!("the newest backup is old: runbook backup {name}"));
+        }
+        None | Some(_) => {}
+    }
+    let proven = status.proof.as_ref().is_some_and(|proof| proof.passed && between(proof.at, now) < UNPROVEN);
+    if !proven && status.backup.is_some() {
+        next.push(format!("no restore was proven lately: runbook drill full-db-loss -p database={name}"));
+    }
+    next
+}
+
+fn archiving(status: &Status) -> Option<String> {
+    let archiving = status.server.archiving.as_ref()?;
+    if !archiving.on {
+        return Some("the server archives no WAL: only the moment of each backup can be restored".to_owned());
+    }
+    if archiving.failing {
+        return Some("archiving fails: look at the server's log".to_owned());
+    }
+    let behind = archiving.behind_bytes.filter(|bytes| *bytes > BEHIND)?;
+    Some(format!("{} of WAL are not archived yet: look at the archiver", ByteSize(behind)))
+}
+
+/// Prints it.
+pub fn print(status: &Status) {
+    out!("{} in {}", paint(Tone::Strong, &status.database), status.environment);
+    server(status);
+    backups(status);
+    if let Some(drill) = &status.drill {
+        line("drill", (drill_tone(drill), &drill_text(drill, status.at)));
+    }
+    if let Some(expected) = &status.forecast {
+        line("recovery", (forecast_tone(expected), &forecast_text(expected)));
+    }
+    if let Some(open) = &status.open {
+        let since = open.since.map(|at| format!(" since {}", ago(at, status.at))).unwrap_or_default();
+        let text = format!("run {}{since}: prune, unattended backups and lifecycle changes are frozen", open.run);
+        line("open", (Tone::Warn, &text));
+    }
+    if status.next.is_empty() {
+        line("next", (Tone::Good, "nothing: all is well"));
+    }
+    for (index, advice) in status.next.iter().enumerate() {
+        line(if index == 0 { "next" } else { "" }, (Tone::Strong, advice));
+    }
+    out!();
+}
+
+fn line(label: &str, (tone, text): (Tone, &str)) {
+    out!("  {label:10}{}", paint(tone, text));
+}
+
+fn server(status: &Status) {
+    let server = &status.server;
+    match (server.answers, server.in_recovery) {
+        (false, _) => line("server", (Tone::Bad, &format!("DOWN: {}", server.why))),
+        (true, recovering) => {
+            let version = server.version.as_deref().unwrap_or("?");
+            let state = if recovering { "in recovery, read-only" } else { "up" };
+            let tone = if recovering { Tone::Warn } else { Tone::Good };
+            line("server", (tone, &format!("PostgreSQL {version}, {state}")));
+        }
+    }
+    if let Some(overseer) = &server.overseer {
+        line("", (Tone::Quiet, overseer));
+    }
+    let Some(archiving) = &server.archiving else { return };
+    let behind = archiving.behind_bytes.map_or_else(
+        || "never archived".to_owned(),
+        |bytes| match bytes {
+            0 => "nothing is waiting".to_owned(),
+            bytes => format!("{} not archived yet", ByteSize(bytes)),
+        },
+    );
+    let last = archiving.last_archived_at.map(|at| format!(", last file {}", ago(at, status.at))).unwrap_or_default();
+    let (tone, text) = match (archiving.on, archiving.failing) {
+        (false, _) => (Tone::Bad, "archiving is off".to_owned()),
+        (true, true) => (Tone::Bad, format!("archiving FAILS; {behind}{last}")),
+        (true, false) => (Tone::Good, format!("{behind}{last}")),
+    };
+    line("wal", (tone, &text));
+}
+
+fn backups(status: &Status) {
+    match (&status.backup, status.store_fault.as_str()) {
+        (Some(newest), _) => {
+            let word = if newest.sound { "" } else { ", NOT SOUND" };
+            let text = format!(
+                "{}, {}, {}{word}; {} in all",
+                newest.id,
+                ago(newest.ended_at, status.at),
+                ByteSize(newest.size_bytes),
+                status.backups
+            );
+            line("backup", (if newest.sound { Tone::Good } else { Tone::Bad }, &text));
+        }
+        (None, "") => line("backup", (Tone::Bad, "none")),
+        (None, fault) => line("backup", (Tone::Bad, &format!("not known: {fault}"))),
+    }
+    match &status.proof {
+        Some(proof) => {
+            let word = if proof.passed { "restored and checked" } else { "its restore FAILED its checks" };
+            let text = format!("{} {word} {}, in {}", proof.backup, ago(proof.at, status.at), took(proof.took_ms));
+            line("proof", (if proof.passed { Tone::Good } else { Tone::Bad }, &text));
+        }
+        None if status.backup.is_some() => line("proof", (Tone::Warn, "no restore was ever proven")),
+        None => {}
+    }
+}
+
+fn drill_tone(drill: &Drilled) -> Tone {
+    let verdict = drill.figures.verdict();
+    let missed = [verdict.rto, verdict.rpo].contains(&ObjectiveVerdict::Missed);
+    if missed { Tone::Bad } else { Tone::Quiet }
+}
+
+fn drill_text(drill: &Drilled, now: Timestamp) -> String {
+    let when = drill.at.map(|at| ago(at, now)).unwrap_or_default();
+    let against = |target: Option<u64>| target.map(|ms| format!(" of {}", took(ms))).unwrap_or_default();
+    let rto = drill.figures.rto_ms.map(|ms| format!(", RTO {}{}", took(ms), against(drill.figures.rto_target_ms)));
+    let rpo = drill.figures.rpo.as_ref();
+    let rpo = rpo.map(|loss| format!(", RPO {}{}", took(loss.unwanted_ms), against(drill.figures.rpo_target_ms)));
+    format!("run {} {when}{}{}", drill.run, rto.unwrap_or_default(), rpo.unwrap_or_default())
+}
+
+fn forecast_tone(expected: &Expected) -> Tone {
+    match expected.rto_ms {
+        Some(rto) if expected.p95_ms > rto => Tone::Bad,
+        Some(_) => Tone::Good,
+        None => Tone::Quiet,
+    }
+}
+
+fn forecast_text(expected: &Expected) -> String {
+    let against = expected.rto_ms.map(|rto| format!(", the RTO is {}", took(rto))).unwrap_or_default();
+    format!(
+        "{} expected (95 %: {}) from {} past runs{against}",
+        took(expected.median_ms),
+        took(expected.p95_ms),
+        expected.runs
+    )
+}
+
+fn took(ms: u64) -> String {
+    human_duration(Duration::from_millis(ms))
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    if at > clock::after(now, Duration::from_secs(1)) {
+        return format!("at {at}, which is still to come");
+    }
+    format!("{} ago", human_duration(between(at, now)))
+}

@@ -1,0 +1,106 @@
+//! `runbook status`, `backup` and `restore` at three in the morning: one inventory, no YAML.
+
+use serde_json::Value;
+
+use crate::support::cli::Ran;
+use crate::support::production::Production;
+
+/// The command that a plan says carries it out.
+#[track_caller]
+fn next(planned: &Ran) -> Vec<String> {
+    let line = planned.err.lines().find_map(|line| line.strip_prefix("  runbook restore "));
+    let line = line.unwrap_or_else(|| panic!("no next command in {}", planned.err));
+    std::iter::once("restore").chain(line.split(' ')).map(|word| word.trim_matches('\'').to_owned()).collect()
+}
+
+fn rows(production: &Production) -> String {
+    production.site.cluster.sql("SELECT count(*), sum(n) FROM t")
+}
+
+#[track_caller]
+fn status(production: &Production) -> Value {
+    let all = production.cli.run(&["status", "--json"]).ends(0).json();
+    all[0].clone()
+}
+
+#[track_caller]
+fn advises(status: &Value, words: &str) {
+    let next = status["next"].to_string();
+    assert!(next.contains(words), "no `{words}` in {status:#}");
+}
+
+#[test]
+fn a_restore_without_confirmation_changes_nothing_and_its_printed_command_brings_every_row_back() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let before = production.facts();
+    let planned = production.cli.run(&["restore", "main"]).ends(0).says("nothing was changed. To carry it out:");
+    assert_eq!(production.facts(), before);
+    assert!(production.cli.runs().is_empty());
+    let command = next(&planned);
+    assert_eq!(command.last().map(String::as_str), Some("production"));
+    cluster.sql("INSERT INTO t VALUES (1001); DELETE FROM t WHERE n = 1001");
+    cluster.kill();
+    let down = status(&production);
+    assert_eq!(down["server"]["answers"], false);
+    advises(&down, "runbook restore main");
+    production.cli.run(&["status", "main"]).ends(0).prints("DOWN");
+    production.cli.run(&command).ends(0);
+    assert_eq!(rows(&production), "1000|500500");
+    let up = status(&production);
+    assert_eq!((&up["server"]["answers"], &up["backups"], &up["open"]), (&true.into(), &2.into(), &Value::Null));
+    assert_eq!(up["server"]["archiving"]["on"], true);
+    assert!(up["proof"]["passed"] == true && up["forecast"]["runs"] == 1, "{up:#}");
+    production.cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
+}
+
+#[test]
+fn a_restore_to_a_moment_leaves_out_what_came_after_and_the_wrong_word_is_refused() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let at = cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    cluster.sql("SELECT pg_sleep(0.01)");
+    cluster.sql("DELETE FROM t WHERE n > 10");
+    production.site.archive();
+    production
+        .cli
+        .run(&["restore", "main", "--to", &at, "--confirm", "prod"])
+        .ends(4)
+        .says("does not name the environment");
+    production.cli.run(&["restore", "nobody"]).ends(2).says("known: `main`");
+    production.cli.run(&["restore", "main", "--to", "2026-10-25 02:30 Europe/Berlin"]).ends(2).says("happened twice");
+    assert_eq!(rows(&production), "10|55");
+    let planned = production.cli.run(&["restore", "main", "--to", &at]).ends(0);
+    production.cli.run(&next(&planned)).ends(0);
+    assert_eq!(rows(&production), "1000|500500");
+    cluster.sql("INSERT INTO t VALUES (2000)");
+}
+
+#[test]
+fn a_recovery_that_fails_its_checks_waits_freezes_the_backups_and_gives_way_to_the_next() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let backup = status(&production)["backup"]["id"].as_str().unwrap().to_owned();
+    // The inventory wants 1000 rows, the backup itself has 500.
+    production.cli.run(&["restore", "main", "--to", &backup, "--confirm", "production"]).ends(10);
+    assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "t|500");
+    let waiting = status(&production);
+    assert_eq!((&waiting["server"]["in_recovery"], &waiting["open"]["database"]), (&true.into(), &"main".into()));
+    advises(&waiting, "lift-freeze");
+    let refused = production.cli.run(&["backup", "--confirm", "production"]).ends(4);
+    refused.says("no unattended backup is taken meanwhile").says("lift-freeze -p database=main");
+    production.cli.run(&["restore", "main", "--confirm", "production"]).ends(0);
+    assert_eq!(rows(&production), "1000|500500");
+    assert_eq!(status(&production)["open"], Value::Null, "its last step lifted the freeze");
+}
+
+#[test]
+fn a_freeze_that_nobody_lifted_is_lifted_with_a_reason() {
+    let production = Production::new();
+    let backup = status(&production)["backup"]["id"].as_str().unwrap().to_owned();
+    production.cli.run(&["restore", "main", "--to", &backup, "--confirm", "production"]).ends(10);
+    let lift =
+        ["run", "lift-freeze", "-p", "database=main", "-p", "reason=it was an exercise", "--confirm", "production"];
+    production.cli.run(&lift).ends(0);
+    assert_eq!(status(&production)["open"], Value::Null);
+}

@@ -1,0 +1,135 @@
+//! The shipped procedures that work with dumps, against a throw-away production: as drills, for real, killed, and undone.
+
+use std::fs;
+
+use crate::support::cli::{Cli, until};
+use crate::support::recovery::{Depot, Site};
+
+/// A production server with a database `shop`, and somebody who operates it.
+struct Shop {
+    site: Site,
+    cli: Cli,
+}
+
+impl Shop {
+    /// Starts it with three hundred orders and takes the daily backup.
+    fn new() -> Self {
+        let site = Site::over(Depot::default(), &[]);
+        let cli = Cli::new();
+        let cluster = &site.cluster;
+        cli.file(
+            "inventory.yaml",
+            &format!(
+                "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main }}\n\
+                 stores: {{ primary: {} }}\nenvironments:\n  production: {{ protected: true, default: true }}\n  \
+                 drill: {{ databases: {{ main: {{ scratch: true }} }}, stores: {{ primary: {{ read_only: true }} }} }}\n",
+                cluster.pgdata().display(),
+                cluster.port(),
+                cluster.socket_dir().display(),
+                cluster.bin().display(),
+                serde_json::to_string(&site.depot.entry).unwrap(),
+            ),
+        );
+        cluster.sql("CREATE ROLE app LOGIN");
+        cluster.sql("CREATE DATABASE shop OWNER app");
+        let shop = Self { site, cli };
+        shop.sql(
+            "CREATE TABLE users (id int PRIMARY KEY); CREATE TABLE orders (id int PRIMARY KEY, \
+             user_id int REFERENCES users); INSERT INTO users SELECT generate_series(1, 100); \
+             INSERT INTO orders SELECT n, n % 100 + 1 FROM generate_series(1, 300) n; ALTER TABLE orders OWNER TO app",
+        );
+        shop.cli.run(&["run", "daily-backup", "-p", "database=main", "--confirm", "production"]).ends(0);
+        fs::remove_dir_all(shop.cli.state()).unwrap();
+        shop
+    }
+
+    fn psql(&self, dbname: &str, sql: &str) -> std::process::Output {
+        let cluster = &self.site.cluster;
+        let mut command = cluster.command("psql");
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", dbname, "-h"]);
+        command.arg(cluster.socket_dir()).args(["-p", &cluster.port().to_string(), "-c", sql]).output().unwrap()
+    }
+
+    #[track_caller]
+    fn sql(&self, sql: &str) -> String {
+        let output = self.psql("shop", sql);
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    fn orders(&self) -> String {
+        self.sql("SELECT count(*), coalesce(sum(id), 0) FROM orders")
+    }
+
+    fn databases(&self) -> String {
+        self.site.cluster.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'shop%'")
+    }
+}
+
+const WHAT: [&str; 4] = ["-p", "database=main", "-p", "dbname=shop"];
+const REAL: [&str; 4] = ["-p", "incident_at=now", "--confirm", "production"];
+
+fn args<'a>(parts: &[&[&'a str]]) -> Vec<&'a str> {
+    parts.concat()
+}
+
+#[test]
+fn a_dump_is_drilled_beside_production_restored_into_it_and_taken_back() {
+    let shop = Shop::new();
+    shop.sql("DELETE FROM orders WHERE id > 10");
+    let before = (shop.orders(), shop.databases());
+    shop.cli.run(&args(&[&["drill", "restore-dump"], &WHAT])).ends(0);
+    assert_eq!((shop.orders(), shop.databases()), before, "a drill changes nothing");
+    assert!(!shop.cli.state().join("scratch").read_dir().is_ok_and(|mut left| left.next().is_some()), "something is left");
+    fs::remove_dir_all(shop.cli.state()).unwrap();
+    shop.cli.run(&args(&[&["run", "restore-dump"], &WHAT, &REAL])).ends(0);
+    assert_eq!(shop.orders(), "300|45150");
+    assert_eq!(shop.sql("SELECT tableowner FROM pg_tables WHERE tablename = 'orders'"), "app");
+    let run = shop.cli.id();
+    assert_eq!(shop.databases(), format!("shop shop_old_{run}"));
+    shop.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
+    assert_eq!(shop.orders(), before.0, "the database from before has its name again");
+}
+
+#[test]
+fn a_damaged_database_is_replaced_by_its_last_good_dump_and_kept_for_analysis() {
+    let shop = Shop::new();
+    shop.sql("UPDATE orders SET user_id = 1; DROP TABLE IF EXISTS nothing; DELETE FROM orders WHERE id % 2 = 0");
+    let good = shop.cli.run(&["backups", "list", "--json"]);
+    assert_eq!(good.code, Some(0), "{}", good.err);
+    // Somebody is still connected, and goes on trying.
+    let mut still = shop.site.cluster.command("psql");
+    still.args(["-XAtq", "-U", "postgres", "-d", "shop", "-h"]).arg(shop.site.cluster.socket_dir());
+    let port = shop.site.cluster.port().to_string();
+    let mut still = still.args(["-p", &port, "-c", "SELECT pg_sleep(600)"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    until("the session is there", || {
+        shop.site.cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'shop' AND state = 'active'") == "1"
+    });
+    shop.cli.run(&args(&[&["run", "data-corruption"], &WHAT, &REAL])).ends(0);
+    assert!(!still.wait().unwrap().success(), "the session was ended");
+    assert_eq!(shop.orders(), "300|45150");
+    let old = shop.databases().split(' ').find(|name| name.contains("_old_")).unwrap().to_owned();
+    let kept = shop.psql(&old, "SELECT count(*), max(user_id) FROM orders");
+    assert_eq!(String::from_utf8_lossy(&kept.stdout).trim(), "150|1");
+    fs::remove_dir_all(shop.cli.state()).unwrap();
+    shop.cli.run(&args(&[&["drill", "data-corruption"], &WHAT])).ends(0);
+}
+
+#[test]
+fn an_engine_that_is_killed_while_it_restores_goes_on_and_swaps_once() {
+    let shop = Shop::new();
+    // Loading takes long enough to be hit.
+    shop.sql("INSERT INTO orders SELECT n, 1 FROM generate_series(1001, 200000) n");
+    shop.cli.run(&["run", "daily-backup", "-p", "database=main", "--confirm", "production"]).ends(0);
+    fs::remove_dir_all(shop.cli.state()).unwrap();
+    let whole = shop.orders();
+    shop.sql("DELETE FROM orders");
+    let live = shop.cli.spawn(&args(&[&["run", "restore-dump"], &WHAT, &REAL]));
+    until("the new database is being filled", || shop.databases().contains("_runbook_"));
+    assert!(live.kill(), "it was hit alive");
+    assert_eq!(shop.orders(), "0|0", "nothing has taken the name");
+    shop.cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(shop.orders(), whole);
+    let run = shop.cli.id();
+    assert_eq!(shop.databases(), format!("shop shop_old_{run}"));
+}

@@ -1,0 +1,328 @@
+//! Dumps and their restore: real databases, real damage, and everything a dump leaves out.
+
+use std::fs;
+
+use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::actions::postgres::{
+    Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
+};
+use runbook::language::inventory::StoreEntry;
+use serde_json::{Value, json};
+
+use crate::support::cli::{listing, until};
+use crate::support::recovery::{Depot, Run, Site};
+
+const MARK: &str = "the customer is called Zdzislawa Grzeszczykiewicz";
+
+/// What a database has that is easily lost: keys, an index, a view, a sequence, a trigger, a policy, types, rights.
+const SCHEMA: &str = "CREATE TYPE mood AS ENUM ('good', 'bad');
+ CREATE TABLE users (id bigserial PRIMARY KEY, name varchar(80) NOT NULL CHECK (name IN ('a', 'b') OR length(name) > 1),
+   mood mood DEFAULT 'good', seen timestamptz DEFAULT now(), ratio float8, data bytea);
+ CREATE TABLE orders (id int PRIMARY KEY, user_id bigint NOT NULL REFERENCES users, note text);
+ CREATE INDEX orders_by_user ON orders (user_id) WHERE note IS NOT NULL;
+ CREATE VIEW busy AS SELECT u.name, count(*) FROM users u JOIN orders o ON o.user_id = u.id GROUP BY 1;
+ CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note := coalesce(NEW.note, 'x'); RETURN NEW; END $$;
+ CREATE TRIGGER touch BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION touch();
+ ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+ CREATE POLICY own ON users USING (name = current_user);
+ CREATE TABLE \"Odd \"\"Name\" (t text);
+ INSERT INTO \"Odd \"\"Name\" VALUES (E'a\\nb'), (E'a\\nb'), (NULL);
+ CREATE TABLE parts (n int) PARTITION BY RANGE (n);
+ CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+ INSERT INTO parts VALUES (1), (2);";
+
+/// A server with a database `shop` that has an owner, rights, settings and a comment of its own.
+fn site(depot: Depot) -> Site {
+    let site = Site::over(depot, &[]);
+    site.cluster.sql("CREATE ROLE app LOGIN PASSWORD 'secret'");
+    site.cluster.sql("CREATE ROLE readers");
+    site.cluster.sql("GRANT readers TO app");
+    site.cluster.sql("CREATE DATABASE shop OWNER app CONNECTION LIMIT 40");
+    site.cluster.sql("REVOKE ALL ON DATABASE shop FROM PUBLIC");
+    site.cluster.sql("GRANT CONNECT ON DATABASE shop TO readers");
+    site.cluster.sql("COMMENT ON DATABASE shop IS 'it''s the shop'");
+    site.cluster.sql("ALTER DATABASE shop SET search_path = app, public");
+    site.cluster.sql("ALTER DATABASE shop SET work_mem = '17MB'");
+    site.cluster.sql("ALTER ROLE app IN DATABASE shop SET statement_timeout = '9s'");
+    within(&site, "shop", &format!("SET ROLE app; SET search_path = public; {SCHEMA}"));
+    within(&site, "shop", &format!("INSERT INTO users (name, ratio, data) SELECT '{MARK} ' || n, n / 3.0, decode(md5(n::text), 'hex') FROM generate_series(1, 500) n"));
+    within(&site, "shop", "INSERT INTO orders SELECT n, n, CASE n % 2 WHEN 0 THEN 'even' END FROM generate_series(1, 300) n");
+    within(&site, "shop", "GRANT SELECT ON orders TO readers");
+    site
+}
+
+/// Runs SQL in a database of the server.
+#[track_caller]
+fn within(site: &Site, dbname: &str, sql: &str) -> String {
+    let output = site
+        .cluster
+        .command("psql")
+        .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", dbname, "-h"])
+        .arg(site.cluster.socket_dir())
+        .args(["-p", &site.cluster.port().to_string(), "-c", sql])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+fn with(base: Value, more: &Value) -> Value {
+    let mut with = base;
+    with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    with
+}
+
+async fn try_dump(run: &Run<'_>, more: Value) -> Result<DumpOutput, ActionError> {
+    let with = with(json!({ "database": "main", "dbnames": ["shop"], "facts": "hashes" }), &more);
+    let params: DumpParams = serde_json::from_value(with).unwrap();
+    let findings = Dump.check(&params, &run.check_context()).await?;
+    assert!(!findings.refused(), "{:?}", findings.0);
+    Dump.run(&params, &run.context()).await
+}
+
+async fn dump(run: &Run<'_>, more: Value) -> DumpOutput {
+    try_dump(run, more).await.unwrap_or_else(|error| panic!("{:#?}", error.info()))
+}
+
+async fn try_restore(run: &Run<'_>, backup: &BackupHandle, more: Value) -> Result<RestoreDumpOutput, ActionError> {
+    let with = with(json!({ "database": "main", "backup": backup }), &more);
+    let params: RestoreDumpParams = serde_json::from_value(with).unwrap();
+    let findings = RestoreDump.check(&params, &run.check_context()).await?;
+    if findings.refused() {
+        return Err(ActionError::fatal(format!("refused: {:?}", findings.0)));
+    }
+    RestoreDump.run(&params, &run.context()).await
+}
+
+async fn restore(run: &Run<'_>, backup: &BackupHandle, more: Value) -> RestoreDumpOutput {
+    try_restore(run, backup, more).await.unwrap_or_else(|error| panic!("{:#?}", error.info()))
+}
+
+/// Everything of a database that must come back, as text.
+fn portrait(site: &Site, dbname: &str) -> Vec<String> {
+    let state = "SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, datconnlimit, datacl, \
+                 shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()";
+    let settings = "SELECT setrole::regrole, setconfig FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase \
+                    WHERE d.datname = current_database() ORDER BY 1";
+    let relations = "SELECT relname, relkind, relowner::regrole, relacl, relrowsecurity FROM pg_class \
+                     WHERE relnamespace = 'public'::regnamespace ORDER BY 1";
+    let rows = "SELECT md5(string_agg(t::text, '|' ORDER BY t.id)) FROM public.users t";
+    let more = "SELECT count(*), sum(user_id), min(note) FROM public.orders";
+    let next = "SELECT nextval('public.users_id_seq') > 500";
+    [state, settings, relations, rows, more, next].map(|sql| within(site, dbname, sql)).into()
+}
+
+#[tokio::test]
+async fn a_dump_of_each_format_becomes_the_same_database_again() {
+    let site = site(Depot::default());
+    let before = portrait(&site, "shop");
+    for (format, jobs) in [("custom", json!({})), ("directory", json!({ "jobs": 2 })), ("plain", json!({})), ("tar", json!({}))] {
+        let run = site.run();
+        let dumped = dump(&run, with(json!({ "format": format }), &jobs)).await;
+        let one = &dumped.dumps[0];
+        assert_eq!((one.dbname.as_str(), one.tables, one.rows), ("shop", 4, 805), "{format}");
+        assert!(one.size_bytes < one.plain_size_bytes, "{format}: compressed once, by us");
+        let restored = restore(&run, &dumped.backup, with(json!({ "mode": "beside" }), &jobs)).await;
+        assert_eq!((restored.compared, restored.rows), (Compared::Hashes, 805), "{format}");
+        assert_eq!(portrait(&site, &restored.dbname), before, "{format}");
+    }
+    let left = fs::read_dir(site.cluster.dir().join("runs")).unwrap().count();
+    assert_eq!(left, 4);
+    let leftovers: Vec<String> = listing(&site.cluster.dir().join("runs"));
+    assert!(!leftovers.iter().any(|line| line.contains("toc.dat") || line.contains(".pipe")), "{leftovers:#?}");
+}
+
+#[tokio::test]
+async fn a_restore_swaps_in_one_go_keeps_the_old_one_and_can_be_swapped_back() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    let before = portrait(&site, "shop");
+    within(&site, "shop", "DELETE FROM orders");
+    let restored = restore(&run, &dumped.backup, json!({})).await;
+    assert_eq!(portrait(&site, "shop"), before);
+    let old = restored.old_dbname.unwrap();
+    assert_eq!(within(&site, &old, "SELECT count(*) FROM public.orders"), "0");
+    // The same step again, as after a crash before its success was written: nothing happens a second time.
+    within(&site, "shop", "DELETE FROM orders WHERE id = 1");
+    let again = restore(&run, &dumped.backup, json!({})).await;
+    assert_eq!((again.old_dbname.as_deref(), again.compared), (Some(old.as_str()), Compared::Earlier));
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.orders"), "299");
+    let params: SwapBackParams =
+        serde_json::from_value(json!({ "database": "main", "dbname": "shop", "old_dbname": old })).unwrap();
+    let back = SwapBack.run(&params, &run.context()).await.unwrap();
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.orders"), "0");
+    assert_eq!(within(&site, &back.kept.unwrap(), "SELECT count(*) FROM public.orders"), "299");
+    assert!(!SwapBack.run(&params, &run.context()).await.unwrap().swapped);
+}
+
+#[tokio::test]
+async fn a_restore_that_cannot_be_named_leaves_the_database_open_and_goes_on_from_there() {
+    let site = Site::with(&[("max_prepared_transactions", "4")]);
+    site.cluster.sql("CREATE DATABASE shop");
+    within(&site, "shop", "CREATE TABLE t(n int); INSERT INTO t SELECT generate_series(1, 100)");
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    within(&site, "shop", "INSERT INTO t VALUES (101)");
+    within(&site, "shop", "BEGIN; INSERT INTO t VALUES (102); PREPARE TRANSACTION 'held'");
+    let refused = try_restore(&run, &dumped.backup, json!({})).await.unwrap_err();
+    assert!(refused.to_string().contains("prepared transactions"), "{refused}");
+    // Without its check it fails at the rename: the database keeps its name, and takes sessions.
+    let params: RestoreDumpParams =
+        serde_json::from_value(json!({ "database": "main", "backup": dumped.backup })).unwrap();
+    RestoreDump.run(&params, &run.context()).await.unwrap_err();
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM t"), "101");
+    within(&site, "shop", "ROLLBACK PREPARED 'held'");
+    let restored = restore(&run, &dumped.backup, json!({})).await;
+    assert_eq!(restored.compared, Compared::Earlier, "what was verified is not restored a second time");
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM t"), "100");
+    let names = site.cluster.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'shop%'");
+    assert_eq!(names, format!("shop {}", restored.old_dbname.unwrap()));
+}
+
+#[tokio::test]
+async fn roles_that_the_server_lacks_come_back_with_their_rights() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    site.cluster.sql("DROP DATABASE shop");
+    site.cluster.sql("DROP ROLE app");
+    site.cluster.sql("DROP ROLE readers");
+    let restored = restore(&run, &dumped.backup, json!({})).await;
+    assert_eq!(restored.roles, ["app", "readers"]);
+    assert_eq!(restored.old_dbname, None);
+    let may = "SELECT pg_has_role('app', 'readers', 'MEMBER') AND has_table_privilege('readers', 'public.orders', 'SELECT') \
+               AND (SELECT rolpassword LIKE 'SCRAM%' FROM pg_authid WHERE rolname = 'app')";
+    assert_eq!(within(&site, "shop", may), "t");
+    assert!(!site.cluster.log().contains("SCRAM-SHA-256$"), "a password's hash is in the server's log");
+}
+
+#[tokio::test]
+async fn without_roles_the_restore_is_refused_by_name_and_nothing_has_the_name() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    site.cluster.sql("DROP DATABASE shop");
+    site.cluster.sql("DROP ROLE app");
+    let error = try_restore(&run, &dumped.backup, json!({ "roles": "skip" })).await.unwrap_err();
+    assert!(error.info().help.as_ref().unwrap().contains("no_owner"), "{:#?}", error.info());
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname = 'shop'"), "0");
+    let other = json!({ "roles": "skip", "no_owner": true, "no_privileges": true, "dbname": "other" });
+    // Settings of a role that is not there cannot be given.
+    let error = try_restore(&site.run(), &dumped.backup, other).await.unwrap_err();
+    assert!(format!("{:?}", error.info()).contains("app"), "{:#?}", error.info());
+}
+
+#[tokio::test]
+async fn a_dump_that_fails_leaves_no_backup() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let params: DumpParams = serde_json::from_value(json!({ "database": "main", "dbnames": ["missing"] })).unwrap();
+    let error = Dump.run(&params, &run.context()).await.unwrap_err();
+    assert!(format!("{:?}", error.info()).contains("missing"), "{:#?}", error.info());
+    // A dump whose server ends its session in the middle: both ends of the stream see it.
+    let lock = "BEGIN; LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)";
+    let mut holder = site
+        .cluster
+        .command("psql")
+        .args(["-XAtq", "-U", "postgres", "-d", "shop", "-h"])
+        .arg(site.cluster.socket_dir())
+        .args(["-p", &site.cluster.port().to_string(), "-c", lock])
+        .spawn()
+        .unwrap();
+    until("the lock is held", || {
+        site.cluster.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IS NOT NULL") != "0"
+    });
+    let context = run.context();
+    let params: DumpParams = serde_json::from_value(json!({ "database": "main", "dbnames": ["shop"], "facts": "off" })).unwrap();
+    let dumping = Dump.run(&params, &context);
+    let ending = tokio::task::spawn_blocking({
+        let (bin, socket, port) = (site.cluster.bin().to_owned(), site.cluster.socket_dir(), site.cluster.port());
+        move || {
+            let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LOCK TABLE%' AND wait_event_type = 'Lock'";
+            until("`pg_dump` waits", || {
+                let mut command = std::process::Command::new(bin.join("psql"));
+                command.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-h"]).arg(&socket);
+                let output = command.args(["-p", &port.to_string(), "-c", end]).output().unwrap();
+                output.stdout.starts_with(b"1")
+            });
+        }
+    });
+    let error = dumping.await.unwrap_err();
+    ending.await.unwrap();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(error.to_string().contains("pg_dump"), "{:#?}", error.info());
+    let stored = site.stored();
+    assert!(!stored.iter().any(|name| name == "manifest.json"), "{stored:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_dump_is_noticed_before_anything_is_touched() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    let path = listing(&site.depot.root);
+    let path = path.iter().find(|line| line.contains("database.dump.zst ")).unwrap();
+    let path = path.split_whitespace().next().unwrap();
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, &bytes).unwrap();
+    for mode in ["swap", "replace"] {
+        let error = try_restore(&run, &dumped.backup, json!({ "mode": mode })).await.unwrap_err();
+        assert!(error.info().help.is_some(), "{:#?}", error.info());
+        assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.orders"), "300", "{mode}");
+    }
+    let names = site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'shop%'");
+    assert_eq!(names, "1");
+}
+
+#[tokio::test]
+async fn an_encrypted_dump_shows_nothing_and_comes_back() {
+    let site = site(Depot::default().encrypted());
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    let mut looked = 0;
+    for line in listing(&site.depot.root).iter().filter(|line| line.contains(" 100")) {
+        let bytes = fs::read(line.split_whitespace().next().unwrap()).unwrap();
+        assert!(!bytes.windows(MARK.len()).any(|part| part == MARK.as_bytes()), "{line}");
+        looked += 1;
+    }
+    assert!(looked > 3 && site.stored().iter().any(|name| name == "database.dump.zst.age"), "{:?}", site.stored());
+    assert_eq!(restore(&run, &dumped.backup, json!({ "mode": "replace" })).await.compared, Compared::Hashes);
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.orders"), "300");
+}
+
+#[tokio::test]
+async fn a_partial_dump_counts_and_compares_its_own_tables_only() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({ "exclude_tables": ["public.parts*"], "exclude_table_data": ["orders"] })).await;
+    assert_eq!((dumped.dumps[0].tables, dumped.dumps[0].rows), (2, 503));
+    let restored = restore(&run, &dumped.backup, json!({ "mode": "beside" })).await;
+    assert_eq!(within(&site, &restored.dbname, "SELECT count(*) FROM public.orders"), "0");
+}
+
+#[tokio::test]
+async fn every_database_of_a_server_is_a_backup_of_its_own_in_every_store() {
+    let site = site(Depot::default());
+    let url = format!("file://{}", site.cluster.folder("second").display());
+    site.beside.lock().unwrap().insert("second".to_owned(), StoreEntry { url, ..StoreEntry::default() });
+    let broken = StoreEntry { url: "file:///dev/null/nothing".to_owned(), ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("broken".to_owned(), broken);
+    let run = site.run();
+    let more = json!({ "dbnames": "all", "stores": ["primary", "second", "broken"], "at_least": 2, "tier": "daily" });
+    let params: DumpParams = serde_json::from_value(with(json!({ "database": "main" }), &more)).unwrap();
+    let dumped = Dump.run(&params, &run.context()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    let names: Vec<&str> = dumped.dumps.iter().map(|one| one.dbname.as_str()).collect();
+    assert_eq!(names, ["postgres", "shop"]);
+    for one in &dumped.dumps {
+        let stores: Vec<&str> = one.copies.iter().map(|copy| copy.store.as_str()).collect();
+        assert_eq!(stores, ["primary", "second"], "{}", one.dbname);
+    }
+    assert!(site.said().contains("store `broken` did not get the backup"), "{}", site.said());
+    // Another attempt of the same step finds both and makes none anew.
+    let again = Dump.run(&params, &run.context()).await.unwrap();
+    assert_eq!(again.dumps, dumped.dumps);
+}

@@ -1,0 +1,208 @@
+//! The shipped recoveries carried out: as drills, and for real against a production that is thrown away.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::support::cli::Cli;
+use crate::support::postgres::{Cluster, free_port};
+use crate::support::production::Production;
+
+fn now(cluster: &Cluster) -> String {
+    let at = cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    cluster.sql("SELECT pg_sleep(0.01)");
+    at
+}
+
+#[test]
+fn a_drill_of_the_point_in_time_recovery_proves_the_rows_of_that_moment_and_leaves_production_alone() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let target = format!("recover_to={}", now(cluster));
+    cluster.sql("DELETE FROM t WHERE n > 10");
+    production.site.archive();
+    let before = production.facts();
+    // The inventory's check wants the 1000 rows that were there at the target.
+    production.cli.run(&["drill", "pitr", "-p", "database=main", "-p", &target]).ends(0);
+    assert_eq!(production.facts(), before);
+    production.nothing_is_left();
+}
+
+#[test]
+fn a_point_in_time_recovery_that_asks_waits_for_people_and_goes_on_when_they_say_so() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let xid = cluster.sql("BEGIN; DELETE FROM t WHERE n > 10; SELECT txid_current(); COMMIT");
+    let xid = format!("recover_to_xid={xid}");
+    let run = ["run", "pitr", "-p", "database=main", "-p", &xid, "-p", "inclusive=false", "-p", "ask=true"];
+    let run = [&run[..], &["-p", "incident_at=now", "--confirm", "production"]].concat();
+    cli.run(&run).ends(13);
+    assert_eq!(cluster.sql("SELECT count(*) FROM t"), "10", "nothing stops before somebody declares it");
+    cli.run(&["approve", "last", "declare"]).ends(0);
+    cli.run(&["resume", "last"]).ends(13);
+    assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "t|1000", "it waits and can be read");
+    cli.run(&["approve", "last", "decide"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "f|1000");
+    cluster.sql("INSERT INTO t VALUES (2000)");
+}
+
+#[test]
+fn a_database_comes_back_from_before_an_intrusion_through_quarantine_and_only_when_people_say_so() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let clean = format!("clean_at={}", now(cluster));
+    cluster.sql("UPDATE t SET n = -n; CREATE FUNCTION evil() RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    production.site.archive();
+    let before = production.facts();
+    cli.run(&["drill", "ransomware", "-p", "database=main", "-p", "store=primary", "-p", &clean]).ends(0);
+    assert_eq!(production.facts(), before);
+    production.nothing_is_left();
+
+    let real = ["run", "ransomware", "-p", "database=main", "-p", "store=primary", "-p", &clean];
+    cli.run(&[&real[..], &["-p", "incident_at=now", "--confirm", "production"]].concat()).ends(13);
+    let answer = |step: &str, code: i32| {
+        cli.run(&["approve", "last", step, "--comment", "done"]).ends(0);
+        cli.run(&["resume", "last"]).ends(code);
+    };
+    answer("revoke", 13);
+    assert!(cluster.try_sql("SELECT 1").stdout.is_empty(), "nothing is replaced before somebody judged the copy");
+    let copy = fs::read_dir(cli.state().join("scratch")).unwrap().flatten().next().unwrap().path();
+    assert!(copy.join("side/main/quarantine/pgdata/PG_VERSION").exists(), "the copy is there to be looked at");
+    answer("judge", 13);
+    assert_eq!(cluster.sql("SELECT count(*), sum(n) FROM t"), "1000|500500");
+    assert_eq!(cluster.sql("SELECT count(*) FROM pg_proc WHERE proname = 'evil'"), "0");
+    answer("renew", 0);
+    assert!(!copy.join("side").exists(), "the quarantine is gone at the end");
+}
+
+#[test]
+fn the_inventory_that_is_shipped_as_an_example_is_sound() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/runbooks/inventory.example.yaml");
+    Cli::new().run(&["check", example]).ends(0);
+}
+
+/// A server whose archive is copied to another region, and the inventory of both.
+struct Regions {
+    cluster: Cluster,
+    cli: Cli,
+    here: (PathBuf, u16),
+}
+
+impl Regions {
+    fn new() -> Self {
+        let cli = Cli::new();
+        let program = env!("CARGO_BIN_EXE_runbook");
+        let cluster = Cluster::create(&[("archive_mode", "on")], &[]);
+        let config = cluster.dir().join("wal.json");
+        let command = format!("{program} wal push --config {} %p", config.display());
+        cluster.configure(&[("archive_command", &command)]);
+        let here = (cluster.folder("here"), free_port());
+        let regions = Self { cluster, cli, here };
+        for store in ["lost", "copy"] {
+            regions.cluster.folder(store);
+        }
+        regions.archive_into("lost");
+        regions.cli.run(&["wal", "init", "--config", &config.to_string_lossy()]).ends(0);
+        regions.cluster.up();
+        regions.inventory();
+        regions
+    }
+
+    /// Has `wal push` of the machine archive into a store.
+    fn archive_into(&self, store: &str) {
+        let path = self.cluster.dir().join("wal.json");
+        let url = format!("file://{}", self.cluster.dir().join(store).display());
+        fs::write(&path, json!({ "store": { "url": url }, "prefix": "main" }).to_string()).unwrap();
+        self.cluster.give(&path);
+    }
+
+    fn inventory(&self) {
+        let flag = |name: &str| {
+            let file = self.cli.path(name);
+            let file = file.display();
+            format!(
+                "{{ start: [touch, {file}], stop: [rm, -f, {file}], status: [bash, -c, \"test -e {file} || exit 3\"] }}"
+            )
+        };
+        let (folder, port) = &self.here;
+        let cluster = &self.cluster;
+        let dir = cluster.dir().display();
+        self.cli.file(
+            "inventory.yaml",
+            &format!(
+                "version: 1\ndatabases:\n  main: {{ pgdata: {pgdata}, port: {old}, socket: {dir}, bin: {bin}, store: lost,\n    \
+                 checks: [ {{ name: rows, sql: SELECT count(*) FROM t, expect: '= 1000' }} ] }}\n\
+                 stores: {{ lost: {{ url: \"file://{dir}/lost\" }}, copy: {{ url: \"file://{dir}/copy\" }} }}\n\
+                 services:\n  fence: {{ command: {fence} }}\n  routing: {{ command: {routing} }}\n\
+                 environments:\n  production: {{ protected: true, default: true }}\n  \
+                 failover: {{ protected: true, databases: {{ main: {{ pgdata: {here}/data, port: {port}, store: copy,\n      \
+                 via: {{ pg_ctl: {{ options: \"-c port={port}\" }} }} }} }} }}\n  \
+                 drill: {{ databases: {{ main: {{ scratch: true, store: copy }} }}, stores: {{ copy: {{ read_only: true }} }} }}\n",
+                pgdata = cluster.pgdata().display(),
+                old = cluster.port(),
+                bin = cluster.bin().display(),
+                fence = flag("old-region"),
+                routing = flag("routed"),
+                here = folder.display(),
+            ),
+        );
+    }
+
+    /// Everything committed is archived, and everything archived is copied.
+    fn copied(&self) {
+        self.cluster.sql("CHECKPOINT");
+        let name = self.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+        self.cluster.sql("SELECT pg_switch_wal()");
+        crate::support::cli::until("the segment is archived", || {
+            let sql = format!("SELECT coalesce(last_archived_wal, '') >= '{name}' FROM pg_stat_archiver");
+            self.cluster.sql(&sql) == "t"
+        });
+        let (from, to) = (self.cluster.dir().join("lost"), self.cluster.dir().join("copy"));
+        let copied = std::process::Command::new("cp").args(["-a", "-T"]).arg(from).arg(to).status().unwrap();
+        assert!(copied.success());
+    }
+
+    /// Rows of the server in the surviving region.
+    fn rows(&self) -> String {
+        let mut command = self.cluster.command("psql");
+        command.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-h"]).arg(self.cluster.socket_dir());
+        let output = command.args(["-p", &self.here.1.to_string(), "-c", "SELECT count(*), sum(n) FROM t"]).output();
+        String::from_utf8_lossy(&output.unwrap().stdout).trim().to_owned()
+    }
+}
+
+impl Drop for Regions {
+    fn drop(&mut self) {
+        let data = self.here.0.join("data");
+        let _ = self.cluster.command("pg_ctl").args(["-m", "immediate", "-w", "-D"]).arg(data).arg("stop").output();
+    }
+}
+
+#[test]
+fn a_lost_region_comes_up_in_another_one_from_the_copy_of_its_backups() {
+    let regions = Regions::new();
+    let (cluster, cli) = (&regions.cluster, &regions.cli);
+    cli.file("old-region", "");
+    cluster.sql("CREATE TABLE t(n int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 500)");
+    cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
+    cluster.sql("INSERT INTO t SELECT generate_series(501, 1000)");
+    regions.copied();
+    let drill = ["drill", "region-failover", "-p", "database=main", "-p", "fence=fence", "-p", "routing=routing"];
+    cli.run(&drill).ends(0);
+    assert!(cli.path("old-region").exists() && !cli.path("routed").exists(), "a drill switches nothing");
+
+    cluster.kill();
+    fs::remove_dir_all(cluster.pgdata()).unwrap();
+    fs::remove_dir_all(cluster.dir().join("lost")).unwrap();
+    regions.archive_into("copy");
+    let real = ["run", "region-failover", "-e", "failover", "-p", "database=main", "-p", "fence=fence"];
+    let real = [&real[..], &["-p", "routing=routing", "-p", "incident_at=now", "--confirm", "failover"]].concat();
+    cli.run(&real).ends(0);
+    assert_eq!(regions.rows(), "1000|500500");
+    assert!(!cli.path("old-region").exists(), "the lost region is fenced");
+    assert!(cli.path("routed").exists(), "applications are pointed here");
+    let listed = cli.run(&["backups", "list", "--store", "copy", "--json"]).ends(0);
+    assert_eq!(listed.out.matches("\"postgres.base\"").count(), 2, "{}", listed.out);
+}

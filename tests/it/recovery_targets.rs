@@ -1,0 +1,279 @@
+//! Every way to say where a recovery ends, and what becomes of the server there, on real clusters.
+
+use std::fs;
+
+use runbook::action::{ActionError, InstanceHandle};
+use runbook::actions::postgres::{Fate, InstanceState, RecoverOutput};
+use serde_json::{Value, json};
+
+use crate::support::recovery::{Run, Site};
+
+/// A site whose table has the rows 1 to 4, each committed on its own after the base backup of row 1.
+struct Story {
+    site: Site,
+    backup: runbook::action::BackupHandle,
+    /// Between the commits of rows 2 and 3.
+    between: String,
+    /// The transaction of row 3.
+    third: u64,
+}
+
+impl Story {
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        let site = Site::with(settings);
+        site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+        let backup = site.run().base_backup().await.backup;
+        site.cluster.sql("INSERT INTO t VALUES (2)");
+        let between = site.cluster.sql(
+            "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM pg_sleep(0.01)",
+        );
+        site.cluster.sql("SELECT pg_sleep(0.01)");
+        let third = site.cluster.sql("BEGIN; INSERT INTO t VALUES (3); SELECT txid_current(); COMMIT");
+        site.cluster.sql("SELECT pg_create_restore_point('deployed')");
+        site.cluster.sql("INSERT INTO t VALUES (4)");
+        site.archive();
+        Self { third: third.parse().unwrap(), site, backup, between }
+    }
+
+    async fn recovered(&self, run: &Run<'_>, target: Value) -> RecoverOutput {
+        let staged = run.stage(&self.backup).await;
+        run.stop().await;
+        run.recover(&staged, target).await
+    }
+
+    fn rows(&self) -> String {
+        self.site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t")
+    }
+
+    fn in_recovery(&self) -> String {
+        self.site.cluster.sql("SELECT pg_is_in_recovery()")
+    }
+}
+
+async fn goes_on(run: &Run<'_>, instance: &InstanceHandle, target: Value) -> Result<RecoverOutput, ActionError> {
+    let mut with = json!({ "database": "main", "instance": instance });
+    with.as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
+    run.recover_with(with).await
+}
+
+#[tokio::test]
+async fn each_target_gives_the_rows_up_to_it_and_without_it_those_before() {
+    let story = Story::new(&[]).await;
+    let targets = [
+        (json!({ "target": "immediate" }), "1"),
+        (json!({ "target_time": story.between }), "1,2"),
+        (json!({ "target_xid": story.third }), "1,2,3"),
+        (json!({ "target_xid": story.third, "inclusive": false }), "1,2"),
+        (json!({ "target_name": "deployed", "timeline": 1 }), "1,2,3"),
+        (json!({ "target": "latest", "timeline": 1 }), "1,2,3,4"),
+    ];
+    for (target, rows) in targets {
+        let run = story.site.run();
+        let recovered = story.recovered(&run, target.clone()).await;
+        assert_eq!(story.rows(), rows, "{target}: {}", story.site.said());
+        assert_eq!((story.in_recovery().as_str(), recovered.state), ("f", InstanceState::Open), "{target}");
+        assert!(recovered.archived.is_some() && recovered.instance.waits.is_none(), "{recovered:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_that_only_an_older_timeline_has_is_found_there() {
+    let story = Story::new(&[]).await;
+    story.recovered(&story.site.run(), json!({ "target_time": story.between })).await;
+    story.site.cluster.sql("SELECT pg_create_restore_point('after')");
+    story.site.archive();
+    let recovered = story.recovered(&story.site.run(), json!({ "target_xid": story.third })).await;
+    assert_eq!(story.rows(), "1,2,3");
+    assert_eq!(recovered.timeline, 3);
+    let nowhere = story.site.run();
+    let staged = nowhere.stage(&story.backup).await;
+    nowhere.stop().await;
+    let error = nowhere.try_recover(&staged, json!({ "target_name": "never" })).await.unwrap_err();
+    assert!(error.to_string().contains("contains the restore point `never`"), "{error}");
+    assert!(error.info().help.as_deref().unwrap_or_default().contains("is as it was"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_recovery_that_pauses_can_be_read_goes_on_and_opens_where_it_is() {
+    let story = Story::new(&[]).await;
+    let run = story.site.run();
+    let looked = story.recovered(&run, json!({ "target_time": story.between, "action": "pause" })).await;
+    assert_eq!(
+        (looked.state, story.rows().as_str(), story.in_recovery().as_str()),
+        (InstanceState::Paused, "1,2", "t")
+    );
+    let back = goes_on(&run, &looked.instance, json!({ "target": "immediate" })).await.unwrap_err();
+    assert!(back.to_string().contains("cannot go back"), "{back}");
+    let on = json!({ "target_xid": story.third, "action": "pause" });
+    let further = goes_on(&run, &looked.instance, on).await.unwrap();
+    assert_eq!(
+        (further.state, story.rows().as_str(), story.in_recovery().as_str()),
+        (InstanceState::Paused, "1,2,3", "t")
+    );
+    let open = goes_on(&run, &further.instance, json!({ "target": "here" })).await.unwrap();
+    assert_eq!((open.state, open.timeline, story.in_recovery().as_str()), (InstanceState::Open, 2, "f"));
+    assert!(open.archived.is_some());
+    story.site.cluster.sql("INSERT INTO t VALUES (9)");
+    assert_eq!(story.rows(), "1,2,3,9");
+    let auto = fs::read_to_string(story.site.cluster.pgdata().join("postgresql.auto.conf")).unwrap();
+    assert!(!auto.contains("recovery_target") && !auto.contains("restore_command"), "{auto}");
+    for name in ["runbook-restore.json", "runbook-fetch.json", "standby.signal", "recovery.signal"] {
+        assert!(!story.site.cluster.pgdata().join(name).exists(), "`{name}` is left");
+    }
+    let again = goes_on(&run, &open.instance, json!({})).await.unwrap_err();
+    assert!(again.to_string().contains("does not wait"), "{again}");
+}
+
+#[tokio::test]
+async fn a_paused_recovery_makes_room_for_an_earlier_target_in_the_same_run() {
+    let story = Story::new(&[]).await;
+    let location = story.site.cluster.folder("fast");
+    let run = story.site.run();
+    story.site.cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", location.display()));
+    story.site.cluster.sql("CREATE TABLE f(n int) TABLESPACE fast; INSERT INTO f VALUES (7)");
+    let backup = run.base_backup().await.backup;
+    let early = story.site.cluster.sql("SELECT pg_current_wal_insert_lsn()");
+    story.site.cluster.sql("INSERT INTO f VALUES (8)");
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let first = run.recover(&staged, json!({ "action": "pause" })).await;
+    let read = || story.site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM f");
+    assert_eq!((first.state, read().as_str()), (InstanceState::Paused, "7,8"));
+    let staged = run.stage(&backup).await;
+    let second = run.recover(&staged, json!({ "target_lsn": early, "inclusive": false })).await;
+    assert_eq!((second.state, read().as_str()), (InstanceState::Open, "7"), "{}", story.site.said());
+    let beside: Vec<String> = fs::read_dir(story.site.cluster.dir())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.contains(".runbook-"))
+        .collect();
+    assert_eq!(beside.len(), 2, "only what was there before is kept: {beside:?}");
+    assert!(second.kept.unwrap().join("PG_VERSION").exists());
+}
+
+#[tokio::test]
+async fn a_standby_follows_the_archive_and_opens_when_it_is_told() {
+    let story = Story::new(&[]).await;
+    let run = story.site.run();
+    let standby = story.recovered(&run, json!({ "action": "standby" })).await;
+    assert_eq!(
+        (standby.state, story.rows().as_str(), story.in_recovery().as_str()),
+        (InstanceState::Standby, "1,2,3,4", "t")
+    );
+    assert!(story.site.cluster.pgdata().join("standby.signal").exists());
+    let open = goes_on(&run, &standby.instance, json!({ "target": "here" })).await.unwrap();
+    assert_eq!((open.state, story.in_recovery().as_str()), (InstanceState::Open, "f"));
+    story.site.cluster.sql("INSERT INTO t VALUES (5)");
+}
+
+#[tokio::test]
+async fn what_was_destroyed_again_after_a_rescued_tail_comes_back_from_the_old_backup_and_the_archive_alone() {
+    let story = Story::new(&[]).await;
+    story.site.cluster.sql("INSERT INTO t VALUES (5)");
+    story.site.cluster.kill();
+    story.recovered(&story.site.run(), json!({})).await;
+    assert_eq!(story.rows(), "1,2,3,4,5");
+    story.site.cluster.sql("INSERT INTO t VALUES (6)");
+    story.site.archive();
+    story.site.cluster.kill();
+    fs::remove_dir_all(story.site.cluster.pgdata()).unwrap();
+    let recovered = story.recovered(&story.site.run(), json!({})).await;
+    assert_eq!((story.rows().as_str(), recovered.timeline), ("1,2,3,4,5,6", 3));
+}
+
+#[tokio::test]
+async fn slots_come_back_prepared_transactions_are_told_and_settings_the_wal_needs_are_raised() {
+    let site = Site::with(&[("max_prepared_transactions", "0"), ("wal_level", "logical"), ("max_connections", "40")]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    // Raised after the backup: its own configuration has both lower.
+    site.cluster.stop("fast");
+    site.cluster.configure(&[("max_prepared_transactions", "5"), ("max_connections", "60")]);
+    site.cluster.up();
+    site.cluster.sql("SELECT pg_create_physical_replication_slot('standby_1')");
+    site.cluster.sql("SELECT pg_create_logical_replication_slot('reports', 'pgoutput')");
+    site.cluster.sql("BEGIN; INSERT INTO t VALUES (2); PREPARE TRANSACTION 'order-77'");
+    site.cluster.sql("INSERT INTO t VALUES (3)");
+    site.cluster.kill();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let recovered = run.recover(&staged, json!({})).await;
+    assert_eq!(site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,3");
+    assert_eq!(recovered.prepared.len(), 1, "{recovered:?}");
+    assert!(recovered.prepared[0].contains("order-77"), "{recovered:?}");
+    let mut fates: Vec<(&str, Fate)> = recovered.slots.iter().map(|slot| (slot.name.as_str(), slot.fate)).collect();
+    fates.sort_by_key(|(name, _)| *name);
+    assert_eq!(fates, [("reports", Fate::Lost), ("standby_1", Fate::Recreated)]);
+    assert_eq!(site.cluster.sql("SELECT string_agg(slot_name, ',') FROM pg_replication_slots"), "standby_1");
+    assert!(site.said().contains("max_prepared_transactions"), "{}", site.said());
+    site.cluster.sql("COMMIT PREPARED 'order-77'");
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "3");
+}
+
+#[tokio::test]
+async fn a_program_that_looks_after_the_server_is_found_until_it_is_paused() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let pgdata = site.cluster.pgdata();
+    let config = site.cluster.dir().join("patroni.yml");
+    fs::write(&config, format!("postgresql:\n  data_dir: {}\n", pgdata.display())).unwrap();
+    let script = site.cluster.dir().join("patroni");
+    fs::write(&script, "#!/bin/sh\nexec 3>\"$1.began\"\nread never\n").unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut patroni =
+        std::process::Command::new(&script).arg(&config).stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let began = site.cluster.dir().join("patroni.yml.began");
+    while !began.exists() {
+        std::thread::yield_now();
+    }
+    let refused = serde_json::to_string(&run.check_recover(&staged, json!({})).await.0).unwrap();
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    fs::write(pgdata.join("patroni.dynamic.json"), "{\"pause\": true, \"ttl\": 30}").unwrap();
+    let recovered = run.try_recover(&staged, json!({})).await;
+    patroni.kill().unwrap();
+    patroni.wait().unwrap();
+    assert!(refused.contains("`patroni`") && refused.contains("patronictl pause"), "{refused}");
+    assert!(error.to_string().contains("looks after database `main`"), "{error}");
+    recovered.unwrap();
+}
+
+#[tokio::test]
+async fn a_standby_that_answers_is_named_as_the_faster_way_before_anything_is_stopped() {
+    let site = Site::with(&[("max_wal_senders", "5"), ("wal_keep_size", "64MB")]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let standby = site.standby();
+    let backup = site.run().base_backup().await.backup;
+    let staged = site.run().stage(&backup).await;
+    let run = site.run();
+    let found = run.check_ahead(&staged, json!({})).await;
+    let told = serde_json::to_string(&found.0).unwrap();
+    assert!(told.contains(&format!("127.0.0.1:{}", standby.port())) && told.contains("faster way"), "{told}");
+    let described = site.manifests();
+    assert!(described.contains("\"standbys\""), "{described}");
+    drop(standby);
+    let told = serde_json::to_string(&run.check_ahead(&staged, json!({})).await.0).unwrap();
+    assert!(!told.contains("faster way"), "{told}");
+}
+
+#[test]
+fn combinations_that_mean_nothing_are_refused_before_anything_runs() {
+    let site = Site::new();
+    let run = site.run();
+    let staged = json!({ "database": "main", "backup": { "database": "main", "store": "primary", "id": "x", "kind": "postgres.base", "manifest": "0000000000000000000000000000000000000000000000000000000000000000" }, "dir": "/x" });
+    for (with, word) in [
+        (json!({ "staged": staged, "target": "immediate", "target_xid": 7 }), "at most one target"),
+        (json!({ "staged": staged, "inclusive": false }), "can be left out"),
+        (json!({ "staged": staged, "target_xid": 7, "action": "standby" }), "stops at no target"),
+        (json!({ "target_xid": 7 }), "exactly one of"),
+        (json!({ "staged": staged, "target": "here" }), "opens an `instance`"),
+        (json!({ "staged": staged, "timeline": 0 }), "no timeline 0"),
+    ] {
+        let fault = run.faults_of_recover(with.clone());
+        assert!(fault.contains(word), "{with}: {fault}");
+    }
+}
