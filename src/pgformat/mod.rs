@@ -8,7 +8,9 @@
 mod backup_label;
 mod backup_manifest;
 mod control_file;
+mod data_page;
 mod fields;
+mod file_sum;
 mod history;
 mod lsn;
 mod page;
@@ -23,6 +25,8 @@ pub use backup_manifest::{
     BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange,
 };
 pub use control_file::{ClusterState, ControlFile, ControlFileError, ServerLimits};
+pub use data_page::{DATA_PAGE_BYTES, PageVerdict, SEGMENT_BLOCKS, first_block, judge_page};
+pub use file_sum::FileSum;
 pub use history::{HistoryError, TimelineHistory, TimelineSpan};
 pub use lsn::{Lsn, ParseLsnError, ParseTimelineError, SystemId, Timeline};
 pub use page::{PageError, PageHeader, SegmentHeader, SegmentMismatch, WAL_PAGE_BYTES, major_of_magic};

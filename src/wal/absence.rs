@@ -149,6 +149,8 @@ mod tests {
     fn a_segment_that_a_backup_needs_must_be_there() {
         let mut archive = archive(1, &[]);
         archive.backups.push(PostgresFacts {
+            bad_pages: Vec::new(),
+            preload_libraries: Vec::new(),
             server_version: "15.18".to_owned(),
             system_id: SystemId(1),
             timeline: Timeline(1),

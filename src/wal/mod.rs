@@ -46,6 +46,7 @@ pub use backlog::{Backlog, Pressure};
 pub use command::main;
 pub use config::Config;
 pub use contiguity::{Contiguity, contiguity};
+pub use debt::owed;
 pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
 pub use identity::Identity;

@@ -67,7 +67,7 @@ pub struct ClassPrice {
     /// A thousand requests that read.
     #[serde(default)]
     pub get_1000: Option<f64>,
-    /// Each GB that is read, where nothing needs to be retrieved first.
+    /// Each GB that is read, where nothing needs to be retrieved first. Default: nothing.
     #[serde(default)]
     pub retrieval_gb: Option<f64>,
     /// What a retrieval costs, by its speed, where objects have to be retrieved first.
