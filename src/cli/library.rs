@@ -12,7 +12,15 @@ pub struct Shipped {
 
 /// Every shipped runbook.
 pub const SHIPPED: &[Shipped] = &[
+    Shipped {
+        path: "postgres/accidental-drop.yaml",
+        text: include_str!("../../runbooks/postgres/accidental-drop.yaml"),
+    },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
+    Shipped {
+        path: "postgres/compliance-export.yaml",
+        text: include_str!("../../runbooks/postgres/compliance-export.yaml"),
+    },
     Shipped { path: "postgres/daily-backup.yaml", text: include_str!("../../runbooks/postgres/daily-backup.yaml") },
     Shipped {
         path: "postgres/data-corruption.yaml",
@@ -32,6 +40,7 @@ pub const SHIPPED: &[Shipped] = &[
         path: "postgres/setup-archiving.yaml",
         text: include_str!("../../runbooks/postgres/setup-archiving.yaml"),
     },
+    Shipped { path: "postgres/table-recovery.yaml", text: include_str!("../../runbooks/postgres/table-recovery.yaml") },
 ];
 
 /// Where a runbook was found.

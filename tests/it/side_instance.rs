@@ -3,7 +3,7 @@
 use std::fs;
 
 use runbook::action::{Action as _, ActionError, BackupHandle, PlanContext};
-use runbook::actions::postgres::{Query, SideInstance, SideInstanceOutput, SideInstanceParams};
+use runbook::actions::postgres::{Dump, Query, SideInstance, SideInstanceOutput, SideInstanceParams};
 use serde_json::{Value, json};
 
 use crate::support::recovery::{Run, Site};
@@ -105,6 +105,28 @@ async fn a_step_that_is_made_again_begins_anew_and_another_steps_instance_is_lef
     assert_eq!(ask(&run, &again, "SELECT count(*) FROM t").await, json!(1));
     remove(&site, &run).await;
     assert!(!run.dir.join("side/main/two").exists());
+}
+
+#[tokio::test]
+async fn a_dump_is_looked_at_in_an_empty_server_of_its_own() {
+    let site = Site::new();
+    site.cluster.sql("CREATE ROLE keeper; CREATE TABLE t(n int); INSERT INTO t VALUES (1), (2); ALTER TABLE t OWNER TO keeper");
+    let run = site.run();
+    let dumped = Dump.run(&serde_json::from_value(json!({ "database": "main" })).unwrap(), &run.context()).await;
+    let dumped = dumped.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    let handle = dumped.backup.clone();
+    site.cluster.sql("DELETE FROM t");
+    let error = try_side(&run, &handle, json!({ "target_xid": 7 })).await.unwrap_err();
+    assert!(error.to_string().contains("is a dump: it is of one moment"), "{error}");
+    let copy = side(&run, &handle, json!({})).await;
+    assert_eq!(ask(&run, &copy, "SELECT count(*) FROM t").await, json!(2));
+    assert_eq!(ask(&run, &copy, "SELECT tableowner FROM pg_tables WHERE tablename = 't'").await, json!("keeper"));
+    assert_eq!((copy.recovered_to_lsn.clone(), copy.recovered_to_time.is_some()), (None, true));
+    assert_eq!(ask(&run, &copy, "SHOW listen_addresses").await, json!(""));
+    let again = side(&run, &handle, json!({})).await;
+    assert_eq!(ask(&run, &again, "SELECT count(*) FROM t").await, json!(2));
+    remove(&site, &run).await;
+    assert!(!run.dir.join("side/main/copy").exists());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::outside::ConfigFiles;
 use super::recover::{Landmark, RecoverParams};
 use super::restore_base::RestoreBaseParams;
 use super::restore_dump::RestoreDumpParams;
+use super::restore_table::{RestoreTableMode, RestoreTableParams};
 use super::server::Programs;
 use super::side_instance::SideInstanceParams;
 use crate::action::PlanContext;
@@ -32,7 +33,7 @@ pub(super) fn stop(cluster: &Cluster) -> Vec<String> {
 }
 
 /// Starts the server.
-fn start(cluster: &Cluster) -> String {
+pub(super) fn start(cluster: &Cluster) -> String {
     let pgdata = cluster.pgdata.to_string_lossy().into_owned();
     match &cluster.via {
         Via::Systemd(unit) => command_line(["systemctl", "start", unit]),
@@ -170,6 +171,40 @@ pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -
     lines.push(remark(&format!(
         "ask it with `psql -h {folder}`; in the end `pg_ctl stop -m immediate -D {folder}` and remove the folder"
     )));
+    Some(lines)
+}
+
+/// Looks at tables of a copy, and brings them back by hand.
+pub(super) fn restore_table(params: &RestoreTableParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
+    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
+    let dbname = params.dbname.as_ref().unwrap_or(&cluster.dbname).as_str();
+    let psql = |rest: &[&str]| {
+        let mut words = vec!["psql".to_owned()];
+        words.extend(connection(&cluster));
+        words.extend(["-d", dbname, "-X", "-v", "ON_ERROR_STOP=1"].map(str::to_owned));
+        words.extend(rest.iter().map(|word| (*word).to_owned()));
+        command_line(words)
+    };
+    let mut lines = Vec::new();
+    match params.mode {
+        RestoreTableMode::Revert => {
+            lines.push(remark("the scripts lie in the folder of the step that applied, below `attempts` of its run"));
+            lines.push(psql(&["-f", "‹undo-rows.sql›"]));
+            lines.push(psql(&["-f", "‹undo-tables.sql›"]));
+            return Some(lines);
+        }
+        RestoreTableMode::Compare | RestoreTableMode::Apply => {}
+    }
+    for table in &params.tables {
+        let dump = ["pg_dump", "-h", "‹socket of the copy›", "-d", dbname, "-f", "tables.sql", "-t", table.as_str()];
+        lines.push(command_line(dump));
+    }
+    lines.push(remark("a table that is gone comes back whole with it, in one transaction:"));
+    lines.push(psql(&["--single-transaction", "-f", "tables.sql"]));
+    lines.push(remark(
+        "for one that is there: change its schema in tables.sql to a new one, read it, compare by primary key with EXCEPT, and INSERT … ON CONFLICT DO NOTHING",
+    ));
+    lines.push(remark("then foreign keys of other tables that the drop took along, and setval() of its sequences"));
     Some(lines)
 }
 

@@ -144,9 +144,9 @@ impl Table {
 
 /// An open session.
 pub(crate) struct Session {
-    client: Client,
-    driver: Option<Driver>,
-    shown: String,
+    pub(super) client: Client,
+    pub(super) driver: Option<Driver>,
+    pub(super) shown: String,
 }
 
 impl Session {
@@ -230,7 +230,8 @@ fn table(messages: Vec<SimpleQueryMessage>) -> Table {
     table
 }
 
-fn refused(shown: &str, error: &Error) -> ActionError {
+/// What a server's refusal, or its silence, means for a step.
+pub(super) fn refused(shown: &str, error: &Error) -> ActionError {
     let Some(code) = error.code() else {
         return ActionError::retryable(format!("lost {shown}, or it does not answer")).because(error);
     };

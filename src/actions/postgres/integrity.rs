@@ -33,7 +33,7 @@ JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.child
 JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = k.parent
 JOIN pg_operator o ON o.oid = k.operator
 JOIN pg_namespace n ON n.oid = o.oprnamespace
-WHERE f.contype = 'f' AND f.conparentid = 0
+WHERE f.contype = 'f' AND f.conparentid = 0 /* which */
 GROUP BY f.oid, f.conname, f.conrelid, f.confrelid, f.convalidated, f.confmatchtype, r.relkind, t.relkind
 ORDER BY 1";
 
@@ -65,7 +65,19 @@ pub(crate) async fn begin(session: &mut Session) -> Result<(), ActionError> {
 
 /// Counts the orphans of every foreign key of a database.
 pub(crate) async fn foreign_keys(session: &mut Session) -> Result<Proof, ActionError> {
-    let keys = session.query(FOREIGN_KEYS).await?;
+    orphans(session, FOREIGN_KEYS).await
+}
+
+/// Counts the orphans of the foreign keys that lead from or to one of the tables, given by their numbers.
+pub(crate) async fn foreign_keys_of(session: &mut Session, tables: &[u32]) -> Result<Proof, ActionError> {
+    let list: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let list = format!("ARRAY[{}]::oid[]", list.join(","));
+    let which = format!("AND (f.conrelid = ANY ({list}) OR f.confrelid = ANY ({list}))");
+    orphans(session, &FOREIGN_KEYS.replace("/* which */", &which)).await
+}
+
+async fn orphans(session: &mut Session, keys: &str) -> Result<Proof, ActionError> {
+    let keys = session.query(keys).await?;
     let mut proof = Proof { looked_at: 0, faults: Vec::new(), notes: Vec::new() };
     for row in &keys.rows {
         let [Some(name), validated, Some(sql)] = row.as_slice() else { continue };

@@ -8,6 +8,7 @@ use super::connect::Endpoint;
 use super::layout::{Cluster, Ground};
 use super::live;
 use super::owner::Owner;
+use super::scratch;
 use super::server::{Programs, Server};
 use super::side::Side;
 use crate::action::{ActionError, Files, HostError, RunContext};
@@ -31,8 +32,7 @@ pub(crate) async fn ensure(cluster: &Cluster, major: &str, cx: &RunContext) -> R
     }
     let owner = Owner::of(cluster, cx.host.as_read())?;
     let programs = Programs::of(cluster, major, cx.host.as_read())?;
-    let data = serde_json::json!({ "database": cluster.name, "dirs": [root] });
-    cx.reporter.register(format!("postgres:{}", cluster.name), data).await?;
+    scratch::register(cluster, std::slice::from_ref(root), cx).await?;
     fresh(files.as_ref(), root, &owner).map_err(|error| unmade(&error))?;
     let mut spec = owner.command(programs.path("initdb"));
     spec = spec.args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]);

@@ -17,9 +17,10 @@ use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
 use super::owner::Owner;
-use super::recover::{Landmark, RecoverOutput, RecoverParams, barred};
+use super::recover::{Landmark, RecoverParams, barred};
 use super::restore_base;
-use super::{scratch, subscription};
+use super::target::Goal;
+use super::{scratch, side_dump, subscription};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Files, Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadFiles, Recovery,
@@ -27,6 +28,7 @@ use crate::action::{
 };
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
+use crate::catalog::KIND_POSTGRES_DUMP;
 
 /// The file that says which step a side instance belongs to.
 const OWNER: &str = "owner.json";
@@ -63,7 +65,7 @@ impl Default for SideInstance {
 pub struct SideInstanceParams {
     /// The database of the inventory that the backup is of.
     pub database: DatabaseRef,
-    /// The base backup, as `backup.find` gave it.
+    /// The base backup or the dump, as `backup.find` gave it. A dump is of one moment and takes no target.
     pub backup: Late<BackupHandle>,
     /// What this instance is called, where a run has several of one database. Default `copy`.
     #[serde(default)]
@@ -109,9 +111,9 @@ pub struct SideInstanceParams {
 pub struct SideInstanceOutput {
     /// The instance: `postgres.query`, `postgres.check`, `postgres.export` and `postgres.restore_table` take it.
     pub instance: InstanceHandle,
-    /// Where replay ended.
-    pub recovered_to_lsn: String,
-    /// The newest recovered commit, by the primary's clock; null when replay saw none.
+    /// Where replay ended; null for a dump.
+    pub recovered_to_lsn: Option<String>,
+    /// The newest recovered commit, by the primary's clock, or the moment of the dump; null when replay saw none.
     #[schemars(with = "Option<String>")]
     pub recovered_to_time: Option<Timestamp>,
     /// The databases within it that hold users' data.
@@ -227,6 +229,7 @@ impl Action for SideInstance {
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
         }
         match params.backup.known() {
+            Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,
             Some(handle) => restore_base::fits(&side, handle, cx, findings).await,
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
@@ -237,21 +240,10 @@ impl Action for SideInstance {
         let side = params.place(cluster, &cx.about.scratch)?;
         let files = cx.host.files();
         claim(&side, files.as_ref(), cx).await?;
-        let run = &cx.about.run;
-        let begun = marker::staged(files.as_ref(), &side, run)?.is_some()
-            || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
-        if !begun {
-            restore_base::stage(&side, params.backup.get()?, cx).await?;
-        }
-        let folder = if files.facts(&side.staged(run)).is_ok_and(|facts| facts.is_some()) {
-            side.staged(run)
-        } else {
-            side.pgdata.clone()
+        let output = match params.backup.get()?.kind == KIND_POSTGRES_DUMP {
+            true => loaded(params, &side, cx).await?,
+            false => self.restored(params, &side, cx).await?,
         };
-        let mut not_preloaded = housing::preloaded(files.as_ref(), &folder);
-        not_preloaded.retain(|library| !side.housing.preload.contains(library));
-        let recovered = self.recovered(params, &side, cx).await?;
-        let output = ready(&side, recovered, not_preloaded, cx).await?;
         let text = serde_json::to_vec(&output)
             .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
         files
@@ -284,16 +276,63 @@ impl Action for SideInstance {
 }
 
 impl SideInstance {
-    async fn recovered(
+    /// Stages a base backup, recovers it and opens it.
+    async fn restored(
         &self,
         params: &SideInstanceParams,
         side: &Cluster,
         cx: &RunContext,
-    ) -> Result<RecoverOutput, ActionError> {
+    ) -> Result<SideInstanceOutput, ActionError> {
+        let files = cx.host.read_files();
+        let run = &cx.about.run;
+        let begun = marker::staged(files.as_ref(), side, run)?.is_some()
+            || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
+        if !begun {
+            restore_base::stage(side, params.backup.get()?, cx).await?;
+        }
+        let staged = side.staged(run);
+        let folder = if matches!(files.facts(&staged), Ok(Some(_))) { &staged } else { &side.pgdata };
+        let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
+        not_preloaded.retain(|library| !side.housing.preload.contains(library));
         let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
-        let recovering = Recovering { hands: Hands::on(side, &self.program, cx)?, aim };
-        recovering.run().await
+        let recovered = Recovering { hands: Hands::on(side, &self.program, cx)?, aim }.run().await?;
+        if !not_preloaded.is_empty() {
+            let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
+            cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));
+        }
+        Ok(SideInstanceOutput {
+            databases: cut_off(side, cx).await?,
+            instance: recovered.instance,
+            recovered_to_lsn: Some(recovered.recovered_to_lsn),
+            recovered_to_time: recovered.recovered_to_time,
+            not_preloaded,
+        })
     }
+}
+
+/// Restores a dump into an empty server.
+async fn loaded(
+    params: &SideInstanceParams,
+    side: &Cluster,
+    cx: &RunContext,
+) -> Result<SideInstanceOutput, ActionError> {
+    let handle = params.backup.get()?;
+    let recovery = params.recovery();
+    let landmark = matches!(recovery.target, Some(Landmark::Latest | Landmark::Here));
+    let goal = recovery.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
+    if landmark || !matches!(goal, Goal::Newest | Goal::Immediate) || params.timeline.is_some() {
+        let fact = format!("backup `{}` is a dump: it is of one moment, and no WAL leads on from it", handle.id);
+        return Err(ActionError::fatal(fact).help("leave the target out, or choose a base backup"));
+    }
+    let restored = side_dump::load(side, handle, cx).await?;
+    mark(side, cx.host.files().as_ref(), cx)?;
+    Ok(SideInstanceOutput {
+        databases: cut_off(side, cx).await?,
+        instance: side.instance(),
+        recovered_to_lsn: None,
+        recovered_to_time: Some(restored.taken_at),
+        not_preloaded: Vec::new(),
+    })
 }
 
 /// Takes the place of the instance for this step. What an earlier attempt left without its marker is removed.
@@ -323,8 +362,16 @@ async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(),
         files.create_dir(folder, 0o700).map_err(cannot)?;
         files.chown(folder, owner.uid, owner.gid).map_err(cannot)?;
     }
+    mark(side, files, cx)
+}
+
+/// Says which step the instance belongs to.
+fn mark(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
+    let path = side.pgdata.with_file_name(OWNER);
     let text = serde_json::json!({ "step": cx.step }).to_string();
-    files.replace(&path, text.as_bytes(), 0o600).map_err(cannot)
+    files.replace(&path, text.as_bytes(), 0o600).map_err(|error| {
+        ActionError::retryable(format!("`{}` cannot be written", path.display())).because(&error)
+    })
 }
 
 fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
@@ -333,25 +380,9 @@ fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
     value.get("step")?.as_str().map(ToOwned::to_owned)
 }
 
-/// Cuts the open instance off from what its catalogs still name, and describes it.
-async fn ready(
-    side: &Cluster,
-    recovered: RecoverOutput,
-    not_preloaded: Vec<String>,
-    cx: &RunContext,
-) -> Result<SideInstanceOutput, ActionError> {
+/// Cuts the open instance off from what its catalogs still name. Gives its databases.
+async fn cut_off(side: &Cluster, cx: &RunContext) -> Result<Vec<String>, ActionError> {
     let secrets = cx.about.secrets.as_ref();
     let user = subscription::superuser(side, secrets).await?;
-    let databases = subscription::disable(&Cluster { user, ..side.clone() }, secrets).await?;
-    if !not_preloaded.is_empty() {
-        let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
-        cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));
-    }
-    Ok(SideInstanceOutput {
-        instance: recovered.instance,
-        recovered_to_lsn: recovered.recovered_to_lsn,
-        recovered_to_time: recovered.recovered_to_time,
-        databases,
-        not_preloaded,
-    })
+    subscription::disable(&Cluster { user, ..side.clone() }, secrets).await
 }

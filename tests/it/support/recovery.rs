@@ -260,6 +260,20 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    /// Stops what a test that failed left running beside the cluster.
+    fn drop(&mut self) {
+        for (resource, data) in self.notes.1.lock().unwrap().iter() {
+            let Some(root) = data["dirs"][0].as_str().filter(|_| resource.contains('/')) else { continue };
+            let pgdata = PathBuf::from(root).join("pgdata");
+            if pgdata.join("postmaster.pid").exists() {
+                let mut command = self.cluster.command("pg_ctl");
+                let _ended = command.args(["-s", "-m", "immediate", "stop", "-D"]).arg(pgdata).output();
+            }
+        }
+    }
+}
+
 /// One run against a site.
 pub struct Run<'a> {
     site: &'a Site,

@@ -230,6 +230,17 @@ fn dbname(params: &RestoreDumpParams, manifest: &Manifest) -> Result<String, Act
     })
 }
 
+/// Tells the major version of the server that a dump was taken of.
+///
+/// # Errors
+/// Fails when the backup is no dump of this database, or the store gives no answer.
+pub(crate) async fn major_of(cluster: &Cluster, handle: &BackupHandle, cx: &RunContext) -> Result<String, ActionError> {
+    let (store, prefix) = cluster.archive()?;
+    let store = cx.store(store)?;
+    let backup = opened(store.as_read(), prefix, cluster, handle).await?;
+    Ok(major(&backup.manifest))
+}
+
 fn major(manifest: &Manifest) -> String {
     let version = manifest.dump.as_ref().map(|dump| dump.server_version.as_str()).unwrap_or_default();
     version.split('.').next().unwrap_or_default().to_owned()

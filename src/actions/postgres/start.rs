@@ -1,0 +1,182 @@
+//! `postgres.start`: starts the server and proves that it takes sessions.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::by_hand;
+use super::connect::Endpoint;
+use super::layout::Cluster;
+use super::live;
+use super::marker::Marker;
+use super::owner::Owner;
+use super::server::{Programs, Server, major};
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
+    Idempotency, ParamFault, PlanContext, ReadFiles, RunContext, Target,
+};
+use crate::base::clock;
+use crate::base::units::Span;
+use crate::event::{ErrorClass, Progress};
+use crate::language::inventory::Via;
+
+/// How long a server may take until it takes sessions, where nobody says otherwise: crash recovery included.
+const WITHIN: Duration = Duration::from_secs(600);
+/// How long a server may take until its first process is there.
+const APPEARS_WITHIN: Duration = Duration::from_secs(15);
+/// The same for a unit, which may run other programs first.
+const UNIT_APPEARS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Starts a server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Start;
+
+/// The arguments of `postgres.start`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartParams {
+    /// The database of the inventory.
+    pub database: DatabaseRef,
+    /// How long it may take until it takes sessions, crash recovery included. Default `10m`.
+    #[serde(default)]
+    pub within: Option<Span>,
+}
+
+/// The outputs of `postgres.start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StartOutput {
+    /// Whether it was started; `false` when it ran already.
+    pub started: bool,
+    /// Whether it is in recovery: a standby, which takes no writes.
+    pub in_recovery: bool,
+}
+
+impl Action for Start {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.start",
+        summary: "Starts a PostgreSQL server and proves that it takes sessions.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example { title: "After maintenance", with: "{ database: orders }" },
+            Example { title: "A large one that may have to recover", with: "{ database: orders, within: 1h }" },
+        ],
+    };
+    type Params = StartParams;
+    type Output = StartOutput;
+
+    fn effects(&self, params: &StartParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
+            .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+        let effects = Effects::of(EffectClass::Write);
+        let effects = match &cluster.via {
+            Via::PgCtl(_) => effects,
+            Via::Systemd(_) => effects.program("systemctl"),
+        };
+        Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
+    }
+
+    fn by_hand(&self, params: &StartParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
+        cluster.map(|cluster| vec![by_hand::start(&cluster)]).unwrap_or_default()
+    }
+
+    async fn check(&self, params: &StartParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let files = cx.host.read_files();
+        let findings = Findings::default();
+        if cx.ahead {
+            return Ok(findings.pending("the data directory is looked at when the step starts"));
+        }
+        if live::settled(&cluster, files.as_ref()).await {
+            return Ok(findings.pass("the server runs already"));
+        }
+        if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
+            return Ok(findings.refuse(fact, help));
+        }
+        Owner::of(&cluster, cx.host.as_ref())?;
+        let version = major(files.as_ref(), &cluster.pgdata)?;
+        Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+        Ok(findings.pass(format!("the server of PostgreSQL {version} does not run and can be started")))
+    }
+
+    async fn run(&self, params: &StartParams, cx: &RunContext) -> Result<StartOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let files = cx.host.files();
+        let within = params.within.map_or(WITHIN, |span| span.0);
+        let runs = live::settled(&cluster, files.as_ref()).await;
+        if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
+            return Err(ActionError::fatal(fact).help(help));
+        }
+        let version = major(files.as_ref(), &cluster.pgdata)?;
+        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
+        let owner = Owner::of(&cluster, cx.host.as_ref())?;
+        let server = Server { cluster: &cluster, owner, programs, options: Vec::new() };
+        if !runs {
+            live::clear_zombie_lock(&cluster, files.as_ref())
+                .map_err(|error| ActionError::retryable("the lock of a dead server cannot be removed").because(&error))?;
+            server.start(cx.host.as_ref()).await?;
+        }
+        let in_recovery = answers(&server, within, cx).await?;
+        Ok(StartOutput { started: !runs, in_recovery })
+    }
+}
+
+/// Says what must not be started, or cannot be.
+async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(String, &'static str)>, ActionError> {
+    let place = cluster.pgdata.display();
+    if cluster.is_scratch() {
+        let help = "a throw-away server is started by `postgres.recover` or `postgres.side_instance`";
+        return Ok(Some((format!("`{place}` belongs to a throw-away server that does not run"), help)));
+    }
+    if let Some(marker) = Marker::read(files, &cluster.pgdata)? {
+        let fact = format!("`{place}` is in the middle of the recovery of run `{}`", marker.run);
+        return Ok(Some((fact, "resume that run: started now, the server could open without what is still to be replayed")));
+    }
+    let signs = live::signs(cluster, files).await?;
+    if let Some(sign) = signs.first() {
+        return Ok(Some((format!("another server is in the way: {sign}"), "stop it, or correct `port` and `socket` of the database")));
+    }
+    Ok(None)
+}
+
+/// Waits until the server takes sessions. Tells whether it is in recovery.
+async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Result<bool, ActionError> {
+    let files = cx.host.read_files();
+    let endpoint = Endpoint::of(server.cluster, None, cx.about.secrets.as_ref())?;
+    let begun = clock::monotonic();
+    let appears = match server.cluster.via {
+        Via::PgCtl(_) => APPEARS_WITHIN,
+        Via::Systemd(_) => UNIT_APPEARS_WITHIN,
+    };
+    let mut seen = false;
+    loop {
+        let tried = async { endpoint.open().await?.value("SELECT pg_is_in_recovery()").await };
+        match tried.await {
+            Ok(recovers) => return Ok(recovers == "t"),
+            Err(error) if error.info().class != ErrorClass::Retryable => return Err(error),
+            Err(_) => {}
+        }
+        let alive = !live::processes(&server.cluster.pgdata, files.as_ref()).is_empty();
+        let patience = if seen { Duration::ZERO } else { appears.min(within) };
+        if !alive && begun.elapsed() > patience {
+            let fact = if seen { "the server ended while it started" } else { "the server did not start" };
+            return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+        }
+        seen |= alive;
+        if begun.elapsed() > within {
+            let fact = format!("the server does not take sessions after {}", Span(within));
+            return Err(ActionError::retryable(fact).process(None, server.log_tail(files.as_ref()))
+                .help("it goes on starting: recovery after a crash takes its time; raise `within` and run the step again"));
+        }
+        cx.reporter.progress(Progress::Doing { text: "waiting until the server takes sessions".to_owned() });
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("cancelled while the server started; it goes on")),
+        }
+    }
+}

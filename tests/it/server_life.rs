@@ -1,0 +1,73 @@
+//! Servers stopped, started and promoted, and moments named: real ones.
+
+use std::fs;
+
+use runbook::action::{Action as _, CheckContext};
+use runbook::actions::postgres::{Promote, RestorePoint, Start};
+use serde_json::json;
+
+use crate::support::cli::until;
+use crate::support::recovery::Site;
+
+#[tokio::test]
+async fn a_stopped_server_is_started_once_and_one_in_the_middle_of_a_recovery_is_not() {
+    let site = Site::new();
+    let run = site.run();
+    let params = serde_json::from_value(json!({ "database": "main" })).unwrap();
+    assert!(!Start.run(&params, &run.context()).await.unwrap().started);
+    run.stop().await;
+    let started = Start.run(&params, &run.context()).await.unwrap();
+    assert!(started.started && !started.in_recovery);
+    assert_eq!(site.cluster.sql("SELECT 1"), "1");
+    let backup = run.base_backup().await.backup;
+    run.stop().await;
+    let staged = run.stage(&backup).await;
+    let marker = site.cluster.pgdata().join("runbook-restore.json");
+    fs::copy(staged.dir.join("runbook-restore.json"), &marker).unwrap();
+    site.cluster.give(&marker);
+    let findings = Start.check(&params, &run.check_context()).await.unwrap();
+    assert!(findings.refused() && format!("{findings:?}").contains("in the middle of the recovery"), "{findings:?}");
+    let error = Start.run(&params, &run.context()).await.unwrap_err();
+    assert!(error.info().help.as_ref().unwrap().contains("resume that run"), "{error}");
+    fs::remove_file(marker).unwrap();
+    site.cluster.configure(&[("shared_buffers", "nonsense")]);
+    let error = Start.run(&params, &run.context()).await.unwrap_err();
+    assert!(format!("{:?}", error.info()).contains("shared_buffers"), "{:?}", error.info());
+}
+
+#[tokio::test]
+async fn a_moment_that_was_named_is_found_again_in_the_archive() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    let params = serde_json::from_value(json!({ "database": "main", "name": "it's before" })).unwrap();
+    assert!(!RestorePoint.check(&params, &run.check_context()).await.unwrap().refused());
+    let point = RestorePoint.run(&params, &run.context()).await.unwrap();
+    until("its segment is archived", || site.stored().iter().any(|name| name.starts_with(&point.segment)));
+    site.cluster.sql("DELETE FROM t");
+    site.archive();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    run.recover(&staged, json!({ "target_name": "it's before" })).await;
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "1");
+}
+
+#[tokio::test]
+async fn a_standby_is_promoted_once_and_an_open_server_is_left_as_it_is() {
+    let site = Site::new();
+    let run = site.run();
+    let params = serde_json::from_value(json!({ "database": "main", "max_lag": "0" })).unwrap();
+    assert!(!Promote.run(&params, &run.context()).await.unwrap().promoted);
+    run.stop().await;
+    let signal = site.cluster.pgdata().join("standby.signal");
+    fs::write(&signal, "").unwrap();
+    site.cluster.give(&signal);
+    site.cluster.up();
+    let cx = CheckContext { ahead: true, ..run.check_context() };
+    assert!(!Promote.check(&params, &cx).await.unwrap().refused());
+    let promoted = Promote.run(&params, &run.context()).await.unwrap();
+    assert_eq!((promoted.promoted, promoted.timeline), (true, 2));
+    assert_eq!(site.cluster.sql("CREATE TABLE t(n int); SELECT pg_is_in_recovery()"), "f");
+    assert!(!Promote.run(&params, &run.context()).await.unwrap().promoted);
+}

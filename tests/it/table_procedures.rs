@@ -1,0 +1,141 @@
+//! The shipped procedures that bring tables back, executed: as drills and for real, on a throw-away production.
+
+use std::fs;
+
+use crate::support::cli::{gated, processes_of, until};
+use crate::support::production::Production;
+
+const ROWS: &str = "SELECT count(*), md5(string_agg(u::text, ',' ORDER BY id)) FROM users u";
+const ORDERS: &str = "SELECT count(*), md5(string_agg(o::text, ',' ORDER BY id)) FROM orders o";
+
+/// A production with users and their orders, and the moment at which all was well.
+fn shop() -> (Production, String) {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    cluster.sql(
+        "CREATE TABLE users(id serial PRIMARY KEY, name text UNIQUE); \
+         CREATE TABLE orders(id serial PRIMARY KEY, who int NOT NULL REFERENCES users, paid numeric); \
+         INSERT INTO users(name) SELECT 'user ' || n FROM generate_series(1, 200) n; \
+         INSERT INTO orders(who, paid) SELECT n, n * 2 FROM generate_series(1, 200) n",
+    );
+    let then =
+        cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    cluster.sql("SELECT pg_sleep(0.01)");
+    (production, then)
+}
+
+fn args(mode: &str, runbook: &str, then: &str, more: &[&str]) -> Vec<String> {
+    let recover_to = format!("recover_to={then}");
+    let mut all = vec![mode, runbook, "-p", "database=main", "-p", &recover_to, "-p", "tables=users, orders"];
+    if mode == "run" {
+        all.extend(["-p", "incident_at=1m ago", "--confirm", "production"]);
+    }
+    all.extend(more);
+    all.into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_dropped_table_is_back_beside_a_server_that_never_stopped_and_undo_takes_it_back() {
+    let (production, then) = shop();
+    let cluster = &production.site.cluster;
+    let (rows, pid) = (cluster.sql(ROWS), cluster.pid());
+    cluster.sql("DROP TABLE users CASCADE; INSERT INTO orders(who, paid) VALUES (7, 1)");
+    production.site.archive();
+    production.cli.run(&args("run", "accidental-drop", &then, &[])).ends(0);
+    assert_eq!((cluster.sql(ROWS), cluster.pid()), (rows, pid));
+    assert_eq!(cluster.sql("SELECT count(*), max(id) FROM orders"), "201|201");
+    assert!(!cluster.try_sql("INSERT INTO orders(who) VALUES (999)").status.success(), "the foreign key is not back");
+    production.nothing_is_left();
+    let run = production.cli.id();
+    production.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
+    assert_eq!(cluster.sql("SELECT to_regclass('users') IS NULL, count(*) FROM orders"), "t|201");
+}
+
+#[test]
+fn an_accident_is_drilled_on_a_stand_in_and_production_does_not_notice() {
+    let (production, then) = shop();
+    let cluster = &production.site.cluster;
+    cluster.sql("DELETE FROM orders WHERE id > 100; ALTER TABLE orders DROP CONSTRAINT orders_who_fkey; DROP TABLE users");
+    production.site.archive();
+    let before = production.facts();
+    production.cli.run(&args("drill", "accidental-drop", &then, &[])).ends(0);
+    assert_eq!(production.facts(), before);
+    assert_eq!(cluster.sql("SELECT to_regclass('users') IS NULL, count(*) FROM orders"), "t|100");
+    production.nothing_is_left();
+}
+
+#[test]
+fn rows_that_a_bad_statement_overwrote_are_what_they_were_and_what_came_since_stays() {
+    let (production, then) = shop();
+    let cluster = &production.site.cluster;
+    let wrong = "UPDATE orders SET paid = 0; DELETE FROM orders WHERE id <= 20; INSERT INTO users(name) VALUES ('late'); \
+                 INSERT INTO orders(who, paid) VALUES (201, 5)";
+    cluster.sql(wrong);
+    production.site.archive();
+    let before = production.facts();
+    production.cli.run(&args("drill", "table-recovery", &then, &[])).ends(0);
+    assert_eq!(production.facts(), before);
+    production.nothing_is_left();
+    fs::remove_dir_all(production.cli.state()).unwrap();
+    let now = (cluster.sql(ROWS), cluster.sql(ORDERS));
+    production.cli.run(&args("run", "table-recovery", &then, &[])).ends(0);
+    assert_eq!(cluster.sql("SELECT count(*), sum(paid), count(*) FILTER (WHERE id = 201) FROM orders"), "201|40205|1");
+    let run = production.cli.id();
+    production.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
+    assert_eq!((cluster.sql(ROWS), cluster.sql(ORDERS)), now);
+}
+
+#[test]
+fn what_was_kept_at_the_time_of_a_monthly_backup_is_exported_and_nothing_of_the_copy_stays() {
+    let (production, _) = shop();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cli.file(
+        "monthly.yaml",
+        "version: 1\nname: monthly\nsteps:\n  - { id: backup, uses: postgres.base_backup, with: { database: main, tier: monthly } }\n",
+    );
+    cli.run(&["run", "monthly.yaml", "--confirm", "production"]).ends(0);
+    fs::remove_dir_all(cli.state()).unwrap();
+    cluster.sql("UPDATE users SET name = 'somebody else ' || id; DELETE FROM orders");
+    production.site.archive();
+    let to = cli.path("export.csv");
+    let to = format!("to={}", to.display());
+    let sql = "sql=SELECT u.id, u.name, sum(o.paid) AS paid FROM users u JOIN orders o ON o.who = u.id WHERE u.id < 3 GROUP BY u.id ORDER BY 1";
+    let export = ["compliance-export", "-p", "database=main", "-p", sql, "-p", &to];
+    let before = production.facts();
+    cli.run(&[&["drill"], &export[..]].concat()).ends(0);
+    assert!(!cli.path("export.csv").exists());
+    production.nothing_is_left();
+    fs::remove_dir_all(cli.state()).unwrap();
+    cli.run(&[&["run"], &export[..], &["--confirm", "production"]].concat()).ends(0);
+    assert_eq!(cli.read("export.csv"), "id,name,paid\n1,user 1,2\n2,user 2,4\n");
+    assert_eq!(production.facts(), before);
+    production.nothing_is_left();
+}
+
+#[test]
+fn a_copy_whose_engine_was_killed_is_listed_and_removed_when_the_run_is_resumed() {
+    let (production, _) = shop();
+    production.site.archive();
+    let cli = &production.cli;
+    let hold = gated(&cli.path("there"), &cli.path("gate"));
+    cli.file(
+        "look.yaml",
+        &format!(
+            "version: 1\nname: look\nsteps:\n  - {{ id: choose, uses: backup.find, with: {{ database: main, kind: postgres.base }} }}\n  \
+             - {{ id: side, uses: postgres.side_instance, with: {{ database: main, backup: \"{{{{ steps.choose.backup }}}}\" }} }}\n  \
+             - id: hold\n    effect: read\n    run: |\n      {hold}\n"
+        ),
+    );
+    let live = cli.spawn(&["run", "look.yaml", "--confirm", "production"]);
+    until("the copy is there", || cli.path("there").exists());
+    assert!(live.kill());
+    let run = cli.id();
+    let scratch = cli.state().join("scratch").join(&run);
+    assert!(!processes_of(&scratch).is_empty(), "the copy ended with the engine");
+    cli.run(&["leases"]).ends(0).prints("main/copy").prints(&format!("runbook resume {run}"));
+    cli.file("gate", "");
+    cli.run(&["resume", &run]).ends(0);
+    assert!(processes_of(&scratch).is_empty() && !scratch.exists());
+    cli.run(&["leases"]).ends(0).says("no leases");
+    production.nothing_is_left();
+}
