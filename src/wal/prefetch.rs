@@ -1,8 +1,9 @@
 //! Fetches ahead of a server in recovery, in a process of its own beside it.
 //!
 //! It is started by a fetch that delivered a segment, follows the position that the server asks for, and ends by
-//! itself: when nothing was asked for a while, when the server is gone, when the spool is removed or full, and at the
-//! end of the archive. What it meets there is no answer to anybody: the server's own question is asked again.
+//! itself: when nothing was asked for a while, when the server is gone or has opened, when the spool is removed or
+//! full, and at the end of the archive. What it meets there is no answer to anybody: the server's own question is
+//! asked again.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -32,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// nothing of ours but that: no pipe of the server stays open because of it.
 pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
     let is_at_work = !matches!(stock.lock(), Ok(Some(_)));
-    if is_at_work || !server_lives(pgdata) {
+    if is_at_work || !recovers(pgdata) {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
@@ -44,8 +45,14 @@ pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
     let _ = command.spawn();
 }
 
-/// Tells whether a server runs, or recovers, in a data directory.
-pub(super) fn server_lives(pgdata: &Path) -> bool {
+/// What tells a server to recover from an archive, or to stay a standby; gone when it has opened.
+const SIGNALS: [&str; 3] = ["recovery.signal", "standby.signal", "recovery.conf"];
+
+/// Tells whether a server recovers in a data directory.
+fn recovers(pgdata: &Path) -> bool {
+    if !SIGNALS.iter().any(|signal| pgdata.join(signal).exists()) {
+        return false;
+    }
     let text = std::fs::read_to_string(pgdata.join("postmaster.pid")).unwrap_or_default();
     let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).and_then(rustix::process::Pid::from_raw);
     // Another user's process is one that lives, too.
@@ -67,7 +74,7 @@ pub(super) async fn follow(
     let (mut position, mut failed): (Option<SegmentName>, BTreeSet<SegmentName>) = (None, BTreeSet::new());
     let mut moved = monotonic();
     let mut busy: BTreeSet<SegmentName> = BTreeSet::new();
-    while server_lives(pgdata) {
+    while recovers(pgdata) {
         let asked = stock.asked().map_err(at)?;
         if asked != position {
             (position, moved) = (asked, monotonic());

@@ -169,7 +169,8 @@ impl Action for Export {
                     let store = cx.store(store.as_str())?;
                     let options = PutOptions { if_absent: !params.overwrite, ..PutOptions::default() };
                     let uploaded = upload((store.as_ref(), key), Box::new(body), &Packing::plain(), options).await;
-                    uploaded.map_err(|error| failed(&error))?.packed.plain
+                    let plain = uploaded.map_err(|error| failed(&error))?.packed.plain;
+                    plain.facts().ok_or_else(|| ActionError::fatal("no digest of the rows was taken"))?
                 }
             };
             let rows = records.load(Ordering::Relaxed).saturating_sub(u64::from(params.header));
