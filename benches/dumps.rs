@@ -5,9 +5,9 @@
 //! does more: facts, globals, the list of what lies in the store, a manifest.
 
 #[path = "measure/mod.rs"]
-#[expect(dead_code, reason = "shared with benchmarks that use more of it")]
 mod measure;
 #[path = "../tests/it/support/postgres.rs"]
+#[expect(clippy::disallowed_methods, reason = "the tests' own cluster")]
 mod postgres;
 
 use std::path::Path;

@@ -19,7 +19,7 @@ use crate::base::Timestamp;
 use crate::catalog::{
     self, Backup, BackupPlace, ContentFacts, DatabaseFacts, DatabaseState, DumpFacts, DumpFormat, Manifest, ObjectRole,
 };
-use crate::event::Progress;
+use crate::event::{ErrorClass, Progress};
 
 /// The name of the roles and tablespaces in a backup.
 pub(crate) const GLOBALS: &str = "globals.sql";
@@ -57,7 +57,20 @@ impl Job<'_> {
             return Ok(outcome.backups);
         }
         let mut berths = self.berths(&mut outcome)?;
-        let moment = self.objects(dbname, &place, &mut berths).await?;
+        let moment = match self.objects(dbname, &place, &mut berths).await {
+            Ok(moment) => moment,
+            // Enough stores have it from an earlier attempt; that the others failed again is told.
+            Err(error) if self.is_enough(&outcome) && error.info().class != ErrorClass::Cancelled => {
+                let failed = berths.into_iter().map(|berth| {
+                    let why = berth.objects.err().unwrap_or_else(|| error.clone());
+                    (berth.depot.store.name().to_owned(), why)
+                });
+                outcome.failures.extend(failed);
+                self.copies.judge(0, &mut outcome, cx)?;
+                return Ok(outcome.backups);
+            }
+            Err(error) => return Err(error),
+        };
         let stopped_at = self.now(dbname).await?;
         let manifest = Manifest {
             run: Some(cx.about.run.to_string()),
@@ -82,6 +95,10 @@ impl Job<'_> {
         }
         self.copies.judge(0, &mut outcome, cx)?;
         Ok(outcome.backups)
+    }
+
+    fn is_enough(&self, outcome: &Outcome) -> bool {
+        outcome.backups.len() >= self.copies.at_least
     }
 
     /// Opens the stores that have no copy yet. One that cannot be used is noted as a failure.

@@ -2,7 +2,7 @@
 //! lies in the store.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::io::AsyncReadExt as _;
 
@@ -135,7 +135,7 @@ impl Lister<'_> {
         listed
     }
 
-    async fn ask(&self, dump: &Path, list: &PathBuf) -> Result<Contents, ActionError> {
+    async fn ask(&self, dump: &Path, list: &Path) -> Result<Contents, ActionError> {
         let spec = self.client.offline("pg_restore").arg("--list").arg(format!("--file={}", list.display()));
         let spec = spec.arg(dump.display().to_string());
         let output = self.cx.host.probe(spec).await.map_err(|error| failed("pg_restore", &error))?;
