@@ -75,6 +75,7 @@ mod store_sftp;
 mod supervisor;
 mod support;
 mod transfer;
+mod transfer_altered;
 mod transfer_damage;
 mod transfer_programs;
 mod undo;

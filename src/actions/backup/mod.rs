@@ -14,6 +14,7 @@ mod raw;
 mod reach;
 mod tarball;
 mod verify;
+mod vouched;
 
 pub use create::{CopyFacts, Create, CreateOutput, CreateParams, FailedCopy};
 pub use find::{Choice, Find, FindOutput, FindParams};
