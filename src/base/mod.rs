@@ -11,6 +11,7 @@ pub mod mode;
 pub mod process;
 pub mod redact;
 pub mod secret;
+pub mod signer;
 pub mod tls;
 pub mod units;
 pub mod zone;

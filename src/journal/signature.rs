@@ -7,10 +7,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
 
-/// What a signature is for; one made for another purpose does not count.
-pub const NAMESPACE: &str = "runbook";
+use crate::base::signer::SignersError;
+pub use crate::base::signer::{AllowedSigners, NAMESPACE, Signer, verify};
 
 /// No key or signature is larger.
 const LARGEST_BYTES: u64 = 64 << 10;
@@ -127,25 +127,6 @@ impl SignKey {
     }
 }
 
-/// Who signed a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Signer {
-    /// Somebody who is trusted.
-    Known {
-        /// The name of the first line that trusts the key.
-        principal: String,
-    },
-    /// The signature is sound, and nobody vouches for its key.
-    Unknown {
-        /// The key.
-        fingerprint: String,
-    },
-}
-
-/// Keys that are trusted, and whose they are.
-#[derive(Debug, Clone, Default)]
-pub struct AllowedSigners(Vec<(String, PublicKey)>);
-
 impl AllowedSigners {
     /// Reads an allowed-signers file.
     ///
@@ -153,60 +134,9 @@ impl AllowedSigners {
     /// Fails when it cannot be read, or a line of it cannot be understood in full.
     pub fn open(path: &Path) -> Result<Self, SignatureError> {
         let text = read_small(path)?;
-        let mut signers = Vec::new();
-        for (at, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let broken = |what: String| SignatureError::Signers { path: path.to_owned(), line: at + 1, what };
-            signers.extend(signer(line).map_err(broken)?);
-        }
-        Ok(Self(signers))
+        let broken = |SignersError { line, what }| SignatureError::Signers { path: path.to_owned(), line, what };
+        Self::parse(text.lines()).map_err(broken)
     }
-
-    fn principal(&self, key: &ssh_key::public::KeyData) -> Option<&str> {
-        self.0.iter().find(|(_, known)| known.key_data() == key).map(|(name, _)| name.as_str())
-    }
-}
-
-/// Reads one line; `None` when it trusts its key for another purpose.
-fn signer(line: &str) -> Result<Option<(String, PublicKey)>, String> {
-    let (principals, rest) = line.split_once(char::is_whitespace).ok_or("a key is missing")?;
-    let rest = rest.trim_start();
-    let (options, key) = match rest.split_once(char::is_whitespace) {
-        Some((first, _)) if first.starts_with("ssh-") || first.starts_with("ecdsa-") || first.starts_with("sk-") => {
-            (None, rest)
-        }
-        Some((first, key)) => (Some(first), key.trim_start()),
-        None => return Err("a key is missing".to_owned()),
-    };
-    if let Some(options) = options {
-        let names = options.strip_prefix("namespaces=").map(|names| names.trim_matches('"'));
-        let names = names
-            .filter(|names| !names.contains(['"', '=']))
-            .ok_or(format!("the option `{options}` is not known here"))?;
-        if !names.split(',').any(|name| name == NAMESPACE) {
-            return Ok(None);
-        }
-    }
-    let key = PublicKey::from_openssh(key).map_err(|error| error.to_string())?;
-    let name = principals.split(',').next().unwrap_or(principals);
-    Ok(Some((name.to_owned(), key)))
-}
-
-/// Verifies a signature over a text and tells whose it is.
-///
-/// # Errors
-/// Says why it does not hold.
-pub fn verify(text: &[u8], signature: &str, signers: &AllowedSigners) -> Result<Signer, String> {
-    let signature = SshSig::from_pem(signature).map_err(|error| format!("the signature cannot be read: {error}"))?;
-    let key = PublicKey::new(signature.public_key().clone(), "");
-    key.verify(NAMESPACE, text, &signature).map_err(|error| format!("the signature does not fit: {error}"))?;
-    Ok(match signers.principal(signature.public_key()) {
-        Some(principal) => Signer::Known { principal: principal.to_owned() },
-        None => Signer::Unknown { fingerprint: key.fingerprint(HashAlg::Sha256).to_string() },
-    })
 }
 
 fn read_small(path: &Path) -> Result<String, SignatureError> {

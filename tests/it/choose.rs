@@ -221,3 +221,51 @@ fn a_backup_far_from_the_size_of_its_like_does_not_hold() {
     verify(50).ends(10).says("away from the median");
     verify(90).ends(0);
 }
+
+#[tokio::test]
+async fn where_signers_are_named_a_proof_counts_only_when_one_of_them_has_signed_it() {
+    use runbook::catalog::attest::Vouched;
+    use runbook::journal::SignKey;
+    let shelf = Shelf::new();
+    let key = |name: &str| {
+        let key = ssh_key::PrivateKey::random(&mut ssh_key::rand_core::OsRng, ssh_key::Algorithm::Ed25519).unwrap();
+        let path = shelf.folder.path().join(name);
+        std::fs::write(&path, key.to_openssh(ssh_key::LineEnding::LF).unwrap().as_bytes()).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        (SignKey::open(&path).unwrap(), format!("{name} {}", key.public_key().to_openssh().unwrap()))
+    };
+    let ((ours, trusted), (theirs, _)) = (key("ops"), key("stranger"));
+    for (day, signer) in [(1, Some(&ours)), (2, Some(&theirs)), (3, None)] {
+        let backup = shelf.backup(day, None).await;
+        let proof = Proof {
+            format: 1,
+            backup: backup.manifest.id.clone(),
+            manifest: backup.digest,
+            run: "20260128-143002-000001".to_owned(),
+            mode: "drill".to_owned(),
+            environment: "drill".to_owned(),
+            at: at(20),
+            took_ms: 1,
+            reached_lsn: None,
+            checks: Vec::new(),
+            verdict: Verdict::Passed,
+        };
+        let signature = signer.map(|key| key.sign(&proof.text()).unwrap());
+        prove(&*shelf.store, &backup.place(), &proof, signature.as_deref()).await.unwrap();
+    }
+    let chosen = async |signers: &[String]| {
+        let vouched = Vouched::of(shelf.store.as_read(), signers).unwrap();
+        find(&vouched, "media", &proven(Proven::Require)).await.map(|backup| backup.manifest.id)
+    };
+    assert_eq!(chosen(&[]).await.unwrap(), id(3), "without signers every proof counts");
+    assert_eq!(chosen(std::slice::from_ref(&trusted)).await.unwrap(), id(1));
+    // The proof itself was changed after it was signed.
+    let folder = shelf.path("media/files/2026-01-01/proofs");
+    let proof = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
+    let mut proof = proof.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+    let proof = proof.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("2026")).unwrap();
+    let text = std::fs::read_to_string(&proof).unwrap();
+    std::fs::write(&proof, text.replace("\"took_ms\": 1", "\"took_ms\": 2")).unwrap();
+    assert!(chosen(&[trusted]).await.is_err());
+    assert!(Vouched::of(shelf.store.as_read(), &["ops".to_owned()]).is_err());
+}

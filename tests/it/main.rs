@@ -91,6 +91,7 @@ mod supervisor;
 mod table_procedures;
 mod support;
 mod transfer;
+mod transfer_altered;
 mod transfer_damage;
 mod transfer_programs;
 mod undo;

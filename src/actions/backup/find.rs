@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::super::store::by_hand::location;
 use super::place::{Named, Place};
 use super::raw::{self, RawLocation};
+use super::vouched::vouched;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -341,7 +342,8 @@ impl Action for Find {
         if let Some(location) = &params.location {
             return judge_raw(&*store, location, &query).await;
         }
-        match find(&*store, &place.prefix, &query).await {
+        let vouched = vouched(&*store, &cx.about.inventory)?;
+        match find(&vouched, &place.prefix, &query).await {
             Ok(backup) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
                 let mut findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
@@ -377,7 +379,8 @@ impl Action for Find {
         let (backup, handle) = match &params.location {
             Some(location) => raw(location, (&query, &place), cx).await?,
             None => {
-                let backup = find(store.as_read(), &place.prefix, &query).await.map_err(catalog_failed)?;
+                let vouched = vouched(store.as_read(), &cx.about.inventory)?;
+                let backup = find(&vouched, &place.prefix, &query).await.map_err(catalog_failed)?;
                 let handle = backup.handle();
                 (backup, handle)
             }

@@ -12,11 +12,13 @@ mod hold;
 mod proof;
 mod read;
 mod verified;
+mod vouched;
 
 pub use hold::{HoldNote, Lifted, hold, unhold};
 pub use proof::{Proof, SignedProof, proofs, prove};
 pub use read::{Attested, attested};
 pub use verified::{Level, Verdict, Verification, verified};
+pub use vouched::Vouched;
 
 pub(super) use proof::NOTE_LIMIT;
 pub(super) use read::Beside;

@@ -99,8 +99,9 @@ type Answer = (Holdings, Option<Room>);
 
 fn observe(shelves: &Shelves, shelf: &Shelf, prefix: &str) -> Result<Result<Answer, String>, Failure> {
     let store = shelves.reader(shelf)?;
+    let vouched = shelves.vouched(&*store)?;
     wiring::block_on(async {
-        let found = holdings(&*store, prefix).await.map_err(|error| of_catalog(&error))?;
+        let found = holdings(&vouched, prefix).await.map_err(|error| of_catalog(&error))?;
         let room = room(&*store).await.map_err(|error| error.to_string())?;
         Ok((found, room))
     })

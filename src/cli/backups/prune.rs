@@ -111,7 +111,8 @@ impl Args {
             let prefixes: BTreeSet<String> = backups.map(|backup| backup.prefix.clone()).collect();
             for prefix in prefixes {
                 let reader = shelves.reader(shelves.shelf(store)?)?;
-                let found = wiring::block_on(async { holdings(&*reader, &prefix).await })?.map_err(|error| {
+                let vouched = shelves.vouched(&*reader)?;
+                let found = wiring::block_on(async { holdings(&vouched, &prefix).await })?.map_err(|error| {
                     Failure::new(Exit::Refused, format!("`{prefix}` in `{store}`: {}", of_catalog(&error)))
                 })?;
                 let now = clock::now();

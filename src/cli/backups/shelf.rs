@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::action::{ReadStore, Store, StoreError};
+use crate::catalog::attest::Vouched;
 use crate::catalog::{Backup, BackupList, Catalog, CatalogError, Index};
 use crate::cli::args::InventoryArgs;
 use crate::cli::site::Site;
@@ -110,7 +111,8 @@ impl Shelves {
 
     async fn list_one(&self, shelf: &Shelf) -> Result<BackupList, String> {
         let store = self.reader(shelf).map_err(|failure| chain(&failure))?;
-        let list = Catalog::of(&*store).with_index(&shelf.index).everything().await;
+        let vouched = self.vouched(&*store).map_err(|failure| chain(&failure))?;
+        let list = Catalog::of(&vouched).with_index(&shelf.index).everything().await;
         let list = list.map_err(|error| of_catalog(&error))?;
         if let Err(error) = shelf.index.save() {
             tell!("warning: what was read is not kept for the next time: {error}");
@@ -125,6 +127,16 @@ impl Shelves {
     pub fn reader(&self, shelf: &Shelf) -> Result<Arc<dyn ReadStore>, Failure> {
         let opened = self.site.opening(&shelf.name, &shelf.entry).open_read();
         opened.map_err(|error| Failure::new(Exit::Invalid, "the store cannot be opened").because(&error))
+    }
+
+    /// Shows a store with the proofs that count: without those that no trusted signer has signed.
+    ///
+    /// # Errors
+    /// Fails when a signer of the inventory makes no sense.
+    pub fn vouched<'a>(&self, store: &'a dyn ReadStore) -> Result<Vouched<'a>, Failure> {
+        Vouched::of(store, &self.site.inventory.audit.proof_signers).map_err(|error| {
+            Failure::new(Exit::Invalid, "`audit.proof_signers` of the inventory makes no sense").because(&error)
+        })
     }
 
     /// Opens a store that must exist already, for writing.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{AuditSettings, Environment, Retention, SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, SourceId};
+use crate::base::signer::AllowedSigners;
 use crate::language::document::{Checked, Entry, Node};
 
 /// All inventory files of a run, merged, before an environment is chosen.
@@ -63,6 +64,17 @@ impl InventoryFile {
         self.databases.is_empty() && self.services.is_empty() && self.stores.is_empty()
     }
 
+    /// A line that nobody understands would trust nobody, and no proof would count.
+    fn proof_signers(&self, faults: &mut Diagnostics) {
+        let lines = self.audit.proof_signers.iter().map(String::as_str);
+        if let Err(error) = AllowedSigners::parse(lines) {
+            let place = self.place(&format!("/audit/proof_signers/{}", error.line - 1));
+            let message = format!("it names no allowed signer: {}", error.what);
+            let help = "write `NAME ssh-ed25519 AAAA…`, as `ssh-keygen(1)` says under ALLOWED SIGNERS";
+            faults.push(Diagnostic::new(Code::UnknownValue, message).at(place).help(help));
+        }
+    }
+
     pub(super) fn is_poisoned(&self, pointer: &str) -> bool {
         self.poisoned.iter().any(|poisoned| poisoned == pointer)
     }
@@ -77,6 +89,7 @@ impl InventoryFile {
         self.add_vars(root, faults);
         if let Some(audit) = self.once("audit", (root, checked), faults) {
             self.audit = audit;
+            self.proof_signers(faults);
         }
         if let Some(retention) = self.once("retention", (root, checked), faults) {
             self.retention = Some(retention);

@@ -80,6 +80,10 @@ pub struct AuditSettings {
     /// The SSH private key (Ed25519, unencrypted) that signs each run's head when it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_key: Option<PathBuf>,
+    /// Whose signatures make a restore proof count, as lines of an allowed-signers file: `NAME ssh-ed25519 AAAA…`. Empty:
+    /// every proof counts, signed or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub proof_signers: Vec<String>,
 }
 
 impl AuditSettings {

@@ -15,6 +15,7 @@ pub use order::{PlannedBackup, PlannedPrune, PlannedWal, is_abandoned};
 use self::carry::Carrier;
 use self::order::Order;
 use super::place::{Named, Place};
+use super::vouched::vouched;
 use crate::action::by_hand::remark;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -99,8 +100,12 @@ fn databases<'a>(place: &'a Place, inventory: &'a Inventory) -> impl Iterator<It
 }
 
 /// What the store holds, and what of it may go.
-async fn judge(store: &dyn ReadStore, prefix: &str, policy: &Policy) -> Result<(Holdings, RetentionPlan), ActionError> {
-    let found = holdings(store, prefix).await.map_err(catalog_failed)?;
+async fn judge(
+    store: &dyn ReadStore,
+    prefix: &str,
+    (policy, inventory): (&Policy, &Inventory),
+) -> Result<(Holdings, RetentionPlan), ActionError> {
+    let found = holdings(&vouched(store, inventory)?, prefix).await.map_err(catalog_failed)?;
     let now = clock::now();
     let planned = plan(&found.survey(now), policy, Moment { now, known: None });
     Ok((found, planned))
@@ -157,7 +162,7 @@ impl Action for Prune {
             return Ok(Findings::default().refuse(info.message, info.help.unwrap_or_default()));
         };
         let store = cx.store(&place.store)?;
-        let (found, planned) = judge(&*store, &place.prefix, &policy).await?;
+        let (found, planned) = judge(&*store, &place.prefix, (&policy, &cx.about.inventory)).await?;
         if let Some(refusal) = planned.refusals.first() {
             return Ok(Findings::default().refuse(refusal.to_string(), "set the clock right; nothing was removed"));
         }
@@ -186,7 +191,7 @@ impl Action for Prune {
         let place = params.place(&cx.about.inventory)?;
         let policy = Policy::of(&cx.about.inventory).ok_or_else(unconfigured)?;
         let store = cx.store(&place.store)?;
-        let (found, planned) = judge(store.as_read(), &place.prefix, &policy).await?;
+        let (found, planned) = judge(store.as_read(), &place.prefix, (&policy, &cx.about.inventory)).await?;
         if let Some(refusal) = planned.refusals.first() {
             return Err(ActionError::fatal(refusal.to_string()).help("set the clock right; nothing was removed"));
         }
