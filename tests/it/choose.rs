@@ -69,6 +69,7 @@ impl Shelf {
             reached_lsn: None,
             checks: Vec::new(),
             verdict,
+            facts: None,
         };
         prove(&*self.store, &backup.place(), &proof, None).await.unwrap();
     }

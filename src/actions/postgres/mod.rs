@@ -72,10 +72,14 @@ mod swap_back;
 mod target;
 mod terminate;
 mod tls;
+mod witness;
 
 pub use aim::Ending;
 pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
-pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
+pub use check::{
+    AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
+    CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
+};
 pub use content::FactsDepth;
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};
