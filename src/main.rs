@@ -8,7 +8,15 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(first) if first == runbook::supervisor::EARLY_PATH => runbook::supervisor::main(),
-        Some(first) if first == "wal" => runbook::wal::main(&args.collect::<Vec<OsString>>()),
+        Some(first) if first == "wal" => wal(&args.collect::<Vec<OsString>>()),
         _ => runbook::cli::main(),
     }
+}
+
+/// What is for people is parsed as any command. Everything else keeps the contract with the server: mistyped in a
+/// `restore_command`, a usage error of ours would read as the end of the WAL.
+fn wal(args: &[OsString]) -> ExitCode {
+    const FOR_PEOPLE: [&str; 6] = ["status", "verify", "search", "help", "--help", "-h"];
+    let first = args.first().and_then(|first| first.to_str());
+    if first.is_some_and(|first| FOR_PEOPLE.contains(&first)) { runbook::cli::main() } else { runbook::wal::main(args) }
 }

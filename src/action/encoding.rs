@@ -78,6 +78,38 @@ pub enum Kdf {
     },
 }
 
+/// What is noted of the plain bytes of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Plain {
+    /// Their number.
+    pub size_bytes: u64,
+    /// Their SHA-256; not taken where the content proves itself, as the archives of a base backup do by the server's
+    /// own manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub sha256: Option<Digest>,
+}
+
+impl Plain {
+    /// Tells whether these can be the same bytes: digests count where both were taken.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.size_bytes == other.size_bytes && self.sha256.zip(other.sha256).is_none_or(|(own, other)| own == other)
+    }
+
+    /// Gives the facts; `None` where no digest was taken.
+    #[must_use]
+    pub fn facts(&self) -> Option<PlainFacts> {
+        self.sha256.map(|sha256| PlainFacts { size_bytes: self.size_bytes, sha256 })
+    }
+}
+
+impl From<PlainFacts> for Plain {
+    fn from(facts: PlainFacts) -> Self {
+        Self { size_bytes: facts.size_bytes, sha256: Some(facts.sha256) }
+    }
+}
+
 /// The plain bytes of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PlainFacts {

@@ -30,7 +30,7 @@ pub use context::{
 };
 pub use contract::{Action, ActionSpec, Example, Findings, Idempotency, Recovery};
 pub use effect::{Access, Effects, Target};
-pub use encoding::{Compressed, Encoding, Encrypted, Kdf, PlainFacts};
+pub use encoding::{Compressed, Encoding, Encrypted, Kdf, Plain, PlainFacts};
 pub use erased::{Erased, ErasedAction, ParamFault};
 pub use error::ActionError;
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle, Waits};

@@ -24,7 +24,7 @@ pub struct WalListing {
 
 impl WalListing {
     /// A segment that is there under its own name as well counts as that.
-    fn add(&mut self, segment: SegmentName, ending: &str, size_bytes: u64) {
+    pub(super) fn add(&mut self, segment: SegmentName, ending: &str, size_bytes: u64) {
         if ending.is_empty() {
             self.packed.remove(&segment);
             self.segments.insert(segment, size_bytes);
@@ -97,6 +97,18 @@ async fn owner(store: &dyn ReadStore, prefix: &str) -> Result<Option<String>, Ca
         Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Tells which cluster archives under a prefix; `None` when nothing was ever archived there.
+///
+/// # Errors
+/// Fails when the store does, or what stands there is no cluster's identity.
+pub async fn wal_owner(store: &dyn ReadStore, prefix: &str) -> Result<Option<SystemId>, CatalogError> {
+    let Some(text) = owner(store, prefix).await? else { return Ok(None) };
+    let key = cluster_key(prefix)?.to_string();
+    text.parse()
+        .map(Some)
+        .map_err(|_| CatalogError::Damaged { key, what: format!("`{text}` is no cluster's identity") })
 }
 
 /// Makes sure that this is the archive of that cluster, so that what is absent here is absent.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ContentFacts, DumpFacts};
-use crate::action::{Encoding, Encrypted, ObjectKey, PlainFacts};
+use crate::action::{Encoding, Encrypted, ObjectKey, Plain};
 use crate::base::{Digest, Timestamp};
 use crate::language::inventory::CompressionFormat;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -109,6 +109,12 @@ pub struct PostgresFacts {
     /// indexes must be rebuilt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DatabaseLocale>,
+    /// The libraries that its server loads at start, without which it does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preload_libraries: Vec<String>,
+    /// Pages whose checksum was wrong when it was taken, and that its maker wanted to keep nonetheless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad_pages: Vec<String>,
 }
 
 /// How a server archives its WAL. A library overrides the command without a word.
@@ -226,7 +232,7 @@ pub struct ManifestObject {
     pub encoding: Encoding,
     /// The plain bytes, where they are not the stored ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plain: Option<PlainFacts>,
+    pub plain: Option<Plain>,
     /// The tablespace's number, for the object of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tablespace: Option<u32>,
@@ -277,8 +283,8 @@ impl ManifestObject {
 
     /// The bytes that reading it gives: decrypted and decompressed.
     #[must_use]
-    pub fn plain_facts(&self) -> PlainFacts {
-        self.plain.unwrap_or(PlainFacts { size_bytes: self.size_bytes, sha256: self.sha256 })
+    pub fn plain_facts(&self) -> Plain {
+        self.plain.unwrap_or(Plain { size_bytes: self.size_bytes, sha256: Some(self.sha256) })
     }
 }
 

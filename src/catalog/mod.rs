@@ -13,7 +13,8 @@
 //!
 //! The family is `base` for `postgres.base`, `dump` for `postgres.dump`, else the kind with `.` as `-`.
 //! What has no valid manifest is no backup. Start with [`find`] and [`commit`]; [`Catalog`] lists, and
-//! [`attest`] tells what became of a backup; [`wal_listing`] tells what of the WAL is there.
+//! [`attest`] tells what became of a backup; [`wal_listing`] tells what of the WAL is there, and
+//! [`recovery`] what can be recovered with both.
 
 mod archive;
 pub mod attest;
@@ -29,13 +30,15 @@ mod key;
 mod listing;
 mod manifest;
 mod query;
+pub mod recovery;
 pub mod retention;
 mod sidecar;
 pub mod survey;
 mod together;
+mod view;
 mod wal_object;
 
-pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing};
+pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing, wal_owner};
 pub use backup::{Backup, commit, load, open};
 pub use body::{read_small, read_verified};
 pub use error::CatalogError;
@@ -48,6 +51,7 @@ pub use manifest::{
     ManifestObject, ObjectRole, PostgresFacts, Slot, Standby, Tablespace,
 };
 pub use query::{Pick, Proven, Query, find};
+pub use view::wal_view;
 pub use wal_object::{packed_wal_key, wal_file_of, wal_objects};
 
 #[cfg(test)]

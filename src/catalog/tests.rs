@@ -90,6 +90,8 @@ fn at(text: &str) -> Timestamp {
 fn manifest(id: &str, stopped_at: &str) -> Manifest {
     Manifest {
         postgres: Some(PostgresFacts {
+            bad_pages: Vec::new(),
+            preload_libraries: Vec::new(),
             server_version: "15.18".to_owned(),
             system_id: SystemId(7),
             timeline: Timeline(1),

@@ -79,12 +79,14 @@ mod operate;
 mod outline;
 mod pack;
 mod pause;
+mod pitr;
 mod plan;
 mod prepare;
 mod print;
 mod prompt;
 mod proof;
 mod reap;
+mod recoverable;
 mod recovery;
 mod rehearsal;
 mod report;
@@ -106,6 +108,7 @@ mod status;
 mod stores;
 mod superseded;
 mod undo;
+mod wal;
 mod wiring;
 
 use clap::{Parser, Subcommand};
@@ -216,19 +219,10 @@ enum Command {
     Completions(completions::Args),
     /// Print the manual page
     Man(man::Args),
-    /// Archive and fetch WAL; PostgreSQL calls it
-    #[command(disable_help_flag = true)]
-    Wal(WalArgs),
-}
-
-/// Listed for help and completion; the command itself is dispatched before the command line is parsed.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "archive_command = '/path/to/runbook wal push --config /etc/runbook/wal.yaml %p'\nrestore_command = '/path/to/runbook wal fetch --config /etc/runbook/wal.yaml %f %p'"
-)]
-struct WalArgs {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    rest: Vec<String>,
+    /// Judge, verify and search the archive of WAL; push and fetch are what PostgreSQL calls
+    Wal(wal::Args),
+    /// Plan a recovery to a point in time; touches nothing
+    Pitr(pitr::Args),
 }
 
 /// Parses the command line and does what it says.
@@ -286,9 +280,11 @@ pub fn main() -> std::process::ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
-        Command::Wal(_) => {
-            Err(Failure::new(Exit::Usage, "`wal` is called as `runbook wal push|fetch --config FILE …`"))
-        }
+        Command::Pitr(args) => pitr::run(&args),
+        Command::Wal(args) => match wal::run(args) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
     };
     match result {
         Ok(exit) => exit.into(),

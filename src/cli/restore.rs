@@ -16,16 +16,20 @@ use crate::action::by_hand::command_line;
 use crate::base::{Timestamp, clock};
 use crate::engine::Presence;
 use crate::language::time::{TimeError, parse_time};
+use crate::plan::INCIDENT_AT;
 
 /// The shipped runbook that brings back the newest state there is.
 const NEWEST: &str = "full-db-loss";
 /// The shipped runbook that brings back an earlier one.
 const EARLIER: &str = "pitr";
 
+/// The shipped runbook that brings back a copy beside the live database.
+const BESIDE: &str = "side-copy";
+
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). The old data is kept beside the new.\nWithout --confirm every check runs, the forecast is held against the RTO, and the exact next command is printed."
+    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm every check runs, the forecast is held against the RTO, and the exact next command is printed."
 )]
 pub struct Args {
     /// The database of the inventory
@@ -33,6 +37,9 @@ pub struct Args {
     /// A point in time (`14:30 Europe/Berlin`, `5m ago`), or the id of a backup; the newest possible when absent
     #[arg(long, value_name = "TIME|BACKUP")]
     to: Option<String>,
+    /// A copy beside the live database, to look at, until somebody says that it may go; nothing is replaced
+    #[arg(long)]
+    side: bool,
     /// Carry it out in this environment; without it nothing is changed
     #[arg(long, value_name = "ENVIRONMENT")]
     confirm: Option<String>,
@@ -103,23 +110,31 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let now = clock::now();
     let goal = Goal::of(args.to.as_deref(), now)?;
     let incident_at = args.incident_at.as_deref().map(|text| args::moment(text, now)).transpose()?.unwrap_or(now);
-    let prepared = prepare::load_runbook(goal.runbook(), &args.inventory)?;
+    let runbook = if args.side { BESIDE } else { goal.runbook() };
+    let prepared = prepare::load_runbook(runbook, &args.inventory)?;
     prepared.demand_sound()?;
     let environment = prepared.environment(Mode::Real, args.environment.as_deref())?;
     let seen = prepared.seen_by(&environment)?;
     site::chosen_database(Some(&args.database), &seen)?;
     let subject = Subject {
-        runbook: goal.runbook().to_owned(),
+        runbook: runbook.to_owned(),
         environment: Some(environment.clone()),
         inventory: args.inventory.clone(),
         ..Subject::default()
     };
-    let params = params(&args.database, &goal, incident_at);
+    let mut params = params(&args.database, &goal, incident_at);
+    if args.side {
+        params.remove(INCIDENT_AT);
+    }
     match &args.confirm {
         Some(word) => carry_out((&prepared, &subject), params, word, &args),
         None => {
             let planned = plan((&prepared, &subject), params, args.json.into());
-            tell!("\nnothing was changed. To carry it out:\n  {}", next(&args, &goal, (&environment, incident_at)));
+            let when = match &planned {
+                Ok(_) => "To carry it out:",
+                Err(_) => "When what refuses is mended:",
+            };
+            tell!("\nnothing was changed. {when}\n  {}", next(&args, &goal, (&environment, incident_at)));
             planned
         }
     }
@@ -129,7 +144,7 @@ fn params(database: &str, goal: &Goal, incident_at: Timestamp) -> BTreeMap<Strin
     let text = |text: &str| Value::String(text.to_owned());
     let mut params: BTreeMap<String, Value> = BTreeMap::new();
     params.insert("database".to_owned(), text(database));
-    params.insert("incident_at".to_owned(), text(&incident_at.to_string()));
+    params.insert(INCIDENT_AT.to_owned(), text(&incident_at.to_string()));
     match goal {
         Goal::Newest => {}
         Goal::At(at) => drop(params.insert("recover_to".to_owned(), text(&at.to_string()))),
@@ -147,7 +162,7 @@ fn plan(
     face: Face,
 ) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root()?, params);
-    dry_run::look((prepared, subject), &identity, Depth::Checks, face)
+    dry_run::look((prepared, subject), &identity, Depth::Rehearsal, face)
 }
 
 fn carry_out(
@@ -178,7 +193,10 @@ fn next(args: &Args, goal: &Goal, (environment, incident_at): (&str, Timestamp))
         words.extend(["--inventory".to_owned(), file.display().to_string()]);
     }
     words.extend(goal.text().into_iter().flat_map(|text| ["--to".to_owned(), text]));
-    words.extend(["--incident-at".to_owned(), incident_at.strftime("%FT%TZ").to_string()]);
+    match args.side {
+        true => words.push("--side".to_owned()),
+        false => words.extend(["--incident-at".to_owned(), incident_at.strftime("%FT%TZ").to_string()]),
+    }
     if args.environment.is_some() {
         words.extend(["-e".to_owned(), environment.to_owned()]);
     }

@@ -37,6 +37,14 @@ pub fn out_palette() -> Palette {
     if std::io::stdout().is_terminal() && !no_color() { Palette::Ansi } else { Palette::Plain }
 }
 
+/// How many columns standard output shows; a hundred where it is no terminal.
+pub fn columns() -> usize {
+    match rustix::termios::tcgetwinsize(std::io::stdout()) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col),
+        Ok(_) | Err(_) => 100,
+    }
+}
+
 fn no_color() -> bool {
     wiring::environment_variable("NO_COLOR").is_some_and(|value| !value.is_empty())
 }

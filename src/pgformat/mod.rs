@@ -8,13 +8,18 @@
 mod backup_label;
 mod backup_manifest;
 mod control_file;
+mod data_page;
 mod fields;
+mod file_sum;
 mod history;
+mod landmark;
 mod lsn;
 mod page;
 mod record;
+mod row_change;
 mod scan;
 mod segment;
+mod transaction;
 mod wal_file_name;
 mod walker;
 
@@ -23,11 +28,16 @@ pub use backup_manifest::{
     BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange,
 };
 pub use control_file::{ClusterState, ControlFile, ControlFileError, ServerLimits};
+pub use data_page::{DATA_PAGE_BYTES, PageVerdict, SEGMENT_BLOCKS, first_block, judge_page};
+pub use file_sum::FileSum;
 pub use history::{HistoryError, TimelineHistory, TimelineSpan};
+pub use landmark::Landmark;
 pub use lsn::{Lsn, ParseLsnError, ParseTimelineError, SystemId, Timeline};
 pub use page::{PageError, PageHeader, SegmentHeader, SegmentMismatch, WAL_PAGE_BYTES, major_of_magic};
 pub use record::{RecordError, WalRecord};
-pub use scan::SegmentScan;
+pub use row_change::{RowChange, RowVerb};
+pub use scan::{Commit, SegmentScan};
 pub use segment::{ParseSegmentNameError, SegmentName, SegmentSize};
+pub use transaction::{DroppedRelation, Outcome, RelationFile, TransactionEnd};
 pub use wal_file_name::{ParseWalFileNameError, WalFileName};
 pub use walker::{Halt, WalWalker, Walked};

@@ -2,6 +2,7 @@
 
 use super::fields::{i64_at, u16_at, u32_at, u64_at};
 use super::lsn::Lsn;
+use super::transaction::{RelationFile, relation_file};
 use crate::base::Timestamp;
 
 /// The bytes of a record's fixed header.
@@ -10,8 +11,8 @@ pub(crate) const RECORD_HEADER_BYTES: usize = 24;
 pub(crate) const MAX_RECORD_BYTES: u32 = 1020 << 20;
 
 const CRC_AT: usize = 20;
-const RM_XLOG: u8 = 0;
-const RM_XACT: u8 = 1;
+pub(crate) const RM_XLOG: u8 = 0;
+pub(crate) const RM_XACT: u8 = 1;
 const XLOG_SWITCH: u8 = 0x40;
 const XACT_OPERATION: u8 = 0x70;
 const XACT_COMMIT: u8 = 0x00;
@@ -34,6 +35,16 @@ pub enum RecordError {
     /// The headers of its blocks make no sense.
     #[error("the headers of a record's blocks make no sense")]
     Blocks,
+}
+
+/// What the header of a block says.
+struct Block {
+    /// Its own bytes.
+    header: usize,
+    /// The bytes of data it announces.
+    data: usize,
+    /// The file, unless it is that of the block before.
+    file: Option<RelationFile>,
 }
 
 /// A record whose checksum was found right.
@@ -85,11 +96,36 @@ impl<'a> WalRecord<'a> {
         self.rmid == RM_XLOG && self.info & 0xF0 == XLOG_SWITCH
     }
 
+    /// Returns the major version of the server that wrote it.
+    #[must_use]
+    pub fn major(&self) -> u16 {
+        self.major
+    }
+
     /// Returns the record's own data, behind the headers and data of the blocks it touches.
     ///
     /// # Errors
     /// Fails when the headers do not add up to the record's length.
     pub fn main_data(&self) -> Result<&'a [u8], RecordError> {
+        self.blocks(&mut |_| {})
+    }
+
+    /// Returns the files of relations that it touches, each once.
+    ///
+    /// # Errors
+    /// Fails when the headers do not add up to the record's length.
+    pub fn files(&self) -> Result<Vec<RelationFile>, RecordError> {
+        let mut files = Vec::new();
+        self.blocks(&mut |file| {
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        })?;
+        Ok(files)
+    }
+
+    /// Walks the headers of its blocks and returns the data behind them.
+    fn blocks(&self, see: &mut dyn FnMut(RelationFile)) -> Result<&'a [u8], RecordError> {
         let mut at = RECORD_HEADER_BYTES;
         let mut block_bytes = 0;
         while self.bytes.len().saturating_sub(at) > block_bytes {
@@ -105,9 +141,10 @@ impl<'a> WalRecord<'a> {
                 253 => at += 3,
                 252 => at += 5,
                 0..=32 => {
-                    let (header, data) = self.block(at).ok_or(RecordError::Blocks)?;
-                    at += header;
-                    block_bytes += data;
+                    let block = self.block(at).ok_or(RecordError::Blocks)?;
+                    block.file.into_iter().for_each(&mut *see);
+                    at += block.header;
+                    block_bytes += block.data;
                 }
                 33..=251 => return Err(RecordError::Blocks),
             }
@@ -121,8 +158,8 @@ impl<'a> WalRecord<'a> {
         if data.len() == length { Ok(data) } else { Err(RecordError::Blocks) }
     }
 
-    /// Returns the bytes of the block header at `at`, and of the data it announces.
-    fn block(&self, at: usize) -> Option<(usize, usize)> {
+    /// Reads the block header at `at`.
+    fn block(&self, at: usize) -> Option<Block> {
         const HAS_IMAGE: u8 = 0x10;
         const SAME_RELATION: u8 = 0x80;
         let flags = *self.bytes.get(at + 1)?;
@@ -134,10 +171,12 @@ impl<'a> WalRecord<'a> {
             let compressed = if self.major <= 14 { 0x02 } else { 0x04 | 0x08 | 0x10 };
             header += if image & 0x01 != 0 && image & compressed != 0 { 7 } else { 5 };
         }
+        let mut file = None;
         if flags & SAME_RELATION == 0 {
+            file = Some(relation_file(self.bytes.get(at + header..)?)?);
             header += 12;
         }
-        Some((header + 4, data))
+        Some(Block { header: header + 4, data, file })
     }
 
     /// Returns when the transaction committed, if this is the record of a commit.
@@ -147,7 +186,11 @@ impl<'a> WalRecord<'a> {
         if self.rmid != RM_XACT || !(operation == XACT_COMMIT || operation == XACT_COMMIT_PREPARED) {
             return None;
         }
-        let micros = i64_at(self.main_data().ok()?, 0)?;
-        Timestamp::from_microsecond(micros.checked_add(POSTGRES_EPOCH * 1_000_000)?).ok()
+        postgres_time(i64_at(self.main_data().ok()?, 0)?)
     }
+}
+
+/// A time as PostgreSQL counts: microseconds since 2000.
+pub(crate) fn postgres_time(micros: i64) -> Option<Timestamp> {
+    Timestamp::from_microsecond(micros.checked_add(POSTGRES_EPOCH * 1_000_000)?).ok()
 }

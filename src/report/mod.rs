@@ -28,6 +28,7 @@ pub mod terminal;
 #[cfg(test)]
 mod tests;
 mod waiting;
+pub mod window;
 
 pub use line::speaks;
 pub use palette::{Palette, Tone};

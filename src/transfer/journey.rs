@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::meter::{Bottleneck, Meter};
-use super::{Packed, Packing, PlainFacts, TransferError, Unpacking};
+use super::{Packed, Packing, Plain, PlainFacts, TransferError, Unpacking};
 use crate::action::{ByteStream, ObjectKey, PutOptions, PutOutcome, ReadStore, Store, StoreError};
 use crate::base::clock;
 
@@ -18,7 +18,7 @@ pub struct Expected {
     /// The bytes as stored.
     pub stored: PlainFacts,
     /// The bytes as read.
-    pub plain: PlainFacts,
+    pub plain: Plain,
 }
 
 /// How far a journey is.
@@ -50,7 +50,7 @@ pub struct Uploaded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Passed {
     /// The plain bytes.
-    pub plain: PlainFacts,
+    pub plain: Plain,
     /// What bound it.
     pub bottleneck: Bottleneck,
 }

@@ -35,4 +35,4 @@ pub use meter::{Bottleneck, Stage};
 pub use packing::{Packed, Packing, Sealed};
 pub use unpacking::Unpacking;
 
-pub use crate::action::{Encoding, PlainFacts};
+pub use crate::action::{Encoding, Plain, PlainFacts};

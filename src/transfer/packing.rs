@@ -13,7 +13,7 @@ use super::keys::Lock;
 use super::lanes::{Lanes, blocks};
 use super::meter::{Meter, Stage};
 use super::tally::{Count, Counted, Tally, tally};
-use super::{Encoding, PlainFacts, TransferError, Watch, cipher, compression, thread};
+use super::{Encoding, Plain, TransferError, Watch, cipher, compression, thread};
 use crate::action::{ByteStream, Secrets};
 use crate::base::Digest;
 use crate::language::inventory::{CompressionFormat, StoreEntry};
@@ -24,6 +24,14 @@ pub struct Packing {
     encoding: Encoding,
     lock: Option<Lock>,
     watch: Option<(Watch, Option<u64>)>,
+    proof: PlainProof,
+}
+
+/// What is noted of the plain bytes beside their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlainProof {
+    Digest,
+    Nothing,
 }
 
 /// The stored bytes of an object on their way.
@@ -38,7 +46,7 @@ pub struct Sealed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packed {
     /// The plain bytes.
-    pub plain: PlainFacts,
+    pub plain: Plain,
     /// The number of stored bytes.
     pub stored_size_bytes: u64,
     /// Their SHA-256.
@@ -49,7 +57,7 @@ impl Packing {
     /// Objects that are stored as they are.
     #[must_use]
     pub fn plain() -> Self {
-        Self { encoding: Encoding::default(), lock: None, watch: None }
+        Self { encoding: Encoding::default(), lock: None, watch: None, proof: PlainProof::Digest }
     }
 
     /// Packs as the store's settings say; settings that say nothing of compression compress with zstd. Fetches
@@ -61,7 +69,7 @@ impl Packing {
         let compression = compression::chosen(entry.compression.as_ref())?;
         let locked = entry.encryption.as_ref().map(|settings| Lock::of(settings, secrets)).transpose()?;
         let (lock, encryption) = locked.unzip();
-        Ok(Self { encoding: Encoding { compression, encryption }, lock, watch: None })
+        Ok(Self { encoding: Encoding { compression, encryption }, lock, watch: None, proof: PlainProof::Digest })
     }
 
     /// Tells how far each body is that is sealed from now on; `total_bytes` are its plain bytes, where they are
@@ -70,6 +78,13 @@ impl Packing {
     pub fn watched(mut self, watch: Watch, total_bytes: Option<u64>) -> Self {
         self.watch = Some((watch, total_bytes));
         self
+    }
+
+    /// Takes no digest of the plain bytes, only of the stored ones: for content that proves itself when it is read,
+    /// file by file. Half the work on a machine whose processor has no instructions for SHA-256.
+    #[must_use]
+    pub fn self_proving(self) -> Self {
+        Self { proof: PlainProof::Nothing, ..self }
     }
 
     /// What a reader must know.
@@ -155,7 +170,8 @@ impl Sealing {
         let lanes = make.map(|make| Lanes::new(make, (Arc::clone(&self.meter), Stage::Compress)));
         let block_bytes = self.packing.format().map_or(BLOCK_BYTES, compression::chunk_bytes);
         let is_plain = self.packing.encoding.is_plain();
-        let (tally, counted) = if is_plain { None } else { Some(tally(Arc::clone(&self.meter))?) }.unzip();
+        let counts = !is_plain && self.packing.proof == PlainProof::Digest;
+        let (tally, counted) = if counts { Some(tally(Arc::clone(&self.meter))?) } else { None }.unzip();
         let (out, mut from) = flow(if lanes.is_some() { blocks() } else { 8 });
         let chopping = Chopping { out, lanes, tally, meter: Arc::clone(&self.meter) };
         let metered = (Arc::clone(&self.meter), Stage::Source);
@@ -168,8 +184,9 @@ impl Sealing {
         }
         let (counter, parts) = counter();
         let (meter, packed) = (self.meter, self.packed);
+        let plain = if is_plain { Noted::AsStored } else { counted.map_or(Noted::SizeOnly, Noted::Counted) };
         thread::start("transfer-delivery", move || {
-            let delivered = deliver(from, counted, (Count::new(meter), &counter));
+            let delivered = deliver(from, plain, (meter, &counter));
             let last = delivered.map(|facts| {
                 let _ = packed.set(facts);
                 Part::End
@@ -181,8 +198,19 @@ impl Sealing {
     }
 }
 
+/// What is known of the plain bytes in the end.
+enum Noted {
+    /// They are the stored ones.
+    AsStored,
+    /// They were digested on the way.
+    Counted(Counted),
+    /// Their number.
+    SizeOnly,
+}
+
 /// Passes the stored bytes on and tells at the end what they were.
-fn deliver(mut from: Inflow, plain: Option<Counted>, (mut stored, to): (Count, &Counter)) -> io::Result<Packed> {
+fn deliver(mut from: Inflow, plain: Noted, (meter, to): (Arc<Meter>, &Counter)) -> io::Result<Packed> {
+    let mut stored = Count::new(Arc::clone(&meter));
     while let Some(block) = from.next()? {
         stored.add(&block);
         if !block.is_empty() {
@@ -190,7 +218,11 @@ fn deliver(mut from: Inflow, plain: Option<Counted>, (mut stored, to): (Count, &
         }
     }
     let stored = stored.finish();
-    let plain = plain.map_or(Ok(stored), Counted::wait)?;
+    let plain = match plain {
+        Noted::AsStored => stored.into(),
+        Noted::Counted(counted) => counted.wait()?.into(),
+        Noted::SizeOnly => Plain { size_bytes: meter.progress(None).plain_bytes, sha256: None },
+    };
     Ok(Packed { plain, stored_size_bytes: stored.size_bytes, stored_sha256: stored.sha256 })
 }
 

@@ -18,7 +18,7 @@ const WAITING: usize = 2;
 
 /// Counts and digests on the calling thread.
 pub(super) struct Count {
-    hasher: Hasher,
+    hasher: Option<Hasher>,
     size_bytes: u64,
     worked: Duration,
     meter: Arc<Meter>,
@@ -26,12 +26,23 @@ pub(super) struct Count {
 
 impl Count {
     pub(super) fn new(meter: Arc<Meter>) -> Self {
-        Self { hasher: Hasher::default(), size_bytes: 0, worked: Duration::ZERO, meter }
+        Self { hasher: Some(Hasher::default()), size_bytes: 0, worked: Duration::ZERO, meter }
+    }
+
+    /// Counts only.
+    pub(super) fn size_only(meter: Arc<Meter>) -> Self {
+        Self { hasher: None, ..Self::new(meter) }
+    }
+
+    pub(super) fn is_digested(&self) -> bool {
+        self.hasher.is_some()
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) {
         let from = clock::monotonic();
-        self.hasher.update(bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
         self.size_bytes += bytes.len() as u64;
         self.worked += from.elapsed();
     }
@@ -40,9 +51,10 @@ impl Count {
         self.size_bytes
     }
 
+    /// The facts; the digest is of nothing where none was taken.
     pub(super) fn finish(self) -> PlainFacts {
         self.meter.worked_at_least(Stage::Digest, self.worked);
-        PlainFacts { size_bytes: self.size_bytes, sha256: self.hasher.finish() }
+        PlainFacts { size_bytes: self.size_bytes, sha256: self.hasher.unwrap_or_default().finish() }
     }
 }
 

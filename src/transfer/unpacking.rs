@@ -15,7 +15,7 @@ use super::keys::{Doubt, Ring};
 use super::lanes::blocks;
 use super::meter::{Meter, Stage};
 use super::tally::{Count, Counted, Tally, tally};
-use super::{Encoding, Expected, PlainFacts, TransferError, compression, thread};
+use super::{Encoding, Expected, Plain, PlainFacts, TransferError, compression, thread};
 use crate::action::{ByteStream, Secrets};
 use crate::base::Digest;
 use crate::language::inventory::{CompressionFormat, Encryption};
@@ -125,7 +125,8 @@ impl Opening {
             from = plain;
         }
         let (counter, parts) = counter();
-        let proof = Proof { claim: self.claim, doubt, tried, stored: counted, plain: Count::new(self.meter) };
+        let plain = self.claim.count(self.meter, is_plain);
+        let proof = Proof { claim: self.claim, doubt, tried, stored: counted, plain };
         thread::start("transfer-delivery", move || {
             let last = proof.deliver(from, &counter).map(|()| Part::End);
             // The reader may be gone.
@@ -186,8 +187,10 @@ struct Proof {
 impl Proof {
     fn deliver(mut self, from: Inflow, to: &Counter) -> io::Result<()> {
         let passed = self.pass(from, to);
-        let plain = self.plain.finish();
-        let stored = self.stored.map_or(Ok(plain), Counted::wait)?;
+        let (size_bytes, digested) = (self.plain.size_bytes(), self.plain.is_digested());
+        let facts = self.plain.finish();
+        let plain = Plain { size_bytes, sha256: digested.then_some(facts.sha256) };
+        let stored = self.stored.map_or(Ok(facts), Counted::wait)?;
         let claim = self.claim;
         let proven = passed.and_then(|()| claim.compare(stored, plain).map_err(io::Error::from));
         proven.map_err(|error| name_keys(decide(error, self.doubt, (stored, claim)), self.tried.as_deref()))
@@ -211,14 +214,22 @@ impl Proof {
 }
 
 impl Claim {
-    fn compare(self, stored: PlainFacts, plain: PlainFacts) -> Result<(), Broken> {
+    /// What counts the plain bytes: without a digest where none is known to compare it with.
+    fn count(self, meter: Arc<Meter>, is_plain: bool) -> Count {
+        match self {
+            Self::All(Expected { plain: Plain { sha256: None, .. }, .. }) if !is_plain => Count::size_only(meter),
+            Self::All(_) | Self::Plain(_) | Self::Nothing => Count::new(meter),
+        }
+    }
+
+    fn compare(self, stored: PlainFacts, plain: Plain) -> Result<(), Broken> {
         match self {
             Self::All(expected) => {
-                compare("it", stored, expected.stored).map_err(Broken::damaged)?;
+                compare("it", stored.into(), expected.stored.into()).map_err(Broken::damaged)?;
                 compare("its plain content", plain, expected.plain).map_err(Broken::undecided)
             }
             Self::Plain(sha256) => {
-                compare("its plain content", plain, PlainFacts { sha256, ..plain }).map_err(Broken::undecided)
+                compare("its plain content", plain, Plain { sha256: Some(sha256), ..plain }).map_err(Broken::undecided)
             }
             Self::Nothing => Ok(()),
         }
@@ -227,7 +238,7 @@ impl Claim {
     /// The digest of the plain bytes.
     fn plain(self) -> Option<Digest> {
         match self {
-            Self::All(expected) => Some(expected.plain.sha256),
+            Self::All(expected) => expected.plain.sha256,
             Self::Plain(sha256) => Some(sha256),
             Self::Nothing => None,
         }
@@ -278,12 +289,16 @@ fn name_keys(error: io::Error, tried: Option<&str>) -> io::Error {
 }
 
 /// Says what differs.
-fn compare(what: &str, found: PlainFacts, expected: PlainFacts) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
+fn compare(what: &str, found: Plain, expected: Plain) -> Result<(), String> {
+    if found.size_bytes != expected.size_bytes {
+        return Err(format!("{what} has {} bytes, not {}", found.size_bytes, expected.size_bytes));
     }
-    Err(match found.size_bytes == expected.size_bytes {
-        true => format!("{what} has the SHA-256 {}, not {}", found.sha256, expected.sha256),
-        false => format!("{what} has {} bytes, not {}", found.size_bytes, expected.size_bytes),
-    })
+    match (found.sha256, expected.sha256) {
+        (_, None) => Ok(()),
+        (found, expected) if found == expected => Ok(()),
+        (found, Some(expected)) => {
+            let found = found.map_or_else(|| "(not taken)".to_owned(), |found| found.to_string());
+            Err(format!("{what} has the SHA-256 {found}, not {expected}"))
+        }
+    }
 }

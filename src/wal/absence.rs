@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use super::{Identity, WalError};
 use crate::action::ReadStore;
+use crate::base::Timestamp;
+use crate::catalog::recovery::{self, Base, Branch};
 use crate::catalog::{self, Catalog, KIND_POSTGRES_BASE, PostgresFacts, WalListing};
 use crate::pgformat::{SegmentName, SegmentSize, Timeline, TimelineHistory, WalFileName};
 
@@ -52,29 +54,22 @@ impl Archive {
     /// Judges the absence of `segment`.
     #[must_use]
     pub fn judge(&self, segment: SegmentName, size: SegmentSize) -> Absence {
-        let (timeline, number) = (segment.timeline(), segment.number(size));
-        let begin = self.histories.get(&timeline).and_then(TimelineHistory::parent).map(|(_, begin)| begin);
-        if begin.is_some_and(|begin| number < size.number_of(begin)) {
-            // Not on this timeline at all: the server goes on to ask for the parent's.
-            return Absence::End;
+        let mut archive = recovery::Archive::empty(size);
+        archive.add(&self.listing);
+        // When a timeline was promoted plays no part here.
+        let created_at = Timestamp::MAX;
+        let branch = |history: &TimelineHistory| Branch { history: history.clone(), created_at };
+        archive.branches = self.histories.iter().map(|(timeline, history)| (*timeline, branch(history))).collect();
+        let bases = self.backups.iter().map(|facts| Base {
+            timeline: facts.timeline,
+            start: facts.start_lsn,
+            stop: facts.stop_lsn,
+            ended_at: Timestamp::MAX,
+        });
+        match archive.requirement(segment, &bases.collect::<Vec<_>>()) {
+            None => Absence::End,
+            Some(why) => Absence::Hole(why.to_string()),
         }
-        if let Some((later, _)) = self.listing.segments.range(segment..).next() {
-            return Absence::Hole(format!("the later segment `{later}` is there"));
-        }
-        if let Some(later) = self.listing.partial.range(segment..).find(|partial| **partial > segment) {
-            return Absence::Hole(format!("the later segment `{later}.partial` is there"));
-        }
-        for (child, history) in &self.histories {
-            if let Some(fork) = history.switch_of(timeline).filter(|fork| number < size.number_of(*fork)) {
-                return Absence::Hole(format!("timeline {child} leaves timeline {timeline} after it, at {fork}"));
-            }
-        }
-        for facts in self.backups.iter().filter(|facts| facts.timeline == timeline) {
-            if segment.start(size) < facts.stop_lsn {
-                return Absence::Hole(format!("a base backup ended after it, at {}", facts.stop_lsn));
-            }
-        }
-        Absence::End
     }
 
     /// Tells whether the archive lists the file after all.
@@ -149,6 +144,8 @@ mod tests {
     fn a_segment_that_a_backup_needs_must_be_there() {
         let mut archive = archive(1, &[]);
         archive.backups.push(PostgresFacts {
+            bad_pages: Vec::new(),
+            preload_libraries: Vec::new(),
             server_version: "15.18".to_owned(),
             system_id: SystemId(1),
             timeline: Timeline(1),

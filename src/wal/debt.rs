@@ -2,13 +2,13 @@
 
 use std::io::Cursor;
 
-use super::WalError;
 use super::depot::{Arrival, Depot, Depots};
 use super::packed::Stored;
 use super::spool::{self, Spool};
+use super::{Config, WalError};
 use crate::action::PutOptions;
 use crate::catalog::wal_objects;
-use crate::pgformat::WalFileName;
+use crate::pgformat::{SystemId, WalFileName};
 
 /// How many files are copied in one push at most: the server waits for it.
 const AT_ONCE: usize = 8;
@@ -67,6 +67,16 @@ impl<'a> Debts<'a> {
         }
         (!words.is_empty()).then(|| words.join("; "))
     }
+}
+
+/// Tells how many files each store of a configuration is known to lack that others have. Reads only.
+#[must_use]
+pub fn owed(config: &Config, system_id: SystemId) -> Vec<(String, usize)> {
+    let Some(root) = &config.spool else { return Vec::new() };
+    let count = |url: &str| {
+        spool::names(&root.join(system_id.to_string()).join(spool::owed_folder(url))).unwrap_or_default().len()
+    };
+    config.stores().map(|entry| (entry.url.clone(), count(&entry.url))).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Copies a file as it is stored from another store that packs in the same way.

@@ -19,10 +19,12 @@
 //! Both may do more than they are asked while the server waits: `company` pushes what waits behind a segment, `prefetch`
 //! fetches what the server will ask for next. What they did ahead is kept in a `spool`, on which nothing depends.
 //!
-//! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that nothing is missing on a path.
+//! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that
+//! nothing is missing on a path, and [`Almanac`] reads when what was committed.
 
 mod absence;
 mod acks;
+mod almanac;
 mod backlog;
 mod command;
 mod company;
@@ -39,13 +41,17 @@ mod prefetch;
 mod push;
 mod rescue;
 mod spool;
+pub mod standing;
 mod stock;
+pub mod trace;
 
 pub use absence::{Absence, Archive};
+pub use almanac::{Almanac, Stop};
 pub use backlog::{Backlog, Pressure};
 pub use command::main;
 pub use config::Config;
 pub use contiguity::{Contiguity, contiguity};
+pub use debt::owed;
 pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
 pub use identity::Identity;

@@ -96,6 +96,8 @@ impl Parcel {
         let broken = |source| TransferError::Io { what: "pack the file", source };
         body.read_to_end(&mut stored).await.map_err(broken)?;
         let packed = packed().ok_or_else(|| TransferError::Settings(format!("`{key}` was not packed to its end")))?;
+        let no_digest = || TransferError::Settings(format!("no digest of the plain bytes of `{key}` was taken"));
+        let plain_sha256 = packed.plain.sha256.ok_or_else(no_digest)?;
         let mut metadata = BTreeMap::from([
             (SHA256.to_owned(), packed.stored_sha256.to_string()),
             (SYSTEM_ID.to_owned(), identity.system_id.to_string()),
@@ -104,10 +106,9 @@ impl Parcel {
             let encoding = serde_json::to_string(&brief(packing.encoding()));
             let encoding = encoding.map_err(|error| TransferError::Settings(error.to_string()))?;
             metadata.insert(ENCODING.to_owned(), encoding);
-            metadata.insert(PLAIN_SHA256.to_owned(), packed.plain.sha256.to_string());
+            metadata.insert(PLAIN_SHA256.to_owned(), plain_sha256.to_string());
             metadata.insert(PLAIN_SIZE.to_owned(), packed.plain.size_bytes.to_string());
         }
-        let plain_sha256 = packed.plain.sha256;
         Ok(Self { key, stored: stored.into(), sha256: packed.stored_sha256, plain_sha256, metadata })
     }
 }
@@ -164,7 +165,7 @@ impl Stored {
         let plain = plain.filter(|(size, _)| *size <= LIMIT_BYTES);
         let (size_bytes, sha256) = plain.ok_or_else(|| damaged("its metadata do not tell the plain bytes"))?;
         let stored = PlainFacts { size_bytes: self.bytes.len() as u64, sha256: Digest::of(&self.bytes) };
-        let expected = Expected { stored, plain: PlainFacts { size_bytes, sha256 } };
+        let expected = Expected { stored, plain: PlainFacts { size_bytes, sha256 }.into() };
         let unpacking =
             Unpacking::of(&encoding, keys.settings.and_then(|store| store.encryption.as_ref()), keys.secrets)?;
         let mut plain = Vec::new();

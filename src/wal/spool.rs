@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use super::Config;
+use crate::base::Digest;
 use crate::pgformat::SystemId;
 
 /// Who may read and write a spool: whoever writes there could say "stored".
@@ -49,7 +50,7 @@ impl Spool {
 
     /// The folder in which it is noted what the store at `url` lacks.
     pub(super) fn owed(&self, url: &str) -> io::Result<PathBuf> {
-        self.below(format!("owed-{}", crate::base::Digest::of(url.as_bytes()).short()))
+        self.below(owed_folder(url))
     }
 
     /// The folder of what was fetched ahead for one restore.
@@ -62,6 +63,11 @@ impl Spool {
         own(&folder)?;
         Ok(folder)
     }
+}
+
+/// The name of the folder in which it is noted what the store at `url` lacks.
+pub(super) fn owed_folder(url: &str) -> String {
+    format!("owed-{}", Digest::of(url.as_bytes()).short())
 }
 
 /// Makes a folder, or sees that an existing one is ours alone.

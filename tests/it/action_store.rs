@@ -121,6 +121,8 @@ async fn backup(bench: &Bench, id: &str, stopped_at: &str) {
     store.put(&key, Box::new(std::io::Cursor::new(b"data".to_vec())), Default::default()).await.unwrap();
     let object = ManifestObject::new("base.tar", 4, Digest::of(b"data"), ObjectRole::Data);
     let postgres = PostgresFacts {
+        bad_pages: Vec::new(),
+        preload_libraries: Vec::new(),
         server_version: "15.18".to_owned(),
         system_id: SystemId(7),
         timeline: Timeline(1),

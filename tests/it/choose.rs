@@ -211,13 +211,13 @@ fn a_backup_far_from_the_size_of_its_like_does_not_hold() {
             "verify.yaml",
             &step(&format!("uses: backup.verify, with: {{ source: letters, store: near, within_percent: {percent} }}")),
         );
-        cli.run(&["run", "verify.yaml", "--yes"])
+        cli.run(&["run", "verify.yaml"])
     };
     for size in [1000, 1000, 1000, 200] {
         // Random enough not to be compressed.
         let bytes: Vec<u8> = (0_u32..size).flat_map(|n| Digest::of(&n.to_le_bytes()).as_bytes().to_vec()).collect();
         std::fs::write(&letter, bytes).unwrap();
-        cli.run(&["run", "keep.yaml", "--yes"]).ends(0);
+        cli.run(&["run", "keep.yaml"]).ends(0);
     }
     verify(50).ends(10).says("away from the median");
     verify(90).ends(0);

@@ -104,3 +104,29 @@ fn a_freeze_that_nobody_lifted_is_lifted_with_a_reason() {
     production.cli.run(&lift).ends(0);
     assert_eq!(status(&production)["open"], Value::Null);
 }
+
+#[test]
+fn a_copy_beside_the_live_database_can_be_looked_at_until_somebody_has() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let planned = cli.run(&["restore", "main", "--side"]).ends(0);
+    cluster.sql("DELETE FROM t WHERE n > 10");
+    let before = production.facts();
+    cli.run(&next(&planned)).ends(13);
+    let shown = cli.shown();
+    let copy = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "copy").unwrap();
+    let (socket, port) = (&copy["output"]["instance"]["socket"], &copy["output"]["instance"]["port"]);
+    let mut look = cluster.command("psql");
+    look.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-h", socket.as_str().unwrap(), "-p", &port.to_string()]);
+    let seen = look.args(["-c", "SELECT count(*), sum(n) FROM t"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&seen.stdout).trim(),
+        "1000|500500",
+        "{}",
+        String::from_utf8_lossy(&seen.stderr)
+    );
+    cli.run(&["approve", "last", "looked", "--comment", "seen"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(production.facts(), before);
+    production.nothing_is_left();
+}

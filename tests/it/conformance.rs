@@ -72,7 +72,7 @@ fn inventory() -> Inventory {
     };
     let store = StoreEntry { url: "file:///nowhere/at/all".into(), ..StoreEntry::default() };
     Inventory {
-        databases: ["orders", "main-db"].map(|name| (name.to_owned(), database.clone())).into(),
+        databases: ["orders", "main-db", "orders_standby"].map(|name| (name.to_owned(), database.clone())).into(),
         services: [("backend".to_owned(), service)].into(),
         stores: [("primary".to_owned(), store)].into(),
         ..Inventory::default()

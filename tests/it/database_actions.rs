@@ -20,7 +20,8 @@ fn connected(site: &Site, dbname: &str) -> Child {
     command.args(["-XAtq", "-U", "postgres", "-d", dbname, "-h"]).arg(site.cluster.socket_dir());
     command.args(["-p", &site.cluster.port().to_string(), "-c", "SELECT pg_sleep(600)"]).stderr(Stdio::null());
     let child = command.spawn().unwrap();
-    let active = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{dbname}' AND state = 'active'");
+    let name = dbname.replace('\'', "''");
+    let active = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND state = 'active'");
     until("the session is there", || site.cluster.sql(&active) != "0");
     child
 }
@@ -84,7 +85,8 @@ async fn only_the_sessions_that_are_meant_are_ended() {
 async fn a_query_is_exported_as_csv_with_its_rows_and_digest() {
     let site = Site::new();
     let run = site.run();
-    site.cluster.sql("CREATE TABLE t (n int, x text); INSERT INTO t VALUES (1, 'a,\"b\"'), (2, E'two\\nlines'), (3, NULL)");
+    site.cluster
+        .sql("CREATE TABLE t (n int, x text); INSERT INTO t VALUES (1, 'a,\"b\"'), (2, E'two\\nlines'), (3, NULL)");
     let folder = site.cluster.folder("exports");
     let path = folder.join("t.csv");
     let export = |to: serde_json::Value, sql: &str| {
@@ -102,7 +104,10 @@ async fn a_query_is_exported_as_csv_with_its_rows_and_digest() {
     let stored = export(json!({ "store": "primary", "key": "exports/t.csv" }), query);
     assert_eq!(Export.run(&stored, &run.context()).await.unwrap().rows, 3);
     assert_eq!(fs::read(site.depot.root.join("exports/t.csv")).unwrap(), bytes);
-    let many = export(json!({ "path": folder.join("many.csv") }), "SELECT n, repeat('x', 100) FROM generate_series(1, 100000) n");
+    let many = export(
+        json!({ "path": folder.join("many.csv") }),
+        "SELECT n, repeat('x', 100) FROM generate_series(1, 100000) n",
+    );
     assert_eq!(Export.run(&many, &run.context()).await.unwrap().rows, 100_000);
 }
 

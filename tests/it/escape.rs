@@ -63,7 +63,7 @@ impl Desk {
         let facts = PlainFacts { size_bytes: plain.len() as u64, sha256: Digest::of(&plain) };
         ManifestObject {
             encoding: encoding.clone(),
-            plain: (!encoding.is_plain()).then_some(facts),
+            plain: (!encoding.is_plain()).then_some(facts.into()),
             archive_of: from.strip_suffix(".tar").map(str::to_owned),
             ..ManifestObject::new(name, size, sha256, ObjectRole::File)
         }

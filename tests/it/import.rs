@@ -173,7 +173,7 @@ async fn encrypted_dumps_are_imported_with_the_keys_of_the_store() {
     ran.says("left out `daily/e_20260128_143002.sql.enc`").says("cannot be decrypted");
     let listed = cli.run(&["backups", "list", "--json"]).ends(0).json();
     assert_eq!(listed["backups"].as_array().unwrap().len(), 4, "{listed:#}");
-    cli.run(&["backups", "verify", "--all", "--level", "content"]).ends(0);
+    cli.run(&["backups", "verify", "--all", "--budget", "1GB", "--level", "content"]).ends(0);
 }
 
 const LOSS: &str = "version: 1

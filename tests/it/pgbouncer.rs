@@ -37,7 +37,7 @@ impl Pooler {
             cluster.give(&path);
             path
         };
-        let users = write("users.txt", "\"operator\" \"open sesame\"\n\"postgres\" \"\"\n");
+        let users = write("users.txt", "\"operator\" \"open sesame\"\n\"postgres\" \"guest\"\n");
         let ini = write(
             "pgbouncer.ini",
             &format!(
@@ -69,6 +69,7 @@ impl Pooler {
     /// A client that asks one question.
     fn query(&self, dbname: &str) -> std::io::Result<Child> {
         Command::new("psql")
+            .env("PGPASSWORD", "guest")
             .args(["-XAtq", "-w", "-h"])
             .arg(&self.folder)
             .args(["-p", &self.port.to_string(), "-U", "postgres", "-d", dbname, "-c", "SELECT 42"])

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use runbook::pgformat::{
-    BackupLabel, BackupManifest, ControlFile, FileVerifier, Halt, Lsn, SegmentHeader, SegmentName, SegmentScan,
-    SegmentSize, Timeline, TimelineHistory, WalWalker, Walked,
+    BackupLabel, BackupManifest, ControlFile, FileVerifier, Halt, Landmark, Lsn, Outcome, RowChange, RowVerb,
+    SegmentHeader, SegmentName, SegmentScan, SegmentSize, Timeline, TimelineHistory, TransactionEnd, WalWalker, Walked,
 };
 
 use crate::support::postgres::Cluster;
@@ -230,4 +230,90 @@ fn no_damage_makes_a_reader_panic() {
     for length in 0..292 {
         assert!(ControlFile::parse(&control[..length]).is_err(), "{length} bytes");
     }
+}
+
+/// The records that `pg_waldump` shows, by position: its line, and what it describes.
+fn dumped(cluster: &Cluster, start: Lsn) -> BTreeMap<Lsn, String> {
+    let mut command = cluster.command("pg_waldump");
+    command.env("TZ", "UTC").arg("-s").arg(start.to_string()).arg("-p").arg(cluster.pgdata().join("pg_wal"));
+    let output = command.output().unwrap();
+    let lsn = |line: &str| line.split_once("lsn: ")?.1.split_once(',')?.0.parse().ok();
+    String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| Some((lsn(line)?, line.to_owned()))).collect()
+}
+
+#[test]
+fn ends_of_transactions_and_landmarks_are_read_as_pg_waldump_reads_them() {
+    let cluster = Cluster::create(&[("max_prepared_transactions", "4"), ("wal_keep_size", "512MB")], &[]);
+    cluster.up();
+    let first: SegmentName = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").parse().unwrap();
+    cluster.sql("CREATE TABLE a(n int PRIMARY KEY, x text); CREATE TABLE b AS SELECT generate_series(1, 5000) AS n");
+    cluster.sql("BEGIN; INSERT INTO a VALUES (1, 'x'); SAVEPOINT s; INSERT INTO a VALUES (2, 'y'); RELEASE s; COMMIT");
+    cluster.sql("BEGIN; CREATE TABLE never(n int); ROLLBACK");
+    cluster.sql("BEGIN; INSERT INTO a VALUES (3, 'z'); PREPARE TRANSACTION 'yes'");
+    cluster.sql("BEGIN; INSERT INTO a VALUES (4, 'z'); PREPARE TRANSACTION 'no'");
+    cluster.sql("COMMIT PREPARED 'yes'");
+    cluster.sql("ROLLBACK PREPARED 'no'");
+    cluster.sql("TRUNCATE b");
+    cluster.sql("SELECT pg_create_restore_point('before the drop')");
+    let oid: u32 = cluster.sql("SELECT 'a'::regclass::oid").parse().unwrap();
+    cluster.sql("DELETE FROM a WHERE n = 1");
+    cluster.sql("DROP TABLE a, b");
+    cluster.sql("CREATE DATABASE short_lived");
+    let database: u32 = cluster.sql("SELECT oid FROM pg_database WHERE datname = 'short_lived'").parse().unwrap();
+    cluster.sql("DROP DATABASE short_lived");
+    cluster.stop("immediate");
+    let size = control(&cluster).segment_size;
+    let (mut walker, mut ends, mut marks, mut changes) = (WalWalker::new(size), Vec::new(), Vec::new(), Vec::new());
+    let mut name = first;
+    while let Ok(bytes) = fs::read(cluster.pgdata().join("pg_wal").join(name.to_string())) {
+        let walked = walker.segment(name, &bytes, &mut |record| {
+            ends.extend(TransactionEnd::of(record));
+            marks.extend(Landmark::of(record));
+            changes.extend(RowChange::of(record));
+        });
+        if walked != Walked::ToTheEnd {
+            break;
+        }
+        name = name.next(size);
+    }
+    let lines = dumped(&cluster, walker.first().unwrap());
+    let is_end = |line: &&String| line.contains("desc: COMMIT") || line.contains("desc: ABORT");
+    assert_eq!(ends.len(), lines.values().filter(is_end).count());
+    for end in &ends {
+        let line = &lines[&end.lsn];
+        let word = if end.outcome == Outcome::Committed { "desc: COMMIT" } else { "desc: ABORT" };
+        assert!(line.contains(word), "{end:?}\n{line}");
+        assert!(line.contains(&end.at.strftime("%Y-%m-%d %H:%M:%S%.6f").to_string()), "{end:?}\n{line}");
+        let own = [format!("tx: {:10}", end.xid), format!("PREPARED {}:", end.xid)];
+        let named =
+            line.replace("tx:", "tx: ").contains(&format!(" {},", end.xid)) || own.iter().any(|own| line.contains(own));
+        assert!(named, "{end:?}\n{line}");
+        for file in &end.dropped_files {
+            assert!(line.contains(&format!("base/{}/{}", file.database, file.file)), "{end:?}\n{line}");
+        }
+        assert_eq!(line.matches("base/").count(), end.dropped_files.len(), "{end:?}\n{line}");
+        for relation in end.dropped.iter().flatten() {
+            assert!(line.contains(&format!("2/{}/{}", relation.database, relation.oid)), "{end:?}\n{line}");
+        }
+        for sub in &end.subtransactions {
+            assert!(line.split_once("subxacts:").is_some_and(|(_, rest)| rest.contains(&sub.to_string())), "{line}");
+        }
+    }
+    assert!(
+        ends.iter().any(|end| !end.subtransactions.is_empty())
+            && ends.iter().any(|end| end.outcome == Outcome::Aborted)
+    );
+    if control(&cluster).catalog_version >= 202_209_061 {
+        let drops = ends.iter().filter(|end| end.dropped.iter().flatten().any(|relation| relation.oid == oid));
+        assert_eq!(drops.count(), 1, "only the DROP names it, though TRUNCATE removed a file as well");
+    }
+    let point = marks.iter().find_map(|mark| match mark {
+        Landmark::RestorePoint { name, at } => Some((name.clone(), *at)),
+        Landmark::Checkpoint { .. } | Landmark::Promotion { .. } | Landmark::DatabaseDropped { .. } => None,
+    });
+    assert_eq!(point.map(|(name, _)| name).as_deref(), Some("before the drop"));
+    assert!(marks.contains(&Landmark::DatabaseDropped { oid: database }), "{marks:?}");
+    assert!(changes.contains(&RowChange { verb: RowVerb::Delete, rows: 1 }));
+    let added: u64 = changes.iter().filter(|change| change.verb == RowVerb::Insert).map(|change| change.rows).sum();
+    assert!(added >= 5000, "{added} rows were seen to be inserted");
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::actions::backup::{Create, CreateParams, Verify, VerifyParams};
 use runbook::actions::postgres::{
     Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
 };
@@ -45,8 +46,18 @@ fn site(depot: Depot) -> Site {
     site.cluster.sql("ALTER DATABASE shop SET work_mem = '17MB'");
     site.cluster.sql("ALTER ROLE app IN DATABASE shop SET statement_timeout = '9s'");
     within(&site, "shop", &format!("SET ROLE app; SET search_path = public; {SCHEMA}"));
-    within(&site, "shop", &format!("INSERT INTO users (name, ratio, data) SELECT '{MARK} ' || n, n / 3.0, decode(md5(n::text), 'hex') FROM generate_series(1, 500) n"));
-    within(&site, "shop", "INSERT INTO orders SELECT n, n, CASE n % 2 WHEN 0 THEN 'even' END FROM generate_series(1, 300) n");
+    within(
+        &site,
+        "shop",
+        &format!(
+            "INSERT INTO users (name, ratio, data) SELECT '{MARK} ' || n, n / 3.0, decode(md5(n::text), 'hex') FROM generate_series(1, 500) n"
+        ),
+    );
+    within(
+        &site,
+        "shop",
+        "INSERT INTO orders SELECT n, n, CASE n % 2 WHEN 0 THEN 'even' END FROM generate_series(1, 300) n",
+    );
     within(&site, "shop", "GRANT SELECT ON orders TO readers");
     site
 }
@@ -116,12 +127,18 @@ fn portrait(site: &Site, dbname: &str) -> Vec<String> {
 async fn a_dump_of_each_format_becomes_the_same_database_again() {
     let site = site(Depot::default());
     let before = portrait(&site, "shop");
-    for (format, jobs) in [("custom", json!({})), ("directory", json!({ "jobs": 2 })), ("plain", json!({})), ("tar", json!({}))] {
+    for (format, jobs) in
+        [("custom", json!({})), ("directory", json!({ "jobs": 2 })), ("plain", json!({})), ("tar", json!({}))]
+    {
         let run = site.run();
         let dumped = dump(&run, with(json!({ "format": format }), &jobs)).await;
         let one = &dumped.dumps[0];
         assert_eq!((one.dbname.as_str(), one.tables, one.rows), ("shop", 4, 805), "{format}");
         assert!(one.size_bytes < one.plain_size_bytes, "{format}: compressed once, by us");
+        let look = json!({ "database": "main", "backup": dumped.backup, "level": "content" });
+        let look: VerifyParams = serde_json::from_value(look).unwrap();
+        let verified = Verify.run(&look, &run.context()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+        assert_eq!((verified.verified.len(), verified.skipped.as_slice()), (1, &[][..]), "{format}");
         let restored = restore(&run, &dumped.backup, with(json!({ "mode": "beside" }), &jobs)).await;
         assert_eq!((restored.compared, restored.rows), (Compared::Hashes, 805), "{format}");
         assert_eq!(portrait(&site, &restored.dbname), before, "{format}");
@@ -176,7 +193,9 @@ async fn a_restore_that_cannot_be_named_leaves_the_database_open_and_goes_on_fro
     let restored = restore(&run, &dumped.backup, json!({})).await;
     assert_eq!(restored.compared, Compared::Earlier, "what was verified is not restored a second time");
     assert_eq!(within(&site, "shop", "SELECT count(*) FROM t"), "100");
-    let names = site.cluster.sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'shop%'");
+    let names = site
+        .cluster
+        .sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname LIKE 'shop%'");
     assert_eq!(names, format!("shop {}", restored.old_dbname.unwrap()));
 }
 
@@ -231,10 +250,13 @@ async fn a_dump_that_fails_leaves_no_backup() {
         .spawn()
         .unwrap();
     until("the lock is held", || {
-        site.cluster.sql("SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IS NOT NULL") != "0"
+        site.cluster.sql(
+            "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IS NOT NULL",
+        ) != "0"
     });
     let context = run.context();
-    let params: DumpParams = serde_json::from_value(json!({ "database": "main", "dbnames": ["shop"], "facts": "off" })).unwrap();
+    let params: DumpParams =
+        serde_json::from_value(json!({ "database": "main", "dbnames": ["shop"], "facts": "off" })).unwrap();
     let dumping = Dump.run(&params, &context);
     let ending = tokio::task::spawn_blocking({
         let (bin, socket, port) = (site.cluster.bin().to_owned(), site.cluster.socket_dir(), site.cluster.port());
@@ -263,7 +285,7 @@ async fn a_damaged_dump_is_noticed_before_anything_is_touched() {
     let run = site.run();
     let dumped = dump(&run, json!({})).await;
     let path = listing(&site.depot.root);
-    let path = path.iter().find(|line| line.contains("database.dump.zst ")).unwrap();
+    let path = path.iter().find(|line| line.contains("/database.dump.zst ")).unwrap();
     let path = path.split_whitespace().next().unwrap();
     let mut bytes = fs::read(path).unwrap();
     let middle = bytes.len() / 2;
@@ -308,8 +330,8 @@ async fn a_partial_dump_counts_and_compares_its_own_tables_only() {
 async fn every_database_of_a_server_is_a_backup_of_its_own_in_every_store() {
     let site = site(Depot::default());
     let url = format!("file://{}", site.cluster.folder("second").display());
-    site.beside.lock().unwrap().insert("second".to_owned(), StoreEntry { url, ..StoreEntry::default() });
-    let broken = StoreEntry { url: "file:///dev/null/nothing".to_owned(), ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("second".to_owned(), StoreEntry { url: url.clone(), ..StoreEntry::default() });
+    let broken = StoreEntry { url: format!("{url}-closed"), read_only: true, ..StoreEntry::default() };
     site.beside.lock().unwrap().insert("broken".to_owned(), broken);
     let run = site.run();
     let more = json!({ "dbnames": "all", "stores": ["primary", "second", "broken"], "at_least": 2, "tier": "daily" });
@@ -325,4 +347,33 @@ async fn every_database_of_a_server_is_a_backup_of_its_own_in_every_store() {
     // Another attempt of the same step finds both and makes none anew.
     let again = Dump.run(&params, &run.context()).await.unwrap();
     assert_eq!(again.dumps, dumped.dumps);
+}
+
+#[tokio::test]
+async fn the_format_of_a_dump_is_what_its_content_says_and_not_its_name() {
+    let site = site(Depot::default());
+    let run = site.run();
+    for (name, format) in [("shop.sql", "-Fc"), ("shop.dump", "-Fp"), ("shop.tar", "-Fc"), ("shop", "-Ft")] {
+        let path = site.cluster.folder("other").join(name);
+        let (socket, port) = (site.cluster.socket_dir().display().to_string(), site.cluster.port().to_string());
+        let file = path.display().to_string();
+        site.cluster.output("pg_dump", &["-U", "postgres", "-h", &socket, "-p", &port, format, "-f", &file, "shop"]);
+        let with = json!({ "source": "main", "kind": "postgres.dump", "paths": [path], "stores": ["primary"], "tier": "other" });
+        let params: CreateParams = serde_json::from_value(with).unwrap();
+        let run = site.run();
+        let created = Create.run(&params, &run.context()).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+        let more = json!({ "mode": "beside", "dbname": "copy" });
+        let restored = restore(&run, &created.backup, more).await;
+        assert_eq!((restored.compared, restored.rows), (Compared::Nothing, 805), "{name} {format}");
+        site.cluster.sql(&format!("DROP DATABASE \"{}\"", restored.dbname));
+    }
+    // Something that is no dump at all.
+    let path = site.cluster.folder("other").join("real.dump");
+    fs::write(&path, b"\x1f\x8b\x08 not even gzip").unwrap();
+    let with = json!({ "source": "main", "kind": "postgres.dump", "paths": [path], "stores": ["primary"] });
+    let params: CreateParams = serde_json::from_value(with).unwrap();
+    let created = Create.run(&params, &run.context()).await.unwrap();
+    let error = try_restore(&run, &created.backup, json!({ "dbname": "shop" })).await.unwrap_err();
+    assert!(error.to_string().contains("compressed with gzip"), "{error}");
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.orders"), "300");
 }

@@ -62,8 +62,9 @@ async fn each_target_gives_the_rows_up_to_it_and_without_it_those_before() {
     let targets = [
         (json!({ "target": "immediate" }), "1"),
         (json!({ "target_time": story.between }), "1,2"),
-        (json!({ "target_xid": story.third }), "1,2,3"),
-        (json!({ "target_xid": story.third, "inclusive": false }), "1,2"),
+        // The timelines of the attempts before use the same numbers for transactions of their own.
+        (json!({ "target_xid": story.third, "timeline": 1 }), "1,2,3"),
+        (json!({ "target_xid": story.third, "inclusive": false, "timeline": 1 }), "1,2"),
         (json!({ "target_name": "deployed", "timeline": 1 }), "1,2,3"),
         (json!({ "target": "latest", "timeline": 1 }), "1,2,3,4"),
     ];

@@ -188,7 +188,7 @@ async fn a_whole_get_survives_every_fault_and_takes_no_wrong_byte() {
         Box::pin(async move {
             let facts = PlainFacts { size_bytes: bytes.len() as u64, sha256: Digest::of(&bytes) };
             let unpacking = Unpacking::of(&Encoding::default(), None, &Safe::default()).unwrap();
-            let expected = Expected { stored: facts, plain: facts };
+            let expected = Expected { stored: facts, plain: facts.into() };
             let (name, mut target) = (key(KEY), Vec::new());
             let read = download((store.as_read(), &name), &unpacking, expected, &mut target, Arc::new(|_| {})).await;
             read.map_err(|error| error.to_string())?;

@@ -68,7 +68,10 @@ async fn aws_a_locked_version_cannot_be_deleted_and_a_lock_is_never_shortened() 
 async fn aws_an_archived_object_is_retrieved_before_it_is_read() {
     let (_moto, entry) = server();
     let store = open(&StoreEntry { storage_class: Some("GLACIER".to_owned()), ..entry });
-    store.put(&key("a"), body("cold"), PutOptions::default()).await.expect("put");
+    store.put(&key("small"), body("cold"), PutOptions::default()).await.expect("put");
+    let small = store.head(&key("small")).await.expect("facts");
+    assert_eq!(small.availability, Availability::Ready, "what tells what there is stays readable");
+    store.put(&key("a"), body(noise(1, 200_000)), PutOptions::default()).await.expect("put");
     let facts = store.head(&key("a")).await.expect("facts");
     assert_eq!((facts.storage_class.as_deref(), facts.availability), (Some("GLACIER"), Availability::Archived));
     let refused = store.get(&key("a")).await.map(drop);

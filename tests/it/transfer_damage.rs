@@ -130,7 +130,7 @@ async fn a_password_whose_padding_fits_by_luck_is_still_found_wrong() {
 async fn an_object_that_unpacks_to_more_than_it_should_is_stopped() {
     let entry = compressed(CompressionFormat::Zstd);
     let bomb = pack(&entry, &Safe::default(), &vec![0; 64 << 20]).await;
-    let expected = Expected { plain: facts(b"little"), ..bomb.expected };
+    let expected = Expected { plain: facts(b"little").into(), ..bomb.expected };
     let error = refusal("bomb", &entry, &Safe::default(), &Parcel { expected, ..bomb }).await;
     assert!(error.to_string().contains("more than the 6 bytes"), "{error}");
 }
@@ -140,7 +140,7 @@ async fn a_manifest_that_lies_about_the_content_is_found_out() {
     let (safe, ways) = ways();
     for (way, entry) in ways {
         let parcel = pack(&entry, &safe, &content(50_000, 28)).await;
-        let expected = Expected { plain: facts(&content(50_000, 30)), ..parcel.expected };
+        let expected = Expected { plain: facts(&content(50_000, 30)).into(), ..parcel.expected };
         let error = refusal(&way, &entry, &safe, &Parcel { expected, ..parcel }).await;
         assert!(error.to_string().contains("SHA-256"), "{way}: {error}");
     }

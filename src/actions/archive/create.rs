@@ -195,12 +195,13 @@ async fn create(params: &CreateParams, cx: &RunContext) -> Result<CreateOutput, 
         (Err(error), Ok(_)) | (_, Err(error)) => return Err(error),
     };
     let packed = packed().ok_or_else(|| ActionError::fatal("the archive was not read to its end"))?;
+    let plain = packed.plain.facts().ok_or_else(|| ActionError::fatal("no digest of the archive was taken"))?;
     write_index(params, &written, cx).await?;
     Ok(CreateOutput {
         size_bytes: facts.size_bytes,
         sha256: facts.sha256,
-        plain_sha256: packed.plain.sha256,
-        plain_size_bytes: packed.plain.size_bytes,
+        plain_sha256: plain.sha256,
+        plain_size_bytes: plain.size_bytes,
         files: written.files.len() as u64,
         folders: written.folders,
         links: written.links,

@@ -156,7 +156,7 @@ fn same(first: &Backup, object: &ManifestObject) -> Result<(), ActionError> {
     let plain = object.plain_name();
     let other = first.manifest.objects.iter().find(|other| other.plain_name() == plain);
     // An archive of the same folder has the same bytes: it is written in one order.
-    match other.is_some_and(|other| other.plain_facts() == object.plain_facts()) {
+    match other.is_some_and(|other| other.plain_facts().agrees_with(&object.plain_facts())) {
         true => Ok(()),
         false => {
             let fact = format!("`{plain}` changed between its copies into `{}` and the next store", first.store);

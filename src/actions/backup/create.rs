@@ -14,7 +14,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, FileKind,
     Findings, Idempotency, ParamFault, PlanContext, RunContext, StoreRef, Target,
 };
-use crate::catalog::{self, Backup, KIND_FILES, KIND_POSTGRES_BASE, ManifestObject};
+use crate::catalog::{self, Backup, KIND_FILES, KIND_POSTGRES_BASE};
 
 /// Backs up files.
 #[derive(Debug, Clone, Copy, Default)]
@@ -293,7 +293,7 @@ async fn remove(params: &CreateParams, backup: &Backup, cx: &RunContext) -> Resu
         let Some(found) = files.facts(path).map_err(failed)? else { continue };
         let Part { name, kind, .. } = part(path, Some(found.kind)).map_err(ActionError::fatal)?;
         let stored = backup.manifest.objects.iter().find(|object| object.plain_name() == name);
-        let stored = stored.filter(|_| kind == FileKind::File).map(ManifestObject::plain_facts);
+        let stored = stored.filter(|_| kind == FileKind::File).and_then(|stored| stored.plain_facts().facts());
         let body = Box::new(tokio::fs::File::from_std(files.open(path).map_err(failed)?));
         let now = digest(body).await.map_err(|error| ActionError::fatal("a file cannot be read").because(&error))?;
         if stored.map(|stored| (stored.size_bytes, stored.sha256)) != Some(now) {

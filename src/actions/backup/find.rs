@@ -318,7 +318,10 @@ impl Action for Find {
         let before = params.before.as_ref().map(|at| format!(" that began before {}", at.shown(Clone::clone)));
         let wanted = match &params.id {
             Some(id) => format!("the backup {}", id.shown(Clone::clone)),
-            None => format!("the newest backup{}", before.unwrap_or_default()),
+            None => {
+                let of = params.dbname.as_ref().map(|dbname| format!(" of its database {dbname}"));
+                format!("the newest backup{}{}", of.unwrap_or_default(), before.unwrap_or_default())
+            }
         };
         let list = if folder.contains("://") {
             remark(&format!("list {folder} with the store's own tool"))

@@ -124,6 +124,25 @@ impl Inspector<'_> {
         let unpacking = Unpacking::of(&object.encoding, self.keys, self.secrets).map_err(transfer_failed)?;
         let whole = match inside(object) {
             Inside::Archive => read((self.store, &key), &unpacking, object, |from| tarball::walk(from)).await?,
+            Inside::DumpFolder => {
+                let folder = self.scratch.join("verified.dir");
+                let begun = std::fs::create_dir(&folder);
+                begun.map_err(|error| ActionError::retryable("a folder cannot be made").because(&error))?;
+                let contents = folder.join("toc.dat");
+                let kept =
+                    read((self.store, &key), &unpacking, object, move |from| tarball::keep(from, "toc.dat", &contents));
+                let kept = kept.await;
+                let listed = match &kept {
+                    Ok(Read::Whole(_)) => self.list_dump(&folder, &object.name, found).await,
+                    Ok(Read::Damaged(_)) | Err(_) => Ok(None),
+                };
+                // It lies in a folder of the attempt's own, which goes as a whole.
+                let _ = std::fs::remove_dir_all(&folder);
+                match listed? {
+                    Some(fault) => return Ok(Some(fault)),
+                    None => kept?,
+                }
+            }
             Inside::Bytes => {
                 read((self.store, &key), &unpacking, object, |from| io::copy(from, &mut io::sink())).await?
             }
@@ -151,7 +170,7 @@ impl Inspector<'_> {
 
     /// Has PostgreSQL's own program read a dump.
     async fn list_dump(&self, path: &Path, name: &str, found: &mut Inspected) -> Result<Option<String>, ActionError> {
-        if is_text(path) {
+        if path.is_file() && is_text(path) {
             return Ok((!is_complete_text(path)).then(|| format!("`{name}` ends before the end of its dump")));
         }
         let Some(program) = self.host.find_program("pg_restore") else {
@@ -169,12 +188,14 @@ impl Inspector<'_> {
 enum Inside {
     Archive,
     Dump,
+    /// An archive of the folder of a dump.
+    DumpFolder,
     Bytes,
 }
 
 fn inside(object: &ManifestObject) -> Inside {
     if object.archive_of.is_some() {
-        return Inside::Archive;
+        return if object.role == ObjectRole::Dump { Inside::DumpFolder } else { Inside::Archive };
     }
     match object.role {
         ObjectRole::Data | ObjectRole::Tablespace | ObjectRole::Wal => Inside::Archive,

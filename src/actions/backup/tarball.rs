@@ -85,12 +85,32 @@ fn failed(error: HostError) -> io::Error {
 
 /// Reads an archive to its end; gives the number of its entries. Blocking.
 pub(in crate::actions) fn walk(from: impl io::Read) -> io::Result<u64> {
+    walk_with(from, |_| Ok(()))
+}
+
+/// Reads an archive to its end, and keeps the entry of one name in a new file. Blocking.
+pub(in crate::actions) fn keep(from: impl io::Read, name: &str, into: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    walk_with(from, |entry| {
+        if &*entry.path_bytes() != name.as_bytes() {
+            return Ok(());
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(into)?;
+        io::copy(entry, &mut file).map(drop)
+    })
+}
+
+fn walk_with<R: io::Read>(
+    from: R,
+    mut look: impl FnMut(&mut tar::Entry<'_, Bounded<R>>) -> io::Result<()>,
+) -> io::Result<u64> {
     let (bounded, allowance) = Bounded::new(from);
     let mut archive = Archive::new(bounded);
     let mut count = 0;
     for entry in archive.entries()? {
         let mut entry = entry?;
         allowance.content();
+        look(&mut entry)?;
         allowance.next(&mut entry)?;
         count += 1;
     }

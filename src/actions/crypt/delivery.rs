@@ -96,7 +96,8 @@ pub(super) async fn deliver<T: Fn() -> Option<Packed>>(
 fn note_of(packed: impl Fn() -> Option<Packed>, encoding: Encoding) -> Result<Note, ActionError> {
     let packed = packed().ok_or_else(|| ActionError::fatal("the source was not read to its end"))?;
     let stored = PlainFacts { size_bytes: packed.stored_size_bytes, sha256: packed.stored_sha256 };
-    Ok(Note::new(encoding, packed.plain, stored))
+    let plain = packed.plain.facts().ok_or_else(|| ActionError::fatal("no digest of the plain bytes was taken"))?;
+    Ok(Note::new(encoding, plain, stored))
 }
 
 async fn to_file<T: Fn() -> Option<Packed>>(

@@ -33,7 +33,7 @@ impl Note {
     }
 
     pub(super) fn expected(&self) -> Expected {
-        Expected { stored: self.stored, plain: self.plain }
+        Expected { stored: self.stored, plain: self.plain.into() }
     }
 
     pub(super) fn text(&self) -> Result<Vec<u8>, ActionError> {

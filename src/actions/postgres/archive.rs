@@ -1,16 +1,13 @@
 //! The WAL archive of a cluster as a recovery needs to see it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::target::{Archive, Branch};
 use crate::action::{ActionError, ReadStore, StoreError, Surroundings};
 use crate::base::Timestamp;
+use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
-use crate::pgformat::{SegmentName, SegmentScan, SegmentSize, SystemId, WalFileName};
-use crate::wal::{Identity, Keys, Source, read_file};
-
-/// How many segments are read at most to find the newest commit.
-const LOOK_BACK: usize = 64;
+use crate::pgformat::{SegmentName, SegmentSize, SystemId, WalFileName};
+use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_file};
 
 /// Where a cluster's WAL lies.
 #[derive(Clone, Copy)]
@@ -48,10 +45,7 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when it is not there, is damaged or cannot be decrypted.
     pub(crate) async fn segment(&self, segment: SegmentName) -> Result<Vec<u8>, ActionError> {
-        let identity = Identity { system_id: self.system_id, segment_size: Some(self.size) };
-        let Self { store, prefix, keys, .. } = *self;
-        let source = Source { store, prefix, identity, keys };
-        read_file(&source, WalFileName::Segment(segment)).await.map_err(|error| {
+        read_file(&self.source(), WalFileName::Segment(segment)).await.map_err(|error| {
             let fact = format!("segment `{segment}` of the archive cannot be read");
             let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
             class.because(&error)
@@ -77,38 +71,38 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when the store gives no answer or a history file is damaged.
     pub(crate) async fn view(&self) -> Result<Archive, ActionError> {
-        let names = self.names().await?;
-        let histories = catalog::histories(self.store, self.prefix, self.system_id).await;
-        let branches = histories.map_err(|error| broken(&error))?.into_iter().map(|(timeline, history)| {
-            let created_at = names.get(&WalFileName::History(timeline)).copied().unwrap_or(Timestamp::MAX);
-            (timeline, Branch { history, created_at })
-        });
-        let segments: BTreeSet<SegmentName> = names
-            .keys()
-            .filter_map(|name| match name {
-                WalFileName::Segment(segment) => Some(*segment),
-                WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
-            })
-            .collect();
-        Ok(Archive { size: self.size, branches: branches.collect(), segments })
+        let viewed = catalog::wal_view(self.store, self.prefix, (self.system_id, self.size)).await;
+        viewed.map_err(|error| broken(&error))
     }
 
-    /// Finds the newest commit up to `last`, going back along `path`; `None` when the segments looked at have none.
+    /// Finds the newest commit on a path, going back until there is one; `None` when it holds none.
     ///
     /// # Errors
     /// Fails when a segment cannot be read or is damaged.
     pub(crate) async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Timestamp>, ActionError> {
-        for segment in path.iter().rev().take(LOOK_BACK) {
-            let bytes = self.segment(*segment).await?;
-            let (name, size) = (*segment, self.size);
-            let scan = tokio::task::spawn_blocking(move || SegmentScan::of(name, size, &bytes)).await;
-            let scan = scan.map_err(|error| ActionError::fatal("reading a segment panicked").because(&error))?;
-            if scan.newest_commit.is_some() {
-                return Ok(scan.newest_commit);
-            }
-        }
-        Ok(None)
+        let newest = Almanac::of(self.source(), self.size).newest_commit(path).await;
+        newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
     }
+
+    /// Reads from the WAL when each timeline was promoted, and how long the ones it left went on.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read or is damaged.
+    pub(crate) async fn date(&self, archive: &mut Archive) -> Result<(), ActionError> {
+        Almanac::of(self.source(), self.size).date(archive).await.map_err(|error| unread(&error))
+    }
+
+    /// Where its files are read from.
+    fn source(&self) -> Source<'_> {
+        let identity = Identity { system_id: self.system_id, segment_size: Some(self.size) };
+        Source { store: self.store, prefix: self.prefix, identity, keys: self.keys }
+    }
+}
+
+fn unread(error: &WalError) -> ActionError {
+    let fact = "the archived WAL cannot be read";
+    let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+    class.because(error)
 }
 
 /// A failure of a store as a step's error.

@@ -1,38 +1,36 @@
 //! `postgres.base_backup`: a base backup in the store, its manifest last.
 //!
-//! `pg_basebackup` writes tar files with their WAL into the run's scratch folder; each file in them is
-//! verified against the server's own `backup_manifest`; then the objects go to the store and our
-//! manifest follows as the commit point. A backup without manifest is none.
+//! The server sends everything over its replication protocol; each file is verified against its own
+//! `backup_manifest` while the bytes flow into all stores, and our manifest follows as the commit point. A backup
+//! without manifest is none.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::archive::{self, Shelf};
+use super::archive;
+use super::bad_page::BadPage;
 use super::by_hand;
-use super::collect::{self, Collected, Job};
+use super::collect::{Collected, Job};
 use super::connect::{Endpoint, Session};
 use super::copies::Copies;
-use super::delivery::{self, Delivery};
+use super::delivery::{self, Arrivals, Delivery};
 use super::facts::{ServerFacts, archives};
+use super::last_wal;
 use super::layout::Cluster;
-use super::owner::Owner;
-use super::server::Programs;
+use super::outside::Outside;
+use super::replication::Wire;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Interrupted, ParamFault, PlanContext, ReadStore, Recovery, RunContext, StoreError, StoreRef,
-    Target,
+    Findings, Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, StoreError, StoreRef, Target,
 };
 use crate::base::{Timestamp, clock};
 use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
+use crate::language::inventory::Inventory;
 use crate::pgformat::{SegmentSize, SystemId};
 use crate::transfer::Packing;
-use crate::wal::Keys;
-
-/// How long the last WAL of a backup may take to reach the archive (facts 2.10.18).
-const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Takes a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +60,23 @@ pub struct BaseBackupParams {
     /// The tier whose retention applies: `daily`, `monthly` …
     #[serde(default)]
     pub tier: Option<String>,
+    /// The entry of a standby of the same cluster that the data is read from, to spare the primary.
+    #[serde(default)]
+    pub source: Option<DatabaseRef>,
+    /// What a page with a wrong checksum does: `fail` (default) keeps no backup, `note` keeps it and records the pages.
+    #[serde(default)]
+    pub on_bad_page: OnBadPage,
+}
+
+/// What a page with a wrong checksum does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadPage {
+    /// The step fails, and there is no backup.
+    #[default]
+    Fail,
+    /// The backup is kept; its manifest names the pages.
+    Note,
 }
 
 /// How the backup's checkpoint is made.
@@ -112,6 +127,10 @@ impl Action for BaseBackup {
                 title: "With a limit on reading",
                 with: "{ database: orders, checkpoint: fast, max_rate: 50MB }",
             },
+            Example {
+                title: "From a standby, into two stores",
+                with: "{ database: orders, source: orders_standby, stores: [primary, offsite], at_least: 1 }",
+            },
             Example { title: "A tier, for retention", with: "{ database: orders, tier: daily }" },
         ],
     };
@@ -129,6 +148,11 @@ impl Action for BaseBackup {
         let copies = copies.map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
         let mut effects =
             Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
+        if let Some(source) = &params.source {
+            let source = Cluster::of(source, cx.inventory, cx.scratch);
+            let source = source.map_err(|error| vec![ParamFault::new("/source", error.to_string())])?;
+            effects = effects.target(Access::Read, Target::Database { name: source.name });
+        }
         for name in &copies.names {
             let target = Target::Store { name: (*name).to_owned(), prefix: copies.prefix.to_owned() };
             effects = effects.target(Access::Write, target);
@@ -148,21 +172,15 @@ impl Action for BaseBackup {
         let copies = Copies::of(params, &cluster)?;
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
-        let findings = judge(&mut session, &facts, Findings::default()).await?;
-        Programs::of(&cluster, &facts.major(), cx.host.as_ref())?.verify(&facts.major(), cx.host.as_ref()).await?;
-        let space = cx.host.read_files().space(&cx.about.scratch);
-        let space =
-            space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
-        let mut findings = findings;
+        let mut findings = judge(&mut session, &facts, Findings::default()).await?;
+        let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
+        let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
+        if let Err(error) = same_cluster(&endpoint, &facts, params).await {
+            let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
+            return Ok(findings.refuse(format!("{error}{}", causes(&error)), help));
+        }
         for name in &copies.names {
             findings = usable(name, copies.prefix, cx, findings).await?;
-        }
-        if space.free_bytes < facts.size_bytes {
-            let fact = format!(
-                "the scratch folder has {} bytes free, the database has {}",
-                space.free_bytes, facts.size_bytes
-            );
-            return Ok(findings.refuse(fact, "free some space, or move the state folder"));
         }
         Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
     }
@@ -179,37 +197,32 @@ impl Action for BaseBackup {
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
-        if outcome.backups.len() + depots.len() < copies.at_least {
-            copies.judge(depots.len(), &mut outcome, cx)?;
+        copies.judge(depots.len(), &mut outcome, cx)?;
+        let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
+        let delivery = Delivery { depots: &depots, place: &place, needed };
+        let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
+        let taking = Taking { params, cluster: &cluster, facts: &facts, delivery: &delivery, cx };
+        let taken = taking.take(&mut session, &mut arrivals).await;
+        if arrivals.whole() < needed && !cx.cancel.is_cancelled() {
+            copies.fail(&depots, arrivals, &mut outcome);
+            copies.judge(0, &mut outcome, cx)?;
+            return Err(ActionError::fatal("too few stores have the backup"));
         }
-        let owner = Owner::of(&cluster, cx.host.as_ref())?;
-        let programs = Programs::of(&cluster, &facts.major(), cx.host.as_ref())?;
-        let started_at = server_time(&mut session).await?;
-        let job =
-            Job { cluster: &cluster, params, owner: &owner, programs: &programs, expected_bytes: facts.size_bytes };
-        let collected = collect::collect(&job, cx).await?;
-        let stopped_at = server_time(&mut session).await?;
-        unchanged(&facts, &collected)?;
-        let manifest = Manifest {
-            run: Some(cx.about.run.to_string()),
-            tier: params.tier.clone(),
-            environment: Some(cx.about.environment.clone()),
-            postgres: Some(described(&facts, &collected)?),
-            label: Some(job.label(cx)),
-            ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &cluster.name, (started_at, stopped_at))
-        };
-        let delivery = Delivery { parts: &collected.parts, depots: &depots, place: &place, cx };
-        let arrivals = delivery.run().await?;
+        let manifest = taking.manifest(id, taken?)?;
+        let arrivals = arrivals.into_inner();
+        delivery.close(&arrivals, clock.elapsed(), cx);
         note_slots(&facts, cx);
+        if params.source.is_some() {
+            last_wal::switch(&mut session, cx).await;
+        }
         if archives(&facts.archiving) {
-            wait_archived(&manifest, cx, cluster.archive()?).await?;
+            last_wal::wait(&manifest, cx, cluster.archive()?).await?;
         }
         for (depot, arrival) in depots.iter().zip(arrivals) {
             let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
             copies.commit(&mut outcome, depot, manifest).await;
         }
         copies.judge(0, &mut outcome, cx)?;
-        collected.remove(cx);
         output(outcome.backups, cx).await
     }
 
@@ -220,6 +233,53 @@ impl Action for BaseBackup {
         _: &CheckContext,
     ) -> Result<Recovery<BaseBackupOutput>, ActionError> {
         Ok(Recovery::Rerun)
+    }
+}
+
+/// A backup that is being taken.
+struct Taking<'a> {
+    params: &'a BaseBackupParams,
+    cluster: &'a Cluster,
+    facts: &'a ServerFacts,
+    delivery: &'a Delivery<'a>,
+    cx: &'a RunContext,
+}
+
+/// What was taken, and when.
+struct Taken {
+    collected: Collected,
+    label: String,
+    started_at: Timestamp,
+    stopped_at: Timestamp,
+}
+
+impl Taking<'_> {
+    /// Streams everything into the stores and judges it.
+    async fn take(&self, session: &mut Session, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
+        let Self { params, cluster, facts, delivery, cx } = *self;
+        let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
+        let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
+        same_cluster(&endpoint, facts, params).await?;
+        let started_at = server_time(session).await?;
+        let job = Job { params, facts, endpoint: &endpoint, delivery, cx };
+        let mut collected = job.run(arrivals).await?;
+        let stopped_at = server_time(session).await?;
+        unchanged(facts, &collected)?;
+        damaged(&mut collected.bad_pages, params, cluster, cx).await?;
+        Outside::of(session).await?.bring(delivery, arrivals, cx).await;
+        Ok(Taken { collected, label: job.label(), started_at, stopped_at })
+    }
+
+    fn manifest(&self, id: String, taken: Taken) -> Result<Manifest, ActionError> {
+        let Taken { collected, label, started_at, stopped_at } = taken;
+        Ok(Manifest {
+            run: Some(self.cx.about.run.to_string()),
+            tier: self.params.tier.clone(),
+            environment: Some(self.cx.about.environment.clone()),
+            postgres: Some(described(self.facts, &collected)?),
+            label: Some(label),
+            ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &self.cluster.name, (started_at, stopped_at))
+        })
     }
 }
 
@@ -234,8 +294,9 @@ pub(super) async fn usable(
     let packing = entry.map(|entry| Packing::of(entry, cx.about.secrets.as_ref()));
     if let Some(Err(error)) = packing {
         let error = delivery::unpackable(name, &error);
-        let why = error.info().causes.join(": ");
-        return Ok(findings.refuse(format!("{error}: {why}"), "look at the store's `compression` and `encryption`"));
+        return Ok(
+            findings.refuse(format!("{error}{}", causes(&error)), "look at the store's `compression` and `encryption`")
+        );
     }
     match cx.store(name)?.browse(&format!("{prefix}/")).await {
         Ok(_) => Ok(findings),
@@ -260,9 +321,12 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
     }
     let senders =
         session.value("SELECT current_setting('max_wal_senders')::int - count(*) FROM pg_stat_replication").await?;
-    if senders.parse::<i64>().unwrap_or_default() < 2 {
-        findings =
-            findings.refuse(format!("{senders} WAL senders are free, two are needed"), "raise `max_wal_senders`");
+    if senders.parse::<i64>().unwrap_or_default() < 1 {
+        findings = findings.refuse("no WAL sender is free", "raise `max_wal_senders`");
+    }
+    if facts.version_num < 130_000 {
+        let fact = format!("PostgreSQL {} gives no `backup_manifest`, so nothing could be verified", facts.version);
+        findings = findings.refuse(fact, "upgrade to PostgreSQL 13 or newer");
     }
     if !archives(&facts.archiving) {
         findings = findings.warn(
@@ -273,10 +337,66 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
     Ok(findings)
 }
 
+/// The server that the data is read from.
+fn source(
+    params: &BaseBackupParams,
+    cluster: &Cluster,
+    (inventory, scratch): (&Inventory, &Path),
+) -> Result<Cluster, ActionError> {
+    params.source.as_ref().map_or_else(|| Ok(cluster.clone()), |source| Cluster::of(source, inventory, scratch))
+}
+
+/// Proves that the source answers for replication, and that another entry is a standby of this very cluster.
+async fn same_cluster(endpoint: &Endpoint, facts: &ServerFacts, params: &BaseBackupParams) -> Result<(), ActionError> {
+    let mut wire = Wire::open(endpoint).await?;
+    let told = wire.rows("IDENTIFY_SYSTEM").await?;
+    let system_id = told.first().and_then(|row| row.first()).cloned().flatten().unwrap_or_default();
+    if system_id != facts.system_id.to_string() {
+        let fact = format!("cluster {system_id} answers for replication where cluster {} is wanted", facts.system_id);
+        return Err(
+            ActionError::fatal(fact).help("see which server listens there, and whether a pooler stands between")
+        );
+    }
+    let Some(source) = &params.source else { return Ok(()) };
+    if endpoint.open().await?.value("SELECT pg_is_in_recovery()").await? != "t" {
+        let fact = format!("database `{}` is no standby", source.as_str());
+        return Err(ActionError::fatal(fact).help("leave `source` out, or name the entry of a standby"));
+    }
+    Ok(())
+}
+
+fn causes(error: &ActionError) -> String {
+    error.info().causes.iter().map(|cause| format!(": {cause}")).collect()
+}
+
+/// Names the damaged pages and fails, or goes on, as it was asked for.
+async fn damaged(
+    pages: &mut [BadPage],
+    params: &BaseBackupParams,
+    cluster: &Cluster,
+    cx: &RunContext,
+) -> Result<(), ActionError> {
+    for page in pages.iter_mut() {
+        page.name(cluster, cx.about.secrets.as_ref()).await;
+    }
+    let Some(first) = pages.first() else { return Ok(()) };
+    let more = if pages.len() > 1 { format!(" and {} others", pages.len() - 1) } else { String::new() };
+    let fact = format!("the data is damaged on the server's disk: the checksum of {first}{more} is wrong");
+    match params.on_bad_page {
+        OnBadPage::Fail => Err(ActionError::fatal(fact)
+            .help("restore the relation from an older backup; `on_bad_page: note` keeps a backup of what there is")),
+        OnBadPage::Note => {
+            let all: Vec<String> = pages.iter().map(ToString::to_string).collect();
+            cx.reporter.note(format!("{fact}; the backup is kept"), serde_json::json!({ "bad_pages": all }));
+            Ok(())
+        }
+    }
+}
+
 /// Refuses a backup that a new tablespace slipped into.
 fn unchanged(facts: &ServerFacts, collected: &Collected) -> Result<(), ActionError> {
     let known: BTreeSet<u32> = facts.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
-    match collected.tablespaces().find(|oid| !known.contains(oid)) {
+    match collected.tablespaces.iter().find(|oid| !known.contains(oid)) {
         None => Ok(()),
         Some(made) => {
             let fact = format!("tablespace {made} was created while the backup began");
@@ -301,6 +421,8 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         data_checksums: Some(facts.data_checksums),
         archiving: Some(facts.archiving.clone()),
         databases: facts.databases.clone(),
+        preload_libraries: facts.preload_libraries.clone(),
+        bad_pages: collected.bad_pages.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -320,39 +442,12 @@ pub(super) async fn server_time(session: &mut Session) -> Result<Timestamp, Acti
     text.parse().map_err(|_| ActionError::fatal(format!("the server's time `{text}` makes no sense")))
 }
 
-/// Waits, bounded, until the WAL of the backup is in the archive; says so when it is not.
-async fn wait_archived(manifest: &Manifest, cx: &RunContext, (store, prefix): (&str, &str)) -> Result<(), ActionError> {
-    let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
-    let Some(last) = facts.segments().pop() else { return Ok(()) };
-    let store = cx.store(store)?;
-    let shelf = shelf(facts, store.as_read(), prefix);
-    let started = clock::monotonic();
-    while !shelf.holds(last).await? {
-        if started.elapsed() > ARCHIVED_WITHIN {
-            let message = format!(
-                "segment `{last}` did not reach the archive within 60s: the backup restores on its own, but not beyond its end"
-            );
-            cx.reporter.note(message, serde_json::json!({ "segment": last.to_string() }));
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(200)) => {}
-            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the backup was cancelled before its manifest")),
-        }
-    }
-    Ok(())
-}
-
-fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
-}
-
 async fn output(copies: Vec<Backup>, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
     let backup = copies.first().ok_or_else(|| ActionError::fatal("no store has the backup"))?;
     let manifest = &backup.manifest;
     let store = cx.store(&backup.store)?;
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
-    let shelf = shelf(facts, store.as_read(), &backup.prefix);
+    let shelf = last_wal::shelf(facts, store.as_read(), &backup.prefix);
     let mut wal_archived = true;
     for segment in facts.segments() {
         wal_archived = wal_archived && shelf.holds(segment).await?;

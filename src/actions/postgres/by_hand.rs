@@ -5,6 +5,7 @@ use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::dump::{AllDatabases, DatabaseNames, DumpParams};
 use super::layout::Cluster;
+use super::outside::ConfigFiles;
 use super::recover::{Landmark, RecoverParams};
 use super::restore_base::RestoreBaseParams;
 use super::restore_dump::RestoreDumpParams;
@@ -143,7 +144,8 @@ pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> 
 /// Restores a backup into a folder of its own and opens it on a socket there.
 pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
-    let restore = RestoreBaseParams { database: params.database.clone(), backup: params.backup.clone() };
+    let (database, backup) = (params.database.clone(), params.backup.clone());
+    let restore = RestoreBaseParams { database, backup, config_files: ConfigFiles::Leave };
     let mut lines = restore_base(&restore, cx)?;
     let folder = format!("{}/data", by_hand_folder(&cluster));
     let line =

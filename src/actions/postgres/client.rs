@@ -82,15 +82,16 @@ pub(crate) fn connected(
     };
     spec = spec.env("PGPORT", cluster.port.to_string()).env("PGUSER", &*cluster.user).env("PGDATABASE", dbname);
     spec = spec.env("PGAPPNAME", "runbook").env("PGCONNECT_TIMEOUT", "10");
-    let sslmode = match cluster.entry.sslmode {
-        _ if cluster.socket.is_some() => "disable",
+    // A socket has no TLS.
+    let wanted = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
+    let sslmode = match wanted {
         SslMode::Disable => "disable",
         SslMode::Prefer => "prefer",
         SslMode::Require => "require",
         SslMode::VerifyFull => "verify-full",
     };
     spec = spec.env("PGSSLMODE", sslmode);
-    if sslmode == "verify-full" {
+    if wanted == SslMode::VerifyFull {
         spec = spec.env("PGSSLROOTCERT", "/etc/ssl/certs/ca-certificates.crt");
     }
     if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {

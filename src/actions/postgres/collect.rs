@@ -1,258 +1,266 @@
-//! Collects a base backup with `pg_basebackup` and verifies every file of it.
+//! Takes a base backup through the replication protocol: one pass from the server into every store, verified against
+//! the server's own manifest on the way. Nothing is written to a disk in between.
+//!
+//! A temporary replication slot keeps the WAL of the meantime until the server has sent it, too.
 
-use std::collections::BTreeSet;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tar::{Archive, EntryType};
+use bytes::{Bytes, BytesMut};
 
-use super::base_backup::{BaseBackupParams, Checkpoint};
-use super::layout::Cluster;
-use super::owner::Owner;
-use super::server::Programs;
-use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
+use super::bad_page::BadPage;
+use super::base_backup::BaseBackupParams;
+use super::connect::Endpoint;
+use super::delivery::{Arrivals, Delivery, Item};
+use super::facts::ServerFacts;
+use super::funnel::{Funnel, Reach};
+use super::replication::{Ended, Feed, Order, Piece, Wire};
+use super::tar_walk::{Lot, TRAILER, WAL_FOLDER, Walk, WalkError};
+use crate::action::{ActionError, RunContext};
 use crate::base::Digest;
-use crate::base::digest::Hasher;
 use crate::catalog::ObjectRole;
 use crate::event::Progress;
-use crate::language::inventory::SslMode;
-use crate::pgformat::{BackupManifest, FileVerifier, Lsn, Timeline};
+use crate::pgformat::{BackupManifest, FileSum, Lsn, Timeline};
+
+/// The most a server's manifest may have: a million files have 150 MB of it.
+const MANIFEST_LIMIT_BYTES: usize = 4 << 30;
 
 /// What is to be collected, and how.
 pub(crate) struct Job<'a> {
-    /// The cluster.
-    pub(crate) cluster: &'a Cluster,
     /// The step's arguments.
     pub(crate) params: &'a BaseBackupParams,
-    /// Who runs `pg_basebackup`.
-    pub(crate) owner: &'a Owner,
-    /// The programs of the server's version.
-    pub(crate) programs: &'a Programs,
-    /// The size the databases have, for progress.
-    pub(crate) expected_bytes: u64,
-}
-
-impl Job<'_> {
-    /// The backup's label.
-    pub(crate) fn label(&self, cx: &RunContext) -> String {
-        self.params.label.clone().unwrap_or_else(|| format!("runbook {}", cx.about.run))
-    }
-
-    fn command(&self, folder: &Path, cx: &RunContext) -> Result<CommandSpec, ActionError> {
-        let cluster = self.cluster;
-        let host = cluster.socket.as_ref().map_or_else(|| "localhost".to_owned(), |path| path.display().to_string());
-        let checkpoint = match self.params.checkpoint {
-            Checkpoint::Fast => "fast",
-            Checkpoint::Spread => "spread",
-        };
-        let label = self.label(cx);
-        let mut spec = self.owner.command(self.programs.path("pg_basebackup"));
-        spec = spec.args([
-            "--format=tar",
-            "--wal-method=stream",
-            "--manifest-checksums=SHA256",
-            "--no-password",
-            "--no-sync",
-        ]);
-        spec = spec.args([format!("--checkpoint={checkpoint}"), format!("--label={label}")]);
-        spec = spec.args([format!("--pgdata={}", folder.display()), format!("--host={host}")]);
-        spec = spec.args([format!("--port={}", cluster.port), format!("--username={}", cluster.user)]);
-        if let Some(rate) = self.params.max_rate {
-            spec = spec.arg(format!("--max-rate={}k", rate.0 / 1024));
-        }
-        if let Some(secret) = &cluster.entry.password {
-            spec = spec.env("PGPASSWORD", cx.about.secrets.get(secret)?.reveal());
-        }
-        let mode = match cluster.entry.sslmode {
-            SslMode::Disable => "disable",
-            SslMode::Prefer => "prefer",
-            SslMode::Require => "require",
-            SslMode::VerifyFull => "verify-full",
-        };
-        if cluster.socket.is_none() {
-            spec = spec.env("PGSSLMODE", mode);
-            if cluster.entry.sslmode == SslMode::VerifyFull {
-                spec = spec.env("PGSSLROOTCERT", "/etc/ssl/certs/ca-certificates.crt");
-            }
-        }
-        spec.dir = Some(PathBuf::from("/"));
-        Ok(spec)
-    }
-}
-
-/// One file of a collected backup, verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// Where it lies.
-    pub(crate) path: PathBuf,
-    /// Its name below the backup's folder, before it is packed.
-    pub(crate) name: String,
-    /// Its size.
-    pub(crate) size_bytes: u64,
-    /// SHA-256 of its bytes.
-    pub(crate) sha256: Digest,
-}
-
-impl Part {
-    /// What it is, and of which tablespace.
-    pub(crate) fn role(&self) -> (ObjectRole, Option<u32>) {
-        match self.name.as_str() {
-            "backup_manifest" => (ObjectRole::BackupManifest, None),
-            "base.tar" => (ObjectRole::Data, None),
-            "pg_wal.tar" => (ObjectRole::Wal, None),
-            other => (ObjectRole::Tablespace, other.strip_suffix(".tar").and_then(|oid| oid.parse().ok())),
-        }
-    }
+    /// The server.
+    pub(crate) facts: &'a ServerFacts,
+    /// How it is reached.
+    pub(crate) endpoint: &'a Endpoint,
+    /// Where the objects go.
+    pub(crate) delivery: &'a Delivery<'a>,
+    /// The attempt.
+    pub(crate) cx: &'a RunContext,
 }
 
 /// A collected backup that is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Collected {
-    folder: PathBuf,
-    /// Its files.
-    pub(crate) parts: Vec<Part>,
+    /// The tablespaces it holds.
+    pub(crate) tablespaces: Vec<u32>,
     /// Where replay begins.
     pub(crate) start: Lsn,
     /// Where it is consistent.
     pub(crate) stop: Lsn,
     /// Its timeline.
     pub(crate) timeline: Timeline,
+    /// Pages whose checksum the server found wrong.
+    pub(crate) bad_pages: Vec<BadPage>,
 }
 
-/// Collects a backup into the run's scratch folder and verifies it.
-///
-/// # Errors
-/// Fails when `pg_basebackup` does, or a file differs from the server's manifest.
-pub(crate) async fn collect(job: &Job<'_>, cx: &RunContext) -> Result<Collected, ActionError> {
-    let folder = cx.about.scratch.join(format!("base-{}", cx.step));
-    let files = cx.host.files();
-    fresh(files.as_ref(), &folder, job.owner)
-        .map_err(|error| ActionError::retryable("the scratch folder of the backup cannot be made").because(&error))?;
-    let spec = job.command(&folder, cx)?;
-    let program = spec.program.clone();
-    let mut running = cx.host.run(spec, Tie::Engine);
-    let output = loop {
-        tokio::select! {
-            ended = &mut running => break ended,
-            () = tokio::time::sleep(Duration::from_millis(500)) => {
-                let done = size(files.as_ref(), &folder);
-                cx.reporter.progress(Progress::Units { done, total: Some(job.expected_bytes.max(done)), unit: "bytes" });
+impl Job<'_> {
+    /// The backup's label.
+    pub(crate) fn label(&self) -> String {
+        self.params.label.clone().unwrap_or_else(|| format!("runbook {}", self.cx.about.run))
+    }
+
+    /// Collects the backup and tells how far it is.
+    ///
+    /// # Errors
+    /// Fails when the server does, when a file differs from its manifest, and when too few stores are left; what came
+    /// of each store is in `arrivals` in any case.
+    pub(crate) async fn run(&self, arrivals: &mut Arrivals) -> Result<Collected, ActionError> {
+        let done = Arc::<AtomicU64>::default();
+        let mut work = Box::pin(self.stream(&done, arrivals));
+        loop {
+            tokio::select! {
+                ended = &mut work => return ended,
+                () = tokio::time::sleep(Duration::from_millis(250)) => {
+                    let done = done.load(Ordering::Relaxed);
+                    let total = Some(self.facts.size_bytes.max(done));
+                    self.cx.reporter.progress(Progress::Units { done, total, unit: "bytes" });
+                }
+                () = self.cx.cancel.cancelled() => {
+                    return Err(ActionError::cancelled("the base backup was cancelled before its manifest"));
+                }
             }
         }
-    };
-    let output = output.map_err(|error| match error {
-        HostError::Cancelled { .. } => ActionError::cancelled("the base backup was cancelled").because(&error),
-        _ => ActionError::retryable(format!("`{program}` failed")).because(&error),
-    })?;
-    if !output.success() {
-        return Err(ActionError::retryable(format!("`{program}` failed")).process(output.exit_code, output.tail(20)));
-    }
-    cx.reporter.progress(Progress::Doing { text: "verifying every file against the server's manifest".to_owned() });
-    let verified = tokio::task::spawn_blocking(move || verify(files.as_ref(), &folder)).await;
-    verified.map_err(|error| ActionError::fatal("the verification panicked").because(&error))?
-}
-
-impl Collected {
-    /// The tablespaces it holds.
-    pub(crate) fn tablespaces(&self) -> impl Iterator<Item = u32> {
-        self.parts.iter().filter_map(|part| part.role().1)
     }
 
-    /// Removes the collected files; failing to is only noted.
-    pub(crate) fn remove(&self, cx: &RunContext) {
-        if let Err(error) = cx.host.files().remove_tree(&self.folder) {
-            let message = format!("the collected files in `{}` could not be removed: {error}", self.folder.display());
-            cx.reporter.note(message, serde_json::Value::Null);
+    async fn stream(&self, done: &AtomicU64, arrivals: &mut Arrivals) -> Result<Collected, ActionError> {
+        let mut wire = Wire::open(self.endpoint).await?;
+        self.recognize(&mut wire).await?;
+        self.hold_wal(&mut wire).await;
+        let order = Order {
+            label: self.label(),
+            checkpoint: self.params.checkpoint,
+            max_rate_kib: self.params.max_rate.map(|rate| rate.0 / 1024),
+            version_num: self.facts.version_num,
+        };
+        let mut source = Source::new(Feed::begin(wire, &order).await?, done);
+        let (mut tablespaces, mut has_wal) = (Vec::new(), false);
+        while let Some(tablespace) = source.archive().await? {
+            tablespaces.extend(tablespace);
+            self.object(&mut source, (Lot::Data, Item::archive(tablespace)), arrivals).await?;
+            if source.walk.holds(Lot::Wal) {
+                has_wal = true;
+                self.object(&mut source, (Lot::Wal, Item::new("pg_wal.tar", ObjectRole::Wal)), arrivals).await?;
+            }
+        }
+        let start = source.feed.start;
+        let (ended, manifest) = source.finish().await?;
+        if !has_wal {
+            return Err(ActionError::retryable("the server sent no WAL with the backup"));
+        }
+        self.delivery.bring_small(&Item::new("backup_manifest", ObjectRole::BackupManifest), &manifest, arrivals).await;
+        self.enough(arrivals)?;
+        let bad_pages = match &ended.complaint {
+            Some(complaint) => BadPage::of(&ended.warnings, complaint)?,
+            None => Vec::new(),
+        };
+        Ok(Collected { tablespaces, start, stop: ended.stop, timeline: ended.timeline, bad_pages })
+    }
+
+    /// Streams one object into all stores.
+    async fn object(
+        &self,
+        source: &mut Source<'_>,
+        (lot, item): (Lot, Item),
+        arrivals: &mut Arrivals,
+    ) -> Result<(), ActionError> {
+        let (funnel, bodies) = self.delivery.open(arrivals);
+        let (filled, ()) = tokio::join!(source.fill(lot, funnel), self.delivery.bring(&item, bodies, arrivals));
+        filled?;
+        self.enough(arrivals)
+    }
+
+    fn enough(&self, arrivals: &Arrivals) -> Result<(), ActionError> {
+        if arrivals.whole() >= self.delivery.needed {
+            return Ok(());
+        }
+        Err(ActionError::retryable("too few stores are left for the backup"))
+    }
+
+    /// Refuses another server than the one that was asked before.
+    async fn recognize(&self, wire: &mut Wire) -> Result<(), ActionError> {
+        let rows = wire.rows("IDENTIFY_SYSTEM").await?;
+        let told = rows.first().and_then(|row| row.first()).cloned().flatten().unwrap_or_default();
+        if told == self.facts.system_id.to_string() {
+            return Ok(());
+        }
+        let fact = format!("cluster {told} answers for replication where cluster {} is wanted", self.facts.system_id);
+        Err(ActionError::fatal(fact).help("see which server listens there; a pooler or a proxy may stand in between"))
+    }
+
+    /// Keeps the server from recycling the WAL that it is to send at the end.
+    async fn hold_wal(&self, wire: &mut Wire) {
+        let key = format!("{}/{}", self.cx.key(), self.cx.attempt.0);
+        let name = format!("runbook_{}", Digest::of(key.as_bytes()).short());
+        let made = wire.rows(&format!("CREATE_REPLICATION_SLOT \"{name}\" TEMPORARY PHYSICAL RESERVE_WAL")).await;
+        if let Err(error) = made {
+            let message = format!(
+                "no replication slot keeps the WAL of the backup ({error}): on a busy server it may be recycled before it is sent"
+            );
+            self.cx.reporter.note(message, serde_json::json!({ "slot": name }));
         }
     }
 }
 
-fn fresh(files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {
-    if files.facts(folder)?.is_some() {
-        files.remove_tree(folder)?;
-    }
-    files.create_dir(folder, 0o700)?;
-    files.chown(folder, owner.uid, owner.gid)
+/// What arrives from the server.
+struct Source<'a> {
+    feed: Feed,
+    walk: Walk,
+    sums: BTreeMap<Vec<u8>, FileSum>,
+    manifest: BytesMut,
+    ahead: Option<Piece>,
+    done: &'a AtomicU64,
 }
 
-fn size(files: &dyn Files, folder: &Path) -> u64 {
-    files.list(folder).map_or(0, |entries| entries.iter().map(|entry| entry.facts.size_bytes).sum())
+impl<'a> Source<'a> {
+    fn new(mut feed: Feed, done: &'a AtomicU64) -> Self {
+        let ahead = feed.first();
+        Self { feed, walk: Walk::new(None), sums: BTreeMap::new(), manifest: BytesMut::new(), ahead, done }
+    }
+
+    /// The archive that comes next; `None` when there is no other, and the manifest has come.
+    async fn archive(&mut self) -> Result<Option<Option<u32>>, ActionError> {
+        loop {
+            let piece = match self.ahead.take() {
+                Some(piece) => Some(piece),
+                None => self.feed.next().await?,
+            };
+            match piece {
+                Some(Piece::Archive(tablespace)) => {
+                    self.walk = Walk::new(tablespace);
+                    return Ok(Some(tablespace));
+                }
+                Some(Piece::Manifest(bytes)) if self.manifest.len() + bytes.len() <= MANIFEST_LIMIT_BYTES => {
+                    self.manifest.extend_from_slice(&bytes);
+                }
+                Some(Piece::Manifest(_)) => {
+                    return Err(ActionError::fatal(format!(
+                        "backup_manifest has more than {MANIFEST_LIMIT_BYTES} bytes"
+                    )));
+                }
+                Some(Piece::Data(_)) => return Err(ActionError::retryable("data came that are of no archive")),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Puts what belongs into one object into its funnel, until something else comes.
+    async fn fill(&mut self, lot: Lot, mut funnel: Funnel) -> Result<(), ActionError> {
+        loop {
+            while let Some((to, bytes)) = self.walk.next() {
+                if to != lot {
+                    self.walk.unread(to, bytes);
+                    return close(funnel).await;
+                }
+                self.done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                if funnel.put(bytes).await == Reach::TooFew {
+                    return Ok(());
+                }
+            }
+            match self.feed.next().await? {
+                Some(Piece::Data(bytes)) => self.walk.feed(bytes, &mut self.sums).map_err(|error| torn(&error))?,
+                other => {
+                    self.ahead = other;
+                    self.walk.finish().map_err(|error| torn(&error))?;
+                    return close(funnel).await;
+                }
+            }
+        }
+    }
+
+    /// Hears how the backup ended and verifies every file of it.
+    async fn finish(self) -> Result<(Ended, Bytes), ActionError> {
+        let ended = self.feed.finish().await?;
+        let manifest = BackupManifest::parse(&self.manifest)
+            .map_err(|error| ActionError::retryable("the server's manifest cannot be read").because(&error))?;
+        for (path, sum) in &self.sums {
+            let shown = String::from_utf8_lossy(path);
+            let known = match manifest.file(path) {
+                Some(known) => known,
+                // Segments prove themselves, record by record; the server does not list them.
+                None if path.starts_with(WAL_FOLDER) => continue,
+                None => return Err(ActionError::retryable(format!("`{shown}` is not in backup_manifest"))),
+            };
+            sum.check(known).map_err(|fault| {
+                ActionError::retryable(format!("`{shown}` arrived damaged from the server")).because(&fault)
+            })?;
+        }
+        if let Some(missing) = manifest.files.keys().find(|path| !self.sums.contains_key(*path)) {
+            let fact = format!("`{}` is missing in the backup", String::from_utf8_lossy(missing));
+            return Err(ActionError::retryable(fact));
+        }
+        Ok((ended, self.manifest.freeze()))
+    }
 }
 
-/// Verifies every file of every archive and that none is missing. Blocking.
-fn verify(files: &dyn Files, folder: &Path) -> Result<Collected, ActionError> {
-    let damaged = |error: &(dyn std::error::Error + 'static)| {
-        ActionError::retryable("the collected backup cannot be read").because(error)
-    };
-    let manifest_path = folder.join("backup_manifest");
-    let bytes = files.read(&manifest_path, 4 << 30).map_err(|error| damaged(&error))?;
-    let manifest = BackupManifest::parse(&bytes).map_err(|error| damaged(&error))?;
-    let range = manifest.wal_ranges.last().ok_or_else(|| ActionError::fatal("backup_manifest names no WAL"))?;
-    let start = manifest.wal_ranges.first().map_or(range.start, |first| first.start);
-    let (stop, timeline) = (range.end, range.timeline);
-    let mut parts = Vec::new();
-    let mut seen = BTreeSet::new();
-    for entry in files.list(folder).map_err(|error| damaged(&error))? {
-        let name = entry.name.to_string_lossy().into_owned();
-        let path = folder.join(&entry.name);
-        let Some(stem) = name.strip_suffix(".tar") else { continue };
-        let prefix = match stem {
-            "base" => Some(String::new()),
-            "pg_wal" => None,
-            oid => Some(format!("pg_tblspc/{oid}/")),
-        };
-        let file = files.open(&path).map_err(|error| damaged(&error))?;
-        let (sha256, size_bytes) = verify_tar(file, prefix.as_deref(), &manifest, &mut seen)?;
-        parts.push(Part { path, name, size_bytes, sha256 });
-    }
-    if let Some(missing) = manifest.files.keys().find(|path| !seen.contains(*path)) {
-        return Err(ActionError::retryable(format!("`{}` is missing in the backup", String::from_utf8_lossy(missing))));
-    }
-    let name = "backup_manifest".to_owned();
-    parts.push(Part { path: manifest_path, name, size_bytes: bytes.len() as u64, sha256: Digest::of(&bytes) });
-    Ok(Collected { folder: folder.to_owned(), parts, start, stop, timeline })
+async fn close(mut funnel: Funnel) -> Result<(), ActionError> {
+    funnel.put(Bytes::from_static(&TRAILER)).await;
+    funnel.finish().await;
+    Ok(())
 }
 
-/// Reads one archive to its end; gives its digest and size.
-fn verify_tar(
-    file: std::fs::File,
-    prefix: Option<&str>,
-    manifest: &BackupManifest,
-    seen: &mut BTreeSet<Vec<u8>>,
-) -> Result<(Digest, u64), ActionError> {
-    let broken = |error: &std::io::Error| ActionError::retryable("an archive of the backup breaks off").because(error);
-    let mut reader =
-        Digesting { inner: std::io::BufReader::with_capacity(1 << 18, file), hasher: Hasher::default(), size_bytes: 0 };
-    let mut archive = Archive::new(&mut reader);
-    for entry in archive.entries().map_err(|error| broken(&error))? {
-        let mut entry = entry.map_err(|error| broken(&error))?;
-        let Some(prefix) = prefix.filter(|_| entry.header().entry_type() == EntryType::Regular) else { continue };
-        let mut path = prefix.as_bytes().to_vec();
-        let own = entry.path_bytes().into_owned();
-        path.extend_from_slice(own.strip_prefix(b"./").unwrap_or(&own));
-        let shown = String::from_utf8_lossy(&path).into_owned();
-        let known = manifest.file(&path);
-        let known = known.ok_or_else(|| ActionError::retryable(format!("`{shown}` is not in backup_manifest")))?;
-        let mut verifier = FileVerifier::new(known);
-        std::io::copy(&mut entry, &mut verifier).map_err(|error| broken(&error))?;
-        verifier.finish().map_err(|fault| ActionError::retryable(format!("`{shown}` is damaged")).because(&fault))?;
-        seen.insert(path);
-    }
-    std::io::copy(&mut reader, &mut std::io::sink()).map_err(|error| broken(&error))?;
-    Ok((reader.hasher.finish(), reader.size_bytes))
-}
-
-struct Digesting<R> {
-    inner: R,
-    hasher: Hasher,
-    size_bytes: u64,
-}
-
-impl<R: Read> Read for Digesting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        self.size_bytes += count as u64;
-        Ok(count)
-    }
+fn torn(error: &WalkError) -> ActionError {
+    ActionError::retryable("an archive of the backup makes no sense").because(error)
 }

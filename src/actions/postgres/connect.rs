@@ -85,6 +85,21 @@ impl Endpoint {
         Ok(Self { config, sslmode, shown })
     }
 
+    /// Where it connects to, and as whom.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether it wants TLS.
+    pub(super) fn sslmode(&self) -> SslMode {
+        self.sslmode
+    }
+
+    /// The database and its place, for messages.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
     /// Opens a session.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::archive;
 use super::base_backup::BaseBackupParams;
-use super::delivery::Depot;
+use super::delivery::{Arrivals, Depot};
 use super::layout::Cluster;
 use crate::action::{ActionError, PutOptions, RunContext, Store, StoreError, StoreRef};
 use crate::base::Digest;
@@ -118,6 +118,13 @@ impl<'a> Copies<'a> {
         match committed {
             Ok(backup) => outcome.backups.push(backup),
             Err(error) => outcome.failures.push((name, error)),
+        }
+    }
+
+    /// Notes what went wrong in the stores that did not get everything.
+    pub(crate) fn fail(&self, depots: &[Depot], arrivals: Arrivals, outcome: &mut Outcome) {
+        for (depot, arrival) in depots.iter().zip(arrivals.into_inner()) {
+            outcome.failures.extend(arrival.err().map(|error| (depot.store.name().to_owned(), error)));
         }
     }
 

@@ -7,11 +7,11 @@ use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
 use super::rescue::Tail;
-use super::target::{Archive, Base, Goal};
 use crate::action::{ActionError, ReadStore};
 use crate::base::Timestamp;
 use crate::catalog::Manifest;
-use crate::pgformat::{Lsn, SegmentName, Timeline, TimelineHistory};
+use crate::catalog::recovery::{Archive, Base, Goal, Seen, Settled};
+use crate::pgformat::{SegmentName, Timeline};
 use crate::wal::Keys;
 
 /// A decided course.
@@ -54,66 +54,40 @@ pub(crate) async fn decide(
     let base = base(marker);
     let mut archive = shelf.view().await?;
     archive.reachable(goal, base)?;
-    let stored = archive.segments.clone();
-    archive.segments.extend(aside.embedded);
-    archive.segments.extend(aside.tail.segments());
+    archive.aside.extend(aside.embedded);
+    archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
     let wanted = match wanted {
         Some(wanted) => Some(wanted),
-        None => landmark::timeline(shelf, (&archive, &stored), base, goal).await?,
+        None => landmark::timeline(shelf, &archive, base, goal).await?,
     };
-    let timeline = archive.timeline(goal, base, wanted)?;
-    let followed = timeline.unwrap_or_else(|| archive.latest(base));
-    let reach = archive.reach(followed, base);
-    let end = reach.last.map(|last| last.end(shelf.size));
-    if end.is_none_or(|end| end < base.stop) {
-        whole(&archive, followed, base)?;
-        let shown = end.map_or_else(|| "nowhere".to_owned(), |end| end.to_string());
-        let fact = format!("the archive ends at {shown}, before the backup is consistent at {}", base.stop);
-        return Err(ActionError::fatal(fact).help("use another backup"));
+    if matches!(goal, Goal::Time(_)) && wanted.is_none() && archive.leading(base).len() > 1 {
+        shelf.date(&mut archive).await?;
     }
-    let last = match goal {
-        Goal::Immediate => Some(archive.at(followed, Lsn(base.stop.0.saturating_sub(1)))),
-        Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => reach.last,
-    };
-    let path = path(&archive, followed, base, last);
-    let witness = path.iter().rev().copied().find(|name| stored.contains(name));
-    let newest = match goal {
-        Goal::Time(_) => {
-            let readable: Vec<SegmentName> = path.iter().copied().filter(|name| stored.contains(name)).collect();
-            match aside.tail.newest_commit_on(&path) {
-                Some(newest) => Some(newest),
-                None => shelf.newest_commit(&readable).await?,
-            }
-        }
+    let way = archive.way(goal, base, wanted)?;
+    let witness = way.path.iter().rev().copied().find(|name| archive.holds(*name));
+    let newest_commit = match goal {
+        Goal::Time(_) => newest(shelf, &archive, &way.path, aside.tail).await?,
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
-    let (goal, timeline, note) = match goal {
-        Goal::Time(at) if newest.is_none_or(|newest| newest <= *at) => {
-            whole(&archive, followed, base)?;
-            (Goal::Newest, Some(followed), Some(past_the_end(*at, newest)))
-        }
-        Goal::Newest => {
-            whole(&archive, followed, base)?;
-            (Goal::Newest, timeline, None)
-        }
-        Goal::Lsn(lsn) if end.is_none_or(|end| *lsn > end) => {
-            whole(&archive, followed, base)?;
-            let shown = end.map_or_else(|| "nowhere".to_owned(), |end| end.to_string());
-            return Err(ActionError::fatal(format!(
-                "the target `{lsn}` lies behind the end of the archive at {shown}"
-            )));
-        }
-        other => (other.clone(), timeline, None),
-    };
-    let end = match &goal {
-        Goal::Lsn(lsn) => Some(*lsn),
-        Goal::Immediate => Some(base.stop),
-        Goal::Newest | Goal::Time(_) | Goal::Name(_) | Goal::Xid(_) => end,
-    };
-    let floor = path.last().map(|last| last.start(shelf.size));
-    let course = Course { start: base.start, end, timeline: followed, floor };
-    Ok(Plan { goal, timeline, course, path, witness, note })
+    let Settled { goal, told, end, note } = way.settle(goal, Seen { newest_commit, last_record: None })?;
+    let floor = way.path.last().map(|last| last.start(shelf.size));
+    let course = Course { start: base.start, end, timeline: way.followed, floor };
+    Ok(Plan { goal, timeline: told, course, path: way.path, witness, note })
+}
+
+/// The newest commit on a path: what is to be rescued is newer than what the archive has.
+async fn newest(
+    shelf: Shelf<'_>,
+    archive: &Archive,
+    path: &[SegmentName],
+    tail: &Tail,
+) -> Result<Option<Timestamp>, ActionError> {
+    if let Some(newest) = tail.newest_commit_on(path) {
+        return Ok(Some(newest));
+    }
+    let readable: Vec<SegmentName> = path.iter().copied().filter(|name| archive.holds(*name)).collect();
+    shelf.newest_commit(&readable).await
 }
 
 /// The backup as decisions see it.
@@ -123,11 +97,7 @@ pub(crate) fn base(marker: &Marker) -> Base {
 
 /// Refuses an archive with a hole: the server would open before it without a word.
 pub(crate) fn whole(archive: &Archive, timeline: Timeline, base: Base) -> Result<(), ActionError> {
-    let reach = archive.reach(timeline, base);
-    let Some(hole) = reach.hole else { return Ok(()) };
-    let last = reach.last.map_or_else(|| "nothing".to_owned(), |last| format!("`{last}`"));
-    let fact = format!("the archive has a hole: `{hole}` is missing, though later segments exist; it leads to {last}");
-    Err(ActionError::fatal(fact).help("bring the segment back, or recover to a target before the hole"))
+    Ok(archive.reach(timeline, base).whole()?)
 }
 
 /// Finds the first segment that the archive lacks after a backup, on the newest timeline that leads on from it.
@@ -142,21 +112,8 @@ pub(crate) async fn hole(
     let facts = manifest.cluster().map_err(|error| super::archive::broken(&error))?;
     let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() };
     let mut archive = shelf.view().await?;
-    archive.segments.extend(facts.segments());
+    archive.aside.extend(facts.segments());
     let ended_at = manifest.stopped_at;
     let base = Base { timeline: facts.timeline, start: facts.start_lsn, stop: facts.stop_lsn, ended_at };
-    Ok(archive.reach(archive.latest(base), base).hole)
-}
-
-fn path(archive: &Archive, timeline: Timeline, base: Base, last: Option<SegmentName>) -> Vec<SegmentName> {
-    let Some(last) = last else { return Vec::new() };
-    let history = archive.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline));
-    let numbers = archive.size.number_of(base.start)..=last.number(archive.size);
-    numbers.map(|number| history.segment(number, archive.size)).collect()
-}
-
-fn past_the_end(at: Timestamp, newest: Option<Timestamp>) -> String {
-    let known = newest
-        .map_or_else(|| "no commit after the backup".to_owned(), |newest| format!("its newest commit is of {newest}"));
-    format!("the archive is complete and holds no commit after {at} ({known}): recovering to its end")
+    Ok(archive.reach(archive.latest(base), base).hole.map(|hole| hole.first))
 }

@@ -1,24 +1,19 @@
-//! Brings a collected base backup into its stores: compressed and encrypted as each store's settings say, several
-//! objects at a time. One store's failure never ends the others.
+//! Brings the objects of a backup into all its stores at once while their bytes arrive: compressed and encrypted as
+//! each store's settings say. One store's failure never ends the others.
 
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::Cursor;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::io::InspectReader;
+use bytes::Bytes;
+use futures_util::future::join_all;
 
 use super::archive;
-use super::collect::Part;
-use crate::action::{ActionError, PutOptions, RunContext, Store};
-use crate::base::clock;
+use super::funnel::{Funnel, funnel};
+use crate::action::{ActionError, ByteStream, PutOptions, RunContext, Store};
 use crate::base::units::{ByteSize, human_duration};
-use crate::catalog::{BackupPlace, ManifestObject};
-use crate::event::Progress;
+use crate::catalog::{BackupPlace, ManifestObject, ObjectRole};
 use crate::transfer::{Packing, TransferError, Uploaded, upload};
-
-/// Objects on their way at the same time, over all stores: memory and connections are bounded by it.
-const LANES: usize = 3;
 
 /// A store that gets a backup.
 pub(crate) struct Depot {
@@ -59,123 +54,128 @@ pub(crate) fn failed(error: &TransferError) -> ActionError {
     }
 }
 
-/// A backup on its way.
-pub(crate) struct Delivery<'a> {
-    /// Its files.
-    pub(crate) parts: &'a [Part],
-    /// Where they go.
-    pub(crate) depots: &'a [Depot],
-    /// Where they lie in each store.
-    pub(crate) place: &'a BackupPlace,
-    /// The attempt.
-    pub(crate) cx: &'a RunContext,
+/// What one object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Its name below the backup's folder, before it is packed.
+    pub(crate) name: String,
+    /// What it is.
+    pub(crate) role: ObjectRole,
+    /// Of which tablespace.
+    pub(crate) tablespace: Option<u32>,
+}
+
+impl Item {
+    /// An object that is of no tablespace.
+    pub(crate) fn new(name: impl Into<String>, role: ObjectRole) -> Self {
+        Self { name: name.into(), role, tablespace: None }
+    }
+
+    /// The archive of a tablespace, or of the data directory.
+    pub(crate) fn archive(tablespace: Option<u32>) -> Self {
+        match tablespace {
+            Some(oid) => Self { name: format!("{oid}.tar"), role: ObjectRole::Tablespace, tablespace },
+            None => Self::new("base.tar", ObjectRole::Data),
+        }
+    }
 }
 
 /// What came of one store: its objects in order, or why not.
 pub(crate) type Arrival = Result<Vec<ManifestObject>, ActionError>;
 
-/// What has arrived in one store so far, each with its place in the backup.
-type Arriving = Result<Vec<(usize, ManifestObject)>, ActionError>;
-
-/// What the lanes share.
-struct Shared {
-    next: AtomicUsize,
-    done: Arc<AtomicU64>,
-    arrivals: Mutex<Vec<Arriving>>,
+/// A backup on its way.
+pub(crate) struct Delivery<'a> {
+    /// Where its objects go.
+    pub(crate) depots: &'a [Depot],
+    /// Where they lie in each store.
+    pub(crate) place: &'a BackupPlace,
+    /// How many of these stores must get all of them; with fewer left it is pointless to go on.
+    pub(crate) needed: usize,
 }
 
-impl Shared {
-    fn failed(&self, depot: usize) -> bool {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)[depot].is_err()
+/// What has arrived so far, store by store.
+#[derive(Debug)]
+pub(crate) struct Arrivals(Vec<Arrival>);
+
+impl Arrivals {
+    /// Nothing yet.
+    pub(crate) fn new(depots: &[Depot]) -> Self {
+        Self(depots.iter().map(|_| Ok(Vec::new())).collect())
     }
 
-    fn keep(&self, depot: usize, part: usize, object: Result<ManifestObject, ActionError>) {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&mut arrivals[depot], object) {
-            (Ok(objects), Ok(object)) => objects.push((part, object)),
-            (Ok(_), Err(error)) => arrivals[depot] = Err(error),
+    /// What came of each store, in the order of the stores.
+    pub(crate) fn into_inner(self) -> Vec<Arrival> {
+        self.0
+    }
+
+    /// How many stores have everything so far.
+    pub(crate) fn whole(&self) -> usize {
+        self.0.iter().filter(|arrival| arrival.is_ok()).count()
+    }
+
+    fn keep(&mut self, depot: usize, object: Result<ManifestObject, ActionError>) {
+        match (&mut self.0[depot], object) {
+            (Ok(objects), Ok(object)) => objects.push(object),
+            (Ok(_), Err(error)) => self.0[depot] = Err(error),
             (Err(_), _) => {}
         }
     }
 }
 
 impl Delivery<'_> {
-    /// Brings every object into every store; gives what came of each store.
-    ///
-    /// # Errors
-    /// Fails only when it was cancelled.
-    pub(crate) async fn run(&self) -> Result<Vec<Arrival>, ActionError> {
-        let arrivals = self.depots.iter().map(|_| Ok(Vec::new())).collect();
-        let shared = Shared { next: AtomicUsize::new(0), done: Arc::default(), arrivals: Mutex::new(arrivals) };
-        let total = self.parts.iter().map(|part| part.size_bytes).sum::<u64>() * self.depots.len() as u64;
-        let started = clock::monotonic();
-        {
-            let lanes: [_; LANES] = std::array::from_fn(|_| self.lane(&shared));
-            let [first, second, third] = lanes;
-            let mut work: Pin<Box<dyn Future<Output = ((), (), ())> + Send>> =
-                Box::pin(async { tokio::join!(first, second, third) });
-            loop {
-                tokio::select! {
-                    _ = &mut work => break,
-                    () = tokio::time::sleep(Duration::from_millis(250)) => {
-                        let done = shared.done.load(Ordering::Relaxed);
-                        self.cx.reporter.progress(Progress::Units { done, total: Some(total), unit: "bytes" });
-                    }
-                    () = self.cx.cancel.cancelled() => {
-                        return Err(ActionError::cancelled("the upload was cancelled before the manifest"));
-                    }
-                }
-            }
-        }
-        let arrivals = shared.arrivals.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let arrivals: Vec<Arrival> = arrivals.into_iter().map(|arrival| arrival.map(in_order)).collect();
-        self.close(&arrivals, started.elapsed());
-        Ok(arrivals)
+    /// Opens one object in every store that has all others; what is put into the funnel reaches each of them.
+    pub(crate) fn open(&self, arrivals: &Arrivals) -> (Funnel, Vec<(usize, ByteStream)>) {
+        let whole = arrivals.0.iter().enumerate().filter(|(_, arrival)| arrival.is_ok());
+        let depots: Vec<usize> = whole.map(|(depot, _)| depot).collect();
+        let (funnel, bodies) = funnel(depots.len(), self.needed);
+        (funnel, depots.into_iter().zip(bodies).collect())
     }
 
-    /// Takes one object after the other until none is left.
-    async fn lane(&self, shared: &Shared) {
-        loop {
-            let number = shared.next.fetch_add(1, Ordering::Relaxed);
-            let (part, depot) = (number / self.depots.len(), number % self.depots.len());
-            if part >= self.parts.len() {
-                return;
-            }
-            if !shared.failed(depot) {
-                let object = self.bring(&self.parts[part], &self.depots[depot], &shared.done).await;
-                shared.keep(depot, part, object);
-            }
+    /// Stores one object from its bodies, all stores at the same time; what failed is kept in `arrivals`.
+    pub(crate) async fn bring(&self, item: &Item, bodies: Vec<(usize, ByteStream)>, arrivals: &mut Arrivals) {
+        let brought =
+            bodies.into_iter().map(|(depot, body)| async move { (depot, self.store(item, depot, body).await) });
+        for (depot, object) in join_all(brought).await {
+            arrivals.keep(depot, object);
         }
     }
 
-    async fn bring(&self, part: &Part, depot: &Depot, done: &Arc<AtomicU64>) -> Result<ManifestObject, ActionError> {
-        let name = format!("{}{}", part.name, depot.packing.suffix());
+    /// Stores a small object.
+    pub(crate) async fn bring_small(&self, item: &Item, bytes: &Bytes, arrivals: &mut Arrivals) {
+        let (_, bodies) = self.open(arrivals);
+        let body = |bytes: &Bytes| -> ByteStream { Box::new(Cursor::new(bytes.clone())) };
+        let bodies = bodies.into_iter().map(|(depot, _)| (depot, body(bytes))).collect();
+        self.bring(item, bodies, arrivals).await;
+    }
+
+    async fn store(&self, item: &Item, depot: usize, body: ByteStream) -> Result<ManifestObject, ActionError> {
+        let depot = &self.depots[depot];
+        let packing = match item.role {
+            // Every file in them is proven by the server's own manifest when it is read.
+            ObjectRole::Data | ObjectRole::Tablespace => depot.packing.clone().self_proving(),
+            ObjectRole::Wal
+            | ObjectRole::BackupManifest
+            | ObjectRole::Dump
+            | ObjectRole::Globals
+            | ObjectRole::Config
+            | ObjectRole::File
+            | ObjectRole::Unknown => depot.packing.clone(),
+        };
+        let name = format!("{}{}", item.name, packing.suffix());
         let key = self.place.key(&name).map_err(|error| archive::broken(&error))?;
-        let file = self.cx.host.read_files().open(&part.path);
-        let file = file.map_err(|error| ActionError::retryable("a collected file is gone").because(&error))?;
-        let done = Arc::clone(done);
-        let counted = InspectReader::new(tokio::fs::File::from_std(file), move |bytes: &[u8]| {
-            done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        });
-        let encoding = depot.packing.encoding().clone();
-        let size_bytes = encoding.is_plain().then_some(part.size_bytes);
-        let options = PutOptions { size_bytes, ..PutOptions::default() };
-        let uploaded = upload((depot.store.as_ref(), &key), Box::new(counted), &depot.packing, options).await;
+        let encoding = packing.encoding().clone();
+        let uploaded = upload((depot.store.as_ref(), &key), body, &packing, PutOptions::default()).await;
         let Uploaded { packed, .. } = uploaded.map_err(|error| failed(&error))?;
-        if packed.plain.sha256 != part.sha256 || packed.plain.size_bytes != part.size_bytes {
-            return Err(ActionError::retryable(format!("`{key}` was stored with other bytes than were verified")));
-        }
-        let (role, tablespace) = part.role();
         let plain = (!encoding.is_plain()).then_some(packed.plain);
-        let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, role);
-        Ok(ManifestObject { tablespace, encoding, plain, ..object })
+        let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, item.role);
+        Ok(ManifestObject { tablespace: item.tablespace, encoding, plain, ..object })
     }
 
     /// Says what was stored where, and how fast.
-    fn close(&self, arrivals: &[Arrival], taken: Duration) {
-        let plain_bytes: u64 = self.parts.iter().map(|part| part.size_bytes).sum();
+    pub(crate) fn close(&self, arrivals: &[Arrival], taken: Duration, cx: &RunContext) {
         for (depot, arrival) in self.depots.iter().zip(arrivals) {
             let Ok(objects) = arrival else { continue };
+            let plain_bytes: u64 = objects.iter().map(|object| object.plain_facts().size_bytes).sum();
             let stored_bytes: u64 = objects.iter().map(|object| object.size_bytes).sum();
             let rate = (u128::from(plain_bytes) * 1000 / taken.as_millis().max(1)) as u64;
             let message = format!(
@@ -188,12 +188,7 @@ impl Delivery<'_> {
             );
             let data = serde_json::json!({ "store": depot.store.name(), "plain_bytes": plain_bytes,
                 "stored_bytes": stored_bytes, "elapsed_ms": taken.as_millis() as u64 });
-            self.cx.reporter.note(message, data);
+            cx.reporter.note(message, data);
         }
     }
-}
-
-fn in_order(mut objects: Vec<(usize, ManifestObject)>) -> Vec<ManifestObject> {
-    objects.sort_by_key(|(part, _)| *part);
-    objects.into_iter().map(|(_, object)| object).collect()
 }

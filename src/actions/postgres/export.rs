@@ -1,5 +1,6 @@
 //! `postgres.export`: the rows of a query as CSV, in a file or a store.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -163,12 +164,13 @@ impl Action for Export {
             let records = Arc::clone(&body.records.count);
             let spot = params.to.known()?;
             let written = match &spot {
-                FileSpot::File(path) => file(body, (path, params.overwrite), cx).await?,
+                FileSpot::File(path) => file(body, (path, Existing::from(params.overwrite)), cx).await?,
                 FileSpot::Object(store, key) => {
                     let store = cx.store(store.as_str())?;
                     let options = PutOptions { if_absent: !params.overwrite, ..PutOptions::default() };
                     let uploaded = upload((store.as_ref(), key), Box::new(body), &Packing::plain(), options).await;
-                    uploaded.map_err(|error| failed(&error))?.packed.plain
+                    let plain = uploaded.map_err(|error| failed(&error))?.packed.plain;
+                    plain.facts().ok_or_else(|| ActionError::fatal("no digest of the rows was taken"))?
                 }
             };
             let rows = records.load(Ordering::Relaxed).saturating_sub(u64::from(params.header));
@@ -185,10 +187,10 @@ impl Action for Export {
 /// Writes a file that gets its name when all of it is there.
 async fn file(
     mut body: CopyOut,
-    (path, overwrite): (&std::path::Path, bool),
+    (path, existing): (&Path, Existing),
     cx: &RunContext,
 ) -> Result<PlainFacts, ActionError> {
-    let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, Existing::from(overwrite)).await?;
+    let (arrival, file) = Arrival::begin(cx.host.files(), path, FILE_MODE, existing).await?;
     let mut file = tokio::fs::File::from_std(file);
     let (mut hasher, mut size_bytes, mut buffer) = (Hasher::default(), 0, vec![0; 256 << 10]);
     let written = loop {

@@ -1,30 +1,26 @@
 //! Extracts a tar object of a base backup while its bytes arrive, and verifies all of it on the way.
 //!
-//! Two proofs at once: the SHA-256 of the whole object from our own manifest, and size and checksum
-//! of each file from the server's `backup_manifest`. Nothing outside the target folder can be
+//! Two proofs at once: the stream ends well only when the whole object is what our own manifest says (see
+//! [`crate::transfer::Unpacking`]), and each file has the size and the checksum that the server's `backup_manifest`
+//! gives. Nothing outside the target folder can be
 //! written: absolute paths, `..`, links and devices are refused, since a base backup has none.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use tar::{Archive, Entry, EntryType};
-use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::inflow::{Inflow, broken};
 use super::owner::Owner;
-use crate::action::{ActionError, ByteStream, Files, HostError};
+use crate::action::{ActionError, Files, HostError};
 use crate::actions::archive::Bounded;
-use crate::base::Digest;
-use crate::base::digest::Hasher;
 use crate::pgformat::{BackupManifest, FileVerifier};
 
-const CHUNK_BYTES: usize = 256 * 1024;
 const ANOTHER_BACKUP: &str = "use another backup (`full-db-loss` takes `-p backup=ID`); nothing live was touched";
 
 /// Where and how one tar object is extracted.
@@ -40,19 +36,6 @@ pub(crate) struct Extraction {
     pub(crate) prefix: Vec<u8>,
     /// The server's manifest; `None` for the embedded WAL, which it does not list.
     pub(crate) manifest: Option<Arc<BackupManifest>>,
-    /// Bytes read so far, over all objects.
-    pub(crate) done: Arc<AtomicU64>,
-}
-
-/// What one object must be.
-#[derive(Debug, Clone)]
-pub(crate) struct Expected {
-    /// Its key, for messages.
-    pub(crate) key: String,
-    /// Its size.
-    pub(crate) size_bytes: u64,
-    /// SHA-256 of its bytes.
-    pub(crate) sha256: Digest,
 }
 
 impl Extraction {
@@ -62,48 +45,23 @@ impl Extraction {
     /// Fails when anything differs from what is expected; what was written then is worthless.
     pub(crate) async fn run(
         self,
-        body: ByteStream,
-        expected: &Expected,
+        inflow: Inflow,
+        key: &str,
         cancel: &CancellationToken,
     ) -> Result<BTreeSet<Vec<u8>>, ActionError> {
-        let (send, receive) = mpsc::channel(8);
-        let done = Arc::clone(&self.done);
-        let key = expected.key.clone();
-        let blocking = tokio::task::spawn_blocking(move || self.unpack(&key, receive));
-        let (pumped, unpacked) = tokio::join!(pump(body, send, done, cancel), blocking);
+        let own = key.to_owned();
+        let unpacked = inflow.read(cancel, move |reader| self.unpack(&own, reader)).await;
         if cancel.is_cancelled() {
             return Err(ActionError::cancelled("the restore was cancelled; only the staged folder was written"));
         }
-        let broken = |error: &io::Error| match error.kind() {
-            // What the stream found out at its end, or the first byte that cannot be decrypted.
-            io::ErrorKind::InvalidData => {
-                ActionError::fatal(format!("`{}` is damaged: {error}", expected.key)).help(ANOTHER_BACKUP)
-            }
-            _ => ActionError::retryable(format!("reading `{}` from the store broke off", expected.key)).because(error),
-        };
-        pumped.map_err(|error| broken(&error))?;
-        let unpacked = unpacked.map_err(|error| ActionError::fatal("the extraction panicked").because(&error))?;
-        let (seen, size_bytes, sha256) = unpacked?;
-        if size_bytes != expected.size_bytes || sha256 != expected.sha256 {
-            let fact = format!(
-                "`{}` is damaged: {size_bytes} bytes with SHA-256 {sha256} instead of {} with {}",
-                expected.key, expected.size_bytes, expected.sha256
-            );
-            return Err(ActionError::fatal(fact).help(ANOTHER_BACKUP));
-        }
-        Ok(seen)
+        unpacked.map_err(|error| broken(key, &error).help(ANOTHER_BACKUP))?
     }
 
-    fn unpack(
-        &self,
-        key: &str,
-        receive: mpsc::Receiver<Vec<u8>>,
-    ) -> Result<(BTreeSet<Vec<u8>>, u64, Digest), ActionError> {
-        let mut reader = Incoming { receive, chunk: Vec::new(), at: 0, hasher: Hasher::default(), size_bytes: 0 };
-        let (bounded, allowance) = Bounded::new(&mut reader);
+    fn unpack(&self, key: &str, reader: &mut dyn Read) -> Result<BTreeSet<Vec<u8>>, ActionError> {
+        let (bounded, allowance) = Bounded::new(reader);
         let mut archive = Archive::new(bounded);
         let mut seen = BTreeSet::new();
-        let damaged = |error: &io::Error| {
+        let damaged = |error: &std::io::Error| {
             let fact = format!("`{key}` is damaged: it cannot be unpacked");
             ActionError::fatal(fact).because(error).help(ANOTHER_BACKUP)
         };
@@ -113,8 +71,7 @@ impl Extraction {
             seen.extend(self.entry(key, &mut entry)?);
             allowance.next(&mut entry).map_err(|error| damaged(&error))?;
         }
-        io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(&error))?;
-        Ok((seen, reader.size_bytes, reader.hasher.finish()))
+        Ok(seen)
     }
 
     /// Makes one entry; gives its manifest path when it is a file.
@@ -196,51 +153,6 @@ fn inside(bytes: &[u8]) -> Option<PathBuf> {
     Some(path)
 }
 
-async fn pump(
-    mut body: ByteStream,
-    send: mpsc::Sender<Vec<u8>>,
-    done: Arc<AtomicU64>,
-    cancel: &CancellationToken,
-) -> io::Result<()> {
-    loop {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let count = tokio::select! {
-            read = body.read(&mut chunk) => read?,
-            () = cancel.cancelled() => return Ok(()),
-        };
-        chunk.truncate(count);
-        done.fetch_add(count as u64, Ordering::Relaxed);
-        if count == 0 || send.send(chunk).await.is_err() {
-            return Ok(());
-        }
-    }
-}
-
-/// The blocking end of the stream; digests what passes.
-struct Incoming {
-    receive: mpsc::Receiver<Vec<u8>>,
-    chunk: Vec<u8>,
-    at: usize,
-    hasher: Hasher,
-    size_bytes: u64,
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at == self.chunk.len() {
-            let Some(chunk) = self.receive.blocking_recv() else { return Ok(0) };
-            self.hasher.update(&chunk);
-            self.size_bytes += chunk.len() as u64;
-            self.chunk = chunk;
-            self.at = 0;
-        }
-        let count = buffer.len().min(self.chunk.len() - self.at);
-        buffer[..count].copy_from_slice(&self.chunk[self.at..self.at + count]);
-        self.at += count;
-        Ok(count)
-    }
-}
-
 fn refused(key: &str, path: &[u8], why: &str) -> ActionError {
     let path = String::from_utf8_lossy(path);
     ActionError::fatal(format!("`{key}` is refused: `{path}` {why}")).help(ANOTHER_BACKUP)
@@ -250,7 +162,7 @@ fn cannot(error: &HostError) -> ActionError {
     ActionError::retryable("the backup cannot be written beside the data").because(error)
 }
 
-fn full(path: &Path, error: &io::Error) -> ActionError {
+fn full(path: &Path, error: &std::io::Error) -> ActionError {
     ActionError::retryable(format!("cannot write `{}`", path.display())).because(error)
 }
 

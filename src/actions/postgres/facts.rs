@@ -33,6 +33,8 @@ pub(crate) struct ServerFacts {
     pub(crate) tablespaces: Vec<Tablespace>,
     /// Locale of each database, with the collation version where the server records it.
     pub(crate) databases: Vec<DatabaseLocale>,
+    /// The libraries that it loads at start.
+    pub(crate) preload_libraries: Vec<String>,
     /// The sum of all databases' sizes.
     pub(crate) size_bytes: u64,
 }
@@ -48,7 +50,8 @@ const SETTINGS: &str = "SELECT current_setting('server_version'), current_settin
  (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'), current_setting('data_checksums'), \
  current_setting('wal_level'), pg_is_in_recovery(), current_setting('archive_mode'), \
  current_setting('archive_command'), current_setting('archive_library', true), current_setting('archive_timeout'), \
- (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE has_database_privilege(oid, 'CONNECT'))";
+ (SELECT sum(pg_database_size(oid)) FROM pg_database WHERE has_database_privilege(oid, 'CONNECT')), \
+ (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries')";
 
 const SLOTS: &str = "SELECT slot_name, slot_type, plugin, database \
  FROM pg_replication_slots WHERE NOT temporary ORDER BY 1";
@@ -84,6 +87,7 @@ impl ServerFacts {
             in_recovery: text(6) == "t",
             archiving,
             size_bytes: number(11, "size")?,
+            preload_libraries: names(&text(12)),
             ..Self::default()
         };
         facts.lists(session).await?;
@@ -121,16 +125,23 @@ impl ServerFacts {
         }
         Ok(())
     }
+}
 
-    /// The major version, as folders of programs are named.
-    pub(crate) fn major(&self) -> String {
-        (self.version_num / 10_000).to_string()
-    }
+/// The names of a list as the configuration writes it.
+fn names(list: &str) -> Vec<String> {
+    let names = list.split(',').map(|name| name.trim().trim_matches('"').to_owned());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ArchiveSettings, archives};
+    use super::{ArchiveSettings, archives, names};
+
+    #[test]
+    fn preloaded_libraries_are_listed_as_the_configuration_writes_them() {
+        assert_eq!(names("pg_stat_statements, \"auto_explain\""), ["pg_stat_statements", "auto_explain"]);
+        assert!(names("").is_empty());
+    }
 
     fn archiving(mode: &str, command: &str, library: &str) -> bool {
         archives(&ArchiveSettings {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::hands::Hands;
-use super::layout::FETCH_CONFIG;
+use super::layout::{self, FETCH_CONFIG};
 use super::owner::Owner;
 use super::settings::shell_word;
 use crate::action::{ActionError, Files, HostError, Tie};
@@ -22,6 +22,7 @@ const TRIAL: &str = "runbook-fetch.trial";
 pub(crate) struct Fetching {
     config: String,
     secrets: Vec<(String, SecretText)>,
+    ahead: PathBuf,
 }
 
 impl Fetching {
@@ -39,17 +40,20 @@ impl Fetching {
         for name in entry.secret_names() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
+        let ahead = hands.cluster.ahead(&hands.cx.about.run);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
             system_id: Some(system_id),
             rescue: vec![hands.cluster.pgdata.join("pg_wal")],
+            spool: Some(ahead.clone()),
+            restore: Some(hands.cx.about.run.to_string()),
             ..Config::new(entry, hands.prefix)
         };
         let config = config
             .to_text()
             .map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))?;
-        Ok(Self { config, secrets })
+        Ok(Self { config, secrets, ahead })
     }
 
     /// Writes them into a data directory.
@@ -58,6 +62,8 @@ impl Fetching {
     /// Fails when a file cannot be written.
     pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
         remove(files, pgdata)?;
+        // Without it every segment is fetched when it is asked for.
+        let _ = spool(files, &self.ahead, owner);
         let give = |path: PathBuf, text: &str| {
             files.replace(&path, text.as_bytes(), 0o600)?;
             files.chown(&path, owner.uid, owner.gid)
@@ -74,11 +80,43 @@ impl Fetching {
     }
 }
 
+/// Makes an empty folder for what is fetched ahead.
+fn spool(files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {
+    forget(files, folder)?;
+    files.create_dir(folder, 0o700)?;
+    files.chown(folder, owner.uid, owner.gid)
+}
+
+/// How often removing a folder is begun anew that somebody still writes to.
+const TRIES: u32 = 10;
+
+/// Removes what was fetched ahead; who fetches there ends by it, and may write once more meanwhile.
+fn forget(files: &dyn Files, folder: &Path) -> Result<(), HostError> {
+    for _ in 1..TRIES {
+        if files.facts(folder)?.is_none() || files.remove_tree(folder).is_ok() {
+            return Ok(());
+        }
+    }
+    files.remove_tree(folder)
+}
+
+/// The folder of what was fetched ahead for the data that becomes `pgdata`, as an earlier run may have named it. A server
+/// could write another path into its own folder: only one of ours is believed.
+fn spool_of(files: &dyn Files, pgdata: &Path) -> Option<PathBuf> {
+    let text = files.read(&pgdata.join(FETCH_CONFIG), 1 << 20).ok()?;
+    let spool = serde_json::from_slice::<Config>(&text).ok()?.spool?;
+    layout::is_ahead_of(&spool, pgdata).then_some(spool)
+}
+
 /// Removes them; what is not there is no error.
 ///
 /// # Errors
 /// Fails when a file cannot be removed.
 pub(crate) fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
+    if let Some(spool) = spool_of(files, pgdata) {
+        // What cannot be removed is bounded, and no reason to fail a recovery.
+        let _ = forget(files, &spool);
+    }
     let secrets = pgdata.join(SECRETS);
     if files.facts(&secrets)?.is_some() {
         files.remove_tree(&secrets)?;

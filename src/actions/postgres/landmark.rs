@@ -9,16 +9,7 @@ use super::aim::words;
 use super::archive::Shelf;
 use super::target::{Archive, Base, Goal};
 use crate::action::ActionError;
-use crate::pgformat::{Lsn, SegmentName, Timeline, TimelineHistory, WalRecord, WalWalker};
-
-const RM_XLOG: u8 = 0;
-const RM_XACT: u8 = 1;
-const XLOG_RESTORE_POINT: u8 = 0x70;
-const XACT_OPERATION: u8 = 0x70;
-/// Commit, abort, and both of a prepared transaction: the records that a target of a transaction stops at.
-const XACT_ENDS: [u8; 4] = [0x00, 0x20, 0x30, 0x40];
-/// Bytes before a restore point's name: its time.
-const NAME_AT: usize = 8;
+use crate::pgformat::{Landmark, Lsn, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker};
 
 /// Says on which timeline a goal lies; `None` where one leads on from the backup anyway, or the goal tells itself.
 ///
@@ -26,7 +17,7 @@ const NAME_AT: usize = 8;
 /// Fails when a segment cannot be read, when no timeline has it, and when several have one of that name.
 pub(crate) async fn timeline(
     shelf: Shelf<'_>,
-    (archive, stored): (&Archive, &BTreeSet<SegmentName>),
+    archive: &Archive,
     base: Base,
     goal: &Goal,
 ) -> Result<Option<Timeline>, ActionError> {
@@ -41,7 +32,7 @@ pub(crate) async fn timeline(
     let mut found: BTreeSet<(Lsn, Timeline)> = BTreeSet::new();
     for timeline in &leading {
         // What came with the backup or is still to be rescued cannot be read here, and begins a walk anew.
-        let path = own(archive, *timeline, base).into_iter().filter(|segment| stored.contains(segment)).collect();
+        let path = own(archive, *timeline, base).into_iter().filter(|segment| archive.holds(*segment)).collect();
         found.extend(positions(shelf, path, &wanted).await?);
     }
     let list = |found: &BTreeSet<(Lsn, Timeline)>| {
@@ -95,20 +86,13 @@ async fn positions(
 
 fn is_it(record: &WalRecord<'_>, goal: &Goal) -> bool {
     match goal {
-        // The record has no epoch; a target's is dropped by the server as well.
-        Goal::Xid(xid) => {
-            record.rmid == RM_XACT
-                && u64::from(record.xid) == xid & u64::from(u32::MAX)
-                && XACT_ENDS.contains(&(record.info & XACT_OPERATION))
-        }
-        Goal::Name(name) => {
-            record.rmid == RM_XLOG
-                && record.info & 0xF0 == XLOG_RESTORE_POINT
-                && record.main_data().is_ok_and(|data| {
-                    let own = data.get(NAME_AT..).unwrap_or_default();
-                    own.split(|byte| *byte == 0).next() == Some(name.as_bytes())
-                })
-        }
+        // The record has no epoch; a target's is dropped by the server as well. A prepared one counts by its own number.
+        Goal::Xid(xid) => TransactionEnd::of(record).is_some_and(|end| u64::from(end.xid) == xid & u64::from(u32::MAX)),
+        Goal::Name(name) => match Landmark::of(record) {
+            Some(Landmark::RestorePoint { name: own, .. }) => own == *name,
+            Some(Landmark::Checkpoint { .. } | Landmark::Promotion { .. } | Landmark::DatabaseDropped { .. })
+            | None => false,
+        },
         Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => false,
     }
 }

@@ -16,6 +16,9 @@ pub(crate) const MARKER: &str = "runbook-restore.json";
 /// The configuration of `wal fetch` inside a data directory that recovers.
 pub(crate) const FETCH_CONFIG: &str = "runbook-fetch.json";
 
+/// What the folder of WAL that was fetched ahead is called after its data directory.
+const AHEAD: &str = ".runbook-ahead-";
+
 /// Where a cluster runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ground {
@@ -189,6 +192,11 @@ impl Cluster {
         kept(&self.pgdata, run)
     }
 
+    /// Where a server that `run` recovers keeps WAL that was fetched before it asked.
+    pub(crate) fn ahead(&self, run: &RunId) -> PathBuf {
+        with_suffix(&self.pgdata, &format!("{AHEAD}{run}"))
+    }
+
     /// Where the files of tablespace `oid`, which belongs to `location`, are to live.
     pub(crate) fn tablespace(&self, oid: u32, location: &Path) -> PathBuf {
         match &self.ground {
@@ -196,6 +204,15 @@ impl Cluster {
             Ground::Scratch(root) => root.join("tablespaces").join(oid.to_string()),
         }
     }
+}
+
+/// Tells whether `folder` is one that a recovery made beside `pgdata`, which may still be staged, for WAL fetched ahead.
+pub(crate) fn is_ahead_of(folder: &Path, pgdata: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (ours, theirs) = (name(pgdata), name(folder));
+    let live = ours.split(".runbook-").next().unwrap_or_default();
+    let run = theirs.strip_prefix(live).and_then(|rest| rest.strip_prefix(AHEAD));
+    folder.parent() == pgdata.parent() && run.is_some_and(|run| run.parse::<RunId>().is_ok())
 }
 
 /// The place beside `live` that a restore of `run` fills.
@@ -206,6 +223,11 @@ pub(crate) fn staged(live: &Path, run: &RunId) -> PathBuf {
 /// The place beside `live` that keeps what was there before `run`.
 pub(crate) fn kept(live: &Path, run: &RunId) -> PathBuf {
     with_suffix(live, &format!(".runbook-old-{run}"))
+}
+
+/// The place beside `live` for configuration files that a restore of `run` brings from outside of it.
+pub(crate) fn config(live: &Path, run: &RunId) -> PathBuf {
+    with_suffix(live, &format!(".runbook-config-{run}"))
 }
 
 /// Gives back the live place of a kept one; any other path as it is.
@@ -241,6 +263,15 @@ mod tests {
         assert_eq!(cluster.staged(&run), Path::new("/data/main.runbook-staged-20260128-143002-3fa9c1"));
         assert_eq!(unkept(&cluster.kept(&run), &run), cluster.pgdata);
         assert_eq!(cluster.port, 5432);
+    }
+
+    #[test]
+    fn only_a_folder_beside_the_data_is_one_of_wal_fetched_ahead() {
+        let ours = |folder: &str, pgdata: &str| is_ahead_of(Path::new(folder), Path::new(pgdata));
+        let folder = "/data/main.runbook-ahead-20260128-143002-3fa9c1";
+        assert!(ours(folder, "/data/main") && ours(folder, "/data/main.runbook-staged-20260128-143002-3fa9c1"));
+        assert!(!ours(folder, "/data/other") && !ours(folder, "/elsewhere/main"));
+        assert!(!ours("/data/main.runbook-ahead-x", "/data/main") && !ours("/etc", "/data/main"));
     }
 
     #[test]

@@ -6,7 +6,10 @@
 mod advance;
 mod aim;
 mod archive;
+mod archiver;
+mod archiving;
 mod attempt;
+mod bad_page;
 mod base_backup;
 mod by_hand;
 mod check;
@@ -29,20 +32,25 @@ mod extract;
 mod facts;
 mod fan;
 mod fetching;
+mod funnel;
 mod hands;
 mod housing;
+mod inflow;
 mod integrity;
 mod intrusion;
 mod landing;
 mod landmark;
+mod last_wal;
 mod layout;
 mod limits;
 mod live;
+mod machine;
 mod marker;
 mod name;
 mod nursery;
 mod old;
 mod outlook;
+mod outside;
 mod overseer;
 mod owner;
 mod promotion;
@@ -53,29 +61,38 @@ pub(crate) mod readable;
 mod recover;
 mod replay;
 mod replica;
+mod replication;
 mod rescue;
 mod restore_base;
 mod restore_dump;
 mod scratch;
+mod scrutiny;
 mod server;
 mod sessions;
 mod settings;
 mod side;
 mod side_instance;
 mod slot;
-mod standing;
 mod spout;
+mod standing;
 mod stop;
 mod subscription;
 mod swap;
 mod swap_back;
+mod tar_walk;
 mod target;
 mod terminate;
 mod tls;
+mod verify_backup;
 mod witness;
 
 pub use aim::Ending;
-pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint};
+pub(crate) use archiver::{Archiver, Relation};
+pub use archiving::{
+    ArchivingMode, CheckpointTuning, ConfigureArchiving, ConfigureArchivingOutput, ConfigureArchivingParams, Foreign,
+    Restart, SettingChange,
+};
+pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint, OnBadPage};
 pub use check::{
     AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
@@ -87,6 +104,7 @@ pub use drop_database::{DropDatabase, DropDatabaseOutput, DropDatabaseParams, Se
 pub use dump::{AllDatabases, Compressor, DatabaseNames, Dump, DumpOutput, DumpParams, DumpedDatabase, Globals};
 pub use export::{Export, ExportOutput, ExportParams};
 pub use housing::Priority;
+pub use outside::ConfigFiles;
 pub use query::{Query, QueryEffect, QueryOutput, QueryParams};
 pub use recover::{InstanceState, Landmark, Recover, RecoverLoss, RecoverOutput, RecoverParams};
 pub use restore_base::{RestoreBase, RestoreBaseOutput, RestoreBaseParams};
@@ -97,3 +115,4 @@ pub use standing::{Archiving, Standing, look};
 pub use stop::{Stop, StopOutput, StopParams};
 pub use swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use terminate::{TerminateConnections, TerminateConnectionsOutput, TerminateConnectionsParams};
+pub use verify_backup::{VerifyBackup, VerifyBackupOutput, VerifyBackupParams};

@@ -13,7 +13,7 @@ use super::recover::RecoverLoss;
 use crate::action::{ActionError, ReadFiles, RunContext};
 use crate::base::{Timestamp, clock};
 use crate::event::{Coverage, Progress};
-use crate::pgformat::{Lsn, SegmentName, Timeline, TimelineHistory};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory};
 
 /// How long the first segment of the new timeline may take to reach the archive.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(120);
@@ -63,7 +63,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
         return Ok(Proven { fork, segment: None });
     }
     cx.reporter.progress(Progress::Doing { text: "proving that the new timeline is archived".to_owned() });
-    let segment = switch(&mut session, claim).await?;
+    let segment = switch(&mut session, (claim.timeline, claim.marker.segment_size)).await?;
     let started = clock::monotonic();
     while !claim.shelf.holds(segment).await? {
         if started.elapsed() > ARCHIVED_WITHIN {
@@ -77,7 +77,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
     }
     let mut archive = claim.shelf.view().await?;
     let stored = archive.segments.len();
-    archive.segments.extend(claim.marker.embedded());
+    archive.aside.extend(claim.marker.embedded());
     course::whole(&archive, claim.timeline, course::base(claim.marker))?;
     let message =
         format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);
@@ -103,14 +103,16 @@ pub(crate) fn fork(cluster: &Cluster, timeline: Timeline, files: &dyn ReadFiles)
 /// Writes a commit and finishes its segment: an idle server would never switch by itself.
 ///
 /// The segment is computed here: at a boundary `pg_walfile_name` answers otherwise before PostgreSQL 17 than since.
-async fn switch(session: &mut Session, claim: &Claim<'_>) -> Result<SegmentName, ActionError> {
+pub(crate) async fn switch(
+    session: &mut Session,
+    (timeline, size): (Timeline, SegmentSize),
+) -> Result<SegmentName, ActionError> {
     session.query("BEGIN; SELECT txid_current(); COMMIT").await?;
     let text = session.value("SELECT pg_current_wal_lsn()").await?;
     session.query("SELECT pg_switch_wal()").await?;
     let end: Lsn =
         text.parse().map_err(|_| ActionError::fatal(format!("the server's position `{text}` makes no sense")))?;
-    let size = claim.marker.segment_size;
-    Ok(SegmentName::new(claim.timeline, size.number_of(Lsn(end.0.saturating_sub(1))), size))
+    Ok(SegmentName::new(timeline, size.number_of(Lsn(end.0.saturating_sub(1))), size))
 }
 
 /// What is known about loss. `whole`: all that was flushed, or all up to the chosen target, is there.

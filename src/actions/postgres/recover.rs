@@ -30,7 +30,6 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
-use super::target::Goal;
 use super::{live, outlook, overseer, promotion, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -38,6 +37,7 @@ use crate::action::{
     Target,
 };
 use crate::base::Timestamp;
+use crate::catalog::recovery::Goal;
 use crate::event::Coverage;
 use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, Timeline};
@@ -296,6 +296,12 @@ impl Action for Recover {
         }
         if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact.what, fact.help));
+        }
+        if params.instance.is_some() && cx.ahead {
+            return Ok(findings.pending("what waits is looked at when the step starts"));
+        }
+        if params.instance.is_some() {
+            return Ok(findings.pass("the program that fetches WAL is there, and nothing looks after the server"));
         }
         if cx.ahead {
             let findings = findings.pending("the server is looked at when the step starts");

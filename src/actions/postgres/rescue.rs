@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::target::Branch;
 use crate::action::{FileKind, HostError, ReadFiles};
 use crate::base::Timestamp;
+use crate::catalog::recovery::Branch;
 use crate::pgformat::{
     Lsn, SegmentHeader, SegmentName, SegmentScan, SegmentSize, SystemId, Timeline, TimelineHistory, WAL_PAGE_BYTES,
     WalFileName, WalWalker, Walked,

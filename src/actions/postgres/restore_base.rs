@@ -6,18 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive;
 use super::by_hand;
-use super::extract::{Expected, Extraction};
+use super::extract::Extraction;
+use super::inflow::Inflow;
 use super::layout::{self, Cluster};
+use super::machine;
 use super::marker::{self, Link, Marker};
+use super::outside::{self, ConfigFiles};
 use super::owner::Owner;
 use super::readable::{self, Reading};
 use super::scratch;
 use super::server::{Programs, major};
+use super::tar_walk::WAL_FOLDER;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Files, Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadFiles, ReadStore, RunContext,
@@ -26,6 +31,9 @@ use crate::action::{
 use crate::base::RunId;
 use crate::catalog::{self, Backup, Manifest, ManifestObject, ObjectRole};
 use crate::event::Progress;
+
+/// Objects that are read at the same time; each one is fetched, decrypted and decompressed on all cores as it is.
+const LANES: usize = 2;
 
 /// Stages a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -39,6 +47,10 @@ pub struct RestoreBaseParams {
     pub database: DatabaseRef,
     /// The backup, as `backup.find` or `postgres.base_backup` gave it.
     pub backup: Late<BackupHandle>,
+    /// Configuration files that its server kept outside the data directory: `beside` (default) puts them into a
+    /// folder of their own, `missing` where they were unless something is there, `leave` nowhere.
+    #[serde(default)]
+    pub config_files: ConfigFiles,
 }
 
 /// The outputs of `postgres.restore_base`.
@@ -50,6 +62,9 @@ pub struct RestoreBaseOutput {
     pub size_bytes: u64,
     /// The files that were verified.
     pub files: u64,
+    /// The configuration files from outside the data directory, where they were put.
+    #[serde(default)]
+    pub config_files: Vec<PathBuf>,
 }
 
 impl Action for RestoreBase {
@@ -99,7 +114,13 @@ impl Action for RestoreBase {
 
     async fn run(&self, params: &RestoreBaseParams, cx: &RunContext) -> Result<RestoreBaseOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        stage(&cluster, params.backup.get()?, cx).await
+        let handle = params.backup.get()?;
+        let output = stage(&cluster, handle, cx).await?;
+        if cluster.is_scratch() {
+            return Ok(output);
+        }
+        let config_files = config_files(&cluster, handle, params.config_files, cx).await?;
+        Ok(RestoreBaseOutput { config_files, ..output })
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
@@ -138,7 +159,29 @@ pub(crate) async fn stage(
         serde_json::json!({ "dir": stage.dir, "files": seen }),
     );
     let staged = StagedHandle { database: cluster.name.clone(), backup: handle.clone(), dir: stage.dir.clone() };
-    Ok(RestoreBaseOutput { staged, size_bytes: backup.manifest.size_bytes(), files: seen })
+    Ok(RestoreBaseOutput { staged, size_bytes: backup.manifest.size_bytes(), files: seen, config_files: Vec::new() })
+}
+
+/// Puts the configuration files of a staged backup where they are wanted, and says where.
+async fn config_files(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    how: ConfigFiles,
+    cx: &RunContext,
+) -> Result<Vec<PathBuf>, ActionError> {
+    let (store_name, prefix) = place(cluster, handle)?;
+    let store = cx.store(store_name)?;
+    let backup = opened(store.as_read(), prefix, cluster, handle).await?;
+    let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
+    let owner = Owner::of(cluster, cx.host.as_ref())?;
+    let beside = layout::config(&cluster.pgdata, &cx.about.run);
+    let made = outside::put_back(reading, (how, &beside), &owner, cx).await?;
+    if let Some(first) = made.first() {
+        let message =
+            format!("configuration files from outside the data directory were put back: `{}`", first.display());
+        cx.reporter.note(message, serde_json::json!({ "files": made }));
+    }
+    Ok(made)
 }
 
 /// Judges whether the chosen backup can be read and fits where `cluster` wants it.
@@ -161,7 +204,9 @@ pub(crate) async fn fits(
     }
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
     let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
-    Programs::of(cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+    let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
+    programs.verify(&version, cx.host.as_ref()).await?;
+    let findings = machine::judge(facts, &programs, cx.host.as_ref(), findings).await;
     match short_of_space(cx.host.read_files().as_ref(), cluster, &backup.manifest) {
         Some(fact) => Ok(findings.refuse(fact, "free some space; the old data is kept until you remove it")),
         None => Ok(findings.pass(format!("backup `{}` fits", backup.manifest.id))),
@@ -314,38 +359,35 @@ impl Stage {
         let manifest = Arc::new(reading.server_manifest().await?);
         let done = Arc::new(AtomicU64::new(0));
         let total = Some(backup.manifest.objects.iter().map(|object| object.plain_facts().size_bytes).sum());
-        let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
+        let mut objects = Vec::new();
         for object in &backup.manifest.objects {
             let Some((root, prefix)) = self.place(object)? else { continue };
             let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| archive::broken(&error))?;
-            let listed = object.role != ObjectRole::Wal;
             let extraction = Extraction {
                 files: Arc::clone(files),
                 owner: owner.clone(),
                 root,
                 prefix,
-                manifest: listed.then(|| Arc::clone(&manifest)),
-                done: Arc::clone(&done),
+                manifest: (object.role != ObjectRole::Wal).then(|| Arc::clone(&manifest)),
             };
-            let plain = object.plain_facts();
-            let expected = Expected { key: key.to_string(), size_bytes: plain.size_bytes, sha256: plain.sha256 };
             let unpacking = reading.unpacking(object).map_err(|error| readable::unread(&error))?;
-            let body = store.get(&key).await.map_err(|error| archive::failed(&error))?;
-            let body = unpacking.open(body, readable::expected(object));
-            let extracted = extraction.run(body, &expected, &cx.cancel);
-            tokio::pin!(extracted);
-            let found = loop {
-                tokio::select! {
-                    found = &mut extracted => break found?,
-                    () = tokio::time::sleep(Duration::from_millis(250)) => {
-                        cx.reporter.progress(Progress::Units { done: done.load(Ordering::Relaxed), total, unit: "bytes" });
-                    }
-                }
-            };
-            if listed {
-                seen.extend(found);
-            }
+            let done = Arc::clone(&done);
+            objects.push(async move {
+                let body = store.get(&key).await.map_err(|error| archive::failed(&error))?;
+                let body = unpacking.open(body, readable::expected(object));
+                extraction.run(Inflow { body, done }, key.as_str(), &cx.cancel).await
+            });
         }
+        let filling = futures_util::stream::iter(objects).buffer_unordered(LANES).try_concat();
+        tokio::pin!(filling);
+        let seen: BTreeSet<Vec<u8>> = loop {
+            tokio::select! {
+                filled = &mut filling => break filled?,
+                () = tokio::time::sleep(Duration::from_millis(250)) => {
+                    cx.reporter.progress(Progress::Units { done: done.load(Ordering::Relaxed), total, unit: "bytes" });
+                }
+            }
+        };
         if let Some(missing) = manifest.files.keys().find(|path| !seen.contains(*path)) {
             let fact = format!("`{}` is missing in the backup", String::from_utf8_lossy(missing));
             return Err(ActionError::fatal(fact).help("use another backup"));
@@ -357,7 +399,7 @@ impl Stage {
     fn place(&self, object: &ManifestObject) -> Result<Option<(PathBuf, Vec<u8>)>, ActionError> {
         match object.role {
             ObjectRole::Data => Ok(Some((self.dir.clone(), Vec::new()))),
-            ObjectRole::Wal => Ok(Some((self.dir.join("pg_wal"), Vec::new()))),
+            ObjectRole::Wal => Ok(Some((self.dir.join("pg_wal"), WAL_FOLDER.to_vec()))),
             ObjectRole::BackupManifest | ObjectRole::Config => Ok(None),
             ObjectRole::Tablespace => {
                 let link = self.marker.links.iter().find(|link| link.tablespace() == object.tablespace);

@@ -47,7 +47,7 @@ pub struct Archiving {
 const ARCHIVING: &str = "SELECT current_setting('archive_mode') <> 'off', last_archived_wal, \
  to_char(last_archived_time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
  last_failed_time IS NOT NULL AND (last_archived_time IS NULL OR last_failed_time > last_archived_time), \
- CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}$' THEN \
+ CASE WHEN last_archived_wal ~ '^[0-9A-F]{24}' THEN \
    greatest(0, (pg_current_wal_lsn() - '0/0'::pg_lsn) - \
      ((('x' || substr(last_archived_wal, 9, 8))::bit(32)::bigint * (4294967296 / s.bytes) \
        + ('x' || substr(last_archived_wal, 17, 8))::bit(32)::bigint + 1) * s.bytes)) END \

@@ -5,6 +5,7 @@ mod health;
 mod hold;
 mod import;
 mod list;
+mod map;
 mod prove;
 mod prune;
 mod row;
@@ -32,6 +33,8 @@ pub struct Args {
 enum Command {
     /// List the backups of the stores, newest first
     List(list::Args),
+    /// Show which moments can be recovered, with the gaps between them and their reasons
+    Map(map::Args),
     /// Show all that is known of one backup
     Show(show::Args),
     /// Read backups and find out whether they hold
@@ -54,6 +57,7 @@ enum Command {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let exit = match args.command {
         Command::List(args) => list::run(&args),
+        Command::Map(args) => map::run(&args),
         Command::Show(args) => show::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Import(args) => import::run(&args),

@@ -129,6 +129,7 @@ fn server(status: &Status) {
     let (tone, text) = match (archiving.on, archiving.failing) {
         (false, _) => (Tone::Bad, "archiving is off".to_owned()),
         (true, true) => (Tone::Bad, format!("archiving FAILS; {behind}{last}")),
+        (true, false) if archiving.last_archived.is_none() => (Tone::Warn, "nothing was archived yet".to_owned()),
         (true, false) => (Tone::Good, format!("{behind}{last}")),
     };
     line("wal", (tone, &text));

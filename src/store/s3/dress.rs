@@ -6,6 +6,7 @@ use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectLockMode, StorageClass};
 
 use super::address::percent;
+use super::head::is_archived;
 use super::header;
 use super::session::Session;
 use crate::action::{PutOptions, StoreError};
@@ -15,11 +16,16 @@ use crate::language::inventory::LockMode;
 /// S3 takes no more bytes of metadata.
 const MAX_METADATA_BYTES: usize = 2048;
 
+/// Up to this size S3's own lifecycle rules archive nothing either (AWS, "Lifecycle transitions", since September 2024).
+const SMALL_BYTES: usize = 128 * 1024;
+
 /// What a new object is dressed with.
 #[derive(Debug, Clone)]
 pub(super) struct Dress {
     pub(super) metadata: BTreeMap<String, String>,
     pub(super) class: Option<StorageClass>,
+    /// The class of an object that is too small to be archived unasked.
+    pub(super) small_class: Option<StorageClass>,
     pub(super) tags: Option<String>,
     pub(super) mode: Option<ObjectLockMode>,
     pub(super) until: Option<DateTime>,
@@ -38,11 +44,14 @@ impl Dress {
             Some(LockMode::Governance) | None => ObjectLockMode::Governance,
         };
         let class = options.storage_class.as_deref().or(entry.storage_class.as_deref());
+        let readable = entry.storage_class.as_deref().filter(|class| !is_archived(class));
+        let small_class = options.storage_class.as_deref().or(readable);
         let tags = entry.tags.iter().map(|(name, value)| format!("{}={}", percent(name, ""), percent(value, "")));
         let tags = tags.collect::<Vec<_>>().join("&");
         Ok(Self {
             metadata: options.metadata.clone(),
             class: class.map(StorageClass::from),
+            small_class: small_class.map(StorageClass::from),
             tags: (!tags.is_empty()).then_some(tags),
             mode: until.map(|_| mode),
             until: until.map(date_time),
@@ -59,6 +68,12 @@ impl Dress {
     pub(super) fn metadata(&self) -> Option<std::collections::HashMap<String, String>> {
         (!self.metadata.is_empty())
             .then(|| self.metadata.iter().map(|(name, value)| (name.clone(), header::write(value))).collect())
+    }
+
+    /// The class of an object of this many bytes. What is small stays readable where only the store's settings say
+    /// otherwise: manifests and sidecars tell what there is to retrieve, and an archive charges 40 KiB more for each.
+    pub(super) fn class_of(&self, bytes: usize) -> Option<StorageClass> {
+        if bytes <= SMALL_BYTES { self.small_class.clone() } else { self.class.clone() }
     }
 
     pub(super) fn is_locked(&self) -> bool {

@@ -217,6 +217,7 @@ async fn send_as(
     let session = &order.session;
     let checksum = Checksum::of(manner.check, bytes);
     let request = dressed!(session.client().put_object().key(&order.object), session, dress)
+        .set_storage_class(dress.class_of(bytes.len()))
         .set_if_none_match(condition.map(str::to_owned))
         .set_checksum_crc32_c(checksum.crc32c)
         .set_content_md5(checksum.md5)

@@ -62,7 +62,7 @@ pub async fn pack(entry: &StoreEntry, safe: &Safe, plain: &[u8]) -> Parcel {
     sealed.read_to_end(&mut stored).await.unwrap();
     let packed = packed().unwrap();
     let stored_facts = PlainFacts { size_bytes: packed.stored_size_bytes, sha256: packed.stored_sha256 };
-    assert_eq!((packed.plain, stored_facts), (facts(plain), facts(&stored)));
+    assert_eq!((packed.plain, stored_facts), (facts(plain).into(), facts(&stored)));
     let expected = Expected { stored: stored_facts, plain: packed.plain };
     Parcel { stored, encoding: packing.encoding().clone(), expected }
 }

@@ -95,6 +95,8 @@ pub struct Site {
     pub depot: Depot,
     /// Further stores of the inventory.
     pub beside: Mutex<BTreeMap<String, StoreEntry>>,
+    /// Further databases of the inventory.
+    pub others: Mutex<BTreeMap<String, Database>>,
     pub notes: Arc<Notes>,
     /// Standbys of the inventory.
     pub standbys: Mutex<Vec<String>>,
@@ -142,6 +144,7 @@ impl Site {
             cluster,
             depot,
             beside: Mutex::default(),
+            others: Mutex::default(),
             notes: Arc::default(),
             standbys: Mutex::default(),
             runs: Mutex::new(0),
@@ -175,8 +178,9 @@ impl Site {
         self
     }
 
-    fn inventory(&self) -> Inventory {
-        let entry = Database {
+    /// The inventory's entry of the cluster.
+    pub fn entry(&self) -> Database {
+        Database {
             pgdata: self.cluster.pgdata(),
             port: self.cluster.port(),
             socket: Some(self.cluster.socket_dir()),
@@ -186,10 +190,15 @@ impl Site {
             scratch: self.scratch_db,
             standbys: self.standbys.lock().unwrap().clone(),
             ..Database::default()
-        };
+        }
+    }
+
+    fn inventory(&self) -> Inventory {
         let mut stores = self.beside.lock().unwrap().clone();
         stores.insert("primary".to_owned(), self.depot.entry.clone());
-        Inventory { databases: [("main".to_owned(), entry)].into(), stores, ..Inventory::default() }
+        let mut databases = self.others.lock().unwrap().clone();
+        databases.insert("main".to_owned(), self.entry());
+        Inventory { databases, stores, ..Inventory::default() }
     }
 
     /// Begins a run.

@@ -104,6 +104,8 @@ impl ForeignBase {
         }
         let text = |name: &str| held.telling.get(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Ok(PostgresFacts {
+            bad_pages: Vec::new(),
+            preload_libraries: Vec::new(),
             server_version: text("PG_VERSION").unwrap_or_default().trim().to_owned(),
             system_id: control.system_id,
             timeline: last.timeline,
@@ -152,7 +154,7 @@ fn role(bare: &str) -> Option<(ObjectRole, Option<u32>)> {
 }
 
 fn object(part: &ObjectFacts, found: Described, (role, tablespace): (ObjectRole, Option<u32>)) -> ManifestObject {
-    let plain = (!found.encoding.is_plain()).then_some(found.plain);
+    let plain = (!found.encoding.is_plain()).then_some(found.plain.into());
     let object = ManifestObject::new(file(part.key.as_str()), found.stored.size_bytes, found.stored.sha256, role);
     ManifestObject { encoding: found.encoding, plain, tablespace, key: Some(part.key.to_string()), ..object }
 }

@@ -28,7 +28,7 @@ impl ForeignDump {
         let (found, ()) = reader.read(&self.key, |_| Ok(())).await?;
         let file = file(self.key.as_str());
         let object = ManifestObject::new(file, found.stored.size_bytes, found.stored.sha256, ObjectRole::Dump);
-        let plain = (!found.encoding.is_plain()).then_some(found.plain);
+        let plain = (!found.encoding.is_plain()).then_some(found.plain.into());
         let object = ManifestObject { encoding: found.encoding, plain, key: Some(self.key.to_string()), ..object };
         Ok(Manifest {
             objects: vec![object],

@@ -68,6 +68,9 @@ fn write(files: &dyn Files, root: &Path, out: impl io::Write) -> io::Result<()> 
         let mut file = files.open(&root.join(&entry.name)).map_err(io::Error::other)?;
         let mut header = Header::new_gnu();
         header.set_mode(0o600);
+        header.set_uid(entry.facts.uid.into());
+        header.set_gid(entry.facts.gid.into());
+        header.set_mtime(0);
         header.set_size(entry.facts.size_bytes);
         builder.append_data(&mut header, &entry.name, &mut file)?;
     }

@@ -191,12 +191,12 @@ impl Job<'_> {
     }
 
     async fn globals(&self, place: &BackupPlace, berths: &mut [Berth]) -> Result<(), ActionError> {
-        let (cx, superuser) = (self.cx, self.origin.superuser);
-        let command = program::globals(self.client, (&self.cluster.dbname, superuser))?;
+        let cx = self.cx;
+        let command = program::globals(self.client, (&self.cluster.dbname, self.origin))?;
         let shipment = Shipment { name: GLOBALS, role: ObjectRole::Globals, archive_of: None, place };
         let seen = pour(cx, command, |body| shipment.bring(body, berths, cx)).await?;
         proof::judge_globals(&seen)?;
-        if !superuser {
+        if !self.origin.superuser {
             let message = format!(
                 "roles were saved without their passwords: `{}` is no superuser; set them anew after a restore",
                 self.cluster.user

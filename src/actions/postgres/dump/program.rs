@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::client::Client;
+use super::origin::Origin;
 use super::params::DumpParams;
 use crate::action::{ActionError, CommandSpec};
 use crate::catalog::DumpFormat;
@@ -34,11 +35,11 @@ pub(super) fn dump(
 /// `pg_dumpall` of what belongs to the server: roles, their settings and memberships, tablespaces.
 pub(super) fn globals(
     client: &Client<'_>,
-    (dbname, superuser): (&str, bool),
+    (dbname, origin): (&str, &Origin),
 ) -> Result<impl FnOnce(&Path) -> CommandSpec + use<>, ActionError> {
     let mut spec = client.command("pg_dumpall", dbname)?;
     spec = spec.args(["--globals-only", "--no-password", "--no-sync"]);
-    if !superuser {
+    if !origin.superuser {
         spec = spec.arg("--no-role-passwords");
     }
     Ok(move |to: &Path| spec.arg(format!("--file={}", to.display())))

@@ -104,7 +104,8 @@ impl Lister<'_> {
             let stored = depot.store.get(&key).await.map_err(|error| archive::failed(&error))?;
             let mut begin = Vec::new();
             let plain = unpacking.open(stored, expected(object));
-            let read = plain.take(limit).read_to_end(&mut begin).await;
+            // One more than all: then the end is read too, and with it the proof by digest.
+            let read = plain.take(limit.saturating_add(1)).read_to_end(&mut begin).await;
             read.map_err(|error| super::super::delivery::failed(&TransferError::of_reading(key.as_str(), error)))?;
             match self.list(&begin).await {
                 Err(_) if limit < size => {}

@@ -37,8 +37,7 @@ impl Arrival {
             .and_then(|()| arrival.files.create_dir(&arrival.folder, 0o700))
             .map_err(|error| unmade(&error))?;
         let objects = &reading.backup.manifest.objects;
-        let dump = objects.iter().find(|object| object.role == ObjectRole::Dump);
-        let dump = dump.ok_or_else(|| ActionError::fatal("the backup holds no dump"))?;
+        let dump = dump_of(objects).ok_or_else(|| ActionError::fatal("the backup holds no dump"))?;
         arrival.bring(reading, dump, arrival.dump.clone()).await?;
         arrival.format = format(arrival.files.as_ref(), &arrival.dump)?;
         if let Some(globals) = objects.iter().find(|object| object.role == ObjectRole::Globals) {
@@ -85,6 +84,15 @@ impl Drop for Arrival {
         // The run's scratch folder goes at the end in any case.
         let _ = self.clear();
     }
+}
+
+/// The dump among the objects of a backup. One that another program made may be there as a file, and is alone then.
+fn dump_of(objects: &[ManifestObject]) -> Option<&ManifestObject> {
+    let alone = match objects {
+        [one] if one.role == ObjectRole::File => Some(one),
+        _ => None,
+    };
+    objects.iter().find(|object| object.role == ObjectRole::Dump).or(alone)
 }
 
 /// Tells the format by the content: names lie.

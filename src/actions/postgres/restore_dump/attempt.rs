@@ -237,7 +237,17 @@ impl Attempt<'_> {
     async fn named(&self, admin: &mut Session, found: Found) -> Result<RestoreDumpOutput, ActionError> {
         let old = match self.params.mode {
             RestoreMode::Beside | RestoreMode::Into => None,
-            RestoreMode::Swap | RestoreMode::Replace => rename::swap(admin, &self.seat).await?,
+            RestoreMode::Swap | RestoreMode::Replace => {
+                let name = &self.seat.name;
+                let message = format!(
+                    "`{}` is verified and takes the name `{name}`, which is shut for that moment; should the run end \
+                     here, `ALTER DATABASE {} ALLOW_CONNECTIONS true` opens it",
+                    self.seat.fresh,
+                    ident(name)
+                );
+                self.cx.reporter.note(message, serde_json::json!({ "fresh": self.seat.fresh }));
+                rename::swap(admin, &self.seat).await?
+            }
         };
         if let Some(old) = &old {
             let message = format!("`{}` is the restored database; the one before is kept as `{old}`", self.seat.name);

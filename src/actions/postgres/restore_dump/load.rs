@@ -6,7 +6,7 @@ use super::super::client::{self, Client};
 use super::super::name::conninfo;
 use super::arrival::Arrival;
 use super::params::{RestoreDumpParams, RestoreMode};
-use crate::action::{ActionError, CommandSpec, RunContext};
+use crate::action::{ActionError, CommandSpec, RunContext, Tie};
 use crate::catalog::DumpFormat;
 
 /// A dump on its way into a database.
@@ -33,7 +33,7 @@ impl Load<'_> {
         }
         let spec = self.client.offline("pg_restore").args(["--list", "--file=/dev/null"]);
         let spec = spec.arg(dump.display().to_string());
-        let output = cx.host.run(spec, crate::action::Tie::Engine).await;
+        let output = cx.host.run(spec, Tie::Engine).await;
         let output = output.map_err(|error| client::failed("pg_restore", &error))?;
         if output.success() {
             return Ok(());
@@ -52,7 +52,7 @@ impl Load<'_> {
             DumpFormat::Custom | DumpFormat::Directory | DumpFormat::Tar => self.pg_restore(dbname)?,
         };
         let program = spec.program.clone();
-        let output = cx.host.run(spec, crate::action::Tie::Engine).await;
+        let output = cx.host.run(spec, Tie::Engine).await;
         let output = output.map_err(|error| client::failed(&program, &error))?;
         if output.success() {
             return Ok(());
@@ -72,12 +72,12 @@ impl Load<'_> {
         let mut spec = self.client.command("pg_restore", dbname)?;
         spec = spec.args(["--exit-on-error".to_owned(), "--no-password".to_owned()]);
         spec = spec.arg(format!("--dbname={}", conninfo(dbname)));
-        let jobs = params.jobs.unwrap_or(1);
-        // Only files with a table of contents are read from several sides at once.
-        match self.arrival.format {
-            DumpFormat::Custom | DumpFormat::Directory if jobs > 1 => spec = spec.arg(format!("--jobs={jobs}")),
-            _ if params.mode == RestoreMode::Into => spec = spec.arg("--single-transaction"),
-            _ => {}
+        // Only what has a table of contents and can be read at any place is loaded from several sides at once.
+        let parallel = matches!(self.arrival.format, DumpFormat::Custom | DumpFormat::Directory);
+        match params.jobs.filter(|jobs| parallel && *jobs > 1) {
+            Some(jobs) => spec = spec.arg(format!("--jobs={jobs}")),
+            None if params.mode == RestoreMode::Into => spec = spec.arg("--single-transaction"),
+            None => {}
         }
         let flags = [
             ("--no-owner", params.no_owner),

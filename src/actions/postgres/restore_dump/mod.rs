@@ -181,12 +181,15 @@ impl Action for RestoreDump {
 
     async fn recover(
         &self,
-        _: &RestoreDumpParams,
+        params: &RestoreDumpParams,
         _: &Interrupted,
         _: &CheckContext,
     ) -> Result<Recovery<RestoreDumpOutput>, ActionError> {
-        // The numbers of the databases tell the next attempt how far this one came.
-        Ok(Recovery::Rerun)
+        Ok(match params.mode {
+            // The numbers of the databases tell the next attempt how far this one came.
+            RestoreMode::Swap | RestoreMode::Replace | RestoreMode::Beside => Recovery::Rerun,
+            RestoreMode::Into => Recovery::Ask { why: "the dump may have been loaded into the database".to_owned() },
+        })
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {

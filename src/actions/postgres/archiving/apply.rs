@@ -1,0 +1,119 @@
+//! Changes settings with `ALTER SYSTEM`, and starts the server again where that was allowed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::connect::{Endpoint, Session};
+use super::super::layout::Cluster;
+use super::super::owner::Owner;
+use super::super::server::{Programs, Server, major};
+use super::change::{self, SettingChange};
+use crate::action::{ActionError, RunContext};
+use crate::base::clock;
+use crate::event::{ErrorClass, Progress};
+
+/// How long a reload may take to count.
+const RELOADED_WITHIN: Duration = Duration::from_secs(30);
+/// How long a server that was started again may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(600);
+const TICK: Duration = Duration::from_millis(100);
+
+/// What `ALTER SYSTEM` had set before, by name; `None` where it had set nothing.
+pub(super) type Before = BTreeMap<String, Option<String>>;
+
+/// Changes settings, all or none of them; then has the server read them.
+///
+/// # Errors
+/// Fails when the server refuses one; those before it are put back then.
+pub(super) async fn alter(session: &mut Session, changes: &[SettingChange]) -> Result<Before, ActionError> {
+    let names: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
+    let there = change::read(session, &names).await?;
+    let altered = |name: &str| there.get(name).and_then(|current| current.altered.clone());
+    let mut before = Before::new();
+    for change in changes {
+        let unit = there.get(&change.name).map(|current| current.unit.clone()).unwrap_or_default();
+        let value = if unit.is_empty() { change.to.clone() } else { format!("{}{unit}", change.to) };
+        if let Err(error) = session.query(&statement(&change.name, Some(&value))).await {
+            let back = put_back(session, &before).await;
+            let error = ActionError::fatal(format!("the server refuses `{}`", change.name)).because(&error);
+            return Err(match back {
+                Ok(()) => error.help("nothing was changed"),
+                Err(_) => error.help("some settings stay changed in `postgresql.auto.conf`: look at it"),
+            });
+        }
+        before.insert(change.name.clone(), altered(&change.name));
+    }
+    session.query("SELECT pg_reload_conf()").await?;
+    Ok(before)
+}
+
+/// Sets each to what it was, and has the server read it.
+///
+/// # Errors
+/// Fails as the server does.
+pub(super) async fn put_back(session: &mut Session, before: &Before) -> Result<(), ActionError> {
+    for (name, value) in before {
+        session.query(&statement(name, value.as_deref())).await?;
+    }
+    session.query("SELECT pg_reload_conf()").await.map(drop)
+}
+
+fn statement(name: &str, value: Option<&str>) -> String {
+    // A name of a setting is never quoted by a user here: both come from the server or from this program.
+    let name = format!("\"{}\"", name.replace('"', "\"\""));
+    match value {
+        Some(value) => format!("ALTER SYSTEM SET {name} = '{}'", value.replace('\'', "''")),
+        None => format!("ALTER SYSTEM RESET {name}"),
+    }
+}
+
+/// Waits until what needs no restart counts.
+///
+/// # Errors
+/// Fails when something does not count in time; it is named.
+pub(super) async fn until_read(session: &mut Session, changes: &[SettingChange]) -> Result<(), ActionError> {
+    let wanted: Vec<&SettingChange> = changes.iter().filter(|change| !change.restart).collect();
+    let names: Vec<&str> = wanted.iter().map(|change| change.name.as_str()).collect();
+    let started = clock::monotonic();
+    while !names.is_empty() {
+        let there = change::read(session, &names).await?;
+        let differs =
+            |change: &&&SettingChange| there.get(&change.name).is_none_or(|current| !same(&current.value, &change.to));
+        let Some(late) = wanted.iter().find(differs) else { break };
+        if started.elapsed() > RELOADED_WITHIN {
+            let fact = format!("`{}` was changed, but the server does not use the new value", late.name);
+            return Err(ActionError::fatal(fact).help("look at `pg_file_settings`: another line may stand above it"));
+        }
+        tokio::time::sleep(TICK).await;
+    }
+    Ok(())
+}
+
+fn same(one: &str, other: &str) -> bool {
+    one == other || one.parse::<f64>().ok().zip(other.parse::<f64>().ok()).is_some_and(|(one, other)| one == other)
+}
+
+/// Stops and starts the server, and opens a session when it answers.
+///
+/// # Errors
+/// Fails when it does not stop, or does not answer in time.
+pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<Session, ActionError> {
+    let files = cx.host.read_files();
+    let version = major(files.as_ref(), &cluster.pgdata)?;
+    let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
+    let owner = Owner::of(cluster, cx.host.as_ref())?;
+    let server = Server { cluster, owner, programs, options: Vec::new() };
+    cx.reporter.progress(Progress::Doing { text: "restarting the server".to_owned() });
+    server.stop(cx.host.as_ref()).await?;
+    server.start(cx.host.as_ref()).await?;
+    let endpoint = Endpoint::of(cluster, None, cx.about.secrets.as_ref())?;
+    let started = clock::monotonic();
+    loop {
+        match endpoint.open().await {
+            Ok(session) => return Ok(session),
+            Err(error) if error.info().class == ErrorClass::Retryable && started.elapsed() < ANSWERS_WITHIN => {}
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}

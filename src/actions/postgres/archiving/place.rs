@@ -1,0 +1,171 @@
+//! What `wal push` needs on the server's machine: its configuration, the secrets that writing needs, and a spool, in a
+//! folder of the server's user outside the data directory.
+
+use std::path::{Path, PathBuf};
+
+use super::super::layout::Cluster;
+use super::super::owner::Owner;
+use super::super::settings::shell_word;
+use super::action::ConfigureArchivingParams;
+use crate::action::{ActionError, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
+use crate::base::secret::SecretText;
+use crate::language::inventory::{SecretSpec, StoreEntry};
+use crate::wal::Config;
+
+const CONFIG: &str = "wal.yaml";
+const SECRETS: &str = "secrets";
+const SPOOL: &str = "spool";
+
+/// Where the configuration of a server's archiving lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The folder, of the server's user alone.
+    pub(super) folder: PathBuf,
+}
+
+impl Place {
+    /// The folder that was asked for, else one beside the data directory.
+    ///
+    /// # Errors
+    /// Fails when it is not absolute or lies in the data directory, where a restore would replace it.
+    pub(super) fn of(params: &ConfigureArchivingParams, cluster: &Cluster) -> Result<Self, ActionError> {
+        let beside = || {
+            let mut name = cluster.pgdata.file_name().unwrap_or_default().to_owned();
+            name.push(".runbook-wal");
+            cluster.pgdata.with_file_name(name)
+        };
+        let folder = params.folder.clone().unwrap_or_else(beside);
+        if !folder.is_absolute() || folder.starts_with(&cluster.pgdata) {
+            let fact = format!("`{}` must be an absolute path outside the data directory", folder.display());
+            return Err(ActionError::fatal(fact));
+        }
+        Ok(Self { folder })
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.folder.join(CONFIG)
+    }
+
+    /// The server's command.
+    pub(super) fn command(&self, program: &Path) -> String {
+        let word = |path: &Path| shell_word(&path.to_string_lossy().replace('%', "%%"));
+        format!("{} wal push --config {} %p", word(program), word(&self.config()))
+    }
+
+    /// Writes everything, and makes or proves the stores as the server's user, with the server's environment.
+    ///
+    /// # Errors
+    /// Fails when a file cannot be written, or the server's user cannot use the store.
+    pub(super) async fn ready(&self, settings: &Settings, owner: &Owner, cx: &RunContext) -> Result<(), ActionError> {
+        let files = cx.host.files();
+        settings.write(files.as_ref(), &self.folder, owner).map_err(|error| cannot(&error))?;
+        let config = self.config().to_string_lossy().into_owned();
+        let mut spec = owner.command(settings.program.to_string_lossy()).args(["wal", "init", "--config", &config]);
+        spec.inherit_env = false;
+        spec.dir = Some(settings.pgdata.clone());
+        let output = cx.host.run(spec, Tie::Engine).await.map_err(|error| cannot(&error))?;
+        if output.success() {
+            return Ok(());
+        }
+        let error = ActionError::fatal("the server's user cannot archive into the store; no setting was changed");
+        Err(error
+            .process(output.exit_code, output.tail(3))
+            .help("see that the store and its credentials can be used by the server's user"))
+    }
+}
+
+fn cannot(error: &HostError) -> ActionError {
+    ActionError::fatal("what `wal push` needs cannot be written; no setting was changed").because(error)
+}
+
+/// The content of those files.
+pub(super) struct Settings {
+    config: Config,
+    secrets: Vec<(String, SecretText)>,
+    program: PathBuf,
+    pgdata: PathBuf,
+}
+
+/// The stores that get the WAL: those that are named, else the database's own.
+///
+/// # Errors
+/// Fails when one is not in the inventory or is named twice.
+pub(super) fn stores(params: &ConfigureArchivingParams, cluster: &Cluster) -> Result<Vec<String>, ActionError> {
+    let (own, _) = cluster.archive()?;
+    let named: Vec<String> = params.stores.iter().flatten().map(StoreRef::as_str).map(str::to_owned).collect();
+    let names = if named.is_empty() { vec![own.to_owned()] } else { named };
+    match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        Some((_, twice)) => Err(ActionError::fatal(format!("store `{twice}` is named twice"))),
+        None if !names.iter().any(|name| name == own) => Err(ActionError::fatal(format!(
+            "`stores` lacks `{own}`, the store that `{}` is recovered from",
+            cluster.name
+        ))),
+        None => Ok(names),
+    }
+}
+
+impl Settings {
+    /// Puts them together. Keys to decrypt stay away from the machine that archives.
+    ///
+    /// # Errors
+    /// Fails when a secret that writing needs cannot be had.
+    pub(super) fn of(
+        (params, program): (&ConfigureArchivingParams, &Path),
+        (cluster, place): (&Cluster, &Place),
+        about: &Surroundings,
+    ) -> Result<Self, ActionError> {
+        let (_, prefix) = cluster.archive()?;
+        let mut entries: Vec<StoreEntry> = Vec::new();
+        for name in stores(params, cluster)? {
+            let entry = about.inventory.stores.get(&name);
+            let entry = entry.ok_or_else(|| ActionError::fatal(format!("the inventory has no store `{name}`")))?;
+            let mut entry = entry.clone();
+            entry.encryption.iter_mut().for_each(|encryption| encryption.identities.clear());
+            entries.push(entry);
+        }
+        let mut secrets: Vec<(String, SecretText)> = Vec::new();
+        for name in entries.iter().flat_map(StoreEntry::secret_names) {
+            if !secrets.iter().any(|(known, _)| known == name) {
+                secrets.push((name.to_owned(), about.secrets.get(name)?));
+            }
+        }
+        let file = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
+        let config = Config {
+            further: entries.split_off(1),
+            at_least: params.at_least,
+            secrets: secrets.iter().map(|(name, _)| (name.clone(), file(name))).collect(),
+            pgdata: Some(cluster.pgdata.clone()),
+            spool: Some(place.folder.join(SPOOL)),
+            ..Config::new(entries.remove(0), prefix)
+        };
+        Ok(Self { config, secrets, program: program.to_owned(), pgdata: cluster.pgdata.clone() })
+    }
+
+    fn write(&self, files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {
+        let own = |path: &Path| {
+            if files.facts(path)?.is_none() {
+                files.create_dir(path, 0o700)?;
+            }
+            files.chmod(path, 0o700)?;
+            files.chown(path, owner.uid, owner.gid)
+        };
+        own(folder)?;
+        own(&folder.join(SPOOL))?;
+        let give = |path: PathBuf, text: &str| {
+            files.replace(&path, text.as_bytes(), 0o600)?;
+            files.chown(&path, owner.uid, owner.gid)
+        };
+        if !self.secrets.is_empty() {
+            own(&folder.join(SECRETS))?;
+            for (name, value) in &self.secrets {
+                give(folder.join(SECRETS).join(name), value.reveal())?;
+            }
+        }
+        let text = self.config.to_text().map_err(|error| HostError::File {
+            operation: "write",
+            path: folder.join(CONFIG),
+            source: std::io::Error::other(error),
+        })?;
+        give(folder.join(CONFIG), &text)
+    }
+}

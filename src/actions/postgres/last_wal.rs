@@ -1,0 +1,56 @@
+//! The last WAL of a base backup on its way into the archive: a wait that has an end (facts 2.10.18).
+
+use std::time::Duration;
+
+use super::archive::{self, Shelf};
+use super::connect::Session;
+use crate::action::{ActionError, ReadStore, RunContext};
+use crate::base::clock;
+use crate::catalog::{Manifest, PostgresFacts};
+use crate::wal::Keys;
+
+/// How long it may take.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
+
+/// The archive of a backup's cluster.
+pub(super) fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
+    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
+}
+
+/// Has the primary finish its segment: a standby cannot, and an idle primary would not.
+pub(super) async fn switch(session: &mut Session, cx: &RunContext) {
+    if let Err(error) = session.query("SELECT pg_switch_wal()").await {
+        let message = format!("the primary was not made to finish its WAL segment: {error}");
+        cx.reporter.note(message, serde_json::Value::Null);
+    }
+}
+
+/// Waits until all WAL of the backup is in the archive; says so when it is not.
+///
+/// # Errors
+/// Fails when the store gives no answer, and when it is cancelled.
+pub(super) async fn wait(
+    manifest: &Manifest,
+    cx: &RunContext,
+    (store, prefix): (&str, &str),
+) -> Result<(), ActionError> {
+    let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
+    let Some(last) = facts.segments().pop() else { return Ok(()) };
+    let store = cx.store(store)?;
+    let shelf = shelf(facts, store.as_read(), prefix);
+    let started = clock::monotonic();
+    while !shelf.holds(last).await? {
+        if started.elapsed() > ARCHIVED_WITHIN {
+            let message = format!(
+                "segment `{last}` did not reach the archive within 60s: the backup restores on its own, but not beyond its end"
+            );
+            cx.reporter.note(message, serde_json::json!({ "segment": last.to_string() }));
+            return Ok(());
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the backup was cancelled before its manifest")),
+        }
+    }
+    Ok(())
+}

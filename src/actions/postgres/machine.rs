@@ -1,0 +1,59 @@
+//! Whether this machine can run what a backup holds, as far as that shows before anything is stopped: the libraries that
+//! its server loads at start, and the collations that its text indexes were built with (hazard 45).
+
+use std::path::Path;
+
+use super::server::Programs;
+use crate::action::{CommandSpec, Findings, ReadHost};
+use crate::catalog::PostgresFacts;
+
+/// Judges this machine for a backup.
+pub(crate) async fn judge(
+    facts: &PostgresFacts,
+    programs: &Programs,
+    host: &dyn ReadHost,
+    findings: Findings,
+) -> Findings {
+    let findings = libraries(facts, programs, host, findings);
+    collations(facts, host, findings).await
+}
+
+/// A server that does not find a library of `shared_preload_libraries` does not start.
+fn libraries(facts: &PostgresFacts, programs: &Programs, host: &dyn ReadHost, findings: Findings) -> Findings {
+    let files = host.read_files();
+    let postgres = programs.path("postgres");
+    // Packages put libraries into `lib` beside `bin`; where there is no such folder nothing is known.
+    let folder = Path::new(&postgres).parent().and_then(Path::parent).map(|home| home.join("lib"));
+    let Some(folder) = folder.filter(|folder| matches!(files.facts(folder), Ok(Some(_)))) else { return findings };
+    let simple = |name: &&String| !name.contains('/');
+    let missing = facts.preload_libraries.iter().filter(simple).find(|name| {
+        let file = folder.join(format!("{}.so", name.trim_start_matches("$libdir/")));
+        matches!(files.facts(&file), Ok(None))
+    });
+    match missing {
+        None => findings,
+        Some(name) => findings.refuse(
+            format!("the backup's server loads `{name}` at its start, and `{}` has no `{name}.so`", folder.display()),
+            "install the package of that extension: without it the restored server does not start",
+        ),
+    }
+}
+
+/// Another version of the C library may sort texts in another order.
+async fn collations(facts: &PostgresFacts, host: &dyn ReadHost, findings: Findings) -> Findings {
+    let built = facts.databases.iter().find_map(|database| {
+        let named = !matches!(database.collate.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8");
+        database.collation_version.as_deref().filter(|_| named).map(|version| (database, version))
+    });
+    let Some((database, version)) = built else { return findings };
+    let asked = host.probe(CommandSpec::new("getconf").arg("GNU_LIBC_VERSION")).await;
+    let Ok(output) = asked else { return findings };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let Some(own) = text.trim().strip_prefix("glibc ").filter(|own| *own != version) else { return findings };
+    let fact = format!(
+        "the indexes of database `{}` were built with version {version} of collation `{}`, this machine has {own}",
+        database.name, database.collate
+    );
+    findings
+        .warn(fact, "texts may sort in another order: REINDEX after the restore, and prove it with `indexes: valid`")
+}

@@ -1,0 +1,114 @@
+//! Base backups as recoveries begin with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::base::Timestamp;
+use crate::catalog::{Backup, KIND_POSTGRES_BASE, Manifest, ObjectRole, PostgresFacts};
+use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline};
+
+/// The backup a recovery begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// Its timeline.
+    pub timeline: Timeline,
+    /// Where replay begins.
+    pub start: Lsn,
+    /// Where it is consistent.
+    pub stop: Lsn,
+    /// When it ended, by the primary's clock.
+    pub ended_at: Timestamp,
+}
+
+/// A base backup with all that it rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseBackup {
+    /// Its id.
+    pub id: String,
+    /// The cluster.
+    pub system_id: SystemId,
+    /// Where replay begins and is consistent.
+    pub base: Base,
+    /// The segments that came with it: its own recovery finds them without the archive.
+    pub embedded: BTreeSet<SegmentName>,
+    /// What it rests on, from the full backup to itself. One alone for a full backup.
+    pub chain: Vec<String>,
+    /// The stored bytes of the chain: what a restore reads.
+    pub stored_bytes: u64,
+    /// The plain bytes of the chain: what a restore writes.
+    pub plain_bytes: u64,
+    /// Why it cannot be restored; `None` when nothing is known to be wrong.
+    pub fault: Option<String>,
+}
+
+impl Base {
+    /// The base of a physical backup; `None` for one of another kind.
+    #[must_use]
+    pub fn of(manifest: &Manifest) -> Option<Self> {
+        let facts = manifest.postgres.as_ref()?;
+        let (timeline, start, stop) = (facts.timeline, facts.start_lsn, facts.stop_lsn);
+        Some(Self { timeline, start, stop, ended_at: manifest.stopped_at })
+    }
+}
+
+/// Makes recoveries' beginnings of the physical backups in a list, oldest first.
+///
+/// An increment is as good as the weakest of what it rests on.
+#[must_use]
+pub fn base_backups(list: &[Backup]) -> Vec<BaseBackup> {
+    let physical = list.iter().filter(|backup| backup.manifest.kind == KIND_POSTGRES_BASE);
+    let by_id: BTreeMap<&str, &Backup> = physical.map(|backup| (backup.manifest.id.as_str(), backup)).collect();
+    let mut all: Vec<BaseBackup> = by_id.values().filter_map(|backup| of(backup, &by_id)).collect();
+    all.sort_by(|a, b| (a.base.ended_at, &a.id).cmp(&(b.base.ended_at, &b.id)));
+    all
+}
+
+fn of(backup: &Backup, by_id: &BTreeMap<&str, &Backup>) -> Option<BaseBackup> {
+    let manifest = &backup.manifest;
+    let (facts, base) = (manifest.postgres.as_ref()?, Base::of(manifest)?);
+    let mut links = vec![backup];
+    let mut fault = weakness(backup);
+    let mut next = manifest.parent.as_deref();
+    while let Some(parent) = next {
+        match by_id.get(parent) {
+            // More links than backups: a circle.
+            Some(_) if links.len() > by_id.len() => {
+                fault = Some(format!("what it rests on leads in a circle over `{parent}`"));
+                break;
+            }
+            Some(link) => {
+                let of_parent = weakness(link).map(|why| format!("it rests on `{parent}`: {why}"));
+                fault = fault.or(of_parent);
+                links.push(link);
+                next = link.manifest.parent.as_deref();
+            }
+            None => {
+                fault = Some(format!("it rests on `{parent}`, which is not there"));
+                break;
+            }
+        }
+    }
+    let objects = || links.iter().flat_map(|link| &link.manifest.objects);
+    Some(BaseBackup {
+        id: manifest.id.clone(),
+        system_id: facts.system_id,
+        base,
+        embedded: embedded(manifest, facts),
+        stored_bytes: objects().map(|object| object.size_bytes).sum(),
+        plain_bytes: objects().map(|object| object.plain_facts().size_bytes).sum(),
+        chain: links.iter().rev().map(|link| link.manifest.id.clone()).collect(),
+        fault,
+    })
+}
+
+/// What is known to be wrong with one backup by itself.
+fn weakness(backup: &Backup) -> Option<String> {
+    if !backup.missing.is_empty() {
+        return Some(format!("{} of its objects are missing or have another size", backup.missing.len()));
+    }
+    backup.attested.is_damaged().then(|| "its last verification found it damaged".to_owned())
+}
+
+fn embedded(manifest: &Manifest, facts: &PostgresFacts) -> BTreeSet<SegmentName> {
+    let has_wal = manifest.objects.iter().any(|object| object.role == ObjectRole::Wal);
+    if has_wal { facts.segments().into_iter().collect() } else { BTreeSet::new() }
+}

@@ -1,0 +1,36 @@
+//! Where a recovery is to end.
+
+use std::fmt;
+
+use crate::base::Timestamp;
+use crate::pgformat::Lsn;
+
+/// Where a recovery is to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// At the end of the archived WAL.
+    Newest,
+    /// As soon as the backup is consistent.
+    Immediate,
+    /// At the last commit not after a time.
+    Time(Timestamp),
+    /// At a position, included.
+    Lsn(Lsn),
+    /// At a named restore point.
+    Name(String),
+    /// After the commit of a transaction.
+    Xid(u64),
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newest => f.write_str("the end of the archived WAL"),
+            Self::Immediate => f.write_str("the end of the backup"),
+            Self::Time(at) => write!(f, "`{at}`"),
+            Self::Lsn(lsn) => write!(f, "`{lsn}`"),
+            Self::Name(name) => write!(f, "the restore point `{name}`"),
+            Self::Xid(xid) => write!(f, "the commit of transaction {xid}"),
+        }
+    }
+}

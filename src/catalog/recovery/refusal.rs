@@ -1,0 +1,78 @@
+//! Why a goal cannot be reached.
+
+use super::{Goal, Hole};
+use crate::pgformat::{Lsn, SegmentName, Timeline};
+
+/// Why a goal cannot be reached from a backup. Nothing was touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The goal lies before the backup's end: the server would open without a word at a later state.
+    #[error("the target {goal} lies before the end of the backup at {end}")]
+    BeforeBackup {
+        /// The goal.
+        goal: Goal,
+        /// The end, as the goal counts.
+        end: String,
+    },
+    /// The wanted timeline does not lead on from the backup.
+    #[error("timeline {wanted} is not in the archive, or left timeline {from} before the backup's end")]
+    NoWay {
+        /// The timeline that was asked for.
+        wanted: Timeline,
+        /// The backup's.
+        from: Timeline,
+    },
+    /// More than one timeline contains the goal.
+    #[error("several timelines contain the target: {}", .0.join(", "))]
+    Several(Vec<String>),
+    /// Segments cannot be had before the goal is reached.
+    #[error("the archive has a hole: {hole}, though later WAL exists; it leads to {}", told(.last.as_ref()))]
+    Hole {
+        /// The hole.
+        hole: Hole,
+        /// The last segment before it; `None` when it begins with the backup's first.
+        last: Option<SegmentName>,
+    },
+    /// The archive ends before the goal.
+    #[error("the target `{lsn}` lies behind the end of the archive at {}", .end.map_or_else(|| "nowhere".to_owned(), |end| end.to_string()))]
+    BehindEnd {
+        /// The goal.
+        lsn: Lsn,
+        /// Where the archive ends.
+        end: Option<Lsn>,
+    },
+    /// The backup cannot be restored.
+    #[error("backup `{id}` cannot be restored: {why}")]
+    Backup {
+        /// The backup.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// There is no backup to begin with.
+    #[error("no base backup leads to {0}")]
+    NoBackup(Goal),
+}
+
+fn told(last: Option<&SegmentName>) -> String {
+    last.map_or_else(|| "nothing".to_owned(), |last| format!("`{last}`"))
+}
+
+impl Refusal {
+    /// What to do next.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::BeforeBackup { .. } => {
+                Some("choose a backup that ended before the target (`backup.find` with `before`)")
+            }
+            Self::Several(_) => Some("say which one with `timeline`"),
+            Self::Hole { .. } => Some("bring the segment back, or recover to a target before the hole"),
+            Self::NoWay { .. } => Some("`runbook backups map` shows which timelines lead on from which backup"),
+            Self::BehindEnd { .. } => {
+                Some("recover to the newest instead, or push what the server has not archived yet")
+            }
+            Self::Backup { .. } | Self::NoBackup(_) => Some("`runbook backups map` shows what can be recovered"),
+        }
+    }
+}

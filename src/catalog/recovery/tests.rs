@@ -1,0 +1,188 @@
+#![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::base::Timestamp;
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory};
+
+fn at(text: &str) -> Timestamp {
+    format!("2026-01-28T{text}:00Z").parse().unwrap()
+}
+
+fn lsn(segment: u64) -> Lsn {
+    Lsn(segment << 24)
+}
+
+fn base() -> Base {
+    Base { timeline: Timeline(1), start: lsn(2), stop: Lsn(lsn(2).0 + 256), ended_at: at("10:00") }
+}
+
+fn branch(timeline: u32, history: &str, created: &str) -> (Timeline, Branch) {
+    let history = TimelineHistory::parse(Timeline(timeline), history).unwrap();
+    (Timeline(timeline), Branch { history, created_at: at(created) })
+}
+
+fn archive(branches: Vec<(Timeline, Branch)>, segments: &[(u32, u64)]) -> Archive {
+    let size = SegmentSize::DEFAULT;
+    let mut archive = Archive::empty(size);
+    archive.branches = branches.into_iter().collect();
+    for (timeline, number) in segments {
+        archive.segments.insert(SegmentName::new(Timeline(*timeline), *number, size), Segment::whole(size.bytes()));
+    }
+    archive
+}
+
+#[test]
+fn a_second_attempt_with_a_later_target_stays_on_the_timeline_that_was_live() {
+    let archive = archive(vec![branch(2, "1\t0/5000000\tpast", "15:00")], &[(1, 2), (1, 5), (2, 5)]);
+    let chosen = archive.timeline(&Goal::Time(at("12:00")), base(), None).unwrap();
+    assert_eq!(chosen, Some(Timeline(1)));
+    assert_eq!(archive.timeline(&Goal::Time(at("16:00")), base(), None).unwrap(), Some(Timeline(2)));
+}
+
+#[test]
+fn two_siblings_that_contain_the_target_are_refused_and_listed() {
+    let branches = vec![branch(2, "1\t0/5000000\ta", "11:00"), branch(3, "1\t0/6000000\tb", "12:00")];
+    let archive = archive(branches, &[(1, 2)]);
+    let error = archive.timeline(&Goal::Time(at("13:00")), base(), None).unwrap_err();
+    assert!(error.to_string().contains("`2`") && error.to_string().contains("`3`"), "{error}");
+    assert_eq!(archive.timeline(&Goal::Time(at("13:00")), base(), Some(Timeline(3))).unwrap(), Some(Timeline(3)));
+}
+
+#[test]
+fn without_a_target_the_server_follows_the_latest_timeline() {
+    let archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2)]);
+    assert_eq!(archive.timeline(&Goal::Newest, base(), None).unwrap(), None);
+    assert_eq!(archive.latest(base()), Timeline(2));
+}
+
+#[test]
+fn a_timeline_that_left_before_the_backup_ended_does_not_lead_from_it() {
+    let archive = archive(vec![branch(2, "1\t0/1000000\ta", "09:00")], &[(1, 2)]);
+    assert!(archive.timeline(&Goal::Newest, base(), Some(Timeline(2))).is_err());
+    assert_eq!(archive.latest(base()), Timeline(1));
+}
+
+#[test]
+fn a_target_before_the_end_of_the_backup_is_refused() {
+    let archive = archive(vec![], &[]);
+    assert!(archive.reachable(&Goal::Time(at("09:59")), base()).is_err());
+    assert!(archive.reachable(&Goal::Lsn(lsn(2)), base()).is_err());
+    assert!(archive.reachable(&Goal::Time(at("10:00")), base()).is_ok());
+}
+
+#[test]
+fn the_reach_crosses_the_fork_and_names_the_first_hole() {
+    let history = "1\t0/4000100\ta";
+    let whole = archive(vec![branch(2, history, "11:00")], &[(1, 2), (1, 3), (2, 4), (2, 5)]);
+    assert_eq!(whole.reach(Timeline(2), base()).hole, None);
+    let torn = archive(vec![branch(2, history, "11:00")], &[(1, 2), (2, 4), (2, 5)]);
+    let reach = torn.reach(Timeline(2), base());
+    assert_eq!(reach.hole.unwrap().first.to_string(), "000000010000000000000003");
+    assert_eq!(reach.last.unwrap().to_string(), "000000010000000000000002");
+}
+
+#[test]
+fn a_position_that_two_timelines_contain_is_refused_and_one_before_the_fork_is_not() {
+    let branches = vec![branch(2, "1\t0/4000100\ta", "11:00")];
+    let archive = archive(branches, &[(1, 2), (1, 3), (1, 4), (1, 5), (2, 4), (2, 5)]);
+    let on = |lsn: Lsn| archive.timeline(&Goal::Lsn(lsn), base(), None);
+    assert_eq!(on(Lsn(0x3FF_0000)).unwrap(), Some(Timeline(1)));
+    let error = on(Lsn(0x500_1000)).unwrap_err();
+    assert!(matches!(&error, Refusal::Several(list) if list.len() == 2), "{error}");
+}
+
+#[test]
+fn a_timeline_that_went_on_after_it_was_left_is_one_of_several() {
+    let mut archive = archive(vec![branch(2, "1\t0/4000100\ta", "11:00")], &[(1, 2), (1, 3), (1, 4), (2, 4)]);
+    let at_noon = |archive: &Archive| archive.timeline(&Goal::Time(at("12:00")), base(), None);
+    assert_eq!(at_noon(&archive).unwrap(), Some(Timeline(2)));
+    archive.newest.insert(Timeline(1), at("11:30"));
+    assert_eq!(at_noon(&archive).unwrap(), Some(Timeline(2)), "it was left before");
+    archive.newest.insert(Timeline(1), at("12:30"));
+    assert!(matches!(at_noon(&archive), Err(Refusal::Several(_))), "two servers wrote at noon");
+}
+
+#[test]
+fn the_end_of_a_timeline_that_failed_over_is_read_from_its_childs_copy() {
+    // The old primary died inside segment 4: only the promoted server finished its copy.
+    let archive = archive(vec![branch(2, "1\t0/4800000\ta", "11:00")], &[(1, 2), (1, 3), (2, 4), (2, 5)]);
+    let way = archive.way(&Goal::Time(at("10:59")), base(), None).unwrap();
+    assert_eq!((way.followed, way.told), (Timeline(2), Some(Timeline(2))));
+    let way = archive.way(&Goal::Lsn(Lsn(0x470_0000)), base(), None).unwrap();
+    assert_eq!(way.followed, Timeline(2));
+    let lanes = lanes(&archive, &[backup("a", None)]);
+    assert_eq!(lanes[0].intervals[0].to, Lsn(0x480_0000), "{lanes:#?}");
+    assert!(lanes[0].gaps.is_empty() && lanes[1].gaps.is_empty(), "{lanes:#?}");
+}
+
+#[test]
+fn a_goal_behind_the_end_of_a_complete_archive_becomes_its_end_and_behind_a_hole_is_refused() {
+    let whole = archive(Vec::new(), &[(1, 2), (1, 3)]);
+    let goal = Goal::Time(at("12:00"));
+    let seen = Seen { newest_commit: Some(at("11:00")), last_record: None };
+    let settled = whole.way(&goal, base(), None).unwrap().settle(&goal, seen).unwrap();
+    assert_eq!((settled.goal, settled.told), (Goal::Newest, Some(Timeline(1))));
+    assert!(settled.note.unwrap().contains("recovering to its end"));
+    let torn = archive(Vec::new(), &[(1, 2), (1, 4)]);
+    assert!(matches!(torn.way(&goal, base(), None).unwrap().settle(&goal, seen), Err(Refusal::Hole { .. })));
+    let earlier = Seen { newest_commit: Some(at("12:30")), last_record: None };
+    assert!(torn.way(&goal, base(), None).unwrap().settle(&goal, earlier).is_ok(), "it lies before the hole");
+}
+
+#[test]
+fn a_position_behind_the_last_record_of_a_complete_archive_becomes_its_end() {
+    let archive = archive(Vec::new(), &[(1, 2), (1, 3)]);
+    let goal = Goal::Lsn(Lsn(0x3F0_0000));
+    let way = archive.way(&goal, base(), None).unwrap();
+    let at_record = |last: u64| way.settle(&goal, Seen { newest_commit: None, last_record: Some(Lsn(last)) }).unwrap();
+    assert_eq!(at_record(0x3F0_0000).goal, goal);
+    assert_eq!(at_record(0x380_0000).goal, Goal::Newest);
+    let behind = Goal::Lsn(Lsn(0x700_0000));
+    let refused = archive.way(&behind, base(), None).unwrap().settle(&behind, Seen::default());
+    assert!(matches!(refused, Err(Refusal::BehindEnd { .. })));
+}
+
+#[test]
+fn every_gap_tells_its_reason() {
+    let mut archive = archive(Vec::new(), &[(1, 2), (1, 3), (1, 4), (1, 5), (1, 8)]);
+    let name = |number| SegmentName::new(Timeline(1), number, SegmentSize::DEFAULT);
+    archive.segments.insert(name(4), Segment { stored_bytes: 9, condition: Condition::WrongSize });
+    archive.segments.insert(name(5), Segment { stored_bytes: 9, condition: Condition::Damaged("a bit".into()) });
+    let mut second = backup("b", None);
+    second.base = Base { start: lsn(7), stop: Lsn(lsn(7).0 + 256), ended_at: at("11:00"), ..base() };
+    second.embedded = [name(7)].into();
+    let lanes = lanes(&archive, &[backup("a", None), second]);
+    let [gap] = lanes[0].gaps.as_slice() else { panic!("{lanes:#?}") };
+    let faults: Vec<String> = gap.holes.iter().map(ToString::to_string).collect();
+    assert!(faults[0].contains("wrong size") && faults[1].contains("damaged: a bit"), "{faults:?}");
+    assert!(faults[2].contains("missing") && faults[3].contains("only inside backup `b`"), "{faults:?}");
+    assert_eq!(lanes[0].intervals.len(), 2, "the second backup becomes consistent with its own WAL: {lanes:#?}");
+}
+
+fn backup(id: &str, fault: Option<&str>) -> BaseBackup {
+    BaseBackup {
+        id: id.to_owned(),
+        system_id: SystemId(1),
+        base: base(),
+        embedded: BTreeSet::new(),
+        chain: vec![id.to_owned()],
+        stored_bytes: 1,
+        plain_bytes: 1,
+        fault: fault.map(str::to_owned),
+    }
+}
+
+#[test]
+fn the_newest_backup_that_leads_to_the_goal_is_chosen_and_the_others_say_why_not() {
+    let archive = archive(Vec::new(), &[(1, 2), (1, 3), (1, 4)]);
+    let mut later = backup("later", None);
+    later.base.ended_at = at("13:00");
+    let mut broken = backup("broken", Some("an object is missing"));
+    broken.base.ended_at = at("11:00");
+    let backups = [backup("first", None), broken, later];
+    let (choices, passed_over) = choose(&archive, &backups, &Goal::Time(at("12:00")), None);
+    assert_eq!(choices.iter().map(|choice| choice.backup.id.as_str()).collect::<Vec<_>>(), ["first"]);
+    let why: Vec<String> = passed_over.iter().map(|one| one.why.to_string()).collect();
+    assert!(why[0].contains("before the end of the backup") && why[1].contains("an object is missing"), "{why:?}");
+}

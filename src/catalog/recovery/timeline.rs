@@ -1,0 +1,145 @@
+//! Which timeline a goal means (facts 2.3.3, 2.10.3).
+//!
+//! A target names the timeline that was live at it: `latest` would follow the promotion of an earlier attempt and
+//! silently lack what the user asks for.
+
+use super::{Archive, Base, Branch, Goal, Refusal};
+use crate::base::Timestamp;
+use crate::pgformat::{Lsn, SegmentName, Timeline};
+
+impl Archive {
+    /// Refuses a goal that lies before the end of the backup.
+    ///
+    /// # Errors
+    /// Fails when it does: the server would open without a word at a later state (facts 2.3.4).
+    pub fn reachable(&self, goal: &Goal, base: Base) -> Result<(), Refusal> {
+        let end = match goal {
+            Goal::Time(at) if *at < base.ended_at => format!("`{}`", base.ended_at),
+            Goal::Lsn(lsn) if *lsn < base.stop => format!("`{}`", base.stop),
+            Goal::Time(_) | Goal::Lsn(_) | Goal::Newest | Goal::Immediate | Goal::Name(_) | Goal::Xid(_) => {
+                return Ok(());
+            }
+        };
+        Err(Refusal::BeforeBackup { goal: goal.clone(), end })
+    }
+
+    /// Chooses the timeline. `None` stands for `latest`.
+    ///
+    /// # Errors
+    /// Fails when the wanted timeline does not lead from the backup, or several contain the goal.
+    pub fn timeline(&self, goal: &Goal, base: Base, wanted: Option<Timeline>) -> Result<Option<Timeline>, Refusal> {
+        if let Some(wanted) = wanted {
+            let leads = self.history(wanted).is_some_and(|history| history.contains(base.timeline, base.stop));
+            return match leads {
+                true => Ok(Some(wanted)),
+                false => Err(Refusal::NoWay { wanted, from: base.timeline }),
+            };
+        }
+        let live = match goal {
+            Goal::Newest => return Ok(None),
+            Goal::Immediate => return Ok(Some(base.timeline)),
+            Goal::Time(at) => self.alive_at(*at, base),
+            Goal::Lsn(lsn) => self.containing(*lsn, base),
+            Goal::Name(_) | Goal::Xid(_) => self.ends(base),
+        };
+        match live.as_slice() {
+            [] => Ok(Some(self.latest(base))),
+            [one] => Ok(Some(*one)),
+            several => Err(Refusal::Several(several.iter().map(|one| self.describe(*one)).collect())),
+        }
+    }
+
+    /// The timelines that lead on from a backup, its own first.
+    #[must_use]
+    pub fn leading(&self, base: Base) -> Vec<Timeline> {
+        let leads = |branch: &&Branch| branch.history.contains(base.timeline, base.stop);
+        let others = self.branches.values().filter(leads).map(|branch| branch.history.timeline());
+        std::iter::once(base.timeline).chain(others.filter(|one| *one != base.timeline)).collect()
+    }
+
+    /// The timelines that had begun at a time and were not left behind by then. One that was left is still among
+    /// them when it is known to have gone on: two servers wrote at once.
+    fn alive_at(&self, at: Timestamp, base: Base) -> Vec<Timeline> {
+        let mut begun = self.leading(base);
+        begun.retain(|one| {
+            *one == base.timeline || self.branches.get(one).is_some_and(|branch| branch.created_at <= at)
+        });
+        let went_on = |one: &Timeline| self.newest.get(one).is_some_and(|newest| *newest >= at);
+        begun.iter().copied().filter(|one| went_on(one) || !self.has_descendant(*one, &begun)).collect()
+    }
+
+    /// The timelines on whose own stretch a position lies, as far as anything proves how long they are.
+    fn containing(&self, lsn: Lsn, base: Base) -> Vec<Timeline> {
+        let mut all = self.leading(base);
+        all.retain(|one| {
+            let begin = self.branches.get(one).and_then(|branch| branch.history.parent()).map(|(_, begin)| begin);
+            let begins_before = *one == base.timeline || begin.is_some_and(|begin| begin < lsn);
+            begins_before && self.end_of(*one).is_some_and(|end| lsn <= end)
+        });
+        all
+    }
+
+    /// The position up to which something proves that a timeline was written.
+    fn end_of(&self, timeline: Timeline) -> Option<Lsn> {
+        let own = |name: &&SegmentName| name.timeline() == timeline;
+        let stored = self.segments.keys().chain(&self.aside).filter(own).map(|name| name.end(self.size)).max();
+        let forks = self.branches.values().filter_map(|branch| branch.history.switch_of(timeline)).max();
+        stored.max(forks)
+    }
+
+    /// The timelines whose segments hold a timeline's own stretch, itself first: each child has its own copy of the
+    /// segment it forked in, which the timeline itself may never have finished. With the position up to which.
+    pub(super) fn carriers(&self, timeline: Timeline) -> Vec<(Timeline, Option<Lsn>)> {
+        let children = self
+            .branches
+            .iter()
+            .filter_map(|(child, branch)| branch.history.switch_of(timeline).map(|fork| (*child, Some(fork))));
+        std::iter::once((timeline, None)).chain(children).collect()
+    }
+
+    /// The timeline that leads furthest on the way to a goal of `timeline` without passing it: itself, or a child
+    /// that holds the end of its last segment.
+    pub(super) fn carrier(&self, timeline: Timeline, goal: &Goal, base: Base) -> Timeline {
+        let fits = |child: Timeline, fork: Lsn| match goal {
+            Goal::Lsn(lsn) => *lsn <= fork,
+            // Its own commits are later than its promotion.
+            Goal::Time(at) => self.branches.get(&child).is_some_and(|branch| *at < branch.created_at),
+            Goal::Newest | Goal::Immediate | Goal::Name(_) | Goal::Xid(_) => false,
+        };
+        let end = |one: Timeline| self.reach(one, base).last.map(|last| last.end(self.size)).unwrap_or_default();
+        let mut best = (end(timeline), timeline);
+        for (child, fork) in self.carriers(timeline) {
+            let Some(fork) = fork.filter(|fork| fits(child, *fork)) else { continue };
+            let reached = end(child).min(fork);
+            if reached > best.0 {
+                best = (reached, child);
+            }
+        }
+        best.1
+    }
+
+    /// The timelines that no other one that leads from the backup goes on from.
+    fn ends(&self, base: Base) -> Vec<Timeline> {
+        let all = self.leading(base);
+        all.iter().copied().filter(|one| !self.has_descendant(*one, &all)).collect()
+    }
+
+    fn has_descendant(&self, timeline: Timeline, among: &[Timeline]) -> bool {
+        let descends =
+            |other: &&Timeline| self.history(**other).is_some_and(|history| history.switch_of(timeline).is_some());
+        among.iter().any(|other| descends(&other))
+    }
+
+    /// A timeline for people: where it left its parent, and when.
+    #[must_use]
+    pub fn describe(&self, timeline: Timeline) -> String {
+        match self.branches.get(&timeline) {
+            Some(branch) => {
+                let fork =
+                    branch.history.parent().map_or_else(String::new, |(parent, at)| format!(" left {parent} at {at},"));
+                format!("`{timeline}` ({fork} archived {})", branch.created_at)
+            }
+            None => format!("`{timeline}`"),
+        }
+    }
+}

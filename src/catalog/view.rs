@@ -1,0 +1,40 @@
+//! Reads what the model of recoveries needs to know of an archive.
+
+use super::recovery::{Archive, Branch};
+use super::{CatalogError, WalListing, histories, wal_file_of};
+use crate::action::ReadStore;
+use crate::base::Timestamp;
+use crate::pgformat::{SegmentSize, SystemId, WalFileName};
+
+/// Looks at the archive of one cluster: every timeline in one listing, and every history file.
+///
+/// # Errors
+/// Fails when the store does, or when a history file is damaged: then no path may be trusted.
+pub async fn wal_view(
+    store: &dyn ReadStore,
+    prefix: &str,
+    (system_id, size): (SystemId, SegmentSize),
+) -> Result<Archive, CatalogError> {
+    let folder = format!("{prefix}/wal/{system_id}/");
+    let (mut archive, mut listing) = (Archive::empty(size), WalListing::default());
+    let mut promoted = std::collections::BTreeMap::new();
+    for facts in store.list(&folder).await? {
+        let name = facts.key.as_str().rsplit('/').next().unwrap_or_default();
+        match wal_file_of(name) {
+            Some((WalFileName::Segment(segment), ending)) => listing.add(segment, ending, facts.size_bytes),
+            Some((WalFileName::PartialSegment(segment), _)) => {
+                listing.partial.insert(segment);
+            }
+            Some((WalFileName::History(timeline), _)) => {
+                promoted.insert(timeline, facts.modified_at);
+            }
+            Some((WalFileName::BackupHistory { .. }, _)) | None => {}
+        }
+    }
+    archive.add(&listing);
+    for (timeline, history) in histories(store, prefix, system_id).await? {
+        let created_at = promoted.get(&timeline).copied().unwrap_or(Timestamp::MAX);
+        archive.branches.insert(timeline, Branch { history, created_at });
+    }
+    Ok(archive)
+}

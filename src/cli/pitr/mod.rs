@@ -1,0 +1,94 @@
+//! `runbook pitr`: how a moment is recovered, or why it is impossible. Touches nothing.
+
+mod plan;
+mod rate;
+mod say;
+
+use super::args::{InventoryArgs, moment};
+use super::recoverable::{Recoverable, database};
+use super::site::Site;
+use super::{Exit, Failure, wiring};
+use crate::base::clock;
+use crate::catalog::recovery::Goal;
+use crate::pgformat::{Lsn, Timeline};
+
+/// Arguments of `pitr`.
+#[derive(Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("goal"),
+    after_help = "Examples:\n  runbook pitr orders --at '2026-01-28T14:29:00Z'\n  runbook pitr orders --at '14:29 Europe/Berlin'\n  runbook pitr orders --lsn 0/59FFE48 --timeline 1     as `runbook wal search` prints it\n  runbook pitr orders                                  as far as the archive leads\n\nNothing is started, stopped or written. The plan names the backup, the segments, bytes, minutes and disk, where\nreplay stops, and the command that carries it out. The exit code is 4 when it is impossible, with the reason."
+)]
+pub struct Args {
+    /// The database; may be left out when only one has a store
+    database: Option<String>,
+    /// A point in time: the last commit not after it is the last one there is
+    #[arg(long, value_name = "TIME", group = "goal")]
+    at: Option<String>,
+    /// A position in the WAL: the first record that begins there or later is the last one
+    #[arg(long, value_name = "LSN", group = "goal")]
+    lsn: Option<Lsn>,
+    /// A transaction: its commit is the last one there is
+    #[arg(long, value_name = "NUMBER", group = "goal")]
+    xid: Option<u32>,
+    /// A restore point
+    #[arg(long, value_name = "NAME", group = "goal")]
+    name: Option<String>,
+    /// The end of the newest backup
+    #[arg(long, group = "goal")]
+    immediate: bool,
+    /// The timeline to follow; default: the one that was live at the target
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    timeline: Option<u32>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// The environment whose database is meant
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Plans a recovery.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let goal = args.goal()?;
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let name = database(&site, args.database.as_deref())?;
+    let recoverable = Recoverable::open(&site, &name)?;
+    let planned = wiring::block_on(async {
+        let found = recoverable.look().await?;
+        plan::plan(found, &goal, args.timeline.map(Timeline)).await
+    })?;
+    let planned = planned
+        .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
+    let about = say::About { site: &site, database: &name, asked: &goal };
+    match (planned, args.json) {
+        (plan::Planned::Possible(plan), true) => say::machine(&about, &plan),
+        (plan::Planned::Possible(plan), false) => {
+            say::people(&about, &plan);
+            Ok(Exit::Success)
+        }
+        (plan::Planned::Impossible(why), json) => say::impossible(&about, &why, json.into()),
+    }
+}
+
+impl Args {
+    fn goal(&self) -> Result<Goal, Failure> {
+        if let Some(text) = &self.at {
+            let now = clock::now();
+            let at = moment(text, now)?;
+            if at > now {
+                return Err(Failure::new(Exit::Usage, format!("{at} is still to come"))
+                    .help("leave --at out to recover as far as the archive leads"));
+            }
+            return Ok(Goal::Time(at));
+        }
+        Ok(match (self.lsn, self.xid, &self.name, self.immediate) {
+            (Some(lsn), ..) => Goal::Lsn(lsn),
+            (None, Some(xid), ..) => Goal::Xid(u64::from(xid)),
+            (None, None, Some(name), _) => Goal::Name(name.clone()),
+            (None, None, None, true) => Goal::Immediate,
+            (None, None, None, false) => Goal::Newest,
+        })
+    }
+}

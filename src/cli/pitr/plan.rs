@@ -1,0 +1,288 @@
+//! Makes the plan of a recovery, or finds out why there is none.
+
+use serde::Serialize;
+
+use crate::base::Timestamp;
+use crate::catalog::recovery::{
+    Choice, Condition, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, choose, lanes,
+};
+use crate::cli::recoverable::{ClusterView, LookError, Recoverable};
+use crate::cli::wal::{Hunt, readable};
+use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
+use crate::wal::trace::Wanted;
+use crate::wal::{Stop, WalError};
+
+/// What came of it.
+pub enum Planned {
+    /// It can be done.
+    Possible(Box<Plan>),
+    /// It cannot.
+    Impossible(Impossible),
+}
+
+/// How a goal is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The cluster.
+    pub system_id: SystemId,
+    /// What the server is told, and why it may differ from what was asked.
+    pub settled: Settled,
+    /// The backup.
+    pub backup: ChosenBackup,
+    /// What is replayed.
+    pub replay: Replay,
+    /// Where replay stops, where that could be read.
+    pub stop: Option<Stop>,
+    /// The newest commit that the archive has along the timeline: what comes after the stop is given up.
+    pub newest_commit: Option<Commit>,
+    /// Newer backups that were passed over.
+    pub passed_over: Vec<PassedOver>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// The backup to begin with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChosenBackup {
+    /// Its id.
+    pub id: String,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// Itself and what it rests on, the full one first.
+    pub chain: Vec<String>,
+    /// What a restore reads.
+    pub stored_bytes: u64,
+    /// What a restore writes.
+    pub plain_bytes: u64,
+}
+
+/// The WAL to replay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Replay {
+    /// The timeline that is followed.
+    pub timeline: Timeline,
+    /// Where it begins.
+    pub from: Lsn,
+    /// Where it ends at most.
+    pub to: Lsn,
+    /// The first segment.
+    pub first: String,
+    /// The last one.
+    pub last: String,
+    /// How many.
+    pub segments: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// What is fetched of them; those that came with the backup are not.
+    pub stored_bytes: u64,
+}
+
+/// Why there is no way.
+pub struct Impossible {
+    /// The reason.
+    pub why: Refusal,
+    /// What each backup lacks, newest first.
+    pub passed_over: Vec<PassedOver>,
+    /// What can be recovered instead: each timeline with its intervals.
+    pub instead: Vec<(Timeline, Interval)>,
+}
+
+/// Plans a recovery of the cluster that archives now, or else of an older one.
+///
+/// # Errors
+/// Fails when the store gives no answer or WAL cannot be read.
+pub async fn plan(mut found: Recoverable, goal: &Goal, wanted: Option<Timeline>) -> Result<Planned, LookError> {
+    let mut refused = None;
+    for mut cluster in std::mem::take(&mut found.clusters) {
+        match of_cluster(&found, &mut cluster, goal, wanted).await? {
+            Planned::Possible(plan) => return Ok(Planned::Possible(plan)),
+            Planned::Impossible(why) => refused = refused.or(Some(why)),
+        }
+    }
+    let none = || Impossible { why: Refusal::NoBackup(goal.clone()), passed_over: Vec::new(), instead: Vec::new() };
+    Ok(Planned::Impossible(refused.unwrap_or_else(none)))
+}
+
+/// A segment that turns out to be damaged on the way is a hole: then the way is looked for anew.
+async fn of_cluster(
+    found: &Recoverable,
+    cluster: &mut ClusterView,
+    goal: &Goal,
+    wanted: Option<Timeline>,
+) -> Result<Planned, LookError> {
+    loop {
+        match attempt(found, cluster, goal, wanted).await {
+            Err(LookError::Wal(WalError::Damaged { name: WalFileName::Segment(name), what })) => {
+                let segment = cluster.archive.segments.get_mut(&name);
+                match segment.filter(|segment| segment.condition == Condition::Whole) {
+                    Some(segment) => segment.condition = Condition::Damaged(what),
+                    None => return Err(WalError::Damaged { name: WalFileName::Segment(name), what }.into()),
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn attempt(
+    found: &Recoverable,
+    cluster: &mut ClusterView,
+    goal: &Goal,
+    wanted: Option<Timeline>,
+) -> Result<Planned, LookError> {
+    if matches!(goal, Goal::Time(_)) {
+        found.almanac(cluster.system_id, cluster.archive.size).date(&mut cluster.archive).await?;
+    }
+    let sighted = sighted(found, cluster, goal, wanted).await?;
+    if let (Goal::Xid(_) | Goal::Name(_), None) = (goal, &sighted) {
+        return Ok(Planned::Impossible(impossible(cluster, Refusal::NoBackup(goal.clone()), Vec::new())));
+    }
+    // What has a position is reached as any position; the server is told its name all the same.
+    let (place, timeline) = match sighted {
+        Some((timeline, lsn)) => (Goal::Lsn(lsn), Some(timeline)),
+        None => (goal.clone(), wanted),
+    };
+    let (choices, mut passed_over) = choose(&cluster.archive, &cluster.backups, &place, timeline);
+    let mut first_refusal = None;
+    for choice in choices {
+        match settle(found, cluster, &choice, (goal, &place)).await? {
+            Ok(mut plan) => {
+                passed_over.retain(|one| newer(cluster, &one.id, choice.backup.base.ended_at));
+                plan.passed_over = passed_over;
+                return Ok(Planned::Possible(Box::new(plan)));
+            }
+            Err(why) => {
+                first_refusal.get_or_insert_with(|| why.clone());
+                passed_over.push(PassedOver { id: choice.backup.id.clone(), why });
+            }
+        }
+    }
+    let ambiguous = passed_over.iter().find(|one| matches!(one.why, Refusal::Several(_))).map(|one| one.why.clone());
+    let only = passed_over.first().filter(|_| passed_over.len() == 1).map(|one| one.why.clone());
+    let why = ambiguous.or(first_refusal).or(only).unwrap_or_else(|| Refusal::NoBackup(goal.clone()));
+    Ok(Planned::Impossible(impossible(cluster, why, passed_over)))
+}
+
+fn newer(cluster: &ClusterView, id: &str, than: Timestamp) -> bool {
+    cluster.backups.iter().any(|backup| backup.id == id && backup.base.ended_at > than)
+}
+
+fn impossible(cluster: &ClusterView, why: Refusal, passed_over: Vec<PassedOver>) -> Impossible {
+    let all = lanes(&cluster.archive, &cluster.backups);
+    let of_lane = |lane: Lane| lane.intervals.into_iter().map(move |interval| (lane.timeline, interval));
+    Impossible { why, passed_over, instead: all.into_iter().flat_map(of_lane).collect() }
+}
+
+/// Finds a transaction's end or a restore point, along the newest timeline first.
+async fn sighted(
+    found: &Recoverable,
+    cluster: &ClusterView,
+    goal: &Goal,
+    wanted: Option<Timeline>,
+) -> Result<Option<(Timeline, Lsn)>, LookError> {
+    let search = match goal {
+        Goal::Xid(xid) => Wanted::Transaction(u32::try_from(*xid).unwrap_or_default()),
+        Goal::Name(name) => Wanted::RestorePoint(name.clone()),
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(None),
+    };
+    let mut timelines: Vec<Timeline> = cluster.archive.segments.keys().map(|name| name.timeline()).collect();
+    timelines.dedup();
+    let searched = timelines.into_iter().rev().filter(|one| wanted.is_none_or(|wanted| wanted == *one));
+    for timeline in searched {
+        let mut hunt = Hunt::of(search.clone(), cluster.archive.size);
+        hunt.along((found, cluster), &readable(cluster, timeline)).await?;
+        if let Some(sighting) = hunt.found(None).first() {
+            let history = cluster.archive.history(timeline);
+            let own = history.map_or(timeline, |history| history.timeline_at(sighting.lsn));
+            return Ok(Some((own, sighting.lsn)));
+        }
+    }
+    Ok(None)
+}
+
+async fn settle(
+    found: &Recoverable,
+    cluster: &ClusterView,
+    choice: &Choice<'_>,
+    (goal, place): (&Goal, &Goal),
+) -> Result<Result<Plan, Refusal>, LookError> {
+    let (archive, way) = (&cluster.archive, &choice.way);
+    let almanac = found.almanac(cluster.system_id, archive.size);
+    let readable: Vec<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
+    let newest_commit = match goal {
+        Goal::Immediate => None,
+        Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
+            almanac.newest_commit(&readable).await?
+        }
+    };
+    let last_record = match (place, way.path.last()) {
+        (Goal::Lsn(lsn), Some(last)) if archive.holds(*last) && *lsn >= last.start(archive.size) => {
+            almanac.scan(*last).await?.last_record
+        }
+        (_, _) => None,
+    };
+    let seen = Seen { newest_commit: newest_commit.map(|commit| commit.at), last_record };
+    let mut settled = match way.settle(place, seen) {
+        Ok(settled) => settled,
+        Err(why) => return Ok(Err(why)),
+    };
+    if goal != place && settled.goal == *place {
+        settled.goal = goal.clone();
+    }
+    let stop = match &settled.goal {
+        Goal::Time(at) => almanac.stop_for(&readable, *at).await?,
+        Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
+    };
+    let inside = way.path.len() - readable.len();
+    let embedded = (inside > 0).then(|| format!("{inside} segments are not in the archive but came with the backup"));
+    Ok(Ok(Plan {
+        notes: settled.note.iter().cloned().chain(embedded).collect(),
+        ..of(cluster, choice, (settled, stop), newest_commit)
+    }))
+}
+
+/// The plan of a settled goal.
+fn of(
+    cluster: &ClusterView,
+    choice: &Choice<'_>,
+    (settled, stop): (Settled, Option<Stop>),
+    newest_commit: Option<Commit>,
+) -> Plan {
+    let (way, backup) = (&choice.way, choice.backup);
+    let path = match stop.and_then(|stop| way.path.iter().position(|name| *name == stop.segment)) {
+        Some(last) => &way.path[..=last],
+        None => &way.path[..],
+    };
+    let to = stop.map(|stop| stop.next.lsn).or(settled.end).or(way.end).unwrap_or(backup.base.stop);
+    Plan {
+        system_id: cluster.system_id,
+        replay: replay(cluster, choice, path, to),
+        backup: ChosenBackup {
+            id: backup.id.clone(),
+            ended_at: backup.base.ended_at,
+            chain: backup.chain.clone(),
+            stored_bytes: backup.stored_bytes,
+            plain_bytes: backup.plain_bytes,
+        },
+        settled,
+        stop,
+        newest_commit,
+        passed_over: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+fn replay(cluster: &ClusterView, choice: &Choice<'_>, path: &[SegmentName], to: Lsn) -> Replay {
+    let stored = |name: &SegmentName| cluster.archive.segments.get(name).map(|segment| segment.stored_bytes);
+    let told = |name: Option<&SegmentName>| name.map(ToString::to_string).unwrap_or_default();
+    Replay {
+        timeline: choice.way.followed,
+        from: choice.backup.base.start,
+        first: told(path.first()),
+        last: told(path.last()),
+        segments: path.len() as u64,
+        bytes: path.len() as u64 * cluster.archive.size.bytes(),
+        stored_bytes: path.iter().filter_map(stored).sum(),
+        to,
+    }
+}

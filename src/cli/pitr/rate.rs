@@ -1,0 +1,78 @@
+//! How long it will take, by how long it took here before.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::plan::Plan;
+use crate::cli::wiring;
+use crate::journal::Index;
+
+/// The runbooks that restore a base backup, each with the step that replays.
+const RESTORES: [(&str, &str); 2] = [("pitr", "look"), ("full-db-loss", "recover")];
+/// The step of both that stages the backup.
+const STAGE: &str = "stage";
+
+/// What earlier restores of this machine say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Estimate {
+    /// How long staging the backup takes; `None` when it was never measured.
+    pub restore_s: Option<u64>,
+    /// How long replay and promotion took before, whatever there was to replay; `None` when never measured.
+    pub replay_s: Option<u64>,
+    /// How many runs that rests on.
+    pub runs: usize,
+}
+
+impl Estimate {
+    /// Both together.
+    #[must_use]
+    pub fn total(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.restore_s?.saturating_add(self.replay_s?)))
+    }
+}
+
+/// Estimates by the history of runs; without one nothing is told.
+#[must_use]
+pub fn estimate(plan: &Plan) -> Estimate {
+    let mut estimate = Estimate { restore_s: None, replay_s: None, runs: 0 };
+    let Ok(Some(runs)) = wiring::existing_runs() else { return estimate };
+    let Ok(index) = Index::read(&runs) else { return estimate };
+    let (mut restored, mut replayed) = (Vec::new(), Vec::new());
+    for (name, replay) in RESTORES {
+        for run in index.samples(name).unwrap_or_default() {
+            let of = |id: &str| run.iter().find(|(step, _)| step.as_str() == id).map(|(_, sample)| *sample);
+            if let Some(sample) = of(STAGE) {
+                // Scaled by what there is to read, where the step told how much that was.
+                let bytes = sample.bytes.filter(|bytes| *bytes > 0);
+                let scaled = bytes.map_or(u128::from(sample.elapsed_ms), |bytes| {
+                    u128::from(sample.elapsed_ms) * u128::from(plan.backup.stored_bytes) / u128::from(bytes)
+                });
+                restored.push(u64::try_from(scaled).unwrap_or(u64::MAX));
+                estimate.runs += 1;
+            }
+            replayed.extend(of(replay).map(|sample| sample.elapsed_ms));
+        }
+    }
+    estimate.restore_s = median(restored);
+    estimate.replay_s = median(replayed);
+    estimate
+}
+
+/// The median in whole seconds, rounded up.
+fn median(mut millis: Vec<u64>) -> Option<u64> {
+    millis.sort_unstable();
+    millis.get(millis.len() / 2).map(|middle| middle.div_ceil(1000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_in_whole_seconds_and_never_zero_for_what_took_time() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![900, 100, 20_000]), Some(1));
+        assert_eq!(median(vec![1_001]), Some(2));
+    }
+}

@@ -1,0 +1,215 @@
+//! Tells a plan, or why there is none, and what to do next.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::plan::{Impossible, Plan};
+use super::rate::{Estimate, estimate};
+use crate::base::Timestamp;
+use crate::base::clock::between;
+use crate::base::units::{ByteSize, human_duration};
+use crate::catalog::recovery::{Goal, Opening, Refusal};
+use crate::cli::screen::Face;
+use crate::cli::site::{Site, machine as this_machine};
+use crate::cli::{Exit, Failure, document};
+use crate::report::mask_text;
+
+/// What a plan is for.
+pub struct About<'a> {
+    /// The site.
+    pub site: &'a Site,
+    /// The database.
+    pub database: &'a str,
+    /// What was asked for.
+    pub asked: &'a Goal,
+}
+
+impl About<'_> {
+    /// The command that carries a plan out.
+    fn command(&self, plan: &Plan) -> String {
+        let mut words = format!("runbook run pitr -p database={} -p incident_at=now", self.database);
+        let target = match &plan.settled.goal {
+            Goal::Newest => None,
+            Goal::Immediate => Some("immediate=true".to_owned()),
+            Goal::Time(at) => Some(format!("recover_to={at}")),
+            Goal::Lsn(lsn) => Some(format!("recover_to_lsn={lsn}")),
+            Goal::Name(name) => Some(format!("recover_to_name='{name}'")),
+            Goal::Xid(xid) => Some(format!("recover_to_xid={xid}")),
+        };
+        let timeline = plan.settled.told.map(|timeline| format!("timeline={timeline}"));
+        for parameter in target.into_iter().chain(timeline).chain([format!("backup={}", plan.backup.id)]) {
+            words = format!("{words} -p {parameter}");
+        }
+        let environments = &self.site.inventory.environments;
+        let protected = environments.get(&self.site.environment).is_some_and(|one| one.protected);
+        if protected { format!("{words} --confirm {}", self.site.environment) } else { words }
+    }
+
+    /// What is free where the data directory lies; `None` when that is not this machine.
+    fn free_bytes(&self) -> Option<u64> {
+        let pgdata = &self.site.inventory.databases.get(self.database)?.pgdata;
+        let files = this_machine().ok()?.read_files();
+        Some(files.space(pgdata).ok()?.free_bytes)
+    }
+}
+
+/// Prints a plan as JSON.
+pub fn machine(about: &About<'_>, plan: &Plan) -> Result<Exit, Failure> {
+    let stop = plan.stop.map(|stop| {
+        let commit = |commit: crate::pgformat::Commit| json!({ "xid": commit.xid, "lsn": commit.lsn, "at": commit.at });
+        json!({ "segment": stop.segment.to_string(), "next": commit(stop.next), "last": stop.last.map(commit) })
+    });
+    document::write_json(&json!({
+        "database": about.database,
+        "possible": true,
+        "system_id": plan.system_id,
+        "asked": about.asked.to_string(),
+        "goal": plan.settled.goal.to_string(),
+        "timeline": plan.settled.told,
+        "backup": plan.backup,
+        "replay": plan.replay,
+        "stop": stop,
+        "newest_commit_at": plan.newest_commit.map(|commit| commit.at),
+        "disk": { "needed_bytes": needed(plan), "free_bytes": about.free_bytes() },
+        "estimate": estimate(plan),
+        "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
+        "notes": plan.notes,
+        "command": about.command(plan),
+    }))?;
+    Ok(Exit::Success)
+}
+
+fn passed_over<'a>(all: impl Iterator<Item = (&'a str, &'a Refusal)>) -> Vec<Value> {
+    all.map(|(id, why)| json!({ "id": id, "why": why.to_string() })).collect()
+}
+
+/// The data, and at most all of the WAL beside it.
+fn needed(plan: &Plan) -> u64 {
+    plan.backup.plain_bytes.saturating_add(plan.replay.bytes)
+}
+
+/// Prints a plan for people.
+pub fn people(about: &About<'_>, plan: &Plan) {
+    let fact = |name: &str, value: &str| out!("  {name:9}  {}", mask_text(value));
+    out!("recover `{}` to {}", about.database, mask_text(&target(about.asked)));
+    if plan.settled.goal != *about.asked {
+        fact("told", &format!("the server is told {}", plan.settled.goal));
+    }
+    let backup = &plan.backup;
+    let size = format!("{} stored, {} to write", ByteSize(backup.stored_bytes), ByteSize(backup.plain_bytes));
+    fact("backup", &format!("`{}`, ended {}; {size}", backup.id, backup.ended_at));
+    if backup.chain.len() > 1 {
+        fact("", &format!("rests on {}", backup.chain[..backup.chain.len() - 1].join(", ")));
+    }
+    let replay = &plan.replay;
+    let timeline = plan.settled.told.map_or_else(|| format!("{}, the latest", replay.timeline), |one| one.to_string());
+    fact("timeline", &timeline);
+    fact("replay", &format!("from {} to {}", replay.from, replay.to));
+    let bytes = format!("{} of WAL, {} to fetch", ByteSize(replay.bytes), ByteSize(replay.stored_bytes));
+    fact("segments", &format!("{} from `{}` to `{}`: {bytes}", replay.segments, replay.first, replay.last));
+    stops(plan, &fact);
+    let free = about.free_bytes();
+    let shown = free.map_or_else(|| "not known here".to_owned(), |free| ByteSize(free).to_string());
+    fact("disk", &format!("{} at most, {shown} free", ByteSize(needed(plan))));
+    fact("time", &duration(&estimate(plan)));
+    for note in &plan.notes {
+        fact("note", note);
+    }
+    for one in &plan.passed_over {
+        fact("not from", &format!("`{}`: {}", one.id, one.why));
+    }
+    if free.is_some_and(|free| free < needed(plan)) {
+        tell!("warning: there may be too little room: the old data is kept until you remove it");
+    }
+    out!("next");
+    out!("  {}", mask_text(&about.command(plan)));
+}
+
+fn target(goal: &Goal) -> String {
+    match goal {
+        Goal::Time(at) => {
+            let local = at.to_zoned(jiff::tz::TimeZone::system());
+            format!("{at} ({} here)", local.strftime("%F %T %Z"))
+        }
+        Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => goal.to_string(),
+    }
+}
+
+fn stops(plan: &Plan, fact: &dyn Fn(&str, &str)) {
+    if let Some(stop) = &plan.stop {
+        if let Some(last) = stop.last {
+            fact("last", &format!("transaction {} of {} at {}", last.xid, last.at, last.lsn));
+        }
+        let next = stop.next;
+        fact("stops", &format!("before transaction {} of {} at {}", next.xid, next.at, next.lsn));
+    }
+    let newest = plan.newest_commit.map(|commit| commit.at);
+    let given_up = |from: Timestamp| {
+        let newest = newest.filter(|newest| *newest > from)?;
+        Some(format!("all commits from {from} to {newest}, {} of them", human_duration(between(from, newest))))
+    };
+    if let Some(text) = plan.stop.and_then(|stop| given_up(stop.next.at)) {
+        fact("gives up", &text);
+    }
+    if let (Goal::Newest, Some(newest)) = (&plan.settled.goal, newest) {
+        fact("newest", &format!("commit of {newest}"));
+    }
+}
+
+fn duration(estimate: &Estimate) -> String {
+    let shown = |seconds: Option<u64>| {
+        seconds.map_or_else(|| "never measured here".to_owned(), |seconds| human_duration(Duration::from_secs(seconds)))
+    };
+    let parts = format!("restore {}, replay and opening {}", shown(estimate.restore_s), shown(estimate.replay_s));
+    match estimate.total() {
+        Some(total) => format!("about {} ({parts}; median of {} runs)", human_duration(total), estimate.runs),
+        None => parts,
+    }
+}
+
+/// Says why there is no way, and what can be recovered instead.
+pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exit, Failure> {
+    let instead: Vec<Value> = why
+        .instead
+        .iter()
+        .map(|(timeline, interval)| {
+            json!({ "timeline": timeline, "from": interval.from, "to": interval.to, "backups": interval.backups })
+        })
+        .collect();
+    if face == Face::Json {
+        document::write_json(&json!({
+            "database": about.database,
+            "possible": false,
+            "asked": about.asked.to_string(),
+            "why": why.why.to_string(),
+            "help": why.why.help(),
+            "passed_over": passed_over(why.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
+            "instead": instead,
+        }))?;
+        return Ok(Exit::Refused);
+    }
+    for one in &why.passed_over {
+        tell!("not from `{}`: {}", mask_text(&one.id), mask_text(&one.why.to_string()));
+    }
+    for (timeline, interval) in &why.instead {
+        let begin = match &interval.opening {
+            Opening::Backup { at, .. } | Opening::Fork { at } => at,
+        };
+        tell!("can be recovered: timeline {timeline} from {} ({begin}) to {}", interval.from, interval.to);
+    }
+    let fact = format!("`{}` cannot be recovered to {}: {}", about.database, about.asked, why.why);
+    let failure = Failure::new(Exit::Refused, mask_text(&fact));
+    Err(match &why.why {
+        Refusal::Several(_) => failure.help("say which one with `--timeline`"),
+        Refusal::BeforeBackup { .. } | Refusal::NoBackup(_) => {
+            failure.help(format!("`runbook backups map {}` shows what can be recovered", about.database))
+        }
+        Refusal::Hole { .. } | Refusal::NoWay { .. } | Refusal::BehindEnd { .. } | Refusal::Backup { .. } => {
+            match why.why.help() {
+                Some(help) => failure.help(help),
+                None => failure,
+            }
+        }
+    })
+}

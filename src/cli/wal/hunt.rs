@@ -1,0 +1,104 @@
+//! Walks archived WAL, and what only the server has, in search of something.
+
+use futures_util::{StreamExt as _, stream};
+
+use super::pg_wal::PgWal;
+use crate::base::Timestamp;
+use crate::cli::recoverable::{ClusterView, LookError, Recoverable};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, WalWalker, Walked};
+use crate::wal::trace::{Sighting, Trace, Wanted};
+
+/// How many segments are fetched ahead.
+const WIDTH: usize = 4;
+
+/// A search along one timeline.
+pub struct Hunt {
+    walker: WalWalker,
+    trace: Trace,
+    size: SegmentSize,
+    last: Option<u64>,
+    /// How many segments were read.
+    pub segments: u64,
+    /// From where on WAL was read that only the server has.
+    pub beyond: Option<Lsn>,
+}
+
+impl Hunt {
+    /// Begins a search.
+    #[must_use]
+    pub fn of(wanted: Wanted, size: SegmentSize) -> Self {
+        Self { walker: WalWalker::new(size), trace: Trace::of(wanted), size, last: None, segments: 0, beyond: None }
+    }
+
+    /// Walks archived segments in order. Where some are missing, records that began before them are not seen.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read.
+    pub async fn along(
+        &mut self,
+        (found, cluster): (&Recoverable, &ClusterView),
+        path: &[SegmentName],
+    ) -> Result<(), LookError> {
+        let almanac = found.almanac(cluster.system_id, cluster.archive.size);
+        let reading = path.iter().map(|name| async move { (*name, almanac.segment(*name).await) });
+        let mut reading = stream::iter(reading).buffered(WIDTH);
+        while let Some((name, bytes)) = reading.next().await {
+            self.take(name, &bytes?);
+        }
+        Ok(())
+    }
+
+    /// Goes on with what the server has behind the archived segments.
+    pub async fn beyond(&mut self, live: &mut PgWal, timeline: Timeline) -> Result<(), String> {
+        let Ok(server) = live.server.clone() else { return Ok(()) };
+        if server.timeline != timeline || server.segment_size != self.size {
+            return Ok(());
+        }
+        let current = self.size.number_of(Lsn(server.position.0.saturating_sub(1)));
+        let first = self.last.map_or(current, |last| last + 1);
+        for number in first..=current {
+            let name = SegmentName::new(timeline, number, self.size);
+            let bytes = live.segment(name).await?;
+            self.beyond.get_or_insert(name.start(self.size));
+            if self.take(name, &bytes) != Walked::ToTheEnd {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: SegmentName, bytes: &[u8]) -> Walked {
+        let number = name.number(self.size);
+        if self.last.is_some_and(|last| last + 1 != number) {
+            self.walker = WalWalker::new(self.size);
+        }
+        let trace = &mut self.trace;
+        let walked = self.walker.segment(name, bytes, &mut |record| trace.see(record));
+        if walked != Walked::ToTheEnd {
+            self.walker = WalWalker::new(self.size);
+        }
+        self.last = Some(number);
+        self.segments += 1;
+        walked
+    }
+
+    /// What was found, between two times where they are given.
+    #[must_use]
+    pub fn found(&self, between: Option<(Timestamp, Timestamp)>) -> Vec<Sighting> {
+        let inside = |sighting: &&Sighting| match (between, sighting.at) {
+            (Some((from, to)), Some(at)) => from <= at && at <= to,
+            (Some(_) | None, None) | (None, Some(_)) => true,
+        };
+        self.trace.found.iter().filter(inside).cloned().collect()
+    }
+}
+
+/// The segments of a path that can be read, in order.
+#[must_use]
+pub fn readable(cluster: &ClusterView, timeline: Timeline) -> Vec<SegmentName> {
+    let path = cluster.archive.path(timeline);
+    let mut all: Vec<SegmentName> = cluster.archive.segments.keys().copied().collect();
+    all.retain(|name| path.holds(*name) && cluster.archive.holds(*name));
+    all.sort_by_key(|name| name.number(cluster.archive.size));
+    all
+}

@@ -1,0 +1,72 @@
+//! The WAL that a live server still has, beyond the archive.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::action::ReadFiles;
+use crate::actions::postgres::Archiver;
+use crate::cli::Failure;
+use crate::cli::exit::told;
+use crate::cli::recoverable::Recoverable;
+use crate::cli::site::{Site, machine};
+use crate::pgformat::SegmentName;
+use crate::wal::standing::{Room, ServerSide};
+
+/// A live server with its `pg_wal`.
+pub struct PgWal {
+    /// Its own words; why there are none.
+    pub server: Result<ServerSide, String>,
+    archiver: Option<Archiver>,
+    files: Arc<dyn ReadFiles>,
+    pgdata: PathBuf,
+}
+
+impl PgWal {
+    /// Asks the server of a database.
+    ///
+    /// # Errors
+    /// Fails when the program cannot find itself; a server that gives no answer is no failure.
+    pub async fn of(site: &Site, found: &Recoverable) -> Result<Self, Failure> {
+        let files = machine()?.read_files();
+        let pgdata = found.entry.pgdata.clone();
+        let (archiver, server) = match Archiver::of(&found.database, &site.inventory, &*site.vault).await {
+            Ok(mut archiver) => {
+                let server = archiver.ask().await.map_err(|error| told(&error));
+                (Some(archiver), server)
+            }
+            Err(error) => (None, Err(told(&error))),
+        };
+        let mut own = Self { server, archiver, files, pgdata };
+        let room = own.room();
+        own.server = own.server.map(|server| ServerSide { room, ..server });
+        Ok(own)
+    }
+
+    /// The session, where there is one.
+    pub fn archiver(&mut self) -> Option<&mut Archiver> {
+        self.archiver.as_mut()
+    }
+
+    fn room(&self) -> Option<Room> {
+        let wal = self.files.canonical(&self.pgdata.join("pg_wal")).ok()?;
+        self.files.facts(&wal).ok().flatten()?;
+        let space = self.files.space(&wal).ok()?;
+        Some(Room { free_bytes: space.free_bytes, total_bytes: space.total_bytes })
+    }
+
+    /// Reads a segment: from the disk where it is ours to read, else over the session.
+    ///
+    /// # Errors
+    /// Says why it cannot be read.
+    pub async fn segment(&mut self, name: SegmentName) -> Result<Vec<u8>, String> {
+        let path = self.pgdata.join("pg_wal").join(name.to_string());
+        if let Ok(bytes) = self.files.read(&path, 1 << 30) {
+            return Ok(bytes);
+        }
+        let missing = || format!("`{name}` is not in its `pg_wal`");
+        match &mut self.archiver {
+            Some(archiver) => archiver.segment(name).await.map_err(|error| told(&error))?.ok_or_else(missing),
+            None => Err(missing()),
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! `runbook wal search`: which transaction dropped or changed something, and how to recover to just before it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::hunt::{Hunt, readable};
+use super::pg_wal::PgWal;
+use crate::actions::postgres::Relation;
+use crate::base::Timestamp;
+use crate::base::clock;
+use crate::cli::args::{InventoryArgs, moment};
+use crate::cli::exit::told;
+use crate::cli::recoverable::{ClusterView, LookError, Recoverable, database};
+use crate::cli::site::Site;
+use crate::cli::{Exit, Failure, document, wiring};
+use crate::pgformat::{SegmentName, Timeline};
+use crate::report::mask_text;
+use crate::wal::trace::{Happened, Sighting, Wanted};
+
+/// Arguments of `wal search`.
+#[derive(Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("wanted").required(true),
+    after_help = "Examples:\n  runbook wal search orders --drops\n  runbook wal search orders --drops --between '2h ago' now\n  runbook wal search orders --relation public.invoices     who changed it, and how many rows?\n  runbook wal search orders --relation 16385               it is gone: by its number, as --drops shows it\n  runbook wal search orders --xid 812\n\nThe archive is read, and what the live server has beyond it. Nothing is written. For each find the command is\nshown that plans a recovery to just before it; the position is exact, times are the primary's clock.\nThe exit code is 0 when something was found, 10 when nothing was or WAL could not be read."
+)]
+pub struct Args {
+    /// The database; may be left out when only one has a store
+    database: Option<String>,
+    /// Changes of a table, by its name in the live database or by its number
+    #[arg(long, value_name = "NAME|NUMBER", group = "wanted")]
+    relation: Option<String>,
+    /// Tables and databases that were dropped, and tables that were truncated or rewritten
+    #[arg(long, group = "wanted")]
+    drops: bool,
+    /// The end of a transaction
+    #[arg(long, value_name = "NUMBER", group = "wanted")]
+    xid: Option<u32>,
+    /// A restore point
+    #[arg(long, value_name = "NAME", group = "wanted")]
+    name: Option<String>,
+    /// Only between two points in time
+    #[arg(long, num_args = 2, value_names = ["FROM", "TO"])]
+    between: Option<Vec<String>>,
+    /// The timeline to search along; default: the server's, else the newest
+    #[arg(long, value_name = "NUMBER")]
+    timeline: Option<u32>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// The environment whose store is meant
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a search came to.
+struct Searched {
+    cluster: String,
+    timeline: Timeline,
+    segments: u64,
+    missing: Vec<String>,
+    found: Vec<(Sighting, Place)>,
+    names: Vec<(u32, String)>,
+    notes: Vec<String>,
+}
+
+/// Where WAL was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Archive,
+    Server,
+}
+
+/// Searches the WAL of a database.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let between = args.between()?;
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let name = database(&site, args.database.as_deref())?;
+    let recoverable = Recoverable::open(&site, &name)?;
+    let searched = wiring::block_on(args.search(&site, recoverable, between))??;
+    match args.json {
+        true => document::write_json(&machine(&name, &searched))?,
+        false => people(&name, &searched),
+    }
+    Ok(if searched.found.is_empty() { Exit::Failed } else { Exit::Success })
+}
+
+impl Args {
+    fn between(&self) -> Result<Option<(Timestamp, Timestamp)>, Failure> {
+        let now = clock::now();
+        match self.between.as_deref() {
+            Some([from, to]) => {
+                let (from, to) = (moment(from, now)?, moment(to, now)?);
+                match from <= to {
+                    true => Ok(Some((from, to))),
+                    false => Err(Failure::new(Exit::Usage, format!("{from} is after {to}"))
+                        .help("write the earlier time first: `--between FROM TO`")),
+                }
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    async fn search(
+        &self,
+        site: &Site,
+        found: Recoverable,
+        between: Option<(Timestamp, Timestamp)>,
+    ) -> Result<Searched, Failure> {
+        let unread = |error: &LookError| Failure::new(Exit::Failed, "the archive cannot be searched").because(error);
+        let found = found.look().await.map_err(|error| unread(&error))?;
+        let mut live = PgWal::of(site, &found).await?;
+        let Some(cluster) = found.clusters.first() else {
+            return Err(Failure::new(Exit::Failed, "there is neither a base backup nor archived WAL"));
+        };
+        let wanted = self.wanted(&mut live).await?;
+        let timeline = self.along(cluster, &live);
+        let path = readable(cluster, timeline);
+        let narrowed = narrow(&found, cluster, &path, between).await.map_err(|error| unread(&error))?;
+        let mut hunt = Hunt::of(wanted, cluster.archive.size);
+        hunt.along((&found, cluster), narrowed).await.map_err(|error| unread(&error))?;
+        let mut notes = Vec::new();
+        if between.is_none_or(|(_, to)| path.last() == narrowed.last() || to >= clock::now())
+            && let Err(why) = hunt.beyond(&mut live, timeline).await
+        {
+            notes.push(format!("what only the server has was not searched: {why}"));
+        }
+        if let Err(why) = &live.server {
+            notes.push(format!("only the archive was searched, the server gives no answer: {why}"));
+        }
+        let place = |sighting: &Sighting| match hunt.beyond {
+            Some(beyond) if sighting.lsn >= beyond => Place::Server,
+            Some(_) | None => Place::Archive,
+        };
+        let sightings: Vec<(Sighting, Place)> =
+            hunt.found(between).into_iter().map(|sighting| (place(&sighting), sighting)).map(|(p, s)| (s, p)).collect();
+        let missing = holes(cluster, narrowed);
+        Ok(Searched {
+            cluster: cluster.system_id.to_string(),
+            segments: hunt.segments,
+            names: names(&mut live, &sightings).await,
+            found: sightings,
+            timeline,
+            missing,
+            notes,
+        })
+    }
+
+    async fn wanted(&self, live: &mut PgWal) -> Result<Wanted, Failure> {
+        if let Some(xid) = self.xid {
+            return Ok(Wanted::Transaction(xid));
+        }
+        if let Some(name) = &self.name {
+            return Ok(Wanted::RestorePoint(name.clone()));
+        }
+        let Some(relation) = &self.relation else { return Ok(Wanted::Drops) };
+        if let Ok(number) = relation.parse() {
+            return Ok(Wanted::Relations(BTreeSet::from([number])));
+        }
+        let by_number = "search by its number: `runbook wal search --drops` shows it for what was dropped";
+        let Some(archiver) = live.archiver() else {
+            let fact = format!("only the live server knows which file is `{relation}`, and it gives no answer");
+            return Err(Failure::new(Exit::Failed, fact).help(by_number));
+        };
+        let asked = archiver.relation(relation).await;
+        let asked = asked.map_err(|error| Failure::new(Exit::Failed, told(&error)).help(by_number))?;
+        match asked {
+            Some(Relation { oid, file, .. }) => Ok(Wanted::Relations(file.into_iter().chain([oid]).collect())),
+            None => Err(Failure::new(Exit::Failed, format!("the live database has no `{relation}`")).help(by_number)),
+        }
+    }
+
+    fn along(&self, cluster: &ClusterView, live: &PgWal) -> Timeline {
+        let of_server = live.server.as_ref().ok().filter(|server| server.system_id == cluster.system_id);
+        let newest = cluster.archive.segments.keys().map(|name| name.timeline()).max().unwrap_or(Timeline::FIRST);
+        self.timeline.map(Timeline).or(of_server.map(|server| server.timeline)).unwrap_or(newest)
+    }
+}
+
+/// The segments that can hold commits between two times.
+async fn narrow<'a>(
+    found: &Recoverable,
+    cluster: &ClusterView,
+    path: &'a [SegmentName],
+    between: Option<(Timestamp, Timestamp)>,
+) -> Result<&'a [SegmentName], LookError> {
+    let Some((from, to)) = between else { return Ok(path) };
+    let almanac = found.almanac(cluster.system_id, cluster.archive.size);
+    let index = |name: SegmentName| path.iter().position(|one| *one == name);
+    // A clock may step back, and a transaction begins before it commits: a little more on both sides.
+    let first = almanac.stop_for(path, from).await?.and_then(|stop| index(stop.segment));
+    let Some(first) = first else { return Ok(&path[path.len().saturating_sub(2)..]) };
+    let last = almanac.stop_for(path, to).await?.and_then(|stop| index(stop.segment));
+    Ok(&path[first.saturating_sub(2)..=last.map_or(path.len() - 1, |last| (last + 1).min(path.len() - 1))])
+}
+
+/// Segments that are missing between those that were read.
+fn holes(cluster: &ClusterView, path: &[SegmentName]) -> Vec<String> {
+    let size = cluster.archive.size;
+    let apart = path.windows(2).filter(|pair| pair[0].number(size) + 1 != pair[1].number(size));
+    let between = |first: SegmentName, last: SegmentName| match first == last {
+        true => format!("`{first}`"),
+        false => format!("`{first}` to `{last}`"),
+    };
+    apart.map(|pair| between(pair[0].next(size), pair[1].prev(size).unwrap_or(pair[1]))).collect()
+}
+
+/// The names that dropped relations have, should they still exist: after a recovery elsewhere they may.
+async fn names(live: &mut PgWal, found: &[(Sighting, Place)]) -> Vec<(u32, String)> {
+    let oids: BTreeSet<u32> = found.iter().flat_map(|(one, _)| &one.dropped).map(|relation| relation.oid).collect();
+    let oids: Vec<u32> = oids.into_iter().collect();
+    match live.archiver() {
+        Some(archiver) if !oids.is_empty() => archiver.names(&oids).await.unwrap_or_default(),
+        Some(_) | None => Vec::new(),
+    }
+}
+
+fn machine(database: &str, searched: &Searched) -> Value {
+    let found = searched.found.iter().map(|(sighting, place)| {
+        let mut value = json!(sighting);
+        value["archived"] = json!(*place == Place::Archive);
+        value["commands"] = json!(commands(database, searched.timeline, sighting));
+        value
+    });
+    json!({
+        "database": database,
+        "system_id": searched.cluster,
+        "timeline": searched.timeline,
+        "segments": searched.segments,
+        "missing": searched.missing,
+        "found": found.collect::<Vec<_>>(),
+        "notes": searched.notes,
+    })
+}
+
+/// The commands that plan a recovery to just before it: by position, which is exact, and by time.
+fn commands(database: &str, timeline: Timeline, sighting: &Sighting) -> Vec<String> {
+    let mut all = Vec::new();
+    match sighting.what {
+        Happened::Marked => {
+            let name = sighting.name.as_deref().unwrap_or_default();
+            all.push(format!("runbook pitr {database} --name '{name}' --timeline {timeline}"));
+        }
+        Happened::Dropped | Happened::Replaced | Happened::DatabaseDropped | Happened::Changed | Happened::Ended => {
+            all.push(format!("runbook pitr {database} --lsn {} --timeline {timeline}", sighting.before));
+        }
+    }
+    let earlier = sighting.at.filter(|_| sighting.what != Happened::Marked);
+    if let Some(at) = earlier.and_then(|at| Timestamp::from_microsecond(at.as_microsecond() - 1).ok()) {
+        all.push(format!("runbook pitr {database} --at {at} --timeline {timeline}"));
+    }
+    all
+}
+
+fn people(database: &str, searched: &Searched) {
+    for (sighting, place) in &searched.found {
+        let at = sighting.at.map_or_else(|| "time not told".to_owned(), |at| at.to_string());
+        out!("{at}  {}  at {}", mask_text(&words(sighting, &searched.names)), sighting.lsn);
+        for (index, command) in commands(database, searched.timeline, sighting).iter().enumerate() {
+            let lead = match (index, sighting.what) {
+                (0, Happened::Marked) => "to it:      ",
+                (0, _) => "just before:",
+                (_, _) => "         or:",
+            };
+            out!("    {lead} {}", mask_text(command));
+        }
+        if *place == Place::Server {
+            out!("    not archived yet: `SELECT pg_switch_wal()` on the server first, or recover on its own host");
+        }
+    }
+    tell!("{} segments of timeline {} searched, {} found", searched.segments, searched.timeline, searched.found.len());
+    for hole in &searched.missing {
+        tell!("warning: the archive lacks {hole}: what happened there is not known");
+    }
+    searched.notes.iter().for_each(|note| tell!("note: {}", mask_text(note)));
+}
+
+fn words(sighting: &Sighting, names: &[(u32, String)]) -> String {
+    let xid = sighting.xid.map_or_else(|| "somebody".to_owned(), |xid| format!("transaction {xid}"));
+    let relations = sighting.dropped.iter().map(|relation| {
+        let name = names.iter().find(|(oid, _)| *oid == relation.oid).map(|(_, name)| format!(" {name}"));
+        format!("{}{}", relation.oid, name.unwrap_or_default())
+    });
+    let relations = relations.collect::<Vec<_>>().join(", ");
+    let mut databases: Vec<u32> = sighting.files.iter().map(|file| file.database).collect();
+    databases.dedup();
+    let inside = databases.first().map(|oid| format!(" in database {oid}")).unwrap_or_default();
+    let files = sighting.files.iter().map(|file| file.file.to_string()).collect::<Vec<_>>().join(", ");
+    let rows = sighting.rows;
+    let changed = format!("{} rows inserted, {} updated, {} deleted", rows.inserted, rows.updated, rows.deleted);
+    match sighting.what {
+        Happened::Dropped => format!("{xid} dropped relations{inside}: {relations}"),
+        Happened::Replaced => format!("{xid} removed files{inside} by TRUNCATE or a rewrite: {files}"),
+        Happened::DatabaseDropped => format!("{xid} dropped database {}", sighting.database.unwrap_or_default()),
+        Happened::Changed => format!("{xid} committed: {changed}"),
+        Happened::Ended if sighting.committed => format!("{xid} committed"),
+        Happened::Ended => format!("{xid} was rolled back"),
+        Happened::Marked => format!("restore point `{}`", sighting.name.as_deref().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,206 @@
+//! Base backups as they are taken: over every way into a server, from a standby, with what lies outside the data
+//! directory, and of data that is damaged; and how they are verified without a restore.
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::actions::postgres::{
+    BaseBackup, BaseBackupOutput, BaseBackupParams, RestoreBase, RestoreBaseParams, VerifyBackup, VerifyBackupOutput,
+    VerifyBackupParams,
+};
+use runbook::language::inventory::Database;
+use serde_json::{Value, json};
+
+use crate::support::cli::listing;
+use crate::support::postgres::free_port;
+use crate::support::recovery::Site;
+
+async fn take(site: &Site, with: Value) -> Result<BaseBackupOutput, ActionError> {
+    let params: BaseBackupParams = serde_json::from_value(with).unwrap();
+    BaseBackup.run(&params, &site.run().context()).await
+}
+
+async fn verify(site: &Site, backup: &BackupHandle) -> Result<VerifyBackupOutput, ActionError> {
+    let params = json!({ "database": backup.database, "backup": backup });
+    let params: VerifyBackupParams = serde_json::from_value(params).unwrap();
+    VerifyBackup.run(&params, &site.run().context()).await
+}
+
+fn manifest(site: &Site, backup: &BackupHandle) -> Value {
+    let path = site.depot.root.join(format!("{}/base/{}/manifest.json", prefix(backup), backup.id));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn prefix(backup: &BackupHandle) -> &str {
+    &backup.database
+}
+
+/// A cluster whose pages carry checksums, with a table that fills some.
+fn with_checksums() -> Site {
+    let site = Site::new();
+    site.cluster.stop("fast");
+    let pgdata = site.cluster.pgdata();
+    site.cluster.output("pg_checksums", &["--enable", "--no-sync", "-D", pgdata.to_str().unwrap()]);
+    site.cluster.up();
+    site.cluster.sql("CREATE TABLE t AS SELECT n, repeat('x', 100) AS pad FROM generate_series(1, 2000) n");
+    site
+}
+
+/// Flips a byte in the middle of block 1 of the table, as a disk would.
+fn damage(site: &Site) {
+    let path = site.cluster.pgdata().join(site.cluster.sql("SELECT pg_relation_filepath('t')"));
+    site.cluster.stop("fast");
+    let mut file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(8192 + 4096)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(8192 + 4096)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+    site.cluster.up();
+}
+
+#[tokio::test]
+async fn a_page_with_a_wrong_checksum_is_named_and_kept_only_when_it_was_asked_for() {
+    let site = with_checksums();
+    let sound = take(&site, json!({ "database": "main" })).await.unwrap().backup;
+    let verified = verify(&site, &sound).await.unwrap();
+    assert!(verified.pages > 20 && verified.files > 900 && !verified.segments.is_empty(), "{verified:?}");
+    damage(&site);
+    let refused = take(&site, json!({ "database": "main" })).await.unwrap_err();
+    assert!(refused.to_string().contains("block 1 of `base/") && refused.to_string().contains("`t`"), "{refused}");
+    let kept = take(&site, json!({ "database": "main", "on_bad_page": "note" })).await.unwrap().backup;
+    let pages = manifest(&site, &kept)["postgres"]["bad_pages"].clone();
+    assert!(pages[0].as_str().is_some_and(|page| page.contains("block 1")), "{pages}");
+    let fault = verify(&site, &kept).await.unwrap_err();
+    assert!(fault.to_string().contains("the checksum of block 1"), "{fault}");
+}
+
+#[tokio::test]
+async fn what_was_found_is_kept_and_a_cut_object_does_not_hold() {
+    let site = Site::new();
+    let backup = take(&site, json!({ "database": "main" })).await.unwrap().backup;
+    let whole = verify(&site, &backup).await.unwrap();
+    let folder = site.depot.root.join(format!("main/base/{}", backup.id));
+    let kept = listing(&folder.join("verified")).into_iter().filter(|line| !line.contains("/.rb-")).count();
+    assert_eq!(kept, 1, "{:#?}", listing(&folder.join("verified")));
+    let object = folder.join("pg_wal.tar.zst");
+    let bytes = fs::read(&object).unwrap();
+    fs::write(&object, &bytes[..bytes.len() - 1]).unwrap();
+    let short = verify(&site, &backup).await;
+    fs::write(&object, &bytes).unwrap();
+    assert!(short.is_err());
+    assert!(!whole.segments.is_empty());
+}
+
+#[tokio::test]
+async fn configuration_outside_the_data_directory_comes_with_the_backup() {
+    let site = Site::new();
+    let place = site.cluster.folder("etc").join("pg_hba.conf");
+    fs::copy(site.cluster.pgdata().join("pg_hba.conf"), &place).unwrap();
+    site.cluster.give(&place);
+    site.cluster.configure(&[("hba_file", place.to_str().unwrap())]);
+    site.cluster.stop("fast");
+    site.cluster.up();
+    let backup = take(&site, json!({ "database": "main" })).await.unwrap().backup;
+    let manifest = manifest(&site, &backup);
+    let objects = manifest["objects"].as_array().unwrap();
+    let config: Vec<&Value> = objects.iter().filter(|object| object["role"] == "config").collect();
+    assert_eq!(config.len(), 1, "{objects:#?}");
+    assert_eq!(config[0]["name"], format!("config{}.zst", place.display()));
+    verify(&site, &backup).await.unwrap();
+    fs::write(&place, "# edited since\n").unwrap();
+    let restore = async |how: &str| {
+        let params = json!({ "database": "main", "backup": backup, "config_files": how });
+        let params: RestoreBaseParams = serde_json::from_value(params).unwrap();
+        RestoreBase.run(&params, &site.run().context()).await.unwrap().config_files
+    };
+    let beside = restore("beside").await;
+    assert!(fs::read_to_string(&beside[0]).unwrap().contains("trust") && beside[0] != place, "{beside:?}");
+    assert!(restore("missing").await.is_empty() && restore("leave").await.is_empty());
+    assert_eq!(fs::read_to_string(&place).unwrap(), "# edited since\n");
+    fs::remove_file(&place).unwrap();
+    assert_eq!(restore("missing").await, [place.clone()]);
+    assert!(fs::read_to_string(&place).unwrap().contains("trust"));
+}
+
+#[tokio::test]
+async fn a_password_and_tcp_lead_to_the_same_backup() {
+    let mut site = Site::with(&[("password_encryption", "scram-sha-256")]);
+    site.cluster.sql("CREATE ROLE taker LOGIN SUPERUSER REPLICATION PASSWORD 'right'");
+    let hba = site.cluster.pgdata().join("pg_hba.conf");
+    let lines = "local all all trust\nlocal replication all trust\n\
+                 host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n";
+    fs::write(&hba, lines).unwrap();
+    site.cluster.sql("SELECT pg_reload_conf()");
+    let entry = Database {
+        socket: None,
+        user: "taker".to_owned(),
+        password: Some("pw".to_owned()),
+        prefix: Some("tcp".to_owned()),
+        ..site.entry()
+    };
+    site.others.lock().unwrap().insert("tcp".to_owned(), entry);
+    site.depot.secrets.0.insert("pw".to_owned(), "right".to_owned());
+    let backup = take(&site, json!({ "database": "tcp" })).await.unwrap().backup;
+    verify(&site, &backup).await.unwrap();
+    site.depot.secrets.0.insert("pw".to_owned(), "wrong".to_owned());
+    let refused = take(&site, json!({ "database": "tcp" })).await.unwrap_err();
+    assert!(refused.info().help.is_some(), "{refused:?}");
+}
+
+/// A standby of the site's cluster; stopped when it is dropped.
+struct Standby<'a>(&'a Site, PathBuf, u16);
+
+impl<'a> Standby<'a> {
+    fn start(site: &'a Site) -> Self {
+        let (dir, port) = (site.cluster.dir().join("standby"), free_port());
+        let (socket, own) = (site.cluster.socket_dir(), site.cluster.port().to_string());
+        let args = ["-R", "-X", "stream", "-c", "fast", "--no-sync", "-U", "postgres", "-p", &own];
+        site.cluster.output(
+            "pg_basebackup",
+            &[&args[..], &["-h", socket.to_str().unwrap(), "-D", dir.to_str().unwrap()]].concat(),
+        );
+        let options = format!("-p {port} -k {} -c archive_mode=off", socket.display());
+        let mut start = site.cluster.command("pg_ctl");
+        start
+            .args(["-w", "-t", "60", "-o", &options, "-D"])
+            .arg(&dir)
+            .arg("-l")
+            .arg(site.cluster.dir().join("standby.log"));
+        assert!(start.arg("start").stdout(Stdio::null()).status().unwrap().success());
+        Self(site, dir, port)
+    }
+}
+
+impl Drop for Standby<'_> {
+    fn drop(&mut self) {
+        let mut stop = self.0.cluster.command("pg_ctl");
+        let _ = stop.args(["-w", "-m", "immediate", "stop", "-D"]).arg(&self.1).stdout(Stdio::null()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_standby_gives_the_backup_and_the_idle_primary_its_last_wal() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let standby = Standby::start(&site);
+    let entry = Database { pgdata: standby.1.clone(), port: standby.2, ..site.entry() };
+    site.others.lock().unwrap().insert("standby".to_owned(), entry);
+    let not = take(&site, json!({ "database": "main", "source": "main" })).await.unwrap_err();
+    assert!(not.to_string().contains("is no standby"), "{not}");
+    let output = take(&site, json!({ "database": "main", "source": "standby" })).await.unwrap();
+    assert!(output.wal_archived, "{}", site.said());
+    verify(&site, &output.backup).await.unwrap();
+    drop(standby);
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(&output.backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2", "{}", site.said());
+}

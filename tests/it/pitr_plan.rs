@@ -1,0 +1,306 @@
+//! `runbook pitr`, `backups map` and `wal status|verify|search` over a real cluster and what became of its archive.
+
+use std::fs;
+use std::path::PathBuf;
+
+use runbook::base::Timestamp;
+use serde_json::{Value, json};
+
+use crate::support::cli::Cli;
+use crate::support::recovery::Site;
+
+/// A cluster that archives, with a person who asks about it.
+struct Asked {
+    site: Site,
+    cli: Cli,
+}
+
+impl Asked {
+    fn new() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(settings: &[(&str, &str)]) -> Self {
+        let site = Site::with(settings);
+        let cli = Cli::new();
+        let cluster = &site.cluster;
+        let text = format!(
+            "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main }}\n\
+             stores: {{ primary: {} }}\nenvironments: {{ production: {{ protected: true, default: true }} }}\n",
+            cluster.pgdata().display(),
+            cluster.port(),
+            cluster.socket_dir().display(),
+            cluster.bin().display(),
+            serde_json::to_string(&site.depot.entry).unwrap(),
+        );
+        cli.file("inventory.yaml", &text);
+        cluster.sql("CREATE TABLE t(n int PRIMARY KEY)");
+        Self { site, cli }
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.site.cluster.sql(sql)
+    }
+
+    /// Commits a row, and gives the server's time right after.
+    fn commit(&self, n: u32) -> Timestamp {
+        self.sql(&format!("INSERT INTO t VALUES ({n})"));
+        let at = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+        self.sql(at).parse().unwrap()
+    }
+
+    async fn backup(&self) -> String {
+        self.site.run().base_backup().await.backup.id
+    }
+
+    fn json(&self, args: &[&str], code: i32) -> Value {
+        let ran = self.cli.run(&[args, &["--json"]].concat());
+        let ran = ran.ends(code);
+        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", ran.out, ran.err))
+    }
+
+    /// The object that holds a segment, however it is packed.
+    fn object(&self, segment: &str) -> PathBuf {
+        let mut folders = vec![self.site.depot.root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else if name.starts_with(segment) && !name.ends_with(".backup") {
+                    return entry.path();
+                }
+            }
+        }
+        panic!("`{segment}` is not archived")
+    }
+
+    /// The segment that holds what was written last, before it is archived.
+    fn current(&self) -> String {
+        self.sql("SELECT pg_walfile_name(pg_current_wal_lsn())")
+    }
+
+    fn lose(&self, segment: &str) {
+        fs::remove_file(self.object(segment)).unwrap();
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_time_gets_its_backup_its_segments_and_the_command_that_carries_it_out() {
+    let asked = Asked::new();
+    asked.commit(1);
+    let first = asked.backup().await;
+    let between = asked.commit(2);
+    asked.commit(3);
+    asked.site.archive();
+    let second = asked.backup().await;
+    asked.commit(4);
+    asked.site.archive();
+    let plan = asked.json(&["pitr", "main", "--at", &between.to_string()], 0);
+    assert_eq!(text(&plan["backup"]["id"]), first);
+    assert!(plan["stop"]["next"]["xid"].as_u64() > plan["stop"]["last"]["xid"].as_u64(), "{plan:#}");
+    assert!(text(&plan["command"]).contains(&format!("recover_to={between}")), "{plan:#}");
+    assert!(text(&plan["command"]).contains("--confirm production"), "{plan:#}");
+    assert_eq!(plan["timeline"], 1);
+    assert!(plan["passed_over"].as_array().unwrap().iter().any(|one| text(&one["id"]) == second), "{plan:#}");
+    // The same plan for people, and the newest from the newest backup.
+    asked.cli.run(&["pitr", "main", "--at", &between.to_string()]).ends(0).prints("next");
+    assert_eq!(text(&asked.json(&["pitr", "main"], 0)["backup"]["id"]), second);
+    // Before every backup there is nothing, and nothing after the present.
+    let refused = asked.json(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"], 4);
+    assert_eq!(refused["instead"].as_array().unwrap().len(), 1, "{refused:#}");
+    asked.cli.run(&["pitr", "main", "--at", "2120-01-01T00:00:00Z"]).ends(2).says("still to come");
+    // After the newest commit the archive is complete: its end is told instead of a target that would be an error.
+    let now = asked.json(&["pitr", "main", "--at", "now"], 0);
+    assert!(!text(&now["command"]).contains("recover_to"), "{now:#}");
+    assert!(text(&now["notes"][0]).contains("recovering to its end"), "{now:#}");
+}
+
+#[tokio::test]
+async fn a_lost_segment_is_a_gap_in_the_map_and_in_the_plan_and_lost_to_verify() {
+    let asked = Asked::new();
+    let first = asked.backup().await;
+    let before = asked.commit(1);
+    asked.site.archive();
+    asked.commit(2);
+    let lost = asked.current();
+    asked.site.archive();
+    let inside = asked.commit(3);
+    asked.site.archive();
+    let second = asked.backup().await;
+    let after = asked.commit(4);
+    asked.site.archive();
+    asked.lose(&lost);
+    let map = asked.json(&["backups", "map", "main"], 0);
+    let spans = map[0]["lanes"][0]["spans"].as_array().unwrap().clone();
+    let states: Vec<String> = spans.iter().map(|span| text(&span["state"])).collect();
+    assert_eq!(states, ["recoverable", "gap", "recoverable"], "{map:#}");
+    assert!(text(&spans[1]["why"][0]).contains(&lost), "{map:#}");
+    let within = |span: &Value, at: Timestamp| {
+        let moment = |key: &str| text(&span[key]).parse::<Timestamp>().unwrap();
+        moment("from_at") <= at && at <= moment("to_at")
+    };
+    assert!(within(&spans[1], inside) && !within(&spans[0], inside) && !within(&spans[2], inside), "{map:#}");
+    // The commit before the hole is the last that counts of the first interval.
+    assert!(text(&spans[0]["to_at"]).parse::<Timestamp>().unwrap() <= before, "{map:#}");
+    assert_eq!(text(&asked.json(&["pitr", "main", "--at", &after.to_string()], 0)["backup"]["id"]), second);
+    let refused = asked.json(&["pitr", "main", "--at", &inside.to_string()], 4);
+    assert!(text(&refused["why"]).contains(&lost), "{refused:#}");
+    let verified = asked.json(&["wal", "verify", "main"], 10);
+    let stretch = verified[0]["timelines"].as_array().unwrap().iter().find(|one| one["status"] == "MISSING_LOST");
+    assert_eq!(text(&stretch.expect("a lost stretch")["first"]), lost);
+    let lead = verified[0]["backups"].as_array().unwrap().iter().find(|one| text(&one["id"]) == first).unwrap().clone();
+    assert_eq!((&lead["consistent"], lead["hole"].is_string()), (&json!(true), true), "{verified:#}");
+    // The picture, in the terminal and as a page.
+    asked.cli.run(&["backups", "map", "main"]).ends(0).prints("GAP").prints(&lost).prints("▼");
+    asked.cli.run(&["backups", "map", "main", "--svg", "map.svg"]).ends(0);
+    assert!(asked.cli.read("map.svg").contains("class=\"gap\""));
+}
+
+#[tokio::test]
+async fn a_second_recovery_follows_the_timeline_that_was_live_and_a_position_on_two_is_refused() {
+    let asked = Asked::new();
+    let backup = asked.site.run().base_backup().await;
+    let early = asked.commit(1);
+    let later = asked.commit(2);
+    let position = asked.sql("SELECT pg_current_wal_lsn()");
+    asked.commit(3);
+    asked.site.archive();
+    let run = asked.site.run();
+    run.stop().await;
+    let staged = run.stage(&backup.backup).await;
+    run.recover(&staged, json!({ "target_time": early.to_string() })).await;
+    assert_eq!(asked.sql("SELECT string_agg(n::text, ',') FROM t"), "1");
+    asked.sql("INSERT INTO t SELECT generate_series(100, 20000)");
+    let on_two = asked.commit(4);
+    asked.site.archive();
+    let timeline = |at: Timestamp| asked.json(&["pitr", "main", "--at", &at.to_string()], 0)["timeline"].clone();
+    assert_eq!(timeline(later), 1, "the moment was on the first timeline, which the first attempt left");
+    assert_eq!(timeline(on_two), 2);
+    let refused = asked.json(&["pitr", "main", "--lsn", &position], 4);
+    assert!(text(&refused["why"]).contains("several timelines"), "{refused:#}");
+    assert_eq!(asked.json(&["pitr", "main", "--lsn", &position, "--timeline", "1"], 0)["timeline"], 1);
+    let map = asked.json(&["backups", "map", "main"], 0);
+    let lanes = map[0]["lanes"].as_array().unwrap();
+    assert_eq!((lanes.len(), &lanes[1]["left"]), (2, &json!(1)), "{map:#}");
+    assert!(
+        lanes.iter().all(|lane| lane["spans"].as_array().unwrap().iter().all(|span| span["state"] == "recoverable"))
+    );
+    let status = asked.json(&["wal", "status", "main"], 0);
+    assert_eq!((&status[0]["figures"]["timeline"], &status[0]["figures"]["timelines"]), (&json!(2), &json!([1, 2])));
+}
+
+#[tokio::test]
+async fn a_dropped_table_is_found_and_the_command_leads_to_just_before_it() {
+    let asked = Asked::new();
+    let backup = asked.site.run().base_backup().await;
+    asked.sql("CREATE TABLE gone AS SELECT generate_series(1, 300) AS n");
+    let oid = asked.sql("SELECT 'gone'::regclass::oid");
+    asked.sql("DELETE FROM gone WHERE n <= 40");
+    let before = asked.json(&["wal", "search", "main", "--relation", "gone"], 0);
+    let changes = before["found"].as_array().unwrap();
+    assert_eq!(changes.last().unwrap()["rows"], json!({ "inserted": 0, "updated": 0, "deleted": 40 }), "{before:#}");
+    assert_eq!(changes.last().unwrap()["archived"], false, "only the server has it yet: {before:#}");
+    asked.sql("DROP TABLE gone");
+    asked.commit(9);
+    asked.site.archive();
+    let drops = asked.json(&["wal", "search", "main", "--drops", "--between", "1h ago", "now"], 0);
+    let drop = drops["found"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(drop["what"], "dropped", "{drops:#}");
+    assert!(drop["dropped"].as_array().unwrap().iter().any(|one| one["oid"].to_string() == oid), "{drops:#}");
+    let again = asked.json(&["wal", "search", "main", "--relation", &oid], 0);
+    assert_eq!(again["found"].as_array().unwrap().last().unwrap()["xid"], drop["xid"]);
+    // The command is carried out: the table is there, with what was deleted from it before.
+    let command = text(&drop["commands"][0]);
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let plan = asked.json(&words, 0);
+    assert_eq!(text(&plan["backup"]["id"]), backup.backup.id);
+    let lsn = text(&drop["before"]);
+    let run = asked.site.run();
+    run.stop().await;
+    let staged = run.stage(&backup.backup).await;
+    run.recover(&staged, json!({ "target_lsn": lsn, "timeline": 1 })).await;
+    assert_eq!(asked.sql("SELECT count(*) FROM gone"), "260");
+}
+
+#[tokio::test]
+async fn transactions_and_restore_points_are_found_by_their_names() {
+    let asked = Asked::with(&[("max_prepared_transactions", "3")]);
+    asked.backup().await;
+    asked.sql("SELECT pg_create_restore_point('before-release')");
+    asked.sql("BEGIN; INSERT INTO t VALUES (7); PREPARE TRANSACTION 'p'");
+    let xid = asked.sql("SELECT transaction FROM pg_prepared_xacts");
+    asked.commit(8);
+    asked.sql("COMMIT PREPARED 'p'");
+    asked.site.archive();
+    let ended = asked.json(&["wal", "search", "main", "--xid", &xid], 0);
+    assert_eq!(ended["found"].as_array().unwrap().len(), 1, "{ended:#}");
+    let plan = asked.json(&["pitr", "main", "--xid", &xid], 0);
+    assert!(text(&plan["command"]).contains(&format!("recover_to_xid={xid}")), "{plan:#}");
+    let plan = asked.json(&["pitr", "main", "--name", "before-release"], 0);
+    assert!(text(&plan["command"]).contains("recover_to_name='before-release'"), "{plan:#}");
+    asked.json(&["pitr", "main", "--name", "nobody-made-it"], 4);
+}
+
+#[test]
+fn status_tells_lag_by_position_and_sees_failures_that_the_server_hides() {
+    let asked = Asked::new();
+    asked.commit(1);
+    asked.site.archive();
+    let fine = asked.json(&["wal", "status", "main", "--rpo", "1h"], 0);
+    assert_eq!(fine[0]["level"], "ok", "{fine:#}");
+    assert_eq!(fine[0]["figures"]["lag_s"], 0, "nothing was committed since: {fine:#}");
+    asked.cli.run(&["wal", "status", "main"]).ends(0).prints("OK - main is archived to").prints("'main_lag'=0s");
+    // A commit waits. With an objective it must have missed by now, that is critical.
+    asked.commit(2);
+    let waits = asked.json(&["wal", "status", "main", "--rpo", "1h"], 0);
+    assert!(waits[0]["figures"]["lag_s"].is_u64(), "{waits:#}");
+    // Archiving that only says it did.
+    asked.sql("ALTER SYSTEM SET archive_command = 'true'");
+    asked.sql("SELECT pg_reload_conf()");
+    asked.site.archive();
+    let lies = asked.json(&["wal", "status", "main"], 2);
+    assert!(lies[0]["findings"].to_string().contains("the archive does not have it"), "{lies:#}");
+    // None at all.
+    asked.site.cluster.stop("fast");
+    let gone = asked.json(&["wal", "status", "main"], 3);
+    assert!(gone[0]["findings"].to_string().contains("gives no answer"), "{gone:#}");
+    asked.cli.run(&["wal", "status", "nobody"]).ends(3).says("no database `nobody`");
+}
+
+#[tokio::test]
+async fn every_segment_is_read_and_a_flipped_bit_is_a_hole_from_then_on() {
+    let asked = Asked::new();
+    asked.backup().await;
+    asked.commit(1);
+    asked.site.archive();
+    asked.commit(2);
+    let damaged = asked.current();
+    asked.site.archive();
+    let behind = asked.commit(3);
+    asked.commit(4);
+    asked.site.archive();
+    assert!(asked.json(&["wal", "verify", "main", "--digests"], 0)[0]["read_bytes"].as_u64() > Some(1 << 24));
+    asked.json(&["pitr", "main", "--at", &behind.to_string()], 0);
+    let path = asked.object(&damaged);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    // Names and sizes alone do not show it; reading does.
+    asked.json(&["wal", "verify", "main"], 0);
+    let verified = asked.json(&["wal", "verify", "main", "--digests"], 10);
+    let stretch = verified[0]["timelines"].as_array().unwrap().iter().find(|one| one["status"] == "DAMAGED");
+    assert_eq!(text(&stretch.expect("a damaged one")["first"]), damaged, "{verified:#}");
+    fs::remove_file(&path).unwrap();
+    fs::write(path.with_file_name(&damaged), [0; 1000]).unwrap();
+    let verified = asked.json(&["wal", "verify", "main"], 10);
+    assert!(verified.to_string().contains("WRONG_SIZE"), "{verified:#}");
+    asked.cli.run(&["wal", "verify", "main"]).ends(10).prints(&damaged).prints("WRONG_SIZE");
+    let refused = asked.json(&["pitr", "main", "--at", &behind.to_string()], 4);
+    assert!(text(&refused["why"]).contains("wrong size"), "{refused:#}");
+}

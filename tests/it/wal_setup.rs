@@ -1,0 +1,122 @@
+//! `postgres.configure_archiving` and its shipped runbook, on real servers: what is changed, proven, refused, put back.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+
+use crate::support::cli::Cli;
+use crate::support::postgres::Cluster;
+
+/// A server and somebody who can run runbooks against it.
+struct Site {
+    cluster: Cluster,
+    cli: Cli,
+}
+
+impl Site {
+    fn with(settings: &[(&str, &str)]) -> Self {
+        let cluster = Cluster::start(settings);
+        let cli = Cli::new();
+        let store = cluster.folder("store");
+        cli.file(
+            "inventory.yaml",
+            &format!(
+                "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main }}\n\
+                 stores: {{ primary: {{ url: \"file://{}\" }} }}\nenvironments:\n  production: {{ protected: true, default: true }}\n",
+                cluster.pgdata().display(),
+                cluster.port(),
+                cluster.socket_dir().display(),
+                cluster.bin().display(),
+                store.display(),
+            ),
+        );
+        Self { cluster, cli }
+    }
+
+    /// Runs the shipped runbook with further parameters.
+    fn set_up(&self, params: &[&str], code: i32) -> crate::support::cli::Ran {
+        let mut words = vec!["run", "setup-archiving", "-p", "database=main", "--confirm", "production"];
+        params.iter().for_each(|param| words.extend(["-p", param]));
+        self.cli.run(&words).ends(code)
+    }
+
+    fn settings(&self) -> String {
+        let auto = self.cluster.pgdata().join("postgresql.auto.conf");
+        fs::read_to_string(auto).unwrap().lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n")
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.cluster.dir().join("data.runbook-wal")
+    }
+
+    fn show(&self, name: &str) -> String {
+        self.cluster.sql(&format!("SHOW {name}"))
+    }
+}
+
+#[test]
+fn a_server_that_archives_nothing_does_so_afterwards_and_an_undo_puts_the_settings_back() {
+    let site = Site::with(&[("wal_level", "minimal"), ("max_wal_senders", "0")]);
+    let before = site.settings();
+    site.set_up(&[], 4).says("restart: allowed");
+    assert_eq!((site.settings(), site.folder().exists()), (before.clone(), false), "a refusal changes nothing");
+    site.set_up(&["restart=allowed"], 0);
+    assert_eq!((site.show("archive_mode"), site.show("wal_level")), ("on".to_owned(), "replica".to_owned()));
+    assert_eq!((site.show("archive_timeout"), site.show("max_wal_senders")), ("1min".to_owned(), "4".to_owned()));
+    assert!(site.cluster.sql("SELECT archived_count > 0 FROM pg_stat_archiver") == "t");
+    let config = fs::metadata(site.folder().join("wal.yaml")).unwrap();
+    assert_eq!((config.mode() & 0o777, config.uid()), (0o600, fs::metadata(site.cluster.pgdata()).unwrap().uid()));
+    let run = site.cli.runs().last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    site.cli.run(&["undo", &run, "--confirm", "production"]).ends(0);
+    assert_eq!(
+        (site.settings(), site.show("archive_mode"), site.show("wal_level")),
+        (before, "off".to_owned(), "minimal".to_owned())
+    );
+}
+
+#[test]
+fn a_second_run_changes_nothing_and_proves_again() {
+    let site = Site::with(&[("archive_mode", "on")]);
+    site.set_up(&[], 0);
+    let (settings, count) = (site.settings(), site.cluster.sql("SELECT archived_count FROM pg_stat_archiver"));
+    site.set_up(&[], 0);
+    assert_eq!(site.settings(), settings);
+    assert_ne!(
+        site.cluster.sql("SELECT archived_count FROM pg_stat_archiver"),
+        count,
+        "a segment was sent to prove it"
+    );
+}
+
+#[test]
+fn a_timeout_that_cannot_keep_the_promise_is_refused() {
+    let site = Site::with(&[("archive_mode", "on")]);
+    for (params, words) in [
+        (["rpo=5m", "archive_timeout=5m"], "cannot meet an RPO of 5m"),
+        (["rpo=30s", "archive_timeout=1s"], "use a standby that streams"),
+    ] {
+        site.set_up(&params, 3).says(words);
+    }
+    assert!(!site.settings().contains("archive"), "{}", site.settings());
+}
+
+#[test]
+fn archiving_by_another_program_stays_until_it_is_given_up_by_name() {
+    let site = Site::with(&[("archive_mode", "on"), ("archive_command", "true")]);
+    site.set_up(&[], 4).says("`archive_command` is `true`");
+    assert_eq!(site.show("archive_command"), "true");
+    site.set_up(&["foreign=replace"], 0);
+    assert!(site.show("archive_command").contains("wal push"));
+}
+
+#[test]
+fn a_store_that_the_servers_user_cannot_use_is_found_out_before_any_setting_is_changed() {
+    let site = Site::with(&[("archive_mode", "on")]);
+    let before = site.settings();
+    let store = site.cluster.dir().join("store");
+    fs::remove_dir(&store).unwrap();
+    fs::write(&store, "a file where the store should be").unwrap();
+    fs::set_permissions(&store, fs::Permissions::from_mode(0o600)).unwrap();
+    site.set_up(&[], 10).says("no setting was changed");
+    assert_eq!(site.settings(), before);
+}
