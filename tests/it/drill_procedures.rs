@@ -14,7 +14,9 @@ fn drill(production: &Production, name: &str, more: &[&str]) -> crate::support::
 fn with_proofs() -> Production {
     let production = Production::new();
     let text = production.cli.read("inventory.yaml");
-    production.cli.file("inventory.yaml", &text.replace("stores: { primary: { read_only: true } }", "stores: { primary: {} }"));
+    production
+        .cli
+        .file("inventory.yaml", &text.replace("stores: { primary: { read_only: true } }", "stores: { primary: {} }"));
     production
 }
 

@@ -151,7 +151,10 @@ fn a_dump_is_proved_by_the_restore_test_and_a_failing_smoke_test_is_no_proof() {
     let test = ["drill", "restore-test", "-p", "database=main", "-p", "kind=postgres.dump", "-p", "dbname=shop", "-p"];
     let good = smoke("SELECT 1 / count(*) FROM orders");
     shop.cli.run(&args(&[&test, &[&good]])).ends(0).says("restore proof of backup");
-    assert!(!shop.cli.state().join("scratch").read_dir().is_ok_and(|mut left| left.next().is_some()), "something is left");
+    assert!(
+        !shop.cli.state().join("scratch").read_dir().is_ok_and(|mut left| left.next().is_some()),
+        "something is left"
+    );
     fs::remove_dir_all(shop.cli.state()).unwrap();
     let bad = smoke("SELECT 1 / count(*) FROM orders WHERE id < 0");
     shop.cli.run(&args(&[&test, &[&bad]])).ends(10).says("division by zero");

@@ -25,7 +25,8 @@ fn every_hazard_has_a_row_and_every_test_it_names_exists() {
     let names: Vec<String> = rows.iter().map(|row| row.split('|').nth(1).unwrap().trim().to_owned()).collect();
     assert_eq!(names, (1..=46).map(|number| format!("H{number}")).collect::<Vec<_>>());
     // A test's name is a sentence: nothing else between backticks has three underscores.
-    let named: BTreeSet<&str> = rows.iter().flat_map(|row| row.split('`')).filter(|word| word.matches('_').count() > 2).collect();
+    let named: BTreeSet<&str> =
+        rows.iter().flat_map(|row| row.split('`')).filter(|word| word.matches('_').count() > 2).collect();
     let missing: Vec<&&str> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
     assert!(missing.is_empty() && named.len() > 40, "{missing:?}");
 }

@@ -47,9 +47,15 @@ async fn what_is_whole_passes_and_each_fault_that_is_planted_is_named() {
     assert!(site.said().contains("8 of 8 checks passed"), "{}", site.said());
 
     fails(proved(&site, json!([{ "tables": ["users", "gone"] }])).await, "table `gone` is missing");
-    fails(proved(&site, json!([{ "rows": { "users": "> 1000" } }])).await, "table `users` has 50 rows, expected `> 1000`");
+    fails(
+        proved(&site, json!([{ "rows": { "users": "> 1000" } }])).await,
+        "table `users` has 50 rows, expected `> 1000`",
+    );
     site.cluster.sql("SELECT setval('sales.orders_id_seq', 7)");
-    fails(proved(&site, json!([{ "sequences": "ahead" }])).await, "gives 8 next, but `sales.orders.id` is at 50 already");
+    fails(
+        proved(&site, json!([{ "sequences": "ahead" }])).await,
+        "gives 8 next, but `sales.orders.id` is at 50 already",
+    );
     site.cluster.sql("UPDATE users SET at = now() - interval '3 hours'");
     let newest = json!([{ "newest": { "table": "users", "column": "at", "within": "1h" } }]);
     fails(proved(&site, newest).await, "not before");
@@ -63,7 +69,10 @@ async fn an_orphan_is_found_though_the_server_calls_its_constraint_valid() {
     let site = Site::new();
     site.cluster.sql("CREATE TABLE p(a int PRIMARY KEY); CREATE TABLE c(x int REFERENCES p); INSERT INTO p VALUES (1); INSERT INTO c VALUES (1)");
     site.cluster.sql("SET session_replication_role = replica; DELETE FROM p");
-    fails(proved(&site, json!([{ "name": "orphans", "foreign_keys": "all" }])).await, "has 1 rows without their parent");
+    fails(
+        proved(&site, json!([{ "name": "orphans", "foreign_keys": "all" }])).await,
+        "has 1 rows without their parent",
+    );
 }
 
 /// H45: another collation library sorts text otherwise, and the server says so only in its log.

@@ -39,7 +39,8 @@ impl Origin<'_> {
     /// Fails for a backup of another database, and when the store has it no more.
     pub(super) async fn backup(&self, handle: &BackupHandle) -> Result<Backup, ActionError> {
         if handle.database != self.cluster.name {
-            let fact = format!("backup `{}` is of database `{}`, not of `{}`", handle.id, handle.database, self.cluster.name);
+            let fact =
+                format!("backup `{}` is of database `{}`, not of `{}`", handle.id, handle.database, self.cluster.name);
             return Err(ActionError::fatal(fact).help("give the backup that was restored"));
         }
         let prefix = self.cluster.entry.prefix.as_deref().unwrap_or(&self.cluster.name);
@@ -81,7 +82,9 @@ impl Origin<'_> {
                    CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END";
         let found = session.query(sql).await?;
         if let Some(lsn) = found.first() {
-            return lsn.parse().map_err(|_| ActionError::fatal(format!("the server's position `{lsn}` makes no sense")));
+            return lsn
+                .parse()
+                .map_err(|_| ActionError::fatal(format!("the server's position `{lsn}` makes no sense")));
         }
         let timeline = found.at(0, 1).and_then(|text| u32::from_str_radix(text, 16).ok()).map(Timeline);
         let timeline = timeline.ok_or_else(|| ActionError::fatal("the server does not tell its timeline"))?;

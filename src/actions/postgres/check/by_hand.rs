@@ -71,10 +71,16 @@ fn content(body: &CheckBody, (cluster, dbname): (&Cluster, &str), lines: &mut Ve
         lines.push(sql(cluster, dbname, &format!("SELECT max({}) FROM {}", ident(&newest.column), newest.table)));
     }
     if body.facts.is_some() {
-        lines.push(remark(&format!("{}: the rows of each table are those in `facts` of the backup's manifest or proof", body.name)));
+        lines.push(remark(&format!(
+            "{}: the rows of each table are those in `facts` of the backup's manifest or proof",
+            body.name
+        )));
     }
     if let Some(smoke) = &body.smoke {
-        lines.push(remark(&format!("{}: ends with 0, with PGHOST, PGPORT, PGUSER and PGDATABASE of the server:", body.name)));
+        lines.push(remark(&format!(
+            "{}: ends with 0, with PGHOST, PGPORT, PGUSER and PGDATABASE of the server:",
+            body.name
+        )));
         lines.push(command_line(smoke.command.iter().map(String::as_str)));
     }
 }
@@ -82,12 +88,19 @@ fn content(body: &CheckBody, (cluster, dbname): (&Cluster, &str), lines: &mut Ve
 /// What must hold beside keys and indexes.
 fn condition(body: &CheckBody, (cluster, dbname): (&Cluster, &str), lines: &mut Vec<String>) {
     if body.sequences.is_some() {
-        lines.push(remark(&format!("{}: `last_value` of each is not below the highest value of its column:", body.name)));
+        lines.push(remark(&format!(
+            "{}: `last_value` of each is not below the highest value of its column:",
+            body.name
+        )));
         lines.push(sql(cluster, dbname, "SELECT schemaname, sequencename, last_value FROM pg_sequences"));
     }
     if body.extensions.is_some() {
         lines.push(remark(&format!("{}: this gives no row:", body.name)));
-        lines.push(sql(cluster, dbname, "SELECT extname FROM pg_extension WHERE extname NOT IN (SELECT name FROM pg_available_extensions)"));
+        lines.push(sql(
+            cluster,
+            dbname,
+            "SELECT extname FROM pg_extension WHERE extname NOT IN (SELECT name FROM pg_available_extensions)",
+        ));
     }
     if body.collations.is_some() {
         lines.push(remark(&format!("{}: both columns are the same:", body.name)));

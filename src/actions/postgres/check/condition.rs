@@ -61,7 +61,9 @@ pub(super) async fn extensions(session: &mut Session) -> Result<Proof, ActionErr
         proof.looked_at += 1;
         match (there.as_deref(), known.as_deref()) {
             (Some("t"), Some("t")) => {}
-            (Some("t"), _) => proof.notes.push(format!("extension `{name}` is {version}, a version not installed here")),
+            (Some("t"), _) => {
+                proof.notes.push(format!("extension `{name}` is {version}, a version not installed here"))
+            }
             (_, _) => proof.faults.push(format!("extension `{name}` {version} is not installed on this machine")),
         }
     }

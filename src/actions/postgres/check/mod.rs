@@ -11,8 +11,8 @@ mod prove;
 mod smoke;
 
 pub use params::{
-    AheadSequences, AllKeys, AvailableExtensions, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet,
-    EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
+    AheadSequences, AllKeys, AvailableExtensions, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
+    CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
 
 use basis::Origin;
@@ -71,8 +71,7 @@ impl Action for Check {
                         .help("give the one that was restored: `backup: \"{{ steps.choose.backup }}\"`"),
                 ]);
             }
-            effects = effects
-                .target(Access::Read, Target::Store { name: store.to_owned(), prefix: prefix.to_owned() });
+            effects = effects.target(Access::Read, Target::Store { name: store.to_owned(), prefix: prefix.to_owned() });
         }
         for check in &checks {
             if let What::Smoke(smoke) = &check.what {

@@ -110,7 +110,8 @@ fn kinds(body: &CheckBody) -> Result<Vec<(&str, What)>, String> {
         given.push(("tables", What::Tables(Some(tables.clone()).filter(|tables| !tables.is_empty()).ok_or(none)?)));
     }
     if let Some(rows) = &body.rows {
-        let thresholds: Result<Vec<Threshold>, String> = rows.iter().map(|(table, text)| threshold(table, text)).collect();
+        let thresholds: Result<Vec<Threshold>, String> =
+            rows.iter().map(|(table, text)| threshold(table, text)).collect();
         let none = "`rows` names no table".to_owned();
         given.push(("rows", What::Rows(Some(thresholds?).filter(|rows| !rows.is_empty()).ok_or(none)?)));
     }

@@ -178,7 +178,12 @@ impl Prover<'_> {
         let bound = clock::before(self.cx.about.incident_at, newest.within.0).to_string();
         let expected = format!("not before {bound}");
         let Some(table) = condition::table(&mut session, &newest.table).await? else {
-            return Ok(Found { passed: false, value: "nothing".to_owned(), expected, details: vec![missing(&newest.table)] });
+            return Ok(Found {
+                passed: false,
+                value: "nothing".to_owned(),
+                expected,
+                details: vec![missing(&newest.table)],
+            });
         };
         let (value, passed) = condition::newest(&mut session, (newest, &table), &bound).await?;
         Ok(Found { passed, value: value.unwrap_or_else(|| "no value".to_owned()), expected, details: Vec::new() })
@@ -186,7 +191,8 @@ impl Prover<'_> {
 
     async fn facts(&mut self, depth: FactsDepth, dbname: Option<&str>) -> Result<Found, ActionError> {
         let handle = self.params.backup.as_ref().map(Late::get).transpose()?;
-        let handle = handle.ok_or_else(|| ActionError::fatal("a check of `facts` wants the `backup` that was restored"))?;
+        let handle =
+            handle.ok_or_else(|| ActionError::fatal("a check of `facts` wants the `backup` that was restored"))?;
         let (store, files) = (self.cx.store(&handle.store)?, self.cx.host.read_files());
         let origin = Origin { cluster: self.cluster, store: store.as_read(), files: files.as_ref() };
         let backup = origin.backup(handle).await?;
@@ -204,7 +210,8 @@ impl Prover<'_> {
                 }
                 let tables: usize = taken.databases.values().map(|facts| facts.tables.len()).sum();
                 self.taken = Some(taken);
-                let details = vec!["the first restore to the end of this backup: its facts are kept with the proof".to_owned()];
+                let details =
+                    vec!["the first restore to the end of this backup: its facts are kept with the proof".to_owned()];
                 let value = format!("taken of {tables} tables");
                 Ok(Found { passed: true, value, expected: "facts to compare with later".to_owned(), details })
             }
