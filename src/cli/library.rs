@@ -16,6 +16,8 @@ pub const SHIPPED: &[Shipped] = &[
         path: "postgres/accidental-drop.yaml",
         text: include_str!("../../runbooks/postgres/accidental-drop.yaml"),
     },
+    Shipped { path: "drills/quarterly-drill.yaml", text: include_str!("../../runbooks/drills/quarterly-drill.yaml") },
+    Shipped { path: "drills/restore-test.yaml", text: include_str!("../../runbooks/drills/restore-test.yaml") },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped {
         path: "postgres/compliance-export.yaml",

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, attest, wiring};
 use crate::action::{BackupHandle, Mode};
-use crate::actions::postgres::{RecoverOutput, RestoreBaseOutput};
+use crate::actions::postgres::{CheckOutput, RecoverOutput, RestoreBaseOutput, RestoreDumpOutput};
 use crate::base::clock::between;
 use crate::catalog::attest::{Proof, Verdict, prove};
 use crate::catalog::{BackupPlace, CatalogError};
@@ -42,13 +42,23 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
         let output: Option<RecoverOutput> = output(step);
         reached.extend(output.map(|output| (output.instance.database, output.recovered_to_lsn)));
     }
+    let recovered = staged.into_iter().filter_map(|(database, backup)| {
+        let lsn = reached.remove(&database)?;
+        Some((database, (backup, Some(lsn))))
+    });
+    let mut restored: BTreeMap<String, (BackupHandle, Option<String>)> = recovered.collect();
+    for (_, step) in made(plan, state, "postgres.restore_dump") {
+        let output: Option<RestoreDumpOutput> = output(step);
+        let output = output.filter(|output| output.backup.described.is_none());
+        restored.extend(output.map(|output| (output.instance.database, (output.backup, None))));
+    }
     let mut found: BTreeMap<String, Proven> = BTreeMap::new();
     for (id, step) in made(plan, state, "postgres.check") {
         let database = step.with.as_ref().and_then(|with| with.get("database")?.as_str()).unwrap_or_default();
-        // What was not recovered in this run proves nothing of the backup.
-        let (Some(backup), Some(lsn)) = (staged.get(database), reached.get(database)) else { continue };
+        // What was not restored in this run proves nothing of the backup.
+        let Some((backup, lsn)) = restored.get(database) else { continue };
         let (Some(verdict), Some(at)) = (verdict(step), step.ended_at) else { continue };
-        let begun = || begin(plan, state, (database, backup, lsn));
+        let begun = || begin(plan, state, (database, backup, lsn.as_deref()));
         let proof = &mut found.entry(database.to_owned()).or_insert_with(begun).proof;
         proof.at = proof.at.max(at);
         proof.took_ms =
@@ -56,6 +66,9 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
         proof.checks.push(id);
         if verdict == Verdict::Failed {
             proof.verdict = Verdict::Failed;
+        }
+        if let Some(facts) = output::<CheckOutput>(step).and_then(|output| output.facts) {
+            *proof = proof.clone().with_facts(facts);
         }
     }
     found.into_values().collect()
@@ -71,7 +84,7 @@ fn verdict(step: &StepState) -> Option<Verdict> {
 }
 
 /// A proof before its first check.
-fn begin(plan: &BoundPlan, state: &RunState, (database, backup, lsn): (&str, &BackupHandle, &str)) -> Proven {
+fn begin(plan: &BoundPlan, state: &RunState, (database, backup, lsn): (&str, &BackupHandle, Option<&str>)) -> Proven {
     let prefix = plan.inventory.databases.get(database).and_then(|entry| entry.prefix.as_deref()).unwrap_or(database);
     let proof = Proof {
         format: 1,
@@ -82,9 +95,10 @@ fn begin(plan: &BoundPlan, state: &RunState, (database, backup, lsn): (&str, &Ba
         environment: plan.environment.clone(),
         at: state.started_at.unwrap_or_default(),
         took_ms: 0,
-        reached_lsn: Some(lsn.to_owned()),
+        reached_lsn: lsn.map(str::to_owned),
         checks: Vec::new(),
         verdict: Verdict::Passed,
+        facts: None,
     };
     let place = BackupPlace::new(prefix, (&backup.kind, backup.tier.as_deref()), &backup.id);
     Proven { backup: backup.clone(), place, proof }

@@ -69,6 +69,7 @@ impl Shelf {
             reached_lsn: None,
             checks: Vec::new(),
             verdict,
+            facts: None,
         };
         prove(&*self.store, &backup.place(), &proof, None).await.unwrap();
     }
@@ -238,6 +239,7 @@ async fn where_signers_are_named_a_proof_counts_only_when_one_of_them_has_signed
     for (day, signer) in [(1, Some(&ours)), (2, Some(&theirs)), (3, None)] {
         let backup = shelf.backup(day, None).await;
         let proof = Proof {
+            facts: None,
             format: 1,
             backup: backup.manifest.id.clone(),
             manifest: backup.digest,

@@ -138,3 +138,24 @@ fn an_engine_that_is_killed_while_it_restores_goes_on_and_swaps_once() {
     let run = shop.cli.id();
     assert_eq!(shop.databases(), format!("shop shop_old_{run}"));
 }
+
+#[test]
+fn a_dump_is_proved_by_the_restore_test_and_a_failing_smoke_test_is_no_proof() {
+    let shop = Shop::new();
+    let smoke = |sql: &str| {
+        let psql = shop.site.cluster.bin().join("psql");
+        let path = shop.cli.file("smoke", &format!("#!/bin/sh\nexec {} -XAtqc '{sql}'\n", psql.display()));
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        format!("smoke={}", path.display())
+    };
+    let test = ["drill", "restore-test", "-p", "database=main", "-p", "kind=postgres.dump", "-p", "dbname=shop", "-p"];
+    let good = smoke("SELECT 1 / count(*) FROM orders");
+    shop.cli.run(&args(&[&test, &[&good]])).ends(0).says("restore proof of backup");
+    assert!(
+        !shop.cli.state().join("scratch").read_dir().is_ok_and(|mut left| left.next().is_some()),
+        "something is left"
+    );
+    fs::remove_dir_all(shop.cli.state()).unwrap();
+    let bad = smoke("SELECT 1 / count(*) FROM orders WHERE id < 0");
+    shop.cli.run(&args(&[&test, &[&bad]])).ends(10).says("division by zero");
+}

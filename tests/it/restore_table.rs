@@ -5,9 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use runbook::action::{Action as _, ActionError, InstanceHandle};
-use runbook::actions::postgres::{
-    RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo,
-};
+use runbook::actions::postgres::{RestoreTable, RestoreTableOutput, SideInstance, TableOutcome, TableState, TableUndo};
 use serde_json::{Value, json};
 
 use crate::support::recovery::{Run, Site};
@@ -142,7 +140,10 @@ async fn each_way_to_apply_does_what_it_says_and_its_script_takes_it_back() {
     let samples = compared.tables[0].difference.clone().unwrap().samples;
     assert_eq!(samples.len(), 4);
     let changed = samples.iter().find(|sample| sample.difference == "changed").unwrap();
-    assert_eq!((Value::Object(changed.key.clone()), changed.columns.clone()), (json!({ "id": 7 }), vec!["age".to_owned()]));
+    assert_eq!(
+        (Value::Object(changed.key.clone()), changed.columns.clone()),
+        (json!({ "id": 7 }), vec!["age".to_owned()])
+    );
     assert_eq!(shop.sql(ROWS), now);
 
     let missing = restore(&run, with("missing")).await;
@@ -244,7 +245,8 @@ async fn where_a_pipe_into_psql_restores_nothing_and_says_so_to_nobody_rows_come
     let back = restore(&run, json!({ "instance": copy, "tables": ["users"], "mode": "apply" })).await;
     assert_eq!((back.applied, shop.sql(ROWS)), (2, then));
     shop.sql("SET session_replication_role = replica; DELETE FROM users WHERE id = 6; DELETE FROM orders WHERE id = 7");
-    let error = try_restore(&run, json!({ "instance": copy, "tables": ["orders"], "mode": "apply" })).await.unwrap_err();
+    let error =
+        try_restore(&run, json!({ "instance": copy, "tables": ["orders"], "mode": "apply" })).await.unwrap_err();
     assert!(error.to_string().contains("orders_who"), "{error}");
     assert_eq!(shop.sql("SELECT count(*) FROM orders"), "19");
 }

@@ -110,7 +110,8 @@ async fn a_step_that_is_made_again_begins_anew_and_another_steps_instance_is_lef
 #[tokio::test]
 async fn a_dump_is_looked_at_in_an_empty_server_of_its_own() {
     let site = Site::new();
-    site.cluster.sql("CREATE ROLE keeper; CREATE TABLE t(n int); INSERT INTO t VALUES (1), (2); ALTER TABLE t OWNER TO keeper");
+    site.cluster
+        .sql("CREATE ROLE keeper; CREATE TABLE t(n int); INSERT INTO t VALUES (1), (2); ALTER TABLE t OWNER TO keeper");
     let run = site.run();
     let dumped = Dump.run(&serde_json::from_value(json!({ "database": "main" })).unwrap(), &run.context()).await;
     let dumped = dumped.unwrap_or_else(|error| panic!("{:#?}", error.info()));

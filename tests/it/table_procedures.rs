@@ -18,8 +18,7 @@ fn shop() -> (Production, String) {
          INSERT INTO users(name) SELECT 'user ' || n FROM generate_series(1, 200) n; \
          INSERT INTO orders(who, paid) SELECT n, n * 2 FROM generate_series(1, 200) n",
     );
-    let then =
-        cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    let then = cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
     cluster.sql("SELECT pg_sleep(0.01)");
     (production, then)
 }
@@ -55,7 +54,8 @@ fn a_dropped_table_is_back_beside_a_server_that_never_stopped_and_undo_takes_it_
 fn an_accident_is_drilled_on_a_stand_in_and_production_does_not_notice() {
     let (production, then) = shop();
     let cluster = &production.site.cluster;
-    cluster.sql("DELETE FROM orders WHERE id > 100; ALTER TABLE orders DROP CONSTRAINT orders_who_fkey; DROP TABLE users");
+    cluster
+        .sql("DELETE FROM orders WHERE id > 100; ALTER TABLE orders DROP CONSTRAINT orders_who_fkey; DROP TABLE users");
     production.site.archive();
     let before = production.facts();
     production.cli.run(&args("drill", "accidental-drop", &then, &[])).ends(0);

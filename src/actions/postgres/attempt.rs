@@ -22,6 +22,7 @@ use super::server::{Programs, major};
 use super::settings;
 use super::swap::{Seat, Swap};
 use super::target::Goal;
+use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::event::Progress;
 use crate::pgformat::{Lsn, SegmentName, WalFileName};
@@ -92,7 +93,12 @@ impl Recovering<'_> {
         let swap = self.seats(files, &marker, old.as_ref(), &plan.path).await?;
         swap.judge(files)?;
         self.rescue(&marker, &tail, old.as_ref()).await?;
+        let remains = match self.hands.cluster.is_scratch() && plan.goal == Goal::Newest {
+            true => witness::remains(&self.hands, &marker, plan.path.last().copied()).await,
+            false => None,
+        };
         let marker = Marker {
+            remains,
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
             embedded: names(&embedded),

@@ -3,7 +3,6 @@
 use super::super::store::by_hand::location;
 use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
-use super::check::{CheckBody, CheckItem, CheckParams, CheckSet};
 use super::dump::{AllDatabases, DatabaseNames, DumpParams};
 use super::layout::Cluster;
 use super::outside::ConfigFiles;
@@ -17,11 +16,6 @@ use crate::action::PlanContext;
 use crate::action::by_hand::{command_line, quoted, remark};
 use crate::catalog::BackupPlace;
 use crate::language::inventory::Via;
-
-/// Asks which foreign keys and indexes there are to be proved; a person works through the answer.
-const INVALID_INDEXES: &str = "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid";
-const FOREIGN_KEYS: &str =
-    "SELECT conrelid::regclass, confrelid::regclass, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f'";
 
 /// Stops the server.
 pub(super) fn stop(cluster: &Cluster) -> Vec<String> {
@@ -272,49 +266,8 @@ fn target(params: &RecoverParams) -> Vec<String> {
     settings
 }
 
-/// Proves what a database promises.
-pub(super) fn check(params: &CheckParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
-    let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
-    let mut lines = Vec::new();
-    for item in &params.checks {
-        match item {
-            CheckItem::Set(CheckSet::Inventory) => {
-                for check in &cluster.entry.checks {
-                    let dbname = check.dbname.as_ref().unwrap_or(&cluster.dbname);
-                    lines.push(expected(&check.name, check.expect.as_deref()));
-                    lines.push(sql(&cluster, dbname, &check.sql));
-                }
-            }
-            CheckItem::One(body) => one(body, &cluster, &mut lines),
-        }
-    }
-    Some(lines)
-}
-
-fn one(body: &CheckBody, cluster: &Cluster, lines: &mut Vec<String>) {
-    let dbname = body.dbname.as_ref().unwrap_or(&cluster.dbname);
-    if let Some(statement) = &body.sql {
-        lines.push(expected(&body.name, body.expect.as_deref()));
-        lines.push(sql(cluster, dbname, statement));
-    }
-    if body.foreign_keys.is_some() {
-        lines.push(remark(&format!(
-            "{}: no row of a foreign key is without its parent; the keys to look at:",
-            body.name
-        )));
-        lines.push(sql(cluster, dbname, FOREIGN_KEYS));
-    }
-    if body.indexes.is_some() {
-        lines.push(remark(&format!("{}: no index is invalid, so this gives no row:", body.name)));
-        lines.push(sql(cluster, dbname, INVALID_INDEXES));
-        let mut words = vec!["pg_amcheck".to_owned()];
-        words.extend(connection(cluster));
-        words.extend([dbname.clone()]);
-        lines.push(command_line(words));
-    }
-}
-
-fn expected(name: &str, expect: Option<&str>) -> String {
+/// What a person expects of the statement that follows.
+pub(super) fn expected(name: &str, expect: Option<&str>) -> String {
     remark(&format!("{name}: {}", expect.map_or("at least one row".to_owned(), |expect| format!("expected {expect}"))))
 }
 
@@ -326,7 +279,8 @@ pub(super) fn sql(cluster: &Cluster, dbname: &str, statement: &str) -> String {
     command_line(words)
 }
 
-fn connection(cluster: &Cluster) -> Vec<String> {
+/// How a program of PostgreSQL connects.
+pub(super) fn connection(cluster: &Cluster) -> Vec<String> {
     let mut words = Vec::new();
     if let Some(socket) = &cluster.socket {
         words.extend(["-h".to_owned(), socket.display().to_string()]);

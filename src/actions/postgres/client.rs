@@ -39,30 +39,7 @@ impl<'a> Client<'a> {
     /// # Errors
     /// Fails when the password's secret cannot be had.
     pub(crate) fn command(&self, program: &str, dbname: &str) -> Result<CommandSpec, ActionError> {
-        let cluster = self.cluster;
-        let mut spec = self.offline(program);
-        spec = match &cluster.socket {
-            Some(folder) => spec.env("PGHOST", folder.display().to_string()),
-            None => spec.env("PGHOST", "localhost").env("PGHOSTADDR", "127.0.0.1"),
-        };
-        spec = spec.env("PGPORT", cluster.port.to_string()).env("PGUSER", &*cluster.user).env("PGDATABASE", dbname);
-        spec = spec.env("PGAPPNAME", "runbook").env("PGCONNECT_TIMEOUT", "10");
-        // A socket has no TLS.
-        let wanted = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
-        let sslmode = match wanted {
-            SslMode::Disable => "disable",
-            SslMode::Prefer => "prefer",
-            SslMode::Require => "require",
-            SslMode::VerifyFull => "verify-full",
-        };
-        spec = spec.env("PGSSLMODE", sslmode);
-        if wanted == SslMode::VerifyFull {
-            spec = spec.env("PGSSLROOTCERT", "/etc/ssl/certs/ca-certificates.crt");
-        }
-        if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {
-            spec = spec.env("PGPASSWORD", self.secrets.get(secret)?.reveal());
-        }
-        Ok(spec)
+        connected(self.offline(program), (self.cluster, dbname), self.secrets)
     }
 
     /// A program that connects to nothing.
@@ -88,6 +65,39 @@ impl<'a> Client<'a> {
                 .help("install the client package of the server's version, or set `bin` of the database")
         })
     }
+}
+
+/// Tells a program by its environment how to connect to one of a server's databases.
+///
+/// # Errors
+/// Fails when the password's secret cannot be had.
+pub(crate) fn connected(
+    spec: CommandSpec,
+    (cluster, dbname): (&Cluster, &str),
+    secrets: &dyn Secrets,
+) -> Result<CommandSpec, ActionError> {
+    let mut spec = match &cluster.socket {
+        Some(folder) => spec.env("PGHOST", folder.display().to_string()),
+        None => spec.env("PGHOST", "localhost").env("PGHOSTADDR", "127.0.0.1"),
+    };
+    spec = spec.env("PGPORT", cluster.port.to_string()).env("PGUSER", &*cluster.user).env("PGDATABASE", dbname);
+    spec = spec.env("PGAPPNAME", "runbook").env("PGCONNECT_TIMEOUT", "10");
+    // A socket has no TLS.
+    let wanted = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
+    let sslmode = match wanted {
+        SslMode::Disable => "disable",
+        SslMode::Prefer => "prefer",
+        SslMode::Require => "require",
+        SslMode::VerifyFull => "verify-full",
+    };
+    spec = spec.env("PGSSLMODE", sslmode);
+    if wanted == SslMode::VerifyFull {
+        spec = spec.env("PGSSLROOTCERT", "/etc/ssl/certs/ca-certificates.crt");
+    }
+    if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {
+        spec = spec.env("PGPASSWORD", secrets.get(secret)?.reveal());
+    }
+    Ok(spec)
 }
 
 /// Runs a program to its end; a failing exit code is an error.

@@ -4,7 +4,7 @@ use super::connect::Session;
 use crate::action::ActionError;
 
 /// One proof with its verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Proof {
     /// How many things were looked at.
     pub(crate) looked_at: u64,
@@ -12,6 +12,15 @@ pub(crate) struct Proof {
     pub(crate) faults: Vec<String>,
     /// What could not be judged, and why.
     pub(crate) notes: Vec<String>,
+}
+
+/// How B-trees are walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// Their order, where `amcheck` is installed.
+    WhereInstalled,
+    /// Their order, and that each row of the table is in them; `amcheck` must be there.
+    HeapAllIndexed,
 }
 
 /// Lists each validated foreign key with the statement that counts its orphans.
@@ -63,6 +72,21 @@ pub(crate) async fn begin(session: &mut Session) -> Result<(), ActionError> {
     session.query("SET search_path TO pg_catalog; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(drop)
 }
 
+/// Lends a database `amcheck` for one transaction that is never committed; it can only read from then on. Tells whether
+/// it could: an extension that is there needs no loan, and a server in recovery takes none.
+pub(crate) async fn lend_amcheck(session: &mut Session) -> Result<bool, ActionError> {
+    let wanted = "SELECT NOT pg_is_in_recovery() AND NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'amcheck') \
+                  AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'amcheck') \
+                  AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+    if session.value(wanted).await? != "t" {
+        return Ok(false);
+    }
+    session.query("SET search_path TO pg_catalog; BEGIN ISOLATION LEVEL REPEATABLE READ").await?;
+    session.query("CREATE EXTENSION amcheck WITH SCHEMA public").await?;
+    session.query("SET TRANSACTION READ ONLY").await?;
+    Ok(true)
+}
+
 /// Counts the orphans of every foreign key of a database.
 pub(crate) async fn foreign_keys(session: &mut Session) -> Result<Proof, ActionError> {
     orphans(session, FOREIGN_KEYS).await
@@ -94,8 +118,8 @@ async fn orphans(session: &mut Session, keys: &str) -> Result<Proof, ActionError
     Ok(proof)
 }
 
-/// Finds invalid indexes and walks every B-tree where `amcheck` is installed.
-pub(crate) async fn indexes(session: &mut Session) -> Result<Proof, ActionError> {
+/// Finds invalid indexes and walks every B-tree.
+pub(crate) async fn indexes(session: &mut Session, walk: Walk) -> Result<Proof, ActionError> {
     let invalid = session.query(INVALID_INDEXES).await?;
     let looked_at = session.value(INDEX_COUNT).await?.parse().unwrap_or_default();
     let names = invalid.rows.iter().filter_map(|row| row.first()?.as_deref());
@@ -103,14 +127,22 @@ pub(crate) async fn indexes(session: &mut Session) -> Result<Proof, ActionError>
     let mut proof = Proof { looked_at, faults, notes: Vec::new() };
     let schema = session.query(AMCHECK_SCHEMA).await?;
     let Some(schema) = schema.first() else {
-        proof.notes.push("`amcheck` is not installed, so the B-trees' content was not walked".to_owned());
+        let message = "`amcheck` is not installed, so the B-trees' content was not walked".to_owned();
+        match walk {
+            Walk::WhereInstalled => proof.notes.push(message),
+            Walk::HeapAllIndexed => proof.faults.push(message),
+        }
         return Ok(proof);
+    };
+    let whole = match walk {
+        Walk::WhereInstalled => "",
+        Walk::HeapAllIndexed => ", heapallindexed => true",
     };
     let trees = session.query(BTREES).await?;
     for row in &trees.rows {
         let [Some(oid), Some(name)] = row.as_slice() else { continue };
         session.query("SAVEPOINT tree").await?;
-        if let Err(error) = session.query(&format!("SELECT {schema}.bt_index_check({oid}::regclass)")).await {
+        if let Err(error) = session.query(&format!("SELECT {schema}.bt_index_check({oid}::regclass{whole})")).await {
             let cause = error.info().causes.last().cloned().unwrap_or_else(|| error.to_string());
             proof.faults.push(format!("index `{name}`: {cause}"));
             session.query("ROLLBACK TO SAVEPOINT tree").await?;

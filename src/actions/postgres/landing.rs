@@ -15,11 +15,12 @@ use super::live;
 use super::marker::{Marker, Waiting};
 use super::proof;
 use super::reached;
-use super::recover::{InstanceState, RecoverOutput};
+use super::recover::{InstanceState, RecoverLoss, RecoverOutput};
 use super::replay::{self, Arrival, Awaited, Course, Told};
 use super::server::Server;
 use super::settings;
 use super::slot;
+use super::witness::Remains;
 use crate::action::{ActionError, Files, InstanceHandle, ReadFiles, Waits};
 use crate::base::Timestamp;
 use crate::pgformat::Lsn;
@@ -259,6 +260,11 @@ impl Landing<'_> {
         let kept: PathBuf = cluster.kept(&cx.about.run);
         let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
         let reached = marker.last_flushed.is_some_and(|flushed| recovered_to >= flushed);
+        let complete_until = marker.remains.and_then(|remains| match remains {
+            Remains::Nothing => None,
+            Remains::Since(at) => Some(at),
+        });
+        let whole = reached || marker.to_target || marker.remains == Some(Remains::Nothing);
         let newest: Option<Timestamp> =
             arrival.newest_commit.or(marker.waits.and_then(|waiting| waiting.newest_commit));
         RecoverOutput {
@@ -272,7 +278,7 @@ impl Landing<'_> {
             recovered_to_time: newest,
             timeline: arrival.timeline.0,
             last_flushed_lsn: marker.last_flushed.map(|lsn| lsn.to_string()),
-            loss: proof::loss(reached || marker.to_target, newest, marker.ended_at),
+            loss: RecoverLoss { complete_until, ..proof::loss(whole, newest, marker.ended_at) },
             kept,
             archived: None,
             slots: Vec::new(),

@@ -13,6 +13,7 @@ use super::layout::{self, Cluster, MARKER};
 use super::owner::Owner;
 use super::replay::Course;
 use super::swap::{LinkedSeat, Seat};
+use super::witness::Remains;
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Waits};
 use crate::base::{RunId, Timestamp};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -47,6 +48,9 @@ pub(crate) struct Marker {
     /// Whether the server was told a target, which it then must have reached; set before the swap.
     #[serde(default)]
     pub(crate) to_target: bool,
+    /// What the live server of a drill holds beyond the archive, where it tells.
+    #[serde(default)]
+    pub(crate) remains: Option<Remains>,
     /// The segments that came with the backup.
     #[serde(default)]
     pub(crate) embedded: Vec<String>,

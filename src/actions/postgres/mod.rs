@@ -90,6 +90,7 @@ mod target;
 mod terminate;
 mod tls;
 mod verify_backup;
+mod witness;
 
 pub use aim::Ending;
 pub(crate) use archiver::{Archiver, Relation};
@@ -98,7 +99,10 @@ pub use archiving::{
     Restart, SettingChange,
 };
 pub use base_backup::{BaseBackup, BaseBackupOutput, BaseBackupParams, Checkpoint, OnBadPage};
-pub use check::{AllKeys, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult, CheckSet, ValidIndexes};
+pub use check::{
+    AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
+    CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
+};
 pub use content::FactsDepth;
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};

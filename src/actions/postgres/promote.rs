@@ -57,7 +57,8 @@ const STATE: &str = "SELECT pg_is_in_recovery(), pg_last_wal_receive_lsn(), pg_l
  (SELECT status FROM pg_stat_wal_receiver LIMIT 1), \
  has_function_privilege('pg_catalog.pg_promote(boolean, integer)', 'EXECUTE')";
 
-const OPEN: &str = "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint, pg_current_wal_lsn()";
+const OPEN: &str =
+    "SELECT ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint, pg_current_wal_lsn()";
 
 impl Action for Promote {
     const SPEC: ActionSpec = ActionSpec {
@@ -160,7 +161,8 @@ impl Action for Promote {
 fn under_way(files: &dyn ReadFiles, cluster: &Cluster) -> Result<Option<(String, &'static str)>, ActionError> {
     let marker = Marker::read(files, &cluster.pgdata)?;
     let fact = |marker: Marker| format!("the server is in the middle of the recovery of run `{}`", marker.run);
-    Ok(marker.map(|marker| (fact(marker), "let that recovery open it: `postgres.recover`, which also proves its archive")))
+    Ok(marker
+        .map(|marker| (fact(marker), "let that recovery open it: `postgres.recover`, which also proves its archive")))
 }
 
 /// What a standby says of itself.
@@ -188,7 +190,10 @@ impl Seen {
 
     fn refusal(&self, params: &PromoteParams) -> Option<(String, &'static str)> {
         if !self.may {
-            return Some(("the role may not promote".to_owned(), "GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO it"));
+            return Some((
+                "the role may not promote".to_owned(),
+                "GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO it",
+            ));
         }
         let (received, replayed) = (self.received?, self.replayed?);
         let lag = if received > replayed { received.bytes_since(replayed) } else { 0 };

@@ -118,5 +118,6 @@ pub(crate) async fn switch(
 /// What is known about loss. `whole`: all that was flushed, or all up to the chosen target, is there.
 pub(crate) fn loss(whole: bool, newest_commit: Option<Timestamp>, backup_end: Timestamp) -> RecoverLoss {
     let coverage = if whole { Coverage::ToLastFlushed } else { Coverage::NewestCommit };
-    RecoverLoss { coverage, newest_commit_at: Some(newest_commit.map_or(backup_end, |at| at.max(backup_end))) }
+    let newest_commit_at = Some(newest_commit.map_or(backup_end, |at| at.max(backup_end)));
+    RecoverLoss { coverage, newest_commit_at, complete_until: None }
 }

@@ -174,6 +174,10 @@ pub struct RecoverLoss {
     /// The newest commit known to be recovered, else the end of the backup.
     #[schemars(with = "Option<String>")]
     pub newest_commit_at: Option<Timestamp>,
+    /// In a drill: the first commit that only the live server has. Everything before it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub complete_until: Option<Timestamp>,
 }
 
 impl RecoverParams {

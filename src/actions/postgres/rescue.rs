@@ -25,6 +25,8 @@ pub(crate) struct Rescued {
     pub(crate) path: PathBuf,
     /// The newest commit in it, by the primary's clock.
     pub(crate) newest_commit: Option<Timestamp>,
+    /// The oldest one.
+    pub(crate) oldest_commit: Option<Timestamp>,
 }
 
 /// What an old data directory tells at a glance.
@@ -111,7 +113,7 @@ impl Judge<'_> {
                 Some(name @ WalFileName::History(_)) if !self.archived.contains(&name) => {
                     let path = folder.join(&entry.name);
                     tail.history(files, name, &path)?;
-                    tail.files.push(Rescued { name, path, newest_commit: None });
+                    tail.files.push(Rescued { name, path, newest_commit: None, oldest_commit: None });
                 }
                 _ => {}
             }
@@ -138,8 +140,12 @@ impl Judge<'_> {
                 tail.unproven.push(format!("`{segment}`: {why}"));
                 break;
             }
-            let mut newest = None;
-            let mut see = |record: &crate::pgformat::WalRecord<'_>| newest = newest.max(record.committed_at());
+            let (mut newest, mut oldest) = (None, None);
+            let mut see = |record: &crate::pgformat::WalRecord<'_>| {
+                let at = record.committed_at();
+                newest = newest.max(at);
+                oldest = [oldest, at].into_iter().flatten().min();
+            };
             let walk = walker.get_or_insert_with(|| WalWalker::new(self.size));
             let before = walk.end();
             let walked = walk.segment(segment, &bytes, &mut see);
@@ -154,7 +160,7 @@ impl Judge<'_> {
             tail.newest_commit = tail.newest_commit.max(newest);
             let name = WalFileName::Segment(segment);
             if !self.archived.contains(&name) {
-                tail.files.push(Rescued { name, path, newest_commit: newest });
+                tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });
             }
             if matches!(walked, Walked::Halted(_)) {
                 break;

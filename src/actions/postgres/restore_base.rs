@@ -306,6 +306,7 @@ impl Stage {
             links,
             last_flushed: None,
             course: None,
+            remains: None,
             to_target: false,
             embedded: Vec::new(),
             waits: None,

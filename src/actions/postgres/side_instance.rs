@@ -369,9 +369,9 @@ async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(),
 fn mark(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
     let path = side.pgdata.with_file_name(OWNER);
     let text = serde_json::json!({ "step": cx.step }).to_string();
-    files.replace(&path, text.as_bytes(), 0o600).map_err(|error| {
-        ActionError::retryable(format!("`{}` cannot be written", path.display())).because(&error)
-    })
+    files
+        .replace(&path, text.as_bytes(), 0o600)
+        .map_err(|error| ActionError::retryable(format!("`{}` cannot be written", path.display())).because(&error))
 }
 
 fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {

@@ -117,8 +117,9 @@ impl Action for Start {
         let owner = Owner::of(&cluster, cx.host.as_ref())?;
         let server = Server { cluster: &cluster, owner, programs, options: Vec::new() };
         if !runs {
-            live::clear_zombie_lock(&cluster, files.as_ref())
-                .map_err(|error| ActionError::retryable("the lock of a dead server cannot be removed").because(&error))?;
+            live::clear_zombie_lock(&cluster, files.as_ref()).map_err(|error| {
+                ActionError::retryable("the lock of a dead server cannot be removed").because(&error)
+            })?;
             server.start(cx.host.as_ref()).await?;
         }
         let in_recovery = answers(&server, within, cx).await?;
@@ -135,11 +136,17 @@ async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(Strin
     }
     if let Some(marker) = Marker::read(files, &cluster.pgdata)? {
         let fact = format!("`{place}` is in the middle of the recovery of run `{}`", marker.run);
-        return Ok(Some((fact, "resume that run: started now, the server could open without what is still to be replayed")));
+        return Ok(Some((
+            fact,
+            "resume that run: started now, the server could open without what is still to be replayed",
+        )));
     }
     let signs = live::signs(cluster, files).await?;
     if let Some(sign) = signs.first() {
-        return Ok(Some((format!("another server is in the way: {sign}"), "stop it, or correct `port` and `socket` of the database")));
+        return Ok(Some((
+            format!("another server is in the way: {sign}"),
+            "stop it, or correct `port` and `socket` of the database",
+        )));
     }
     Ok(None)
 }
@@ -170,8 +177,9 @@ async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Resu
         seen |= alive;
         if begun.elapsed() > within {
             let fact = format!("the server does not take sessions after {}", Span(within));
-            return Err(ActionError::retryable(fact).process(None, server.log_tail(files.as_ref()))
-                .help("it goes on starting: recovery after a crash takes its time; raise `within` and run the step again"));
+            return Err(ActionError::retryable(fact).process(None, server.log_tail(files.as_ref())).help(
+                "it goes on starting: recovery after a crash takes its time; raise `within` and run the step again",
+            ));
         }
         cx.reporter.progress(Progress::Doing { text: "waiting until the server takes sessions".to_owned() });
         tokio::select! {

@@ -8,7 +8,7 @@ use super::verified::Verdict;
 use crate::action::{ObjectKey, PutOptions, ReadStore, Store};
 use crate::base::{Digest, Timestamp};
 use crate::catalog::backup::put;
-use crate::catalog::{BackupPlace, CatalogError, read_small};
+use crate::catalog::{BackupPlace, CatalogError, ContentFacts, read_small};
 
 /// The folder of proofs in the backup's folder.
 pub(super) const FOLDER: &str = "proofs/";
@@ -44,6 +44,9 @@ pub struct Proof {
     pub checks: Vec<String>,
     /// Whether all of them passed.
     pub verdict: Verdict,
+    /// What a base backup holds at its end, taken by its first restore to there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<ContentFacts>,
 }
 
 /// A proof as the store has it.
@@ -71,6 +74,13 @@ impl Proof {
     #[must_use]
     pub fn text(&self) -> Vec<u8> {
         text(self)
+    }
+
+    /// Adds facts. Those of so many tables that nobody would read the proof any more are left out.
+    #[must_use]
+    pub fn with_facts(self, facts: ContentFacts) -> Self {
+        let more = Self { facts: Some(facts), ..self.clone() };
+        if more.text().len() as u64 <= NOTE_LIMIT { more } else { self }
     }
 
     fn name(&self) -> String {

@@ -1,5 +1,6 @@
 //! Lint: what is legal and yet worth a word. One function per rule, one entry in [`RULES`].
 
+mod script;
 mod unused;
 
 use super::build::Material;
@@ -21,7 +22,7 @@ pub struct Subject<'a> {
 type Rule = fn(&Subject<'_>) -> Diagnostics;
 
 /// Every rule.
-const RULES: &[Rule] = &[unused::params, unused::vars, unused::pass_env];
+const RULES: &[Rule] = &[unused::params, unused::vars, unused::pass_env, script::hazards];
 
 /// Runs every rule.
 #[must_use]

@@ -18,6 +18,9 @@ struct ReportedLoss {
     newest_commit_at: Option<Timestamp>,
     #[serde(default)]
     chosen_target_at: Option<Timestamp>,
+    /// Everything before it is there, though the newest commit may be older.
+    #[serde(default)]
+    complete_until: Option<Timestamp>,
 }
 
 /// Judges the loss; the worst where several steps measured one, `None` where none did.
@@ -46,7 +49,7 @@ fn judge(step: &StepId, known: &StepState, incident_at: Timestamp) -> Option<Los
     let reference = chosen.unwrap_or(incident_at);
     let unwanted_ms = match loss.coverage {
         Coverage::ToLastFlushed => 0,
-        Coverage::NewestCommit => millis(between(loss.newest_commit_at?, reference)),
+        Coverage::NewestCommit => millis(between(loss.complete_until.or(loss.newest_commit_at)?, reference)),
     };
     Some(LossVerdict {
         unwanted_ms,

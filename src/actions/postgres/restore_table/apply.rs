@@ -65,12 +65,7 @@ impl Application<'_> {
     }
 
     /// The transaction's work.
-    async fn change(
-        &self,
-        copy: &mut Session,
-        live: &mut Session,
-        script: &Script,
-    ) -> Result<Vec<Done>, ActionError> {
+    async fn change(&self, copy: &mut Session, live: &mut Session, script: &Script) -> Result<Vec<Done>, ActionError> {
         let names: Vec<&str> = self.pairs.iter().map(|pair| pair.live.name.as_str()).collect();
         let lock = format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "));
         live.query(&lock).await?;
@@ -105,7 +100,8 @@ impl Application<'_> {
             let moved = live.value(&pair.moved(&delta(number))).await?;
             if moved != "0" {
                 let fact = format!("{moved} rows of {} were changed since they were compared", pair.live.name);
-                return Err(ActionError::retryable(fact).help("nothing was changed; run the step again, best when nobody writes"));
+                return Err(ActionError::retryable(fact)
+                    .help("nothing was changed; run the step again, best when nobody writes"));
             }
         }
         Ok(())
@@ -147,14 +143,17 @@ impl Application<'_> {
             let made = done[number].inserted + done[number].updated + done[number].deleted;
             if right != wanted || made.to_string() != wanted {
                 let fact = format!("{wanted} rows of {name} were to be changed, {made} were, and {right} are right");
-                return Err(ActionError::fatal(fact).help("a rule or a trigger may stand in the way; nothing was changed"));
+                return Err(
+                    ActionError::fatal(fact).help("a rule or a trigger may stand in the way; nothing was changed")
+                );
             }
             if self.mode == ApplyMode::Mirror {
                 let count = |from: String| format!("SELECT count(*) FROM {from}");
                 let (there, here) = (copy.value(&count(pair.copy())).await?, live.value(&count(rows)).await?);
                 if there != here {
                     let fact = format!("{name} would have {here} rows, the copy has {there}: somebody writes to it");
-                    return Err(ActionError::retryable(fact).help("nothing was changed; stop what writes to it and run the step again"));
+                    return Err(ActionError::retryable(fact)
+                        .help("nothing was changed; stop what writes to it and run the step again"));
                 }
             }
         }
@@ -177,15 +176,19 @@ async fn refuse_cascade(live: &mut Session, pair: &Pair, difference: &str) -> Re
             let hit = live.value(&hit).await?;
             if hit != "0" {
                 let fact = format!("deleting rows of {} would change {hit} rows of {child} (`{name}`)", pair.live.name);
-                return Err(ActionError::fatal(fact).help(format!("name {child} among the tables as well; nothing was changed")));
+                return Err(ActionError::fatal(fact)
+                    .help(format!("name {child} among the tables as well; nothing was changed")));
             }
         }
         let beyond = reference.columns.iter().any(|column| !pair.live.key.contains(column));
         if reference.on_update && beyond {
-            let hit = live.value(&format!("SELECT count(*) FROM {difference} d JOIN {child} c ON {joined} WHERE d.{OP} = 'u'")).await?;
+            let hit = live
+                .value(&format!("SELECT count(*) FROM {difference} d JOIN {child} c ON {joined} WHERE d.{OP} = 'u'"))
+                .await?;
             if hit != "0" {
                 let fact = format!("changing rows of {} would change rows of {child} (`{name}`)", pair.live.name);
-                return Err(ActionError::fatal(fact).help("bring it back under another name and merge by hand; nothing was changed"));
+                return Err(ActionError::fatal(fact)
+                    .help("bring it back under another name and merge by hand; nothing was changed"));
             }
         }
     }

@@ -27,7 +27,8 @@ const SEQUENCES: &str = "SELECT DISTINCT format('SELECT setval(%L, m) FROM (SELE
  ORDER BY 1";
 
 /// The tables that a table's foreign keys lead to.
-const PARENTS: &str = "SELECT DISTINCT confrelid FROM pg_constraint WHERE contype = 'f' AND conrelid = $ AND confrelid <> $";
+const PARENTS: &str =
+    "SELECT DISTINCT confrelid FROM pg_constraint WHERE contype = 'f' AND conrelid = $ AND confrelid <> $";
 
 /// A user's trigger: how it is switched off, and on again as it was.
 pub(super) struct Trigger {
@@ -72,7 +73,9 @@ pub(super) async fn parents_first(session: &mut Session, tables: &[&Shape]) -> R
     let mut order: Vec<usize> = Vec::new();
     while order.len() < tables.len() {
         let left = |at: &usize| !order.contains(at);
-        let waits = |at: usize| (0..tables.len()).filter(left).any(|other| other != at && parents[at].contains(&tables[other].oid));
+        let waits = |at: usize| {
+            (0..tables.len()).filter(left).any(|other| other != at && parents[at].contains(&tables[other].oid))
+        };
         let all: Vec<usize> = (0..tables.len()).filter(left).collect();
         let next = all.iter().copied().find(|at| !waits(*at)).or(all.first().copied());
         order.extend(next);

@@ -61,8 +61,10 @@ pub(super) fn difference(number: usize) -> String {
 /// Fails as a server says.
 pub(super) async fn begin(copy: &mut Session, live: &mut Session) -> Result<(), ActionError> {
     copy.query(copying::SAME_TEXT).await?;
-    copy.query(&format!("SET client_min_messages = error; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}"))
-        .await?;
+    copy.query(&format!(
+        "SET client_min_messages = error; DROP SCHEMA IF EXISTS {SCHEMA} CASCADE; CREATE SCHEMA {SCHEMA}"
+    ))
+    .await?;
     live.query(copying::SAME_TEXT).await?;
     live.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map(drop)
 }
@@ -84,12 +86,10 @@ pub(super) async fn table(
     copy.query(&format!("ANALYZE {taken}")).await?;
     copy.query(&contrast(pair, &taken, &difference(number))).await?;
     let counts = copy.query(&format!("SELECT {OP}, count(*) FROM {} GROUP BY 1", difference(number))).await?;
-    let counts: BTreeMap<&str, u64> = (0..counts.rows.len())
-        .filter_map(|row| Some((counts.at(row, 0)?, counts.at(row, 1)?.parse().ok()?)))
-        .collect();
+    let counts: BTreeMap<&str, u64> =
+        (0..counts.rows.len()).filter_map(|row| Some((counts.at(row, 0)?, counts.at(row, 1)?.parse().ok()?))).collect();
     let count = |op: &str| counts.get(op).copied().unwrap_or_default();
-    let mut found =
-        Difference { missing: count("i"), changed: count("u"), extra: count("d"), samples: Vec::new() };
+    let mut found = Difference { missing: count("i"), changed: count("u"), extra: count("d"), samples: Vec::new() };
     for (op, name) in [("i", "missing"), ("u", "changed"), ("d", "extra")] {
         if count(op) > 0 && samples > 0 {
             let table = copy.query(&some(pair, (op, number, samples), &taken)).await?;
@@ -124,7 +124,8 @@ fn some(pair: &Pair, (op, number, samples): (&str, usize, u32), taken: &str) -> 
         quoted.map_or_else(|| name.to_owned(), |inner| inner.replace("\"\"", "\"")).replace('\'', "''")
     };
     let keys: Vec<String> = pair.live.key.iter().map(|key| format!("'{}', d.{key}", plain(key))).collect();
-    let differs = |name: &String| format!("CASE WHEN d.{name}::text IS DISTINCT FROM l.{name}::text THEN '{}' END", plain(name));
+    let differs =
+        |name: &String| format!("CASE WHEN d.{name}::text IS DISTINCT FROM l.{name}::text THEN '{}' END", plain(name));
     let columns: Vec<String> = pair.columns.iter().map(|column| differs(&column.name)).collect();
     let changed = match op {
         "u" => format!("to_json(array_remove(ARRAY[{}], NULL))", columns.join(", ")),

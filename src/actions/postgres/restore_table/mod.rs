@@ -16,7 +16,9 @@ mod undo;
 mod work;
 
 pub use compare::{Difference, Sample};
-pub use params::{ApplyMode, Orphans, RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
+pub use params::{
+    ApplyMode, Orphans, RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState,
+};
 pub use undo::{TableUndo, UndoScript};
 
 use self::work::Work;
@@ -25,8 +27,8 @@ use super::client::{self, Client};
 use super::connect::{Endpoint, Session};
 use super::layout::Cluster;
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Findings, Idempotency,
-    Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
+    Access, Action, ActionError, ActionSpec, CheckContext, CommandSpec, EffectClass, Effects, Example, Findings,
+    Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
 use crate::event::ErrorClass;
 
@@ -119,7 +121,9 @@ impl Action for RestoreTable {
         let live = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let made = async {
             match params.mode {
-                RestoreTableMode::Compare | RestoreTableMode::Apply => Work::begin(params, &live, cx).await?.run().await,
+                RestoreTableMode::Compare | RestoreTableMode::Apply => {
+                    Work::begin(params, &live, cx).await?.run().await
+                }
                 RestoreTableMode::Revert => revert(params, &live, cx).await,
             }
         };

@@ -30,7 +30,12 @@ impl Pair {
         if live.key.is_empty() || live.key != copy.key {
             let fact = match live.key.as_slice() {
                 [] => format!("{} has no primary key and no unique index without NULLs", live.name),
-                key => format!("the key of {} is ({}) now and was ({}) then", live.name, key.join(", "), copy.key.join(", ")),
+                key => format!(
+                    "the key of {} is ({}) now and was ({}) then",
+                    live.name,
+                    key.join(", "),
+                    copy.key.join(", ")
+                ),
             };
             return Err(ActionError::fatal(format!("{fact}: its rows cannot be told apart"))
                 .help("rename the live table, and its copy is brought back whole"));
@@ -42,7 +47,10 @@ impl Pair {
                 None => lost.push(column.name.clone()),
                 Some(now) if now.kind == column.kind => columns.push(now.clone()),
                 Some(now) => {
-                    let fact = format!("{} of {} is `{}` now and was `{}` then", column.name, live.name, now.kind, column.kind);
+                    let fact = format!(
+                        "{} of {} is `{}` now and was `{}` then",
+                        column.name, live.name, now.kind, column.kind
+                    );
                     return Err(ActionError::fatal(fact));
                 }
             }

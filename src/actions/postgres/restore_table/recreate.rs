@@ -9,10 +9,10 @@ use super::super::client::{self, Client};
 use super::super::connect::Session;
 use super::super::copying;
 use super::super::name::literal;
-use super::{Orphans, psql};
 use super::apply::LOCK_WITHIN;
 use super::shape::{Shape, texts};
 use super::undo::{Script, refusing};
+use super::{Orphans, psql};
 use crate::action::{ActionError, Files, RunContext};
 
 /// Everything that belongs to the tables in the copy: they, their partitions, and the views on them.
@@ -57,9 +57,9 @@ impl Lost {
         let validate = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}");
         let proof = match orphans {
             Orphans::Refuse => validate,
-            Orphans::Allow => format!(
-                "DO $runbook$ BEGIN {validate}; EXCEPTION WHEN foreign_key_violation THEN NULL; END $runbook$"
-            ),
+            Orphans::Allow => {
+                format!("DO $runbook$ BEGIN {validate}; EXCEPTION WHEN foreign_key_violation THEN NULL; END $runbook$")
+            }
         };
         vec![format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID"), proof]
     }
@@ -161,7 +161,8 @@ impl Gone {
             all.push(format!("ALTER TABLE {table} DROP CONSTRAINT {}", super::super::name::ident(name)));
         }
         for kind in ["MATERIALIZED VIEW", "VIEW"] {
-            let names: Vec<&str> = self.views.iter().filter(|(_, own)| *own == kind).map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> =
+                self.views.iter().filter(|(_, own)| *own == kind).map(|(name, _)| name.as_str()).collect();
             if !names.is_empty() {
                 all.push(format!("DROP {kind} {}", names.join(", ")));
             }
@@ -184,7 +185,9 @@ impl Gone {
             let count = |state: &str| state.split(' ').next().unwrap_or_default().to_owned();
             if then != now {
                 let fact = format!("{} has {} rows, and the copy {}, or others", table.name, count(&now), count(&then));
-                return Err(ActionError::fatal(fact).help("somebody has written to it since it is back; compare it again"));
+                return Err(
+                    ActionError::fatal(fact).help("somebody has written to it since it is back; compare it again")
+                );
             }
             rows.push(count(&now).parse().unwrap_or_default());
         }

@@ -117,7 +117,12 @@ impl Script {
     }
 
     /// Puts the rows of one table into the script.
-    async fn rows(&self, to: &mut BufWriter<File>, (pair, number): (&Pair, usize), live: &mut Session) -> Result<(), ActionError> {
+    async fn rows(
+        &self,
+        to: &mut BufWriter<File>,
+        (pair, number): (&Pair, usize),
+        live: &mut Session,
+    ) -> Result<(), ActionError> {
         let columns = format!("{OP}, {WAS}, {}", pair.list(""));
         line(to, &format!("{};", pair.difference(&undo(number), "")))?;
         line(to, &format!("COPY {} ({columns}) FROM stdin;", undo(number)))?;
@@ -154,11 +159,7 @@ pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path) -> Vec<UndoScri
 }
 
 /// The statements between the rows and the commit.
-fn statements(
-    (pairs, references): (&[Pair], &[Vec<Reference>]),
-    order: &[usize],
-    triggers: &[Trigger],
-) -> Vec<String> {
+fn statements((pairs, references): (&[Pair], &[Vec<Reference>]), order: &[usize], triggers: &[Trigger]) -> Vec<String> {
     let mut all = Vec::new();
     if !pairs.is_empty() {
         let names: Vec<&str> = pairs.iter().map(|pair| pair.live.name.as_str()).collect();

@@ -93,8 +93,13 @@ impl<'a> Work<'a> {
     async fn apply(mut self, mut outcomes: Vec<TableOutcome>) -> Result<RestoreTableOutput, ActionError> {
         for pair in &self.pairs {
             if !pair.lost.is_empty() {
-                let fact = format!("the live {} has no column {} any more, so its values would be lost", pair.live.name, pair.lost.join(", "));
-                return Err(ActionError::fatal(fact).help("add it again, or rename the live table and bring the copy back whole"));
+                let fact = format!(
+                    "the live {} has no column {} any more, so its values would be lost",
+                    pair.live.name,
+                    pair.lost.join(", ")
+                );
+                return Err(ActionError::fatal(fact)
+                    .help("add it again, or rename the live table and bring the copy back whole"));
             }
         }
         let mut scripts = Vec::new();
@@ -112,7 +117,8 @@ impl<'a> Work<'a> {
             for (outcome, done) in outcomes.iter_mut().zip(done) {
                 let Done { inserted, updated, deleted, .. } = done;
                 *outcome = TableOutcome { inserted, updated, deleted, ..outcome.clone() };
-                let message = format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
+                let message =
+                    format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
                 self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
             }
             // What came last is taken back first.
@@ -166,7 +172,8 @@ impl<'a> Work<'a> {
         let left = self.sessions.1.query("SELECT conname || ' on ' || conrelid::regclass FROM pg_constraint WHERE contype = 'f' AND NOT convalidated").await?;
         let left: Vec<&str> = left.rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
         if !left.is_empty() {
-            let message = format!("not every row has its parent, so these foreign keys are NOT VALID: {}", left.join(", "));
+            let message =
+                format!("not every row has its parent, so these foreign keys are NOT VALID: {}", left.join(", "));
             self.cx.reporter.note(message, serde_json::json!({ "not_valid": left }));
         }
         Ok(())
@@ -175,7 +182,9 @@ impl<'a> Work<'a> {
     fn tell(&self, outcomes: &[TableOutcome]) {
         for outcome in outcomes {
             let message = match &outcome.difference {
-                Some(found) if found.is_none() => format!("{} is as it is in the copy: {} rows", outcome.table, outcome.rows_in_copy),
+                Some(found) if found.is_none() => {
+                    format!("{} is as it is in the copy: {} rows", outcome.table, outcome.rows_in_copy)
+                }
                 Some(Difference { missing, changed, extra, .. }) => {
                     format!("{}: {missing} rows are missing, {changed} are others, {extra} came since", outcome.table)
                 }
@@ -201,7 +210,10 @@ pub(super) async fn judge(
             continue;
         };
         if shape.key.is_empty() {
-            let fact = format!("{} has no primary key and no unique index without NULLs: its rows cannot be told apart", shape.name);
+            let fact = format!(
+                "{} has no primary key and no unique index without NULLs: its rows cannot be told apart",
+                shape.name
+            );
             findings = findings.refuse(fact, "rename the live table, and its copy is brought back whole");
             continue;
         }
@@ -211,7 +223,8 @@ pub(super) async fn judge(
         );
         if params.mode == RestoreTableMode::Apply && session.value(&may).await? != "t" {
             let fact = format!("the role may not switch off the triggers of {}, or make temporary tables", shape.name);
-            findings = findings.refuse(fact, "connect as the table's owner (`user` of the database), with TEMP on the database");
+            findings = findings
+                .refuse(fact, "connect as the table's owner (`user` of the database), with TEMP on the database");
             continue;
         }
         findings = findings.pass(format!("{} is there, with the key ({})", shape.name, shape.key.join(", ")));
@@ -245,5 +258,8 @@ fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOut
 fn partly(error: ActionError, scripts: &[UndoScript]) -> ActionError {
     let Some(script) = scripts.first() else { return error };
     let before = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
-    error.help(format!("{before}the tables that were gone are back and stay; `{}` would take them back", script.path.display()))
+    error.help(format!(
+        "{before}the tables that were gone are back and stay; `{}` would take them back",
+        script.path.display()
+    ))
 }

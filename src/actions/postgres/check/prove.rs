@@ -1,0 +1,249 @@
+//! Proves one thing after the other, each in a session of its own that may only read.
+
+use super::super::connect::{Endpoint, Session};
+use super::super::content::{Content, FactsDepth, differences};
+use super::super::integrity::{self, Proof};
+use super::super::layout::Cluster;
+use super::basis::{Basis, Origin};
+use super::condition;
+use super::params::{CheckParams, CheckResult, Newest};
+use super::planned::{Planned, Threshold, What};
+use super::smoke;
+use crate::action::{ActionError, Late, RunContext};
+use crate::base::clock;
+use crate::catalog::{ContentFacts, DatabaseFacts};
+use crate::event::{ErrorClass, Progress};
+
+/// Proves a cluster.
+pub(super) struct Prover<'a> {
+    /// The cluster.
+    pub(super) cluster: &'a Cluster,
+    /// The arguments.
+    pub(super) params: &'a CheckParams,
+    /// The attempt.
+    pub(super) cx: &'a RunContext,
+    /// Facts that were taken because there were none.
+    pub(super) taken: Option<ContentFacts>,
+}
+
+/// What a check found: whether it passed, the value, what was expected, and what is wrong.
+struct Found {
+    passed: bool,
+    value: String,
+    expected: String,
+    details: Vec<String>,
+}
+
+impl Found {
+    fn of(proof: Proof, what: &str) -> Self {
+        let bad = proof.faults.len();
+        let value = format!("{bad} faults in {}", proof.looked_at);
+        let details = proof.faults.into_iter().chain(proof.notes).collect();
+        Self { passed: bad == 0, value, expected: format!("all {what}"), details }
+    }
+}
+
+impl Prover<'_> {
+    /// Proves one thing. What the server refuses is a check that failed: the others are proved all the same.
+    ///
+    /// # Errors
+    /// Fails when nothing can be judged: the server is lost, facts are not comparable, the step was cancelled.
+    pub(super) async fn prove(&mut self, check: &Planned) -> Result<CheckResult, ActionError> {
+        self.cx.reporter.progress(Progress::Doing { text: format!("check `{}`", check.name) });
+        let found = match self.found(check).await {
+            Ok(found) => found,
+            Err(error) if self.is_no_verdict(check, &error) => return Err(error),
+            Err(error) => {
+                let info = error.into_info();
+                let details = std::iter::once(info.message).chain(info.causes).collect();
+                Found { passed: false, value: "an error".to_owned(), expected: "an answer".to_owned(), details }
+            }
+        };
+        let Found { passed, value, expected, details } = found;
+        Ok(CheckResult { name: check.name.clone(), passed, value, expected, details })
+    }
+
+    fn is_no_verdict(&self, check: &Planned, error: &ActionError) -> bool {
+        let fatal = error.info().class == ErrorClass::Fatal;
+        !fatal || matches!(check.what, What::Facts(_) | What::Smoke(_))
+    }
+
+    async fn found(&mut self, check: &Planned) -> Result<Found, ActionError> {
+        let dbname = check.dbname.as_deref();
+        match &check.what {
+            What::Keys => Ok(Found::of(self.everywhere(check).await?, "foreign keys hold")),
+            What::Indexes(_) => Ok(Found::of(self.everywhere(check).await?, "indexes are valid")),
+            What::Sequences => Ok(Found::of(self.everywhere(check).await?, "sequences are ahead of their columns")),
+            What::Extensions => Ok(Found::of(self.everywhere(check).await?, "extensions are installed")),
+            What::Collations => Ok(Found::of(self.everywhere(check).await?, "collations are of their version")),
+            What::Tables(tables) => self.tables(tables, dbname).await,
+            What::Rows(rows) => self.rows(rows, dbname).await,
+            What::Facts(depth) => self.facts(*depth, dbname).await,
+            What::Newest(newest) => self.newest(newest, dbname).await,
+            What::Smoke(test) => {
+                let dbname = dbname.unwrap_or(&self.cluster.dbname);
+                let (passed, value, details) = smoke::run(test, (self.cluster, dbname), self.cx).await?;
+                Ok(Found { passed, value, expected: "exit 0".to_owned(), details })
+            }
+            What::Sql { sql, expect, shown } => {
+                let mut session = self.reading(dbname).await?;
+                session.types(sql).await?;
+                let table = session.query(sql).await?;
+                let (passed, value) = match expect {
+                    Some(expect) => {
+                        let value = table.first().map_or_else(|| "null".to_owned(), |value| format!("`{value}`"));
+                        (expect.holds(table.first()), value)
+                    }
+                    None => (!table.rows.is_empty(), format!("{} rows", table.rows.len())),
+                };
+                Ok(Found { passed, value, expected: shown.clone(), details: Vec::new() })
+            }
+        }
+    }
+
+    /// Proves what every database must keep: the one that is named, else all.
+    async fn everywhere(&self, check: &Planned) -> Result<Proof, ActionError> {
+        let names = match &check.dbname {
+            Some(name) => vec![name.clone()],
+            None => integrity::databases(&mut self.open(None).await?).await?,
+        };
+        let mut whole = Proof::default();
+        for name in names {
+            let mut session = self.open(Some(&name)).await?;
+            let part = self.of_database(&check.what, &mut session).await?;
+            whole.looked_at += part.looked_at;
+            whole.faults.extend(part.faults.into_iter().map(|fault| format!("{name}: {fault}")));
+            whole.notes.extend(part.notes.into_iter().map(|note| format!("{name}: {note}")));
+        }
+        Ok(whole)
+    }
+
+    async fn of_database(&self, what: &What, session: &mut Session) -> Result<Proof, ActionError> {
+        if let What::Indexes(walk) = what {
+            // Only what is thrown away may be changed, and that is rolled back as well.
+            let lent = self.cluster.is_scratch() && integrity::lend_amcheck(session).await?;
+            if !lent {
+                integrity::begin(session).await?;
+            }
+            return integrity::indexes(session, *walk).await;
+        }
+        integrity::begin(session).await?;
+        match what {
+            What::Keys => integrity::foreign_keys(session).await,
+            What::Sequences => condition::sequences(session).await,
+            What::Extensions => condition::extensions(session).await,
+            What::Collations => condition::collations(session).await,
+            What::Indexes(_)
+            | What::Tables(_)
+            | What::Rows(_)
+            | What::Facts(_)
+            | What::Newest(_)
+            | What::Smoke(_)
+            | What::Sql { .. } => Ok(Proof::default()),
+        }
+    }
+
+    async fn tables(&self, tables: &[String], dbname: Option<&str>) -> Result<Found, ActionError> {
+        let mut session = self.reading(dbname).await?;
+        let mut details = Vec::new();
+        for table in tables {
+            if condition::table(&mut session, table).await?.is_none() {
+                details.push(missing(table));
+            }
+        }
+        let value = format!("{} of {}", tables.len() - details.len(), tables.len());
+        Ok(Found { passed: details.is_empty(), value, expected: "every table".to_owned(), details })
+    }
+
+    async fn rows(&self, rows: &[Threshold], dbname: Option<&str>) -> Result<Found, ActionError> {
+        let mut session = self.reading(dbname).await?;
+        let (mut details, mut values) = (Vec::new(), Vec::new());
+        for Threshold { table, expect, shown } in rows {
+            let Some(full) = condition::table(&mut session, table).await? else {
+                details.push(missing(table));
+                continue;
+            };
+            let count = session.value(&format!("SELECT count(*) FROM {full}")).await?;
+            if !expect.holds(Some(&count)) {
+                details.push(format!("table `{table}` has {count} rows, expected `{shown}`"));
+            }
+            values.push(format!("{table} {count}"));
+        }
+        let expected = rows.iter().map(|row| format!("{} `{}`", row.table, row.shown)).collect::<Vec<_>>().join(", ");
+        Ok(Found { passed: details.is_empty(), value: values.join(", "), expected, details })
+    }
+
+    async fn newest(&self, newest: &Newest, dbname: Option<&str>) -> Result<Found, ActionError> {
+        let mut session = self.reading(dbname).await?;
+        let bound = clock::before(self.cx.about.incident_at, newest.within.0).to_string();
+        let expected = format!("not before {bound}");
+        let Some(table) = condition::table(&mut session, &newest.table).await? else {
+            return Ok(Found {
+                passed: false,
+                value: "nothing".to_owned(),
+                expected,
+                details: vec![missing(&newest.table)],
+            });
+        };
+        let (value, passed) = condition::newest(&mut session, (newest, &table), &bound).await?;
+        Ok(Found { passed, value: value.unwrap_or_else(|| "no value".to_owned()), expected, details: Vec::new() })
+    }
+
+    async fn facts(&mut self, depth: FactsDepth, dbname: Option<&str>) -> Result<Found, ActionError> {
+        let handle = self.params.backup.as_ref().map(Late::get).transpose()?;
+        let handle =
+            handle.ok_or_else(|| ActionError::fatal("a check of `facts` wants the `backup` that was restored"))?;
+        let (store, files) = (self.cx.store(&handle.store)?, self.cx.host.read_files());
+        let origin = Origin { cluster: self.cluster, store: store.as_read(), files: files.as_ref() };
+        let backup = origin.backup(handle).await?;
+        match origin.basis(&backup, &mut self.open(None).await?).await? {
+            Basis::Known(facts) => self.compared(&facts, dbname).await,
+            Basis::First => {
+                let names = integrity::databases(&mut self.open(None).await?).await?;
+                let mut taken = ContentFacts::default();
+                for name in &names {
+                    let mut content = Content::open(self.open(Some(name)).await?).await?;
+                    let facts = content.facts(depth).await?;
+                    let dated = content.dated(facts);
+                    taken.databases.extend(dated.databases);
+                    (taken.taken_at, taken.lsn) = (dated.taken_at, dated.lsn);
+                }
+                let tables: usize = taken.databases.values().map(|facts| facts.tables.len()).sum();
+                self.taken = Some(taken);
+                let details =
+                    vec!["the first restore to the end of this backup: its facts are kept with the proof".to_owned()];
+                let value = format!("taken of {tables} tables");
+                Ok(Found { passed: true, value, expected: "facts to compare with later".to_owned(), details })
+            }
+        }
+    }
+
+    async fn compared(&self, expected: &ContentFacts, dbname: Option<&str>) -> Result<Found, ActionError> {
+        let (mut details, mut tables) = (Vec::new(), 0);
+        for (name, facts) in &expected.databases {
+            // A dump is of one database, which may have got another name.
+            let here = dbname.filter(|_| expected.databases.len() == 1).unwrap_or(name);
+            let depth = FactsDepth::of(facts);
+            let mut content = Content::open(self.open(Some(here)).await?).await?;
+            let found: DatabaseFacts = content.facts(depth).await?;
+            tables += facts.tables.len();
+            details.extend(differences(facts, &found).into_iter().map(|what| format!("{here}: {what}")));
+        }
+        let value = format!("{} differences in {tables} tables", details.len());
+        Ok(Found { passed: details.is_empty(), value, expected: "what was backed up".to_owned(), details })
+    }
+
+    async fn open(&self, dbname: Option<&str>) -> Result<Session, ActionError> {
+        Endpoint::of(self.cluster, dbname, self.cx.about.secrets.as_ref())?.open().await
+    }
+
+    async fn reading(&self, dbname: Option<&str>) -> Result<Session, ActionError> {
+        let mut session = self.open(dbname).await?;
+        session.query("BEGIN READ ONLY").await?;
+        Ok(session)
+    }
+}
+
+fn missing(table: &str) -> String {
+    format!("table `{table}` is missing")
+}

@@ -1,0 +1,92 @@
+//! The shipped drills, carried out against a production that stays as it is.
+
+use std::fs;
+
+use crate::support::production::Production;
+
+const DATABASE: [&str; 2] = ["-p", "database=main"];
+
+fn drill(production: &Production, name: &str, more: &[&str]) -> crate::support::cli::Ran {
+    production.cli.run(&[&["drill", name][..], &DATABASE, more].concat())
+}
+
+/// The production, with a drill that may write its proofs beside the backups.
+fn with_proofs() -> Production {
+    let production = Production::new();
+    let text = production.cli.read("inventory.yaml");
+    production
+        .cli
+        .file("inventory.yaml", &text.replace("stores: { primary: { read_only: true } }", "stores: { primary: {} }"));
+    production
+}
+
+#[test]
+fn the_quarterly_drill_rebuilds_a_lost_server_in_time_and_changes_nothing() {
+    let production = Production::new();
+    let before = production.facts();
+    drill(&production, "quarterly-drill", &[]).ends(0);
+    assert_eq!(production.facts(), before);
+    production.nothing_is_left();
+    for step in ["stage", "recover", "prove"] {
+        assert_eq!(production.cli.status(step), "succeeded", "{step}");
+    }
+}
+
+#[test]
+fn a_drill_of_a_database_on_which_nobody_works_loses_nothing() {
+    let production = Production::new();
+    // The last commit is older than the objective, and archived: what came after is no commit.
+    production.site.cluster.sql("ALTER SYSTEM SET autovacuum = off");
+    production.site.cluster.sql("SELECT pg_reload_conf()");
+    production.site.archive();
+    production.site.cluster.sql("CHECKPOINT");
+    let short = production.cli.file(
+        "strict.yaml",
+        &fs::read_to_string("runbooks/drills/quarterly-drill.yaml").unwrap().replace("rpo: 1h", "rpo: 1ms"),
+    );
+    drill(&production, &short.display().to_string(), &[]).ends(0);
+    let loss = |production: &Production| {
+        let ended = production.cli.journal().into_iter().rev().find(|event| event["kind"]["type"] == "run_finished");
+        ended.unwrap()["kind"]["figures"]["rpo"].clone()
+    };
+    assert_eq!(loss(&production)["unwanted_ms"], 0);
+    fs::remove_dir_all(production.cli.state()).unwrap();
+    // A commit that only the live server has would be lost, and the drill says so.
+    production.site.cluster.sql("CREATE TABLE late(n int)");
+    drill(&production, &short.display().to_string(), &[]).ends(16);
+    assert!(loss(&production)["unwanted_ms"].as_u64().is_some_and(|lost| lost > 0 && lost < 3_600_000));
+}
+
+#[test]
+fn the_first_restore_test_takes_the_facts_of_a_base_backup_and_the_next_is_held_against_them() {
+    let production = with_proofs();
+    let cli = &production.cli;
+    // The inventory expects a thousand rows; half of them came after the backup.
+    let text = cli.read("inventory.yaml");
+    cli.file("inventory.yaml", &text.replace("expect: '= 1000'", "expect: '= 500'"));
+    drill(&production, "restore-test", &[]).ends(0).says("restore proof of backup");
+    production.nothing_is_left();
+    let proofs = || {
+        let stored = production.site.stored();
+        stored.into_iter().filter(|name| name.contains("-2") && name.ends_with(".json")).count()
+    };
+    assert_eq!(proofs(), 1, "{:?}", production.site.stored());
+    fs::remove_dir_all(cli.state()).unwrap();
+    drill(&production, "restore-test", &["-p", "pick=random"]).ends(0);
+    let journal = cli.journal();
+    let told = journal.iter().any(|event| event.to_string().contains("0 differences in 1 tables"));
+    assert!(told, "the second test compares");
+    assert_eq!(proofs(), 2);
+}
+
+#[test]
+fn a_drill_that_is_run_for_real_is_refused_before_it_touches_anything() {
+    let production = Production::new();
+    let before = production.facts();
+    for name in ["restore-test", "quarterly-drill"] {
+        let args = ["run", name, "-p", "database=main", "-p", "incident_at=now", "--confirm", "production"];
+        assert!(matches!(production.cli.run(&args).code, Some(4 | 10)));
+        fs::remove_dir_all(production.cli.state()).unwrap();
+    }
+    assert_eq!(production.facts(), before);
+}
