@@ -13,7 +13,10 @@ pub struct Shipped {
 /// Every shipped runbook.
 pub const SHIPPED: &[Shipped] = &[
     Shipped { path: "drills/quarterly-drill.yaml", text: include_str!("../../runbooks/drills/quarterly-drill.yaml") },
-    Shipped { path: "drills/restore-test-dump.yaml", text: include_str!("../../runbooks/drills/restore-test-dump.yaml") },
+    Shipped {
+        path: "drills/restore-test-dump.yaml",
+        text: include_str!("../../runbooks/drills/restore-test-dump.yaml"),
+    },
     Shipped { path: "drills/restore-test.yaml", text: include_str!("../../runbooks/drills/restore-test.yaml") },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped { path: "postgres/daily-backup.yaml", text: include_str!("../../runbooks/postgres/daily-backup.yaml") },
