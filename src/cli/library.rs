@@ -17,6 +17,10 @@ pub const SHIPPED: &[Shipped] = &[
         text: include_str!("../../runbooks/postgres/accidental-drop.yaml"),
     },
     Shipped { path: "drills/quarterly-drill.yaml", text: include_str!("../../runbooks/drills/quarterly-drill.yaml") },
+    Shipped {
+        path: "drills/restore-test-dump.yaml",
+        text: include_str!("../../runbooks/drills/restore-test-dump.yaml"),
+    },
     Shipped { path: "drills/restore-test.yaml", text: include_str!("../../runbooks/drills/restore-test.yaml") },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped {

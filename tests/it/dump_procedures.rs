@@ -148,7 +148,7 @@ fn a_dump_is_proved_by_the_restore_test_and_a_failing_smoke_test_is_no_proof() {
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         format!("smoke={}", path.display())
     };
-    let test = ["drill", "restore-test", "-p", "database=main", "-p", "kind=postgres.dump", "-p", "dbname=shop", "-p"];
+    let test = ["drill", "restore-test-dump", "-p", "database=main", "-p", "dbname=shop", "-p"];
     let good = smoke("SELECT 1 / count(*) FROM orders");
     shop.cli.run(&args(&[&test, &[&good]])).ends(0).says("restore proof of backup");
     assert!(
