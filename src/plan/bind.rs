@@ -170,7 +170,7 @@ fn frozen_sources(sources: &Sources, runbook: SourceId) -> Vec<PlanSource> {
 fn place_scratch(inventory: &mut Inventory, scratch: &std::path::Path) {
     for (name, database) in inventory.databases.iter_mut().filter(|(_, database)| database.scratch) {
         let home = scratch.join(name);
-        database.pgdata = home.join("data");
+        database.live = Some(std::mem::replace(&mut database.pgdata, home.join("data")));
         database.socket = Some(home.join("s"));
         database.port = 5432;
         database.password = None;

@@ -27,7 +27,7 @@ pub(crate) enum Remains {
 /// be read, or does not lead on from there, so it tells nothing.
 pub(crate) async fn remains(hands: &Hands<'_>, marker: &Marker, last: Option<SegmentName>) -> Option<Remains> {
     let last = last?;
-    let folder = hands.cluster.entry.pgdata.join("pg_wal");
+    let folder = hands.cluster.entry.live.as_ref()?.join("pg_wal");
     let archived: BTreeSet<WalFileName> = hands.shelf(marker).names().await.ok()?.into_keys().collect();
     let (files, system_id, size) = (hands.cx.host.read_files(), marker.system_id, marker.segment_size);
     let judged = tokio::task::spawn_blocking(move || {

@@ -138,6 +138,10 @@ pub struct Database {
     pub standbys: Vec<String>,
     /// In an environment's override: a throw-away instance in `run.scratch`, isolated by construction.
     pub scratch: bool,
+    /// The data directory that a throw-away instance stands in for, which is only read. Set when a run is bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub live: Option<PathBuf>,
 }
 
 /// How TLS is used, as libpq names it.
