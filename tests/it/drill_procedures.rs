@@ -33,6 +33,31 @@ fn the_quarterly_drill_rebuilds_a_lost_server_in_time_and_changes_nothing() {
 }
 
 #[test]
+fn a_drill_of_a_database_on_which_nobody_works_loses_nothing() {
+    let production = Production::new();
+    // The last commit is older than the objective, and archived: what came after is no commit.
+    production.site.cluster.sql("ALTER SYSTEM SET autovacuum = off");
+    production.site.cluster.sql("SELECT pg_reload_conf()");
+    production.site.archive();
+    production.site.cluster.sql("CHECKPOINT");
+    let short = production.cli.file(
+        "strict.yaml",
+        &fs::read_to_string("runbooks/drills/quarterly-drill.yaml").unwrap().replace("rpo: 1h", "rpo: 1ms"),
+    );
+    drill(&production, &short.display().to_string(), &[]).ends(0);
+    let loss = |production: &Production| {
+        let ended = production.cli.journal().into_iter().rev().find(|event| event["kind"]["type"] == "run_finished");
+        ended.unwrap()["kind"]["figures"]["rpo"].clone()
+    };
+    assert_eq!(loss(&production)["unwanted_ms"], 0);
+    fs::remove_dir_all(production.cli.state()).unwrap();
+    // A commit that only the live server has would be lost, and the drill says so.
+    production.site.cluster.sql("CREATE TABLE late(n int)");
+    drill(&production, &short.display().to_string(), &[]).ends(16);
+    assert!(loss(&production)["unwanted_ms"].as_u64().is_some_and(|lost| lost > 0 && lost < 3_600_000));
+}
+
+#[test]
 fn the_first_restore_test_takes_the_facts_of_a_base_backup_and_the_next_is_held_against_them() {
     let production = with_proofs();
     let cli = &production.cli;
