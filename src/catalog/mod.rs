@@ -50,7 +50,7 @@ pub use manifest::{
     ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest,
     ManifestObject, ObjectRole, PostgresFacts, Slot, Standby, Tablespace,
 };
-pub use query::{Pick, Proven, Query, find};
+pub use query::{Pick, Proven, Query, find, find_telling};
 pub use view::wal_view;
 pub use wal_object::{packed_wal_key, wal_file_of, wal_objects};
 

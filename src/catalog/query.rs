@@ -62,7 +62,8 @@ pub struct Query {
 }
 
 impl Query {
-    fn fits(&self, backup: &Backup) -> bool {
+    /// Tells whether a backup is what is wanted, whole or not.
+    fn is_wanted(&self, backup: &Backup) -> bool {
         let manifest = &backup.manifest;
         let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
         let attested = &backup.attested;
@@ -73,8 +74,21 @@ impl Query {
             && is(&self.dbname, manifest.dump.as_ref().map(|dump| dump.dbname.as_str()))
             && self.before.is_none_or(|before| manifest.stopped_at < before)
             && self.verified.is_none_or(|level| attested.last_verified.as_ref().is_some_and(|note| note.holds(level)))
-            // One that is known to be damaged is taken only when it is named.
-            && (self.id.is_some() || (!attested.is_damaged() && backup.missing.is_empty()))
+    }
+
+    /// Lists the ids of those that are as wanted and newer than the newest whole one, `chosen`, but damaged or not
+    /// whole. Taking an older backup in their place may lose data: it is never done without a word.
+    #[must_use]
+    pub fn passed_over(&self, list: &BackupList, chosen: &Backup) -> Vec<String> {
+        let newer = |backup: &&Backup| backup.manifest.stopped_at > chosen.manifest.stopped_at;
+        let torn = |backup: &&Backup| !is_sound(backup) || !rests_whole(backup, &list.backups);
+        match self.pick {
+            Pick::Latest if self.id.is_none() => {
+                let found = list.backups.iter().filter(|one| self.is_wanted(one)).filter(newer).filter(torn);
+                found.map(|backup| backup.manifest.id.clone()).collect()
+            }
+            Pick::Latest | Pick::Oldest | Pick::Random { .. } => Vec::new(),
+        }
     }
 
     /// Chooses from a list.
@@ -84,7 +98,10 @@ impl Query {
             Some(_) => BTreeSet::new(),
             None => list.backups.iter().filter(|one| !rests_whole(one, &list.backups)).map(|one| one.digest).collect(),
         };
-        let fits = |backup: &Backup| self.fits(backup) && !torn.contains(&backup.digest);
+        // One that is known to be damaged or not whole is taken only when it is named.
+        let fits = |backup: &Backup| {
+            self.is_wanted(backup) && (self.id.is_some() || is_sound(backup)) && !torn.contains(&backup.digest)
+        };
         let mut fitting: Vec<Backup> = list.backups.into_iter().filter(fits).collect();
         let any_proven = fitting.iter().any(|backup| backup.attested.is_proven());
         match self.proven {
@@ -120,6 +137,11 @@ impl Query {
     }
 }
 
+/// Tells whether nothing is known to be wrong with a backup itself.
+fn is_sound(backup: &Backup) -> bool {
+    !backup.attested.is_damaged() && backup.missing.is_empty()
+}
+
 /// Tells whether everything an increment rests on is there, and not known to be damaged.
 pub(super) fn rests_whole(backup: &Backup, all: &[Backup]) -> bool {
     let mut link = backup;
@@ -140,13 +162,26 @@ pub(super) fn rests_whole(backup: &Backup, all: &[Backup]) -> bool {
 /// # Errors
 /// Fails when there is none that fits, and when the store fails.
 pub async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<Backup, CatalogError> {
+    find_telling(store, prefix, query).await.map(|(backup, _)| backup)
+}
+
+/// Finds a backup under a prefix, and tells the ids of the newer ones that [`Query::passed_over`] names.
+///
+/// # Errors
+/// Fails when there is none that fits, and when the store fails.
+pub async fn find_telling(
+    store: &dyn ReadStore,
+    prefix: &str,
+    query: &Query,
+) -> Result<(Backup, Vec<String>), CatalogError> {
     let list = list(store, prefix).await?;
-    let damaged = list.damaged.len();
-    query.choose(list).ok_or_else(|| {
+    let Some(chosen) = query.choose(list.clone()) else {
         let wanted = query.wanted();
-        CatalogError::NoBackup(match damaged {
+        return Err(CatalogError::NoBackup(match list.damaged.len() {
             0 => wanted,
             count => format!("{wanted} ({count} with a damaged manifest were left out)"),
-        })
-    })
+        }));
+    };
+    let passed_over = query.passed_over(&list, &chosen);
+    Ok((chosen, passed_over))
 }

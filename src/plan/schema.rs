@@ -129,7 +129,7 @@ fn rename(value: &mut Value, prefix: &str) {
     }
 }
 
-/// Lets every scalar leaf, and every value that may come from another step, hold a template text as well.
+/// Lets every scalar leaf, every list, and every value that may come from another step, hold a template text as well.
 fn accept_templates(schema: &mut Value) {
     let Some(members) = schema.as_object_mut() else { return };
     for key in ["properties", "$defs"] {
@@ -155,11 +155,12 @@ fn accept_templates(schema: &mut Value) {
         children.iter_mut().filter(|child| !is_scalar(child)).for_each(accept_templates);
     }
     let late = members.get("x-late") == Some(&Value::Bool(true));
+    let list = members.get("type") == Some(&json!("array"));
     let plain_text = members.get("type") == Some(&json!("string"))
         && !members.contains_key("pattern")
         && !members.contains_key("enum")
         && !members.contains_key("format");
-    if !(scalar || late) || plain_text {
+    if !(scalar || late || list) || plain_text {
         return;
     }
     let template = json!({ "type": "string", "pattern": "\\{\\{.*\\}\\}" });

@@ -164,8 +164,15 @@ async fn the_backup_that_fits_is_found_or_the_step_is_refused() {
     let pending = json!({ "database": "orders", "before": { "$late": "steps.ask.at" } });
     assert!(!check(&bench, "backup.find", pending).await.unwrap().refused());
     fs::remove_file(bench.path("store/orders/base/two/base.tar")).unwrap();
-    assert!(check(&bench, "backup.find", newest.clone()).await.unwrap().refused(), "an object is missing");
-    assert!(run(&bench, "backup.find", newest).await.is_err());
+    let findings = check(&bench, "backup.find", newest.clone()).await.unwrap();
+    assert!(
+        findings.0.iter().any(|one| one.help.is_some() && one.message.contains("passed over: `two`")),
+        "{findings:?}"
+    );
+    assert_eq!(run(&bench, "backup.find", newest).await.unwrap()["id"], json!("one"));
+    let named = json!({ "database": "orders", "id": "two" });
+    assert!(check(&bench, "backup.find", named.clone()).await.unwrap().refused(), "an object is missing");
+    assert!(run(&bench, "backup.find", named).await.is_err());
 }
 
 #[tokio::test]

@@ -204,7 +204,7 @@ fn copies_that_are_lost_with_the_database_are_a_warning_where_it_is_protected() 
     };
     let protected = "{ protected: true, default: true }";
     let lost = check("", protected);
-    lost.says("RB0505").says("every copy of the database `orders` lies on its own machine").says("backup.copy");
+    lost.says("RB0505").says("every copy of the database `orders` lies on its own machine").says("store.sync");
     cli.run(&["check", "inventory.yaml", "--strict"]).ends(3);
     let second = ", far: { url: \"sftp://ops@localhost/srv/other\" }";
     check(second, protected).says("RB0505");

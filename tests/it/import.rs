@@ -130,7 +130,7 @@ fn wal_of_another_cluster_or_under_a_wrong_name_does_not_get_into_the_archive() 
     assert!(stored.iter().any(|line| line.contains("000000010000000000000001")), "{stored:#?}");
 }
 
-const DUMP: &str = "--\n-- PostgreSQL database dump\n--\nSELECT 1;\n";
+const DUMP: &str = "--\n-- PostgreSQL database dump\n--\nSELECT 1;\n--\n-- PostgreSQL database dump complete\n--\n\n";
 
 #[tokio::test]
 async fn encrypted_dumps_are_imported_with_the_keys_of_the_store() {

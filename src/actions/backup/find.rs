@@ -225,12 +225,17 @@ fn help(error: &CatalogError) -> &'static str {
     }
 }
 
+const PASSED_OVER: &str = "bring their objects back if the newest state counts, or name one with `id`";
+
 /// Finds the backup and makes sure that the store has all of it.
-async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<Backup, CatalogError> {
-    let backup = catalog::find(store, prefix, query).await?;
+///
+/// With it come words about newer ones that are not whole: they are passed over, never without saying so.
+async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<(Backup, Option<String>), CatalogError> {
+    let (backup, newer) = catalog::find_telling(store, prefix, query).await?;
     let missing = backup.missing_objects(store).await?;
     if missing.is_empty() {
-        return Ok(backup);
+        let told = format!("newer, but damaged or not whole, and passed over: `{}`", newer.join("`, `"));
+        return Ok((backup, (!newer.is_empty()).then_some(told)));
     }
     let what = format!("these objects are missing or have another size: {}", missing.join(", "));
     Err(CatalogError::Damaged { key: backup.place().folder(), what })
@@ -344,9 +349,12 @@ impl Action for Find {
         }
         let vouched = vouched(&*store, &cx.about.inventory)?;
         match find(&vouched, &place.prefix, &query).await {
-            Ok(backup) => {
+            Ok((backup, newer)) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
                 let mut findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                if let Some(newer) = newer {
+                    findings = findings.warn(newer, PASSED_OVER);
+                }
                 let reading = Reading { store: &*store, backup: &backup, about: &cx.about };
                 if let Some(archived) = reading.archived().await? {
                     findings = findings.warn(archived.fact, RETRIEVE_FIRST).waiting(archived.wait);
@@ -380,7 +388,10 @@ impl Action for Find {
             Some(location) => raw(location, (&query, &place), cx).await?,
             None => {
                 let vouched = vouched(store.as_read(), &cx.about.inventory)?;
-                let backup = find(&vouched, &place.prefix, &query).await.map_err(catalog_failed)?;
+                let (backup, newer) = find(&vouched, &place.prefix, &query).await.map_err(catalog_failed)?;
+                if let Some(newer) = newer {
+                    cx.reporter.note(newer, serde_json::json!({ "passed_over": true }));
+                }
                 let handle = backup.handle();
                 (backup, handle)
             }

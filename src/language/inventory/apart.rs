@@ -54,7 +54,7 @@ fn lack(inventory: &Inventory) -> Option<(Code, String, &'static str)> {
             Code::CopiesOnOneMachine,
             "on its own machine".to_owned(),
             "add a store elsewhere and name it in the `stores` of the backup steps: `s3://`, `sftp://`, `az://`, `gs://`; \
-             or copy to it with `backup.copy`",
+             or copy to it with `store.sync`",
         )),
         Fate::Elsewhere(where_) => Some((
             Code::CopiesInOnePlace,

@@ -29,7 +29,7 @@ fn read(files: &[(&str, &str)]) -> Loaded {
 
 fn inventory(files: &[(&str, &str)]) -> InventoryFile {
     let loaded = read(files);
-    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+    assert!(!loaded.diagnostics.has_errors(), "{:?}", loaded.diagnostics);
     loaded.inventory
 }
 
