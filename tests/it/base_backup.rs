@@ -122,7 +122,7 @@ async fn configuration_outside_the_data_directory_comes_with_the_backup() {
     assert!(restore("missing").await.is_empty() && restore("leave").await.is_empty());
     assert_eq!(fs::read_to_string(&place).unwrap(), "# edited since\n");
     fs::remove_file(&place).unwrap();
-    assert_eq!(restore("missing").await, [place.clone()]);
+    assert_eq!(restore("missing").await, std::slice::from_ref(&place));
     assert!(fs::read_to_string(&place).unwrap().contains("trust"));
 }
 

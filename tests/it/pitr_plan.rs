@@ -211,7 +211,14 @@ async fn a_dropped_table_is_found_and_the_command_leads_to_just_before_it() {
     let drops = asked.json(&["wal", "search", "main", "--drops", "--between", "1h ago", "now"], 0);
     let drop = drops["found"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(drop["what"], "dropped", "{drops:#}");
-    assert!(drop["dropped"].as_array().unwrap().iter().any(|one| one["oid"].to_string() == oid), "{drops:#}");
+    assert!(
+        drop["dropped"].as_array().unwrap().iter().any(|one| one["oid"]
+            .as_u64()
+            .map(|found| found.to_string())
+            .as_deref()
+            == Some(oid.as_str())),
+        "{drops:#}"
+    );
     let again = asked.json(&["wal", "search", "main", "--relation", &oid], 0);
     assert_eq!(again["found"].as_array().unwrap().last().unwrap()["xid"], drop["xid"]);
     // The command is carried out: the table is there, with what was deleted from it before.

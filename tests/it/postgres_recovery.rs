@@ -75,6 +75,8 @@ async fn a_second_recovery_to_a_later_time_follows_the_timeline_that_was_live_th
     let early = now(&site);
     site.cluster.sql("INSERT INTO t VALUES (3)");
     let late = now(&site);
+    // A promotion is known to the second only.
+    site.cluster.sql("SELECT pg_sleep(1.1)");
     site.cluster.sql("INSERT INTO t VALUES (4)");
     site.archive();
     let staged = first.stage(&backup.backup).await;

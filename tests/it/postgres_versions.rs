@@ -20,7 +20,8 @@ async fn comes_back(major: u32) {
     site.cluster.sql("INSERT INTO t VALUES (2)");
     let moment =
         site.cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
-    site.cluster.sql("SELECT pg_sleep(0.01); INSERT INTO t VALUES (3)");
+    // A promotion is known to the second only.
+    site.cluster.sql("SELECT pg_sleep(1.1); INSERT INTO t VALUES (3)");
     site.archive();
     site.cluster.sql("INSERT INTO t VALUES (4)");
     site.cluster.kill();

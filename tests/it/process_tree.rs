@@ -16,7 +16,7 @@ const AT_THE_GATE: &str =
     "for _ in $(seq 12000); do if test -e gate; then break; fi; read -t 0.01 <> <(:) || true; done";
 
 /// What a process of a step may use of memory, in KiB.
-const BOUND_KIB: u64 = 64 << 10;
+const BOUND_KIB: u64 = 96 << 10;
 
 /// A run of one step, `keys` beside its script.
 fn one_step(keys: &str, script: &str) -> Cli {

@@ -31,7 +31,7 @@ const STRUCTURE: &str = "
 SELECT md5(string_agg(x, E'\\n' ORDER BY x)), count(*) FROM (
  SELECT indexdef AS x FROM pg_indexes WHERE tablename = 'users'
  UNION ALL SELECT conrelid::regclass || conname || pg_get_constraintdef(oid) || convalidated FROM pg_constraint WHERE 'users'::regclass IN (conrelid, confrelid)
- UNION ALL SELECT pg_get_triggerdef(oid) || tgenabled FROM pg_trigger WHERE tgrelid = 'users'::regclass AND NOT tgisinternal
+ UNION ALL SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE tgrelid = 'users'::regclass AND NOT tgisinternal
  UNION ALL SELECT policyname || cmd || qual || roles::text FROM pg_policies WHERE tablename = 'users'
  UNION ALL SELECT relacl::text || relowner::regrole || relrowsecurity FROM pg_class WHERE oid = 'users'::regclass
  UNION ALL SELECT attname || format_type(atttypid, atttypmod) || attnotnull || attgenerated FROM pg_attribute WHERE attrelid = 'users'::regclass AND attnum > 0
