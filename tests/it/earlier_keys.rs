@@ -139,7 +139,7 @@ fn a_backup_of_the_old_key_is_verified_with_it_and_doctor_tells_when_it_is_lost(
     inventory(&cli, &format!("{{ recipients: [{to_new}, {safe}], identities: [new] }}"));
     cli.run(&["backups", "verify", "--all", "--budget", "1GB", "--level", "content"])
         .ends(10)
-        .prints("cannot be decrypted");
+        .says("cannot be decrypted");
     let changed =
         format!("{{ recipients: [{to_new}, {safe}], identities: [new], earlier: [{{ identities: [old] }}] }}");
     inventory(&cli, &changed);

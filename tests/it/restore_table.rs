@@ -34,7 +34,7 @@ SELECT md5(string_agg(x, E'\\n' ORDER BY x)), count(*) FROM (
  UNION ALL SELECT pg_get_triggerdef(oid) || tgenabled::text FROM pg_trigger WHERE tgrelid = 'users'::regclass AND NOT tgisinternal
  UNION ALL SELECT policyname || cmd || qual || roles::text FROM pg_policies WHERE tablename = 'users'
  UNION ALL SELECT relacl::text || relowner::regrole || relrowsecurity FROM pg_class WHERE oid = 'users'::regclass
- UNION ALL SELECT attname || format_type(atttypid, atttypmod) || attnotnull || attgenerated FROM pg_attribute WHERE attrelid = 'users'::regclass AND attnum > 0
+ UNION ALL SELECT attname || format_type(atttypid, atttypmod) || attnotnull || attgenerated::text FROM pg_attribute WHERE attrelid = 'users'::regclass AND attnum > 0
  UNION ALL SELECT obj_description('users'::regclass) || col_description('users'::regclass, 3)
  UNION ALL SELECT pg_get_serial_sequence('users', 'id')
  UNION ALL SELECT pg_get_viewdef('adults'::regclass) || relacl::text FROM pg_class WHERE oid = 'adults'::regclass) y";

@@ -46,7 +46,7 @@ pub(super) async fn alter(session: &mut Session, changes: &[SettingChange]) -> R
         }
         before.insert(change.name.clone(), altered(&change.name));
     }
-    session.query("SELECT pg_reload_conf()").await?;
+    reload(session).await?;
     Ok(before)
 }
 
@@ -58,7 +58,23 @@ pub(super) async fn put_back(session: &mut Session, before: &Before) -> Result<(
     for (name, value) in before {
         session.query(&statement(name, value.as_deref())).await?;
     }
-    session.query("SELECT pg_reload_conf()").await.map(drop)
+    reload(session).await
+}
+
+/// Has the server read its configuration, and waits until this session has read it too: what a setting is, and whether
+/// it waits for a restart, is known only then.
+async fn reload(session: &mut Session) -> Result<(), ActionError> {
+    let read = "SELECT pg_conf_load_time()";
+    let before = session.value(read).await?;
+    session.query("SELECT pg_reload_conf()").await?;
+    let started = clock::monotonic();
+    while session.value(read).await? == before {
+        if started.elapsed() > RELOADED_WITHIN {
+            return Err(ActionError::retryable("the server does not read its configuration again"));
+        }
+        tokio::time::sleep(TICK).await;
+    }
+    Ok(())
 }
 
 fn statement(name: &str, value: Option<&str>) -> String {
