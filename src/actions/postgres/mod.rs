@@ -27,7 +27,6 @@ mod delivery;
 mod discard;
 mod drop_database;
 mod dump;
-mod expect;
 mod export;
 mod extract;
 mod facts;

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::file::InventoryFile;
-use super::{SecretEntry, SecretSpec};
+use super::{Expectation, SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
 
 /// The ways in which a service is stopped and started.
@@ -80,6 +80,13 @@ impl InventoryFile {
         for (index, service) in members.get("services").and_then(Value::as_array).into_iter().flatten().enumerate() {
             if let Some(service) = service.as_str() {
                 self.known(Code::UnknownService, service, &format!("{pointer}/services/{index}"), faults);
+            }
+        }
+        for (index, check) in members.get("checks").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            let wanted = check.get("expect").and_then(Value::as_str);
+            if let Some(Err(wrong)) = wanted.map(str::parse::<Expectation>) {
+                let place = self.place(&format!("{pointer}/checks/{index}/expect"));
+                faults.push(Diagnostic::new(Code::UnknownValue, wrong.to_string()).at(place));
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod apart;
 mod check;
+mod condition;
 mod environment;
 mod expectation;
 mod file;
@@ -26,6 +27,7 @@ use serde_json::Value;
 
 use crate::base::units::Span;
 
+pub use condition::Expectation;
 pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
 pub use expectation::{ExpectedBackup, Schedule};
 pub(super) use file::check_identifier;

@@ -176,3 +176,14 @@ fn settings_of_a_store_that_make_no_sense_are_named() {
         assert!(found.len() == 1 && found[0].contains(words), "{store}: {found:?}");
     }
 }
+
+#[test]
+fn a_check_that_expects_nonsense_is_found_where_it_stands() {
+    let text = "version: 1
+databases: { orders: { pgdata: /srv/orders, checks: [ { name: a, sql: SELECT 1, expect: 'about 1' } ] } }
+";
+    let loaded = read(&[("inventory.yaml", text)]);
+    let found: Vec<_> = loaded.diagnostics.iter().filter(|one| one.code == Code::UnknownValue).collect();
+    assert_eq!(found.len(), 1, "{:?}", loaded.diagnostics);
+    assert!(found[0].message.contains("`about 1` is no expectation"), "{found:?}");
+}

@@ -1,13 +1,13 @@
 //! What is to be proved, decided from the arguments and the inventory alone.
 
 use super::super::content::FactsDepth;
-use super::super::expect::Expectation;
 use super::super::integrity::Walk;
 use super::params::{
     AheadSequences, AllKeys, AvailableExtensions, CheckBody, CheckItem, CheckSet, EqualFacts, Newest, SameCollations,
     Smoke, ValidIndexes,
 };
 use crate::action::ParamFault;
+use crate::language::inventory::Expectation;
 use crate::language::inventory::SqlCheck;
 
 /// One thing to prove.

@@ -1,11 +1,11 @@
-//! Expectations on one value: `> 0`, `= 42`, `>= 1.5`, `!= ''`, `= 'text'`.
+//! Expectations on one value: `> 0`, `= 42`, `>= 1.5`, `= true`, `!= ''`, `= 'text'`.
 
 use std::cmp::Ordering;
 use std::str::FromStr;
 
 /// What a value must be.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Expectation {
+pub struct Expectation {
     relation: Relation,
     operand: Operand,
 }
@@ -29,8 +29,8 @@ enum Operand {
 
 /// The text is no expectation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no expectation; write for example `> 0`, `= 42` or `= 'text'`")]
-pub(crate) struct ParseExpectationError(String);
+#[error("`{0}` is no expectation; write for example `> 0`, `= 42`, `= true` or `= 'text'`")]
+pub struct ParseExpectationError(String);
 
 const RELATIONS: [(&str, Relation); 7] = [
     (">=", Relation::AtLeast),
@@ -45,6 +45,8 @@ const RELATIONS: [(&str, Relation); 7] = [
 impl FromStr for Expectation {
     type Err = ParseExpectationError;
 
+    /// # Errors
+    /// Fails for a text without relation or operand.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bad = || ParseExpectationError(text.to_owned());
         let trimmed = text.trim();
@@ -53,6 +55,10 @@ impl FromStr for Expectation {
         if let Some(quoted) = rest.strip_prefix('\'') {
             let inner = quoted.strip_suffix('\'').ok_or_else(bad)?;
             return Ok(Self { relation, operand: Operand::Text(inner.replace("''", "'")) });
+        }
+        // PostgreSQL writes a truth value as one letter.
+        if let "true" | "false" = rest {
+            return Ok(Self { relation, operand: Operand::Text(rest[..1].to_owned()) });
         }
         let operand = match rest.parse::<i128>() {
             Ok(whole) => Operand::Whole(whole),
@@ -65,7 +71,7 @@ impl FromStr for Expectation {
 impl Expectation {
     /// Tells whether a value, as the server writes it, is what was expected. NULL never is.
     #[must_use]
-    pub(crate) fn holds(&self, value: Option<&str>) -> bool {
+    pub fn holds(&self, value: Option<&str>) -> bool {
         let Some(value) = value else { return false };
         let order = match &self.operand {
             Operand::Text(text) => Some(value.cmp(text.as_str())),
@@ -112,6 +118,11 @@ mod tests {
     #[test]
     fn quoted_operands_are_compared_as_text() {
         assert!(holds("!= ''", "x") && !holds("!= ''", "") && holds("= 'it''s'", "it's"));
+    }
+
+    #[test]
+    fn truth_is_compared_as_the_server_writes_it() {
+        assert!(holds("= true", "t") && holds("!= true", "f") && !holds("= false", "t"));
     }
 
     #[test]
