@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{EnvironmentError, InventoryFile, choose_environment};
+use crate::base::diagnostic::Code;
 use crate::language::{LoadRequest, Loaded, MemoryFiles, Vocabulary, load};
 
 struct NoActions;
