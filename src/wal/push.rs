@@ -61,12 +61,15 @@ impl WalFile {
 ///
 /// # Errors
 /// Fails when the file belongs to another cluster, timeline or position, when the archive has other
-/// content under its name, and when the store fails. Nothing is visible in the archive then.
+/// content under its name, and when the store fails. Nothing under a segment's name is visible in the archive of another
+/// cluster then: each cluster has a folder of its own.
 pub async fn push_file(to: Destination<'_>, path: &Path, name: WalFileName) -> Result<Pushed, WalError> {
     let file = WalFile::read(path, name, &to.identity)?;
     let claimed = async { Ok(claim_prefix(to.store, to.prefix, to.identity.system_id).await?) };
-    let ((), pushed) = tokio::try_join!(claimed, store_file(to, &file))?;
-    Ok(pushed)
+    // Both run to their end: a put that is dropped half-way may leave a part behind.
+    let (claimed, pushed): (Result<(), WalError>, _) = tokio::join!(claimed, store_file(to, &file));
+    claimed?;
+    pushed
 }
 
 /// Stores a file under a prefix that is the cluster's. It is packed while it is looked whether it is there.
