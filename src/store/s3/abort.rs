@@ -1,17 +1,26 @@
 //! Takes back an upload that will not be finished: its parts would be stored, and paid for, for ever.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::types::CompletedPart;
 
 use super::error::{Verdict, verdict};
+use super::flight::Flight;
 use super::session::Session;
 use crate::store::farewell::farewell;
 
 /// A part that was on its way may arrive after the abort, so it is looked whether anything is left.
 const TRIES: u32 = 3;
 
+/// How long the parts on their way are waited for when the upload is dropped: one that the server takes after the abort
+/// stays with no upload to abort it by. Shorter than the end of a program waits for all of this.
+const PARTS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Aborts an upload when it is dropped before it [`Self::done`].
 pub(super) struct Abort {
     upload: Option<Upload>,
+    flight: Flight<CompletedPart>,
 }
 
 struct Upload {
@@ -22,7 +31,13 @@ struct Upload {
 
 impl Abort {
     pub(super) fn of(session: Arc<Session>, object: &str, id: &str) -> Self {
-        Self { upload: Some(Upload { session, object: object.to_owned(), id: id.to_owned() }) }
+        let upload = Upload { session, object: object.to_owned(), id: id.to_owned() };
+        Self { upload: Some(upload), flight: Flight::default() }
+    }
+
+    /// The parts on their way.
+    pub(super) fn flight(&mut self) -> &mut Flight<CompletedPart> {
+        &mut self.flight
     }
 
     /// Nothing is left to abort.
@@ -30,8 +45,9 @@ impl Abort {
         self.upload = None;
     }
 
-    /// Aborts and waits for it. Dropped before its end, it goes on beside.
+    /// Aborts once nothing is on its way any more, and waits for it. Dropped before its end, it goes on beside.
     pub(super) async fn now(mut self) {
+        self.flight.idle().await;
         if let Some(upload) = &self.upload {
             upload.abort().await;
         }
@@ -64,6 +80,12 @@ impl Upload {
 impl Drop for Abort {
     fn drop(&mut self) {
         let Some(upload) = self.upload.take() else { return };
-        farewell(async move { upload.abort().await });
+        let mut flight = std::mem::take(&mut self.flight);
+        farewell(async move {
+            // Those that take longer are ended, as far as the server does not have them already.
+            let _late = tokio::time::timeout(PARTS_PATIENCE, flight.idle()).await;
+            drop(flight);
+            upload.abort().await;
+        });
     }
 }

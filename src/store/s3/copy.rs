@@ -141,9 +141,9 @@ impl Copy {
         let request = dressed!(session.client().create_multipart_upload().key(&object), session, self.dress);
         let begun = request.send().await.map_err(|error| self.failed(&error))?;
         let id = begun.upload_id.ok_or_else(|| session.refused("it begins an upload without an id".to_owned()))?;
-        let abort = Abort::of(Arc::clone(&session), &object, &id);
+        let mut abort = Abort::of(Arc::clone(&session), &object, &id);
         let copy = Arc::new(self);
-        let finished = match copy_parts(&copy, &object, &id).await {
+        let finished = match copy_parts(&copy, (&object, &id), abort.flight()).await {
             Ok(parts) => copy.finish(parts, &object, &id).await,
             Err(error) => Err(error),
         };
@@ -189,10 +189,13 @@ impl Copy {
 }
 
 /// Copies the parts, several at a time.
-async fn copy_parts(copy: &Arc<Copy>, object: &str, id: &str) -> Result<Vec<CompletedPart>, StoreError> {
+async fn copy_parts(
+    copy: &Arc<Copy>,
+    (object, id): (&str, &str),
+    flight: &mut Flight<CompletedPart>,
+) -> Result<Vec<CompletedPart>, StoreError> {
     // Nothing of a part lies in memory; the figure only bounds how many are copied at a time.
     const SHARE_BYTES: u64 = super::flight::BUDGET_BYTES / 8;
-    let mut flight = Flight::default();
     let mut done = Vec::new();
     for number in 1..=copy.from.size_bytes.div_ceil(PART_BYTES) {
         done.extend(flight.room_for(SHARE_BYTES).await?);

@@ -44,8 +44,8 @@ pub(super) async fn put(order: Order, mut reader: PartReader, dress: Dress) -> R
     }
     let (upload, orphans) = begin(order, &dress).await?;
     let upload = Arc::new(upload);
-    let abort = Abort::of(Arc::clone(&upload.order.session), &upload.order.object, &upload.id);
-    let finished = match send_parts(&upload, &mut reader).await {
+    let mut abort = Abort::of(Arc::clone(&upload.order.session), &upload.order.object, &upload.id);
+    let finished = match send_parts(&upload, &mut reader, abort.flight()).await {
         Ok(parts) => finish(&upload, parts, reader.content()).await,
         Err(error) => Err(error),
     };
@@ -105,18 +105,8 @@ async fn create(
     Ok(request.send().await?.upload_id)
 }
 
-/// Sends the parts. After a failure those on their way are waited for: one that arrives after the abort would stay.
-async fn send_parts(upload: &Arc<Upload>, reader: &mut PartReader) -> Result<Vec<CompletedPart>, StoreError> {
-    let mut flight = Flight::default();
-    let sent = send_each(upload, reader, &mut flight).await;
-    if sent.is_err() {
-        flight.idle().await;
-    }
-    sent
-}
-
 /// Sends the parts, as many at a time as the memory they may take allows.
-async fn send_each(
+async fn send_parts(
     upload: &Arc<Upload>,
     reader: &mut PartReader,
     flight: &mut Flight<CompletedPart>,
