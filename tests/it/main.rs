@@ -101,3 +101,4 @@ mod undo;
 mod wal;
 mod wal_ahead;
 mod wal_setup;
+mod wal_stores;

@@ -161,7 +161,7 @@ impl Action for VerifyBackup {
         let mut found = contents(reading, &facts, cx).await?;
         let keys = archive::keys(&cx.about, store.name());
         let (system_id, size) = (facts.system_id, facts.segment_size);
-        let shelf = Shelf { store: store.as_read(), prefix: &prefix, system_id, size, keys };
+        let shelf = Shelf { stores: vec![(store.as_read(), keys)], prefix: &prefix, system_id, size };
         let missing = fetch_missing(&facts, &mut found, &shelf).await;
         found.faults.extend(missing.or_else(|| scrutiny::walk(&facts, &found.segments)));
         let note = note(&backup, &found, cx);

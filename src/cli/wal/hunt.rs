@@ -39,7 +39,7 @@ impl Hunt {
         (found, cluster): (&Recoverable, &ClusterView),
         path: &[SegmentName],
     ) -> Result<(), LookError> {
-        let almanac = found.almanac(cluster.system_id, cluster.archive.size);
+        let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
         let reading = path.iter().map(|name| async move { (*name, almanac.segment(*name).await) });
         let mut reading = stream::iter(reading).buffered(WIDTH);
         while let Some((name, bytes)) = reading.next().await {

@@ -2,6 +2,7 @@
 //! line is parsed ([`crate::wal`]).
 
 mod hunt;
+mod lacking;
 mod pg_wal;
 mod search;
 mod status;
