@@ -495,3 +495,19 @@ fn a_hanging_push_ends_in_time_with_1() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     drop(listener);
 }
+
+#[test]
+fn a_segment_that_is_safe_is_a_success_though_its_company_hangs_beyond_the_timeout() {
+    let site = Site::with_backlog(1);
+    let segment = site.waiting()[0];
+    site.cluster.stop("fast");
+    // Whoever reads it waits for ever.
+    let (wal, hangs) = (site.cluster.pgdata().join("pg_wal"), "0000000100000000000000F0");
+    assert!(Command::new("mkfifo").arg(wal.join(hangs)).status().unwrap().success());
+    fs::write(wal.join(format!("archive_status/{hangs}.ready")), "").unwrap();
+    site.cluster.give(&wal.join(hangs));
+    site.configure(&format!("store: {}\ntimeout: 3s\n", site.url("store")));
+    let output = site.push(segment);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert!(site.stored("store").contains(&segment));
+}
