@@ -183,6 +183,10 @@ impl Action for ConfigureArchiving {
         let place = Place::of(params, &cluster).map_err(|error| vec![ParamFault::new("/folder", error.to_string())])?;
         let (_, prefix) = cluster.archive().map_err(fault)?;
         let database = Target::Database { name: cluster.name.clone() };
+        if params.mode == ArchivingMode::Plan && params.put_back.is_some() {
+            let fact = "`mode: plan` changes nothing, so it puts nothing back";
+            return Err(vec![ParamFault::new("/put_back", fact)]);
+        }
         if params.mode == ArchivingMode::Plan {
             return Ok(Effects::of(EffectClass::Read).target(Access::Read, database));
         }
@@ -344,7 +348,8 @@ impl<'a> Work<'a> {
         let settings = Settings::of((self.params, self.action.program.as_path()), (self.cluster, &place), &cx.about)?;
         place.ready(&settings, &owner, cx).await?;
         let mut session = self.session(cx).await?;
-        let before = apply::alter(&mut session, &self.changes).await?;
+        let before = apply::noted(&mut session, &self.changes, cx).await?;
+        apply::alter(&mut session, &self.changes).await?;
         self.tell(cx);
         let mut output = self.output(before)?;
         if !output.restart_needed {
