@@ -17,6 +17,7 @@ mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
+mod via;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub use store::{
     NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
+pub use via::{PgCtl, Via};
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -159,34 +161,6 @@ pub enum SslMode {
     Require,
     /// Always; the certificate must name the host.
     VerifyFull,
-}
-
-/// How a server is stopped and started. Exactly one member.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Via {
-    /// By `pg_ctl` as the operating-system user.
-    PgCtl(PgCtl),
-    /// By a systemd unit.
-    Systemd(String),
-}
-
-impl Default for Via {
-    fn default() -> Self {
-        Self::PgCtl(PgCtl::default())
-    }
-}
-
-/// Settings of `pg_ctl`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PgCtl {
-    /// The server's log file; default `log/runbook-startup.log` inside `pgdata`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<PathBuf>,
-    /// Further server options, as `pg_ctl -o` takes them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub options: Option<String>,
 }
 
 /// One SQL statement with what it must give.

@@ -24,7 +24,6 @@ use crate::action::{
     Idempotency, Late, ParamFault, PlanContext, ReadHost, RunContext, Store, StoreRef, Surroundings, Target,
 };
 use crate::base::units::{ByteSize, Span};
-use crate::language::inventory::Via;
 
 const PROVEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -191,9 +190,9 @@ impl Action for ConfigureArchiving {
         for name in names {
             effects = effects.target(Access::Write, Target::Store { name, prefix: prefix.to_owned() });
         }
-        Ok(match (&cluster.via, params.restart) {
-            (Via::Systemd(_), Restart::Allowed) => effects.program("systemctl"),
-            (Via::Systemd(_) | Via::PgCtl(_), _) => effects,
+        Ok(match params.restart {
+            Restart::Allowed => cluster.keeper().named(effects),
+            Restart::Refused | Restart::Later => effects,
         })
     }
 
