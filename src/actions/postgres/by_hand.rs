@@ -257,9 +257,9 @@ pub(super) fn sql(cluster: &Cluster, dbname: &str, statement: &str) -> String {
 /// How a program of PostgreSQL connects.
 pub(super) fn connection(cluster: &Cluster) -> Vec<String> {
     let mut words = Vec::new();
-    if let Some(socket) = &cluster.socket {
-        words.extend(["-h".to_owned(), socket.display().to_string()]);
-    }
+    let host = cluster.socket.as_ref().map(|folder| folder.display().to_string());
+    let host = host.or_else(|| cluster.entry.address.clone());
+    words.extend(host.into_iter().flat_map(|host| ["-h".to_owned(), host]));
     words.extend(["-p".to_owned(), cluster.port.to_string(), "-U".to_owned(), cluster.user.clone()]);
     words
 }

@@ -25,6 +25,7 @@ use super::archive::Shelf;
 use super::attempt::Recovering;
 use super::by_hand;
 use super::hands::Hands;
+use super::keeper::Wish;
 use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
@@ -265,6 +266,7 @@ impl Action for Recover {
     fn effects(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::DataDirectory)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };

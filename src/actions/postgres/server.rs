@@ -124,7 +124,7 @@ impl Server<'_> {
     /// # Errors
     /// Fails when it does not end; then the signs that are left are named.
     pub(crate) async fn stop(&self, host: &dyn Host) -> Result<(), ActionError> {
-        let spec = self.cluster.keeper().stop(self, host.as_read());
+        let spec = self.cluster.keeper().stop(self, host.as_read())?;
         let program = spec.program.clone();
         let output = host.run(spec, Tie::Engine).await.map_err(|error| failed(&program).because(&error))?;
         let gone = self.wait_gone(host).await;

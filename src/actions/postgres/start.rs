@@ -116,27 +116,23 @@ impl Action for Start {
 }
 
 /// Says what must not be started, or cannot be.
-async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(String, &'static str)>, ActionError> {
+async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(String, String)>, ActionError> {
     let place = cluster.pgdata.display();
     if cluster.is_scratch() {
         let help = "a throw-away server is started by `postgres.recover` or `postgres.side_instance`";
-        return Ok(Some((format!("`{place}` belongs to a throw-away server that does not run"), help)));
+        return Ok(Some((format!("`{place}` belongs to a throw-away server that does not run"), help.to_owned())));
     }
     if let Some(marker) = Marker::read(files, &cluster.pgdata)? {
         let fact = format!("`{place}` is in the middle of the recovery of run `{}`", marker.run);
-        return Ok(Some((
-            fact,
-            "resume that run: started now, the server could open without what is still to be replayed",
-        )));
+        let help = "resume that run: started now, the server could open without what is still to be replayed";
+        return Ok(Some((fact, help.to_owned())));
     }
     let signs = live::signs(cluster, files).await?;
     if let Some(sign) = signs.first() {
-        return Ok(Some((
-            format!("another server is in the way: {sign}"),
-            "stop it, or correct `port` and `socket` of the database",
-        )));
+        let help = "stop it, or correct `port` and `socket` of the database";
+        return Ok(Some((format!("another server is in the way: {sign}"), help.to_owned())));
     }
-    Ok(None)
+    Ok(cluster.misconfigured(files).map(|fact| (fact.what, fact.help)))
 }
 
 /// Waits until the server takes sessions. Tells whether it is in recovery.

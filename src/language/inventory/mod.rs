@@ -43,7 +43,7 @@ pub use store::{
     NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
-pub use via::{PgCtl, Via};
+pub use via::{DebianCluster, Managed, NoDebianCluster, PgCtl, Via, is_loopback};
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -104,12 +104,15 @@ impl AuditSettings {
 pub struct Database {
     /// The host it runs on; only `local` so far.
     pub host: String,
-    /// Its data directory, an absolute path.
+    /// Its data directory, an absolute path. A managed server has none.
     pub pgdata: PathBuf,
     /// Its TCP port, also part of its socket's name. Default 5432.
     pub port: u16,
-    /// The folder of its socket; TCP on the loopback address when absent.
+    /// The folder of its socket; TCP when absent.
     pub socket: Option<PathBuf>,
+    /// The host that TCP connections go to, by name or number. Default `localhost`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// The database that queries run in unless they say another. Default `postgres`.
     pub dbname: String,
     /// The role to connect as. Default `postgres`.
@@ -119,6 +122,9 @@ pub struct Database {
     pub password: Option<String>,
     /// How TLS is used on TCP connections. Default `prefer`.
     pub sslmode: SslMode,
+    /// The file of the certificates (PEM) that `sslmode: verify-full` trusts. Default: those of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_cert: Option<PathBuf>,
     /// The operating-system user of the server. Default: the owner of `pgdata`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub os_user: Option<String>,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::by_hand;
 use super::super::connect::{Endpoint, Session};
+use super::super::keeper::Wish;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::recover::barred;
@@ -169,6 +170,7 @@ impl Action for ConfigureArchiving {
     fn effects(&self, params: &Self::Params, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(fault)?;
+        cluster.within_reach(Wish::Archiving)?;
         if cluster.is_scratch() {
             let fact = format!("`{}` is thrown away here: it archives nothing", cluster.name);
             return Err(vec![ParamFault::new("/database", fact)]);

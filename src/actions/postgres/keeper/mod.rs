@@ -3,7 +3,9 @@
 //! Everything that differs between the members of `via` stands here, one file each. To add one, write its file and its
 //! arm in [`Cluster::keeper`].
 
+mod managed;
 mod pg_ctl;
+mod pg_ctlcluster;
 mod systemd;
 
 use std::path::{Path, PathBuf};
@@ -13,14 +15,20 @@ use super::layout::Cluster;
 use super::live;
 use super::overseer::Fact;
 use super::server::Server;
+use super::settings;
 use crate::action::{
     Access, ActionError, CommandSpec, DatabaseRef, EffectClass, Effects, Host, ParamFault, PlanContext, ReadFiles,
     ReadHost, Target,
 };
 use crate::language::inventory::Via;
+use managed::ByProvider;
+pub(crate) use managed::Wish;
 use pg_ctl::ByPgCtl;
+use pg_ctlcluster::ByPgCtlcluster;
 use systemd::BySystemd;
 
+/// No configuration file is larger.
+const CONFIGURATION_BYTES: u64 = 16 << 20;
 /// How long a server that was started directly may take until its first process is there.
 const APPEARS_WITHIN: Duration = Duration::from_secs(15);
 /// The same for a unit, which may run other programs first.
@@ -34,11 +42,14 @@ pub(crate) trait Keeper: Send + Sync {
     /// Gives what starts the server and ends at once, ready or not. Makes the folder of its log where it wants one.
     ///
     /// # Errors
-    /// Fails when that folder cannot be made.
+    /// Fails when that folder cannot be made, and where nothing here can start it.
     fn start(&self, server: &Server<'_>, host: &dyn Host) -> Result<CommandSpec, ActionError>;
 
     /// Gives what stops the server and waits for it.
-    fn stop(&self, server: &Server<'_>, host: &dyn ReadHost) -> CommandSpec;
+    ///
+    /// # Errors
+    /// Fails where nothing here can stop it.
+    fn stop(&self, server: &Server<'_>, host: &dyn ReadHost) -> Result<CommandSpec, ActionError>;
 
     /// What a person types to start it.
     fn start_by_hand(&self, cluster: &Cluster) -> String;
@@ -69,6 +80,8 @@ pub(crate) trait Keeper: Send + Sync {
 pub(crate) enum Configuration {
     /// In its data directory.
     Inside,
+    /// In this file.
+    At(PathBuf),
     /// Only what starts it knows.
     Unsaid,
 }
@@ -79,17 +92,20 @@ impl Cluster {
         match &self.via {
             Via::PgCtl(settings) => Box::new(ByPgCtl(settings)),
             Via::Systemd(unit) => Box::new(BySystemd(unit)),
+            Via::PgCtlcluster(cluster) => Box::new(ByPgCtlcluster(cluster)),
+            Via::Managed(_) => Box::new(ByProvider),
         }
     }
 
-    /// Says when its server would find no configuration with the data that lies in `pgdata`: some systems keep it
-    /// outside the data directory.
+    /// Says when its server would find no configuration with the data that lies in `pgdata`, or one of another server:
+    /// some systems keep it outside the data directory.
     pub(crate) fn lacks_configuration(&self, files: &dyn ReadFiles, pgdata: &Path) -> Option<Fact> {
         if self.is_scratch() {
             return None;
         }
         match self.keeper().configuration() {
             Configuration::Unsaid => None,
+            Configuration::At(_) => self.misconfigured(files),
             Configuration::Inside => match files.facts(&pgdata.join("postgresql.conf")) {
                 Ok(Some(_)) => None,
                 Ok(None) | Err(_) => Some(Fact {
@@ -100,6 +116,28 @@ impl Cluster {
             },
         }
     }
+
+    /// Says when a configuration outside the data directory is gone, or names another data directory.
+    pub(crate) fn misconfigured(&self, files: &dyn ReadFiles) -> Option<Fact> {
+        let file = match self.keeper().configuration() {
+            Configuration::At(file) => file,
+            Configuration::Inside | Configuration::Unsaid => return None,
+        };
+        let Ok(bytes) = files.read(&file, CONFIGURATION_BYTES) else {
+            let what = format!("the configuration `{}` cannot be read", file.display());
+            let help =
+                "put it back first: `postgres.restore_base` with `config_files: missing` does where the backup has it";
+            return Some(Fact { what, help: help.to_owned() });
+        };
+        let named = settings::last_value(&String::from_utf8_lossy(&bytes), "data_directory").map(PathBuf::from)?;
+        let real = |path: &Path| files.canonical(path).unwrap_or_else(|_| path.to_owned());
+        if real(&named) == real(&self.pgdata) {
+            return None;
+        }
+        let (named, ours) = (named.display(), self.pgdata.display());
+        let what = format!("`{}` is of the data directory `{named}`, but `{}` has `{ours}`", file.display(), self.name);
+        Some(Fact { what, help: "correct `pgdata` or `via` of the database in the inventory".to_owned() })
+    }
 }
 
 /// The effects of stopping or starting the server of a database.
@@ -109,6 +147,7 @@ impl Cluster {
 pub(crate) fn effects(database: &DatabaseRef, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
     let cluster = Cluster::of(database, cx.inventory, cx.scratch)
         .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+    cluster.within_reach(Wish::Power)?;
     let effects = cluster.keeper().named(Effects::of(EffectClass::Write));
     Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
 }

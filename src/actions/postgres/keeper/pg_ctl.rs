@@ -29,11 +29,11 @@ impl Keeper for ByPgCtl<'_> {
     }
 
     /// Prefers `pg_ctl`; a postmaster whose pid file is gone is told by a signal.
-    fn stop(&self, server: &Server<'_>, host: &dyn ReadHost) -> CommandSpec {
+    fn stop(&self, server: &Server<'_>, host: &dyn ReadHost) -> Result<CommandSpec, ActionError> {
         // Nobody starts a thrown-away server again: it needs no checkpoint.
         let mode = if server.cluster.is_scratch() { "immediate" } else { "fast" };
         let told = by_signal(server, host.read_files().as_ref());
-        told.unwrap_or_else(|| pg_ctl(server, ["stop", "-m", mode, "-w", "-t", "3600"]))
+        Ok(told.unwrap_or_else(|| pg_ctl(server, ["stop", "-m", mode, "-w", "-t", "3600"])))
     }
 
     fn start_by_hand(&self, cluster: &Cluster) -> String {

@@ -21,8 +21,8 @@ impl Keeper for BySystemd<'_> {
         Ok(CommandSpec::new("systemctl").args(["start", "--no-block", self.0]))
     }
 
-    fn stop(&self, _: &Server<'_>, _: &dyn ReadHost) -> CommandSpec {
-        CommandSpec::new("systemctl").args(["stop", self.0])
+    fn stop(&self, _: &Server<'_>, _: &dyn ReadHost) -> Result<CommandSpec, ActionError> {
+        Ok(CommandSpec::new("systemctl").args(["stop", self.0]))
     }
 
     fn start_by_hand(&self, _: &Cluster) -> String {
