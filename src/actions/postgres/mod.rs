@@ -38,6 +38,7 @@ mod housing;
 mod inflow;
 mod integrity;
 mod intrusion;
+mod keeper;
 mod landing;
 mod landmark;
 mod last_wal;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::by_hand;
 use super::super::connect::{Endpoint, Session};
+use super::super::keeper::Wish;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::recover::barred;
@@ -24,7 +25,6 @@ use crate::action::{
     Idempotency, Late, ParamFault, PlanContext, ReadHost, RunContext, Store, StoreRef, Surroundings, Target,
 };
 use crate::base::units::{ByteSize, Span};
-use crate::language::inventory::Via;
 
 const PROVEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -170,6 +170,7 @@ impl Action for ConfigureArchiving {
     fn effects(&self, params: &Self::Params, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(fault)?;
+        cluster.within_reach(Wish::Archiving)?;
         if cluster.is_scratch() {
             let fact = format!("`{}` is thrown away here: it archives nothing", cluster.name);
             return Err(vec![ParamFault::new("/database", fact)]);
@@ -195,9 +196,9 @@ impl Action for ConfigureArchiving {
         for name in names {
             effects = effects.target(Access::Write, Target::Store { name, prefix: prefix.to_owned() });
         }
-        Ok(match (&cluster.via, params.restart) {
-            (Via::Systemd(_), Restart::Allowed) => effects.program("systemctl"),
-            (Via::Systemd(_) | Via::PgCtl(_), _) => effects,
+        Ok(match params.restart {
+            Restart::Allowed => cluster.keeper().named(effects),
+            Restart::Refused | Restart::Later => effects,
         })
     }
 
