@@ -70,6 +70,9 @@ impl InventoryFile {
         for key in ["pgdata", "socket", "bin"] {
             self.absolute(pointer, key, members, faults);
         }
+        if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
+        }
         let text = |key: &str| members.get(key).and_then(Value::as_str);
         if let Some(store) = text("store") {
             self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
