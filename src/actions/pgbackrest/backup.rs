@@ -15,10 +15,10 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, ParamFault, PlanContext, RunContext, Target,
 };
+use crate::actions::postgres::Checkpoint;
 use crate::actions::postgres::connect::Endpoint;
 use crate::actions::postgres::facts::{ServerFacts, archives};
 use crate::actions::postgres::layout::Cluster;
-use crate::actions::postgres::Checkpoint;
 use crate::base::Timestamp;
 use crate::pgformat::SystemId;
 
@@ -199,9 +199,8 @@ impl Action for Backup {
         stanza.run(stanza.words(("backup", &options), &[]), cx).await?;
         let standing = stanza.look(cx.host.as_read()).await?;
         let ours = taken(&standing, &cx.key).ok_or_else(|| {
-            ActionError::fatal("pgBackRest ended well, but lists no backup of this step").help(
-                "look at `pgbackrest info`; annotations need pgBackRest 2.41 or later",
-            )
+            ActionError::fatal("pgBackRest ended well, but lists no backup of this step")
+                .help("look at `pgbackrest info`; annotations need pgBackRest 2.41 or later")
         })?;
         if let Some(fault) = &ours.fault {
             return Err(ActionError::fatal(format!("backup `{}` was taken and has {fault}", ours.id))

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::stanza::{PROGRAM, Stanza};
 use super::info;
+use super::stanza::{PROGRAM, Stanza};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,

@@ -40,20 +40,28 @@ pub(super) fn unrun(error: &HostError) -> ActionError {
 fn advice(code: i32) -> Option<&'static str> {
     Some(match code {
         27 | 29 | 30..=32 => "look at its configuration file: an option is wrong, or older than this pgBackRest",
-        37 => "the configuration has no such stanza, or it lacks `pg1-path`: compare `pgbackrest.stanza` of the database",
+        37 => {
+            "the configuration has no such stanza, or it lacks `pg1-path`: compare `pgbackrest.stanza` of the database"
+        }
         38 => "stop the server first (`postgres.stop`)",
         39 | 49 => "the host of the repository does not answer: look at `repo1-host` and its SSH or TLS",
         40 => "the folder holds files: move them away, or restore with `delta: true`",
-        44 | 51 | 58 => "the stanza is of another cluster: `pgbackrest stanza-upgrade` after an upgrade, else name the right stanza",
+        44 | 51 | 58 => {
+            "the stanza is of another cluster: `pgbackrest stanza-upgrade` after an upgrade, else name the right stanza"
+        }
         45 => "the archive has this WAL file with other content: two clusters archive into one stanza",
         50 => "another pgBackRest command holds the stanza's lock: let it end, or end it, and run the step again",
         55 | 73 => "a file is missing: has `pgbackrest stanza-create` been run, and is the configuration file there?",
         56 | 57 | 80 => "pgBackRest reaches no server: look at `pg1-port`, `pg1-socket-path` and `pg1-user`",
-        41 | 42 | 47 | 53 | 60 | 61 | 64 | 74 => "look at the rights of the repository, of the log folder and of the lock folder",
+        41 | 42 | 47 | 53 | 60 | 61 | 64 | 74 => {
+            "look at the rights of the repository, of the log folder and of the lock folder"
+        }
         62 => "pgBackRest was stopped for this stanza: `pgbackrest start` lifts that",
         63 => "it was ended by a signal: run the step again, a backup goes on with the files it has copied",
         68 | 87 => "the server archives nothing to pgBackRest: set `archive_mode` and `archive_command`",
-        69 | 70 | 76 | 78 => "a link or a tablespace does not fit: look at `tablespace-map` and `link-map` in its configuration",
+        69 | 70 | 76 | 78 => {
+            "a link or a tablespace does not fit: look at `tablespace-map` and `link-map` in its configuration"
+        }
         75 => "`pgbackrest.info` lists the backups there are",
         81 => "`pg1-path` in its configuration is no data directory of this stanza",
         82 => "WAL does not reach the repository: look at the server's log, it tells why `archive_command` fails",
@@ -72,7 +80,12 @@ mod tests {
     use crate::event::ErrorClass;
 
     fn failed(exit_code: Option<i32>, stderr: &str) -> CommandOutput {
-        CommandOutput { exit_code, stderr: stderr.into(), signal: exit_code.is_none().then_some(9), ..CommandOutput::default() }
+        CommandOutput {
+            exit_code,
+            stderr: stderr.into(),
+            signal: exit_code.is_none().then_some(9),
+            ..CommandOutput::default()
+        }
     }
 
     #[test]
@@ -88,6 +101,9 @@ mod tests {
     #[test]
     fn a_backup_that_was_killed_may_be_tried_again() {
         let error = of("pgbackrest backup", &failed(None, ""));
-        assert_eq!((error.info().class, error.to_string().as_str()), (ErrorClass::Retryable, "`pgbackrest backup` was killed by signal 9"));
+        assert_eq!(
+            (error.info().class, error.to_string().as_str()),
+            (ErrorClass::Retryable, "`pgbackrest backup` was killed by signal 9")
+        );
     }
 }

@@ -3,9 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::choice;
 use super::stanza::{PROGRAM, Stanza};
 use super::view::Listed;
-use super::choice;
 use crate::action::by_hand::command_line;
 use crate::action::{
     Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,

@@ -15,8 +15,8 @@ mod info;
 mod repository;
 mod restore;
 mod restoring;
-mod stanza;
 mod staging;
+mod stanza;
 mod view;
 
 use crate::action::{ActionError, DatabaseRef, ReadHost};
@@ -36,10 +36,7 @@ pub(crate) const KIND: &str = PgBackRest::KIND;
 /// # Errors
 /// Fails when the inventory names no stanza for it, and when pgBackRest gives no answer.
 pub async fn look(database: &str, inventory: &Inventory, host: &dyn ReadHost) -> Result<Standing, ActionError> {
-    let cluster = super::postgres::layout::Cluster::of(
-        &DatabaseRef(database.to_owned()),
-        inventory,
-        std::path::Path::new("/"),
-    )?;
+    let cluster =
+        super::postgres::layout::Cluster::of(&DatabaseRef(database.to_owned()), inventory, std::path::Path::new("/"))?;
     stanza::Stanza::of(&cluster)?.look(host).await
 }

@@ -244,12 +244,7 @@ impl ReadStore for Repository {
 }
 
 impl Store for Repository {
-    fn put(
-        &self,
-        _: &ObjectKey,
-        _: ByteStream,
-        _: PutOptions,
-    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+    fn put(&self, _: &ObjectKey, _: ByteStream, _: PutOptions) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
         Box::pin(async { Err(self.refused("only pgBackRest writes into its repository".to_owned())) })
     }
 

@@ -78,7 +78,10 @@ impl RestoreParams {
     pub(super) fn aim(&self) -> Result<Aim, ParamFault> {
         let staged = self.instance.is_none().then(|| Late::Pending("what pgBackRest restores".to_owned()));
         if self.instance.is_some() && (self.target != Some(Landmark::Here) || self.backup.is_some()) {
-            return Err(ParamFault::new("", "`instance` is opened where it waits: write `target: here` and nothing else"));
+            return Err(ParamFault::new(
+                "",
+                "`instance` is opened where it waits: write `target: here` and nothing else",
+            ));
         }
         let recovery = RecoverParams {
             database: self.database.clone(),
@@ -108,10 +111,7 @@ impl Action for Restore {
         version: 1,
         examples: &[
             Example { title: "The newest state there is", with: "{ database: orders }" },
-            Example {
-                title: "To a point in time",
-                with: "{ database: orders, target_time: '2026-01-28T14:30:00Z' }",
-            },
+            Example { title: "To a point in time", with: "{ database: orders, target_time: '2026-01-28T14:30:00Z' }" },
             Example {
                 title: "Look first: wait just before a transaction",
                 with: "{ database: orders, target_xid: 7501, inclusive: false, action: pause }",

@@ -173,7 +173,8 @@ impl Restoring<'_> {
         for file in &tail.files {
             let words = self.stanza.words(("archive-push", &options), &[&file.path.to_string_lossy()]);
             self.stanza.run(words, self.cx).await.map_err(|error| {
-                let fact = format!("the rescued `{}` cannot be brought into the repository; nothing was touched", file.name);
+                let fact =
+                    format!("the rescued `{}` cannot be brought into the repository; nothing was touched", file.name);
                 let help = error.info().help.clone();
                 let told = ActionError::fatal(fact).because(&error);
                 help.into_iter().fold(told, ActionError::help)
@@ -304,8 +305,7 @@ impl Restoring<'_> {
     async fn land(&self, marker: Marker) -> Result<RecoverOutput, ActionError> {
         let files = self.cx.host.files();
         let shelved = self.shelved(&marker).await?;
-        let recovering =
-            Recovering { hands: self.hands(shelved, &self.cluster.pgdata)?, aim: self.aim.clone() };
+        let recovering = Recovering { hands: self.hands(shelved, &self.cluster.pgdata)?, aim: self.aim.clone() };
         let landing = Landing { hands: &recovering.hands, marker };
         let landed = landing.land(&self.aim).await;
         landed.map_err(|error| recovering.with_kept(files.as_ref(), error))

@@ -121,8 +121,7 @@ impl Listed {
     /// The backup as recoveries begin with it; `None` for one without positions.
     pub(super) fn beginning(&self) -> Option<BaseBackup> {
         let (at, system_id) = (self.positions?, self.system_id?);
-        let base =
-            Base { timeline: at.first.timeline(), start: at.start, stop: at.stop, ended_at: self.stopped_at };
+        let base = Base { timeline: at.first.timeline(), start: at.start, stop: at.stop, ended_at: self.stopped_at };
         let mut chain = self.rests_on.clone();
         chain.push(self.id.clone());
         let (stored_bytes, plain_bytes) = (self.size_bytes, self.plain_bytes);
@@ -147,12 +146,16 @@ pub(super) fn parse(stanza: &str, text: &[u8]) -> Result<Standing, ActionError> 
         let db = one.db.iter().find(|db| db.id == at.id && db.repo == at.repo);
         db.map(|db| (SystemId(db.system_id), db.version.clone()))
     };
-    let archives: Vec<Archive> = one.archive.iter().map(|archive| Archive {
-        id: archive.id.clone(),
-        repo: archive.database.repo,
-        system_id: system_of(&archive.database).map(|(id, _)| id),
-        newest: archive.max.clone(),
-    }).collect();
+    let archives: Vec<Archive> = one
+        .archive
+        .iter()
+        .map(|archive| Archive {
+            id: archive.id.clone(),
+            repo: archive.database.repo,
+            system_id: system_of(&archive.database).map(|(id, _)| id),
+            newest: archive.max.clone(),
+        })
+        .collect();
     let mut backups = Vec::new();
     for backup in &one.backup {
         let known = system_of(&backup.database);
@@ -338,7 +341,10 @@ mod tests {
         assert_eq!((standing.code, standing.busy, standing.backups.len()), (0, false, 2));
         let (full, incr) = (&standing.backups[0], &standing.backups[1]);
         assert_eq!((full.tier.as_str(), full.plain_bytes, full.size_bytes), ("full", 22_992_559, 3_043_467));
-        assert_eq!((incr.rests_on.as_slice(), incr.key.as_deref()), (&["20261121-143321F".to_owned()][..], Some("r/step")));
+        assert_eq!(
+            (incr.rests_on.as_slice(), incr.key.as_deref()),
+            (&["20261121-143321F".to_owned()][..], Some("r/step"))
+        );
         assert!(full.fault.is_none() && incr.fault.is_some());
         assert_eq!(standing.newest().unwrap().id, full.id, "one with bad pages is not counted on");
         assert_eq!(full.segment_size(), Some(SegmentSize::DEFAULT));

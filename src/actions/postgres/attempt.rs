@@ -122,7 +122,12 @@ impl Recovering<'_> {
     ///
     /// A folder that an unfinished recovery left is no witness of that server: of it counts only what its
     /// recovery knew. Else a second try would call a loss none.
-    pub(crate) fn witnessed(&self, files: &dyn ReadFiles, old: Option<&Old>, tail: &Tail) -> Result<Option<Lsn>, ActionError> {
+    pub(crate) fn witnessed(
+        &self,
+        files: &dyn ReadFiles,
+        old: Option<&Old>,
+        tail: &Tail,
+    ) -> Result<Option<Lsn>, ActionError> {
         let Some(old) = old else { return Ok(None) };
         let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
         let message = format!(
