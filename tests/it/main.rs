@@ -56,6 +56,7 @@ mod newcomer;
 mod notify;
 mod oracle;
 mod people;
+mod pgbackrest;
 mod pgbouncer;
 mod pgformat;
 mod pitr_plan;
