@@ -15,6 +15,10 @@ use crate::event::ErrorClass;
 const SETTINGS: &str =
     "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'";
 
+/// An error's detail shows the values of a row: the server's log leaves it out, where the role may say so.
+const TERSE: &str = "SELECT set_config('log_error_verbosity', 'terse', true) \
+                     WHERE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+
 /// What was done in one database.
 #[derive(Debug, Default)]
 pub(super) struct Done {
@@ -53,6 +57,7 @@ pub(super) async fn erase(session: &mut Session, groups: &[Group]) -> Result<Don
     session.query(copying::SAME_TEXT).await?;
     session.query(SETTINGS).await?;
     session.query("BEGIN").await?;
+    session.query(TERSE).await?;
     let done = changed(session, groups).await.map_err(discreet)?;
     session.query("COMMIT").await.map_err(uncertain)?;
     Ok(done)
