@@ -59,6 +59,7 @@ pub fn registry() -> Registry {
         .with(postgres::CreateDatabase)
         .with(postgres::DropDatabase)
         .with(postgres::Dump)
+        .with(postgres::Erase)
         .with(postgres::Export)
         .with(postgres::Promote)
         .with(postgres::Query)

@@ -41,6 +41,7 @@ mod dry_run;
 mod dump_procedures;
 mod earlier_keys;
 mod engine;
+mod erase;
 mod escape;
 mod evidence;
 mod format_one;

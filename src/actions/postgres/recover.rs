@@ -31,7 +31,7 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
-use super::{live, outlook, overseer, promotion, replica, server};
+use super::{live, outlook, overseer, promotion, prospect, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -310,7 +310,9 @@ impl Action for Recover {
             let faster = replica::faster(&cluster, cx).await;
             let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
             let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
-            return Ok(sentence.into_iter().fold(findings, Findings::pass));
+            let findings = sentence.into_iter().fold(findings, Findings::pass);
+            let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
+            return prospect::told(&cluster, (&aim.goal, aim.timeline), cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;

@@ -41,7 +41,7 @@ pub struct StartParams {
 /// The outputs of `postgres.start`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartOutput {
-    /// Whether it was started; `false` when it ran already.
+    /// Whether it was started; `false` when it ran already. Its undo is `postgres.stop` with `only_if: started`.
     pub started: bool,
     /// Whether it is in recovery: a standby, which takes no writes.
     pub in_recovery: bool,

@@ -51,6 +51,12 @@ impl InventoryFile {
         if let Some(secret) = text("password") {
             self.known(Code::UnknownSecret, secret, &format!("{pointer}/password"), faults);
         }
+        let keys = members.get("erasure").and_then(|erasure| erasure.get("keys")).and_then(Value::as_array);
+        for (index, secret) in keys.into_iter().flatten().enumerate() {
+            if let Some(secret) = secret.as_str() {
+                self.known(Code::UnknownSecret, secret, &format!("{pointer}/erasure/keys/{index}"), faults);
+            }
+        }
         for (index, service) in members.get("services").and_then(Value::as_array).into_iter().flatten().enumerate() {
             if let Some(service) = service.as_str() {
                 self.known(Code::UnknownService, service, &format!("{pointer}/services/{index}"), faults);
