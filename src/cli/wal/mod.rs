@@ -1,7 +1,6 @@
 //! `runbook wal`: what the archive of WAL has, for people. What PostgreSQL calls is dispatched before the command
 //! line is parsed ([`crate::wal`]).
 
-mod hunt;
 mod lacking;
 mod pg_wal;
 mod search;
@@ -10,7 +9,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-pub use hunt::{Hunt, readable};
+pub use status::standing;
 
 use super::{Exit, Failure};
 
