@@ -331,7 +331,7 @@ impl Action for Recover {
             let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
             let shelf = Shelf { stores, prefix, system_id, size };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
-            let staged = cluster.staged(&cx.about.run);
+            let staged = cluster.staged(files.as_ref(), &cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;
             server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
             if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
@@ -357,7 +357,7 @@ impl Action for Recover {
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
-        if handle.database != cluster.name || handle.dir != cluster.staged(&cx.about.run) {
+        if handle.database != cluster.name || handle.dir != cluster.staged(cx.host.files().as_ref(), &cx.about.run) {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }
