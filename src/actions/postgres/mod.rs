@@ -39,7 +39,7 @@ mod housing;
 mod inflow;
 mod integrity;
 pub(crate) mod intrusion;
-mod keeper;
+pub(crate) mod keeper;
 pub(crate) mod landing;
 mod landmark;
 mod last_wal;
