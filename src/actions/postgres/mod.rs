@@ -43,7 +43,7 @@ mod increment;
 mod inflow;
 mod integrity;
 pub(crate) mod intrusion;
-mod keeper;
+pub(crate) mod keeper;
 pub(crate) mod landing;
 mod landmark;
 mod last_wal;
