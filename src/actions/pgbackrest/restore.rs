@@ -129,7 +129,7 @@ impl Action for Restore {
     fn effects(&self, params: &RestoreParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let (cluster, _) = info::stanza(&params.database, cx)?;
         params.aim().map_err(|fault| vec![fault])?;
-        let effects = Effects::of(EffectClass::Destroy).program(PROGRAM);
+        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy).program(PROGRAM));
         Ok(effects.target(Access::Destroy, Target::Database { name: cluster.name }))
     }
 

@@ -24,7 +24,7 @@ use crate::actions::postgres::marker::Marker;
 use crate::actions::postgres::old::Old;
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::rescue::Tail;
-use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, recover, settings, witness};
+use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, settings, witness};
 use crate::catalog::recovery::Goal;
 use crate::event::Progress;
 use crate::pgformat::Lsn;
@@ -219,8 +219,8 @@ impl Restoring<'_> {
         (dir, tail): (&Path, &Tail),
     ) -> Result<Decided, ActionError> {
         let (files, hands) = (self.cx.host.files(), &recovering.hands);
-        if let Some(fact) = recover::no_config(files.as_ref(), self.cluster, dir) {
-            return Err(ActionError::fatal(fact).help("add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+        if let Some(fact) = self.cluster.lacks_configuration(files.as_ref(), dir) {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
         }
         let embedded = match marker.course {
             Some(_) => marker.embedded(),
