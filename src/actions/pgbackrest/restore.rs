@@ -185,6 +185,13 @@ impl Action for Restore {
             ),
             false => findings,
         };
+        let findings = match chosen.way.whole() {
+            Ok(()) => findings,
+            Err(hole) => findings.warn(
+                hole.to_string(),
+                "only the old `pg_wal` may still have it; if it has not, the restore refuses before it touches anything",
+            ),
+        };
         let findings = findings.pass(chosen.words());
         Ok(match cx.ahead {
             true => findings.pending("the server is looked at when the step starts"),
