@@ -157,7 +157,6 @@ fn a_hole_in_the_archive_is_found_before_the_server_is_touched_and_a_damaged_seg
     assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
     // A segment that is there and cannot be unpacked ends the recovery; it does not count as the end of the archive.
     fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
-    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     site.restores("").ends(10).says("ended during recovery");
     fs::write(damaged, &whole).unwrap();
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
