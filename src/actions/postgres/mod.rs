@@ -67,7 +67,7 @@ mod prospect;
 mod query;
 mod reached;
 pub(crate) mod readable;
-pub(crate) mod recover;
+mod recover;
 mod replay;
 mod replica;
 mod replication;

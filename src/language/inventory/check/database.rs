@@ -44,6 +44,9 @@ impl InventoryFile {
             self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
         }
         self.way_in(pointer, members, faults);
+        if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
+        }
         let text = |key: &str| members.get(key).and_then(Value::as_str);
         if let Some(store) = text("store") {
             self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
