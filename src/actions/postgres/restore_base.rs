@@ -11,6 +11,7 @@ use super::by_hand;
 use super::combine;
 use super::existing::Existing;
 use super::husk::Husk;
+use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
 use super::machine;
@@ -94,6 +95,7 @@ impl Action for RestoreBase {
     fn effects(&self, params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::DataDirectory)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         let from = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let (class, access) = match params.existing.on(&cluster) {

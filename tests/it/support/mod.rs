@@ -12,6 +12,7 @@ pub mod moto;
 pub mod mount;
 pub mod nowhere;
 pub mod parcel;
+pub mod pgbackrest;
 pub mod place;
 pub mod postgres;
 pub mod production;
