@@ -20,6 +20,7 @@ use super::readable::Reading;
 use super::room::with_suffix;
 use super::server::Programs;
 use super::shape::{Filled, Filling, Objects, Shape};
+use super::tar_walk::WAL_FOLDER;
 use crate::action::{ActionError, Files, HostError, RunContext, Tie};
 use crate::catalog::Backup;
 use crate::event::Progress;
