@@ -16,7 +16,7 @@ use super::limits::{self, Configured};
 use super::live;
 use super::marker::{self, Marker};
 use super::old::Old;
-use super::recover::{RecoverOutput, no_config};
+use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
 use super::server::{Programs, major};
 use super::settings;
@@ -68,8 +68,8 @@ impl Recovering<'_> {
         live::refuse(self.hands.cluster, files).await?;
         let run = &self.hands.cx.about.run;
         let staged = self.hands.cluster.staged(run);
-        if let Some(fact) = no_config(files, self.hands.cluster, &staged) {
-            return Err(ActionError::fatal(fact).help("add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+        if let Some(fact) = self.hands.cluster.lacks_configuration(files, &staged) {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
         }
         let old = match self.hands.cluster.is_scratch() {
             true => None,

@@ -39,6 +39,7 @@ mod housing;
 mod inflow;
 mod integrity;
 mod intrusion;
+mod keeper;
 mod landing;
 mod landmark;
 mod last_wal;

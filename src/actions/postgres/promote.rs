@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::by_hand;
 use super::connect::{Endpoint, Session};
+use super::keeper::Wish;
 use super::layout::Cluster;
 use super::marker::Marker;
 use crate::action::{
@@ -84,6 +85,7 @@ impl Action for Promote {
     fn effects(&self, params: &PromoteParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
             .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+        cluster.within_reach(Wish::Power)?;
         Ok(Effects::of(EffectClass::Write).target(Access::Write, Target::Database { name: cluster.name }))
     }
 

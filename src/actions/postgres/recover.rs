@@ -25,6 +25,7 @@ use super::archive::Shelf;
 use super::attempt::Recovering;
 use super::by_hand;
 use super::hands::Hands;
+use super::keeper::Wish;
 use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
@@ -39,7 +40,6 @@ use crate::action::{
 use crate::base::Timestamp;
 use crate::catalog::recovery::Goal;
 use crate::event::Coverage;
-use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::Keys;
 
@@ -266,6 +266,7 @@ impl Action for Recover {
     fn effects(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::DataDirectory)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
@@ -274,7 +275,8 @@ impl Action for Recover {
             let effects = Effects::of(EffectClass::Destroy).target(Access::Read, archive);
             return Ok(effects.target(Access::Destroy, database));
         }
-        Ok(Effects::of(EffectClass::Destroy).target(Access::Write, archive).target(Access::Destroy, database))
+        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy));
+        Ok(effects.target(Access::Write, archive).target(Access::Destroy, database))
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -330,8 +332,8 @@ impl Action for Recover {
             let staged = cluster.staged(&cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;
             server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
-            if let Some(fact) = no_config(files.as_ref(), &cluster, &staged) {
-                return Ok(findings.refuse(fact, "add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+            if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
+                return Ok(findings.refuse(fact.what, fact.help));
             }
         }
         Ok(findings.pass("no server is alive, and the program that fetches WAL is there"))
@@ -404,19 +406,4 @@ pub(crate) async fn barred(
         "the server's user `{user}` cannot run `{}`, so the server could fetch no WAL: {why}",
         program.display()
     ))
-}
-
-/// Says when `pg_ctl` would find no configuration: some systems keep it outside the data directory.
-pub(crate) fn no_config(
-    files: &dyn crate::action::ReadFiles,
-    cluster: &Cluster,
-    pgdata: &std::path::Path,
-) -> Option<String> {
-    let Via::PgCtl(settings) = &cluster.via else { return None };
-    let elsewhere = settings.options.as_deref().is_some_and(|options| options.contains("config_file"));
-    let here = matches!(files.facts(&pgdata.join("postgresql.conf")), Ok(Some(_)));
-    if here || elsewhere || cluster.is_scratch() {
-        return None;
-    }
-    Some("the backup holds no `postgresql.conf`: its server keeps it outside the data directory".to_owned())
 }

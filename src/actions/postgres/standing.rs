@@ -44,6 +44,10 @@ pub async fn look(
     let mut session = match session {
         Ok(session) => session,
         Err(error) => {
+            if cluster.is_managed() {
+                let causes = error.info().causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
+                return Ok(Standing { why: format!("{error}{causes}"), ..Standing::default() });
+            }
             let signs = live::signs(&cluster, host.read_files().as_ref()).await?;
             let causes = error.info().causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
             let why = match signs.is_empty() {

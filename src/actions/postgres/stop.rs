@@ -3,16 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::by_hand;
+use super::keeper;
 use super::layout::Cluster;
 use super::live;
 use super::owner::Owner;
 use super::server::{Programs, Server, major};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, Late, ParamFault, PlanContext, RunContext, Target,
+    Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
+    Late, ParamFault, PlanContext, RunContext,
 };
-use crate::language::inventory::Via;
 
 /// Stops a server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,22 +84,15 @@ impl Action for Stop {
     type Output = StopOutput;
 
     fn effects(&self, params: &StopParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
-        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
-            .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
         if params.started.is_some() && params.only_if.is_none() {
             return Err(vec![ParamFault::new("/started", "`started` goes with `only_if: started`")]);
         }
-        let effects = Effects::of(EffectClass::Write);
-        let effects = match &cluster.via {
-            Via::PgCtl(_) => effects,
-            Via::Systemd(_) => effects.program("systemctl"),
-        };
-        Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
+        keeper::effects(&params.database, cx)
     }
 
     fn by_hand(&self, params: &StopParams, cx: &PlanContext<'_>) -> Vec<String> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
-        cluster.map(|cluster| by_hand::stop(&cluster)).unwrap_or_default()
+        cluster.map(|cluster| vec![cluster.keeper().stop_by_hand(&cluster)]).unwrap_or_default()
     }
 
     async fn check(&self, params: &StopParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -17,6 +17,7 @@ mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
+mod via;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,6 +43,7 @@ pub use store::{
     NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
+pub use via::{DebianCluster, Managed, NoDebianCluster, PgCtl, Via, is_loopback};
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -102,12 +104,15 @@ impl AuditSettings {
 pub struct Database {
     /// The host it runs on; only `local` so far.
     pub host: String,
-    /// Its data directory, an absolute path.
+    /// Its data directory, an absolute path. A managed server has none.
     pub pgdata: PathBuf,
     /// Its TCP port, also part of its socket's name. Default 5432.
     pub port: u16,
-    /// The folder of its socket; TCP on the loopback address when absent.
+    /// The folder of its socket; TCP when absent.
     pub socket: Option<PathBuf>,
+    /// The host that TCP connections go to, by name or number. Default `localhost`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// The database that queries run in unless they say another. Default `postgres`.
     pub dbname: String,
     /// The role to connect as. Default `postgres`.
@@ -117,6 +122,9 @@ pub struct Database {
     pub password: Option<String>,
     /// How TLS is used on TCP connections. Default `prefer`.
     pub sslmode: SslMode,
+    /// The file of the certificates (PEM) that `sslmode: verify-full` trusts. Default: those of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_cert: Option<PathBuf>,
     /// The operating-system user of the server. Default: the owner of `pgdata`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub os_user: Option<String>,
@@ -175,34 +183,6 @@ pub enum SslMode {
     Require,
     /// Always; the certificate must name the host.
     VerifyFull,
-}
-
-/// How a server is stopped and started. Exactly one member.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Via {
-    /// By `pg_ctl` as the operating-system user.
-    PgCtl(PgCtl),
-    /// By a systemd unit.
-    Systemd(String),
-}
-
-impl Default for Via {
-    fn default() -> Self {
-        Self::PgCtl(PgCtl::default())
-    }
-}
-
-/// Settings of `pg_ctl`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PgCtl {
-    /// The server's log file; default `log/runbook-startup.log` inside `pgdata`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<PathBuf>,
-    /// Further server options, as `pg_ctl -o` takes them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub options: Option<String>,
 }
 
 /// One SQL statement with what it must give.

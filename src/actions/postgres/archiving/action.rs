@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::by_hand;
 use super::super::connect::{Endpoint, Session};
+use super::super::keeper::Wish;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::recover::barred;
@@ -24,7 +25,6 @@ use crate::action::{
     Idempotency, Late, ParamFault, PlanContext, ReadHost, RunContext, Store, StoreRef, Surroundings, Target,
 };
 use crate::base::units::{ByteSize, Span};
-use crate::language::inventory::Via;
 
 const PROVEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -171,6 +171,7 @@ impl Action for ConfigureArchiving {
     fn effects(&self, params: &Self::Params, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(fault)?;
+        cluster.within_reach(Wish::Archiving)?;
         if cluster.is_scratch() {
             let fact = format!("`{}` is thrown away here: it archives nothing", cluster.name);
             return Err(vec![ParamFault::new("/database", fact)]);
@@ -184,6 +185,10 @@ impl Action for ConfigureArchiving {
         let place = Place::of(params, &cluster).map_err(|error| vec![ParamFault::new("/folder", error.to_string())])?;
         let (_, prefix) = cluster.archive().map_err(fault)?;
         let database = Target::Database { name: cluster.name.clone() };
+        if params.mode == ArchivingMode::Plan && params.put_back.is_some() {
+            let fact = "`mode: plan` changes nothing, so it puts nothing back";
+            return Err(vec![ParamFault::new("/put_back", fact)]);
+        }
         if params.mode == ArchivingMode::Plan {
             return Ok(Effects::of(EffectClass::Read).target(Access::Read, database));
         }
@@ -192,9 +197,9 @@ impl Action for ConfigureArchiving {
         for name in names {
             effects = effects.target(Access::Write, Target::Store { name, prefix: prefix.to_owned() });
         }
-        Ok(match (&cluster.via, params.restart) {
-            (Via::Systemd(_), Restart::Allowed) => effects.program("systemctl"),
-            (Via::Systemd(_) | Via::PgCtl(_), _) => effects,
+        Ok(match params.restart {
+            Restart::Allowed => cluster.keeper().named(effects),
+            Restart::Refused | Restart::Later => effects,
         })
     }
 
@@ -345,7 +350,8 @@ impl<'a> Work<'a> {
         let settings = Settings::of((self.params, self.action.program.as_path()), (self.cluster, &place), &cx.about)?;
         place.ready(&settings, &owner, cx).await?;
         let mut session = self.session(cx).await?;
-        let before = apply::alter(&mut session, &self.changes).await?;
+        let before = apply::noted(&mut session, &self.changes, cx).await?;
+        apply::alter(&mut session, &self.changes).await?;
         self.tell(cx);
         let mut output = self.output(before)?;
         if !output.restart_needed {
