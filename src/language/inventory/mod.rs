@@ -10,6 +10,7 @@ mod environment;
 mod expectation;
 mod file;
 mod location;
+mod pgbackrest;
 mod recipients;
 mod retention;
 mod secret;
@@ -34,6 +35,7 @@ pub use expectation::{ExpectedBackup, Schedule};
 pub(super) use file::check_identifier;
 pub use file::{InventoryFile, is_name};
 pub use location::{BucketPlace, SCHEMES, SftpPlace, StoreLocation, StoreUrlError};
+pub use pgbackrest::PgBackRest;
 pub use retention::{KeepRule, KeepUntil, Retention, WalRule};
 pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultSecret};
 pub use spec::file_schema;
@@ -139,6 +141,9 @@ pub struct Database {
     /// The prefix inside the store. Default: the entry's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// Its stanza, where pgBackRest backs it up: for `pgbackrest.*`, and for `runbook backups list` and `health`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pgbackrest: Option<PgBackRest>,
     /// The services that use it.
     pub services: Vec<String>,
     /// Checks that prove it healthy, for `postgres.check`.

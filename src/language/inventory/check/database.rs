@@ -40,6 +40,9 @@ impl InventoryFile {
         for key in ["pgdata", "socket", "bin", "root_cert"] {
             self.absolute(pointer, key, members, faults);
         }
+        if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
+        }
         self.way_in(pointer, members, faults);
         let text = |key: &str| members.get(key).and_then(Value::as_str);
         if let Some(store) = text("store") {
