@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::language::inventory::Inventory;
 use crate::pgformat::{SegmentSize, SystemId};
 use crate::transfer::Packing;
+
+/// How long a server is asked again that takes no sessions after it has sent everything.
+const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
 
 /// Takes a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -197,26 +201,30 @@ impl Action for BaseBackup {
         if outcome.backups.len() == copies.names.len() {
             return output(outcome.backups, cx).await;
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
-        let facts = ServerFacts::of(&mut session).await?;
+        let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
+        let facts = ServerFacts::of(&mut primary.open().await?).await?;
         let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
         copies.judge(depots.len(), &mut outcome, cx)?;
+        if depots.is_empty() {
+            return output(outcome.backups, cx).await;
+        }
         let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
         let delivery = Delivery { depots: &depots, place: &place, needed };
         let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
-        let taking = Taking { params, cluster: &cluster, facts: &facts, delivery: &delivery, cx };
-        let taken = taking.take(&mut session, &mut arrivals).await;
+        let taking = Taking { params, cluster: &cluster, primary: &primary, facts: &facts, delivery: &delivery, cx };
+        let taken = taking.take(&mut arrivals).await;
         if arrivals.whole() < needed && !cx.cancel.is_cancelled() {
             copies.fail(&depots, arrivals, &mut outcome);
             copies.judge(0, &mut outcome, cx)?;
-            return Err(ActionError::fatal("too few stores have the backup"));
+            // An earlier attempt had brought it to as many stores as it must reach.
+            return output(outcome.backups, cx).await;
         }
         let manifest = taking.manifest(id, taken?)?;
         let arrivals = arrivals.into_inner();
         delivery.close(&arrivals, clock.elapsed(), cx);
         note_slots(&facts, cx);
         if params.source.is_some() {
-            last_wal::switch(&mut session, cx).await;
+            last_wal::switch(&primary, cx).await;
         }
         if archives(&facts.archiving) {
             last_wal::wait(&manifest, cx, cluster.archive()?).await?;
@@ -243,6 +251,7 @@ impl Action for BaseBackup {
 struct Taking<'a> {
     params: &'a BaseBackupParams,
     cluster: &'a Cluster,
+    primary: &'a Endpoint,
     facts: &'a ServerFacts,
     delivery: &'a Delivery<'a>,
     cx: &'a RunContext,
@@ -257,19 +266,23 @@ struct Taken {
 }
 
 impl Taking<'_> {
-    /// Streams everything into the stores and judges it.
-    async fn take(&self, session: &mut Session, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
-        let Self { params, cluster, facts, delivery, cx } = *self;
+    /// Streams everything into the stores and judges it. No session is kept open meanwhile: it would be idle for hours,
+    /// and servers, poolers and firewalls end such.
+    async fn take(&self, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
+        let Self { params, cluster, primary, facts, delivery, cx } = *self;
         let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         same_cluster(&endpoint, facts, params).await?;
-        let started_at = server_time(session).await?;
+        let started_at = server_time(&mut primary.open().await?).await?;
         let job = Job { params, facts, endpoint: &endpoint, delivery, cx };
         let mut collected = job.run(arrivals).await?;
-        let stopped_at = server_time(session).await?;
+        // Without it all that was streamed is lost.
+        let mut session = primary.open_within(ASKED_AGAIN_FOR, &cx.cancel).await?;
+        let (stopped_at, outside) = (server_time(&mut session).await?, Outside::of(&mut session).await?);
+        drop(session);
         unchanged(facts, &collected)?;
         damaged(&mut collected.bad_pages, params, cluster, cx).await?;
-        Outside::of(session).await?.bring(delivery, arrivals, cx).await;
+        outside.bring(delivery, arrivals, cx).await;
         Ok(Taken { collected, label: job.label(), started_at, stopped_at })
     }
 

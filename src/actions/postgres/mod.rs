@@ -37,6 +37,7 @@ mod funnel;
 pub(crate) mod hands;
 mod housing;
 mod inflow;
+mod inspection;
 mod integrity;
 pub(crate) mod intrusion;
 mod keeper;
@@ -92,6 +93,7 @@ mod target;
 mod terminate;
 mod tls;
 mod verify_backup;
+mod wal_proof;
 pub(crate) mod witness;
 
 pub use aim::Ending;
