@@ -36,7 +36,8 @@ fn verdicts(site: &Site, backup: &BackupHandle) -> Vec<String> {
     let mut paths: Vec<PathBuf> = kept.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with(".rb-"));
     paths.sort();
-    let verdict = |path: &PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap()["verdict"].clone();
+    let verdict =
+        |path: &PathBuf| serde_json::from_slice::<Value>(&fs::read(path).unwrap()).unwrap()["verdict"].clone();
     paths.iter().map(|path| verdict(path).as_str().unwrap().to_owned()).collect()
 }
 
@@ -245,11 +246,8 @@ fn repack(folder: &Path, choose: impl Fn(Vec<(PathBuf, Vec<u8>)>) -> Vec<(PathBu
     fs::write(folder.join("manifest.json"), manifest.to_string()).unwrap();
     fs::write(folder.join("SHA256SUMS"), sums).unwrap();
     for hidden in [".rb-meta-manifest.json", ".rb-meta-pg_wal.tar"] {
-        fs::remove_file(folder.join(hidden)).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })
-        .unwrap();
+        // It is not there any more the second time.
+        let _ = fs::remove_file(folder.join(hidden));
     }
 }
 
