@@ -74,7 +74,7 @@ impl Inspection<'_> {
     pub(crate) async fn run(&self) -> Result<Inspected, ActionError> {
         let inspected = Inspected::default();
         let manifest = match self.watched(self.reading.judge_server_manifest()).await? {
-            Ok(manifest) => Arc::new(manifest),
+            Ok((manifest, _)) => Arc::new(manifest),
             Err(fault) => return Ok(inspected.fault(fault)),
         };
         let (mut inspected, proof) = self.objects(&manifest, inspected).await?;

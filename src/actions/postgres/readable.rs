@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::archive;
@@ -55,17 +56,40 @@ impl Reading<'_> {
     /// # Errors
     /// Fails when it is not there, is damaged, or cannot be decrypted.
     pub(crate) async fn server_manifest(&self) -> Result<BackupManifest, ActionError> {
-        let judged = self.judge_server_manifest().await?;
-        judged.map_err(|fault| ActionError::fatal(fault).help("use another backup"))
+        self.server_manifest_and_text().await.map(|(manifest, _)| manifest)
+    }
+
+    /// Reads the server's own manifest, and gives its bytes, too.
+    ///
+    /// # Errors
+    /// Fails as [`Reading::server_manifest`].
+    pub(crate) async fn server_manifest_and_text(&self) -> Result<(BackupManifest, Bytes), ActionError> {
+        self.judge_server_manifest().await?.map_err(unusable)
     }
 
     /// Reads the server's own manifest, or says what is wrong with it.
     ///
     /// # Errors
     /// Fails when nothing can be told of it: the store gives no answer, no key fits.
-    pub(crate) async fn judge_server_manifest(&self) -> Result<Judged<BackupManifest>, ActionError> {
+    pub(crate) async fn judge_server_manifest(&self) -> Result<Judged<(BackupManifest, Bytes)>, ActionError> {
         let object = self.backup.manifest.objects.iter().find(|object| object.role == ObjectRole::BackupManifest);
         let Some(object) = object else { return Ok(Err("the backup has no `backup_manifest`".to_owned())) };
+        let judged = self.judge_small(object).await?;
+        Ok(judged.and_then(|bytes| match BackupManifest::parse(&bytes) {
+            Ok(manifest) => Ok((manifest, bytes)),
+            Err(error) => Err(format!("`{}` is damaged: {error}", object.name)),
+        }))
+    }
+
+    /// Reads one object into memory, proven by its plain digest.
+    ///
+    /// # Errors
+    /// Fails when it is not there, is damaged, or cannot be decrypted.
+    pub(crate) async fn small(&self, object: &ManifestObject) -> Result<Bytes, ActionError> {
+        self.judge_small(object).await?.map_err(unusable)
+    }
+
+    async fn judge_small(&self, object: &ManifestObject) -> Result<Judged<Bytes>, ActionError> {
         if object.plain_facts().size_bytes > LIMIT_BYTES {
             return Ok(Err(format!("`{}` is longer than {LIMIT_BYTES} bytes", object.name)));
         }
@@ -73,7 +97,7 @@ impl Reading<'_> {
         if let Err(fault) = self.judge_object(object, &mut bytes).await? {
             return Ok(Err(fault));
         }
-        Ok(BackupManifest::parse(&bytes).map_err(|error| format!("`{}` is damaged: {error}", object.name)))
+        Ok(Ok(bytes.into()))
     }
 
     /// Brings the plain bytes of an object, proven by its digests, or says what is wrong with it. What has come before
@@ -242,6 +266,10 @@ fn retrieval_time(class: &str, speed: RetrievalSpeed) -> &'static str {
         (true, RetrievalSpeed::Expedited | RetrievalSpeed::Standard) => "up to 12 hours at the speed `standard`",
         (true, RetrievalSpeed::Bulk) => "up to 48 hours at the speed `bulk`",
     }
+}
+
+fn unusable(fault: String) -> ActionError {
+    ActionError::fatal(fault).help("use another backup")
 }
 
 /// Tells damage and absence, which are facts about a backup, from everything that leaves them open.

@@ -329,7 +329,7 @@ impl Action for Recover {
             let (system_id, size) = (marker.system_id, marker.segment_size);
             let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
-            let staged = cluster.staged(&cx.about.run);
+            let staged = cluster.staged(files.as_ref(), &cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;
             server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
             if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
@@ -355,7 +355,7 @@ impl Action for Recover {
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
-        if handle.database != cluster.name || handle.dir != cluster.staged(&cx.about.run) {
+        if handle.database != cluster.name || handle.dir != cluster.staged(cx.host.files().as_ref(), &cx.about.run) {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }

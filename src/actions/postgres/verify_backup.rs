@@ -17,7 +17,7 @@ use crate::action::{
 use crate::actions::store::catalog_failed;
 use crate::base::clock;
 use crate::catalog::attest::{self, Level, Verdict, Verification};
-use crate::catalog::{self, Backup};
+use crate::catalog::{self, Backup, CatalogError};
 use crate::pgformat::SegmentName;
 
 /// Verifies a base backup.
@@ -147,11 +147,7 @@ impl Action for VerifyBackup {
             )?,
         };
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
-        let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
-        let keys = archive::keys(&cx.about, store.name());
-        let (system_id, size) = (facts.system_id, facts.segment_size);
-        let shelf = Shelf { store: store.as_read(), prefix: &prefix, system_id, size, keys };
-        let inspected = Inspection { reading, shelf, facts, cx, done: Arc::default() }.run().await?;
+        let inspected = look(reading, &prefix, cx).await?;
         let note = note(&backup, &inspected, cx);
         if params.record {
             attest::verified(store.as_ref(), &backup.place(), &note).await.map_err(catalog_failed)?;
@@ -190,4 +186,28 @@ fn conclude(backup: &Backup, inspected: &Inspected, cx: &RunContext) -> Result<V
         pages: found.pages,
         segments: inspected.segments.iter().map(SegmentName::to_string).collect(),
     })
+}
+
+/// Reads a whole backup and the WAL that makes it consistent; `prefix` is where the archive of its cluster lies.
+async fn look(reading: Reading<'_>, prefix: &str, cx: &RunContext) -> Result<Inspected, ActionError> {
+    let Reading { store, backup, .. } = reading;
+    let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
+    let keys = archive::keys(&cx.about, store.name());
+    let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys };
+    let mut inspected = Inspection { reading, shelf, facts, cx, done: Arc::default() }.run().await?;
+    match catalog::lineage(store, backup).await {
+        Ok(_) => {}
+        Err(CatalogError::Torn { what, .. }) => inspected.found.faults.push(what),
+        Err(error) => return Err(catalog_failed(error)),
+    }
+    Ok(inspected)
+}
+
+/// Proves a backup before what it replaces is given up.
+///
+/// # Errors
+/// Fails when anything of it is wrong or cannot be read.
+pub(super) async fn holds(reading: Reading<'_>, cx: &RunContext) -> Result<(), ActionError> {
+    let inspected = look(reading, &reading.backup.prefix, cx).await?;
+    conclude(reading.backup, &inspected, cx).map(|_| ())
 }
