@@ -166,9 +166,8 @@ async fn a_backup_outlives_a_server_that_ends_idle_sessions() {
 #[tokio::test]
 async fn a_rerun_whose_goal_is_met_takes_no_second_backup() {
     let site = Site::new();
-    let nowhere = site.cluster.folder("nowhere").join("file");
-    fs::write(&nowhere, "").unwrap();
-    let entry = StoreEntry { url: format!("file://{}/store", nowhere.display()), ..StoreEntry::default() };
+    let unmounted = site.cluster.dir().join("unmounted/store");
+    let entry = StoreEntry { url: format!("file://{}", unmounted.display()), ..StoreEntry::default() };
     site.beside.lock().unwrap().insert("offsite".to_owned(), entry);
     let params = json!({ "database": "main", "stores": ["primary", "offsite"], "at_least": 1 });
     let params: BaseBackupParams = serde_json::from_value(params).unwrap();
