@@ -106,6 +106,7 @@ mod transfer_altered;
 mod transfer_damage;
 mod transfer_programs;
 mod undo;
+mod verify_backup;
 mod wal;
 mod wal_ahead;
 mod wal_setup;

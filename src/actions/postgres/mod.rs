@@ -41,6 +41,7 @@ mod housing;
 mod husk;
 mod increment;
 mod inflow;
+mod inspection;
 mod integrity;
 pub(crate) mod intrusion;
 pub(crate) mod keeper;
@@ -102,6 +103,7 @@ mod target;
 mod terminate;
 mod tls;
 mod verify_backup;
+mod wal_proof;
 pub(crate) mod witness;
 
 pub use aim::Ending;
