@@ -17,7 +17,7 @@ use crate::event::Progress;
 use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 /// How long a server that `pg_ctl` started may take until its pid file is there.
 const STARTS_WITHIN: Duration = Duration::from_secs(15);
 /// How long a unit may take until its server's pid file is there: it may run other programs first.
