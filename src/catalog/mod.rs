@@ -27,6 +27,7 @@ mod facts;
 pub mod health;
 mod index;
 mod key;
+mod lineage;
 mod listing;
 mod manifest;
 mod query;
@@ -45,10 +46,11 @@ pub use error::CatalogError;
 pub use facts::{ContentFacts, DatabaseFacts, DatabaseSetting, DatabaseState, DumpFacts, DumpFormat, TableFacts};
 pub use index::Index;
 pub use key::{BackupPlace, backup_id, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix};
+pub use lineage::lineage;
 pub use listing::{BackupList, Catalog, DamagedBackup, list};
 pub use manifest::{
-    ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest,
-    ManifestObject, ObjectRole, PostgresFacts, Slot, Standby, Tablespace,
+    ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP,
+    KIND_POSTGRES_SNAPSHOT, Manifest, ManifestObject, ObjectRole, PostgresFacts, Slot, Snapshot, Standby, Tablespace,
 };
 pub use query::{Pick, Proven, Query, find, find_telling};
 pub use view::wal_view;

@@ -122,6 +122,7 @@ fn in_words(error: &CatalogError) -> String {
         | CatalogError::Damaged { .. }
         | CatalogError::NoBackup(_)
         | CatalogError::Changed(_)
+        | CatalogError::Torn { .. }
         | CatalogError::Kind { .. }
         | CatalogError::OtherCluster { .. } => error.to_string(),
     }

@@ -114,6 +114,9 @@ pub(crate) fn failed(error: &StoreError) -> ActionError {
 
 /// A failure of the catalog as a step's error.
 pub(crate) fn broken(error: &CatalogError) -> ActionError {
+    if let CatalogError::Torn { .. } = error {
+        return ActionError::fatal(error.to_string());
+    }
     let message = "the database's catalog cannot be used";
     if error.is_passing() {
         ActionError::retryable(message).because(error)

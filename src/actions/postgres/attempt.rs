@@ -10,17 +10,19 @@ use super::course::{self, Plan};
 use super::discard;
 use super::fetching::{self, Fetching};
 use super::hands::{Hands, cannot, control};
+use super::husk;
 use super::intrusion;
 use super::landing::Landing;
 use super::limits::{self, Configured};
 use super::live;
 use super::marker::{self, Marker};
 use super::old::Old;
-use super::recover::{RecoverOutput, no_config};
+use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
+use super::room::Room;
 use super::server::{Programs, major};
 use super::settings;
-use super::swap::{Seat, Swap};
+use super::swap::{self, Seat, Swap, VERSION};
 use super::target::Goal;
 use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
@@ -45,6 +47,7 @@ impl Recovering<'_> {
     pub(crate) async fn run(&self) -> Result<RecoverOutput, ActionError> {
         let files = self.hands.cx.host.files();
         let run = &self.hands.cx.about.run;
+        swap::settle((self.hands.cluster, &self.hands.owner), run, files.as_ref()).await?;
         let swapped = Marker::read(files.as_ref(), &self.hands.cluster.pgdata)?.filter(|marker| marker.run == *run);
         let marker = match (marker::staged(files.as_ref(), self.hands.cluster, run)?, swapped) {
             (Some(staged), waiting) => {
@@ -53,7 +56,8 @@ impl Recovering<'_> {
             }
             (None, Some(swapped)) => swapped,
             (None, None) => {
-                let fact = format!("nothing is staged in `{}`", self.hands.cluster.staged(run).display());
+                let staged = self.hands.cluster.staged(files.as_ref(), run);
+                let fact = format!("nothing is staged in `{}`", staged.display());
                 return Err(ActionError::fatal(fact).help("run `postgres.restore_base` first"));
             }
         };
@@ -67,9 +71,9 @@ impl Recovering<'_> {
     async fn swap_in(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
         live::refuse(self.hands.cluster, files).await?;
         let run = &self.hands.cx.about.run;
-        let staged = self.hands.cluster.staged(run);
-        if let Some(fact) = no_config(files, self.hands.cluster, &staged) {
-            return Err(ActionError::fatal(fact).help("add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+        let staged = self.hands.cluster.staged(files, run);
+        if let Some(fact) = self.hands.cluster.lacks_configuration(files, &staged) {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
         }
         let old = match self.hands.cluster.is_scratch() {
             true => None,
@@ -122,7 +126,12 @@ impl Recovering<'_> {
     ///
     /// A folder that an unfinished recovery left is no witness of that server: of it counts only what its
     /// recovery knew. Else a second try would call a loss none.
-    fn witnessed(&self, files: &dyn ReadFiles, old: Option<&Old>, tail: &Tail) -> Result<Option<Lsn>, ActionError> {
+    pub(crate) fn witnessed(
+        &self,
+        files: &dyn ReadFiles,
+        old: Option<&Old>,
+        tail: &Tail,
+    ) -> Result<Option<Lsn>, ActionError> {
         let Some(old) = old else { return Ok(None) };
         let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
         let message = format!(
@@ -135,7 +144,7 @@ impl Recovering<'_> {
     }
 
     /// Judges what the old data directory flushed beyond the archive. Changes nothing.
-    async fn tail(&self, marker: &Marker, old: Option<&Old>) -> Result<Tail, ActionError> {
+    pub(crate) async fn tail(&self, marker: &Marker, old: Option<&Old>) -> Result<Tail, ActionError> {
         if self.hands.cluster.is_scratch() {
             return Ok(Tail::default());
         }
@@ -244,7 +253,7 @@ impl Recovering<'_> {
     }
 
     /// Raises what the WAL needs higher than the restored configuration has it.
-    async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
+    pub(crate) async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
         let cluster = self.hands.cluster;
         if cluster.is_scratch() {
             return Ok(());
@@ -269,7 +278,7 @@ impl Recovering<'_> {
 
     /// Everything that moves. Where no old data directory tells which tablespaces there were, the WAL does:
     /// replaying the creation of one empties its folder.
-    async fn seats(
+    pub(crate) async fn seats(
         &self,
         files: &dyn Files,
         marker: &Marker,
@@ -277,7 +286,7 @@ impl Recovering<'_> {
         path: &[SegmentName],
     ) -> Result<Swap, ActionError> {
         let run = &self.hands.cx.about.run;
-        let staged = self.hands.cluster.staged(run);
+        let staged = self.hands.cluster.staged(files, run);
         let mut links = match old {
             Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
             None => Vec::new(),
@@ -293,15 +302,18 @@ impl Recovering<'_> {
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
         }
-        let data =
-            Seat { live: self.hands.cluster.pgdata.clone(), kept: self.hands.cluster.kept(run), staged: Some(staged) };
-        Ok(Swap { data, linked: marker.seats(&links, run), owner: self.hands.owner.clone() })
+        let live = self.hands.cluster.pgdata.clone();
+        let room = Room::of(files, &live);
+        let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
+        Ok(Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() })
     }
 
-    fn note_kept(&self, files: &dyn Files, swap: &Swap) {
+    pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {
         let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
         if there(&swap.data.kept) {
-            let message = format!("the old data is kept in `{}`", swap.data.kept.display());
+            let what =
+                if husk::is_one(files, &swap.data.kept) { "what was left of the old data" } else { "the old data" };
+            let message = format!("{what} is kept in `{}`", swap.data.kept.display());
             self.hands.cx.reporter.note(message, json!({ "kept": swap.data.kept }));
         }
         for seat in swap.linked.iter().map(|linked| &linked.seat).filter(|seat| there(&seat.kept)) {
@@ -311,17 +323,17 @@ impl Recovering<'_> {
     }
 
     /// Says that what was stopped can be started again as it was.
-    fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
+    pub(crate) fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
         let live = &self.hands.cluster.pgdata;
-        if self.hands.cluster.is_scratch() || !matches!(files.facts(live), Ok(Some(_))) {
+        if self.hands.cluster.is_scratch() || !matches!(files.facts(&live.join(VERSION)), Ok(Some(_))) {
             return error;
         }
         let before = error.info().help.as_ref().map_or_else(String::new, |help| format!("{help}; "));
         error.help(format!("{before}`{}` is as it was, and its server can be started again", live.display()))
     }
 
-    fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {
-        let kept = self.hands.cluster.kept(&self.hands.cx.about.run);
+    pub(crate) fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {
+        let kept = self.hands.cluster.kept(files, &self.hands.cx.about.run);
         if error.info().help.is_some() || !matches!(files.facts(&kept), Ok(Some(_))) {
             return error;
         }
@@ -337,11 +349,11 @@ fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str
 }
 
 /// Segments that came with the backup.
-fn embedded(files: &dyn ReadFiles, pgdata: &Path) -> Result<BTreeSet<SegmentName>, HostError> {
+pub(crate) fn embedded(files: &dyn ReadFiles, pgdata: &Path) -> Result<BTreeSet<SegmentName>, HostError> {
     let folder = files.canonical(&pgdata.join("pg_wal"))?;
     Ok(files.list(&folder)?.iter().filter_map(|entry| entry.name.to_str()?.parse().ok()).collect())
 }
 
-fn names(segments: &BTreeSet<SegmentName>) -> Vec<String> {
+pub(crate) fn names(segments: &BTreeSet<SegmentName>) -> Vec<String> {
     segments.iter().map(ToString::to_string).collect()
 }

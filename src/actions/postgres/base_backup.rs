@@ -18,13 +18,16 @@ use super::connect::{Endpoint, Session};
 use super::copies::Copies;
 use super::delivery::{self, Arrivals, Delivery};
 use super::facts::{ServerFacts, archives};
+use super::increment::{self, Prior};
+use super::keeper::Wish;
 use super::last_wal;
 use super::layout::Cluster;
 use super::outside::Outside;
 use super::replication::Wire;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, StoreError, StoreRef, Target,
+    Findings, Idempotency, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StoreError, StoreRef,
+    Target,
 };
 use crate::base::{Timestamp, clock};
 use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
@@ -63,6 +66,13 @@ pub struct BaseBackupParams {
     /// The entry of a standby of the same cluster that the data is read from, to spare the primary.
     #[serde(default)]
     pub source: Option<DatabaseRef>,
+    /// Takes only what changed since another backup, on which it then rests (PostgreSQL 17 on, with `summarize_wal`).
+    /// Without any backup to rest on it is full.
+    #[serde(default)]
+    pub incremental: bool,
+    /// The backup that an incremental one rests on. Default: the newest whole base backup.
+    #[serde(default)]
+    pub parent: Option<Late<BackupHandle>>,
     /// What a page with a wrong checksum does: `fail` (default) keeps no backup, `note` keeps it and records the pages.
     #[serde(default)]
     pub on_bad_page: OnBadPage,
@@ -108,6 +118,9 @@ pub struct BaseBackupOutput {
     pub ended_at: Timestamp,
     /// Whether all WAL it needs was seen in its store; it carries a copy of its own in any case.
     pub wal_archived: bool,
+    /// The backup that this one rests on; null for a full one.
+    #[serde(default)]
+    pub parent: Option<String>,
     /// The backup in every store that has it.
     #[serde(default)]
     pub copies: Vec<BackupHandle>,
@@ -132,6 +145,7 @@ impl Action for BaseBackup {
                 with: "{ database: orders, source: orders_standby, stores: [primary, offsite], at_least: 1 }",
             },
             Example { title: "A tier, for retention", with: "{ database: orders, tier: daily }" },
+            Example { title: "What changed since the newest backup", with: "{ database: orders, incremental: true }" },
         ],
     };
     type Params = BaseBackupParams;
@@ -140,9 +154,16 @@ impl Action for BaseBackup {
     fn effects(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::BaseBackup)?;
         cluster.archive().map_err(|error| fault(&error))?;
         if params.max_rate.is_some_and(|rate| !(32 << 10..=1 << 30).contains(&rate.0)) {
             return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
+        }
+        if params.parent.is_some() && !params.incremental {
+            return Err(vec![ParamFault::new(
+                "/parent",
+                "only an incremental backup rests on another: add `incremental: true`",
+            )]);
         }
         let copies = Copies::of(params, &cluster);
         let copies = copies.map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
@@ -151,6 +172,7 @@ impl Action for BaseBackup {
         if let Some(source) = &params.source {
             let source = Cluster::of(source, cx.inventory, cx.scratch);
             let source = source.map_err(|error| vec![ParamFault::new("/source", error.to_string())])?;
+            source.within_reach(Wish::BaseBackup)?;
             effects = effects.target(Access::Read, Target::Database { name: source.name });
         }
         for name in &copies.names {
@@ -179,8 +201,12 @@ impl Action for BaseBackup {
             let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
             return Ok(findings.refuse(format!("{error}{}", causes(&error)), help));
         }
+        findings = increment::judge(params, (&endpoint, &facts), findings).await?;
         for name in &copies.names {
             findings = usable(name, copies.prefix, cx, findings).await?;
+        }
+        if !findings.refused() {
+            findings = increment::judge_prior(params, (&cluster, &copies), cx, findings).await?;
         }
         Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
     }
@@ -201,7 +227,8 @@ impl Action for BaseBackup {
         let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
         let delivery = Delivery { depots: &depots, place: &place, needed };
         let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
-        let taking = Taking { params, cluster: &cluster, facts: &facts, delivery: &delivery, cx };
+        let prior = Prior::of(params, (&cluster, &copies), &facts, cx).await?;
+        let taking = Taking { params, cluster: &cluster, facts: &facts, prior, delivery: &delivery, cx };
         let taken = taking.take(&mut session, &mut arrivals).await;
         if arrivals.whole() < needed && !cx.cancel.is_cancelled() {
             copies.fail(&depots, arrivals, &mut outcome);
@@ -241,6 +268,7 @@ struct Taking<'a> {
     params: &'a BaseBackupParams,
     cluster: &'a Cluster,
     facts: &'a ServerFacts,
+    prior: Option<Prior>,
     delivery: &'a Delivery<'a>,
     cx: &'a RunContext,
 }
@@ -256,12 +284,12 @@ struct Taken {
 impl Taking<'_> {
     /// Streams everything into the stores and judges it.
     async fn take(&self, session: &mut Session, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
-        let Self { params, cluster, facts, delivery, cx } = *self;
+        let Self { params, cluster, facts, ref prior, delivery, cx } = *self;
         let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         same_cluster(&endpoint, facts, params).await?;
         let started_at = server_time(session).await?;
-        let job = Job { params, facts, endpoint: &endpoint, delivery, cx };
+        let job = Job { params, facts, endpoint: &endpoint, delivery, prior: prior.as_ref(), cx };
         let mut collected = job.run(arrivals).await?;
         let stopped_at = server_time(session).await?;
         unchanged(facts, &collected)?;
@@ -276,6 +304,7 @@ impl Taking<'_> {
             run: Some(self.cx.about.run.to_string()),
             tier: self.params.tier.clone(),
             environment: Some(self.cx.about.environment.clone()),
+            parent: self.prior.as_ref().map(|prior| prior.id.clone()),
             postgres: Some(described(self.facts, &collected)?),
             label: Some(label),
             ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &self.cluster.name, (started_at, stopped_at))
@@ -460,6 +489,7 @@ async fn output(copies: Vec<Backup>, cx: &RunContext) -> Result<BaseBackupOutput
         timeline: facts.timeline.0,
         ended_at: manifest.stopped_at,
         wal_archived,
+        parent: manifest.parent.clone(),
         copies: copies.iter().map(Backup::handle).collect(),
     })
 }

@@ -4,6 +4,7 @@ use super::super::store::by_hand::location;
 use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::dump::{AllDatabases, DatabaseNames, DumpParams};
+use super::existing::Existing;
 use super::layout::Cluster;
 use super::outside::ConfigFiles;
 use super::recover::{Landmark, RecoverParams};
@@ -15,31 +16,6 @@ use super::side_instance::SideInstanceParams;
 use crate::action::PlanContext;
 use crate::action::by_hand::{command_line, quoted, remark};
 use crate::catalog::BackupPlace;
-use crate::language::inventory::Via;
-
-/// Stops the server.
-pub(super) fn stop(cluster: &Cluster) -> Vec<String> {
-    let pgdata = cluster.pgdata.to_string_lossy().into_owned();
-    match &cluster.via {
-        Via::Systemd(unit) => vec![command_line(["systemctl", "stop", unit])],
-        Via::PgCtl(_) => vec![as_owner(cluster, &["pg_ctl", "stop", "-m", "fast", "-w", "-D", &pgdata])],
-    }
-}
-
-/// Starts the server.
-pub(super) fn start(cluster: &Cluster) -> String {
-    let pgdata = cluster.pgdata.to_string_lossy().into_owned();
-    match &cluster.via {
-        Via::Systemd(unit) => command_line(["systemctl", "start", unit]),
-        Via::PgCtl(settings) => {
-            let log = settings.log.clone().unwrap_or_else(|| cluster.pgdata.join("log/runbook-startup.log"));
-            let log = log.to_string_lossy().into_owned();
-            let mut words = vec!["pg_ctl", "start", "-w", "-D", &pgdata, "-l", &log];
-            words.extend(settings.options.iter().flat_map(|options| ["-o", options.as_str()]));
-            as_owner(cluster, &words)
-        }
-    }
-}
 
 /// Takes a backup that `restore_base` and a person can both use.
 pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
@@ -132,8 +108,17 @@ pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> 
     let from = location(cx.inventory, store, &folder);
     let archive = location(cx.inventory, store, &format!("{prefix}/wal/‹system id›"));
     let staged = by_hand_folder(&cluster);
+    let live = match params.existing.on(&cluster) {
+        Existing::KeepBeside => format!("the live data in {} is not touched here", cluster.pgdata.display()),
+        Existing::Delta | Existing::Replace => format!(
+            "verify the whole backup first (`sha256sum -c SHA256SUMS`); then stop the server and move {}/pg_wal and {}/global/pg_control to a safe place before anything in {} is removed",
+            cluster.pgdata.display(),
+            cluster.pgdata.display(),
+            cluster.pgdata.display()
+        ),
+    };
     Some(vec![
-        remark(&format!("the live data in {} is not touched here", cluster.pgdata.display())),
+        remark(&live),
         remark("where the store is no folder of this machine, copy the backup's folder and the WAL to a disk first"),
         remark(
             "encrypted ones also want `--identity FILE` or `--password-file FILE`; RESTORE.md beside it says all in words",
@@ -146,7 +131,8 @@ pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> 
 pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
     let (database, backup) = (params.database.clone(), params.backup.clone());
-    let restore = RestoreBaseParams { database, backup, config_files: ConfigFiles::Leave };
+    let restore =
+        RestoreBaseParams { database, backup, config_files: ConfigFiles::Leave, existing: Existing::KeepBeside };
     let mut lines = restore_base(&restore, cx)?;
     let folder = format!("{}/data", by_hand_folder(&cluster));
     let line =
@@ -228,7 +214,7 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
     lines.push(remark(
         "the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end",
     ));
-    lines.push(start(&cluster));
+    lines.push(cluster.keeper().start_by_hand(&cluster));
     lines.extend(wait(&cluster, params.action.unwrap_or_default()));
     Some(lines)
 }
@@ -282,15 +268,15 @@ pub(super) fn sql(cluster: &Cluster, dbname: &str, statement: &str) -> String {
 /// How a program of PostgreSQL connects.
 pub(super) fn connection(cluster: &Cluster) -> Vec<String> {
     let mut words = Vec::new();
-    if let Some(socket) = &cluster.socket {
-        words.extend(["-h".to_owned(), socket.display().to_string()]);
-    }
+    let host = cluster.socket.as_ref().map(|folder| folder.display().to_string());
+    let host = host.or_else(|| cluster.entry.address.clone());
+    words.extend(host.into_iter().flat_map(|host| ["-h".to_owned(), host]));
     words.extend(["-p".to_owned(), cluster.port.to_string(), "-U".to_owned(), cluster.user.clone()]);
     words
 }
 
 /// A command as the server's user.
-fn as_owner(cluster: &Cluster, words: &[&str]) -> String {
+pub(super) fn as_owner(cluster: &Cluster, words: &[&str]) -> String {
     let owner = cluster.entry.os_user.clone().unwrap_or_else(|| "postgres".to_owned());
     let programs = Programs::of_any_version(cluster);
     let (program, rest) = words.split_first().unwrap_or((&"true", &[]));

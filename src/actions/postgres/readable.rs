@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::archive;
 use super::delivery::failed;
 use crate::action::{
@@ -50,8 +52,27 @@ impl Reading<'_> {
     /// # Errors
     /// Fails when it is not there, is damaged, or cannot be decrypted.
     pub(crate) async fn server_manifest(&self) -> Result<BackupManifest, ActionError> {
+        self.server_manifest_and_text().await.map(|(manifest, _)| manifest)
+    }
+
+    /// Reads the server's own manifest, and gives its bytes, too.
+    ///
+    /// # Errors
+    /// Fails as [`Reading::server_manifest`].
+    pub(crate) async fn server_manifest_and_text(&self) -> Result<(BackupManifest, Bytes), ActionError> {
         let object = self.backup.manifest.objects.iter().find(|object| object.role == ObjectRole::BackupManifest);
         let object = object.ok_or_else(|| ActionError::fatal("the backup has no `backup_manifest`"))?;
+        let bytes = self.small(object).await?;
+        let manifest = BackupManifest::parse(&bytes)
+            .map_err(|error| ActionError::fatal(format!("`{}` is damaged", object.name)).because(&error))?;
+        Ok((manifest, bytes))
+    }
+
+    /// Reads one object into memory, proven by its plain digest.
+    ///
+    /// # Errors
+    /// Fails when it is not there, is damaged, or cannot be decrypted.
+    pub(crate) async fn small(&self, object: &ManifestObject) -> Result<Bytes, ActionError> {
         let key = self.backup.manifest.key_of(&self.backup.prefix, object).map_err(|error| archive::broken(&error))?;
         let mut bytes = Vec::new();
         if object.plain_facts().size_bytes > LIMIT_BYTES {
@@ -61,7 +82,7 @@ impl Reading<'_> {
         let unpacking = self.unpacking(object).map_err(|error| unread(&error))?;
         let read = download((self.store, &key), &unpacking, expected(object), &mut bytes, watch).await;
         read.map_err(|error| unread(&error))?;
-        BackupManifest::parse(&bytes).map_err(|error| ActionError::fatal(format!("`{key}` is damaged")).because(&error))
+        Ok(bytes.into())
     }
 
     /// Judges the whole backup without reading more than its small objects.

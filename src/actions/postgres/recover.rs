@@ -25,12 +25,13 @@ use super::archive::Shelf;
 use super::attempt::Recovering;
 use super::by_hand;
 use super::hands::Hands;
+use super::keeper::Wish;
 use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
-use super::{live, outlook, overseer, promotion, replica, server};
+use super::{live, outlook, overseer, promotion, prospect, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -39,7 +40,6 @@ use crate::action::{
 use crate::base::Timestamp;
 use crate::catalog::recovery::Goal;
 use crate::event::Coverage;
-use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::Keys;
 
@@ -266,6 +266,7 @@ impl Action for Recover {
     fn effects(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::DataDirectory)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
@@ -274,7 +275,8 @@ impl Action for Recover {
             let effects = Effects::of(EffectClass::Destroy).target(Access::Read, archive);
             return Ok(effects.target(Access::Destroy, database));
         }
-        Ok(Effects::of(EffectClass::Destroy).target(Access::Write, archive).target(Access::Destroy, database))
+        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy));
+        Ok(effects.target(Access::Write, archive).target(Access::Destroy, database))
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -308,7 +310,9 @@ impl Action for Recover {
             let faster = replica::faster(&cluster, cx).await;
             let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
             let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
-            return Ok(sentence.into_iter().fold(findings, Findings::pass));
+            let findings = sentence.into_iter().fold(findings, Findings::pass);
+            let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
+            return prospect::told(&cluster, (&aim.goal, aim.timeline), cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;
@@ -325,11 +329,11 @@ impl Action for Recover {
             let (system_id, size) = (marker.system_id, marker.segment_size);
             let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
-            let staged = cluster.staged(&cx.about.run);
+            let staged = cluster.staged(files.as_ref(), &cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;
             server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
-            if let Some(fact) = no_config(files.as_ref(), &cluster, &staged) {
-                return Ok(findings.refuse(fact, "add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+            if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
+                return Ok(findings.refuse(fact.what, fact.help));
             }
         }
         Ok(findings.pass("no server is alive, and the program that fetches WAL is there"))
@@ -351,7 +355,7 @@ impl Action for Recover {
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
-        if handle.database != cluster.name || handle.dir != cluster.staged(&cx.about.run) {
+        if handle.database != cluster.name || handle.dir != cluster.staged(cx.host.files().as_ref(), &cx.about.run) {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }
@@ -402,19 +406,4 @@ pub(crate) async fn barred(
         "the server's user `{user}` cannot run `{}`, so the server could fetch no WAL: {why}",
         program.display()
     ))
-}
-
-/// Says when `pg_ctl` would find no configuration: some systems keep it outside the data directory.
-pub(crate) fn no_config(
-    files: &dyn crate::action::ReadFiles,
-    cluster: &Cluster,
-    pgdata: &std::path::Path,
-) -> Option<String> {
-    let Via::PgCtl(settings) = &cluster.via else { return None };
-    let elsewhere = settings.options.as_deref().is_some_and(|options| options.contains("config_file"));
-    let here = matches!(files.facts(&pgdata.join("postgresql.conf")), Ok(Some(_)));
-    if here || elsewhere || cluster.is_scratch() {
-        return None;
-    }
-    Some("the backup holds no `postgresql.conf`: its server keeps it outside the data directory".to_owned())
 }

@@ -11,14 +11,17 @@ use serde::{Deserialize, Serialize};
 
 use super::attempt::Recovering;
 use super::by_hand;
+use super::existing::Existing;
 use super::hands::Hands;
 use super::housing::{self, Housing, Priority};
+use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::recover::{Landmark, RecoverParams, barred};
 use super::restore_base;
+use super::stage;
 use super::target::Goal;
 use super::{scratch, side_dump, subscription};
 use crate::action::{
@@ -194,6 +197,7 @@ impl Action for SideInstance {
     fn effects(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::Copy)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let faults = params.faults();
@@ -230,7 +234,7 @@ impl Action for SideInstance {
         }
         match params.backup.known() {
             Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,
-            Some(handle) => restore_base::fits(&side, handle, cx, findings).await,
+            Some(handle) => restore_base::fits(&side, (handle, Existing::KeepBeside), cx, findings).await,
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
     }
@@ -288,9 +292,9 @@ impl SideInstance {
         let begun = marker::staged(files.as_ref(), side, run)?.is_some()
             || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
         if !begun {
-            restore_base::stage(side, params.backup.get()?, cx).await?;
+            stage::stage(side, params.backup.get()?, Existing::KeepBeside, cx).await?;
         }
-        let staged = side.staged(run);
+        let staged = side.staged(files.as_ref(), run);
         let folder = if matches!(files.facts(&staged), Ok(Some(_))) { &staged } else { &side.pgdata };
         let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
         not_preloaded.retain(|library| !side.housing.preload.contains(library));

@@ -23,7 +23,7 @@ use crate::action::{
 use crate::actions::store::catalog_failed;
 use crate::base::clock;
 use crate::catalog::attest::{self, Level, Verdict, Verification};
-use crate::catalog::{self, Backup, ManifestObject, ObjectRole, PostgresFacts};
+use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole, PostgresFacts};
 use crate::event::Progress;
 use crate::pgformat::{BackupManifest, SegmentName};
 
@@ -157,13 +157,7 @@ impl Action for VerifyBackup {
             )?,
         };
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
-        let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
-        let mut found = contents(reading, &facts, cx).await?;
-        let keys = archive::keys(&cx.about, store.name());
-        let (system_id, size) = (facts.system_id, facts.segment_size);
-        let shelf = Shelf { store: store.as_read(), prefix: &prefix, system_id, size, keys };
-        let missing = fetch_missing(&facts, &mut found, &shelf).await;
-        found.faults.extend(missing.or_else(|| scrutiny::walk(&facts, &found.segments)));
+        let found = look(reading, cx).await?;
         let note = note(&backup, &found, cx);
         if params.record {
             attest::verified(store.as_ref(), &backup.place(), &note).await.map_err(catalog_failed)?;
@@ -206,6 +200,33 @@ fn conclude(backup: &Backup, found: &Found, cx: &RunContext) -> Result<VerifyBac
         pages: found.pages,
         segments: found.segments.keys().map(SegmentName::to_string).collect(),
     })
+}
+
+/// Reads a whole backup and the WAL that makes it consistent.
+async fn look(reading: Reading<'_>, cx: &RunContext) -> Result<Found, ActionError> {
+    let backup = reading.backup;
+    let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
+    let mut found = contents(reading, &facts, cx).await?;
+    let keys = archive::keys(&cx.about, reading.store.name());
+    let (system_id, size) = (facts.system_id, facts.segment_size);
+    let shelf = Shelf { store: reading.store, prefix: &backup.prefix, system_id, size, keys };
+    let missing = fetch_missing(&facts, &mut found, &shelf).await;
+    found.faults.extend(missing.or_else(|| scrutiny::walk(&facts, &found.segments)));
+    match catalog::lineage(reading.store, backup).await {
+        Ok(_) => {}
+        Err(CatalogError::Torn { what, .. }) => found.faults.push(what),
+        Err(error) => return Err(catalog_failed(error)),
+    }
+    Ok(found)
+}
+
+/// Proves a backup before what it replaces is given up.
+///
+/// # Errors
+/// Fails when anything of it is wrong or cannot be read.
+pub(super) async fn holds(reading: Reading<'_>, cx: &RunContext) -> Result<(), ActionError> {
+    let found = look(reading, cx).await?;
+    conclude(reading.backup, &found, cx).map(|_| ())
 }
 
 /// Reads every object. A damaged one is a fault; a store that gives no answer is an error.
