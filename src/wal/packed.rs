@@ -166,7 +166,8 @@ impl Stored {
         let expected = Expected { stored, plain: PlainFacts { size_bytes, sha256 }.into() };
         let unpacking =
             Unpacking::of(&encoding, keys.settings.and_then(|store| store.encryption.as_ref()), keys.secrets)?;
-        let mut plain = Vec::new();
+        // A buffer that grows would be copied, and twice as large in the end.
+        let mut plain = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default());
         let mut body = unpacking.open(Box::new(Cursor::new(self.bytes)), expected);
         let broken = |error| TransferError::of_reading(&object, error);
         body.read_to_end(&mut plain).await.map_err(broken)?;

@@ -227,7 +227,7 @@ impl Recovering<'_> {
             ("hot_standby", "on"),
             ("wal_retrieve_retry_interval", "1s"),
         ];
-        for (name, value) in fixed {
+        for (name, value) in fixed.into_iter().chain(start_up(files, staged)?) {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join(settings::FILE);
@@ -341,6 +341,13 @@ impl Recovering<'_> {
         }
         error.help(format!("the old data is kept in `{}`; nothing of it was removed", kept.display()))
     }
+}
+
+/// What spares a server that starts from a backup a sync of each single file: what was staged is durable already, and
+/// Linux syncs a file system at once (manual, `recovery_init_sync_method`, from PostgreSQL 14 on).
+fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str, &'static str)>, ActionError> {
+    let version = major(files, staged)?.parse::<u32>().unwrap_or_default();
+    Ok((cfg!(target_os = "linux") && version >= 14).then_some(("recovery_init_sync_method", "syncfs")))
 }
 
 /// Segments that came with the backup.
