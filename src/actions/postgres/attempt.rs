@@ -86,10 +86,11 @@ impl Recovering<'_> {
             None => embedded(files, &staged).map_err(|error| cannot(&error))?,
         };
         let aside = course::Aside { embedded: &embedded, tail: &tail };
-        let plan = course::decide(self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
+        let plan =
+            course::decide(&self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         if self.hands.cluster.is_scratch() {
-            intrusion::refuse(self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
+            intrusion::refuse(&self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
         }
         if let Some(note) = &plan.note {
             self.hands.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
@@ -184,7 +185,8 @@ impl Recovering<'_> {
             return Ok(());
         }
         let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
-        let packing = Packing::of(self.hands.entry()?, self.hands.cx.about.secrets.as_ref());
+        let entry = self.hands.entry(self.hands.store.as_ref())?;
+        let packing = Packing::of(entry, self.hands.cx.about.secrets.as_ref());
         let packing = packing.map_err(|error| {
             ActionError::fatal("rescued WAL cannot be packed for the archive; nothing was touched").because(&error)
         })?;
@@ -297,7 +299,7 @@ impl Recovering<'_> {
         };
         if !told {
             self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
+            let made = intrusion::tablespaces(&self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);

@@ -23,7 +23,7 @@ const OPERATION: u8 = 0xF0;
 /// # Errors
 /// Fails when there is such a record, and when a segment cannot be read.
 pub(crate) async fn refuse(
-    shelf: Shelf<'_>,
+    shelf: &Shelf<'_>,
     path: &[SegmentName],
     embedded: &Path,
     files: &dyn ReadFiles,
@@ -45,7 +45,7 @@ pub(crate) async fn refuse(
 /// # Errors
 /// Fails when a segment cannot be read.
 pub(crate) async fn tablespaces(
-    shelf: Shelf<'_>,
+    shelf: &Shelf<'_>,
     path: &[SegmentName],
     embedded: &Path,
     files: &dyn ReadFiles,
