@@ -34,7 +34,7 @@ async fn used(site: &Site) -> BackupHandle {
     site.cluster.sql("UPDATE big SET text = 'y' WHERE n % 1000 = 0");
     site.archive();
     site.cluster.sql("INSERT INTO t VALUES (2000)");
-    site.cluster.kill();
+    site.cluster.stop("immediate");
     backup
 }
 
@@ -48,7 +48,7 @@ async fn a_delta_writes_only_what_differs_and_gives_back_every_row() {
         site.cluster.up();
         let node = site.cluster.sql("SELECT pg_relation_filepath('big')");
         site.cluster.sql("CHECKPOINT");
-        site.cluster.kill();
+        site.cluster.stop("immediate");
         node
     };
     let path = pgdata.join(&node);
@@ -126,7 +126,7 @@ async fn what_a_restore_took_apart_starts_no_server_and_the_step_goes_on_from_th
         let site = Site::new();
         let backup = used(&site).await;
         let (run, pgdata) = (site.run(), site.cluster.pgdata());
-        let cx = cut_when("is given up", run.context());
+        let cx = cut_when("stay there", run.context());
         let error = RestoreBase.run(&params(&backup, existing), &cx).await.unwrap_err();
         assert_eq!(error.info().class, ErrorClass::Cancelled, "{error}");
         assert!(!site.cluster.try_up().status.success(), "{existing}");
@@ -143,7 +143,7 @@ async fn another_run_finds_the_wal_in_what_an_earlier_one_took_apart() {
     let site = Site::new();
     let backup = used(&site).await;
     let first = site.run();
-    let cx = cut_when("is given up", first.context());
+    let cx = cut_when("stay there", first.context());
     RestoreBase.run(&params(&backup, "replace"), &cx).await.unwrap_err();
     let second = site.run();
     let staged = second.stage(&backup).await;
@@ -164,7 +164,7 @@ async fn nothing_is_given_up_for_a_live_server_or_a_damaged_backup() {
         assert!(error.to_string().contains("is alive"), "{error}");
     }
     assert_eq!(rows(&site), "102 8050");
-    site.cluster.kill();
+    site.cluster.stop("immediate");
     spoil(&site.depot.root, "base.tar");
     for existing in ["delta", "replace"] {
         let error = restore(&site.run(), &backup, existing).await.unwrap_err();

@@ -186,6 +186,7 @@ fn the_examples_take_a_snapshot_and_bring_it_back_in_a_drill_and_for_real() {
     }
     let program = format!("program={}", program.display());
     cli.run(&["run", "volume-snapshot.yaml", "-p", "database=main", "-p", &program, "--confirm", "production"]).ends(0);
+    fs::remove_dir_all(cli.state()).unwrap();
     site.cluster.sql("DELETE FROM t WHERE n > 990; INSERT INTO t SELECT generate_series(2001, 2010)");
     site.archive();
     let from = format!("from={}", to.display());

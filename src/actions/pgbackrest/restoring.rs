@@ -229,13 +229,17 @@ impl Restoring<'_> {
         let aside = Aside { embedded: &embedded, tail };
         let goal = (&self.aim.goal, self.aim.timeline);
         let plan = course::decide(hands.shelf(marker), marker, aside, goal).await;
-        let plan = plan.map_err(|error| recovering.untouched(files.as_ref(), error))?;
+        let told = |error| match self.params.delta {
+            true => error,
+            false => recovering.untouched(files.as_ref(), error),
+        };
+        let plan = plan.map_err(told)?;
         if self.cluster.is_scratch() {
             intrusion::refuse(hands.shelf(marker), &plan.path, &dir.join("pg_wal"), files.as_ref()).await?;
         }
         if let Some(witness) = plan.witness {
             let read = hands.shelf(marker).segment(witness).await;
-            read.map_err(|error| recovering.untouched(files.as_ref(), error))?;
+            read.map_err(told)?;
         }
         if let Some(note) = &plan.note {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));

@@ -31,6 +31,9 @@ pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Op
         ["-D", "‹new folder›", "-F", "tar", "-X", "stream", "-c", checkpoint, "--manifest-checksums=SHA256", "-P"]
             .map(str::to_owned),
     );
+    if params.incremental {
+        words.push("--incremental=‹backup_manifest of the backup it is to rest on›".to_owned());
+    }
     words.extend(params.max_rate.iter().flat_map(|rate| ["--max-rate".to_owned(), format!("{}k", rate.0 / 1024)]));
     let target = location(cx.inventory, store, &format!("{prefix}/by-hand/‹date›/"));
     Some(vec![

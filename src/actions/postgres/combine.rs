@@ -20,6 +20,7 @@ use super::readable::Reading;
 use super::room::with_suffix;
 use super::server::Programs;
 use super::shape::{Filled, Filling, Objects, Shape};
+use super::tar_walk::WAL_FOLDER;
 use crate::action::{ActionError, Files, HostError, RunContext, Tie};
 use crate::catalog::Backup;
 use crate::event::Progress;
@@ -189,7 +190,7 @@ fn judge(shape: &Shape, last: &BackupManifest, files: &dyn Files) -> Result<(), 
         .map_err(|error| ActionError::fatal(format!("what `{PROGRAM}` wrote has no good manifest")).because(&error))?;
     let mut whole = BTreeMap::new();
     let mut wanted: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for (own, file) in &last.files {
+    for (own, file) in last.files.iter().filter(|(own, _)| !own.starts_with(WAL_FOLDER)) {
         match whole_of(own) {
             Some(path) => drop(wanted.insert(path)),
             None => {
@@ -198,12 +199,13 @@ fn judge(shape: &Shape, last: &BackupManifest, files: &dyn Files) -> Result<(), 
             }
         }
     }
-    if let Some(odd) = wanted.symmetric_difference(&wrote.files.keys().cloned().collect()).next() {
+    let written: BTreeSet<Vec<u8>> = wrote.files.keys().filter(|own| !own.starts_with(WAL_FOLDER)).cloned().collect();
+    if let Some(odd) = wanted.symmetric_difference(&written).next() {
         let fact = format!("`{PROGRAM}` made other files than the last backup has: `{}`", String::from_utf8_lossy(odd));
         return Err(ActionError::fatal(fact));
     }
     let rewritten = |own: &[u8]| REWRITTEN.iter().any(|name| name.as_bytes() == own);
-    for (own, file) in &wrote.files {
+    for (own, file) in wrote.files.iter().filter(|(own, _)| written.contains(*own)) {
         let expected = whole.get(own).filter(|_| !rewritten(own)).copied().unwrap_or(file);
         let place = shape.place_of(Path::new(std::ffi::OsStr::from_bytes(own)));
         let place = place.ok_or_else(|| ActionError::fatal("a file of a tablespace has no place"))?;

@@ -107,10 +107,14 @@ impl Husk {
     /// Fails when something cannot be moved; the same call goes on from there.
     pub(crate) fn empty_into(&self, shape: &Shape, files: &dyn Files) -> Result<(), HostError> {
         self.mark(files)?;
+        let owner = files.facts(&self.pgdata)?.map(|facts| (facts.uid, facts.gid));
         for part in self.parts(files)? {
             let Some(to) = shape.place_of(&part.own) else { continue };
             if let Some(parent) = to.parent().filter(|parent| !matches!(files.facts(parent), Ok(Some(_)))) {
                 files.create_dir(parent, 0o700)?;
+                if let Some((uid, gid)) = owner {
+                    files.chown(parent, uid, gid)?;
+                }
             }
             if files.facts(&to)?.is_none() {
                 files.rename(&part.path, &to)?;

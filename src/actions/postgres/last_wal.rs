@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::archive::{self, Shelf};
-use super::connect::Session;
+use super::connect::Endpoint;
 use crate::action::{ActionError, ReadStore, RunContext};
 use crate::base::clock;
 use crate::catalog::{Manifest, PostgresFacts};
@@ -19,8 +19,9 @@ pub(super) fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix:
 }
 
 /// Has the primary finish its segment: a standby cannot, and an idle primary would not.
-pub(super) async fn switch(session: &mut Session, cx: &RunContext) {
-    if let Err(error) = session.query("SELECT pg_switch_wal()").await {
+pub(super) async fn switch(primary: &Endpoint, cx: &RunContext) {
+    let switched = async { primary.open().await?.query("SELECT pg_switch_wal()").await };
+    if let Err(error) = switched.await {
         let message = format!("the primary was not made to finish its WAL segment: {error}");
         cx.reporter.note(message, serde_json::Value::Null);
     }

@@ -73,6 +73,15 @@ impl Objects {
             Self::Wal => role == ObjectRole::Wal,
         }
     }
+
+    /// Whether a file of the server's manifest must be there: a few of them lie beside the WAL.
+    fn demands(self, path: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Data => !path.starts_with(WAL_FOLDER),
+            Self::Wal => false,
+        }
+    }
 }
 
 impl Shape {
@@ -183,8 +192,8 @@ impl Shape {
                 }
             }
         };
-        let missing = manifest.files.keys().find(|path| !seen.contains(*path));
-        if let Some(missing) = missing.filter(|_| wanted != Objects::Wal) {
+        let mut due = manifest.files.keys().filter(|path| wanted.demands(path));
+        if let Some(missing) = due.find(|path| !seen.contains(*path)) {
             let fact = format!("`{}` is missing in the backup", String::from_utf8_lossy(missing));
             return Err(ActionError::fatal(fact).help("use another backup"));
         }

@@ -44,6 +44,9 @@ impl InventoryFile {
             self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
         }
         self.way_in(pointer, members, faults);
+        if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
+        }
         let text = |key: &str| members.get(key).and_then(Value::as_str);
         if let Some(store) = text("store") {
             self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
@@ -84,6 +87,9 @@ impl InventoryFile {
                         .help("remove one of them");
                 faults.push(fault);
             }
+        }
+        if let Some(compose) = members.get("via").and_then(|via| via.get("compose")).and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/via/compose"), "file", compose, faults);
         }
         let cluster = members.get("via").and_then(|via| via.get("pg_ctlcluster")).and_then(Value::as_str);
         if let Some(Err(wrong)) = cluster.map(str::parse::<DebianCluster>) {
