@@ -131,7 +131,7 @@ impl Action for Restore {
         let (cluster, _) = info::stanza(&params.database, cx)?;
         cluster.within_reach(Wish::DataDirectory)?;
         params.aim().map_err(|fault| vec![fault])?;
-        let effects = Effects::of(EffectClass::Destroy).program(PROGRAM);
+        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy).program(PROGRAM));
         Ok(effects.target(Access::Destroy, Target::Database { name: cluster.name }))
     }
 
@@ -186,6 +186,13 @@ impl Action for Restore {
                 "leave `delta` out where there is room for two copies: then the old data is kept",
             ),
             false => findings,
+        };
+        let findings = match chosen.way.whole() {
+            Ok(()) => findings,
+            Err(hole) => findings.warn(
+                hole.to_string(),
+                "only the old `pg_wal` may still have it; if it has not, the restore refuses before it touches anything",
+            ),
         };
         let findings = findings.pass(chosen.words());
         Ok(match cx.ahead {

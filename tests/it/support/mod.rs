@@ -10,6 +10,7 @@ pub mod garage;
 pub mod host;
 pub mod lock;
 pub mod moto;
+pub mod mount;
 pub mod nowhere;
 pub mod parcel;
 pub mod pgbackrest;
