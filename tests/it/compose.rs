@@ -158,7 +158,7 @@ fn what_compose_cannot_do_is_said_before_anything_happens() {
         (&["setup-archiving"], "have its server archive WAL"),
     ];
     for (runbook, words) in refusals {
-        let ran = cli.run(&[&["run", "-p", "database=main"], runbook].concat()).ends(3);
+        let ran = cli.run(&[&["run", "-p", "database=main"][..], runbook].concat()).ends(3);
         assert!(ran.err.contains("runs in a container") && ran.err.contains(words), "{}", ran.err);
     }
     cli.file(
