@@ -122,6 +122,7 @@ fn in_words(error: &CatalogError) -> String {
         | CatalogError::Damaged { .. }
         | CatalogError::NoBackup(_)
         | CatalogError::Changed(_)
+        | CatalogError::Torn { .. }
         | CatalogError::Kind { .. }
         | CatalogError::OtherCluster { .. } => error.to_string(),
     }
@@ -143,6 +144,13 @@ impl From<CatalogError> for WalError {
 }
 
 impl WalError {
+    /// Tells whether the archive itself is at fault: the file is not in it, or is not what it must be. Everything else
+    /// says nothing about the file.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NotFound { .. }) | Self::Damaged { .. } | Self::Mismatch { .. })
+    }
+
     /// Tells whether trying again may help.
     #[must_use]
     pub fn is_passing(&self) -> bool {

@@ -20,7 +20,8 @@
 //! fetches what the server will ask for next. What they did ahead is kept in a `spool`, on which nothing depends.
 //!
 //! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that
-//! nothing is missing on a path, and [`Almanac`] reads when what was committed.
+//! nothing is missing on a path, and [`Almanac`] reads when what was committed. [`outlook`] plans a recovery by what a
+//! store holds.
 
 mod absence;
 mod acks;
@@ -36,6 +37,7 @@ mod error;
 mod fetch;
 mod identity;
 mod initial;
+pub mod outlook;
 mod packed;
 mod prefetch;
 mod push;

@@ -16,6 +16,7 @@ use crate::action::{
 };
 use crate::actions::postgres::aim::Aim;
 use crate::actions::postgres::landing::Landed;
+use crate::actions::postgres::keeper::Wish;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
 use crate::actions::postgres::owner::Owner;
@@ -128,6 +129,7 @@ impl Action for Restore {
 
     fn effects(&self, params: &RestoreParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let (cluster, _) = info::stanza(&params.database, cx)?;
+        cluster.within_reach(Wish::DataDirectory)?;
         params.aim().map_err(|fault| vec![fault])?;
         let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy).program(PROGRAM));
         Ok(effects.target(Access::Destroy, Target::Database { name: cluster.name }))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::readable::Judged;
 use crate::action::{ActionError, ReadStore, StoreError, Surroundings};
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
@@ -45,11 +46,20 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when it is not there, is damaged or cannot be decrypted.
     pub(crate) async fn segment(&self, segment: SegmentName) -> Result<Vec<u8>, ActionError> {
-        read_file(&self.source(), WalFileName::Segment(segment)).await.map_err(|error| {
-            let fact = format!("segment `{segment}` of the archive cannot be read");
-            let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
-            class.because(&error)
-        })
+        let read = read_file(&self.source(), WalFileName::Segment(segment)).await;
+        read.map_err(|error| unread_segment(segment, &error))
+    }
+
+    /// Reads a segment whole, or says what is wrong with it: it is not there, or damaged.
+    ///
+    /// # Errors
+    /// Fails when nothing can be told of it: the store gives no answer, no key fits.
+    pub(crate) async fn judge_segment(&self, segment: SegmentName) -> Result<Judged<Vec<u8>>, ActionError> {
+        match read_file(&self.source(), WalFileName::Segment(segment)).await {
+            Ok(bytes) => Ok(Ok(bytes)),
+            Err(error) if error.is_fault() => Ok(Err(error.to_string())),
+            Err(error) => Err(unread_segment(segment, &error)),
+        }
     }
 
     /// Lists the names of all that is there.
@@ -99,6 +109,12 @@ impl Shelf<'_> {
     }
 }
 
+fn unread_segment(segment: SegmentName, error: &WalError) -> ActionError {
+    let fact = format!("segment `{segment}` of the archive cannot be read");
+    let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+    class.because(error)
+}
+
 fn unread(error: &WalError) -> ActionError {
     let fact = "the archived WAL cannot be read";
     let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
@@ -107,13 +123,24 @@ fn unread(error: &WalError) -> ActionError {
 
 /// A failure of a store as a step's error.
 pub(crate) fn failed(error: &StoreError) -> ActionError {
-    let passing = matches!(error, StoreError::Unavailable { .. });
-    let message = "the database's store gives no answer";
-    if passing { ActionError::retryable(message).because(error) } else { ActionError::fatal(error.to_string()) }
+    match error {
+        StoreError::Unavailable { .. } => ActionError::retryable("the database's store gives no answer").because(error),
+        StoreError::Replaced { .. } => ActionError::retryable(error.to_string()),
+        StoreError::Archived { .. } => {
+            ActionError::fatal(error.to_string()).help("retrieve it first with `store.retrieve`")
+        }
+        StoreError::NotFound { .. }
+        | StoreError::Exists { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Refused { .. } => ActionError::fatal(error.to_string()),
+    }
 }
 
 /// A failure of the catalog as a step's error.
 pub(crate) fn broken(error: &CatalogError) -> ActionError {
+    if let CatalogError::Torn { .. } = error {
+        return ActionError::fatal(error.to_string());
+    }
     let message = "the database's catalog cannot be used";
     if error.is_passing() {
         ActionError::retryable(message).because(error)

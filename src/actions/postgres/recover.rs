@@ -31,7 +31,7 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
-use super::{live, outlook, overseer, promotion, replica, server};
+use super::{live, outlook, overseer, promotion, prospect, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -310,7 +310,9 @@ impl Action for Recover {
             let faster = replica::faster(&cluster, cx).await;
             let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
             let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
-            return Ok(sentence.into_iter().fold(findings, Findings::pass));
+            let findings = sentence.into_iter().fold(findings, Findings::pass);
+            let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
+            return prospect::told(&cluster, (&aim.goal, aim.timeline), cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;
@@ -327,7 +329,7 @@ impl Action for Recover {
             let (system_id, size) = (marker.system_id, marker.segment_size);
             let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
-            let staged = cluster.staged(&cx.about.run);
+            let staged = cluster.staged(files.as_ref(), &cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;
             server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
             if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
@@ -353,7 +355,7 @@ impl Action for Recover {
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
-        if handle.database != cluster.name || handle.dir != cluster.staged(&cx.about.run) {
+        if handle.database != cluster.name || handle.dir != cluster.staged(cx.host.files().as_ref(), &cx.about.run) {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }

@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::keeper;
 use super::layout::Cluster;
 use super::live;
-use super::owner::Owner;
-use super::server::{Programs, Server, major};
+use super::server::Server;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
-    ParamFault, PlanContext, RunContext,
+    Late, ParamFault, PlanContext, RunContext,
 };
 
 /// Stops a server.
@@ -26,6 +25,32 @@ pub struct StopParams {
     /// With `true` a server that does not run, or a data directory that is gone, is in order.
     #[serde(default)]
     pub if_running: bool,
+    /// `started`: only a server that a step has started, which `started` tells. Else it is stopped in any case.
+    #[serde(default)]
+    pub only_if: Option<OnlyIf>,
+    /// The output `started` of that step, for `only_if: started`.
+    #[serde(default)]
+    pub started: Option<Late<bool>>,
+}
+
+/// What must be true before a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnlyIf {
+    /// A `postgres.start` of the same run started it: it was stopped before.
+    Started,
+}
+
+impl StopParams {
+    /// Tells whether the server is to be left running, because it ran before the step that this reverses.
+    fn leaves(&self) -> Result<bool, ActionError> {
+        match (self.only_if, &self.started) {
+            (None, _) => Ok(false),
+            (Some(OnlyIf::Started), Some(started)) => Ok(!*started.get()?),
+            (Some(OnlyIf::Started), None) => Err(ActionError::fatal("whether the step started the server is not known")
+                .help("look whether the server was to run before that step; stop it by `postgres.stop` without `only_if` if not")),
+        }
+    }
 }
 
 /// The outputs of `postgres.stop`.
@@ -46,12 +71,21 @@ impl Action for Stop {
         has_check: true,
         reports_progress: false,
         version: 1,
-        examples: &[Example { title: "Stop it if it runs", with: "{ database: orders, if_running: true }" }],
+        examples: &[
+            Example { title: "Stop it if it runs", with: "{ database: orders, if_running: true }" },
+            Example {
+                title: "As the `undo` of a `postgres.start`: what ran before goes on running",
+                with: "{ database: orders, if_running: true, only_if: started, started: '{{ steps.up.started }}' }",
+            },
+        ],
     };
     type Params = StopParams;
     type Output = StopOutput;
 
     fn effects(&self, params: &StopParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        if params.started.is_some() && params.only_if.is_none() {
+            return Err(vec![ParamFault::new("/started", "`started` goes with `only_if: started`")]);
+        }
         keeper::effects(&params.database, cx)
     }
 
@@ -65,12 +99,12 @@ impl Action for Stop {
         let files = cx.host.read_files();
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if !signs.is_empty() {
-            Owner::of(&cluster, cx.host.as_ref())?;
+            Server::of(&cluster, cx.host.as_ref())?;
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
             return Ok(Findings::default().pass(format!("the server runs: {}", words.join("; "))));
         }
         let absent = format!("the server of database `{}` does not run", cluster.name);
-        if params.if_running || cx.ahead {
+        if params.if_running || params.only_if.is_some() || cx.ahead {
             return Ok(Findings::default().pass(absent));
         }
         Ok(Findings::default().refuse(absent, "set `if_running: true` if that is in order"))
@@ -78,6 +112,10 @@ impl Action for Stop {
 
     async fn run(&self, params: &StopParams, cx: &RunContext) -> Result<StopOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if params.leaves()? {
+            let found = format!("the server of database `{}` ran before that step, and goes on", cluster.name);
+            return Ok(StopOutput { stopped: false, found });
+        }
         let files = cx.host.read_files();
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if signs.is_empty() {
@@ -91,13 +129,7 @@ impl Action for Stop {
             return Ok(StopOutput { stopped: false, found });
         }
         let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
-        let owner = Owner::of(&cluster, cx.host.as_ref())?;
-        let programs = match major(files.as_ref(), &cluster.pgdata) {
-            Ok(version) => Programs::of(&cluster, &version, cx.host.as_ref())?,
-            Err(_) => Programs::of_any_version(&cluster),
-        };
-        let server = Server { cluster: &cluster, owner, programs, options: Vec::new() };
-        server.stop(cx.host.as_ref()).await?;
+        Server::of(&cluster, cx.host.as_read())?.stop(cx.host.as_ref()).await?;
         Ok(StopOutput { stopped: true, found: words.join("; ") })
     }
 }

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::action::{DatabaseRef, Mode, Secrets};
+use crate::action::{Mode, Secrets};
 use crate::actions::postgres::{Standing, look};
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::Verdict;
-use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE};
+use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
 use crate::cli::site::{self, Site};
-use crate::cli::{Failure, history, wiring};
+use crate::cli::{Failure, history, wal as cli_wal, wiring};
 use crate::event::{Figures, Outcome};
 use crate::journal::{RunStatus, RunSummary, Runs};
+use crate::language::inventory::Database;
 use crate::plan::lock_of_database;
 use crate::state::RunState;
+use crate::wal;
 
 /// The shipped runbook whose forecast is told.
 const RECOVERY: &str = "full-db-loss";
@@ -35,9 +37,14 @@ pub struct Status {
     pub at: Timestamp,
     /// Its server.
     pub server: Standing,
-    /// Its newest base backup; absent when there is none.
+    /// Whether a provider keeps it: then its backups here are dumps.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub managed: bool,
+    /// Its archiving, as `runbook wal status` judges it; absent where it has no store.
+    pub wal: Option<wal::standing::Standing>,
+    /// Its newest base backup, of a managed one its newest dump; absent when there is none.
     pub backup: Option<Newest>,
-    /// How many base backups there are.
+    /// How many of them there are.
     pub backups: usize,
     /// Why its store tells nothing; empty when it does.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -48,6 +55,9 @@ pub struct Status {
     pub drill: Option<Drilled>,
     /// How long a recovery will take.
     pub forecast: Option<Expected>,
+    /// Why the shipped recovery cannot be planned; empty when it can.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub forecast_fault: String,
     /// The recovery that is open.
     pub open: Option<Open>,
     /// Runs that concern it and have not ended.
@@ -133,17 +143,28 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
+    let managed = entry.is_some_and(Database::is_managed);
+    let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
+    let wal = archives.then(|| cli_wal::standing(site, name, None)).transpose()?;
+    let planned = if managed { Ok(None) } else { forecast(name, inventory, &site.environment) };
+    let (forecast, forecast_fault) = match planned {
+        Ok(forecast) => (forecast, String::new()),
+        Err(why) => (None, why),
+    };
     let mut status = Status {
+        wal,
         database: name.to_owned(),
         environment: site.environment.clone(),
         at: clock::now(),
         server,
+        managed,
         backup: found.first().map(newest),
         backups: found.len(),
         store_fault,
         proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
         drill: history.drill,
-        forecast: forecast(name, inventory, &site.environment),
+        forecast,
+        forecast_fault,
         open,
         unfinished: history.unfinished,
         next: Vec::new(),
@@ -152,7 +173,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     Ok(status)
 }
 
-/// The base backups of a database, newest first.
+/// The base backups of a database, of a managed one its dumps, newest first.
 fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
     let chain =
         |failure: Failure| std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ");
@@ -164,7 +185,8 @@ fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
     let reader = site.read_store(store).map_err(chain)?;
     let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await }).map_err(chain)?;
     let listed = listed.map_err(|error| crate::cli::attest::chain(&error))?;
-    let ours = |backup: &Backup| backup.manifest.kind == KIND_POSTGRES_BASE && backup.manifest.source == name;
+    let kind = if entry.is_some_and(Database::is_managed) { KIND_POSTGRES_DUMP } else { KIND_POSTGRES_BASE };
+    let ours = |backup: &Backup| backup.manifest.kind == kind && backup.manifest.source == name;
     let mut found: Vec<Backup> = listed.backups.into_iter().filter(ours).collect();
     found.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.stopped_at));
     Ok(found)
@@ -225,20 +247,24 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     Ok(past)
 }
 
-/// Forecasts the shipped recovery; `None` where it cannot be planned, or was never made.
-fn forecast(name: &str, inventory: &InventoryArgs, environment: &str) -> Option<Expected> {
-    let prepared = prepare::load_runbook(RECOVERY, inventory).ok()?;
+/// Forecasts the shipped recovery; `None` where it was never made.
+///
+/// # Errors
+/// Fails with the first reason why it cannot be planned.
+fn forecast(name: &str, inventory: &InventoryArgs, environment: &str) -> Result<Option<Expected>, String> {
+    let told = |failure: Failure| failure.message;
+    let prepared = prepare::load_runbook(RECOVERY, inventory).map_err(told)?;
     let subject = Subject { runbook: RECOVERY.to_owned(), inventory: inventory.clone(), ..Subject::default() };
-    let database = DatabaseRef(name.to_owned());
-    let params = [("database".to_owned(), serde_json::Value::String(database.as_str().to_owned()))].into();
-    let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root().ok()?, params);
-    let plan = prepared.bind_in(&subject, &identity, environment.to_owned()).ok()?;
-    let forecast = history::forecast_of(&plan, &BTreeMap::new(), BTreeMap::new()).ok()?;
+    let params = [("database".to_owned(), serde_json::Value::String(name.to_owned()))].into();
+    let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root().map_err(told)?, params);
+    let bound = prepared.bound(&subject, &identity, environment.to_owned()).map_err(told)?;
+    let plan = bound.map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())?;
+    let forecast = history::forecast_of(&plan, &BTreeMap::new(), BTreeMap::new()).map_err(told)?;
     let rto_ms = plan.objectives.rto.map(|rto| u64::try_from(rto.0.as_millis()).unwrap_or(u64::MAX));
-    (forecast.runs > 0).then_some(Expected {
+    Ok((forecast.runs > 0).then_some(Expected {
         median_ms: forecast.median_ms,
         p95_ms: forecast.p95_ms,
         runs: forecast.runs,
         rto_ms,
-    })
+    }))
 }

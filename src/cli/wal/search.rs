@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::hunt::{Hunt, readable};
 use super::pg_wal::PgWal;
 use crate::actions::postgres::Relation;
 use crate::base::Timestamp;
@@ -16,6 +15,7 @@ use crate::cli::site::Site;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{SegmentName, Timeline};
 use crate::report::mask_text;
+use crate::wal::outlook::{Hunt, readable};
 use crate::wal::trace::{Happened, Sighting, Wanted};
 
 /// Arguments of `wal search`.
@@ -123,7 +123,7 @@ impl Args {
         hunt.along((&found, cluster), narrowed).await.map_err(|error| unread(&error))?;
         let mut notes = Vec::new();
         if between.is_none_or(|(_, to)| path.last() == narrowed.last() || to >= clock::now())
-            && let Err(why) = hunt.beyond(&mut live, timeline).await
+            && let Err(why) = live.hunt(&mut hunt, timeline).await
         {
             notes.push(format!("what only the server has was not searched: {why}"));
         }

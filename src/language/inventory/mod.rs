@@ -45,7 +45,7 @@ pub use store::{
     NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
-pub use via::{DebianCluster, Managed, NoDebianCluster, PgCtl, Via, is_loopback};
+pub use via::{Compose, DebianCluster, Managed, NoDebianCluster, PgCtl, Via, is_loopback};
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -151,12 +151,28 @@ pub struct Database {
     /// Its standbys as `host:port`: asked before a recovery whether promoting one is the faster way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub standbys: Vec<String>,
+    /// What may be lost of it at most, the recovery point objective: what `wal status`, `status`, `pitr` and
+    /// `postgres.configure_archiving` judge by unless they are told another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpo: Option<Span>,
+    /// How `postgres.erase` finds again who must be forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<ErasureSettings>,
     /// In an environment's override: a throw-away instance in `run.scratch`, isolated by construction.
     pub scratch: bool,
     /// The data directory that a throw-away instance stands in for, which is only read. Set when a run is bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub live: Option<PathBuf>,
+}
+
+/// How who must be forgotten is found again in a restored database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureSettings {
+    /// The secrets that hashed the subjects of the erasure ledger: the one of now, and earlier ones.
+    #[schemars(length(min = 1))]
+    pub keys: Vec<String>,
 }
 
 /// How TLS is used, as libpq names it.

@@ -54,7 +54,8 @@ pub struct ConfigureArchivingParams {
     /// After how long an unfinished segment is handed over. Default 1m.
     #[serde(default = "minute")]
     pub archive_timeout: Span,
-    /// The most that may be lost with the machine; an `archive_timeout` that cannot keep it is refused.
+    /// The most that may be lost with the machine; an `archive_timeout` that cannot keep it is refused. Default: the
+    /// `rpo` of the database in the inventory.
     #[serde(default)]
     pub rpo: Option<Span>,
     /// Whether the server may be restarted, which a change of `archive_mode` or `wal_level` needs.
@@ -175,7 +176,7 @@ impl Action for ConfigureArchiving {
             let fact = format!("`{}` is thrown away here: it archives nothing", cluster.name);
             return Err(vec![ParamFault::new("/database", fact)]);
         }
-        keeps_promise(params).map_err(|fault| vec![fault])?;
+        keeps_promise(params, cluster.entry.rpo).map_err(|fault| vec![fault])?;
         let names =
             place::stores(params, &cluster).map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
         if params.at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {

@@ -225,7 +225,7 @@ impl Attempt<'_> {
         let dump = manifest.dump.as_ref()?;
         let facts = manifest.facts.as_ref()?.databases.get(&dump.dbname)?;
         if self.params.mode == RestoreMode::Into {
-            return Some(DatabaseFacts { schema: None, ..self.wanted(facts)? });
+            return Some(DatabaseFacts { schema: None, large_objects: None, ..self.wanted(facts)? });
         }
         self.wanted(facts)
     }
@@ -243,7 +243,7 @@ impl Attempt<'_> {
         };
         let tables = facts.tables.iter().filter(|(name, _)| fits(name));
         let tables = tables.map(|(name, facts)| (name.clone(), facts.clone())).collect();
-        Some(DatabaseFacts { tables, schema: None })
+        Some(DatabaseFacts { tables, ..DatabaseFacts::default() })
     }
 
     fn note_collation(&self, then: &DatabaseState, now: &DatabaseState) {

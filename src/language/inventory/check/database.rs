@@ -40,6 +40,9 @@ impl InventoryFile {
         for key in ["pgdata", "socket", "bin", "root_cert"] {
             self.absolute(pointer, key, members, faults);
         }
+        if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
+        }
         self.way_in(pointer, members, faults);
         if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
             self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
@@ -50,6 +53,12 @@ impl InventoryFile {
         }
         if let Some(secret) = text("password") {
             self.known(Code::UnknownSecret, secret, &format!("{pointer}/password"), faults);
+        }
+        let keys = members.get("erasure").and_then(|erasure| erasure.get("keys")).and_then(Value::as_array);
+        for (index, secret) in keys.into_iter().flatten().enumerate() {
+            if let Some(secret) = secret.as_str() {
+                self.known(Code::UnknownSecret, secret, &format!("{pointer}/erasure/keys/{index}"), faults);
+            }
         }
         for (index, service) in members.get("services").and_then(Value::as_array).into_iter().flatten().enumerate() {
             if let Some(service) = service.as_str() {
@@ -78,6 +87,9 @@ impl InventoryFile {
                         .help("remove one of them");
                 faults.push(fault);
             }
+        }
+        if let Some(compose) = members.get("via").and_then(|via| via.get("compose")).and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/via/compose"), "file", compose, faults);
         }
         let cluster = members.get("via").and_then(|via| via.get("pg_ctlcluster")).and_then(Value::as_str);
         if let Some(Err(wrong)) = cluster.map(str::parse::<DebianCluster>) {
