@@ -105,7 +105,8 @@ impl Staging<'_> {
         let mut links = Vec::new();
         for (oid, location) in view::tablespaces(&text)? {
             let live = self.cluster.tablespace(oid, &location);
-            let staged = if self.in_place() { live.clone() } else { Room::of(files.as_ref(), &live).staged(&live, run) };
+            let staged =
+                if self.in_place() { live.clone() } else { Room::of(files.as_ref(), &live).staged(&live, run) };
             links.push(Link { link: Path::new("pg_tblspc").join(oid.to_string()), live, staged });
         }
         let base = chosen.begin.base;
