@@ -61,8 +61,8 @@ impl Recoverable {
     /// Fails when the inventory makes no sense of it.
     pub fn open(site: &Site, name: &str) -> Result<Self, Failure> {
         let entry = site.inventory.databases.get(name).ok_or_else(|| no_database(name, &site.inventory))?;
-        let store = entry.store.as_deref().unwrap_or_default();
-        let secrets = Arc::clone(&site.vault) as Arc<dyn Secrets>;
-        Ok(Self::of((name, entry), site.read_store(store)?, site.store_entry(store)?, secrets))
+        let open = |store: &str| Ok((site.read_store(store)?, site.store_entry(store)?.clone()));
+        let stores = entry.archives().map(open).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(Self::of((name, entry), stores, Arc::clone(&site.vault) as Arc<dyn Secrets>))
     }
 }

@@ -110,3 +110,4 @@ mod verify_backup;
 mod wal;
 mod wal_ahead;
 mod wal_setup;
+mod wal_stores;

@@ -15,7 +15,7 @@ const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The archive of a backup's cluster.
 pub(super) fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
+    Shelf { stores: vec![(store, Keys::none())], prefix, system_id: facts.system_id, size: facts.segment_size }
 }
 
 /// Has the primary finish its segment: a standby cannot, and an idle primary would not.

@@ -193,7 +193,8 @@ async fn look(reading: Reading<'_>, prefix: &str, cx: &RunContext) -> Result<Ins
     let Reading { store, backup, .. } = reading;
     let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
     let keys = archive::keys(&cx.about, store.name());
-    let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys };
+    let (system_id, size) = (facts.system_id, facts.segment_size);
+    let shelf = Shelf { stores: vec![(store, keys)], prefix, system_id, size };
     let mut inspected = Inspection { reading, shelf, facts, cx, done: Arc::default() }.run().await?;
     match catalog::lineage(store, backup).await {
         Ok(_) => {}

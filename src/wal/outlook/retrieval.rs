@@ -33,7 +33,7 @@ impl Recoverable {
         for id in ids {
             keys.extend(self.objects.get(id).into_iter().flatten().cloned());
         }
-        let store = self.store();
+        let (store, settings) = self.own()?;
         let asked = keys.into_iter().map(|key| async move { store.head(&key).await });
         let mut asked = stream::iter(asked).buffer_unordered(WIDTH);
         let mut archived: Vec<ObjectFacts> = Vec::new();
@@ -44,7 +44,7 @@ impl Recoverable {
                 Availability::Archived | Availability::Retrieving => archived.push(facts),
             }
         }
-        let speed = self.settings.retrieval.as_ref().map_or_else(RetrievalSpeed::default, |policy| policy.tier);
+        let speed = settings.retrieval.as_ref().map_or_else(RetrievalSpeed::default, |policy| policy.tier);
         Ok((!archived.is_empty()).then(|| ToRetrieve::of(&archived, speed)))
     }
 }
