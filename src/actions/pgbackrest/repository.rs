@@ -185,8 +185,9 @@ impl Repository {
 
     fn unavailable(&self, error: &ActionError) -> StoreError {
         let info = error.info();
-        let why: Vec<&str> = info.causes.iter().chain(&info.help).map(String::as_str).collect();
-        let source = std::io::Error::other(why.join("; "));
+        // A cause is wanted: where there is none, the advice says more than nothing would.
+        let why = if info.causes.is_empty() { info.help.clone().unwrap_or_default() } else { info.causes.join("; ") };
+        let source = std::io::Error::other(why);
         StoreError::Unavailable { store: self.name.clone(), what: error.to_string(), source }
     }
 

@@ -15,8 +15,8 @@ use crate::action::{
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
 use crate::actions::postgres::aim::Aim;
-use crate::actions::postgres::landing::Landed;
 use crate::actions::postgres::keeper::Wish;
+use crate::actions::postgres::landing::Landed;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
 use crate::actions::postgres::owner::Owner;
