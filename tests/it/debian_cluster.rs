@@ -110,6 +110,8 @@ impl Debian {
 
 impl Drop for Debian {
     fn drop(&mut self) {
+        // Debian's tool leaves a folder in which somebody else has put a file.
+        let _gone = fs::remove_file(self.configuration().join("conf.d/test.conf"));
         let mut remove = Command::new("pg_dropcluster");
         let _ended = remove.args(["--stop", &self.version, &self.name]).stdout(Stdio::null()).status();
         let beside = fs::read_dir(self.data().parent().unwrap()).into_iter().flatten().flatten();
