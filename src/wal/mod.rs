@@ -20,7 +20,8 @@
 //! fetches what the server will ask for next. What they did ahead is kept in a `spool`, on which nothing depends.
 //!
 //! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that
-//! nothing is missing on a path, and [`Almanac`] reads when what was committed.
+//! nothing is missing on a path, and [`Almanac`] reads when what was committed. [`ForeignArchive`] reads WAL that another
+//! program archived, where it lies.
 
 mod absence;
 mod acks;
@@ -34,6 +35,7 @@ mod debt;
 mod depot;
 mod error;
 mod fetch;
+mod foreign;
 mod identity;
 mod initial;
 mod packed;
@@ -49,11 +51,12 @@ pub use absence::{Absence, Archive};
 pub use almanac::{Almanac, Stop};
 pub use backlog::{Backlog, Pressure};
 pub use command::main;
-pub use config::Config;
+pub use config::{Config, Location};
 pub use contiguity::{Contiguity, contiguity};
 pub use debt::owed;
 pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
+pub use foreign::{ForeignArchive, ForeignFolder, foreign_wal_file};
 pub use identity::Identity;
 pub use packed::{Keys, Source, read_file};
 pub use push::{Destination, Pushed, push_file};

@@ -19,6 +19,7 @@ use crate::wal::{Config, Identity, Pushed, WalError};
 const COPYING: Duration = Duration::from_secs(10);
 
 pub(super) fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
+    config.for_writing().map_err(failed)?;
     let pgdata = pgdata(config);
     let identity = Identity::of(config, &pgdata).map_err(failed)?;
     let path = pgdata.join(path);
