@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::site::{Site, no_database};
+use super::wal_location::WalLocationArgs;
 use super::{Exit, Failure};
 use crate::action::{ReadStore, Secrets};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
@@ -105,6 +106,15 @@ impl Recoverable {
             damaged: Vec::new(),
             entry,
         })
+    }
+
+    /// Reads WAL that another program archived as well, where the arguments name such.
+    ///
+    /// # Errors
+    /// Fails when the inventory has no such store.
+    pub fn with_location(mut self, site: &Site, location: &WalLocationArgs) -> Result<Self, Failure> {
+        self.store = location.beside(self.store, &self.prefix, site)?;
+        Ok(self)
     }
 
     /// Reads what there is.

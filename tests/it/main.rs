@@ -43,6 +43,7 @@ mod earlier_keys;
 mod engine;
 mod escape;
 mod evidence;
+mod foreign_wal;
 mod format_one;
 mod groups;
 mod hazards;

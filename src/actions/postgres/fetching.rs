@@ -1,6 +1,7 @@
 //! What `wal fetch` needs inside a data directory that recovers: its configuration, and the secrets that reach
 //! and decrypt the archive, in files of the server's user. Removed when the recovery is proven.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::hands::Hands;
@@ -36,8 +37,13 @@ impl Fetching {
         if let Some(encryption) = &mut entry.encryption {
             encryption.keep_readable(|name| vault.get(name).is_ok());
         }
+        let mut location = hands.location.as_ref().map(|location| location.told(&hands.cx.about)).transpose()?;
+        if let Some(encryption) = location.as_mut().and_then(|location| location.store.encryption.as_mut()) {
+            encryption.keep_readable(|name| vault.get(name).is_ok());
+        }
         let mut secrets = Vec::new();
-        for name in entry.secret_names() {
+        let located = location.iter().flat_map(|location| location.store.secret_names());
+        for name in entry.secret_names().into_iter().chain(located).collect::<BTreeSet<_>>() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
         let ahead = hands.cluster.ahead(&hands.cx.about.run);
@@ -48,6 +54,7 @@ impl Fetching {
             rescue: vec![hands.cluster.pgdata.join("pg_wal")],
             spool: Some(ahead.clone()),
             restore: Some(hands.cx.about.run.to_string()),
+            location,
             ..Config::new(entry, hands.prefix)
         };
         let config = config

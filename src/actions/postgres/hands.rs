@@ -9,7 +9,8 @@ use super::marker::Marker;
 use super::owner::Owner;
 use super::server::{Programs, Server, major};
 use super::side::Side;
-use crate::action::{ActionError, Files, HostError, ReadFiles, RunContext, Store};
+use super::wal_location::WalLocation;
+use crate::action::{ActionError, Files, HostError, ReadFiles, ReadStore, RunContext, Store};
 use crate::language::inventory::StoreEntry;
 use crate::pgformat::ControlFile;
 
@@ -21,6 +22,10 @@ pub(crate) struct Hands<'a> {
     pub(crate) owner: Owner,
     /// The store of its backups and WAL.
     pub(crate) store: Arc<dyn Store>,
+    /// Where the archive is read: the same store, with the WAL beside it that another program archived, if any.
+    pub(crate) reading: Arc<dyn ReadStore>,
+    /// Where that lies.
+    pub(crate) location: Option<WalLocation>,
     /// The prefix inside it.
     pub(crate) prefix: &'a str,
     /// Our own program, which the server calls to fetch WAL.
@@ -37,12 +42,26 @@ impl<'a> Hands<'a> {
     pub(crate) fn on(cluster: &'a Cluster, program: &'a Path, cx: &'a RunContext) -> Result<Self, ActionError> {
         let (store, prefix) = cluster.archive()?;
         let owner = Owner::of(cluster, cx.host.as_ref())?;
-        Ok(Self { cluster, owner, store: cx.store(store)?, prefix, program, cx })
+        let store = cx.store(store)?;
+        let reading = Arc::clone(&store) as Arc<dyn ReadStore>;
+        Ok(Self { cluster, owner, store, reading, location: None, prefix, program, cx })
+    }
+
+    /// Reads WAL from a folder that another program filled as well.
+    ///
+    /// # Errors
+    /// Fails when its store cannot be had.
+    pub(crate) fn reading(self, location: Option<WalLocation>) -> Result<Self, ActionError> {
+        let Some(location) = location else { return Ok(self) };
+        let lying = self.cx.store(location.store.as_str())? as Arc<dyn ReadStore>;
+        let own = Arc::clone(&self.store) as Arc<dyn ReadStore>;
+        let reading = location.beside(own, (self.prefix, lying), &self.cx.about)?;
+        Ok(Self { reading, location: Some(location), ..self })
     }
 
     /// The archive of a staged backup.
     pub(crate) fn shelf(&self, marker: &Marker) -> Shelf<'_> {
-        let (store, prefix) = (self.store.as_read(), self.prefix);
+        let (store, prefix) = (&*self.reading, self.prefix);
         let keys = archive::keys(&self.cx.about, self.store.name());
         Shelf { store, prefix, system_id: marker.system_id, size: marker.segment_size, keys }
     }

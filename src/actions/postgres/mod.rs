@@ -89,6 +89,7 @@ mod target;
 mod terminate;
 mod tls;
 mod verify_backup;
+mod wal_location;
 mod witness;
 
 pub use aim::Ending;
@@ -128,3 +129,4 @@ pub use stop::{Stop, StopOutput, StopParams};
 pub use swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use terminate::{TerminateConnections, TerminateConnectionsOutput, TerminateConnectionsParams};
 pub use verify_backup::{VerifyBackup, VerifyBackupOutput, VerifyBackupParams};
+pub use wal_location::WalLocation;

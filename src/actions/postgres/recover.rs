@@ -30,6 +30,7 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
+use super::wal_location::WalLocation;
 use super::{live, outlook, overseer, promotion, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -103,6 +104,10 @@ pub struct RecoverParams {
     /// The timeline to follow; default: the one that was live at the target, the latest without target.
     #[serde(default)]
     pub timeline: Option<u32>,
+    /// WAL that another program archived is read where it lies, beside the database's own archive. It is *unproven*: each
+    /// file counts as far as its own content proves it.
+    #[serde(default)]
+    pub wal_location: Option<WalLocation>,
 }
 
 /// Targets that need no value.
@@ -255,6 +260,10 @@ impl Action for Recover {
                 with: "{ database: orders, instance: '{{ steps.look.instance }}', target_time: '2026-01-28T14:45:00Z' }",
             },
             Example {
+                title: "With WAL that `cp` archived, where it lies",
+                with: "{ database: orders, staged: '{{ steps.stage.staged }}', wal_location: { store: primary, prefix: wal } }",
+            },
+            Example {
                 title: "Open it where it waits",
                 with: "{ database: orders, instance: '{{ steps.look.instance }}', target: here }",
             },
@@ -270,11 +279,14 @@ impl Action for Recover {
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
-        if cluster.is_scratch() {
-            let effects = Effects::of(EffectClass::Destroy).target(Access::Read, archive);
-            return Ok(effects.target(Access::Destroy, database));
-        }
-        Ok(Effects::of(EffectClass::Destroy).target(Access::Write, archive).target(Access::Destroy, database))
+        let access = if cluster.is_scratch() { Access::Read } else { Access::Write };
+        let effects = Effects::of(EffectClass::Destroy).target(access, archive).target(Access::Destroy, database);
+        Ok(match &params.wal_location {
+            None => effects,
+            Some(WalLocation { store, prefix }) => {
+                effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
+            }
+        })
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -320,7 +332,15 @@ impl Action for Recover {
         }
         let (store_name, prefix) = cluster.archive()?;
         if let Some(marker) = marker::staged(files.as_ref(), &cluster, &cx.about.run)? {
-            let store = cx.store(store_name)?;
+            let mut store = cx.store(store_name)?;
+            if let Some(location) = &params.wal_location {
+                let lying = cx.store(location.store.as_str())?;
+                store = location.beside(store, (prefix, lying), &cx.about)?;
+                findings = findings.warn(
+                    location.caution(),
+                    "import it with `runbook backups import --write`: then each file is proven once, and by its digest ever after",
+                );
+            }
             let goal = params.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
             let (system_id, size) = (marker.system_id, marker.segment_size);
             let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
@@ -344,10 +364,13 @@ impl Action for Recover {
         if let Some(instance) = &params.instance {
             let instance = instance.get()?;
             let cluster = cluster.serving(instance, &cx.about.scratch)?;
+            // What it was begun with goes on, unless the step says another place.
+            let begun = Marker::read(cx.host.files().as_ref(), &cluster.pgdata)?.and_then(|marker| marker.wal_location);
+            let hands = Hands::on(&cluster, &self.program, cx)?.reading(params.wal_location.clone().or(begun))?;
             if params.target == Some(Landmark::Here) {
-                return promotion::promote(&Hands::on(&cluster, &self.program, cx)?, instance).await;
+                return promotion::promote(&hands, instance).await;
             }
-            return advance::advance(&Hands::on(&cluster, &self.program, cx)?, &aim, instance).await;
+            return advance::advance(&hands, &aim, instance).await;
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
@@ -355,8 +378,8 @@ impl Action for Recover {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }
-        let recovering = Recovering { hands: Hands::on(&cluster, &self.program, cx)?, aim };
-        recovering.run().await
+        let hands = Hands::on(&cluster, &self.program, cx)?.reading(params.wal_location.clone())?;
+        Recovering { hands, aim }.run().await
     }
 
     /// Adopts a recovery that was proven, or waits, since before the engine died; every other one goes on where it

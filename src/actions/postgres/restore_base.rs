@@ -309,6 +309,7 @@ impl Stage {
             remains: None,
             to_target: false,
             embedded: Vec::new(),
+            wal_location: None,
             waits: None,
         };
         Ok(Self { dir: cluster.staged(run), marker })

@@ -149,8 +149,12 @@ codes! {
     CopiesOnOneMachine = "RB0505", Warning, "all copies on the database's own machine";
     /// Every store that a protected environment can write to lies in one bucket, with one server, or in one account and region. Who holds its credentials, and whatever closes the account or the region, takes all copies at once. A second store in another region, with credentials of its own, is the usual answer; Object Lock helps against the first kind only.
     CopiesInOnePlace = "RB0506", Note, "all copies in one account or region";
-    /// A script does what is known to lose data, on a server that says nothing of it: it writes a `recovery.conf`, which PostgreSQL 12 and later refuse; or it has the server archive or fetch WAL by a program that overwrites, whose failures are not counted, or whose network errors look like the end of the WAL. The message names which.
+    /// A script does what is known to lose data, on a server that says nothing of it: it writes a `recovery.conf`, which PostgreSQL 12 and later refuse; or it has the server archive or fetch WAL by a program that overwrites, whose failures are not counted, or whose network errors look like the end of the WAL; it keeps a dump whose failure nobody sees (a pipe in a shell without `pipefail`, `|| true`); or it removes WAL by its age alone. The message names which.
     HazardInScript = "RB0507", Warning, "a script that is known to lose data";
+    /// WAL is archived or is to be replayed, and every backup that the runbook makes or looks for is a dump. A dump holds rows and no pages: no WAL can be replayed on it, so a point in time between two dumps cannot be had, whatever the archive holds. Take a base backup (`postgres.base_backup`), or promise no more than the time between two dumps.
+    DumpsOnly = "RB0508", Warning, "WAL that no backup can use";
+    /// The `archive_timeout` that a step sets, together with the minute after which the server tries a failed segment again, is longer than the runbook's RPO. An unfinished segment is handed over after that time, so up to as much is lost with the machine. Lower it, or promise less.
+    LateSegments = "RB0509", Warning, "an `archive_timeout` that cannot keep the RPO";
     /// A protected environment writes backups that only keys of the same site can read: one recipient, or none marked `offline: true`. The day the site is lost they are lost with it. Make a second key with `age-keygen`, put its identity into a safe, and name its public half: `{ key: age1…, name: safe, offline: true }`. `runbook doctor --keys` tries the keys.
     KeysLostWithSite = "RB0112", Error, "encrypted backups whose keys are lost with the site";
     /// The combination of keys makes no sense together.

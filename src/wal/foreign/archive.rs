@@ -94,9 +94,7 @@ impl ForeignArchive {
                 Ok(Found { bytes, metadata, modified_at: Timestamp::UNIX_EPOCH })
             }
             Err(catalog::CatalogError::Store(error)) => Err(error),
-            Err(error) => {
-                Err(StoreError::Refused { store: self.name().to_owned(), what: error.to_string() })
-            }
+            Err(error) => Err(StoreError::Refused { store: self.name().to_owned(), what: error.to_string() }),
         }
     }
 
@@ -111,9 +109,7 @@ impl ForeignArchive {
         let told = lying.into_iter().filter_map(|lying| {
             let key = self.key(owner, &lying)?;
             let Lying { facts, .. } = lying;
-            key.as_str()
-                .starts_with(prefix)
-                .then(|| ObjectFacts::new(key.clone(), facts.size_bytes, facts.modified_at))
+            key.as_str().starts_with(prefix).then(|| ObjectFacts::new(key.clone(), facts.size_bytes, facts.modified_at))
         });
         Ok(told.collect())
     }

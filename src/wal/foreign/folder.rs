@@ -203,8 +203,7 @@ impl ForeignFolder {
         if SegmentHeader::parse(stored).is_ok() {
             return Ok(Encoding::default());
         }
-        let recognition =
-            Recognition { store: &*self.store, keys: self.keys.as_ref(), secrets: &*self.secrets };
+        let recognition = Recognition { store: &*self.store, keys: self.keys.as_ref(), secrets: &*self.secrets };
         recognition.encoding(key).await.map_err(|error| self.broken(error))
     }
 
@@ -226,9 +225,9 @@ impl ForeignFolder {
                 StoreError::Unavailable { store: self.store.name().to_owned(), what: format!("cannot {what}"), source }
             }
             TransferError::Key(error) => self.refused(error.to_string()),
-            other @ (TransferError::Damaged { .. }
-            | TransferError::WrongKey { .. }
-            | TransferError::Settings(_)) => self.refused(other.to_string()),
+            other @ (TransferError::Damaged { .. } | TransferError::WrongKey { .. } | TransferError::Settings(_)) => {
+                self.refused(other.to_string())
+            }
         }
     }
 
