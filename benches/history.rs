@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use measure::{Times, runbook, timed, write};
+use runbook::base::seal::seal;
 use runbook::base::{Digest, EventSeq, RunId};
 use runbook::event::{Event, EventKind};
-use runbook::journal::chain::{Chain, seal};
+use runbook::journal::chain::Chain;
 use runbook::journal::ledger::{Anchor, LedgerLine};
 
 /// How often each is measured.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{ActionError, Host, Mode, ReadHost, ReadStore, Store};
+use super::{ActionError, Erasures, Host, Mode, ReadHost, ReadStore, Store};
 use crate::base::secret::SecretText;
 use crate::base::{Attempt, RunId, StepId, Timestamp};
 use crate::event::Progress;
@@ -73,6 +73,8 @@ pub struct Surroundings {
     pub incident_at: Timestamp,
     /// The secrets.
     pub secrets: Arc<dyn Secrets>,
+    /// What must be forgotten, as the state folder has it.
+    pub erasures: Arc<dyn Erasures>,
 }
 
 /// Opens stores of the inventory by name.

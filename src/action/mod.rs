@@ -12,6 +12,7 @@ mod contract;
 mod effect;
 mod encoding;
 mod erased;
+mod erasure;
 mod error;
 mod handle;
 mod host;
@@ -32,6 +33,10 @@ pub use contract::{Action, ActionSpec, Example, Findings, Idempotency, Recovery}
 pub use effect::{Access, Effects, Target};
 pub use encoding::{Compressed, Encoding, Encrypted, Kdf, Plain, PlainFacts};
 pub use erased::{Erased, ErasedAction, ParamFault};
+pub use erasure::{
+    ErasureContent, ErasureKey, ErasureLine, Erasures, Forget, NoErasures, SHIPPED, SealedErasure, ShortKey, Treatment,
+    whole_part,
+};
 pub use error::ActionError;
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle, Waits};
 pub use host::{

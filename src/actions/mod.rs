@@ -12,6 +12,7 @@ pub mod manual;
 pub mod notify;
 mod output;
 mod patience;
+pub mod pgbackrest;
 pub mod postgres;
 mod process;
 pub mod runbook;
@@ -48,12 +49,17 @@ pub fn registry() -> Registry {
         .with(manual::Manual)
         .with(notify::Command)
         .with(notify::Webhook)
+        .with(pgbackrest::Backup)
+        .with(pgbackrest::Check)
+        .with(pgbackrest::Info)
+        .with(pgbackrest::Restore)
         .with(postgres::BaseBackup)
         .with(postgres::Check)
         .with(postgres::ConfigureArchiving::default())
         .with(postgres::CreateDatabase)
         .with(postgres::DropDatabase)
         .with(postgres::Dump)
+        .with(postgres::Erase)
         .with(postgres::Export)
         .with(postgres::Promote)
         .with(postgres::Query)

@@ -10,6 +10,7 @@ pub mod id;
 pub mod mode;
 pub mod process;
 pub mod redact;
+pub mod seal;
 pub mod secret;
 pub mod signer;
 pub mod tls;

@@ -36,6 +36,13 @@ pub struct DatabaseFacts {
     /// SHA-256 of a canonical listing of its schema: tables, columns, types, constraints, indexes, functions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema: Option<Digest>,
+    /// The rows of each materialized view that holds any answer, under `schema.view`, quoted as SQL wants it. A restored
+    /// dump makes them anew, so the rows may differ.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub materialized_views: BTreeMap<String, u64>,
+    /// How many large objects there are, where the whole database was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_objects: Option<u64>,
 }
 
 /// What one table holds.

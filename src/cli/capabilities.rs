@@ -1,7 +1,7 @@
 //! What the engine acts with, put together from hosts, stores, secrets and the run's folder.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::stores::OpenedStores;
@@ -14,6 +14,7 @@ use crate::base::secret::SecretText;
 use crate::base::{Attempt, StepId};
 use crate::engine::{Binding, Capabilities, ProbeAnswer, Purpose, Timing};
 use crate::host::{self, AttemptBinding, HostSettings};
+use crate::journal::erasure::ErasureLedger;
 use crate::plan::{BoundPlan, PlannedStep};
 use crate::vault::Vault;
 
@@ -28,9 +29,14 @@ pub struct LocalCapabilities {
 }
 
 impl LocalCapabilities {
-    /// Puts the hands together for one run. `attempts` is the run's folder of attempts.
+    /// Puts the hands together for one run. `attempts` is the run's folder of attempts, `state` the state root.
     #[must_use]
-    pub fn new(plan: &BoundPlan, attempts: PathBuf, settings: HostSettings, vault: Arc<Vault>) -> Self {
+    pub fn new(
+        plan: &BoundPlan,
+        (attempts, state): (PathBuf, &Path),
+        settings: HostSettings,
+        vault: Arc<Vault>,
+    ) -> Self {
         let secrets: Arc<dyn Secrets> = Arc::clone(&vault) as Arc<dyn Secrets>;
         let about = Surroundings {
             run: plan.run.clone(),
@@ -40,6 +46,7 @@ impl LocalCapabilities {
             scratch: plan.scratch.clone(),
             incident_at: plan.incident_at.unwrap_or(plan.started_at),
             secrets,
+            erasures: Arc::new(ErasureLedger::below(state)),
         };
         let redactor = Mutex::new((0, Arc::new(Redactor::default())));
         let opened = Arc::new(OpenedStores::new(&about, &plan.environment));

@@ -84,7 +84,5 @@ fn what(plan: &BoundPlan) -> String {
 fn place(plan: &BoundPlan, target: &Target) -> String {
     let Target::Database { name } = target else { return String::new() };
     let entry = plan.inventory.databases.get(name);
-    entry
-        .map(|entry| format!(": {} on host `{}`, port {}", entry.pgdata.display(), entry.host, entry.port))
-        .unwrap_or_default()
+    entry.map(|entry| format!(": {}", entry.place())).unwrap_or_default()
 }

@@ -86,5 +86,5 @@ fn judge(
         named.extend(drill.services.keys().map(|name| format!("service:{name}")));
         named.extend(drill.stores.keys().map(|name| format!("store:{name}")));
     }
-    Ok(guard::drill(plan, &named, &protected, &ThisMachine))
+    Ok(guard::drill(plan, &named, &protected, &ThisMachine::default()))
 }

@@ -22,7 +22,7 @@ const PRUNE: &str = "backup.prune";
 /// Has the provider move and remove objects.
 const LIFECYCLE: &str = "s3.lifecycle";
 /// Take backups of a database.
-const BACKUPS: [&str; 2] = ["postgres.base_backup", "postgres.dump"];
+const BACKUPS: [&str; 3] = ["pgbackrest.backup", "postgres.base_backup", "postgres.dump"];
 
 /// Refuses (exit 4) what is frozen while a recovery of the same database is open, and to prune when the clock went
 /// back.

@@ -1,18 +1,24 @@
 //! What stands behind a path on this machine, for the guard of drills.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::{IpAddr, ToSocketAddrs as _, UdpSocket};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use crate::language::inventory::is_loopback;
 use crate::pgformat::ControlFile;
 use crate::plan::guard::Identity;
 
 /// Links followed before a path is taken for a circle, as the kernel counts.
 const MOST_LINKS: usize = 40;
 
-/// Resolves paths on this machine.
-pub struct ThisMachine;
+/// Resolves paths and network addresses on this machine. An address is looked up once.
+#[derive(Debug, Default)]
+pub struct ThisMachine {
+    hosts: RefCell<BTreeMap<String, BTreeSet<String>>>,
+}
 
 impl Identity for ThisMachine {
     /// Follows every link, also one whose target does not exist yet; `..` and relative paths are resolved too,
@@ -62,10 +68,25 @@ impl Identity for ThisMachine {
         found
     }
 
+    fn hosts(&self, address: &str) -> BTreeSet<String> {
+        self.hosts.borrow_mut().entry(address.to_owned()).or_insert_with(|| looked_up(address)).clone()
+    }
+
     fn system_id(&self, pgdata: &Path) -> Option<u64> {
         let bytes = std::fs::read(pgdata.join("global/pg_control")).ok()?;
         ControlFile::parse(&bytes).ok().map(|control| control.system_id.0)
     }
+}
+
+/// The address itself, and the numbers behind it where the resolver knows any.
+fn looked_up(address: &str) -> BTreeSet<String> {
+    let bare = address.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_ascii_lowercase();
+    let numbers: Vec<IpAddr> =
+        (bare.as_str(), 0).to_socket_addrs().map(|found| found.map(|one| one.ip()).collect()).unwrap_or_default();
+    // An address that a socket can be bound to is one of this machine's own.
+    let own = is_loopback(&bare) || numbers.iter().any(|number| UdpSocket::bind((*number, 0)).is_ok());
+    let names = numbers.iter().map(ToString::to_string).chain([bare]);
+    names.chain(own.then(|| "local".to_owned())).collect()
 }
 
 /// The disk of a partition, and the devices that a mapped one maps.
@@ -117,8 +138,18 @@ mod tests {
             ("whole/../pg/x", "data/pg/x"),
             ("plain", "plain"),
         ] {
-            assert_eq!(ThisMachine.canonical(&root.join(written)), root.join(meant), "{written}");
+            assert_eq!(ThisMachine::default().canonical(&root.join(written)), root.join(meant), "{written}");
         }
+    }
+
+    #[test]
+    fn an_address_leads_to_its_numbers_and_to_this_machine() {
+        let machine = ThisMachine::default();
+        assert!(machine.hosts("LocalHost").contains("local"));
+        assert!(machine.hosts("127.0.0.1").contains("local"));
+        let nowhere = machine.hosts("db.invalid");
+        assert_eq!(nowhere.into_iter().collect::<Vec<_>>(), ["db.invalid"]);
+        assert!(!machine.hosts("192.0.2.1").contains("local"), "a number that is nobody's");
     }
 
     #[test]
@@ -126,6 +157,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         symlink("b", folder.path().join("a")).unwrap();
         symlink("a", folder.path().join("b")).unwrap();
-        assert!(ThisMachine.canonical(&folder.path().join("a/x")).ends_with("x"));
+        assert!(ThisMachine::default().canonical(&folder.path().join("a/x")).ends_with("x"));
     }
 }

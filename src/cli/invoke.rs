@@ -278,8 +278,8 @@ fn rest(plan: &BoundPlan, seeds: &[EventKind]) -> Result<BoundPlan, Failure> {
 
 /// The engine's hands for a plan. `attempts` is where attempts keep their files.
 pub fn hands(plan: &BoundPlan, attempts: PathBuf, face: Face) -> Result<Arc<LocalCapabilities>, Failure> {
-    let vault = vault(&plan.inventory, face)?;
-    Ok(Arc::new(LocalCapabilities::new(plan, attempts, settings()?, vault)))
+    let (vault, state) = (vault(&plan.inventory, face)?, wiring::state_root()?);
+    Ok(Arc::new(LocalCapabilities::new(plan, (attempts, &state), settings()?, vault)))
 }
 
 /// What programs are started with.

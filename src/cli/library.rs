@@ -22,6 +22,10 @@ pub const SHIPPED: &[Shipped] = &[
         text: include_str!("../../runbooks/drills/restore-test-dump.yaml"),
     },
     Shipped { path: "drills/restore-test.yaml", text: include_str!("../../runbooks/drills/restore-test.yaml") },
+    Shipped {
+        path: "pgbackrest/full-db-loss-pgbackrest.yaml",
+        text: include_str!("../../runbooks/pgbackrest/full-db-loss-pgbackrest.yaml"),
+    },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped {
         path: "postgres/compliance-export.yaml",

@@ -249,6 +249,16 @@ impl Prepared {
         identity: &RunIdentity,
         environment: String,
     ) -> Result<BoundPlan, Failure> {
+        self.bound(subject, identity, environment)?.map_err(bind_failure)
+    }
+
+    /// The same, without a word about what stands in the way.
+    pub fn bound(
+        &self,
+        subject: &Subject,
+        identity: &RunIdentity,
+        environment: String,
+    ) -> Result<Result<BoundPlan, Vec<BindError>>, Failure> {
         let inventory = self.seen_by(&environment)?;
         let request = BindRequest {
             run: identity.run.clone(),
@@ -262,7 +272,7 @@ impl Prepared {
             scratch: identity.scratch.clone(),
             max_parallel: subject.max_parallel.map_or_else(default_parallel, usize::from),
         };
-        plan::bind(&self.plan, inventory, &self.registry, &self.sources, request).map_err(bind_failure)
+        Ok(plan::bind(&self.plan, inventory, &self.registry, &self.sources, request))
     }
 }
 

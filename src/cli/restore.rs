@@ -10,10 +10,12 @@ use super::invoke::Invocation;
 use super::locking::Courtesy;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
-use super::{Exit, Failure, given, site, wiring};
+use super::site::{self, Site};
+use super::{Exit, Failure, given, pitr, wiring};
 use crate::action::Mode;
 use crate::action::by_hand::command_line;
 use crate::base::{Timestamp, clock};
+use crate::catalog::recovery::Goal as Position;
 use crate::engine::Presence;
 use crate::language::time::{TimeError, parse_time};
 use crate::plan::INCIDENT_AT;
@@ -29,7 +31,7 @@ const BESIDE: &str = "side-copy";
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm every check runs, the forecast is held against the RTO, and the exact next command is printed."
+    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm the plan is printed (as `runbook pitr` does), every check runs, the forecast is held against the RTO, and the exact next command is printed."
 )]
 pub struct Args {
     /// The database of the inventory
@@ -129,6 +131,10 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     match &args.confirm {
         Some(word) => carry_out((&prepared, &subject), params, word, &args),
         None => {
+            if let Some(failure) = (!args.json).then(|| tell_plan(&args, &goal).err()).flatten() {
+                let causes = failure.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
+                tell!("warning: what the archive leads to cannot be told: {}{causes}", failure.message);
+            }
             let planned = plan((&prepared, &subject), params, args.json.into());
             let when = match &planned {
                 Ok(_) => "To carry it out:",
@@ -137,6 +143,20 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             tell!("\nnothing was changed. {when}\n  {}", next(&args, &goal, (&environment, incident_at)));
             planned
         }
+    }
+}
+
+/// Prints which backup, which WAL, how many bytes and minutes: what `runbook pitr` tells.
+fn tell_plan(args: &Args, goal: &Goal) -> Result<(), Failure> {
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let has_store = site.inventory.databases.get(&args.database).is_some_and(|entry| entry.store.is_some());
+    if !has_store {
+        return Ok(());
+    }
+    match goal {
+        Goal::Newest => pitr::tell(&site, &args.database, (&Position::Newest, None)),
+        Goal::At(at) => pitr::tell(&site, &args.database, (&Position::Time(*at), None)),
+        Goal::Backup(id) => pitr::tell(&site, &args.database, (&Position::Immediate, Some(id))),
     }
 }
 

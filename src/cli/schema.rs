@@ -1,4 +1,4 @@
-//! `runbook schema`: the JSON schemas of runbooks, inventories, reports, manifests of backups and price tables.
+//! `runbook schema`: the JSON schemas of runbooks, inventories, reports, manifests of backups, erasure ledgers and price tables.
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,7 @@ enum Kind {
     Inventory,
     Report,
     Manifest,
+    ErasureLedger,
     Prices,
 }
 
@@ -44,12 +45,13 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 /// All schemas by the names of their files.
-pub fn all() -> [(String, String); 5] {
+pub fn all() -> [(String, String); 6] {
     [
         (Kind::Runbook, "runbook"),
         (Kind::Inventory, "inventory"),
         (Kind::Report, "report"),
         (Kind::Manifest, "manifest"),
+        (Kind::ErasureLedger, "erasure-ledger"),
         (Kind::Prices, "prices"),
     ]
     .map(|(kind, name)| (format!("{name}.schema.json"), format!("{:#}\n", schema(kind))))
@@ -61,6 +63,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value(), &crate::actions::registry()),
         Kind::Report => report::json::schema(),
         Kind::Manifest => schemars::schema_for!(crate::catalog::Manifest).to_value(),
+        Kind::ErasureLedger => schemars::schema_for!(crate::action::SealedErasure).to_value(),
         Kind::Prices => price_schema().to_value(),
     }
 }

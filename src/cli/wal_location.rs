@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::site::Site;
-use super::{Exit, Failure};
-use crate::action::{ReadStore, Secrets};
-use crate::wal::{ForeignArchive, ForeignFolder};
+use super::Failure;
+use crate::action::Secrets;
+use crate::wal::ForeignFolder;
+use crate::wal::outlook::Recoverable;
 
 /// Where another program archived WAL.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -16,18 +17,17 @@ pub struct WalLocationArgs {
 }
 
 impl WalLocationArgs {
-    /// Puts the folder beside the archive of a database; without one nothing changes.
+    /// Has a database's archive read together with the folder; without one nothing changes.
     ///
     /// # Errors
     /// Fails when there is no such store (exit 2).
-    pub fn beside(&self, own: Arc<dyn ReadStore>, prefix: &str, site: &Site) -> Result<Arc<dyn ReadStore>, Failure> {
-        let Some((store, folder)) = self.parts() else { return Ok(own) };
-        let lying = site.read_store(store).map_err(|failure| match failure.exit {
-            Exit::Usage => failure.help("write --wal-location STORE/FOLDER, with a store of the inventory"),
-            _ => failure,
-        })?;
+    pub fn beside(&self, found: Recoverable, site: &Site) -> Result<Recoverable, Failure> {
+        let Some((store, folder)) = self.parts() else { return Ok(found) };
+        let known = site.inventory.stores.contains_key(store);
+        let help = "write --wal-location STORE/FOLDER, with a store of the inventory";
+        let lying = site.read_store(store).map_err(|failure| if known { failure } else { failure.help(help) })?;
         let keys = (site.store_entry(store)?.encryption.as_ref(), Arc::clone(&site.vault) as Arc<dyn Secrets>);
-        Ok(Arc::new(ForeignArchive::beside(own, prefix, ForeignFolder::new(lying, folder, keys))))
+        Ok(found.beside(ForeignFolder::new(lying, folder, keys)))
     }
 
     /// The store and the folder inside it.

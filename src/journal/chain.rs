@@ -1,20 +1,13 @@
 //! The hash chain of a journal: how events become lines, and how lines are held against each other.
 //!
-//! A line is one JSON object whose last member is `hash`, the SHA-256 of the line's bytes without
-//! `,"hash":"…"`. Verification looks at bytes and never at a re-serialization, so that lines of a
-//! newer version keep their place in the chain. Nothing here does I/O.
+//! A line is sealed as [`crate::base::seal`] says: verification looks at bytes and never at a re-serialization, so that
+//! lines of a newer version keep their place in the chain. Nothing here does I/O.
 
 use serde::Serialize;
 
-use crate::base::digest::Hasher;
+use crate::base::seal::{BrokenSeal, check_hash, seal};
 use crate::base::{Digest, EventSeq, RunId, Timestamp};
 use crate::event::{Event, EventKind, FORMAT};
-
-const HASH_OPEN: &[u8] = b",\"hash\":\"";
-const HASH_CLOSE: &[u8] = b"\"}";
-const HEX_LEN: usize = 64;
-/// The length of `,"hash":"…"}`.
-const SUFFIX_LEN: usize = HASH_OPEN.len() + HEX_LEN + HASH_CLOSE.len();
 
 /// The end of a chain: what the next line has to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,54 +165,19 @@ impl Chain {
     }
 }
 
-/// Makes a line of a JSON object: adds its hash as the last member, and a newline.
-#[must_use]
-pub fn seal(mut object: Vec<u8>) -> (Vec<u8>, Digest) {
-    let hash = Digest::of(&object);
-    object.pop();
-    object.extend_from_slice(HASH_OPEN);
-    object.extend_from_slice(hash.to_string().as_bytes());
-    object.extend_from_slice(HASH_CLOSE);
-    object.push(b'\n');
-    (object, hash)
-}
-
-/// Holds a line's bytes against the hash they end in. Exact to the byte: no second spelling passes.
-///
-/// # Errors
-/// Fails when there is no hash or another one.
-pub fn check_hash(line: &[u8]) -> Result<(), Broken> {
-    let split = line.len().checked_sub(SUFFIX_LEN).ok_or(Broken::NoHash)?;
-    let (body, suffix) = line.split_at(split);
-    let hex = suffix.strip_prefix(HASH_OPEN).and_then(|rest| rest.strip_suffix(HASH_CLOSE)).ok_or(Broken::NoHash)?;
-    let mut hasher = Hasher::default();
-    hasher.update(body);
-    hasher.update(b"}");
-    if hasher.finish().to_string().as_bytes() == hex { Ok(()) } else { Err(Broken::WrongHash) }
-}
-
-/// Gives the length of a whole line with the right hash that `bytes` begin with, if there is one. Linear in time.
-#[must_use]
-pub fn whole_line_prefix(bytes: &[u8]) -> Option<usize> {
-    let mut hasher = Hasher::default();
-    let mut hashed = 0;
-    let marks = bytes.windows(HASH_OPEN.len()).enumerate().filter(|(_, window)| *window == HASH_OPEN);
-    for (start, _) in marks {
-        let suffix = bytes.get(start + HASH_OPEN.len()..start + SUFFIX_LEN)?;
-        hasher.update(&bytes[hashed..start]);
-        hashed = start;
-        let mut whole = hasher.clone();
-        whole.update(b"}");
-        if suffix.strip_suffix(HASH_CLOSE) == Some(whole.finish().to_string().as_bytes()) {
-            return Some(start + SUFFIX_LEN);
+impl From<BrokenSeal> for Broken {
+    fn from(broken: BrokenSeal) -> Self {
+        match broken {
+            BrokenSeal::Missing => Self::NoHash,
+            BrokenSeal::Wrong => Self::WrongHash,
         }
     }
-    None
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Broken, Chain, check_hash, seal, whole_line_prefix};
+    use super::{Broken, Chain};
+    use crate::base::seal::{check_hash, seal, whole_line_prefix};
     use crate::base::{Digest, EventSeq, Timestamp};
     use crate::event::EventKind;
     use crate::journal::sample;

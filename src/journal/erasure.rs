@@ -1,82 +1,23 @@
-//! The erasure ledger: what must be forgotten, also by backups that are restored later.
+//! The file of the erasure ledger: what must be forgotten, also by backups that are restored later.
 //!
-//! `erasure.jsonl` stands beside the ledger of runs and is chained like it: `hash` is the last member of each line
-//! and covers the line without it, `prev` is the hash of the line before. It holds keyed hashes and never an
-//! identifier: without the key nobody can tell whom a line is about. Lines are only ever added.
+//! `erasure.jsonl` stands beside the ledger of runs. What a line says, and how lines hold together, is
+//! [`crate::action`]'s: a restore reads them, too. Lines are only ever added.
 
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use hmac::{Hmac, KeyInit, Mac as _};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::chain::{check_hash, seal, whole_line_prefix};
 use super::durable;
-use crate::base::secret::SecretText;
-use crate::base::{Digest, Timestamp, clock};
+use crate::action::{ActionError, ErasureContent, ErasureLine, Erasures, Forget, whole_part};
+use crate::base::clock;
+use crate::base::seal::seal;
 
 /// The erasure ledger's name below the state root.
 pub const ERASURE_FILE: &str = "erasure.jsonl";
-
-/// What the id of a key is the keyed hash of.
-const KEY_ID: &[u8] = b"runbook erasure key";
-
-/// The shortest key that is taken.
-const SHORTEST_KEY: usize = 32;
 
 /// The erasure ledger of one state root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErasureLedger {
     path: PathBuf,
-}
-
-/// One line.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ErasureLine {
-    /// The version of this format: 1.
-    pub format: u32,
-    /// Gapless, from 1.
-    pub n: u64,
-    /// When it was written.
-    #[schemars(with = "String")]
-    pub at: Timestamp,
-    /// The hash of the line before; of nothing for the first.
-    #[schemars(with = "String")]
-    pub prev: Digest,
-    /// Who asked for it.
-    pub by: String,
-    /// What must be forgotten.
-    pub forget: Forget,
-}
-
-/// What must be forgotten: rows whose column has a value with this keyed hash.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Forget {
-    /// HMAC-SHA256 of the value's text in UTF-8, as 64 hex digits.
-    pub subject: String,
-    /// The first 16 hex digits of the HMAC of `runbook erasure key`: tells one key from another.
-    pub key_id: String,
-    /// The database of the inventory.
-    pub database: String,
-    /// The table, with its schema when it is not `public`.
-    pub table: String,
-    /// The column.
-    pub column: String,
-    /// Why, without anything that tells who.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// A ledger as it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErasureContent {
-    /// The lines that can be read, in order.
-    pub lines: Vec<ErasureLine>,
-    /// What does not hold, with the line's number in the file.
-    pub problems: Vec<(u64, String)>,
-    /// The hash of the last line.
-    pub head: Digest,
 }
 
 /// The erasure ledger cannot be used.
@@ -98,48 +39,6 @@ pub enum ErasureError {
         /// What is wrong.
         what: String,
     },
-    /// The key could be guessed.
-    #[error("the key has {0} bytes; at least 32 are needed")]
-    ShortKey(usize),
-}
-
-/// What hashes subjects. Never in `Debug`.
-pub struct ErasureKey(Hmac<sha2::Sha256>);
-
-impl ErasureKey {
-    /// Takes a key of at least 32 bytes.
-    ///
-    /// # Errors
-    /// Fails for a shorter one.
-    pub fn new(secret: &SecretText) -> Result<Self, ErasureError> {
-        let key = secret.reveal().as_bytes();
-        let long = Some(key).filter(|key| key.len() >= SHORTEST_KEY).and_then(|key| Hmac::new_from_slice(key).ok());
-        long.map(Self).ok_or(ErasureError::ShortKey(key.len()))
-    }
-
-    /// The keyed hash of a value.
-    #[must_use]
-    pub fn subject(&self, value: &str) -> String {
-        self.hash(value.as_bytes())
-    }
-
-    /// What tells this key from another one.
-    #[must_use]
-    pub fn id(&self) -> String {
-        self.hash(KEY_ID).get(..16).unwrap_or_default().to_owned()
-    }
-
-    fn hash(&self, bytes: &[u8]) -> String {
-        let mut mac = self.0.clone();
-        mac.update(bytes);
-        mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-impl std::fmt::Debug for ErasureKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ErasureKey(***)")
-    }
 }
 
 impl ErasureLedger {
@@ -188,7 +87,7 @@ impl ErasureLedger {
     /// # Errors
     /// Fails when the file cannot be read. What does not hold together is content, not an error.
     pub fn read(&self) -> Result<ErasureContent, ErasureError> {
-        Ok(ErasureContent::scan(whole_part(&self.bytes()?).0))
+        Ok(ErasureContent::scan(&self.bytes()?))
     }
 
     /// Reads the file as it is; a missing one is empty.
@@ -207,46 +106,9 @@ impl ErasureLedger {
     }
 }
 
-/// The bytes that count, and whether the last line only lacks its newline.
-fn whole_part(bytes: &[u8]) -> (&[u8], bool) {
-    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    match whole_line_prefix(&bytes[end..]) {
-        Some(_) => (bytes, true),
-        None => (&bytes[..end], false),
-    }
-}
-
-impl ErasureContent {
-    /// Reads the bytes of a ledger.
-    #[must_use]
-    pub fn scan(bytes: &[u8]) -> Self {
-        let mut content = Self { lines: Vec::new(), problems: Vec::new(), head: Digest::of(b"") };
-        for (index, line) in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-            content.take(index as u64 + 1, line);
-        }
-        content
-    }
-
-    fn take(&mut self, number: u64, text: &[u8]) {
-        #[derive(Deserialize)]
-        struct Hashed {
-            hash: Digest,
-            #[serde(flatten)]
-            line: ErasureLine,
-        }
-        if let Err(broken) = check_hash(text) {
-            self.problems.push((number, broken.to_string()));
-        }
-        let Ok(Hashed { hash, line }) = serde_json::from_slice(text) else {
-            self.problems.push((number, "the line cannot be read".to_owned()));
-            self.head = Digest::of(text);
-            return;
-        };
-        if line.prev != self.head || line.n != self.lines.last().map_or(0, |line| line.n) + 1 {
-            self.problems.push((number, "the line does not follow the one before it".to_owned()));
-        }
-        self.head = hash;
-        self.lines.push(line);
+impl Erasures for ErasureLedger {
+    fn bytes(&self) -> Result<Vec<u8>, ActionError> {
+        self.bytes().map_err(|error| ActionError::fatal("the erasure ledger cannot be read").because(&error))
     }
 }
 
@@ -254,7 +116,8 @@ impl ErasureContent {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
-    use super::{ERASURE_FILE, ErasureError, ErasureKey, ErasureLedger, Forget};
+    use super::{ERASURE_FILE, ErasureError, ErasureLedger, Forget};
+    use crate::action::{ErasureKey, Treatment};
     use crate::base::secret::SecretText;
 
     fn key() -> ErasureKey {
@@ -263,7 +126,9 @@ mod tests {
 
     fn forget(value: &str) -> Forget {
         let (database, table, column) = ("orders".to_owned(), "users".to_owned(), "email".to_owned());
-        Forget { subject: key().subject(value), key_id: key().id(), database, table, column, reason: None }
+        let (subject, key_id) = (key().subject(value), key().id());
+        let (treatment, dbname, reason) = (Treatment::Delete, None, None);
+        Forget { subject, key_id, database, dbname, table, column, treatment, reason }
     }
 
     #[test]
@@ -303,13 +168,5 @@ mod tests {
             let content = ledger.read().unwrap();
             assert!(content.problems.is_empty() && content.lines.len() == 2, "{content:?}");
         }
-    }
-
-    #[test]
-    fn a_short_key_is_refused_and_the_hash_is_that_of_rfc_4231() {
-        assert!(matches!(ErasureKey::new(&SecretText::new("k".repeat(31))), Err(ErasureError::ShortKey(31))));
-        let long = ErasureKey(super::KeyInit::new_from_slice(b"Jefe").unwrap());
-        let known = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
-        assert_eq!(long.subject("what do ya want for nothing?"), known);
     }
 }

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 
 use super::audit::{chained, removed};
-use super::chain::{Chain, whole_line_prefix};
+use super::chain::Chain;
 use super::file::JOURNAL_FILE;
 use super::ledger::LedgerContent;
 use super::reader;
 use super::run::RunDir;
 use super::runs::{Runs, RunsError};
+use crate::base::seal::whole_line_prefix;
 use crate::base::{RunId, Timestamp};
 use crate::event::{Event, EventKind, RunHeader};
 

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::{check_hash, seal, whole_line_prefix};
 use super::durable;
+use crate::base::seal::{check_hash, seal, whole_line_prefix};
 use crate::base::{Digest, EventSeq, RunId, Timestamp, clock};
 use crate::event::{Event, EventKind, Outcome};
 

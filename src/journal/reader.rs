@@ -18,8 +18,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::chain::{Broken, Chain, whole_line_prefix};
+use super::chain::{Broken, Chain};
 use super::file::{FileJournal, JOURNAL_FILE};
+use crate::base::seal::whole_line_prefix;
 use crate::base::{Digest, EventSeq, RunId, clock};
 use crate::event::{Event, EventKind, RunHeader};
 use crate::port::{Journal as _, JournalError};

@@ -24,7 +24,7 @@ use super::reader::PLAN_FILE;
 use super::run::RunDir;
 use super::runs::{Runs, RunsError};
 use super::summary::{RunStatus, RunSummary};
-use crate::action::{ObjectKey, ParseObjectKeyError, PutOptions, Store, StoreError};
+use crate::action::{ObjectKey, ParseObjectKeyError, PutOptions, SHIPPED, Store, StoreError};
 use crate::base::digest::Hasher;
 use crate::base::{Digest, RunId};
 
@@ -196,12 +196,12 @@ impl<'a> Shipper<'a> {
         let bytes = ledger
             .bytes()
             .map_err(|error| ShipError::File { path: PathBuf::from(ERASURE_FILE), source: io::Error::other(error) })?;
-        let listed = self.store.list(&format!("{SHIP_PREFIX}/erasure/")).await?;
+        let listed = self.store.list(SHIPPED).await?;
         let there: BTreeSet<&str> = listed.iter().map(|facts| facts.key.as_str()).collect();
         let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
         let mut here = BTreeSet::new();
         for (index, line) in lines.enumerate() {
-            let key = format!("{SHIP_PREFIX}/erasure/{:08}-{}", index + 1, Digest::of(line).short());
+            let key = format!("{SHIPPED}{:08}-{}", index + 1, Digest::of(line).short());
             if !there.contains(key.as_str()) {
                 self.put(&key.parse()?, line.to_vec()).await?;
             }

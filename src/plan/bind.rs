@@ -170,10 +170,12 @@ fn frozen_sources(sources: &Sources, runbook: SourceId) -> Vec<PlanSource> {
 fn place_scratch(inventory: &mut Inventory, scratch: &std::path::Path) {
     for (name, database) in inventory.databases.iter_mut().filter(|(_, database)| database.scratch) {
         let home = scratch.join(name);
-        database.live = Some(std::mem::replace(&mut database.pgdata, home.join("data")));
+        let live = std::mem::replace(&mut database.pgdata, home.join("data"));
+        database.live = Some(live).filter(|live| live.is_absolute());
         database.socket = Some(home.join("s"));
         database.port = 5432;
         database.password = None;
+        database.address = None;
         database.via = Via::default();
         database.services = Vec::new();
     }

@@ -23,6 +23,8 @@ pub trait Identity {
     fn block_device(&self, path: &Path) -> Option<u64>;
     /// Gives a block device and everything it is made of: the disk of a partition, what a mapped device maps.
     fn made_of(&self, device: u64) -> BTreeSet<u64>;
+    /// Gives every host that a network address leads to: itself, the numbers behind it, `local` for this machine's own.
+    fn hosts(&self, address: &str) -> BTreeSet<String>;
     /// Gives the system id of the database cluster in an existing folder.
     fn system_id(&self, pgdata: &Path) -> Option<u64>;
 }

@@ -48,6 +48,9 @@ pub fn of_run(runbooks: &[&Runbook], steps: &[PlannedStep], inventory: &Inventor
 /// Gives the lock of a database.
 #[must_use]
 pub fn of_database(entry: &Database) -> String {
+    if entry.is_managed() {
+        return format!("database:{}", entry.place());
+    }
     format!("database:{}:{}", entry.host, entry.pgdata.display())
 }
 

@@ -20,8 +20,8 @@
 //! fetches what the server will ask for next. What they did ahead is kept in a `spool`, on which nothing depends.
 //!
 //! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that
-//! nothing is missing on a path, and [`Almanac`] reads when what was committed. [`ForeignArchive`] reads WAL that another
-//! program archived, where it lies.
+//! nothing is missing on a path, and [`Almanac`] reads when what was committed. [`outlook`] plans a recovery by what a
+//! store holds. [`ForeignArchive`] reads WAL that another program archived, where it lies.
 
 mod absence;
 mod acks;
@@ -38,6 +38,7 @@ mod fetch;
 mod foreign;
 mod identity;
 mod initial;
+pub mod outlook;
 mod packed;
 mod prefetch;
 mod push;

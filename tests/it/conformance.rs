@@ -8,7 +8,7 @@ use runbook::action::{Example, Mode, PlanContext};
 use runbook::actions;
 use runbook::base::diagnostic::SourceId;
 use runbook::language::document;
-use runbook::language::inventory::{Database, Inventory, Service, StoreEntry};
+use runbook::language::inventory::{Database, Inventory, PgBackRest, Service, StoreEntry};
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
@@ -62,6 +62,7 @@ fn inventory() -> Inventory {
         port: 5432,
         store: Some("primary".into()),
         services: vec!["backend".into()],
+        pgbackrest: Some(PgBackRest { stanza: "orders".into(), config: None, repo: None }),
         ..Database::default()
     };
     let service = Service {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
-use runbook::action::Action as _;
+use runbook::action::{Action as _, RunContext, Surroundings};
 use runbook::actions::postgres::{
     CreateDatabase, CreateDatabaseParams, DropDatabase, DropDatabaseParams, Export, ExportParams, TerminateConnections,
     TerminateConnectionsParams,
@@ -130,4 +130,25 @@ async fn an_export_changes_nothing_and_publishes_nothing_that_failed() {
         assert!(!path.exists(), "{sql}");
     }
     assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "0");
+}
+
+#[tokio::test]
+async fn a_database_whose_sessions_cannot_be_ended_stays_open() {
+    let site = Site::new();
+    site.cluster.sql("CREATE ROLE maker LOGIN CREATEDB");
+    site.cluster.sql("CREATE DATABASE kept OWNER maker");
+    let mut user = connected(&site, "kept");
+    let run = site.run();
+    let context = run.context();
+    let mut inventory = (*context.about.inventory).clone();
+    inventory.databases.get_mut("main").unwrap().user = "maker".to_owned();
+    let about = Surroundings { inventory: inventory.into(), ..context.about.clone() };
+    let params = json!({ "database": "main", "dbname": "kept", "sessions": "terminate" });
+    let params: DropDatabaseParams = serde_json::from_value(params).unwrap();
+    let context = RunContext { about, ..context };
+    DropDatabase.run(&params, &context).await.unwrap_err();
+    assert_eq!(site.cluster.sql("SELECT datallowconn FROM pg_database WHERE datname = 'kept'"), "t");
+    assert!(user.try_wait().unwrap().is_none());
+    user.kill().unwrap();
+    user.wait().unwrap();
 }

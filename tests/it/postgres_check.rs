@@ -63,6 +63,56 @@ async fn what_is_whole_passes_and_each_fault_that_is_planted_is_named() {
     fails(twice, "2 of 2 checks failed");
 }
 
+#[tokio::test]
+async fn a_pinned_schema_passes_until_somebody_changes_it_and_survives_a_dump() {
+    let site = Site::new();
+    site.cluster.sql(
+        "CREATE TABLE users(id int PRIMARY KEY, at timestamptz CHECK (at > '2000-01-01')); \
+         CREATE INDEX ON users(at); CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
+         CREATE TRIGGER t BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION f(); \
+         ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON users USING (id > 0)",
+    );
+    let pinned = |equals: &str, dbname: &str| json!([{ "dbname": dbname, "schema_fingerprint": { "equals": equals } }]);
+    let found = |said: String| said.rsplit("schema ").next().unwrap().chars().take(64).collect::<String>();
+    let wrong = proved(&site, pinned(&"0".repeat(64), "postgres")).await.unwrap_err();
+    let said = format!("{:?}", wrong.info());
+    let digests: Vec<&str> = said.split("schema ").skip(1).map(|rest| rest.get(..64).unwrap_or_default()).collect();
+    let digest =
+        digests.into_iter().find(|digest| digest.chars().all(|c| c.is_ascii_hexdigit()) && *digest != "0".repeat(64));
+    let digest = digest.unwrap_or_else(|| panic!("no fingerprint is told: {said}")).to_owned();
+    let passed = proved(&site, pinned(&digest, "postgres")).await.unwrap();
+    assert_eq!(found(passed.checks[0].value.clone()), digest);
+    // The same schema in another database, made from a dump: other numbers inside.
+    site.cluster.sql("CREATE DATABASE copy");
+    let dump = site.cluster.folder("dumps").join("copy.sql");
+    let connection = [
+        "-U",
+        "postgres",
+        "-h",
+        &site.cluster.socket_dir().display().to_string(),
+        "-p",
+        &site.cluster.port().to_string(),
+    ]
+    .map(str::to_owned);
+    let run = |program: &str, more: &[&str]| {
+        let output = site.cluster.command(program).args(&connection).args(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let file = dump.display().to_string();
+    run("pg_dump", &["-d", "postgres", "-f", &file]);
+    run("psql", &["-d", "copy", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file]);
+    proved(&site, pinned(&digest, "copy")).await.unwrap();
+    for change in [
+        "ALTER TABLE users ADD note text",
+        "ALTER TABLE users DROP note; DROP INDEX users_at_idx",
+        "CREATE INDEX ON users(at); DROP POLICY p ON users",
+        "CREATE POLICY p ON users USING (id > 0); DROP TRIGGER t ON users",
+    ] {
+        site.cluster.sql(change);
+        fails(proved(&site, pinned(&digest, "postgres")).await, "schema");
+    }
+}
+
 /// H32: "no orphans" that asks statistics checks nothing.
 #[tokio::test]
 async fn an_orphan_is_found_though_the_server_calls_its_constraint_valid() {
@@ -113,7 +163,8 @@ async fn the_smoke_test_gets_the_instance_may_only_read_and_decides() {
 #[tokio::test]
 async fn facts_of_a_base_backup_are_taken_at_its_end_compared_there_and_nowhere_else() {
     let site = Site::new();
-    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t SELECT generate_series(1, 100)");
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t SELECT generate_series(1, 100); SELECT lo_create(0)");
+    site.cluster.sql("CREATE MATERIALIZED VIEW few AS SELECT * FROM t WHERE n < 8; CREATE MATERIALIZED VIEW none AS SELECT 1 WITH NO DATA");
     let backup = site.run().base_backup().await.backup;
     site.cluster.sql("INSERT INTO t VALUES (101)");
     site.archive();
@@ -125,7 +176,9 @@ async fn facts_of_a_base_backup_are_taken_at_its_end_compared_there_and_nowhere_
     let params = serde_json::from_value(check(json!(at_end.instance))).unwrap();
     let output = Check.run(&params, &run.context()).await.unwrap();
     let facts = output.facts.expect("the first restore takes them");
-    let table = &facts.databases["postgres"].tables["public.t"];
+    let database = &facts.databases["postgres"];
+    assert_eq!((database.materialized_views["public.few"], database.large_objects), (7, Some(1)));
+    let table = &database.tables["public.t"];
     assert!(table.rows == 100 && table.hash.is_some(), "{table:?}");
     assert!(output.checks[1].details.iter().any(|line| line.contains("walked")), "{:?}", output.checks[1]);
     throw_away(&site, &run).await;

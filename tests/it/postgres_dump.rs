@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::action::{Action as _, ActionError, BackupHandle, RunContext};
 use runbook::actions::backup::{Create, CreateParams, Verify, VerifyParams};
 use runbook::actions::postgres::{
     Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
@@ -207,6 +207,10 @@ async fn roles_that_the_server_lacks_come_back_with_their_rights() {
     site.cluster.sql("DROP DATABASE shop");
     site.cluster.sql("DROP ROLE app");
     site.cluster.sql("DROP ROLE readers");
+    site.cluster.sql("ALTER SYSTEM SET log_statement = 'all'");
+    site.cluster.sql("ALTER SYSTEM SET log_min_duration_statement = 0");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    until("the log is talkative", || site.cluster.sql("SHOW log_statement") == "all");
     let restored = restore(&run, &dumped.backup, json!({})).await;
     assert_eq!(restored.roles, ["app", "readers"]);
     assert_eq!(restored.old_dbname, None);
@@ -421,4 +425,56 @@ async fn the_format_of_a_dump_is_what_its_content_says_and_not_its_name() {
     let error = try_restore(&run, &created.backup, json!({ "dbname": "shop" })).await.unwrap_err();
     assert!(error.to_string().contains("compressed with gzip"), "{error}");
     assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.orders"), "300");
+}
+
+#[tokio::test]
+async fn a_part_of_a_database_never_takes_the_name_of_the_whole() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let whole = dump(&run, json!({})).await;
+    let part = dump(&site.run(), json!({ "exclude_tables": ["public.parts*"] })).await;
+    let asked = [(&whole, json!({ "tables": ["users"] })), (&part, json!({})), (&part, json!({ "mode": "replace" }))];
+    for (dumped, more) in asked {
+        let run = site.run();
+        let refused = try_restore(&run, &dumped.backup, more.clone()).await.unwrap_err();
+        assert!(refused.to_string().contains("name of the whole"), "{refused}");
+        // Without its check it is refused as well.
+        let params = with(json!({ "database": "main", "backup": dumped.backup }), &more);
+        let params: RestoreDumpParams = serde_json::from_value(params).unwrap();
+        let refused = RestoreDump.run(&params, &run.context()).await.unwrap_err();
+        assert!(refused.to_string().contains("name of the whole"), "{refused}");
+    }
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.users"), "500");
+    // A name that fits nothing is no empty database.
+    let misspelt = try_restore(&site.run(), &whole.backup, json!({ "mode": "beside", "tables": ["uzers"] })).await;
+    assert!(format!("{:?}", misspelt.unwrap_err().info()).contains("uzers"));
+    site.cluster.sql("DROP DATABASE shop");
+    restore(&site.run(), &part.backup, json!({})).await;
+    assert_eq!(within(&site, "shop", "SELECT count(*) FROM public.users"), "500");
+}
+
+#[tokio::test]
+async fn a_step_leaves_alone_what_another_step_of_the_same_run_restored() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    let first = restore(&run, &dumped.backup, json!({ "mode": "beside" })).await;
+    within(&site, &first.dbname, "CREATE TABLE public.looked_at (n int)");
+    let params = json!({ "database": "main", "backup": dumped.backup, "mode": "beside" });
+    let params: RestoreDumpParams = serde_json::from_value(params).unwrap();
+    let second = RunContext { step: "second".parse().unwrap(), ..run.context() };
+    let refused = RestoreDump.run(&params, &second).await.unwrap_err();
+    assert!(refused.to_string().contains("another step of this run made it"), "{refused}");
+    assert_eq!(within(&site, &first.dbname, "SELECT count(*) FROM public.looked_at"), "0");
+}
+
+#[tokio::test]
+async fn sql_text_is_refused_what_only_an_archive_can_keep() {
+    let site = site(Depot::default());
+    let run = site.run();
+    let dumped = dump(&run, json!({ "format": "plain" })).await;
+    for more in [json!({ "no_privileges": true }), json!({ "mode": "into", "tables": ["users"] })] {
+        let refused = try_restore(&site.run(), &dumped.backup, more).await.unwrap_err();
+        assert!(refused.to_string().contains("loaded as it is"), "{refused}");
+    }
 }

@@ -217,6 +217,40 @@ async fn what_a_deletion_would_spread_to_is_refused_and_a_missing_key_is_said() 
     assert!(error.to_string().contains("is no table"), "{error}");
 }
 
+#[tokio::test]
+async fn an_update_that_a_key_would_spread_is_refused_and_one_that_changes_no_key_is_not() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql("CREATE TABLE badges(name text REFERENCES users(name) ON UPDATE CASCADE)");
+    shop.sql("UPDATE users SET name = 'renamed' WHERE id = 4; INSERT INTO badges VALUES ('renamed')");
+    let changed = json!({ "instance": copy, "tables": ["users"], "mode": "apply", "apply": "changed" });
+    let error = try_restore(&run, changed.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("would change rows of public.badges"), "{error}");
+    assert_eq!(shop.sql("SELECT name FROM badges"), "renamed");
+    shop.sql(
+        "DELETE FROM badges; UPDATE users SET name = 'user 4' WHERE id = 4; UPDATE users SET age = 99 WHERE id = 5",
+    );
+    shop.sql("INSERT INTO badges VALUES ('user 5')");
+    assert_eq!(restore(&run, changed).await.applied, 1);
+    assert_eq!(shop.sql("SELECT name FROM badges"), "user 5");
+}
+
+#[tokio::test]
+async fn rows_with_a_column_that_came_since_are_not_deleted() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let copy = shop.copy(&run).await;
+    shop.sql(
+        "ALTER TABLE users ADD COLUMN mail text; INSERT INTO users(name, mail) VALUES ('late', 'late@example.com')",
+    );
+    let with = |apply: &str| json!({ "instance": copy, "tables": ["users"], "mode": "apply", "apply": apply });
+    let refused = try_restore(&run, with("mirror")).await.unwrap_err();
+    assert!(refused.to_string().contains("got the column mail since"), "{refused}");
+    assert_eq!(restore(&run, with("changed")).await.applied, 0);
+    assert_eq!(shop.sql("SELECT mail FROM users WHERE name = 'late'"), "late@example.com");
+}
+
 /// What the strategies of old do: `pg_dump -t | psql` into the table that is there restores nothing and ends well;
 /// "no orphans" is read from statistics (hazards 24 and 32).
 #[tokio::test]

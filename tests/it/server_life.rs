@@ -3,10 +3,11 @@
 use std::fs;
 
 use runbook::action::{Action as _, CheckContext};
-use runbook::actions::postgres::{Promote, RestorePoint, Start};
+use runbook::actions::postgres::{Promote, RestorePoint, Start, Stop, StopParams};
 use serde_json::json;
 
 use crate::support::cli::until;
+use crate::support::production::Production;
 use crate::support::recovery::Site;
 
 #[tokio::test]
@@ -33,6 +34,40 @@ async fn a_stopped_server_is_started_once_and_one_in_the_middle_of_a_recovery_is
     site.cluster.configure(&[("shared_buffers", "nonsense")]);
     let error = Start.run(&params, &run.context()).await.unwrap_err();
     assert!(format!("{:?}", error.info()).contains("shared_buffers"), "{:?}", error.info());
+}
+
+#[test]
+fn undoing_a_start_stops_a_server_that_was_stopped_before_and_no_other() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cli.file(
+        "up.yaml",
+        "version: 1\nname: up\nsteps:\n  - id: up\n    uses: postgres.start\n    with: { database: main }\n    undo:\n      \
+         uses: postgres.stop\n      with: { database: main, if_running: true, only_if: started, started: '{{ steps.up.started }}' }\n",
+    );
+    let up = ["run", "up.yaml", "--confirm", "production"];
+    let undo = |run: &str| ["undo", run, "--confirm", "production"].map(str::to_owned);
+    cli.run(&up).ends(0);
+    let pid = cluster.pid();
+    cli.run(&undo(&cli.id())).ends(0);
+    assert_eq!((cluster.pid(), cluster.sql("SELECT count(*) FROM t").as_str()), (pid, "1000"), "it ran before");
+    fs::remove_dir_all(cli.state()).unwrap();
+    cluster.stop("fast");
+    cli.run(&up).ends(0);
+    assert_eq!(cluster.sql("SELECT count(*) FROM t"), "1000");
+    cli.run(&undo(&cli.id())).ends(0);
+    assert!(!cluster.try_sql("SELECT 1").status.success() && cluster.pid().is_none(), "it was stopped before");
+}
+
+#[tokio::test]
+async fn a_stop_that_does_not_know_whether_the_server_was_started_touches_nothing() {
+    let site = Site::new();
+    let run = site.run();
+    let stop = |with: serde_json::Value| serde_json::from_value::<StopParams>(with).unwrap();
+    let unknown = stop(json!({ "database": "main", "if_running": true, "only_if": "started" }));
+    let error = Stop.run(&unknown, &run.context()).await.unwrap_err();
+    assert!(error.to_string().contains("is not known"), "{error}");
+    assert_eq!(site.cluster.sql("SELECT 1"), "1");
 }
 
 #[tokio::test]
@@ -65,7 +100,8 @@ async fn a_standby_is_promoted_once_and_an_open_server_is_left_as_it_is() {
     site.cluster.give(&signal);
     site.cluster.up();
     let cx = CheckContext { ahead: true, ..run.check_context() };
-    assert!(!Promote.check(&params, &cx).await.unwrap().refused());
+    let told = Promote.check(&params, &cx).await.unwrap();
+    assert!(!told.refused() && format!("{told:?}").contains("has no undo"), "{told:?}");
     let promoted = Promote.run(&params, &run.context()).await.unwrap();
     assert_eq!((promoted.promoted, promoted.timeline), (true, 2));
     assert_eq!(site.cluster.sql("CREATE TABLE t(n int); SELECT pg_is_in_recovery()"), "f");

@@ -12,7 +12,9 @@ use crate::action::{
     Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, Late, ParamFault, PlanContext, RunContext,
 };
+use crate::actions::pgbackrest;
 use crate::actions::store::catalog_failed;
+use crate::base::Timestamp;
 use crate::catalog;
 
 /// Lifts the freeze of a database's backups.
@@ -99,15 +101,7 @@ impl Action for Unfreeze {
             return Ok(UnfreezeOutput { backup: None, reason: params.reason.clone() });
         };
         let handle = handle.get()?;
-        if handle.database != name || handle.kind != catalog::KIND_POSTGRES_BASE {
-            let fact = format!("backup `{}` is a `{}` of `{}`", handle.id, handle.kind, handle.database);
-            return Err(ActionError::fatal(format!("{fact}, not a base backup of `{name}`")));
-        }
-        let entry = cx.about.inventory.databases.get(name);
-        let prefix = entry.and_then(|entry| entry.prefix.as_deref()).unwrap_or(name);
-        let store = cx.store(&handle.store)?;
-        let backup = catalog::open(store.as_read(), prefix, handle).await.map_err(catalog_failed)?;
-        let taken_at = backup.manifest.started_at;
+        let taken_at = begun_at(handle, params, cx).await?;
         if taken_at < cx.about.incident_at {
             let fact = format!("backup `{}` was begun at {taken_at}, before the incident", handle.id);
             return Err(ActionError::fatal(fact).help("take a new base backup of the recovered server first"));
@@ -116,4 +110,26 @@ impl Action for Unfreeze {
         cx.reporter.note(message, json!({ "backup": handle.id }));
         Ok(UnfreezeOutput { backup: Some(handle.id.clone()), reason: None })
     }
+}
+
+/// When a backup was begun, as the place where it lies tells.
+async fn begun_at(handle: &BackupHandle, params: &UnfreezeParams, cx: &RunContext) -> Result<Timestamp, ActionError> {
+    let name = params.database.as_str();
+    let physical = [catalog::KIND_POSTGRES_BASE, pgbackrest::KIND].contains(&handle.kind.as_str());
+    if handle.database != name || !physical {
+        let fact = format!("backup `{}` is a `{}` of `{}`", handle.id, handle.kind, handle.database);
+        return Err(ActionError::fatal(format!("{fact}, not a base backup of `{name}`")));
+    }
+    if handle.kind == pgbackrest::KIND {
+        let standing = pgbackrest::look(name, &cx.about.inventory, cx.host.as_read()).await?;
+        let listed = standing.backups.iter().find(|backup| backup.id == handle.id);
+        return listed.map(|backup| backup.started_at).ok_or_else(|| {
+            ActionError::fatal(format!("pgBackRest lists no backup `{}`", handle.id)).help("take a new one first")
+        });
+    }
+    let entry = cx.about.inventory.databases.get(name);
+    let prefix = entry.and_then(|entry| entry.prefix.as_deref()).unwrap_or(name);
+    let store = cx.store(&handle.store)?;
+    let backup = catalog::open(store.as_read(), prefix, handle).await.map_err(catalog_failed)?;
+    Ok(backup.manifest.started_at)
 }

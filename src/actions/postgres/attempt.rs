@@ -16,7 +16,7 @@ use super::limits::{self, Configured};
 use super::live;
 use super::marker::{self, Marker};
 use super::old::Old;
-use super::recover::{RecoverOutput, no_config};
+use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
 use super::server::{Programs, major};
 use super::settings;
@@ -68,8 +68,8 @@ impl Recovering<'_> {
         live::refuse(self.hands.cluster, files).await?;
         let run = &self.hands.cx.about.run;
         let staged = self.hands.cluster.staged(run);
-        if let Some(fact) = no_config(files, self.hands.cluster, &staged) {
-            return Err(ActionError::fatal(fact).help("add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+        if let Some(fact) = self.hands.cluster.lacks_configuration(files, &staged) {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
         }
         let old = match self.hands.cluster.is_scratch() {
             true => None,
@@ -126,7 +126,12 @@ impl Recovering<'_> {
     ///
     /// A folder that an unfinished recovery left is no witness of that server: of it counts only what its
     /// recovery knew. Else a second try would call a loss none.
-    fn witnessed(&self, files: &dyn ReadFiles, old: Option<&Old>, tail: &Tail) -> Result<Option<Lsn>, ActionError> {
+    pub(crate) fn witnessed(
+        &self,
+        files: &dyn ReadFiles,
+        old: Option<&Old>,
+        tail: &Tail,
+    ) -> Result<Option<Lsn>, ActionError> {
         let Some(old) = old else { return Ok(None) };
         let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
         let message = format!(
@@ -139,7 +144,7 @@ impl Recovering<'_> {
     }
 
     /// Judges what the old data directory flushed beyond the archive. Changes nothing.
-    async fn tail(&self, marker: &Marker, old: Option<&Old>) -> Result<Tail, ActionError> {
+    pub(crate) async fn tail(&self, marker: &Marker, old: Option<&Old>) -> Result<Tail, ActionError> {
         if self.hands.cluster.is_scratch() {
             return Ok(Tail::default());
         }
@@ -248,7 +253,7 @@ impl Recovering<'_> {
     }
 
     /// Raises what the WAL needs higher than the restored configuration has it.
-    async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
+    pub(crate) async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
         let cluster = self.hands.cluster;
         if cluster.is_scratch() {
             return Ok(());
@@ -273,7 +278,7 @@ impl Recovering<'_> {
 
     /// Everything that moves. Where no old data directory tells which tablespaces there were, the WAL does:
     /// replaying the creation of one empties its folder.
-    async fn seats(
+    pub(crate) async fn seats(
         &self,
         files: &dyn Files,
         marker: &Marker,
@@ -302,7 +307,7 @@ impl Recovering<'_> {
         Ok(Swap { data, linked: marker.seats(&links, run), owner: self.hands.owner.clone() })
     }
 
-    fn note_kept(&self, files: &dyn Files, swap: &Swap) {
+    pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {
         let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
         if there(&swap.data.kept) {
             let message = format!("the old data is kept in `{}`", swap.data.kept.display());
@@ -315,7 +320,7 @@ impl Recovering<'_> {
     }
 
     /// Says that what was stopped can be started again as it was.
-    fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
+    pub(crate) fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
         let live = &self.hands.cluster.pgdata;
         if self.hands.cluster.is_scratch() || !matches!(files.facts(live), Ok(Some(_))) {
             return error;
@@ -324,7 +329,7 @@ impl Recovering<'_> {
         error.help(format!("{before}`{}` is as it was, and its server can be started again", live.display()))
     }
 
-    fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {
+    pub(crate) fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {
         let kept = self.hands.cluster.kept(&self.hands.cx.about.run);
         if error.info().help.is_some() || !matches!(files.facts(&kept), Ok(Some(_))) {
             return error;
@@ -334,11 +339,11 @@ impl Recovering<'_> {
 }
 
 /// Segments that came with the backup.
-fn embedded(files: &dyn ReadFiles, pgdata: &Path) -> Result<BTreeSet<SegmentName>, HostError> {
+pub(crate) fn embedded(files: &dyn ReadFiles, pgdata: &Path) -> Result<BTreeSet<SegmentName>, HostError> {
     let folder = files.canonical(&pgdata.join("pg_wal"))?;
     Ok(files.list(&folder)?.iter().filter_map(|entry| entry.name.to_str()?.parse().ok()).collect())
 }
 
-fn names(segments: &BTreeSet<SegmentName>) -> Vec<String> {
+pub(crate) fn names(segments: &BTreeSet<SegmentName>) -> Vec<String> {
     segments.iter().map(ToString::to_string).collect()
 }

@@ -18,6 +18,7 @@ use super::connect::{Endpoint, Session};
 use super::copies::Copies;
 use super::delivery::{self, Arrivals, Delivery};
 use super::facts::{ServerFacts, archives};
+use super::keeper::Wish;
 use super::last_wal;
 use super::layout::Cluster;
 use super::outside::Outside;
@@ -140,6 +141,7 @@ impl Action for BaseBackup {
     fn effects(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::BaseBackup)?;
         cluster.archive().map_err(|error| fault(&error))?;
         if params.max_rate.is_some_and(|rate| !(32 << 10..=1 << 30).contains(&rate.0)) {
             return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
@@ -151,6 +153,7 @@ impl Action for BaseBackup {
         if let Some(source) = &params.source {
             let source = Cluster::of(source, cx.inventory, cx.scratch);
             let source = source.map_err(|error| vec![ParamFault::new("/source", error.to_string())])?;
+            source.within_reach(Wish::BaseBackup)?;
             effects = effects.target(Access::Read, Target::Database { name: source.name });
         }
         for name in &copies.names {

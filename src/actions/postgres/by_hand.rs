@@ -15,31 +15,6 @@ use super::side_instance::SideInstanceParams;
 use crate::action::PlanContext;
 use crate::action::by_hand::{command_line, quoted, remark};
 use crate::catalog::BackupPlace;
-use crate::language::inventory::Via;
-
-/// Stops the server.
-pub(super) fn stop(cluster: &Cluster) -> Vec<String> {
-    let pgdata = cluster.pgdata.to_string_lossy().into_owned();
-    match &cluster.via {
-        Via::Systemd(unit) => vec![command_line(["systemctl", "stop", unit])],
-        Via::PgCtl(_) => vec![as_owner(cluster, &["pg_ctl", "stop", "-m", "fast", "-w", "-D", &pgdata])],
-    }
-}
-
-/// Starts the server.
-pub(super) fn start(cluster: &Cluster) -> String {
-    let pgdata = cluster.pgdata.to_string_lossy().into_owned();
-    match &cluster.via {
-        Via::Systemd(unit) => command_line(["systemctl", "start", unit]),
-        Via::PgCtl(settings) => {
-            let log = settings.log.clone().unwrap_or_else(|| cluster.pgdata.join("log/runbook-startup.log"));
-            let log = log.to_string_lossy().into_owned();
-            let mut words = vec!["pg_ctl", "start", "-w", "-D", &pgdata, "-l", &log];
-            words.extend(settings.options.iter().flat_map(|options| ["-o", options.as_str()]));
-            as_owner(cluster, &words)
-        }
-    }
-}
 
 /// Takes a backup that `restore_base` and a person can both use.
 pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
@@ -228,7 +203,7 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
     lines.push(remark(
         "the script has set `restore_command` there, and `archive_mode = off`: remove both lines in the end",
     ));
-    lines.push(start(&cluster));
+    lines.push(cluster.keeper().start_by_hand(&cluster));
     lines.extend(wait(&cluster, params.action.unwrap_or_default()));
     Some(lines)
 }
@@ -282,15 +257,15 @@ pub(super) fn sql(cluster: &Cluster, dbname: &str, statement: &str) -> String {
 /// How a program of PostgreSQL connects.
 pub(super) fn connection(cluster: &Cluster) -> Vec<String> {
     let mut words = Vec::new();
-    if let Some(socket) = &cluster.socket {
-        words.extend(["-h".to_owned(), socket.display().to_string()]);
-    }
+    let host = cluster.socket.as_ref().map(|folder| folder.display().to_string());
+    let host = host.or_else(|| cluster.entry.address.clone());
+    words.extend(host.into_iter().flat_map(|host| ["-h".to_owned(), host]));
     words.extend(["-p".to_owned(), cluster.port.to_string(), "-U".to_owned(), cluster.user.clone()]);
     words
 }
 
 /// A command as the server's user.
-fn as_owner(cluster: &Cluster, words: &[&str]) -> String {
+pub(super) fn as_owner(cluster: &Cluster, words: &[&str]) -> String {
     let owner = cluster.entry.os_user.clone().unwrap_or_else(|| "postgres".to_owned());
     let programs = Programs::of_any_version(cluster);
     let (program, rest) = words.split_first().unwrap_or((&"true", &[]));

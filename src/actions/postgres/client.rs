@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use super::layout::Cluster;
 use super::server::Programs;
+use super::tls::Tls;
 use crate::action::{ActionError, CommandSpec, Host, HostError, ReadHost, Secrets, Tie};
 use crate::language::inventory::SslMode;
 
 /// How long a program may take to say its version.
 const VERSION_WITHIN: Duration = Duration::from_secs(20);
+
+/// The certificates that a Debian machine trusts.
+const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The programs of a server's version, and the server they connect to.
 pub(crate) struct Client<'a> {
@@ -78,21 +82,24 @@ pub(crate) fn connected(
 ) -> Result<CommandSpec, ActionError> {
     let mut spec = match &cluster.socket {
         Some(folder) => spec.env("PGHOST", folder.display().to_string()),
-        None => spec.env("PGHOST", "localhost").env("PGHOSTADDR", "127.0.0.1"),
+        None => match &cluster.entry.address {
+            Some(address) => spec.env("PGHOST", address.as_str()),
+            None => spec.env("PGHOST", "localhost").env("PGHOSTADDR", "127.0.0.1"),
+        },
     };
     spec = spec.env("PGPORT", cluster.port.to_string()).env("PGUSER", &*cluster.user).env("PGDATABASE", dbname);
     spec = spec.env("PGAPPNAME", "runbook").env("PGCONNECT_TIMEOUT", "10");
-    // A socket has no TLS.
-    let wanted = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
-    let sslmode = match wanted {
+    let tls = Tls::of(cluster);
+    let sslmode = match tls.mode() {
         SslMode::Disable => "disable",
         SslMode::Prefer => "prefer",
         SslMode::Require => "require",
         SslMode::VerifyFull => "verify-full",
     };
     spec = spec.env("PGSSLMODE", sslmode);
-    if wanted == SslMode::VerifyFull {
-        spec = spec.env("PGSSLROOTCERT", "/etc/ssl/certs/ca-certificates.crt");
+    if tls.mode() == SslMode::VerifyFull {
+        let trusted = tls.root_cert().map_or_else(|| TRUSTED.into(), |file| file.to_string_lossy().into_owned());
+        spec = spec.env("PGSSLROOTCERT", trusted);
     }
     if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {
         spec = spec.env("PGPASSWORD", secrets.get(secret)?.reveal());

@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::Sq
 
 use super::copy_out::{CopyOut, Records};
 use super::layout::Cluster;
-use super::tls;
+use super::tls::Tls;
 use crate::action::{ActionError, Secrets};
 use crate::base::secret::SecretText;
 use crate::language::inventory::SslMode;
@@ -27,7 +27,7 @@ pub(crate) type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     config: Config,
-    sslmode: SslMode,
+    tls: Tls,
     shown: String,
 }
 
@@ -46,13 +46,19 @@ impl Endpoint {
                 config.host_path(folder);
                 format!("{}/.s.PGSQL.{}", folder.display(), cluster.port)
             }
-            None => {
-                config.host("localhost").hostaddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
-                format!("localhost:{}", cluster.port)
-            }
+            None => match &cluster.entry.address {
+                Some(address) => {
+                    config.host(address);
+                    format!("{address}:{}", cluster.port)
+                }
+                None => {
+                    config.host("localhost").hostaddr(IpAddr::V4(Ipv4Addr::LOCALHOST));
+                    format!("localhost:{}", cluster.port)
+                }
+            },
         };
-        let sslmode = if cluster.socket.is_some() { SslMode::Disable } else { cluster.entry.sslmode };
-        Self::finished(cluster, config, (sslmode, format!("database `{dbname}` at `{shown}`")), secrets)
+        let shown = format!("database `{dbname}` at `{shown}`");
+        Self::finished(cluster, config, (Tls::of(cluster), shown), secrets)
     }
 
     /// The endpoint of another server of the same cluster, at a host and port.
@@ -64,25 +70,25 @@ impl Endpoint {
         config.user(&cluster.user).dbname(&cluster.dbname).host(host).port(port).application_name("runbook");
         config.connect_timeout(Duration::from_secs(3));
         let shown = format!("database `{}` at `{host}:{port}`", cluster.dbname);
-        Self::finished(cluster, config, (cluster.entry.sslmode, shown), secrets)
+        Self::finished(cluster, config, (Tls::over_tcp(cluster), shown), secrets)
     }
 
     fn finished(
         cluster: &Cluster,
         mut config: Config,
-        (sslmode, shown): (SslMode, String),
+        (tls, shown): (Tls, String),
         secrets: &dyn Secrets,
     ) -> Result<Self, ActionError> {
         if let Some(secret) = cluster.entry.password.as_deref().filter(|_| !cluster.is_scratch()) {
             let password: SecretText = secrets.get(secret)?;
             config.password(password.reveal());
         }
-        config.ssl_mode(match sslmode {
+        config.ssl_mode(match tls.mode() {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,
             SslMode::Require | SslMode::VerifyFull => PgSslMode::Require,
         });
-        Ok(Self { config, sslmode, shown })
+        Ok(Self { config, tls, shown })
     }
 
     /// Where it connects to, and as whom.
@@ -90,9 +96,9 @@ impl Endpoint {
         &self.config
     }
 
-    /// Whether it wants TLS.
-    pub(super) fn sslmode(&self) -> SslMode {
-        self.sslmode
+    /// How it wants TLS.
+    pub(super) fn tls(&self) -> &Tls {
+        &self.tls
     }
 
     /// The database and its place, for messages.
@@ -105,12 +111,12 @@ impl Endpoint {
     /// # Errors
     /// Retryable when nobody answers or the server is starting, fatal when it refuses.
     pub(crate) async fn open(&self) -> Result<Session, ActionError> {
-        let connected = match self.sslmode {
+        let connected = match self.tls.mode() {
             SslMode::Disable => {
                 self.config.connect(NoTls).await.map(|(client, driver)| (client, Box::pin(driver) as Driver))
             }
             SslMode::Prefer | SslMode::Require | SslMode::VerifyFull => {
-                let maker = tls::connector(self.sslmode)?;
+                let maker = self.tls.connector()?;
                 self.config.connect(maker).await.map(|(client, driver)| (client, Box::pin(driver) as Driver))
             }
         };

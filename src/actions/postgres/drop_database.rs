@@ -137,19 +137,27 @@ impl Action for DropDatabase {
                     .help("set `if_exists: true` if that is in order")),
             };
         }
-        let mut terminated = 0;
-        if params.sessions == Sessions::Terminate {
-            set(&mut session, &dbname, Door::Shut).await?;
-            terminated = end(&mut session, &of(&dbname)).await?;
-        }
-        let dropped = session.query(&format!("DROP DATABASE {}", ident(&dbname))).await;
-        if dropped.is_err() && params.sessions == Sessions::Terminate {
-            // What could not be dropped is as usable as before.
-            set(&mut session, &dbname, Door::Open).await?;
-        }
-        dropped?;
+        let terminated = match params.sessions {
+            Sessions::Refuse => drop_now(&mut session, &dbname).await.map(|()| 0)?,
+            Sessions::Terminate => {
+                set(&mut session, &dbname, Door::Shut).await?;
+                let dropped = match end(&mut session, &of(&dbname)).await {
+                    Ok(terminated) => drop_now(&mut session, &dbname).await.map(|()| terminated),
+                    Err(error) => Err(error),
+                };
+                if dropped.is_err() {
+                    // It is as usable as before; what made it fail tells more than a door that stays shut.
+                    let _ = set(&mut session, &dbname, Door::Open).await;
+                }
+                dropped?
+            }
+        };
         Ok(DropDatabaseOutput { dbname, dropped: true, terminated })
     }
+}
+
+async fn drop_now(session: &mut Session, dbname: &str) -> Result<(), ActionError> {
+    session.query(&format!("DROP DATABASE {}", ident(dbname))).await.map(drop)
 }
 
 fn droppable(dbname: &str) -> Result<(), String> {

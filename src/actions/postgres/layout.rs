@@ -71,7 +71,8 @@ impl Cluster {
             Ground::Own => entry.pgdata.clone(),
             Ground::Scratch(root) => root.join("pgdata"),
         };
-        if !pgdata.is_absolute() {
+        let is_elsewhere = entry.is_managed() && ground == Ground::Own;
+        if !pgdata.is_absolute() && !is_elsewhere {
             let fact =
                 format!("the data directory `{}` of database `{name}` is not an absolute path", pgdata.display());
             return Err(ActionError::fatal(fact));

@@ -10,7 +10,6 @@ use super::server::Programs;
 use super::settings::shell_word;
 use super::{layout::Cluster, owner::Owner};
 use crate::action::ReadHost;
-use crate::language::inventory::Via;
 use crate::pgformat::ServerLimits;
 
 /// A setting that is too small.
@@ -69,10 +68,7 @@ impl Configured<'_> {
 
     /// What the server itself makes of its configuration.
     async fn value(&self, name: &str, host: &dyn ReadHost) -> Option<i32> {
-        let options = match &self.cluster.via {
-            Via::PgCtl(settings) => settings.options.clone().unwrap_or_default(),
-            Via::Systemd(_) => String::new(),
-        };
+        let options = self.cluster.keeper().words(self.pgdata);
         let (postgres, pgdata) = (self.programs.path("postgres"), self.pgdata.to_string_lossy());
         let line = format!("exec {} -D {} {options} -C {name}", shell_word(&postgres), shell_word(&pgdata));
         let mut spec = self.owner.command("sh").args(["-c", &line]);

@@ -68,11 +68,14 @@ impl PidFile {
     }
 }
 
-/// Looks for every sign of life.
+/// Looks for every sign of life. A managed server shows none.
 ///
 /// # Errors
 /// Fails when the data directory cannot be looked at.
 pub(crate) async fn signs(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Vec<Sign>, ActionError> {
+    if cluster.is_managed() {
+        return Ok(Vec::new());
+    }
     let mut found = Vec::new();
     let inside = processes(&cluster.pgdata, files);
     let pid_file = PidFile::read(files, &cluster.pgdata);

@@ -63,13 +63,13 @@ struct Running {
     args: Vec<String>,
 }
 
-/// Says which program looks after the cluster and is not paused; `None` where nothing does, and for a cluster that
-/// is thrown away.
+/// Says which program looks after the cluster and is not paused; `None` where nothing does, for a cluster that is
+/// thrown away, and for a managed one.
 ///
 /// # Errors
 /// Fails when the host's processes cannot be listed.
 pub(crate) async fn in_charge(cluster: &Cluster, host: &dyn ReadHost) -> Result<Option<Fact>, ActionError> {
-    if cluster.is_scratch() {
+    if cluster.is_scratch() || cluster.is_managed() {
         return Ok(None);
     }
     let files = host.read_files();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::by_hand;
 use super::connect::{Endpoint, Session};
+use super::keeper::Wish;
 use super::layout::Cluster;
 use super::marker::Marker;
 use crate::action::{
@@ -19,6 +20,10 @@ use crate::event::Progress;
 
 /// How long a promotion may take where nobody says otherwise.
 const WITHIN: Duration = Duration::from_secs(300);
+
+/// What every plan says of a promotion: the manual of `pg_rewind` tells the only way back.
+const FINAL: &str = "the promotion is final and has no undo: the other server becomes a standby of this one by `pg_rewind` \
+                     or from a new base backup";
 
 /// Promotes a standby.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,6 +85,7 @@ impl Action for Promote {
     fn effects(&self, params: &PromoteParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
             .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+        cluster.within_reach(Wish::Power)?;
         Ok(Effects::of(EffectClass::Write).target(Access::Write, Target::Database { name: cluster.name }))
     }
 
@@ -90,6 +96,7 @@ impl Action for Promote {
             "make sure that the old primary is stopped and stays so: two that take writes cannot be joined again",
         )];
         let promote = format!("SELECT pg_promote(true, {seconds})");
+        lines.push(crate::action::by_hand::remark(FINAL));
         lines.extend([promote.as_str(), OPEN].map(|statement| by_hand::sql(&cluster, &cluster.dbname, statement)));
         lines
     }
@@ -108,6 +115,7 @@ impl Action for Promote {
         if let Some((fact, help)) = under_way(cx.host.read_files().as_ref(), &cluster)? {
             return Ok(findings.refuse(fact, help));
         }
+        let findings = findings.pass(FINAL);
         Ok(match seen.refusal(params) {
             Some((fact, help)) => findings.refuse(fact, help),
             None if seen.streams => findings.warn(

@@ -25,13 +25,18 @@ use super::archive::Shelf;
 use super::attempt::Recovering;
 use super::by_hand;
 use super::hands::Hands;
+use super::keeper::Wish;
 use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
+<<<<<<< HEAD
 use super::wal_location::WalLocation;
 use super::{live, outlook, overseer, promotion, replica, server};
+=======
+use super::{live, outlook, overseer, promotion, prospect, replica, server};
+>>>>>>> main
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -40,7 +45,6 @@ use crate::action::{
 use crate::base::Timestamp;
 use crate::catalog::recovery::Goal;
 use crate::event::Coverage;
-use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::Keys;
 
@@ -275,10 +279,12 @@ impl Action for Recover {
     fn effects(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::DataDirectory)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
+<<<<<<< HEAD
         let access = if cluster.is_scratch() { Access::Read } else { Access::Write };
         let effects = Effects::of(EffectClass::Destroy).target(access, archive).target(Access::Destroy, database);
         Ok(match &params.wal_location {
@@ -287,6 +293,14 @@ impl Action for Recover {
                 effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
             }
         })
+=======
+        if cluster.is_scratch() {
+            let effects = Effects::of(EffectClass::Destroy).target(Access::Read, archive);
+            return Ok(effects.target(Access::Destroy, database));
+        }
+        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy));
+        Ok(effects.target(Access::Write, archive).target(Access::Destroy, database))
+>>>>>>> main
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -320,7 +334,9 @@ impl Action for Recover {
             let faster = replica::faster(&cluster, cx).await;
             let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
             let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
-            return Ok(sentence.into_iter().fold(findings, Findings::pass));
+            let findings = sentence.into_iter().fold(findings, Findings::pass);
+            let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
+            return prospect::told(&cluster, (&aim.goal, aim.timeline), cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;
@@ -348,8 +364,8 @@ impl Action for Recover {
             let staged = cluster.staged(&cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;
             server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
-            if let Some(fact) = no_config(files.as_ref(), &cluster, &staged) {
-                return Ok(findings.refuse(fact, "add `options: \"-c config_file=…\"` under `via: { pg_ctl: … }`"));
+            if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
+                return Ok(findings.refuse(fact.what, fact.help));
             }
         }
         Ok(findings.pass("no server is alive, and the program that fetches WAL is there"))
@@ -425,19 +441,4 @@ pub(crate) async fn barred(
         "the server's user `{user}` cannot run `{}`, so the server could fetch no WAL: {why}",
         program.display()
     ))
-}
-
-/// Says when `pg_ctl` would find no configuration: some systems keep it outside the data directory.
-pub(crate) fn no_config(
-    files: &dyn crate::action::ReadFiles,
-    cluster: &Cluster,
-    pgdata: &std::path::Path,
-) -> Option<String> {
-    let Via::PgCtl(settings) = &cluster.via else { return None };
-    let elsewhere = settings.options.as_deref().is_some_and(|options| options.contains("config_file"));
-    let here = matches!(files.facts(&pgdata.join("postgresql.conf")), Ok(Some(_)));
-    if here || elsewhere || cluster.is_scratch() {
-        return None;
-    }
-    Some("the backup holds no `postgresql.conf`: its server keeps it outside the data directory".to_owned())
 }

@@ -14,14 +14,9 @@ use super::server::Server;
 use crate::action::{ActionError, ReadFiles, RunContext, Waits};
 use crate::base::{Timestamp, clock};
 use crate::event::Progress;
-use crate::language::inventory::Via;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
 const TICK: Duration = Duration::from_millis(250);
-/// How long a server that `pg_ctl` started may take until its pid file is there.
-const STARTS_WITHIN: Duration = Duration::from_secs(15);
-/// How long a unit may take until its server's pid file is there: it may run other programs first.
-const UNIT_STARTS_WITHIN: Duration = Duration::from_secs(120);
 
 /// What the replay is measured against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -134,10 +129,7 @@ impl Watch {
             self.alive = true;
             return Ok(());
         }
-        let within = match server.cluster.via {
-            Via::PgCtl(_) => STARTS_WITHIN,
-            Via::Systemd(_) => UNIT_STARTS_WITHIN,
-        };
+        let within = server.cluster.keeper().appears_within();
         if !self.alive && self.started.elapsed() < within {
             return Ok(());
         }

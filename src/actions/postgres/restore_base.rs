@@ -14,6 +14,7 @@ use super::archive;
 use super::by_hand;
 use super::extract::Extraction;
 use super::inflow::Inflow;
+use super::keeper::Wish;
 use super::layout::{self, Cluster};
 use super::machine;
 use super::marker::{self, Link, Marker};
@@ -87,6 +88,7 @@ impl Action for RestoreBase {
     fn effects(&self, params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::DataDirectory)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         let from = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let effects = Effects::of(EffectClass::Write).target(Access::Read, from);

@@ -1,4 +1,4 @@
-//! Stops and starts a server, by `pg_ctl` or systemd, and finds its programs.
+//! Stops and starts a server by what keeps it, and finds its programs.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,6 @@ use super::live;
 use super::owner::Owner;
 use crate::action::{ActionError, CommandSpec, Host, ReadFiles, ReadHost, Tie};
 use crate::base::clock;
-use crate::language::inventory::Via;
 
 /// How long a stopped server may take to be gone after its stop command said so.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
@@ -103,32 +102,12 @@ pub(crate) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Where the server's first words go.
-    pub(crate) fn log(&self) -> PathBuf {
-        match &self.cluster.via {
-            Via::PgCtl(settings) => {
-                settings.log.clone().unwrap_or_else(|| self.cluster.pgdata.join("log/runbook-startup.log"))
-            }
-            Via::Systemd(_) => self.cluster.pgdata.join("log"),
-        }
-    }
-
     /// Starts the server and returns as soon as it was started, ready or not. It outlives the run.
     ///
     /// # Errors
     /// Fails when the starting program fails.
     pub(crate) async fn start(&self, host: &dyn Host) -> Result<(), ActionError> {
-        let spec = match &self.cluster.via {
-            Via::Systemd(unit) => CommandSpec::new("systemctl").args(["start", "--no-block", unit.as_str()]),
-            Via::PgCtl(settings) => {
-                self.make_log_folder(host)?;
-                let mut words = self.options.clone();
-                words.extend(settings.options.clone());
-                self.pg_ctl(["start", "-W"])
-                    .args(["-l".to_owned(), self.log().to_string_lossy().into_owned()])
-                    .args(if words.is_empty() { Vec::new() } else { vec!["-o".to_owned(), words.join(" ")] })
-            }
-        };
+        let spec = self.cluster.keeper().start(self, host)?;
         let program = spec.program.clone();
         let output = host
             .start_daemon(self.cluster.housing.around(spec, host.as_read()))
@@ -145,10 +124,7 @@ impl Server<'_> {
     /// # Errors
     /// Fails when it does not end; then the signs that are left are named.
     pub(crate) async fn stop(&self, host: &dyn Host) -> Result<(), ActionError> {
-        let spec = match &self.cluster.via {
-            Via::Systemd(unit) => CommandSpec::new("systemctl").args(["stop", unit.as_str()]),
-            Via::PgCtl(_) => self.stop_command(host),
-        };
+        let spec = self.cluster.keeper().stop(self, host.as_read())?;
         let program = spec.program.clone();
         let output = host.run(spec, Tie::Engine).await.map_err(|error| failed(&program).because(&error))?;
         let gone = self.wait_gone(host).await;
@@ -156,22 +132,6 @@ impl Server<'_> {
             return Err(failed(&program).process(output.exit_code, output.tail(20)));
         }
         gone
-    }
-
-    /// Prefers `pg_ctl`; a postmaster whose pid file is gone is told by a signal.
-    fn stop_command(&self, host: &dyn Host) -> CommandSpec {
-        let files = host.read_files();
-        // Nobody starts a thrown-away server again: it needs no checkpoint.
-        let mode = if self.cluster.is_scratch() { "immediate" } else { "fast" };
-        if live::PidFile::read(files.as_ref(), &self.cluster.pgdata).is_some() {
-            return self.pg_ctl(["stop", "-m", mode, "-w", "-t", "3600"]);
-        }
-        let inside = live::processes(&self.cluster.pgdata, files.as_ref());
-        let postmaster = inside.iter().find(|pid| parent(**pid, files.as_ref()).is_none_or(|up| !inside.contains(&up)));
-        match postmaster {
-            Some(pid) => self.owner.command("kill").args(["-INT".to_owned(), pid.to_string()]),
-            None => self.pg_ctl(["stop", "-m", mode, "-w", "-t", "3600"]),
-        }
     }
 
     async fn wait_gone(&self, host: &dyn Host) -> Result<(), ActionError> {
@@ -193,7 +153,7 @@ impl Server<'_> {
 
     /// The last lines that the server wrote.
     pub(crate) fn log_tail(&self, files: &dyn ReadFiles) -> Vec<String> {
-        let mut logs = vec![self.log()];
+        let mut logs = vec![self.cluster.keeper().log(self.cluster)];
         if let Ok(entries) = files.list(&self.cluster.pgdata.join("log")) {
             let newest = entries.iter().rev().find(|entry| entry.name.to_string_lossy().starts_with("postgresql"));
             logs.extend(newest.map(|entry| self.cluster.pgdata.join("log").join(&entry.name)));
@@ -203,37 +163,6 @@ impl Server<'_> {
         let lines: Vec<&str> = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(20)..].iter().map(|line| (*line).to_owned()).collect()
     }
-
-    fn make_log_folder(&self, host: &dyn Host) -> Result<(), ActionError> {
-        let files = host.files();
-        let log = self.log();
-        let Some(folder) = log.parent() else { return Ok(()) };
-        let make = || {
-            if files.facts(folder)?.is_none() {
-                files.create_dir(folder, 0o700)?;
-                files.chown(folder, self.owner.uid, self.owner.gid)?;
-            }
-            Ok(())
-        };
-        make().map_err(|error: crate::action::HostError| {
-            ActionError::fatal(format!("cannot make the folder of `{}`", log.display())).because(&error)
-        })
-    }
-
-    /// The server gets a clean environment: no secret of the engine's own reaches it.
-    fn pg_ctl<const N: usize>(&self, words: [&str; N]) -> CommandSpec {
-        let mut spec = self.owner.command(self.programs.path("pg_ctl")).args(words);
-        spec = spec.args(["-D".to_owned(), self.cluster.pgdata.to_string_lossy().into_owned()]);
-        spec.inherit_env = false;
-        spec.dir = Some(PathBuf::from("/"));
-        spec.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LC_MESSAGES", "C")
-    }
-}
-
-fn parent(pid: u32, files: &dyn ReadFiles) -> Option<u32> {
-    let stat = files.read(Path::new(&format!("/proc/{pid}/stat")), 4096).ok()?;
-    let stat = String::from_utf8_lossy(&stat).into_owned();
-    stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn failed(program: &str) -> ActionError {

@@ -8,8 +8,9 @@ use super::name::{ident, literal};
 use crate::action::{ActionError, Secrets};
 use crate::base::clock;
 
-/// How long a session that was told to end may take.
-const GONE_WITHIN: Duration = Duration::from_secs(30);
+/// How long a session that was told to end may take: less than an attempt that is told to end, for whoever shut a
+/// database before must open it again.
+const GONE_WITHIN: Duration = Duration::from_secs(8);
 
 /// Whether a database takes new sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +62,7 @@ pub(crate) async fn end(session: &mut Session, whose: &str) -> Result<u64, Actio
         let Some(first) = left.rows.first() else { return Ok(told.rows.len() as u64) };
         if started.elapsed() > GONE_WITHIN {
             let shown: Vec<&str> = first.iter().flatten().map(String::as_str).collect();
-            let fact =
-                format!("{} sessions do not end within 30s, first process {}", left.rows.len(), shown.join(", "));
+            let fact = format!("{} sessions do not end within 8s, first process {}", left.rows.len(), shown.join(", "));
             return Err(ActionError::retryable(fact).help("look at what it waits for in `pg_stat_activity`"));
         }
         // New ones may have come in between where the database is not shut.

@@ -13,6 +13,7 @@ use super::attempt::Recovering;
 use super::by_hand;
 use super::hands::Hands;
 use super::housing::{self, Housing, Priority};
+use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
@@ -195,6 +196,7 @@ impl Action for SideInstance {
     fn effects(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::Copy)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let faults = params.faults();

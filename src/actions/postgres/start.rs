@@ -5,28 +5,23 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::by_hand;
 use super::connect::Endpoint;
+use super::keeper;
 use super::layout::Cluster;
 use super::live;
 use super::marker::Marker;
 use super::owner::Owner;
 use super::server::{Programs, Server, major};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, ParamFault, PlanContext, ReadFiles, RunContext, Target,
+    Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
+    ParamFault, PlanContext, ReadFiles, RunContext,
 };
 use crate::base::clock;
 use crate::base::units::Span;
 use crate::event::{ErrorClass, Progress};
-use crate::language::inventory::Via;
 
 /// How long a server may take until it takes sessions, where nobody says otherwise: crash recovery included.
 const WITHIN: Duration = Duration::from_secs(600);
-/// How long a server may take until its first process is there.
-const APPEARS_WITHIN: Duration = Duration::from_secs(15);
-/// The same for a unit, which may run other programs first.
-const UNIT_APPEARS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Starts a server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,7 +41,7 @@ pub struct StartParams {
 /// The outputs of `postgres.start`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StartOutput {
-    /// Whether it was started; `false` when it ran already.
+    /// Whether it was started; `false` when it ran already. Its undo is `postgres.stop` with `only_if: started`.
     pub started: bool,
     /// Whether it is in recovery: a standby, which takes no writes.
     pub in_recovery: bool,
@@ -70,19 +65,12 @@ impl Action for Start {
     type Output = StartOutput;
 
     fn effects(&self, params: &StartParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
-        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
-            .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
-        let effects = Effects::of(EffectClass::Write);
-        let effects = match &cluster.via {
-            Via::PgCtl(_) => effects,
-            Via::Systemd(_) => effects.program("systemctl"),
-        };
-        Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
+        keeper::effects(&params.database, cx)
     }
 
     fn by_hand(&self, params: &StartParams, cx: &PlanContext<'_>) -> Vec<String> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
-        cluster.map(|cluster| vec![by_hand::start(&cluster)]).unwrap_or_default()
+        cluster.map(|cluster| vec![cluster.keeper().start_by_hand(&cluster)]).unwrap_or_default()
     }
 
     async fn check(&self, params: &StartParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -128,27 +116,23 @@ impl Action for Start {
 }
 
 /// Says what must not be started, or cannot be.
-async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(String, &'static str)>, ActionError> {
+async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(String, String)>, ActionError> {
     let place = cluster.pgdata.display();
     if cluster.is_scratch() {
         let help = "a throw-away server is started by `postgres.recover` or `postgres.side_instance`";
-        return Ok(Some((format!("`{place}` belongs to a throw-away server that does not run"), help)));
+        return Ok(Some((format!("`{place}` belongs to a throw-away server that does not run"), help.to_owned())));
     }
     if let Some(marker) = Marker::read(files, &cluster.pgdata)? {
         let fact = format!("`{place}` is in the middle of the recovery of run `{}`", marker.run);
-        return Ok(Some((
-            fact,
-            "resume that run: started now, the server could open without what is still to be replayed",
-        )));
+        let help = "resume that run: started now, the server could open without what is still to be replayed";
+        return Ok(Some((fact, help.to_owned())));
     }
     let signs = live::signs(cluster, files).await?;
     if let Some(sign) = signs.first() {
-        return Ok(Some((
-            format!("another server is in the way: {sign}"),
-            "stop it, or correct `port` and `socket` of the database",
-        )));
+        let help = "stop it, or correct `port` and `socket` of the database";
+        return Ok(Some((format!("another server is in the way: {sign}"), help.to_owned())));
     }
-    Ok(None)
+    Ok(cluster.misconfigured(files).map(|fact| (fact.what, fact.help)))
 }
 
 /// Waits until the server takes sessions. Tells whether it is in recovery.
@@ -156,10 +140,7 @@ async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Resu
     let files = cx.host.read_files();
     let endpoint = Endpoint::of(server.cluster, None, cx.about.secrets.as_ref())?;
     let begun = clock::monotonic();
-    let appears = match server.cluster.via {
-        Via::PgCtl(_) => APPEARS_WITHIN,
-        Via::Systemd(_) => UNIT_APPEARS_WITHIN,
-    };
+    let appears = server.cluster.keeper().appears_within();
     let mut seen = false;
     loop {
         let tried = async { endpoint.open().await?.value("SELECT pg_is_in_recovery()").await };

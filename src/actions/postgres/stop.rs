@@ -3,16 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::by_hand;
+use super::keeper;
 use super::layout::Cluster;
 use super::live;
 use super::owner::Owner;
 use super::server::{Programs, Server, major};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, ParamFault, PlanContext, RunContext, Target,
+    Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
+    Late, ParamFault, PlanContext, RunContext,
 };
-use crate::language::inventory::Via;
 
 /// Stops a server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,6 +26,32 @@ pub struct StopParams {
     /// With `true` a server that does not run, or a data directory that is gone, is in order.
     #[serde(default)]
     pub if_running: bool,
+    /// `started`: only a server that a step has started, which `started` tells. Else it is stopped in any case.
+    #[serde(default)]
+    pub only_if: Option<OnlyIf>,
+    /// The output `started` of that step, for `only_if: started`.
+    #[serde(default)]
+    pub started: Option<Late<bool>>,
+}
+
+/// What must be true before a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnlyIf {
+    /// A `postgres.start` of the same run started it: it was stopped before.
+    Started,
+}
+
+impl StopParams {
+    /// Tells whether the server is to be left running, because it ran before the step that this reverses.
+    fn leaves(&self) -> Result<bool, ActionError> {
+        match (self.only_if, &self.started) {
+            (None, _) => Ok(false),
+            (Some(OnlyIf::Started), Some(started)) => Ok(!*started.get()?),
+            (Some(OnlyIf::Started), None) => Err(ActionError::fatal("whether the step started the server is not known")
+                .help("look whether the server was to run before that step; stop it by `postgres.stop` without `only_if` if not")),
+        }
+    }
 }
 
 /// The outputs of `postgres.stop`.
@@ -47,25 +72,27 @@ impl Action for Stop {
         has_check: true,
         reports_progress: false,
         version: 1,
-        examples: &[Example { title: "Stop it if it runs", with: "{ database: orders, if_running: true }" }],
+        examples: &[
+            Example { title: "Stop it if it runs", with: "{ database: orders, if_running: true }" },
+            Example {
+                title: "As the `undo` of a `postgres.start`: what ran before goes on running",
+                with: "{ database: orders, if_running: true, only_if: started, started: '{{ steps.up.started }}' }",
+            },
+        ],
     };
     type Params = StopParams;
     type Output = StopOutput;
 
     fn effects(&self, params: &StopParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
-        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
-            .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
-        let effects = Effects::of(EffectClass::Write);
-        let effects = match &cluster.via {
-            Via::PgCtl(_) => effects,
-            Via::Systemd(_) => effects.program("systemctl"),
-        };
-        Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
+        if params.started.is_some() && params.only_if.is_none() {
+            return Err(vec![ParamFault::new("/started", "`started` goes with `only_if: started`")]);
+        }
+        keeper::effects(&params.database, cx)
     }
 
     fn by_hand(&self, params: &StopParams, cx: &PlanContext<'_>) -> Vec<String> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
-        cluster.map(|cluster| by_hand::stop(&cluster)).unwrap_or_default()
+        cluster.map(|cluster| vec![cluster.keeper().stop_by_hand(&cluster)]).unwrap_or_default()
     }
 
     async fn check(&self, params: &StopParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -78,7 +105,7 @@ impl Action for Stop {
             return Ok(Findings::default().pass(format!("the server runs: {}", words.join("; "))));
         }
         let absent = format!("the server of database `{}` does not run", cluster.name);
-        if params.if_running || cx.ahead {
+        if params.if_running || params.only_if.is_some() || cx.ahead {
             return Ok(Findings::default().pass(absent));
         }
         Ok(Findings::default().refuse(absent, "set `if_running: true` if that is in order"))
@@ -86,6 +113,10 @@ impl Action for Stop {
 
     async fn run(&self, params: &StopParams, cx: &RunContext) -> Result<StopOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if params.leaves()? {
+            let found = format!("the server of database `{}` ran before that step, and goes on", cluster.name);
+            return Ok(StopOutput { stopped: false, found });
+        }
         let files = cx.host.read_files();
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if signs.is_empty() {

@@ -157,6 +157,8 @@ codes! {
     LateSegments = "RB0509", Warning, "an `archive_timeout` that cannot keep the RPO";
     /// A protected environment writes backups that only keys of the same site can read: one recipient, or none marked `offline: true`. The day the site is lost they are lost with it. Make a second key with `age-keygen`, put its identity into a safe, and name its public half: `{ key: age1…, name: safe, offline: true }`. `runbook doctor --keys` tries the keys.
     KeysLostWithSite = "RB0112", Error, "encrypted backups whose keys are lost with the site";
+    /// A protected environment connects to a database over a network, and whoever answers at that address is taken for the server: `sslmode` is not `verify-full`. A wrong name, a stolen address or a machine in the middle gets the password and the data, and its answers decide what is restored. Set `sslmode: verify-full`, and `root_cert` to the file of the authority where it is one of your own. A socket and the loopback address need no proof.
+    UnprovenServer = "RB0113", Error, "a server that proves nothing over a network";
     /// The combination of keys makes no sense together.
     BadCombination = "RB0111", Error, "keys that exclude each other";
 }

@@ -6,14 +6,14 @@ use super::super::args::InventoryArgs;
 use super::super::screen::Face;
 use super::super::site::Site;
 use super::super::{Exit, Failure, document, wiring};
-use crate::action::Secrets as _;
-use crate::journal::erasure::{ErasureContent, ErasureError, ErasureKey, ErasureLedger, ErasureLine, Forget};
+use crate::action::{ErasureContent, ErasureKey, ErasureLine, Forget, Secrets as _, Treatment};
+use crate::journal::erasure::{ErasureError, ErasureLedger};
 use crate::report::mask_text;
 
 /// Arguments of `backups erase-ledger`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  printf %s bob@example.org | runbook backups erase-ledger add --key erasure --database orders --table users --column email\n  runbook backups erase-ledger list --database orders\n  runbook backups erase-ledger export >erasure.jsonl\n\nBackups are not rewritten: what is erased today comes back with a restore. The ledger says what has to be erased\nthen again, as keyed hashes (HMAC-SHA256), never as identifiers. Keep its key where a restore can reach it."
+    after_help = "Examples:\n  printf %s bob@example.org | runbook backups erase-ledger add --key erasure --database orders --table users --column email\n  printf %s bob | runbook backups erase-ledger add --key erasure --database orders --table visits --column who --anonymise ip,agent\n  runbook backups erase-ledger list --database orders\n  runbook backups erase-ledger export >erasure.jsonl\n\nBackups are not rewritten: what is erased today comes back with a restore. The ledger says what has to be erased\nthen again, as keyed hashes (HMAC-SHA256), never as identifiers. `postgres.erase` does it in every shipped restore of\na database whose inventory entry has `erasure: { keys: [SECRET] }`. Keep the key where a restore can reach it."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -48,6 +48,12 @@ struct Add {
     /// The column that holds the identifier
     #[arg(long)]
     column: String,
+    /// The database within the server; default the `dbname` of the inventory
+    #[arg(long, value_name = "NAME")]
+    dbname: Option<String>,
+    /// Keep the rows, and clear these columns and the one that identifies; without it they are deleted
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    anonymise: Vec<String>,
     /// Why; nothing that tells who
     #[arg(long)]
     reason: Option<String>,
@@ -93,14 +99,21 @@ fn add(args: &Add) -> Result<Exit, Failure> {
         .vault
         .get(&args.key)
         .map_err(|error| Failure::new(Exit::Refused, "the key cannot be had").because(&error))?;
-    let key = ErasureKey::new(&secret).map_err(|error| failed(&error))?;
+    let key = ErasureKey::new(&secret).map_err(|error| {
+        Failure::new(Exit::Refused, error.to_string()).help("make one with `openssl rand -base64 32`")
+    })?;
     let value = identifier(&args.subject_key)?;
     let forget = Forget {
         subject: key.subject(&value),
         key_id: key.id(),
         database: args.database.clone(),
+        dbname: args.dbname.clone(),
         table: args.table.clone(),
         column: args.column.clone(),
+        treatment: match args.anonymise.is_empty() {
+            true => Treatment::Delete,
+            false => Treatment::Anonymise(args.anonymise.clone()),
+        },
         reason: args.reason.clone(),
     };
     let actor = wiring::actor_as(args.who.as_deref())?;
@@ -158,10 +171,17 @@ fn export() -> Result<Exit, Failure> {
 }
 
 fn told(line: &ErasureLine) -> String {
-    let Forget { subject, database, table, column, reason, .. } = &line.forget;
+    let Forget { subject, database, table, column, treatment, reason, .. } = &line.forget;
+    let treatment = match treatment {
+        Treatment::Delete => String::new(),
+        Treatment::Anonymise(columns) => format!("  keeps the rows without {column}, {}", columns.join(", ")),
+    };
     let reason = reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default();
     let short = subject.get(..12).unwrap_or(subject);
-    mask_text(&format!("{:>4}  {}  {short}  {database} {table}.{column}  by {}{reason}", line.n, line.at, line.by))
+    mask_text(&format!(
+        "{:>4}  {}  {short}  {database} {table}.{column}{treatment}  by {}{reason}",
+        line.n, line.at, line.by
+    ))
 }
 
 fn sound(content: &ErasureContent) -> Result<(), Failure> {
@@ -177,7 +197,6 @@ fn failed(error: &ErasureError) -> Failure {
         ErasureError::Broken { .. } => {
             (Exit::Journal, "bring the copy back that was shipped or exported; nothing was added")
         }
-        ErasureError::ShortKey(_) => (Exit::Refused, "make one with `openssl rand -base64 32`"),
     };
     Failure::new(exit, error.to_string()).help(help)
 }

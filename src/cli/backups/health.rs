@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::shelf::{Shelf, Shelves, Stores, of_catalog};
+use super::stanza::{self, Stanzas};
 use crate::action::{ReadStore, StoreError};
 use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Timestamp, clock};
 use crate::catalog::health::{Figures, Finding, Health, Level, Observed, Room, Sample, judge, prometheus};
 use crate::catalog::survey::{Holdings, candidate, holdings};
 use crate::cli::{Exit, Failure, document, wiring};
-use crate::language::inventory::ExpectedBackup;
+use crate::language::inventory::{ExpectedBackup, PgBackRest};
 use crate::report::mask_text;
 
 /// Arguments of `backups health`.
@@ -55,6 +56,10 @@ impl Args {
             if self.source.as_ref().is_some_and(|wanted| *wanted != expected.source) {
                 continue;
             }
+            if expected.kind == PgBackRest::KIND {
+                all.extend(self.stanza(&shelves, (name, expected))?);
+                continue;
+            }
             let Some((store, prefix)) = inventory.place_of(expected) else {
                 all.push(unknown((name, expected), String::new(), "nothing says in which store it lies"));
                 continue;
@@ -80,6 +85,28 @@ impl Args {
                 .help("say what is expected: `backups: { orders-base: { source: orders, kind: postgres.base, max_age: 26h } }`"));
         }
         Ok(all)
+    }
+
+    /// Judges what pgBackRest has. It is asked only where no store was named.
+    fn stanza(&self, shelves: &Shelves, (name, expected): (&str, &ExpectedBackup)) -> Result<Option<Health>, Failure> {
+        if !self.stores.store.is_empty() {
+            return Ok(None);
+        }
+        let stanzas = Stanzas::of(&shelves.site, |database| database == expected.source)?;
+        if let Some(unreached) = stanzas.unreached.into_iter().next() {
+            return Ok(Some(unknown((name, expected), unreached.store, &unreached.why)));
+        }
+        let Some((_, standing)) = stanzas.known.into_iter().next() else {
+            return Ok(Some(unknown(
+                (name, expected),
+                String::new(),
+                "its database has no stanza in this environment",
+            )));
+        };
+        let (now, seen) = (clock::now(), stanza::observed(expected, &standing));
+        let schedule = shelves.site.inventory.schedule_of(expected);
+        let store = format!("{}:{}", PgBackRest::KIND, standing.stanza);
+        Ok(Some(Health { store, ..judge((name, expected), schedule.as_ref(), &seen, now) }))
     }
 
     fn say(&self, all: &[Health]) -> Level {

@@ -4,16 +4,22 @@ use serde_json::json;
 
 use super::row;
 use super::shelf::{Found, Stores};
+use super::stanza::{self, Stanzas};
+use crate::actions::pgbackrest::Listed;
 use crate::base::units::ByteSize;
 use crate::base::{Timestamp, clock};
 use crate::catalog::Backup;
 use crate::cli::{Exit, Failure, document};
+use crate::language::inventory::PgBackRest;
 use crate::report::mask_text;
+
+/// A backup of another program: its database, its place, and what is known of it.
+type Foreign<'a> = (&'a str, String, &'a Listed);
 
 /// Arguments of `backups list`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook backups list\n  runbook backups list --source orders --tier monthly\n  runbook backups list --store file:///mnt/usb\n  runbook backups list --json | jq -r '.backups[] | select(.last_proof == null) | .id'\n\nThe exit code is 10 when a store gave no answer; the others are shown all the same. A manifest that cannot be used is shown as damaged."
+    after_help = "Examples:\n  runbook backups list\n  runbook backups list --source orders --tier monthly\n  runbook backups list --store file:///mnt/usb\n  runbook backups list --json | jq -r '.backups[] | select(.last_proof == null) | .id'\n\nBackups of pgBackRest are listed as foreign where a database's entry names its stanza.\nThe exit code is 10 when a store gave no answer; the others are shown all the same. A manifest that cannot be used is shown as damaged."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -21,7 +27,7 @@ pub struct Args {
     /// Only of this database or source
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Only of this kind: `postgres.base`, `postgres.dump`, `files` …
+    /// Only of this kind: `postgres.base`, `postgres.dump`, `files`, `pgbackrest` …
     #[arg(long)]
     kind: Option<String>,
     /// Only of this tier
@@ -34,19 +40,32 @@ pub struct Args {
 
 /// Lists the backups, newest first.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let mut found = args.stores.shelves(args.json)?.list()?;
+    let shelves = args.stores.shelves(args.json)?;
+    let stanzas = match args.stores.store.is_empty() {
+        true => Stanzas::of(&shelves.site, |name| args.wants_stanza_of(name))?,
+        false => Stanzas::default(),
+    };
+    let mut found = shelves.list()?;
     for (_, list) in &mut found.lists {
         list.backups.retain(|backup| args.wants(backup));
     }
+    let mut foreign = stanzas.backups();
+    foreign.retain(|(_, _, backup)| args.tier.as_ref().is_none_or(|tier| *tier == backup.tier));
+    found.unreached.extend(stanzas.unreached.iter().cloned());
     if args.json {
-        machines(&found)?;
+        machines(&found, &foreign)?;
     } else {
-        people(&found, clock::now());
+        people(&found, &foreign, clock::now());
     }
     Ok(found.finish(Exit::Success))
 }
 
 impl Args {
+    fn wants_stanza_of(&self, database: &str) -> bool {
+        self.source.as_deref().is_none_or(|source| source == database)
+            && self.kind.as_deref().is_none_or(|kind| kind == PgBackRest::KIND)
+    }
+
     fn wants(&self, backup: &Backup) -> bool {
         let manifest = &backup.manifest;
         let is = |wanted: &Option<String>, found: Option<&str>| wanted.is_none() || wanted.as_deref() == found;
@@ -56,7 +75,7 @@ impl Args {
     }
 }
 
-fn machines(found: &Found) -> Result<(), Failure> {
+fn machines(found: &Found, foreign: &[Foreign<'_>]) -> Result<(), Failure> {
     let backups: Vec<_> =
         found.lists.iter().flat_map(|(_, list)| list.backups.iter().rev().map(row::document)).collect();
     let damaged: Vec<_> = found
@@ -64,20 +83,24 @@ fn machines(found: &Found) -> Result<(), Failure> {
         .iter()
         .flat_map(|(store, list)| list.damaged.iter().map(|damaged| row::damaged(store, damaged)))
         .collect();
-    document::write_json(&json!({ "backups": backups, "damaged": damaged, "unreached": found.unreached }))
+    let pgbackrest: Vec<_> = foreign.iter().map(stanza::document).collect();
+    document::write_json(
+        &json!({ "backups": backups, "damaged": damaged, "pgbackrest": pgbackrest, "unreached": found.unreached }),
+    )
 }
 
-fn people(found: &Found, now: Timestamp) {
+fn people(found: &Found, foreign: &[Foreign<'_>], now: Timestamp) {
     let mut all: Vec<&Backup> = found.lists.iter().flat_map(|(_, list)| &list.backups).collect();
     all.sort_by_key(|backup| std::cmp::Reverse((backup.manifest.stopped_at, backup.manifest.id.clone())));
     let damaged = found.lists.iter().flat_map(|(store, list)| list.damaged.iter().map(move |one| (store, one)));
-    if all.is_empty() && !found.lists.is_empty() {
+    if all.is_empty() && foreign.is_empty() && !found.lists.is_empty() {
         let names: Vec<String> = found.lists.iter().map(|(name, _)| format!("`{name}`")).collect();
         tell!("no backups in {}", names.join(", "));
     }
-    if !all.is_empty() {
+    if !all.is_empty() || !foreign.is_empty() {
         let mut rows = vec![["BACKUP", "SOURCE", "KIND", "TIER", "AGE", "SIZE", "STORE", "STATE"].map(str::to_owned)];
         rows.extend(all.iter().map(|backup| line(backup, now)));
+        rows.extend(foreign.iter().map(|backup| stanza::line(backup, now)));
         table(&rows);
     }
     for (store, damaged) in damaged {

@@ -11,6 +11,7 @@ mod prune;
 mod row;
 pub mod shelf;
 mod show;
+mod stanza;
 mod verify;
 
 use std::process::ExitCode;

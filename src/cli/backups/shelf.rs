@@ -74,7 +74,7 @@ impl Stores {
             true => site.inventory.stores.keys().cloned().collect(),
             false => self.store.clone(),
         };
-        if names.is_empty() {
+        if names.is_empty() && site.inventory.databases.values().all(|entry| entry.pgbackrest.is_none()) {
             let failure = Failure::new(Exit::Usage, "the inventory has no store");
             return Err(failure.help("name an inventory with `--inventory FILE`, or a place with `--store URL`"));
         }

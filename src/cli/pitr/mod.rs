@@ -1,17 +1,17 @@
 //! `runbook pitr`: how a moment is recovered, or why it is impossible. Touches nothing.
 
-mod plan;
 mod rate;
 mod say;
 
 use super::args::{InventoryArgs, moment};
-use super::recoverable::{Recoverable, database};
+use super::recoverable::{LookError, Recoverable, database};
 use super::site::Site;
 use super::wal_location::WalLocationArgs;
 use super::{Exit, Failure, wiring};
 use crate::base::clock;
 use crate::catalog::recovery::Goal;
 use crate::pgformat::{Lsn, Timeline};
+use crate::wal::outlook::{self, Planned};
 
 /// Arguments of `pitr`.
 #[derive(Debug, clap::Args)]
@@ -57,22 +57,44 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let goal = args.goal()?;
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let name = database(&site, args.database.as_deref())?;
-    let recoverable = Recoverable::open(&site, &name)?.with_location(&site, &args.location)?;
+    let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let planned = wiring::block_on(async {
         let found = recoverable.look().await?;
-        plan::plan(found, &goal, args.timeline.map(Timeline)).await
+        outlook::plan(found, &goal, args.timeline.map(Timeline)).await
     })?;
     let planned = planned
         .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
     let about = say::About { site: &site, database: &name, asked: &goal, location: &args.location };
     match (planned, args.json) {
-        (plan::Planned::Possible(plan), true) => say::machine(&about, &plan),
-        (plan::Planned::Possible(plan), false) => {
+        (Planned::Possible(plan), true) => say::machine(&about, &plan),
+        (Planned::Possible(plan), false) => {
             say::people(&about, &plan);
             Ok(Exit::Success)
         }
-        (plan::Planned::Impossible(why), json) => say::impossible(&about, &why, json.into()),
+        (Planned::Impossible(why), json) => say::impossible(&about, &why, json.into()),
     }
+}
+
+/// Prints the plan of a recovery to `goal` by the backup `only`, or by whichever is best, or why there is none.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<(), Failure> {
+    let recoverable = Recoverable::open(site, database)?;
+    let planned = wiring::block_on(async {
+        let mut found = recoverable.look().await?;
+        if let Some(only) = only {
+            found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
+        }
+        outlook::plan(found, goal, None).await
+    })?;
+    let unread =
+        |error: &LookError| Failure::new(Exit::Failed, format!("what `{database}` has cannot be read")).because(error);
+    match planned.map_err(|error| unread(&error))? {
+        Planned::Possible(plan) => say::facts(&say::About { site, database, asked: goal, location: &WalLocationArgs::default() }, &plan),
+        Planned::Impossible(why) => tell!("warning: the archive does not lead there: {}", why.why),
+    }
+    Ok(())
 }
 
 impl Args {

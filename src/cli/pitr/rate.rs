@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::plan::Plan;
 use crate::cli::wiring;
 use crate::journal::Index;
+use crate::wal::outlook::Plan;
 
 /// The runbooks that restore a base backup, each with the step that replays.
 const RESTORES: [(&str, &str); 2] = [("pitr", "look"), ("full-db-loss", "recover")];
@@ -16,6 +16,8 @@ const STAGE: &str = "stage";
 /// What earlier restores of this machine say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Estimate {
+    /// How long retrieving archived objects takes at the longest; `None` when nothing is archived, or no class tells it.
+    pub retrieval_s: Option<u64>,
     /// How long staging the backup takes; `None` when it was never measured.
     pub restore_s: Option<u64>,
     /// How long replay and promotion took before, whatever there was to replay; `None` when never measured.
@@ -25,17 +27,19 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Both together.
+    /// All together.
     #[must_use]
     pub fn total(&self) -> Option<Duration> {
-        Some(Duration::from_secs(self.restore_s?.saturating_add(self.replay_s?)))
+        let measured = self.restore_s?.saturating_add(self.replay_s?);
+        Some(Duration::from_secs(measured.saturating_add(self.retrieval_s.unwrap_or_default())))
     }
 }
 
 /// Estimates by the history of runs; without one nothing is told.
 #[must_use]
 pub fn estimate(plan: &Plan) -> Estimate {
-    let mut estimate = Estimate { restore_s: None, replay_s: None, runs: 0 };
+    let retrieval_s = plan.retrieval.as_ref().and_then(|retrieval| retrieval.wait_s);
+    let mut estimate = Estimate { retrieval_s, restore_s: None, replay_s: None, runs: 0 };
     let Ok(Some(runs)) = wiring::existing_runs() else { return estimate };
     let Ok(index) = Index::read(&runs) else { return estimate };
     let (mut restored, mut replayed) = (Vec::new(), Vec::new());

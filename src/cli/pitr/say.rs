@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::plan::{Impossible, Plan};
 use super::rate::{Estimate, estimate};
 use crate::base::Timestamp;
 use crate::base::clock::between;
@@ -15,6 +14,7 @@ use crate::cli::site::{Site, machine as this_machine};
 use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document};
 use crate::report::mask_text;
+use crate::wal::outlook::{Impossible, Plan, ToRetrieve};
 
 /// What a plan is for.
 pub struct About<'a> {
@@ -81,7 +81,8 @@ pub fn machine(about: &About<'_>, plan: &Plan) -> Result<Exit, Failure> {
         "replay": plan.replay,
         "stop": stop,
         "newest_commit_at": plan.newest_commit.map(|commit| commit.at),
-        "disk": { "needed_bytes": needed(plan), "free_bytes": about.free_bytes() },
+        "disk": { "needed_bytes": plan.disk_bytes(), "free_bytes": about.free_bytes() },
+        "retrieval": plan.retrieval,
         "estimate": estimate(plan),
         "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
         "notes": about.notes(plan),
@@ -94,13 +95,15 @@ fn passed_over<'a>(all: impl Iterator<Item = (&'a str, &'a Refusal)>) -> Vec<Val
     all.map(|(id, why)| json!({ "id": id, "why": why.to_string() })).collect()
 }
 
-/// The data, and at most all of the WAL beside it.
-fn needed(plan: &Plan) -> u64 {
-    plan.backup.plain_bytes.saturating_add(plan.replay.bytes)
+/// Prints a plan for people, and what carries it out.
+pub fn people(about: &About<'_>, plan: &Plan) {
+    facts(about, plan);
+    out!("next");
+    out!("  {}", mask_text(&about.command(plan)));
 }
 
 /// Prints a plan for people.
-pub fn people(about: &About<'_>, plan: &Plan) {
+pub fn facts(about: &About<'_>, plan: &Plan) {
     let fact = |name: &str, value: &str| out!("  {name:9}  {}", mask_text(value));
     out!("recover `{}` to {}", about.database, mask_text(&target(about.asked)));
     if plan.settled.goal != *about.asked {
@@ -118,10 +121,14 @@ pub fn people(about: &About<'_>, plan: &Plan) {
     fact("replay", &format!("from {} to {}", replay.from, replay.to));
     let bytes = format!("{} of WAL, {} to fetch", ByteSize(replay.bytes), ByteSize(replay.stored_bytes));
     fact("segments", &format!("{} from `{}` to `{}`: {bytes}", replay.segments, replay.first, replay.last));
-    stops(plan, &fact);
+    let rpo = about.site.inventory.databases.get(about.database).and_then(|entry| entry.rpo);
+    stops(plan, rpo.map(|span| span.0), &fact);
     let free = about.free_bytes();
     let shown = free.map_or_else(|| "not known here".to_owned(), |free| ByteSize(free).to_string());
-    fact("disk", &format!("{} at most, {shown} free", ByteSize(needed(plan))));
+    fact("disk", &format!("{} at most, {shown} free", ByteSize(plan.disk_bytes())));
+    if let Some(retrieval) = &plan.retrieval {
+        fact("retrieve", &retrieve(retrieval));
+    }
     fact("time", &duration(&estimate(plan)));
     for note in &about.notes(plan) {
         fact("note", note);
@@ -129,11 +136,9 @@ pub fn people(about: &About<'_>, plan: &Plan) {
     for one in &plan.passed_over {
         fact("not from", &format!("`{}`: {}", one.id, one.why));
     }
-    if free.is_some_and(|free| free < needed(plan)) {
+    if free.is_some_and(|free| free < plan.disk_bytes()) {
         tell!("warning: there may be too little room: the old data is kept until you remove it");
     }
-    out!("next");
-    out!("  {}", mask_text(&about.command(plan)));
 }
 
 fn target(goal: &Goal) -> String {
@@ -146,7 +151,7 @@ fn target(goal: &Goal) -> String {
     }
 }
 
-fn stops(plan: &Plan, fact: &dyn Fn(&str, &str)) {
+fn stops(plan: &Plan, rpo: Option<Duration>, fact: &dyn Fn(&str, &str)) {
     if let Some(stop) = &plan.stop {
         if let Some(last) = stop.last {
             fact("last", &format!("transaction {} of {} at {}", last.xid, last.at, last.lsn));
@@ -163,15 +168,27 @@ fn stops(plan: &Plan, fact: &dyn Fn(&str, &str)) {
         fact("gives up", &text);
     }
     if let (Goal::Newest, Some(newest)) = (&plan.settled.goal, newest) {
-        fact("newest", &format!("commit of {newest}"));
+        let promised = rpo.map(|rpo| format!("; what may be lost at most is {} (the RPO)", human_duration(rpo)));
+        fact("newest", &format!("commit of {newest}{}", promised.unwrap_or_default()));
     }
+}
+
+fn retrieve(retrieval: &ToRetrieve) -> String {
+    let wait = retrieval.wait_s.map_or_else(
+        || "for as long as the store takes".to_owned(),
+        |seconds| format!("for up to {}", human_duration(Duration::from_secs(seconds))),
+    );
+    let (objects, bytes) = (retrieval.objects, ByteSize(retrieval.bytes));
+    format!("{objects} objects ({bytes}) are archived: `store.retrieve` brings them back first, {wait}")
 }
 
 fn duration(estimate: &Estimate) -> String {
     let shown = |seconds: Option<u64>| {
         seconds.map_or_else(|| "never measured here".to_owned(), |seconds| human_duration(Duration::from_secs(seconds)))
     };
-    let parts = format!("restore {}, replay and opening {}", shown(estimate.restore_s), shown(estimate.replay_s));
+    let first = estimate.retrieval_s.map(|seconds| format!("retrieval {}, ", shown(Some(seconds))));
+    let (first, restore) = (first.unwrap_or_default(), shown(estimate.restore_s));
+    let parts = format!("{first}restore {restore}, replay and opening {}", shown(estimate.replay_s));
     match estimate.total() {
         Some(total) => format!("about {} ({parts}; median of {} runs)", human_duration(total), estimate.runs),
         None => parts,

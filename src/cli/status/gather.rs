@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::action::{DatabaseRef, Mode, Secrets};
+use crate::action::{Mode, Secrets};
 use crate::actions::postgres::{Standing, look};
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::Verdict;
@@ -13,11 +13,12 @@ use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
 use crate::cli::site::{self, Site};
-use crate::cli::{Failure, history, wiring};
+use crate::cli::{Failure, history, wal as cli_wal, wiring};
 use crate::event::{Figures, Outcome};
 use crate::journal::{RunStatus, RunSummary, Runs};
 use crate::plan::lock_of_database;
 use crate::state::RunState;
+use crate::wal;
 
 /// The shipped runbook whose forecast is told.
 const RECOVERY: &str = "full-db-loss";
@@ -35,6 +36,8 @@ pub struct Status {
     pub at: Timestamp,
     /// Its server.
     pub server: Standing,
+    /// Its archiving, as `runbook wal status` judges it; absent where it has no store.
+    pub wal: Option<wal::standing::Standing>,
     /// Its newest base backup; absent when there is none.
     pub backup: Option<Newest>,
     /// How many base backups there are.
@@ -48,6 +51,9 @@ pub struct Status {
     pub drill: Option<Drilled>,
     /// How long a recovery will take.
     pub forecast: Option<Expected>,
+    /// Why the shipped recovery cannot be planned; empty when it can.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub forecast_fault: String,
     /// The recovery that is open.
     pub open: Option<Open>,
     /// Runs that concern it and have not ended.
@@ -133,7 +139,14 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
+    let archives = entry.is_some_and(|entry| entry.store.is_some());
+    let wal = archives.then(|| cli_wal::standing(site, name, None)).transpose()?;
+    let (forecast, forecast_fault) = match forecast(name, inventory, &site.environment) {
+        Ok(forecast) => (forecast, String::new()),
+        Err(why) => (None, why),
+    };
     let mut status = Status {
+        wal,
         database: name.to_owned(),
         environment: site.environment.clone(),
         at: clock::now(),
@@ -143,7 +156,8 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         store_fault,
         proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
         drill: history.drill,
-        forecast: forecast(name, inventory, &site.environment),
+        forecast,
+        forecast_fault,
         open,
         unfinished: history.unfinished,
         next: Vec::new(),
@@ -225,20 +239,24 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     Ok(past)
 }
 
-/// Forecasts the shipped recovery; `None` where it cannot be planned, or was never made.
-fn forecast(name: &str, inventory: &InventoryArgs, environment: &str) -> Option<Expected> {
-    let prepared = prepare::load_runbook(RECOVERY, inventory).ok()?;
+/// Forecasts the shipped recovery; `None` where it was never made.
+///
+/// # Errors
+/// Fails with the first reason why it cannot be planned.
+fn forecast(name: &str, inventory: &InventoryArgs, environment: &str) -> Result<Option<Expected>, String> {
+    let told = |failure: Failure| failure.message;
+    let prepared = prepare::load_runbook(RECOVERY, inventory).map_err(told)?;
     let subject = Subject { runbook: RECOVERY.to_owned(), inventory: inventory.clone(), ..Subject::default() };
-    let database = DatabaseRef(name.to_owned());
-    let params = [("database".to_owned(), serde_json::Value::String(database.as_str().to_owned()))].into();
-    let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root().ok()?, params);
-    let plan = prepared.bind_in(&subject, &identity, environment.to_owned()).ok()?;
-    let forecast = history::forecast_of(&plan, &BTreeMap::new(), BTreeMap::new()).ok()?;
+    let params = [("database".to_owned(), serde_json::Value::String(name.to_owned()))].into();
+    let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root().map_err(told)?, params);
+    let bound = prepared.bound(&subject, &identity, environment.to_owned()).map_err(told)?;
+    let plan = bound.map_err(|errors| errors.first().map(ToString::to_string).unwrap_or_default())?;
+    let forecast = history::forecast_of(&plan, &BTreeMap::new(), BTreeMap::new()).map_err(told)?;
     let rto_ms = plan.objectives.rto.map(|rto| u64::try_from(rto.0.as_millis()).unwrap_or(u64::MAX));
-    (forecast.runs > 0).then_some(Expected {
+    Ok((forecast.runs > 0).then_some(Expected {
         median_ms: forecast.median_ms,
         p95_ms: forecast.p95_ms,
         runs: forecast.runs,
         rto_ms,
-    })
+    }))
 }

@@ -6,17 +6,17 @@ use super::gather::{Drilled, Expected, Status};
 use crate::base::clock::between;
 use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Timestamp, clock};
+use crate::catalog::health::Level;
 use crate::cli::screen::paint;
 use crate::event::ObjectiveVerdict;
 use crate::journal::RunStatus;
 use crate::report::Tone;
+use crate::wal::standing::Standing;
 
 /// A backup that is older counts as a reason to take one.
 const OLD: Duration = Duration::from_secs(7 * 86_400);
 /// A proof that is older counts as a reason to drill.
 const UNPROVEN: Duration = Duration::from_secs(90 * 86_400);
-/// WAL that is written and not archived: more than this many bytes is a reason to look.
-const BEHIND: u64 = 64 << 20;
 
 /// Says what to do next, most urgent first.
 pub fn advice(status: &Status) -> Vec<String> {
@@ -47,6 +47,9 @@ pub fn advice(status: &Status) -> Vec<String> {
         ));
     }
     next.extend(archiving(status));
+    if !status.forecast_fault.is_empty() {
+        next.push(format!("the recovery cannot be planned: runbook dry-run full-db-loss -p database={name}"));
+    }
     let now = status.at;
     match &status.backup {
         None if status.store_fault.is_empty() => next.push(format!("there is no base backup: runbook backup {name}")),
@@ -62,16 +65,11 @@ pub fn advice(status: &Status) -> Vec<String> {
     next
 }
 
-fn archiving(status: &Status) -> Option<String> {
-    let archiving = status.server.archiving.as_ref()?;
-    if !archiving.on {
-        return Some("the server archives no WAL: only the moment of each backup can be restored".to_owned());
-    }
-    if archiving.failing {
-        return Some("archiving fails: look at the server's log".to_owned());
-    }
-    let behind = archiving.behind_bytes.filter(|bytes| *bytes > BEHIND)?;
-    Some(format!("{} of WAL are not archived yet: look at the archiver", ByteSize(behind)))
+/// What `runbook wal status` would complain about. Where the server is down that comes first, and says enough.
+fn archiving(status: &Status) -> Vec<String> {
+    let Some(wal) = status.wal.as_ref().filter(|_| status.server.answers) else { return Vec::new() };
+    let bad = wal.findings.iter().filter(|finding| finding.level != Level::Ok);
+    bad.map(|finding| format!("{}: runbook wal status {}", finding.message, status.database)).collect()
 }
 
 /// Prints it.
@@ -84,6 +82,9 @@ pub fn print(status: &Status) {
     }
     if let Some(expected) = &status.forecast {
         line("recovery", (forecast_tone(expected), &forecast_text(expected)));
+    }
+    if !status.forecast_fault.is_empty() {
+        line("recovery", (Tone::Bad, &format!("`full-db-loss` cannot be planned: {}", status.forecast_fault)));
     }
     if let Some(open) = &status.open {
         let since = open.since.map(|at| format!(" since {}", ago(at, status.at))).unwrap_or_default();
@@ -117,22 +118,35 @@ fn server(status: &Status) {
     if let Some(overseer) = &server.overseer {
         line("", (Tone::Quiet, overseer));
     }
-    let Some(archiving) = &server.archiving else { return };
-    let behind = archiving.behind_bytes.map_or_else(
-        || "never archived".to_owned(),
-        |bytes| match bytes {
-            0 => "nothing is waiting".to_owned(),
-            bytes => format!("{} not archived yet", ByteSize(bytes)),
-        },
-    );
-    let last = archiving.last_archived_at.map(|at| format!(", last file {}", ago(at, status.at))).unwrap_or_default();
-    let (tone, text) = match (archiving.on, archiving.failing) {
-        (false, _) => (Tone::Bad, "archiving is off".to_owned()),
-        (true, true) => (Tone::Bad, format!("archiving FAILS; {behind}{last}")),
-        (true, false) if archiving.last_archived.is_none() => (Tone::Warn, "nothing was archived yet".to_owned()),
-        (true, false) => (Tone::Good, format!("{behind}{last}")),
+    if let Some(wal) = status.wal.as_ref().filter(|_| server.answers) {
+        line("wal", (wal_tone(wal.level), &wal_text(wal)));
+    }
+}
+
+fn wal_tone(level: Level) -> Tone {
+    match level {
+        Level::Ok => Tone::Good,
+        Level::Warning | Level::Unknown => Tone::Warn,
+        Level::Critical => Tone::Bad,
+    }
+}
+
+/// How far the archive is behind, in bytes and in time, and what is wrong with it.
+fn wal_text(wal: &Standing) -> String {
+    let figures = &wal.figures;
+    let behind = match (figures.lag_bytes, figures.lag_s) {
+        (Some(0), _) | (Some(_), Some(0)) => "no commit waits".to_owned(),
+        (Some(bytes), Some(seconds)) => {
+            let since = human_duration(Duration::from_secs(seconds));
+            format!("{} not archived yet, the oldest commit waits for {since}", ByteSize(bytes))
+        }
+        (Some(bytes), None) => format!("{} not archived yet", ByteSize(bytes)),
+        (None, _) => "how much waits is not known".to_owned(),
     };
-    line("wal", (tone, &text));
+    let rpo = figures.rpo_s.map(|seconds| format!(", the RPO is {}", human_duration(Duration::from_secs(seconds))));
+    let worst = wal.findings.iter().find(|finding| finding.level == wal.level && wal.level != Level::Ok);
+    let worst = worst.map(|finding| format!("; {}", finding.message)).unwrap_or_default();
+    format!("{behind}{}{worst}", rpo.unwrap_or_default())
 }
 
 fn backups(status: &Status) {

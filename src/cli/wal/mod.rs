@@ -1,7 +1,6 @@
 //! `runbook wal`: what the archive of WAL has, for people. What PostgreSQL calls is dispatched before the command
 //! line is parsed ([`crate::wal`]).
 
-mod hunt;
 mod pg_wal;
 mod search;
 mod status;
@@ -9,7 +8,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-pub use hunt::{Hunt, readable};
+pub use status::standing;
 
 use super::{Exit, Failure};
 

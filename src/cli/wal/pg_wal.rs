@@ -9,7 +9,8 @@ use crate::cli::Failure;
 use crate::cli::exit::told;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::{Site, machine};
-use crate::pgformat::SegmentName;
+use crate::pgformat::{Lsn, SegmentName, Timeline, Walked};
+use crate::wal::outlook::Hunt;
 use crate::wal::standing::{Room, ServerSide};
 
 /// A live server with its `pg_wal`.
@@ -68,5 +69,25 @@ impl PgWal {
             Some(archiver) => archiver.segment(name).await.map_err(|error| told(&error))?.ok_or_else(missing),
             None => Err(missing()),
         }
+    }
+
+    /// Goes on with a search in what the server has behind the archived segments.
+    pub async fn hunt(&mut self, hunt: &mut Hunt, timeline: Timeline) -> Result<(), String> {
+        let Ok(server) = self.server.clone() else { return Ok(()) };
+        let size = hunt.size;
+        if server.timeline != timeline || server.segment_size != size {
+            return Ok(());
+        }
+        let current = size.number_of(Lsn(server.position.0.saturating_sub(1)));
+        let first = hunt.last.map_or(current, |last| last + 1);
+        for number in first..=current {
+            let name = SegmentName::new(timeline, number, size);
+            let bytes = self.segment(name).await?;
+            hunt.beyond.get_or_insert(name.start(size));
+            if hunt.take(name, &bytes) != Walked::ToTheEnd {
+                break;
+            }
+        }
+        Ok(())
     }
 }

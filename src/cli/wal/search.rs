@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::hunt::{Hunt, readable};
 use super::pg_wal::PgWal;
 use crate::actions::postgres::Relation;
 use crate::base::Timestamp;
@@ -17,6 +16,7 @@ use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{SegmentName, Timeline};
 use crate::report::mask_text;
+use crate::wal::outlook::{Hunt, readable};
 use crate::wal::trace::{Happened, Sighting, Wanted};
 
 /// Arguments of `wal search`.
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let between = args.between()?;
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let name = database(&site, args.database.as_deref())?;
-    let recoverable = Recoverable::open(&site, &name)?.with_location(&site, &args.location)?;
+    let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let searched = wiring::block_on(args.search(&site, recoverable, between))??;
     match args.json {
         true => document::write_json(&machine(&name, &searched))?,
@@ -126,7 +126,7 @@ impl Args {
         hunt.along((&found, cluster), narrowed).await.map_err(|error| unread(&error))?;
         let mut notes = Vec::new();
         if between.is_none_or(|(_, to)| path.last() == narrowed.last() || to >= clock::now())
-            && let Err(why) = hunt.beyond(&mut live, timeline).await
+            && let Err(why) = live.hunt(&mut hunt, timeline).await
         {
             notes.push(format!("what only the server has was not searched: {why}"));
         }

@@ -23,7 +23,7 @@ const LOOK_AHEAD: u64 = 64;
 /// Arguments of `wal status`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal status\n  runbook wal status orders --rpo 15m\n  runbook wal status --json | jq '.[] | select(.level != \"ok\")'\n\nThe lag counts from the first position that is not in the archive: nothing waits on a quiet night, however old\nthe last segment is. Without --rpo the least `max_wal_age` that the inventory's `backups` say of the database counts.\nCode 0: as expected, 1: warning, 2: critical, 3: unknown, for example because the server or the store gave no answer."
+    after_help = "Examples:\n  runbook wal status\n  runbook wal status orders --rpo 15m\n  runbook wal status --json | jq '.[] | select(.level != \"ok\")'\n\nThe lag counts from the first position that is not in the archive: nothing waits on a quiet night, however old\nthe last segment is. Without --rpo the `rpo` of the database counts, else the least `max_wal_age` that the\ninventory's `backups` say of it.\nCode 0: as expected, 1: warning, 2: critical, 3: unknown, for example because the server or the store gave no answer."
 )]
 pub struct Args {
     /// The database; default: every one that has a store
@@ -60,16 +60,10 @@ impl Args {
         let names = databases(&site, self.database.as_deref())?;
         let mut all = Vec::new();
         for name in names {
-            let rpo = self.rpo(&site, &name);
-            all.push(wiring::block_on(observe(&site, &name, rpo))??);
+            let rpo = self.rpo.map(|span| span.0);
+            all.push(standing(&site, &name, rpo)?);
         }
         Ok(all)
-    }
-
-    fn rpo(&self, site: &Site, name: &str) -> Option<Duration> {
-        let expected = site.inventory.backups.values().filter(|expected| expected.source == name);
-        let least = expected.filter_map(|expected| expected.max_wal_age).map(|span| span.0).min();
-        self.rpo.map(|span| span.0).or(least)
     }
 
     fn say(&self, all: &[Standing]) -> Level {
@@ -84,6 +78,18 @@ impl Args {
         }
         worst
     }
+}
+
+/// Judges the archiving of one database that has a store. Without an `rpo` that of its entry counts, else the least
+/// `max_wal_age` that the inventory's `backups` say of it.
+///
+/// # Errors
+/// Fails when the inventory makes no sense of it; what gives no answer is a finding.
+pub fn standing(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standing, Failure> {
+    let of_entry = || site.inventory.databases.get(name)?.rpo.map(|span| span.0);
+    let expected = || site.inventory.backups.values().filter(|expected| expected.source == name);
+    let least = || expected().filter_map(|expected| expected.max_wal_age).map(|span| span.0).min();
+    wiring::block_on(observe(site, name, rpo.or_else(of_entry).or_else(least)))?
 }
 
 async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standing, Failure> {

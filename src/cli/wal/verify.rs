@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let mut reports = Vec::new();
     for name in databases(&site, args.database.as_deref())? {
-        let recoverable = Recoverable::open(&site, &name)?.with_location(&site, &args.location)?;
+        let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
         let looked = wiring::block_on(args.look(&site, recoverable))?;
         let failed = |error: &LookError| {
             Failure::new(Exit::Failed, format!("the archive of `{name}` cannot be read")).because(error)

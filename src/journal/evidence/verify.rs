@@ -259,7 +259,7 @@ impl Contents {
         let content = LedgerContent::scan(bytes);
         // Lines of other runs lie between these, so only their own hashes can be held.
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if crate::journal::chain::check_hash(line.strip_suffix(b"\n").unwrap_or(line)).is_err() {
+            if crate::base::seal::check_hash(line.strip_suffix(b"\n").unwrap_or(line)).is_err() {
                 verified.fault(Some(LEDGER), "a line does not have the hash it names");
             }
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::file::InventoryFile;
-use super::{Inventory, StoreEntry, StoreLocation};
+use super::{Inventory, StoreEntry, StoreLocation, is_loopback};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
 
 /// What an event that takes away one copy takes away with it.
@@ -26,7 +26,11 @@ impl InventoryFile {
             // What cannot be put together has faults of its own.
             let Ok(inventory) = self.for_environment(environment) else { continue };
             let Some((code, what, help)) = lack(&inventory) else { continue };
-            for (name, _) in self.databases.iter().filter(|(name, _)| has_store(&inventory, name)) {
+            // The folders of this machine are no place of a server that is elsewhere.
+            let here = |name: &String| inventory.databases.get(name).is_none_or(|entry| entry.elsewhere().is_none());
+            let judged =
+                |name: &String| has_store(&inventory, name) && (code != Code::CopiesOnOneMachine || here(name));
+            for (name, _) in self.databases.iter().filter(|(name, _)| judged(name)) {
                 let message = format!("every copy of the database `{name}` lies {what}");
                 let fault = Diagnostic::new(code, message).at(self.place(&format!("/databases/{name}/store")));
                 told.entry(name).or_insert_with(|| fault.help(help));
@@ -86,8 +90,4 @@ fn account(entry: &StoreEntry) -> String {
     let named = role.or(entry.profile.as_deref());
     let key = entry.credentials.as_ref().and_then(|credentials| credentials.access_key_id.as_deref());
     named.or(key).map(|name| format!(" of `{name}`")).unwrap_or_default()
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.starts_with("127.") || host == "::1" || host == "[::1]"
 }

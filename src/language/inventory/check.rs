@@ -1,5 +1,6 @@
 //! What one entry of the inventory says about others, and what no schema can say.
 
+mod database;
 mod store;
 
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::file::InventoryFile;
-use super::{Expectation, SecretEntry, SecretSpec};
+use super::{SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
 
 /// The ways in which a service is stopped and started.
@@ -36,6 +37,7 @@ impl InventoryFile {
         self.one_default(&mut faults);
         self.recipients(&mut faults);
         self.copies_apart(&mut faults);
+        self.servers_proven(&mut faults);
         self.audit_settings(&mut faults);
         self.keeping(&mut faults);
         self.expectations(&mut faults);
@@ -49,45 +51,6 @@ impl InventoryFile {
         if let Some(key) = &self.audit.sign_key {
             let members = Map::from_iter([("sign_key".to_owned(), Value::String(key.to_string_lossy().into_owned()))]);
             self.absolute("/audit", "sign_key", &members, faults);
-        }
-    }
-
-    fn database(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        if self.is_poisoned(pointer) {
-            return;
-        }
-        if !members.contains_key("pgdata") {
-            let fault = Diagnostic::new(Code::MissingKey, "the key `pgdata` is missing")
-                .label(self.name_place(pointer), "needs `pgdata`")
-                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`");
-            faults.push(fault);
-        }
-        self.database_members(pointer, members, faults);
-    }
-
-    fn database_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
-        self.host(pointer, members, faults);
-        for key in ["pgdata", "socket", "bin"] {
-            self.absolute(pointer, key, members, faults);
-        }
-        let text = |key: &str| members.get(key).and_then(Value::as_str);
-        if let Some(store) = text("store") {
-            self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
-        }
-        if let Some(secret) = text("password") {
-            self.known(Code::UnknownSecret, secret, &format!("{pointer}/password"), faults);
-        }
-        for (index, service) in members.get("services").and_then(Value::as_array).into_iter().flatten().enumerate() {
-            if let Some(service) = service.as_str() {
-                self.known(Code::UnknownService, service, &format!("{pointer}/services/{index}"), faults);
-            }
-        }
-        for (index, check) in members.get("checks").and_then(Value::as_array).into_iter().flatten().enumerate() {
-            let wanted = check.get("expect").and_then(Value::as_str);
-            if let Some(Err(wrong)) = wanted.map(str::parse::<Expectation>) {
-                let place = self.place(&format!("{pointer}/checks/{index}/expect"));
-                faults.push(Diagnostic::new(Code::UnknownValue, wrong.to_string()).at(place));
-            }
         }
     }
 
@@ -192,7 +155,7 @@ impl InventoryFile {
         }
     }
 
-    fn host(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+    pub(super) fn host(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
         if let Some(host) = members.get("host").and_then(Value::as_str).filter(|host| *host != "local") {
             let message = format!("the host `{host}` cannot be reached: only `local` so far");
             let fault = Diagnostic::new(Code::UnknownValue, message).at(self.place(&format!("{pointer}/host")));

@@ -125,9 +125,19 @@ impl InventoryFile {
     }
 }
 
-/// Replaces members; how a service is run, and when a backup is due, is one decision, so one way drops the other.
+/// Members that say one thing in two ways: how a service is run, when a backup is due, where a server answers.
+const EITHER: [(&str, &str); 6] = [
+    ("systemd", "command"),
+    ("command", "systemd"),
+    ("every", "cron"),
+    ("cron", "every"),
+    ("socket", "address"),
+    ("address", "socket"),
+];
+
+/// Replaces members; one way of saying a thing drops the other.
 fn overlay(members: &mut Map<String, Value>, changes: &Map<String, Value>) {
-    for (one, other) in [("systemd", "command"), ("command", "systemd"), ("every", "cron"), ("cron", "every")] {
+    for (one, other) in EITHER {
         if changes.contains_key(one) {
             members.remove(other);
         }
@@ -152,6 +162,9 @@ fn filled_database(mut entry: Database, written: &Map<String, Value>) -> Databas
         entry.user = "postgres".to_owned();
     }
     entry.socket = entry.socket.filter(|path| *path != PathBuf::new());
+    if entry.is_managed() {
+        entry.pgdata = PathBuf::new();
+    }
     entry
 }
 

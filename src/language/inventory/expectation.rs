@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Inventory;
 use super::file::InventoryFile;
+use super::{Inventory, PgBackRest};
 use crate::base::Timestamp;
 use crate::base::age::Age;
 use crate::base::cron::Cron;
@@ -19,7 +19,7 @@ use crate::base::zone::Zone;
 pub struct ExpectedBackup {
     /// What it is taken of: a database of the inventory, or the name its maker gives the data.
     pub source: String,
-    /// Its kind: `postgres.base`, `postgres.dump`, `files` …
+    /// Its kind: `postgres.base`, `postgres.dump`, `files`, `pgbackrest` …
     pub kind: String,
     /// Its tier; of any tier when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,10 +130,18 @@ impl InventoryFile {
         }
     }
 
-    /// A source that is no database of the inventory needs a store of its own.
+    /// A source that is no database of the inventory needs a store of its own, and one of pgBackRest a stanza.
     fn is_somewhere(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
         let source = members.get("source").and_then(Value::as_str).unwrap_or_default();
         let database = self.databases.get(source);
+        if members.get("kind").and_then(Value::as_str) == Some(PgBackRest::KIND) {
+            if !database.is_some_and(|db| db.contains_key("pgbackrest")) {
+                let fault = Diagnostic::new(Code::MissingKey, format!("no database `{source}` has a stanza"))
+                    .label(self.name_place(pointer), "is looked for in pgBackRest");
+                faults.push(fault.help("give the database of that name `pgbackrest: { stanza: NAME }`"));
+            }
+            return;
+        }
         if source.is_empty() || members.contains_key("store") || database.is_some_and(|db| db.contains_key("store")) {
             return;
         }

@@ -10,6 +10,7 @@ mod environment;
 mod expectation;
 mod file;
 mod location;
+mod pgbackrest;
 mod recipients;
 mod retention;
 mod secret;
@@ -17,6 +18,7 @@ mod spec;
 mod store;
 #[cfg(test)]
 mod tests;
+mod via;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +35,7 @@ pub use expectation::{ExpectedBackup, Schedule};
 pub(super) use file::check_identifier;
 pub use file::{InventoryFile, is_name};
 pub use location::{BucketPlace, SCHEMES, SftpPlace, StoreLocation, StoreUrlError};
+pub use pgbackrest::PgBackRest;
 pub use retention::{KeepRule, KeepUntil, Retention, WalRule};
 pub use secret::{AppRole, AwsSecret, Credential, SecretEntry, SecretSpec, VaultSecret};
 pub use spec::file_schema;
@@ -42,6 +45,7 @@ pub use store::{
     NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
+pub use via::{DebianCluster, Managed, NoDebianCluster, PgCtl, Via, is_loopback};
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -102,12 +106,15 @@ impl AuditSettings {
 pub struct Database {
     /// The host it runs on; only `local` so far.
     pub host: String,
-    /// Its data directory, an absolute path.
+    /// Its data directory, an absolute path. A managed server has none.
     pub pgdata: PathBuf,
     /// Its TCP port, also part of its socket's name. Default 5432.
     pub port: u16,
-    /// The folder of its socket; TCP on the loopback address when absent.
+    /// The folder of its socket; TCP when absent.
     pub socket: Option<PathBuf>,
+    /// The host that TCP connections go to, by name or number. Default `localhost`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// The database that queries run in unless they say another. Default `postgres`.
     pub dbname: String,
     /// The role to connect as. Default `postgres`.
@@ -117,6 +124,9 @@ pub struct Database {
     pub password: Option<String>,
     /// How TLS is used on TCP connections. Default `prefer`.
     pub sslmode: SslMode,
+    /// The file of the certificates (PEM) that `sslmode: verify-full` trusts. Default: those of this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_cert: Option<PathBuf>,
     /// The operating-system user of the server. Default: the owner of `pgdata`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub os_user: Option<String>,
@@ -131,6 +141,9 @@ pub struct Database {
     /// The prefix inside the store. Default: the entry's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// Its stanza, where pgBackRest backs it up: for `pgbackrest.*`, and for `runbook backups list` and `health`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pgbackrest: Option<PgBackRest>,
     /// The services that use it.
     pub services: Vec<String>,
     /// Checks that prove it healthy, for `postgres.check`.
@@ -138,12 +151,28 @@ pub struct Database {
     /// Its standbys as `host:port`: asked before a recovery whether promoting one is the faster way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub standbys: Vec<String>,
+    /// What may be lost of it at most, the recovery point objective: what `wal status`, `status`, `pitr` and
+    /// `postgres.configure_archiving` judge by unless they are told another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpo: Option<Span>,
+    /// How `postgres.erase` finds again who must be forgotten.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<ErasureSettings>,
     /// In an environment's override: a throw-away instance in `run.scratch`, isolated by construction.
     pub scratch: bool,
     /// The data directory that a throw-away instance stands in for, which is only read. Set when a run is bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub live: Option<PathBuf>,
+}
+
+/// How who must be forgotten is found again in a restored database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureSettings {
+    /// The secrets that hashed the subjects of the erasure ledger: the one of now, and earlier ones.
+    #[schemars(length(min = 1))]
+    pub keys: Vec<String>,
 }
 
 /// How TLS is used, as libpq names it.
@@ -159,34 +188,6 @@ pub enum SslMode {
     Require,
     /// Always; the certificate must name the host.
     VerifyFull,
-}
-
-/// How a server is stopped and started. Exactly one member.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Via {
-    /// By `pg_ctl` as the operating-system user.
-    PgCtl(PgCtl),
-    /// By a systemd unit.
-    Systemd(String),
-}
-
-impl Default for Via {
-    fn default() -> Self {
-        Self::PgCtl(PgCtl::default())
-    }
-}
-
-/// Settings of `pg_ctl`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PgCtl {
-    /// The server's log file; default `log/runbook-startup.log` inside `pgdata`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<PathBuf>,
-    /// Further server options, as `pg_ctl -o` takes them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub options: Option<String>,
 }
 
 /// One SQL statement with what it must give.

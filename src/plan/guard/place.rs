@@ -76,7 +76,8 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Path(place) => write!(f, "`{}`", place.path.display()),
-            Self::Port { port, .. } => write!(f, "port {port}"),
+            Self::Port { host, port } if host == "local" => write!(f, "port {port}"),
+            Self::Port { host, port } => write!(f, "`{host}:{port}`"),
             Self::Service { unit, .. } => write!(f, "`{}`", unit.replace('\0', " ")),
             Self::Url(url) => write!(f, "`{url}`"),
             Self::Cluster { system } => write!(f, "system id {system}"),
@@ -189,17 +190,36 @@ fn unit(name: &str) -> String {
 }
 
 fn database(entry: &Database, role: Role, identity: &dyn Identity) -> Vec<Place> {
-    let mut places = vec![Place::path(&entry.host, &entry.pgdata, identity)];
-    if let Via::Systemd(name) = &entry.via {
-        places.push(Place::Service { host: entry.host.clone(), unit: unit(name) });
+    let mut places = ports(entry, role, identity);
+    if let Some(name) = kept_by(&entry.via) {
+        places.push(Place::Service { host: entry.host.clone(), unit: unit(&name) });
     }
     if let Some(folder) = &entry.socket {
         places.push(Place::path(&entry.host, &folder.join(format!(".s.PGSQL.{}", entry.port)), identity));
     }
-    // A server that is reached by its socket usually listens on its port, too.
-    if entry.socket.is_none() || role == Role::Theirs {
-        places.push(Place::Port { host: entry.host.clone(), port: entry.port });
+    if !entry.is_managed() {
+        places.push(Place::path(&entry.host, &entry.pgdata, identity));
+        places.extend(identity.system_id(&entry.pgdata).map(|system| Place::Cluster { system }));
     }
-    places.extend(identity.system_id(&entry.pgdata).map(|system| Place::Cluster { system }));
     places
+}
+
+/// The unit that keeps a server.
+fn kept_by(via: &Via) -> Option<String> {
+    match via {
+        Via::Systemd(name) => Some(name.clone()),
+        Via::PgCtlcluster(cluster) => Some(format!("postgresql@{}-{}.service", cluster.version, cluster.name)),
+        Via::PgCtl(_) | Via::Managed(_) => None,
+    }
+}
+
+/// The ports that a server listens on, on every host that its address leads to.
+fn ports(entry: &Database, role: Role, identity: &dyn Identity) -> Vec<Place> {
+    let mut hosts = entry.address.as_ref().map(|address| identity.hosts(address)).unwrap_or_default();
+    // A server that is reached by its socket usually listens on its port, too.
+    let listens = entry.socket.is_none() || role == Role::Theirs;
+    if listens && (!entry.is_managed() || entry.address.is_none()) {
+        hosts.insert(entry.host.clone());
+    }
+    hosts.into_iter().map(|host| Place::Port { host, port: entry.port }).collect()
 }

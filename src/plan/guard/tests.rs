@@ -17,6 +17,7 @@ struct Machine {
     blocks: BTreeMap<PathBuf, u64>,
     disks: BTreeMap<u64, u64>,
     systems: BTreeMap<PathBuf, u64>,
+    hosts: BTreeMap<String, Vec<String>>,
 }
 
 impl Identity for Machine {
@@ -32,6 +33,9 @@ impl Identity for Machine {
     }
     fn made_of(&self, device: u64) -> BTreeSet<u64> {
         self.disks.get(&device).copied().into_iter().chain([device]).collect()
+    }
+    fn hosts(&self, address: &str) -> BTreeSet<String> {
+        self.hosts.get(address).cloned().unwrap_or_default().into_iter().chain([address.to_owned()]).collect()
     }
     fn system_id(&self, pgdata: &Path) -> Option<u64> {
         self.systems.get(pgdata).copied()

@@ -8,7 +8,7 @@ use super::item::item;
 use super::model::{Checklist, Expected, Item, Part, Resource, SecretNeed};
 use crate::action::{ActionError, Registry, Target};
 use crate::base::StepId;
-use crate::language::inventory::SecretEntry;
+use crate::language::inventory::{Database, SecretEntry};
 use crate::plan::{BoundPlan, Forecast, PlannedStep, Section};
 
 /// What a checklist is made of.
@@ -126,9 +126,7 @@ fn resources(plan: &BoundPlan) -> Vec<Resource> {
     let mut found = BTreeSet::new();
     for (_, target) in plan.steps.iter().flat_map(|step| &step.effects.targets) {
         let place = match target {
-            Target::Database { name } => inventory.databases.get(name).map(|database| {
-                format!("{} on host {}, port {}", database.pgdata.display(), host(&database.host), database.port)
-            }),
+            Target::Database { name } => inventory.databases.get(name).map(Database::place),
             Target::Service { name } => inventory.services.get(name).map(|service| {
                 let unit = service.systemd.as_ref().map(|unit| format!("systemd unit {unit} ")).unwrap_or_default();
                 let url = service.url.as_ref().map(|url| format!(", {url}")).unwrap_or_default();

@@ -164,6 +164,7 @@ impl Bench {
             scratch: self.path("scratch"),
             incident_at: clock::now(),
             secrets: Arc::new(NoSecrets),
+            erasures: Arc::new(runbook::action::NoErasures),
         }
     }
 

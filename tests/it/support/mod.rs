@@ -11,6 +11,7 @@ pub mod lock;
 pub mod moto;
 pub mod nowhere;
 pub mod parcel;
+pub mod pgbackrest;
 pub mod place;
 pub mod postgres;
 pub mod production;

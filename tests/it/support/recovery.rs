@@ -326,6 +326,7 @@ impl Run<'_> {
             scratch: self.dir.clone(),
             incident_at: clock::now(),
             secrets: Arc::new(self.site.depot.secrets.clone()),
+            erasures: Arc::new(runbook::action::NoErasures),
         }
     }
 

@@ -555,6 +555,7 @@ impl Hands {
             scratch: self.plan.scratch.clone(),
             incident_at: self.plan.started_at,
             secrets: Arc::new(Hands { plan: Arc::clone(&self.plan), probe: self.probe.clone() }),
+            erasures: Arc::new(runbook::action::NoErasures),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::by_hand;
 use super::super::connect::{Endpoint, Session};
+use super::super::keeper::Wish;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::recover::barred;
@@ -24,7 +25,6 @@ use crate::action::{
     Idempotency, Late, ParamFault, PlanContext, ReadHost, RunContext, Store, StoreRef, Surroundings, Target,
 };
 use crate::base::units::{ByteSize, Span};
-use crate::language::inventory::Via;
 
 const PROVEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -54,7 +54,8 @@ pub struct ConfigureArchivingParams {
     /// After how long an unfinished segment is handed over. Default 1m.
     #[serde(default = "minute")]
     pub archive_timeout: Span,
-    /// The most that may be lost with the machine; an `archive_timeout` that cannot keep it is refused.
+    /// The most that may be lost with the machine; an `archive_timeout` that cannot keep it is refused. Default: the
+    /// `rpo` of the database in the inventory.
     #[serde(default)]
     pub rpo: Option<Span>,
     /// Whether the server may be restarted, which a change of `archive_mode` or `wal_level` needs.
@@ -170,11 +171,12 @@ impl Action for ConfigureArchiving {
     fn effects(&self, params: &Self::Params, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(fault)?;
+        cluster.within_reach(Wish::Archiving)?;
         if cluster.is_scratch() {
             let fact = format!("`{}` is thrown away here: it archives nothing", cluster.name);
             return Err(vec![ParamFault::new("/database", fact)]);
         }
-        keeps_promise(params).map_err(|fault| vec![fault])?;
+        keeps_promise(params, cluster.entry.rpo).map_err(|fault| vec![fault])?;
         let names =
             place::stores(params, &cluster).map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
         if params.at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
@@ -183,6 +185,10 @@ impl Action for ConfigureArchiving {
         let place = Place::of(params, &cluster).map_err(|error| vec![ParamFault::new("/folder", error.to_string())])?;
         let (_, prefix) = cluster.archive().map_err(fault)?;
         let database = Target::Database { name: cluster.name.clone() };
+        if params.mode == ArchivingMode::Plan && params.put_back.is_some() {
+            let fact = "`mode: plan` changes nothing, so it puts nothing back";
+            return Err(vec![ParamFault::new("/put_back", fact)]);
+        }
         if params.mode == ArchivingMode::Plan {
             return Ok(Effects::of(EffectClass::Read).target(Access::Read, database));
         }
@@ -191,9 +197,9 @@ impl Action for ConfigureArchiving {
         for name in names {
             effects = effects.target(Access::Write, Target::Store { name, prefix: prefix.to_owned() });
         }
-        Ok(match (&cluster.via, params.restart) {
-            (Via::Systemd(_), Restart::Allowed) => effects.program("systemctl"),
-            (Via::Systemd(_) | Via::PgCtl(_), _) => effects,
+        Ok(match params.restart {
+            Restart::Allowed => cluster.keeper().named(effects),
+            Restart::Refused | Restart::Later => effects,
         })
     }
 
@@ -344,7 +350,8 @@ impl<'a> Work<'a> {
         let settings = Settings::of((self.params, self.action.program.as_path()), (self.cluster, &place), &cx.about)?;
         place.ready(&settings, &owner, cx).await?;
         let mut session = self.session(cx).await?;
-        let before = apply::alter(&mut session, &self.changes).await?;
+        let before = apply::noted(&mut session, &self.changes, cx).await?;
+        apply::alter(&mut session, &self.changes).await?;
         self.tell(cx);
         let mut output = self.output(before)?;
         if !output.restart_needed {

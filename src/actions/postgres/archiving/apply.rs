@@ -8,7 +8,7 @@ use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::server::{Programs, Server, major};
 use super::change::{self, SettingChange};
-use crate::action::{ActionError, RunContext};
+use crate::action::{ActionError, HostError, RunContext};
 use crate::base::clock;
 use crate::event::{ErrorClass, Progress};
 
@@ -21,15 +21,48 @@ const TICK: Duration = Duration::from_millis(100);
 /// What `ALTER SYSTEM` had set before, by name; `None` where it had set nothing.
 pub(super) type Before = BTreeMap<String, Option<String>>;
 
+/// What `ALTER SYSTEM` had set before the first attempt of this step: written down, durably, before anything changes,
+/// so that an attempt after a crash can still tell what is to be put back.
+///
+/// # Errors
+/// Fails when it cannot be written or read again, and as the server does.
+pub(super) async fn noted(
+    session: &mut Session,
+    changes: &[SettingChange],
+    cx: &RunContext,
+) -> Result<Before, ActionError> {
+    let unkept = |error: HostError| {
+        ActionError::retryable("what is set now cannot be noted; no setting was changed").because(&error)
+    };
+    let names: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
+    let there = change::read(session, &names).await?;
+    let altered = |name: &&str| ((*name).to_owned(), there.get(*name).and_then(|current| current.altered.clone()));
+    let mut before: Before = names.iter().map(altered).collect();
+    let (files, scratch) = (cx.host.files(), &cx.about.scratch);
+    let path = scratch.join(format!("archiving-{}.json", cx.step.to_string().replace('/', ".")));
+    if files.facts(&path).map_err(unkept)?.is_some() {
+        let earlier: Before = serde_json::from_slice(&files.read(&path, 1 << 20).map_err(unkept)?)
+            .map_err(|error| ActionError::fatal(format!("`{}` makes no sense", path.display())).because(&error))?;
+        before.extend(earlier);
+    }
+    let text = serde_json::to_vec(&before)
+        .map_err(|error| ActionError::fatal("what is set now cannot be noted").because(&error))?;
+    if files.facts(scratch).map_err(unkept)?.is_none() {
+        files.create_dir(scratch, 0o755).map_err(unkept)?;
+    }
+    files.replace(&path, &text, 0o600).map_err(unkept)?;
+    Ok(before)
+}
+
 /// Changes settings, all or none of them; then has the server read them.
 ///
 /// # Errors
 /// Fails when the server refuses one; those before it are put back then.
-pub(super) async fn alter(session: &mut Session, changes: &[SettingChange]) -> Result<Before, ActionError> {
+pub(super) async fn alter(session: &mut Session, changes: &[SettingChange]) -> Result<(), ActionError> {
     let names: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
     let there = change::read(session, &names).await?;
     if changes.is_empty() {
-        return Ok(Before::new());
+        return Ok(());
     }
     let altered = |name: &str| there.get(name).and_then(|current| current.altered.clone());
     let mut before = Before::new();
@@ -46,8 +79,7 @@ pub(super) async fn alter(session: &mut Session, changes: &[SettingChange]) -> R
         }
         before.insert(change.name.clone(), altered(&change.name));
     }
-    reload(session).await?;
-    Ok(before)
+    reload(session).await
 }
 
 /// Sets each to what it was, and has the server read it.

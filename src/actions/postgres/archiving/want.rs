@@ -51,8 +51,8 @@ pub(super) struct Wanted {
 
 /// Refuses an `archive_timeout` that cannot keep a promise of at most `rpo`: a segment is handed over after it, and may
 /// have to be handed over again.
-pub(super) fn keeps_promise(params: &ConfigureArchivingParams) -> Result<(), ParamFault> {
-    let Some(Span(rpo)) = params.rpo else { return Ok(()) };
+pub(super) fn keeps_promise(params: &ConfigureArchivingParams, of_entry: Option<Span>) -> Result<(), ParamFault> {
+    let Some(Span(rpo)) = params.rpo.or(of_entry) else { return Ok(()) };
     let timeout = params.archive_timeout.0;
     if timeout + RETRY <= rpo {
         return Ok(());

@@ -76,6 +76,17 @@ fn content(body: &CheckBody, (cluster, dbname): (&Cluster, &str), lines: &mut Ve
             body.name
         )));
     }
+    if let Some(wanted) = &body.schema_fingerprint {
+        let words = format!(
+            "{}: `runbook` finds the schema {}; by hand, compare with a dump of the schema:",
+            body.name, wanted.equals
+        );
+        lines.push(remark(&words));
+        let mut words = vec!["pg_dump".to_owned(), "--schema-only".to_owned()];
+        words.extend(connection(cluster));
+        words.extend(["-d".to_owned(), dbname.to_owned()]);
+        lines.push(command_line(words));
+    }
     if let Some(smoke) = &body.smoke {
         lines.push(remark(&format!(
             "{}: ends with 0, with PGHOST, PGPORT, PGUSER and PGDATABASE of the server:",

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::action::{BackupHandle, DatabaseRef, InstanceHandle, Late};
+use crate::base::Digest;
 use crate::base::units::Span;
 use crate::catalog::ContentFacts;
 
@@ -68,6 +69,9 @@ pub struct CheckBody {
     /// Rows, schema and with `hashes` content are those of `backup`. Only at the backup's own moment: a restored dump, or a
     /// base backup recovered to `immediate`. The first proven restore of a base backup takes the facts and keeps them.
     pub facts: Option<EqualFacts>,
+    /// The schema is the one with this fingerprint: tables, columns, types, constraints, indexes, functions, triggers and
+    /// policies. The check tells the one it finds, so that it can be pinned.
+    pub schema_fingerprint: Option<SchemaFingerprint>,
     /// `ahead`: no sequence of a column would give a number that is there already.
     pub sequences: Option<AheadSequences>,
     /// `available`: what every extension needs is installed here, in a version that knows it.
@@ -111,6 +115,15 @@ pub enum EqualFacts {
     Counts,
     /// Also a hash over all rows of each table: every value is read.
     Hashes,
+}
+
+/// Which schema there must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaFingerprint {
+    /// Its SHA-256, as 64 hex digits.
+    #[schemars(with = "String")]
+    pub equals: Digest,
 }
 
 /// What sequences must be.

@@ -7,6 +7,7 @@ use super::params::{
     Smoke, ValidIndexes,
 };
 use crate::action::ParamFault;
+use crate::base::Digest;
 use crate::language::inventory::Expectation;
 use crate::language::inventory::SqlCheck;
 
@@ -32,6 +33,7 @@ pub(super) enum What {
     Tables(Vec<String>),
     Rows(Vec<Threshold>),
     Facts(FactsDepth),
+    Schema(Digest),
     Newest(Newest),
     Smoke(Smoke),
     Sql { sql: String, expect: Option<Expectation>, shown: String },
@@ -48,7 +50,7 @@ pub(super) struct Threshold {
     pub(super) shown: String,
 }
 
-const ONE_OF: &str = "a check has exactly one of `foreign_keys`, `indexes`, `tables`, `rows`, `facts`, `sequences`, \
+const ONE_OF: &str = "a check has exactly one of `foreign_keys`, `indexes`, `tables`, `rows`, `facts`, `schema_fingerprint`, `sequences`, \
                       `extensions`, `collations`, `newest`, `smoke` and `sql`; `expect` goes with `sql`";
 
 /// Decides what is proved.
@@ -104,6 +106,7 @@ fn kinds(body: &CheckBody) -> Result<Vec<(&str, What)>, String> {
         };
         ("facts", What::Facts(depth))
     }));
+    given.extend(body.schema_fingerprint.map(|wanted| ("schema_fingerprint", What::Schema(wanted.equals))));
     given.extend(body.newest.clone().map(|newest| ("newest", What::Newest(newest))));
     if let Some(tables) = &body.tables {
         let none = "`tables` names no table".to_owned();
@@ -153,12 +156,24 @@ mod tests {
             "inventory", { "name": "orphans", "foreign_keys": "all" }, { "name": "indexes", "indexes": "valid" },
             { "name": "users", "sql": "SELECT 1", "expect": "> 0" }, { "indexes": "heapallindexed" },
             { "tables": ["users", "sales.orders"] }, { "rows": { "users": "> 100" } }, { "facts": "hashes" },
+            { "schema_fingerprint": { "equals": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" } },
             { "sequences": "ahead" }, { "extensions": "available" }, { "collations": "same" },
             { "newest": { "table": "orders", "column": "created_at", "within": "1h" } },
             { "smoke": { "command": ["smoke", "--read"], "env": { "LEVEL": "1" } } } ]));
         let own = [SqlCheck { name: "n".into(), sql: "SELECT 1".into(), expect: None, dbname: None }];
         let names: Vec<String> = planned(&params.checks, &own).unwrap().into_iter().map(|check| check.name).collect();
-        let kinds = ["indexes", "tables", "rows", "facts", "sequences", "extensions", "collations", "newest", "smoke"];
+        let kinds = [
+            "indexes",
+            "tables",
+            "rows",
+            "facts",
+            "schema_fingerprint",
+            "sequences",
+            "extensions",
+            "collations",
+            "newest",
+            "smoke",
+        ];
         assert_eq!(names, [&["n", "orphans", "indexes", "users"][..], &kinds[..]].concat());
     }
 

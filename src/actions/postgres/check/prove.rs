@@ -79,6 +79,12 @@ impl Prover<'_> {
             What::Tables(tables) => self.tables(tables, dbname).await,
             What::Rows(rows) => self.rows(rows, dbname).await,
             What::Facts(depth) => self.facts(*depth, dbname).await,
+            What::Schema(wanted) => {
+                let mut content = Content::open(self.open(dbname).await?).await?;
+                let found = content.schema().await?;
+                let expected = format!("schema {wanted}");
+                Ok(Found { passed: found == *wanted, value: format!("schema {found}"), expected, details: Vec::new() })
+            }
             What::Newest(newest) => self.newest(newest, dbname).await,
             What::Smoke(test) => {
                 let dbname = dbname.unwrap_or(&self.cluster.dbname);
@@ -137,6 +143,7 @@ impl Prover<'_> {
             | What::Tables(_)
             | What::Rows(_)
             | What::Facts(_)
+            | What::Schema(_)
             | What::Newest(_)
             | What::Smoke(_)
             | What::Sql { .. } => Ok(Proof::default()),

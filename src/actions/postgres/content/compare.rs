@@ -23,6 +23,15 @@ pub(crate) fn differences(expected: &DatabaseFacts, found: &DatabaseFacts) -> Ve
             told.push("the schema differs: a table, column, constraint, index, function, trigger or type".to_owned());
         }
     }
+    told.extend(expected.materialized_views.iter().filter(|(_, rows)| **rows > 0).filter_map(|(name, rows)| {
+        let empty = found.materialized_views.get(name).is_none_or(|found| *found == 0);
+        empty.then(|| format!("materialized view `{name}` had {rows} rows and has none"))
+    }));
+    if let (Some(expected), Some(found)) = (expected.large_objects, found.large_objects)
+        && expected != found
+    {
+        told.push(format!("there are {found} large objects, not {expected}"));
+    }
     let more = told.len().saturating_sub(NAMED);
     if more > 0 {
         told.truncate(NAMED);
@@ -53,7 +62,7 @@ mod tests {
     fn facts(tables: &[(&str, u64, Option<&str>)]) -> DatabaseFacts {
         let table = |rows, hash: Option<&str>| TableFacts { rows, hash: hash.map(str::to_owned) };
         let tables = tables.iter().map(|(name, rows, hash)| ((*name).to_owned(), table(*rows, *hash))).collect();
-        DatabaseFacts { tables, schema: None }
+        DatabaseFacts { tables, ..DatabaseFacts::default() }
     }
 
     #[test]
@@ -80,6 +89,18 @@ mod tests {
         let known = DatabaseFacts { schema: Some(Digest::of(b"a")), ..part };
         let other = DatabaseFacts { schema: Some(Digest::of(b"b")), ..whole };
         assert_eq!(differences(&known, &other).len(), 2);
+    }
+
+    #[test]
+    fn lost_large_objects_and_views_that_were_not_made_anew_are_named() {
+        let with = |large, rows| DatabaseFacts {
+            large_objects: large,
+            materialized_views: [("public.m".to_owned(), rows)].into(),
+            ..facts(&[])
+        };
+        assert!(differences(&with(Some(2), 3), &with(Some(2), 5)).is_empty(), "a restore makes views anew");
+        assert!(differences(&with(None, 0), &with(Some(2), 0)).is_empty(), "what was not counted is not compared");
+        assert_eq!(differences(&with(Some(2), 3), &with(Some(1), 0)).len(), 2);
     }
 
     #[test]

@@ -64,8 +64,17 @@ impl Content {
         }
         let names = self.tables().await?;
         let facts = self.facts_of(&names, depth).await?;
-        let schema: Digest = schema::fingerprint(&mut self.session).await?;
-        Ok(DatabaseFacts { schema: Some(schema), ..facts })
+        let materialized_views = table::materialized_views(&mut self.session).await?;
+        let large_objects = self.session.value("SELECT count(*) FROM pg_largeobject_metadata").await?.parse().ok();
+        Ok(DatabaseFacts { schema: Some(self.schema().await?), materialized_views, large_objects, ..facts })
+    }
+
+    /// Takes the fingerprint of the schema alone.
+    ///
+    /// # Errors
+    /// Fails as the server says.
+    pub(crate) async fn schema(&mut self) -> Result<Digest, ActionError> {
+        schema::fingerprint(&mut self.session).await
     }
 
     /// Takes the facts of some tables only, without the schema.
@@ -82,7 +91,7 @@ impl Content {
             let facts = table::facts(&mut self.session, &name.quoted, depth).await?;
             tables.insert(name.quoted.clone(), facts);
         }
-        Ok(DatabaseFacts { tables, schema: None })
+        Ok(DatabaseFacts { tables, ..DatabaseFacts::default() })
     }
 
     /// Names the tables whose rows are content.

@@ -1,5 +1,7 @@
 //! What one table holds.
 
+use std::collections::BTreeMap;
+
 use super::super::connect::Session;
 use super::FactsDepth;
 use crate::action::ActionError;
@@ -36,6 +38,18 @@ pub(super) async fn names(session: &mut Session) -> Result<Vec<TableName>, Actio
         }
     }
     Ok(names)
+}
+
+/// Counts the rows of every materialized view that was filled.
+pub(super) async fn materialized_views(session: &mut Session) -> Result<BTreeMap<String, u64>, ActionError> {
+    let filled = NAMES.replace("c.relkind = 'r'", "c.relkind = 'm' AND c.relispopulated");
+    let mut counted = BTreeMap::new();
+    for row in session.query(&filled).await?.rows {
+        let Some(name) = row.into_iter().next().flatten() else { continue };
+        let rows = facts(session, &name, FactsDepth::Counts).await?.rows;
+        counted.insert(name, rows);
+    }
+    Ok(counted)
 }
 
 /// Counts a table, and hashes its rows where that is asked for.

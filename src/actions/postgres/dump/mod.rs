@@ -10,7 +10,7 @@ pub(super) mod job;
 pub(super) mod origin;
 mod params;
 mod program;
-mod proof;
+pub(super) mod proof;
 mod shipment;
 
 use schemars::JsonSchema;

@@ -18,9 +18,9 @@ use crate::catalog::{BackupPlace, DumpFormat, ManifestObject};
 use crate::transfer::{TransferError, Unpacking};
 
 /// The closing line of SQL that `pg_dump` wrote.
-pub(super) const COMPLETE: &str = "PostgreSQL database dump complete";
+pub(in super::super) const COMPLETE: &str = "PostgreSQL database dump complete";
 /// The closing line of SQL that `pg_dumpall` wrote.
-pub(super) const CLUSTER_COMPLETE: &str = "PostgreSQL database cluster dump complete";
+pub(in super::super) const CLUSTER_COMPLETE: &str = "PostgreSQL database cluster dump complete";
 
 /// Refuses what is no dump of its format.
 ///

@@ -11,7 +11,6 @@ use tokio_postgres::config::Host;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect as _};
 
 use super::super::connect::Endpoint;
-use super::super::tls;
 use super::login::Identity;
 use super::message::{self, Complaint, Message};
 use crate::action::ActionError;
@@ -198,7 +197,7 @@ async fn stream(endpoint: &Endpoint) -> Result<Box<dyn Stream>, ActionError> {
         None => TcpStream::connect((name.as_str(), port)).await,
     };
     let tcp = connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp)).map_err(|error| lost(&error))?;
-    match endpoint.sslmode() {
+    match endpoint.tls().mode() {
         SslMode::Disable => Ok(Box::new(tcp)),
         SslMode::Prefer | SslMode::Require | SslMode::VerifyFull => encrypted(endpoint, tcp, &name).await,
     }
@@ -213,7 +212,7 @@ async fn encrypted(endpoint: &Endpoint, mut tcp: TcpStream, name: &str) -> Resul
     frontend::ssl_request(&mut ask);
     tcp.write_all(&ask).await.map_err(|error| failed(&error))?;
     if tcp.read_u8().await.map_err(|error| failed(&error))? != b'S' {
-        return match endpoint.sslmode() {
+        return match endpoint.tls().mode() {
             SslMode::Prefer => Ok(Box::new(tcp)),
             SslMode::Disable | SslMode::Require | SslMode::VerifyFull => {
                 let fact = format!("{} speaks no TLS, and `sslmode` wants it", endpoint.shown());
@@ -221,7 +220,7 @@ async fn encrypted(endpoint: &Endpoint, mut tcp: TcpStream, name: &str) -> Resul
             }
         };
     }
-    let mut maker = tls::connector(endpoint.sslmode())?;
+    let mut maker = endpoint.tls().connector()?;
     let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, name).map_err(|error| failed(&error))?;
     let stream = connect.connect(tcp).await.map_err(|error| failed(&error))?;
     Ok(Box::new(stream))

@@ -54,11 +54,14 @@ impl Attempt<'_> {
             Stage::Nothing => {}
         }
         begun.unchanged(&mut admin, &self.seat).await?;
+        if let Some((fact, help)) = self.params.a_part(self.manifest()).filter(|_| begun.had_name()) {
+            return Err(ActionError::fatal(fact).help(help));
+        }
         let origin = Origin::of(&mut admin).await?;
         let secrets = self.cx.about.secrets.as_ref();
         let client = Client::of(self.cluster, &origin.major(), (self.cx.host.as_read(), secrets))?;
         self.doing("bringing and verifying the dump");
-        let arrival = Arrival::of(self.reading, self.cx).await?;
+        let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await?;
         let globals = arrival.globals.as_deref().unwrap_or_default();
         let missing_tablespaces = roles::missing_tablespaces(&mut admin, globals).await?;
         let load =
@@ -72,15 +75,30 @@ impl Attempt<'_> {
         let leave = self.leave(&missing_tablespaces);
         let target = self.ready(&mut admin, leave, &origin).await?;
         self.doing("loading the dump");
-        load.run(target, self.cx).await?;
+        self.unless_cancelled(load.run(target, self.cx)).await?;
         self.doing("comparing what came of it");
-        let found = self.prove(&mut admin, target, leave).await?;
+        let found = self.unless_cancelled(self.prove(&mut admin, target, leave)).await?;
         let found = Found { roles: made, ..found };
         if self.params.mode == RestoreMode::Into {
             return Ok(self.output(None, found));
         }
         begun.verified(&mut admin, &self.seat, self.cx).await?;
         self.named(&mut admin, found).await
+    }
+
+    /// Waits for what may be broken off at any place. What shuts a database is not: it ends by opening it again.
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, ActionError>>) -> Result<T, ActionError> {
+        let kept = match self.params.mode {
+            RestoreMode::Swap | RestoreMode::Beside => {
+                "what it has made has another name than the database; the next attempt removes it"
+            }
+            RestoreMode::Replace => "`mode: replace` may have dropped the old database by now; another attempt goes on",
+            RestoreMode::Into => "a part of the dump may be in the database",
+        };
+        tokio::select! {
+            done = work => done,
+            () = self.cx.cancel.cancelled() => Err(ActionError::cancelled("the restore was cancelled").help(kept)),
+        }
     }
 
     async fn admin(&self) -> Result<Session, ActionError> {
@@ -138,8 +156,15 @@ impl Attempt<'_> {
                 drop_database(admin, fresh, origin).await?;
                 if sessions::number(admin, name).await?.is_some() {
                     sessions::set(admin, name, Door::Shut).await?;
-                    sessions::end(admin, &sessions::of(name)).await?;
-                    drop_database(admin, name, origin).await?;
+                    let gone = match sessions::end(admin, &sessions::of(name)).await {
+                        Ok(_) => drop_database(admin, name, origin).await,
+                        Err(error) => Err(error),
+                    };
+                    if let Err(error) = gone {
+                        // It is as usable as before; what made it fail tells more than a door that stays shut.
+                        let _ = sessions::set(admin, name, Door::Open).await;
+                        return Err(error);
+                    }
                     let message = format!("database `{name}` was dropped, as `mode: replace` says");
                     self.cx.reporter.note(message, serde_json::Value::Null);
                 }
@@ -200,7 +225,7 @@ impl Attempt<'_> {
         let dump = manifest.dump.as_ref()?;
         let facts = manifest.facts.as_ref()?.databases.get(&dump.dbname)?;
         if self.params.mode == RestoreMode::Into {
-            return Some(DatabaseFacts { schema: None, ..self.wanted(facts)? });
+            return Some(DatabaseFacts { schema: None, large_objects: None, ..self.wanted(facts)? });
         }
         self.wanted(facts)
     }
@@ -218,7 +243,7 @@ impl Attempt<'_> {
         };
         let tables = facts.tables.iter().filter(|(name, _)| fits(name));
         let tables = tables.map(|(name, facts)| (name.clone(), facts.clone())).collect();
-        Some(DatabaseFacts { tables, schema: None })
+        Some(DatabaseFacts { tables, ..DatabaseFacts::default() })
     }
 
     fn note_collation(&self, then: &DatabaseState, now: &DatabaseState) {

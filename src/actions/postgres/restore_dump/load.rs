@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::client::{self, Client};
+use super::super::dump::proof::{CLUSTER_COMPLETE, COMPLETE};
 use super::super::name::conninfo;
 use super::arrival::Arrival;
 use super::params::{RestoreDumpParams, RestoreMode};
@@ -29,6 +30,7 @@ impl Load<'_> {
     pub(super) async fn prove(&self, cx: &RunContext) -> Result<(), ActionError> {
         let dump = &self.arrival.dump;
         if self.arrival.format == DumpFormat::Plain {
+            self.as_it_is()?;
             return complete(cx, self.arrival);
         }
         let spec = self.client.offline("pg_restore").args(["--list", "--file=/dev/null"]);
@@ -40,6 +42,17 @@ impl Load<'_> {
         }
         let error = ActionError::fatal("`pg_restore` cannot read the dump; nothing was changed");
         Err(error.process(output.exit_code, output.tail(20)).help("use another backup"))
+    }
+
+    /// Refuses what SQL text cannot keep: `psql` carries out all of it.
+    fn as_it_is(&self) -> Result<(), ActionError> {
+        let params = self.params;
+        if !(params.is_partial() || params.clean || params.no_owner || params.no_privileges) {
+            return Ok(());
+        }
+        let fact = "the dump is SQL text, which is loaded as it is: `schemas`, `tables`, `clean`, `no_owner` and \
+                    `no_privileges` do nothing there";
+        Err(ActionError::fatal(fact).help("leave them out, or use a dump of another format; nothing was changed"))
     }
 
     /// Loads it.
@@ -85,6 +98,8 @@ impl Load<'_> {
             ("--clean", params.clean),
             ("--if-exists", params.if_exists),
             ("--no-tablespaces", !self.missing_tablespaces.is_empty()),
+            // A name that fits nothing is an error, and no empty database.
+            ("--strict-names", params.is_partial()),
         ];
         spec = spec.args(flags.into_iter().filter(|(_, wanted)| *wanted).map(|(flag, _)| flag));
         spec = spec.args(params.schemas.iter().map(|schema| format!("--schema={schema}")));
@@ -114,7 +129,9 @@ fn complete(cx: &RunContext, arrival: &Arrival) -> Result<(), ActionError> {
     let file = file.map_err(|error| ActionError::retryable("the dump cannot be read").because(&error))?;
     let tail = read(file)
         .map_err(|error: std::io::Error| ActionError::retryable("the dump cannot be read").because(&error))?;
-    match String::from_utf8_lossy(&tail).contains("dump complete") {
+    let closing =
+        |line: &str| line.strip_prefix("-- ").is_some_and(|words| [COMPLETE, CLUSTER_COMPLETE].contains(&words));
+    match String::from_utf8_lossy(&tail).lines().any(closing) {
         true => Ok(()),
         false => Err(ActionError::fatal("the SQL text ends before the end of its dump; nothing was changed")
             .help("use another backup")),

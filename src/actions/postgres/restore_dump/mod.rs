@@ -172,11 +172,7 @@ impl Action for RestoreDump {
         let seat = Seat::of(&dbname(params, &backup.manifest)?, &cx.about.run);
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
         let attempt = Attempt { cluster: &cluster, params, reading, handle, seat, cx };
-        tokio::select! {
-            done = attempt.run() => done,
-            () = cx.cancel.cancelled() => Err(ActionError::cancelled("the restore was cancelled")
-                .help("what it has made has another name than the database; the next attempt removes it")),
-        }
+        attempt.run().await
     }
 
     async fn recover(
@@ -279,6 +275,9 @@ async fn server(
         findings = findings.refuse("the role may not create databases", "ALTER ROLE … CREATEDB, or restore as another");
     }
     let there = sessions::number(&mut session, &name).await?.is_some();
+    if let Some((fact, help)) = params.a_part(manifest).filter(|_| there) {
+        findings = findings.refuse(fact, help);
+    }
     match (params.mode, there) {
         (RestoreMode::Into, false) => {
             findings = findings.refuse(

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::super::name;
 use crate::action::{BackupHandle, DatabaseRef, InstanceHandle, Late, ParamFault};
+use crate::catalog::Manifest;
 
 /// The arguments of `postgres.restore_dump`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -93,6 +94,20 @@ impl RestoreDumpParams {
             faults.push(ParamFault::new("/if_exists", "it belongs to `clean: true`"));
         }
         faults
+    }
+
+    /// Why what comes of it may not take the name of a database that is there, with advice: it is a part of one.
+    pub(super) fn a_part(&self, manifest: &Manifest) -> Option<(&'static str, &'static str)> {
+        match self.mode {
+            RestoreMode::Beside | RestoreMode::Into => return None,
+            RestoreMode::Swap | RestoreMode::Replace => {}
+        }
+        let help = "say `mode: beside`, or bring tables back with `postgres.restore_table`; nothing was changed";
+        if self.is_partial() {
+            return Some(("a part of the dump would take the name of the whole database", help));
+        }
+        let partial = manifest.dump.as_ref().is_some_and(|dump| dump.partial);
+        partial.then_some(("the dump holds a part of its database and would take the name of the whole", help))
     }
 
     /// Whether only a part of the dump is restored.

@@ -8,6 +8,10 @@ use std::collections::BTreeSet;
 use super::super::connect::Session;
 use crate::action::ActionError;
 
+/// Has the server log nothing of what a transaction does; a superuser may say so.
+const QUIET: &str = "SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; \
+                     SET LOCAL log_duration = off; SET LOCAL log_min_error_statement = 'panic'";
+
 /// The names of a kind of object that the globals make.
 fn made(globals: &str, words: &str) -> BTreeSet<String> {
     let names = globals.lines().filter_map(|line| name(line.strip_prefix(words)?));
@@ -61,15 +65,18 @@ pub(super) async fn create_missing(session: &mut Session, globals: &str) -> Resu
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    // Hashes of passwords stay out of the server's log, where the role may say so.
-    let quiet = "BEGIN; SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; COMMIT";
-    let quiet = match session.query(quiet).await {
-        Ok(_) => "SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1; ",
-        Err(_) => "",
+    // Hashes of passwords stay out of the server's log, where the role may say so. That is a message of its own: a
+    // message is logged before any of it is carried out, and timed when all of it is.
+    if session.query(&format!("BEGIN; {QUIET}")).await.is_err() {
+        session.query("ROLLBACK; BEGIN").await?;
+    }
+    let made = match session.query(&statements(globals, &missing).join("\n")).await {
+        Ok(_) => session.query("COMMIT").await,
+        Err(error) => {
+            let _ = session.query("ROLLBACK").await;
+            Err(error)
+        }
     };
-    session.query("ROLLBACK").await?;
-    let all = statements(globals, &missing).join("\n");
-    let made = session.query(&format!("BEGIN; {quiet}{all}\nCOMMIT")).await;
     made.map_err(|error| {
         let mut info = error.into_info();
         info.message = format!("missing roles cannot be made: {}", info.message);

@@ -86,6 +86,10 @@ impl Begun {
             return serde_json::from_slice(&text)
                 .map_err(|error| ActionError::fatal(format!("`{}` makes no sense", path.display())).because(&error));
         }
+        if number(session, &seat.fresh).await?.is_some() {
+            let fact = format!("there is a database `{}` already: another step of this run made it", seat.fresh);
+            return Err(ActionError::fatal(fact).help("give this step another `dbname`, or drop that one first"));
+        }
         let begun = Self { before: number(session, &seat.name).await?, verified: None };
         begun.write(cx)?;
         Ok(begun)

@@ -180,11 +180,8 @@ async fn refuse_cascade(live: &mut Session, pair: &Pair, difference: &str) -> Re
                     .help(format!("name {child} among the tables as well; nothing was changed")));
             }
         }
-        let beyond = reference.columns.iter().any(|column| !pair.live.key.contains(column));
-        if reference.on_update && beyond {
-            let hit = live
-                .value(&format!("SELECT count(*) FROM {difference} d JOIN {child} c ON {joined} WHERE d.{OP} = 'u'"))
-                .await?;
+        if let Some(hit) = pair.spread(&reference, difference) {
+            let hit = live.value(&hit).await?;
             if hit != "0" {
                 let fact = format!("changing rows of {} would change rows of {child} (`{name}`)", pair.live.name);
                 return Err(ActionError::fatal(fact)

@@ -1,6 +1,6 @@
 //! One table in the copy and in the live database, and the SQL that speaks of both.
 
-use super::shape::{Column, Shape};
+use super::shape::{Column, Reference, Shape};
 use crate::action::ActionError;
 
 /// The column of a difference that says what is to be done: `i`, `u` or `d`.
@@ -119,6 +119,36 @@ impl Pair {
         let (live, keys) = (self.live(), self.same_key("l", "d"));
         let sets = (!sets.is_empty()).then(|| sets.join(", "))?;
         Some(format!("UPDATE {live} l SET {sets} FROM {difference} d WHERE d.{OP} = 'u' AND {keys}"))
+    }
+
+    /// Columns that the live table got since: what deletes a row loses them, and no script holds them.
+    pub(super) fn gained(&self) -> Vec<&str> {
+        let common = |one: &&Column| self.columns.iter().any(|own| own.name == one.name);
+        self.live.columns.iter().filter(|one| !common(one)).map(|one| one.name.as_str()).collect()
+    }
+
+    /// Counts the children that a foreign key would change with the rows that a difference changes; nothing where that
+    /// cannot be. They hang on what a row is now, not on what it becomes.
+    pub(super) fn spread(&self, reference: &Reference, difference: &str) -> Option<String> {
+        let set =
+            |column: &&String| !self.live.key.contains(*column) && self.columns.iter().any(|own| own.name == **column);
+        let other: Vec<String> = reference
+            .columns
+            .iter()
+            .filter(set)
+            .map(|column| format!("l.{column} IS DISTINCT FROM x.{column}"))
+            .collect();
+        if !reference.on_update || other.is_empty() {
+            return None;
+        }
+        let Reference { child, joined, .. } = reference;
+        Some(format!(
+            "SELECT count(*) FROM (SELECT l.* FROM {} l JOIN {difference} x ON {} WHERE x.{OP} = 'u' AND ({})) d \
+             JOIN {child} c ON {joined}",
+            self.live(),
+            self.same_key("l", "x"),
+            other.join(" OR ")
+        ))
     }
 
     /// Carries out the insertions of a difference.

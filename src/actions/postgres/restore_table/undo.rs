@@ -140,22 +140,15 @@ impl Script {
     }
 }
 
-/// Finds what an earlier attempt of the same step left: an attempt that was cut off after its commit told nobody.
-pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path) -> Vec<UndoScript> {
-    let Some(step) = attempt_dir.parent() else { return Vec::new() };
+/// Finds the script of a kind that an earlier attempt of the same step left, the last one's: one that was cut off after
+/// its commit told nobody, and one may have brought tables back before it failed.
+pub(super) fn earlier(files: &dyn ReadFiles, attempt_dir: &Path, name: &str) -> Option<UndoScript> {
+    let step = attempt_dir.parent()?;
     let mut attempts = files.list(step).unwrap_or_default();
+    attempts.retain(|entry| Some(entry.name.as_os_str()) != attempt_dir.file_name());
     attempts.sort_by_key(|entry| std::cmp::Reverse(entry.name.to_string_lossy().parse::<u32>().unwrap_or_default()));
-    for attempt in attempts {
-        let scripts = [ROWS, TABLES].map(|name| step.join(&attempt.name).join(name));
-        let found: Vec<UndoScript> = scripts
-            .into_iter()
-            .filter_map(|path| Some(UndoScript { sha256: digest(files, &path).ok()?, path }))
-            .collect();
-        if !found.is_empty() {
-            return found;
-        }
-    }
-    Vec::new()
+    let paths = attempts.iter().map(|attempt| step.join(&attempt.name).join(name));
+    paths.into_iter().find_map(|path| Some(UndoScript { sha256: digest(files, &path).ok()?, path }))
 }
 
 /// The statements between the rows and the commit.
@@ -179,6 +172,10 @@ fn statements((pairs, references): (&[Pair], &[Vec<Reference>]), order: &[usize]
         all.push(pairs[number].delete(&undo(number)));
     }
     for &number in order {
+        for reference in &references[number] {
+            let what = format!("rows of {} would be changed with rows that they refer to", reference.child);
+            all.extend(pairs[number].spread(reference, &undo(number)).map(|hit| refusing(&hit, &what)));
+        }
         all.extend(pairs[number].update(&undo(number)));
         all.push(pairs[number].insert(&undo(number)));
     }

@@ -11,7 +11,7 @@ use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, Ta
 use super::recreate::Gone;
 use super::shape::{Shape, qualified};
 use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
-use super::{Orphans, major};
+use super::{ApplyMode, Orphans, major};
 use crate::action::{ActionError, Findings, RunContext};
 use crate::event::Progress;
 
@@ -102,18 +102,19 @@ impl<'a> Work<'a> {
                     .help("add it again, or rename the live table and bring the copy back whole"));
             }
         }
-        let mut scripts = Vec::new();
-        if !self.gone.is_empty() {
-            scripts.push(self.recreate(&mut outcomes).await?);
-        }
         let mode = self.params.apply();
+        self.keeps_what_came_since(mode, &outcomes)?;
+        let earlier = |name| undo::earlier(self.cx.host.read_files().as_ref(), &self.cx.attempt_dir, name);
+        // What another attempt did in one transaction, this one does not find left to do.
+        let (tables, mut rows) = (earlier(TABLES), earlier(ROWS));
+        let tables = if self.gone.is_empty() { tables } else { Some(self.recreate(&mut outcomes).await?) };
         let wanted: u64 = outcomes.iter().filter_map(|one| one.difference.as_ref()).map(|found| mode.rows(found)).sum();
         if wanted > 0 {
             let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, ROWS);
             let application = Application { pairs: &self.pairs, mode };
             let sessions = (&mut self.sessions.0, &mut self.sessions.1);
             let done = application.run(sessions, &script).await;
-            let done = done.map_err(|error| partly(error, &scripts))?;
+            let done = done.map_err(|error| partly(error, tables.as_slice()))?;
             for (outcome, done) in outcomes.iter_mut().zip(done) {
                 let Done { inserted, updated, deleted, .. } = done;
                 *outcome = TableOutcome { inserted, updated, deleted, ..outcome.clone() };
@@ -121,18 +122,33 @@ impl<'a> Work<'a> {
                     format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
                 self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
             }
-            // What came last is taken back first.
-            scripts.insert(0, script.finish()?);
+            rows = Some(script.finish()?);
         }
-        if scripts.is_empty() {
-            scripts = undo::earlier(self.cx.host.read_files().as_ref(), &self.cx.attempt_dir);
-        }
+        // What came last is taken back first.
+        let scripts: Vec<UndoScript> = rows.into_iter().chain(tables).collect();
         let undo = (!scripts.is_empty()).then(|| TableUndo {
             database: self.live.name.clone(),
             dbname: self.params.dbname(self.live).to_owned(),
             scripts,
         });
         Ok(output(outcomes, undo))
+    }
+
+    /// Refuses to delete rows that hold more than the copy knows: no script could bring that back.
+    fn keeps_what_came_since(&self, mode: ApplyMode, outcomes: &[TableOutcome]) -> Result<(), ActionError> {
+        // The outcomes of the pairs come first.
+        for (pair, outcome) in self.pairs.iter().zip(outcomes) {
+            let gained = pair.gained();
+            let deletes = outcome.difference.as_ref().is_some_and(|found| found.extra > 0);
+            if mode == ApplyMode::Mirror && deletes && !gained.is_empty() {
+                let columns = gained.join(", ");
+                let fact =
+                    format!("{} got the column {columns} since: rows that are deleted would lose it", pair.live.name);
+                return Err(ActionError::fatal(fact)
+                    .help("say `apply: changed`, or delete those rows by hand; nothing was changed"));
+            }
+        }
+        Ok(())
     }
 
     /// Brings the tables back that are gone.

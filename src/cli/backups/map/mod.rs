@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let (mut charts, mut exit) = (Vec::new(), Exit::Success);
     for name in databases(&site, args.database.as_deref())? {
-        let recoverable = Recoverable::open(&site, &name)?.with_location(&site, &args.location)?;
+        let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
         match wiring::block_on(async { chart::charts(recoverable.look().await?).await })? {
             Ok(found) => charts.extend(found),
             Err(error) => {

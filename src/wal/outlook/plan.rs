@@ -2,15 +2,14 @@
 
 use serde::Serialize;
 
+use super::super::trace::Wanted;
+use super::super::{Stop, WalError};
+use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{
     Choice, Condition, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, choose, lanes,
 };
-use crate::cli::recoverable::{ClusterView, LookError, Recoverable};
-use crate::cli::wal::{Hunt, readable};
 use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
-use crate::wal::trace::Wanted;
-use crate::wal::{Stop, WalError};
 
 /// What came of it.
 pub enum Planned {
@@ -37,6 +36,8 @@ pub struct Plan {
     pub newest_commit: Option<Commit>,
     /// Newer backups that were passed over.
     pub passed_over: Vec<PassedOver>,
+    /// What of the backup must be retrieved before it can be read.
+    pub retrieval: Option<ToRetrieve>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
 }
@@ -149,6 +150,7 @@ async fn attempt(
             Ok(mut plan) => {
                 passed_over.retain(|one| newer(cluster, &one.id, choice.backup.base.ended_at));
                 plan.passed_over = passed_over;
+                plan.retrieval = found.to_retrieve(&plan.backup.chain).await?;
                 return Ok(Planned::Possible(Box::new(plan)));
             }
             Err(why) => {
@@ -268,6 +270,7 @@ fn of(
         stop,
         newest_commit,
         passed_over: Vec::new(),
+        retrieval: None,
         notes: Vec::new(),
     }
 }
@@ -284,5 +287,13 @@ fn replay(cluster: &ClusterView, choice: &Choice<'_>, path: &[SegmentName], to: 
         bytes: path.len() as u64 * cluster.archive.size.bytes(),
         stored_bytes: path.iter().filter_map(stored).sum(),
         to,
+    }
+}
+
+impl Plan {
+    /// What must be free: the data, and at most all of the WAL beside it.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.backup.plain_bytes.saturating_add(self.replay.bytes)
     }
 }

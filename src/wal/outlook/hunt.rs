@@ -1,12 +1,11 @@
-//! Walks archived WAL, and what only the server has, in search of something.
+//! Walks WAL in search of something.
 
 use futures_util::{StreamExt as _, stream};
 
-use super::pg_wal::PgWal;
+use super::super::trace::{Sighting, Trace, Wanted};
+use super::{ClusterView, LookError, Recoverable};
 use crate::base::Timestamp;
-use crate::cli::recoverable::{ClusterView, LookError, Recoverable};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, WalWalker, Walked};
-use crate::wal::trace::{Sighting, Trace, Wanted};
 
 /// How many segments are fetched ahead.
 const WIDTH: usize = 4;
@@ -15,8 +14,10 @@ const WIDTH: usize = 4;
 pub struct Hunt {
     walker: WalWalker,
     trace: Trace,
-    size: SegmentSize,
-    last: Option<u64>,
+    /// The size of segments.
+    pub size: SegmentSize,
+    /// The number of the last segment that was read.
+    pub last: Option<u64>,
     /// How many segments were read.
     pub segments: u64,
     /// From where on WAL was read that only the server has.
@@ -39,8 +40,8 @@ impl Hunt {
         (found, cluster): (&Recoverable, &ClusterView),
         path: &[SegmentName],
     ) -> Result<(), LookError> {
-        let almanac = found.almanac(cluster.system_id, cluster.archive.size);
-        let reading = path.iter().map(|name| async move { (*name, almanac.segment(*name).await) });
+        let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
+        let reading = path.to_vec().into_iter().map(|name| async move { (name, almanac.segment(name).await) });
         let mut reading = stream::iter(reading).buffered(WIDTH);
         while let Some((name, bytes)) = reading.next().await {
             self.take(name, &bytes?);
@@ -48,26 +49,8 @@ impl Hunt {
         Ok(())
     }
 
-    /// Goes on with what the server has behind the archived segments.
-    pub async fn beyond(&mut self, live: &mut PgWal, timeline: Timeline) -> Result<(), String> {
-        let Ok(server) = live.server.clone() else { return Ok(()) };
-        if server.timeline != timeline || server.segment_size != self.size {
-            return Ok(());
-        }
-        let current = self.size.number_of(Lsn(server.position.0.saturating_sub(1)));
-        let first = self.last.map_or(current, |last| last + 1);
-        for number in first..=current {
-            let name = SegmentName::new(timeline, number, self.size);
-            let bytes = live.segment(name).await?;
-            self.beyond.get_or_insert(name.start(self.size));
-            if self.take(name, &bytes) != Walked::ToTheEnd {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, name: SegmentName, bytes: &[u8]) -> Walked {
+    /// Goes on with a segment, wherever it came from. Where one is missing before it, the walk begins anew.
+    pub fn take(&mut self, name: SegmentName, bytes: &[u8]) -> Walked {
         let number = name.number(self.size);
         if self.last.is_some_and(|last| last + 1 != number) {
             self.walker = WalWalker::new(self.size);

@@ -1,0 +1,42 @@
+//! pgBackRest: its backups, its repository and its restore under the same runbooks, checks and audit.
+//!
+//! The real program does what its users trust it with: it reads and writes its repository. Around it stand the
+//! rules that hold for every recovery here. Its archive is shown as a store ([`repository`]), so that the one model
+//! of what can be recovered decides, and the same code that lands a `postgres.recover` follows the replay, confirms the
+//! point that was reached and proves the archive. Start with [`Restore`]; [`look`] is what lists and monitoring ask.
+//!
+//! Its commands, options and exit codes are those of its manual (<https://pgbackrest.org/command.html>).
+
+mod backup;
+mod check;
+mod choice;
+mod failure;
+mod info;
+mod repository;
+mod restore;
+mod restoring;
+mod staging;
+mod stanza;
+mod view;
+
+use crate::action::{ActionError, DatabaseRef, ReadHost};
+use crate::language::inventory::{Inventory, PgBackRest};
+
+pub use backup::{Backup, BackupOutput, BackupParams, BackupType, Expire};
+pub use check::{Check, CheckOutput, CheckParams};
+pub use info::{Info, InfoOutput, InfoParams};
+pub use restore::{Restore, RestoreParams};
+pub use view::{Listed, Standing};
+
+/// The kind of its backups.
+pub(crate) const KIND: &str = PgBackRest::KIND;
+
+/// Asks pgBackRest what it has of a database.
+///
+/// # Errors
+/// Fails when the inventory names no stanza for it, and when pgBackRest gives no answer.
+pub async fn look(database: &str, inventory: &Inventory, host: &dyn ReadHost) -> Result<Standing, ActionError> {
+    let cluster =
+        super::postgres::layout::Cluster::of(&DatabaseRef(database.to_owned()), inventory, std::path::Path::new("/"))?;
+    stanza::Stanza::of(&cluster)?.look(host).await
+}

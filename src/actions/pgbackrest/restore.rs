@@ -1,0 +1,232 @@
+//! `pgbackrest.restore`: pgBackRest restores beside the live data, then the same recovery as `postgres.recover`'s.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::choice::choice;
+use super::restoring::Restoring;
+use super::stanza::{PROGRAM, Stanza};
+use super::{info, staging};
+use crate::action::by_hand::{command_line, remark};
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
+    Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, Target,
+};
+use crate::actions::postgres::aim::Aim;
+use crate::actions::postgres::landing::Landed;
+use crate::actions::postgres::layout::Cluster;
+use crate::actions::postgres::marker::Marker;
+use crate::actions::postgres::owner::Owner;
+use crate::actions::postgres::server::Programs;
+use crate::actions::postgres::{Ending, InstanceState, Landmark, RecoverOutput, RecoverParams, live, overseer};
+use crate::base::Timestamp;
+
+/// Restores a backup of pgBackRest and recovers it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Restore;
+
+/// The arguments of `pgbackrest.restore`: at most one target; `instance` only to open what waits.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreParams {
+    /// The database of the inventory.
+    pub database: DatabaseRef,
+    /// The label of a backup. Default: the newest one that leads to the target.
+    #[serde(default)]
+    pub backup: Option<String>,
+    /// An instance that an earlier step of this run left waiting, to be opened where it is (`target: here`).
+    #[serde(default)]
+    pub instance: Option<Late<InstanceHandle>>,
+    /// `latest` (default): the end of the archive. `immediate`: the end of the backup. `here`: opens `instance`.
+    #[serde(default)]
+    pub target: Option<Landmark>,
+    /// A point in time with offset; the last commit not after it is the last one there is.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub target_time: Option<Timestamp>,
+    /// A position.
+    #[serde(default)]
+    pub target_lsn: Option<String>,
+    /// A restore point made with `pg_create_restore_point`.
+    #[serde(default)]
+    pub target_name: Option<String>,
+    /// A transaction; what counts is its commit.
+    #[serde(default)]
+    pub target_xid: Option<u64>,
+    /// With `false` replay ends just before the time, position or transaction. Default: with it.
+    #[serde(default)]
+    pub inclusive: Option<bool>,
+    /// What becomes of the server: `promote` (default), `pause` or `standby`.
+    #[serde(default)]
+    pub action: Option<Ending>,
+    /// The timeline to follow; default: the one that was live at the target, the latest without target.
+    #[serde(default)]
+    pub timeline: Option<u32>,
+    /// With `true` the live data directory itself is made the backup by changing what differs: needs no second place
+    /// and is faster, and **the old data is gone**. Default: the old data is kept beside.
+    #[serde(default)]
+    pub delta: bool,
+    /// How many processes restore. Default: as pgBackRest's configuration says.
+    #[serde(default)]
+    pub processes: Option<u32>,
+}
+
+impl RestoreParams {
+    /// Where it is to end, and how: by the rules of `postgres.recover`.
+    pub(super) fn aim(&self) -> Result<Aim, ParamFault> {
+        let staged = self.instance.is_none().then(|| Late::Pending("what pgBackRest restores".to_owned()));
+        if self.instance.is_some() && (self.target != Some(Landmark::Here) || self.backup.is_some()) {
+            return Err(ParamFault::new(
+                "",
+                "`instance` is opened where it waits: write `target: here` and nothing else",
+            ));
+        }
+        let recovery = RecoverParams {
+            database: self.database.clone(),
+            staged,
+            instance: self.instance.clone(),
+            target: self.target,
+            target_time: self.target_time,
+            target_lsn: self.target_lsn.clone(),
+            target_name: self.target_name.clone(),
+            target_xid: self.target_xid,
+            inclusive: self.inclusive,
+            action: self.action,
+            timeline: self.timeline,
+            wal_location: None,
+        };
+        recovery.aim()
+    }
+}
+
+impl Action for Restore {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "pgbackrest.restore",
+        summary: "Restores with pgBackRest beside the live data, swaps, replays to the target, and opens it or lets it wait.",
+        effect: EffectClass::Destroy,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example { title: "The newest state there is", with: "{ database: orders }" },
+            Example { title: "To a point in time", with: "{ database: orders, target_time: '2026-01-28T14:30:00Z' }" },
+            Example {
+                title: "Look first: wait just before a transaction",
+                with: "{ database: orders, target_xid: 7501, inclusive: false, action: pause }",
+            },
+            Example {
+                title: "Open it where it waits",
+                with: "{ database: orders, instance: '{{ steps.look.instance }}', target: here }",
+            },
+            Example { title: "No room for two copies", with: "{ database: orders, delta: true, processes: 8 }" },
+        ],
+    };
+    type Params = RestoreParams;
+    type Output = RecoverOutput;
+
+    fn effects(&self, params: &RestoreParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let (cluster, _) = info::stanza(&params.database, cx)?;
+        params.aim().map_err(|fault| vec![fault])?;
+        let effects = Effects::of(EffectClass::Destroy).program(PROGRAM);
+        Ok(effects.target(Access::Destroy, Target::Database { name: cluster.name }))
+    }
+
+    fn by_hand(&self, params: &RestoreParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let Ok((cluster, stanza)) = info::stanza(&params.database, cx) else { return Vec::new() };
+        let place = cluster.pgdata.display();
+        let mut options = vec!["--type=‹default, time, lsn, name, xid or immediate›".to_owned()];
+        options.extend(params.backup.iter().map(|label| format!("--set={label}")));
+        options.extend(["--target=‹where it ends, none for default›", "--target-action=promote"].map(str::to_owned));
+        vec![
+            remark("with the server stopped; as the server's user:"),
+            command_line(["mv", &place.to_string(), &format!("{place}.old")]),
+            remark("push every WAL file of the old pg_wal that the repository lacks (`pgbackrest archive-push FILE`)"),
+            command_line(stanza.words(("restore", &options), &[])),
+            remark("start the server; it is back when pg_is_in_recovery() is false and the timeline is a new one"),
+            command_line(stanza.words(("check", &[]), &[])),
+        ]
+    }
+
+    async fn check(&self, params: &RestoreParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let (stanza, files) = (Stanza::of(&cluster)?, cx.host.read_files());
+        Owner::of(&cluster, cx.host.as_ref())?;
+        let findings = Findings::default();
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        if params.instance.is_some() {
+            return Ok(findings.pending("what waits is looked at when the step starts"));
+        }
+        let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
+        if !cx.ahead && !ours {
+            live::refuse(&cluster, files.as_ref()).await?;
+        }
+        if let Some((fact, help)) = staging::misfit(&cluster, params, files.as_ref())? {
+            return Ok(findings.refuse(fact, help));
+        }
+        let aim = params.aim().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
+        let standing = stanza.look(cx.host.as_ref()).await?;
+        if let Some((fact, help)) = staging::of_another(&cluster, &standing, files.as_ref()) {
+            return Ok(findings.refuse(fact, help));
+        }
+        let chosen = choice(&stanza, &standing, (&aim, params.backup.as_deref()), &cx.host).await?;
+        let version = &chosen.listed.version;
+        Programs::of(&cluster, version, cx.host.as_ref())?.verify(version, cx.host.as_ref()).await?;
+        if !ours && let Some(fact) = staging::short_of_space(&cluster, params, &chosen.listed, files.as_ref()) {
+            return Ok(findings.refuse(fact, "free some space, or restore with `delta: true`, which keeps no old data"));
+        }
+        let findings = match params.delta && !cluster.is_scratch() {
+            true => findings.warn(
+                "the old data is changed in place and gone with the first file",
+                "leave `delta` out where there is room for two copies: then the old data is kept",
+            ),
+            false => findings,
+        };
+        let findings = findings.pass(chosen.words());
+        Ok(match cx.ahead {
+            true => findings.pending("the server is looked at when the step starts"),
+            false => findings.pass("no server is alive"),
+        })
+    }
+
+    async fn run(&self, params: &RestoreParams, cx: &RunContext) -> Result<RecoverOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_read()).await? {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
+        }
+        let aim = params.aim().map_err(|fault| ActionError::fatal(fact_of(&fault)))?;
+        let stanza = Stanza::of(&cluster)?;
+        let restoring = Restoring { cluster: &cluster, stanza, params, aim, cx };
+        match &params.instance {
+            Some(instance) => restoring.open(instance.get()?).await,
+            None => restoring.run().await,
+        }
+    }
+
+    /// Adopts a recovery that was proven, or waits, since before the engine died; every other one goes on where it was.
+    async fn recover(
+        &self,
+        params: &RestoreParams,
+        cut: &Interrupted,
+        cx: &CheckContext,
+    ) -> Result<Recovery<RecoverOutput>, ActionError> {
+        let files: Arc<_> = cx.host.read_files();
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let landed = Landed::read(files.as_ref(), &cut.attempt_dir);
+        let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.filter(|marker| marker.run == cx.about.run);
+        let unfinished = ours.is_some() && landed.as_ref().is_none_or(|output| output.state == InstanceState::Open);
+        Ok(landed.filter(|_| !unfinished).map_or(Recovery::Rerun, Recovery::Adopt))
+    }
+
+    async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
+        crate::actions::postgres::scratch::remove(data, cx).await
+    }
+}
+
+fn fact_of(fault: &ParamFault) -> String {
+    fault.message.clone()
+}

@@ -1,0 +1,313 @@
+//! One attempt of a restore, phase by phase. What was done is read from the disk, never remembered.
+//!
+//! pgBackRest writes no recovery settings here: they stand in the marked block that a recovery removes when it is
+//! proven, as those of `postgres.recover` do. From the swap on it is that very recovery, over pgBackRest's repository.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::choice::{Chosen, choice, shelved_of};
+use super::repository::{Desk, Repository, Shelved};
+use super::restore::RestoreParams;
+use super::staging::{self, Staging};
+use super::stanza::{PROGRAM, Stanza, Waits};
+use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, RunContext, Store};
+use crate::actions::postgres::aim::{self, Aim, STANDBY_SIGNAL};
+use crate::actions::postgres::attempt::{self, Recovering};
+use crate::actions::postgres::course::{self, Aside, Plan};
+use crate::actions::postgres::hands::{Hands, cannot};
+use crate::actions::postgres::landing::Landing;
+use crate::actions::postgres::layout::Cluster;
+use crate::actions::postgres::marker::Marker;
+use crate::actions::postgres::old::Old;
+use crate::actions::postgres::owner::Owner;
+use crate::actions::postgres::rescue::Tail;
+use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, settings, witness};
+use crate::catalog::recovery::Goal;
+use crate::event::Progress;
+use crate::pgformat::Lsn;
+
+/// Where replay ends, and the segments that came with the backup.
+struct Decided {
+    plan: Plan,
+    embedded: Vec<String>,
+}
+
+/// One attempt of a restore.
+pub(super) struct Restoring<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) stanza: Stanza,
+    pub(super) params: &'a RestoreParams,
+    pub(super) aim: Aim,
+    pub(super) cx: &'a RunContext,
+}
+
+impl Restoring<'_> {
+    /// Restores and recovers, or goes on where an earlier attempt of this run was cut off.
+    ///
+    /// # Errors
+    /// Fails as each phase does; unless it was told to restore in place, the old data is never removed.
+    pub(super) async fn run(&self) -> Result<RecoverOutput, ActionError> {
+        let files = self.cx.host.files();
+        let run = &self.cx.about.run;
+        let swapped = Marker::read(files.as_ref(), &self.cluster.pgdata)?.filter(|marker| marker.run == *run);
+        let landed = match swapped {
+            Some(marker) => self.land(marker).await,
+            None => match self.swap_in().await {
+                Ok(marker) => self.land(marker).await,
+                Err(error) => Err(error),
+            },
+        };
+        self.clear(files.as_ref())?;
+        landed
+    }
+
+    /// Opens an instance that waits where an earlier step of this run left it.
+    ///
+    /// # Errors
+    /// Fails when it waits in no recovery of this run, does not open, or archives nothing afterwards.
+    pub(super) async fn open(&self, instance: &InstanceHandle) -> Result<RecoverOutput, ActionError> {
+        let files = self.cx.host.files();
+        let marker = Marker::read(files.as_ref(), &self.cluster.pgdata)?.ok_or_else(|| {
+            ActionError::fatal(format!("the server of database `{}` does not wait in a recovery", self.cluster.name))
+        })?;
+        let shelved = self.shelved(&marker).await?;
+        let opened = promotion::promote(&self.hands(shelved, &self.cluster.pgdata)?, instance).await;
+        self.clear(files.as_ref())?;
+        opened
+    }
+
+    fn staging<'b>(&'b self, owner: &'b Owner) -> Staging<'b> {
+        Staging { cluster: self.cluster, stanza: &self.stanza, params: self.params, owner, cx: self.cx }
+    }
+
+    /// What the phases of a recovery work with, over pgBackRest's repository. `pgdata` is of the cluster.
+    fn hands(&self, shelved: Shelved, pgdata: &Path) -> Result<Hands<'_>, ActionError> {
+        let (files, owner) = (self.cx.host.files(), Owner::of(self.cluster, self.cx.host.as_read())?);
+        let folder = self.cluster.ahead(&self.cx.about.run);
+        if files.facts(&folder).map_err(|error| cannot(&error))?.is_none() {
+            let made = files.create_dir(&folder, 0o700).and_then(|()| files.chown(&folder, owner.uid, owner.gid));
+            made.map_err(|error| cannot(&error))?;
+        }
+        let desk = Desk { folder, pgdata: pgdata.to_owned(), files };
+        let host: Arc<dyn ReadHost> = Arc::clone(&self.cx.host) as Arc<dyn ReadHost>;
+        let store: Arc<dyn Store> = Arc::new(Repository::new(&self.stanza, shelved, host, Some(desk)));
+        let (prefix, program) = (self.stanza.name.as_str(), Path::new(PROGRAM));
+        Ok(Hands { cluster: self.cluster, owner, store, prefix, program, cx: self.cx })
+    }
+
+    /// Removes the folder that segments were read through.
+    fn clear(&self, files: &dyn Files) -> Result<(), ActionError> {
+        let folder = self.cluster.ahead(&self.cx.about.run);
+        let there = files.facts(&folder).map_err(|error| cannot(&error))?.is_some();
+        if there { files.remove_tree(&folder).map_err(|error| cannot(&error)) } else { Ok(()) }
+    }
+
+    async fn shelved(&self, marker: &Marker) -> Result<Shelved, ActionError> {
+        let standing = self.stanza.look(self.cx.host.as_read()).await?;
+        shelved_of(&standing, &marker.backup.id)
+    }
+
+    /// Everything up to the swap. Until the swap itself nothing live is touched, unless it is restored in place.
+    async fn swap_in(&self) -> Result<Marker, ActionError> {
+        let files = self.cx.host.files();
+        live::refuse(self.cluster, files.as_ref()).await?;
+        if let Some((fact, help)) = staging::misfit(self.cluster, self.params, files.as_ref())? {
+            return Err(ActionError::fatal(fact).help(help));
+        }
+        let owner = Owner::of(self.cluster, self.cx.host.as_read())?;
+        let staging = self.staging(&owner);
+        let (marker, shelved) = match staging::staged(self.cluster, self.cx)? {
+            Some(marker) => {
+                let shelved = self.shelved(&marker).await?;
+                (marker, shelved)
+            }
+            None => self.stage(&staging).await?,
+        };
+        let dir = staging.dir();
+        let recovering = Recovering { hands: self.hands(shelved, &dir)?, aim: self.aim.clone() };
+        if !staging.in_place() {
+            return self.swap(&recovering, marker, &dir).await;
+        }
+        let decided = self.decide(&recovering, &marker, (&dir, &Tail::default())).await?;
+        self.settle(&recovering, marker, (&dir, None, decided)).await
+    }
+
+    /// Has pgBackRest restore the backup that leads to the goal.
+    async fn stage(&self, staging: &Staging<'_>) -> Result<(Marker, Shelved), ActionError> {
+        let files = self.cx.host.files();
+        let standing = self.stanza.look(self.cx.host.as_read()).await?;
+        if let Some((fact, help)) = staging::of_another(self.cluster, &standing, files.as_ref()) {
+            return Err(ActionError::fatal(fact).help(help));
+        }
+        let host: Arc<dyn ReadHost> = Arc::clone(&self.cx.host) as Arc<dyn ReadHost>;
+        let named = self.params.backup.as_deref();
+        let chosen = choice(&self.stanza, &standing, (&self.aim, named), &host).await?;
+        if let Some(fact) = staging::short_of_space(self.cluster, self.params, &chosen.listed, files.as_ref()) {
+            return Err(ActionError::fatal(fact).help("free some space; nothing was written"));
+        }
+        self.cx.reporter.note(chosen.words(), json!({ "backup": chosen.listed.id }));
+        let marker = staging.plan(&chosen).await?;
+        let Chosen { shelved, .. } = chosen;
+        let flushed = match staging.in_place() {
+            true => self.rescue_in_place(&marker, &shelved).await?,
+            false => None,
+        };
+        Ok((staging.restore(marker, (shelved.repo, flushed)).await?, shelved))
+    }
+
+    /// Pushes the old WAL before its folder is overwritten. Gives the last position that is known to be flushed.
+    async fn rescue_in_place(&self, marker: &Marker, shelved: &Shelved) -> Result<Option<Lsn>, ActionError> {
+        let old = Old { dir: self.cluster.pgdata.clone() };
+        let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
+        let tail = recovering.tail(marker, Some(&old)).await?;
+        self.rescue(&tail, &old.dir).await?;
+        Ok(tail.end)
+    }
+
+    /// Pushes WAL that the repository lacks, by pgBackRest itself: it holds each file against the stanza.
+    async fn rescue(&self, tail: &Tail, pgdata: &Path) -> Result<(), ActionError> {
+        let options = [format!("--pg1-path={}", pgdata.display()), "--no-archive-async".to_owned()];
+        for file in &tail.files {
+            let words = self.stanza.words(("archive-push", &options), &[&file.path.to_string_lossy()]);
+            self.stanza.run(words, self.cx).await.map_err(|error| {
+                let fact =
+                    format!("the rescued `{}` cannot be brought into the repository; nothing was touched", file.name);
+                let help = error.info().help.clone();
+                let told = ActionError::fatal(fact).because(&error);
+                help.into_iter().fold(told, ActionError::help)
+            })?;
+        }
+        if !tail.files.is_empty() {
+            let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
+            let message = format!("WAL that was never archived was rescued (files: {})", names.len());
+            let data = json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) });
+            self.cx.reporter.note(message, data);
+        }
+        Ok(())
+    }
+
+    /// Prepares the staged folder and swaps it in by rename.
+    async fn swap(&self, recovering: &Recovering<'_>, marker: Marker, dir: &Path) -> Result<Marker, ActionError> {
+        let files = self.cx.host.files();
+        let old = match self.cluster.is_scratch() {
+            true => None,
+            false => Old::find(self.cluster, &self.cx.about.run, files.as_ref()).map_err(|error| cannot(&error))?,
+        };
+        let tail = recovering.tail(&marker, old.as_ref()).await?;
+        let flushed = recovering.witnessed(files.as_ref(), old.as_ref(), &tail)?.max(marker.last_flushed);
+        let decided = self.decide(recovering, &marker, (dir, &tail)).await?;
+        let swap = recovering.seats(files.as_ref(), &marker, old.as_ref(), &decided.plan.path).await?;
+        swap.judge(files.as_ref())?;
+        // Only now: an old server that is started again after a refusal goes on writing its last segment.
+        self.rescue(&tail, dir).await?;
+        let marker = Marker { last_flushed: flushed, ..marker };
+        let marker = self.settle(recovering, marker, (dir, old.as_ref(), decided)).await?;
+        self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
+        swap.run(files.as_ref())?;
+        recovering.note_kept(files.as_ref(), &swap);
+        Ok(marker)
+    }
+
+    /// Decides where replay ends. Changes nothing.
+    async fn decide(
+        &self,
+        recovering: &Recovering<'_>,
+        marker: &Marker,
+        (dir, tail): (&Path, &Tail),
+    ) -> Result<Decided, ActionError> {
+        let (files, hands) = (self.cx.host.files(), &recovering.hands);
+        if let Some(fact) = self.cluster.lacks_configuration(files.as_ref(), dir) {
+            return Err(ActionError::fatal(fact.what).help(fact.help));
+        }
+        let embedded = match marker.course {
+            Some(_) => marker.embedded(),
+            None => attempt::embedded(files.as_ref(), dir).map_err(|error| cannot(&error))?,
+        };
+        let aside = Aside { embedded: &embedded, tail };
+        let goal = (&self.aim.goal, self.aim.timeline);
+        let plan = course::decide(hands.shelf(marker), marker, aside, goal).await;
+        let plan = plan.map_err(|error| recovering.untouched(files.as_ref(), error))?;
+        if self.cluster.is_scratch() {
+            intrusion::refuse(hands.shelf(marker), &plan.path, &dir.join("pg_wal"), files.as_ref()).await?;
+        }
+        if let Some(witness) = plan.witness {
+            let read = hands.shelf(marker).segment(witness).await;
+            read.map_err(|error| recovering.untouched(files.as_ref(), error))?;
+        }
+        if let Some(note) = &plan.note {
+            self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
+        }
+        Ok(Decided { plan, embedded: attempt::names(&embedded) })
+    }
+
+    /// Writes what the server needs to get there.
+    async fn settle(
+        &self,
+        recovering: &Recovering<'_>,
+        marker: Marker,
+        (dir, old, Decided { plan, embedded }): (&Path, Option<&Old>, Decided),
+    ) -> Result<Marker, ActionError> {
+        let (files, hands) = (self.cx.host.files(), &recovering.hands);
+        let remains = match self.cluster.is_scratch() && plan.goal == Goal::Newest {
+            true => witness::remains(hands, &marker, plan.path.last().copied()).await,
+            false => None,
+        };
+        let (course, to_target) = (Some(plan.course), plan.goal != Goal::Newest);
+        let marker = Marker { remains, course, to_target, embedded, ..marker };
+        self.prepare(hands, dir, &plan)?;
+        recovering.raise(files.as_ref(), dir, old).await?;
+        marker.write(files.as_ref(), dir, &hands.owner)?;
+        Ok(marker)
+    }
+
+    /// Writes the recovery's settings into the folder.
+    fn prepare(&self, hands: &Hands<'_>, dir: &Path, plan: &Plan) -> Result<(), ActionError> {
+        let files = self.cx.host.files();
+        let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
+        let signal = aim.signal(&plan.goal);
+        let waits = if signal == STANDBY_SIGNAL { Waits::AsStandby } else { Waits::Not };
+        let mut lines = vec![("restore_command".to_owned(), self.stanza.restore_command(&self.program()?, waits))];
+        lines.extend(aim.settings(plan.timeline));
+        let fixed = [
+            ("recovery_end_command", ""),
+            ("recovery_min_apply_delay", "0"),
+            ("hot_standby", "on"),
+            ("wal_retrieve_retry_interval", "1s"),
+        ];
+        lines.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let auto = dir.join(settings::FILE);
+        let before =
+            if self.cluster.is_scratch() { Vec::new() } else { files.read(&auto, 1 << 24).unwrap_or_default() };
+        let before = String::from_utf8(before)
+            .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))?;
+        let side = hands.side(files.as_ref(), dir)?;
+        let write = || -> Result<(), HostError> {
+            if let Some(side) = &side {
+                side.write(files.as_ref(), &hands.owner)?;
+            }
+            hands.write(files.as_ref(), &auto, &settings::with_block(&before, &lines))?;
+            hands.write(files.as_ref(), &dir.join(signal), "")?;
+            aim::remove_other_signal(files.as_ref(), dir, signal)
+        };
+        write().map_err(|error| cannot(&error))
+    }
+
+    /// Where the server finds pgBackRest, whatever its search path is.
+    fn program(&self) -> Result<PathBuf, ActionError> {
+        let found = self.cx.host.find_program(PROGRAM);
+        found.ok_or_else(|| ActionError::fatal(format!("`{PROGRAM}` is not on host `{}`", self.cx.host.name())))
+    }
+
+    /// From the swap on it is a recovery like every other one.
+    async fn land(&self, marker: Marker) -> Result<RecoverOutput, ActionError> {
+        let files = self.cx.host.files();
+        let shelved = self.shelved(&marker).await?;
+        let recovering = Recovering { hands: self.hands(shelved, &self.cluster.pgdata)?, aim: self.aim.clone() };
+        let landing = Landing { hands: &recovering.hands, marker };
+        let landed = landing.land(&self.aim).await;
+        landed.map_err(|error| recovering.with_kept(files.as_ref(), error))
+    }
+}

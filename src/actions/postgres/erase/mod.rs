@@ -1,0 +1,238 @@
+//! `postgres.erase`: who must be forgotten is erased again from a database that came back from a backup.
+//!
+//! The [`ledger`] says whom, as keyed hashes; [`wanted`] gathers its lines by table, [`table`] finds and changes the
+//! rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
+
+mod around;
+mod ledger;
+mod table;
+mod wanted;
+mod work;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use self::wanted::{Group, Keys, gathered};
+use super::by_hand;
+use super::connect::Endpoint;
+use super::layout::Cluster;
+use crate::action::by_hand::remark;
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, ErasureContent, Example,
+    Findings, Idempotency, InstanceHandle, Late, ParamFault, PlanContext, RunContext, SHIPPED, Surroundings, Target,
+};
+use crate::base::Digest;
+
+/// Erases who must be forgotten.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Erase;
+
+/// The arguments of `postgres.erase`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EraseParams {
+    /// The database of the inventory. Without `erasure` in its entry nothing is done.
+    pub database: DatabaseRef,
+    /// The instance. Default: the database's own server.
+    #[serde(default)]
+    pub instance: Option<Late<InstanceHandle>>,
+    /// Only this database within the server. Default: every one that the ledger names.
+    #[serde(default)]
+    pub dbname: Option<String>,
+}
+
+/// The outputs of `postgres.erase`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct EraseOutput {
+    /// Each line of the ledger about this database.
+    pub lines: Vec<ErasedLine>,
+    /// Rows that were deleted.
+    pub deleted: u64,
+    /// Rows that stayed and tell nothing any more.
+    pub anonymised: u64,
+    /// How many lines the whole ledger had.
+    pub ledger_lines: u64,
+    /// The hash of its last line: says which ledger it was. Null where the inventory names no keys.
+    pub ledger_head: Option<Digest>,
+}
+
+/// What became of one line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErasedLine {
+    /// Its number.
+    pub line: u64,
+    /// The database within the server.
+    pub dbname: String,
+    /// The table.
+    pub table: String,
+    /// The column.
+    pub column: String,
+    /// Whether the rows stayed, without what identified them.
+    pub kept: bool,
+    /// How many rows there were.
+    pub rows: u64,
+}
+
+/// What is to be done, and by which ledger.
+struct Task {
+    content: ErasureContent,
+    groups: Vec<Group>,
+}
+
+impl Action for Erase {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.erase",
+        summary: "Replays the erasure ledger in a restored database: who was forgotten before is forgotten again.",
+        effect: EffectClass::Destroy,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: false,
+        version: 1,
+        examples: &[
+            Example { title: "In the database itself, after a restore", with: "{ database: orders }" },
+            Example {
+                title: "In what was just recovered, before anybody uses it",
+                with: "{ database: orders, instance: '{{ steps.recover.instance }}' }",
+            },
+            Example { title: "In one database of the server", with: "{ database: orders, dbname: shop }" },
+        ],
+    };
+    type Params = EraseParams;
+    type Output = EraseOutput;
+
+    fn effects(&self, params: &EraseParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
+            .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+        if cluster.entry.erasure.is_none() {
+            return Ok(Effects::of(EffectClass::Read).target(Access::Read, Target::Database { name: cluster.name }));
+        }
+        let effects =
+            Effects::of(EffectClass::Destroy).target(Access::Destroy, Target::Database { name: cluster.name });
+        Ok(match &cx.inventory.audit.ship {
+            Some(store) => {
+                let prefix = SHIPPED.trim_end_matches('/').to_owned();
+                effects.target(Access::Read, Target::Store { name: store.clone(), prefix })
+            }
+            None => effects,
+        })
+    }
+
+    fn by_hand(&self, params: &EraseParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let Ok(cluster) = Cluster::of(&params.database, cx.inventory, cx.scratch) else { return Vec::new() };
+        if cluster.entry.erasure.is_none() {
+            return Vec::new();
+        }
+        let dbname = params.dbname.as_ref().unwrap_or(&cluster.dbname);
+        let statement = "DELETE FROM ‹table› WHERE encode(hmac(‹column›::text, :'key', 'sha256'), 'hex') = '‹subject›'";
+        vec![
+            remark("each line of the ledger names a table, a column and a subject; `pgcrypto` must be there"),
+            crate::action::by_hand::command_line([
+                "runbook",
+                "backups",
+                "erase-ledger",
+                "list",
+                "--database",
+                &cluster.name,
+            ]),
+            by_hand::sql(&cluster, dbname, statement),
+        ]
+    }
+
+    async fn check(&self, params: &EraseParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let shipped = cx.about.inventory.audit.ship.as_ref().map(|store| cx.store(store)).transpose()?;
+        let shipped = shipped.as_deref();
+        let Some(task) = Task::of((&cluster, params), &cx.about, shipped).await? else {
+            return Ok(
+                Findings::default().pass(format!("database `{}` has no `erasure`: nothing is erased", cluster.name))
+            );
+        };
+        let findings = Findings::default().pass(task.told(&cluster.name));
+        if cx.ahead || params.instance.is_some() || cluster.is_scratch() {
+            return Ok(findings.pending("the rows are counted when the step starts"));
+        }
+        let mut findings = findings;
+        for (dbname, groups) in task.by_database() {
+            let mut session = Endpoint::of(&cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
+            let counted = work::count(&mut session, groups).await?;
+            for line in counted.lines.iter().filter(|line| line.rows > 0) {
+                findings = findings.pass(format!("{}, to be erased", line.told()));
+            }
+            for note in counted.notes {
+                findings = findings.warn(note, "erasing follows the foreign key; change it where that is not wanted");
+            }
+        }
+        Ok(findings)
+    }
+
+    async fn run(&self, params: &EraseParams, cx: &RunContext) -> Result<EraseOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let shipped = cx.about.inventory.audit.ship.as_ref().map(|store| cx.store(store)).transpose()?;
+        let shipped = shipped.as_deref().map(|store| store.as_read());
+        let Some(task) = Task::of((&cluster, params), &cx.about, shipped).await? else {
+            return Ok(EraseOutput::default());
+        };
+        let cluster = match &params.instance {
+            Some(instance) => cluster.serving(instance.get()?, &cx.about.scratch)?,
+            None => cluster,
+        };
+        let (ledger_lines, ledger_head) = (task.content.lines.len() as u64, Some(task.content.head));
+        let mut output = EraseOutput { ledger_lines, ledger_head, ..EraseOutput::default() };
+        let work = async {
+            for (dbname, groups) in task.by_database() {
+                let mut session = Endpoint::of(&cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
+                let done = work::erase(&mut session, groups).await?;
+                for line in &done.lines {
+                    cx.reporter.note(line.told(), json!(line));
+                }
+                for note in done.notes {
+                    cx.reporter.note(note, json!({ "dbname": dbname }));
+                }
+                output.add(done.lines);
+            }
+            cx.reporter.note(task.told(&cluster.name), json!({ "head": ledger_head, "lines": ledger_lines }));
+            Ok(output)
+        };
+        tokio::select! {
+            done = work => done,
+            () = cx.cancel.cancelled() => Err(ActionError::cancelled("cancelled; what was not committed, the server rolls back")),
+        }
+    }
+}
+
+impl Task {
+    /// Reads the ledger for a database; `None` when its entry does not ask for it.
+    async fn of(
+        (cluster, params): (&Cluster, &EraseParams),
+        about: &Surroundings,
+        shipped: Option<&dyn crate::action::ReadStore>,
+    ) -> Result<Option<Self>, ActionError> {
+        let Some(settings) = &cluster.entry.erasure else { return Ok(None) };
+        let content = ledger::read(about, shipped).await?;
+        let keys = Keys::of(&settings.keys, about.secrets.as_ref())?;
+        let groups = gathered(&content, (cluster, params.dbname.as_deref()), &keys)?;
+        Ok(Some(Self { content, groups }))
+    }
+
+    /// The groups of each database within the server.
+    fn by_database(&self) -> impl Iterator<Item = (&str, &[Group])> {
+        self.groups
+            .chunk_by(|one, other| one.dbname == other.dbname)
+            .filter_map(|groups| groups.first().map(|first| (first.dbname.as_str(), groups)))
+    }
+
+    fn told(&self, database: &str) -> String {
+        let lines: usize = self.groups.iter().map(|group| group.lines().len()).sum();
+        let (all, head) = (self.content.lines.len(), self.content.head.short());
+        format!("{lines} of {all} lines of the erasure ledger, up to {head}, are about database `{database}`")
+    }
+}
+
+impl ErasedLine {
+    fn told(&self) -> String {
+        let Self { line, dbname, table, column, rows, kept } = self;
+        let what = if *kept { "rows without what identifies" } else { "rows" };
+        format!("line {line}: {rows} {what} of `{dbname}`, table `{table}` by `{column}`")
+    }
+}

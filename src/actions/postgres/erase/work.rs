@@ -1,0 +1,168 @@
+//! Carries the ledger out in one database, in one transaction.
+
+use std::collections::BTreeMap;
+
+use super::super::connect::Session;
+use super::super::copying;
+use super::around;
+use super::table::{Hit, Table};
+use super::wanted::Group;
+use super::{EraseOutput, ErasedLine};
+use crate::action::{ActionError, Treatment};
+use crate::event::ErrorClass;
+
+/// Nothing cuts the transaction short, and nobody is waited for long.
+const SETTINGS: &str =
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s'";
+
+/// An error's detail shows the values of a row: the server's log leaves it out, where the role may say so.
+const TERSE: &str = "SELECT set_config('log_error_verbosity', 'terse', true) \
+                     WHERE (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+
+/// What was done in one database.
+#[derive(Debug, Default)]
+pub(super) struct Done {
+    /// Each line with its rows.
+    pub(super) lines: Vec<ErasedLine>,
+    /// What else is worth knowing.
+    pub(super) notes: Vec<String>,
+}
+
+/// Counts the rows of those who must be forgotten; changes nothing.
+///
+/// # Errors
+/// Fails when a table or column of the ledger is not there.
+pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
+    session.query(copying::SAME_TEXT).await?;
+    session.query("SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let mut done = Done::default();
+    for group in groups {
+        let table = Table::of(session, group).await?;
+        let hits = table.hits(session, group).await?;
+        done.lines.extend(counted(group, &hits));
+        if group.treatment.is_delete() && !hits.is_empty() {
+            let following = around::following(session, table.oid).await?;
+            done.notes.extend(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+        }
+    }
+    session.query("ROLLBACK").await?;
+    Ok(done)
+}
+
+/// Erases, proves that nobody of the ledger is left, and commits.
+///
+/// # Errors
+/// Fails without having changed anything; of unknown outcome only when the connection breaks during the commit.
+pub(super) async fn erase(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
+    session.query(copying::SAME_TEXT).await?;
+    session.query(SETTINGS).await?;
+    session.query("BEGIN").await?;
+    session.query(TERSE).await?;
+    let done = changed(session, groups).await.map_err(discreet)?;
+    session.query("COMMIT").await.map_err(uncertain)?;
+    Ok(done)
+}
+
+async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
+    let (mut tables, mut touched, mut done) = (Vec::new(), Vec::new(), Done::default());
+    for group in groups {
+        let table = Table::of(session, group).await?;
+        table.lock(session).await?;
+        around::proven(session, table.oid).await?;
+        tables.push(table);
+    }
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    session.query("SET CONSTRAINTS ALL DEFERRED").await?;
+    let order = around::children_first(session, &oids).await?;
+    // A row that one line deletes and another one keeps is deleted.
+    let (deleting, keeping): (Vec<usize>, Vec<usize>) =
+        order.into_iter().partition(|at| groups[*at].treatment.is_delete());
+    for at in deleting.into_iter().chain(keeping) {
+        let (group, table) = (&groups[at], &tables[at]);
+        let hits = table.hits(session, group).await?;
+        done.lines.extend(counted(group, &hits));
+        if hits.is_empty() {
+            continue;
+        }
+        if group.treatment.is_delete() {
+            let following = around::following(session, table.oid).await?;
+            done.notes.extend(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+        }
+        table.treat(session, group, &hits).await?;
+        touched.push(at);
+    }
+    session.query("SET CONSTRAINTS ALL IMMEDIATE").await?;
+    for at in &touched {
+        gone(session, &tables[*at], &groups[*at]).await?;
+    }
+    let oids: Vec<u32> = touched.iter().map(|at| oids[*at]).collect();
+    for view in around::copies(session, &oids).await? {
+        session.query(&format!("REFRESH MATERIALIZED VIEW {view}")).await?;
+        done.notes.push(format!("materialized view {view} was made anew"));
+    }
+    done.lines.sort_by_key(|line| line.line);
+    Ok(done)
+}
+
+/// Proves that nobody of a group is left: a trigger or a rule may have stood in the way.
+async fn gone(session: &mut Session, table: &Table, group: &Group) -> Result<(), ActionError> {
+    let left = table.hits(session, group).await?.len();
+    if left == 0 {
+        return Ok(());
+    }
+    Err(ActionError::fatal(format!("{left} rows of {} are still there after they were erased", table.full))
+        .help("a trigger or a rule stands in the way; nothing was erased"))
+}
+
+/// How many rows each line of a group is about.
+fn counted(group: &Group, hits: &[Hit]) -> Vec<ErasedLine> {
+    let mut rows: BTreeMap<u64, u64> = group.lines().into_iter().map(|line| (line, 0)).collect();
+    for hit in hits {
+        *rows.entry(hit.line).or_default() += 1;
+    }
+    let told = |(line, rows)| ErasedLine {
+        line,
+        dbname: group.dbname.clone(),
+        table: group.table.clone(),
+        column: group.column.clone(),
+        kept: match group.treatment {
+            Treatment::Delete => false,
+            Treatment::Anonymise(_) => true,
+        },
+        rows,
+    };
+    rows.into_iter().map(told).collect()
+}
+
+impl EraseOutput {
+    /// Adds what was done in one database.
+    pub(super) fn add(&mut self, lines: Vec<ErasedLine>) {
+        for line in &lines {
+            let sum = if line.kept { &mut self.anonymised } else { &mut self.deleted };
+            *sum += line.rows;
+        }
+        self.lines.extend(lines);
+    }
+}
+
+/// The server's word without its detail, which shows the values of a row.
+fn discreet(error: ActionError) -> ActionError {
+    let mut info = error.into_info();
+    for cause in &mut info.causes {
+        if let Some(at) = cause.find("\nDETAIL") {
+            cause.truncate(at);
+        }
+    }
+    if info.help.is_none() {
+        info.help = Some("nothing was erased; where other rows refer to those that go, add a line for their table as well, or let the foreign key follow (`ON DELETE …`)".to_owned());
+    }
+    ActionError::from(info)
+}
+
+/// A connection that breaks while it commits tells nothing: the commit may have happened.
+fn uncertain(error: ActionError) -> ActionError {
+    if error.info().class != ErrorClass::Retryable {
+        return discreet(error);
+    }
+    ActionError::unknown("the connection broke while the erasure was being committed").because(&error)
+}

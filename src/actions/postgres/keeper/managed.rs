@@ -1,0 +1,120 @@
+//! A provider: nothing here can touch the server, only sessions reach it. What that makes impossible is refused when a
+//! runbook is checked, with what to do instead.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::layout::Cluster;
+use super::super::server::Server;
+use super::{Configuration, Keeper};
+use crate::action::by_hand::remark;
+use crate::action::{ActionError, CommandSpec, Host, ParamFault, ReadHost};
+
+/// The provider that keeps a server.
+pub(super) struct ByProvider;
+
+/// What a step wants of a server that sessions cannot give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Stop, start or promote it.
+    Power,
+    /// Take a base backup.
+    BaseBackup,
+    /// Put data into its data directory.
+    DataDirectory,
+    /// Have it archive its WAL.
+    Archiving,
+    /// Open a copy of its base backup.
+    Copy,
+}
+
+impl Wish {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Power => "stop, start or promote its server",
+            Self::BaseBackup => "take a base backup of its server",
+            Self::DataDirectory => "put data into its server's data directory",
+            Self::Archiving => "have its server archive WAL",
+            Self::Copy => "open a base backup of its server",
+        }
+    }
+
+    fn instead(self) -> &'static str {
+        match self {
+            Self::Power => "use the provider's own command in an `exec` step that declares its `targets`",
+            Self::BaseBackup => {
+                "take dumps (`postgres.dump`, the runbook `daily-backup`), and turn on the provider's own snapshots"
+            }
+            Self::DataDirectory => {
+                "restore a dump (`postgres.restore_dump`, the runbook `restore-dump`); for a point in time have the \
+                 provider restore into a new server, and set `address` to that"
+            }
+            Self::Archiving => {
+                "the provider archives it: set there for how long; dumps (`postgres.dump`) are the copies that leave it"
+            }
+            Self::Copy => "restore a dump beside, under another `dbname` (`postgres.restore_dump`)",
+        }
+    }
+}
+
+impl Cluster {
+    /// Refuses a step that wants more of a managed server than sessions.
+    ///
+    /// # Errors
+    /// Fails with what is impossible and what to do instead.
+    pub(crate) fn within_reach(&self, wish: Wish) -> Result<(), Vec<ParamFault>> {
+        if !self.is_managed() {
+            return Ok(());
+        }
+        let message = format!("`{}` is managed: nothing here can {}", self.name, wish.words());
+        Err(vec![ParamFault::new("/database", message).help(wish.instead())])
+    }
+
+    /// Tells whether only sessions reach its server.
+    pub(crate) fn is_managed(&self) -> bool {
+        self.entry.is_managed() && !self.is_scratch()
+    }
+}
+
+fn impossible(cluster: &Cluster) -> ActionError {
+    let fact = format!("`{}` is managed: nothing here can {}", cluster.name, Wish::Power.words());
+    ActionError::fatal(fact).help(Wish::Power.instead())
+}
+
+impl Keeper for ByProvider {
+    fn program(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn start(&self, server: &Server<'_>, _: &dyn Host) -> Result<CommandSpec, ActionError> {
+        Err(impossible(server.cluster))
+    }
+
+    fn stop(&self, server: &Server<'_>, _: &dyn ReadHost) -> Result<CommandSpec, ActionError> {
+        Err(impossible(server.cluster))
+    }
+
+    fn start_by_hand(&self, _: &Cluster) -> String {
+        remark("start it with the provider's own command")
+    }
+
+    fn stop_by_hand(&self, _: &Cluster) -> String {
+        remark("stop it with the provider's own command")
+    }
+
+    fn log(&self, cluster: &Cluster) -> PathBuf {
+        cluster.pgdata.join("log")
+    }
+
+    fn appears_within(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn words(&self, _: &Path) -> String {
+        String::new()
+    }
+
+    fn configuration(&self) -> Configuration {
+        Configuration::Unsaid
+    }
+}

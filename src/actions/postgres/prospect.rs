@@ -1,0 +1,86 @@
+//! What a recovery would come to, told before anything is touched: which backup, which WAL, how many bytes and how much
+//! disk, or why it is impossible. The answer is [`crate::wal::outlook`]'s.
+
+use std::sync::Arc;
+
+use super::layout::Cluster;
+use super::target::Goal;
+use crate::action::{ActionError, CheckContext, Findings};
+use crate::base::units::{ByteSize, human_duration};
+use crate::catalog::recovery::Refusal;
+use crate::pgformat::Timeline;
+use crate::wal::outlook::{Impossible, Plan, Planned, Recoverable, plan};
+
+/// Adds what a recovery to `goal` would come to. Only what neither the old server's WAL
+/// nor an earlier step could change refuses the step.
+///
+/// # Errors
+/// Fails when the store cannot be opened; one that gives no answer is a warning, since reading it is a step of its own.
+pub(crate) async fn told(
+    cluster: &Cluster,
+    (goal, timeline): (&Goal, Option<Timeline>),
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let (name, _) = cluster.archive()?;
+    let (store, settings) = (cx.store(name)?, cx.about.inventory.stores.get(name).cloned().unwrap_or_default());
+    let secrets = Arc::clone(&cx.about.secrets);
+    let found = Recoverable::of((&cluster.name, &cluster.entry), store, &settings, secrets);
+    let planned = async { plan(found.look().await?, goal, timeline).await };
+    Ok(match planned.await {
+        Ok(Planned::Possible(plan)) => possible(&plan, findings),
+        Ok(Planned::Impossible(why)) => impossible(&why, findings),
+        Err(error) => findings.warn(
+            format!("which backup and which WAL lead there cannot be told: {error}"),
+            "`runbook wal verify` and `runbook backups map` show what there is",
+        ),
+    })
+}
+
+fn possible(plan: &Plan, findings: Findings) -> Findings {
+    let (backup, replay) = (&plan.backup, &plan.replay);
+    let fetched = ByteSize(backup.stored_bytes.saturating_add(replay.stored_bytes));
+    let newest = match (&plan.settled.goal, plan.newest_commit) {
+        (Goal::Newest, Some(commit)) => format!("; the newest archived commit is of {}", commit.at),
+        (Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_), _) => {
+            String::new()
+        }
+    };
+    let fact = format!(
+        "backup `{}` of {} leads there: {} segments of timeline {}, `{}` to `{}`; {fetched} to fetch, {} of disk at most{newest}",
+        backup.id,
+        backup.ended_at,
+        replay.segments,
+        replay.timeline,
+        replay.first,
+        replay.last,
+        ByteSize(plan.disk_bytes()),
+    );
+    let mut findings = findings.pass(fact);
+    for note in &plan.notes {
+        findings = findings.pass(note.clone());
+    }
+    if let Some(retrieval) = &plan.retrieval {
+        let wait = retrieval.wait_s.map(std::time::Duration::from_secs);
+        let long = wait.map(|wait| format!(", for up to {}", human_duration(wait))).unwrap_or_default();
+        let fact =
+            format!("{} objects of that backup are archived and must be retrieved first{long}", retrieval.objects);
+        findings = findings.warn(fact, super::readable::RETRIEVE_FIRST).waiting(wait);
+    }
+    findings
+}
+
+fn impossible(why: &Impossible, findings: Findings) -> Findings {
+    let fact = format!("the archive does not lead there: {}", why.why);
+    let help = why.why.help().unwrap_or("`runbook backups map` shows what can be recovered");
+    match &why.why {
+        Refusal::BeforeBackup { .. } | Refusal::Several(_) => findings.refuse(fact, help),
+        // What the old server never archived may close it: that is rescued first. And a step before this one may make
+        // the backup.
+        Refusal::Hole { .. }
+        | Refusal::NoWay { .. }
+        | Refusal::BehindEnd { .. }
+        | Refusal::NoBackup(_)
+        | Refusal::Backup { .. } => findings.warn(fact, help),
+    }
+}

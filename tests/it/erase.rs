@@ -1,0 +1,288 @@
+//! `postgres.erase`: who was forgotten before is forgotten again after a restore, and nobody else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+
+use runbook::action::{
+    Action as _, ActionError, CheckContext, ErasureKey, Findings, Forget, RunContext, Surroundings, Treatment,
+};
+use runbook::actions::postgres::{Erase, EraseOutput, EraseParams};
+use runbook::base::secret::SecretText;
+use runbook::journal::erasure::{ERASURE_FILE, ErasureLedger};
+use runbook::language::inventory::{ErasureSettings, Inventory};
+use serde_json::{Value, json};
+
+use crate::support::cli::Cli;
+use crate::support::production::Production;
+use crate::support::recovery::{Known, Site};
+
+const KEY: &str = "a key of more than thirty-two bytes, for tests";
+
+/// A cluster with people in it, and a ledger.
+struct Forgetful {
+    site: Site,
+    ledger: ErasureLedger,
+    root: tempfile::TempDir,
+}
+
+impl Forgetful {
+    fn new(sql: &str) -> Self {
+        let site = Site::with(&[("log_statement", "all"), ("log_min_error_statement", "error")]);
+        site.cluster.sql(sql);
+        let root = tempfile::tempdir().unwrap();
+        Self { site, ledger: ErasureLedger::below(root.path()), root }
+    }
+
+    fn forget(&self, who: &str, table: &str, column: &str, treatment: Treatment) {
+        let key = ErasureKey::new(&SecretText::new(KEY.to_owned())).unwrap();
+        let forget = Forget {
+            subject: key.subject(who),
+            key_id: key.id(),
+            database: "main".to_owned(),
+            dbname: None,
+            table: table.to_owned(),
+            column: column.to_owned(),
+            treatment,
+            reason: None,
+        };
+        self.ledger.add("test", forget).unwrap();
+    }
+
+    fn delete(&self, who: &str, table: &str, column: &str) {
+        self.forget(who, table, column, Treatment::Delete);
+    }
+
+    fn about(&self, about: Surroundings, key: &str) -> Surroundings {
+        let mut inventory = Inventory::clone(&about.inventory);
+        let entry = inventory.databases.get_mut("main").unwrap();
+        entry.erasure = Some(ErasureSettings { keys: vec!["erasure".to_owned()] });
+        let secrets = Known(BTreeMap::from([("erasure".to_owned(), key.to_owned())]));
+        Surroundings {
+            inventory: Arc::new(inventory),
+            secrets: Arc::new(secrets),
+            erasures: Arc::new(self.ledger.clone()),
+            ..about
+        }
+    }
+
+    async fn erase(&self) -> Result<EraseOutput, ActionError> {
+        self.erase_with(KEY).await
+    }
+
+    async fn erase_with(&self, key: &str) -> Result<EraseOutput, ActionError> {
+        let run = self.site.run();
+        let cx = run.context();
+        let cx = RunContext { about: self.about(cx.about.clone(), key), ..cx };
+        Erase.run(&params(), &cx).await
+    }
+
+    async fn looked_at(&self) -> Result<Findings, ActionError> {
+        let run = self.site.run();
+        let cx = run.check_context();
+        let cx = CheckContext { about: self.about(cx.about.clone(), KEY), ..cx };
+        Erase.check(&params(), &cx).await
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        self.site.cluster.sql(sql)
+    }
+}
+
+fn params() -> EraseParams {
+    serde_json::from_value(json!({ "database": "main" })).unwrap()
+}
+
+/// The words of an error with its causes and help.
+fn words(error: &ActionError) -> String {
+    format!("{:?}", error.info())
+}
+
+const PEOPLE: &str = "\
+ CREATE TABLE users(id int PRIMARY KEY, email text UNIQUE NOT NULL, name text); \
+ CREATE TABLE orders(id int PRIMARY KEY, who int NOT NULL REFERENCES users, mail text); \
+ CREATE TABLE visits(at int, who text NOT NULL, ip inet, page text) PARTITION BY RANGE (at); \
+ CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM (0) TO (50); \
+ CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM (50) TO (100); \
+ INSERT INTO users SELECT n, 'user' || n || '@example.org', 'user ' || n FROM generate_series(1, 20000) n; \
+ INSERT INTO orders SELECT n, n, 'user' || n || '@example.org' FROM generate_series(1, 100) n; \
+ INSERT INTO visits SELECT n, 'user' || n % 10 || '@example.org', '10.0.0.1', 'page ' || n FROM generate_series(0, 99) n; \
+ CREATE MATERIALIZED VIEW names AS SELECT id, name FROM users; \
+ CREATE VIEW shown AS SELECT * FROM names; CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS people FROM shown";
+
+#[tokio::test]
+async fn who_is_in_the_ledger_goes_with_all_copies_and_nobody_else_does() {
+    let all = Forgetful::new(PEOPLE);
+    // The parent first: the order that works is found.
+    all.delete("user7@example.org", "users", "email");
+    all.delete("user7@example.org", "orders", "mail");
+    all.delete("nobody@example.org", "users", "email");
+    let clear = Treatment::Anonymise(vec!["ip".to_owned()]);
+    all.forget("user7@example.org", "visits", "who", clear);
+    let before = all.sql("SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users u WHERE id <> 7");
+    let counted = format!("{:?}", all.looked_at().await.unwrap());
+    assert!(counted.contains("line 1: 1 rows of `postgres`, table `users` by `email`, to be erased"), "{counted}");
+    assert_eq!(all.sql("SELECT count(*) FROM users"), "20000", "a check changes nothing");
+    let done = all.erase().await.unwrap();
+    let rows: Vec<(u64, u64)> = done.lines.iter().map(|line| (line.line, line.rows)).collect();
+    assert_eq!(rows, [(1, 1), (2, 1), (3, 0), (4, 10)]);
+    assert_eq!((done.deleted, done.anonymised, done.ledger_lines), (2, 10, 4));
+    assert_eq!(done.ledger_head, Some(all.ledger.read().unwrap().head));
+    assert_eq!(all.sql("SELECT count(*), min(people) FROM users, counted"), "19999|19999");
+    assert_eq!(all.sql("SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users u WHERE id <> 7"), before);
+    assert_eq!(all.sql("SELECT count(*) FROM orders"), "99");
+    assert_eq!(all.sql("SELECT count(*) FROM names WHERE id = 7"), "0");
+    let visits = "SELECT count(*), count(ip), count(DISTINCT page), count(*) FILTER (WHERE who ~ '^erased-[0-9a-f]{16}$') FROM visits";
+    assert_eq!(all.sql(visits), "100|90|100|10");
+    let again = all.erase().await.unwrap();
+    assert_eq!((again.deleted, again.anonymised), (0, 0), "twice is once");
+    let said = all.site.said();
+    assert!(said.contains("materialized view counted was made anew"), "{said}");
+    assert!(!said.contains("example.org") && !all.site.cluster.log().contains("user7@"), "a name is in a log");
+}
+
+#[tokio::test]
+async fn a_row_that_others_refer_to_stays_with_everything_else_and_the_constraint_is_named() {
+    let all = Forgetful::new(
+        "CREATE TABLE users(email text PRIMARY KEY); CREATE TABLE notes(id int, by text); \
+         CREATE TABLE orders(id int PRIMARY KEY, mail text CONSTRAINT ordered_by REFERENCES users); \
+         INSERT INTO users VALUES ('a@b'), ('c@d'); INSERT INTO notes VALUES (1, 'a@b'); INSERT INTO orders VALUES (1, 'a@b')",
+    );
+    all.delete("a@b", "notes", "by");
+    all.delete("a@b", "users", "email");
+    let error = words(&all.erase().await.unwrap_err());
+    assert!(error.contains("ordered_by") && error.contains("nothing was erased") && !error.contains("a@b"), "{error}");
+    assert_eq!(all.sql("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM notes)"), "2|1");
+    assert!(!all.site.cluster.log().contains("Key (email)=(a@b)"), "the server's log names a row");
+    // A key that is switched off would be broken in silence.
+    all.sql("ALTER TABLE users DISABLE TRIGGER ALL");
+    let error = words(&all.erase().await.unwrap_err());
+    assert!(error.contains("foreign key ordered_by on orders is switched off"), "{error}");
+    all.sql("ALTER TABLE users ENABLE TRIGGER ALL; ALTER ROLE postgres SET session_replication_role = replica");
+    let error = words(&all.erase().await.unwrap_err());
+    assert!(error.contains("session_replication_role"), "{error}");
+    all.sql(
+        "ALTER ROLE postgres RESET session_replication_role; ALTER TABLE orders DROP CONSTRAINT ordered_by, \
+             ADD CONSTRAINT ordered_by FOREIGN KEY (mail) REFERENCES users ON DELETE SET NULL",
+    );
+    let told = format!("{:?}", all.looked_at().await.unwrap());
+    assert!(told.contains("rows that refer to it get NULL: foreign key ordered_by on orders"), "{told}");
+    all.erase().await.unwrap();
+    assert_eq!(all.sql("SELECT (SELECT count(*) FROM users), (SELECT count(mail) FROM orders)"), "1|0");
+}
+
+#[tokio::test]
+async fn a_trigger_that_keeps_a_row_is_noticed() {
+    let all = Forgetful::new(
+        "CREATE TABLE users(email text PRIMARY KEY); INSERT INTO users VALUES ('a@b'); \
+         CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+         CREATE TRIGGER keep BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION keep()",
+    );
+    all.delete("a@b", "users", "email");
+    let error = words(&all.erase().await.unwrap_err());
+    assert!(error.contains("1 rows of public.users are still there"), "{error}");
+}
+
+#[tokio::test]
+async fn a_ledger_that_does_not_fit_or_does_not_hold_erases_nothing() {
+    let all = Forgetful::new("CREATE TABLE users(email text, age int NOT NULL); INSERT INTO users VALUES ('a@b', 1)");
+    let error = words(&all.erase().await.unwrap_err());
+    assert!(error.contains("there is no erasure ledger"), "{error}");
+    all.delete("a@b", "users", "email");
+    let error = words(&all.erase_with("another key that is long enough to be one").await.unwrap_err());
+    assert!(error.contains("line 1 of the erasure ledger was hashed with the key"), "{error}");
+    all.forget("a@b", "users", "email", Treatment::Anonymise(vec!["age".to_owned()]));
+    let error = words(&all.erase().await.unwrap_err());
+    assert!(error.contains("column `age` of table `users` may not be NULL"), "{error}");
+    for (table, column, wrong) in [("gone", "email", "no table `gone`"), ("users", "mail", "no column `mail`")] {
+        let root = tempfile::tempdir().unwrap();
+        let other = Forgetful { ledger: ErasureLedger::below(root.path()), root, site: Site::new() };
+        other.sql("CREATE TABLE users(email text); INSERT INTO users VALUES ('a@b')");
+        other.delete("a@b", "users", "email");
+        other.delete("a@b", table, column);
+        let error = words(&other.erase().await.unwrap_err());
+        assert!(error.contains(wrong) && error.contains("line 2"), "{error}");
+        assert!(words(&other.looked_at().await.unwrap_err()).contains(wrong));
+        assert_eq!(other.sql("SELECT count(*) FROM users"), "1");
+    }
+    let path = all.root.path().join(ERASURE_FILE);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"users\"", "\"other\"", 1)).unwrap();
+    let error = words(&all.erase().await.unwrap_err());
+    assert!(error.contains("line 1 of the erasure ledger does not hold"), "{error}");
+    assert_eq!(all.sql("SELECT count(email) FROM users"), "1");
+}
+
+/// Gives the production's inventory a key of the ledger.
+fn forgetful(production: &Production, audit: &str) {
+    let cli = &production.cli;
+    let key = cli.file("erasure.key", KEY);
+    let text = cli.read("inventory.yaml");
+    let text = text.replace("prefix: main,", "prefix: main, erasure: { keys: [erasure] },");
+    let secrets = format!("secrets: {{ erasure: {{ file: {} }}, ", key.display());
+    cli.file("inventory.yaml", &(text.replace("secrets: { ", &secrets) + audit));
+}
+
+fn add(cli: &Cli, who: &str) {
+    let add = ["backups", "erase-ledger", "add", "--key", "erasure", "--database", "main", "--table", "users"];
+    cli.run(&[&add[..], &["--column", "email", "--subject-key", who]].concat()).ends(0);
+}
+
+/// The notes of the run's step `forget`.
+fn forgotten(cli: &Cli) -> Vec<Value> {
+    let of_step = |event: &Value| event["kind"]["type"] == "step_noted" && event["kind"]["step"] == "forget";
+    cli.journal().into_iter().filter(of_step).collect()
+}
+
+#[test]
+fn somebody_was_forgotten_then_an_old_backup_came_back_and_they_are_gone_and_nothing_else() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql(
+        "CREATE TABLE users(email text PRIMARY KEY, name text); \
+                 INSERT INTO users SELECT 'u' || n || '@example.org', 'user ' || n FROM generate_series(1, 50) n",
+    );
+    let with_all =
+        cluster.sql("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    forgetful(&production, "");
+    cluster.sql("SELECT pg_sleep(0.01); DELETE FROM users WHERE email = 'u13@example.org'");
+    production.site.archive();
+    let to = format!("recover_to={with_all}");
+    let pitr = ["pitr", "-p", "database=main", "-p", &to];
+    // The ledger is asked for before anything is touched.
+    cli.run(&[&["dry-run"], &pitr[..], &["-p", "incident_at=now"]].concat()).ends(4).prints("there is no erasure ledger");
+    add(cli, "u13@example.org");
+    let rest = "SELECT count(*), md5(string_agg(u::text, ',' ORDER BY email)) FROM users u";
+    let rest = cluster.sql(rest);
+    let before = production.facts();
+    cli.run(&[&["drill"], &pitr[..]].concat()).ends(0);
+    assert_eq!(production.facts(), before);
+    assert!(forgotten(cli).iter().any(|event| event["kind"]["data"]["rows"] == 1), "{:?}", forgotten(cli));
+    let drilled = cli.only_run();
+    cli.run(&[&["run"], &pitr[..], &["-p", "incident_at=now", "--confirm", "production"]].concat()).ends(0);
+    let journal =
+        cli.runs().into_iter().find(|run| *run != drilled).map(|run| fs::read_to_string(run.join("journal.jsonl")));
+    let journal = journal.unwrap().unwrap();
+    assert!(journal.contains("line 1: 1 rows of `postgres`, table `users` by `email`"), "{journal}");
+    assert!(!journal.contains("u13@"), "the journal names who was forgotten");
+    assert_eq!(cluster.sql("SELECT count(*), md5(string_agg(u::text, ',' ORDER BY email)) FROM users u"), rest);
+    assert_eq!(cluster.sql("SELECT sum(n) FROM t"), "500500");
+}
+
+#[test]
+fn a_new_machine_forgets_by_the_ledger_that_was_shipped() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql("CREATE TABLE users(email text PRIMARY KEY); INSERT INTO users VALUES ('a@b'), ('c@d'), ('e@f')");
+    forgetful(&production, "audit: { ship: primary }\n");
+    add(cli, "a@b");
+    cli.run(&["run", "base-backup", "-p", "database=main", "--confirm", "production"]).ends(0);
+    production.site.archive();
+    // The machine with the state folder burned; a drill elsewhere knows the ledger all the same.
+    fs::remove_dir_all(cli.state()).unwrap();
+    cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(0);
+    assert!(forgotten(cli).iter().any(|event| event["kind"]["data"]["rows"] == 1), "{:?}", forgotten(cli));
+    // Another ledger that began anew contradicts it.
+    add(cli, "c@d");
+    cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(4).prints("differ from line 1 on");
+}

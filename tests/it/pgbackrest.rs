@@ -1,0 +1,265 @@
+//! The actions over the real pgBackRest and a real cluster.
+
+use std::fs;
+
+use rustix::process::{Pid, Signal};
+
+use crate::support::cli::{listing, processes_of, until};
+use crate::support::pgbackrest::Guarded;
+
+/// A cluster with a full and an incremental backup, and 500 rows that are only in the WAL.
+fn backed_up() -> Guarded {
+    let site = Guarded::new();
+    site.backs_up("full");
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 1200)");
+    site.backs_up("incr");
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1201, 1500)");
+    site.archives();
+    site
+}
+
+#[test]
+fn backups_of_each_type_are_listed_and_judged() {
+    let site = Guarded::new();
+    let cli = &site.cli;
+    cli.run(&["backups", "health"]).ends(2).prints("there is no good backup");
+    site.does("  - { id: check, uses: pgbackrest.check, with: { database: main } }\n").ends(0);
+    site.backs_up("full");
+    site.backs_up("diff");
+    site.backs_up("incr");
+    site.does("  - { id: info, uses: pgbackrest.info, with: { database: main } }\n").ends(0);
+    let output = cli.shown()["steps"][0]["output"].clone();
+    let tiers: Vec<_> = output["backups"].as_array().unwrap().iter().map(|one| one["tier"].as_str().unwrap()).collect();
+    assert_eq!(
+        (tiers.as_slice(), output["status"].as_str()),
+        (&["full", "diff", "incr"][..], Some("ok")),
+        "{output:#}"
+    );
+    let listed = cli.run(&["backups", "list"]).ends(0).prints("pgbackrest:main").prints("incr");
+    assert_eq!(listed.out.lines().count(), 4, "{}", listed.out);
+    let all = cli.run(&["backups", "list", "--json"]).ends(0).json();
+    assert_eq!(all["pgbackrest"].as_array().map(Vec::len), Some(3), "{all:#}");
+    cli.run(&["backups", "list", "--tier", "full"]).ends(0).prints("full");
+    cli.run(&["backups", "health"]).ends(0).prints("OK");
+}
+
+#[test]
+fn a_lost_server_comes_back_with_what_was_archived_and_with_what_was_not() {
+    let site = backed_up();
+    site.cluster.sql("ALTER SYSTEM SET work_mem = '17MB'");
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1501, 1600)");
+    site.cluster.kill();
+    site.restores("").ends(0);
+    assert_eq!(site.rows(), "1600 1600", "the tail of the old `pg_wal` came with it");
+    let auto = fs::read_to_string(site.cluster.pgdata().join("postgresql.auto.conf")).unwrap();
+    assert!(!auto.contains("restore_command") && !auto.contains("recovery_target"), "{auto}");
+    assert_eq!(site.beside().len(), 1, "the old data is kept, nothing else is left: {:?}", site.beside());
+    // Lost once more, with nothing but the repository: what was rescued came into it.
+    site.archives();
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    site.restores("").ends(0);
+    assert_eq!(site.rows(), "1600 1600");
+    let output = site.cli.shown()["steps"][1]["output"].clone();
+    assert_eq!((output["timeline"].as_u64(), output["state"].as_str()), (Some(3), Some("open")), "{output:#}");
+    assert!(output["archived"].as_str().is_some_and(|name| name.starts_with("00000003")), "{output:#}");
+}
+
+#[test]
+fn it_is_looked_at_before_it_opens_at_a_point_in_time_and_a_second_try_gets_its_own_rows() {
+    let site = backed_up();
+    let before = site.now();
+    site.cluster.sql("DELETE FROM t WHERE n > 10");
+    let between = site.now();
+    site.cluster.sql("DELETE FROM t WHERE n > 5");
+    site.archives();
+    let steps = format!(
+        "  - {{ id: stop, uses: postgres.stop, with: {{ database: main }} }}\n  \
+         - {{ id: look, uses: pgbackrest.restore, with: {{ database: main, target_time: '{before}', action: pause }} }}\n  \
+         - {{ id: prove, uses: postgres.query, with: {{ database: main, sql: 'SELECT count(*) FROM t' }} }}\n  \
+         - {{ id: open, uses: pgbackrest.restore, with: {{ database: main, instance: '{{{{ steps.look.instance }}}}', target: here }} }}\n"
+    );
+    site.does(&steps).ends(0);
+    assert_eq!(site.rows(), "1500 1500");
+    // The timeline that the first try opened does not hold what the second one is asked for.
+    let later = format!(", target_time: '{between}', timeline: 1");
+    site.restores(&later).ends(0);
+    assert_eq!(site.rows(), "10 10");
+    let output = site.cli.shown()["steps"][1]["output"].clone();
+    assert_eq!(output["timeline"].as_u64(), Some(3), "{output:#}");
+}
+
+#[test]
+fn a_restore_in_place_brings_tablespaces_back_and_keeps_nothing() {
+    let site = Guarded::new();
+    let fast = site.cluster.folder("fast");
+    site.cluster.sql(&format!("CREATE TABLESPACE fast LOCATION '{}'", fast.display()));
+    site.cluster.sql("CREATE TABLE f(n int) TABLESPACE fast; INSERT INTO f SELECT generate_series(1, 100)");
+    site.backs_up("full");
+    site.cluster.sql("INSERT INTO f VALUES (101)");
+    site.cluster.kill();
+    site.restores(", delta: true").ends(0);
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM f"), "101", "the tail was pushed before it was overwritten");
+    assert!(site.beside().is_empty(), "{:?}", site.beside());
+    // Beside, the tablespace moves with its data directory.
+    site.cluster.sql("INSERT INTO f VALUES (102)");
+    site.cluster.kill();
+    site.restores("").ends(0);
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM f"), "102");
+    assert_eq!(site.beside().len(), 2, "data and tablespace are kept: {:?}", site.beside());
+}
+
+#[test]
+fn a_wrong_stanza_a_live_server_and_an_unknown_backup_are_refused_before_anything_is_touched() {
+    let site = backed_up();
+    site.inventory("elsewhere");
+    let restore = "  - { id: restore, uses: pgbackrest.restore, with: { database: main } }\n";
+    site.does(restore).ends(4).says("missing stanza path").says("stanza-create");
+    let backup = "  - { id: backup, uses: pgbackrest.backup, with: { database: main } }\n";
+    site.does(backup).ends(4).says("missing stanza path");
+    site.inventory("main");
+    site.does(restore).ends(10).says("is alive");
+    site.does("  - { id: restore, uses: pgbackrest.restore, with: { database: main, backup: 20200101-000000F } }\n")
+        .ends(4)
+        .says("has no backup `20200101-000000F`");
+    let early = "  - { id: restore, uses: pgbackrest.restore, with: { database: main, target_time: '2020-01-01T00:00:00Z' } }\n";
+    site.does(early).ends(4).says("lies before the end of the backup");
+    assert_eq!(site.rows(), "1500 1500");
+    assert!(site.beside().is_empty());
+}
+
+#[test]
+fn a_stanza_of_another_cluster_is_refused() {
+    let (site, other) = (Guarded::new(), backed_up());
+    let text = site.cli.read("inventory.yaml");
+    let theirs = text.replace(&site.config().display().to_string(), &other.config().display().to_string());
+    site.cli.file("inventory.yaml", &theirs);
+    site.does("  - { id: backup, uses: pgbackrest.backup, with: { database: main } }\n").ends(10).says("is of cluster");
+    site.cluster.stop("fast");
+    site.restores("").ends(4).says("is of cluster");
+}
+
+#[test]
+fn a_hole_in_the_archive_is_found_before_the_server_is_touched_and_a_damaged_segment_never_opens_it() {
+    let site = backed_up();
+    for _ in 0..3 {
+        site.cluster.sql("INSERT INTO t SELECT max(n) + 1 FROM t");
+        site.archives();
+    }
+    let segments = site.segments();
+    let damaged = &segments[segments.len() - 2];
+    let whole = fs::read(damaged).unwrap();
+    fs::remove_file(damaged).unwrap();
+    site.restores("").says("has a hole");
+    assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
+    // A segment that is there and cannot be unpacked ends the recovery; it does not count as the end of the archive.
+    fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
+    site.cluster.give(damaged);
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    site.restores("").ends(10).says("ended during recovery");
+    fs::write(damaged, &whole).unwrap();
+    let run = site.cli.id();
+    site.cli.run(&["resume", &run]);
+    let _ = fs::remove_dir_all(site.cluster.pgdata());
+    site.restores("").ends(0);
+    assert_eq!(site.rows(), "1503 1503");
+}
+
+#[test]
+fn a_backup_that_is_killed_says_so_and_the_next_one_is_whole() {
+    let site = Guarded::new();
+    // A spread checkpoint with many pages to write: the backup waits for it.
+    site.cluster.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) AS x FROM generate_series(1, 20000) n");
+    site.cli.file(
+        "slow.yaml",
+        "version: 1\nname: slow\nsteps:\n  - { id: backup, uses: pgbackrest.backup, with: { database: main, type: full, checkpoint: spread } }\n",
+    );
+    let _ = fs::remove_dir_all(site.cli.state());
+    let run = site.cli.spawn(&["run", "slow.yaml", "--confirm", "production"]);
+    let config = site.config();
+    let backup = || {
+        let running = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            let ours = line.starts_with("pgbackrest ") && line.contains(&*config.to_string_lossy());
+            (ours && line.trim_end().ends_with(" backup")).then(|| entry.file_name().to_string_lossy().parse().ok())?
+        });
+        running.min()
+    };
+    let mut pid: Option<i32> = None;
+    until("pgBackRest takes the backup", || {
+        pid = backup();
+        pid.is_some()
+    });
+    let _gone = rustix::process::kill_process(Pid::from_raw(pid.unwrap()).unwrap(), Signal::KILL);
+    run.wait().ends(10).says("was killed by signal 9");
+    site.backs_up("full");
+    let info = String::from_utf8_lossy(&site.pgbackrest(&["info", "--output=json"]).stdout).into_owned();
+    assert_eq!(info.matches("\"label\"").count(), 1, "{info}");
+}
+
+#[test]
+fn a_step_whose_engine_died_after_the_backup_does_not_take_another() {
+    let site = Guarded::new();
+    site.backs_up("full");
+    // What the engine knew of the end of the step is lost, as after a crash right behind the backup.
+    let run = site.cli.only_run();
+    let journal = run.join("journal.jsonl");
+    let text = fs::read_to_string(&journal).unwrap();
+    let upto = text.lines().position(|line| line.contains("attempt_started")).unwrap();
+    let cut: String = text.lines().take(upto + 1).map(|line| format!("{line}\n")).collect();
+    fs::write(&journal, cut).unwrap();
+    let id = site.cli.id();
+    let _ = fs::remove_file(site.cli.state().join("ledger.jsonl"));
+    site.cli.run(&["resume", &id]).ends(0);
+    let info = String::from_utf8_lossy(&site.pgbackrest(&["info", "--output=json"]).stdout).into_owned();
+    assert_eq!(info.matches("\"label\"").count(), 1, "{info}");
+}
+
+#[test]
+fn the_shipped_procedure_drills_a_loss_and_changes_nothing() {
+    let site = backed_up();
+    let facts = || {
+        let sql =
+            "SELECT pg_postmaster_start_time(), (SELECT timeline_id FROM pg_control_checkpoint()), count(*) FROM t";
+        let repository = listing(&site.cluster.dir().join("repo/backup"));
+        (site.cluster.sql(sql), site.beside(), repository, site.segments())
+    };
+    let before = facts();
+    let _ = fs::remove_dir_all(site.cli.state());
+    site.cli.run(&["drill", "full-db-loss-pgbackrest", "-p", "database=main"]).ends(0);
+    assert_eq!(facts(), before);
+    for step in ["recover", "prove"] {
+        assert_eq!(site.cli.status(step), "succeeded", "{step}");
+    }
+    assert!(listing(&site.cli.state().join("scratch")).is_empty());
+    assert!(processes_of(site.cli.dir()).is_empty());
+    assert!(listing(&site.cluster.dir().join("lock")).is_empty(), "a drill holds none of production's locks");
+}
+
+#[test]
+fn the_shipped_procedure_rebuilds_a_lost_server_and_takes_a_new_backup() {
+    let site = backed_up();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata().join("base")).unwrap();
+    let _ = fs::remove_dir_all(site.cli.state());
+    let args =
+        ["run", "full-db-loss-pgbackrest", "-p", "database=main", "-p", "incident_at=now", "--confirm", "production"];
+    site.cli.run(&args).ends(0);
+    assert_eq!(site.rows(), "1500 1500");
+    for step in ["recover", "prove", "new_backup", "unfreeze"] {
+        assert_eq!(site.cli.status(step), "succeeded", "{step}");
+    }
+    site.cli.run(&["backups", "health"]).ends(0);
+}
+
+#[test]
+fn a_dry_run_tells_which_backup_would_be_restored_and_how_large_it_is() {
+    let site = backed_up();
+    let _ = fs::remove_dir_all(site.cli.state());
+    let args = ["dry-run", "full-db-loss-pgbackrest", "-p", "database=main", "-p", "incident_at=now"];
+    let said = site.cli.run(&args).ends(0);
+    let text = format!("{}{}", said.out, said.err);
+    assert!(text.contains("(incr, ") && text.contains("WAL segments on timeline 1 lead there"), "{text}");
+    assert!(site.beside().is_empty());
+}
