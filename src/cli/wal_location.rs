@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::site::Site;
 use super::Failure;
+use super::site::Site;
 use crate::action::Secrets;
 use crate::wal::ForeignFolder;
 use crate::wal::outlook::Recoverable;

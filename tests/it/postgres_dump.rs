@@ -329,7 +329,8 @@ async fn a_restore_killed_between_shutting_the_old_database_and_the_rename_is_re
     let mut holder = site.cluster.command("psql");
     holder.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-h"]).arg(site.cluster.socket_dir());
     let mut holder = holder.args(["-p", &site.cluster.port().to_string(), "-c", hold]).spawn().unwrap();
-    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND granted AND mode = 'ShareUpdateExclusiveLock'";
+    let held =
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND granted AND mode = 'ShareUpdateExclusiveLock'";
     until("the lock is held", || site.cluster.sql(held) != "0");
     let live = cli.spawn(&["run", "back.yaml"]);
     let waits = "FROM pg_locks WHERE locktype = 'object' AND NOT granted AND mode = 'AccessExclusiveLock'";
@@ -343,7 +344,10 @@ async fn a_restore_killed_between_shutting_the_old_database_and_the_rename_is_re
     until("nobody waits any more", || site.cluster.sql(&format!("SELECT count(*) {waits}")) == "0");
     assert_eq!(site.cluster.sql(open), "f", "between the two");
     cli.run(&["resume", "last"]).ends(0);
-    assert_eq!(within(&site, "shop", "SELECT to_regclass('public.later') IS NULL, count(*) FROM public.orders"), "t|300");
+    assert_eq!(
+        within(&site, "shop", "SELECT to_regclass('public.later') IS NULL, count(*) FROM public.orders"),
+        "t|300"
+    );
     let old = site.cluster.sql("SELECT datname FROM pg_database WHERE datname LIKE 'shop\\_old%' AND datallowconn");
     assert_eq!(within(&site, &old, "SELECT to_regclass('public.later') IS NOT NULL"), "t");
     assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'shop%'"), "2");

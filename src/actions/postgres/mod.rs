@@ -92,12 +92,8 @@ mod target;
 mod terminate;
 mod tls;
 mod verify_backup;
-<<<<<<< HEAD
 mod wal_location;
-mod witness;
-=======
 pub(crate) mod witness;
->>>>>>> main
 
 pub use aim::Ending;
 pub(crate) use archiver::{Archiver, Relation};

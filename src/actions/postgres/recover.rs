@@ -31,12 +31,8 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
-<<<<<<< HEAD
 use super::wal_location::WalLocation;
-use super::{live, outlook, overseer, promotion, replica, server};
-=======
 use super::{live, outlook, overseer, promotion, prospect, replica, server};
->>>>>>> main
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
@@ -284,23 +280,17 @@ impl Action for Recover {
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
-<<<<<<< HEAD
-        let access = if cluster.is_scratch() { Access::Read } else { Access::Write };
-        let effects = Effects::of(EffectClass::Destroy).target(access, archive).target(Access::Destroy, database);
+        let effects = match cluster.is_scratch() {
+            true => Effects::of(EffectClass::Destroy).target(Access::Read, archive),
+            false => cluster.keeper().named(Effects::of(EffectClass::Destroy)).target(Access::Write, archive),
+        };
+        let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {
             None => effects,
             Some(WalLocation { store, prefix }) => {
                 effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
             }
         })
-=======
-        if cluster.is_scratch() {
-            let effects = Effects::of(EffectClass::Destroy).target(Access::Read, archive);
-            return Ok(effects.target(Access::Destroy, database));
-        }
-        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy));
-        Ok(effects.target(Access::Write, archive).target(Access::Destroy, database))
->>>>>>> main
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -336,7 +326,8 @@ impl Action for Recover {
             let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
             let findings = sentence.into_iter().fold(findings, Findings::pass);
             let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-            return prospect::told(&cluster, (&aim.goal, aim.timeline), cx, findings).await;
+            let place = (&cluster, params.wal_location.as_ref());
+            return prospect::told(place, (&aim.goal, aim.timeline), cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;

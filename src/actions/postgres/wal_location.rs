@@ -30,9 +30,16 @@ impl WalLocation {
         (prefix, lying): (&str, Arc<dyn ReadStore>),
         about: &Surroundings,
     ) -> Result<Arc<dyn ReadStore>, ActionError> {
+        Ok(Arc::new(ForeignArchive::beside(own, prefix, self.folder(lying, about)?)))
+    }
+
+    /// The folder, in its store.
+    ///
+    /// # Errors
+    /// Fails when the inventory has no such store.
+    pub(crate) fn folder(&self, lying: Arc<dyn ReadStore>, about: &Surroundings) -> Result<ForeignFolder, ActionError> {
         let keys = (self.entry(about)?.encryption.as_ref(), Arc::clone(&about.secrets));
-        let folder = ForeignFolder::new(lying, &self.prefix, keys);
-        Ok(Arc::new(ForeignArchive::beside(own, prefix, folder)))
+        Ok(ForeignFolder::new(lying, &self.prefix, keys))
     }
 
     /// What `wal fetch` is told of it.
