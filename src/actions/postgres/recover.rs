@@ -323,10 +323,10 @@ impl Action for Recover {
             let findings = findings.pending("the server is looked at when the step starts");
             let faster = replica::faster(&cluster, cx).await;
             let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
-            let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
+            let place = (&cluster, params.wal_location.as_ref());
+            let sentence = outlook::sentence(place, params.target_time, cx).await?;
             let findings = sentence.into_iter().fold(findings, Findings::pass);
             let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-            let place = (&cluster, params.wal_location.as_ref());
             return prospect::told(place, (&aim.goal, aim.timeline), cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
