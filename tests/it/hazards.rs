@@ -49,7 +49,9 @@ fn said_of(text: &str) -> String {
     let cli = crate::support::cli::Cli::with(text);
     cli.file("inventory.yaml", "version: 1\ndatabases: { main: { pgdata: /srv/main, store: s } }\nstores: { s: { url: 's3://b/x', region: x } }\n");
     let found = cli.run(&["check", "runbook.yaml"]).ends(0);
-    format!("{}{}", found.out, found.err)
+    // Without the breaks of lines.
+    let said = format!("{}{}", found.out, found.err);
+    said.lines().map(|line| line.trim_start_matches([' ', '|'])).collect::<Vec<_>>().join(" ")
 }
 
 #[test]

@@ -61,12 +61,22 @@ fn store(config: &Config, identity: Identity, path: &Path) -> Result<End, WalErr
     let stored = runtime.block_on(async {
         let pushed = tokio::time::timeout(within, work.push(own, company)).await;
         let arrival = pushed.map_err(|_| WalError::Slow { name, within: Span(within) })??;
+        if spool.is_none() && !arrival.lagging.is_empty() {
+            return Err(unnoted(&depots, (name, &arrival), trouble.as_deref().unwrap_or_default()));
+        }
         Ok::<_, WalError>(words(&depots, spool.as_ref(), (name, &arrival)).await)
     });
     // What is still under way is all or nothing wherever it goes.
     runtime.shutdown_background();
     let words: Vec<String> = stored.map(|words| words.into_iter().chain(trouble).collect())?;
     Ok(End { code: 0, line: (!words.is_empty()).then(|| words.join("; ")), log: None })
+}
+
+/// Without a spool nobody would know later what a store lacks: then all of them must have it.
+fn unnoted(depots: &Depots, (name, arrival): (WalFileName, &Arrival), trouble: &str) -> WalError {
+    let (wanted, lacking) = (depots.all.len(), arrival.lagging.len());
+    let why = format!("{}; that cannot be noted: {trouble}", depots.in_words(&arrival.lagging));
+    WalError::TooFew { name, safe: wanted.saturating_sub(lacking), wanted, why }
 }
 
 /// What is worth saying of a success.
