@@ -143,6 +143,11 @@ pub trait Files: ReadFiles {
     }
     /// Opens an existing file for appending.
     fn append(&self, path: &Path) -> Result<std::fs::File, HostError>;
+    /// Opens an existing file for reading and writing.
+    fn update(&self, path: &Path) -> Result<std::fs::File, HostError> {
+        let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
+        Err(HostError::File { operation: "open for writing", path: path.to_owned(), source })
+    }
     /// Replaces a file's content: temporary file beside it, sync, rename, sync of the folder.
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError>;
     /// Renames; the target must not exist unless it is a file or an empty folder.

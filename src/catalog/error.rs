@@ -36,6 +36,14 @@ pub enum CatalogError {
     /// A backup's manifest is not the one that was chosen.
     #[error("the manifest of backup `{0}` changed since it was chosen")]
     Changed(String),
+    /// What a backup rests on is not whole.
+    #[error("backup `{id}` cannot be restored: {what}")]
+    Torn {
+        /// The backup.
+        id: String,
+        /// What is wrong.
+        what: String,
+    },
     /// The prefix belongs to another cluster.
     #[error("prefix `{prefix}` holds the WAL of cluster {theirs}, not of {ours}")]
     OtherCluster {

@@ -19,6 +19,9 @@ pub const KIND_POSTGRES_BASE: &str = "postgres.base";
 /// The kind of a logical dump of one PostgreSQL database.
 pub const KIND_POSTGRES_DUMP: &str = "postgres.dump";
 
+/// The kind of a volume snapshot of a whole PostgreSQL cluster: the catalog holds its label, not its data.
+pub const KIND_POSTGRES_SNAPSHOT: &str = "postgres.snapshot";
+
 /// The kind of a backup of files, when its maker calls it nothing else.
 pub const KIND_FILES: &str = "files";
 
@@ -59,6 +62,9 @@ pub struct Manifest {
     /// What PostgreSQL needs to know of a physical backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres: Option<PostgresFacts>,
+    /// Where the data is, for a backup by a volume snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
     /// Every object of it but the manifest.
     pub objects: Vec<ManifestObject>,
     /// What a restore of a dump needs to know of its database.
@@ -115,6 +121,15 @@ pub struct PostgresFacts {
     /// Pages whose checksum was wrong when it was taken, and that its maker wanted to keep nonetheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad_pages: Vec<String>,
+}
+
+/// A volume snapshot that holds the data of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Snapshot {
+    /// Where it is found: a volume, a device, a folder, as its maker calls it.
+    pub place: String,
+    /// The data directory on the server that was snapshotted.
+    pub pgdata: String,
 }
 
 /// How a server archives its WAL. A library overrides the command without a word.
@@ -309,6 +324,7 @@ impl Manifest {
             started_at,
             stopped_at,
             postgres: None,
+            snapshot: None,
             objects: Vec::new(),
             dump: None,
             facts: None,
@@ -359,7 +375,7 @@ impl Manifest {
             Some(postgres) if postgres.stop_lsn <= postgres.start_lsn => {
                 return Some("its WAL ends before it begins".to_owned());
             }
-            None if self.kind == KIND_POSTGRES_BASE => {
+            None if [KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT].contains(&self.kind.as_str()) => {
                 return Some("it says nothing of the cluster it is a backup of".to_owned());
             }
             Some(_) | None => {}

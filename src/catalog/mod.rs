@@ -27,6 +27,7 @@ mod facts;
 pub mod health;
 mod index;
 mod key;
+mod lineage;
 mod listing;
 mod manifest;
 mod query;
@@ -39,16 +40,17 @@ mod view;
 mod wal_object;
 
 pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing, wal_owner};
-pub use backup::{Backup, commit, load, open};
+pub use backup::{Backup, commit, load, open, open_copy};
 pub use body::{read_small, read_verified};
 pub use error::CatalogError;
 pub use facts::{ContentFacts, DatabaseFacts, DatabaseSetting, DatabaseState, DumpFacts, DumpFormat, TableFacts};
 pub use index::Index;
 pub use key::{BackupPlace, backup_id, cluster_key, family, family_prefix, history_prefix, wal_key, wal_prefix};
+pub use lineage::lineage;
 pub use listing::{BackupList, Catalog, DamagedBackup, list};
 pub use manifest::{
-    ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest,
-    ManifestObject, ObjectRole, PostgresFacts, Slot, Standby, Tablespace,
+    ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP,
+    KIND_POSTGRES_SNAPSHOT, Manifest, ManifestObject, ObjectRole, PostgresFacts, Slot, Snapshot, Standby, Tablespace,
 };
 pub use query::{Pick, Proven, Query, find, find_telling};
 pub use view::wal_view;

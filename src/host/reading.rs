@@ -140,6 +140,9 @@ impl Files for ReadingFiles {
     fn append(&self, path: &Path) -> Result<File, HostError> {
         refused("append to", path)
     }
+    fn update(&self, path: &Path) -> Result<File, HostError> {
+        refused("open for writing", path)
+    }
     fn replace(&self, path: &Path, _: &[u8], _: u32) -> Result<(), HostError> {
         refused("replace", path)
     }

@@ -11,7 +11,7 @@ use crate::action::{ActionError, CommandSpec, ReadHost, ReadStore, Secrets, Stor
 use crate::actions::store::{catalog_failed, store_failed};
 use crate::base::units::ByteSize;
 use crate::catalog::attest::Level;
-use crate::catalog::{Backup, ManifestObject, ObjectRole};
+use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole};
 use crate::language::inventory::Encryption;
 use crate::transfer::Unpacking;
 
@@ -75,6 +75,11 @@ impl Inspector<'_> {
         }
         let missing = backup.missing_objects(self.store).await.map_err(catalog_failed)?;
         found.faults.extend(missing.iter().map(|name| format!("`{name}` is missing or has another size")));
+        match catalog::lineage(self.store, backup).await {
+            Ok(_) => {}
+            Err(CatalogError::Torn { what, .. }) => found.faults.push(what),
+            Err(error) => return Err(catalog_failed(error)),
+        }
         if level == Level::Sizes {
             return Ok(found);
         }

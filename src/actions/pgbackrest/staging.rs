@@ -10,9 +10,10 @@ use super::stanza::{Stanza, TELLING};
 use super::view::{self, Listed, Standing};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles, RunContext};
 use crate::actions::postgres::hands::control;
-use crate::actions::postgres::layout::{self, Cluster};
+use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::{self, Link, Marker};
 use crate::actions::postgres::owner::Owner;
+use crate::actions::postgres::room::Room;
 use crate::actions::postgres::scratch;
 use crate::pgformat::Lsn;
 
@@ -88,7 +89,7 @@ impl Staging<'_> {
     pub(super) fn dir(&self) -> PathBuf {
         match self.in_place() {
             true => self.cluster.pgdata.clone(),
-            false => self.cluster.staged(&self.cx.about.run),
+            false => self.cluster.staged(self.cx.host.read_files().as_ref(), &self.cx.about.run),
         }
     }
 
@@ -100,11 +101,11 @@ impl Staging<'_> {
         let mut options = vec![format!("--set={}", chosen.listed.id), format!("--repo={}", chosen.shelved.repo)];
         options.extend([super::stanza::QUIET, "--output=json"].map(str::to_owned));
         let text = self.stanza.ask(self.cx.host.as_read(), self.stanza.words(("info", &options), &[])).await?;
-        let run = &self.cx.about.run;
+        let (run, files) = (&self.cx.about.run, self.cx.host.read_files());
         let mut links = Vec::new();
         for (oid, location) in view::tablespaces(&text)? {
             let live = self.cluster.tablespace(oid, &location);
-            let staged = if self.in_place() { live.clone() } else { layout::staged(&live, run) };
+            let staged = if self.in_place() { live.clone() } else { Room::of(files.as_ref(), &live).staged(&live, run) };
             links.push(Link { link: Path::new("pg_tblspc").join(oid.to_string()), live, staged });
         }
         let base = chosen.begin.base;

@@ -10,6 +10,7 @@ use super::course::{self, Plan};
 use super::discard;
 use super::fetching::{self, Fetching};
 use super::hands::{Hands, cannot, control};
+use super::husk;
 use super::intrusion;
 use super::landing::Landing;
 use super::limits::{self, Configured};
@@ -18,9 +19,10 @@ use super::marker::{self, Marker};
 use super::old::Old;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
+use super::room::Room;
 use super::server::{Programs, major};
 use super::settings;
-use super::swap::{Seat, Swap};
+use super::swap::{self, Seat, Swap, VERSION};
 use super::target::Goal;
 use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
@@ -45,6 +47,7 @@ impl Recovering<'_> {
     pub(crate) async fn run(&self) -> Result<RecoverOutput, ActionError> {
         let files = self.hands.cx.host.files();
         let run = &self.hands.cx.about.run;
+        swap::settle((self.hands.cluster, &self.hands.owner), run, files.as_ref()).await?;
         let swapped = Marker::read(files.as_ref(), &self.hands.cluster.pgdata)?.filter(|marker| marker.run == *run);
         let marker = match (marker::staged(files.as_ref(), self.hands.cluster, run)?, swapped) {
             (Some(staged), waiting) => {
@@ -53,7 +56,8 @@ impl Recovering<'_> {
             }
             (None, Some(swapped)) => swapped,
             (None, None) => {
-                let fact = format!("nothing is staged in `{}`", self.hands.cluster.staged(run).display());
+                let staged = self.hands.cluster.staged(files.as_ref(), run);
+                let fact = format!("nothing is staged in `{}`", staged.display());
                 return Err(ActionError::fatal(fact).help("run `postgres.restore_base` first"));
             }
         };
@@ -67,7 +71,7 @@ impl Recovering<'_> {
     async fn swap_in(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
         live::refuse(self.hands.cluster, files).await?;
         let run = &self.hands.cx.about.run;
-        let staged = self.hands.cluster.staged(run);
+        let staged = self.hands.cluster.staged(files, run);
         if let Some(fact) = self.hands.cluster.lacks_configuration(files, &staged) {
             return Err(ActionError::fatal(fact.what).help(fact.help));
         }
@@ -82,10 +86,11 @@ impl Recovering<'_> {
             None => embedded(files, &staged).map_err(|error| cannot(&error))?,
         };
         let aside = course::Aside { embedded: &embedded, tail: &tail };
-        let plan = course::decide(self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
+        let plan =
+            course::decide(&self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         if self.hands.cluster.is_scratch() {
-            intrusion::refuse(self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
+            intrusion::refuse(&self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
         }
         if let Some(note) = &plan.note {
             self.hands.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
@@ -184,7 +189,8 @@ impl Recovering<'_> {
             return Ok(());
         }
         let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
-        let packing = Packing::of(self.hands.entry()?, self.hands.cx.about.secrets.as_ref());
+        let entry = self.hands.entry(self.hands.store.as_ref())?;
+        let packing = Packing::of(entry, self.hands.cx.about.secrets.as_ref());
         let packing = packing.map_err(|error| {
             ActionError::fatal("rescued WAL cannot be packed for the archive; nothing was touched").because(&error)
         })?;
@@ -225,7 +231,7 @@ impl Recovering<'_> {
             ("hot_standby", "on"),
             ("wal_retrieve_retry_interval", "1s"),
         ];
-        for (name, value) in fixed {
+        for (name, value) in fixed.into_iter().chain(start_up(files, staged)?) {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join(settings::FILE);
@@ -286,7 +292,7 @@ impl Recovering<'_> {
         path: &[SegmentName],
     ) -> Result<Swap, ActionError> {
         let run = &self.hands.cx.about.run;
-        let staged = self.hands.cluster.staged(run);
+        let staged = self.hands.cluster.staged(files, run);
         let mut links = match old {
             Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
             None => Vec::new(),
@@ -297,20 +303,23 @@ impl Recovering<'_> {
         };
         if !told {
             self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
+            let made = intrusion::tablespaces(&self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
         }
-        let data =
-            Seat { live: self.hands.cluster.pgdata.clone(), kept: self.hands.cluster.kept(run), staged: Some(staged) };
-        Ok(Swap { data, linked: marker.seats(&links, run), owner: self.hands.owner.clone() })
+        let live = self.hands.cluster.pgdata.clone();
+        let room = Room::of(files, &live);
+        let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
+        Ok(Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() })
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {
         let there = |path: &Path| matches!(files.facts(path), Ok(Some(_)));
         if there(&swap.data.kept) {
-            let message = format!("the old data is kept in `{}`", swap.data.kept.display());
+            let what =
+                if husk::is_one(files, &swap.data.kept) { "what was left of the old data" } else { "the old data" };
+            let message = format!("{what} is kept in `{}`", swap.data.kept.display());
             self.hands.cx.reporter.note(message, json!({ "kept": swap.data.kept }));
         }
         for seat in swap.linked.iter().map(|linked| &linked.seat).filter(|seat| there(&seat.kept)) {
@@ -322,7 +331,7 @@ impl Recovering<'_> {
     /// Says that what was stopped can be started again as it was.
     pub(crate) fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
         let live = &self.hands.cluster.pgdata;
-        if self.hands.cluster.is_scratch() || !matches!(files.facts(live), Ok(Some(_))) {
+        if self.hands.cluster.is_scratch() || !matches!(files.facts(&live.join(VERSION)), Ok(Some(_))) {
             return error;
         }
         let before = error.info().help.as_ref().map_or_else(String::new, |help| format!("{help}; "));
@@ -330,12 +339,19 @@ impl Recovering<'_> {
     }
 
     pub(crate) fn with_kept(&self, files: &dyn Files, error: ActionError) -> ActionError {
-        let kept = self.hands.cluster.kept(&self.hands.cx.about.run);
+        let kept = self.hands.cluster.kept(files, &self.hands.cx.about.run);
         if error.info().help.is_some() || !matches!(files.facts(&kept), Ok(Some(_))) {
             return error;
         }
         error.help(format!("the old data is kept in `{}`; nothing of it was removed", kept.display()))
     }
+}
+
+/// What spares a server that starts from a backup a sync of each single file: what was staged is durable already, and
+/// Linux syncs a file system at once (manual, `recovery_init_sync_method`, from PostgreSQL 14 on).
+fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str, &'static str)>, ActionError> {
+    let version = major(files, staged)?.parse::<u32>().unwrap_or_default();
+    Ok((cfg!(target_os = "linux") && version >= 14).then_some(("recovery_init_sync_method", "syncfs")))
 }
 
 /// Segments that came with the backup.

@@ -6,18 +6,20 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive;
-use super::bad_page::BadPage;
+use super::bad_page;
 use super::by_hand;
 use super::collect::{Collected, Job};
 use super::connect::{Endpoint, Session};
 use super::copies::Copies;
 use super::delivery::{self, Arrivals, Delivery};
 use super::facts::{ServerFacts, archives};
+use super::increment::{self, Prior};
 use super::keeper::Wish;
 use super::last_wal;
 use super::layout::Cluster;
@@ -25,13 +27,17 @@ use super::outside::Outside;
 use super::replication::Wire;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, StoreError, StoreRef, Target,
+    Findings, Idempotency, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StoreError, StoreRef,
+    Target,
 };
 use crate::base::{Timestamp, clock};
 use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::language::inventory::Inventory;
 use crate::pgformat::{SegmentSize, SystemId};
 use crate::transfer::Packing;
+
+/// How long a server is asked again that takes no sessions after it has sent everything.
+const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
 
 /// Takes a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -64,6 +70,13 @@ pub struct BaseBackupParams {
     /// The entry of a standby of the same cluster that the data is read from, to spare the primary.
     #[serde(default)]
     pub source: Option<DatabaseRef>,
+    /// Takes only what changed since another backup, on which it then rests (PostgreSQL 17 on, with `summarize_wal`).
+    /// Without any backup to rest on it is full.
+    #[serde(default)]
+    pub incremental: bool,
+    /// The backup that an incremental one rests on. Default: the newest whole base backup.
+    #[serde(default)]
+    pub parent: Option<Late<BackupHandle>>,
     /// What a page with a wrong checksum does: `fail` (default) keeps no backup, `note` keeps it and records the pages.
     #[serde(default)]
     pub on_bad_page: OnBadPage,
@@ -109,6 +122,9 @@ pub struct BaseBackupOutput {
     pub ended_at: Timestamp,
     /// Whether all WAL it needs was seen in its store; it carries a copy of its own in any case.
     pub wal_archived: bool,
+    /// The backup that this one rests on; null for a full one.
+    #[serde(default)]
+    pub parent: Option<String>,
     /// The backup in every store that has it.
     #[serde(default)]
     pub copies: Vec<BackupHandle>,
@@ -133,6 +149,7 @@ impl Action for BaseBackup {
                 with: "{ database: orders, source: orders_standby, stores: [primary, offsite], at_least: 1 }",
             },
             Example { title: "A tier, for retention", with: "{ database: orders, tier: daily }" },
+            Example { title: "What changed since the newest backup", with: "{ database: orders, incremental: true }" },
         ],
     };
     type Params = BaseBackupParams;
@@ -145,6 +162,12 @@ impl Action for BaseBackup {
         cluster.archive().map_err(|error| fault(&error))?;
         if params.max_rate.is_some_and(|rate| !(32 << 10..=1 << 30).contains(&rate.0)) {
             return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
+        }
+        if params.parent.is_some() && !params.incremental {
+            return Err(vec![ParamFault::new(
+                "/parent",
+                "only an incremental backup rests on another: add `incremental: true`",
+            )]);
         }
         let copies = Copies::of(params, &cluster);
         let copies = copies.map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
@@ -182,8 +205,12 @@ impl Action for BaseBackup {
             let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
             return Ok(findings.refuse(format!("{error}{}", causes(&error)), help));
         }
+        findings = increment::judge(params, (&endpoint, &facts), findings).await?;
         for name in &copies.names {
             findings = usable(name, copies.prefix, cx, findings).await?;
+        }
+        if !findings.refused() {
+            findings = increment::judge_prior(params, (&cluster, &copies), cx, findings).await?;
         }
         Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
     }
@@ -197,26 +224,32 @@ impl Action for BaseBackup {
         if outcome.backups.len() == copies.names.len() {
             return output(outcome.backups, cx).await;
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
-        let facts = ServerFacts::of(&mut session).await?;
+        let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
+        let facts = ServerFacts::of(&mut primary.open().await?).await?;
         let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
         copies.judge(depots.len(), &mut outcome, cx)?;
+        if depots.is_empty() {
+            return output(outcome.backups, cx).await;
+        }
         let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
         let delivery = Delivery { depots: &depots, place: &place, needed };
         let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
-        let taking = Taking { params, cluster: &cluster, facts: &facts, delivery: &delivery, cx };
-        let taken = taking.take(&mut session, &mut arrivals).await;
+        let prior = Prior::of(params, (&cluster, &copies), &facts, cx).await?;
+        let taking =
+            Taking { params, cluster: &cluster, primary: &primary, facts: &facts, prior, delivery: &delivery, cx };
+        let taken = taking.take(&mut arrivals).await;
         if arrivals.whole() < needed && !cx.cancel.is_cancelled() {
             copies.fail(&depots, arrivals, &mut outcome);
             copies.judge(0, &mut outcome, cx)?;
-            return Err(ActionError::fatal("too few stores have the backup"));
+            // An earlier attempt had brought it to as many stores as it must reach.
+            return output(outcome.backups, cx).await;
         }
         let manifest = taking.manifest(id, taken?)?;
         let arrivals = arrivals.into_inner();
         delivery.close(&arrivals, clock.elapsed(), cx);
         note_slots(&facts, cx);
         if params.source.is_some() {
-            last_wal::switch(&mut session, cx).await;
+            last_wal::switch(&primary, cx).await;
         }
         if archives(&facts.archiving) {
             last_wal::wait(&manifest, cx, cluster.archive()?).await?;
@@ -243,7 +276,9 @@ impl Action for BaseBackup {
 struct Taking<'a> {
     params: &'a BaseBackupParams,
     cluster: &'a Cluster,
+    primary: &'a Endpoint,
     facts: &'a ServerFacts,
+    prior: Option<Prior>,
     delivery: &'a Delivery<'a>,
     cx: &'a RunContext,
 }
@@ -257,19 +292,23 @@ struct Taken {
 }
 
 impl Taking<'_> {
-    /// Streams everything into the stores and judges it.
-    async fn take(&self, session: &mut Session, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
-        let Self { params, cluster, facts, delivery, cx } = *self;
+    /// Streams everything into the stores and judges it. No session is kept open meanwhile: it would be idle for hours,
+    /// and servers, poolers and firewalls end such.
+    async fn take(&self, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
+        let Self { params, cluster, primary, facts, ref prior, delivery, cx } = *self;
         let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         same_cluster(&endpoint, facts, params).await?;
-        let started_at = server_time(session).await?;
-        let job = Job { params, facts, endpoint: &endpoint, delivery, cx };
+        let started_at = server_time(&mut primary.open().await?).await?;
+        let job = Job { params, facts, endpoint: &endpoint, delivery, prior: prior.as_ref(), cx };
         let mut collected = job.run(arrivals).await?;
-        let stopped_at = server_time(session).await?;
+        // Without it all that was streamed is lost.
+        let mut session = primary.open_within(ASKED_AGAIN_FOR, &cx.cancel).await?;
+        let (stopped_at, outside) = (server_time(&mut session).await?, Outside::of(&mut session).await?);
+        drop(session);
         unchanged(facts, &collected)?;
-        damaged(&mut collected.bad_pages, params, cluster, cx).await?;
-        Outside::of(session).await?.bring(delivery, arrivals, cx).await;
+        bad_page::judge(&mut collected.bad_pages, params.on_bad_page, cluster, cx).await?;
+        outside.bring(delivery, arrivals, cx).await;
         Ok(Taken { collected, label: job.label(), started_at, stopped_at })
     }
 
@@ -279,6 +318,7 @@ impl Taking<'_> {
             run: Some(self.cx.about.run.to_string()),
             tier: self.params.tier.clone(),
             environment: Some(self.cx.about.environment.clone()),
+            parent: self.prior.as_ref().map(|prior| prior.id.clone()),
             postgres: Some(described(self.facts, &collected)?),
             label: Some(label),
             ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &self.cluster.name, (started_at, stopped_at))
@@ -372,30 +412,6 @@ fn causes(error: &ActionError) -> String {
     error.info().causes.iter().map(|cause| format!(": {cause}")).collect()
 }
 
-/// Names the damaged pages and fails, or goes on, as it was asked for.
-async fn damaged(
-    pages: &mut [BadPage],
-    params: &BaseBackupParams,
-    cluster: &Cluster,
-    cx: &RunContext,
-) -> Result<(), ActionError> {
-    for page in pages.iter_mut() {
-        page.name(cluster, cx.about.secrets.as_ref()).await;
-    }
-    let Some(first) = pages.first() else { return Ok(()) };
-    let more = if pages.len() > 1 { format!(" and {} others", pages.len() - 1) } else { String::new() };
-    let fact = format!("the data is damaged on the server's disk: the checksum of {first}{more} is wrong");
-    match params.on_bad_page {
-        OnBadPage::Fail => Err(ActionError::fatal(fact)
-            .help("restore the relation from an older backup; `on_bad_page: note` keeps a backup of what there is")),
-        OnBadPage::Note => {
-            let all: Vec<String> = pages.iter().map(ToString::to_string).collect();
-            cx.reporter.note(format!("{fact}; the backup is kept"), serde_json::json!({ "bad_pages": all }));
-            Ok(())
-        }
-    }
-}
-
 /// Refuses a backup that a new tablespace slipped into.
 fn unchanged(facts: &ServerFacts, collected: &Collected) -> Result<(), ActionError> {
     let known: BTreeSet<u32> = facts.tablespaces.iter().map(|tablespace| tablespace.oid).collect();
@@ -463,6 +479,7 @@ async fn output(copies: Vec<Backup>, cx: &RunContext) -> Result<BaseBackupOutput
         timeline: facts.timeline.0,
         ended_at: manifest.stopped_at,
         wal_archived,
+        parent: manifest.parent.clone(),
         copies: copies.iter().map(Backup::handle).collect(),
     })
 }

@@ -4,6 +4,7 @@ use super::super::store::by_hand::location;
 use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
 use super::dump::{AllDatabases, DatabaseNames, DumpParams};
+use super::existing::Existing;
 use super::layout::Cluster;
 use super::outside::ConfigFiles;
 use super::recover::{Landmark, RecoverParams};
@@ -30,6 +31,9 @@ pub(super) fn base_backup(params: &BaseBackupParams, cx: &PlanContext<'_>) -> Op
         ["-D", "‹new folder›", "-F", "tar", "-X", "stream", "-c", checkpoint, "--manifest-checksums=SHA256", "-P"]
             .map(str::to_owned),
     );
+    if params.incremental {
+        words.push("--incremental=‹backup_manifest of the backup it is to rest on›".to_owned());
+    }
     words.extend(params.max_rate.iter().flat_map(|rate| ["--max-rate".to_owned(), format!("{}k", rate.0 / 1024)]));
     let target = location(cx.inventory, store, &format!("{prefix}/by-hand/‹date›/"));
     Some(vec![
@@ -107,8 +111,17 @@ pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> 
     let from = location(cx.inventory, store, &folder);
     let archive = location(cx.inventory, store, &format!("{prefix}/wal/‹system id›"));
     let staged = by_hand_folder(&cluster);
+    let live = match params.existing.on(&cluster) {
+        Existing::KeepBeside => format!("the live data in {} is not touched here", cluster.pgdata.display()),
+        Existing::Delta | Existing::Replace => format!(
+            "verify the whole backup first (`sha256sum -c SHA256SUMS`); then stop the server and move {}/pg_wal and {}/global/pg_control to a safe place before anything in {} is removed",
+            cluster.pgdata.display(),
+            cluster.pgdata.display(),
+            cluster.pgdata.display()
+        ),
+    };
     Some(vec![
-        remark(&format!("the live data in {} is not touched here", cluster.pgdata.display())),
+        remark(&live),
         remark("where the store is no folder of this machine, copy the backup's folder and the WAL to a disk first"),
         remark(
             "encrypted ones also want `--identity FILE` or `--password-file FILE`; RESTORE.md beside it says all in words",
@@ -121,7 +134,8 @@ pub(super) fn restore_base(params: &RestoreBaseParams, cx: &PlanContext<'_>) -> 
 pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -> Option<Vec<String>> {
     let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).ok()?;
     let (database, backup) = (params.database.clone(), params.backup.clone());
-    let restore = RestoreBaseParams { database, backup, config_files: ConfigFiles::Leave };
+    let restore =
+        RestoreBaseParams { database, backup, config_files: ConfigFiles::Leave, existing: Existing::KeepBeside };
     let mut lines = restore_base(&restore, cx)?;
     let folder = format!("{}/data", by_hand_folder(&cluster));
     let line =

@@ -16,7 +16,8 @@ use super::connect::Endpoint;
 use super::delivery::{Arrivals, Delivery, Item};
 use super::facts::ServerFacts;
 use super::funnel::{Funnel, Reach};
-use super::replication::{Ended, Feed, Order, Piece, Wire};
+use super::increment::Prior;
+use super::replication::{Ended, Extent, Feed, Order, Piece, Wire};
 use super::tar_walk::{Lot, TRAILER, WAL_FOLDER, Walk, WalkError};
 use crate::action::{ActionError, RunContext};
 use crate::base::Digest;
@@ -37,6 +38,8 @@ pub(crate) struct Job<'a> {
     pub(crate) endpoint: &'a Endpoint,
     /// Where the objects go.
     pub(crate) delivery: &'a Delivery<'a>,
+    /// The backup that this one is an increment to; `None` for a full one.
+    pub(crate) prior: Option<&'a Prior>,
     /// The attempt.
     pub(crate) cx: &'a RunContext,
 }
@@ -94,7 +97,11 @@ impl Job<'_> {
             checkpoint: self.params.checkpoint,
             max_rate_kib: self.params.max_rate.map(|rate| rate.0 / 1024),
             version_num: self.facts.version_num,
+            extent: if self.prior.is_some() { Extent::Increment } else { Extent::Whole },
         };
+        if let Some(prior) = self.prior {
+            wire.upload_manifest(&prior.manifest).await?;
+        }
         let mut source = Source::new(Feed::begin(wire, &order).await?, done);
         let (mut tablespaces, mut has_wal) = (Vec::new(), false);
         while let Some(tablespace) = source.archive().await? {

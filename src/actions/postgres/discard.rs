@@ -4,14 +4,15 @@
 //! the first try stays where it is kept. The data directory moves first: where it lies aside, every other folder that
 //! is both in place and staged anew is of that try, too.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::aim::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::hands::{Hands, cannot};
 use super::live;
 use super::marker::Marker;
-use crate::action::{ActionError, Files, HostError};
+use super::room::Room;
+use super::swap::{carry_out, holds};
+use crate::action::{ActionError, FileKind, Files, HostError};
 use crate::base::RunId;
 
 /// Moves the waiting try of this run out of the way of what is `staged`; nothing to do where there is none.
@@ -32,11 +33,12 @@ pub(crate) async fn set_aside(
         let message = "the first try, which was never opened, makes room for the next".to_owned();
         hands.cx.reporter.note(message, serde_json::Value::Null);
     }
-    if !is_there(files, &tried(&cluster.pgdata, run)).map_err(|error| cannot(&error))? {
+    if !is_there(files, &tried(files, &cluster.pgdata, run)).map_err(|error| cannot(&error))? {
         return Ok(());
     }
     for link in &staged.links {
-        let of_try = is_there(files, &link.live).and_then(|live| Ok(live && is_there(files, &link.staged)?));
+        let room = Room::of(files, &link.live);
+        let of_try = holds(files, &link.live, room).and_then(|live| Ok(live && is_there(files, &link.staged)?));
         if of_try.map_err(|error| cannot(&error))? {
             aside(files, &link.live, run).map_err(|error| cannot(&error))?;
         }
@@ -56,7 +58,7 @@ fn in_recovery(files: &dyn Files, pgdata: &Path) -> Result<bool, HostError> {
 pub(crate) fn remove(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> Result<(), ActionError> {
     let lives = marker.links.iter().map(|link| link.live.as_path()).chain([hands.cluster.pgdata.as_path()]);
     for live in lives {
-        let path = tried(live, &hands.cx.about.run);
+        let path = tried(files, live, &hands.cx.about.run);
         if is_there(files, &path).map_err(|error| cannot(&error))? {
             files.remove_tree(&path).map_err(|error| cannot(&error))?;
         }
@@ -64,13 +66,32 @@ pub(crate) fn remove(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> R
     Ok(())
 }
 
+/// All of it is thrown away in the end: what an earlier call left at the target goes at once.
 fn aside(files: &dyn Files, live: &Path, run: &RunId) -> Result<(), HostError> {
-    let path = tried(live, run);
-    if is_there(files, &path)? {
-        files.remove_tree(&path)?;
+    let path = tried(files, live, run);
+    match Room::of(files, live) {
+        Room::Beside => {
+            if is_there(files, &path)? {
+                files.remove_tree(&path)?;
+            }
+            files.rename(live, &path)?;
+            live.parent().map_or(Ok(()), |parent| files.sync(parent))
+        }
+        Room::Inside => {
+            if is_there(files, &path)? {
+                for entry in files.list(&path)? {
+                    let left = path.join(&entry.name);
+                    if entry.facts.kind == FileKind::Directory {
+                        files.remove_tree(&left)?;
+                    } else {
+                        files.remove_file(&left)?;
+                    }
+                }
+            }
+            files.create_dir(&path, 0o700)?;
+            carry_out(files, live, &path)
+        }
     }
-    files.rename(live, &path)?;
-    live.parent().map_or(Ok(()), |parent| files.sync(parent))
 }
 
 fn is_there(files: &dyn Files, path: &Path) -> Result<bool, HostError> {
@@ -78,8 +99,6 @@ fn is_there(files: &dyn Files, path: &Path) -> Result<bool, HostError> {
 }
 
 /// Where a try of `run` makes room.
-fn tried(live: &Path, run: &RunId) -> PathBuf {
-    let mut name = live.file_name().map_or_else(OsString::new, ToOwned::to_owned);
-    name.push(format!(".runbook-tried-{run}"));
-    live.with_file_name(name)
+fn tried(files: &dyn Files, live: &Path, run: &RunId) -> PathBuf {
+    Room::of(files, live).tried(live, run)
 }

@@ -7,17 +7,19 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::io::{Read, Write as _};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tar::{Archive, Entry, EntryType};
 use tokio_util::sync::CancellationToken;
 
 use super::inflow::{Inflow, broken};
 use super::owner::Owner;
-use crate::action::{ActionError, Files, HostError};
+use super::patch::Patch;
+use crate::action::{ActionError, FileKind, Files, HostError};
 use crate::actions::archive::Bounded;
 use crate::pgformat::{BackupManifest, FileVerifier};
 
@@ -36,6 +38,19 @@ pub(crate) struct Extraction {
     pub(crate) prefix: Vec<u8>,
     /// The server's manifest; `None` for the embedded WAL, which it does not list.
     pub(crate) manifest: Option<Arc<BackupManifest>>,
+    /// What may be there.
+    pub(crate) onto: Onto,
+    /// Bytes that were there already, over all objects.
+    pub(crate) same: Arc<AtomicU64>,
+}
+
+/// What an extraction finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onto {
+    /// Empty folders; a file that is there is an error.
+    Nothing,
+    /// Files of any content: what is the same stays as it is, the rest is written over.
+    What,
 }
 
 impl Extraction {
@@ -104,8 +119,8 @@ impl Extraction {
         if let Some(parent) = place.parent() {
             self.folder(parent).map_err(|error| cannot(&error))?;
         }
-        let mut file = self.files.create(&place, 0o600).map_err(|error| cannot(&error))?;
-        std::os::unix::fs::fchown(&file, Some(self.owner.uid), Some(self.owner.gid))
+        let mut file = self.file_at(&place)?;
+        std::os::unix::fs::fchown(file.file(), Some(self.owner.uid), Some(self.owner.gid))
             .map_err(|error| full(&place, &error))?;
         let mut buffer = vec![0; 128 * 1024];
         loop {
@@ -115,17 +130,42 @@ impl Extraction {
             if count == 0 {
                 break;
             }
-            file.write_all(&buffer[..count]).map_err(|error| full(&place, &error))?;
+            file.put(&buffer[..count]).map_err(|error| full(&place, &error))?;
             if let Some(verifier) = &mut verifier {
                 verifier.update(&buffer[..count]);
             }
         }
+        let same = file.finish().map_err(|error| full(&place, &error))?;
+        self.same.fetch_add(same, Ordering::Relaxed);
         verifier.map_or(Ok(()), FileVerifier::finish).map_err(|fault| {
             ActionError::fatal(format!("`{}` in `{key}` is damaged", path.display()))
                 .because(&fault)
                 .help(ANOTHER_BACKUP)
         })?;
         Ok(listed)
+    }
+
+    /// The file to write: a new one, or the one that is there, unless that is no plain file of its own.
+    fn file_at(&self, place: &Path) -> Result<Patch, ActionError> {
+        let fresh = || self.files.create(place, 0o600).map(Patch::new).map_err(|error| cannot(&error));
+        let there = self.files.facts(place).map_err(|error| cannot(&error))?;
+        match (self.onto, there.map(|facts| facts.kind)) {
+            (Onto::Nothing, Some(_) | None) | (Onto::What, None) => return fresh(),
+            (Onto::What, Some(FileKind::File)) => {
+                let opened = self.files.update(place).map_err(|error| cannot(&error))?;
+                if let Some(patch) = Patch::over(opened).map_err(|error| full(place, &error))? {
+                    return Ok(patch);
+                }
+                self.files.remove_file(place).map_err(|error| cannot(&error))?;
+            }
+            (Onto::What, Some(FileKind::Directory)) => {
+                self.files.remove_tree(place).map_err(|error| cannot(&error))?;
+            }
+            (Onto::What, Some(FileKind::Symlink | FileKind::Other)) => {
+                self.files.remove_file(place).map_err(|error| cannot(&error))?;
+            }
+        }
+        fresh()
     }
 
     fn folder(&self, path: &Path) -> Result<(), HostError> {

@@ -27,23 +27,30 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
-    /// Puts them together. Of several keys to read with, those that can be had are enough.
+    /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of several keys to read with, those that can be had are enough.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
     pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
         let vault = hands.cx.about.secrets.as_ref();
-        let mut entry: StoreEntry = hands.entry()?.clone();
-        if let Some(encryption) = &mut entry.encryption {
-            encryption.keep_readable(|name| vault.get(name).is_ok());
-        }
+        let readable = |entry: &mut StoreEntry| {
+            if let Some(encryption) = &mut entry.encryption {
+                encryption.keep_readable(|name| vault.get(name).is_ok());
+            }
+        };
         let mut location = hands.location.as_ref().map(|location| location.told(&hands.cx.about)).transpose()?;
-        if let Some(encryption) = location.as_mut().and_then(|location| location.store.encryption.as_mut()) {
-            encryption.keep_readable(|name| vault.get(name).is_ok());
+        if let Some(location) = &mut location {
+            readable(&mut location.store);
         }
-        let mut secrets = Vec::new();
-        let located = location.iter().flat_map(|location| location.store.secret_names());
-        for name in entry.secret_names().into_iter().chain(located).collect::<BTreeSet<_>>() {
+        let mut entries: Vec<StoreEntry> = Vec::new();
+        for store in hands.stores() {
+            let mut entry = hands.entry(store.as_ref())?.clone();
+            readable(&mut entry);
+            entries.push(entry);
+        }
+        let mut secrets: Vec<(String, SecretText)> = Vec::new();
+        let located = location.iter().map(|location| &location.store);
+        for name in entries.iter().chain(located).flat_map(StoreEntry::secret_names).collect::<BTreeSet<_>>() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
         let ahead = hands.cluster.ahead(&hands.cx.about.run);
@@ -54,8 +61,9 @@ impl Fetching {
             rescue: vec![hands.cluster.pgdata.join("pg_wal")],
             spool: Some(ahead.clone()),
             restore: Some(hands.cx.about.run.to_string()),
+            further: entries.split_off(1),
             location,
-            ..Config::new(entry, hands.prefix)
+            ..Config::new(entries.remove(0), hands.prefix)
         };
         let config = config
             .to_text()

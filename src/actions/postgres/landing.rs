@@ -257,7 +257,7 @@ impl Landing<'_> {
     fn output(&self, files: &dyn Files, arrival: Arrival, recovered_to: Lsn) -> RecoverOutput {
         let Hands { cluster, cx, .. } = self.hands;
         let marker = &self.marker;
-        let kept: PathBuf = cluster.kept(&cx.about.run);
+        let kept: PathBuf = cluster.kept(files, &cx.about.run);
         let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
         let reached = marker.last_flushed.is_some_and(|flushed| recovered_to >= flushed);
         let complete_until = marker.remains.and_then(|remains| match remains {

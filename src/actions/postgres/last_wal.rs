@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::archive::{self, Shelf};
-use super::connect::Session;
+use super::connect::Endpoint;
 use crate::action::{ActionError, ReadStore, RunContext};
 use crate::base::clock;
 use crate::catalog::{Manifest, PostgresFacts};
+use crate::pgformat::SegmentName;
 use crate::wal::Keys;
 
 /// How long it may take.
@@ -14,12 +15,13 @@ const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The archive of a backup's cluster.
 pub(super) fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
+    Shelf { stores: vec![(store, Keys::none())], prefix, system_id: facts.system_id, size: facts.segment_size }
 }
 
 /// Has the primary finish its segment: a standby cannot, and an idle primary would not.
-pub(super) async fn switch(session: &mut Session, cx: &RunContext) {
-    if let Err(error) = session.query("SELECT pg_switch_wal()").await {
+pub(super) async fn switch(primary: &Endpoint, cx: &RunContext) {
+    let switched = async { primary.open().await?.query("SELECT pg_switch_wal()").await };
+    if let Err(error) = switched.await {
         let message = format!("the primary was not made to finish its WAL segment: {error}");
         cx.reporter.note(message, serde_json::Value::Null);
     }
@@ -29,28 +31,39 @@ pub(super) async fn switch(session: &mut Session, cx: &RunContext) {
 ///
 /// # Errors
 /// Fails when the store gives no answer, and when it is cancelled.
-pub(super) async fn wait(
+pub(super) async fn wait(manifest: &Manifest, cx: &RunContext, place: (&str, &str)) -> Result<(), ActionError> {
+    if let Some(last) = missing(manifest, ARCHIVED_WITHIN, cx, place).await? {
+        let message = format!(
+            "segment `{last}` did not reach the archive within 60s: the backup restores on its own, but not beyond its end"
+        );
+        cx.reporter.note(message, serde_json::json!({ "segment": last.to_string() }));
+    }
+    Ok(())
+}
+
+/// Waits until all WAL of the backup is in the archive; gives its last segment when that is not there in time.
+///
+/// # Errors
+/// Fails when the store gives no answer, and when it is cancelled.
+pub(super) async fn missing(
     manifest: &Manifest,
+    within: Duration,
     cx: &RunContext,
     (store, prefix): (&str, &str),
-) -> Result<(), ActionError> {
+) -> Result<Option<SegmentName>, ActionError> {
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
-    let Some(last) = facts.segments().pop() else { return Ok(()) };
+    let Some(last) = facts.segments().pop() else { return Ok(None) };
     let store = cx.store(store)?;
     let shelf = shelf(facts, store.as_read(), prefix);
     let started = clock::monotonic();
     while !shelf.holds(last).await? {
-        if started.elapsed() > ARCHIVED_WITHIN {
-            let message = format!(
-                "segment `{last}` did not reach the archive within 60s: the backup restores on its own, but not beyond its end"
-            );
-            cx.reporter.note(message, serde_json::json!({ "segment": last.to_string() }));
-            return Ok(());
+        if started.elapsed() > within {
+            return Ok(Some(last));
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
             () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the backup was cancelled before its manifest")),
         }
     }
-    Ok(())
+    Ok(None)
 }

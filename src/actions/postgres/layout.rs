@@ -3,11 +3,11 @@
 //! Everything follows from the inventory's entry and the run, so that it is known at bind. A handle
 //! that points elsewhere is refused by comparing it with what is computed here.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::housing::Housing;
-use crate::action::{ActionError, DatabaseRef, InstanceHandle};
+use super::room::{self, Room};
+use crate::action::{ActionError, DatabaseRef, InstanceHandle, ReadFiles};
 use crate::base::RunId;
 use crate::language::inventory::{Database, Inventory, Via};
 
@@ -183,19 +183,24 @@ impl Cluster {
         Ok((store, self.entry.prefix.as_deref().unwrap_or(&self.name)))
     }
 
+    /// The other stores that its WAL is archived into.
+    pub(crate) fn further(&self) -> impl Iterator<Item = &str> {
+        self.entry.archives().filter(|name| Some(*name) != self.entry.store.as_deref())
+    }
+
     /// Where a restore of `run` puts the new data directory before it is swapped in.
-    pub(crate) fn staged(&self, run: &RunId) -> PathBuf {
-        staged(&self.pgdata, run)
+    pub(crate) fn staged(&self, files: &dyn ReadFiles, run: &RunId) -> PathBuf {
+        Room::of(files, &self.pgdata).staged(&self.pgdata, run)
     }
 
     /// Where `run` keeps the old data directory.
-    pub(crate) fn kept(&self, run: &RunId) -> PathBuf {
-        kept(&self.pgdata, run)
+    pub(crate) fn kept(&self, files: &dyn ReadFiles, run: &RunId) -> PathBuf {
+        Room::of(files, &self.pgdata).kept(&self.pgdata, run)
     }
 
     /// Where a server that `run` recovers keeps WAL that was fetched before it asked.
     pub(crate) fn ahead(&self, run: &RunId) -> PathBuf {
-        with_suffix(&self.pgdata, &format!("{AHEAD}{run}"))
+        room::with_suffix(&self.pgdata, &format!("{AHEAD}{run}"))
     }
 
     /// Where the files of tablespace `oid`, which belongs to `location`, are to live.
@@ -210,37 +215,10 @@ impl Cluster {
 /// Tells whether `folder` is one that a recovery made beside `pgdata`, which may still be staged, for WAL fetched ahead.
 pub(crate) fn is_ahead_of(folder: &Path, pgdata: &Path) -> bool {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (ours, theirs) = (name(pgdata), name(folder));
-    let live = ours.split(".runbook-").next().unwrap_or_default();
-    let run = theirs.strip_prefix(live).and_then(|rest| rest.strip_prefix(AHEAD));
-    folder.parent() == pgdata.parent() && run.is_some_and(|run| run.parse::<RunId>().is_ok())
-}
-
-/// The place beside `live` that a restore of `run` fills.
-pub(crate) fn staged(live: &Path, run: &RunId) -> PathBuf {
-    with_suffix(live, &format!(".runbook-staged-{run}"))
-}
-
-/// The place beside `live` that keeps what was there before `run`.
-pub(crate) fn kept(live: &Path, run: &RunId) -> PathBuf {
-    with_suffix(live, &format!(".runbook-old-{run}"))
-}
-
-/// The place beside `live` for configuration files that a restore of `run` brings from outside of it.
-pub(crate) fn config(live: &Path, run: &RunId) -> PathBuf {
-    with_suffix(live, &format!(".runbook-config-{run}"))
-}
-
-/// Gives back the live place of a kept one; any other path as it is.
-pub(crate) fn unkept(path: &Path, run: &RunId) -> PathBuf {
-    let suffix = format!(".runbook-old-{run}");
-    path.to_str().and_then(|text| text.strip_suffix(&suffix)).map_or_else(|| path.to_owned(), PathBuf::from)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
-    name.push(suffix);
-    path.with_file_name(name)
+    let live = room::unstaged(pgdata);
+    let theirs = name(folder);
+    let run = theirs.strip_prefix(&name(&live)).and_then(|rest| rest.strip_prefix(AHEAD));
+    folder.parent() == live.parent() && run.is_some_and(|run| run.parse::<RunId>().is_ok())
 }
 
 fn or_postgres(text: &str) -> String {
@@ -261,8 +239,8 @@ mod tests {
     fn a_restore_lies_beside_the_data_on_the_same_file_system() {
         let cluster = Cluster::of(&DatabaseRef("orders".into()), &inventory(false), Path::new("/run")).unwrap();
         let run: RunId = "20260128-143002-3fa9c1".parse().unwrap();
-        assert_eq!(cluster.staged(&run), Path::new("/data/main.runbook-staged-20260128-143002-3fa9c1"));
-        assert_eq!(unkept(&cluster.kept(&run), &run), cluster.pgdata);
+        let staged = Room::Beside.staged(&cluster.pgdata, &run);
+        assert_eq!(staged, Path::new("/data/main.runbook-staged-20260128-143002-3fa9c1"));
         assert_eq!(cluster.port, 5432);
     }
 

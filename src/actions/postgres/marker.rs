@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::{self, Cluster, MARKER};
+use super::layout::{Cluster, MARKER};
 use super::owner::Owner;
 use super::replay::Course;
+use super::room::{self, Room};
 use super::swap::{LinkedSeat, Seat};
 use super::wal_location::WalLocation;
 use super::witness::Remains;
@@ -125,21 +126,16 @@ impl Marker {
     }
 
     /// Everything that moves with the data directory, what only the old cluster has included.
-    pub(crate) fn seats(&self, old: &[(PathBuf, PathBuf)], run: &RunId) -> Vec<LinkedSeat> {
-        let own = self.links.iter().map(|link| LinkedSeat {
-            link: link.link.clone(),
-            seat: Seat {
-                live: link.live.clone(),
-                kept: layout::kept(&link.live, run),
-                staged: Some(link.staged.clone()),
-            },
-        });
+    pub(crate) fn seats(&self, old: &[(PathBuf, PathBuf)], run: &RunId, files: &dyn ReadFiles) -> Vec<LinkedSeat> {
+        let seat = |live: &Path, staged: Option<PathBuf>| {
+            let room = Room::of(files, live);
+            Seat { live: live.to_owned(), kept: room.kept(live, run), staged, room }
+        };
+        let own = self.links.iter();
+        let own = own.map(|link| (link.link.clone(), seat(&link.live, Some(link.staged.clone()))));
         let others = old.iter().filter(|(_, live)| self.links.iter().all(|link| link.live != *live));
-        let others = others.map(|(link, live)| LinkedSeat {
-            link: link.clone(),
-            seat: Seat { live: live.clone(), kept: layout::kept(live, run), staged: None },
-        });
-        own.chain(others).collect()
+        let others = others.map(|(link, live)| (link.clone(), seat(live, None)));
+        own.chain(others).map(|(link, seat)| LinkedSeat { link, seat }).collect()
     }
 }
 
@@ -161,7 +157,7 @@ pub(crate) fn links(files: &dyn ReadFiles, pgdata: &Path, run: &RunId) -> Result
     for link in candidates {
         let path = pgdata.join(&link);
         if files.facts(&path)?.is_some_and(|facts| facts.kind == crate::action::FileKind::Symlink) {
-            let target = layout::unkept(&files.read_link(&path)?, run);
+            let target = room::unkept(&files.read_link(&path)?, run);
             if target.is_absolute() {
                 found.push((link, target));
             }
@@ -194,7 +190,7 @@ pub(crate) fn write_tablespace_map(
 /// # Errors
 /// Fails when the marker makes no sense.
 pub(crate) fn staged(files: &dyn ReadFiles, cluster: &Cluster, run: &RunId) -> Result<Option<Marker>, ActionError> {
-    Ok(Marker::read(files, &cluster.staged(run))?.filter(|marker| marker.run == *run))
+    Ok(Marker::read(files, &cluster.staged(files, run))?.filter(|marker| marker.run == *run))
 }
 
 fn unreadable(path: &Path) -> ActionError {

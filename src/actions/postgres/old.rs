@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::layout::{self, Cluster};
+use super::layout::Cluster;
+use super::room::Room;
 use crate::action::{FileKind, HostError, ReadFiles};
 use crate::base::RunId;
 use crate::pgformat::ControlFile;
@@ -20,7 +21,7 @@ impl Old {
     /// # Errors
     /// Fails when its place cannot be looked at.
     pub(crate) fn find(cluster: &Cluster, run: &RunId, files: &dyn ReadFiles) -> Result<Option<Self>, HostError> {
-        for dir in [cluster.kept(run), cluster.pgdata.clone()] {
+        for dir in [cluster.kept(files, run), cluster.pgdata.clone()] {
             if files.facts(&dir)?.is_some() {
                 return Ok(Some(Self { dir }));
             }
@@ -43,7 +44,7 @@ impl Old {
         }
         let target = files.read_link(&own)?;
         let target = if target.is_absolute() { target } else { self.dir.join(target) };
-        for place in [layout::kept(&target, run), target] {
+        for place in [Room::of(files, &target).kept(&target, run), target] {
             if files.facts(&place)?.is_some() {
                 return files.canonical(&place).map(Some);
             }
@@ -90,7 +91,7 @@ mod tests {
         let old = Old { dir };
         let files = local_files();
         assert_eq!(old.wal(&run, files.as_ref()).unwrap(), Some(wal.canonicalize().unwrap()));
-        let kept = layout::kept(&wal, &run);
+        let kept = Room::Beside.kept(&wal, &run);
         fs::rename(&wal, &kept).unwrap();
         assert_eq!(old.wal(&run, files.as_ref()).unwrap(), Some(kept.canonicalize().unwrap()));
         fs::remove_dir(&kept).unwrap();

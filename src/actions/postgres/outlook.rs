@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::archive::Shelf;
+use super::archive::{self, Shelf};
 use super::layout::Cluster;
 use super::old::Old;
 use super::rescue::{Glance, Judge};
@@ -55,12 +55,14 @@ async fn glance(
     let failed = |error| ActionError::fatal("its WAL cannot be read").because(&error);
     let Some(folder) = old.wal(&cx.about.run, files.as_ref()).map_err(failed)? else { return Ok(None) };
     let (system_id, size) = (control.system_id, control.segment_size);
-    let (store, prefix) = cluster.archive()?;
-    let mut store = cx.store(store)?;
+    let (_, prefix) = cluster.archive()?;
+    let mut stores = archive::opened(cluster, |name| cx.store(name))?;
     if let Some(location) = location {
-        store = location.beside(store, (prefix, cx.store(location.store.as_str())?), &cx.about)?;
+        let own = stores.remove(0);
+        stores.insert(0, location.beside(own, (prefix, cx.store(location.store.as_str())?), &cx.about)?);
     }
-    let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
+    let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+    let shelf = Shelf { stores, prefix, system_id, size };
     let archived: BTreeSet<WalFileName> = shelf.names().await?.into_keys().collect();
     let looking = tokio::task::spawn_blocking(move || {
         Judge { system_id, size, archived: &archived }.glance(files.as_ref(), &folder)

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advance;
 use super::aim::{Aim, Edge, Ending};
-use super::archive::Shelf;
+use super::archive::{self, Shelf};
 use super::attempt::Recovering;
 use super::by_hand;
 use super::hands::Hands;
@@ -280,9 +280,11 @@ impl Action for Recover {
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
+        // What is rescued goes into the database's own store.
+        let effects = archive::read(&cluster, Effects::of(EffectClass::Destroy));
         let effects = match cluster.is_scratch() {
-            true => Effects::of(EffectClass::Destroy).target(Access::Read, archive),
-            false => cluster.keeper().named(Effects::of(EffectClass::Destroy)).target(Access::Write, archive),
+            true => effects.target(Access::Read, archive),
+            false => cluster.keeper().named(effects).target(Access::Write, archive),
         };
         let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {
@@ -337,12 +339,13 @@ impl Action for Recover {
                 .refuse(format!("the server is alive: {}", words.join("; ")), "stop it first (`postgres.stop`)");
             return Ok(findings);
         }
-        let (store_name, prefix) = cluster.archive()?;
+        let (_, prefix) = cluster.archive()?;
         if let Some(marker) = marker::staged(files.as_ref(), &cluster, &cx.about.run)? {
-            let mut store = cx.store(store_name)?;
+            let mut stores = archive::opened(&cluster, |name| cx.store(name))?;
             if let Some(location) = &params.wal_location {
                 let lying = cx.store(location.store.as_str())?;
-                store = location.beside(store, (prefix, lying), &cx.about)?;
+                let own = stores.remove(0);
+                stores.insert(0, location.beside(own, (prefix, lying), &cx.about)?);
                 findings = findings.warn(
                     location.caution(),
                     "import it with `runbook backups import --write`: then each file is proven once, and by its digest ever after",
@@ -350,9 +353,10 @@ impl Action for Recover {
             }
             let goal = params.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
             let (system_id, size) = (marker.system_id, marker.segment_size);
-            let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
+            let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+            let shelf = Shelf { stores, prefix, system_id, size };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
-            let staged = cluster.staged(&cx.about.run);
+            let staged = cluster.staged(files.as_ref(), &cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;
             server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
             if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
@@ -381,7 +385,7 @@ impl Action for Recover {
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
-        if handle.database != cluster.name || handle.dir != cluster.staged(&cx.about.run) {
+        if handle.database != cluster.name || handle.dir != cluster.staged(cx.host.files().as_ref(), &cx.about.run) {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }

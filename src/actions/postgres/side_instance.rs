@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::archive;
 use super::attempt::Recovering;
 use super::by_hand;
+use super::existing::Existing;
 use super::hands::Hands;
 use super::housing::{self, Housing, Priority};
 use super::keeper::Wish;
@@ -20,6 +22,7 @@ use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::recover::{Landmark, RecoverParams, barred};
 use super::restore_base;
+use super::stage;
 use super::target::Goal;
 use super::{scratch, side_dump, subscription};
 use crate::action::{
@@ -207,6 +210,7 @@ impl Action for SideInstance {
             params.place(cluster, cx.scratch).map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
         let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
+        let effects = archive::read(&side, effects);
         Ok(effects.target(Access::Write, Target::Path { host: cx.host.to_owned(), path: folder }))
     }
 
@@ -233,7 +237,7 @@ impl Action for SideInstance {
         }
         match params.backup.known() {
             Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,
-            Some(handle) => restore_base::fits(&side, handle, cx, findings).await,
+            Some(handle) => restore_base::fits(&side, (handle, Existing::KeepBeside), cx, findings).await,
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
     }
@@ -291,9 +295,9 @@ impl SideInstance {
         let begun = marker::staged(files.as_ref(), side, run)?.is_some()
             || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
         if !begun {
-            restore_base::stage(side, params.backup.get()?, cx).await?;
+            stage::stage(side, params.backup.get()?, Existing::KeepBeside, cx).await?;
         }
-        let staged = side.staged(run);
+        let staged = side.staged(files.as_ref(), run);
         let folder = if matches!(files.facts(&staged), Ok(Some(_))) { &staged } else { &side.pgdata };
         let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
         not_preloaded.retain(|library| !side.housing.preload.contains(library));

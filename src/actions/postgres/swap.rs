@@ -3,23 +3,23 @@
 //! Crash-safe without a log: what to do next follows from what is on the disk ([`next`]), so that a
 //! swap that was cut off anywhere is simply made again. Nothing is ever removed. The data directory
 //! moves aside first and in last: in between there is none that could be started half moved.
-//! Tablespaces and a linked `pg_wal` move together with it (facts 2.10.5).
+//! Tablespaces and a linked `pg_wal` move together with it, and the content of a mount point is swapped
+//! within it (facts 2.10.5).
 
 use std::path::{Path, PathBuf};
 
+use super::layout::Cluster;
+use super::live;
+use super::marker;
 use super::owner::Owner;
+use super::room::Room;
 use crate::action::{ActionError, FileKind, Files, HostError};
+use crate::base::RunId;
 
-/// A folder with its two neighbours during a swap.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Seat {
-    /// Where the server looks.
-    pub(crate) live: PathBuf,
-    /// Where what was there before is kept.
-    pub(crate) kept: PathBuf,
-    /// Where the new content waits; `None`: an empty folder takes the place.
-    pub(crate) staged: Option<PathBuf>,
-}
+mod seat;
+
+pub(crate) use seat::{Seat, VERSION, carry_out, holds};
+use seat::{rename, there};
 
 /// A seat outside the data directory that a link inside it points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,11 +106,11 @@ impl Swap {
     /// the same call goes on from there.
     pub(crate) fn run(&self, files: &dyn Files) -> Result<(), ActionError> {
         self.judge(files)?;
-        if self.data_move(files)? == Move::Done {
+        if self.data.next(files)? == Move::Done {
             return Ok(());
         }
-        if self.data_move(files)? == Move::Aside {
-            rename(files, &self.data.live, &self.data.kept)?;
+        if self.data.next(files)? == Move::Aside {
+            self.data.put_aside(files)?;
         }
         for linked in &self.linked {
             aside(files, &linked.seat)?;
@@ -123,72 +123,87 @@ impl Swap {
             for linked in &self.linked {
                 relink(files, &staged.join(&linked.link), &linked.seat.live)?;
             }
-            rename(files, staged, &self.data.live)?;
         }
-        Ok(())
+        self.data.bring_in(files, &self.owner)
     }
 
     /// Looks at every seat before anything moves: what cannot be moved is refused while all is in place.
     ///
     /// # Errors
-    /// Fails on a seat in a state no swap leaves, on a mount point, and on one whose parent is not there.
+    /// Fails on a seat in a state no swap leaves, and on one whose parent is not there.
     pub(crate) fn judge(&self, files: &dyn Files) -> Result<(), ActionError> {
-        self.data_move(files)?;
+        self.data.next(files)?;
         for seat in std::iter::once(&self.data).chain(self.linked.iter().map(|linked| &linked.seat)) {
             movable(files, seat)?;
         }
         for linked in &self.linked {
             if linked.seat.staged.is_some() {
-                next(see(files, &linked.seat)?).map_err(|error| at(&linked.seat.live, error))?;
+                linked.seat.next(files)?;
             }
         }
         Ok(())
     }
 
-    fn data_move(&self, files: &dyn Files) -> Result<Move, ActionError> {
-        next(see(files, &self.data)?).map_err(|error| at(&self.data.live, error))
-    }
-
     fn bring_in(&self, files: &dyn Files, seat: &Seat) -> Result<(), ActionError> {
-        let Some(staged) = &seat.staged else {
+        if seat.staged.is_none() {
             if there(files, &seat.live)? == There::No {
                 files.create_dir(&seat.live, 0o700).map_err(moved)?;
                 files.chown(&seat.live, self.owner.uid, self.owner.gid).map_err(moved)?;
             }
             return Ok(());
-        };
-        match next(see(files, seat)?).map_err(|error| at(&seat.live, error))? {
-            Move::In => rename(files, staged, &seat.live),
+        }
+        match seat.next(files)? {
+            Move::In => seat.bring_in(files, &self.owner),
             Move::Done => Ok(()),
             Move::Aside => Err(at(&seat.live, SwapError::Intruder)),
         }
     }
 }
 
-/// Refuses a mount point, which no rename can move, and a place that is on no disk that is there.
+/// Ends what a swap of `run` left half moved within mount points, before anybody looks at the folders.
+///
+/// # Errors
+/// Fails when a server lives there, and when a name cannot be moved.
+pub(crate) async fn settle(
+    (cluster, owner): (&Cluster, &Owner),
+    run: &RunId,
+    files: &dyn Files,
+) -> Result<(), ActionError> {
+    let seat = |live: &Path| {
+        let room = Room::of(files, live);
+        Seat { live: live.to_owned(), kept: room.kept(live, run), staged: Some(room.staged(live, run)), room }
+    };
+    let data = seat(&cluster.pgdata);
+    if data.is_under_way(files)? {
+        live::refuse(cluster, files).await?;
+        data.settle(files, owner)?;
+    }
+    for (_, live) in marker::links(files, &data.kept, run).map_err(moved)? {
+        let linked = Seat { staged: None, ..seat(&live) };
+        linked.settle(files, owner)?;
+    }
+    Ok(())
+}
+
+/// Refuses a place that is on no disk that is there.
 fn movable(files: &dyn Files, seat: &Seat) -> Result<(), ActionError> {
     let Some(parent) = seat.live.parent() else { return Ok(()) };
-    let (live, above) = (files.facts(&seat.live).map_err(moved)?, files.facts(parent).map_err(moved)?);
-    match (live, above) {
-        (Some(live), Some(above)) if live.kind == FileKind::Directory && live.device != above.device => {
-            let fact = format!("`{}` is a mount point and cannot be swapped by rename", seat.live.display());
-            Err(ActionError::fatal(fact).help("put it into a folder inside the mount; nothing was touched"))
-        }
-        (None, None) => {
-            let fact = format!("`{}` is to be made, but its parent folder is not there", seat.live.display());
-            Err(ActionError::fatal(fact).help("mount or make the parent folder; nothing was touched"))
-        }
-        _ => Ok(()),
+    if there(files, &seat.live)? == There::No && there(files, parent)? == There::No {
+        let fact = format!("`{}` is to be made, but its parent folder is not there", seat.live.display());
+        return Err(ActionError::fatal(fact).help("mount or make the parent folder; nothing was touched"));
     }
+    Ok(())
 }
 
 fn aside(files: &dyn Files, seat: &Seat) -> Result<(), ActionError> {
-    let seen = see(files, seat)?;
     let due = match seat.staged {
-        Some(_) => next(seen).map_err(|error| at(&seat.live, error))? == Move::Aside,
-        None => seen.live == There::Yes && seen.kept == There::No && !is_empty(files, &seat.live)?,
+        Some(_) => seat.next(files)? == Move::Aside,
+        None => {
+            let seen = seat.see(files)?;
+            seen.live == There::Yes && seen.kept == There::No && !is_empty(files, &seat.live)?
+        }
     };
-    if due { rename(files, &seat.live, &seat.kept) } else { Ok(()) }
+    if due { seat.put_aside(files) } else { Ok(()) }
 }
 
 /// An empty folder holds nothing to keep: maybe this swap made it before it was cut off.
@@ -196,23 +211,6 @@ fn is_empty(files: &dyn Files, folder: &Path) -> Result<bool, ActionError> {
     let facts = files.facts(folder).map_err(moved)?;
     let is_folder = facts.is_some_and(|facts| facts.kind == FileKind::Directory);
     Ok(is_folder && files.list(folder).map_err(moved)?.is_empty())
-}
-
-fn see(files: &dyn Files, seat: &Seat) -> Result<Seen, ActionError> {
-    let staged = match &seat.staged {
-        Some(path) => there(files, path)?,
-        None => There::No,
-    };
-    Ok(Seen { live: there(files, &seat.live)?, kept: there(files, &seat.kept)?, staged })
-}
-
-fn there(files: &dyn Files, path: &Path) -> Result<There, ActionError> {
-    Ok(if files.facts(path).map_err(moved)?.is_some() { There::Yes } else { There::No })
-}
-
-fn rename(files: &dyn Files, from: &Path, to: &Path) -> Result<(), ActionError> {
-    files.rename(from, to).map_err(moved)?;
-    to.parent().map_or(Ok(()), |parent| files.sync(parent)).map_err(moved)
 }
 
 /// Points an existing link somewhere else; what is no link stays as it is.

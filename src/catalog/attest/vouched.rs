@@ -50,6 +50,7 @@ impl<'a> Vouched<'a> {
                 | CatalogError::Kind { .. }
                 | CatalogError::NoBackup(_)
                 | CatalogError::Changed(_)
+                | CatalogError::Torn { .. }
                 | CatalogError::OtherCluster { .. },
             ) => Ok(None),
         }

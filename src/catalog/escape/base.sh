@@ -7,13 +7,7 @@ else
 fi
 
 say '4. writing recovery settings'
-: >"$stage/data/tablespace_map.new"
-@TABLESPACE_MAP@if [ -s "$stage/data/tablespace_map.new" ]; then
-    mv -- "$stage/data/tablespace_map.new" "$stage/data/tablespace_map"
-else
-    rm -- "$stage/data/tablespace_map.new"
-fi
-if [ -z "$wal" ] && [ -d "$here/@WAL_FOLDER@" ]; then wal=$here/@WAL_FOLDER@; fi
+@MAP@if [ -z "$wal" ] && [ -d "$here/@WAL_FOLDER@" ]; then wal=$here/@WAL_FOLDER@; fi
 if [ -n "$wal" ]; then
     wal=$(CDPATH='' cd -- "$wal" && pwd -P) || die "the WAL folder cannot be entered"
     if [ -n "$identity" ]; then
@@ -35,10 +29,4 @@ fi
 printf '%s\n' "archive_mode = 'off'" >>"$stage/data/postgresql.auto.conf"
 place
 
-say "5. ready: $target/data (PostgreSQL @VERSION@, system @SYSTEM_ID@)"
-say '   NEVER remove backup_label: without it the server starts and is silently corrupt.'
-say '   The data must belong to the user that runs the server: chown -R postgres: TARGET'
-say '   Where postgresql.conf lies outside the data directory, bring your own or an empty one with pg_hba.conf.'
-say "   Start it beside the old server, on another port: pg_ctl -D $target/data -o '-p 5499' -w start"
-say '   It archives nothing until archive_mode is set again in postgresql.auto.conf: do that when it is the server you keep.'
-say '   Keep the old data directory until you have looked at the new one.'
+@WORDS@

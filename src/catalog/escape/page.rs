@@ -4,7 +4,9 @@ use super::{shown, unpack};
 use crate::action::Encrypted;
 use crate::action::by_hand::quoted;
 use crate::base::units::ByteSize;
-use crate::catalog::{BackupPlace, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, Manifest, ManifestObject};
+use crate::catalog::{
+    BackupPlace, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, KIND_POSTGRES_SNAPSHOT, Manifest, ManifestObject,
+};
 
 /// The page of a backup.
 pub(super) fn page(place: &BackupPlace, manifest: &Manifest) -> String {
@@ -28,8 +30,16 @@ pub(super) fn page(place: &BackupPlace, manifest: &Manifest) -> String {
     let inside = manifest.objects.iter().all(|object| object.key.is_none());
     text.push_str(if inside { AT_ONCE } else { ELSEWHERE });
     text.push_str(&step_by_step(manifest));
+    if let Some(parent) = &manifest.parent {
+        text.push_str(&INCREMENT.replace("@PARENT@", &shown(parent)));
+    }
+    if let Some(snapshot) = &manifest.snapshot {
+        let text_of = SNAPSHOT.replace("@PGDATA@", &shown(&snapshot.pgdata));
+        text.push_str(&text_of.replace("@PLACE@", &shown(&snapshot.place)));
+    }
     text.push_str(match manifest.kind.as_str() {
         KIND_POSTGRES_BASE => BASE,
+        KIND_POSTGRES_SNAPSHOT => REPLAY,
         KIND_POSTGRES_DUMP => DUMP,
         _ => "",
     });
@@ -50,6 +60,23 @@ This backup was imported where it lay: its objects are not in this folder but un
 no script. Fetch them and go on as below.
 ";
 
+const INCREMENT: &str = "
+## It rests on another backup
+
+This backup holds only what changed since the backup `@PARENT@`, which may rest on another one in turn. Restore each of them
+with its own `restore.sh` into a folder of its own; then PostgreSQL's `pg_combinebackup -o NEW FULL/data ... THIS/data`, the
+full one first and this one last, makes the data directory. Where there are tablespaces, `-T OLD=NEW` says for each where it
+goes. No server starts from an increment alone.
+";
+
+const SNAPSHOT: &str = "
+## The data
+
+It is not here: it lies in the snapshot `@PLACE@`, which was taken of `@PGDATA@` while the server was in backup mode. Copy the data
+directory out of it without `postmaster.pid` and the content of `pg_wal`, put `backup_label` of this folder into the copy (and
+`tablespace_map`, its paths turned to where the copies of the tablespaces lie), and let it replay the archived WAL as below.
+";
+
 const BASE: &str = "
 ## The server
 
@@ -61,6 +88,14 @@ const BASE: &str = "
    a server that is told 1 opens there and then.
 4. Set `archive_mode = off` until you know that this is the server you keep. Start it on another port.
 5. Look at the data before you replace anything, and keep the old data directory until then.
+";
+
+const REPLAY: &str = "
+## The server
+
+Never remove `backup_label`. Put `restore_command` into `postgresql.auto.conf` and create `recovery.signal`; the command must end
+with 1 only for a segment that is surely not in the archive, and with 126 or more for everything else. Set `archive_mode = off`
+until you know that this is the server you keep, and start it on another port.
 ";
 
 const DUMP: &str = "

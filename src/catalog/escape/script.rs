@@ -12,6 +12,10 @@ const HEAD: &str = include_str!("head.sh");
 const FILES: &str = include_str!("files.sh");
 const DUMP: &str = include_str!("dump.sh");
 const BASE: &str = include_str!("base.sh");
+const BASE_MAP: &str = include_str!("base_map.sh");
+const BASE_WORDS: &str = include_str!("base_words.sh");
+const INCREMENT_MAP: &str = include_str!("increment_map.sh");
+const INCREMENT_WORDS: &str = include_str!("increment_words.sh");
 const FETCH: &str = include_str!("fetch_wal.sh");
 
 /// The script of a backup.
@@ -123,12 +127,31 @@ fn base(place: &BackupPlace, manifest: &Manifest) -> String {
             format!("printf '%s %s\\n' {oid} \"$target/tablespaces/{oid}\" >>\"$stage\"/data/tablespace_map.new\n")
         })
         .collect();
+    let absolute: String = facts
+        .tablespaces
+        .iter()
+        .map(|tablespace| {
+            let oid = tablespace.oid;
+            format!("rm -f -- \"$stage\"/data/pg_tblspc/{oid}\nln -s \"$target\"/tablespaces/{oid} \"$stage\"/data/pg_tblspc/{oid}\n")
+        })
+        .collect();
+    let mapping = |oid: u32| format!(" -T $target/tablespaces/{oid}=/a/new/tablespace/{oid}");
+    let mappings: String = facts.tablespaces.iter().map(|tablespace| mapping(tablespace.oid)).collect();
+    let bare = |text: &str| shown(text).replace(['\'', '"', '$', '`', '\\'], " ");
+    let (map_part, words) = match &manifest.parent {
+        None => (BASE_MAP, BASE_WORDS.to_owned()),
+        Some(parent) => (INCREMENT_MAP, INCREMENT_WORDS.replace("@PARENT@", &bare(parent))),
+    };
     let up = if place.tier.is_some() { "../../.." } else { "../.." };
     let body = BASE
+        .replace("@MAP@", map_part)
+        .replace("@WORDS@", &words)
         .replace("@TABLESPACE_MAP@", &map)
+        .replace("@TABLESPACE_LINKS@", &absolute)
+        .replace("@MAPPINGS@", &mappings)
         .replace("@FETCH@", FETCH)
         .replace("@WAL_FOLDER@", &format!("{up}/wal/{}", facts.system_id))
         .replace("@SYSTEM_ID@", &facts.system_id.to_string())
-        .replace("@VERSION@", &shown(&facts.server_version).replace(['\'', '"', '$', '`', '\\'], " "));
+        .replace("@VERSION@", &bare(&facts.server_version));
     format!("{links}{body}")
 }

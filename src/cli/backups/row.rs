@@ -72,6 +72,7 @@ pub fn document(backup: &Backup) -> Value {
         "label": manifest.label,
         "run": manifest.run,
         "parent": manifest.parent,
+        "snapshot": manifest.snapshot.as_ref().map(|snapshot| &snapshot.place),
         "started_at": manifest.started_at,
         "stopped_at": manifest.stopped_at,
         "age_ms": u64::try_from(between(manifest.stopped_at, clock::now()).as_millis()).unwrap_or(u64::MAX),

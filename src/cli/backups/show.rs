@@ -90,6 +90,7 @@ fn people(backup: &Backup, proofs: &[SignedProof], signers: &AllowedSigners) {
         ("label", &manifest.label),
         ("run", &manifest.run),
         ("parent", &manifest.parent),
+        ("snapshot", &manifest.snapshot.as_ref().map(|snapshot| snapshot.place.clone())),
     ];
     optional
         .iter()

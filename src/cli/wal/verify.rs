@@ -157,7 +157,7 @@ async fn read_all(
     location: &WalLocationArgs,
 ) -> Result<u64, LookError> {
     let is_foreign = location.wal_location.is_some();
-    let almanac = found.almanac(cluster.system_id, cluster.archive.size);
+    let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
     let names: Vec<SegmentName> = cluster.archive.segments.keys().copied().collect();
     let system_id = cluster.system_id;
     let reading = names.into_iter().map(|name| async move {

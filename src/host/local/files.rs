@@ -178,6 +178,11 @@ impl Files for LocalFiles {
         at("open", path, OpenOptions::new().append(true).custom_flags(NOFOLLOW).open(path))
     }
 
+    fn update(&self, path: &Path) -> Result<File, HostError> {
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(NOFOLLOW).open(path);
+        at("open for writing", path, opened)
+    }
+
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError> {
         let dir = parent(path);
         let replaced = || -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Lint: what is legal and yet worth a word. One function per rule, one entry in [`RULES`].
 
+mod reach;
 mod recoverable;
 mod script;
 mod unused;
@@ -28,6 +29,7 @@ const RULES: &[Rule] = &[
     unused::vars,
     unused::pass_env,
     script::hazards,
+    reach::servers,
     recoverable::dumps_only,
     recoverable::late_segments,
 ];

@@ -3,12 +3,14 @@
 pub mod azurite;
 pub mod cli;
 pub mod clock;
+pub mod docker;
 pub mod fake;
 pub mod fault_proxy;
 pub mod garage;
 pub mod host;
 pub mod lock;
 pub mod moto;
+pub mod mount;
 pub mod nowhere;
 pub mod parcel;
 pub mod pgbackrest;

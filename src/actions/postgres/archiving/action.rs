@@ -64,7 +64,7 @@ pub struct ConfigureArchivingParams {
     /// Whether archiving by another program may be replaced.
     #[serde(default)]
     pub foreign: Foreign,
-    /// The stores of the inventory that get the WAL; default: the database's own, which must be among them.
+    /// The stores that get the WAL, among them the database's own; default: its `store` and `wal_stores` of the inventory.
     #[serde(default)]
     pub stores: Option<Vec<StoreRef>>,
     /// In how many of them a segment must be safe; default: all.

@@ -154,7 +154,7 @@ fn discreet(error: ActionError) -> ActionError {
         }
     }
     if info.help.is_none() {
-        info.help = Some("nothing was erased; where other rows refer to those that go, add a line for their table as well, or let the foreign key follow (`ON DELETE …`)".to_owned());
+        info.help = Some("nothing was erased; where other rows refer to those that go, add a line for their table as well, keep the rows with `--anonymise`, or let the foreign key follow (`ON DELETE …`)".to_owned());
     }
     ActionError::from(info)
 }

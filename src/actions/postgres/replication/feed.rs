@@ -21,6 +21,17 @@ pub(crate) struct Order {
     pub(crate) max_rate_kib: Option<u64>,
     /// `server_version_num`.
     pub(crate) version_num: u32,
+    /// How much of the data is wanted.
+    pub(crate) extent: Extent,
+}
+
+/// How much of the data a backup holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// What changed since the backup whose manifest was uploaded before.
+    Increment,
 }
 
 impl Order {
@@ -35,9 +46,13 @@ impl Order {
                 Checkpoint::Spread => "spread",
             };
             let rate = rate.map_or_else(String::new, |rate| format!(", MAX_RATE {rate}"));
+            let extent = match self.extent {
+                Extent::Whole => "",
+                Extent::Increment => ", INCREMENTAL",
+            };
             return format!(
                 "BASE_BACKUP (LABEL '{label}', PROGRESS, CHECKPOINT '{checkpoint}', WAL, WAIT false, TABLESPACE_MAP, \
-                 MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C'{rate})"
+                 MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C'{rate}{extent})"
             );
         }
         let fast = match self.checkpoint {
@@ -112,7 +127,9 @@ impl Feed {
                 Reply::Complete => {}
                 Reply::CopyBegins => break,
                 Reply::Refused(complaint) => return Err(complaint.into_error(wire.shown())),
-                Reply::Copy(_) | Reply::CopyEnds | Reply::Ready => return Err(wire.nonsense("no data")),
+                Reply::Copy(_) | Reply::CopyWanted | Reply::CopyEnds | Reply::Ready => {
+                    return Err(wire.nonsense("no data"));
+                }
             }
         }
         let start = start.ok_or_else(|| wire.nonsense("no position"))?;
@@ -155,6 +172,7 @@ impl Feed {
                 },
                 Reply::Refused(complaint) => return Err(complaint.into_error(self.wire.shown())),
                 Reply::Row(_) | Reply::Complete => {}
+                Reply::CopyWanted => return Err(self.wire.nonsense("a wish for data")),
                 Reply::Ready => return Err(self.wire.nonsense("its end before all data")),
             }
         }
@@ -199,7 +217,9 @@ impl Feed {
                 Reply::Refused(refused) => complaint = Some(refused),
                 Reply::Complete => {}
                 Reply::Ready => break,
-                Reply::CopyBegins | Reply::Copy(_) | Reply::CopyEnds => return Err(self.wire.nonsense("more data")),
+                Reply::CopyBegins | Reply::CopyWanted | Reply::Copy(_) | Reply::CopyEnds => {
+                    return Err(self.wire.nonsense("more data"));
+                }
             }
         }
         let warnings = self.wire.warnings().to_vec();
@@ -222,7 +242,7 @@ fn position(row: &[Option<String>], wire: &Wire) -> Result<(Lsn, Timeline), Acti
 #[cfg(test)]
 mod tests {
     use super::super::super::base_backup::Checkpoint;
-    use super::Order;
+    use super::{Extent, Order};
 
     #[test]
     fn a_backup_is_ordered_in_the_words_of_the_servers_version() {
@@ -231,12 +251,15 @@ mod tests {
             checkpoint: Checkpoint::Fast,
             max_rate_kib: Some(2048),
             version_num: 150_018,
+            extent: Extent::Whole,
         };
         let newer = order.command();
         assert!(
             newer.starts_with("BASE_BACKUP (LABEL 'it''s nightly', ") && newer.contains("MAX_RATE 2048"),
             "{newer}"
         );
+        let increment = Order { extent: Extent::Increment, version_num: 170_002, ..order.clone() }.command();
+        assert!(increment.ends_with(", INCREMENTAL)") && !newer.contains("INCREMENTAL"), "{increment}");
         let older = Order { version_num: 140_011, ..order }.command();
         assert!(older.contains(" FAST WAL NOWAIT MAX_RATE 2048 ") && !older.contains('('), "{older}");
     }

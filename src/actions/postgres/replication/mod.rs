@@ -9,6 +9,6 @@ mod login;
 mod message;
 mod wire;
 
-pub(crate) use feed::{Ended, Feed, Order, Piece};
+pub(crate) use feed::{Ended, Extent, Feed, Order, Piece};
 pub(crate) use message::Complaint;
 pub(crate) use wire::Wire;

@@ -18,6 +18,8 @@ use crate::language::inventory::SslMode;
 
 /// How much is asked of the system at once.
 const READ_BYTES: usize = 256 << 10;
+/// How much goes to the server in one message.
+const SEND_BYTES: usize = 256 << 10;
 /// No message is longer: the server sends its data in pieces of 32 KiB.
 const MOST_BYTES: usize = 64 << 20;
 /// How long a connection may take.
@@ -43,6 +45,8 @@ pub(super) enum Reply {
     Complete,
     /// Data follow.
     CopyBegins,
+    /// It waits for data.
+    CopyWanted,
     /// Data.
     Copy(Bytes),
     /// No more data.
@@ -104,9 +108,44 @@ impl Wire {
                 Reply::Complete => {}
                 Reply::Refused(complaint) => refused = Some(complaint),
                 Reply::Ready => return refused.map_or(Ok(rows), |complaint| Err(complaint.into_error(&self.shown))),
-                Reply::CopyBegins | Reply::Copy(_) | Reply::CopyEnds => return Err(self.nonsense("data")),
+                Reply::CopyBegins | Reply::CopyWanted | Reply::Copy(_) | Reply::CopyEnds => {
+                    return Err(self.nonsense("data"));
+                }
             }
         }
+    }
+
+    /// Gives the server the manifest of the backup that the next one is an increment to.
+    ///
+    /// # Errors
+    /// Fails as the server does: before PostgreSQL 17 it knows no such command.
+    pub(crate) async fn upload_manifest(&mut self, manifest: &[u8]) -> Result<(), ActionError> {
+        self.ask("UPLOAD_MANIFEST").await?;
+        let mut refused = None;
+        loop {
+            match self.reply().await? {
+                Reply::CopyWanted => self.give(manifest).await?,
+                Reply::Complete => {}
+                Reply::Refused(complaint) => refused = Some(complaint),
+                Reply::Ready => return refused.map_or(Ok(()), |complaint| Err(complaint.into_error(&self.shown))),
+                Reply::Row(_) | Reply::CopyBegins | Reply::Copy(_) | Reply::CopyEnds => {
+                    return Err(self.nonsense("data"));
+                }
+            }
+        }
+    }
+
+    /// Sends data that the server waits for.
+    async fn give(&mut self, data: &[u8]) -> Result<(), ActionError> {
+        let mut bytes = BytesMut::new();
+        for piece in data.chunks(SEND_BYTES) {
+            let piece = frontend::CopyData::new(piece).map_err(|error| self.lost(&error))?;
+            piece.write(&mut bytes);
+            self.send(&bytes).await?;
+            bytes.clear();
+        }
+        frontend::copy_done(&mut bytes);
+        self.send(&bytes).await
     }
 
     /// The next answer.
@@ -118,6 +157,7 @@ impl Wire {
                 b'D' => Reply::Row(message::row(body).ok_or_else(|| self.nonsense("a row that breaks off"))?),
                 b'C' => Reply::Complete,
                 b'H' => Reply::CopyBegins,
+                b'G' => Reply::CopyWanted,
                 b'c' => Reply::CopyEnds,
                 b'E' => Reply::Refused(Complaint::parse(body)),
                 b'Z' => Reply::Ready,

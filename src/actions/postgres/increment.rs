@@ -1,0 +1,165 @@
+//! The backup that an incremental one rests on: chosen, known to be whole, and its `backup_manifest` at hand, by which
+//! the server knows since when to look for changes (manual, "Making an Incremental Backup", PostgreSQL 17 on).
+
+use bytes::Bytes;
+
+use super::archive;
+use super::base_backup::BaseBackupParams;
+use super::connect::Endpoint;
+use super::copies::Copies;
+use super::facts::ServerFacts;
+use super::layout::Cluster;
+use super::readable::Reading;
+use crate::action::{ActionError, CheckContext, Findings, RunContext};
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, KIND_POSTGRES_BASE, Query};
+use crate::pgformat::SystemId;
+
+/// `server_version_num` of the first version that takes incremental backups.
+const FIRST_VERSION: u32 = 170_000;
+
+/// The backup that the next one is an increment to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Prior {
+    /// Its id.
+    pub(crate) id: String,
+    /// The server's own manifest of it.
+    pub(crate) manifest: Bytes,
+}
+
+/// Judges whether the server can take an incremental backup.
+///
+/// # Errors
+/// Fails when the server gives no answer.
+pub(super) async fn judge(
+    params: &BaseBackupParams,
+    (endpoint, facts): (&Endpoint, &ServerFacts),
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    if !params.incremental {
+        return Ok(findings);
+    }
+    if facts.version_num < FIRST_VERSION {
+        let fact = format!("PostgreSQL {} takes no incremental backups, 17 is the first that does", facts.version);
+        return Ok(findings.refuse(fact, "leave `incremental` out, or upgrade the server"));
+    }
+    let summarizes = endpoint.open().await?.value("SELECT current_setting('summarize_wal')").await?;
+    if summarizes != "on" {
+        let fact = "`summarize_wal` is off, so the server does not know what changed";
+        let help = "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf(); then take a full backup first";
+        return Ok(findings.refuse(fact, help));
+    }
+    Ok(findings.pass("the server summarizes its WAL, so it knows what changed"))
+}
+
+/// Judges whether there is a backup to rest on.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub(super) async fn judge_prior(
+    params: &BaseBackupParams,
+    (cluster, copies): (&Cluster, &Copies<'_>),
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    if !params.incremental || params.parent.as_ref().is_some_and(|parent| parent.known().is_none()) {
+        return Ok(findings);
+    }
+    let store = cx.store(copies.names.first().copied().unwrap_or_default())?;
+    match chosen(params, cluster, store.as_ref(), copies.prefix).await? {
+        Some(backup) => {
+            let links = catalog::lineage(store.as_ref(), &backup).await;
+            match links {
+                Ok(links) => {
+                    Ok(findings.pass(format!("it will rest on `{}`, with {} in all", backup.manifest.id, links.len())))
+                }
+                Err(error @ CatalogError::Torn { .. }) => {
+                    Ok(findings.refuse(error.to_string(), "name another `parent`, or take a full backup"))
+                }
+                Err(error) => Err(archive::broken(&error)),
+            }
+        }
+        None => Ok(findings.warn(
+            "there is no whole base backup to rest on, so a full one will be taken",
+            "this is expected the first time",
+        )),
+    }
+}
+
+impl Prior {
+    /// Finds the backup to rest on; `None` where a full one is wanted, or there is none to rest on.
+    ///
+    /// # Errors
+    /// Fails when the named one is not whole, of another cluster, or not in each store that the new one goes to.
+    pub(super) async fn of(
+        params: &BaseBackupParams,
+        (cluster, copies): (&Cluster, &Copies<'_>),
+        facts: &ServerFacts,
+        cx: &RunContext,
+    ) -> Result<Option<Self>, ActionError> {
+        if !params.incremental {
+            return Ok(None);
+        }
+        if facts.version_num < FIRST_VERSION {
+            let fact = format!("PostgreSQL {} takes no incremental backups, 17 is the first that does", facts.version);
+            return Err(ActionError::fatal(fact).help("leave `incremental` out, or upgrade the server"));
+        }
+        let store = cx.store(copies.names.first().copied().unwrap_or_default())?;
+        let Some(backup) = chosen(params, cluster, store.as_read(), copies.prefix).await? else {
+            let message = "there is no whole base backup to rest on, so this one is full".to_owned();
+            cx.reporter.note(message, serde_json::Value::Null);
+            return Ok(None);
+        };
+        let id = backup.manifest.id.clone();
+        let theirs = backup.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
+        if theirs != SystemId(facts.system_id) {
+            let fact = format!("backup `{id}` is of cluster {theirs}, and this one is {}", facts.system_id);
+            return Err(ActionError::fatal(fact).help("take a full backup"));
+        }
+        catalog::lineage(store.as_read(), &backup).await.map_err(|error| torn(&error))?;
+        for name in copies.names.iter().skip(1) {
+            let other = cx.store(name)?;
+            let place = BackupPlace::of(copies.prefix, &backup.manifest);
+            let copy = catalog::load(other.as_read(), &place).await.map_err(|error| {
+                let fact = format!("store `{name}` has not the backup `{id}`, which the new one would rest on");
+                ActionError::fatal(fact)
+                    .because(&error)
+                    .help("copy it there first (`backup.copy`), or take a full backup")
+            })?;
+            catalog::lineage(other.as_read(), &copy).await.map_err(|error| torn(&error))?;
+        }
+        let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
+        let (_, manifest) = reading.server_manifest_and_text().await?;
+        let message = format!("this backup holds what changed since `{id}`, and rests on it");
+        cx.reporter.note(message, serde_json::json!({ "parent": id }));
+        Ok(Some(Self { id, manifest }))
+    }
+}
+
+/// The backup that was named, else the newest one that is whole.
+async fn chosen(
+    params: &BaseBackupParams,
+    cluster: &Cluster,
+    store: &dyn crate::action::ReadStore,
+    prefix: &str,
+) -> Result<Option<Backup>, ActionError> {
+    if let Some(parent) = &params.parent {
+        let handle = parent.get()?;
+        if handle.kind != KIND_POSTGRES_BASE || handle.database != cluster.name || handle.described.is_some() {
+            let fact = format!("backup `{}` is no base backup of `{}` in the catalog", handle.id, cluster.name);
+            return Err(ActionError::fatal(fact).help("name one that `postgres.base_backup` took"));
+        }
+        return catalog::open(store, prefix, handle).await.map(Some).map_err(|error| archive::broken(&error));
+    }
+    let query =
+        Query { source: Some(cluster.name.clone()), kind: Some(KIND_POSTGRES_BASE.to_owned()), ..Query::default() };
+    match catalog::find(store, prefix, &query).await {
+        Ok(backup) => Ok(Some(backup)),
+        Err(CatalogError::NoBackup(_)) => Ok(None),
+        Err(CatalogError::Store(error)) if error.is_unborn() => Ok(None),
+        Err(error) => Err(archive::broken(&error)),
+    }
+}
+
+fn torn(error: &CatalogError) -> ActionError {
+    archive::broken(error).help("name another `parent`, or take a full backup")
+}

@@ -1,0 +1,114 @@
+//! Copies a data directory out of a snapshot, without what a server makes anew at its start.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use super::super::owner::Owner;
+use crate::action::{DirEntry, FileKind, Files, HostError, ReadFiles};
+
+/// Folders of the data directory whose content is of no use (manual, "Backing Up The Data Directory").
+const EMPTIED: [&str; 8] =
+    ["pg_wal", "pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
+/// Files that belong to the server that ran, or to another backup or recovery.
+const LEFT: [&str; 7] = [
+    "postmaster.pid",
+    "postmaster.opts",
+    "backup_label",
+    "tablespace_map",
+    "backup_manifest",
+    "recovery.signal",
+    "standby.signal",
+];
+/// What temporary files and folders begin with.
+const TEMPORARY: &str = "pgsql_tmp";
+/// A cache that the server writes anew.
+const CACHE: &str = "pg_internal.init";
+
+/// What is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tree {
+    /// A data directory.
+    Data,
+    /// A tablespace.
+    Tablespace,
+}
+
+/// How much was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Copied {
+    /// Files.
+    pub(super) files: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+}
+
+impl Tree {
+    /// Copies everything below `from` that counts into the folder `to`, which exists. Blocking.
+    ///
+    /// # Errors
+    /// Fails when a file cannot be read or written.
+    pub(super) fn copy(
+        self,
+        (from, to): (&Path, &Path),
+        owner: &Owner,
+        files: &dyn Files,
+    ) -> Result<Copied, HostError> {
+        let mut copied = Copied::default();
+        for entry in self.content(from, files)? {
+            let (source, target) = (from.join(&entry.name), to.join(&entry.name));
+            match entry.facts.kind {
+                FileKind::Directory => {
+                    files.create_dir(&target, 0o700)?;
+                    files.chown(&target, owner.uid, owner.gid)?;
+                    if self == Self::Data && EMPTIED.contains(&entry.name.to_string_lossy().as_ref()) {
+                        continue;
+                    }
+                    let below = Self::Tablespace.copy((&source, &target), owner, files)?;
+                    copied = Copied { files: copied.files + below.files, bytes: copied.bytes + below.bytes };
+                }
+                FileKind::File => {
+                    let bytes = file((&source, &target), files)?;
+                    files.chown(&target, owner.uid, owner.gid)?;
+                    copied = Copied { files: copied.files + 1, bytes: copied.bytes + bytes };
+                }
+                // Links lead to the live tablespaces; they are made anew to where their copies lie.
+                FileKind::Symlink | FileKind::Other => {}
+            }
+        }
+        Ok(copied)
+    }
+
+    /// The bytes it has.
+    ///
+    /// # Errors
+    /// Fails when it cannot be looked at.
+    pub(super) fn size_bytes(self, from: &Path, files: &dyn ReadFiles) -> Result<u64, HostError> {
+        let mut bytes = 0;
+        for entry in self.content(from, files)? {
+            match entry.facts.kind {
+                FileKind::Directory
+                    if self == Self::Data && EMPTIED.contains(&entry.name.to_string_lossy().as_ref()) => {}
+                FileKind::Directory => bytes += Self::Tablespace.size_bytes(&from.join(&entry.name), files)?,
+                FileKind::File => bytes += entry.facts.size_bytes,
+                FileKind::Symlink | FileKind::Other => {}
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn content(self, from: &Path, files: &dyn ReadFiles) -> Result<Vec<DirEntry>, HostError> {
+        let left = |name: &OsStr| {
+            let name = name.to_string_lossy();
+            let is_left = self == Self::Data && (LEFT.contains(&name.as_ref()) || name == "lost+found");
+            is_left || name.starts_with(TEMPORARY) || name.starts_with(CACHE)
+        };
+        Ok(files.list(from)?.into_iter().filter(|entry| !left(&entry.name)).collect())
+    }
+}
+
+fn file((source, target): (&Path, &Path), files: &dyn Files) -> Result<u64, HostError> {
+    let mut reader = files.open(source)?;
+    let mut writer = files.create(target, 0o600)?;
+    let failed = |error| HostError::File { operation: "copy", path: source.to_owned(), source: error };
+    std::io::copy(&mut reader, &mut writer).map_err(failed)
+}

@@ -1,0 +1,9 @@
+say "5. $target/data holds only what changed since the backup @PARENT@: alone it is no data directory, no server starts from it."
+say '   Restore @PARENT@ with its own restore.sh into another folder, and if that one is an increment, too, what it rests on.'
+say '   Then put all together with the program of PostgreSQL @VERSION@, the full backup first, this one last:'
+say "       pg_combinebackup -o /a/new/data@MAPPINGS@ /full/data ... $target/data"
+say '   Its output is the data directory; chown it to the user that runs the server. Keep these folders until it has replayed.'
+say '   NEVER remove its backup_label: without it the server starts and is silently corrupt.'
+say "   Start it beside the old server, on another port: pg_ctl -D /a/new/data -o '-p 5499' -w start"
+say '   It archives nothing until archive_mode is set again in postgresql.auto.conf: do that when it is the server you keep.'
+say '   Keep the old data directory until you have looked at the new one.'

@@ -1,0 +1,145 @@
+//! Incremental base backups, from PostgreSQL 17 on: what they hold, what they rest on, how they come back.
+
+use std::fs;
+
+use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::actions::postgres::{BaseBackup, BaseBackupOutput, RestoreBase, RestoreBaseOutput, VerifyBackup};
+use runbook::catalog::{self, Query};
+use runbook::store::Opening;
+use serde_json::{Value, json};
+
+use crate::support::postgres::programs_of;
+use crate::support::recovery::{Depot, Run, Site};
+
+async fn take(run: &Run<'_>, with: Value) -> Result<BaseBackupOutput, ActionError> {
+    let mut all = json!({ "database": "main" });
+    all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    BaseBackup.run(&serde_json::from_value(all).unwrap(), &run.context()).await
+}
+
+async fn increment(site: &Site) -> BaseBackupOutput {
+    let taken = take(&site.run(), json!({ "incremental": true })).await;
+    taken.unwrap_or_else(|error| panic!("{:#?}", error.info()))
+}
+
+async fn restore(run: &Run<'_>, backup: &BackupHandle, existing: &str) -> Result<RestoreBaseOutput, ActionError> {
+    let params = json!({ "database": "main", "backup": backup, "existing": existing });
+    RestoreBase.run(&serde_json::from_value(params).unwrap(), &run.context()).await
+}
+
+/// A server that summarizes its WAL, with a big table and one in a tablespace.
+fn summarizing() -> Site {
+    let site = Site::by(programs_of(18), Depot::default(), &[("summarize_wal", "on"), ("wal_level", "replica")]);
+    let place = site.cluster.folder("space");
+    site.cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", place.display()));
+    site.cluster.sql("CREATE TABLE big AS SELECT n, repeat(n::text, 50) AS text FROM generate_series(1, 40000) AS n");
+    site.cluster.sql("CREATE TABLE t(n int) TABLESPACE space; INSERT INTO t SELECT generate_series(1, 5000)");
+    site
+}
+
+fn rows(site: &Site) -> String {
+    site.cluster.sql("SELECT count(*) || ' ' || sum(n) FROM t")
+}
+
+#[tokio::test]
+async fn a_chain_of_increments_comes_back_with_the_wal_after_it() {
+    let site = summarizing();
+    let full = take(&site.run(), json!({ "incremental": true })).await.unwrap();
+    assert_eq!(full.parent, None);
+    assert!(site.said().contains("no whole base backup to rest on"), "{}", site.said());
+    site.cluster.sql("INSERT INTO t VALUES (10000); UPDATE big SET text = 'first' WHERE n = 7");
+    let first = increment(&site).await;
+    assert_eq!(first.parent, Some(full.backup.id.clone()));
+    assert!(first.size_bytes * 3 < full.size_bytes, "{} of {}", first.size_bytes, full.size_bytes);
+    // A whole table goes, another one comes.
+    site.cluster.sql("CREATE TABLE later AS SELECT generate_series(1, 100) AS n; DROP TABLE big; CHECKPOINT");
+    site.cluster.sql("INSERT INTO t VALUES (20000)");
+    let second = increment(&site).await;
+    assert_eq!(second.parent, Some(first.backup.id.clone()));
+    site.cluster.sql("INSERT INTO t VALUES (30000)");
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (40000)");
+    site.cluster.kill();
+    for (backup, existing) in [(&second.backup, "keep_beside"), (&first.backup, "replace"), (&full.backup, "delta")] {
+        let run = site.run();
+        run.stop().await;
+        let staged = restore(&run, backup, existing).await.unwrap_or_else(|error| panic!("{:#?}", error.info())).staged;
+        let beside: Vec<_> =
+            fs::read_dir(site.cluster.dir()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+        assert!(!beside.iter().any(|name| name.to_string_lossy().contains(".link-")), "{beside:?}");
+        run.recover(&staged, json!({})).await;
+        // 5000 rows 1..5000, and what came later: the last one from `pg_wal` alone.
+        assert_eq!(rows(&site), "5004 12602500", "{existing}: {}", site.said());
+        assert_eq!(site.cluster.sql("SELECT sum(n) FROM later"), "5050");
+        assert_eq!(site.cluster.sql("SELECT to_regclass('big') IS NULL"), "t");
+    }
+}
+
+#[tokio::test]
+async fn an_increment_alone_is_what_its_own_end_says_after_its_parts_were_put_together() {
+    let site = summarizing();
+    take(&site.run(), json!({})).await.unwrap();
+    site.cluster.sql("UPDATE big SET text = 'x' WHERE n % 100 = 0; INSERT INTO t VALUES (10000)");
+    let backup = increment(&site).await.backup;
+    site.cluster.sql("INSERT INTO t VALUES (20000)");
+    site.archive();
+    let sum = "SELECT md5(string_agg(text, ',' ORDER BY n)) FROM big";
+    let before = site.cluster.sql(sum);
+    let run = site.run();
+    run.stop().await;
+    let staged = restore(&run, &backup, "keep_beside").await.unwrap().staged;
+    run.recover(&staged, json!({ "target": "immediate" })).await;
+    assert_eq!((rows(&site).as_str(), site.cluster.sql(sum)), ("5001 12512500", before));
+}
+
+#[tokio::test]
+async fn a_lost_link_is_found_before_anything_is_touched() {
+    let site = summarizing();
+    let full = take(&site.run(), json!({})).await.unwrap().backup;
+    site.cluster.sql("INSERT INTO t VALUES (10000)");
+    let first = increment(&site).await.backup;
+    let second = increment(&site).await.backup;
+    let folder = site.depot.root.join(format!("main/base/{}", first.id));
+    let aside = site.depot.root.join("aside");
+    let reader = Opening::new(&site.depot.entry, "primary", std::sync::Arc::new(site.depot.secrets.clone()));
+    let store = reader.open_read().unwrap();
+    fs::rename(&folder, &aside).unwrap();
+    let verify = |handle: &BackupHandle| {
+        serde_json::from_value(json!({ "database": "main", "backup": handle, "record": false })).unwrap()
+    };
+    let error = VerifyBackup.run(&verify(&second), &site.run().context()).await.unwrap_err();
+    assert!(error.to_string().contains(&format!("rests on `{}`, which is not there", first.id)), "{error}");
+    let error = restore(&site.run(), &second, "keep_beside").await.unwrap_err();
+    assert!(error.to_string().contains("which is not there"), "{error}");
+    let params = serde_json::from_value(json!({ "database": "main", "backup": second })).unwrap();
+    let found = RestoreBase.check(&params, &site.run().check_context()).await.unwrap();
+    assert!(found.refused(), "{found:?}");
+    // What is chosen then, and what the next increment rests on, is the full one.
+    let query = Query { source: Some("main".to_owned()), ..Query::default() };
+    assert_eq!(catalog::find(&*store, "main", &query).await.unwrap().manifest.id, full.id);
+    assert_eq!(increment(&site).await.parent, Some(full.id.clone()));
+    fs::rename(&aside, &folder).unwrap();
+    VerifyBackup.run(&verify(&second), &site.run().context()).await.unwrap();
+    fs::remove_file(fs::read_dir(&folder).unwrap().flatten().find(is_base).unwrap().path()).unwrap();
+    let error = restore(&site.run(), &second, "keep_beside").await.unwrap_err();
+    assert!(error.to_string().contains("which lacks base.tar"), "{error}");
+}
+
+fn is_base(entry: &fs::DirEntry) -> bool {
+    entry.file_name().to_string_lossy().starts_with("base.tar")
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_take_increments_is_refused_by_name() {
+    let params = serde_json::from_value(json!({ "database": "main", "incremental": true })).unwrap();
+    let site = Site::new();
+    let found = BaseBackup.check(&params, &site.run().check_context()).await.unwrap();
+    let said = serde_json::to_string(&found.0).unwrap();
+    assert!(found.refused() && said.contains("17 is the first that does"), "{said}");
+    let error = take(&site.run(), json!({ "incremental": true })).await.unwrap_err();
+    assert!(error.to_string().contains("17 is the first that does"), "{error}");
+    let site = Site::by(programs_of(17), Depot::default(), &[]);
+    let found = BaseBackup.check(&params, &site.run().check_context()).await.unwrap();
+    let said = serde_json::to_string(&found.0).unwrap();
+    assert!(found.refused() && said.contains("summarize_wal"), "{said}");
+}

@@ -1,0 +1,200 @@
+//! Backups by snapshots of the volume: a plain copy while the server is in backup mode is a legal, if slow, one.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use runbook::action::{Action as _, ActionError};
+use runbook::actions::postgres::{
+    AroundSnapshot, AroundSnapshotOutput, RestoreSnapshot, RestoreSnapshotOutput, RestoreSnapshotParams,
+};
+use serde_json::{Value, json};
+
+use crate::support::mount;
+use crate::support::postgres::programs_of;
+use crate::support::production::Production;
+use crate::support::recovery::{Depot, Run, Site};
+
+async fn take(run: &Run<'_>, with: Value) -> Result<AroundSnapshotOutput, ActionError> {
+    let mut all = json!({ "database": "main" });
+    all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    AroundSnapshot.run(&serde_json::from_value(all).unwrap(), &run.context()).await
+}
+
+async fn restore(run: &Run<'_>, with: Value) -> Result<RestoreSnapshotOutput, ActionError> {
+    let mut all = json!({ "database": "main" });
+    all.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    let params: RestoreSnapshotParams = serde_json::from_value(all).unwrap();
+    RestoreSnapshot.run(&params, &run.context()).await
+}
+
+fn rows(site: &Site) -> String {
+    site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t")
+}
+
+async fn comes_back(site: Site) {
+    let (copy, place) = (site.cluster.folder("snapshot"), site.cluster.folder("space"));
+    site.cluster.sql(&format!("CREATE TABLESPACE space LOCATION '{}'", place.display()));
+    site.cluster.sql("CREATE TABLE t(n int) TABLESPACE space; INSERT INTO t VALUES (1)");
+    let script = format!(
+        "cp -a {} {} {} && {} -h {} -p {} -U postgres -c 'INSERT INTO t VALUES (2)' >&2 && echo {}",
+        site.cluster.pgdata().display(),
+        place.display(),
+        copy.display(),
+        site.cluster.bin().join("psql").display(),
+        site.cluster.socket_dir().display(),
+        site.cluster.port(),
+        copy.display()
+    );
+    let run = site.run();
+    let taken = take(&run, json!({ "argv": ["sh", "-c", script], "label": "before the change" })).await;
+    let taken = taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert_eq!(taken.snapshot, copy.display().to_string());
+    assert_eq!(taken.backup.kind, "postgres.snapshot");
+    site.cluster.sql("INSERT INTO t VALUES (3)");
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (4)");
+    site.cluster.kill();
+    let from =
+        json!({ "backup": taken.backup, "from": copy.join("data"), "tablespaces": { "space": copy.join("space") } });
+    let staged = restore(&run, from).await.unwrap_or_else(|error| panic!("{:#?}", error.info())).staged;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    site.cluster.sql("INSERT INTO t VALUES (5)");
+}
+
+#[tokio::test]
+async fn a_copy_taken_in_backup_mode_comes_back_with_everything_after_it() {
+    comes_back(Site::new()).await;
+}
+
+#[tokio::test]
+async fn postgresql_14_has_other_names_for_it() {
+    comes_back(Site::by(programs_of(14), Depot::default(), &[])).await;
+}
+
+#[tokio::test]
+async fn postgresql_18_comes_back_from_a_snapshot() {
+    comes_back(Site::by(programs_of(18), Depot::default(), &[])).await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_or_a_program_that_fails_leaves_no_backup() {
+    let site = Site::new();
+    let before = site.stored().len();
+    let end = format!(
+        "{} -h {} -p {} -U postgres -Atc \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%backup%' AND pid <> pg_backend_pid()\"",
+        site.cluster.bin().join("psql").display(),
+        site.cluster.socket_dir().display(),
+        site.cluster.port()
+    );
+    let error = take(&site.run(), json!({ "argv": ["sh", "-c", end] })).await.unwrap_err();
+    assert!(error.to_string().contains("is no backup"), "{error}");
+    let error = take(&site.run(), json!({ "argv": ["sh", "-c", "echo broken >&2; exit 3"] })).await.unwrap_err();
+    assert!(error.to_string().contains("ended with code 3: broken"), "{error}");
+    let error = take(&site.run(), json!({ "argv": ["true"] })).await.unwrap_err();
+    assert!(error.to_string().contains("tells where the snapshot is"), "{error}");
+    let manifests = |names: Vec<String>| names.iter().filter(|name| *name == "manifest.json").count();
+    assert_eq!(manifests(site.stored()), 0);
+    assert!(before < 10);
+    // The server is out of backup mode each time: the next one begins at once.
+    take(&site.run(), json!({ "argv": ["echo", "somewhere"] })).await.unwrap();
+    assert_eq!(manifests(site.stored()), 1);
+}
+
+#[tokio::test]
+async fn the_live_data_and_another_cluster_are_no_snapshot() {
+    let site = Site::new();
+    let backup = take(&site.run(), json!({ "argv": ["echo", "somewhere"] })).await.unwrap().backup;
+    let error = restore(&site.run(), json!({ "backup": backup, "from": site.cluster.pgdata() })).await.unwrap_err();
+    assert!(error.to_string().contains("is the live data directory"), "{error}");
+    let other = Site::new();
+    let error = restore(&site.run(), json!({ "backup": backup, "from": other.cluster.pgdata() })).await.unwrap_err();
+    assert!(error.to_string().contains("the backup is of cluster"), "{error}");
+}
+
+/// Runs a program that must succeed.
+fn done(program: &str, args: &[&Path]) {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|error| panic!("`{program}` is missing: run `.ci/setup btrfs` ({error})"));
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Whether this machine lets us have a disk of our own: only root may, and not in every container.
+fn has_disks() -> bool {
+    rustix::process::geteuid().is_root() && Path::new("/dev/loop-control").exists()
+}
+
+#[tokio::test]
+async fn a_snapshot_of_the_volume_under_a_running_server_comes_back() {
+    if !has_disks() {
+        // Then a copy is all that can be had.
+        return comes_back(Site::new()).await;
+    }
+    if !mount::mine("postgres_snapshot::a_snapshot_of_the_volume_under_a_running_server_comes_back") {
+        return;
+    }
+    let site = Site::new();
+    site.cluster.stop("fast");
+    let (pgdata, disk, image) =
+        (site.cluster.pgdata(), site.cluster.dir().join("disk"), site.cluster.dir().join("image"));
+    fs::create_dir(&disk).unwrap();
+    fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+    done("mkfs.btrfs", &[Path::new("-q"), &image]);
+    let whole = mount::image(&image, &disk);
+    done("btrfs", &[Path::new("subvolume"), Path::new("create"), &disk.join("data")]);
+    let content: Vec<_> = fs::read_dir(&pgdata).unwrap().flatten().map(|entry| entry.path()).collect();
+    for path in &content {
+        done("mv", &[path, &disk.join("data")]);
+    }
+    site.cluster.give(&disk.join("data"));
+    fs::set_permissions(disk.join("data"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let live = mount::bind_of(&disk.join("data"), &pgdata);
+    site.cluster.up();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let snapshot = disk.join("snapshot");
+    let argv = json!(["btrfs", "subvolume", "snapshot", "-r", disk.join("data"), snapshot]);
+    let run = site.run();
+    let taken = take(&run, json!({ "argv": argv, "snapshot": snapshot })).await;
+    let taken = taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (3)");
+    site.cluster.kill();
+    let staged = restore(&run, json!({ "backup": taken.backup, "from": snapshot })).await;
+    let staged = staged.unwrap_or_else(|error| panic!("{:#?}", error.info())).staged;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3", "{}", site.said());
+    site.cluster.stop("fast");
+    drop((live, whole));
+}
+
+#[test]
+fn the_examples_take_a_snapshot_and_bring_it_back_in_a_drill_and_for_real() {
+    let production = Production::new();
+    let (site, cli) = (&production.site, &production.cli);
+    let copy = site.cluster.folder("snapshot");
+    let (data, to) = (site.cluster.pgdata(), copy.join("data"));
+    let program = cli.file(
+        "freeze",
+        &format!("#!/bin/sh\nset -e\ncp -a {} {}\necho {}\n", data.display(), to.display(), to.display()),
+    );
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for name in ["volume-snapshot.yaml", "volume-restore.yaml"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)).unwrap();
+        cli.file(name, &text);
+    }
+    let program = format!("program={}", program.display());
+    cli.run(&["run", "volume-snapshot.yaml", "-p", "database=main", "-p", &program, "--confirm", "production"]).ends(0);
+    fs::remove_dir_all(cli.state()).unwrap();
+    site.cluster.sql("DELETE FROM t WHERE n > 990; INSERT INTO t SELECT generate_series(2001, 2010)");
+    site.archive();
+    let from = format!("from={}", to.display());
+    let back = ["volume-restore.yaml", "-p", "database=main", "-p", &from];
+    cli.run(&[&["drill"][..], &back].concat()).ends(0);
+    production.nothing_is_left();
+    let sum = "SELECT count(*) || ' ' || sum(n) FROM t";
+    let before = site.cluster.sql(sum);
+    cli.run(&[&["run"][..], &back, &["--confirm", "production"]].concat()).ends(0);
+    assert_eq!(site.cluster.sql(sum), before);
+}
