@@ -9,7 +9,7 @@ use runbook::store::Opening;
 
 use crate::support::cli::{Cli, Ran};
 use crate::support::docker::{Docker, IMAGE, UID};
-use crate::support::postgres::{free_port, server_bin};
+use crate::support::postgres::{free_port, server_bin, unprivileged};
 use crate::support::recovery::Known;
 
 /// A project with one server, and somebody who operates it.
@@ -68,6 +68,8 @@ impl Project {
     fn inventory(&self) {
         let store = self.cli.dir().join("store");
         fs::create_dir_all(&store).unwrap();
+        // What a drill's server fetches is read by its own user.
+        std::os::unix::fs::chown(&store, unprivileged().map(|owner| owner.0), None).unwrap();
         let url = format!("file://{}", store.display());
         let entry = StoreEntry { url, ..StoreEntry::default() };
         Opening::new(&entry, "primary", Arc::new(Known::default())).initialize().unwrap();
@@ -151,11 +153,12 @@ fn what_compose_cannot_do_is_said_before_anything_happens() {
         "version: 1\ndatabases:\n  main: { pgdata: /srv/volume, store: primary, via: { compose: { file: /srv/compose.yaml, service: db } } }\n\
          stores: { primary: { url: \"file:///srv/store\" } }\n",
     );
-    for (runbook, words) in [
-        ("full-db-loss", "put data into its server's data directory"),
-        ("setup-archiving", "have its server archive WAL"),
-    ] {
-        let ran = cli.run(&["run", runbook, "-p", "database=main"]).ends(3);
+    let refusals: [(&[&str], &str); 2] = [
+        (&["full-db-loss", "-p", "incident_at=now"], "put data into its server's data directory"),
+        (&["setup-archiving"], "have its server archive WAL"),
+    ];
+    for (runbook, words) in refusals {
+        let ran = cli.run(&[&["run", "-p", "database=main"][..], runbook].concat()).ends(3);
         assert!(ran.err.contains("runs in a container") && ran.err.contains(words), "{}", ran.err);
     }
     cli.file(

@@ -17,9 +17,6 @@ use crate::pgformat::{SegmentName, WalRecord, WalWalker};
 const RM_TABLESPACE: u8 = 5;
 const CREATE: u8 = 0x00;
 const OPERATION: u8 = 0xF0;
-/// Segments that are read at a time, as far as their bytes allow it.
-const LANES: u64 = 2;
-const LANES_BYTES: u64 = 64 << 20;
 
 /// Refuses WAL that creates a tablespace. `embedded` is the folder of the WAL that came with the backup.
 ///
@@ -64,8 +61,7 @@ pub(crate) async fn tablespaces(
             }
         }
     };
-    let lanes = usize::try_from((LANES_BYTES / shelf.size.bytes()).clamp(1, LANES)).unwrap_or(1);
-    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(lanes));
+    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(1));
     let mut next = segments.next().await.transpose()?;
     while let Some((name, bytes)) = next {
         let walking = tokio::task::spawn_blocking(move || {
@@ -73,7 +69,7 @@ pub(crate) async fn tablespaces(
             walker.segment(name, &bytes, &mut |record| found.extend(created(record)));
             (walker, found)
         });
-        // The next ones are read meanwhile.
+        // The next one is read meanwhile.
         let (walked, following) = tokio::join!(walking, segments.next());
         let found;
         (walker, found) = walked.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;

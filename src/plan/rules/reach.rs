@@ -25,7 +25,7 @@ pub fn servers(subject: &Subject<'_>) -> Diagnostics {
 }
 
 fn refused(step: &Step, inventory: &Inventory, subject: &Subject<'_>) -> Option<Diagnostic> {
-    let entry = inventory.databases.get(step.with.get("database")?.as_str()?)?;
+    let entry = inventory.databases.get(step.with.get("database")?.as_str()?).filter(|entry| !entry.scratch)?;
     match &entry.via {
         Via::Managed(_) | Via::Compose(_) => {}
         Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) => return None,

@@ -155,7 +155,8 @@ impl Action for Erase {
         match task.counted(&cluster, cx, findings.clone()).await {
             // A step before this one may bring the server or the table back.
             Err(error) if cx.ahead => {
-                let help = error.info().help.clone().unwrap_or_default();
+                let again = || "it is looked at again when the step starts".to_owned();
+                let help = error.info().help.clone().unwrap_or_else(again);
                 Ok(findings.warn(format!("as things are now: {}", told(&error)), help))
             }
             counted => counted,
