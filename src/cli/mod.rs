@@ -109,6 +109,7 @@ mod stores;
 mod superseded;
 mod undo;
 mod wal;
+mod wal_location;
 mod wiring;
 
 use clap::{Parser, Subcommand};

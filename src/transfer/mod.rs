@@ -23,6 +23,7 @@ mod keys;
 mod lanes;
 mod meter;
 mod packing;
+mod recognition;
 mod tally;
 mod thread;
 mod unpacking;
@@ -33,6 +34,7 @@ pub use journey::{Expected, Passed, Progress, Uploaded, Watch, download, upload}
 pub use keys::{has_password, public_keys};
 pub use meter::{Bottleneck, Stage};
 pub use packing::{Packed, Packing, Sealed};
+pub use recognition::Recognition;
 pub use unpacking::Unpacking;
 
 pub use crate::action::{Encoding, Plain, PlainFacts};

@@ -55,6 +55,17 @@ pub struct Config {
     pub ahead: Option<u32>,
     /// The restore that this configuration belongs to: what another one fetched ahead is not used.
     pub restore: Option<String>,
+    /// A folder of WAL that another program filled, which fetch reads beside the store. Nothing is pushed with it.
+    pub location: Option<Location>,
+}
+
+/// A folder of WAL that another program filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The store it lies in; it is only read.
+    pub store: StoreEntry,
+    /// The folder inside it; empty for the whole store.
+    pub prefix: String,
 }
 
 impl Config {
@@ -76,6 +87,7 @@ impl Config {
             spool: None,
             ahead: None,
             restore: None,
+            location: None,
         }
     }
 
@@ -147,7 +159,8 @@ impl Config {
                 }
             }
         }
-        let mut names = self.stores().flat_map(StoreEntry::secret_names);
+        let located = self.location.iter().map(|location| &location.store);
+        let mut names = self.stores().chain(located).flat_map(StoreEntry::secret_names);
         let missing = names.find(|name| !self.secrets.contains_key(*name))?;
         Some(format!("the store names the secret `{missing}`, which `secrets` does not have"))
     }
@@ -173,6 +186,16 @@ impl Config {
     #[must_use]
     pub fn ahead(&self) -> usize {
         self.ahead.unwrap_or(DEFAULT_AHEAD) as usize
+    }
+
+    /// Refuses to be what something is written with: a location is only read.
+    pub(super) fn for_writing(&self) -> Result<(), WalError> {
+        match self.location {
+            None => Ok(()),
+            Some(_) => Err(WalError::Usage(
+                "the configuration names a `location`, which is only read; push and init need one without it".to_owned(),
+            )),
+        }
     }
 
     /// The most time a push may take.

@@ -27,6 +27,7 @@ pub(super) fn initialize(
     pgdata: &Path,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<String, WalError> {
+    config.for_writing()?;
     let lines = config.stores().map(|entry| initialize_one(config, entry, (pgdata, runtime)));
     Ok(lines.collect::<Result<Vec<String>, WalError>>()?.join("; "))
 }

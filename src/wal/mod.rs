@@ -21,7 +21,7 @@
 //!
 //! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that
 //! nothing is missing on a path, and [`Almanac`] reads when what was committed. [`outlook`] plans a recovery by what a
-//! store holds.
+//! store holds. [`ForeignArchive`] reads WAL that another program archived, where it lies.
 
 mod absence;
 mod acks;
@@ -35,6 +35,7 @@ mod debt;
 mod depot;
 mod error;
 mod fetch;
+mod foreign;
 mod identity;
 mod initial;
 pub mod outlook;
@@ -51,11 +52,12 @@ pub use absence::{Absence, Archive};
 pub use almanac::{Almanac, Stop};
 pub use backlog::{Backlog, Pressure};
 pub use command::main;
-pub use config::Config;
+pub use config::{Config, Location};
 pub use contiguity::{Contiguity, contiguity};
 pub use debt::owed;
 pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
+pub use foreign::{ForeignArchive, ForeignFolder, foreign_wal_file};
 pub use identity::Identity;
 pub use packed::{Keys, Source, read_file, read_first};
 pub use push::{Destination, Pushed, push_file};

@@ -27,11 +27,11 @@ pub(super) const LIMIT_BYTES: u64 = 1 << 30;
 /// Encryption and compression that does nothing make an object a little longer than its content.
 const STORED_LIMIT_BYTES: u64 = LIMIT_BYTES + (LIMIT_BYTES >> 4);
 
-const SHA256: &str = "sha256";
-const PLAIN_SHA256: &str = "plain-sha256";
-const PLAIN_SIZE: &str = "plain-size";
-const ENCODING: &str = "encoding";
-const SYSTEM_ID: &str = "system_id";
+pub(super) const SHA256: &str = "sha256";
+pub(super) const PLAIN_SHA256: &str = "plain-sha256";
+pub(super) const PLAIN_SIZE: &str = "plain-size";
+pub(super) const ENCODING: &str = "encoding";
+pub(super) const SYSTEM_ID: &str = "system_id";
 
 /// What encrypted WAL is read with.
 #[derive(Clone, Copy)]

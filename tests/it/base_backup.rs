@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use runbook::action::{Action as _, ActionError, BackupHandle};
@@ -12,11 +12,12 @@ use runbook::actions::postgres::{
     VerifyBackupParams,
 };
 use runbook::base::{Timestamp, clock};
-use runbook::language::inventory::{Database, StoreEntry};
+use runbook::language::inventory::{Database, SslMode, StoreEntry};
 use serde_json::{Value, json};
 
-use crate::support::cli::listing;
+use crate::support::cli::{Cli, listing};
 use crate::support::postgres::free_port;
+use crate::support::program::need;
 use crate::support::recovery::Site;
 
 async fn take(site: &Site, with: Value) -> Result<BaseBackupOutput, ActionError> {
@@ -127,29 +128,104 @@ async fn configuration_outside_the_data_directory_comes_with_the_backup() {
     assert!(fs::read_to_string(&place).unwrap().contains("trust"));
 }
 
-#[tokio::test]
-async fn a_password_and_tcp_lead_to_the_same_backup() {
-    let mut site = Site::with(&[("password_encryption", "scram-sha-256")]);
+/// Lets the role `taker` in over TCP, with its password.
+fn let_in(site: &mut Site, lines: &str) {
     site.cluster.sql("CREATE ROLE taker LOGIN SUPERUSER REPLICATION PASSWORD 'right'");
     let hba = site.cluster.pgdata().join("pg_hba.conf");
-    let lines = "local all all trust\nlocal replication all trust\n\
-                 host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n";
-    fs::write(&hba, lines).unwrap();
+    fs::write(&hba, format!("local all all trust\nlocal replication all trust\n{lines}")).unwrap();
     site.cluster.sql("SELECT pg_reload_conf()");
-    let entry = Database {
-        socket: None,
-        user: "taker".to_owned(),
-        password: Some("pw".to_owned()),
-        prefix: Some("tcp".to_owned()),
-        ..site.entry()
-    };
+    // The archive that the server fills: its last WAL is waited for there.
+    let prefix = Some("main".to_owned());
+    let (user, password) = ("taker".to_owned(), Some("pw".to_owned()));
+    let entry = Database { socket: None, user, password, prefix, ..site.entry() };
     site.others.lock().unwrap().insert("tcp".to_owned(), entry);
     site.depot.secrets.0.insert("pw".to_owned(), "right".to_owned());
-    let backup = take(&site, json!({ "database": "tcp" })).await.unwrap().backup;
+}
+
+#[tokio::test]
+async fn a_password_and_tcp_lead_to_the_same_backup_however_the_server_asks_for_it() {
+    for (stored_as, asked_for) in [("scram-sha-256", "scram-sha-256"), ("md5", "md5"), ("scram-sha-256", "password")] {
+        let mut site = Site::with(&[("password_encryption", stored_as)]);
+        let lines = format!("host all all 127.0.0.1/32 {asked_for}\nhost replication all 127.0.0.1/32 {asked_for}\n");
+        let_in(&mut site, &lines);
+        let backup =
+            take(&site, json!({ "database": "tcp" })).await.unwrap_or_else(|error| panic!("{asked_for}: {error}"));
+        assert!(backup.wal_archived, "{asked_for}: {}", site.said());
+        verify(&site, &backup.backup).await.unwrap();
+        site.depot.secrets.0.insert("pw".to_owned(), "wrong".to_owned());
+        let refused = take(&site, json!({ "database": "tcp" })).await.unwrap_err();
+        assert!(refused.info().help.is_some() && !refused.to_string().contains("wrong"), "{asked_for}: {refused:?}");
+    }
+}
+
+/// Makes a certificate of its own authority for a name, and has the server show it.
+fn show_certificate(site: &Site, name: &str) -> PathBuf {
+    need("openssl", "escape");
+    let dir = site.cluster.folder("tls");
+    let script = format!(
+        "cd {dir} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=authority \
+           -addext basicConstraints=critical,CA:TRUE -keyout ca.key -out ca.crt \
+         && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -keyout server.key -out server.csr \
+         && printf 'subjectAltName=DNS:{name}\n' > names \
+         && openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt \
+         && chmod 600 server.key",
+        dir = dir.display()
+    );
+    let made = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    for file in ["server.key", "server.crt"] {
+        site.cluster.give(&dir.join(file));
+    }
+    let place = |file: &str| dir.join(file).display().to_string();
+    let (key, certificate) = (place("server.key"), place("server.crt"));
+    site.cluster.configure(&[("ssl", "on"), ("ssl_key_file", &key), ("ssl_cert_file", &certificate)]);
+    site.cluster.sql("SELECT pg_reload_conf()");
+    dir.join("ca.crt")
+}
+
+#[tokio::test]
+async fn a_server_that_wants_tls_gets_it_and_a_certificate_of_another_name_is_refused() {
+    let mut site = Site::new();
+    let_in(
+        &mut site,
+        "hostssl all all 127.0.0.1/32 scram-sha-256\nhostssl replication all 127.0.0.1/32 scram-sha-256\n",
+    );
+    let authority = show_certificate(&site, "localhost");
+    let encrypted = |mode: SslMode| Database { sslmode: mode, ..site.others.lock().unwrap()["tcp"].clone() };
+    let modes = [("none", SslMode::Disable), ("some", SslMode::Require), ("proof", SslMode::VerifyFull)];
+    let entries = modes.map(|(name, mode)| (name.to_owned(), encrypted(mode)));
+    site.others.lock().unwrap().extend(entries);
+    let refused = take(&site, json!({ "database": "none" })).await.unwrap_err();
+    assert!(refused.to_string().contains("database"), "{refused}");
+    let backup = take(&site, json!({ "database": "some" })).await.unwrap().backup;
     verify(&site, &backup).await.unwrap();
-    site.depot.secrets.0.insert("pw".to_owned(), "wrong".to_owned());
-    let refused = take(&site, json!({ "database": "tcp" })).await.unwrap_err();
-    assert!(refused.info().help.is_some(), "{refused:?}");
+    // The authority is unknown to this machine, and so nothing is proven.
+    let unknown = take(&site, json!({ "database": "proof" })).await.unwrap_err();
+    assert!(unknown.info().causes.iter().any(|cause| cause.contains("certificate")), "{unknown:?}");
+    // A process that knows the authority, against both names.
+    assert_eq!(by_process(&site, &authority), Some(0));
+    let authority = show_certificate(&site, "elsewhere.example");
+    assert_eq!(by_process(&site, &authority), Some(4), "refused before the first step");
+}
+
+/// Takes a backup with `sslmode: verify-full` in a process that believes one authority only.
+fn by_process(site: &Site, authority: &Path) -> Option<i32> {
+    let cli = Cli::new().var("SSL_CERT_FILE", &authority.display().to_string()).var("TAKER", "right");
+    let inventory = format!(
+        "version: 1\ndatabases:\n  tcp: {{ pgdata: {}, port: {}, bin: {}, user: taker, password: pw, sslmode: verify-full, \
+         store: here, prefix: main }}\nstores: {{ here: {{ url: 'file://{}' }} }}\nsecrets: {{ pw: {{ env: TAKER }} }}\n",
+        site.cluster.pgdata().display(),
+        site.cluster.port(),
+        site.cluster.bin().display(),
+        site.depot.root.display(),
+    );
+    cli.file("inventory.yaml", &inventory);
+    let step =
+        "version: 1\nname: take\nsteps:\n  - id: take\n    uses: postgres.base_backup\n    with: { database: tcp }\n";
+    cli.file("take.yaml", step);
+    let ran = cli.run(&["run", "take.yaml"]);
+    eprintln!("{}{}", ran.out, ran.err);
+    ran.code
 }
 
 #[tokio::test]

@@ -43,3 +43,70 @@ fn scripts_that_are_known_to_lose_data_are_named_where_they_stand() {
     assert_eq!(said.matches("RB0507").count(), 3, "{said}");
     assert!(said.contains("wal fetch") && said.contains("wal push") && said.contains("postgres.recover"), "{said}");
 }
+
+/// What `check` says of a runbook.
+fn said_of(text: &str) -> String {
+    let cli = crate::support::cli::Cli::with(text);
+    cli.file("inventory.yaml", "version: 1\ndatabases: { main: { pgdata: /srv/main, store: s } }\nstores: { s: { url: 's3://b/x', region: x } }\n");
+    let found = cli.run(&["check", "runbook.yaml"]).ends(0);
+    // Without the breaks of lines.
+    let said = format!("{}{}", found.out, found.err);
+    said.lines().map(|line| line.trim_start_matches([' ', '|'])).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_dump_whose_failure_nobody_sees_is_named_and_a_strict_one_is_not() {
+    let script =
+        |lines: &str| said_of(&format!("version: 1\nname: old\nsteps:\n  - id: a\n    run: |\n      {lines}\n"));
+    for (hidden, words) in [
+        ("bash -c \"pg_dump orders | gzip > /b/x.gz\"", "the end of a pipe alone counts"),
+        ("docker exec db sh -c 'pg_dump orders \\\n        | gzip' > /b/x.gz", "the end of a pipe alone counts"),
+        ("pg_dump orders > /b/x.sql || true", "is forgiven"),
+        ("find /backup/wal -type f -mtime +7 -delete", "cannot be recovered beyond its own end"),
+    ] {
+        let said = script(hidden);
+        assert!(said.contains("RB0507") && said.contains(words), "{hidden}: {said}");
+    }
+    for strict in [
+        "pg_dump orders | gzip > /b/x.gz",
+        "bash -c \"set -o pipefail; pg_dump orders | gzip > /b/x.gz\"",
+        "ssh db1 'pg_dump orders' > /b/x.sql || exit 1",
+        "find /tmp/reports -mtime +7 -delete",
+    ] {
+        assert!(!script(strict).contains("RB0507"), "{strict}");
+    }
+}
+
+#[test]
+fn wal_beside_nothing_but_dumps_and_segments_too_late_for_the_rpo_are_warnings() {
+    let steps = |objectives: &str, steps: &str| {
+        said_of(&format!("version: 1\nname: old\n{objectives}phases: [ {{ id: p, name: P }} ]\nsteps:\n{steps}"))
+    };
+    let archive = "  - { id: archive, phase: p, uses: postgres.configure_archiving, with: { database: main, archive_timeout: 10m } }\n";
+    let dump = "  - { id: dump, phase: p, uses: postgres.dump, with: { database: main } }\n";
+    let base = "  - { id: base, phase: p, uses: postgres.base_backup, with: { database: main } }\n";
+    let both = format!("{archive}{dump}");
+    assert!(steps("", &both).contains("RB0508"), "{}", steps("", &both));
+    assert!(!steps("", &format!("{both}{base}")).contains("RB0508"));
+    let wrong = "  - { id: a, phase: p, uses: backup.find, with: { database: main, kind: postgres.dump } }\n  - { id: s, phase: p, uses: postgres.restore_base, \
+                 with: { database: main, backup: '{{ steps.a.backup }}' } }\n  - { id: r, phase: p, uses: postgres.recover, with: { database: main, staged: '{{ steps.s.staged }}' } }\n";
+    assert!(steps("", wrong).contains("RB0508"));
+    assert!(!steps("", &wrong.replace("postgres.dump", "postgres.base")).contains("RB0508"));
+    let late = steps("objectives: { rpo: 5m }\n", archive);
+    assert!(late.contains("RB0509") && late.contains("at most 4m"), "{late}");
+    assert!(!steps("objectives: { rpo: 11m }\n", archive).contains("RB0509"));
+    assert!(!steps("", archive).contains("RB0509"));
+    let script = "  - id: a\n    phase: p\n    run: echo \"archive_timeout = 3600\" >> /data/postgresql.conf\n";
+    assert!(steps("objectives: { rpo: 1h }\n", script).contains("RB0509"));
+}
+
+#[test]
+fn an_option_that_a_store_or_a_step_does_not_have_is_an_error_that_names_the_nearest() {
+    let cli = crate::support::cli::Cli::with(
+        "version: 1\nname: old\nsteps:\n  - id: a\n    uses: store.put\n    with: { from: /etc/hostname, to: { store: s, key: x }, storage_clas: GLACIER }\n",
+    );
+    cli.file("inventory.yaml", "version: 1\nstores: { s: { url: 's3://b/x', region: x, sse_kms_key: y } }\n");
+    let said = cli.run(&["check", "runbook.yaml"]).ends(3).err;
+    assert!(said.contains("sse_kms_key") && said.contains("storage_clas"), "{said}");
+    assert!(said.matches("RB0101").count() >= 2, "{said}");
+}

@@ -91,7 +91,17 @@ fn a_folder_of_pg_basebackup_and_wal_of_cp_are_imported_and_recovered_to_the_new
     let listed = old.cli.run(&["backups", "list", "--json"]).ends(0).json();
     let id = listed["backups"][0]["id"].as_str().unwrap().to_owned();
     old.cli.run(&["backups", "verify", &id, "--level", "content"]).ends(0);
-    old.cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(0);
+    // Its store is read-only to the drill: what it proved is kept by whoever may write there.
+    let drilled = old.cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(0);
+    drilled.says("is not kept in `primary`: it is read-only in this environment").says("runbook backups prove");
+    let proven = || {
+        let listed = old.cli.run(&["backups", "list"]).ends(0);
+        format!("{}{}", listed.out, listed.err).contains("proven")
+    };
+    assert!(!proven());
+    old.cli.run(&["backups", "prove", "last", "--environment", "drill"]).ends(10).says("--environment");
+    old.cli.run(&["backups", "prove", "last"]).ends(0).prints(&format!("`{id}` in `primary`: proven"));
+    assert!(proven());
 }
 
 #[test]

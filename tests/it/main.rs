@@ -46,6 +46,7 @@ mod engine;
 mod erase;
 mod escape;
 mod evidence;
+mod foreign_wal;
 mod format_one;
 mod groups;
 mod hazards;

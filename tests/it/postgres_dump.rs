@@ -10,7 +10,7 @@ use runbook::actions::postgres::{
 use runbook::language::inventory::StoreEntry;
 use serde_json::{Value, json};
 
-use crate::support::cli::{listing, until};
+use crate::support::cli::{Cli, listing, until};
 use crate::support::recovery::{Depot, Run, Site};
 
 const MARK: &str = "the customer is called Zdzislawa Grzeszczykiewicz";
@@ -302,6 +302,55 @@ async fn a_damaged_dump_is_noticed_before_anything_is_touched() {
     }
     let names = site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'shop%'");
     assert_eq!(names, "1");
+}
+
+#[tokio::test]
+async fn a_restore_killed_between_shutting_the_old_database_and_the_rename_is_resumed_to_its_end() {
+    let site = site(Depot::default());
+    dump(&site.run(), json!({})).await;
+    within(&site, "shop", "CREATE TABLE public.later (n int)");
+    let cli = Cli::new();
+    let inventory = format!(
+        "version: 1\ndatabases: {{ main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: here, prefix: main }} }}\n\
+         stores: {{ here: {{ url: 'file://{}' }} }}\n",
+        site.cluster.pgdata().display(),
+        site.cluster.port(),
+        site.cluster.socket_dir().display(),
+        site.cluster.bin().display(),
+        site.depot.root.display(),
+    );
+    cli.file("inventory.yaml", &inventory);
+    let steps = "version: 1\nname: back\nsteps:\n  - id: find\n    uses: backup.find\n    \
+                 with: { database: main, kind: postgres.dump, dbname: shop }\n  - id: restore\n    uses: postgres.restore_dump\n    \
+                 with: { database: main, backup: '{{ steps.find.backup }}', mode: swap }\n";
+    cli.file("back.yaml", steps);
+    // It holds what a rename needs, and nothing that shutting does.
+    let hold = "BEGIN; COMMENT ON DATABASE shop IS 'held'; SELECT pg_sleep(600)";
+    let mut holder = site.cluster.command("psql");
+    holder.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-h"]).arg(site.cluster.socket_dir());
+    let mut holder = holder.args(["-p", &site.cluster.port().to_string(), "-c", hold]).spawn().unwrap();
+    let held =
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'object' AND granted AND mode = 'ShareUpdateExclusiveLock'";
+    until("the lock is held", || site.cluster.sql(held) != "0");
+    let live = cli.spawn(&["run", "back.yaml"]);
+    let waits = "FROM pg_locks WHERE locktype = 'object' AND NOT granted AND mode = 'AccessExclusiveLock'";
+    until("the rename waits", || site.cluster.sql(&format!("SELECT count(*) {waits}")) != "0");
+    let open = "SELECT datallowconn FROM pg_database WHERE datname = 'shop'";
+    assert_eq!(site.cluster.sql(open), "f");
+    assert!(live.kill());
+    site.cluster.sql(&format!("SELECT pg_terminate_backend(pid) {waits}"));
+    site.cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; COMMENT%'");
+    holder.wait().unwrap();
+    until("nobody waits any more", || site.cluster.sql(&format!("SELECT count(*) {waits}")) == "0");
+    assert_eq!(site.cluster.sql(open), "f", "between the two");
+    cli.run(&["resume", "last"]).ends(0);
+    assert_eq!(
+        within(&site, "shop", "SELECT to_regclass('public.later') IS NULL, count(*) FROM public.orders"),
+        "t|300"
+    );
+    let old = site.cluster.sql("SELECT datname FROM pg_database WHERE datname LIKE 'shop\\_old%' AND datallowconn");
+    assert_eq!(within(&site, &old, "SELECT to_regclass('public.later') IS NOT NULL"), "t");
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'shop%'"), "2");
 }
 
 #[tokio::test]

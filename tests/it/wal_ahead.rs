@@ -1,5 +1,6 @@
 //! What push and fetch do ahead of the server: company, spool, several stores, and what survives when any of it dies.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -494,6 +495,136 @@ fn a_hanging_push_ends_in_time_with_1() {
     let mut child = site.spawn(&["push", &format!("pg_wal/{}", site.waiting()[0])]);
     assert_eq!(child.wait().unwrap().code(), Some(1));
     drop(listener);
+}
+
+/// pgbench at work: its clients log each commit when the server has acknowledged it.
+struct Load {
+    pgbench: Child,
+    log: PathBuf,
+}
+
+impl Load {
+    fn start(site: &Site, round: u64) -> Self {
+        let dir = site.cluster.folder("load");
+        let script = dir.join("script.sql");
+        fs::write(&script, "INSERT INTO seen VALUES (:round, :client_id, repeat('x', 1500));\n").unwrap();
+        let log = dir.join(format!("round{round}"));
+        let mut pgbench = site.cluster.command("pgbench");
+        pgbench.args(["-n", "-c", "4", "-T", "60", "-U", "postgres", "-l"]).arg("-D").arg(format!("round={round}"));
+        pgbench.arg("-f").arg(&script).arg(format!("--log-prefix={}", log.display()));
+        pgbench.arg("-h").arg(site.cluster.socket_dir()).arg("-p").arg(site.cluster.port().to_string()).arg("postgres");
+        let pgbench = pgbench.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("pgbench");
+        Self { pgbench, log }
+    }
+
+    /// Waits for its end, which comes with the server's, and counts the commits that each client saw acknowledged.
+    fn acknowledged(mut self) -> BTreeMap<String, usize> {
+        self.pgbench.wait().unwrap();
+        let log = PathBuf::from(format!("{}.{}", self.log.display(), self.pgbench.id()));
+        let mut clients = BTreeMap::new();
+        for line in fs::read_to_string(log).unwrap().lines() {
+            *clients.entry(line.split(' ').next().unwrap().to_owned()).or_default() += 1;
+        }
+        clients
+    }
+}
+
+#[test]
+fn every_commit_that_pgbench_saw_acknowledged_survives_killed_pushes_fetches_and_servers() {
+    let site = Site::with_backlog(0);
+    site.cluster.sql("CREATE TABLE seen (round int, client int, pad text)");
+    site.archive_with(&site.push_command());
+    let backup = site.base_backup();
+    let mut acknowledged = Vec::new();
+    for round in 0..4_u64 {
+        let load = Load::start(&site, round);
+        for moment in 1..5_u64 {
+            // Not waits for anything: they choose the moments of the crashes.
+            std::thread::sleep(Duration::from_millis(120 + 37 * moment * round));
+            kill_pushes(&site);
+        }
+        site.cluster.kill();
+        kill_pushes(&site);
+        acknowledged.extend(load.acknowledged().into_iter().map(|(client, count)| (round, client, count)));
+        site.up_again();
+    }
+    site.fill_and_archive();
+    let all = site.cluster.sql("SELECT count(*) FROM seen");
+    site.lose_and_restore(&backup);
+    for moment in 0..3_u64 {
+        let _ = site
+            .cluster
+            .command("pg_ctl")
+            .args(["-W", "start", "-D"])
+            .arg(site.cluster.pgdata())
+            .arg("-l")
+            .arg(site.cluster.dir().join("server.log"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        std::thread::sleep(Duration::from_millis(90 * moment));
+        kill_pushes(&site);
+        site.cluster.kill();
+    }
+    site.up_again();
+    site.until("NOT pg_is_in_recovery()");
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM seen"), all);
+    let sum: usize = acknowledged.iter().map(|(_, _, count)| count).sum();
+    assert!(sum > 100, "pgbench did something: {acknowledged:?}");
+    for (round, client, count) in acknowledged {
+        let there = site.cluster.sql(&format!("SELECT count(*) FROM seen WHERE round = {round} AND client = {client}"));
+        // One more may have been committed whose answer was lost on the way.
+        let there: usize = there.parse().unwrap();
+        assert!((count..=count + 1).contains(&there), "round {round}, client {client}: {count} seen, {there} there");
+    }
+}
+
+/// Runs the program with a spool on a disk of its own that has nothing left, in a namespace of the test.
+fn with_full_spool(site: &Site, disk: &str, args: &[&str]) -> Output {
+    let spool = site.spool();
+    fs::create_dir_all(&spool).unwrap();
+    let script = format!(
+        "mount -t tmpfs -o {disk},mode=700 none {spool} || exit 90
+         dd if=/dev/zero of={spool}/filler bs=4096 count=100 2>/dev/null
+         shift; exec {BINARY} wal \"$@\"",
+        spool = spool.display()
+    );
+    let mut command = Command::new("unshare");
+    if site.cluster.owner().is_none() {
+        command.arg("--map-root-user");
+    }
+    let (verb, rest) = args.split_first().unwrap();
+    command.args(["--mount", "sh", "-c", &script, "sh", "-", verb, "--config"]).arg(&site.config).args(rest);
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(site.cluster.pgdata()).output().unwrap()
+}
+
+#[test]
+fn a_spool_on_a_full_disk_costs_speed_only_and_a_lack_that_cannot_be_noted_is_no_success() {
+    if std::env::var_os("RUNBOOK_TEST_NO_MOUNTS").is_some() {
+        return;
+    }
+    let site = Site::with_backlog(6);
+    let waiting = site.waiting();
+    let both = format!("stores: [{}, {}]\nat_least: 1\n", site.url("store"), site.url("second"));
+    // No page is left, and no name.
+    for (disk, segment) in [("size=16k", waiting[0]), ("size=64k,nr_inodes=2", waiting[1])] {
+        let output = with_full_spool(&site, disk, &["push", &format!("pg_wal/{segment}")]);
+        assert_eq!(output.status.code(), Some(0), "{disk}: {}", words(&output));
+        assert!(site.stored("store").contains(&segment), "{disk}");
+    }
+    let one = waiting[2];
+    site.configure(&both);
+    let unnoted = with_full_spool(&site, "size=64k,nr_inodes=2", &["push", &format!("pg_wal/{one}")]);
+    assert_eq!(unnoted.status.code(), Some(1), "{}", words(&unnoted));
+    assert!(!words(&unnoted).is_empty());
+    assert!(site.waiting().contains(&one), "the server keeps what was not acknowledged");
+    site.configure(&format!("store: {}\n", site.url("store")));
+    for disk in ["size=16k", "size=64k,nr_inodes=2"] {
+        let fetched = with_full_spool(&site, disk, &["fetch", &waiting[0].to_string(), "fetched"]);
+        assert_eq!(fetched.status.code(), Some(0), "{disk}: {}", words(&fetched));
+        let segment = fs::read(site.cluster.pgdata().join("fetched")).unwrap();
+        assert_eq!(segment, fs::read(site.cluster.pgdata().join(format!("pg_wal/{}", waiting[0]))).unwrap());
+    }
 }
 
 #[test]

@@ -96,6 +96,7 @@ impl RestoreParams {
             inclusive: self.inclusive,
             action: self.action,
             timeline: self.timeline,
+            wal_location: None,
         };
         recovery.aim()
     }

@@ -13,7 +13,7 @@ use super::repository::{Desk, Repository, Shelved};
 use super::restore::RestoreParams;
 use super::staging::{self, Staging};
 use super::stanza::{PROGRAM, Stanza, Waits};
-use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, RunContext, Store};
+use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, ReadStore, RunContext, Store};
 use crate::actions::postgres::aim::{self, Aim, STANDBY_SIGNAL};
 use crate::actions::postgres::attempt::{self, Recovering};
 use crate::actions::postgres::course::{self, Aside, Plan};
@@ -95,8 +95,10 @@ impl Restoring<'_> {
         let host: Arc<dyn ReadHost> = Arc::clone(&self.cx.host) as Arc<dyn ReadHost>;
         let store: Arc<dyn Store> = Arc::new(Repository::new(&self.stanza, shelved, host, Some(desk)));
         let (prefix, program) = (self.stanza.name.as_str(), Path::new(PROGRAM));
+        let reading = Arc::clone(&store) as Arc<dyn ReadStore>;
         // Its archive is its own: it keeps the WAL in every repository by itself.
-        Ok(Hands { cluster: self.cluster, owner, store, further: Vec::new(), prefix, program, cx: self.cx })
+        let (further, cluster) = (Vec::new(), self.cluster);
+        Ok(Hands { cluster, owner, store, further, reading, location: None, prefix, program, cx: self.cx })
     }
 
     /// Removes the folder that segments were read through.

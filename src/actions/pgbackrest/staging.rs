@@ -125,6 +125,7 @@ impl Staging<'_> {
             remains: None,
             to_target: false,
             embedded: Vec::new(),
+            wal_location: None,
             waits: None,
         })
     }

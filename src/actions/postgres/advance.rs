@@ -60,7 +60,8 @@ pub(crate) async fn advance(
     if !live::signs(hands.cluster, files.as_ref()).await?.is_empty() {
         hands.server(files.as_ref())?.stop(hands.cx.host.as_ref()).await?;
     }
-    let marker = Marker { course: Some(plan.course), to_target: plan.goal != Goal::Newest, ..marker };
+    let (to_target, wal_location) = (plan.goal != Goal::Newest, hands.location.clone());
+    let marker = Marker { course: Some(plan.course), to_target, wal_location, ..marker };
     tell(hands, aim, &plan, files.as_ref())?;
     marker.write(files.as_ref(), &hands.cluster.pgdata, &hands.owner)?;
     Landing { hands, marker }.land(aim).await

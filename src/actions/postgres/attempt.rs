@@ -95,6 +95,9 @@ impl Recovering<'_> {
         if let Some(note) = &plan.note {
             self.hands.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
+        if let Some(location) = &self.hands.location {
+            self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
+        }
         let swap = self.seats(files, &marker, old.as_ref(), &plan.path).await?;
         swap.judge(files)?;
         self.rescue(&marker, &tail, old.as_ref()).await?;
@@ -107,6 +110,7 @@ impl Recovering<'_> {
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
             embedded: names(&embedded),
+            wal_location: self.hands.location.clone(),
             last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),
             ..marker
         };

@@ -1,6 +1,7 @@
 //! What `wal fetch` needs inside a data directory that recovers: its configuration, and the secrets that reach
 //! and decrypt the archive, in files of the server's user. Removed when the recovery is proven.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::hands::Hands;
@@ -32,19 +33,25 @@ impl Fetching {
     /// Fails when a secret that reading needs cannot be had.
     pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
         let vault = hands.cx.about.secrets.as_ref();
-        let mut entries: Vec<StoreEntry> = Vec::new();
-        let mut secrets: Vec<(String, SecretText)> = Vec::new();
-        for store in hands.stores() {
-            let mut entry = hands.entry(store.as_ref())?.clone();
+        let readable = |entry: &mut StoreEntry| {
             if let Some(encryption) = &mut entry.encryption {
                 encryption.keep_readable(|name| vault.get(name).is_ok());
             }
-            for name in entry.secret_names() {
-                if !secrets.iter().any(|(known, _)| known == name) {
-                    secrets.push((name.to_owned(), vault.get(name)?));
-                }
-            }
+        };
+        let mut location = hands.location.as_ref().map(|location| location.told(&hands.cx.about)).transpose()?;
+        if let Some(location) = &mut location {
+            readable(&mut location.store);
+        }
+        let mut entries: Vec<StoreEntry> = Vec::new();
+        for store in hands.stores() {
+            let mut entry = hands.entry(store.as_ref())?.clone();
+            readable(&mut entry);
             entries.push(entry);
+        }
+        let mut secrets: Vec<(String, SecretText)> = Vec::new();
+        let located = location.iter().map(|location| &location.store);
+        for name in entries.iter().chain(located).flat_map(StoreEntry::secret_names).collect::<BTreeSet<_>>() {
+            secrets.push((name.to_owned(), vault.get(name)?));
         }
         let ahead = hands.cluster.ahead(&hands.cx.about.run);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
@@ -55,6 +62,7 @@ impl Fetching {
             spool: Some(ahead.clone()),
             restore: Some(hands.cx.about.run.to_string()),
             further: entries.split_off(1),
+            location,
             ..Config::new(entries.remove(0), hands.prefix)
         };
         let config = config

@@ -9,7 +9,8 @@ use super::marker::Marker;
 use super::owner::Owner;
 use super::server::{Programs, Server, major};
 use super::side::Side;
-use crate::action::{ActionError, Files, HostError, ReadFiles, RunContext, Store};
+use super::wal_location::WalLocation;
+use crate::action::{ActionError, Files, HostError, ReadFiles, ReadStore, RunContext, Store};
 use crate::language::inventory::StoreEntry;
 use crate::pgformat::ControlFile;
 
@@ -23,6 +24,10 @@ pub(crate) struct Hands<'a> {
     pub(crate) store: Arc<dyn Store>,
     /// The other stores that its WAL is archived into.
     pub(crate) further: Vec<Arc<dyn Store>>,
+    /// Where its own store is read: with the WAL beside it that another program archived, if any.
+    pub(crate) reading: Arc<dyn ReadStore>,
+    /// Where that lies.
+    pub(crate) location: Option<WalLocation>,
     /// The prefix inside them.
     pub(crate) prefix: &'a str,
     /// Our own program, which the server calls to fetch WAL.
@@ -41,7 +46,21 @@ impl<'a> Hands<'a> {
         let owner = Owner::of(cluster, cx.host.as_ref())?;
         let mut stores = archive::opened(cluster, |name| cx.store(name))?;
         let further = stores.split_off(1);
-        Ok(Self { cluster, owner, store: stores.remove(0), further, prefix, program, cx })
+        let store = stores.remove(0);
+        let reading = Arc::clone(&store) as Arc<dyn ReadStore>;
+        Ok(Self { cluster, owner, store, further, reading, location: None, prefix, program, cx })
+    }
+
+    /// Reads WAL from a folder that another program filled as well.
+    ///
+    /// # Errors
+    /// Fails when its store cannot be had.
+    pub(crate) fn reading(self, location: Option<WalLocation>) -> Result<Self, ActionError> {
+        let Some(location) = location else { return Ok(self) };
+        let lying = self.cx.store(location.store.as_str())? as Arc<dyn ReadStore>;
+        let own = Arc::clone(&self.store) as Arc<dyn ReadStore>;
+        let reading = location.beside(own, (self.prefix, lying), &self.cx.about)?;
+        Ok(Self { reading, location: Some(location), ..self })
     }
 
     /// Every store that its WAL lies in, that of its backups first.
@@ -51,7 +70,9 @@ impl<'a> Hands<'a> {
 
     /// The archive of a staged backup.
     pub(crate) fn shelf(&self, marker: &Marker) -> Shelf<'_> {
-        let stores = self.stores().map(|store| (store.as_read(), archive::keys(&self.cx.about, store.name())));
+        let further = self.further.iter().map(|store| store.as_read());
+        let stores = std::iter::once(&*self.reading).chain(further);
+        let stores = stores.map(|store| (store, archive::keys(&self.cx.about, store.name())));
         let (system_id, size) = (marker.system_id, marker.segment_size);
         Shelf { stores: stores.collect(), prefix: self.prefix, system_id, size }
     }

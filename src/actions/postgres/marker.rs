@@ -14,6 +14,7 @@ use super::owner::Owner;
 use super::replay::Course;
 use super::room::{self, Room};
 use super::swap::{LinkedSeat, Seat};
+use super::wal_location::WalLocation;
 use super::witness::Remains;
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Waits};
 use crate::base::{RunId, Timestamp};
@@ -55,6 +56,9 @@ pub(crate) struct Marker {
     /// The segments that came with the backup.
     #[serde(default)]
     pub(crate) embedded: Vec<String>,
+    /// Where the WAL lies that another program archived, if the recovery reads such; set before the swap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) wal_location: Option<WalLocation>,
     /// What the recovered server waits for; `None` while it is not there yet, and when it is to open.
     #[serde(default)]
     pub(crate) waits: Option<Waiting>,

@@ -103,6 +103,7 @@ mod target;
 mod terminate;
 mod tls;
 mod verify_backup;
+mod wal_location;
 mod wal_proof;
 pub(crate) mod witness;
 
@@ -149,3 +150,4 @@ pub use stop::{OnlyIf, Stop, StopOutput, StopParams};
 pub use swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use terminate::{TerminateConnections, TerminateConnectionsOutput, TerminateConnectionsParams};
 pub use verify_backup::{VerifyBackup, VerifyBackupOutput, VerifyBackupParams};
+pub use wal_location::WalLocation;

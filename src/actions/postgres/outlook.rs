@@ -6,17 +6,19 @@ use super::archive::{self, Shelf};
 use super::layout::Cluster;
 use super::old::Old;
 use super::rescue::{Glance, Judge};
+use super::wal_location::WalLocation;
 use crate::action::{ActionError, CheckContext};
 use crate::base::Timestamp;
 use crate::pgformat::{ControlFile, WalFileName};
 use crate::wal::Keys;
 
-/// Says in one sentence what a recovery to `target` would replace; `None` for a scratch database.
+/// Says in one sentence what a recovery to `target` would replace; `None` for a scratch database. WAL that another program
+/// archived counts where `location` names such.
 ///
 /// # Errors
 /// Fails when the place cannot be looked at.
 pub(crate) async fn sentence(
-    cluster: &Cluster,
+    (cluster, location): (&Cluster, Option<&WalLocation>),
     target: Option<Timestamp>,
     cx: &CheckContext,
 ) -> Result<Option<String>, ActionError> {
@@ -35,7 +37,7 @@ pub(crate) async fn sentence(
         return Ok(Some(format!("`{shown}` will be moved aside; its `pg_control` cannot be read")));
     };
     let cluster_text = format!("`{shown}` will be moved aside; it holds cluster {}", control.system_id);
-    let found = match glance(&old, cluster, &control, cx).await {
+    let found = match glance(&old, (cluster, location), &control, cx).await {
         Ok(Some(glance)) => words(&glance, target),
         Ok(None) => "it has no `pg_wal`".to_owned(),
         Err(error) => format!("its newest commit is not known: {error}"),
@@ -45,7 +47,7 @@ pub(crate) async fn sentence(
 
 async fn glance(
     old: &Old,
-    cluster: &Cluster,
+    (cluster, location): (&Cluster, Option<&WalLocation>),
     control: &ControlFile,
     cx: &CheckContext,
 ) -> Result<Option<Glance>, ActionError> {
@@ -54,7 +56,11 @@ async fn glance(
     let Some(folder) = old.wal(&cx.about.run, files.as_ref()).map_err(failed)? else { return Ok(None) };
     let (system_id, size) = (control.system_id, control.segment_size);
     let (_, prefix) = cluster.archive()?;
-    let stores = archive::opened(cluster, |name| cx.store(name))?;
+    let mut stores = archive::opened(cluster, |name| cx.store(name))?;
+    if let Some(location) = location {
+        let own = stores.remove(0);
+        stores.insert(0, location.beside(own, (prefix, cx.store(location.store.as_str())?), &cx.about)?);
+    }
     let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
     let shelf = Shelf { stores, prefix, system_id, size };
     let archived: BTreeSet<WalFileName> = shelf.names().await?.into_keys().collect();

@@ -6,19 +6,22 @@ use std::sync::Arc;
 use super::archive;
 use super::layout::Cluster;
 use super::target::Goal;
+use super::wal_location::WalLocation;
 use crate::action::{ActionError, CheckContext, Findings};
 use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::recovery::Refusal;
 use crate::pgformat::Timeline;
 use crate::wal::outlook::{Impossible, Plan, Planned, Recoverable, plan};
 
-/// Adds what a recovery to `goal` would come to. Only what neither the old server's WAL
-/// nor an earlier step could change refuses the step.
+const MAPS: &str = "`runbook backups map` shows what can be recovered";
+
+/// Adds what a recovery to `goal` would come to, with WAL that another program archived where `location` names such. Only
+/// what neither the old server's WAL nor an earlier step could change refuses the step.
 ///
 /// # Errors
 /// Fails when the store cannot be opened; one that gives no answer is a warning, since reading it is a step of its own.
 pub(crate) async fn told(
-    cluster: &Cluster,
+    (cluster, location): (&Cluster, Option<&WalLocation>),
     (goal, timeline): (&Goal, Option<Timeline>),
     cx: &CheckContext,
     findings: Findings,
@@ -28,9 +31,17 @@ pub(crate) async fn told(
     let stores = stores.into_iter().map(|store| (Arc::clone(&store), settings(store.name()))).collect();
     let secrets = Arc::clone(&cx.about.secrets);
     let found = Recoverable::of((&cluster.name, &cluster.entry), stores, secrets);
+    let found = match location {
+        Some(location) => found.beside(location.folder(cx.store(location.store.as_str())?, &cx.about)?),
+        None => found,
+    };
     let planned = async { plan(found.look().await?, goal, timeline).await };
     Ok(match planned.await {
         Ok(Planned::Possible(plan)) => possible(&plan, findings),
+        // Who archives without a catalog has backups without one, too: what is missing here may lie there.
+        Ok(Planned::Impossible(why)) if location.is_some() => {
+            findings.warn(format!("the archive does not lead there by a backup of the catalog: {}", why.why), MAPS)
+        }
         Ok(Planned::Impossible(why)) => impossible(&why, findings),
         Err(error) => findings.warn(
             format!("which backup and which WAL lead there cannot be told: {error}"),
@@ -74,7 +85,7 @@ fn possible(plan: &Plan, findings: Findings) -> Findings {
 
 fn impossible(why: &Impossible, findings: Findings) -> Findings {
     let fact = format!("the archive does not lead there: {}", why.why);
-    let help = why.why.help().unwrap_or("`runbook backups map` shows what can be recovered");
+    let help = why.why.help().unwrap_or(MAPS);
     match &why.why {
         Refusal::BeforeBackup { .. } | Refusal::Several(_) => findings.refuse(fact, help),
         // What the old server never archived may close it: that is rescued first. And a step before this one may make

@@ -31,6 +31,7 @@ use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::slot::SlotFate;
+use super::wal_location::WalLocation;
 use super::{live, outlook, overseer, promotion, prospect, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -103,6 +104,10 @@ pub struct RecoverParams {
     /// The timeline to follow; default: the one that was live at the target, the latest without target.
     #[serde(default)]
     pub timeline: Option<u32>,
+    /// WAL that another program archived is read where it lies, beside the database's own archive. It is *unproven*: each
+    /// file counts as far as its own content proves it.
+    #[serde(default)]
+    pub wal_location: Option<WalLocation>,
 }
 
 /// Targets that need no value.
@@ -255,6 +260,10 @@ impl Action for Recover {
                 with: "{ database: orders, instance: '{{ steps.look.instance }}', target_time: '2026-01-28T14:45:00Z' }",
             },
             Example {
+                title: "With WAL that `cp` archived, where it lies",
+                with: "{ database: orders, staged: '{{ steps.stage.staged }}', wal_location: { store: primary, prefix: wal } }",
+            },
+            Example {
                 title: "Open it where it waits",
                 with: "{ database: orders, instance: '{{ steps.look.instance }}', target: here }",
             },
@@ -273,11 +282,17 @@ impl Action for Recover {
         let database = Target::Database { name: cluster.name.clone() };
         // What is rescued goes into the database's own store.
         let effects = archive::read(&cluster, Effects::of(EffectClass::Destroy));
-        if cluster.is_scratch() {
-            return Ok(effects.target(Access::Read, archive).target(Access::Destroy, database));
-        }
-        let effects = cluster.keeper().named(effects);
-        Ok(effects.target(Access::Write, archive).target(Access::Destroy, database))
+        let effects = match cluster.is_scratch() {
+            true => effects.target(Access::Read, archive),
+            false => cluster.keeper().named(effects).target(Access::Write, archive),
+        };
+        let effects = effects.target(Access::Destroy, database);
+        Ok(match &params.wal_location {
+            None => effects,
+            Some(WalLocation { store, prefix }) => {
+                effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
+            }
+        })
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -310,10 +325,11 @@ impl Action for Recover {
             let findings = findings.pending("the server is looked at when the step starts");
             let faster = replica::faster(&cluster, cx).await;
             let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
-            let sentence = outlook::sentence(&cluster, params.target_time, cx).await?;
+            let place = (&cluster, params.wal_location.as_ref());
+            let sentence = outlook::sentence(place, params.target_time, cx).await?;
             let findings = sentence.into_iter().fold(findings, Findings::pass);
             let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-            return prospect::told(&cluster, (&aim.goal, aim.timeline), cx, findings).await;
+            return prospect::told(place, (&aim.goal, aim.timeline), cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;
@@ -325,7 +341,16 @@ impl Action for Recover {
         }
         let (_, prefix) = cluster.archive()?;
         if let Some(marker) = marker::staged(files.as_ref(), &cluster, &cx.about.run)? {
-            let stores = archive::opened(&cluster, |name| cx.store(name))?;
+            let mut stores = archive::opened(&cluster, |name| cx.store(name))?;
+            if let Some(location) = &params.wal_location {
+                let lying = cx.store(location.store.as_str())?;
+                let own = stores.remove(0);
+                stores.insert(0, location.beside(own, (prefix, lying), &cx.about)?);
+                findings = findings.warn(
+                    location.caution(),
+                    "import it with `runbook backups import --write`: then each file is proven once, and by its digest ever after",
+                );
+            }
             let goal = params.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
             let (system_id, size) = (marker.system_id, marker.segment_size);
             let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
@@ -350,10 +375,13 @@ impl Action for Recover {
         if let Some(instance) = &params.instance {
             let instance = instance.get()?;
             let cluster = cluster.serving(instance, &cx.about.scratch)?;
+            // What it was begun with goes on, unless the step says another place.
+            let begun = Marker::read(cx.host.files().as_ref(), &cluster.pgdata)?.and_then(|marker| marker.wal_location);
+            let hands = Hands::on(&cluster, &self.program, cx)?.reading(params.wal_location.clone().or(begun))?;
             if params.target == Some(Landmark::Here) {
-                return promotion::promote(&Hands::on(&cluster, &self.program, cx)?, instance).await;
+                return promotion::promote(&hands, instance).await;
             }
-            return advance::advance(&Hands::on(&cluster, &self.program, cx)?, &aim, instance).await;
+            return advance::advance(&hands, &aim, instance).await;
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
@@ -361,8 +389,8 @@ impl Action for Recover {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }
-        let recovering = Recovering { hands: Hands::on(&cluster, &self.program, cx)?, aim };
-        recovering.run().await
+        let hands = Hands::on(&cluster, &self.program, cx)?.reading(params.wal_location.clone())?;
+        Recovering { hands, aim }.run().await
     }
 
     /// Adopts a recovery that was proven, or waits, since before the engine died; every other one goes on where it

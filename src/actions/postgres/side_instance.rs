@@ -153,6 +153,7 @@ impl SideInstanceParams {
             inclusive: self.inclusive,
             action: None,
             timeline: self.timeline,
+            wal_location: None,
         }
     }
 

@@ -152,6 +152,7 @@ impl Stage {
             remains: None,
             to_target: false,
             embedded: Vec::new(),
+            wal_location: None,
             waits: None,
         };
         Ok(Self { shape: Shape { dir: cluster.staged(files, run), links }, marker })

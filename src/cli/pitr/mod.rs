@@ -6,6 +6,7 @@ mod say;
 use super::args::{InventoryArgs, moment};
 use super::recoverable::{LookError, Recoverable, database};
 use super::site::Site;
+use super::wal_location::WalLocationArgs;
 use super::{Exit, Failure, wiring};
 use crate::base::clock;
 use crate::catalog::recovery::Goal;
@@ -16,7 +17,7 @@ use crate::wal::outlook::{self, Planned};
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("goal"),
-    after_help = "Examples:\n  runbook pitr orders --at '2026-01-28T14:29:00Z'\n  runbook pitr orders --at '14:29 Europe/Berlin'\n  runbook pitr orders --lsn 0/59FFE48 --timeline 1     as `runbook wal search` prints it\n  runbook pitr orders                                  as far as the archive leads\n\nNothing is started, stopped or written. The plan names the backup, the segments, bytes, minutes and disk, where\nreplay stops, and the command that carries it out. The exit code is 4 when it is impossible, with the reason."
+    after_help = "Examples:\n  runbook pitr orders --at '2026-01-28T14:29:00Z'\n  runbook pitr orders --at '14:29 Europe/Berlin'\n  runbook pitr orders --lsn 0/59FFE48 --timeline 1     as `runbook wal search` prints it\n  runbook pitr orders                                  as far as the archive leads\n  runbook pitr orders --wal-location offsite/wal       with WAL that `cp` archived there\n\nNothing is started, stopped or written. The plan names the backup, the segments, bytes, minutes and disk, where\nreplay stops, and the command that carries it out. The exit code is 4 when it is impossible, with the reason."
 )]
 pub struct Args {
     /// The database; may be left out when only one has a store
@@ -41,6 +42,8 @@ pub struct Args {
     timeline: Option<u32>,
     #[command(flatten)]
     inventory: InventoryArgs,
+    #[command(flatten)]
+    location: WalLocationArgs,
     /// The environment whose database is meant
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,
@@ -54,14 +57,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let goal = args.goal()?;
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let name = database(&site, args.database.as_deref())?;
-    let recoverable = Recoverable::open(&site, &name)?;
+    let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let planned = wiring::block_on(async {
         let found = recoverable.look().await?;
         outlook::plan(found, &goal, args.timeline.map(Timeline)).await
     })?;
     let planned = planned
         .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
-    let about = say::About { site: &site, database: &name, asked: &goal };
+    let about = say::About { site: &site, database: &name, asked: &goal, location: &args.location };
     match (planned, args.json) {
         (Planned::Possible(plan), true) => say::machine(&about, &plan),
         (Planned::Possible(plan), false) => {
@@ -88,7 +91,7 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
     let unread =
         |error: &LookError| Failure::new(Exit::Failed, format!("what `{database}` has cannot be read")).because(error);
     match planned.map_err(|error| unread(&error))? {
-        Planned::Possible(plan) => say::facts(&say::About { site, database, asked: goal }, &plan),
+        Planned::Possible(plan) => say::facts(&say::About { site, database, asked: goal, location: &WalLocationArgs::default() }, &plan),
         Planned::Impossible(why) => tell!("warning: the archive does not lead there: {}", why.why),
     }
     Ok(())

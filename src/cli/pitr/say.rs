@@ -11,6 +11,7 @@ use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::recovery::{Goal, Opening, Refusal};
 use crate::cli::screen::Face;
 use crate::cli::site::{Site, machine as this_machine};
+use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document};
 use crate::report::mask_text;
 use crate::wal::outlook::{Impossible, Plan, ToRetrieve};
@@ -23,6 +24,8 @@ pub struct About<'a> {
     pub database: &'a str,
     /// What was asked for.
     pub asked: &'a Goal,
+    /// Where WAL was read that another program archived.
+    pub location: &'a WalLocationArgs,
 }
 
 impl About<'_> {
@@ -44,6 +47,13 @@ impl About<'_> {
         let environments = &self.site.inventory.environments;
         let protected = environments.get(&self.site.environment).is_some_and(|one| one.protected);
         if protected { format!("{words} --confirm {}", self.site.environment) } else { words }
+    }
+
+    /// What is to be known of the plan, the place of unproven WAL included.
+    fn notes(&self, plan: &Plan) -> Vec<String> {
+        let argument = |argument| format!("the step `postgres.recover` reads it with `{argument}`");
+        let location = self.location.caution().into_iter().chain(self.location.as_argument().map(argument));
+        plan.notes.iter().cloned().chain(location).collect()
     }
 
     /// What is free where the data directory lies; `None` when that is not this machine.
@@ -75,7 +85,7 @@ pub fn machine(about: &About<'_>, plan: &Plan) -> Result<Exit, Failure> {
         "retrieval": plan.retrieval,
         "estimate": estimate(plan),
         "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
-        "notes": plan.notes,
+        "notes": about.notes(plan),
         "command": about.command(plan),
     }))?;
     Ok(Exit::Success)
@@ -120,7 +130,7 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
         fact("retrieve", &retrieve(retrieval));
     }
     fact("time", &duration(&estimate(plan)));
-    for note in &plan.notes {
+    for note in &about.notes(plan) {
         fact("note", note);
     }
     for one in &plan.passed_over {

@@ -12,6 +12,7 @@ use crate::cli::args::{InventoryArgs, moment};
 use crate::cli::exit::told;
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable, database};
 use crate::cli::site::Site;
+use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{SegmentName, Timeline};
 use crate::report::mask_text;
@@ -47,6 +48,8 @@ pub struct Args {
     timeline: Option<u32>,
     #[command(flatten)]
     inventory: InventoryArgs,
+    #[command(flatten)]
+    location: WalLocationArgs,
     /// The environment whose store is meant
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,
@@ -78,7 +81,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let between = args.between()?;
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let name = database(&site, args.database.as_deref())?;
-    let recoverable = Recoverable::open(&site, &name)?;
+    let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let searched = wiring::block_on(args.search(&site, recoverable, between))??;
     match args.json {
         true => document::write_json(&machine(&name, &searched))?,

@@ -6,12 +6,14 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use super::pg_wal::PgWal;
+use crate::action::StoreError;
 use crate::base::units::ByteSize;
 use crate::catalog::recovery::{BaseBackup, Condition, Fault};
 use crate::cli::args::InventoryArgs;
 use crate::cli::backups::table;
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable, databases};
 use crate::cli::site::Site;
+use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{Lsn, SegmentHeader, SegmentName, SystemId, Timeline, WalFileName};
 use crate::report::mask_text;
@@ -24,13 +26,15 @@ const WIDTH: usize = 4;
 /// Arguments of `wal verify`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_LOST: nobody has it. Without --digests only names and sizes are looked at.\nThe exit code is 10 when something is lost or damaged, or a backup does not lead to the end of its timeline."
+    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --wal-location offsite/wal --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_LOST: nobody has it. Without --digests only names and sizes are looked at.\nThe exit code is 10 when something is lost or damaged, or a backup does not lead to the end of its timeline."
 )]
 pub struct Args {
     /// The database; default: every one that has a store
     database: Option<String>,
     #[command(flatten)]
     inventory: InventoryArgs,
+    #[command(flatten)]
+    location: WalLocationArgs,
     /// The environment whose stores are meant
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,
@@ -97,7 +101,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let mut reports = Vec::new();
     for name in databases(&site, args.database.as_deref())? {
-        let recoverable = Recoverable::open(&site, &name)?;
+        let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
         let looked = wiring::block_on(args.look(&site, recoverable))?;
         let failed = |error: &LookError| {
             Failure::new(Exit::Failed, format!("the archive of `{name}` cannot be read")).because(error)
@@ -122,7 +126,8 @@ impl Args {
         for mut cluster in std::mem::take(&mut found.clusters) {
             let mut notes: Vec<String> =
                 found.damaged.iter().map(|damaged| format!("a manifest cannot be used: {damaged}")).collect();
-            let read_bytes = if self.digests { read_all(&found, &mut cluster).await? } else { 0 };
+            notes.extend(self.location.caution());
+            let read_bytes = if self.digests { read_all(&found, &mut cluster, &self.location).await? } else { 0 };
             let server = server(site, &found, cluster.system_id).await;
             if let Err(why) = &server {
                 notes.push(format!("the server was not asked what it still has: {why}"));
@@ -146,7 +151,12 @@ async fn server(site: &Site, found: &Recoverable, system_id: SystemId) -> Result
 }
 
 /// Reads every segment and marks what is damaged; gives the bytes that were found right.
-async fn read_all(found: &Recoverable, cluster: &mut ClusterView) -> Result<u64, LookError> {
+async fn read_all(
+    found: &Recoverable,
+    cluster: &mut ClusterView,
+    location: &WalLocationArgs,
+) -> Result<u64, LookError> {
+    let is_foreign = location.wal_location.is_some();
     let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
     let names: Vec<SegmentName> = cluster.archive.segments.keys().copied().collect();
     let system_id = cluster.system_id;
@@ -154,6 +164,8 @@ async fn read_all(found: &Recoverable, cluster: &mut ClusterView) -> Result<u64,
         let judged = match almanac.segment(name).await {
             Ok(bytes) => belongs(name, system_id, &bytes).map(|()| bytes.len() as u64),
             Err(WalError::Damaged { what, .. }) => Err(what),
+            // What lies in a folder of another program has no digest: its own content tells.
+            Err(WalError::Store(StoreError::Refused { what, .. })) if is_foreign => Err(what),
             Err(other) => return Err(other),
         };
         Ok((name, judged))

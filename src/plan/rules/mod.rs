@@ -1,6 +1,7 @@
 //! Lint: what is legal and yet worth a word. One function per rule, one entry in [`RULES`].
 
 mod reach;
+mod recoverable;
 mod script;
 mod unused;
 
@@ -23,7 +24,15 @@ pub struct Subject<'a> {
 type Rule = fn(&Subject<'_>) -> Diagnostics;
 
 /// Every rule.
-const RULES: &[Rule] = &[unused::params, unused::vars, unused::pass_env, script::hazards, reach::servers];
+const RULES: &[Rule] = &[
+    unused::params,
+    unused::vars,
+    unused::pass_env,
+    script::hazards,
+    reach::servers,
+    recoverable::dumps_only,
+    recoverable::late_segments,
+];
 
 /// Runs every rule.
 #[must_use]

@@ -75,16 +75,25 @@ impl Place {
     fn present(&self) -> Result<(), StoreError> {
         match std::fs::metadata(self.root.join(MARKER)) {
             Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.is_filled_by_others() => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unavailable {
                 store: self.name.clone(),
                 what: format!(
-                    "there is no store in `{}`: it is not mounted, or nothing was ever stored there",
+                    "there is no store in `{}`: it is not mounted, or nothing was ever stored there; what another program \
+                     stores is read with `read_only: true`",
                     self.root.display()
                 ),
                 source: error,
             }),
             Err(error) => Err(self.fault(format!("cannot look into `{}`", self.root.display()), error)),
         }
+    }
+
+    /// Whether other programs fill it: it is only read, and holds something. Where a disk is mounted, nothing lies
+    /// beneath it.
+    fn is_filled_by_others(&self) -> bool {
+        let holds = || std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
+        self.access == Access::ReadOnly && holds()
     }
 
     fn writable(&self) -> Result<(), StoreError> {

@@ -14,10 +14,14 @@ use crate::store::Opening;
 use crate::vault::Vault;
 use crate::wal::packed::Source;
 use crate::wal::stock::Stock;
-use crate::wal::{Config, Delivery, Identity, Keys, WalError, fetch_file, prefetch};
+use crate::wal::{
+    Config, Delivery, ForeignArchive, ForeignFolder, Identity, Keys, Location, WalError, fetch_file, prefetch,
+};
 
 /// How long a segment is waited for that is being fetched ahead.
 const COMING: Duration = Duration::from_secs(20);
+/// The name of the folder that another program filled, in messages.
+const LOCATION: &str = "location";
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 
 pub(super) fn fetch((config, at): (&Config, &Path), name: &OsStr, target: &Path) -> Result<End, (u8, WalError)> {
@@ -122,7 +126,13 @@ impl<'a> Places<'a> {
             let secrets = Arc::clone(&vault) as Arc<dyn Secrets>;
             Ok((entry, Opening::new(entry, STORE, secrets).open_read()?))
         };
-        let stores = config.stores().map(open).collect::<Result<Vec<_>, WalError>>()?;
+        let mut stores = config.stores().map(open).collect::<Result<Vec<_>, WalError>>()?;
+        if let (Some(Location { store, prefix }), Some((_, first))) = (&config.location, stores.first_mut()) {
+            let secrets = Arc::clone(&vault) as Arc<dyn Secrets>;
+            let lying = Opening::new(store, LOCATION, Arc::clone(&secrets)).open_read()?;
+            let folder = ForeignFolder::new(lying, prefix, (store.encryption.as_ref(), secrets));
+            *first = Arc::new(ForeignArchive::beside(Arc::clone(first), &config.prefix, folder));
+        }
         Ok(Self { config, vault, stores })
     }
 

@@ -19,6 +19,7 @@ use crate::wal::{Config, Identity, Pushed, WalError};
 const COPYING: Duration = Duration::from_secs(10);
 
 pub(super) fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> {
+    config.for_writing().map_err(failed)?;
     let pgdata = pgdata(config);
     let identity = Identity::of(config, &pgdata).map_err(failed)?;
     let path = pgdata.join(path);
@@ -60,6 +61,9 @@ fn store(config: &Config, identity: Identity, path: &Path) -> Result<End, WalErr
     let runtime = runtime()?;
     let stored = runtime.block_on(async {
         let arrival = work.push(own, company).await?;
+        if spool.is_none() && !arrival.lagging.is_empty() {
+            return Err(unnoted(&depots, (name, &arrival), trouble.as_deref().unwrap_or_default()));
+        }
         let copying = COPYING.min(within.saturating_sub(began.elapsed()));
         Ok::<_, WalError>(words((&depots, spool.as_ref()), (name, &arrival), copying).await)
     });
@@ -71,6 +75,13 @@ fn store(config: &Config, identity: Identity, path: &Path) -> Result<End, WalErr
     };
     let words: Vec<String> = words.into_iter().chain(trouble).collect();
     Ok(End { code, line: (!words.is_empty()).then(|| words.join("; ")), log: None })
+}
+
+/// Without a spool nobody would know later what a store lacks: then all of them must have it.
+fn unnoted(depots: &Depots, (name, arrival): (WalFileName, &Arrival), trouble: &str) -> WalError {
+    let (wanted, lacking) = (depots.all.len(), arrival.lagging.len());
+    let why = format!("{}; that cannot be noted: {trouble}", depots.in_words(&arrival.lagging));
+    WalError::TooFew { name, safe: wanted.saturating_sub(lacking), wanted, why }
 }
 
 /// What is worth saying of a success.

@@ -8,10 +8,13 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Config;
+use super::{Config, Location};
 use crate::base::units::Span;
 use crate::language::inventory::{SecretEntry, StoreEntry};
 use crate::pgformat::SystemId;
+
+/// The prefix of an archive that is nowhere: a location stands alone.
+const NOWHERE: &str = ".runbook-none";
 
 /// What stands in the file.
 #[derive(Serialize, Deserialize)]
@@ -23,7 +26,10 @@ pub(super) struct Form {
     stores: Vec<Place>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at_least: Option<usize>,
-    prefix: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    location: Option<Folder>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     secrets: BTreeMap<String, SecretEntry>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +52,20 @@ pub(super) struct Form {
     restore: Option<String>,
 }
 
+/// A folder that another program filled: never written, whatever its entry says.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Folder {
+    store: Place,
+    prefix: String,
+}
+
+impl From<Folder> for Location {
+    fn from(Folder { store: Place(store), prefix }: Folder) -> Self {
+        Self { store: StoreEntry { read_only: true, ..store }, prefix }
+    }
+}
+
 impl TryFrom<Form> for Config {
     type Error = String;
 
@@ -55,9 +75,15 @@ impl TryFrom<Form> for Config {
             (None, more) => more.into_iter().map(|Place(entry)| entry).collect(),
             (Some(_), _) => return Err("`store` and `stores` exclude each other".to_owned()),
         };
+        let location = form.location.map(Location::from);
+        // Alone, the folder is all there is: beside it nothing is found in its store.
+        let alone = location.as_ref().filter(|_| stores.is_empty()).cloned();
+        stores.extend(alone.iter().map(|location| location.store.clone()));
         if stores.is_empty() {
             return Err("it names no store: add `store: URL`".to_owned());
         }
+        let prefix = form.prefix.or(alone.map(|_| NOWHERE.to_owned()));
+        let prefix = prefix.ok_or("missing field `prefix`: the place of the cluster inside the store")?;
         if let Some(wanted) = form.at_least.filter(|wanted| !(1..=stores.len()).contains(wanted)) {
             return Err(format!("`at_least: {wanted}` does not fit the number of stores, {}", stores.len()));
         }
@@ -68,7 +94,8 @@ impl TryFrom<Form> for Config {
             store: stores.remove(0),
             further: stores,
             at_least: form.at_least,
-            prefix: form.prefix,
+            prefix,
+            location,
             secrets: form.secrets,
             pgdata: form.pgdata,
             system_id: form.system_id,
@@ -94,7 +121,8 @@ impl From<Config> for Form {
             store,
             stores,
             at_least: config.at_least,
-            prefix: config.prefix,
+            prefix: Some(config.prefix),
+            location: config.location.map(|Location { store, prefix }| Folder { store: Place(store), prefix }),
             secrets: config.secrets,
             pgdata: config.pgdata,
             system_id: config.system_id,

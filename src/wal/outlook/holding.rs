@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::{Almanac, Identity, Keys, Source, WalError, read_first};
+use super::super::{Almanac, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first};
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
 use crate::catalog::{self, Backup, Catalog, CatalogError, KIND_POSTGRES_BASE};
@@ -90,6 +90,15 @@ impl Recoverable {
             stores,
             secrets,
         }
+    }
+
+    /// Reads WAL as well that another program archived in a folder, beside the store of its backups.
+    #[must_use]
+    pub fn beside(mut self, folder: ForeignFolder) -> Self {
+        if let Some((store, _)) = self.stores.first_mut() {
+            *store = Arc::new(ForeignArchive::beside(Arc::clone(store), &self.prefix, folder));
+        }
+        self
     }
 
     /// The store of its backups, with its settings.

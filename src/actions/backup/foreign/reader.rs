@@ -5,22 +5,16 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::SyncIoBridge;
 
 use super::super::failure::transfer_failed;
-use crate::action::{
-    ActionError, ByteStream, Compressed, Encoding, Encrypted, Kdf, ObjectKey, PlainFacts, ReadStore, Secrets,
-};
+use crate::action::{ActionError, ByteStream, Encoding, ObjectKey, PlainFacts, ReadStore, Secrets};
 use crate::actions::store::store_failed;
 use crate::base::digest::Hasher;
-use crate::language::inventory::{CompressionFormat, Encryption, OpensslEnc, OpensslKdf};
-use crate::transfer::{TransferError, Unpacking, is_known_beginning};
+use crate::language::inventory::Encryption;
+use crate::transfer::{Recognition, TransferError, Unpacking};
 
-/// How many first bytes tell what something is.
-const HEAD_BYTES: u64 = 1024;
-/// PBKDF2's iterations where nothing says them: ours, and openssl's own.
-const ITERATIONS: [u32; 2] = [600_000, 10_000];
 const PIPE_BYTES: usize = 1 << 20;
 
 /// Reads what others have stored in one store.
@@ -55,7 +49,8 @@ impl Reader<'_> {
         key: &ObjectKey,
         read: impl FnOnce(&mut dyn Read) -> io::Result<T> + Send + 'static,
     ) -> Result<(Described, T), ActionError> {
-        let encoding = self.encoding(key).await?;
+        let recognition = Recognition { store: self.store, keys: self.keys, secrets: self.secrets };
+        let encoding = recognition.encoding(key).await.map_err(transfer_failed)?;
         let tally = Tally::default();
         let body = Tallied { inner: self.store.get(key).await.map_err(store_failed)?, tally: tally.clone() };
         let unpacking = Unpacking::of(&encoding, self.keys, self.secrets).map_err(transfer_failed)?;
@@ -97,106 +92,6 @@ impl Reader<'_> {
         }
         Ok((described, bytes))
     }
-
-    /// Finds out how an object was made, by its first bytes before and after decryption.
-    async fn encoding(&self, key: &ObjectKey) -> Result<Encoding, ActionError> {
-        let stored = self.store.get(key).await.map_err(store_failed)?;
-        let head = first(stored).await.map_err(|error| unread(key, error))?;
-        let ways = self.ways(&head);
-        if ways.is_empty() {
-            return Ok(Encoding { compression: compression(&head), encryption: None });
-        }
-        let mut failed = None;
-        for way in ways {
-            let encoding = Encoding { compression: None, encryption: Some(way) };
-            match self.beginning(key, &encoding).await {
-                Ok(plain) => return Ok(Encoding { compression: compression(&plain), ..encoding }),
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-        Err(failed.unwrap_or_else(|| ActionError::fatal(format!("`{key}` cannot be decrypted"))))
-    }
-
-    /// The first plain bytes, if a key fits.
-    async fn beginning(&self, key: &ObjectKey, encoding: &Encoding) -> Result<Vec<u8>, ActionError> {
-        let unpacking = Unpacking::of(encoding, self.keys, self.secrets).map_err(transfer_failed)?;
-        let stored = self.store.get(key).await.map_err(store_failed)?;
-        let plain = first(unpacking.open_foreign(stored, None)).await.map_err(|error| unread(key, error))?;
-        // This format takes any password: only what comes out tells.
-        if matches!(encoding.encryption, Some(Encrypted::OpensslEnc { .. })) && !is_known_beginning(&plain) {
-            let fact = format!("`{key}` cannot be decrypted: what comes out is neither a dump, an archive nor WAL");
-            let help = "give the password, the `kdf`, the `digest` and the `iterations` it was made with, under \
-                        `encryption` of the store or its `earlier`";
-            return Err(ActionError::fatal(fact).help(help));
-        }
-        Ok(plain)
-    }
-
-    /// The ways in which something that begins so may be encrypted; none for what is not.
-    fn ways(&self, head: &[u8]) -> Vec<Encrypted> {
-        let none = Encryption::default();
-        let keys = self.keys.unwrap_or(&none);
-        if let Some(rest) = head.strip_prefix(b"age-encryption.org/v1\n") {
-            return vec![match rest.starts_with(b"-> scrypt ") {
-                true => Encrypted::AgePassphrase,
-                false => Encrypted::Age { recipients: Vec::new() },
-            }];
-        }
-        if head.starts_with(b"Salted__") {
-            let earlier = keys.earlier.iter().filter_map(|earlier| earlier.openssl.as_ref());
-            let mut kdfs: Vec<Kdf> = Vec::new();
-            for kdf in keys.openssl.iter().chain(earlier).flat_map(derivations) {
-                if !kdfs.contains(&kdf) {
-                    kdfs.push(kdf);
-                }
-            }
-            // Without any settings reading says which ones are missing.
-            if kdfs.is_empty() {
-                kdfs = derivations(&OpensslEnc::default());
-            }
-            return kdfs
-                .into_iter()
-                .map(|kdf| Encrypted::OpensslEnc { cipher: "aes-256-cbc".to_owned(), kdf })
-                .collect();
-        }
-        // Session keys of OpenPGP, for a password or a public key; a custom dump begins with `PGDMP`.
-        let is_gpg = matches!(head.first(), Some(0x8c | 0x85 | 0xc3 | 0xc1)) || head.starts_with(b"-----BEGIN PGP");
-        if is_gpg {
-            return vec![Encrypted::GpgSymmetric { cipher: "AES256".to_owned() }];
-        }
-        Vec::new()
-    }
-}
-
-fn unread(key: &ObjectKey, error: io::Error) -> ActionError {
-    transfer_failed(TransferError::of_reading(key.as_str(), error))
-}
-
-fn derivations(openssl: &OpensslEnc) -> Vec<Kdf> {
-    let digest = openssl.digest;
-    match (openssl.kdf, openssl.iterations) {
-        (OpensslKdf::Legacy, _) => vec![Kdf::BytesToKey { digest }],
-        (OpensslKdf::Pbkdf2, Some(iterations)) => vec![Kdf::Pbkdf2 { digest, iterations }],
-        (OpensslKdf::Pbkdf2, None) => {
-            ITERATIONS.into_iter().map(|iterations| Kdf::Pbkdf2 { digest, iterations }).collect()
-        }
-    }
-}
-
-fn compression(head: &[u8]) -> Option<Compressed> {
-    let format = match head {
-        [0x1f, 0x8b, ..] => CompressionFormat::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => CompressionFormat::Zstd,
-        [0x04, 0x22, 0x4d, 0x18, ..] => CompressionFormat::Lz4,
-        _ => return None,
-    };
-    Some(Compressed { format, level: None })
-}
-
-async fn first(body: ByteStream) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    body.take(HEAD_BYTES).read_to_end(&mut head).await?;
-    Ok(head)
 }
 
 /// What has passed of the stored bytes.

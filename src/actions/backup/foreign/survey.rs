@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::name::{bare, dated_dump, file};
 use super::{ForeignBase, ForeignDump, WalFolder};
 use crate::action::ObjectFacts;
-use crate::catalog::wal_file_of;
+use crate::wal::foreign_wal_file;
 
 /// A backup that another program made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Survey {
         }
         let (mut wal, mut others) = (Vec::new(), Vec::new());
         for facts in objects {
-            match wal_file_of(file(facts.key.as_str())) {
+            match foreign_wal_file(file(facts.key.as_str())) {
                 Some((name, _)) => wal.push(((*facts).clone(), name)),
                 None => others.push(*facts),
             }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::cli::args::InventoryArgs;
 use crate::cli::recoverable::{Recoverable, databases};
 use crate::cli::site::Site;
+use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, screen, wiring};
 use crate::report::window::{Chart, svg, text};
 
@@ -20,6 +21,8 @@ pub struct Args {
     database: Option<String>,
     #[command(flatten)]
     inventory: InventoryArgs,
+    #[command(flatten)]
+    location: WalLocationArgs,
     /// The environment whose stores are meant
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,
@@ -36,7 +39,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let (mut charts, mut exit) = (Vec::new(), Exit::Success);
     for name in databases(&site, args.database.as_deref())? {
-        let recoverable = Recoverable::open(&site, &name)?;
+        let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
         match wiring::block_on(async { chart::charts(recoverable.look().await?).await })? {
             Ok(found) => charts.extend(found),
             Err(error) => {
