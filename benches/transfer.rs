@@ -7,6 +7,8 @@
 #[path = "measure/mod.rs"]
 #[expect(dead_code, reason = "shared with benchmarks that use more of it")]
 mod measure;
+#[path = "measure/process.rs"]
+mod process;
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -21,9 +23,7 @@ use runbook::transfer::{Expected, Packing, Unpacking};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use measure::{Times, build, quiet, timed};
-
-/// Ticks of `/proc/self/stat` in a second.
-const TICKS: f64 = 100.0;
+use process::{cpu_seconds, forget_peak, peak_mib};
 
 struct Keys(String);
 
@@ -206,23 +206,4 @@ fn write_input(path: &Path, size_bytes: u64) {
         written += row.len() as u64;
     }
     file.flush().expect("flushes");
-}
-
-/// Processor time of this process, and of its children that have ended.
-fn cpu_seconds() -> (f64, f64) {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    let rest = stat.rsplit(')').next().expect("fields");
-    let fields: Vec<f64> = rest.split_whitespace().map(|field| field.parse().unwrap_or(0.0)).collect();
-    ((fields[11] + fields[12]) / TICKS, (fields[13] + fields[14]) / TICKS)
-}
-
-fn forget_peak() {
-    // Writing 5 resets the high-water mark (proc(5), clear_refs); without the right to, the peak is that of all before.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }

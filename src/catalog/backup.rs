@@ -172,6 +172,22 @@ pub async fn open(store: &dyn ReadStore, prefix: &str, handle: &BackupHandle) ->
     Ok(backup)
 }
 
+/// Loads the copy of a chosen backup that lies in this store. Each copy has a manifest of its own, since stores pack in
+/// their own ways: one in another store than the chosen is found by its place, and must be of the same source.
+///
+/// # Errors
+/// Fails as [`open`].
+pub async fn open_copy(store: &dyn ReadStore, prefix: &str, handle: &BackupHandle) -> Result<Backup, CatalogError> {
+    if store.name() == handle.store || handle.described.is_some() {
+        return open(store, prefix, handle).await;
+    }
+    let backup = load(store, &BackupPlace::new(prefix, (&handle.kind, handle.tier.as_deref()), &handle.id)).await?;
+    if backup.manifest.source != handle.database {
+        return Err(CatalogError::Changed(handle.id.clone()));
+    }
+    Ok(backup)
+}
+
 /// Makes a backup of stored objects: checks that each is there, writes the sidecar and the escape hatch,
 /// then the manifest, last. The same manifest again is success.
 ///

@@ -84,9 +84,9 @@ fn moved(plan: &BoundPlan) -> impl Iterator<Item = String> {
             | Target::Url { .. } => None,
         })
         .collect();
-    let lie_there = |name: &Option<String>| name.as_ref().is_some_and(|name| stores.contains(name));
-    let entries: Vec<String> =
-        plan.inventory.databases.values().filter(|entry| lie_there(&entry.store)).map(lock_of_database).collect();
+    let is_meant = |name: &str| stores.iter().any(|store| store.as_str() == name);
+    let databases = plan.inventory.databases.values().filter(|entry| entry.archives().any(is_meant));
+    let entries: Vec<String> = databases.map(lock_of_database).collect();
     entries.into_iter()
 }
 

@@ -16,12 +16,13 @@ pub fn databases(site: &Site, named: Option<&str>) -> Result<Vec<String>, Failur
     if let Some(name) = named {
         let entry = all.get(name).ok_or_else(|| no_database(name, &site.inventory))?;
         return match entry.store {
+            Some(_) if entry.is_managed() => Err(managed(name)),
             Some(_) => Ok(vec![name.to_owned()]),
             None => Err(Failure::new(Exit::Usage, format!("database `{name}` has no store"))
                 .help("add `store: NAME` to its entry in the inventory")),
         };
     }
-    let with_store = all.iter().filter(|(_, entry)| entry.store.is_some() && !entry.scratch);
+    let with_store = all.iter().filter(|(_, entry)| entry.store.is_some() && !entry.scratch && !entry.is_managed());
     let names: Vec<String> = with_store.map(|(name, _)| name.clone()).collect();
     if names.is_empty() {
         let help =
@@ -29,6 +30,15 @@ pub fn databases(site: &Site, named: Option<&str>) -> Result<Vec<String>, Failur
         return Err(Failure::new(Exit::Usage, "the inventory has no database with a store").help(help));
     }
     Ok(names)
+}
+
+/// Neither base backups nor WAL of a provider's server are here.
+fn managed(name: &str) -> Failure {
+    Failure::new(
+        Exit::Usage,
+        format!("database `{name}` is managed: its provider keeps its WAL, none of it is archived here"),
+    )
+    .help("its points in time are the provider's; its dumps are listed by `runbook backups list`")
 }
 
 /// The one database that is meant.
@@ -51,8 +61,8 @@ impl Recoverable {
     /// Fails when the inventory makes no sense of it.
     pub fn open(site: &Site, name: &str) -> Result<Self, Failure> {
         let entry = site.inventory.databases.get(name).ok_or_else(|| no_database(name, &site.inventory))?;
-        let store = entry.store.as_deref().unwrap_or_default();
-        let secrets = Arc::clone(&site.vault) as Arc<dyn Secrets>;
-        Ok(Self::of((name, entry), site.read_store(store)?, site.store_entry(store)?, secrets))
+        let open = |store: &str| Ok((site.read_store(store)?, site.store_entry(store)?.clone()));
+        let stores = entry.archives().map(open).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(Self::of((name, entry), stores, Arc::clone(&site.vault) as Arc<dyn Secrets>))
     }
 }

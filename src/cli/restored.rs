@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Failure, attest, wiring};
 use crate::action::{BackupHandle, Mode};
-use crate::actions::postgres::{CheckOutput, RecoverOutput, RestoreBaseOutput, RestoreDumpOutput};
+use crate::actions::postgres::{CheckOutput, FactsDepth, RecoverOutput, RestoreBaseOutput, RestoreDumpOutput};
 use crate::base::clock::between;
 use crate::catalog::attest::{Proof, Verdict, prove};
 use crate::catalog::{BackupPlace, CatalogError};
@@ -67,7 +67,9 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
         if verdict == Verdict::Failed {
             proof.verdict = Verdict::Failed;
         }
-        if let Some(facts) = output::<CheckOutput>(step).and_then(|output| output.facts) {
+        // Of several checks the deepest facts are kept.
+        let deep = proof.facts.as_ref().is_some_and(|kept| FactsDepth::Hashes.is_in(kept));
+        if let Some(facts) = output::<CheckOutput>(step).and_then(|output| output.facts).filter(|_| !deep) {
             *proof = proof.clone().with_facts(facts);
         }
     }

@@ -3,21 +3,22 @@
 //! Nothing is recorded when WAL is archived, so WAL that others archived is judged in the same way. Commit times are
 //! the primary's clock, and a clock may step back: positions decide, times only lead to them.
 
-use super::packed::{Source, read_file};
+use super::packed::{Source, read_first};
 use super::{Identity, WalError};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{Archive, Path};
 use crate::pgformat::{
-    Commit, Landmark, Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName, WalRecord, WalWalker,
+    Commit, Halt, Landmark, Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName, WalRecord, WalWalker,
+    Walked,
 };
 
 /// How many segments of a new timeline are read to find its promotion.
 const PROMOTED_WITHIN: u64 = 2;
 
 /// Reads times out of the archive of one cluster.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Almanac<'a> {
-    source: Source<'a>,
+    sources: Vec<Source<'a>>,
     size: SegmentSize,
 }
 
@@ -28,7 +29,7 @@ pub struct Stop {
     pub segment: SegmentName,
     /// The first commit behind the time: it is not replayed.
     pub next: Commit,
-    /// The last commit that is replayed, when it is in the same segment or the one before.
+    /// The last commit that is replayed, when it is in the same segment or one shortly before.
     pub last: Option<Commit>,
 }
 
@@ -36,11 +37,13 @@ pub struct Stop {
 type Loaded = (SegmentName, Vec<u8>);
 
 impl<'a> Almanac<'a> {
-    /// The almanac of an archive whose segments have this size.
+    /// The almanac of an archive whose segments have this size. Of several stores the first that has a segment counts.
     #[must_use]
-    pub fn of(source: Source<'a>, size: SegmentSize) -> Self {
-        let identity = Identity { segment_size: Some(size), ..source.identity };
-        Self { source: Source { identity, ..source }, size }
+    pub fn of(mut sources: Vec<Source<'a>>, size: SegmentSize) -> Self {
+        for source in &mut sources {
+            source.identity = Identity { segment_size: Some(size), ..source.identity };
+        }
+        Self { sources, size }
     }
 
     /// Reads a segment whole, verified and unpacked.
@@ -48,7 +51,7 @@ impl<'a> Almanac<'a> {
     /// # Errors
     /// Fails when it is not there, is damaged or cannot be decrypted.
     pub async fn segment(&self, name: SegmentName) -> Result<Vec<u8>, WalError> {
-        read_file(&self.source, WalFileName::Segment(name)).await
+        read_first(&self.sources, WalFileName::Segment(name)).await
     }
 
     /// Walks one segment by itself.
@@ -106,28 +109,47 @@ impl<'a> Almanac<'a> {
     /// # Errors
     /// Fails when a segment cannot be read.
     pub async fn stop_for(&self, path: &[SegmentName], at: Timestamp) -> Result<Option<Stop>, WalError> {
-        // Before `low` nothing is behind the time; from `high` on everything is, or nothing is known.
-        let (mut low, mut high) = (0, path.len());
+        // Before `low` no segment by itself holds a commit behind the time, and from `high` to before `hit` none any commit.
+        let (mut low, mut high, mut hit) = (0, path.len(), path.len());
         while low < high {
             let middle = low + (high - low) / 2;
             match self.first_scan_with_commits(&path[middle..high]).await? {
                 None => high = middle,
                 Some((offset, last)) if last.at <= at => low = middle + offset + 1,
-                Some(_) => high = middle,
+                Some((offset, _)) => (high, hit) = (middle, middle + offset),
             }
         }
-        // A record that begins in one segment and ends in the next counts for neither alone.
+        // A record that begins in one segment and ends in a later one counts for none of them alone.
         let from = low.saturating_sub(1);
-        let mut run = Vec::new();
-        for name in path.get(from..path.len().min(low + 2)).unwrap_or_default() {
-            run.push((*name, self.segment(*name).await?));
+        self.first_behind(&path[from..path.len().min(hit + 1)], at).await
+    }
+
+    /// The first commit behind a time, one segment after the other.
+    async fn first_behind(&self, path: &[SegmentName], at: Timestamp) -> Result<Option<Stop>, WalError> {
+        let (mut walker, mut last) = (WalWalker::new(self.size), None);
+        for name in path {
+            let (bytes, name, size) = (self.segment(*name).await?, *name, self.size);
+            let (walked, commits) = aside(move || {
+                let mut commits = Vec::new();
+                let mut see = |record: &WalRecord<'_>| commits.extend(Commit::of(record));
+                if let Walked::Halted(Halt::NotNext(_)) = walker.segment(name, &bytes, &mut see) {
+                    // What lies between is not there: the walk begins anew.
+                    walker = WalWalker::new(size);
+                    walker.segment(name, &bytes, &mut see);
+                }
+                (walker, commits)
+            })
+            .await?;
+            walker = walked;
+            for next in commits {
+                if next.at > at {
+                    let begins = |name: &&SegmentName| name.start(size) <= next.lsn && next.lsn < name.end(size);
+                    return Ok(path.iter().find(begins).map(|segment| Stop { segment: *segment, next, last }));
+                }
+                last = Some(next);
+            }
         }
-        let (_, commits) = self.commits(run).await?;
-        let Some(index) = commits.iter().position(|commit| commit.at > at) else { return Ok(None) };
-        let next = commits[index];
-        let segment = path.iter().find(|name| name.start(self.size) <= next.lsn && next.lsn < name.end(self.size));
-        let last = index.checked_sub(1).map(|before| commits[before]);
-        Ok(segment.map(|segment| Stop { segment: *segment, next, last }))
+        Ok(None)
     }
 
     /// The first segment that has commits, and its last one.
@@ -181,6 +203,7 @@ impl<'a> Almanac<'a> {
                 && let Some(branch) = archive.branches.get_mut(&timeline)
             {
                 branch.created_at = at;
+                archive.promoted.insert(timeline, at);
             }
         }
         for timeline in archive

@@ -19,6 +19,7 @@ use super::depot::{Arrival, Depots};
 use super::push::WalFile;
 use super::spool::Spool;
 use crate::base::clock::monotonic;
+use crate::base::units::Span;
 use crate::pgformat::{SegmentName, WalFileName};
 
 /// Files under way at a time, as far as their bytes allow it.
@@ -34,6 +35,8 @@ pub(super) struct Work<'a> {
     pub(super) depots: &'a Depots,
     pub(super) spool: Option<&'a Spool>,
     pub(super) acks: Option<&'a Acks>,
+    /// The most time it may take, its company included.
+    pub(super) within: Duration,
 }
 
 /// A file of the server's `pg_wal`.
@@ -66,13 +69,16 @@ impl Work<'_> {
     /// Pushes a file, and its company beside it.
     ///
     /// # Errors
-    /// Fails when the file itself is not safe; then its company is given up too.
+    /// Fails when the file itself is not safe in time; then its company is given up too. What its company takes is no
+    /// reason to fail.
     pub(super) async fn push(&self, own: Wanted, company: Vec<Wanted>) -> Result<Arrival, WalError> {
         let began = monotonic();
         let lanes = self.lanes();
         let mut rest = company.into_iter();
         let mut others = FuturesUnordered::new();
-        let own = self.bring(own);
+        let name = own.name;
+        let slow = |_| WalError::Slow { name, within: Span(self.within) };
+        let own = async { tokio::time::timeout(self.within, self.bring(own)).await.map_err(slow)? };
         tokio::pin!(own);
         let arrival = loop {
             while others.len() + 1 < lanes && began.elapsed() < BEGIN_WITHIN {
@@ -97,7 +103,7 @@ impl Work<'_> {
             }
         };
         // What is given up here is asked for later.
-        let _ = tokio::time::timeout(GRACE, finish).await;
+        let _ = tokio::time::timeout(GRACE.min(self.within.saturating_sub(began.elapsed())), finish).await;
         Ok(arrival)
     }
 
@@ -123,8 +129,10 @@ impl Work<'_> {
         let reading = tokio::task::spawn_blocking(move || steady(&path, name, &identity));
         let file = reading.await.map_err(|error| WalError::Usage(format!("reading `{name}` broke off: {error}")))??;
         let arrival = self.depots.push(&file).await?;
-        if let Some(spool) = self.spool {
-            Debts::of(spool).note(self.depots, name, &arrival)?;
+        match self.spool {
+            Some(spool) => Debts::of(spool).note(self.depots, name, &arrival)?,
+            None if arrival.lagging.is_empty() => {}
+            None => return Err(self.depots.unnoted(name, &arrival, "no spool can be used")),
         }
         Ok(arrival)
     }

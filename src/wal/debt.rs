@@ -1,12 +1,13 @@
 //! What a store lacks that others have: noted in the spool, and copied over when the store answers again.
 
-use std::io::Cursor;
+use std::io::{self, Cursor};
+use std::path::Path;
 
 use super::depot::{Arrival, Depot, Depots};
-use super::packed::Stored;
+use super::packed::{Stored, plain_sha256};
 use super::spool::{self, Spool};
 use super::{Config, WalError};
-use crate::action::PutOptions;
+use crate::action::{ObjectKey, PutOptions};
 use crate::catalog::wal_objects;
 use crate::pgformat::{SystemId, WalFileName};
 
@@ -32,13 +33,8 @@ impl<'a> Debts<'a> {
             let noted = self
                 .spool
                 .owed(&depots.all[*number].url)
-                .and_then(|folder| spool::note(&folder.join(name.to_string())));
-            noted.map_err(|error| WalError::TooFew {
-                name,
-                safe: depots.all.len() - arrival.lagging.len(),
-                wanted: depots.all.len(),
-                why: format!("it cannot be noted that one lacks it: {error}; {}", depots.in_words(&arrival.lagging)),
-            })?;
+                .and_then(|folder| spool::note_durably(&folder.join(name.to_string())));
+            noted.map_err(|error| depots.unnoted(name, arrival, &error.to_string()))?;
         }
         Ok(())
     }
@@ -48,15 +44,17 @@ impl<'a> Debts<'a> {
         let mut words = Vec::new();
         for (number, depot) in depots.all.iter().enumerate() {
             let Ok(folder) = self.spool.owed(&depot.url) else { continue };
-            let names = spool::names(&folder).unwrap_or_default();
-            let mut owed: Vec<WalFileName> = names.iter().filter_map(|name| name.parse().ok()).collect();
-            owed.sort_unstable();
+            let mut owed = by_turn(&folder).unwrap_or_default();
             let (mut left, mut why) = (owed.len(), "it is their turn in the next pushes".to_owned());
             let answers = !arrival.lagging.iter().any(|(lagging, _)| *lagging == number);
-            for name in owed.into_iter().take(if answers { AT_ONCE } else { 0 }) {
-                match copy(depots, depot, name).await {
+            owed.truncate(if answers { AT_ONCE } else { 0 });
+            for name in owed {
+                let note = folder.join(name.to_string());
+                // Whatever becomes of it, the others have their turn before it is tried again.
+                let _ = spool::put_back(&note);
+                match settle(depots, depot, name).await {
                     // One that stays is looked at again, and found to be there.
-                    Ok(()) => left -= usize::from(std::fs::remove_file(folder.join(name.to_string())).is_ok()),
+                    Ok(()) => left -= usize::from(std::fs::remove_file(&note).is_ok()),
                     Err(error) => why = error.to_string(),
                 }
             }
@@ -69,32 +67,79 @@ impl<'a> Debts<'a> {
     }
 }
 
-/// Tells how many files each store of a configuration is known to lack that others have. Reads only.
-#[must_use]
-pub fn owed(config: &Config, system_id: SystemId) -> Vec<(String, usize)> {
-    let Some(root) = &config.spool else { return Vec::new() };
-    let count = |url: &str| {
-        spool::names(&root.join(system_id.to_string()).join(spool::owed_folder(url))).unwrap_or_default().len()
-    };
-    config.stores().map(|entry| (entry.url.clone(), count(&entry.url))).filter(|(_, count)| *count > 0).collect()
+/// The files that are owed, those whose last turn is longest ago first.
+fn by_turn(folder: &Path) -> io::Result<Vec<WalFileName>> {
+    let mut owed = Vec::new();
+    for name in spool::names(folder)? {
+        let Ok(file) = name.parse::<WalFileName>() else { continue };
+        owed.push((std::fs::metadata(folder.join(name))?.modified()?, file));
+    }
+    owed.sort_unstable();
+    Ok(owed.into_iter().map(|(_, file)| file).collect())
 }
 
-/// Copies a file as it is stored from another store that packs in the same way.
-async fn copy(depots: &Depots, to: &Depot, name: WalFileName) -> Result<(), WalError> {
+/// Tells how many files each store of a configuration is known to lack that others have. Reads only.
+///
+/// # Errors
+/// Fails when the notes are there and cannot be read.
+pub fn owed(config: &Config, system_id: SystemId) -> io::Result<Vec<(String, usize)>> {
+    let Some(root) = &config.spool else { return Ok(Vec::new()) };
+    let mut all = Vec::new();
+    for entry in config.stores() {
+        let folder = root.join(system_id.to_string()).join(spool::owed_folder(&entry.url));
+        match spool::names(&folder) {
+            Ok(names) if names.is_empty() => {}
+            Ok(names) => all.push((entry.url.clone(), names.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// Sees that a store has a file, and the same one as the others: copied as it is stored from one that packs in the
+/// same way. What no store has any more is owed to nobody.
+async fn settle(depots: &Depots, to: &Depot, name: WalFileName) -> Result<(), WalError> {
     let (prefix, system_id) = (depots.prefix.as_str(), depots.identity.system_id);
-    if !wal_objects(to.store.as_read(), prefix, system_id, name).await?.is_empty() {
-        return Ok(());
-    }
-    let others = depots.all.iter().filter(|other| other.url != to.url);
-    for from in others.filter(|other| other.packing.encoding() == to.packing.encoding()) {
-        let Some(key) = wal_objects(from.store.as_read(), prefix, system_id, name).await?.into_iter().next() else {
-            continue;
+    let own = wal_objects(to.store.as_read(), prefix, system_id, name).await?.into_iter().next();
+    let mut failure = None;
+    for from in depots.all.iter().filter(|other| other.url != to.url) {
+        let found = match wal_objects(from.store.as_read(), prefix, system_id, name).await {
+            Ok(found) => found.into_iter().next(),
+            Err(error) => {
+                failure = Some(WalError::from(error));
+                continue;
+            }
         };
-        let Stored { bytes, facts } = Stored::read(from.store.as_read(), &key).await?;
-        let size_bytes = Some(bytes.len() as u64);
-        let options = PutOptions { if_absent: true, metadata: facts.metadata, size_bytes, ..PutOptions::default() };
-        to.store.put(&key, Box::new(Cursor::new(bytes)), options).await?;
-        return Ok(());
+        match (&own, found) {
+            (_, None) => {}
+            (Some(own), Some(theirs)) => return same((to, own), (from, &theirs), name).await,
+            (None, Some(key)) if from.packing.encoding() == to.packing.encoding() => return copy(from, to, &key).await,
+            (None, Some(_)) => {
+                let why = "no other store that packs in the same way has it".to_owned();
+                failure = failure.or(Some(WalError::Required { name, why }));
+            }
+        }
     }
-    Err(WalError::Required { name, why: "no other store that packs in the same way has it".to_owned() })
+    failure.map_or(Ok(()), Err)
+}
+
+/// Copies an object as it is stored.
+async fn copy(from: &Depot, to: &Depot, key: &ObjectKey) -> Result<(), WalError> {
+    let Stored { bytes, facts } = Stored::read(from.store.as_read(), key).await?;
+    let size_bytes = Some(bytes.len() as u64);
+    let options = PutOptions { if_absent: true, metadata: facts.metadata, size_bytes, ..PutOptions::default() };
+    to.store.put(key, Box::new(Cursor::new(bytes)), options).await?;
+    Ok(())
+}
+
+/// Compares the plain bytes of two objects, as they were when each was stored.
+async fn same(
+    (to, own): (&Depot, &ObjectKey),
+    (from, theirs): (&Depot, &ObjectKey),
+    name: WalFileName,
+) -> Result<(), WalError> {
+    let own = plain_sha256(&to.store.as_read().head(own).await?);
+    let theirs = plain_sha256(&from.store.as_read().head(theirs).await?);
+    if own.is_some() && own == theirs { Ok(()) } else { Err(WalError::Differs(name)) }
 }

@@ -12,6 +12,7 @@ use super::push::{WalFile, store_file};
 use super::{Config, Destination, Identity, Pushed, WalError};
 use crate::action::{Secrets, Store};
 use crate::catalog::claim_prefix;
+use crate::pgformat::WalFileName;
 use crate::store::Opening;
 use crate::transfer::Packing;
 
@@ -56,7 +57,8 @@ impl Depots {
         Ok(Self { all, prefix: config.prefix.clone(), identity, at_least: config.at_least() })
     }
 
-    /// Brings a file into the stores. A success when as many have it as must.
+    /// Brings a file into the stores. A success when as many have it as must, and none has another file in its place:
+    /// that one would never catch up.
     pub(super) async fn push(&self, file: &WalFile) -> Result<Arrival, WalError> {
         if let [only] = self.all.as_slice() {
             return Ok(Arrival { pushed: self.bring(only, file).await?, lagging: Vec::new() });
@@ -65,6 +67,7 @@ impl Depots {
         let mut under_way: FuturesUnordered<_> = (0..self.all.len()).map(each).collect();
         let (mut safe, mut pushed) = (Vec::new(), Pushed::WasThere);
         let mut lagging: Vec<(usize, String)> = Vec::new();
+        let mut conflict = None;
         loop {
             let is_enough = safe.len() >= self.at_least;
             let next = match is_enough {
@@ -78,9 +81,18 @@ impl Depots {
                         pushed = did;
                     }
                 }
-                Some((number, Err(error))) => lagging.push((number, error.to_string())),
+                Some((number, Err(error))) => {
+                    let what = error.to_string();
+                    if error.is_conflict() {
+                        conflict.get_or_insert_with(|| (number, what.clone()));
+                    }
+                    lagging.push((number, what));
+                }
                 None => break,
             }
+        }
+        if let Some((number, what)) = conflict {
+            return Err(WalError::Conflict { url: self.all[number].url.clone(), what });
         }
         let heard = |number: &usize| safe.contains(number) || lagging.iter().any(|(one, _)| one == number);
         let late: Vec<usize> = (0..self.all.len()).filter(|number| !heard(number)).collect();
@@ -90,6 +102,13 @@ impl Depots {
         }
         let why = self.in_words(&lagging);
         Err(WalError::TooFew { name: file.name, safe: safe.len(), wanted: self.at_least, why })
+    }
+
+    /// A file that too few stores have as long as nobody knows which of them lack it.
+    pub(super) fn unnoted(&self, name: WalFileName, arrival: &Arrival, why: &str) -> WalError {
+        let (safe, wanted) = (self.all.len() - arrival.lagging.len(), self.all.len());
+        let why = format!("it cannot be noted that one lacks it: {why}; {}", self.in_words(&arrival.lagging));
+        WalError::TooFew { name, safe, wanted, why }
     }
 
     /// Tells which stores lag, and why.

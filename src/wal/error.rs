@@ -87,6 +87,14 @@ pub enum WalError {
         /// What the others failed with.
         why: String,
     },
+    /// One of several stores has other content, or belongs to another cluster.
+    #[error("store `{url}`: {what}")]
+    Conflict {
+        /// The store.
+        url: String,
+        /// What is in the way.
+        what: String,
+    },
     /// It took longer than it may.
     #[error("`{name}` was not stored within {within}")]
     Slow {
@@ -144,6 +152,13 @@ impl From<CatalogError> for WalError {
 }
 
 impl WalError {
+    /// Tells whether the archive itself is at fault: the file is not in it, or is not what it must be. Everything else
+    /// says nothing about the file.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NotFound { .. }) | Self::Damaged { .. } | Self::Mismatch { .. })
+    }
+
     /// Tells whether trying again may help.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -162,6 +177,32 @@ impl WalError {
             | Self::OtherCluster { .. }
             | Self::Mismatch { .. }
             | Self::Differs(_)
+            | Self::Required { .. }
+            | Self::TooFew { .. }
+            | Self::Conflict { .. }
+            | Self::Slow { .. }
+            | Self::Damaged { .. } => false,
+        }
+    }
+
+    /// Tells whether something else stands where the file belongs: no later push can change that.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Differs(_)
+            | Self::OtherCluster { .. }
+            | Self::Conflict { .. }
+            | Self::Catalog(CatalogError::OtherCluster { .. }) => true,
+            Self::Catalog(_)
+            | Self::Store(_)
+            | Self::File { .. }
+            | Self::Transfer(_)
+            | Self::Usage(_)
+            | Self::Config { .. }
+            | Self::Name(_)
+            | Self::Control { .. }
+            | Self::Unidentified(_)
+            | Self::Mismatch { .. }
             | Self::Required { .. }
             | Self::TooFew { .. }
             | Self::Slow { .. }

@@ -118,10 +118,18 @@ async fn look_everywhere(sources: &[Source<'_>], name: WalFileName) -> Result<Lo
         match look(source, name).await {
             Ok(Look::Found(bytes)) => return Ok(Look::Found(bytes)),
             Ok(Look::Absent) => {}
-            Err(error) => failure = failure.or(Some(error)),
+            Err(error) => failure = Some(graver(failure, error)),
         }
     }
     failure.map_or(Ok(Look::Absent), Err)
+}
+
+/// Which of two stores' failures counts: one that may pass, since the file may be there; else the first.
+pub(super) fn graver(first: Option<WalError>, second: WalError) -> WalError {
+    match first {
+        Some(first) if first.is_passing() || !second.is_passing() => first,
+        Some(_) | None => second,
+    }
 }
 
 /// Reads a file that the server has not asked for yet, verified. `None` says nothing of whether it should be there.
@@ -183,4 +191,22 @@ pub(super) fn deliver(bytes: &[u8], target: &Path) -> Result<(), WalError> {
         let _ = std::fs::remove_file(&temporary);
     }
     placed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_gives_no_answer_counts_more_than_one_that_lacks_the_file() {
+        let name: WalFileName = "000000010000000000000006".parse().expect("a name");
+        let lacks = || WalError::Required { name, why: "a later one is there".to_owned() };
+        let silent = || -> WalError {
+            let source = std::io::Error::other("503");
+            StoreError::Unavailable { store: "b".to_owned(), what: "it is busy".to_owned(), source }.into()
+        };
+        assert!(graver(Some(lacks()), silent()).is_passing(), "it may be there: asked again, and 1 for a standby");
+        assert!(graver(Some(silent()), lacks()).is_passing());
+        assert!(!graver(Some(lacks()), lacks()).is_passing() && !graver(None, lacks()).is_passing());
+    }
 }

@@ -57,6 +57,6 @@ pub use debt::owed;
 pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
 pub use identity::Identity;
-pub use packed::{Keys, Source, read_file};
+pub use packed::{Keys, Source, read_file, read_first};
 pub use push::{Destination, Pushed, push_file};
 pub use rescue::{RescuedSegment, read_rescued};

@@ -10,6 +10,7 @@ use std::io::Cursor;
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
+use super::fetch::graver;
 use super::push::WalFile;
 use super::{Identity, WalError};
 use crate::action::{
@@ -143,10 +144,7 @@ impl Stored {
 
     /// SHA-256 of the plain bytes, as they were when it was stored.
     pub(super) fn plain_sha256(&self) -> Option<Digest> {
-        match self.facts.metadata.get(PLAIN_SHA256) {
-            Some(text) => text.parse().ok(),
-            None => self.facts.sha256(),
-        }
+        plain_sha256(&self.facts)
     }
 
     /// Gives the plain bytes.
@@ -168,11 +166,20 @@ impl Stored {
         let expected = Expected { stored, plain: PlainFacts { size_bytes, sha256 }.into() };
         let unpacking =
             Unpacking::of(&encoding, keys.settings.and_then(|store| store.encryption.as_ref()), keys.secrets)?;
-        let mut plain = Vec::new();
+        // A buffer that grows would be copied, and twice as large in the end.
+        let mut plain = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default());
         let mut body = unpacking.open(Box::new(Cursor::new(self.bytes)), expected);
         let broken = |error| TransferError::of_reading(&object, error);
         body.read_to_end(&mut plain).await.map_err(broken)?;
         Ok(plain)
+    }
+}
+
+/// SHA-256 of an object's plain bytes, as they were when it was stored.
+pub(super) fn plain_sha256(facts: &ObjectFacts) -> Option<Digest> {
+    match facts.metadata.get(PLAIN_SHA256) {
+        Some(text) => text.parse().ok(),
+        None => facts.sha256(),
     }
 }
 
@@ -200,6 +207,24 @@ pub async fn read_file(source: &Source<'_>, name: WalFileName) -> Result<Vec<u8>
         }
     }
     Err(StoreError::NotFound { store: store.name().to_owned(), key: likely.swap_remove(0).to_string() }.into())
+}
+
+/// Reads one file from the first of several archives of a cluster that has it whole.
+///
+/// # Errors
+/// Fails with [`StoreError::NotFound`] when none of them has it, and with what one of them failed with when the others
+/// lack it: it may be there.
+pub async fn read_first(sources: &[Source<'_>], name: WalFileName) -> Result<Vec<u8>, WalError> {
+    let (mut absent, mut failure) = (None, None);
+    for source in sources {
+        match read_file(source, name).await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error @ WalError::Store(StoreError::NotFound { .. })) => absent = absent.or(Some(error)),
+            Err(error) => failure = Some(graver(failure, error)),
+        }
+    }
+    let none = || WalError::Usage("there is no store to read from".to_owned());
+    Err(failure.or(absent).unwrap_or_else(none))
 }
 
 /// Reads the file out of one object; `None` when there is no such object.

@@ -21,8 +21,8 @@ use crate::base::clock::monotonic;
 use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
 
 /// Segments under way at a time, as far as their bytes allow it.
-const LANES: u64 = 4;
-const LANES_BYTES: u64 = 64 << 20;
+const LANES: u64 = 3;
+const LANES_BYTES: u64 = 48 << 20;
 /// How long nothing may be asked for before it ends.
 const IDLE: Duration = Duration::from_secs(10);
 /// How long it stays where the archive ends.
@@ -41,6 +41,8 @@ pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
     let mut command = Command::new(program);
     command.args(["wal", "prefetch", "--config"]).arg(config);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // The C library keeps what a thread has freed in a pool of that thread: with few pools the memory stays small.
+    command.env("MALLOC_ARENA_MAX", "2");
     // Without it everything is fetched when it is asked for.
     let _ = command.spawn();
 }

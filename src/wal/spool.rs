@@ -6,11 +6,15 @@
 //! SPOOL/SYSTEM_ID/ahead-RESTORE-ARCHIVE/SEGMENT.CRC    fetched and verified before the server asked
 //! ```
 //!
-//! Nothing depends on it: whatever is missing or wrong here is done again. What is never kept is an absence.
+//! Of what was done ahead nothing depends on it: whatever is missing or wrong is done again. What a store lacks is known
+//! here alone: such a note is durable before its push is a success, and without a spool there is none. What is never kept
+//! is an absence.
 
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
 
 use super::Config;
 use crate::base::Digest;
@@ -96,6 +100,24 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
 /// Makes an empty file; one that is there is as good.
 pub(super) fn note(path: &Path) -> io::Result<()> {
     std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path).map(drop)
+}
+
+/// Makes an empty file that is there after a crash as well, down from the root of the spool.
+pub(super) fn note_durably(path: &Path) -> io::Result<()> {
+    std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?.sync_all()?;
+    // The folder of the store, that of the cluster, and the root.
+    path.ancestors().skip(1).take(3).try_for_each(sync)
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Puts a note behind the others.
+pub(super) fn put_back(path: &Path) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let file = std::fs::OpenOptions::new().write(true).open(path)?;
+    Ok(rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now })?)
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use runbook::actions::postgres::{
     BaseBackup, BaseBackupOutput, BaseBackupParams, RestoreBase, RestoreBaseParams, VerifyBackup, VerifyBackupOutput,
     VerifyBackupParams,
 };
-use runbook::language::inventory::Database;
+use runbook::base::{Timestamp, clock};
+use runbook::language::inventory::{Database, StoreEntry};
 use serde_json::{Value, json};
 
 use crate::support::cli::listing;
@@ -149,6 +150,32 @@ async fn a_password_and_tcp_lead_to_the_same_backup() {
     site.depot.secrets.0.insert("pw".to_owned(), "wrong".to_owned());
     let refused = take(&site, json!({ "database": "tcp" })).await.unwrap_err();
     assert!(refused.info().help.is_some(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_backup_outlives_a_server_that_ends_idle_sessions() {
+    let site = Site::with(&[("idle_session_timeout", "1s")]);
+    let backup = take(&site, json!({ "database": "main", "max_rate": "8MB" })).await.unwrap().backup;
+    let manifest = manifest(&site, &backup);
+    let at = |name: &str| manifest[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+    let streamed = clock::between(at("started_at"), at("stopped_at"));
+    assert!(streamed.as_millis() > 1200, "no session could have ended within {streamed:?}");
+    verify(&site, &backup).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rerun_whose_goal_is_met_takes_no_second_backup() {
+    let site = Site::new();
+    let unmounted = site.cluster.dir().join("unmounted/store");
+    let entry = StoreEntry { url: format!("file://{}", unmounted.display()), ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("offsite".to_owned(), entry);
+    let params = json!({ "database": "main", "stores": ["primary", "offsite"], "at_least": 1 });
+    let params: BaseBackupParams = serde_json::from_value(params).unwrap();
+    let run = site.run();
+    let first = BaseBackup.run(&params, &run.context()).await.unwrap();
+    let again = BaseBackup.run(&params, &run.context()).await.unwrap();
+    assert_eq!((first.copies.len(), &again), (1, &first));
+    assert!(site.said().contains("store `offsite` did not get the backup"), "{}", site.said());
 }
 
 /// A standby of the site's cluster; stopped when it is dropped.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::cli::Ran;
+use crate::support::cli::{Ran, until};
 use crate::support::production::Production;
 
 /// The command that a plan says carries it out.
@@ -93,6 +93,28 @@ fn a_recovery_that_fails_its_checks_waits_freezes_the_backups_and_gives_way_to_t
     production.cli.run(&["restore", "main", "--confirm", "production"]).ends(0);
     assert_eq!(rows(&production), "1000|500500");
     assert_eq!(status(&production)["open"], Value::Null, "its last step lifted the freeze");
+}
+
+#[test]
+fn status_judges_wal_by_the_objective_of_the_database_and_says_on_its_own_line_when_no_recovery_can_be_planned() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let sound = cli.read("inventory.yaml");
+    cli.file("inventory.yaml", &sound.replace("prefix: main,", "prefix: main, rpo: 1s,"));
+    cluster.configure(&[("archive_command", "false")]);
+    cluster.sql("SELECT pg_reload_conf()");
+    cluster.sql("INSERT INTO t VALUES (1001); SELECT pg_switch_wal()");
+    until("the commit waits for longer than the objective", || {
+        let now = status(&production);
+        assert_eq!(now["wal"]["figures"]["rpo_s"], 1);
+        now["wal"]["level"] == "critical" && now["next"].to_string().contains("runbook wal status main")
+    });
+    // The same figure as the command that monitoring calls.
+    cli.run(&["wal", "status", "main"]).ends(2);
+    cli.run(&["status", "main"]).ends(0).prints("the RPO is 1.0s");
+    cli.file("inventory.yaml", &sound.replace("store: primary, prefix: main,", ""));
+    let told = cli.run(&["status", "main"]).ends(0).prints("`full-db-loss` cannot be planned").prints("runbook dry-run");
+    assert!(!told.err.contains("error:"), "{}", told.err);
 }
 
 #[test]

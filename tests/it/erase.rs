@@ -84,6 +84,13 @@ impl Forgetful {
         Erase.check(&params(), &cx).await
     }
 
+    async fn looked_ahead(&self) -> Result<Findings, ActionError> {
+        let run = self.site.run();
+        let cx = run.check_context();
+        let cx = CheckContext { about: self.about(cx.about.clone(), KEY), ahead: true, ..cx };
+        Erase.check(&params(), &cx).await
+    }
+
     fn sql(&self, sql: &str) -> String {
         self.site.cluster.sql(sql)
     }
@@ -101,7 +108,7 @@ fn words(error: &ActionError) -> String {
 const PEOPLE: &str = "\
  CREATE TABLE users(id int PRIMARY KEY, email text UNIQUE NOT NULL, name text); \
  CREATE TABLE orders(id int PRIMARY KEY, who int NOT NULL REFERENCES users, mail text); \
- CREATE TABLE visits(at int, who text NOT NULL, ip inet, page text) PARTITION BY RANGE (at); \
+ CREATE TABLE visits(at int, who text NOT NULL, ip inet, page text, land char(2) NOT NULL DEFAULT 'DE') PARTITION BY RANGE (at); \
  CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM (0) TO (50); \
  CREATE TABLE visits_2 PARTITION OF visits FOR VALUES FROM (50) TO (100); \
  INSERT INTO users SELECT n, 'user' || n || '@example.org', 'user ' || n FROM generate_series(1, 20000) n; \
@@ -117,12 +124,14 @@ async fn who_is_in_the_ledger_goes_with_all_copies_and_nobody_else_does() {
     all.delete("user7@example.org", "users", "email");
     all.delete("user7@example.org", "orders", "mail");
     all.delete("nobody@example.org", "users", "email");
-    let clear = Treatment::Anonymise(vec!["ip".to_owned()]);
+    let clear = Treatment::Anonymise(vec!["ip".to_owned(), "land".to_owned()]);
     all.forget("user7@example.org", "visits", "who", clear);
     let before = all.sql("SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users u WHERE id <> 7");
     let counted = format!("{:?}", all.looked_at().await.unwrap());
     assert!(counted.contains("line 1: 1 rows of `postgres`, table `users` by `email`, to be erased"), "{counted}");
     assert_eq!(all.sql("SELECT count(*) FROM users"), "20000", "a check changes nothing");
+    let ahead = format!("{:?}", all.looked_ahead().await.unwrap());
+    assert!(ahead.contains("line 4: 10 rows without what identifies"), "a dry run counts: {ahead}");
     let done = all.erase().await.unwrap();
     let rows: Vec<(u64, u64)> = done.lines.iter().map(|line| (line.line, line.rows)).collect();
     assert_eq!(rows, [(1, 1), (2, 1), (3, 0), (4, 10)]);
@@ -132,8 +141,8 @@ async fn who_is_in_the_ledger_goes_with_all_copies_and_nobody_else_does() {
     assert_eq!(all.sql("SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users u WHERE id <> 7"), before);
     assert_eq!(all.sql("SELECT count(*) FROM orders"), "99");
     assert_eq!(all.sql("SELECT count(*) FROM names WHERE id = 7"), "0");
-    let visits = "SELECT count(*), count(ip), count(DISTINCT page), count(*) FILTER (WHERE who ~ '^erased-[0-9a-f]{16}$') FROM visits";
-    assert_eq!(all.sql(visits), "100|90|100|10");
+    let visits = "SELECT count(*), count(ip), count(DISTINCT page), count(*) FILTER (WHERE who ~ '^erased-[0-9a-f]{16}$'), count(*) FILTER (WHERE land = 'er') FROM visits";
+    assert_eq!(all.sql(visits), "100|90|100|10|10");
     let again = all.erase().await.unwrap();
     assert_eq!((again.deleted, again.anonymised), (0, 0), "twice is once");
     let said = all.site.said();
@@ -203,6 +212,8 @@ async fn a_ledger_that_does_not_fit_or_does_not_hold_erases_nothing() {
         let error = words(&other.erase().await.unwrap_err());
         assert!(error.contains(wrong) && error.contains("line 2"), "{error}");
         assert!(words(&other.looked_at().await.unwrap_err()).contains(wrong));
+        let ahead = other.looked_ahead().await.unwrap();
+        assert!(!ahead.refused() && format!("{ahead:?}").contains(wrong), "a step before may bring it back: {ahead:?}");
         assert_eq!(other.sql("SELECT count(*) FROM users"), "1");
     }
     let path = all.root.path().join(ERASURE_FILE);

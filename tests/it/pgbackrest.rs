@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::{Pid, Signal};
 
-use crate::support::cli::{listing, processes_of, until};
+use crate::support::cli::{Live, listing, processes_of, until};
 use crate::support::pgbackrest::Guarded;
 
 /// A cluster with a full and an incremental backup, and 500 rows that are only in the WAL.
@@ -146,29 +146,26 @@ fn a_hole_in_the_archive_is_found_before_the_server_is_touched_and_a_damaged_seg
         site.cluster.sql("INSERT INTO t SELECT max(n) + 1 FROM t");
         site.archives();
     }
+    site.cluster.stop("fast");
     let segments = site.segments();
     let damaged = &segments[segments.len() - 2];
     let whole = fs::read(damaged).unwrap();
     fs::remove_file(damaged).unwrap();
-    site.restores("").says("has a hole");
+    let name = damaged.file_name().unwrap().to_string_lossy()[..24].to_owned();
+    let _ = fs::remove_file(site.cluster.pgdata().join("pg_wal").join(name));
+    site.restores("").ends(10).says("has a hole").says("can be started again");
     assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
     // A segment that is there and cannot be unpacked ends the recovery; it does not count as the end of the archive.
     fs::write(damaged, &whole[..whole.len() / 2]).unwrap();
-    site.cluster.give(damaged);
-    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     site.restores("").ends(10).says("ended during recovery");
     fs::write(damaged, &whole).unwrap();
-    let run = site.cli.id();
-    site.cli.run(&["resume", &run]);
-    let _ = fs::remove_dir_all(site.cluster.pgdata());
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     site.restores("").ends(0);
     assert_eq!(site.rows(), "1503 1503");
 }
 
-#[test]
-fn a_backup_that_is_killed_says_so_and_the_next_one_is_whole() {
-    let site = Guarded::new();
-    // A spread checkpoint with many pages to write: the backup waits for it.
+/// A full backup that is under way: a spread checkpoint with many pages to write, for which it waits.
+fn taking(site: &Guarded) -> (Live, i32) {
     site.cluster.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) AS x FROM generate_series(1, 20000) n");
     site.cli.file(
         "slow.yaml",
@@ -176,44 +173,57 @@ fn a_backup_that_is_killed_says_so_and_the_next_one_is_whole() {
     );
     let _ = fs::remove_dir_all(site.cli.state());
     let run = site.cli.spawn(&["run", "slow.yaml", "--confirm", "production"]);
-    let config = site.config();
-    let backup = || {
+    let config = site.config().to_string_lossy().into_owned();
+    let mut pid = None;
+    until("pgBackRest waits for the checkpoint", || {
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%backup_start%' AND pid <> pg_backend_pid()";
         let running = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
             let line = fs::read(entry.path().join("cmdline")).ok()?;
-            let line = String::from_utf8_lossy(&line).replace('\0', " ");
-            let ours = line.starts_with("pgbackrest ") && line.contains(&*config.to_string_lossy());
-            (ours && line.trim_end().ends_with(" backup")).then(|| entry.file_name().to_string_lossy().parse().ok())?
+            let words: Vec<String> =
+                line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+            let ours = words[0].ends_with("pgbackrest") && words.iter().any(|word| word.contains(&config));
+            let backs_up = ours && words.iter().any(|word| word == "backup");
+            backs_up.then(|| entry.file_name().to_string_lossy().parse::<i32>().ok())?
         });
-        running.min()
-    };
-    let mut pid: Option<i32> = None;
-    until("pgBackRest takes the backup", || {
-        pid = backup();
-        pid.is_some()
+        pid = running.min();
+        pid.is_some() && site.cluster.sql(waits) != "0"
     });
-    let _gone = rustix::process::kill_process(Pid::from_raw(pid.unwrap()).unwrap(), Signal::KILL);
-    run.wait().ends(10).says("was killed by signal 9");
-    site.backs_up("full");
-    let info = String::from_utf8_lossy(&site.pgbackrest(&["info", "--output=json"]).stdout).into_owned();
-    assert_eq!(info.matches("\"label\"").count(), 1, "{info}");
+    (run, pid.unwrap())
+}
+
+/// Has what is left of a backup that died end.
+fn settles(site: &Guarded) {
+    site.cluster.sql("CHECKPOINT");
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgBackRest%'";
+    until("the session of the dead backup ends", || site.cluster.sql(left) == "0");
+}
+
+fn labels(site: &Guarded) -> usize {
+    let info = site.pgbackrest(&["info", "--output=json"]).stdout;
+    String::from_utf8_lossy(&info).matches("\"label\"").count()
 }
 
 #[test]
-fn a_step_whose_engine_died_after_the_backup_does_not_take_another() {
+fn a_backup_that_is_killed_says_so_and_the_next_one_is_whole() {
     let site = Guarded::new();
+    let (run, pid) = taking(&site);
+    rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    run.wait().ends(10).says("was killed by signal 9");
+    settles(&site);
     site.backs_up("full");
-    // What the engine knew of the end of the step is lost, as after a crash right behind the backup.
-    let run = site.cli.only_run();
-    let journal = run.join("journal.jsonl");
-    let text = fs::read_to_string(&journal).unwrap();
-    let upto = text.lines().position(|line| line.contains("attempt_started")).unwrap();
-    let cut: String = text.lines().take(upto + 1).map(|line| format!("{line}\n")).collect();
-    fs::write(&journal, cut).unwrap();
+    assert_eq!(labels(&site), 1);
+}
+
+#[test]
+fn a_backup_whose_engine_was_killed_is_taken_when_the_run_is_resumed() {
+    let site = Guarded::new();
+    let (run, _) = taking(&site);
+    assert!(run.kill());
+    settles(&site);
     let id = site.cli.id();
-    let _ = fs::remove_file(site.cli.state().join("ledger.jsonl"));
     site.cli.run(&["resume", &id]).ends(0);
-    let info = String::from_utf8_lossy(&site.pgbackrest(&["info", "--output=json"]).stdout).into_owned();
-    assert_eq!(info.matches("\"label\"").count(), 1, "{info}");
+    assert_eq!(labels(&site), 1);
 }
 
 #[test]

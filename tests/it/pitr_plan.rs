@@ -235,6 +235,29 @@ async fn a_dropped_table_is_found_and_the_command_leads_to_just_before_it() {
 }
 
 #[tokio::test]
+async fn the_stop_of_a_time_is_found_behind_many_segments_without_a_commit() {
+    let asked = Asked::new();
+    asked.backup().await;
+    let quiet = |count: u32| {
+        for _ in 0..count {
+            asked.sql("SELECT pg_logical_emit_message(false, 'quiet', 'x')");
+            asked.sql("SELECT pg_switch_wal()");
+        }
+    };
+    let mut times = Vec::new();
+    for (n, between) in [(1, 6), (2, 1), (3, 3)] {
+        times.push(asked.commit(n));
+        quiet(between);
+    }
+    asked.site.archive();
+    for (n, at) in [(2, times[0]), (3, times[1])] {
+        let xid = asked.sql(&format!("SELECT xmin FROM t WHERE n = {n}"));
+        let plan = asked.json(&["pitr", "main", "--at", &at.to_string()], 0);
+        assert_eq!(plan["stop"]["next"]["xid"].to_string(), xid, "{plan:#}");
+    }
+}
+
+#[tokio::test]
 async fn transactions_and_restore_points_are_found_by_their_names() {
     let asked = Asked::with(&[("max_prepared_transactions", "3")]);
     asked.backup().await;
@@ -277,6 +300,27 @@ fn status_tells_lag_by_position_and_sees_failures_that_the_server_hides() {
     let gone = asked.json(&["wal", "status", "main"], 3);
     assert!(gone[0]["findings"].to_string().contains("gives no answer"), "{gone:#}");
     asked.cli.run(&["wal", "status", "nobody"]).ends(3).says("no database `nobody`");
+}
+
+#[test]
+fn a_file_of_the_right_name_that_is_another_segment_hides_no_commit_that_waits() {
+    let asked = Asked::new();
+    let (pgdata, elsewhere) = (asked.site.cluster.pgdata(), asked.site.cluster.folder("elsewhere"));
+    let earlier = asked.current();
+    asked.commit(1);
+    fs::create_dir(elsewhere.join("pg_wal")).unwrap();
+    let kept = elsewhere.join("pg_wal/earlier");
+    fs::copy(pgdata.join("pg_wal").join(earlier), &kept).unwrap();
+    asked.site.archive();
+    asked.commit(2);
+    asked.sql("SELECT pg_sleep(1.1)");
+    // The server runs elsewhere, and the folder of that name here is not its own.
+    fs::rename(kept, elsewhere.join("pg_wal").join(asked.current())).unwrap();
+    let inventory = fs::read_to_string(asked.cli.path("inventory.yaml")).unwrap();
+    let moved = inventory.replace(&pgdata.display().to_string(), &elsewhere.display().to_string());
+    asked.cli.file("inventory.yaml", &moved);
+    let waits = asked.json(&["wal", "status", "main", "--rpo", "1h"], 0);
+    assert!(waits[0]["figures"]["lag_s"].as_u64().unwrap() >= 1, "{waits:#}");
 }
 
 #[tokio::test]

@@ -2,9 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
-use runbook::action::{Action as _, ActionError};
-use runbook::actions::postgres::{Check, CheckOutput, RestoreBase};
+use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::actions::postgres::{Check, CheckOutput, Dump, RestoreBase};
+use runbook::base::clock;
+use runbook::catalog::attest::{self, Proof, Verdict};
+use runbook::catalog::{BackupPlace, ContentFacts, TableFacts};
+use runbook::store::Opening;
 use serde_json::{Value, json};
 
 use crate::support::recovery::{Run, Site};
@@ -20,6 +25,53 @@ async fn throw_away(site: &Site, run: &Run<'_>) {
     for (resource, data) in registered {
         RestoreBase.remove(&resource, &data, &run.context()).await.unwrap();
     }
+}
+
+/// Keeps facts with a proof, as a run does at its end.
+async fn keep(site: &Site, backup: &BackupHandle, facts: ContentFacts) {
+    let store = Opening::new(&site.depot.entry, "primary", Arc::new(site.depot.secrets.clone())).open().unwrap();
+    let proof = Proof {
+        format: 1,
+        backup: backup.id.clone(),
+        manifest: backup.manifest,
+        run: site.run().id.to_string(),
+        mode: "drill".into(),
+        environment: "drill".into(),
+        at: clock::now(),
+        took_ms: 1,
+        reached_lsn: None,
+        checks: Vec::new(),
+        verdict: Verdict::Passed,
+        facts: Some(facts),
+    };
+    let place = BackupPlace::new("main", (&backup.kind, None), &backup.id);
+    attest::prove(store.as_ref(), &place, &proof, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn hashes_are_never_called_equal_where_only_counts_were_kept() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let dump = async |facts: &str| {
+        let params = json!({ "database": "main", "facts": facts });
+        Dump.run(&serde_json::from_value(params).unwrap(), &site.run().context()).await.unwrap().backup
+    };
+    let prove = async |backup: &BackupHandle, facts: &str| {
+        let params = json!({ "database": "main", "backup": backup, "checks": [{ "facts": facts }] });
+        let params = serde_json::from_value(params).unwrap();
+        let ahead = Check.check(&params, &site.run().check_context()).await;
+        let proved = Check.run(&params, &site.run().context()).await;
+        assert_eq!(ahead.is_ok(), proved.is_ok(), "{ahead:?} {proved:?}");
+        proved
+    };
+    let (counted, hashed) = (dump("counts").await, dump("hashes").await);
+    prove(&counted, "counts").await.unwrap();
+    prove(&hashed, "hashes").await.unwrap();
+    fails(prove(&counted, "hashes").await, "not comparable");
+    site.cluster.sql("UPDATE t SET n = 2");
+    prove(&counted, "counts").await.unwrap();
+    let params = json!({ "database": "main", "backup": hashed, "checks": [{ "facts": "hashes" }] });
+    fails(Check.run(&serde_json::from_value(params).unwrap(), &site.run().context()).await, "their content differs");
 }
 
 /// Demands that a check fails with these words.
@@ -59,6 +111,12 @@ async fn what_is_whole_passes_and_each_fault_that_is_planted_is_named() {
     site.cluster.sql("UPDATE users SET at = now() - interval '3 hours'");
     let newest = json!([{ "newest": { "table": "users", "column": "at", "within": "1h" } }]);
     fails(proved(&site, newest).await, "not before");
+    // A version that can be updated from here is known, one that nobody has heard of is not.
+    site.cluster.sql("CREATE EXTENSION pg_stat_statements");
+    site.cluster.sql("UPDATE pg_extension SET extversion = '1.3' WHERE extname = 'pg_stat_statements'");
+    proved(&site, json!([{ "extensions": "available" }])).await.unwrap();
+    site.cluster.sql("UPDATE pg_extension SET extversion = '9.9' WHERE extname = 'pg_stat_statements'");
+    fails(proved(&site, json!([{ "extensions": "available" }])).await, "is 9.9, a version that is not known");
     let twice = proved(&site, json!([{ "sql": "SELECT no_such_column" }, { "tables": ["gone"] }])).await;
     fails(twice, "2 of 2 checks failed");
 }
@@ -169,10 +227,14 @@ async fn facts_of_a_base_backup_are_taken_at_its_end_compared_there_and_nowhere_
     site.cluster.sql("INSERT INTO t VALUES (101)");
     site.archive();
     let site = site.drill();
+    let counts = |instance: &Value| json!({ "database": "main", "instance": instance, "backup": backup, "checks": [{ "facts": "counts" }] });
     let check = |instance: Value| json!({ "database": "main", "instance": instance, "backup": backup, "checks": [{ "facts": "hashes" }, { "indexes": "heapallindexed" }] });
     let run = site.run();
     let staged = run.stage(&backup).await;
     let at_end = run.recover(&staged, json!({ "target": "immediate" })).await;
+    let params = serde_json::from_value(counts(&json!(at_end.instance))).unwrap();
+    let shallow = Check.run(&params, &run.context()).await.unwrap().facts.expect("the first restore takes them");
+    keep(&site, &backup, shallow).await;
     let params = serde_json::from_value(check(json!(at_end.instance))).unwrap();
     let output = Check.run(&params, &run.context()).await.unwrap();
     let facts = output.facts.expect("the first restore takes them");
@@ -181,6 +243,11 @@ async fn facts_of_a_base_backup_are_taken_at_its_end_compared_there_and_nowhere_
     let table = &database.tables["public.t"];
     assert!(table.rows == 100 && table.hash.is_some(), "{table:?}");
     assert!(output.checks[1].details.iter().any(|line| line.contains("walked")), "{:?}", output.checks[1]);
+    let mut other = facts.clone();
+    let table = other.databases.get_mut("postgres").unwrap().tables.get_mut("public.t").unwrap();
+    *table = TableFacts { rows: 7, hash: None };
+    keep(&site, &backup, other).await;
+    fails(Check.run(&params, &run.context()).await, "has 100 rows, not 7");
     throw_away(&site, &run).await;
 
     let run = site.run();

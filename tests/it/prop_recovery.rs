@@ -98,6 +98,7 @@ impl World {
                 self.ancestors(timeline).iter().map(|(one, fork)| format!("{one}\t{fork}\tx\n")).collect();
             let history = TimelineHistory::parse(Timeline(timeline), &lines.concat()).unwrap();
             archive.branches.insert(Timeline(timeline), Branch { history, created_at: Timestamp::UNIX_EPOCH });
+            archive.promoted.insert(Timeline(timeline), Timestamp::UNIX_EPOCH);
         }
         archive
     }
@@ -199,6 +200,31 @@ proptest! {
                     let settled = way.clone().and_then(|way| way.settle(&goal, Seen::default()));
                     let truth = world.can(base, timeline, lsn);
                     prop_assert_eq!(settled.is_ok(), truth, "timeline {} to {}: {:?} {:?}", timeline, lsn, way, settled);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_goal_behind_the_end_of_a_timeline_that_is_named_gives_all_of_it_and_nothing_of_another(world in world()) {
+        let archive = world.archive();
+        for (backup, base) in world.backups().iter().zip(&world.bases) {
+            let with_own = archive.with(backup);
+            let archive = with_own.as_ref().unwrap_or(&archive);
+            for timeline in world.timelines().filter(|one| world.leads(&base.0, *one)) {
+                for goal in [Goal::Time(Timestamp::MAX), Goal::Newest] {
+                    let way = archive.way(&goal, base.0, Some(Timeline(timeline)));
+                    let Ok((way, settled)) = way.and_then(|way| way.settle(&goal, Seen::default()).map(|it| (way, it)))
+                    else {
+                        continue;
+                    };
+                    let end = settled.end.unwrap();
+                    let had = |lsn: &Lsn| *lsn > world.fork(timeline) && world.can(base, timeline, *lsn);
+                    let furthest = world.probes().into_iter().filter(had).max();
+                    prop_assert!(furthest <= Some(end), "{:?} of {} can be had, told is {}", furthest, timeline, end);
+                    let shared = |(one, fork): &(u32, Lsn)| *one == timeline && end <= *fork;
+                    let is_its_own = way.followed.0 == timeline || world.ancestors(way.followed.0).iter().any(shared);
+                    prop_assert!(is_its_own, "{:?} goes on behind the fork: {:?}", way, settled);
                 }
             }
         }

@@ -263,6 +263,78 @@ fn several_stores_must_all_have_a_segment_unless_fewer_are_enough_and_then_it_is
     }
 }
 
+impl Site {
+    /// One more segment, pushed.
+    fn push_another(&self) -> Output {
+        self.cluster.sql("INSERT INTO t VALUES (100); SELECT pg_switch_wal()");
+        self.push(*self.waiting().last().unwrap())
+    }
+
+    fn object(&self, store: &str, segment: SegmentName) -> PathBuf {
+        self.cluster.dir().join(store).join(format!("app/wal/{}/00000001/{segment}.zst", self.system_id()))
+    }
+}
+
+#[test]
+fn what_a_store_lacks_and_nobody_could_note_is_no_success() {
+    let site = Site::with_backlog(2);
+    let waiting = site.waiting();
+    fs::create_dir(site.spool()).unwrap();
+    fs::set_permissions(site.spool(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    site.configure(&format!("stores: [{}, {}]\nat_least: 1\n", site.url("store"), site.url("second")));
+    let output = site.push(waiting[0]);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    assert!(words(&output).contains("cannot be noted") && words(&output).contains("the spool"), "{}", words(&output));
+    assert_eq!(site.wal(&["init"]).status.code(), Some(0));
+    assert_eq!(site.push(waiting[0]).status.code(), Some(0), "every store has it: there is nothing to note");
+}
+
+#[test]
+fn other_content_in_one_of_several_stores_fails_the_push_however_many_are_enough() {
+    let site = Site::with_backlog(2);
+    let waiting = site.waiting();
+    site.cluster.stop("fast");
+    site.configure(&format!("store: {}\n", site.url("second")));
+    assert_eq!(site.wal(&["init"]).status.code(), Some(0));
+    let path = site.cluster.pgdata().join(format!("pg_wal/{}", waiting[0]));
+    flip(&path, 500_000);
+    assert_eq!(site.push(waiting[0]).status.code(), Some(0));
+    flip(&path, 500_000);
+    site.configure(&format!("stores: [{}, {}]\nat_least: 1\n", site.url("store"), site.url("second")));
+    let output = site.push(waiting[0]);
+    assert_eq!(output.status.code(), Some(1), "{}", words(&output));
+    assert!(words(&output).contains("other content") && words(&output).contains("/second"), "{}", words(&output));
+}
+
+#[test]
+fn files_that_cannot_be_copied_keep_no_other_waiting_and_what_nobody_has_any_more_is_owed_to_nobody() {
+    let site = Site::with_backlog(14);
+    let waiting = site.waiting();
+    site.configure(&format!("stores: [{}, {}]\nat_least: 1\n", site.url("store"), site.url("second")));
+    assert_eq!(site.push(waiting[0]).status.code(), Some(0));
+    assert_eq!(site.spooled("owed").len(), waiting.len());
+    for segment in &waiting[..9] {
+        flip(&site.object("store", *segment), 40);
+    }
+    fs::remove_file(site.object("store", waiting[9])).unwrap();
+    assert_eq!(site.wal(&["init"]).status.code(), Some(0));
+    let mut said = String::new();
+    for _ in 0..3 {
+        said = words(&site.push_another());
+    }
+    // The first one was asked for, and is in the company of each push until every store has it.
+    assert!(said.contains("lacks 8 files"), "{said}");
+    let owed: Vec<String> = site.spooled("owed").iter().map(|path| path.display().to_string()).collect();
+    assert!(
+        waiting[1..9].iter().all(|segment| owed.iter().any(|path| path.ends_with(&segment.to_string()))),
+        "{owed:?}"
+    );
+    assert!(waiting[10..].iter().all(|segment| site.object("second", *segment).exists()));
+    // One that is there with other content is no copy.
+    fs::copy(site.object("store", waiting[10]), site.object("second", waiting[1])).unwrap();
+    assert!(words(&site.push_another()).contains("lacks 8 files"), "{}", site.spooled("owed").len());
+}
+
 #[test]
 fn pushes_and_servers_that_are_killed_at_any_moment_lose_nothing_that_was_acknowledged() {
     let site = Site::with_backlog(0);
@@ -422,4 +494,20 @@ fn a_hanging_push_ends_in_time_with_1() {
     let mut child = site.spawn(&["push", &format!("pg_wal/{}", site.waiting()[0])]);
     assert_eq!(child.wait().unwrap().code(), Some(1));
     drop(listener);
+}
+
+#[test]
+fn a_segment_that_is_safe_is_a_success_though_its_company_hangs_beyond_the_timeout() {
+    let site = Site::with_backlog(1);
+    let segment = site.waiting()[0];
+    site.cluster.stop("fast");
+    // Whoever reads it waits for ever.
+    let (wal, hangs) = (site.cluster.pgdata().join("pg_wal"), "0000000100000000000000F0");
+    assert!(Command::new("mkfifo").arg(wal.join(hangs)).status().unwrap().success());
+    fs::write(wal.join(format!("archive_status/{hangs}.ready")), "").unwrap();
+    site.cluster.give(&wal.join(hangs));
+    site.configure(&format!("store: {}\ntimeout: 3s\n", site.url("store")));
+    let output = site.push(segment);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert!(site.stored("store").contains(&segment));
 }

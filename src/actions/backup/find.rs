@@ -1,5 +1,6 @@
 //! `backup.find`: chooses the backup to restore.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -303,8 +304,10 @@ impl Action for Find {
         let mut faults = params.faults();
         match params.place(cx.inventory) {
             Ok(place) if faults.is_empty() => {
-                let target = Target::Store { name: place.store, prefix: place.prefix };
-                Ok(Effects::of(EffectClass::Read).target(Access::Read, target))
+                let target = |name: &str| Target::Store { name: name.to_owned(), prefix: place.prefix.clone() };
+                let effects = Effects::of(EffectClass::Read).target(Access::Read, target(&place.store));
+                let further = place.wal_stores(cx.inventory);
+                Ok(further.fold(effects, |effects, name| effects.target(Access::Read, target(name))))
             }
             Ok(_) => Err(faults),
             Err(fault) => {
@@ -362,7 +365,11 @@ impl Action for Find {
                 if backup.manifest.postgres.is_none() {
                     return Ok(findings);
                 }
-                Ok(match hole(&*store, &place.prefix, &backup.manifest).await? {
+                let mut stores = vec![Arc::clone(&store)];
+                for name in place.wal_stores(&cx.about.inventory) {
+                    stores.push(cx.store(name)?);
+                }
+                Ok(match hole(&stores, &place.prefix, &backup.manifest).await? {
                     None => findings,
                     Some(segment) => findings.warn(
                         format!("the archive has a hole after it: `{segment}` is missing, though later segments exist"),

@@ -1,7 +1,7 @@
 //! Where the backups of a database or of anything else lie, as arguments name it.
 
 use crate::action::{DatabaseRef, ParamFault, StoreRef};
-use crate::language::inventory::Inventory;
+use crate::language::inventory::{Database, Inventory};
 
 /// Where the backups of one source lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,17 @@ pub(super) struct Place {
     pub(super) store: String,
     /// What their keys begin with.
     pub(super) prefix: String,
+}
+
+impl Place {
+    /// The other stores that the WAL after these backups is archived into, for the store that a database is recovered from.
+    pub(super) fn wal_stores<'a>(&'a self, inventory: &'a Inventory) -> impl Iterator<Item = &'a str> {
+        let is_own = |entry: &&Database| {
+            entry.store.as_ref() == Some(&self.store) && entry.prefix.as_ref().unwrap_or(&self.source) == &self.prefix
+        };
+        let entry = inventory.databases.get(&self.source).filter(is_own);
+        entry.into_iter().flat_map(Database::archives).filter(|name| *name != self.store)
+    }
 }
 
 /// The arguments that name a place.

@@ -7,6 +7,7 @@ use super::stanza::Stanza;
 use super::view::{Listed, Standing};
 use crate::action::{ActionError, ReadHost};
 use crate::actions::postgres::aim::Aim;
+use crate::base::units::ByteSize;
 use crate::catalog::recovery::{BaseBackup, Way, choose};
 use crate::catalog::wal_view;
 
@@ -28,10 +29,10 @@ impl Chosen {
     pub(super) fn words(&self) -> String {
         let Self { listed, way, .. } = self;
         format!(
-            "backup `{}` ({}, {} bytes, ended {}) and at most {} WAL segments on timeline {} lead there",
+            "backup `{}` ({}, {}, ended {}) and at most {} WAL segments on timeline {} lead there",
             listed.id,
             listed.tier,
-            listed.plain_bytes,
+            ByteSize(listed.plain_bytes),
             listed.stopped_at,
             way.path.len(),
             way.followed

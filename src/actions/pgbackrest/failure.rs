@@ -16,8 +16,7 @@ pub(super) fn of(command: &str, output: &CommandOutput) -> ActionError {
         let error = ActionError::retryable(format!("`{command}` was killed by signal {signal}"));
         return error.process(None, tail).help("run the step again: a backup goes on with the files it has copied");
     };
-    let own = tail.iter().rev().find_map(|line| line.split_once("ERROR: [")?.1.split_once("]: "));
-    let words = own.map_or_else(|| format!("it ended with {code}"), |(_, words)| words.to_owned());
+    let words = words(&tail).unwrap_or_else(|| format!("it ended with {code}"));
     let fact = format!("`{command}` failed: {words}");
     let error = match code {
         LOCKED | 39 | 49 | 56 | 63 | 82 | 101..=103 => ActionError::retryable(fact),
@@ -28,6 +27,15 @@ pub(super) fn of(command: &str, output: &CommandOutput) -> ActionError {
         Some(advice) => error.help(advice),
         None => error,
     }
+}
+
+/// The last error among lines, with what it says on the lines below, without its code and its hints.
+fn words(lines: &[String]) -> Option<String> {
+    let at = lines.iter().rposition(|line| line.contains("ERROR: ["))?;
+    let (_, first) = lines[at].split_once("ERROR: [")?.1.split_once("]: ")?;
+    let more = lines[at + 1..].iter().take_while(|line| line.starts_with(' ') && !line.contains("HINT:"));
+    let all: Vec<&str> = std::iter::once(first).chain(more.map(String::as_str)).map(str::trim).collect();
+    Some(all.join(" "))
 }
 
 /// The failure of a program that could not be run.
@@ -94,6 +102,10 @@ mod tests {
         assert_eq!(error.to_string(), "`pgbackrest backup` failed: unable to acquire lock on file 'x'");
         assert_eq!(error.info().class, ErrorClass::Retryable);
         assert!(error.info().help.as_deref().is_some_and(|help| help.contains("lock")));
+        let more = "ERROR: [103]: unable to get 7:\n       repo1: [FormatError] unexpected eof\n       HINT: x\n";
+        let error = of("pgbackrest archive-get", &failed(Some(103), more));
+        let told = "`pgbackrest archive-get` failed: unable to get 7: repo1: [FormatError] unexpected eof";
+        assert_eq!(error.to_string(), told);
         let error = of("pgbackrest restore", &failed(Some(75), "ERROR: [075]: backup set nope is not valid\n"));
         assert_eq!(error.info().class, ErrorClass::Fatal);
     }

@@ -11,6 +11,7 @@ use crate::action::{
     Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, ParamFault, PlanContext, RunContext,
 };
+use crate::actions::postgres::keeper::Wish;
 use crate::actions::postgres::layout::Cluster;
 use crate::base::Timestamp;
 
@@ -144,6 +145,7 @@ pub(super) fn stanza(database: &DatabaseRef, cx: &PlanContext<'_>) -> Result<(Cl
         }]
     };
     let cluster = Cluster::of(database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+    cluster.within_reach(Wish::BaseBackup)?;
     let stanza = Stanza::of(&cluster).map_err(|error| fault(&error))?;
     Ok((cluster, stanza))
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::KIND;
 use super::stanza::{QUIET, Stanza};
@@ -71,13 +72,15 @@ pub(super) struct Repository {
     desk: Option<Desk>,
     /// The last file that was read: whoever asks for its bytes asks for its digest, too.
     last: Mutex<Option<(WalFileName, Bytes)>>,
+    /// One file at a time: bytes and digest are asked for at once, and the second one finds the file read.
+    turn: Semaphore,
 }
 
 impl Repository {
     /// An archive of a stanza. Without a desk only names and histories can be read.
     pub(super) fn new(stanza: &Stanza, shelved: Shelved, host: Arc<dyn ReadHost>, desk: Option<Desk>) -> Self {
         let name = format!("{KIND}:{}", stanza.name);
-        Self { name, stanza: stanza.clone(), shelved, host, desk, last: Mutex::new(None) }
+        Self { name, stanza: stanza.clone(), shelved, host, desk, last: Mutex::new(None), turn: Semaphore::new(1) }
     }
 
     /// The prefix of its keys.
@@ -119,6 +122,8 @@ impl Repository {
 
     /// Reads one file; `None` when the repository does not have it.
     async fn read(&self, name: WalFileName) -> Result<Option<Bytes>, ActionError> {
+        let turn = self.turn.acquire().await;
+        let _turn = turn.map_err(|error| ActionError::fatal("the repository is closed").because(&error))?;
         if let Some((known, bytes)) = &*self.last.lock().unwrap_or_else(PoisonError::into_inner)
             && *known == name
         {
@@ -179,7 +184,10 @@ impl Repository {
     }
 
     fn unavailable(&self, error: &ActionError) -> StoreError {
-        let source = std::io::Error::other(error.info().help.clone().unwrap_or_default());
+        let info = error.info();
+        // A cause is wanted: where there is none, the advice says more than nothing would.
+        let why = if info.causes.is_empty() { info.help.clone().unwrap_or_default() } else { info.causes.join("; ") };
+        let source = std::io::Error::other(why);
         StoreError::Unavailable { store: self.name.clone(), what: error.to_string(), source }
     }
 

@@ -15,6 +15,7 @@ use crate::action::{
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
 use crate::actions::postgres::aim::Aim;
+use crate::actions::postgres::keeper::Wish;
 use crate::actions::postgres::landing::Landed;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
@@ -128,8 +129,9 @@ impl Action for Restore {
 
     fn effects(&self, params: &RestoreParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let (cluster, _) = info::stanza(&params.database, cx)?;
+        cluster.within_reach(Wish::DataDirectory)?;
         params.aim().map_err(|fault| vec![fault])?;
-        let effects = Effects::of(EffectClass::Destroy).program(PROGRAM);
+        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy).program(PROGRAM));
         Ok(effects.target(Access::Destroy, Target::Database { name: cluster.name }))
     }
 
@@ -184,6 +186,13 @@ impl Action for Restore {
                 "leave `delta` out where there is room for two copies: then the old data is kept",
             ),
             false => findings,
+        };
+        let findings = match chosen.way.whole() {
+            Ok(()) => findings,
+            Err(hole) => findings.warn(
+                hole.to_string(),
+                "only the old `pg_wal` may still have it; if it has not, the restore refuses before it touches anything",
+            ),
         };
         let findings = findings.pass(chosen.words());
         Ok(match cx.ahead {

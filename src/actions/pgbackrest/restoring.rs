@@ -95,7 +95,8 @@ impl Restoring<'_> {
         let host: Arc<dyn ReadHost> = Arc::clone(&self.cx.host) as Arc<dyn ReadHost>;
         let store: Arc<dyn Store> = Arc::new(Repository::new(&self.stanza, shelved, host, Some(desk)));
         let (prefix, program) = (self.stanza.name.as_str(), Path::new(PROGRAM));
-        Ok(Hands { cluster: self.cluster, owner, store, prefix, program, cx: self.cx })
+        // Its archive is its own: it keeps the WAL in every repository by itself.
+        Ok(Hands { cluster: self.cluster, owner, store, further: Vec::new(), prefix, program, cx: self.cx })
     }
 
     /// Removes the folder that segments were read through.
@@ -228,14 +229,18 @@ impl Restoring<'_> {
         };
         let aside = Aside { embedded: &embedded, tail };
         let goal = (&self.aim.goal, self.aim.timeline);
-        let plan = course::decide(hands.shelf(marker), marker, aside, goal).await;
-        let plan = plan.map_err(|error| recovering.untouched(files.as_ref(), error))?;
+        let plan = course::decide(&hands.shelf(marker), marker, aside, goal).await;
+        let told = |error| match self.params.delta {
+            true => error,
+            false => recovering.untouched(files.as_ref(), error),
+        };
+        let plan = plan.map_err(told)?;
         if self.cluster.is_scratch() {
-            intrusion::refuse(hands.shelf(marker), &plan.path, &dir.join("pg_wal"), files.as_ref()).await?;
+            intrusion::refuse(&hands.shelf(marker), &plan.path, &dir.join("pg_wal"), files.as_ref()).await?;
         }
         if let Some(witness) = plan.witness {
             let read = hands.shelf(marker).segment(witness).await;
-            read.map_err(|error| recovering.untouched(files.as_ref(), error))?;
+            read.map_err(told)?;
         }
         if let Some(note) = &plan.note {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));

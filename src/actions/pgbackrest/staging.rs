@@ -14,7 +14,7 @@ use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::{self, Link, Marker};
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::room::Room;
-use crate::actions::postgres::scratch;
+use crate::actions::postgres::{live, scratch};
 use crate::pgformat::Lsn;
 
 /// A fact and what to do about it.
@@ -105,7 +105,8 @@ impl Staging<'_> {
         let mut links = Vec::new();
         for (oid, location) in view::tablespaces(&text)? {
             let live = self.cluster.tablespace(oid, &location);
-            let staged = if self.in_place() { live.clone() } else { Room::of(files.as_ref(), &live).staged(&live, run) };
+            let staged =
+                if self.in_place() { live.clone() } else { Room::of(files.as_ref(), &live).staged(&live, run) };
             links.push(Link { link: Path::new("pg_tblspc").join(oid.to_string()), live, staged });
         }
         let base = chosen.begin.base;
@@ -147,6 +148,9 @@ impl Staging<'_> {
         for folder in &folders {
             self.make(files.as_ref(), folder).map_err(|error| cannot(&error))?;
         }
+        if self.in_place() {
+            self.clear_stale_pid(files.as_ref()).await?;
+        }
         self.stanza.run(self.stanza.words(("restore", &self.options(&marker, repo)), &[]), self.cx).await?;
         let found = control(files.as_ref(), &dir)?;
         if found.system_id != marker.system_id {
@@ -160,6 +164,17 @@ impl Staging<'_> {
             marker.write(files.as_ref(), &dir, self.owner)?;
         }
         Ok(marker)
+    }
+
+    /// Removes the pid file of a server that was killed. pgBackRest goes by the file alone; that no server lives is
+    /// proven here by every sign there is.
+    async fn clear_stale_pid(&self, files: &dyn Files) -> Result<(), ActionError> {
+        live::refuse(self.cluster, files).await?;
+        let path = self.cluster.pgdata.join("postmaster.pid");
+        if files.facts(&path).map_err(|error| cannot(&error))?.is_none() {
+            return Ok(());
+        }
+        files.remove_file(&path).map_err(|error| cannot(&error))
     }
 
     /// The recovery's settings are ours, so pgBackRest is told of none; everything else it restores as it was.

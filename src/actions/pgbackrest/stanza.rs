@@ -79,9 +79,6 @@ impl Stanza {
         if matches!(command, "restore" | "archive-get") {
             words.push(format!("--lock-path={}", root.join("lock").display()));
         }
-        if command == "archive-get" {
-            words.push("--no-archive-async".to_owned());
-        }
         words
     }
 
@@ -161,6 +158,8 @@ impl Stanza {
         let mut options = self.reading();
         options.push(format!("--pg1-path={}", self.cluster.pgdata.display()));
         options.push(QUIET.to_owned());
+        // What is fetched ahead lies in a spool that all servers of the stanza share.
+        options.extend(self.apart.is_some().then(|| "--no-archive-async".to_owned()));
         let mut words = self.words(("archive-get", &options), &[]);
         words[0] = program.to_string_lossy().into_owned();
         let words: Vec<String> = words.iter().map(|word| shell_word(&word.replace('%', "%%"))).collect();

@@ -53,7 +53,7 @@ pub(crate) async fn advance(
     let aside = Aside { embedded: &embedded, tail: &tail };
     let followed = marker.course.map(|course| course.timeline);
     let goal = (&aim.goal, aim.timeline.or(followed));
-    let plan = course::decide(hands.shelf(&marker), &marker, aside, goal).await?;
+    let plan = course::decide(&hands.shelf(&marker), &marker, aside, goal).await?;
     if let Some(note) = &plan.note {
         hands.cx.reporter.note(note.clone(), serde_json::json!({ "timeline": plan.course.timeline.0 }));
     }

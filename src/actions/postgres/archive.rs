@@ -1,27 +1,28 @@
 //! The WAL archive of a cluster as a recovery needs to see it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::action::{ActionError, ReadStore, StoreError, Surroundings};
+use super::layout::Cluster;
+use super::readable::Judged;
+use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
 use crate::pgformat::{SegmentName, SegmentSize, SystemId, WalFileName};
-use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_file};
+use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first};
 
-/// Where a cluster's WAL lies.
-#[derive(Clone, Copy)]
+/// Where a cluster's WAL lies: what one of several stores has is there.
+#[derive(Clone)]
 pub(crate) struct Shelf<'a> {
-    /// The store.
-    pub(crate) store: &'a dyn ReadStore,
-    /// The prefix inside it.
+    /// The stores, that of its backups first, each with what encrypted WAL is read with.
+    pub(crate) stores: Vec<(&'a dyn ReadStore, Keys<'a>)>,
+    /// The prefix inside them.
     pub(crate) prefix: &'a str,
     /// The cluster.
     pub(crate) system_id: SystemId,
     /// Its segment size.
     pub(crate) size: SegmentSize,
-    /// What encrypted WAL is read with.
-    pub(crate) keys: Keys<'a>,
 }
 
 /// The keys of a store of the inventory; none where it has no such store.
@@ -33,11 +34,16 @@ impl Shelf<'_> {
     /// Tells whether a segment is there.
     ///
     /// # Errors
-    /// Fails when the store gives no answer.
+    /// Fails when a store gives no answer.
     pub(crate) async fn holds(&self, segment: SegmentName) -> Result<bool, ActionError> {
         let name = WalFileName::Segment(segment);
-        let objects = catalog::wal_objects(self.store, self.prefix, self.system_id, name).await;
-        objects.map(|found| !found.is_empty()).map_err(|error| broken(&error))
+        for (store, _) in &self.stores {
+            let objects = catalog::wal_objects(*store, self.prefix, self.system_id, name).await;
+            if !objects.map_err(|error| self.helped(*store, broken(&error)))?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Reads a segment whole, verified and unpacked.
@@ -45,34 +51,66 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when it is not there, is damaged or cannot be decrypted.
     pub(crate) async fn segment(&self, segment: SegmentName) -> Result<Vec<u8>, ActionError> {
-        read_file(&self.source(), WalFileName::Segment(segment)).await.map_err(|error| {
-            let fact = format!("segment `{segment}` of the archive cannot be read");
-            let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
-            class.because(&error)
-        })
+        let read = read_first(&self.sources(), WalFileName::Segment(segment)).await;
+        read.map_err(|error| unread_segment(segment, &error))
+    }
+
+    /// Reads a segment whole, or says what is wrong with it: it is not there, or damaged.
+    ///
+    /// # Errors
+    /// Fails when nothing can be told of it: a store gives no answer, no key fits.
+    pub(crate) async fn judge_segment(&self, segment: SegmentName) -> Result<Judged<Vec<u8>>, ActionError> {
+        match read_first(&self.sources(), WalFileName::Segment(segment)).await {
+            Ok(bytes) => Ok(Ok(bytes)),
+            Err(error) if error.is_fault() => Ok(Err(error.to_string())),
+            Err(error) => Err(unread_segment(segment, &error)),
+        }
     }
 
     /// Lists the names of all that is there.
     ///
     /// # Errors
-    /// Fails when the store gives no answer.
+    /// Fails when a store gives no answer.
     pub(crate) async fn names(&self) -> Result<BTreeMap<WalFileName, Timestamp>, ActionError> {
         let folder = format!("{}/wal/{}/", self.prefix, self.system_id);
-        let listed = self.store.list(&folder).await.map_err(|error| failed(&error))?;
-        let named = listed.into_iter().filter_map(|facts| {
-            let (name, _) = catalog::wal_file_of(facts.key.as_str().rsplit('/').next()?)?;
-            Some((name, facts.modified_at))
-        });
-        Ok(named.collect())
+        let mut all = BTreeMap::new();
+        for (store, _) in &self.stores {
+            let listed = store.list(&folder).await.map_err(|error| self.helped(*store, failed(&error)))?;
+            let named = listed.into_iter().filter_map(|facts| {
+                let (name, _) = catalog::wal_file_of(facts.key.as_str().rsplit('/').next()?)?;
+                Some((name, facts.modified_at))
+            });
+            all.extend(named);
+        }
+        Ok(all)
     }
 
     /// Looks at everything a decision about targets needs.
     ///
     /// # Errors
-    /// Fails when the store gives no answer or a history file is damaged.
+    /// Fails when a store gives no answer, a history file is damaged, or two stores tell a timeline differently.
     pub(crate) async fn view(&self) -> Result<Archive, ActionError> {
-        let viewed = catalog::wal_view(self.store, self.prefix, (self.system_id, self.size)).await;
-        viewed.map_err(|error| broken(&error))
+        let mut all = Archive::empty(self.size);
+        for (at, (store, _)) in self.stores.iter().enumerate() {
+            if at > 0 {
+                // Who fetches asks the same, and takes no prefix that is nobody's for one that lacks a file.
+                let claimed = catalog::check_prefix(*store, self.prefix, self.system_id).await;
+                claimed.map_err(|error| self.helped(*store, broken(&error)))?;
+            }
+            let viewed = catalog::wal_view(*store, self.prefix, (self.system_id, self.size)).await;
+            let viewed = viewed.map_err(|error| self.helped(*store, broken(&error)))?;
+            all.join(viewed).map_err(|timeline| {
+                ActionError::fatal(format!("store `{}` tells timeline {timeline} differently", store.name()))
+                    .help("two servers were promoted to it: see which of them counts, and name only its stores in `wal_stores`")
+            })?;
+        }
+        Ok(all)
+    }
+
+    /// What to do when a store fails that is not the database's own.
+    fn helped(&self, store: &dyn ReadStore, error: ActionError) -> ActionError {
+        let is_own = self.stores.first().is_none_or(|(own, _)| own.name() == store.name());
+        if is_own { error } else { without(store.name(), error) }
     }
 
     /// Finds the newest commit on a path, going back until there is one; `None` when it holds none.
@@ -80,7 +118,7 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when a segment cannot be read or is damaged.
     pub(crate) async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Timestamp>, ActionError> {
-        let newest = Almanac::of(self.source(), self.size).newest_commit(path).await;
+        let newest = Almanac::of(self.sources(), self.size).newest_commit(path).await;
         newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
     }
 
@@ -89,14 +127,30 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when a segment cannot be read or is damaged.
     pub(crate) async fn date(&self, archive: &mut Archive) -> Result<(), ActionError> {
-        Almanac::of(self.source(), self.size).date(archive).await.map_err(|error| unread(&error))
+        Almanac::of(self.sources(), self.size).date(archive).await.map_err(|error| unread(&error))
     }
 
     /// Where its files are read from.
-    fn source(&self) -> Source<'_> {
+    fn sources(&self) -> Vec<Source<'_>> {
         let identity = Identity { system_id: self.system_id, segment_size: Some(self.size) };
-        Source { store: self.store, prefix: self.prefix, identity, keys: self.keys }
+        let source = |(store, keys): &(_, _)| Source { store: *store, prefix: self.prefix, identity, keys: *keys };
+        self.stores.iter().map(source).collect()
     }
+}
+
+fn unread_segment(segment: SegmentName, error: &WalError) -> ActionError {
+    let fact = format!("segment `{segment}` of the archive cannot be read");
+    let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+    class.because(error)
+}
+
+/// An error of a store that only WAL is archived into: a recovery that cannot see it cannot know where the WAL ends.
+pub(crate) fn without(store: &str, error: ActionError) -> ActionError {
+    let help = format!(
+        "WAL that only store `{store}` has would be lost without a word; if it is gone for good, take it out of \
+         `wal_stores` of the database's entry"
+    );
+    error.help(help)
 }
 
 fn unread(error: &WalError) -> ActionError {
@@ -105,11 +159,39 @@ fn unread(error: &WalError) -> ActionError {
     class.because(error)
 }
 
+/// Opens every store that a database's WAL lies in, that of its backups first.
+///
+/// # Errors
+/// Fails when one cannot be had.
+pub(crate) fn opened<S: ?Sized>(
+    cluster: &Cluster,
+    open: impl Fn(&str) -> Result<Arc<S>, ActionError>,
+) -> Result<Vec<Arc<S>>, ActionError> {
+    let (own, _) = cluster.archive()?;
+    let further = cluster.further().map(|name| open(name).map_err(|error| without(name, error)));
+    std::iter::once(open(own)).chain(further).collect()
+}
+
+/// Adds that the other stores of a database's WAL are read.
+pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
+    let Ok((_, prefix)) = cluster.archive() else { return effects };
+    let target = |name: &str| Target::Store { name: name.to_owned(), prefix: prefix.to_owned() };
+    cluster.further().fold(effects, |effects, name| effects.target(Access::Read, target(name)))
+}
+
 /// A failure of a store as a step's error.
 pub(crate) fn failed(error: &StoreError) -> ActionError {
-    let passing = matches!(error, StoreError::Unavailable { .. });
-    let message = "the database's store gives no answer";
-    if passing { ActionError::retryable(message).because(error) } else { ActionError::fatal(error.to_string()) }
+    match error {
+        StoreError::Unavailable { .. } => ActionError::retryable("the database's store gives no answer").because(error),
+        StoreError::Replaced { .. } => ActionError::retryable(error.to_string()),
+        StoreError::Archived { .. } => {
+            ActionError::fatal(error.to_string()).help("retrieve it first with `store.retrieve`")
+        }
+        StoreError::NotFound { .. }
+        | StoreError::Exists { .. }
+        | StoreError::ReadOnly { .. }
+        | StoreError::Refused { .. } => ActionError::fatal(error.to_string()),
+    }
 }
 
 /// A failure of the catalog as a step's error.

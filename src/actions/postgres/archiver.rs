@@ -112,7 +112,11 @@ impl Archiver {
     /// # Errors
     /// Fails as the server does.
     pub(crate) async fn segment(&mut self, name: SegmentName) -> Result<Option<Vec<u8>>, ActionError> {
-        let asked = format!("SELECT encode(pg_read_binary_file('pg_wal/{name}', 0, 1 << 30, true), 'base64')");
+        // Not a length that fits every segment: the server reserves it, and refuses a gigabyte.
+        let asked = format!(
+            "SELECT encode(pg_read_binary_file('pg_wal/{name}', 0, file.size, true), 'base64') \
+             FROM pg_stat_file('pg_wal/{name}', true) AS file"
+        );
         let table = self.session.query(&asked).await?;
         let Some(text) = table.first() else { return Ok(None) };
         let packed: String = text.chars().filter(|c| !c.is_whitespace()).collect();

@@ -86,10 +86,11 @@ impl Recovering<'_> {
             None => embedded(files, &staged).map_err(|error| cannot(&error))?,
         };
         let aside = course::Aside { embedded: &embedded, tail: &tail };
-        let plan = course::decide(self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
+        let plan =
+            course::decide(&self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         if self.hands.cluster.is_scratch() {
-            intrusion::refuse(self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
+            intrusion::refuse(&self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
         }
         if let Some(note) = &plan.note {
             self.hands.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
@@ -184,7 +185,8 @@ impl Recovering<'_> {
             return Ok(());
         }
         let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
-        let packing = Packing::of(self.hands.entry()?, self.hands.cx.about.secrets.as_ref());
+        let entry = self.hands.entry(self.hands.store.as_ref())?;
+        let packing = Packing::of(entry, self.hands.cx.about.secrets.as_ref());
         let packing = packing.map_err(|error| {
             ActionError::fatal("rescued WAL cannot be packed for the archive; nothing was touched").because(&error)
         })?;
@@ -225,7 +227,7 @@ impl Recovering<'_> {
             ("hot_standby", "on"),
             ("wal_retrieve_retry_interval", "1s"),
         ];
-        for (name, value) in fixed {
+        for (name, value) in fixed.into_iter().chain(start_up(files, staged)?) {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join(settings::FILE);
@@ -297,7 +299,7 @@ impl Recovering<'_> {
         };
         if !told {
             self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
+            let made = intrusion::tablespaces(&self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
@@ -339,6 +341,13 @@ impl Recovering<'_> {
         }
         error.help(format!("the old data is kept in `{}`; nothing of it was removed", kept.display()))
     }
+}
+
+/// What spares a server that starts from a backup a sync of each single file: what was staged is durable already, and
+/// Linux syncs a file system at once (manual, `recovery_init_sync_method`, from PostgreSQL 14 on).
+fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str, &'static str)>, ActionError> {
+    let version = major(files, staged)?.parse::<u32>().unwrap_or_default();
+    Ok((cfg!(target_os = "linux") && version >= 14).then_some(("recovery_init_sync_method", "syncfs")))
 }
 
 /// Segments that came with the backup.

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::base_backup::OnBadPage;
 use super::connect::Endpoint;
 use super::layout::Cluster;
 use super::replication::Complaint;
-use crate::action::{ActionError, Secrets};
+use crate::action::{ActionError, RunContext, Secrets};
 
 /// `data_corrupted`: what a server says at the end of a backup with wrong checksums.
 const DATA_CORRUPTED: &str = "XX001";
@@ -91,6 +92,33 @@ impl std::fmt::Display for BadPage {
             None => write!(f, "`{}`", self.path)?,
         }
         self.relation.as_ref().map_or(Ok(()), |relation| write!(f, " ({relation})"))
+    }
+}
+
+/// Names the damaged pages and fails, or goes on, as it was asked for.
+///
+/// # Errors
+/// Fails with the first page, unless damage is only to be noted.
+pub(super) async fn judge(
+    pages: &mut [BadPage],
+    wanted: OnBadPage,
+    cluster: &Cluster,
+    cx: &RunContext,
+) -> Result<(), ActionError> {
+    for page in pages.iter_mut() {
+        page.name(cluster, cx.about.secrets.as_ref()).await;
+    }
+    let Some(first) = pages.first() else { return Ok(()) };
+    let more = if pages.len() > 1 { format!(" and {} others", pages.len() - 1) } else { String::new() };
+    let fact = format!("the data is damaged on the server's disk: the checksum of {first}{more} is wrong");
+    match wanted {
+        OnBadPage::Fail => Err(ActionError::fatal(fact)
+            .help("restore the relation from an older backup; `on_bad_page: note` keeps a backup of what there is")),
+        OnBadPage::Note => {
+            let all: Vec<String> = pages.iter().map(ToString::to_string).collect();
+            cx.reporter.note(format!("{fact}; the backup is kept"), serde_json::json!({ "bad_pages": all }));
+            Ok(())
+        }
     }
 }
 

@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive;
-use super::bad_page::BadPage;
+use super::bad_page;
 use super::by_hand;
 use super::collect::{Collected, Job};
 use super::connect::{Endpoint, Session};
@@ -34,6 +35,9 @@ use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::language::inventory::Inventory;
 use crate::pgformat::{SegmentSize, SystemId};
 use crate::transfer::Packing;
+
+/// How long a server is asked again that takes no sessions after it has sent everything.
+const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
 
 /// Takes a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -220,27 +224,32 @@ impl Action for BaseBackup {
         if outcome.backups.len() == copies.names.len() {
             return output(outcome.backups, cx).await;
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
-        let facts = ServerFacts::of(&mut session).await?;
+        let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
+        let facts = ServerFacts::of(&mut primary.open().await?).await?;
         let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
         copies.judge(depots.len(), &mut outcome, cx)?;
+        if depots.is_empty() {
+            return output(outcome.backups, cx).await;
+        }
         let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
         let delivery = Delivery { depots: &depots, place: &place, needed };
         let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
         let prior = Prior::of(params, (&cluster, &copies), &facts, cx).await?;
-        let taking = Taking { params, cluster: &cluster, facts: &facts, prior, delivery: &delivery, cx };
-        let taken = taking.take(&mut session, &mut arrivals).await;
+        let taking =
+            Taking { params, cluster: &cluster, primary: &primary, facts: &facts, prior, delivery: &delivery, cx };
+        let taken = taking.take(&mut arrivals).await;
         if arrivals.whole() < needed && !cx.cancel.is_cancelled() {
             copies.fail(&depots, arrivals, &mut outcome);
             copies.judge(0, &mut outcome, cx)?;
-            return Err(ActionError::fatal("too few stores have the backup"));
+            // An earlier attempt had brought it to as many stores as it must reach.
+            return output(outcome.backups, cx).await;
         }
         let manifest = taking.manifest(id, taken?)?;
         let arrivals = arrivals.into_inner();
         delivery.close(&arrivals, clock.elapsed(), cx);
         note_slots(&facts, cx);
         if params.source.is_some() {
-            last_wal::switch(&mut session, cx).await;
+            last_wal::switch(&primary, cx).await;
         }
         if archives(&facts.archiving) {
             last_wal::wait(&manifest, cx, cluster.archive()?).await?;
@@ -267,6 +276,7 @@ impl Action for BaseBackup {
 struct Taking<'a> {
     params: &'a BaseBackupParams,
     cluster: &'a Cluster,
+    primary: &'a Endpoint,
     facts: &'a ServerFacts,
     prior: Option<Prior>,
     delivery: &'a Delivery<'a>,
@@ -282,19 +292,23 @@ struct Taken {
 }
 
 impl Taking<'_> {
-    /// Streams everything into the stores and judges it.
-    async fn take(&self, session: &mut Session, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
-        let Self { params, cluster, facts, ref prior, delivery, cx } = *self;
+    /// Streams everything into the stores and judges it. No session is kept open meanwhile: it would be idle for hours,
+    /// and servers, poolers and firewalls end such.
+    async fn take(&self, arrivals: &mut Arrivals) -> Result<Taken, ActionError> {
+        let Self { params, cluster, primary, facts, ref prior, delivery, cx } = *self;
         let source = source(params, cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         same_cluster(&endpoint, facts, params).await?;
-        let started_at = server_time(session).await?;
+        let started_at = server_time(&mut primary.open().await?).await?;
         let job = Job { params, facts, endpoint: &endpoint, delivery, prior: prior.as_ref(), cx };
         let mut collected = job.run(arrivals).await?;
-        let stopped_at = server_time(session).await?;
+        // Without it all that was streamed is lost.
+        let mut session = primary.open_within(ASKED_AGAIN_FOR, &cx.cancel).await?;
+        let (stopped_at, outside) = (server_time(&mut session).await?, Outside::of(&mut session).await?);
+        drop(session);
         unchanged(facts, &collected)?;
-        damaged(&mut collected.bad_pages, params, cluster, cx).await?;
-        Outside::of(session).await?.bring(delivery, arrivals, cx).await;
+        bad_page::judge(&mut collected.bad_pages, params.on_bad_page, cluster, cx).await?;
+        outside.bring(delivery, arrivals, cx).await;
         Ok(Taken { collected, label: job.label(), started_at, stopped_at })
     }
 
@@ -396,30 +410,6 @@ async fn same_cluster(endpoint: &Endpoint, facts: &ServerFacts, params: &BaseBac
 
 fn causes(error: &ActionError) -> String {
     error.info().causes.iter().map(|cause| format!(": {cause}")).collect()
-}
-
-/// Names the damaged pages and fails, or goes on, as it was asked for.
-async fn damaged(
-    pages: &mut [BadPage],
-    params: &BaseBackupParams,
-    cluster: &Cluster,
-    cx: &RunContext,
-) -> Result<(), ActionError> {
-    for page in pages.iter_mut() {
-        page.name(cluster, cx.about.secrets.as_ref()).await;
-    }
-    let Some(first) = pages.first() else { return Ok(()) };
-    let more = if pages.len() > 1 { format!(" and {} others", pages.len() - 1) } else { String::new() };
-    let fact = format!("the data is damaged on the server's disk: the checksum of {first}{more} is wrong");
-    match params.on_bad_page {
-        OnBadPage::Fail => Err(ActionError::fatal(fact)
-            .help("restore the relation from an older backup; `on_bad_page: note` keeps a backup of what there is")),
-        OnBadPage::Note => {
-            let all: Vec<String> = pages.iter().map(ToString::to_string).collect();
-            cx.reporter.note(format!("{fact}; the backup is kept"), serde_json::json!({ "bad_pages": all }));
-            Ok(())
-        }
-    }
 }
 
 /// Refuses a backup that a new tablespace slipped into.

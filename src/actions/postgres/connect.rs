@@ -12,12 +12,15 @@ use bytes::Bytes;
 use tokio_postgres::config::SslMode as PgSslMode;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::SqlState};
+use tokio_util::sync::CancellationToken;
 
 use super::copy_out::{CopyOut, Records};
 use super::layout::Cluster;
 use super::tls::Tls;
 use crate::action::{ActionError, Secrets};
+use crate::base::clock;
 use crate::base::secret::SecretText;
+use crate::event::ErrorClass;
 use crate::language::inventory::SslMode;
 
 /// What drives a connection; somebody must poll it while an answer is awaited.
@@ -122,6 +125,30 @@ impl Endpoint {
         };
         let (client, driver) = connected.map_err(|error| refused(&self.shown, &error))?;
         Ok(Session { client, driver: Some(driver), shown: self.shown.clone() })
+    }
+}
+
+impl Endpoint {
+    /// Opens a session, and asks a server that is full or restarts again for a while.
+    ///
+    /// # Errors
+    /// Fails as [`Endpoint::open`] does in the end, and when it is cancelled.
+    pub(crate) async fn open_within(
+        &self,
+        within: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Session, ActionError> {
+        let begun = clock::monotonic();
+        loop {
+            match self.open().await {
+                Err(error) if error.info().class == ErrorClass::Retryable && begun.elapsed() < within => {}
+                opened => return opened,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = cancel.cancelled() => return Err(ActionError::cancelled(format!("cancelled while {} was asked for", self.shown))),
+            }
+        }
     }
 }
 

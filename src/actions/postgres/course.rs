@@ -1,6 +1,7 @@
 //! Decides, before anything is touched, where a recovery ends and along which timeline.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::archive::Shelf;
 use super::landmark;
@@ -46,7 +47,7 @@ pub(crate) struct Aside<'a> {
 /// Fails when the goal lies before the backup's end, behind a hole of the archive, or on several
 /// timelines. Nothing was touched then.
 pub(crate) async fn decide(
-    shelf: Shelf<'_>,
+    shelf: &Shelf<'_>,
     marker: &Marker,
     aside: Aside<'_>,
     (goal, wanted): (&Goal, Option<Timeline>),
@@ -61,7 +62,8 @@ pub(crate) async fn decide(
         Some(wanted) => Some(wanted),
         None => landmark::timeline(shelf, &archive, base, goal).await?,
     };
-    if matches!(goal, Goal::Time(_)) && wanted.is_none() && archive.leading(base).len() > 1 {
+    // Also for one that was named: what its children copied of it ends where they were promoted.
+    if matches!(goal, Goal::Time(_)) && archive.leading(base).len() > 1 {
         shelf.date(&mut archive).await?;
     }
     let way = archive.way(goal, base, wanted)?;
@@ -78,7 +80,7 @@ pub(crate) async fn decide(
 
 /// The newest commit on a path: what is to be rescued is newer than what the archive has.
 async fn newest(
-    shelf: Shelf<'_>,
+    shelf: &Shelf<'_>,
     archive: &Archive,
     path: &[SegmentName],
     tail: &Tail,
@@ -100,17 +102,19 @@ pub(crate) fn whole(archive: &Archive, timeline: Timeline, base: Base) -> Result
     Ok(archive.reach(timeline, base).whole()?)
 }
 
-/// Finds the first segment that the archive lacks after a backup, on the newest timeline that leads on from it.
+/// Finds the first segment that the archive lacks after a backup, on the newest timeline that leads on from it. What
+/// one of the stores has is there.
 ///
 /// # Errors
-/// Fails when the store gives no answer.
+/// Fails when a store gives no answer.
 pub(crate) async fn hole(
-    store: &dyn ReadStore,
+    stores: &[Arc<dyn ReadStore>],
     prefix: &str,
     manifest: &Manifest,
 ) -> Result<Option<SegmentName>, ActionError> {
     let facts = manifest.cluster().map_err(|error| super::archive::broken(&error))?;
-    let shelf = Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() };
+    let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+    let shelf = Shelf { stores, prefix, system_id: facts.system_id, size: facts.segment_size };
     let mut archive = shelf.view().await?;
     archive.aside.extend(facts.segments());
     let ended_at = manifest.stopped_at;

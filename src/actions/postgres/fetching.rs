@@ -26,19 +26,25 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
-    /// Puts them together. Of several keys to read with, those that can be had are enough.
+    /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of several keys to read with, those that can be had are enough.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
     pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
         let vault = hands.cx.about.secrets.as_ref();
-        let mut entry: StoreEntry = hands.entry()?.clone();
-        if let Some(encryption) = &mut entry.encryption {
-            encryption.keep_readable(|name| vault.get(name).is_ok());
-        }
-        let mut secrets = Vec::new();
-        for name in entry.secret_names() {
-            secrets.push((name.to_owned(), vault.get(name)?));
+        let mut entries: Vec<StoreEntry> = Vec::new();
+        let mut secrets: Vec<(String, SecretText)> = Vec::new();
+        for store in hands.stores() {
+            let mut entry = hands.entry(store.as_ref())?.clone();
+            if let Some(encryption) = &mut entry.encryption {
+                encryption.keep_readable(|name| vault.get(name).is_ok());
+            }
+            for name in entry.secret_names() {
+                if !secrets.iter().any(|(known, _)| known == name) {
+                    secrets.push((name.to_owned(), vault.get(name)?));
+                }
+            }
+            entries.push(entry);
         }
         let ahead = hands.cluster.ahead(&hands.cx.about.run);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
@@ -48,7 +54,8 @@ impl Fetching {
             rescue: vec![hands.cluster.pgdata.join("pg_wal")],
             spool: Some(ahead.clone()),
             restore: Some(hands.cx.about.run.to_string()),
-            ..Config::new(entry, hands.prefix)
+            further: entries.split_off(1),
+            ..Config::new(entries.remove(0), hands.prefix)
         };
         let config = config
             .to_text()

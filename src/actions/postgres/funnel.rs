@@ -2,8 +2,9 @@
 //!
 //! A funnel that is dropped before its end was said is an error for its readers, never a short body.
 
+use std::collections::VecDeque;
 use std::io;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
@@ -12,11 +13,13 @@ use tokio_util::io::StreamReader;
 
 use crate::action::ByteStream;
 
-/// Pieces that may wait for a reader; each has up to 32 KiB.
-const WAITING: usize = 16;
+/// A server gives 32 KiB at a time: so many bytes are handed on together, which wakes a reader less often.
+const BATCH_BYTES: usize = 256 << 10;
+/// Batches that may wait for a reader.
+const WAITING: usize = 4;
 
 enum Part {
-    Bytes(Bytes),
+    Batch(VecDeque<Bytes>),
     End,
 }
 
@@ -24,6 +27,8 @@ enum Part {
 pub(crate) struct Funnel {
     readers: Vec<mpsc::Sender<Part>>,
     needed: usize,
+    batch: VecDeque<Bytes>,
+    batch_bytes: usize,
 }
 
 /// Whether it is of use to go on.
@@ -38,41 +43,56 @@ pub(crate) enum Reach {
 /// Makes a funnel for so many readers, of which at least `needed` must stay.
 pub(crate) fn funnel(readers: usize, needed: usize) -> (Funnel, Vec<ByteStream>) {
     let (senders, bodies) = std::iter::repeat_with(reader).take(readers).unzip();
-    (Funnel { readers: senders, needed: needed.max(1) }, bodies)
+    (Funnel { readers: senders, needed: needed.max(1), batch: VecDeque::new(), batch_bytes: 0 }, bodies)
 }
 
 fn reader() -> (mpsc::Sender<Part>, ByteStream) {
     let (sender, mut receiver) = mpsc::channel(WAITING);
-    let mut ended = false;
+    let (mut batch, mut ended) = (VecDeque::new(), false);
     let parts = poll_fn(move |cx| {
-        if ended {
-            return Poll::Ready(None);
-        }
-        receiver.poll_recv(cx).map(|part| match part {
-            Some(Part::Bytes(bytes)) => Some(Ok(bytes)),
-            Some(Part::End) => {
-                ended = true;
-                None
+        loop {
+            if let Some(bytes) = batch.pop_front() {
+                return Poll::Ready(Some(Ok(bytes)));
             }
-            None => Some(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the source broke off"))),
-        })
+            if ended {
+                return Poll::Ready(None);
+            }
+            match ready!(receiver.poll_recv(cx)) {
+                Some(Part::Batch(next)) => batch = next,
+                Some(Part::End) => ended = true,
+                None => {
+                    let broke = io::Error::new(io::ErrorKind::BrokenPipe, "the source broke off");
+                    return Poll::Ready(Some(Err(broke)));
+                }
+            }
+        }
     });
     (sender, Box::new(StreamReader::new(parts)))
 }
 
 impl Funnel {
-    /// Puts bytes in and waits until every reader has room for them.
+    /// Puts bytes in and waits until every reader has room for them. Fewer than a batch wait for those that follow.
     pub(crate) async fn put(&mut self, bytes: Bytes) -> Reach {
-        if bytes.is_empty() {
-            return self.reach();
+        if !bytes.is_empty() {
+            self.batch_bytes += bytes.len();
+            self.batch.push_back(bytes);
         }
-        self.send(|| Part::Bytes(bytes.clone())).await;
+        if self.batch_bytes >= BATCH_BYTES {
+            self.hand_on().await;
+        }
         self.reach()
     }
 
     /// Says the end.
     pub(crate) async fn finish(mut self) {
+        self.hand_on().await;
         self.send(|| Part::End).await;
+    }
+
+    async fn hand_on(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch_bytes = 0;
+        self.send(|| Part::Batch(batch.clone())).await;
     }
 
     async fn send(&mut self, part: impl Fn() -> Part) {
@@ -104,15 +124,15 @@ mod tests {
         let (mut funnel, mut bodies) = funnel(3, 2);
         drop(bodies.pop());
         let writing = async {
-            for _ in 0..100 {
-                assert_eq!(funnel.put(Bytes::from_static(b"abc")).await, Reach::Enough);
+            for _ in 0..100_000 {
+                assert_eq!(funnel.put(Bytes::from_static(b"abcdefgh")).await, Reach::Enough);
             }
             funnel.finish().await;
         };
         let (mut one, mut two) = (Vec::new(), Vec::new());
         let [first, second] = bodies.get_disjoint_mut([0, 1]).unwrap();
         let ((), first, second) = tokio::join!(writing, first.read_to_end(&mut one), second.read_to_end(&mut two));
-        assert_eq!((first.unwrap(), second.unwrap()), (300, 300));
+        assert_eq!((first.unwrap(), second.unwrap()), (800_000, 800_000));
     }
 
     #[tokio::test]
@@ -127,6 +147,6 @@ mod tests {
     async fn too_few_readers_are_told() {
         let (mut funnel, bodies) = funnel(2, 2);
         drop(bodies);
-        assert_eq!(funnel.put(Bytes::from_static(b"abc")).await, Reach::TooFew);
+        assert_eq!(funnel.put(vec![0; BATCH_BYTES].into()).await, Reach::TooFew);
     }
 }

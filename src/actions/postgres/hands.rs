@@ -21,7 +21,9 @@ pub(crate) struct Hands<'a> {
     pub(crate) owner: Owner,
     /// The store of its backups and WAL.
     pub(crate) store: Arc<dyn Store>,
-    /// The prefix inside it.
+    /// The other stores that its WAL is archived into.
+    pub(crate) further: Vec<Arc<dyn Store>>,
+    /// The prefix inside them.
     pub(crate) prefix: &'a str,
     /// Our own program, which the server calls to fetch WAL.
     pub(crate) program: &'a Path,
@@ -35,24 +37,31 @@ impl<'a> Hands<'a> {
     /// # Errors
     /// Fails when its owner or its store cannot be had.
     pub(crate) fn on(cluster: &'a Cluster, program: &'a Path, cx: &'a RunContext) -> Result<Self, ActionError> {
-        let (store, prefix) = cluster.archive()?;
+        let (_, prefix) = cluster.archive()?;
         let owner = Owner::of(cluster, cx.host.as_ref())?;
-        Ok(Self { cluster, owner, store: cx.store(store)?, prefix, program, cx })
+        let mut stores = archive::opened(cluster, |name| cx.store(name))?;
+        let further = stores.split_off(1);
+        Ok(Self { cluster, owner, store: stores.remove(0), further, prefix, program, cx })
+    }
+
+    /// Every store that its WAL lies in, that of its backups first.
+    pub(crate) fn stores(&self) -> impl Iterator<Item = &Arc<dyn Store>> {
+        std::iter::once(&self.store).chain(&self.further)
     }
 
     /// The archive of a staged backup.
     pub(crate) fn shelf(&self, marker: &Marker) -> Shelf<'_> {
-        let (store, prefix) = (self.store.as_read(), self.prefix);
-        let keys = archive::keys(&self.cx.about, self.store.name());
-        Shelf { store, prefix, system_id: marker.system_id, size: marker.segment_size, keys }
+        let stores = self.stores().map(|store| (store.as_read(), archive::keys(&self.cx.about, store.name())));
+        let (system_id, size) = (marker.system_id, marker.segment_size);
+        Shelf { stores: stores.collect(), prefix: self.prefix, system_id, size }
     }
 
-    /// What the inventory says of the archive's store.
+    /// What the inventory says of a store of the archive.
     ///
     /// # Errors
     /// Fails when it has no such store.
-    pub(crate) fn entry(&self) -> Result<&StoreEntry, ActionError> {
-        let name = self.store.name();
+    pub(crate) fn entry(&self, store: &dyn Store) -> Result<&StoreEntry, ActionError> {
+        let name = store.name();
         let entry = self.cx.about.inventory.stores.get(name);
         entry.ok_or_else(|| ActionError::fatal(format!("the inventory has no store `{name}`")))
     }

@@ -100,9 +100,9 @@ impl Housing {
     }
 }
 
-/// Tells whether a library acts by itself when it is preloaded.
-pub(crate) fn acts(library: &str) -> bool {
-    ACTING.contains(&name_of(library))
+/// Tells whether a library acts by itself when it is preloaded. The server reads the text as a list: so does this.
+pub(crate) fn acts(libraries: &str) -> bool {
+    names(libraries).any(|library| ACTING.iter().any(|acting| acting.eq_ignore_ascii_case(library)))
 }
 
 /// The libraries that the configuration in a data directory preloads, by name. Where the configuration lies
@@ -115,13 +115,18 @@ pub(crate) fn preloaded(files: &dyn ReadFiles, pgdata: &std::path::Path) -> Vec<
             value = found;
         }
     }
-    let names = value.split(',').map(|word| name_of(word.trim().trim_matches('"')).to_owned());
-    names.filter(|name| !name.is_empty()).collect()
+    names(&value).map(str::to_owned).collect()
+}
+
+/// The libraries of a list as the server reads it: between commas, blanks around them, in quotes or not.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    let bare = list.split(',').map(|word| word.trim_matches(|one: char| one == '"' || one.is_whitespace()));
+    bare.map(name_of).filter(|name| !name.is_empty())
 }
 
 fn name_of(library: &str) -> &str {
     let file = library.rsplit('/').next().unwrap_or(library);
-    file.strip_suffix(".so").unwrap_or(file)
+    [".so", ".dylib"].iter().find_map(|ending| file.strip_suffix(ending)).unwrap_or(file)
 }
 
 #[cfg(test)]
@@ -132,6 +137,16 @@ mod tests {
     fn a_library_is_known_by_its_name_wherever_it_lies() {
         assert!(acts("$libdir/pg_cron") && acts("pg_cron.so"));
         assert!(!acts("pg_stat_statements"));
+    }
+
+    #[test]
+    fn a_library_is_known_however_the_list_it_stands_in_is_written() {
+        for list in
+            ["pg_stat_statements, pg_cron", "\"pg_cron\"", " pg_cron ", "\" $libdir/pg_cron.so\"\t,x", "PG_CRON"]
+        {
+            assert!(acts(list), "{list}");
+        }
+        assert!(!acts("pg_stat_statements, auto_explain") && !acts("pg_cron_like") && !acts(""));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use futures_util::StreamExt as _;
+
 use super::archive::Shelf;
 use crate::action::{ActionError, ReadFiles};
 use crate::pgformat::{SegmentName, WalRecord, WalWalker};
@@ -21,7 +23,7 @@ const OPERATION: u8 = 0xF0;
 /// # Errors
 /// Fails when there is such a record, and when a segment cannot be read.
 pub(crate) async fn refuse(
-    shelf: Shelf<'_>,
+    shelf: &Shelf<'_>,
     path: &[SegmentName],
     embedded: &Path,
     files: &dyn ReadFiles,
@@ -43,29 +45,36 @@ pub(crate) async fn refuse(
 /// # Errors
 /// Fails when a segment cannot be read.
 pub(crate) async fn tablespaces(
-    shelf: Shelf<'_>,
+    shelf: &Shelf<'_>,
     path: &[SegmentName],
     embedded: &Path,
     files: &dyn ReadFiles,
 ) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
     let mut walker = WalWalker::new(shelf.size);
     let mut all = Vec::new();
-    for segment in path {
-        let own = files.read(&embedded.join(segment.to_string()), 1 << 30);
-        let bytes = match own {
-            Ok(bytes) => bytes,
-            Err(_) => shelf.segment(*segment).await?,
-        };
+    let read = |segment: &SegmentName| {
         let name = *segment;
-        let walked = tokio::task::spawn_blocking(move || {
+        async move {
+            match files.read(&embedded.join(name.to_string()), 1 << 30) {
+                Ok(bytes) => Ok((name, bytes)),
+                Err(_) => shelf.segment(name).await.map(|bytes| (name, bytes)),
+            }
+        }
+    };
+    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(1));
+    let mut next = segments.next().await.transpose()?;
+    while let Some((name, bytes)) = next {
+        let walking = tokio::task::spawn_blocking(move || {
             let mut found = Vec::new();
             walker.segment(name, &bytes, &mut |record| found.extend(created(record)));
             (walker, found)
         });
+        // The next one is read meanwhile.
+        let (walked, following) = tokio::join!(walking, segments.next());
         let found;
-        (walker, found) =
-            walked.await.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
+        (walker, found) = walked.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
         all.extend(found);
+        next = following.transpose()?;
     }
     Ok(all)
 }

@@ -16,7 +16,7 @@ use crate::pgformat::{Landmark, Lsn, SegmentName, Timeline, TimelineHistory, Tra
 /// # Errors
 /// Fails when a segment cannot be read, when no timeline has it, and when several have one of that name.
 pub(crate) async fn timeline(
-    shelf: Shelf<'_>,
+    shelf: &Shelf<'_>,
     archive: &Archive,
     base: Base,
     goal: &Goal,
@@ -65,7 +65,7 @@ fn own(archive: &Archive, timeline: Timeline, base: Base) -> Vec<SegmentName> {
     path.filter(|segment| segment.timeline() == timeline).collect()
 }
 
-async fn positions(shelf: Shelf<'_>, path: Vec<SegmentName>, goal: &Goal) -> Result<BTreeSet<Lsn>, ActionError> {
+async fn positions(shelf: &Shelf<'_>, path: Vec<SegmentName>, goal: &Goal) -> Result<BTreeSet<Lsn>, ActionError> {
     let mut walker = WalWalker::new(shelf.size);
     let mut all = BTreeSet::new();
     for name in path {

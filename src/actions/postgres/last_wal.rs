@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::archive::{self, Shelf};
-use super::connect::Session;
+use super::connect::Endpoint;
 use crate::action::{ActionError, ReadStore, RunContext};
 use crate::base::clock;
 use crate::catalog::{Manifest, PostgresFacts};
@@ -15,12 +15,13 @@ const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The archive of a backup's cluster.
 pub(super) fn shelf<'a>(facts: &PostgresFacts, store: &'a dyn ReadStore, prefix: &'a str) -> Shelf<'a> {
-    Shelf { store, prefix, system_id: facts.system_id, size: facts.segment_size, keys: Keys::none() }
+    Shelf { stores: vec![(store, Keys::none())], prefix, system_id: facts.system_id, size: facts.segment_size }
 }
 
 /// Has the primary finish its segment: a standby cannot, and an idle primary would not.
-pub(super) async fn switch(session: &mut Session, cx: &RunContext) {
-    if let Err(error) = session.query("SELECT pg_switch_wal()").await {
+pub(super) async fn switch(primary: &Endpoint, cx: &RunContext) {
+    let switched = async { primary.open().await?.query("SELECT pg_switch_wal()").await };
+    if let Err(error) = switched.await {
         let message = format!("the primary was not made to finish its WAL segment: {error}");
         cx.reporter.note(message, serde_json::Value::Null);
     }

@@ -183,6 +183,11 @@ impl Cluster {
         Ok((store, self.entry.prefix.as_deref().unwrap_or(&self.name)))
     }
 
+    /// The other stores that its WAL is archived into.
+    pub(crate) fn further(&self) -> impl Iterator<Item = &str> {
+        self.entry.archives().filter(|name| Some(*name) != self.entry.store.as_deref())
+    }
+
     /// Where a restore of `run` puts the new data directory before it is swapped in.
     pub(crate) fn staged(&self, files: &dyn ReadFiles, run: &RunId) -> PathBuf {
         Room::of(files, &self.pgdata).staged(&self.pgdata, run)

@@ -79,10 +79,8 @@ pub(crate) async fn signs(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Ve
     let mut found = Vec::new();
     let inside = processes(&cluster.pgdata, files);
     let pid_file = PidFile::read(files, &cluster.pgdata);
-    if let Some(pid_file) = &pid_file
-        && inside.contains(&pid_file.pid)
-    {
-        found.push(Sign::PidFile(pid_file.pid));
+    if let Some(pid) = pid_file.as_ref().and_then(|file| named(file.pid, &inside, files)) {
+        found.push(Sign::PidFile(pid));
     }
     if !inside.is_empty() {
         found.push(Sign::Processes(inside));
@@ -152,12 +150,25 @@ pub(crate) async fn settled(cluster: &Cluster, files: &dyn ReadFiles) -> bool {
         if inside.is_empty() {
             return false;
         }
-        if PidFile::read(files, &cluster.pgdata).is_some_and(|file| inside.contains(&file.pid)) {
+        if PidFile::read(files, &cluster.pgdata).is_some_and(|file| named(file.pid, &inside, files).is_some()) {
             return true;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     false
+}
+
+/// Gives the process of `inside` that a pid file names; one in a container has another number there.
+fn named(pid: u32, inside: &[u32], files: &dyn ReadFiles) -> Option<u32> {
+    let own = inside.iter().find(|one| **one == pid);
+    own.or_else(|| inside.iter().find(|one| innermost(**one, files) == Some(pid))).copied()
+}
+
+/// The number that a process has in the innermost of its namespaces (`proc_pid_status(5)`).
+fn innermost(pid: u32, files: &dyn ReadFiles) -> Option<u32> {
+    let status = files.read(Path::new(&format!("/proc/{pid}/status")), 16 << 10).ok()?;
+    let status = String::from_utf8_lossy(&status).into_owned();
+    status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().next_back()?.parse().ok()
 }
 
 /// Tells whether a process is there and not a zombie.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::archive::Shelf;
+use super::archive::{self, Shelf};
 use super::layout::Cluster;
 use super::old::Old;
 use super::rescue::{Glance, Judge};
@@ -53,9 +53,10 @@ async fn glance(
     let failed = |error| ActionError::fatal("its WAL cannot be read").because(&error);
     let Some(folder) = old.wal(&cx.about.run, files.as_ref()).map_err(failed)? else { return Ok(None) };
     let (system_id, size) = (control.system_id, control.segment_size);
-    let (store, prefix) = cluster.archive()?;
-    let store = cx.store(store)?;
-    let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
+    let (_, prefix) = cluster.archive()?;
+    let stores = archive::opened(cluster, |name| cx.store(name))?;
+    let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+    let shelf = Shelf { stores, prefix, system_id, size };
     let archived: BTreeSet<WalFileName> = shelf.names().await?.into_keys().collect();
     let looking = tokio::task::spawn_blocking(move || {
         Judge { system_id, size, archived: &archived }.glance(files.as_ref(), &folder)

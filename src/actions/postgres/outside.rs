@@ -2,20 +2,17 @@
 //! restore them (facts 2.3.8).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::archive;
 use super::connect::Session;
 use super::delivery::{Arrivals, Delivery, Item};
 use super::owner::Owner;
-use super::readable::{self, Reading};
+use super::readable::Reading;
 use crate::action::{ActionError, Files, HostError, RunContext};
 use crate::catalog::{Manifest, ManifestObject, ObjectRole};
-use crate::transfer::download;
 
 /// No configuration file is larger.
 const LIMIT_BYTES: u64 = 16 << 20;
@@ -109,17 +106,12 @@ pub(crate) async fn put_back(
 }
 
 async fn read(reading: Reading<'_>, object: &ManifestObject) -> Result<Vec<u8>, ActionError> {
-    let manifest = &reading.backup.manifest;
-    let key = manifest.key_of(&reading.backup.prefix, object).map_err(|error| archive::broken(&error))?;
     if object.plain_facts().size_bytes > LIMIT_BYTES {
-        return Err(ActionError::fatal(format!("`{key}` is longer than {LIMIT_BYTES} bytes")));
+        return Err(ActionError::fatal(format!("`{}` is longer than {LIMIT_BYTES} bytes", object.name)));
     }
-    let unpacking = reading.unpacking(object).map_err(|error| readable::unread(&error))?;
     let mut bytes = Vec::new();
-    let watch = Arc::new(|_| {});
-    let expected = readable::expected(object);
-    let done = download((reading.store, &key), &unpacking, expected, &mut bytes, watch).await;
-    done.map(|_| bytes).map_err(|error| readable::unread(&error))
+    let judged = reading.judge_object(object, &mut bytes).await?;
+    judged.map(|()| bytes).map_err(|fault| ActionError::fatal(fault).help("use another backup"))
 }
 
 fn write(files: &dyn Files, place: &Path, bytes: &[u8], owner: &Owner) -> Result<(), HostError> {

@@ -44,6 +44,11 @@ impl Owner {
         Self::named("postgres", host)
     }
 
+    /// The engine's own user.
+    pub(crate) fn engine(host: &dyn ReadHost) -> Self {
+        Self { become_user: None, uid: host.effective_uid(), gid: rustix::process::getegid().as_raw() }
+    }
+
     fn named(name: &str, host: &dyn ReadHost) -> Result<Self, ActionError> {
         let found = host
             .user(name)

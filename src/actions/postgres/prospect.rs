@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::archive;
 use super::layout::Cluster;
 use super::target::Goal;
 use crate::action::{ActionError, CheckContext, Findings};
@@ -22,10 +23,11 @@ pub(crate) async fn told(
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
-    let (name, _) = cluster.archive()?;
-    let (store, settings) = (cx.store(name)?, cx.about.inventory.stores.get(name).cloned().unwrap_or_default());
+    let settings = |name: &str| cx.about.inventory.stores.get(name).cloned().unwrap_or_default();
+    let stores = archive::opened(cluster, |name| cx.store(name))?;
+    let stores = stores.into_iter().map(|store| (Arc::clone(&store), settings(store.name()))).collect();
     let secrets = Arc::clone(&cx.about.secrets);
-    let found = Recoverable::of((&cluster.name, &cluster.entry), store, &settings, secrets);
+    let found = Recoverable::of((&cluster.name, &cluster.entry), stores, secrets);
     let planned = async { plan(found.look().await?, goal, timeline).await };
     Ok(match planned.await {
         Ok(Planned::Possible(plan)) => possible(&plan, findings),
@@ -78,6 +80,7 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
         // What the old server never archived may close it: that is rescued first. And a step before this one may make
         // the backup.
         Refusal::Hole { .. }
+        | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
         | Refusal::BehindEnd { .. }
         | Refusal::NoBackup(_)

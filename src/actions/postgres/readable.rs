@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::AsyncWrite;
 
 use super::archive;
 use super::delivery::failed;
@@ -25,6 +26,9 @@ const TRIED: usize = 20;
 /// What to do about an archived backup.
 pub(crate) const RETRIEVE_FIRST: &str =
     "retrieve them first with `store.retrieve`, or choose a backup that can be read now";
+
+/// What came of looking at something: what was looked for, or what is wrong with it.
+pub(crate) type Judged<T> = Result<T, String>;
 
 /// Reads the objects of one backup.
 #[derive(Clone, Copy)]
@@ -60,12 +64,21 @@ impl Reading<'_> {
     /// # Errors
     /// Fails as [`Reading::server_manifest`].
     pub(crate) async fn server_manifest_and_text(&self) -> Result<(BackupManifest, Bytes), ActionError> {
+        self.judge_server_manifest().await?.map_err(unusable)
+    }
+
+    /// Reads the server's own manifest, or says what is wrong with it.
+    ///
+    /// # Errors
+    /// Fails when nothing can be told of it: the store gives no answer, no key fits.
+    pub(crate) async fn judge_server_manifest(&self) -> Result<Judged<(BackupManifest, Bytes)>, ActionError> {
         let object = self.backup.manifest.objects.iter().find(|object| object.role == ObjectRole::BackupManifest);
-        let object = object.ok_or_else(|| ActionError::fatal("the backup has no `backup_manifest`"))?;
-        let bytes = self.small(object).await?;
-        let manifest = BackupManifest::parse(&bytes)
-            .map_err(|error| ActionError::fatal(format!("`{}` is damaged", object.name)).because(&error))?;
-        Ok((manifest, bytes))
+        let Some(object) = object else { return Ok(Err("the backup has no `backup_manifest`".to_owned())) };
+        let judged = self.judge_small(object).await?;
+        Ok(judged.and_then(|bytes| match BackupManifest::parse(&bytes) {
+            Ok(manifest) => Ok((manifest, bytes)),
+            Err(error) => Err(format!("`{}` is damaged: {error}", object.name)),
+        }))
     }
 
     /// Reads one object into memory, proven by its plain digest.
@@ -73,16 +86,34 @@ impl Reading<'_> {
     /// # Errors
     /// Fails when it is not there, is damaged, or cannot be decrypted.
     pub(crate) async fn small(&self, object: &ManifestObject) -> Result<Bytes, ActionError> {
-        let key = self.backup.manifest.key_of(&self.backup.prefix, object).map_err(|error| archive::broken(&error))?;
-        let mut bytes = Vec::new();
+        self.judge_small(object).await?.map_err(unusable)
+    }
+
+    async fn judge_small(&self, object: &ManifestObject) -> Result<Judged<Bytes>, ActionError> {
         if object.plain_facts().size_bytes > LIMIT_BYTES {
-            return Err(ActionError::fatal(format!("`{key}` is longer than {LIMIT_BYTES} bytes")));
+            return Ok(Err(format!("`{}` is longer than {LIMIT_BYTES} bytes", object.name)));
         }
-        let watch = Arc::new(|_| {});
+        let mut bytes = Vec::new();
+        if let Err(fault) = self.judge_object(object, &mut bytes).await? {
+            return Ok(Err(fault));
+        }
+        Ok(Ok(bytes.into()))
+    }
+
+    /// Brings the plain bytes of an object, proven by its digests, or says what is wrong with it. What has come before
+    /// a fault is not proven.
+    ///
+    /// # Errors
+    /// Fails when nothing can be told of it: the store gives no answer, no key fits.
+    pub(crate) async fn judge_object(
+        &self,
+        object: &ManifestObject,
+        target: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Judged<()>, ActionError> {
+        let key = self.backup.manifest.key_of(&self.backup.prefix, object).map_err(|error| archive::broken(&error))?;
         let unpacking = self.unpacking(object).map_err(|error| unread(&error))?;
-        let read = download((self.store, &key), &unpacking, expected(object), &mut bytes, watch).await;
-        read.map_err(|error| unread(&error))?;
-        Ok(bytes.into())
+        let read = download((self.store, &key), &unpacking, expected(object), target, Arc::new(|_| {})).await;
+        read.map_or_else(|error| fault_of(&error).map(Err), |_| Ok(Ok(())))
     }
 
     /// Judges the whole backup without reading more than its small objects.
@@ -97,6 +128,28 @@ impl Reading<'_> {
         let id = &self.backup.manifest.id;
         match self.server_manifest().await {
             Ok(_) => Ok(findings.pass(format!("backup `{id}` is complete, and its keys are at hand"))),
+            Err(error) => Ok(unreadable(findings, id, &error)),
+        }
+    }
+
+    /// Judges whether a verification can come to a verdict: what is gone or damaged is for it to say and to keep.
+    ///
+    /// # Errors
+    /// Fails when the store gives no answer.
+    pub(crate) async fn judge_answers(&self, findings: Findings) -> Result<Findings, ActionError> {
+        const TOLD: &str = "the verification says so, and keeps it beside the backup";
+        let id = &self.backup.manifest.id;
+        let missing = self.backup.missing_objects(self.store).await.map_err(|error| archive::broken(&error))?;
+        if !missing.is_empty() {
+            return Ok(findings.warn(format!("backup `{id}` lacks {}", missing.join(", ")), TOLD));
+        }
+        let findings = self.judge_objects(findings).await?;
+        if findings.refused() {
+            return Ok(findings);
+        }
+        match self.judge_server_manifest().await {
+            Ok(Ok(_)) => Ok(findings.pass(format!("backup `{id}` can be read, and its keys are at hand"))),
+            Ok(Err(fault)) => Ok(findings.warn(fault, TOLD)),
             Err(error) => Ok(unreadable(findings, id, &error)),
         }
     }
@@ -212,6 +265,26 @@ fn retrieval_time(class: &str, speed: RetrievalSpeed) -> &'static str {
         (false, RetrievalSpeed::Bulk) => "5 to 12 hours at the speed `bulk`",
         (true, RetrievalSpeed::Expedited | RetrievalSpeed::Standard) => "up to 12 hours at the speed `standard`",
         (true, RetrievalSpeed::Bulk) => "up to 48 hours at the speed `bulk`",
+    }
+}
+
+fn unusable(fault: String) -> ActionError {
+    ActionError::fatal(fault).help("use another backup")
+}
+
+/// Tells damage and absence, which are facts about a backup, from everything that leaves them open.
+///
+/// # Errors
+/// Gives back as an error what is no fact: no answer, no permission, no key that fits.
+pub(crate) fn fault_of(error: &TransferError) -> Result<String, ActionError> {
+    match error {
+        TransferError::Damaged { .. } => Ok(error.to_string()),
+        TransferError::Store(StoreError::NotFound { key, .. }) => Ok(format!("`{key}` is missing")),
+        TransferError::Store(_)
+        | TransferError::WrongKey { .. }
+        | TransferError::Key(_)
+        | TransferError::Io { .. }
+        | TransferError::Settings(_) => Err(unread(error)),
     }
 }
 

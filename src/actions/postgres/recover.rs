@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::advance;
 use super::aim::{Aim, Edge, Ending};
-use super::archive::Shelf;
+use super::archive::{self, Shelf};
 use super::attempt::Recovering;
 use super::by_hand;
 use super::hands::Hands;
@@ -271,11 +271,12 @@ impl Action for Recover {
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
+        // What is rescued goes into the database's own store.
+        let effects = archive::read(&cluster, Effects::of(EffectClass::Destroy));
         if cluster.is_scratch() {
-            let effects = Effects::of(EffectClass::Destroy).target(Access::Read, archive);
-            return Ok(effects.target(Access::Destroy, database));
+            return Ok(effects.target(Access::Read, archive).target(Access::Destroy, database));
         }
-        let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy));
+        let effects = cluster.keeper().named(effects);
         Ok(effects.target(Access::Write, archive).target(Access::Destroy, database))
     }
 
@@ -322,12 +323,13 @@ impl Action for Recover {
                 .refuse(format!("the server is alive: {}", words.join("; ")), "stop it first (`postgres.stop`)");
             return Ok(findings);
         }
-        let (store_name, prefix) = cluster.archive()?;
+        let (_, prefix) = cluster.archive()?;
         if let Some(marker) = marker::staged(files.as_ref(), &cluster, &cx.about.run)? {
-            let store = cx.store(store_name)?;
+            let stores = archive::opened(&cluster, |name| cx.store(name))?;
             let goal = params.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
             let (system_id, size) = (marker.system_id, marker.segment_size);
-            let shelf = Shelf { store: store.as_ref(), prefix, system_id, size, keys: Keys::none() };
+            let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+            let shelf = Shelf { stores, prefix, system_id, size };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
             let staged = cluster.staged(files.as_ref(), &cx.about.run);
             let version = server::major(files.as_ref(), &staged)?;

@@ -16,7 +16,7 @@ use crate::base::{Timestamp, clock};
 use crate::event::Progress;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
-const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(100);
 
 /// What the replay is measured against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::layout::{Cluster, Ground};
 use super::live;
-use super::owner::Owner;
-use super::server::{Programs, Server, major};
+use super::server::Server;
 use crate::action::{ActionError, DatabaseRef, RunContext};
 
 /// Registers a throw-away cluster with the folders it will have, before any of them is made.
@@ -39,12 +38,7 @@ pub(crate) async fn remove(data: &serde_json::Value, cx: &RunContext) -> Result<
     };
     let files = cx.host.files();
     if !live::signs(&cluster, files.as_ref()).await?.is_empty() {
-        let programs = match major(files.as_ref(), &cluster.pgdata) {
-            Ok(version) => Programs::of(&cluster, &version, cx.host.as_ref())?,
-            Err(_) => Programs::of_any_version(&cluster),
-        };
-        let owner = Owner::of(&cluster, cx.host.as_ref())?;
-        Server { cluster: &cluster, owner, programs, options: Vec::new() }.stop(cx.host.as_ref()).await?;
+        Server::of(&cluster, cx.host.as_read())?.stop(cx.host.as_ref()).await?;
     }
     let listed = data.get("dirs").and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
     let mut folders: Vec<PathBuf> = listed.iter().filter_map(|dir| dir.as_str().map(PathBuf::from)).collect();

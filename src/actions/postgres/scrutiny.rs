@@ -1,18 +1,16 @@
 //! Looks at every byte of one archive of a base backup, without writing any of it: files against the server's manifest,
-//! pages against their own checksums, WAL record by record.
+//! pages against their own checksums.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use tar::{Archive, Entry, EntryType};
 
-use crate::action::ActionError;
 use crate::catalog::PostgresFacts;
 use crate::pgformat::{
-    BackupLabel, BackupManifest, ControlFile, DATA_PAGE_BYTES, FileVerifier, PageVerdict, SegmentHeader, SegmentName,
-    WalWalker, Walked, first_block, judge_page,
+    BackupLabel, BackupManifest, ControlFile, DATA_PAGE_BYTES, FileVerifier, PageVerdict, first_block, judge_page,
 };
 
 /// Faults of one archive that are told one by one.
@@ -25,8 +23,8 @@ const SMALL_BYTES: u64 = 1 << 16;
 pub(crate) struct Scrutiny {
     /// What the manifest's paths have in front of the archive's.
     pub(crate) prefix: Vec<u8>,
-    /// The server's manifest; `None` for the WAL, which it does not list.
-    pub(crate) manifest: Option<Arc<BackupManifest>>,
+    /// The server's manifest.
+    pub(crate) manifest: Arc<BackupManifest>,
     /// What our own manifest says of the cluster.
     pub(crate) facts: Arc<PostgresFacts>,
 }
@@ -34,12 +32,10 @@ pub(crate) struct Scrutiny {
 /// What was found in archives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Findings {
-    /// The manifest paths of the files.
+    /// The manifest paths of the files that were read.
     pub(crate) seen: BTreeSet<Vec<u8>>,
     /// Pages whose checksum was computed and is right.
     pub(crate) pages: u64,
-    /// The segments of WAL, whole and of this cluster.
-    pub(crate) segments: BTreeMap<SegmentName, Vec<u8>>,
     /// What is wrong.
     pub(crate) faults: Vec<String>,
 }
@@ -49,7 +45,6 @@ impl Findings {
     pub(crate) fn merge(&mut self, other: Self) {
         self.seen.extend(other.seen);
         self.pages += other.pages;
-        self.segments.extend(other.segments);
         self.faults.extend(other.faults);
     }
 
@@ -61,23 +56,23 @@ impl Findings {
 }
 
 impl Scrutiny {
-    /// Reads an archive to its end. Blocking.
-    ///
-    /// # Errors
-    /// Fails only when it cannot be read as an archive at all; every other fault is among the findings.
-    pub(crate) fn read(&self, key: &str, from: &mut dyn Read) -> Result<Findings, ActionError> {
-        let torn = |error: &std::io::Error| {
-            ActionError::fatal(format!("`{key}` is damaged: it cannot be unpacked")).because(error)
-        };
+    /// Reads an archive to its end, or up to where it is none any more. Blocking.
+    pub(crate) fn read(&self, key: &str, from: &mut dyn Read) -> Findings {
         let mut found = Findings::default();
-        let mut archive = Archive::new(from);
-        for entry in archive.entries().map_err(|error| torn(&error))? {
-            let mut entry = entry.map_err(|error| torn(&error))?;
+        if let Err(error) = self.entries(from, &mut found) {
+            found.faults.push(format!("`{key}` is damaged: it cannot be unpacked: {error}"));
+        }
+        found
+    }
+
+    fn entries(&self, from: &mut dyn Read, found: &mut Findings) -> std::io::Result<()> {
+        for entry in Archive::new(from).entries()? {
+            let mut entry = entry?;
             if entry.header().entry_type() == EntryType::Regular {
-                self.file(&mut entry, &mut found).map_err(|error| torn(&error))?;
+                self.file(&mut entry, found)?;
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn file(&self, entry: &mut Entry<'_, &mut dyn Read>, found: &mut Findings) -> std::io::Result<()> {
@@ -85,16 +80,11 @@ impl Scrutiny {
         let own = own.strip_prefix("./").unwrap_or(&own).as_os_str().as_bytes().to_vec();
         let path = [self.prefix.as_slice(), &own].concat();
         let shown = String::from_utf8_lossy(&path).into_owned();
-        let segment = std::str::from_utf8(&own).ok().and_then(|name| name.parse::<SegmentName>().ok());
-        let Some(manifest) = &self.manifest else {
-            found.seen.insert(path);
-            return segment.map_or(Ok(()), |name| self.segment(name, entry, found));
-        };
-        found.seen.insert(path.clone());
-        let Some(known) = manifest.file(&path) else {
+        let Some(known) = self.manifest.file(&path) else {
             found.fault(format!("`{shown}` is not in backup_manifest"));
             return Ok(());
         };
+        found.seen.insert(path.clone());
         let mut verifier = FileVerifier::new(known);
         let mut pages = first_block(&path).filter(|_| self.facts.data_checksums == Some(true)).map(Pages::new);
         let mut small = (entry.size() <= SMALL_BYTES).then(Vec::new);
@@ -145,44 +135,6 @@ impl Scrutiny {
             _ => None,
         }
     }
-
-    fn segment(&self, name: SegmentName, from: &mut dyn Read, found: &mut Findings) -> std::io::Result<()> {
-        let mut bytes = Vec::new();
-        from.take(self.facts.segment_size.bytes() + 1).read_to_end(&mut bytes)?;
-        let header = SegmentHeader::parse(&bytes).map_err(|error| error.to_string());
-        let sound = header.and_then(|header| {
-            header.check(name, bytes.len() as u64).map_err(|error| error.to_string())?;
-            match header.system_id == self.facts.system_id {
-                true => Ok(()),
-                false => Err(format!("it is of cluster {}", header.system_id)),
-            }
-        });
-        match sound {
-            Ok(()) if self.facts.needs(name) => drop(found.segments.insert(name, bytes)),
-            Ok(()) => {}
-            Err(why) => found.fault(format!("the WAL segment `{name}` is damaged: {why}")),
-        }
-        Ok(())
-    }
-}
-
-/// Walks the WAL that makes a backup consistent; says what is wrong with it.
-pub(crate) fn walk(facts: &PostgresFacts, segments: &BTreeMap<SegmentName, Vec<u8>>) -> Option<String> {
-    let mut walker = WalWalker::new(facts.segment_size);
-    for name in facts.segments() {
-        let Some(bytes) = segments.get(&name) else {
-            return Some(format!("the WAL segment `{name}` is missing: the backup can never become consistent"));
-        };
-        let walked = walker.segment(name, bytes, &mut |_| {});
-        let reached = walker.end().is_some_and(|end| end >= facts.stop_lsn);
-        if let Walked::Halted(halt) = walked
-            && !reached
-        {
-            let end = walker.end().map_or_else(|| "its beginning".to_owned(), |end| end.to_string());
-            return Some(format!("the WAL breaks off in `{name}` after {end}, before {}: {halt}", facts.stop_lsn));
-        }
-    }
-    None
 }
 
 /// The pages of one file on their way.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::keeper::Runs;
 use super::layout::Cluster;
 use super::live;
 use super::owner::Owner;
@@ -101,7 +102,26 @@ pub(crate) struct Server<'a> {
     pub(crate) options: Vec<String>,
 }
 
-impl Server<'_> {
+impl<'a> Server<'a> {
+    /// Takes hold of a cluster's server, with the programs of its version; of one whose data is gone with those that
+    /// the search path finds.
+    ///
+    /// # Errors
+    /// Fails when its user or its programs cannot be found.
+    pub(crate) fn of(cluster: &'a Cluster, host: &dyn ReadHost) -> Result<Self, ActionError> {
+        let (owner, programs) = match cluster.keeper().runs() {
+            Runs::InContainer => (Owner::engine(host), Programs::of_any_version(cluster)),
+            Runs::Here => {
+                let programs = match major(host.read_files().as_ref(), &cluster.pgdata) {
+                    Ok(version) => Programs::of(cluster, &version, host)?,
+                    Err(_) => Programs::of_any_version(cluster),
+                };
+                (Owner::of(cluster, host)?, programs)
+            }
+        };
+        Ok(Self { cluster, owner, programs, options: Vec::new() })
+    }
+
     /// Starts the server and returns as soon as it was started, ready or not. It outlives the run.
     ///
     /// # Errors

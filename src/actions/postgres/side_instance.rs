@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::archive;
 use super::attempt::Recovering;
 use super::by_hand;
 use super::existing::Existing;
@@ -208,6 +209,7 @@ impl Action for SideInstance {
             params.place(cluster, cx.scratch).map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
         let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
+        let effects = archive::read(&side, effects);
         Ok(effects.target(Access::Write, Target::Path { host: cx.host.to_owned(), path: folder }))
     }
 

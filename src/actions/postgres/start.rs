@@ -6,12 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connect::Endpoint;
-use super::keeper;
+use super::keeper::{self, Runs};
 use super::layout::Cluster;
 use super::live;
 use super::marker::Marker;
-use super::owner::Owner;
-use super::server::{Programs, Server, major};
+use super::server::{Server, major};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
     ParamFault, PlanContext, ReadFiles, RunContext,
@@ -86,9 +85,12 @@ impl Action for Start {
         if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
-        Owner::of(&cluster, cx.host.as_ref())?;
         let version = major(files.as_ref(), &cluster.pgdata)?;
-        Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+        let server = Server::of(&cluster, cx.host.as_ref())?;
+        match cluster.keeper().runs() {
+            Runs::Here => server.programs.verify(&version, cx.host.as_ref()).await?,
+            Runs::InContainer => {}
+        }
         Ok(findings.pass(format!("the server of PostgreSQL {version} does not run and can be started")))
     }
 
@@ -100,10 +102,8 @@ impl Action for Start {
         if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Err(ActionError::fatal(fact).help(help));
         }
-        let version = major(files.as_ref(), &cluster.pgdata)?;
-        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
-        let owner = Owner::of(&cluster, cx.host.as_ref())?;
-        let server = Server { cluster: &cluster, owner, programs, options: Vec::new() };
+        major(files.as_ref(), &cluster.pgdata)?;
+        let server = Server::of(&cluster, cx.host.as_read())?;
         if !runs {
             live::clear_zombie_lock(&cluster, files.as_ref()).map_err(|error| {
                 ActionError::retryable("the lock of a dead server cannot be removed").because(&error)

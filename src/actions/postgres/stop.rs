@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::keeper;
 use super::layout::Cluster;
 use super::live;
-use super::owner::Owner;
-use super::server::{Programs, Server, major};
+use super::server::Server;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
     Late, ParamFault, PlanContext, RunContext,
@@ -100,7 +99,7 @@ impl Action for Stop {
         let files = cx.host.read_files();
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if !signs.is_empty() {
-            Owner::of(&cluster, cx.host.as_ref())?;
+            Server::of(&cluster, cx.host.as_ref())?;
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
             return Ok(Findings::default().pass(format!("the server runs: {}", words.join("; "))));
         }
@@ -130,13 +129,7 @@ impl Action for Stop {
             return Ok(StopOutput { stopped: false, found });
         }
         let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
-        let owner = Owner::of(&cluster, cx.host.as_ref())?;
-        let programs = match major(files.as_ref(), &cluster.pgdata) {
-            Ok(version) => Programs::of(&cluster, &version, cx.host.as_ref())?,
-            Err(_) => Programs::of_any_version(&cluster),
-        };
-        let server = Server { cluster: &cluster, owner, programs, options: Vec::new() };
-        server.stop(cx.host.as_ref()).await?;
+        Server::of(&cluster, cx.host.as_read())?.stop(cx.host.as_ref()).await?;
         Ok(StopOutput { stopped: true, found: words.join("; ") })
     }
 }

@@ -1,20 +1,14 @@
 //! `postgres.verify_backup`: a base backup is read to its last byte, without a restore.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Shelf};
-use super::inflow::{Inflow, broken};
+use super::inspection::{Inspected, Inspection};
 use super::layout::Cluster;
 use super::readable::{self, Reading};
-use super::scrutiny::{self, Findings as Found, Scrutiny};
-use super::tar_walk::WAL_FOLDER;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -23,9 +17,8 @@ use crate::action::{
 use crate::actions::store::catalog_failed;
 use crate::base::clock;
 use crate::catalog::attest::{self, Level, Verdict, Verification};
-use crate::catalog::{self, Backup, CatalogError, ManifestObject, ObjectRole, PostgresFacts};
-use crate::event::Progress;
-use crate::pgformat::{BackupManifest, SegmentName};
+use crate::catalog::{self, Backup, CatalogError};
+use crate::pgformat::SegmentName;
 
 /// Verifies a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -127,9 +120,7 @@ impl Action for VerifyBackup {
         }
         let handle = params.backup.as_ref().and_then(Late::known);
         let backup = match handle {
-            Some(handle) => {
-                catalog::open(store.as_ref(), &prefix, &copy(handle, &name)).await.map_err(catalog_failed)?
-            }
+            Some(handle) => catalog::open_copy(store.as_ref(), &prefix, handle).await.map_err(catalog_failed)?,
             None => match readable::newest(store.as_ref(), &prefix, &cluster.name).await?.into_iter().next() {
                 Some(backup) => backup,
                 None if cx.ahead => return Ok(findings.pending("there is no backup yet")),
@@ -140,7 +131,7 @@ impl Action for VerifyBackup {
             },
         };
         let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
-        reading.judge(findings).await
+        reading.judge_answers(findings).await
     }
 
     async fn run(&self, params: &VerifyBackupParams, cx: &RunContext) -> Result<VerifyBackupOutput, ActionError> {
@@ -149,43 +140,38 @@ impl Action for VerifyBackup {
         let store = cx.store(&name)?;
         let backup = match &params.backup {
             Some(handle) => {
-                let handle = copy(handle.get()?, &name);
-                catalog::open(store.as_read(), &prefix, &handle).await.map_err(catalog_failed)?
+                catalog::open_copy(store.as_read(), &prefix, handle.get()?).await.map_err(catalog_failed)?
             }
             None => readable::newest(store.as_read(), &prefix, &cluster.name).await?.into_iter().next().ok_or_else(
                 || ActionError::fatal(format!("store `{name}` has no base backup of `{}`", cluster.name)),
             )?,
         };
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
-        let found = look(reading, cx).await?;
-        let note = note(&backup, &found, cx);
+        let inspected = look(reading, &prefix, cx).await?;
+        let note = note(&backup, &inspected, cx);
         if params.record {
             attest::verified(store.as_ref(), &backup.place(), &note).await.map_err(catalog_failed)?;
         }
-        conclude(&backup, &found, cx)
+        conclude(&backup, &inspected, cx)
     }
 }
 
-/// The same backup in another store.
-fn copy(handle: &BackupHandle, store: &str) -> BackupHandle {
-    BackupHandle { store: store.to_owned(), ..handle.clone() }
-}
-
-fn note(backup: &Backup, found: &Found, cx: &RunContext) -> Verification {
+fn note(backup: &Backup, inspected: &Inspected, cx: &RunContext) -> Verification {
+    let faults = inspected.found.faults.clone();
     Verification {
         format: 1,
         manifest: backup.digest,
         level: Level::Content,
         at: clock::now(),
         by: format!("run {}", cx.about.run),
-        read_bytes: backup.manifest.size_bytes(),
-        verdict: if found.faults.is_empty() { Verdict::Passed } else { Verdict::Failed },
-        faults: found.faults.clone(),
+        read_bytes: inspected.read_bytes,
+        verdict: if faults.is_empty() { Verdict::Passed } else { Verdict::Failed },
+        faults,
     }
 }
 
-fn conclude(backup: &Backup, found: &Found, cx: &RunContext) -> Result<VerifyBackupOutput, ActionError> {
-    let id = &backup.manifest.id;
+fn conclude(backup: &Backup, inspected: &Inspected, cx: &RunContext) -> Result<VerifyBackupOutput, ActionError> {
+    let (id, found) = (&backup.manifest.id, &inspected.found);
     if let Some(first) = found.faults.first() {
         let message = format!("backup `{id}` does not hold: {first}");
         cx.reporter.note(message.clone(), serde_json::json!({ "faults": found.faults }));
@@ -195,29 +181,27 @@ fn conclude(backup: &Backup, found: &Found, cx: &RunContext) -> Result<VerifyBac
     }
     Ok(VerifyBackupOutput {
         backup: backup.handle(),
-        read_bytes: backup.manifest.size_bytes(),
+        read_bytes: inspected.read_bytes,
         files: found.seen.len() as u64,
         pages: found.pages,
-        segments: found.segments.keys().map(SegmentName::to_string).collect(),
+        segments: inspected.segments.iter().map(SegmentName::to_string).collect(),
     })
 }
 
-/// Reads a whole backup and the WAL that makes it consistent.
-async fn look(reading: Reading<'_>, cx: &RunContext) -> Result<Found, ActionError> {
-    let backup = reading.backup;
+/// Reads a whole backup and the WAL that makes it consistent; `prefix` is where the archive of its cluster lies.
+async fn look(reading: Reading<'_>, prefix: &str, cx: &RunContext) -> Result<Inspected, ActionError> {
+    let Reading { store, backup, .. } = reading;
     let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
-    let mut found = contents(reading, &facts, cx).await?;
-    let keys = archive::keys(&cx.about, reading.store.name());
+    let keys = archive::keys(&cx.about, store.name());
     let (system_id, size) = (facts.system_id, facts.segment_size);
-    let shelf = Shelf { store: reading.store, prefix: &backup.prefix, system_id, size, keys };
-    let missing = fetch_missing(&facts, &mut found, &shelf).await;
-    found.faults.extend(missing.or_else(|| scrutiny::walk(&facts, &found.segments)));
-    match catalog::lineage(reading.store, backup).await {
+    let shelf = Shelf { stores: vec![(store, keys)], prefix, system_id, size };
+    let mut inspected = Inspection { reading, shelf, facts, cx, done: Arc::default() }.run().await?;
+    match catalog::lineage(store, backup).await {
         Ok(_) => {}
-        Err(CatalogError::Torn { what, .. }) => found.faults.push(what),
+        Err(CatalogError::Torn { what, .. }) => inspected.found.faults.push(what),
         Err(error) => return Err(catalog_failed(error)),
     }
-    Ok(found)
+    Ok(inspected)
 }
 
 /// Proves a backup before what it replaces is given up.
@@ -225,88 +209,6 @@ async fn look(reading: Reading<'_>, cx: &RunContext) -> Result<Found, ActionErro
 /// # Errors
 /// Fails when anything of it is wrong or cannot be read.
 pub(super) async fn holds(reading: Reading<'_>, cx: &RunContext) -> Result<(), ActionError> {
-    let found = look(reading, cx).await?;
-    conclude(reading.backup, &found, cx).map(|_| ())
-}
-
-/// Reads every object. A damaged one is a fault; a store that gives no answer is an error.
-async fn contents(reading: Reading<'_>, facts: &Arc<PostgresFacts>, cx: &RunContext) -> Result<Found, ActionError> {
-    let backup = reading.backup;
-    let mut found = Found::default();
-    let manifest: Arc<BackupManifest> = Arc::new(reading.server_manifest().await?);
-    let done = Arc::<AtomicU64>::default();
-    let total = Some(backup.manifest.objects.iter().map(|object| object.plain_facts().size_bytes).sum());
-    for object in &backup.manifest.objects {
-        let Some(scrutiny) = scrutiny(object, &manifest, facts) else { continue };
-        let work = inspect(reading, object, (scrutiny, Arc::clone(&done)), cx);
-        tokio::pin!(work);
-        let looked = loop {
-            tokio::select! {
-                looked = &mut work => break looked,
-                () = tokio::time::sleep(Duration::from_millis(250)) => {
-                    cx.reporter.progress(Progress::Units { done: done.load(Ordering::Relaxed), total, unit: "bytes" });
-                }
-            }
-        };
-        match looked {
-            Ok(looked) => found.merge(looked),
-            Err(error) if error.info().class == crate::event::ErrorClass::Fatal => found.faults.push(error.to_string()),
-            Err(error) => return Err(error),
-        }
-    }
-    if let Some(missing) = manifest.files.keys().find(|path| !found.seen.contains(*path)) {
-        found.faults.push(format!("`{}` is missing in the backup", String::from_utf8_lossy(missing)));
-    }
-    Ok(found)
-}
-
-/// What an object is compared with; `None` for what is no archive.
-fn scrutiny(object: &ManifestObject, manifest: &Arc<BackupManifest>, facts: &Arc<PostgresFacts>) -> Option<Scrutiny> {
-    let (prefix, listed) = match object.role {
-        ObjectRole::Data => (Vec::new(), Some(Arc::clone(manifest))),
-        ObjectRole::Tablespace => {
-            let place = Path::new("pg_tblspc").join(object.tablespace?.to_string());
-            (format!("{}/", place.display()).into_bytes(), Some(Arc::clone(manifest)))
-        }
-        ObjectRole::Wal => (WAL_FOLDER.to_vec(), None),
-        ObjectRole::BackupManifest
-        | ObjectRole::Config
-        | ObjectRole::Dump
-        | ObjectRole::Globals
-        | ObjectRole::File
-        | ObjectRole::Unknown => return None,
-    };
-    Some(Scrutiny { prefix, manifest: listed, facts: Arc::clone(facts) })
-}
-
-async fn inspect(
-    reading: Reading<'_>,
-    object: &ManifestObject,
-    (scrutiny, done): (Scrutiny, Arc<AtomicU64>),
-    cx: &RunContext,
-) -> Result<Found, ActionError> {
-    let manifest = &reading.backup.manifest;
-    let key = manifest.key_of(&reading.backup.prefix, object).map_err(|error| archive::broken(&error))?;
-    let unpacking = reading.unpacking(object).map_err(|error| readable::unread(&error))?;
-    let body = reading.store.get(&key).await.map_err(|error| archive::failed(&error))?;
-    let body = unpacking.open(body, readable::expected(object));
-    let own = key.to_string();
-    let read = Inflow { body, done }.read(&cx.cancel, move |from| scrutiny.read(&own, from)).await;
-    if cx.cancel.is_cancelled() {
-        return Err(ActionError::cancelled("the verification was cancelled"));
-    }
-    read.map_err(|error| broken(key.as_str(), &error))?
-}
-
-/// Fetches the WAL that did not come with the backup from the archive; says what is not there either.
-async fn fetch_missing(facts: &PostgresFacts, found: &mut Found, shelf: &Shelf<'_>) -> Option<String> {
-    let mut fetched = BTreeMap::new();
-    for name in facts.segments().into_iter().filter(|name| !found.segments.contains_key(name)) {
-        match shelf.segment(name).await {
-            Ok(bytes) => drop(fetched.insert(name, bytes)),
-            Err(error) => return Some(format!("{error}, and it is not in the backup either")),
-        }
-    }
-    found.segments.extend(fetched);
-    None
+    let inspected = look(reading, &reading.backup.prefix, cx).await?;
+    conclude(reading.backup, &inspected, cx).map(|_| ())
 }

@@ -124,7 +124,7 @@ impl Subject<'_> {
             SettingMode::Plan | SettingMode::Verify => Effects::of(EffectClass::Read).target(Access::Read, target),
             SettingMode::Apply => {
                 let uses = |database: &&crate::language::inventory::Database| {
-                    database.store.as_deref() == Some(self.store.as_str())
+                    database.archives().any(|name| name == self.store.as_str())
                 };
                 let databases = cx.inventory.databases.iter().filter(|(_, database)| uses(database));
                 let effects = Effects::of(EffectClass::Write).target(Access::Write, target);

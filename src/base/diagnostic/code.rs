@@ -155,6 +155,8 @@ codes! {
     KeysLostWithSite = "RB0112", Error, "encrypted backups whose keys are lost with the site";
     /// A protected environment connects to a database over a network, and whoever answers at that address is taken for the server: `sslmode` is not `verify-full`. A wrong name, a stolen address or a machine in the middle gets the password and the data, and its answers decide what is restored. Set `sslmode: verify-full`, and `root_cert` to the file of the authority where it is one of your own. A socket and the loopback address need no proof.
     UnprovenServer = "RB0113", Error, "a server that proves nothing over a network";
+    /// The step wants of a server what nothing here can do: a provider keeps it (`via: { managed: {} }`), so that nobody but the provider can stop it, copy its files or recover it; or it runs in a container, whose data directory is never written to from outside. The help names what to do instead; `docs/servers.md` has the whole table.
+    OutOfReach = "RB0114", Error, "a step that the server is out of reach of";
     /// The combination of keys makes no sense together.
     BadCombination = "RB0111", Error, "keys that exclude each other";
 }

@@ -60,6 +60,8 @@ pub struct Archive {
     pub aside: BTreeSet<SegmentName>,
     /// The newest commit of a timeline's own, where somebody read it.
     pub newest: BTreeMap<Timeline, Timestamp>,
+    /// When a timeline was promoted, where somebody read it in its own WAL: [`Branch::created_at`] may be later.
+    pub promoted: BTreeMap<Timeline, Timestamp>,
 }
 
 impl Archive {
@@ -67,7 +69,8 @@ impl Archive {
     #[must_use]
     pub fn empty(size: SegmentSize) -> Self {
         let (branches, segments, partial) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { size, branches, segments, partial, aside: BTreeSet::new(), newest: BTreeMap::new() }
+        let (newest, promoted) = (BTreeMap::new(), BTreeMap::new());
+        Self { size, branches, segments, partial, aside: BTreeSet::new(), newest, promoted }
     }
 
     /// Adds what was listed of a timeline.
@@ -78,6 +81,28 @@ impl Archive {
             self.segments.insert(*name, Segment { stored_bytes: *bytes, condition });
         }
         self.partial.extend(&listing.partial);
+    }
+
+    /// Adds what another store of the same cluster has: a segment that is whole in one of them counts as whole.
+    ///
+    /// # Errors
+    /// Fails with a timeline that the two tell differently: then two servers were promoted to it.
+    pub fn join(&mut self, other: Self) -> Result<(), Timeline> {
+        for (name, segment) in other.segments {
+            if !self.holds(name) {
+                self.segments.insert(name, segment);
+            }
+        }
+        for (timeline, theirs) in other.branches {
+            let own = self.branches.entry(timeline).or_insert_with(|| theirs.clone());
+            if own.history != theirs.history {
+                return Err(timeline);
+            }
+            own.created_at = own.created_at.min(theirs.created_at);
+        }
+        self.partial.extend(other.partial);
+        self.aside.extend(other.aside);
+        Ok(())
     }
 
     /// Tells whether the archive itself has a segment that can be replayed.

@@ -33,6 +33,17 @@ pub enum Refusal {
         /// The last segment before it; `None` when it begins with the backup's first.
         last: Option<SegmentName>,
     },
+    /// The end of a timeline is in a child's copy alone, and nothing tells whether the child's own commits lie before
+    /// the goal.
+    #[error(
+        "the archive has the end of timeline {followed} only inside timeline {child}, and does not tell when {child} was promoted"
+    )]
+    Unclear {
+        /// The timeline that the goal is on.
+        followed: Timeline,
+        /// The one with the copy.
+        child: Timeline,
+    },
     /// The archive ends before the goal.
     #[error("the target `{lsn}` lies behind the end of the archive at {}", .end.map_or_else(|| "nowhere".to_owned(), |end| end.to_string()))]
     BehindEnd {
@@ -68,6 +79,9 @@ impl Refusal {
             }
             Self::Several(_) => Some("say which one with `timeline`"),
             Self::Hole { .. } => Some("bring the segment back, or recover to a target before the hole"),
+            Self::Unclear { .. } => {
+                Some("recover to the position at which it was left, or bring its last segment back")
+            }
             Self::NoWay { .. } => Some("`runbook backups map` shows which timelines lead on from which backup"),
             Self::BehindEnd { .. } => {
                 Some("recover to the newest instead, or push what the server has not archived yet")

@@ -26,6 +26,7 @@ fn archive(branches: Vec<(Timeline, Branch)>, segments: &[(u32, u64)]) -> Archiv
     let size = SegmentSize::DEFAULT;
     let mut archive = Archive::empty(size);
     archive.branches = branches.into_iter().collect();
+    archive.promoted = archive.branches.iter().map(|(timeline, branch)| (*timeline, branch.created_at)).collect();
     for (timeline, number) in segments {
         archive.segments.insert(SegmentName::new(Timeline(*timeline), *number, size), Segment::whole(size.bytes()));
     }
@@ -114,6 +115,43 @@ fn the_end_of_a_timeline_that_failed_over_is_read_from_its_childs_copy() {
     let lanes = lanes(&archive, &[backup("a", None)]);
     assert_eq!(lanes[0].intervals[0].to, Lsn(0x480_0000), "{lanes:#?}");
     assert!(lanes[0].gaps.is_empty() && lanes[1].gaps.is_empty(), "{lanes:#?}");
+}
+
+#[test]
+fn the_end_of_a_timeline_that_was_named_is_not_lost_where_only_a_child_has_a_copy_of_it() {
+    let (fork, one) = (Lsn(0x480_0000), Some(Timeline(1)));
+    let mut archive = archive(vec![branch(2, "1\t0/4800000\ta", "11:00")], &[(1, 2), (1, 3), (2, 4), (2, 5)]);
+    let seen = Seen { newest_commit: Some(at("10:30")), last_record: None };
+    for goal in [Goal::Time(at("11:00")), Goal::Time(at("12:00")), Goal::Newest] {
+        let way = archive.way(&goal, base(), one).unwrap();
+        let settled = way.settle(&goal, seen).unwrap();
+        assert_eq!((settled.goal, settled.told), (Goal::Lsn(fork), Some(Timeline(2))), "{goal:?}");
+        assert!(way.path.iter().any(|name| name.to_string() == "000000020000000000000004"));
+    }
+    // An object's time is no promotion: the copy may hold commits of the other timeline before the target.
+    archive.promoted.clear();
+    let goal = Goal::Time(at("10:59"));
+    let way = archive.way(&goal, base(), one).unwrap();
+    assert_eq!(way.followed, Timeline(1));
+    assert_eq!(way.settle(&goal, seen), Err(Refusal::Unclear { followed: Timeline(1), child: Timeline(2) }));
+    let later = Seen { newest_commit: Some(at("11:30")), last_record: None };
+    assert!(way.settle(&goal, later).is_ok(), "it stops before that end");
+}
+
+#[test]
+fn what_one_of_two_stores_has_is_there_and_a_timeline_told_twice_is_refused() {
+    let branches = || vec![branch(2, "1\t0/4000100\ta", "11:00")];
+    let mut one = archive(branches(), &[(1, 2), (2, 5)]);
+    one.segments.insert(
+        SegmentName::new(Timeline(1), 3, SegmentSize::DEFAULT),
+        Segment { stored_bytes: 7, condition: Condition::WrongSize },
+    );
+    assert!(one.reach(Timeline(2), base()).hole.is_some());
+    one.join(archive(branches(), &[(1, 3), (2, 4), (2, 6)])).unwrap();
+    let reach = one.reach(Timeline(2), base());
+    assert_eq!((reach.hole, reach.last.unwrap().to_string()), (None, "000000020000000000000006".to_owned()));
+    let other = archive(vec![branch(2, "1\t0/3000100\tb", "11:00")], &[]);
+    assert_eq!(one.join(other), Err(Timeline(2)));
 }
 
 #[test]

@@ -3,9 +3,32 @@
 //! A target names the timeline that was live at it: `latest` would follow the promotion of an earlier attempt and
 //! silently lack what the user asks for.
 
-use super::{Archive, Base, Branch, Goal, Refusal};
+use super::{Archive, Base, Branch, Goal, Reach, Refusal};
 use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
+
+/// What is followed on the way to a goal of a timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Carrier {
+    /// The timeline.
+    pub(super) followed: Timeline,
+    /// Where replay must end, since behind it the WAL is another timeline's: the fork.
+    pub(super) bound: Option<Lsn>,
+    /// A child that leads further, of which is not known whether it was promoted before the goal.
+    pub(super) unclear: Option<Timeline>,
+}
+
+/// How a goal of a timeline lies to a child that left it.
+enum Fit {
+    /// The server stops at the goal before anything of the child's own.
+    Before,
+    /// All up to the fork belongs to the goal, and nothing behind it.
+    Behind,
+    /// One of the two.
+    Unclear,
+    /// The child does not help.
+    Apart,
+}
 
 impl Archive {
     /// Refuses a goal that lies before the end of the backup.
@@ -97,25 +120,47 @@ impl Archive {
         std::iter::once((timeline, None)).chain(children).collect()
     }
 
-    /// The timeline that leads furthest on the way to a goal of `timeline` without passing it: itself, or a child
-    /// that holds the end of its last segment.
-    pub(super) fn carrier(&self, timeline: Timeline, goal: &Goal, base: Base) -> Timeline {
-        let fits = |child: Timeline, fork: Lsn| match goal {
-            Goal::Lsn(lsn) => *lsn <= fork,
-            // Its own commits are later than its promotion.
-            Goal::Time(at) => self.branches.get(&child).is_some_and(|branch| *at < branch.created_at),
-            Goal::Newest | Goal::Immediate | Goal::Name(_) | Goal::Xid(_) => false,
-        };
-        let end = |one: Timeline| self.reach(one, base).last.map(|last| last.end(self.size)).unwrap_or_default();
-        let mut best = (end(timeline), timeline);
+    /// What leads furthest on the way to a goal of `timeline` without passing it: itself, or a child that holds the end
+    /// of its last segment.
+    pub(super) fn carrier(&self, timeline: Timeline, goal: &Goal, base: Base) -> Carrier {
+        let own = self.reach(timeline, base);
+        let end = |reach: Reach| reach.last.map(|last| last.end(self.size)).unwrap_or_default();
+        let is_whole = own.hole.is_none();
+        let mut best = (end(own), Carrier { followed: timeline, bound: None, unclear: None });
+        let mut unclear = None;
         for (child, fork) in self.carriers(timeline) {
-            let Some(fork) = fork.filter(|fork| fits(child, *fork)) else { continue };
-            let reached = end(child).min(fork);
+            let Some(fork) = fork else { continue };
+            let reached = end(self.reach(child, base)).min(fork);
+            let bound = match self.fit(child, fork, goal) {
+                Fit::Before => None,
+                Fit::Behind if is_whole => Some(fork),
+                Fit::Unclear if is_whole => {
+                    unclear = unclear.max(Some((reached, child)));
+                    continue;
+                }
+                Fit::Behind | Fit::Unclear | Fit::Apart => continue,
+            };
             if reached > best.0 {
-                best = (reached, child);
+                best = (reached, Carrier { followed: child, bound, unclear: None });
             }
         }
-        best.1
+        let unclear = unclear.filter(|(reached, _)| *reached > best.0).map(|(_, child)| child);
+        Carrier { unclear, ..best.1 }
+    }
+
+    /// How a goal of a timeline lies to a child that left it.
+    fn fit(&self, child: Timeline, fork: Lsn, goal: &Goal) -> Fit {
+        match goal {
+            Goal::Lsn(lsn) if *lsn <= fork => Fit::Before,
+            // The child's own commits are later than its promotion.
+            Goal::Time(at) => match self.promoted.get(&child) {
+                Some(promoted) if at < promoted => Fit::Before,
+                Some(_) => Fit::Behind,
+                None => Fit::Unclear,
+            },
+            Goal::Newest => Fit::Behind,
+            Goal::Lsn(_) | Goal::Immediate | Goal::Name(_) | Goal::Xid(_) => Fit::Apart,
+        }
     }
 
     /// The timelines that no other one that leads from the backup goes on from.

@@ -13,6 +13,11 @@ pub struct Way {
     pub followed: Timeline,
     /// The timeline the server is told; `None` for `latest`.
     pub told: Option<Timeline>,
+    /// Where replay must end although the timeline that is followed goes on: the goal's own one was left there, and the
+    /// archive has its end only in the other's copy.
+    pub bound: Option<Lsn>,
+    /// A timeline with a copy of that end, of which is not known whether it was promoted before the goal.
+    pub unclear: Option<Timeline>,
     /// How far the archive leads.
     pub reach: Reach,
     /// The position behind the last segment that leads there.
@@ -51,11 +56,15 @@ impl Archive {
     /// itself from becoming consistent. A hole behind that is judged by [`Way::settle`].
     pub fn way(&self, goal: &Goal, base: Base, wanted: Option<Timeline>) -> Result<Way, Refusal> {
         self.reachable(goal, base)?;
-        let told = self.timeline(goal, base, wanted)?.map(|timeline| self.carrier(timeline, goal, base));
+        let carrier = self.timeline(goal, base, wanted)?.map(|timeline| self.carrier(timeline, goal, base));
+        let told = carrier.map(|carrier| carrier.followed);
+        let (bound, unclear) = carrier.map_or((None, None), |carrier| (carrier.bound, carrier.unclear));
         let followed = told.unwrap_or_else(|| self.latest(base));
         let reach = self.reach(followed, base);
-        let end = reach.last.map(|last| last.end(self.size));
-        let way = Way { path: self.segments_to(goal, base, (followed, &reach)), base, followed, told, reach, end };
+        let end = bound.or_else(|| reach.last.map(|last| last.end(self.size)));
+        let stop = bound.map_or_else(|| goal.clone(), Goal::Lsn);
+        let path = self.segments_to(&stop, base, (followed, &reach));
+        let way = Way { path, base, followed, told, bound, unclear, reach, end };
         if way.end.is_none_or(|end| end < base.stop) {
             way.whole()?;
         }
@@ -88,12 +97,23 @@ impl Way {
     /// Decides what the server is told, by what was read of the WAL.
     ///
     /// # Errors
-    /// Fails when the goal lies behind a hole, or behind the end of the archive.
+    /// Fails when the goal lies behind a hole, or behind the end of the archive, and when it is not known which of two
+    /// timelines holds what lies before it.
     pub fn settle(&self, goal: &Goal, seen: Seen) -> Result<Settled, Refusal> {
         let told = |goal: Goal, end| Settled { goal, told: self.told, end, note: None };
+        if let Some(fork) = self.bound {
+            let note = Some(format!(
+                "the archive has the end of the timeline only inside timeline {}, which left it at {fork}: recovering to there",
+                self.followed
+            ));
+            return Ok(Settled { note, ..told(Goal::Lsn(fork), self.end) });
+        }
         match goal {
             Goal::Time(at) if seen.newest_commit.is_none_or(|newest| newest <= *at) => {
                 self.whole()?;
+                if let Some(child) = self.unclear {
+                    return Err(Refusal::Unclear { followed: self.followed, child });
+                }
                 let note = Some(past_the_end(*at, seen.newest_commit));
                 Ok(Settled { goal: Goal::Newest, told: Some(self.followed), end: self.end, note })
             }

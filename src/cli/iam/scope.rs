@@ -74,8 +74,9 @@ impl Scope {
     pub(super) fn of_inventory(inventory: &Inventory, role: Role) -> Self {
         let mut scope = Self::default();
         for (name, database) in &inventory.databases {
-            let Some(store) = &database.store else { continue };
-            scope.add(store, &below(database.prefix.as_deref().unwrap_or(name), role));
+            for store in database.archives() {
+                scope.add(store, &below(database.prefix.as_deref().unwrap_or(name), role));
+            }
         }
         for store in inventory.stores.keys() {
             if role != Role::Wal && !scope.0.contains_key(store) || role == Role::Admin {
@@ -117,8 +118,9 @@ impl Scope {
                 }
                 Target::Database { name } if role == Role::Wal => {
                     let Some(database) = plan.inventory.databases.get(name) else { continue };
-                    let Some(store) = &database.store else { continue };
-                    self.add(store, &below(database.prefix.as_deref().unwrap_or(name), role));
+                    for store in database.archives() {
+                        self.add(store, &below(database.prefix.as_deref().unwrap_or(name), role));
+                    }
                 }
                 Target::Store { .. }
                 | Target::Database { .. }
@@ -135,8 +137,8 @@ impl Scope {
         let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
         for name in databases {
             let Some(database) = inventory.databases.get(name) else { continue };
-            let Some(store) = &database.store else { continue };
-            wanted.insert((store.clone(), database.prefix.clone().unwrap_or_else(|| name.clone())));
+            let prefix = database.prefix.as_ref().unwrap_or(name);
+            wanted.extend(database.archives().map(|store| (store.to_owned(), prefix.clone())));
         }
         for (store, patterns) in &mut self.0 {
             let is_wanted = |pattern: &String| {

@@ -222,11 +222,13 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         Refusal::BeforeBackup { .. } | Refusal::NoBackup(_) => {
             failure.help(format!("`runbook backups map {}` shows what can be recovered", about.database))
         }
-        Refusal::Hole { .. } | Refusal::NoWay { .. } | Refusal::BehindEnd { .. } | Refusal::Backup { .. } => {
-            match why.why.help() {
-                Some(help) => failure.help(help),
-                None => failure,
-            }
-        }
+        Refusal::Hole { .. }
+        | Refusal::Unclear { .. }
+        | Refusal::NoWay { .. }
+        | Refusal::BehindEnd { .. }
+        | Refusal::Backup { .. } => match why.why.help() {
+            Some(help) => failure.help(help),
+            None => failure,
+        },
     })
 }

@@ -8,7 +8,7 @@ use crate::action::{Mode, Secrets};
 use crate::actions::postgres::{Standing, look};
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::Verdict;
-use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE};
+use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
@@ -16,6 +16,7 @@ use crate::cli::site::{self, Site};
 use crate::cli::{Failure, history, wal as cli_wal, wiring};
 use crate::event::{Figures, Outcome};
 use crate::journal::{RunStatus, RunSummary, Runs};
+use crate::language::inventory::Database;
 use crate::plan::lock_of_database;
 use crate::state::RunState;
 use crate::wal;
@@ -36,11 +37,14 @@ pub struct Status {
     pub at: Timestamp,
     /// Its server.
     pub server: Standing,
+    /// Whether a provider keeps it: then its backups here are dumps.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub managed: bool,
     /// Its archiving, as `runbook wal status` judges it; absent where it has no store.
     pub wal: Option<wal::standing::Standing>,
-    /// Its newest base backup; absent when there is none.
+    /// Its newest base backup, of a managed one its newest dump; absent when there is none.
     pub backup: Option<Newest>,
-    /// How many base backups there are.
+    /// How many of them there are.
     pub backups: usize,
     /// Why its store tells nothing; empty when it does.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -139,9 +143,11 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
-    let archives = entry.is_some_and(|entry| entry.store.is_some());
+    let managed = entry.is_some_and(Database::is_managed);
+    let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
     let wal = archives.then(|| cli_wal::standing(site, name, None)).transpose()?;
-    let (forecast, forecast_fault) = match forecast(name, inventory, &site.environment) {
+    let planned = if managed { Ok(None) } else { forecast(name, inventory, &site.environment) };
+    let (forecast, forecast_fault) = match planned {
         Ok(forecast) => (forecast, String::new()),
         Err(why) => (None, why),
     };
@@ -151,6 +157,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         environment: site.environment.clone(),
         at: clock::now(),
         server,
+        managed,
         backup: found.first().map(newest),
         backups: found.len(),
         store_fault,
@@ -166,7 +173,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     Ok(status)
 }
 
-/// The base backups of a database, newest first.
+/// The base backups of a database, of a managed one its dumps, newest first.
 fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
     let chain =
         |failure: Failure| std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ");
@@ -178,7 +185,8 @@ fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
     let reader = site.read_store(store).map_err(chain)?;
     let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await }).map_err(chain)?;
     let listed = listed.map_err(|error| crate::cli::attest::chain(&error))?;
-    let ours = |backup: &Backup| backup.manifest.kind == KIND_POSTGRES_BASE && backup.manifest.source == name;
+    let kind = if entry.is_some_and(Database::is_managed) { KIND_POSTGRES_DUMP } else { KIND_POSTGRES_BASE };
+    let ours = |backup: &Backup| backup.manifest.kind == kind && backup.manifest.source == name;
     let mut found: Vec<Backup> = listed.backups.into_iter().filter(ours).collect();
     found.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.stopped_at));
     Ok(found)

@@ -36,9 +36,13 @@ pub fn advice(status: &Status) -> Vec<String> {
             }
         });
     }
+    let ways = Ways::of(status);
     if !status.server.answers {
         let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
-        next.push(format!("the server does not answer: runbook restore {name}{find}"));
+        next.push(match status.managed {
+            true => "the server does not answer: ask its provider; its points in time are there".to_owned(),
+            false => format!("the server does not answer: runbook restore {name}{find}"),
+        });
     }
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
         next.push(format!(
@@ -52,17 +56,42 @@ pub fn advice(status: &Status) -> Vec<String> {
     }
     let now = status.at;
     match &status.backup {
-        None if status.store_fault.is_empty() => next.push(format!("there is no base backup: runbook backup {name}")),
+        None if status.store_fault.is_empty() => next.push(format!("there is no {}: {}", ways.what, ways.backup)),
         Some(newest) if between(newest.ended_at, now) > OLD => {
-            next.push(format!("the newest backup is old: runbook backup {name}"));
+            next.push(format!("the newest {} is old: {}", ways.what, ways.backup));
         }
         None | Some(_) => {}
     }
     let proven = status.proof.as_ref().is_some_and(|proof| proof.passed && between(proof.at, now) < UNPROVEN);
     if !proven && status.backup.is_some() {
-        next.push(format!("no restore was proven lately: runbook drill full-db-loss -p database={name}"));
+        next.push(format!("no restore was proven lately: {}", ways.drill));
     }
     next
+}
+
+/// What is typed for a backup and for the proof of one.
+struct Ways {
+    what: &'static str,
+    backup: String,
+    drill: String,
+}
+
+impl Ways {
+    fn of(status: &Status) -> Self {
+        let name = &status.database;
+        match status.managed {
+            true => Self {
+                what: "dump",
+                backup: format!("runbook run daily-backup -p database={name}"),
+                drill: format!("runbook drill restore-test-dump -p database={name}"),
+            },
+            false => Self {
+                what: "base backup",
+                backup: format!("runbook backup {name}"),
+                drill: format!("runbook drill full-db-loss -p database={name}"),
+            },
+        }
+    }
 }
 
 /// What `runbook wal status` would complain about. Where the server is down that comes first, and says enough.

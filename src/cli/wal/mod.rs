@@ -1,6 +1,7 @@
 //! `runbook wal`: what the archive of WAL has, for people. What PostgreSQL calls is dispatched before the command
 //! line is parsed ([`crate::wal`]).
 
+mod lacking;
 mod pg_wal;
 mod search;
 mod status;

@@ -9,7 +9,7 @@ use crate::cli::Failure;
 use crate::cli::exit::told;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::{Site, machine};
-use crate::pgformat::{Lsn, SegmentName, Timeline, Walked};
+use crate::pgformat::{Lsn, SegmentHeader, SegmentName, Timeline, Walked};
 use crate::wal::outlook::Hunt;
 use crate::wal::standing::{Room, ServerSide};
 
@@ -61,7 +61,16 @@ impl PgWal {
     /// Says why it cannot be read.
     pub async fn segment(&mut self, name: SegmentName) -> Result<Vec<u8>, String> {
         let path = self.pgdata.join("pg_wal").join(name.to_string());
-        if let Ok(bytes) = self.files.read(&path, 1 << 30) {
+        // A file of that name may still be another segment, or another cluster's, where the server runs elsewhere.
+        let is_it = |bytes: &Vec<u8>| {
+            let header = SegmentHeader::parse(bytes).ok();
+            let of_server = |header: &SegmentHeader| match &self.server {
+                Ok(server) => header.system_id == server.system_id,
+                Err(_) => true,
+            };
+            header.is_some_and(|header| of_server(&header) && header.check(name, bytes.len() as u64).is_ok())
+        };
+        if let Some(bytes) = self.files.read(&path, 1 << 30).ok().filter(is_it) {
             return Ok(bytes);
         }
         let missing = || format!("`{name}` is not in its `pg_wal`");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::lacking::lacking;
 use super::pg_wal::PgWal;
 use crate::base::units::{ByteSize, Span, human_duration};
 use crate::catalog::health::{Finding, Level};
@@ -99,6 +100,9 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Stand
     };
     let mut live = PgWal::of(site, &found).await?;
     let mut seen = archived(&found, live.server.clone(), rpo);
+    if let Ok(server) = &seen.server {
+        seen.lacking = lacking(site, &found, server);
+    }
     if let (Ok(server), Some(archived_to)) = (&seen.server, seen.archived_to) {
         seen.waiting = waiting(&found, (server, archived_to), &mut live).await;
     }
@@ -135,6 +139,7 @@ fn archived(found: &Recoverable, server: Result<ServerSide, String>, rpo: Option
         lost: server.as_ref().ok().and_then(|server| lost(view?, server)),
         timelines: timelines.unwrap_or_default().into_iter().collect(),
         waiting: Waiting::Nothing,
+        lacking: Err("the server gives no answer".to_owned()),
         last_archived,
         archived_to,
         gaps_now,
@@ -202,7 +207,15 @@ async fn waiting(found: &Recoverable, (server, archived_to): (&ServerSide, Lsn),
         match (oldest, walked) {
             (Some(commit), _) => return Waiting::Since(commit.at),
             (None, Walked::ToTheEnd) => {}
-            (None, Walked::Halted(_)) => return Waiting::Nothing,
+            (None, Walked::Halted(halt)) => {
+                // The server writes on in its last segment; anywhere else, or where nothing could be read, WAL follows.
+                let is_end = number == last && walker.end().is_some_and(|end| end > archived_to);
+                return if is_end {
+                    Waiting::Nothing
+                } else {
+                    Waiting::Unknown(format!("`{name}` cannot be read: {halt}"))
+                };
+            }
         }
     }
     Waiting::Nothing
@@ -266,6 +279,12 @@ fn facts(standing: &Standing) {
     let ready = shown(figures.ready.map(|count| count.to_string()));
     let failed = shown(figures.failed.map(|count| count.to_string()));
     fact("server", &format!("{ready} files wait, {failed} failures counted"));
+    let lack = |(url, count): (&String, &usize)| format!("`{url}` lacks {count} files");
+    match &figures.owed {
+        None => fact("stores", "what each lacks is not known: the configuration of `wal push` could not be read"),
+        Some(owed) if owed.is_empty() => {}
+        Some(owed) => fact("stores", &owed.iter().map(lack).collect::<Vec<_>>().join(", ")),
+    }
     let timelines = figures.timelines.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     fact("timelines", &format!("{timelines} in the archive, {} gaps", figures.gaps.len()));
     for finding in &standing.findings {

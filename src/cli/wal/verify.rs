@@ -147,7 +147,7 @@ async fn server(site: &Site, found: &Recoverable, system_id: SystemId) -> Result
 
 /// Reads every segment and marks what is damaged; gives the bytes that were found right.
 async fn read_all(found: &Recoverable, cluster: &mut ClusterView) -> Result<u64, LookError> {
-    let almanac = found.almanac(cluster.system_id, cluster.archive.size);
+    let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
     let names: Vec<SegmentName> = cluster.archive.segments.keys().copied().collect();
     let system_id = cluster.system_id;
     let reading = names.into_iter().map(|name| async move {

@@ -45,7 +45,7 @@ pub use store::{
     NamedRecipient, ObjectLock, OpensslDigest, OpensslEnc, OpensslKdf, Recipient, RetrievalPolicy, RetrievalSpeed,
     ServerSideEncryption, SshAccess, StoreCredentials, StoreEntry,
 };
-pub use via::{DebianCluster, Managed, NoDebianCluster, PgCtl, Via, is_loopback};
+pub use via::{Compose, DebianCluster, Managed, NoDebianCluster, PgCtl, Via, is_loopback};
 
 /// The inventory of one environment: entries by name, already merged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -138,6 +138,9 @@ pub struct Database {
     /// The store of its backups and WAL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// The other stores that its WAL is archived into, below the same prefix: a recovery reads them all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub wal_stores: Vec<String>,
     /// The prefix inside the store. Default: the entry's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
@@ -164,6 +167,14 @@ pub struct Database {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub live: Option<PathBuf>,
+}
+
+impl Database {
+    /// The stores that its WAL lies in, that of its backups first.
+    pub fn archives(&self) -> impl Iterator<Item = &str> {
+        let further = self.wal_stores.iter().filter(|name| Some(*name) != self.store.as_ref());
+        self.store.iter().chain(further).map(String::as_str)
+    }
 }
 
 /// How who must be forgotten is found again in a restored database.

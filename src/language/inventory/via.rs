@@ -20,6 +20,8 @@ pub enum Via {
     /// By Debian's `pg_ctlcluster`: the cluster as `VERSION/NAME`, for example `15/main`. Its configuration lies in
     /// `/etc/postgresql`.
     PgCtlcluster(DebianCluster),
+    /// By docker compose: the server runs in a container, `pgdata` is its volume's folder on this machine.
+    Compose(Compose),
     /// By a provider: only sessions reach the server, nothing here can touch its files or stop it.
     Managed(Managed),
 }
@@ -40,6 +42,19 @@ pub struct PgCtl {
     /// Further server options, as `pg_ctl -o` takes them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<String>,
+}
+
+/// A service of a compose project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Compose {
+    /// The project's compose file, an absolute path.
+    pub file: PathBuf,
+    /// The project's name. Default: as docker compose takes it from the file and its folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The service that is the server.
+    pub service: String,
 }
 
 /// A server of a provider's. It has no settings.
@@ -107,7 +122,7 @@ impl Database {
     pub fn is_managed(&self) -> bool {
         match &self.via {
             Via::Managed(_) => true,
-            Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) => false,
+            Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) | Via::Compose(_) => false,
         }
     }
 

@@ -192,7 +192,7 @@ fn unit(name: &str) -> String {
 fn database(entry: &Database, role: Role, identity: &dyn Identity) -> Vec<Place> {
     let mut places = ports(entry, role, identity);
     if let Some(name) = kept_by(&entry.via) {
-        places.push(Place::Service { host: entry.host.clone(), unit: unit(&name) });
+        places.push(Place::Service { host: entry.host.clone(), unit: name });
     }
     if let Some(folder) = &entry.socket {
         places.push(Place::path(&entry.host, &folder.join(format!(".s.PGSQL.{}", entry.port)), identity));
@@ -204,11 +204,15 @@ fn database(entry: &Database, role: Role, identity: &dyn Identity) -> Vec<Place>
     places
 }
 
-/// The unit that keeps a server.
+/// The unit, or the service of a compose project, that keeps a server.
 fn kept_by(via: &Via) -> Option<String> {
     match via {
-        Via::Systemd(name) => Some(name.clone()),
+        Via::Systemd(name) => Some(unit(name)),
         Via::PgCtlcluster(cluster) => Some(format!("postgresql@{}-{}.service", cluster.version, cluster.name)),
+        Via::Compose(compose) => {
+            let project = compose.project.as_deref().unwrap_or_default();
+            Some(format!("compose:{}:{project}:{}", compose.file.display(), compose.service))
+        }
         Via::PgCtl(_) | Via::Managed(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Identity, Refusal, drill};
 use crate::action::{Access, EffectClass, Effects, Target};
-use crate::language::inventory::{Database, Inventory, Service, ServiceCommands, StoreEntry, Via};
+use crate::language::inventory::{Database, Inventory, Managed, Service, ServiceCommands, StoreEntry, Via};
 use crate::plan::BoundPlan;
 use crate::plan::fixture::{plan, step};
 
@@ -145,6 +145,43 @@ fn the_block_device_below_a_protected_folder_is_refused_as_its_disk_is_and_anoth
         let found = judged(at(device), |_| {}, &machine);
         assert_eq!(found.len(), refusals, "{device}: {found:?}");
     }
+}
+
+#[test]
+fn a_server_elsewhere_is_known_by_every_name_and_number_of_its_address() {
+    let target = Target::Database { name: "orders".to_owned() };
+    let at = |address: &str, port: u16| Database {
+        host: "local".to_owned(),
+        address: Some(address.to_owned()),
+        port,
+        via: Via::Managed(Managed::default()),
+        ..Database::default()
+    };
+    let numbers = |number: &str| vec![number.to_owned()];
+    let machine = Machine {
+        hosts: BTreeMap::from([
+            ("db.example.org".to_owned(), numbers("192.0.2.7")),
+            ("alias.example.org".to_owned(), numbers("192.0.2.7")),
+            ("own.example.org".to_owned(), numbers("local")),
+        ]),
+        ..Machine::default()
+    };
+    let refused = |mine: Database, theirs: Database| {
+        let inventory = |entry| Inventory { databases: [("orders".to_owned(), entry)].into(), ..Inventory::default() };
+        let mut writes = step("s", "postgres.query");
+        writes.effects = Effects::of(EffectClass::Write).target(Access::Write, target.clone());
+        let mine = BoundPlan { inventory: inventory(mine), ..plan(vec![writes]) };
+        let theirs = BoundPlan { inventory: inventory(theirs), ..plan(Vec::new()) };
+        let named = BTreeSet::from(["database:orders".to_owned()]);
+        !drill(&mine, &named, &[("production".to_owned(), theirs)], &machine).is_empty()
+    };
+    assert!(refused(at("db.example.org", 5432), at("db.example.org", 5432)));
+    assert!(refused(at("alias.example.org", 5432), at("db.example.org", 5432)), "another name of the same machine");
+    assert!(!refused(at("alias.example.org", 5433), at("db.example.org", 5432)), "another port");
+    assert!(!refused(at("copy.example.org", 5432), at("db.example.org", 5432)));
+    let here = Database { host: "local".to_owned(), port: 5432, pgdata: "/var/lib/pg".into(), ..Database::default() };
+    assert!(refused(at("own.example.org", 5432), here.clone()), "this machine under its own name");
+    assert!(!refused(at("db.example.org", 5432), here));
 }
 
 #[test]

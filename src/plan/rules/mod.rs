@@ -1,5 +1,6 @@
 //! Lint: what is legal and yet worth a word. One function per rule, one entry in [`RULES`].
 
+mod reach;
 mod script;
 mod unused;
 
@@ -22,7 +23,7 @@ pub struct Subject<'a> {
 type Rule = fn(&Subject<'_>) -> Diagnostics;
 
 /// Every rule.
-const RULES: &[Rule] = &[unused::params, unused::vars, unused::pass_env, script::hazards];
+const RULES: &[Rule] = &[unused::params, unused::vars, unused::pass_env, script::hazards, reach::servers];
 
 /// Runs every rule.
 #[must_use]

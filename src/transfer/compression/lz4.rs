@@ -14,7 +14,7 @@ pub(super) fn compress() -> MakeWork {
             let info = FrameInfo::new()
                 .content_size(Some(block.len() as u64))
                 .content_checksum(true)
-                .block_size(BlockSize::Max4MB);
+                .block_size(BlockSize::Max1MB);
             let mut frame = FrameEncoder::with_frame_info(info, Vec::with_capacity(block.len() / 2));
             frame.write_all(block)?;
             frame.finish().map(Bytes::from).map_err(io::Error::other)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{End, PUSH_FAILED, pgdata, runtime};
-use crate::base::units::Span;
+use crate::base::clock::monotonic;
 use crate::pgformat::WalFileName;
 use crate::wal::acks::Acks;
 use crate::wal::backlog::Backlog;
@@ -46,30 +46,39 @@ fn store(config: &Config, identity: Identity, path: &Path) -> Result<End, WalErr
         Ok(None) | Err(_) => Ok(None),
     };
     let trouble = spool.as_ref().err().or(acks.as_ref().err());
-    let trouble = trouble.map(|error| format!("the spool cannot be used, so nothing is pushed ahead: {error}"));
+    let trouble =
+        trouble.map(|error| format!("the spool cannot be used, so nothing is pushed ahead or noted: {error}"));
     let (spool, acks) = (spool.ok().flatten(), acks.ok().flatten());
     if acks.as_ref().is_some_and(|acks| is_safe(acks, name, path)) {
         return Ok(End { code: 0, line: None, log: None });
     }
     let depots = Depots::open(config, identity)?;
-    let work = Work { depots: &depots, spool: spool.as_ref(), acks: acks.as_ref() };
+    let (began, within) = (monotonic(), config.timeout());
+    let work = Work { depots: &depots, spool: spool.as_ref(), acks: acks.as_ref(), within };
     let own = Wanted { name, path: path.to_owned() };
     let company = company(acks.as_ref(), &own, config.ahead());
     let runtime = runtime()?;
-    let within = config.timeout();
     let stored = runtime.block_on(async {
-        let pushed = tokio::time::timeout(within, work.push(own, company)).await;
-        let arrival = pushed.map_err(|_| WalError::Slow { name, within: Span(within) })??;
-        Ok::<_, WalError>(words(&depots, spool.as_ref(), (name, &arrival)).await)
+        let arrival = work.push(own, company).await?;
+        let copying = COPYING.min(within.saturating_sub(began.elapsed()));
+        Ok::<_, WalError>(words((&depots, spool.as_ref()), (name, &arrival), copying).await)
     });
     // What is still under way is all or nothing wherever it goes.
     runtime.shutdown_background();
-    let words: Vec<String> = stored.map(|words| words.into_iter().chain(trouble).collect())?;
-    Ok(End { code: 0, line: (!words.is_empty()).then(|| words.join("; ")), log: None })
+    let (code, words) = match stored {
+        Ok(words) => (0, words),
+        Err(error) => (PUSH_FAILED, vec![error.to_string()]),
+    };
+    let words: Vec<String> = words.into_iter().chain(trouble).collect();
+    Ok(End { code, line: (!words.is_empty()).then(|| words.join("; ")), log: None })
 }
 
 /// What is worth saying of a success.
-async fn words(depots: &Depots, spool: Option<&Spool>, (name, arrival): (WalFileName, &Arrival)) -> Vec<String> {
+async fn words(
+    (depots, spool): (&Depots, Option<&Spool>),
+    (name, arrival): (WalFileName, &Arrival),
+    copying: Duration,
+) -> Vec<String> {
     let mut words = Vec::new();
     if !arrival.lagging.is_empty() {
         words.push(format!("`{name}` is safe, but not in every store: {}", depots.in_words(&arrival.lagging)));
@@ -79,7 +88,7 @@ async fn words(depots: &Depots, spool: Option<&Spool>, (name, arrival): (WalFile
     if let Some(spool) = spool.filter(|_| depots.all.len() > 1) {
         let debts = Debts::of(spool);
         // What is not copied now is copied with a later push.
-        words.extend(tokio::time::timeout(COPYING, debts.pay(depots, arrival)).await.unwrap_or_default());
+        words.extend(tokio::time::timeout(copying, debts.pay(depots, arrival)).await.unwrap_or_default());
     }
     words
 }

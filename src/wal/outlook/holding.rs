@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::{Almanac, Identity, Keys, Source, WalError, read_file};
+use super::super::{Almanac, Identity, Keys, Source, WalError, read_first};
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
 use crate::catalog::{self, Backup, Catalog, CatalogError, KIND_POSTGRES_BASE};
@@ -16,14 +16,14 @@ pub struct Recoverable {
     pub database: String,
     /// Its entry.
     pub entry: Database,
-    /// The prefix inside it.
+    /// The prefix inside its stores.
     pub prefix: String,
     /// Its clusters; the one that archives now comes first.
     pub clusters: Vec<ClusterView>,
     /// Manifests that cannot be read: what they describe is not counted.
     pub damaged: Vec<String>,
-    store: Arc<dyn ReadStore>,
-    pub(super) settings: StoreEntry,
+    /// The store of its backups, and the others that its WAL lies in.
+    pub(super) stores: Vec<(Arc<dyn ReadStore>, StoreEntry)>,
     secrets: Arc<dyn Secrets>,
     /// The objects of each base backup, by its id.
     pub(super) objects: BTreeMap<String, Vec<ObjectKey>>,
@@ -51,34 +51,50 @@ pub enum LookError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database has none.
+    #[error("the database has no store")]
+    NoStore,
+    /// A store that only WAL is archived into.
+    #[error("store `{store}`, which `wal_stores` names: {source}")]
+    Further {
+        /// The store.
+        store: String,
+        /// What it failed with.
+        source: CatalogError,
+    },
+    /// Two stores tell a timeline differently.
+    #[error("store `{store}` tells timeline {timeline} differently: two servers were promoted to it")]
+    Apart {
+        /// The store.
+        store: String,
+        /// The timeline.
+        timeline: Timeline,
+    },
 }
 
 impl Recoverable {
-    /// What the store of a database holds, not yet looked at. `settings` are the store's.
+    /// What the stores of a database hold, not yet looked at: that of its backups first, each with its settings.
     #[must_use]
     pub fn of(
         (database, entry): (&str, &Database),
-        store: Arc<dyn ReadStore>,
-        settings: &StoreEntry,
+        stores: Vec<(Arc<dyn ReadStore>, StoreEntry)>,
         secrets: Arc<dyn Secrets>,
     ) -> Self {
         Self {
             database: database.to_owned(),
             prefix: entry.prefix.clone().unwrap_or_else(|| database.to_owned()),
             entry: entry.clone(),
-            settings: settings.clone(),
             clusters: Vec::new(),
             damaged: Vec::new(),
             objects: BTreeMap::new(),
-            store,
+            stores,
             secrets,
         }
     }
 
-    /// The store.
-    #[must_use]
-    pub fn store(&self) -> &dyn ReadStore {
-        &*self.store
+    /// The store of its backups, with its settings.
+    pub(super) fn own(&self) -> Result<(&dyn ReadStore, &StoreEntry), LookError> {
+        self.stores.first().map(|(store, settings)| (&**store, settings)).ok_or(LookError::NoStore)
     }
 
     /// Reads what there is.
@@ -86,9 +102,13 @@ impl Recoverable {
     /// # Errors
     /// Fails when the store gives no answer, or a history file is damaged.
     pub async fn look(mut self) -> Result<Self, LookError> {
-        let (store, prefix) = (&*self.store, self.prefix.as_str());
+        let ((store, _), prefix) = (self.own()?, self.prefix.as_str());
         let list = Catalog::of(store).list(prefix).await?;
-        let owner = catalog::wal_owner(store, prefix).await?;
+        let mut owner = catalog::wal_owner(store, prefix).await?;
+        for (store, _) in &self.stores[1..] {
+            let theirs = catalog::wal_owner(&**store, prefix).await.map_err(|source| further(&**store, source))?;
+            owner = owner.or(theirs);
+        }
         let own = list.backups.into_iter().filter(|backup| backup.manifest.kind == KIND_POSTGRES_BASE);
         let own: Vec<_> = own.collect();
         let sizes = |id: SystemId| {
@@ -107,7 +127,7 @@ impl Recoverable {
                 Some(size) => size,
                 None => self.segment_size(system_id).await?,
             };
-            let archive = catalog::wal_view(store, prefix, (system_id, size)).await?;
+            let archive = self.view(system_id, size).await?;
             let backups = backups.iter().filter(|backup| backup.system_id == system_id).cloned().collect();
             clusters.push(ClusterView { system_id, archive, backups });
         }
@@ -119,23 +139,40 @@ impl Recoverable {
     /// Reads times of one of its clusters.
     #[must_use]
     pub fn almanac(&self, system_id: SystemId, size: SegmentSize) -> Almanac<'_> {
-        Almanac::of(self.source(system_id, Some(size)), size)
+        Almanac::of(self.sources(system_id, Some(size)), size)
     }
 
     /// Where the WAL of a cluster is read from.
-    fn source(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Source<'_> {
+    fn sources(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Vec<Source<'_>> {
         let identity = Identity { system_id, segment_size };
-        let keys = Keys { settings: Some(&self.settings), secrets: &*self.secrets };
-        Source { store: &*self.store, prefix: &self.prefix, identity, keys }
+        let keys = |settings| Keys { settings: Some(settings), secrets: &*self.secrets };
+        let each = self.stores.iter();
+        each.map(|(store, own)| Source { store: &**store, prefix: &self.prefix, identity, keys: keys(own) }).collect()
+    }
+
+    /// The WAL of a cluster: what one of the stores has is there.
+    async fn view(&self, system_id: SystemId, size: SegmentSize) -> Result<Archive, LookError> {
+        let mut all = Archive::empty(size);
+        for (at, (store, _)) in self.stores.iter().enumerate() {
+            let viewed = catalog::wal_view(&**store, &self.prefix, (system_id, size)).await;
+            let viewed = viewed.map_err(|error| if at == 0 { error.into() } else { further(&**store, error) })?;
+            let apart = |timeline| LookError::Apart { store: store.name().to_owned(), timeline };
+            all.join(viewed).map_err(apart)?;
+        }
+        Ok(all)
     }
 
     /// The size of a cluster's segments without any backup that tells it: from the first page of one.
     async fn segment_size(&self, system_id: SystemId) -> Result<SegmentSize, LookError> {
-        let view = catalog::wal_view(&*self.store, &self.prefix, (system_id, SegmentSize::DEFAULT)).await?;
+        let view = self.view(system_id, SegmentSize::DEFAULT).await?;
         let Some(first) = view.segments.keys().next() else { return Ok(SegmentSize::DEFAULT) };
-        let bytes = read_file(&self.source(system_id, None), WalFileName::Segment(*first)).await?;
+        let bytes = read_first(&self.sources(system_id, None), WalFileName::Segment(*first)).await?;
         Ok(SegmentHeader::parse(&bytes).map_or(SegmentSize::DEFAULT, |header| header.segment_size))
     }
+}
+
+fn further(store: &dyn ReadStore, source: CatalogError) -> LookError {
+    LookError::Further { store: store.name().to_owned(), source }
 }
 
 impl ClusterView {

@@ -33,7 +33,7 @@ impl Recoverable {
         for id in ids {
             keys.extend(self.objects.get(id).into_iter().flatten().cloned());
         }
-        let store = self.store();
+        let (store, settings) = self.own()?;
         let asked = keys.into_iter().map(|key| async move { store.head(&key).await });
         let mut asked = stream::iter(asked).buffer_unordered(WIDTH);
         let mut archived: Vec<ObjectFacts> = Vec::new();
@@ -44,16 +44,39 @@ impl Recoverable {
                 Availability::Archived | Availability::Retrieving => archived.push(facts),
             }
         }
-        Ok((!archived.is_empty()).then(|| self.told(&archived)))
+        let speed = settings.retrieval.as_ref().map_or_else(RetrievalSpeed::default, |policy| policy.tier);
+        Ok((!archived.is_empty()).then(|| ToRetrieve::of(&archived, speed)))
     }
+}
 
-    fn told(&self, archived: &[ObjectFacts]) -> ToRetrieve {
-        let speed = self.settings.retrieval.as_ref().map_or_else(RetrievalSpeed::default, |policy| policy.tier);
-        let class = |facts: &ObjectFacts| StorageClass::named(facts.storage_class.as_deref()?)?.retrieval(speed);
-        ToRetrieve {
+impl ToRetrieve {
+    fn of(archived: &[ObjectFacts], speed: RetrievalSpeed) -> Self {
+        let wait = |facts: &ObjectFacts| StorageClass::named(facts.storage_class.as_deref()?)?.retrieval(speed);
+        Self {
             objects: archived.len() as u64,
             bytes: archived.iter().map(|facts| facts.size_bytes).sum(),
-            wait_s: archived.iter().filter_map(class).max().as_ref().map(Duration::as_secs),
+            wait_s: archived.iter().filter_map(wait).max().as_ref().map(Duration::as_secs),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ToRetrieve;
+    use crate::action::ObjectFacts;
+    use crate::base::clock;
+    use crate::language::inventory::RetrievalSpeed;
+
+    #[test]
+    fn the_slowest_class_decides_how_long_it_takes() {
+        let object = |class: &str, size| {
+            let facts = ObjectFacts::new("main/base/x".parse().expect("a key"), size, clock::now());
+            ObjectFacts { storage_class: Some(class.to_owned()), ..facts }
+        };
+        let both = [object("GLACIER", 7), object("DEEP_ARCHIVE", 5)];
+        let all = ToRetrieve::of(&both, RetrievalSpeed::Standard);
+        assert_eq!((all.objects, all.bytes, all.wait_s), (2, 12, Some(12 * 3600)));
+        assert_eq!(ToRetrieve::of(&both[..1], RetrievalSpeed::Expedited).wait_s, Some(300));
+        assert_eq!(ToRetrieve::of(&[object("OF_ANOTHER_KIND", 1)], RetrievalSpeed::Standard).wait_s, None);
     }
 }

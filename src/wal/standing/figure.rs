@@ -1,5 +1,7 @@
 //! What archiving came to.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::base::Timestamp;
@@ -40,6 +42,8 @@ pub struct Figures {
     pub ready_since: Option<Timestamp>,
     /// How many failures the server counts.
     pub failed: Option<u64>,
+    /// How many files each store of its archiving lacks that others have, by URL; null when that is not known.
+    pub owed: Option<BTreeMap<String, usize>>,
     /// The size of `pg_wal`.
     pub wal_bytes: Option<u64>,
     /// The room left beside it.

@@ -1,5 +1,6 @@
 //! Holds what the server says against what the archive has.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Figures, Ready, ServerSide, Standing};
@@ -33,6 +34,8 @@ pub struct Observed {
     pub waiting: Waiting,
     /// A segment that the server was told is archived, and the archive does not have.
     pub lost: Option<SegmentName>,
+    /// What the stores of its archiving lack; why it is not known.
+    pub lacking: Result<Lacking, String>,
     /// The timelines of the archive.
     pub timelines: Vec<Timeline>,
     /// Gaps that keep the newest backup from reaching the newest WAL.
@@ -41,6 +44,15 @@ pub struct Observed {
     pub gaps_before: Vec<String>,
     /// What may be lost at most.
     pub rpo: Option<Duration>,
+}
+
+/// What the stores of an archiving lack.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lacking {
+    /// How many files a store lacks that others have, by its URL.
+    pub owed: BTreeMap<String, usize>,
+    /// Stores that may have WAL alone, and that a recovery would not look into.
+    pub unnamed: Vec<String>,
 }
 
 /// What only the server has.
@@ -68,6 +80,7 @@ pub fn judge(database: &str, seen: &Observed) -> Standing {
         archived_to: seen.archived_to,
         rpo_s: seen.rpo.map(|rpo| rpo.as_secs()),
         timelines: seen.timelines.clone(),
+        owed: seen.lacking.as_ref().ok().map(|lacking| lacking.owed.clone()),
         gaps: seen.gaps_before.iter().chain(&seen.gaps_now).cloned().collect(),
         ..Figures::default()
     };
@@ -82,6 +95,7 @@ pub fn judge(database: &str, seen: &Observed) -> Standing {
             judge.other_writers(server);
         }
     }
+    judge.lacks();
     judge.holes();
     let Judge { figures, findings, .. } = judge;
     let level = findings.iter().fold(Level::Ok, |worst, finding| worst.worse(finding.level));
@@ -211,6 +225,21 @@ impl Judge<'_> {
                 server.timeline
             );
             self.say(Level::Critical, message);
+        }
+    }
+
+    /// What a recovery might not find.
+    fn lacks(&mut self) {
+        let seen = self.seen;
+        let Ok(lacking) = &seen.lacking else { return };
+        for (store, count) in &lacking.owed {
+            self.say(Level::Warning, format!("store `{store}` lacks {count} files that others have"));
+        }
+        for store in &lacking.unnamed {
+            let message = format!(
+                "WAL may be in `{store}` alone, and a recovery would not look there: name the store in `wal_stores` of the inventory"
+            );
+            self.say(Level::Warning, message);
         }
     }
 

@@ -9,7 +9,7 @@ mod judge;
 mod server;
 
 pub use figure::{Figures, Standing};
-pub use judge::{Observed, Waiting, judge};
+pub use judge::{Lacking, Observed, Waiting, judge};
 pub use server::{Counters, Ready, Room, ServerSide};
 
 #[cfg(test)]

@@ -100,6 +100,8 @@ pub struct Site {
     pub notes: Arc<Notes>,
     /// Standbys of the inventory.
     pub standbys: Mutex<Vec<String>>,
+    /// The inventory's other stores of the cluster's WAL.
+    pub wal_stores: Mutex<Vec<String>>,
     runs: Mutex<u32>,
     scratch_db: bool,
 }
@@ -147,6 +149,7 @@ impl Site {
             others: Mutex::default(),
             notes: Arc::default(),
             standbys: Mutex::default(),
+            wal_stores: Mutex::default(),
             runs: Mutex::new(0),
             scratch_db: false,
         };
@@ -172,6 +175,21 @@ impl Site {
         write("wal.json", &config.to_string());
     }
 
+    /// Has the WAL archived into a second folder as well, `offsite` of the inventory, and lets one of the two be enough.
+    pub fn archive_offsite(&self) {
+        let url = format!("file://{}", self.cluster.folder("offsite").display());
+        let offsite = StoreEntry { url, ..StoreEntry::default() };
+        Opening::new(&offsite, "offsite", Arc::new(self.depot.secrets.clone())).initialize().unwrap();
+        let spool = self.cluster.folder("spool");
+        fs::set_permissions(&spool, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        self.cluster.give(&spool);
+        let stores = [&self.depot.entry, &offsite];
+        let config = json!({ "stores": stores, "at_least": 1, "prefix": "main", "spool": spool });
+        fs::write(self.cluster.pgdata().join("wal.json"), config.to_string()).unwrap();
+        self.beside.lock().unwrap().insert("offsite".to_owned(), offsite);
+        self.wal_stores.lock().unwrap().push("offsite".to_owned());
+    }
+
     /// The same site as a drill sees it.
     pub fn drill(mut self) -> Self {
         self.scratch_db = true;
@@ -189,6 +207,7 @@ impl Site {
             bin: Some(self.cluster.bin().to_owned()),
             scratch: self.scratch_db,
             standbys: self.standbys.lock().unwrap().clone(),
+            wal_stores: self.wal_stores.lock().unwrap().clone(),
             ..Database::default()
         }
     }

@@ -94,7 +94,7 @@ impl PruneParams {
 /// The databases whose backups lie there: none of them may be recovered meanwhile.
 fn databases<'a>(place: &'a Place, inventory: &'a Inventory) -> impl Iterator<Item = &'a String> {
     let lies_there = |(name, entry): &(&String, &crate::language::inventory::Database)| {
-        entry.store.as_ref() == Some(&place.store) && entry.prefix.as_ref().unwrap_or(name) == &place.prefix
+        entry.archives().any(|store| store == place.store) && entry.prefix.as_ref().unwrap_or(name) == &place.prefix
     };
     inventory.databases.iter().filter(lies_there).map(|(name, _)| name)
 }

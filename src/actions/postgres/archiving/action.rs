@@ -64,7 +64,7 @@ pub struct ConfigureArchivingParams {
     /// Whether archiving by another program may be replaced.
     #[serde(default)]
     pub foreign: Foreign,
-    /// The stores of the inventory that get the WAL; default: the database's own, which must be among them.
+    /// The stores that get the WAL, among them the database's own; default: its `store` and `wal_stores` of the inventory.
     #[serde(default)]
     pub stores: Option<Vec<StoreRef>>,
     /// In how many of them a segment must be safe; default: all.
@@ -177,8 +177,10 @@ impl Action for ConfigureArchiving {
             return Err(vec![ParamFault::new("/database", fact)]);
         }
         keeps_promise(params, cluster.entry.rpo).map_err(|fault| vec![fault])?;
-        let names =
-            place::stores(params, &cluster).map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
+        let names = place::stores(params, &cluster).map_err(|error| {
+            let fault = ParamFault::new("/stores", error.to_string());
+            vec![error.info().help.iter().fold(fault, |fault, help| fault.help(help.clone()))]
+        })?;
         if params.at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
             return Err(vec![ParamFault::new("/at_least", "a number from 1 to the number of stores is wanted")]);
         }

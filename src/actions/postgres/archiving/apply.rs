@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use super::super::connect::{Endpoint, Session};
 use super::super::layout::Cluster;
-use super::super::owner::Owner;
-use super::super::server::{Programs, Server, major};
+use super::super::server::Server;
 use super::change::{self, SettingChange};
 use crate::action::{ActionError, HostError, RunContext};
 use crate::base::clock;
@@ -149,11 +148,7 @@ fn same(one: &str, other: &str) -> bool {
 /// # Errors
 /// Fails when it does not stop, or does not answer in time.
 pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<Session, ActionError> {
-    let files = cx.host.read_files();
-    let version = major(files.as_ref(), &cluster.pgdata)?;
-    let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
-    let owner = Owner::of(cluster, cx.host.as_ref())?;
-    let server = Server { cluster, owner, programs, options: Vec::new() };
+    let server = Server::of(cluster, cx.host.as_read())?;
     cx.reporter.progress(Progress::Doing { text: "restarting the server".to_owned() });
     server.stop(cx.host.as_ref()).await?;
     server.start(cx.host.as_ref()).await?;

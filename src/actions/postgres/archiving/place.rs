@@ -86,21 +86,28 @@ pub(super) struct Settings {
     pgdata: PathBuf,
 }
 
-/// The stores that get the WAL: those that are named, else the database's own.
+/// The stores that get the WAL: those that are named, else every one that the inventory says of the database. One that
+/// a recovery would not look into may get none: what only it has would be lost without a word.
 ///
 /// # Errors
-/// Fails when one is not in the inventory or is named twice.
+/// Fails when one is not among them or is named twice.
 pub(super) fn stores(params: &ConfigureArchivingParams, cluster: &Cluster) -> Result<Vec<String>, ActionError> {
     let (own, _) = cluster.archive()?;
+    let known: Vec<String> = cluster.entry.archives().map(str::to_owned).collect();
     let named: Vec<String> = params.stores.iter().flatten().map(StoreRef::as_str).map(str::to_owned).collect();
-    let names = if named.is_empty() { vec![own.to_owned()] } else { named };
-    match names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
-        Some((_, twice)) => Err(ActionError::fatal(format!("store `{twice}` is named twice"))),
-        None if !names.iter().any(|name| name == own) => Err(ActionError::fatal(format!(
-            "`stores` lacks `{own}`, the store that `{}` is recovered from",
-            cluster.name
-        ))),
+    let names = if named.is_empty() { known.clone() } else { named };
+    let name = &cluster.name;
+    if let Some((_, twice)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
+        return Err(ActionError::fatal(format!("store `{twice}` is named twice")));
+    }
+    if !names.iter().any(|name| name == own) {
+        let fact = format!("`stores` lacks `{own}`, the store that `{name}` is recovered from");
+        return Err(ActionError::fatal(fact));
+    }
+    match names.iter().find(|name| !known.contains(name)) {
         None => Ok(names),
+        Some(other) => Err(ActionError::fatal(format!("a recovery of `{name}` would not look for WAL in `{other}`"))
+            .help(format!("add it in the inventory: `databases: {{ {name}: {{ wal_stores: [{other}] }} }}`"))),
     }
 }
 

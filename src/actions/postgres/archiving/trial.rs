@@ -38,11 +38,10 @@ pub(super) async fn prove(
     let started = clock::monotonic();
     for store in stores {
         let shelf = Shelf {
-            store: store.as_read(),
+            stores: vec![(store.as_read(), keys(&cx.about, store.name()))],
             prefix,
             system_id: SystemId(facts.system_id),
             size,
-            keys: keys(&cx.about, store.name()),
         };
         while !shelf.holds(segment).await? {
             if started.elapsed() > within {

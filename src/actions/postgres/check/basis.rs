@@ -6,6 +6,7 @@
 
 use super::super::archive;
 use super::super::connect::Session;
+use super::super::content::FactsDepth;
 use super::super::layout::Cluster;
 use super::super::proof;
 use crate::action::{ActionError, BackupHandle, ReadFiles, ReadStore};
@@ -18,8 +19,9 @@ use crate::pgformat::{Lsn, Timeline};
 pub(super) enum Basis {
     /// Facts that were kept.
     Known(ContentFacts),
-    /// Nothing yet: this restore is the first to the end of the backup, and its facts are to be kept.
-    First,
+    /// Nothing yet that tells as much: this restore is the first to the end of the backup at which so much is looked at,
+    /// and its facts are to be kept. What is known less deeply is compared all the same.
+    First(Option<ContentFacts>),
 }
 
 /// The restored cluster and where it came from.
@@ -47,14 +49,21 @@ impl Origin<'_> {
         catalog::open(self.store, prefix, handle).await.map_err(|error| archive::broken(&error))
     }
 
-    /// Finds what the content of the restored cluster must be.
+    /// Finds what the content of the restored cluster must be, as deep as it is wanted.
     ///
     /// # Errors
     /// Fails when nothing is comparable, and says why.
-    pub(super) async fn basis(&self, backup: &Backup, session: &mut Session) -> Result<Basis, ActionError> {
+    pub(super) async fn basis(
+        &self,
+        (backup, wanted): (&Backup, FactsDepth),
+        session: &mut Session,
+    ) -> Result<Basis, ActionError> {
         let manifest = &backup.manifest;
         if let Some(facts) = &manifest.facts {
-            return Ok(Basis::Known(facts.clone()));
+            return match wanted.is_in(facts) {
+                true => Ok(Basis::Known(facts.clone())),
+                false => Err(shallow(&manifest.id)),
+            };
         }
         match manifest.kind.as_str() {
             KIND_POSTGRES_BASE => {}
@@ -69,10 +78,12 @@ impl Origin<'_> {
         }
         let kept = proofs(self.store, &backup.place()).await.map_err(|error| archive::broken(&error))?;
         let passed = kept.into_iter().rev().map(|signed| signed.proof);
-        let facts = passed
+        let known: Vec<ContentFacts> = passed
             .filter(|proof| proof.manifest == backup.digest && proof.verdict == Verdict::Passed)
-            .find_map(|proof| proof.facts);
-        Ok(facts.map_or(Basis::First, Basis::Known))
+            .filter_map(|proof| proof.facts)
+            .collect();
+        let deep = known.iter().find(|facts| wanted.is_in(facts)).cloned();
+        Ok(deep.map_or_else(|| Basis::First(known.into_iter().next()), Basis::Known))
     }
 
     /// Where the recovery of the server ended, or stands.
@@ -90,6 +101,12 @@ impl Origin<'_> {
         let timeline = timeline.ok_or_else(|| ActionError::fatal("the server does not tell its timeline"))?;
         proof::fork(self.cluster, timeline, self.files)
     }
+}
+
+/// A dump's moment is over: what was not looked at then is never known.
+fn shallow(id: &str) -> ActionError {
+    ActionError::fatal(format!("facts are not comparable: backup `{id}` has counts of its tables, and no hashes"))
+        .help("ask for `facts: counts`; take the next one with `facts: hashes`")
 }
 
 fn incomparable(why: &str) -> ActionError {

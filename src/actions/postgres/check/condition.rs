@@ -20,9 +20,12 @@ JOIN pg_class t ON t.oid = d.refobjid AND t.relkind IN ('r', 'p')
 JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
 WHERE s.relkind = 'S' AND NOT p.seqcycle AND a.atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) ORDER BY 1";
 
+/// A version is known that can be installed here or be updated from: after `pg_upgrade` old ones live on.
 const EXTENSIONS: &str = "
 SELECT e.extname, e.extversion, a.name IS NOT NULL,
   EXISTS (SELECT FROM pg_available_extension_versions v WHERE v.name = e.extname AND v.version = e.extversion)
+  OR CASE WHEN a.name IS NOT NULL THEN EXISTS (SELECT FROM pg_extension_update_paths(e.extname) u
+    WHERE u.source = e.extversion AND u.path IS NOT NULL) END
 FROM pg_extension e LEFT JOIN pg_available_extensions a ON a.name = e.extname ORDER BY 1";
 
 /// The version that text was sorted by, and the one it is sorted by here. The first place is the database itself.
@@ -53,7 +56,7 @@ pub(super) async fn sequences(session: &mut Session) -> Result<Proof, ActionErro
     Ok(proof)
 }
 
-/// Finds extensions whose files this machine lacks.
+/// Finds extensions whose files this machine lacks, and those of a version it does not know.
 pub(super) async fn extensions(session: &mut Session) -> Result<Proof, ActionError> {
     let mut proof = Proof::default();
     for row in session.query(EXTENSIONS).await?.rows {
@@ -62,7 +65,9 @@ pub(super) async fn extensions(session: &mut Session) -> Result<Proof, ActionErr
         match (there.as_deref(), known.as_deref()) {
             (Some("t"), Some("t")) => {}
             (Some("t"), _) => {
-                proof.notes.push(format!("extension `{name}` is {version}, a version not installed here"))
+                proof
+                    .faults
+                    .push(format!("extension `{name}` is {version}, a version that is not known on this machine"));
             }
             (_, _) => proof.faults.push(format!("extension `{name}` {version} is not installed on this machine")),
         }

@@ -20,6 +20,7 @@ use planned::{Planned, What, planned};
 use prove::Prover;
 
 use super::connect::Endpoint;
+use super::content::FactsDepth;
 use super::layout::Cluster;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency, Late,
@@ -62,7 +63,7 @@ impl Action for Check {
             .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
         let checks = planned(&params.checks, &cluster.entry.checks)?;
         let mut effects = Effects::of(EffectClass::Read);
-        if wants_facts(&checks) {
+        if facts_wanted(&checks).is_some() {
             let (store, prefix) =
                 cluster.archive().map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
             if params.backup.is_none() {
@@ -93,13 +94,16 @@ impl Action for Check {
             return Ok(Findings::default().warn(fact, "add `checks` to its entry, or name them in the step"));
         }
         let later = || Findings::default().pending("the server is asked when the step starts");
-        let handle = params.backup.as_ref().and_then(Late::known).filter(|_| wants_facts(&checks) && !cx.ahead);
-        let (Some(handle), Some(cluster)) = (handle, known(params, cluster, cx)?) else { return Ok(later()) };
+        let handle = params.backup.as_ref().and_then(Late::known).filter(|_| !cx.ahead);
+        let (Some(handle), Some(wanted), Some(cluster)) = (handle, facts_wanted(&checks), known(params, cluster, cx)?)
+        else {
+            return Ok(later());
+        };
         let (store, files) = (cx.store(&handle.store)?, cx.host.read_files());
         let origin = Origin { cluster: &cluster, store: store.as_ref(), files: files.as_ref() };
         let backup = origin.backup(handle).await?;
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
-        origin.basis(&backup, &mut session).await?;
+        origin.basis((&backup, wanted), &mut session).await?;
         Ok(Findings::default().pass(format!("the server stands where the facts of backup `{}` hold", handle.id)))
     }
 
@@ -136,8 +140,10 @@ fn known(params: &CheckParams, own: Cluster, cx: &CheckContext) -> Result<Option
     }
 }
 
-fn wants_facts(checks: &[Planned]) -> bool {
-    checks.iter().any(|check| matches!(check.what, What::Facts(_)))
+/// How deep the deepest check of facts looks; `None` without any.
+fn facts_wanted(checks: &[Planned]) -> Option<FactsDepth> {
+    let depth = |check: &Planned| if let What::Facts(depth) = &check.what { Some(*depth) } else { None };
+    checks.iter().filter_map(depth).max()
 }
 
 /// Keeps the table of results: also what passed, and also where something failed.

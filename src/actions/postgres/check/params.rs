@@ -68,13 +68,14 @@ pub struct CheckBody {
     pub rows: Option<BTreeMap<String, String>>,
     /// Rows, schema and with `hashes` content are those of `backup`. Only at the backup's own moment: a restored dump, or a
     /// base backup recovered to `immediate`. The first proven restore of a base backup takes the facts and keeps them.
+    /// Hashes that were never taken are no passed check: of a dump that is an error.
     pub facts: Option<EqualFacts>,
     /// The schema is the one with this fingerprint: tables, columns, types, constraints, indexes, functions, triggers and
     /// policies. The check tells the one it finds, so that it can be pinned.
     pub schema_fingerprint: Option<SchemaFingerprint>,
     /// `ahead`: no sequence of a column would give a number that is there already.
     pub sequences: Option<AheadSequences>,
-    /// `available`: what every extension needs is installed here, in a version that knows it.
+    /// `available`: what every extension needs is installed here, in its version or one it can be updated to.
     pub extensions: Option<AvailableExtensions>,
     /// `same`: text sorts here as where its indexes were built.
     pub collations: Option<SameCollations>,

@@ -203,26 +203,45 @@ impl Prover<'_> {
         let (store, files) = (self.cx.store(&handle.store)?, self.cx.host.read_files());
         let origin = Origin { cluster: self.cluster, store: store.as_read(), files: files.as_ref() };
         let backup = origin.backup(handle).await?;
-        match origin.basis(&backup, &mut self.open(None).await?).await? {
+        match origin.basis((&backup, depth), &mut self.open(None).await?).await? {
             Basis::Known(facts) => self.compared(&facts, dbname).await,
-            Basis::First => {
-                let names = integrity::databases(&mut self.open(None).await?).await?;
-                let mut taken = ContentFacts::default();
-                for name in &names {
-                    let mut content = Content::open(self.open(Some(name)).await?).await?;
-                    let facts = content.facts(depth).await?;
-                    let dated = content.dated(facts);
-                    taken.databases.extend(dated.databases);
-                    (taken.taken_at, taken.lsn) = (dated.taken_at, dated.lsn);
+            Basis::First(known) => {
+                let taken = self.take(depth).await?;
+                let differing = known.map_or_else(Vec::new, |known| differing(&known, &taken));
+                if !differing.is_empty() {
+                    let value = format!("{} differences", differing.len());
+                    return Ok(Found {
+                        passed: false,
+                        value,
+                        expected: "what was backed up".to_owned(),
+                        details: differing,
+                    });
                 }
                 let tables: usize = taken.databases.values().map(|facts| facts.tables.len()).sum();
-                self.taken = Some(taken);
+                // Of two checks the deeper one is kept.
+                if self.taken.as_ref().is_none_or(|before| !FactsDepth::Hashes.is_in(before)) {
+                    self.taken = Some(taken);
+                }
                 let details =
                     vec!["the first restore to the end of this backup: its facts are kept with the proof".to_owned()];
                 let value = format!("taken of {tables} tables");
                 Ok(Found { passed: true, value, expected: "facts to compare with later".to_owned(), details })
             }
         }
+    }
+
+    /// Takes the facts of every database.
+    async fn take(&self, depth: FactsDepth) -> Result<ContentFacts, ActionError> {
+        let names = integrity::databases(&mut self.open(None).await?).await?;
+        let mut taken = ContentFacts::default();
+        for name in &names {
+            let mut content = Content::open(self.open(Some(name)).await?).await?;
+            let facts = content.facts(depth).await?;
+            let dated = content.dated(facts);
+            taken.databases.extend(dated.databases);
+            (taken.taken_at, taken.lsn) = (dated.taken_at, dated.lsn);
+        }
+        Ok(taken)
     }
 
     async fn compared(&self, expected: &ContentFacts, dbname: Option<&str>) -> Result<Found, ActionError> {
@@ -249,6 +268,15 @@ impl Prover<'_> {
         session.query("BEGIN READ ONLY").await?;
         Ok(session)
     }
+}
+
+/// What differs between facts that were kept and deeper ones of the same databases.
+fn differing(known: &ContentFacts, taken: &ContentFacts) -> Vec<String> {
+    let of = |(name, facts): (&String, &DatabaseFacts)| match taken.databases.get(name) {
+        Some(found) => differences(facts, found).into_iter().map(|what| format!("{name}: {what}")).collect(),
+        None => vec![format!("database `{name}` is missing")],
+    };
+    known.databases.iter().flat_map(of).collect()
 }
 
 fn missing(table: &str) -> String {

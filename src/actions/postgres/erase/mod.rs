@@ -149,21 +149,18 @@ impl Action for Erase {
             );
         };
         let findings = Findings::default().pass(task.told(&cluster.name));
-        if cx.ahead || params.instance.is_some() || cluster.is_scratch() {
+        if params.instance.is_some() || cluster.is_scratch() {
             return Ok(findings.pending("the rows are counted when the step starts"));
         }
-        let mut findings = findings;
-        for (dbname, groups) in task.by_database() {
-            let mut session = Endpoint::of(&cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
-            let counted = work::count(&mut session, groups).await?;
-            for line in counted.lines.iter().filter(|line| line.rows > 0) {
-                findings = findings.pass(format!("{}, to be erased", line.told()));
+        match task.counted(&cluster, cx, findings.clone()).await {
+            // A step before this one may bring the server or the table back.
+            Err(error) if cx.ahead => {
+                let again = || "it is looked at again when the step starts".to_owned();
+                let help = error.info().help.clone().unwrap_or_else(again);
+                Ok(findings.warn(format!("as things are now: {}", told(&error)), help))
             }
-            for note in counted.notes {
-                findings = findings.warn(note, "erasing follows the foreign key; change it where that is not wanted");
-            }
+            counted => counted,
         }
-        Ok(findings)
     }
 
     async fn run(&self, params: &EraseParams, cx: &RunContext) -> Result<EraseOutput, ActionError> {
@@ -222,11 +219,37 @@ impl Task {
             .filter_map(|groups| groups.first().map(|first| (first.dbname.as_str(), groups)))
     }
 
+    /// Adds how many rows there are now.
+    async fn counted(
+        &self,
+        cluster: &Cluster,
+        cx: &CheckContext,
+        mut findings: Findings,
+    ) -> Result<Findings, ActionError> {
+        for (dbname, groups) in self.by_database() {
+            let mut session = Endpoint::of(cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
+            let counted = work::count(&mut session, groups).await?;
+            for line in counted.lines.iter().filter(|line| line.rows > 0) {
+                findings = findings.pass(format!("{}, to be erased", line.told()));
+            }
+            for note in counted.notes {
+                findings = findings.warn(note, "erasing follows the foreign key; change it where that is not wanted");
+            }
+        }
+        Ok(findings)
+    }
+
     fn told(&self, database: &str) -> String {
         let lines: usize = self.groups.iter().map(|group| group.lines().len()).sum();
         let (all, head) = (self.content.lines.len(), self.content.head.short());
         format!("{lines} of {all} lines of the erasure ledger, up to {head}, are about database `{database}`")
     }
+}
+
+/// An error on one line, with what caused it.
+fn told(error: &ActionError) -> String {
+    let info = error.info();
+    std::iter::once(&info.message).chain(&info.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
 impl ErasedLine {

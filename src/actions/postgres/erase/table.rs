@@ -31,7 +31,8 @@ pub(super) struct Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cleared {
     Null,
-    Word,
+    /// So many characters of a word, which is all that fits.
+    Word(usize),
 }
 
 /// A row of somebody who must be forgotten.
@@ -155,7 +156,7 @@ impl Table {
                 let word = format!("erased-{}", subject.get(..16).unwrap_or(subject));
                 let set = |(column, with): &(String, Cleared)| match with {
                     Cleared::Null => format!("{column} = NULL"),
-                    Cleared::Word => format!("{column} = {}", literal(&word)),
+                    Cleared::Word(most) => format!("{column} = {}", literal(word.get(..*most).unwrap_or(&word))),
                 };
                 let sets: Vec<String> = self.cleared.iter().map(set).collect();
                 format!("UPDATE ONLY {leaf} SET {}", sets.join(", "))
@@ -168,19 +169,22 @@ impl Table {
 async fn columns(session: &mut Session, oid: u32) -> Result<BTreeMap<String, Option<Cleared>>, ActionError> {
     let found = session
         .query(&format!(
-            "SELECT a.attname, a.attnotnull OR t.typnotnull, t.typcategory = 'S' FROM pg_attribute a \
+            "SELECT a.attname, a.attnotnull OR t.typnotnull, t.typcategory = 'S', \
+             information_schema._pg_char_max_length(information_schema._pg_truetypid(a, t), information_schema._pg_truetypmod(a, t)) \
+             FROM pg_attribute a \
              JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped"
         ))
         .await?;
-    let with = |needed: bool, text: bool| match (needed, text) {
-        (false, _) => Some(Cleared::Null),
-        (true, true) => Some(Cleared::Word),
-        (true, false) => None,
-    };
     let is = |cell: &Option<String>| cell.as_deref() == Some("t");
-    let columns = found.rows.iter().filter_map(|row| match row.as_slice() {
-        [Some(name), needed, text] => Some((name.clone(), with(is(needed), is(text)))),
-        _ => None,
+    let columns = found.rows.iter().filter_map(|row| {
+        let [Some(name), needed, text, most] = row.as_slice() else { return None };
+        let most = most.as_ref().and_then(|most| most.parse().ok()).unwrap_or(usize::MAX);
+        let with = match (is(needed), is(text)) {
+            (false, _) => Some(Cleared::Null),
+            (true, true) => Some(Cleared::Word(most)),
+            (true, false) => None,
+        };
+        Some((name.clone(), with))
     });
     Ok(columns.collect())
 }

@@ -28,6 +28,17 @@ pub(super) struct Done {
     pub(super) notes: Vec<String>,
 }
 
+impl Done {
+    /// Keeps what is worth knowing, once.
+    fn know(&mut self, notes: impl Iterator<Item = String>) {
+        for note in notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+}
+
 /// Counts the rows of those who must be forgotten; changes nothing.
 ///
 /// # Errors
@@ -42,7 +53,7 @@ pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Don
         done.lines.extend(counted(group, &hits));
         if group.treatment.is_delete() && !hits.is_empty() {
             let following = around::following(session, table.oid).await?;
-            done.notes.extend(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+            done.know(following.into_iter().map(|what| format!("{}: {what}", table.full)));
         }
     }
     session.query("ROLLBACK").await?;
@@ -86,7 +97,7 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
         }
         if group.treatment.is_delete() {
             let following = around::following(session, table.oid).await?;
-            done.notes.extend(following.into_iter().map(|what| format!("{}: {what}", table.full)));
+            done.know(following.into_iter().map(|what| format!("{}: {what}", table.full)));
         }
         table.treat(session, group, &hits).await?;
         touched.push(at);
@@ -154,7 +165,7 @@ fn discreet(error: ActionError) -> ActionError {
         }
     }
     if info.help.is_none() {
-        info.help = Some("nothing was erased; where other rows refer to those that go, add a line for their table as well, or let the foreign key follow (`ON DELETE …`)".to_owned());
+        info.help = Some("nothing was erased; where other rows refer to those that go, add a line for their table as well, keep the rows with `--anonymise`, or let the foreign key follow (`ON DELETE …`)".to_owned());
     }
     ActionError::from(info)
 }

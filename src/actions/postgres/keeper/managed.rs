@@ -9,6 +9,7 @@ use super::super::server::Server;
 use super::{Configuration, Keeper};
 use crate::action::by_hand::remark;
 use crate::action::{ActionError, CommandSpec, Host, ParamFault, ReadHost};
+use crate::language::inventory::Via;
 
 /// The provider that keeps a server.
 pub(super) struct ByProvider;
@@ -57,17 +58,38 @@ impl Wish {
     }
 }
 
+impl Wish {
+    /// The way out for a server in a container; `None` where the wish can be met.
+    fn beside_container(self) -> Option<&'static str> {
+        match self {
+            Self::Power | Self::BaseBackup | Self::Copy => None,
+            Self::DataDirectory => Some(
+                "restore a dump (`postgres.restore_dump`), or open the base backup beside it (`postgres.side_instance`) and bring \
+                 tables back; by hand: stop the container, and have the backup's own `restore.sh` fill the volume",
+            ),
+            Self::Archiving => Some(
+                "set `archive_command` in the container's own configuration, with `runbook` or another archiver in its image",
+            ),
+        }
+    }
+}
+
 impl Cluster {
-    /// Refuses a step that wants more of a managed server than sessions.
+    /// Refuses a step that wants more of a server than what keeps it can give.
     ///
     /// # Errors
     /// Fails with what is impossible and what to do instead.
     pub(crate) fn within_reach(&self, wish: Wish) -> Result<(), Vec<ParamFault>> {
-        if !self.is_managed() {
-            return Ok(());
-        }
-        let message = format!("`{}` is managed: nothing here can {}", self.name, wish.words());
-        Err(vec![ParamFault::new("/database", message).help(wish.instead())])
+        let (how, help) = match &self.via {
+            Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) => return Ok(()),
+            Via::Compose(_) => match wish.beside_container() {
+                Some(help) => ("runs in a container", help),
+                None => return Ok(()),
+            },
+            Via::Managed(_) => ("is managed", wish.instead()),
+        };
+        let message = format!("`{}` {how}: nothing here can {}", self.name, wish.words());
+        Err(vec![ParamFault::new("/database", message).help(help)])
     }
 
     /// Tells whether only sessions reach its server.

@@ -3,6 +3,7 @@
 //! Everything that differs between the members of `via` stands here, one file each. To add one, write its file and its
 //! arm in [`Cluster::keeper`].
 
+mod compose;
 mod managed;
 mod pg_ctl;
 mod pg_ctlcluster;
@@ -21,6 +22,7 @@ use crate::action::{
     ReadHost, Target,
 };
 use crate::language::inventory::Via;
+use compose::ByCompose;
 use managed::ByProvider;
 pub(crate) use managed::Wish;
 use pg_ctl::ByPgCtl;
@@ -69,10 +71,24 @@ pub(crate) trait Keeper: Send + Sync {
     /// Where the server's configuration is.
     fn configuration(&self) -> Configuration;
 
+    /// Where the server's processes and programs are.
+    fn runs(&self) -> Runs {
+        Runs::Here
+    }
+
     /// Adds the programs that it calls.
     fn named(&self, effects: Effects) -> Effects {
         self.program().into_iter().fold(effects, Effects::program)
     }
+}
+
+/// Where a server's processes and programs are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Runs {
+    /// On the host itself.
+    Here,
+    /// In a container: its user and its programs are of no use outside.
+    InContainer,
 }
 
 /// Where a server's configuration is.
@@ -93,6 +109,7 @@ impl Cluster {
             Via::PgCtl(settings) => Box::new(ByPgCtl(settings)),
             Via::Systemd(unit) => Box::new(BySystemd(unit)),
             Via::PgCtlcluster(cluster) => Box::new(ByPgCtlcluster(cluster)),
+            Via::Compose(service) => Box::new(ByCompose(service)),
             Via::Managed(_) => Box::new(ByProvider),
         }
     }

@@ -83,10 +83,13 @@ pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result
     }
     let mut wal: BTreeMap<String, String> =
         folders.values().flatten().map(|backup| (backup.prefix.clone(), backup.manifest.source.clone())).collect();
-    let here = |(_, database): &(&String, &Database)| database.store.as_deref() == Some(store.name());
+    let here = |(_, database): &(&String, &Database)| database.archives().any(|name| name == store.name());
     for (name, database) in inventory.databases.iter().filter(here) {
         let prefix = database.prefix.as_ref().unwrap_or(name);
         wal.insert(prefix.clone(), name.clone());
+        if database.store.as_deref() != Some(store.name()) {
+            continue;
+        }
         for kind in [KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP] {
             to_come(&mut kept, (family_prefix(prefix, &family(kind)), name), None, inventory);
         }

@@ -8,13 +8,14 @@ use super::probe::told;
 use crate::action::{DefaultEncryption, DefaultLock, ReadBucket, Store, StoreError, Versioning};
 use crate::base::units::ByteSize;
 use crate::cli::site::Site;
-use crate::language::inventory::StoreEntry;
+use crate::language::inventory::{Database, StoreEntry};
 
 /// What is known without asking the store.
 pub(super) fn look(site: &Site, name: &str, entry: &StoreEntry) -> Vec<Finding> {
     let mut findings = vec![way(entry)];
     if let Some(folder) = entry.url.strip_prefix("file://") {
-        let databases = site.inventory.databases.iter().filter(|(_, database)| database.store.as_deref() == Some(name));
+        let uses = |(_, database): &(_, &Database)| database.archives().any(|store| store == name);
+        let databases = site.inventory.databases.iter().filter(uses);
         findings.extend(databases.filter_map(|(database, settings)| same_device(database, &settings.pgdata, folder)));
     }
     findings

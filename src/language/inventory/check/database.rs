@@ -44,9 +44,17 @@ impl InventoryFile {
             self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
         }
         self.way_in(pointer, members, faults);
+        if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
+        }
         let text = |key: &str| members.get(key).and_then(Value::as_str);
         if let Some(store) = text("store") {
             self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
+        }
+        for (index, store) in members.get("wal_stores").and_then(Value::as_array).into_iter().flatten().enumerate() {
+            if let Some(store) = store.as_str() {
+                self.known(Code::UnknownStore, store, &format!("{pointer}/wal_stores/{index}"), faults);
+            }
         }
         if let Some(secret) = text("password") {
             self.known(Code::UnknownSecret, secret, &format!("{pointer}/password"), faults);
@@ -84,6 +92,9 @@ impl InventoryFile {
                         .help("remove one of them");
                 faults.push(fault);
             }
+        }
+        if let Some(compose) = members.get("via").and_then(|via| via.get("compose")).and_then(Value::as_object) {
+            self.absolute(&format!("{pointer}/via/compose"), "file", compose, faults);
         }
         let cluster = members.get("via").and_then(|via| via.get("pg_ctlcluster")).and_then(Value::as_str);
         if let Some(Err(wrong)) = cluster.map(str::parse::<DebianCluster>) {

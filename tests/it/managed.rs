@@ -1,0 +1,211 @@
+//! Servers that only sessions reach: dumped and restored over TCP with TLS that proves who answers; what is impossible
+//! is said when a runbook is checked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use runbook::language::inventory::StoreEntry;
+use runbook::store::Opening;
+
+use crate::support::cli::{Cli, Ran};
+use crate::support::postgres::Cluster;
+use crate::support::recovery::Known;
+
+/// A server with a certificate of an authority of its own, and somebody who knows its address and nothing else.
+struct Provider {
+    cluster: Cluster,
+    cli: Cli,
+}
+
+impl Provider {
+    fn start() -> Self {
+        let cluster = Cluster::create(&[], &[]);
+        let keys = cluster.folder("keys");
+        certify(&keys, "localhost");
+        for name in ["server.key", "server.crt", "ca.crt"] {
+            cluster.give(&keys.join(name));
+        }
+        let path = |name: &str| keys.join(name).to_string_lossy().into_owned();
+        cluster.configure(&[
+            ("ssl", "on"),
+            ("ssl_key_file", &path("server.key")),
+            ("ssl_cert_file", &path("server.crt")),
+            ("listen_addresses", "localhost"),
+        ]);
+        let hba = "local all all trust\nhostssl all all all scram-sha-256\n";
+        fs::write(cluster.pgdata().join("pg_hba.conf"), hba).unwrap();
+        cluster.up();
+        cluster
+            .sql("SET password_encryption = 'scram-sha-256'; ALTER ROLE postgres PASSWORD 'a word that nobody sees'");
+        cluster.sql("CREATE DATABASE shop");
+        let provider = Self { cluster, cli: Cli::new() };
+        provider.cli.file("password", "a word that nobody sees");
+        provider.inventory("sslmode: verify-full, root_cert: KEYS/ca.crt");
+        provider.shop("CREATE TABLE orders(id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 300)");
+        provider
+    }
+
+    /// The inventory with further members of the database.
+    fn inventory(&self, members: &str) {
+        let store = self.cluster.folder("store");
+        let url = format!("file://{}", store.display());
+        let entry = StoreEntry { url, ..StoreEntry::default() };
+        Opening::new(&entry, "primary", Arc::new(Known::default())).initialize().unwrap();
+        let members = members.replace("KEYS", &self.cluster.dir().join("keys").to_string_lossy());
+        self.cli.file(
+            "inventory.yaml",
+            &format!(
+                "version: 1\ndatabases:\n  main: {{ address: localhost, port: {}, via: {{ managed: {{}} }}, password: word, bin: {}, \
+                 store: primary, prefix: main, {members} }}\nsecrets: {{ word: {{ file: {} }} }}\n\
+                 stores: {{ primary: {{ url: \"file://{}\" }} }}\nenvironments:\n  production: {{ protected: true, default: true }}\n  \
+                 drill: {{ databases: {{ main: {{ scratch: true }} }}, stores: {{ primary: {{ read_only: true }} }} }}\n",
+                self.cluster.port(),
+                self.cluster.bin().display(),
+                self.cli.path("password").display(),
+                store.display(),
+            ),
+        );
+    }
+
+    #[track_caller]
+    fn shop(&self, sql: &str) -> String {
+        let mut command = self.cluster.command("psql");
+        command
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "shop", "-h"])
+            .arg(self.cluster.socket_dir());
+        let output = command.args(["-p", &self.cluster.port().to_string(), "-c", sql]).output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        let mut all = words.to_vec();
+        all.extend(["-p", "database=main", "--confirm", "production"]);
+        self.cli.run(&all)
+    }
+}
+
+/// Makes `ca.crt`, and `server.crt` with `server.key` for a host.
+fn certify(folder: &Path, host: &str) {
+    let openssl = |words: &[&str]| {
+        let output =
+            Command::new("openssl").args(words).current_dir(folder).output().expect("openssl: run `.ci/setup escape`");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    openssl(
+        &[&["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.crt"][..], &curve]
+            .concat(),
+    );
+    fs::write(folder.join("names"), format!("subjectAltName=DNS:{host}\nbasicConstraints=CA:FALSE\n")).unwrap();
+    let subject = format!("/CN={host}");
+    openssl(&[&["req", "-new", "-subj", &subject, "-keyout", "server.key", "-out", "server.csr"][..], &curve].concat());
+    openssl(&[
+        "x509",
+        "-req",
+        "-days",
+        "2",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-extfile",
+        "names",
+        "-out",
+        "server.crt",
+    ]);
+    let key = folder.join("server.key");
+    fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn a_managed_server_is_dumped_drilled_and_restored_over_tls_that_proves_who_answers() {
+    let provider = Provider::start();
+    provider.run(&["run", "daily-backup"]).ends(0);
+    provider.shop("DELETE FROM orders WHERE id > 10");
+    provider.cli.run(&["drill", "restore-dump", "-p", "database=main", "-p", "dbname=shop"]).ends(0);
+    assert_eq!(provider.shop("SELECT count(*) FROM orders"), "10", "a drill changes nothing");
+    provider.run(&["run", "restore-dump", "-p", "dbname=shop", "-p", "incident_at=now"]).ends(0);
+    assert_eq!(provider.shop("SELECT count(*) FROM orders"), "300");
+    let journals: Vec<PathBuf> = provider.cli.runs().iter().map(|run| run.join("journal.jsonl")).collect();
+    let said: String = journals.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(!said.contains("a word that nobody sees"));
+}
+
+#[test]
+fn who_cannot_prove_to_be_the_server_gets_nothing() {
+    let provider = Provider::start();
+    provider.cli.file(
+        "runbook.yaml",
+        "version: 1\nname: ask\nparams: { database: { type: database } }\nsteps:\n  \
+         - { id: ask, uses: postgres.query, with: { database: \"{{ params.database }}\", sql: SELECT 1 AS one } }\n",
+    );
+    provider.run(&["run", "runbook.yaml"]).ends(0);
+    let other = provider.cluster.folder("other");
+    certify(&other, "localhost");
+    provider.inventory(&format!("sslmode: verify-full, root_cert: {}", other.join("ca.crt").display()));
+    let ran = provider.run(&["run", "runbook.yaml"]);
+    assert!(ran.code != Some(0) && ran.err.contains("certificate"), "{ran:?}");
+    fs::write(other.join("ca.crt"), "no certificate\n").unwrap();
+    let ran = provider.run(&["run", "runbook.yaml"]);
+    assert!(ran.code != Some(0) && ran.err.contains("holds no certificate"), "{ran:?}");
+}
+
+#[test]
+fn what_is_impossible_on_a_managed_server_is_said_by_check_with_what_to_do_instead() {
+    let provider = Provider::start();
+    let step = |action: &str, with: &str| {
+        let text = format!(
+            "version: 1\nname: x\nsteps:\n  - {{ id: x, uses: postgres.{action}, with: {{ database: main{with} }} }}\n"
+        );
+        provider.cli.file("runbook.yaml", &text);
+        provider.cli.run(&["check", "runbook.yaml"]).ends(3).says("`main` is managed: nothing here can")
+    };
+    step("stop", "").says("stop, start or promote its server").says("the provider's own command");
+    step("start", "");
+    step("promote", "");
+    step("base_backup", "").says("take dumps");
+    step("configure_archiving", "").says("the provider archives it");
+    for (action, rest) in [("restore_base", ""), ("recover", ", target: latest")] {
+        let handle = if action == "recover" { "staged" } else { "backup" };
+        let text = format!(
+            "version: 1\nname: x\nsteps:\n  - {{ id: find, uses: backup.find, with: {{ database: main, kind: postgres.base }} }}\n  \
+             - {{ id: stage, uses: postgres.restore_base, with: {{ database: main, backup: \"{{{{ steps.find.backup }}}}\" }} }}\n  \
+             - {{ id: x, uses: postgres.{action}, with: {{ database: main, {handle}: \"{{{{ steps.{}.{handle} }}}}\"{rest} }} }}\n",
+            if action == "recover" { "stage" } else { "find" }
+        );
+        provider.cli.file("runbook.yaml", &text);
+        provider.cli.run(&["check", "runbook.yaml"]).ends(3).says("data directory").says("point in time");
+    }
+    provider.run(&["run", "base-backup"]).ends(3).says("take dumps");
+}
+
+#[test]
+fn a_protected_environment_proves_every_server_across_a_network() {
+    let cli = Cli::new();
+    cli.file("runbook.yaml", "version: 1\nname: x\nsteps: [ { id: x, run: 'true' } ]\n");
+    let check = |members: &str, environments: &str| {
+        cli.file(
+            "inventory.yaml",
+            &format!("version: 1\ndatabases:\n  main: {{ via: {{ managed: {{}} }}, {members} }}\nenvironments: {{ {environments} }}\n"),
+        );
+        cli.run(&["check", "runbook.yaml"])
+    };
+    let protected = "production: { protected: true, default: true }";
+    check("address: db.example.org", protected).ends(3).says("RB0113").says("sslmode: verify-full");
+    check("address: db.example.org, sslmode: require", protected).ends(3).says("RB0113");
+    check("address: db.example.org, sslmode: verify-full", protected).ends(0);
+    check("address: db.example.org", "production: { default: true }").ends(0);
+    check("address: 127.0.0.1", protected).ends(0);
+    let moved = "production: { protected: true, default: true, databases: { main: { address: db.example.org } } }";
+    check("socket: /run/postgresql", moved).ends(3).says("RB0113");
+    check("address: 'db:5432'", protected).ends(3).says("the port stands under `port`");
+    check("address: db, socket: /run/postgresql", protected).ends(3).says("one of `address` and `socket`");
+    check("address: db, root_cert: /etc/ca.pem", "production: {}").ends(3).says("proves nothing without");
+    check("address: db, pgdata: /srv/data", "production: {}").ends(3).says("a managed server has no `pgdata`");
+}
