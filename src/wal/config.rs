@@ -193,7 +193,8 @@ impl Config {
         match self.location {
             None => Ok(()),
             Some(_) => Err(WalError::Usage(
-                "the configuration names a `location`, which is only read; push and init need one without it".to_owned(),
+                "the configuration names a `location`, which is only read; push and init need one without it"
+                    .to_owned(),
             )),
         }
     }

@@ -113,7 +113,8 @@ fn status_judges_wal_by_the_objective_of_the_database_and_says_on_its_own_line_w
     cli.run(&["wal", "status", "main"]).ends(2);
     cli.run(&["status", "main"]).ends(0).prints("the RPO is 1.0s");
     cli.file("inventory.yaml", &sound.replace("store: primary, prefix: main,", ""));
-    let told = cli.run(&["status", "main"]).ends(0).prints("`full-db-loss` cannot be planned").prints("runbook dry-run");
+    let told =
+        cli.run(&["status", "main"]).ends(0).prints("`full-db-loss` cannot be planned").prints("runbook dry-run");
     assert!(!told.err.contains("error:"), "{}", told.err);
 }
 

@@ -261,7 +261,9 @@ fn somebody_was_forgotten_then_an_old_backup_came_back_and_they_are_gone_and_not
     let to = format!("recover_to={with_all}");
     let pitr = ["pitr", "-p", "database=main", "-p", &to];
     // The ledger is asked for before anything is touched.
-    cli.run(&[&["dry-run"], &pitr[..], &["-p", "incident_at=now"]].concat()).ends(4).prints("there is no erasure ledger");
+    cli.run(&[&["dry-run"], &pitr[..], &["-p", "incident_at=now"]].concat())
+        .ends(4)
+        .prints("there is no erasure ledger");
     add(cli, "u13@example.org");
     let rest = "SELECT count(*), md5(string_agg(u::text, ',' ORDER BY email)) FROM users u";
     let rest = cluster.sql(rest);

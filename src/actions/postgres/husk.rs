@@ -188,7 +188,7 @@ fn unseen(error: &HostError) -> ActionError {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::allow_attributes, reason = "tests")]
     use std::fs;
 
     use super::*;

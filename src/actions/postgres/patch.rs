@@ -75,7 +75,7 @@ impl Patch {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::allow_attributes, reason = "tests")]
     use std::fs::{self, OpenOptions};
 
     use super::*;

@@ -23,7 +23,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Add somebody who must be forgotten; the identifier comes on standard input
-    Add(Add),
+    Add(Box<Add>),
     /// List what must be forgotten
     List(List),
     /// Write the ledger as it is, line by line, when all of it holds

@@ -91,7 +91,9 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
     let unread =
         |error: &LookError| Failure::new(Exit::Failed, format!("what `{database}` has cannot be read")).because(error);
     match planned.map_err(|error| unread(&error))? {
-        Planned::Possible(plan) => say::facts(&say::About { site, database, asked: goal, location: &WalLocationArgs::default() }, &plan),
+        Planned::Possible(plan) => {
+            say::facts(&say::About { site, database, asked: goal, location: &WalLocationArgs::default() }, &plan)
+        }
         Planned::Impossible(why) => tell!("warning: the archive does not lead there: {}", why.why),
     }
     Ok(())

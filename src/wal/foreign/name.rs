@@ -34,7 +34,8 @@ mod tests {
                 assert_eq!(split(&format!("{name}{ending}")), Some((name.to_owned(), ending.to_owned())));
             }
         }
-        for file in ["00000002.history.tmp", "000000010000000000000003.part", "000000010000000000000003.age.gz", ".gz"] {
+        for file in ["00000002.history.tmp", "000000010000000000000003.part", "000000010000000000000003.age.gz", ".gz"]
+        {
             assert_eq!(split(file), None, "{file}");
         }
     }

@@ -41,7 +41,7 @@ impl Hunt {
         path: &[SegmentName],
     ) -> Result<(), LookError> {
         let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
-        let reading = path.to_vec().into_iter().map(|name| async move { (name, almanac.segment(name).await) });
+        let reading = path.iter().copied().map(|name| async move { (name, almanac.segment(name).await) });
         let mut reading = stream::iter(reading).buffered(WIDTH);
         while let Some((name, bytes)) = reading.next().await {
             self.take(name, &bytes?);

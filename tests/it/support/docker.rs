@@ -90,13 +90,14 @@ impl Docker {
     fn import(&self) {
         let root = self.dir.path().join("root");
         furnish(&root);
-        let tar =
+        let mut tar =
             Command::new("tar").arg("-C").arg(&root).args(["-c", "."]).stdout(Stdio::piped()).spawn().expect("tar");
         let mut import = Command::new("docker");
         let change = format!("USER {UID}");
         import.env("DOCKER_HOST", self.host()).args(["import", "--change", &change, "-", IMAGE]);
-        let output = import.stdin(tar.stdout.expect("its output")).output().expect("docker");
+        let output = import.stdin(tar.stdout.take().expect("its output")).output().expect("docker");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(tar.wait().expect("tar ended").success(), "the root file system cannot be read");
         fs::remove_dir_all(root).expect("removed");
     }
 }

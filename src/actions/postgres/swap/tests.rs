@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::allow_attributes, reason = "tests")]
 use super::There::{No, Yes};
 use super::*;
 
