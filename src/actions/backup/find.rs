@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::store::by_hand::location;
 use super::place::{Named, Place};
-use super::raw::{self, RawLocation};
+use super::raw::{self, Layout, RawLocation};
 use super::vouched::vouched;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
@@ -50,7 +50,8 @@ pub struct FindParams {
     /// The tier: `daily`, `monthly` …
     #[serde(default)]
     pub tier: Option<String>,
-    /// Takes only dumps of this database within its server.
+    /// Takes only dumps of this database within its server. With `location`: dumps whose names have this before the time,
+    /// needed where those of several databases lie there.
     #[serde(default)]
     pub dbname: Option<String>,
     /// Takes only backups that ended before this time, with an offset or `Z`.
@@ -160,6 +161,7 @@ impl FindParams {
                 ("prefix", self.prefix.is_some()),
                 ("tier", self.tier.is_some()),
                 ("id", self.id.is_some()),
+                ("dbname", self.dbname.is_some() && raw.layout == Layout::BaseBackups),
                 ("verified", self.verified),
                 ("proven", self.proven != Proven::Ignore),
                 ("kind", self.kind.as_deref().is_some_and(|kind| kind != raw.layout.kind())),

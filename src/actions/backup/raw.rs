@@ -2,6 +2,8 @@
 //!
 //! What is read of one becomes its manifest, which travels in the handle: the steps behind hold every byte against it.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,10 +61,29 @@ pub(super) fn ended_by(foreign: &Foreign) -> Timestamp {
     }
 }
 
+/// What the name of a dump has before its time; a base backup is of a whole cluster.
+fn name_of(foreign: &Foreign) -> Option<&str> {
+    match foreign {
+        Foreign::Dump(dump) => Some(&dump.name),
+        Foreign::Base(_) => None,
+    }
+}
+
+/// Refuses dumps of several databases: which of them is meant is nothing to guess.
+fn of_one(fitting: &[Foreign], prefix: &str) -> Result<(), ActionError> {
+    let names: BTreeSet<&str> = fitting.iter().filter_map(name_of).collect();
+    if names.len() < 2 {
+        return Ok(());
+    }
+    let names = names.into_iter().collect::<Vec<_>>().join("`, `");
+    Err(ActionError::fatal(format!("below `{prefix}/` lie dumps of several databases: `{names}`"))
+        .help("say `dbname`: what their names have before the time"))
+}
+
 /// Chooses by name and time; nothing is read yet.
 ///
 /// # Errors
-/// Fails when the store does.
+/// Fails when the store does, and when dumps of several databases fit.
 pub(super) async fn choose(
     store: &dyn ReadStore,
     location: &RawLocation,
@@ -70,8 +91,11 @@ pub(super) async fn choose(
 ) -> Result<Option<Foreign>, ActionError> {
     let listed = store.list(&format!("{}/", location.prefix)).await.map_err(store_failed)?;
     let mut fitting = Survey::of(&listed).backups;
-    let in_time = |foreign: &Foreign| query.before.is_none_or(|before| ended_by(foreign) < before);
-    fitting.retain(|foreign| location.layout.has(foreign) && in_time(foreign));
+    let dbname = query.dbname.as_deref();
+    let is_of = |foreign: &Foreign| dbname.is_none() || name_of(foreign) == dbname;
+    fitting.retain(|foreign| location.layout.has(foreign) && is_of(foreign));
+    of_one(&fitting, &location.prefix)?;
+    fitting.retain(|foreign| query.before.is_none_or(|before| ended_by(foreign) < before));
     fitting.sort_by_key(|foreign| (ended_by(foreign), foreign.place().to_owned()));
     Ok(match &query.pick {
         Pick::Latest => fitting.pop(),
