@@ -58,7 +58,8 @@ pub struct VerifyParams {
     /// How many percent its size may differ from the median of the other backups of its kind and tier.
     #[serde(default)]
     pub within_percent: Option<u32>,
-    /// Keeps what was found beside the manifest. Default yes; `false` for a store that may only be read.
+    /// Keeps what was found beside the manifest. Default yes; `false` for a store that may only be read. Of a backup that
+    /// was found by its `location` nothing is kept.
     #[serde(default = "yes")]
     pub record: bool,
 }
@@ -91,6 +92,16 @@ impl VerifyParams {
             prefix: self.prefix.as_deref(),
         };
         named.place(inventory)
+    }
+
+    /// The backup, where it is another program's and in no catalog.
+    fn foreign(&self) -> Option<&BackupHandle> {
+        self.backup.as_ref().and_then(Late::known).filter(|handle| handle.described.is_some())
+    }
+
+    /// Whether what is found is kept: where another program's backup lies nothing is written, and no catalog would read it.
+    fn keeps(&self) -> bool {
+        self.record && self.foreign().is_none()
     }
 
     fn demands(&self) -> Demands {
@@ -147,6 +158,9 @@ impl Action for Verify {
         let store = cx.store(&place.store)?;
         if cx.ahead {
             return Ok(Findings::default().pending("which backups there are is judged when the step starts"));
+        }
+        if let Some(handle) = params.foreign() {
+            return Ok(Findings::default().pass(format!("backup `{}` is read where it lies", handle.id)));
         }
         let list = catalog::list(&*store, &place.prefix).await.map_err(catalog_failed)?;
         let count = list.backups.iter().filter(|backup| backup.manifest.source == place.source).count();
@@ -221,7 +235,7 @@ async fn one(
         Inspector { store: read, keys, secrets: cx.about.secrets.as_ref(), host: cx.host.as_read(), scratch };
     let mut found = inspector.inspect(backup, params.level).await?;
     let whole = found.faults.is_empty();
-    if params.record {
+    if params.keeps() {
         let note = Verification {
             format: 1,
             manifest: backup.digest,

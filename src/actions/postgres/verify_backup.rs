@@ -36,7 +36,8 @@ pub struct VerifyBackupParams {
     /// The store whose copy is read. Default: the one the backup was found in, else the database's.
     #[serde(default)]
     pub store: Option<StoreRef>,
-    /// Keeps what was found beside the manifest. Default yes; `false` for a store that may only be read.
+    /// Keeps what was found beside the manifest. Default yes; `false` for a store that may only be read. Of a backup that
+    /// was found by its `location` nothing is kept.
     #[serde(default = "yes")]
     pub record: bool,
 }
@@ -67,6 +68,12 @@ impl VerifyBackupParams {
         let found = self.backup.as_ref().and_then(Late::known).map(|handle| handle.store.clone());
         let named = self.store.as_ref().map(|store| store.as_str().to_owned());
         Ok((named.or(found).unwrap_or_else(|| own.to_owned()), prefix.to_owned()))
+    }
+
+    /// Whether what is found is kept: where another program's backup lies nothing is written, and no catalog would read it.
+    fn keeps(&self) -> bool {
+        let handle = self.backup.as_ref().and_then(Late::known);
+        self.record && handle.is_none_or(|handle| handle.described.is_none())
     }
 }
 
@@ -149,7 +156,7 @@ impl Action for VerifyBackup {
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
         let inspected = look(reading, &prefix, cx).await?;
         let note = note(&backup, &inspected, cx);
-        if params.record {
+        if params.keeps() {
             attest::verified(store.as_ref(), &backup.place(), &note).await.map_err(catalog_failed)?;
         }
         conclude(&backup, &inspected, cx)
