@@ -6,8 +6,8 @@ use crate::action::ReadStore;
 /// Gives a backup with everything it rests on: the full one first, itself last.
 ///
 /// # Errors
-/// Fails when a link is not there, lacks objects or was found damaged, when they lead in a circle, and when the store
-/// gives no answer.
+/// Fails when a link is not there or lacks objects, when they lead in a circle, and when the store gives no answer. What
+/// was attested of a link is not read.
 pub async fn lineage(store: &dyn ReadStore, backup: &Backup) -> Result<Vec<Backup>, CatalogError> {
     let mut links = vec![backup.clone()];
     if backup.manifest.parent.is_none() {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::attest::Level;
+use super::key::{family, family_prefix};
 use super::{Backup, BackupList, CatalogError, list};
 use crate::action::ReadStore;
 use crate::base::{Digest, Timestamp};
@@ -91,6 +92,18 @@ impl Query {
         }
     }
 
+    /// Lists the keys of manifests that cannot be read and may be of a backup that is wanted: nothing tells how old it is.
+    fn unreadable(&self, list: &BackupList, prefix: &str) -> Vec<String> {
+        let below = self.kind.as_deref().map(|kind| family_prefix(prefix, &family(kind)));
+        let may_be = |key: &&str| below.as_deref().is_none_or(|below| key.starts_with(below));
+        match self.pick {
+            Pick::Latest if self.id.is_none() => {
+                list.damaged.iter().map(|one| one.key.as_str()).filter(may_be).map(str::to_owned).collect()
+            }
+            Pick::Latest | Pick::Oldest | Pick::Random { .. } => Vec::new(),
+        }
+    }
+
     /// Chooses from a list.
     #[must_use]
     pub fn choose(&self, list: BackupList) -> Option<Backup> {
@@ -165,7 +178,8 @@ pub async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<
     find_telling(store, prefix, query).await.map(|(backup, _)| backup)
 }
 
-/// Finds a backup under a prefix, and tells the ids of the newer ones that [`Query::passed_over`] names.
+/// Finds a backup under a prefix, and tells the ids of the newer ones that [`Query::passed_over`] names, with the keys of
+/// manifests that cannot be read.
 ///
 /// # Errors
 /// Fails when there is none that fits, and when the store fails.
@@ -182,6 +196,7 @@ pub async fn find_telling(
             count => format!("{wanted} ({count} with a damaged manifest were left out)"),
         }));
     };
-    let passed_over = query.passed_over(&list, &chosen);
+    let mut passed_over = query.passed_over(&list, &chosen);
+    passed_over.extend(query.unreadable(&list, prefix));
     Ok((chosen, passed_over))
 }

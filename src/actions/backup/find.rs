@@ -232,12 +232,12 @@ const PASSED_OVER: &str = "bring their objects back if the newest state counts, 
 
 /// Finds the backup and makes sure that the store has all of it.
 ///
-/// With it come words about newer ones that are not whole: they are passed over, never without saying so.
+/// With it come words about those that are not whole and newer, or may be: they are passed over, never without saying so.
 async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<(Backup, Option<String>), CatalogError> {
     let (backup, newer) = catalog::find_telling(store, prefix, query).await?;
     let missing = backup.missing_objects(store).await?;
     if missing.is_empty() {
-        let told = format!("newer, but damaged or not whole, and passed over: `{}`", newer.join("`, `"));
+        let told = format!("damaged or not whole, newer or of unknown age, and passed over: `{}`", newer.join("`, `"));
         return Ok((backup, (!newer.is_empty()).then_some(told)));
     }
     let what = format!("these objects are missing or have another size: {}", missing.join(", "));
