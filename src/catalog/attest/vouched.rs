@@ -12,10 +12,11 @@ use crate::base::signer::{AllowedSigners, Signer, SignersError, verify};
 use crate::catalog::{CatalogError, read_small};
 
 /// Shows a store without the proofs that nobody who is trusted has signed. Whoever may write into a store can write a
-/// proof; without trusted signers every one counts.
+/// proof; where no signers are named every one counts.
 pub struct Vouched<'a> {
     store: &'a dyn ReadStore,
-    signers: AllowedSigners,
+    /// `None` where nobody is named: every proof counts. Lines that trust nobody for this vouch for none.
+    signers: Option<AllowedSigners>,
 }
 
 impl<'a> Vouched<'a> {
@@ -24,18 +25,23 @@ impl<'a> Vouched<'a> {
     /// # Errors
     /// Fails when a line makes no sense.
     pub fn of(store: &'a dyn ReadStore, signers: &[String]) -> Result<Self, SignersError> {
-        Ok(Self { store, signers: AllowedSigners::parse(signers.iter().map(String::as_str))? })
+        let named = (!signers.is_empty()).then(|| AllowedSigners::parse(signers.iter().map(String::as_str)));
+        Ok(Self { store, signers: named.transpose()? })
     }
 
-    /// Whether a proof counts.
-    async fn counts(&self, proof: &ObjectKey, listed: &BTreeSet<ObjectKey>) -> Result<bool, StoreError> {
+    /// Whether one of these signers has signed a proof.
+    async fn counts(
+        &self,
+        proof: &ObjectKey,
+        (listed, signers): (&BTreeSet<ObjectKey>, &AllowedSigners),
+    ) -> Result<bool, StoreError> {
         let beside: Option<ObjectKey> = format!("{proof}.sig").parse().ok();
         let Some(beside) = beside.filter(|beside| listed.contains(beside)) else { return Ok(false) };
         let (Some(text), Some(signature)) = (self.small(proof).await?, self.small(&beside).await?) else {
             return Ok(false);
         };
         let signature = String::from_utf8_lossy(&signature);
-        Ok(matches!(verify(&text, &signature, &self.signers), Ok(Signer::Known { .. })))
+        Ok(matches!(verify(&text, &signature, signers), Ok(Signer::Known { .. })))
     }
 
     /// A small object; `None` for one that is gone or longer than any note.
@@ -79,13 +85,11 @@ impl ReadStore for Vouched<'_> {
         let prefix = prefix.to_owned();
         Box::pin(async move {
             let listed = self.store.list(&prefix).await?;
-            if self.signers.is_empty() {
-                return Ok(listed);
-            }
+            let Some(signers) = &self.signers else { return Ok(listed) };
             let keys: BTreeSet<ObjectKey> = listed.iter().map(|facts| facts.key.clone()).collect();
             let mut shown = Vec::new();
             for facts in listed {
-                if !is_proof(facts.key.as_str()) || self.counts(&facts.key, &keys).await? {
+                if !is_proof(facts.key.as_str()) || self.counts(&facts.key, (&keys, signers)).await? {
                     shown.push(facts);
                 }
             }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{AuditSettings, Environment, Retention, SecretEntry, SecretSpec};
 use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Place, SourceId};
-use crate::base::signer::AllowedSigners;
+use crate::base::signer::{AllowedSigners, NAMESPACE};
 use crate::language::document::{Checked, Entry, Node};
 
 /// All inventory files of a run, merged, before an environment is chosen.
@@ -64,15 +64,22 @@ impl InventoryFile {
         self.databases.is_empty() && self.services.is_empty() && self.stores.is_empty()
     }
 
-    /// A line that nobody understands would trust nobody, and no proof would count.
+    /// Lines that nobody understands, or that trust nobody for this, would let no proof count.
     fn proof_signers(&self, faults: &mut Diagnostics) {
-        let lines = self.audit.proof_signers.iter().map(String::as_str);
-        if let Err(error) = AllowedSigners::parse(lines) {
-            let place = self.place(&format!("/audit/proof_signers/{}", error.line - 1));
-            let message = format!("it names no allowed signer: {}", error.what);
-            let help = "write `NAME ssh-ed25519 AAAA…`, as `ssh-keygen(1)` says under ALLOWED SIGNERS";
-            faults.push(Diagnostic::new(Code::UnknownValue, message).at(place).help(help));
-        }
+        let lines = &self.audit.proof_signers;
+        let help = "write `NAME ssh-ed25519 AAAA…`, as `ssh-keygen(1)` says under ALLOWED SIGNERS";
+        let fault = match AllowedSigners::parse(lines.iter().map(String::as_str)) {
+            Ok(signers) if lines.is_empty() || !signers.is_empty() => return,
+            Ok(_) => {
+                let message = format!("these lines trust nobody for `{NAMESPACE}`, so no proof would count");
+                Diagnostic::new(Code::UnknownValue, message).at(self.place("/audit/proof_signers"))
+            }
+            Err(error) => {
+                let place = self.place(&format!("/audit/proof_signers/{}", error.line - 1));
+                Diagnostic::new(Code::UnknownValue, format!("it names no allowed signer: {}", error.what)).at(place)
+            }
+        };
+        faults.push(fault.help(help));
     }
 
     pub(super) fn is_poisoned(&self, pointer: &str) -> bool {
