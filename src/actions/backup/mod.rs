@@ -15,7 +15,7 @@ mod reach;
 pub(in crate::actions) mod tarball;
 mod unfreeze;
 mod verify;
-mod vouched;
+pub(in crate::actions) mod vouched;
 
 pub use create::{CopyFacts, Create, CreateOutput, CreateParams, FailedCopy};
 pub use find::{Choice, Find, FindOutput, FindParams};

@@ -8,7 +8,10 @@ use crate::language::inventory::Inventory;
 ///
 /// # Errors
 /// Fails when a signer of the inventory makes no sense.
-pub(super) fn vouched<'a>(store: &'a dyn ReadStore, inventory: &Inventory) -> Result<Vouched<'a>, ActionError> {
+pub(in crate::actions) fn vouched<'a>(
+    store: &'a dyn ReadStore,
+    inventory: &Inventory,
+) -> Result<Vouched<'a>, ActionError> {
     Vouched::of(store, &inventory.audit.proof_signers)
         .map_err(|error| ActionError::fatal("`audit.proof_signers` of the inventory makes no sense").because(&error))
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::action::{Mode, Secrets};
 use crate::actions::postgres::{Standing, look};
 use crate::base::{RunId, Timestamp, clock};
-use crate::catalog::attest::Verdict;
+use crate::catalog::attest::{Verdict, Vouched};
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::prepare::{self, RunIdentity};
@@ -183,7 +183,9 @@ fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
     };
     let prefix = entry.and_then(|entry| entry.prefix.as_deref()).unwrap_or(name);
     let reader = site.read_store(store).map_err(chain)?;
-    let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await }).map_err(chain)?;
+    let vouched = Vouched::of(reader.as_ref(), &site.inventory.audit.proof_signers)
+        .map_err(|error| format!("`audit.proof_signers` of the inventory makes no sense: {error}"))?;
+    let listed = wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).map_err(chain)?;
     let listed = listed.map_err(|error| crate::cli::attest::chain(&error))?;
     let kind = if entry.is_some_and(Database::is_managed) { KIND_POSTGRES_DUMP } else { KIND_POSTGRES_BASE };
     let ours = |backup: &Backup| backup.manifest.kind == kind && backup.manifest.source == name;

@@ -28,7 +28,7 @@ pub(super) enum Basis {
 pub(super) struct Origin<'a> {
     /// The restored cluster.
     pub(super) cluster: &'a Cluster,
-    /// The store of the backup.
+    /// The store of the backup, with the proofs that count.
     pub(super) store: &'a dyn ReadStore,
     /// The machine's files.
     pub(super) files: &'a dyn ReadFiles,

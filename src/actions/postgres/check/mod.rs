@@ -26,6 +26,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency, Late,
     ParamFault, PlanContext, RunContext, Target,
 };
+use crate::actions::backup::vouched::vouched;
 
 /// Proves a database.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,7 +101,8 @@ impl Action for Check {
             return Ok(later());
         };
         let (store, files) = (cx.store(&handle.store)?, cx.host.read_files());
-        let origin = Origin { cluster: &cluster, store: store.as_ref(), files: files.as_ref() };
+        let vouched = vouched(store.as_ref(), &cx.about.inventory)?;
+        let origin = Origin { cluster: &cluster, store: &vouched, files: files.as_ref() };
         let backup = origin.backup(handle).await?;
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
         origin.basis((&backup, wanted), &mut session).await?;

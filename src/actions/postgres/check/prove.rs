@@ -10,6 +10,7 @@ use super::params::{CheckParams, CheckResult, Newest};
 use super::planned::{Planned, Threshold, What};
 use super::smoke;
 use crate::action::{ActionError, Late, RunContext};
+use crate::actions::backup::vouched::vouched;
 use crate::base::clock;
 use crate::catalog::{ContentFacts, DatabaseFacts};
 use crate::event::{ErrorClass, Progress};
@@ -201,7 +202,8 @@ impl Prover<'_> {
         let handle =
             handle.ok_or_else(|| ActionError::fatal("a check of `facts` wants the `backup` that was restored"))?;
         let (store, files) = (self.cx.store(&handle.store)?, self.cx.host.read_files());
-        let origin = Origin { cluster: self.cluster, store: store.as_read(), files: files.as_ref() };
+        let vouched = vouched(store.as_read(), &self.cx.about.inventory)?;
+        let origin = Origin { cluster: self.cluster, store: &vouched, files: files.as_ref() };
         let backup = origin.backup(handle).await?;
         match origin.basis((&backup, depth), &mut self.open(None).await?).await? {
             Basis::Known(facts) => self.compared(&facts, dbname).await,
