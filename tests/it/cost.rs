@@ -25,10 +25,16 @@ async fn put(store: &dyn Store, key: &str, bytes: Vec<u8>) {
 
 /// A backup of a folder that ended so many days ago. Its data is put by one store, its manifest by another.
 async fn backup(data: &dyn Store, catalog: &dyn Store, days: u64) {
+    increment(data, catalog, (days, None)).await;
+}
+
+/// A backup that rests on that of another day.
+async fn increment(data: &dyn Store, catalog: &dyn Store, (days, parent): (u64, Option<u64>)) {
     let (id, bytes, ended) = (format!("day-{days:03}"), vec![7; SIZE], days_ago(days));
     let place = BackupPlace::new("media", (KIND_FILES, None), &id);
     put(data, place.key("files.tar").unwrap().as_str(), bytes.clone()).await;
     let mut manifest = Manifest::new(id, KIND_FILES, "media", (ended, ended));
+    manifest.parent = parent.map(|days| format!("day-{days:03}"));
     manifest.objects.push(ManifestObject::new("files.tar", SIZE as u64, Digest::of(&bytes), ObjectRole::File));
     commit(catalog, "media", manifest).await.unwrap();
 }
@@ -166,6 +172,24 @@ async fn aws_classes_rules_and_old_versions_of_a_bucket_are_counted() {
     assert!(restore["retrieval"]["value"].as_f64().unwrap() > 0.0, "{restore:#}");
     let shown = cli.run(&["cost", "--prices", "prices.yaml", "--months", "2"]).ends(0);
     shown.prints("GLACIER").prints("up to 5h 00m").prints("no price").says("billed for ever").says("s3.lifecycle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aws_the_restore_of_an_increment_reads_what_it_rests_on() {
+    let (moto, cli) = archived("").await;
+    cli.file("prices.yaml", PRICES);
+    let store = s3::open(&s3::entry(&moto.url()));
+    let restore = || told(&cli, &["--prices", "prices.yaml"])["restores"][0].clone();
+    let archived = restore();
+    // Itself it lies where it is read at once.
+    store.delete(&"media/files/day-000/manifest.json".parse().unwrap()).await.unwrap();
+    increment(&*store, &*store, (0, Some(1))).await;
+    let read = restore();
+    assert_eq!((&read["backup"], &read["wait_s"]), (&json!("day-000"), &json!(5 * 3600)), "{read:#}");
+    assert_eq!(read["size_bytes"].as_u64(), archived["size_bytes"].as_u64().map(|one| 2 * one), "{read:#}");
+    // The newest whose chain is torn is no backup to restore.
+    store.delete(&"media/files/day-001/manifest.json".parse().unwrap()).await.unwrap();
+    assert_eq!(restore()["backup"], "day-002");
 }
 
 #[tokio::test(flavor = "multi_thread")]

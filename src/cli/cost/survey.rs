@@ -16,6 +16,8 @@ use crate::language::inventory::{RetrievalSpeed, StoreEntry, StoreLocation};
 
 /// The class of objects whose store names none.
 const PLAIN: &str = "STANDARD";
+/// What rules are called where they could not be read.
+const RULES: &str = "the lifecycle rules";
 
 /// What every store is looked at with.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +99,7 @@ impl Settings {
         }
         match bucket.lifecycle().await {
             Ok(lifecycle) => settings.rules = lifecycle.rules,
-            Err(error) => settings.warnings.push(unread("the lifecycle rules", &error)),
+            Err(error) => settings.warnings.push(unread(RULES, &error)),
         }
         match bucket.versioning().await {
             Ok(Versioning::Off) => return settings,
@@ -105,7 +107,8 @@ impl Settings {
             Ok(Versioning::Suspended) => {}
             Err(error) => settings.warnings.push(unread("the versions", &error)),
         }
-        if settings.old_versions == OldVersions::ForEver {
+        let rules_unread = settings.warnings.iter().any(|one| matches!(one, Warning::Unread(RULES, _)));
+        if settings.old_versions == OldVersions::ForEver && !rules_unread {
             settings.warnings.push(Warning::VersionsForEver);
         }
         let Some(versions) = store.read_versions() else { return settings };
@@ -209,7 +212,7 @@ impl<'a> Reading<'a> {
             place.later.lingering.merge(&told.lingering);
             place.warnings.extend(told.too_short.into_iter().map(Warning::TooShort));
             without_pace.extend(told.without_pace);
-            self.restores(heap, &by_key, place);
+            self.restores((heap, list), &by_key, place);
         }
         for facts in rest.values() {
             place.later.stock.add(class(facts), (1, facts.size_bytes), self.tariff);
@@ -258,17 +261,24 @@ impl<'a> Reading<'a> {
         if put.at(age_days).1 == here { put } else { Ladder::of(&self.settings.rules, subject, here) }
     }
 
-    /// The newest whole backup of each source and kind, with the WAL since it began.
-    fn restores(&self, heap: &Heap<'_>, by_key: &BTreeMap<&str, &ObjectFacts>, place: &mut Place) {
+    /// The newest whole backup of each source and kind, with what it rests on and the WAL since it began.
+    fn restores(
+        &self,
+        (heap, list): (&Heap<'_>, &BackupList),
+        by_key: &BTreeMap<&str, &ObjectFacts>,
+        place: &mut Place,
+    ) {
+        let is_whole =
+            |backup: &&&Backup| backup.missing.is_empty() && !backup.attested.is_damaged() && list.rests_whole(backup);
         let mut newest: BTreeMap<(&str, &str), &Backup> = BTreeMap::new();
-        for backup in heap.backups.iter().filter(|backup| backup.missing.is_empty()) {
+        for backup in heap.backups.iter().filter(is_whole) {
             newest.insert((&backup.manifest.source, &backup.manifest.kind), backup);
         }
         let speed = self.entry.retrieval.as_ref().map_or_else(RetrievalSpeed::default, |policy| policy.tier);
         for ((source, kind), backup) in newest {
             let manifest = &backup.manifest;
-            let keys = manifest.objects.iter().filter_map(|object| manifest.key_of(&backup.prefix, object).ok());
-            let own = keys.filter_map(|key| by_key.get(key.as_str()).copied());
+            let links = links(backup, heap);
+            let own = links.iter().flat_map(|link| objects_of(link, by_key));
             let since = |facts: &&&ObjectFacts| manifest.postgres.is_some() && facts.modified_at >= manifest.started_at;
             let read = own.chain(heap.wal.iter().filter(since).copied());
             let objects: Vec<RestoreObject> = read
@@ -303,6 +313,26 @@ impl<'a> Reading<'a> {
             }
         }
     }
+}
+
+/// A backup and what it rests on, itself first.
+fn links<'a>(backup: &'a Backup, heap: &Heap<'a>) -> Vec<&'a Backup> {
+    let mut links = vec![backup];
+    while let Some(parent) = links.last().and_then(|link| link.manifest.parent.as_ref()) {
+        let is_it = |one: &&&Backup| one.manifest.id == *parent && one.manifest.source == backup.manifest.source;
+        // More links than backups would be a circle.
+        let next = heap.backups.iter().find(is_it).copied();
+        let Some(next) = next.filter(|_| links.len() < heap.backups.len()) else { break };
+        links.push(next);
+    }
+    links
+}
+
+/// What a backup consists of, as it lies there.
+fn objects_of<'a>(backup: &Backup, by_key: &BTreeMap<&str, &'a ObjectFacts>) -> Vec<&'a ObjectFacts> {
+    let manifest = &backup.manifest;
+    let keys = manifest.objects.iter().filter_map(|object| manifest.key_of(&backup.prefix, object).ok());
+    keys.filter_map(|key| by_key.get(key.as_str()).copied()).collect()
 }
 
 fn wal_lot(facts: &ObjectFacts) -> WalLot {
