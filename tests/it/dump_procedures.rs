@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::cli::{Cli, until};
+use crate::support::cli::{Cli, listing, until};
 use crate::support::recovery::{Depot, Site};
 
 /// A production server with a database `shop`, and somebody who operates it.
@@ -158,4 +158,37 @@ fn a_dump_is_proved_by_the_restore_test_and_a_failing_smoke_test_is_no_proof() {
     fs::remove_dir_all(shop.cli.state()).unwrap();
     let bad = smoke("SELECT 1 / count(*) FROM orders WHERE id < 0");
     shop.cli.run(&args(&[&test, &[&bad]])).ends(10).says("division by zero");
+}
+
+const FROM_A_SCRIPT: &str = "version: 1
+name: from-a-script
+steps:
+  - id: choose
+    uses: backup.find
+    with: { database: main, dbname: shop, location: { store: offsite, prefix: daily, layout: dumps } }
+  - id: restore
+    uses: postgres.restore_dump
+    with: { database: main, dbname: shop, backup: '{{ steps.choose.backup }}' }
+";
+
+#[test]
+fn a_dump_of_a_script_is_restored_from_a_second_store_that_may_only_be_read() {
+    let shop = Shop::new();
+    let offsite = shop.cli.path("offsite");
+    fs::create_dir_all(offsite.join("daily")).unwrap();
+    let dump = format!("--file={}", offsite.join("daily/shop_20260128_020000.dump").display());
+    let (socket, port) = (shop.site.cluster.socket_dir(), shop.site.cluster.port().to_string());
+    let socket = socket.to_string_lossy();
+    shop.site
+        .cluster
+        .output("pg_dump", &["--format=custom", &dump, "--host", &socket, "--port", &port, "-U", "postgres", "shop"]);
+    let inventory = shop.cli.read("inventory.yaml");
+    let second = format!("stores: {{ offsite: {{ url: 'file://{}', read_only: true }},", offsite.display());
+    shop.cli.file("inventory.yaml", &inventory.replace("stores: { primary: {\"", &format!("{second} primary: {{\"")));
+    shop.sql("DELETE FROM orders WHERE id > 10");
+    shop.cli.file("restore.yaml", FROM_A_SCRIPT);
+    let before = listing(&offsite);
+    shop.cli.run(&["run", "restore.yaml", "--confirm", "production"]).ends(0);
+    assert_eq!(shop.orders(), "300|45150");
+    assert_eq!(listing(&offsite), before);
 }

@@ -24,6 +24,7 @@ use super::dump::origin::Origin;
 use super::layout::Cluster;
 use super::nursery;
 use super::readable::Reading;
+use super::restore_base::place;
 use super::sessions;
 use super::{archive, scratch};
 use crate::action::{
@@ -142,7 +143,7 @@ impl Action for RestoreDump {
         let Some(handle) = params.backup.known() else {
             return Ok(Findings::default().pending("the backup is not chosen yet"));
         };
-        let (store, prefix) = own.archive()?;
+        let (store, prefix) = place(&own, handle)?;
         let store = cx.store(store)?;
         let backup = opened(store.as_ref(), prefix, &own, handle).await?;
         let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
@@ -162,7 +163,7 @@ impl Action for RestoreDump {
     async fn run(&self, params: &RestoreDumpParams, cx: &RunContext) -> Result<RestoreDumpOutput, ActionError> {
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let handle = params.backup.get()?;
-        let (store, prefix) = own.archive()?;
+        let (store, prefix) = place(&own, handle)?;
         let store = cx.store(store)?;
         let backup = opened(store.as_read(), prefix, &own, handle).await?;
         let cluster = serving(params, &cx.about)?;
@@ -231,7 +232,7 @@ fn dbname(params: &RestoreDumpParams, manifest: &Manifest) -> Result<String, Act
 /// # Errors
 /// Fails when the backup is no dump of this database, or the store gives no answer.
 pub(crate) async fn major_of(cluster: &Cluster, handle: &BackupHandle, cx: &RunContext) -> Result<String, ActionError> {
-    let (store, prefix) = cluster.archive()?;
+    let (store, prefix) = place(cluster, handle)?;
     let store = cx.store(store)?;
     let backup = opened(store.as_read(), prefix, cluster, handle).await?;
     Ok(major(&backup.manifest))
