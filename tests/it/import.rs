@@ -232,3 +232,72 @@ fn a_base_backup_is_used_where_it_lies_with_the_wal_that_was_imported() {
     old.cli.file("loss.yaml", &LOSS.replace("layout: base_backups", "layout: base_backups }, tier: daily, x: { y: 1"));
     old.cli.run(&["check", "loss.yaml"]).ends(3);
 }
+
+/// Somebody with a store `offsite` in which these dumps of scripts lie.
+fn scripted(dumps: &[&str]) -> Cli {
+    let cli = Cli::new();
+    for key in dumps {
+        cli.file(&format!("stored/{key}"), DUMP);
+    }
+    let url = format!("file://{}", cli.path("stored").display());
+    cli.file("inventory.yaml", &format!("version: 1\nstores: {{ offsite: {{ url: '{url}' }} }}\n"));
+    let entry = StoreEntry { url, ..StoreEntry::default() };
+    Opening::new(&entry, "offsite", Arc::new(Safe::default())).initialize().unwrap();
+    cli
+}
+
+const FOUND: &str = "version: 1
+name: from-a-script
+steps:
+  - id: choose
+    uses: backup.find
+    with: { source: orders, WHICH location: { store: offsite, prefix: daily, layout: dumps } }
+  - id: verify
+    uses: backup.verify
+    with: { source: orders, store: offsite, backup: '{{ steps.choose.backup }}' }
+";
+
+#[test]
+fn of_dumps_in_one_folder_those_that_are_named_are_chosen_and_nothing_is_written_there() {
+    let cli = scripted(&[
+        "daily/orders_20260127_020000.sql",
+        "daily/orders_20260128_020000.sql",
+        "daily/crew_20260128_030000.sql",
+    ]);
+    let before = listing(&cli.path("stored"));
+    let run = |which: &str| {
+        cli.file("find.yaml", &FOUND.replace("WHICH", which));
+        cli.run(&["run", "find.yaml"])
+    };
+    let told = run("");
+    assert_ne!(told.code, Some(0), "{told:?}");
+    told.says("dumps of several databases: `crew`, `orders`").says("say `dbname`");
+    // Those of the other database do not count even where only they are old enough.
+    assert_ne!(run("before: '2026-01-27T01:00:00Z',").code, Some(0));
+    run("dbname: orders,").ends(0);
+    let chosen = cli.shown()["steps"].to_string();
+    assert!(chosen.contains("orders_20260128_020000") && !chosen.contains("crew_"), "{chosen}");
+    run("dbname: order,").says("nothing below `daily/`");
+    assert_eq!(listing(&cli.path("stored")), before);
+}
+
+#[test]
+fn a_manifest_of_another_program_hides_no_dump_and_a_damaged_one_is_named() {
+    let cli = scripted(&["prod/daily/orders_20260128_143002.sql", "prod/dump/torn/orders_20260128_143002.sql"]);
+    cli.file("stored/prod/daily/manifest.json", "{}");
+    cli.file("stored/prod/db-manifest.json", "{}");
+    cli.file("stored/prod/dump/torn/manifest.json", "{");
+    for prefix in ["prod", "prod/"] {
+        let dry = cli.run(&["backups", "import", "offsite", prefix, "--json"]).ends(0).json();
+        let found = dry["would_import"].as_array().unwrap();
+        assert_eq!(found.len(), 1, "{dry:#}");
+        let left = dry["left_out"].as_array().unwrap();
+        let left = left.iter().map(|one| (one["key"].as_str().unwrap(), one["why"].as_str().unwrap()));
+        let left: std::collections::BTreeMap<&str, &str> = left.collect();
+        let keys: Vec<&str> = left.keys().copied().collect();
+        assert_eq!(keys, ["prod/daily/manifest.json", "prod/db-manifest.json", "prod/dump/torn/manifest.json"]);
+        assert!(left["prod/dump/torn/manifest.json"].contains("whose manifest cannot be used"), "{left:?}");
+    }
+    cli.run(&["backups", "import", "offsite", "prod/daily/", "--json"]).ends(0).prints("orders_20260128_143002.sql");
+    cli.run(&["backups", "import", "offsite", "/prod"]).ends(2).says("cannot begin an object's key");
+}

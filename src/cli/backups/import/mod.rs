@@ -7,7 +7,7 @@ use std::path::Path;
 
 use self::find::{Found, find};
 use super::shelf::of_catalog;
-use crate::action::{Secrets, Store};
+use crate::action::{ObjectKey, Secrets, Store};
 use crate::actions::backup::foreign::{Foreign, ForeignWal, LeftOut, Reader, WalFolder};
 use crate::catalog;
 use crate::cli::args::InventoryArgs;
@@ -27,9 +27,10 @@ pub struct Args {
     /// The store of the inventory
     store: String,
     /// What the keys begin with
+    #[arg(value_parser = prefix)]
     prefix: String,
     /// The prefix of the catalog that gets the manifests and the WAL, as the inventory's database has it; default PREFIX
-    #[arg(long, value_name = "PREFIX")]
+    #[arg(long, value_name = "PREFIX", value_parser = prefix)]
     into: Option<String>,
     /// What they are backups of; default what each dump's name has before its time, and INTO for base backups
     #[arg(long, value_name = "NAME")]
@@ -45,6 +46,13 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Takes a prefix without the `/` at its end, which completion and people write.
+fn prefix(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let key = text.parse::<ObjectKey>();
+    key.map(|_| text.to_owned()).map_err(|_| format!("`{text}` cannot begin an object's key"))
 }
 
 /// What came of an import.
