@@ -17,7 +17,7 @@ use crate::action::{
     Target,
 };
 use crate::actions::store::catalog_failed;
-use crate::catalog::{self, Backup, BackupPlace, CatalogError, ManifestObject, Query};
+use crate::catalog::{self, Backup, CatalogError, ManifestObject, Query};
 use crate::event::Progress;
 use crate::language::inventory::Inventory;
 use crate::transfer::{Unpacking, download};
@@ -96,15 +96,17 @@ pub(super) async fn chosen(
 
 /// Another store's copy of a backup: it has the same id and a manifest of its own, since each store packs in its own way.
 async fn copy(store: &dyn ReadStore, place: &Place, handle: &BackupHandle) -> Result<Backup, ActionError> {
-    let lies = BackupPlace::new(&place.prefix, (&handle.kind, handle.tier.as_deref()), &handle.id);
-    match catalog::load(store, &lies).await {
-        Ok(backup) if backup.manifest.source == place.source => Ok(backup),
-        Ok(_) | Err(CatalogError::Store(StoreError::NotFound { .. })) => {
-            let fact = format!("backup `{}` of store `{}` has no copy in `{}`", handle.id, handle.store, place.store);
-            Err(ActionError::fatal(fact).help(format!("read it with `store: {}`", handle.store)))
-        }
-        Err(error) => Err(catalog_failed(error)),
+    let none = || {
+        let fact = format!("backup `{}` of store `{}` has no copy in `{}`", handle.id, handle.store, place.store);
+        ActionError::fatal(fact).help(format!("read it with `store: {}`", handle.store))
+    };
+    if handle.described.is_some() {
+        return Err(none());
     }
+    catalog::open_copy(store, &place.prefix, handle).await.map_err(|error| match error {
+        CatalogError::Changed(_) | CatalogError::Store(StoreError::NotFound { .. }) => none(),
+        error => catalog_failed(error),
+    })
 }
 
 fn failed(error: HostError) -> ActionError {
