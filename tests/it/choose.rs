@@ -8,7 +8,8 @@ use runbook::action::{ObjectKey, PutOptions, Store};
 use runbook::base::{Digest, Timestamp};
 use runbook::catalog::attest::{Proof, Verdict, prove};
 use runbook::catalog::{
-    Backup, CatalogError, KIND_FILES, Manifest, ManifestObject, ObjectRole, Pick, Proven, Query, commit, find, list,
+    Backup, CatalogError, KIND_FILES, KIND_POSTGRES_DUMP, Manifest, ManifestObject, ObjectRole, Pick, Proven, Query,
+    commit, find, find_telling, list,
 };
 use runbook::language::inventory::StoreEntry;
 use runbook::store::Opening;
@@ -177,6 +178,24 @@ async fn a_manifest_that_was_copied_without_its_metadata_counts_when_the_sidecar
 }
 
 #[tokio::test]
+async fn a_backup_whose_manifest_cannot_be_read_is_not_passed_over_without_a_word() {
+    let shelf = Shelf::new();
+    shelf.backup(1, None).await;
+    shelf.backup(2, None).await;
+    let torn = "media/files/2026-01-02/manifest.json";
+    std::fs::write(shelf.path(torn), "{").unwrap();
+    std::fs::create_dir_all(shelf.path("media/dump/other")).unwrap();
+    std::fs::write(shelf.path("media/dump/other/manifest.json"), "{").unwrap();
+    let told = async |query: &Query| find_telling(shelf.store.as_read(), "media", query).await.unwrap();
+    let files = Query { kind: Some(KIND_FILES.to_owned()), ..Query::default() };
+    let (chosen, passed_over) = told(&files).await;
+    assert_eq!((chosen.manifest.id, passed_over), (id(1), vec![torn.to_owned()]));
+    assert_eq!(told(&Query::default()).await.1.len(), 2, "of any kind may be both");
+    let named = Query { id: Some(id(1)), ..Query::default() };
+    assert!(told(&named).await.1.is_empty());
+}
+
+#[tokio::test]
 async fn a_folder_that_a_backup_of_another_prefix_consists_of_is_no_orphan() {
     let shelf = Shelf::new();
     shelf.backup(1, None).await;
@@ -261,6 +280,9 @@ async fn where_signers_are_named_a_proof_counts_only_when_one_of_them_has_signed
     };
     assert_eq!(chosen(&[]).await.unwrap(), id(3), "without signers every proof counts");
     assert_eq!(chosen(std::slice::from_ref(&trusted)).await.unwrap(), id(1));
+    for nobody in ["# nobody", "", &trusted.replacen(' ', " namespaces=\"file\" ", 1)] {
+        assert!(chosen(&[nobody.to_owned()]).await.is_err(), "`{nobody}` trusts nobody, so no proof counts");
+    }
     // The proof itself was changed after it was signed.
     let folder = shelf.path("media/files/2026-01-01/proofs");
     let proof = std::fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
@@ -270,4 +292,40 @@ async fn where_signers_are_named_a_proof_counts_only_when_one_of_them_has_signed
     std::fs::write(&proof, text.replace("\"took_ms\": 1", "\"took_ms\": 2")).unwrap();
     assert!(chosen(&[trusted]).await.is_err());
     assert!(Vouched::of(shelf.store.as_read(), &["ops".to_owned()]).is_err());
+}
+
+#[test]
+fn signers_that_trust_nobody_are_refused_by_check() {
+    let cli = Cli::new();
+    for lines in ["'# nobody'", "''", "'ops namespaces=\"file,git\" ssh-ed25519 AAAA'"] {
+        cli.file("inventory.yaml", &format!("version: 1\naudit: {{ proof_signers: [ {lines} ] }}\n"));
+        cli.run(&["check", "inventory.yaml"]).ends(3).says("trust nobody for `runbook`");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_of_a_database_tells_only_proofs_that_count() {
+    let shelf = Shelf::new();
+    shelf.put("main/dump/one/content", "content").await;
+    let mut manifest = Manifest::new("one", KIND_POSTGRES_DUMP, "main", (at(1), at(1)));
+    manifest.objects.push(ManifestObject::new("content", 7, Digest::of(b"content"), ObjectRole::Dump));
+    let backup = commit(&*shelf.store, "main", manifest).await.unwrap();
+    shelf.proof(&backup, Verdict::Passed).await;
+    let key = ssh_key::PrivateKey::random(&mut ssh_key::rand_core::OsRng, ssh_key::Algorithm::Ed25519).unwrap();
+    let signer = format!("ops {}", key.public_key().to_openssh().unwrap());
+    let cli = Cli::new();
+    let proof = |audit: &str| {
+        let database = "address: localhost, port: 1, sslmode: disable, via: { managed: {} }, store: near, prefix: main";
+        let url = format!("file://{}", shelf.path("").display());
+        cli.file(
+            "inventory.yaml",
+            &format!(
+                "version: 1\ndatabases: {{ main: {{ {database} }} }}\nstores: {{ near: {{ url: '{url}' }} }}\n{audit}\n"
+            ),
+        );
+        let told = cli.run(&["status", "main", "--json"]);
+        serde_json::from_str::<serde_json::Value>(&told.out).unwrap_or_else(|_| panic!("{told:?}"))["proof"].clone()
+    };
+    assert_eq!(proof("")["backup"], "one");
+    assert!(proof(&format!("audit: {{ proof_signers: [ '{signer}' ] }}")).is_null());
 }
