@@ -324,7 +324,7 @@ async fn the_status_of_a_database_tells_only_proofs_that_count() {
             ),
         );
         let told = cli.run(&["status", "main", "--json"]);
-        serde_json::from_str::<serde_json::Value>(&told.out).unwrap_or_else(|_| panic!("{told:?}"))["proof"].clone()
+        serde_json::from_str::<serde_json::Value>(&told.out).unwrap_or_else(|_| panic!("{told:?}"))[0]["proof"].clone()
     };
     assert_eq!(proof("")["backup"], "one");
     assert!(proof(&format!("audit: {{ proof_signers: [ '{signer}' ] }}")).is_null());

@@ -174,9 +174,9 @@ steps:
 #[test]
 fn a_dump_of_a_script_is_restored_from_a_second_store_that_may_only_be_read() {
     let shop = Shop::new();
-    let offsite = shop.cli.path("offsite");
-    fs::create_dir_all(offsite.join("daily")).unwrap();
-    let dump = format!("--file={}", offsite.join("daily/shop_20260128_020000.dump").display());
+    let offsite = shop.site.cluster.folder("offsite");
+    let daily = shop.site.cluster.folder("offsite/daily");
+    let dump = format!("--file={}", daily.join("shop_20260128_020000.dump").display());
     let (socket, port) = (shop.site.cluster.socket_dir(), shop.site.cluster.port().to_string());
     let socket = socket.to_string_lossy();
     shop.site
