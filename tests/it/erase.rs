@@ -297,5 +297,5 @@ fn a_new_machine_forgets_by_the_ledger_that_was_shipped() {
     assert!(forgotten(cli).iter().any(|event| event["kind"]["data"]["rows"] == 1), "{:?}", forgotten(cli));
     // Another ledger that began anew contradicts it.
     add(cli, "c@d");
-    cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(4).prints("differ from line 1 on");
+    cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(4).says("differ from line 1 on");
 }

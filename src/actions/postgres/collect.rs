@@ -134,8 +134,12 @@ impl Job<'_> {
         arrivals: &mut Arrivals,
     ) -> Result<(), ActionError> {
         let (funnel, bodies) = self.delivery.open(arrivals);
+        let fed: Vec<usize> = bodies.iter().map(|(depot, _)| *depot).collect();
         let (filled, ()) = tokio::join!(source.fill(lot, funnel), self.delivery.bring(&item, bodies, arrivals));
-        filled?;
+        if let Err(error) = filled {
+            arrivals.blame(&fed, &error);
+            return Err(error);
+        }
         self.enough(arrivals)
     }
 

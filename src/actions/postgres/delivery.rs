@@ -113,6 +113,13 @@ impl Arrivals {
         self.0.iter().filter(|arrival| arrival.is_ok()).count()
     }
 
+    /// Takes what the source failed with as the reason of the stores that it fed: theirs is only that it broke off.
+    pub(crate) fn blame(&mut self, fed: &[usize], error: &ActionError) {
+        for depot in fed {
+            self.0[*depot] = Err(error.clone());
+        }
+    }
+
     fn keep(&mut self, depot: usize, object: Result<ManifestObject, ActionError>) {
         match (&mut self.0[depot], object) {
             (Ok(objects), Ok(object)) => objects.push(object),

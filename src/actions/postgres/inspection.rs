@@ -96,7 +96,7 @@ impl Inspection<'_> {
         manifest: &Arc<BackupManifest>,
         mut inspected: Inspected,
     ) -> Result<(Inspected, Option<WalProof>), ActionError> {
-        let mut proof = Some(WalProof::new(&self.facts));
+        let mut proof = Some(WalProof::new(self.scrutiny(Vec::new(), manifest)));
         for object in &self.reading.backup.manifest.objects {
             let judged = match self.part(object, manifest) {
                 Part::Files(scrutiny) => {
@@ -104,7 +104,10 @@ impl Inspection<'_> {
                     read.map(|found| inspected.found.merge(found))
                 }
                 Part::Wal => match proof.take() {
-                    Some(walk) => self.walk(object, walk).await?.map(|walk| proof = Some(walk)),
+                    Some(walk) => self.walk(object, walk).await?.map(|mut walk| {
+                        inspected.found.merge(walk.beside());
+                        proof = Some(walk);
+                    }),
                     None => self.bytes(object).await?,
                 },
                 Part::Bytes => self.bytes(object).await?,
@@ -117,9 +120,12 @@ impl Inspection<'_> {
         Ok((inspected, proof))
     }
 
+    fn scrutiny(&self, prefix: Vec<u8>, manifest: &Arc<BackupManifest>) -> Scrutiny {
+        Scrutiny { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts) }
+    }
+
     fn part(&self, object: &ManifestObject, manifest: &Arc<BackupManifest>) -> Part {
-        let files =
-            |prefix| Part::Files(Scrutiny { prefix, manifest: Arc::clone(manifest), facts: Arc::clone(&self.facts) });
+        let files = |prefix| Part::Files(self.scrutiny(prefix, manifest));
         match object.role {
             ObjectRole::Data => files(Vec::new()),
             ObjectRole::Tablespace => {

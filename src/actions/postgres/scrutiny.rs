@@ -75,10 +75,21 @@ impl Scrutiny {
         Ok(())
     }
 
-    fn file(&self, entry: &mut Entry<'_, &mut dyn Read>, found: &mut Findings) -> std::io::Result<()> {
+    /// Looks at a file that the server's manifest may know; of one that it does not know nothing can be said.
+    pub(crate) fn listed(&self, entry: &mut Entry<'_, &mut dyn Read>, found: &mut Findings) -> std::io::Result<()> {
+        let path = self.path(entry)?;
+        if self.manifest.file(&path).is_some() { self.file(entry, found) } else { Ok(()) }
+    }
+
+    /// The path that the server's manifest has for a file of the archive.
+    fn path(&self, entry: &Entry<'_, &mut dyn Read>) -> std::io::Result<Vec<u8>> {
         let own = entry.path()?.into_owned();
         let own = own.strip_prefix("./").unwrap_or(&own).as_os_str().as_bytes().to_vec();
-        let path = [self.prefix.as_slice(), &own].concat();
+        Ok([self.prefix.as_slice(), &own].concat())
+    }
+
+    fn file(&self, entry: &mut Entry<'_, &mut dyn Read>, found: &mut Findings) -> std::io::Result<()> {
+        let path = self.path(entry)?;
         let shown = String::from_utf8_lossy(&path).into_owned();
         let Some(known) = self.manifest.file(&path) else {
             found.fault(format!("`{shown}` is not in backup_manifest"));

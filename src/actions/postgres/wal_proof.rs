@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
+use std::sync::Arc;
 
 use tar::{Archive, EntryType};
 
 use super::readable::Judged;
-use crate::catalog::PostgresFacts;
+use super::scrutiny::{Findings, Scrutiny};
+use super::tar_walk::WAL_FOLDER;
 use crate::pgformat::{Lsn, SegmentHeader, SegmentName, SegmentSize, SystemId, WalWalker, Walked};
 
 /// The walk as far as it has come. Segments are walked in their order; one that comes before its turn is remembered by
@@ -20,12 +22,18 @@ pub(crate) struct WalProof {
     left: VecDeque<SegmentName>,
     walked: Vec<SegmentName>,
     early: BTreeSet<SegmentName>,
+    beside: Scrutiny,
+    found: Findings,
 }
 
 impl WalProof {
-    /// Begins with the first segment that a backup needs.
-    pub(crate) fn new(facts: &PostgresFacts) -> Self {
+    /// Begins with the first segment that a backup needs. What lies beside the segments, `beside` judges.
+    pub(crate) fn new(beside: Scrutiny) -> Self {
+        let facts = Arc::clone(&beside.facts);
+        let beside = Scrutiny { prefix: WAL_FOLDER.to_vec(), ..beside };
         Self {
+            beside,
+            found: Findings::default(),
             system_id: facts.system_id,
             size: facts.segment_size,
             stop: facts.stop_lsn,
@@ -46,6 +54,11 @@ impl WalProof {
         self.early.contains(&name)
     }
 
+    /// Takes what was found of the files that lie beside the segments and are in the server's manifest.
+    pub(crate) fn beside(&mut self) -> Findings {
+        std::mem::take(&mut self.found)
+    }
+
     /// The segments that were walked.
     pub(crate) fn walked(self) -> Vec<SegmentName> {
         self.walked
@@ -62,7 +75,13 @@ impl WalProof {
             let mut entry = entry.map_err(torn)?;
             let path = entry.path().map_err(torn)?.into_owned();
             let name = path.strip_prefix("./").unwrap_or(&path).to_str().and_then(|name| name.parse().ok());
-            let Some(name) = name.filter(|_| entry.header().entry_type() == EntryType::Regular) else { continue };
+            if entry.header().entry_type() != EntryType::Regular {
+                continue;
+            }
+            let Some(name) = name else {
+                self.beside.listed(&mut entry, &mut self.found).map_err(torn)?;
+                continue;
+            };
             let mut bytes = Vec::new();
             entry.by_ref().take(most).read_to_end(&mut bytes).map_err(torn)?;
             self.take(name, &bytes)?;

@@ -152,18 +152,18 @@ impl<'a> Surveyor<'a> {
 
     /// What lies between the intervals, before the first and behind the last.
     fn gaps(&self, intervals: &[Interval]) -> Vec<Gap> {
-        let Some((begin, end)) = self.written() else { return Vec::new() };
+        let written = self.written();
+        // Backups that bring their own WAL are all that is known of a timeline without an archive.
+        let begin = written.map(|(begin, _)| begin).or(intervals.first().map(|first| first.from));
+        let Some(mut at) = begin else { return Vec::new() };
         let mut gaps = Vec::new();
-        let mut at = begin;
-        for interval in intervals {
+        for (number, interval) in intervals.iter().enumerate() {
             let gap = (at < interval.from).then(|| self.gap(at, interval.from));
             // Before the first of them nothing is expected, unless something is to blame.
-            gaps.extend(gap.filter(|gap| at != begin || !gap.holes.is_empty()));
+            gaps.extend(gap.filter(|gap| number > 0 || !gap.holes.is_empty()));
             at = at.max(interval.to);
         }
-        if at < end {
-            gaps.push(self.gap(at, end));
-        }
+        gaps.extend(written.filter(|(_, end)| at < *end).map(|(_, end)| self.gap(at, end)));
         gaps
     }
 
