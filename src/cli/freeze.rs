@@ -38,18 +38,17 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
             return Err(Failure::new(Exit::Refused, message).help("set the clock right; nothing was changed"));
         }
     }
-    if let Some(reason) = prunes.iter().find_map(|step| despite(step)) {
+    for reason in prunes.iter().filter_map(|step| despite(step)) {
         tell!("pruning though a recovery may be open: {reason}");
-        return Ok(());
     }
     let mut frozen: BTreeSet<(String, &str)> = BTreeSet::new();
-    if !prunes.is_empty() {
-        let locks = plan.locks.iter().filter(|name| name.starts_with("database:"));
-        frozen.extend(locks.map(|lock| (lock.clone(), "nothing is pruned meanwhile")));
-    }
+    frozen.extend(pruned(plan, &prunes).map(|lock| (lock, "nothing is pruned meanwhile")));
     frozen.extend(moved(plan).map(|lock| (lock, "no lifecycle is changed meanwhile")));
     if presence == Presence::Nobody {
         frozen.extend(backed_up(plan).map(|lock| (lock, "no unattended backup is taken meanwhile")));
+    }
+    if !frozen.is_empty() {
+        warn_of_unreadable(runs)?;
     }
     for (lock, what) in frozen {
         if let Some(open) = recovery::open(runs, &lock, Some(&plan.run))? {
@@ -69,25 +68,39 @@ fn refusal(open: &Open, what: &str) -> Failure {
     ))
 }
 
-/// The databases whose backups lie in a store whose lifecycle is changed.
+/// Says which runs may be open recoveries that nobody can tell of.
+fn warn_of_unreadable(runs: &Runs) -> Result<(), Failure> {
+    let unreadable = recovery::unreadable(runs)?;
+    if !unreadable.is_empty() {
+        let names: Vec<String> = unreadable.iter().map(|run| format!("`{run}`")).collect();
+        tell!(
+            "warning: whether these runs are open recoveries is not known, for want of their plans: {}",
+            names.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The databases whose backups are pruned, without those that are pruned for a reason.
+fn pruned<'a>(plan: &'a BoundPlan, prunes: &'a [&PlannedStep]) -> impl Iterator<Item = String> + 'a {
+    let held = prunes.iter().filter(|step| despite(step).is_none()).flat_map(|step| &step.effects.holds);
+    held.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database)
+}
+
+/// The databases whose backups may lie in a store whose lifecycle is changed: all, since a step may have stored a
+/// copy in any store.
 fn moved(plan: &BoundPlan) -> impl Iterator<Item = String> {
-    let written = |step: &&PlannedStep| step.uses == LIFECYCLE;
-    let targets = plan.steps.iter().filter(written).flat_map(|step| &step.effects.targets);
-    let stores: BTreeSet<&String> = targets
-        .filter_map(|(access, target)| match target {
-            Target::Store { name, .. } if *access >= Access::Write => Some(name),
-            Target::Store { .. }
-            | Target::Database { .. }
-            | Target::Path { .. }
-            | Target::Port { .. }
-            | Target::Service { .. }
-            | Target::Url { .. } => None,
-        })
-        .collect();
-    let is_meant = |name: &str| stores.iter().any(|store| store.as_str() == name);
-    let databases = plan.inventory.databases.values().filter(|entry| entry.archives().any(is_meant));
-    let entries: Vec<String> = databases.map(lock_of_database).collect();
-    entries.into_iter()
+    let is_written = |(access, target): &(Access, Target)| match target {
+        Target::Store { .. } => *access >= Access::Write,
+        Target::Database { .. }
+        | Target::Path { .. }
+        | Target::Port { .. }
+        | Target::Service { .. }
+        | Target::Url { .. } => false,
+    };
+    let changes = |step: &PlannedStep| step.uses == LIFECYCLE && step.effects.targets.iter().any(is_written);
+    let is_changed = plan.steps.iter().any(changes);
+    plan.inventory.databases.values().filter(move |_| is_changed).map(lock_of_database)
 }
 
 /// The databases of which a backup is taken, without those that the same run replaces or is done with.
@@ -150,17 +163,25 @@ mod tests {
     }
 
     fn write(run: &mut CreatedRun, kind: EventKind) {
-        run.journal.append(Timestamp::UNIX_EPOCH, vec![kind]).expect("appends");
+        write_at(run, Timestamp::UNIX_EPOCH, kind);
+    }
+
+    fn write_at(run: &mut CreatedRun, at: Timestamp, kind: EventKind) {
+        run.journal.append(at, vec![kind]).expect("appends");
         run.journal.sync().expect("syncs");
     }
 
     /// Makes the one attempt of the one step.
     fn attempts(run: &mut CreatedRun) {
+        attempts_at(run, Timestamp::UNIX_EPOCH);
+    }
+
+    fn attempts_at(run: &mut CreatedRun, at: Timestamp) {
         let step = || -> StepId { "only".parse().expect("an id") };
         let resolved =
             EventKind::StepResolved { step: step(), with: Value::Null, secrets: Vec::new(), preconditions: Vec::new() };
-        write(run, resolved);
-        write(run, EventKind::AttemptStarted { step: step(), attempt: Attempt(1), key: "k".to_owned() });
+        write_at(run, at, resolved);
+        write_at(run, at, EventKind::AttemptStarted { step: step(), attempt: Attempt(1), key: "k".to_owned() });
     }
 
     fn end(mut run: CreatedRun, outcome: Outcome) {
@@ -234,6 +255,48 @@ mod tests {
         attempts(&mut late);
         end(late, Outcome::Failed);
         assert!(is_frozen(&runs, &prune()));
+    }
+
+    #[test]
+    fn a_recovery_that_replaces_something_after_a_freeze_was_lifted_freezes_anew() {
+        let root = tempfile::tempdir().expect("a folder");
+        let runs = Runs::open(root.path().join("state")).expect("opens");
+        let later: Timestamp = "1970-01-01T01:00:00Z".parse().expect("a time");
+        let mut waiting = begun(&runs, &recovery("20260101-000000-aaaaaa"));
+        assert!(is_frozen(&runs, &prune()), "it waits for its first destroying step");
+        let unfreeze = Effects::of(EffectClass::Write).hold("orders");
+        let mut lift = begun(&runs, &plan("20260102-000000-aaaaaa", "backup.unfreeze", unfreeze));
+        attempts(&mut lift);
+        end(lift, Outcome::Succeeded);
+        assert!(!is_frozen(&runs, &prune()), "the freeze was lifted");
+        attempts_at(&mut waiting, later);
+        assert!(is_frozen(&runs, &prune()), "it went on after that");
+        end(waiting, Outcome::Failed);
+        assert!(is_frozen(&runs, &prune()));
+    }
+
+    #[test]
+    fn a_reason_to_prune_one_place_all_the_same_is_none_for_another_nor_for_a_lifecycle() {
+        let root = tempfile::tempdir().expect("a folder");
+        let runs = Runs::open(root.path().join("state")).expect("opens");
+        let mut open = begun(&runs, &recovery("20260101-000000-aaaaaa"));
+        attempts(&mut open);
+        let with_another = |uses: &str, effects: Effects| {
+            let mut both = prune();
+            both.steps[0].with = json!({ "despite_recovery": "the disk is full" });
+            let mut other = fixture::step("other", uses);
+            other.effects = effects;
+            both.steps.push(other);
+            both
+        };
+        let store = || Target::Store { name: "far".to_owned(), prefix: String::new() };
+        let removes = Effects::of(EffectClass::Destroy).target(Access::Destroy, store());
+        assert!(!is_frozen(&runs, &with_another("backup.prune", removes.clone().hold("nobody"))));
+        assert!(is_frozen(&runs, &with_another("backup.prune", removes.hold("orders"))));
+        let changes = Effects::of(EffectClass::Write).target(Access::Write, store());
+        assert!(is_frozen(&runs, &with_another("s3.lifecycle", changes)), "any store may have a copy");
+        let backup = Effects::of(EffectClass::Write).hold("orders");
+        assert!(is_frozen(&runs, &with_another("postgres.base_backup", backup)));
     }
 
     #[test]

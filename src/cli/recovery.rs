@@ -39,6 +39,8 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
     let mut ids = runs.ids().map_err(wiring::runs_failure)?;
     ids.retain(|id| Some(id) != besides);
     ids.sort();
+    let mut left_open: Vec<(Open, Option<Timestamp>)> = Vec::new();
+    let mut lifted: Vec<(RunId, Timestamp)> = Vec::new();
     for id in ids.iter().rev() {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
@@ -46,20 +48,44 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
             continue;
         }
         match standing(&dir, &plan, lock) {
-            Standing::Open { since, status } => {
+            Standing::Open { since, last, status } => {
                 let database = named(&plan, lock).unwrap_or_default();
-                return Ok(Some(Open { run: id.clone(), database, since, status }));
+                left_open.push((Open { run: id.clone(), database, since, status }, last));
             }
-            Standing::Lifted => return Ok(None),
+            Standing::Lifted(at) => lifted.push((id.clone(), at)),
             Standing::Nothing => {}
         }
     }
-    Ok(None)
+    // A run may be resumed after a later one ended: what counts is when it replaced something, where that is known.
+    let is_over = |(open, last): &(Open, Option<Timestamp>)| {
+        lifted.iter().any(|(run, at)| last.map_or(*run > open.run, |last| *at >= last))
+    };
+    Ok(left_open.into_iter().find(|one| !is_over(one)).map(|(open, _)| open))
+}
+
+/// Names the runs whose plans cannot be read, so that nobody can tell what they replace.
+///
+/// # Errors
+/// Fails when the history of runs cannot be read.
+pub fn unreadable(runs: &Runs) -> Result<Vec<RunId>, Failure> {
+    let mut ids = runs.ids().map_err(wiring::runs_failure)?;
+    ids.retain(|id| runs.dir(id).plan().is_err());
+    ids.sort();
+    Ok(ids)
 }
 
 /// Tells whether a run replaces the database under a lock, or says that its recovery is over.
 pub fn concerns(plan: &BoundPlan, lock: &str) -> bool {
     plan.steps.iter().any(|step| replaces(plan, step, lock) || lifts(plan, step, lock))
+}
+
+/// Tells whether a run brings a whole server back from a backup.
+pub fn recovers(plan: &BoundPlan) -> bool {
+    plan.steps.iter().any(is_recovery)
+}
+
+fn is_recovery(step: &PlannedStep) -> bool {
+    RECOVERIES.contains(&step.uses.as_str())
 }
 
 fn named(plan: &BoundPlan, lock: &str) -> Option<String> {
@@ -92,10 +118,10 @@ fn lifts(plan: &BoundPlan, step: &PlannedStep, lock: &str) -> bool {
 
 /// What a run left behind.
 enum Standing {
-    /// A recovery that nobody said is over.
-    Open { since: Option<Timestamp>, status: RunStatus },
-    /// Somebody said that it is over.
-    Lifted,
+    /// A recovery that nobody said is over, and when its last replacing attempt began.
+    Open { since: Option<Timestamp>, last: Option<Timestamp>, status: RunStatus },
+    /// Somebody said then that it is over.
+    Lifted(Timestamp),
     /// Nothing was replaced.
     Nothing,
 }
@@ -103,17 +129,17 @@ enum Standing {
 fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
     let status = RunSummary::of(dir).status;
     let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
-    let Some(state) = state else { return Standing::Open { since: None, status } };
+    let Some(state) = state else { return Standing::Open { since: None, last: None, status } };
     let lifted = plan.steps.iter().filter(|step| lifts(plan, step, lock)).filter_map(|step| ended_well(&state, step));
     let lifted = lifted.max();
     let replacing = || plan.steps.iter().filter(|step| replaces(plan, step, lock));
-    let mut begun: Vec<Timestamp> = replacing().filter_map(|step| begun_at(&state, step)).collect();
-    begun.sort();
-    let last = begun.last().copied();
-    let since = begun.first().copied().or(state.started_at);
-    let recovers = replacing().any(|step| RECOVERIES.contains(&step.uses.as_str()) && begun_at(&state, step).is_some());
-    if lifted.is_some_and(|lifted| last.is_none_or(|last| lifted >= last)) {
-        return Standing::Lifted;
+    let begun = || replacing().flat_map(|step| begun_at(&state, step));
+    let last = begun().max();
+    let since = begun().min().or(state.started_at);
+    let recovers =
+        replacing().filter(|step| is_recovery(step)).flat_map(|step| begun_at(&state, step)).next().is_some();
+    if let Some(lifted) = lifted.filter(|lifted| last.is_none_or(|last| *lifted >= last)) {
+        return Standing::Lifted(lifted);
     }
     let is_open = match &status {
         RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted | RunStatus::Damaged { .. } => {
@@ -123,7 +149,7 @@ fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
         RunStatus::Finished { outcome: Outcome::FailedUnknown, .. } => last.is_some(),
         RunStatus::Finished { .. } => recovers,
     };
-    if is_open { Standing::Open { since, status } } else { Standing::Nothing }
+    if is_open { Standing::Open { since, last, status } } else { Standing::Nothing }
 }
 
 fn ended_well(state: &RunState, step: &PlannedStep) -> Option<Timestamp> {
@@ -131,7 +157,7 @@ fn ended_well(state: &RunState, step: &PlannedStep) -> Option<Timestamp> {
     known.ended_at.filter(|_| known.status.end() == Some(StepEnd::Succeeded))
 }
 
-fn begun_at(state: &RunState, step: &PlannedStep) -> Option<Timestamp> {
-    let known = state.steps.get(&step.id)?;
-    known.started_at.filter(|_| !known.attempts.is_empty())
+/// When the attempts of a step began.
+fn begun_at(state: &RunState, step: &PlannedStep) -> impl Iterator<Item = Timestamp> {
+    state.steps.get(&step.id).into_iter().flat_map(|known| known.attempts.iter().map(|attempt| attempt.started_at))
 }

@@ -17,6 +17,7 @@ use crate::action::by_hand::command_line;
 use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::Goal as Position;
 use crate::engine::Presence;
+use crate::language::inventory::Database;
 use crate::language::time::{TimeError, parse_time};
 use crate::plan::INCIDENT_AT;
 
@@ -25,6 +26,8 @@ const NEWEST: &str = "full-db-loss";
 /// The shipped runbook that brings back an earlier one.
 const EARLIER: &str = "pitr";
 
+/// The shipped runbook that brings back what pgBackRest has.
+const THEIRS: &str = "full-db-loss-pgbackrest";
 /// The shipped runbook that brings back a copy beside the live database.
 const BESIDE: &str = "side-copy";
 
@@ -118,6 +121,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let environment = prepared.environment(Mode::Real, args.environment.as_deref())?;
     let seen = prepared.seen_by(&environment)?;
     site::chosen_database(Some(&args.database), &seen)?;
+    if seen.databases.get(&args.database).and_then(Database::sole_stanza).is_some() {
+        return Err(theirs(&args, &goal, incident_at));
+    }
     let subject = Subject {
         runbook: runbook.to_owned(),
         environment: Some(environment.clone()),
@@ -144,6 +150,24 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
             planned
         }
     }
+}
+
+/// Says what restores a database whose backups pgBackRest has.
+fn theirs(args: &Args, goal: &Goal, incident_at: Timestamp) -> Failure {
+    let failure = Failure::new(Exit::Usage, format!("pgBackRest has the backups of `{}`", args.database));
+    if args.side {
+        return failure.help("a copy beside the live database is made of backups in a `store` alone");
+    }
+    let target = match goal {
+        Goal::Newest => None,
+        Goal::At(at) => Some(format!("recover_to={at}")),
+        Goal::Backup(label) => Some(format!("backup={label}")),
+    };
+    let (database, incident) = (format!("database={}", args.database), format!("incident_at={incident_at}"));
+    let params = [Some(database), Some(incident), target].into_iter().flatten();
+    let words = ["runbook", "run", THEIRS].map(str::to_owned);
+    let words = words.into_iter().chain(params.flat_map(|param| ["-p".to_owned(), param]));
+    failure.help(format!("{}; with `dry-run` instead of `run` it changes nothing", command_line(words)))
 }
 
 /// Prints which backup, which WAL, how many bytes and minutes: what `runbook pitr` tells.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::action::{Mode, Secrets};
+use crate::actions::pgbackrest;
 use crate::actions::postgres::{Standing, look};
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::{Verdict, Vouched};
@@ -23,6 +24,8 @@ use crate::wal;
 
 /// The shipped runbook whose forecast is told.
 const RECOVERY: &str = "full-db-loss";
+/// The same of a database whose backups pgBackRest has.
+const THEIR_RECOVERY: &str = "full-db-loss-pgbackrest";
 /// How many runs are looked at to find a drill.
 const LOOK_BACK: usize = 200;
 
@@ -40,6 +43,9 @@ pub struct Status {
     /// Whether a provider keeps it: then its backups here are dumps.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub managed: bool,
+    /// The stanza of pgBackRest that has its backups, where no store has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stanza: Option<String>,
     /// Its archiving, as `runbook wal status` judges it; absent where it has no store.
     pub wal: Option<wal::standing::Standing>,
     /// Its newest base backup, of a managed one its newest dump; absent when there is none.
@@ -64,6 +70,13 @@ pub struct Status {
     pub unfinished: Vec<Unfinished>,
     /// What to do next, most urgent first.
     pub next: Vec<String>,
+}
+
+impl Status {
+    /// The shipped runbook that brings it back.
+    pub fn recovery(&self) -> &'static str {
+        if self.stanza.is_some() { THEIR_RECOVERY } else { RECOVERY }
+    }
 }
 
 /// A backup in a few figures.
@@ -135,22 +148,18 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let host = site::machine()?;
     let looked = wiring::block_on(look(name, &site.inventory, (host.as_ref(), site.vault.as_ref() as &dyn Secrets)))?;
     let server = looked.unwrap_or_else(|error| Standing { why: error.to_string(), ..Standing::default() });
-    let (found, store_fault) = match backups(name, site) {
-        Ok(found) => (found, String::new()),
-        Err(why) => (Vec::new(), why),
-    };
     let entry = site.inventory.databases.get(name);
+    let stanza = entry.and_then(Database::sole_stanza).map(|known| known.stanza.clone());
+    let (kept, store_fault) = match if stanza.is_some() { theirs(name, site) } else { ours(name, site) } {
+        Ok(kept) => (kept, String::new()),
+        Err(why) => (Kept::default(), why),
+    };
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
     let managed = entry.is_some_and(Database::is_managed);
     let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
     let wal = archives.then(|| cli_wal::standing(site, name, None)).transpose()?;
-    let planned = if managed { Ok(None) } else { forecast(name, inventory, &site.environment) };
-    let (forecast, forecast_fault) = match planned {
-        Ok(forecast) => (forecast, String::new()),
-        Err(why) => (None, why),
-    };
     let mut status = Status {
         wal,
         database: name.to_owned(),
@@ -158,25 +167,71 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         at: clock::now(),
         server,
         managed,
-        backup: found.first().map(newest),
-        backups: found.len(),
+        stanza,
+        backup: kept.newest,
+        backups: kept.count,
         store_fault,
-        proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
+        proof: kept.proof,
         drill: history.drill,
-        forecast,
-        forecast_fault,
+        forecast: None,
+        forecast_fault: String::new(),
         open,
         unfinished: history.unfinished,
         next: Vec::new(),
     };
+    if !managed {
+        match forecast(name, status.recovery(), (inventory, &site.environment)) {
+            Ok(forecast) => status.forecast = forecast,
+            Err(why) => status.forecast_fault = why,
+        }
+    }
     status.next = super::show::advice(&status);
     Ok(status)
 }
 
+/// The backups of a database in a few figures.
+#[derive(Default)]
+struct Kept {
+    newest: Option<Newest>,
+    count: usize,
+    proof: Option<Proven>,
+}
+
+/// What lies in the database's store.
+fn ours(name: &str, site: &Site) -> Result<Kept, String> {
+    let found = backups(name, site)?;
+    Ok(Kept {
+        newest: found.first().map(newest),
+        count: found.len(),
+        proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
+    })
+}
+
+/// What pgBackRest lists.
+fn theirs(name: &str, site: &Site) -> Result<Kept, String> {
+    let host = site::machine().map_err(chain)?;
+    let looked = wiring::block_on(pgbackrest::look(name, &site.inventory, host.as_ref())).map_err(chain)?;
+    let standing = looked.map_err(|error| error.to_string())?;
+    // 2 is a stanza without a backup.
+    if !matches!(standing.code, 0 | 2) {
+        return Err(format!("stanza `{}`: {}", standing.stanza, standing.status));
+    }
+    let newest = standing.backups.iter().max_by_key(|backup| backup.stopped_at);
+    let newest = newest.map(|backup| Newest {
+        id: backup.id.clone(),
+        ended_at: backup.stopped_at,
+        size_bytes: backup.size_bytes,
+        sound: backup.fault.is_none(),
+    });
+    Ok(Kept { newest, count: standing.backups.len(), proof: None })
+}
+
+fn chain(failure: Failure) -> String {
+    std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ")
+}
+
 /// The base backups of a database, of a managed one its dumps, newest first.
 fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
-    let chain =
-        |failure: Failure| std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": ");
     let entry = site.inventory.databases.get(name);
     let Some(store) = entry.and_then(|entry| entry.store.as_deref()) else {
         return Err("the inventory gives it no `store`".to_owned());
@@ -228,7 +283,7 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
         let concerns = plan.params.get("database").and_then(serde_json::Value::as_str) == Some(name);
-        if past.drill.is_none() && plan.mode == Mode::Drill && concerns && plan.name == RECOVERY {
+        if past.drill.is_none() && plan.mode == Mode::Drill && concerns && recovery::recovers(&plan) {
             let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
             past.drill = state.and_then(|state| {
                 let (outcome, _, figures) = state.finished?;
@@ -253,10 +308,14 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
 ///
 /// # Errors
 /// Fails with the first reason why it cannot be planned.
-fn forecast(name: &str, inventory: &InventoryArgs, environment: &str) -> Result<Option<Expected>, String> {
+fn forecast(
+    name: &str,
+    runbook: &str,
+    (inventory, environment): (&InventoryArgs, &str),
+) -> Result<Option<Expected>, String> {
     let told = |failure: Failure| failure.message;
-    let prepared = prepare::load_runbook(RECOVERY, inventory).map_err(told)?;
-    let subject = Subject { runbook: RECOVERY.to_owned(), inventory: inventory.clone(), ..Subject::default() };
+    let prepared = prepare::load_runbook(runbook, inventory).map_err(told)?;
+    let subject = Subject { runbook: runbook.to_owned(), inventory: inventory.clone(), ..Subject::default() };
     let params = [("database".to_owned(), serde_json::Value::String(name.to_owned()))].into();
     let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root().map_err(told)?, params);
     let bound = prepared.bound(&subject, &identity, environment.to_owned()).map_err(told)?;

@@ -7,8 +7,9 @@ use crate::base::clock::between;
 use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Timestamp, clock};
 use crate::catalog::health::Level;
+use crate::cli::runs::outcome_words;
 use crate::cli::screen::paint;
-use crate::event::ObjectiveVerdict;
+use crate::event::{ObjectiveVerdict, Outcome};
 use crate::journal::RunStatus;
 use crate::report::Tone;
 use crate::wal::standing::Standing;
@@ -41,7 +42,7 @@ pub fn advice(status: &Status) -> Vec<String> {
         let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
         next.push(match status.managed {
             true => "the server does not answer: ask its provider; its points in time are there".to_owned(),
-            false => format!("the server does not answer: runbook restore {name}{find}"),
+            false => format!("the server does not answer: {}{find}", ways.restore),
         });
     }
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
@@ -52,17 +53,43 @@ pub fn advice(status: &Status) -> Vec<String> {
     }
     next.extend(archiving(status));
     if !status.forecast_fault.is_empty() {
-        next.push(format!("the recovery cannot be planned: runbook dry-run full-db-loss -p database={name}"));
+        next.push(format!("the recovery cannot be planned: runbook dry-run {} -p database={name}", status.recovery()));
     }
-    let now = status.at;
+    next.extend(held(status, &ways));
+    next.extend(tried(status, &ways));
+    next
+}
+
+/// What is wrong with the backups there are.
+fn held(status: &Status, ways: &Ways) -> Option<String> {
+    let Ways { what, backup, .. } = ways;
     match &status.backup {
-        None if status.store_fault.is_empty() => next.push(format!("there is no {}: {}", ways.what, ways.backup)),
-        Some(newest) if between(newest.ended_at, now) > OLD => {
-            next.push(format!("the newest {} is old: {}", ways.what, ways.backup));
+        None if status.store_fault.is_empty() => Some(format!("there is no {what}: {backup}")),
+        None => Some(format!("what {what}s there are is not known: runbook backups list")),
+        Some(newest) if !newest.sound => Some(format!("the newest {what} `{}` is not sound: {backup}", newest.id)),
+        Some(newest) if between(newest.ended_at, status.at) > OLD => {
+            Some(format!("the newest {what} is old: {backup}"))
         }
-        None | Some(_) => {}
+        Some(_) => None,
     }
-    let proven = status.proof.as_ref().is_some_and(|proof| proof.passed && between(proof.at, now) < UNPROVEN);
+}
+
+/// What is wrong with the drills and proofs there are.
+fn tried(status: &Status, ways: &Ways) -> Vec<String> {
+    let mut next = Vec::new();
+    if let Some(drill) = status.drill.as_ref().filter(|drill| !has_succeeded(drill)) {
+        next.push(format!(
+            "the last drill ended with `{}`: runbook show {}",
+            outcome_words(Some(drill.outcome)),
+            drill.run
+        ));
+    }
+    let is_recent = |at: Timestamp| between(at, status.at) < UNPROVEN;
+    let proven = match &status.drill {
+        // Nothing is noted beside backups that are not ours.
+        Some(drill) if status.stanza.is_some() => has_succeeded(drill) && drill.at.is_some_and(is_recent),
+        Some(_) | None => status.proof.as_ref().is_some_and(|proof| proof.passed && is_recent(proof.at)),
+    };
     if !proven && status.backup.is_some() {
         next.push(format!("no restore was proven lately: {}", ways.drill));
     }
@@ -74,21 +101,34 @@ struct Ways {
     what: &'static str,
     backup: String,
     drill: String,
+    restore: String,
 }
 
 impl Ways {
     fn of(status: &Status) -> Self {
         let name = &status.database;
+        let restore = format!("runbook restore {name}");
+        if let Some(stanza) = &status.stanza {
+            let recovery = status.recovery();
+            return Self {
+                what: "base backup",
+                backup: format!("have pgBackRest take one of stanza `{stanza}`"),
+                drill: format!("runbook drill {recovery} -p database={name}"),
+                restore: format!("runbook run {recovery} -p database={name} -p incident_at=…"),
+            };
+        }
         match status.managed {
             true => Self {
                 what: "dump",
                 backup: format!("runbook run daily-backup -p database={name}"),
                 drill: format!("runbook drill restore-test-dump -p database={name}"),
+                restore,
             },
             false => Self {
                 what: "base backup",
                 backup: format!("runbook backup {name}"),
                 drill: format!("runbook drill full-db-loss -p database={name}"),
+                restore,
             },
         }
     }
@@ -113,7 +153,7 @@ pub fn print(status: &Status) {
         line("recovery", (forecast_tone(expected), &forecast_text(expected)));
     }
     if !status.forecast_fault.is_empty() {
-        line("recovery", (Tone::Bad, &format!("`full-db-loss` cannot be planned: {}", status.forecast_fault)));
+        line("recovery", (Tone::Bad, &format!("`{}` cannot be planned: {}", status.recovery(), status.forecast_fault)));
     }
     if let Some(open) = &status.open {
         let since = open.since.map(|at| format!(" since {}", ago(at, status.at))).unwrap_or_default();
@@ -200,7 +240,9 @@ fn backups(status: &Status) {
             let text = format!("{} {word} {}, in {}", proof.backup, ago(proof.at, status.at), took(proof.took_ms));
             line("proof", (if proof.passed { Tone::Good } else { Tone::Bad }, &text));
         }
-        None if status.backup.is_some() => line("proof", (Tone::Warn, "no restore was ever proven")),
+        None if status.backup.is_some() && status.stanza.is_none() => {
+            line("proof", (Tone::Warn, "no restore was ever proven"))
+        }
         None => {}
     }
 }
@@ -208,7 +250,11 @@ fn backups(status: &Status) {
 fn drill_tone(drill: &Drilled) -> Tone {
     let verdict = drill.figures.verdict();
     let missed = [verdict.rto, verdict.rpo].contains(&ObjectiveVerdict::Missed);
-    if missed { Tone::Bad } else { Tone::Quiet }
+    if missed || !has_succeeded(drill) { Tone::Bad } else { Tone::Quiet }
+}
+
+fn has_succeeded(drill: &Drilled) -> bool {
+    matches!(drill.outcome, Outcome::Succeeded | Outcome::SucceededWithExceptions)
 }
 
 fn drill_text(drill: &Drilled, now: Timestamp) -> String {
@@ -217,7 +263,8 @@ fn drill_text(drill: &Drilled, now: Timestamp) -> String {
     let rto = drill.figures.rto_ms.map(|ms| format!(", RTO {}{}", took(ms), against(drill.figures.rto_target_ms)));
     let rpo = drill.figures.rpo.as_ref();
     let rpo = rpo.map(|loss| format!(", RPO {}{}", took(loss.unwanted_ms), against(drill.figures.rpo_target_ms)));
-    format!("run {} {when}{}{}", drill.run, rto.unwrap_or_default(), rpo.unwrap_or_default())
+    let ended = outcome_words(Some(drill.outcome));
+    format!("run {} {when}, {ended}{}{}", drill.run, rto.unwrap_or_default(), rpo.unwrap_or_default())
 }
 
 fn forecast_tone(expected: &Expected) -> Tone {
@@ -247,4 +294,76 @@ fn ago(at: Timestamp, now: Timestamp) -> String {
         return format!("at {at}, which is still to come");
     }
     format!("{} ago", human_duration(between(at, now)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{advice, drill_tone};
+    use crate::actions::postgres::Standing;
+    use crate::base::Timestamp;
+    use crate::cli::status::gather::{Drilled, Newest, Proven, Status};
+    use crate::event::{Figures, Outcome};
+    use crate::report::Tone;
+
+    /// One whose newest backup was proven just now.
+    fn healthy() -> Status {
+        let at = Timestamp::UNIX_EPOCH;
+        Status {
+            database: "orders".to_owned(),
+            environment: "production".to_owned(),
+            at,
+            server: Standing { answers: true, ..Standing::default() },
+            managed: false,
+            stanza: None,
+            wal: None,
+            backup: Some(Newest { id: "b2".to_owned(), ended_at: at, size_bytes: 1, sound: true }),
+            backups: 2,
+            store_fault: String::new(),
+            proof: Some(Proven { backup: "b1".to_owned(), at, passed: true, took_ms: 1 }),
+            drill: None,
+            forecast: None,
+            forecast_fault: String::new(),
+            open: None,
+            unfinished: Vec::new(),
+            next: Vec::new(),
+        }
+    }
+
+    fn drill(outcome: Outcome) -> Drilled {
+        let run = "20260101-000000-aaaaaa".parse().expect("an id");
+        Drilled { run, at: None, outcome, figures: Box::new(Figures::default()) }
+    }
+
+    #[track_caller]
+    fn advises(status: &Status, words: &str) {
+        let next = advice(status);
+        assert!(next.len() == 1 && next[0].contains(words), "no `{words}` in {next:?}");
+    }
+
+    #[test]
+    fn a_damaged_backup_a_silent_store_and_a_failed_drill_are_not_all_is_well() {
+        let mut status = healthy();
+        assert!(advice(&status).is_empty());
+        status.drill = Some(drill(Outcome::Succeeded));
+        assert!(advice(&status).is_empty());
+        status.drill = Some(drill(Outcome::Failed));
+        advises(&status, "the last drill ended with `failed`: runbook show 20260101-000000-aaaaaa");
+        assert!(matches!(drill_tone(&drill(Outcome::Cancelled)), Tone::Bad));
+        assert!(matches!(drill_tone(&drill(Outcome::Succeeded)), Tone::Quiet));
+        let mut damaged = healthy();
+        damaged.backup.as_mut().expect("a backup").sound = false;
+        advises(&damaged, "the newest base backup `b2` is not sound: runbook backup orders");
+        let silent = Status { backup: None, proof: None, store_fault: "it does not answer".to_owned(), ..healthy() };
+        advises(&silent, "what base backups there are is not known");
+    }
+
+    #[test]
+    fn a_database_of_pgbackrest_is_sent_to_the_procedures_that_know_it() {
+        let stanza = Some("main".to_owned());
+        let mut down = Status { stanza, proof: None, drill: Some(drill(Outcome::Succeeded)), ..healthy() };
+        down.drill.as_mut().expect("a drill").at = Some(Timestamp::UNIX_EPOCH);
+        assert!(advice(&down).is_empty(), "its drill proves it");
+        down.server.answers = false;
+        advises(&down, "runbook run full-db-loss-pgbackrest -p database=orders -p incident_at=…");
+    }
 }

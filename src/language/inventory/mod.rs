@@ -175,6 +175,11 @@ impl Database {
         let further = self.wal_stores.iter().filter(|name| Some(*name) != self.store.as_ref());
         self.store.iter().chain(further).map(String::as_str)
     }
+
+    /// Its stanza, where pgBackRest has its backups and no store does.
+    pub fn sole_stanza(&self) -> Option<&PgBackRest> {
+        self.pgbackrest.as_ref().filter(|_| self.store.is_none())
+    }
 }
 
 /// How who must be forgotten is found again in a restored database.

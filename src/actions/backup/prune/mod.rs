@@ -91,10 +91,11 @@ impl PruneParams {
     }
 }
 
-/// The databases whose backups lie there: none of them may be recovered meanwhile.
+/// The databases whose backups lie there: none of them may be recovered meanwhile. A step may have stored a copy in
+/// any store, so the prefix alone says whose it is.
 fn databases<'a>(place: &'a Place, inventory: &'a Inventory) -> impl Iterator<Item = &'a String> {
     let lies_there = |(name, entry): &(&String, &crate::language::inventory::Database)| {
-        entry.archives().any(|store| store == place.store) && entry.prefix.as_ref().unwrap_or(name) == &place.prefix
+        entry.prefix.as_ref().unwrap_or(name) == &place.prefix
     };
     inventory.databases.iter().filter(lies_there).map(|(name, _)| name)
 }
@@ -200,5 +201,37 @@ impl Action for Prune {
         }
         let order = Order::of(params, &found, &planned, clock::now());
         Carrier::new(&*store, cx, &place.prefix).carry_out(&order, planned.keep.len()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::{Prune, PruneParams};
+    use crate::action::{Action as _, Mode, PlanContext};
+    use crate::language::inventory::{Database, Inventory, StoreEntry};
+
+    #[test]
+    fn a_copy_in_a_store_that_its_database_does_not_name_holds_the_database_as_well() {
+        let entry = |store: &str, prefix: Option<&str>| Database {
+            store: Some(store.to_owned()),
+            prefix: prefix.map(str::to_owned),
+            ..Database::default()
+        };
+        let stores = ["primary", "offsite"].map(|name| (name.to_owned(), StoreEntry::default()));
+        let databases = [
+            ("orders".to_owned(), entry("primary", None)),
+            ("old".to_owned(), entry("primary", Some("orders"))),
+            ("users".to_owned(), entry("offsite", None)),
+        ];
+        let inventory = Inventory { stores: stores.into(), databases: databases.into(), ..Inventory::default() };
+        let params: PruneParams =
+            serde_json::from_value(json!({ "source": "orders", "store": "offsite" })).expect("params");
+        let context = PlanContext { inventory: &inventory, mode: Mode::Real, scratch: Path::new("/"), host: "local" };
+        let effects = Prune.effects(&params, &context).expect("effects");
+        assert_eq!(effects.holds, ["old", "orders"]);
     }
 }

@@ -12,7 +12,7 @@ use super::params::{Compressor, DumpParams};
 use crate::action::{ActionError, ByteStream, ObjectKey, PutOptions, RunContext};
 use crate::catalog::{BackupPlace, CatalogError, ManifestObject, ObjectRole};
 use crate::event::Progress;
-use crate::language::inventory::{Compression, CompressionFormat};
+use crate::language::inventory::{Compression, CompressionFormat, StoreEntry};
 use crate::transfer::{Packing, upload};
 
 /// A store with what has arrived in it.
@@ -30,8 +30,8 @@ impl Berth {
     /// Fails when the store or a key cannot be had, or a level makes no sense.
     pub(super) fn open(name: &str, params: &DumpParams, cx: &RunContext) -> Result<Self, ActionError> {
         let mut depot = Depot::open(name, cx)?;
-        if let Some(compression) = compression(params, name, cx) {
-            let mut entry = cx.about.inventory.stores.get(name).cloned().unwrap_or_default();
+        let mut entry = cx.about.inventory.stores.get(name).cloned().unwrap_or_default();
+        if let Some(compression) = compression(params, &entry) {
             entry.compression = Some(compression);
             let packing = Packing::of(&entry, cx.about.secrets.as_ref());
             depot.packing = packing.map_err(|error| unpackable(name, &error))?;
@@ -49,11 +49,11 @@ impl Berth {
 }
 
 /// How a dump is compressed, where that is not as the store's settings say.
-fn compression(params: &DumpParams, store: &str, cx: &RunContext) -> Option<Compression> {
-    let own = cx.about.inventory.stores.get(store).and_then(|entry| entry.compression.clone()).unwrap_or_default();
+fn compression(params: &DumpParams, store: &StoreEntry) -> Option<Compression> {
+    let own = || store.compression.clone().unwrap_or_default();
     match params.compression {
         Compressor::Program => Some(Compression { format: CompressionFormat::None, level: None }),
-        Compressor::Store => params.level.map(|level| Compression { level: Some(level), ..own }),
+        Compressor::Store => params.level.map(|level| Compression { level: Some(level), ..own() }),
     }
 }
 
@@ -130,4 +130,31 @@ impl Shipment<'_> {
 /// The key of an object of a backup.
 pub(super) fn key(place: &BackupPlace, name: &str) -> Result<ObjectKey, ActionError> {
     place.key(name).map_err(|error: CatalogError| super::super::archive::broken(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::compression;
+    use crate::actions::postgres::dump::DumpParams;
+    use crate::language::inventory::{Compression, CompressionFormat, StoreEntry};
+
+    #[test]
+    fn a_dump_is_compressed_by_its_program_or_by_the_store_and_never_by_both() {
+        let gzip = Compression { format: CompressionFormat::Gzip, level: None };
+        let store = StoreEntry { compression: Some(gzip.clone()), ..StoreEntry::default() };
+        let with = |who: &str, level: Value| -> DumpParams {
+            let text = json!({ "database": "orders", "compression": who, "level": level });
+            serde_json::from_value(text).expect("params")
+        };
+        let ours = with("store", Value::Null);
+        assert_eq!((ours.program_level(), compression(&ours, &store)), (0, None), "as the store's settings say");
+        let harder = with("store", json!(9));
+        let hard = Compression { level: Some(9), ..gzip };
+        assert_eq!((harder.program_level(), compression(&harder, &store)), (0, Some(hard)));
+        let theirs = with("program", json!(9));
+        let none = Compression { format: CompressionFormat::None, level: None };
+        assert_eq!((theirs.program_level(), compression(&theirs, &store)), (9, Some(none)));
+    }
 }
