@@ -49,6 +49,31 @@ fn a_point_in_time_recovery_that_asks_waits_for_people_and_goes_on_when_they_say
 }
 
 #[test]
+fn a_point_in_time_recovery_from_a_damaged_backup_stops_nothing() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let at = now(cluster);
+    let started = cluster.sql("SELECT pg_postmaster_start_time()");
+    let mut folders = vec![cluster.dir().join("store")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_name().unwrap().to_string_lossy().starts_with("base.tar") {
+                let mut bytes = fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(&path, bytes).unwrap();
+            }
+        }
+    }
+    let ran = production.cli.run(&["restore", "main", "--to", &at, "--confirm", "production"]);
+    assert_ne!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(production.cli.status("stage"), "failed");
+    assert_eq!(cluster.sql("SELECT pg_postmaster_start_time()"), started);
+}
+
+#[test]
 fn a_database_comes_back_from_before_an_intrusion_through_quarantine_and_only_when_people_say_so() {
     let production = Production::new();
     let (cluster, cli) = (&production.site.cluster, &production.cli);
