@@ -130,6 +130,10 @@ pub trait ReadFiles: Send + Sync {
     fn space(&self, path: &Path) -> Result<Space, HostError>;
 }
 
+/// What the name of a temporary file of [`Files::replace`] begins with: one that is found later was left by a program
+/// that was killed.
+pub const REPLACING: &str = ".runbook-";
+
 /// Changing of files. Blocking. Nothing here follows a link at the last component.
 pub trait Files: ReadFiles {
     /// Creates a folder and its missing parents, the last one with `mode`.
@@ -148,7 +152,8 @@ pub trait Files: ReadFiles {
         let source = std::io::Error::from(std::io::ErrorKind::Unsupported);
         Err(HostError::File { operation: "open for writing", path: path.to_owned(), source })
     }
-    /// Replaces a file's content: temporary file beside it, sync, rename, sync of the folder.
+    /// Replaces a file's content: temporary file beside it, whose name begins with [`REPLACING`], sync, rename, sync of
+    /// the folder.
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError>;
     /// Renames; the target must not exist unless it is a file or an empty folder.
     fn rename(&self, from: &Path, to: &Path) -> Result<(), HostError>;

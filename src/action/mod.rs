@@ -40,8 +40,8 @@ pub use erasure::{
 pub use error::ActionError;
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle, Waits};
 pub use host::{
-    CommandOutput, CommandSpec, DirEntry, Fate, FileFacts, FileKind, Files, Host, HostError, ReadFiles, ReadHost,
-    Space, Tie,
+    CommandOutput, CommandSpec, DirEntry, Fate, FileFacts, FileKind, Files, Host, HostError, REPLACING, ReadFiles,
+    ReadHost, Space, Tie,
 };
 pub use human::{ApprovalArgs, ApprovalOutput, ManualArgs, ManualOutput};
 pub use late::{LATE_KEY, Late, pending};

@@ -454,3 +454,19 @@ async fn what_an_unfinished_recovery_left_is_no_witness_of_what_was_lost() {
     assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("newest_commit"), "{}", site.said());
     assert!(site.said().contains("left by the unfinished recovery"), "{}", site.said());
 }
+
+#[tokio::test]
+async fn what_a_killed_engine_left_in_the_data_directory_does_not_keep_the_next_backup_from_being_taken() {
+    let site = Site::new();
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    run.stop().await;
+    let staged = run.stage(&backup.backup).await;
+    let left = staged.dir.join(".runbook-Xy12ab");
+    fs::write(&left, "half of a setting").unwrap();
+    fs::set_permissions(&left, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    run.recover(&staged, json!({})).await;
+    assert!(!site.cluster.pgdata().join(".runbook-Xy12ab").exists());
+    site.run().base_backup().await;
+}

@@ -21,7 +21,7 @@ use super::server::Server;
 use super::settings;
 use super::slot;
 use super::witness::Remains;
-use crate::action::{ActionError, Files, InstanceHandle, ReadFiles, Waits};
+use crate::action::{ActionError, FileKind, Files, InstanceHandle, REPLACING, ReadFiles, Waits};
 use crate::base::Timestamp;
 use crate::pgformat::Lsn;
 
@@ -245,6 +245,12 @@ impl Landing<'_> {
         // Also when an earlier attempt was cut off right after it wrote the file.
         files.chown(&auto, owner.uid, owner.gid).map_err(|error| cannot(&error))?;
         fetching::remove(files, &cluster.pgdata).map_err(|error| cannot(&error))?;
+        // The server cannot read what a killed engine left, and takes no base backup then.
+        for left in files.list(&cluster.pgdata).map_err(|error| cannot(&error))? {
+            if left.facts.kind == FileKind::File && left.name.to_string_lossy().starts_with(REPLACING) {
+                files.remove_file(&cluster.pgdata.join(&left.name)).map_err(|error| cannot(&error))?;
+            }
+        }
         for name in ["backup_label.old", "tablespace_map.old"] {
             let path = cluster.pgdata.join(name);
             if matches!(files.facts(&path), Ok(Some(_))) {

@@ -10,7 +10,7 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, mknodat, statvfs, utimensat,
 };
 
-use crate::action::{DirEntry, FileFacts, FileKind, Files, HostError, ReadFiles, Space};
+use crate::action::{DirEntry, FileFacts, FileKind, Files, HostError, REPLACING, ReadFiles, Space};
 use crate::base::Timestamp;
 
 /// The file system, with the rights of the engine.
@@ -186,7 +186,7 @@ impl Files for LocalFiles {
     fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), HostError> {
         let dir = parent(path);
         let replaced = || -> io::Result<()> {
-            let mut beside = tempfile::Builder::new().prefix(".runbook-").tempfile_in(dir)?;
+            let mut beside = tempfile::Builder::new().prefix(REPLACING).tempfile_in(dir)?;
             beside.write_all(content)?;
             beside.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
             beside.as_file().sync_all()?;
