@@ -1,7 +1,7 @@
 //! pgBackRest: its backups, its repository and its restore under the same runbooks, checks and audit.
 //!
 //! The real program does what its users trust it with: it reads and writes its repository. Around it stand the
-//! rules that hold for every recovery here. Its archive is shown as a store ([`repository`]), so that the one model
+//! rules that hold for every recovery here. Its archive is shown as a store (`repository`), so that the one model
 //! of what can be recovered decides, and the same code that lands a `postgres.recover` follows the replay, confirms the
 //! point that was reached and proves the archive. Start with [`Restore`]; [`look`] is what lists and monitoring ask.
 //!
