@@ -28,7 +28,7 @@ pub(super) struct ByCompose<'a>(pub(super) &'a Compose);
 
 impl ByCompose<'_> {
     /// The words of a command, after the program's own.
-    fn words<'a>(&'a self, verb: &[&'a str]) -> Vec<String> {
+    fn arguments<'a>(&'a self, verb: &[&'a str]) -> Vec<String> {
         let mut words = vec!["-f".to_owned(), self.0.file.to_string_lossy().into_owned()];
         words.extend(self.0.project.iter().flat_map(|project| ["-p".to_owned(), project.clone()]));
         words.extend(verb.iter().map(|word| (*word).to_owned()));
@@ -44,19 +44,19 @@ impl ByCompose<'_> {
             true => CommandSpec::new("docker-compose"),
             false => CommandSpec::new("docker").args(["compose"]),
         };
-        let mut spec = spec.args(self.words(verb));
+        let mut spec = spec.args(self.arguments(verb));
         spec.dir = self.0.file.parent().map(Path::to_owned);
         spec
     }
 
     fn by_hand(&self, verb: &[&str]) -> String {
-        command_line(["docker".to_owned(), "compose".to_owned()].into_iter().chain(self.words(verb)))
+        command_line(["docker".to_owned(), "compose".to_owned()].into_iter().chain(self.arguments(verb)))
     }
 }
 
 impl Keeper for ByCompose<'_> {
     fn program(&self) -> Option<&'static str> {
-        None
+        Some("docker")
     }
 
     /// A container that is gone is made anew; one that is there is started as it is.

@@ -1,102 +1,17 @@
-//! A provider: nothing here can touch the server, only sessions reach it. What that makes impossible is refused when a
-//! runbook is checked, with what to do instead.
+//! A provider: nothing here can touch the server, only sessions reach it. Steps that want more are refused before they
+//! come here, by [`Wish`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::layout::Cluster;
 use super::super::server::Server;
-use super::{Configuration, Keeper};
+use super::{Configuration, Keeper, Wish};
 use crate::action::by_hand::remark;
-use crate::action::{ActionError, CommandSpec, Host, ParamFault, ReadHost};
-use crate::language::inventory::Via;
+use crate::action::{ActionError, CommandSpec, Host, ReadHost};
 
 /// The provider that keeps a server.
 pub(super) struct ByProvider;
-
-/// What a step wants of a server that sessions cannot give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wish {
-    /// Stop, start or promote it.
-    Power,
-    /// Take a base backup.
-    BaseBackup,
-    /// Put data into its data directory.
-    DataDirectory,
-    /// Have it archive its WAL.
-    Archiving,
-    /// Open a copy of its base backup.
-    Copy,
-}
-
-impl Wish {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Power => "stop, start or promote its server",
-            Self::BaseBackup => "take a base backup of its server",
-            Self::DataDirectory => "put data into its server's data directory",
-            Self::Archiving => "have its server archive WAL",
-            Self::Copy => "open a base backup of its server",
-        }
-    }
-
-    fn instead(self) -> &'static str {
-        match self {
-            Self::Power => "use the provider's own command in an `exec` step that declares its `targets`",
-            Self::BaseBackup => {
-                "take dumps (`postgres.dump`, the runbook `daily-backup`), and turn on the provider's own snapshots"
-            }
-            Self::DataDirectory => {
-                "restore a dump (`postgres.restore_dump`, the runbook `restore-dump`); for a point in time have the \
-                 provider restore into a new server, and set `address` to that"
-            }
-            Self::Archiving => {
-                "the provider archives it: set there for how long; dumps (`postgres.dump`) are the copies that leave it"
-            }
-            Self::Copy => "restore a dump beside, under another `dbname` (`postgres.restore_dump`)",
-        }
-    }
-}
-
-impl Wish {
-    /// The way out for a server in a container; `None` where the wish can be met.
-    fn beside_container(self) -> Option<&'static str> {
-        match self {
-            Self::Power | Self::BaseBackup | Self::Copy => None,
-            Self::DataDirectory => Some(
-                "restore a dump (`postgres.restore_dump`), or open the base backup beside it (`postgres.side_instance`) and bring \
-                 tables back; by hand: stop the container, and have the backup's own `restore.sh` fill the volume",
-            ),
-            Self::Archiving => Some(
-                "set `archive_command` in the container's own configuration, with `runbook` or another archiver in its image",
-            ),
-        }
-    }
-}
-
-impl Cluster {
-    /// Refuses a step that wants more of a server than what keeps it can give.
-    ///
-    /// # Errors
-    /// Fails with what is impossible and what to do instead.
-    pub(crate) fn within_reach(&self, wish: Wish) -> Result<(), Vec<ParamFault>> {
-        let (how, help) = match &self.via {
-            Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) => return Ok(()),
-            Via::Compose(_) => match wish.beside_container() {
-                Some(help) => ("runs in a container", help),
-                None => return Ok(()),
-            },
-            Via::Managed(_) => ("is managed", wish.instead()),
-        };
-        let message = format!("`{}` {how}: nothing here can {}", self.name, wish.words());
-        Err(vec![ParamFault::new("/database", message).help(help)])
-    }
-
-    /// Tells whether only sessions reach its server.
-    pub(crate) fn is_managed(&self) -> bool {
-        self.entry.is_managed() && !self.is_scratch()
-    }
-}
 
 fn impossible(cluster: &Cluster) -> ActionError {
     let fact = format!("`{}` is managed: nothing here can {}", cluster.name, Wish::Power.words());

@@ -8,6 +8,7 @@ mod managed;
 mod pg_ctl;
 mod pg_ctlcluster;
 mod systemd;
+mod wish;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,10 +25,10 @@ use crate::action::{
 use crate::language::inventory::Via;
 use compose::ByCompose;
 use managed::ByProvider;
-pub(crate) use managed::Wish;
 use pg_ctl::ByPgCtl;
 use pg_ctlcluster::ByPgCtlcluster;
 use systemd::BySystemd;
+pub(crate) use wish::Wish;
 
 /// No configuration file is larger.
 const CONFIGURATION_BYTES: u64 = 16 << 20;

@@ -15,6 +15,7 @@ use super::super::connect::{Endpoint, Session};
 use super::super::copies::Copies;
 use super::super::delivery::{Arrivals, Delivery, Item};
 use super::super::facts::{ServerFacts, archives};
+use super::super::keeper::Wish;
 use super::super::last_wal;
 use super::super::layout::Cluster;
 use super::super::name::literal;
@@ -98,6 +99,7 @@ impl Action for AroundSnapshot {
     fn effects(&self, params: &AroundSnapshotParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::BaseBackup)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         let Some(program) = params.argv.first().filter(|program| !program.is_empty()) else {
             return Err(vec![ParamFault::new("/argv", "the program that takes the snapshot is missing")]);
