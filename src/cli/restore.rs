@@ -80,6 +80,8 @@ impl Goal {
     fn of(text: Option<&str>, now: Timestamp) -> Result<Self, Failure> {
         let Some(text) = text else { return Ok(Self::Newest) };
         match parse_time(text, now) {
+            Ok(at) if at > now => Err(Failure::new(Exit::Usage, format!("{at} is still to come"))
+                .help("leave --to out to restore as far as the archive leads")),
             Ok(at) => Ok(Self::At(at)),
             Err(TimeError::Malformed(_)) if is_id(text) => Ok(Self::Backup(text.to_owned())),
             Err(error) => Err(Failure::new(Exit::Usage, error.to_string())
@@ -263,6 +265,7 @@ mod tests {
         assert!(at("2026-10-25 02:30 Europe/Berlin").is_err_and(|message| message.contains("happened twice")));
         assert!(at("2026-10-25 12:30").is_err_and(|message| message.contains("no offset")));
         assert!(at("yesterday").is_err());
+        assert!(at("2027-06-01T00:00:00Z").is_err_and(|message| message.contains("still to come")));
         assert_eq!(Goal::of(None, now).map_err(|failure| failure.message), Ok(Goal::Newest));
     }
 }

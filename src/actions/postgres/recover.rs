@@ -38,7 +38,7 @@ use crate::action::{
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
     Target,
 };
-use crate::base::Timestamp;
+use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::Goal;
 use crate::event::Coverage;
 use crate::pgformat::{Lsn, Timeline};
@@ -304,6 +304,12 @@ impl Action for Recover {
         let files = cx.host.read_files();
         let owner = Owner::of(&cluster, cx.host.as_ref())?;
         let mut findings = Findings::default();
+        if let Ok(Goal::Time(at)) = params.goal()
+            && at > clock::now()
+        {
+            let fact = format!("the target {at} is still to come");
+            return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
+        }
         if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
             let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
             return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
