@@ -29,6 +29,24 @@ fn at(day: u32) -> Timestamp {
     format!("2026-01-{day:02}T00:00:00Z").parse().unwrap()
 }
 
+/// What a drill found of a backup.
+fn drilled(backup: &Backup, verdict: Verdict) -> Proof {
+    Proof {
+        format: 1,
+        backup: backup.manifest.id.clone(),
+        manifest: backup.digest,
+        run: "20260128-143002-000001".to_owned(),
+        mode: "drill".to_owned(),
+        environment: "drill".to_owned(),
+        at: at(20),
+        took_ms: 1,
+        reached_lsn: None,
+        checks: Vec::new(),
+        verdict,
+        facts: None,
+    }
+}
+
 impl Shelf {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -58,21 +76,7 @@ impl Shelf {
     }
 
     async fn proof(&self, backup: &Backup, verdict: Verdict) {
-        let proof = Proof {
-            format: 1,
-            backup: backup.manifest.id.clone(),
-            manifest: backup.digest,
-            run: "20260128-143002-000001".to_owned(),
-            mode: "drill".to_owned(),
-            environment: "drill".to_owned(),
-            at: at(20),
-            took_ms: 1,
-            reached_lsn: None,
-            checks: Vec::new(),
-            verdict,
-            facts: None,
-        };
-        prove(&*self.store, &backup.place(), &proof, None).await.unwrap();
+        prove(&*self.store, &backup.place(), &drilled(backup, verdict), None).await.unwrap();
     }
 
     async fn chosen(&self, query: &Query) -> Result<String, CatalogError> {
@@ -257,20 +261,7 @@ async fn where_signers_are_named_a_proof_counts_only_when_one_of_them_has_signed
     let ((ours, trusted), (theirs, _)) = (key("ops"), key("stranger"));
     for (day, signer) in [(1, Some(&ours)), (2, Some(&theirs)), (3, None)] {
         let backup = shelf.backup(day, None).await;
-        let proof = Proof {
-            facts: None,
-            format: 1,
-            backup: backup.manifest.id.clone(),
-            manifest: backup.digest,
-            run: "20260128-143002-000001".to_owned(),
-            mode: "drill".to_owned(),
-            environment: "drill".to_owned(),
-            at: at(20),
-            took_ms: 1,
-            reached_lsn: None,
-            checks: Vec::new(),
-            verdict: Verdict::Passed,
-        };
+        let proof = drilled(&backup, Verdict::Passed);
         let signature = signer.map(|key| key.sign(&proof.text()).unwrap());
         prove(&*shelf.store, &backup.place(), &proof, signature.as_deref()).await.unwrap();
     }

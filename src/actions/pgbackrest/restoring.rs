@@ -278,18 +278,10 @@ impl Restoring<'_> {
         let waits = if signal == STANDBY_SIGNAL { Waits::AsStandby } else { Waits::Not };
         let mut lines = vec![("restore_command".to_owned(), self.stanza.restore_command(&self.program()?, waits))];
         lines.extend(aim.settings(plan.timeline));
-        let fixed = [
-            ("recovery_end_command", ""),
-            ("recovery_min_apply_delay", "0"),
-            ("hot_standby", "on"),
-            ("wal_retrieve_retry_interval", "1s"),
-        ];
-        lines.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        lines.extend(settings::FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let auto = dir.join(settings::FILE);
-        let before =
-            if self.cluster.is_scratch() { Vec::new() } else { files.read(&auto, 1 << 24).unwrap_or_default() };
-        let before = String::from_utf8(before)
-            .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))?;
+        let scratch = self.cluster.is_scratch();
+        let before = if scratch { String::new() } else { settings::restored(files.as_ref(), dir)? };
         let side = hands.side(files.as_ref(), dir)?;
         let write = || -> Result<(), HostError> {
             if let Some(side) = &side {

@@ -225,20 +225,12 @@ impl Recovering<'_> {
         let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(self.hands.program))];
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         lines.extend(aim.settings(plan.timeline));
-        let fixed = [
-            ("recovery_end_command", ""),
-            ("recovery_min_apply_delay", "0"),
-            ("hot_standby", "on"),
-            ("wal_retrieve_retry_interval", "1s"),
-        ];
-        for (name, value) in fixed.into_iter().chain(start_up(files, staged)?) {
+        for (name, value) in settings::FIXED.into_iter().chain(start_up(files, staged)?) {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join(settings::FILE);
-        let before =
-            if self.hands.cluster.is_scratch() { Vec::new() } else { files.read(&auto, 1 << 24).unwrap_or_default() };
-        let before = String::from_utf8(before)
-            .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))?;
+        let scratch = self.hands.cluster.is_scratch();
+        let before = if scratch { String::new() } else { settings::restored(files, staged)? };
         let fetching = Fetching::of(&self.hands, marker.system_id)?;
         fetching.write(files, staged, &self.hands.owner).map_err(|error| cannot(&error))?;
         let mut contents =

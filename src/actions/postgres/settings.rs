@@ -4,6 +4,10 @@
 //! (facts 2.3.2). Within it the last line of a name wins, so a block at the end decides.
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use super::hands::cannot;
+use crate::action::{ActionError, ReadFiles};
 
 /// The file of settings that the server itself writes.
 pub(crate) const FILE: &str = "postgresql.auto.conf";
@@ -14,6 +18,28 @@ const CLOSE: &str = "# <<< runbook";
 /// Every way to say where recovery ends; the server accepts one of them only.
 pub(crate) const TARGETS: [&str; 5] =
     ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
+
+/// What every recovery sets, whatever its target: what the backup brought along would change how it replays.
+pub(crate) const FIXED: [(&str, &str); 4] = [
+    ("recovery_end_command", ""),
+    ("recovery_min_apply_delay", "0"),
+    ("hot_standby", "on"),
+    ("wal_retrieve_retry_interval", "1s"),
+];
+
+/// Reads the settings that came with a restored data directory; nothing where the backup had no such file.
+///
+/// # Errors
+/// Fails when the file is there and cannot be read, or is no text: its settings would be lost.
+pub(crate) fn restored(files: &dyn ReadFiles, pgdata: &Path) -> Result<String, ActionError> {
+    let auto = pgdata.join(FILE);
+    if files.facts(&auto).map_err(|error| cannot(&error))?.is_none() {
+        return Ok(String::new());
+    }
+    let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+    String::from_utf8(bytes)
+        .map_err(|error| ActionError::fatal(format!("`{}` is no text", auto.display())).because(&error))
+}
 
 /// Appends `settings` as a marked block. A block that is there already is replaced.
 #[must_use]
