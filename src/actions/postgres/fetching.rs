@@ -8,7 +8,7 @@ use super::hands::Hands;
 use super::layout::{self, FETCH_CONFIG};
 use super::owner::Owner;
 use super::settings::shell_word;
-use crate::action::{ActionError, Files, HostError, Tie};
+use crate::action::{ActionError, CommandSpec, Files, HostError, Tie};
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry};
 use crate::pgformat::{SegmentName, SystemId};
@@ -23,7 +23,8 @@ const TRIAL: &str = "runbook-fetch.trial";
 pub(crate) struct Fetching {
     config: String,
     secrets: Vec<(String, SecretText)>,
-    ahead: PathBuf,
+    /// Where the server keeps WAL that was fetched before it asked, on this machine; `None` where it has no such folder.
+    ahead: Option<PathBuf>,
 }
 
 impl Fetching {
@@ -53,13 +54,13 @@ impl Fetching {
         for name in entries.iter().chain(located).flat_map(StoreEntry::secret_names).collect::<BTreeSet<_>>() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
-        let ahead = hands.cluster.ahead(&hands.cx.about.run);
+        let ahead = ahead(hands);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
             system_id: Some(system_id),
-            rescue: vec![hands.cluster.pgdata.join("pg_wal")],
-            spool: Some(ahead.clone()),
+            rescue: vec![hands.abode.path(&hands.cluster.pgdata)?.join("pg_wal")],
+            spool: ahead.as_deref().map(|folder| hands.abode.path(folder)).transpose()?,
             restore: Some(hands.cx.about.run.to_string()),
             further: entries.split_off(1),
             location,
@@ -78,7 +79,9 @@ impl Fetching {
     pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
         remove(files, pgdata)?;
         // Without it every segment is fetched when it is asked for.
-        let _ = spool(files, &self.ahead, owner);
+        if let Some(ahead) = &self.ahead {
+            let _ = spool(files, ahead, owner);
+        }
         let give = |path: PathBuf, text: &str| {
             files.replace(&path, text.as_bytes(), 0o600)?;
             files.chown(&path, owner.uid, owner.gid)
@@ -93,6 +96,23 @@ impl Fetching {
         }
         give(pgdata.join(FETCH_CONFIG), &self.config)
     }
+}
+
+/// Where the server of a recovery finds WAL that was fetched before it asked.
+fn ahead(hands: &Hands<'_>) -> Option<PathBuf> {
+    hands.abode.spool(&hands.cluster.ahead(&hands.cx.about.run))
+}
+
+/// Removes everything of a recovery that is proven.
+///
+/// # Errors
+/// Fails when a file cannot be removed.
+pub(crate) fn clear(hands: &Hands<'_>, files: &dyn Files) -> Result<(), HostError> {
+    remove(files, &hands.cluster.pgdata)?;
+    if let Some(ahead) = ahead(hands) {
+        let _ = forget(files, &ahead);
+    }
+    Ok(())
 }
 
 /// Makes an empty folder for what is fetched ahead.
@@ -127,7 +147,7 @@ fn spool_of(files: &dyn Files, pgdata: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Fails when a file cannot be removed.
-pub(crate) fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
+fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
     if let Some(spool) = spool_of(files, pgdata) {
         // What cannot be removed is bounded, and no reason to fail a recovery.
         let _ = forget(files, &spool);
@@ -157,9 +177,10 @@ pub(crate) fn restore_command(program: &Path) -> String {
 /// # Errors
 /// Fails when the server could not fetch it.
 pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentName) -> Result<(), ActionError> {
-    let spec = hands.owner.command(hands.program.to_string_lossy());
+    let spec = CommandSpec::new(hands.program.to_string_lossy());
     let mut spec = spec.args(["wal", "fetch", "--config", FETCH_CONFIG]).args([witness.to_string(), TRIAL.to_owned()]);
-    spec.dir = Some(staged.to_owned());
+    spec.dir = Some(hands.abode.path(staged)?);
+    let spec = hands.abode.command(&hands.owner, spec, hands.cx.host.as_read());
     let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
     let output = hands.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
     if !output.success() {

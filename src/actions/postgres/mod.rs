@@ -17,6 +17,7 @@ mod client;
 mod collect;
 mod combine;
 pub(crate) mod connect;
+pub(crate) mod container;
 mod content;
 mod copies;
 mod copy_out;

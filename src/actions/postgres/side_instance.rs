@@ -302,7 +302,7 @@ impl SideInstance {
         let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
         not_preloaded.retain(|library| !side.housing.preload.contains(library));
         let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
-        let recovered = Recovering { hands: Hands::on(side, &self.program, cx)?, aim }.run().await?;
+        let recovered = Recovering { hands: Hands::on(side, &self.program, cx).await?, aim }.run().await?;
         if !not_preloaded.is_empty() {
             let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
             cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));

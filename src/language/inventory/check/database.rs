@@ -94,7 +94,9 @@ impl InventoryFile {
             }
         }
         if let Some(compose) = members.get("via").and_then(|via| via.get("compose")).and_then(Value::as_object) {
-            self.absolute(&format!("{pointer}/via/compose"), "file", compose, faults);
+            for path in ["file", "runbook", "folder"] {
+                self.absolute(&format!("{pointer}/via/compose"), path, compose, faults);
+            }
         }
         let cluster = members.get("via").and_then(|via| via.get("pg_ctlcluster")).and_then(Value::as_str);
         if let Some(Err(wrong)) = cluster.map(str::parse::<DebianCluster>) {
