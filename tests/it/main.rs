@@ -25,6 +25,7 @@ mod cli_run;
 mod cli_undo;
 mod compat;
 mod compose;
+mod compose_recovery;
 mod conformance;
 mod cost;
 mod crash;

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::hands::Hands;
-use super::layout::{self, FETCH_CONFIG};
+use super::hands::{Hands, cannot};
+use super::layout::{self, Cluster, FETCH_CONFIG};
+use super::marker;
 use super::owner::Owner;
 use super::settings::shell_word;
-use crate::action::{ActionError, CommandSpec, Files, HostError, Tie};
+use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry};
 use crate::pgformat::{SegmentName, SystemId};
@@ -169,6 +170,32 @@ fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
 pub(crate) fn restore_command(program: &Path) -> String {
     let program = program.to_string_lossy().replace('%', "%%");
     format!("{} wal fetch --config {FETCH_CONFIG} %f %p", shell_word(&program))
+}
+
+/// Fetches the first segment that a staged backup needs as the server in its container will, while the live one may still
+/// run: what the container cannot reach is found out before anything stops. Nothing where the archive has none of it.
+///
+/// # Errors
+/// Fails when the container could not fetch it.
+pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), ActionError> {
+    let files = cx.host.files();
+    let staged = marker::staged(files.as_ref(), cluster, &cx.about.run)?.filter(|_| cluster.is_contained());
+    let Some(marker) = staged else { return Ok(()) };
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook"));
+    let hands = Hands::on(cluster, &program, cx).await?;
+    if let Some((fact, help)) = hands.abode.barred((&program, &hands.owner), cx.host.as_read()).await? {
+        return Err(ActionError::fatal(fact).help(help));
+    }
+    let first = SegmentName::holding(marker.timeline, marker.start, marker.segment_size);
+    if !hands.shelf(&marker).holds(first).await? {
+        return Ok(());
+    }
+    let staged = cluster.staged(files.as_ref(), &cx.about.run);
+    let fetching = Fetching::of(&hands, marker.system_id)?;
+    fetching.write(files.as_ref(), &staged, &hands.owner).map_err(|error| cannot(&error))?;
+    let tried = try_out(&hands, &staged, first).await;
+    remove(files.as_ref(), &staged).map_err(|error| cannot(&error))?;
+    tried
 }
 
 /// Fetches one segment as the server's user will: credentials and keys that only we have are found out before

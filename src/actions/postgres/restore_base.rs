@@ -11,6 +11,7 @@ use super::by_hand;
 use super::combine;
 use super::container::Abode;
 use super::existing::Existing;
+use super::fetching;
 use super::husk::Husk;
 use super::keeper::Wish;
 use super::layout::Cluster;
@@ -150,6 +151,7 @@ impl Action for RestoreBase {
         if cluster.is_scratch() {
             return Ok(output);
         }
+        fetching::rehearse(&cluster, cx).await?;
         let config_files = config_files(&cluster, handle, params.config_files, cx).await?;
         Ok(RestoreBaseOutput { config_files, ..output })
     }

@@ -10,13 +10,16 @@ use super::super::server::version_of;
 use super::super::settings::shell_word;
 use super::facts::{Container, State};
 use super::project::Project;
-use crate::action::{ActionError, CommandOutput, CommandSpec, Host, ReadFiles, ReadHost, Tie};
+use crate::action::{ActionError, CommandOutput, CommandSpec, Host, HostError, ReadFiles, ReadHost, Tie};
 use crate::language::inventory::{Compose, Via};
 
 /// How long docker may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
 /// Makes the container and its volumes, and starts nothing.
 const MAKE: [&str; 4] = ["up", "--no-start", "--no-deps", "--no-recreate"];
+
+/// Tells user and group of the server: images that begin as root become `postgres`.
+const USER: &str = r#"if [ "$(id -u)" = 0 ]; then id -u postgres && id -g postgres; else id -u && id -g; fi"#;
 
 /// Where a server lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,15 +62,13 @@ impl Abode {
     }
 
     /// Looks where the server of a cluster lives. A container that is gone is made anew, with its volumes, and not
-    /// started.
+    /// started; a data directory that is nobody's yet is given to the server's user.
     ///
     /// # Errors
     /// Fails when docker cannot make it, and as [`Abode::seen`] does.
     pub(crate) async fn made(cluster: &Cluster, host: &dyn Host) -> Result<Self, ActionError> {
-        if let Some(abode) = Self::seen(cluster, host.as_read()).await? {
-            return Ok(abode);
-        }
-        if let Via::Compose(compose) = &cluster.via {
+        let mut seen = Self::seen(cluster, host.as_read()).await?;
+        if let (None, Via::Compose(compose)) = (&seen, &cluster.via) {
             let spec = Project(compose).command(&MAKE, &[], host.as_read());
             let program = spec.program.clone();
             let output = host.run(spec, Tie::Engine).await.map_err(|error| failed(&program, &error))?;
@@ -75,8 +76,13 @@ impl Abode {
                 let fact = format!("the container of service `{}` cannot be made", compose.service);
                 return Err(ActionError::retryable(fact).process(output.exit_code, output.tail(5)));
             }
+            seen = Self::seen(cluster, host.as_read()).await?;
         }
-        Self::of(cluster, host.as_read()).await
+        let abode = seen.ok_or_else(|| missing(cluster))?;
+        if let Self::Container(berth) = &abode {
+            berth.give(&cluster.pgdata, host).await?;
+        }
+        Ok(abode)
     }
 
     /// Runs programs in a container of their own: the server may end at any time.
@@ -216,6 +222,44 @@ impl Abode {
 }
 
 impl Berth {
+    /// Gives a data directory that is root's, or not there, to the server's user: from then on it tells who that is.
+    async fn give(&self, pgdata: &Path, host: &dyn Host) -> Result<(), ActionError> {
+        let files = host.files();
+        let unseen = |error: HostError| {
+            ActionError::retryable(format!("`{}` cannot be given to the server's user", pgdata.display()))
+                .because(&error)
+        };
+        let owned = files.facts(pgdata).map_err(unseen)?;
+        if owned.as_ref().is_some_and(|facts| facts.uid != 0) || host.effective_uid() != 0 {
+            return Ok(());
+        }
+        let (uid, gid) = self.user(host.as_read()).await?;
+        if owned.is_none() {
+            files.create_dir(pgdata, 0o700).map_err(unseen)?;
+        }
+        files.chown(pgdata, uid, gid).map_err(unseen)
+    }
+
+    /// The user that the server is inside: the container's own, and where that is root, `postgres`.
+    async fn user(&self, host: &dyn ReadHost) -> Result<(u32, u32), ActionError> {
+        let spec = Project(&self.compose).command(
+            &["run", "--rm", "-T", "--no-deps", "--entrypoint", "sh"],
+            &["-c".to_owned(), USER.to_owned()],
+            host,
+        );
+        let told = asked(spec, host).await?;
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
+        match (numbers.next(), numbers.next()) {
+            (Some(uid), Some(gid)) if uid != 0 => Ok((uid, gid)),
+            _ => Err(ActionError::fatal(format!(
+                "the image of service `{}` does not tell its server's user",
+                self.compose.service
+            ))
+            .help("give the volume's folder to that user's number (`chown`)")),
+        }
+    }
+
     /// In the container where it runs, else in one of the same service that lives as long as the program.
     fn command(&self, (uid, gid): (u32, u32), spec: CommandSpec, host: &dyn ReadHost) -> CommandSpec {
         let user = format!("{uid}:{gid}");
