@@ -108,6 +108,7 @@ mod status;
 mod stores;
 mod superseded;
 mod undo;
+mod volume;
 mod wal;
 mod wal_location;
 mod wiring;

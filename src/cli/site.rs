@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::args::InventoryArgs;
 use super::invoke;
 use super::screen::Face;
-use super::{Exit, Failure, prepare};
+use super::{Exit, Failure, prepare, volume};
 use crate::action::{ReadHost, ReadStore, Secrets, Store, StoreError};
 use crate::base::diagnostic::Diagnostics;
 use crate::host::LocalHost;
@@ -41,6 +41,7 @@ impl Site {
         let environment = choose_environment(&loaded.inventory, environment)
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("name one with `--environment`"))?;
         let inventory = loaded.inventory.for_environment(&environment).map_err(|faults| invalid(&faults))?;
+        let inventory = volume::found(inventory)?;
         let vault = invoke::vault(&inventory, face)?;
         Ok(Self { environment, inventory, vault })
     }

@@ -72,7 +72,9 @@ impl Cluster {
             Ground::Own => entry.pgdata.clone(),
             Ground::Scratch(root) => root.join("pgdata"),
         };
-        let is_elsewhere = entry.is_managed() && ground == Ground::Own;
+        // What only its container tells is known before a plan is bound; a check of a runbook alone asks nobody.
+        let told = matches!(entry.via, Via::Compose(_)) && pgdata.as_os_str().is_empty();
+        let is_elsewhere = (entry.is_managed() || told) && ground == Ground::Own;
         if !pgdata.is_absolute() && !is_elsewhere {
             let fact =
                 format!("the data directory `{}` of database `{name}` is not an absolute path", pgdata.display());

@@ -120,6 +120,7 @@ pub use check::{
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
 pub use content::FactsDepth;
+pub(crate) use container::data_of;
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};
 pub use drop_database::{DropDatabase, DropDatabaseOutput, DropDatabaseParams, Sessions};

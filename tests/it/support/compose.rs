@@ -76,7 +76,7 @@ impl Project {
             let folder = self.cli.path("runbook-wal");
             fs::create_dir_all(&folder).unwrap();
             volumes += &format!(
-                ", '{}:/usr/local/bin/runbook:ro', '{}:/etc/runbook'",
+                ", '{}:/usr/local/bin/runbook:ro', '{}:/etc/runbook', '/etc/ssl/certs:/etc/ssl/certs:ro'",
                 env!("CARGO_BIN_EXE_runbook"),
                 folder.display()
             );

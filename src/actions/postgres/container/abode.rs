@@ -44,11 +44,7 @@ impl Abode {
     /// Fails when docker does not answer, and when the container's data lies elsewhere than the inventory says.
     pub(crate) async fn seen(cluster: &Cluster, host: &dyn ReadHost) -> Result<Option<Self>, ActionError> {
         let Via::Compose(compose) = &cluster.via else { return Ok(Some(Self::Here)) };
-        let Some(id) = listed(compose, host).await? else { return Ok(None) };
-        let answer = asked(CommandSpec::new("docker").args(["inspect", "--type", "container", &id]), host).await?;
-        let container = Container::read(&answer.stdout).ok_or_else(|| {
-            ActionError::fatal(format!("what `docker inspect` tells of container `{id}` makes no sense"))
-        })?;
+        let Some(container) = inspected(compose, host).await? else { return Ok(None) };
         agrees(cluster, &container, host.read_files().as_ref())?;
         Ok(Some(Self::Container(Box::new(Berth { compose: compose.clone(), container }))))
     }
@@ -128,6 +124,14 @@ impl Abode {
                 ActionError::fatal(fact)
                     .help(format!("mount it there, and `docker compose up -d {}`", berth.compose.service))
             }),
+        }
+    }
+
+    /// Where a path of the server's lies on this machine; `None` for what only its image has.
+    pub(crate) fn outside(&self, inside: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Here => Some(inside.to_owned()),
+            Self::Container(berth) => berth.container.outside(inside),
         }
     }
 
@@ -280,13 +284,39 @@ impl Berth {
         let Compose { file, service, .. } = &self.compose;
         format!(
             "mount one that its C library can run: add to service `{service}` of `{}` under `volumes:` the lines `- {}:{}:ro` and \
-             `- {}:/etc/runbook`, make that folder, then `docker compose up -d {service}` (docs/servers.md)",
+             `- {}:/etc/runbook`, and where its image has no certificates `- /etc/ssl/certs:/etc/ssl/certs:ro`; make that folder, then \
+             `docker compose up -d {service}` (docs/servers.md)",
             file.display(),
             own.display(),
             self.compose.program().display(),
             self.compose.wal_folder().display(),
         )
     }
+}
+
+/// Finds the data directory of a server whose inventory leaves it to its container.
+///
+/// # Errors
+/// Fails when docker does not answer, and when the container is not there or names no folder of this machine.
+pub(crate) async fn data_of(compose: &Compose, host: &dyn ReadHost) -> Result<PathBuf, ActionError> {
+    let (service, unsaid) = (&compose.service, "write `pgdata` into the database's entry");
+    let Some(container) = inspected(compose, host).await? else {
+        let help = format!("make it: `{}`; or {unsaid}", Project(compose).by_hand(&MAKE));
+        return Err(ActionError::fatal(format!("service `{service}` has no container, which would tell `pgdata`")).help(help));
+    };
+    container.data().ok_or_else(|| {
+        let fact = format!("the container of service `{service}` names no data directory that lies in a volume");
+        ActionError::fatal(fact).help(unsaid)
+    })
+}
+
+/// What docker tells of the service's container; `None` when it is not there.
+async fn inspected(compose: &Compose, host: &dyn ReadHost) -> Result<Option<Container>, ActionError> {
+    let Some(id) = listed(compose, host).await? else { return Ok(None) };
+    let answer = asked(CommandSpec::new("docker").args(["inspect", "--type", "container", &id]), host).await?;
+    let container = Container::read(&answer.stdout);
+    let strange = || ActionError::fatal(format!("what `docker inspect` tells of container `{id}` makes no sense"));
+    container.map(Some).ok_or_else(strange)
 }
 
 /// The number of the service's one container.

@@ -4,12 +4,13 @@
 //! container, as the server's user. [`Abode`] is the one door: on a server of this machine it changes nothing.
 
 mod abode;
+pub(super) mod by_hand;
 mod facts;
 mod project;
 
 use std::path::Path;
 
-pub(crate) use abode::Abode;
+pub(crate) use abode::{Abode, data_of};
 pub(crate) use project::Project;
 
 use crate::action::ActionError;

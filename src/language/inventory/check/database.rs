@@ -15,11 +15,11 @@ impl InventoryFile {
         if self.is_poisoned(pointer) {
             return;
         }
-        let managed = is_managed(members);
-        if !managed && !members.contains_key("pgdata") {
+        let managed = is_via("managed", members);
+        if !managed && !is_via("compose", members) && !members.contains_key("pgdata") {
             let fault = Diagnostic::new(Code::MissingKey, "the key `pgdata` is missing")
                 .label(self.name_place(pointer), "needs `pgdata`")
-                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`; a provider's server is `via: { managed: {} }`");
+                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`; a provider's server is `via: { managed: {} }`, one in a container `via: { compose: … }`");
             faults.push(fault);
         }
         for key in OWN.into_iter().filter(|key| managed && members.contains_key(*key)) {
@@ -168,6 +168,6 @@ fn unproven(entry: &Database) -> Option<&str> {
     entry.elsewhere().filter(|_| !proven)
 }
 
-fn is_managed(members: &Map<String, Value>) -> bool {
-    members.get("via").and_then(Value::as_object).is_some_and(|via| via.contains_key("managed"))
+fn is_via(keeper: &str, members: &Map<String, Value>) -> bool {
+    members.get("via").and_then(Value::as_object).is_some_and(|via| via.contains_key(keeper))
 }
