@@ -119,8 +119,8 @@ pub use check::{
     AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
-pub use content::FactsDepth;
 pub(crate) use container::data_of;
+pub use content::FactsDepth;
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};
 pub use drop_database::{DropDatabase, DropDatabaseOutput, DropDatabaseParams, Sessions};

@@ -58,7 +58,8 @@ impl Outside {
         let abode = Abode::seen(cluster, cx.host.as_read()).await.ok().flatten();
         for path in &self.paths {
             let Some(here) = abode.as_ref().and_then(|abode| abode.outside(path)) else {
-                let message = format!("the configuration file `{}` is in the container only, not in the backup", path.display());
+                let message =
+                    format!("the configuration file `{}` is in the container only, not in the backup", path.display());
                 cx.reporter.note(message, serde_json::json!({ "path": path }));
                 continue;
             };

@@ -36,20 +36,21 @@ impl Programs {
     /// # Errors
     /// Fails when there are none, naming where they were looked for.
     pub(crate) fn of(cluster: &Cluster, major: &str, host: &dyn ReadHost) -> Result<Self, ActionError> {
-        if let Some(folder) = &cluster.entry.bin {
-            return Ok(Self { folder: folder.clone() });
-        }
-        for pattern in FOLDERS {
-            let folder = PathBuf::from(pattern.replace("{}", major));
-            if host.find_program(&folder.join("postgres").to_string_lossy()).is_some() {
-                return Ok(Self { folder });
-            }
+        if let Some(installed) = Self::installed(cluster, major, host) {
+            return Ok(installed);
         }
         let found = host.find_program("pg_ctl").and_then(|path| path.parent().map(Path::to_owned));
         found.map(|folder| Self { folder }).ok_or_else(|| {
             ActionError::fatal(format!("the programs of PostgreSQL {major} are not on host `{}`", host.name()))
                 .help("install the server package of that version, or set `bin` of the database in the inventory")
         })
+    }
+
+    /// The programs of that very version: those that the entry names, else where packages put them.
+    pub(crate) fn installed(cluster: &Cluster, major: &str, host: &dyn ReadHost) -> Option<Self> {
+        let is_there = |folder: &PathBuf| host.find_program(&folder.join("postgres").to_string_lossy()).is_some();
+        let packaged = || FOLDERS.iter().map(|pattern| PathBuf::from(pattern.replace("{}", major))).find(is_there);
+        cluster.entry.bin.clone().or_else(packaged).map(|folder| Self { folder })
     }
 
     /// The programs as the search path finds them, for a server whose version nothing tells any more.

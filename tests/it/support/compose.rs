@@ -101,6 +101,11 @@ impl Project {
     }
 
     fn inventory(&self, depot: &Depot) {
+        self.inventory_with(depot, &format!("pgdata: {}, ", self.volume().display()));
+    }
+
+    /// Writes an inventory that says another thing of the data directory, `pgdata: …, ` or nothing.
+    pub fn inventory_with(&self, depot: &Depot, pgdata: &str) {
         let mut entry = depot.entry.clone();
         if entry.url.is_empty() {
             entry.url = format!("file://{}", depot.root.display());
@@ -114,11 +119,10 @@ impl Project {
         self.cli.file(
             "inventory.yaml",
             &format!(
-                "version: 1\ndatabases:\n  main: {{ pgdata: {}, address: localhost, port: {}, bin: {}, store: primary, prefix: main,\n    \
+                "version: 1\ndatabases:\n  main: {{ {pgdata}address: localhost, port: {}, bin: {}, store: primary, prefix: main,\n    \
                  via: {{ compose: {{ file: {}, project: shop, service: db }} }} }}\n\
                  stores: {{ primary: {} }}\nsecrets: {{ {} }}\nenvironments:\n  production: {{ protected: true, default: true }}\n  \
                  drill: {{ databases: {{ main: {{ scratch: true }} }}, stores: {{ primary: {{ read_only: true }} }} }}\n",
-                self.volume().display(),
                 self.port,
                 server_bin().display(),
                 self.cli.path("compose.yaml").display(),
@@ -130,11 +134,7 @@ impl Project {
 
     /// Runs one step on the database; `with` is what follows `database: main`.
     pub fn step(&self, action: &str, with: &str) -> Ran {
-        let text = format!(
-            "version: 1\nname: x\nsteps: [ {{ id: x, uses: postgres.{action}, with: {{ database: main{with} }} }} ]\n"
-        );
-        self.cli.file("step.yaml", &text);
-        self.cli.run(&["run", "step.yaml", "--confirm", "production"])
+        self.steps(&[&format!("id: x, uses: postgres.{action}, with: {{ database: main{with} }}")])
     }
 
     /// The words that run a shipped runbook for real.
@@ -162,6 +162,13 @@ impl Project {
     pub fn sql(&self, dbname: &str, sql: &str) -> String {
         let output = self.client("psql", &["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", dbname, "-c", sql]);
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    }
+
+    /// Runs a runbook of these steps for real; each is what stands between its braces.
+    pub fn steps(&self, steps: &[&str]) -> Ran {
+        let steps: Vec<String> = steps.iter().map(|step| format!("  - {{ {step} }}\n")).collect();
+        self.cli.file("steps.yaml", &format!("version: 1\nname: x\nsteps:\n{}", steps.concat()));
+        self.cli.run(&["run", "steps.yaml", "--confirm", "production"])
     }
 
     /// Finishes a segment and waits until it is archived.

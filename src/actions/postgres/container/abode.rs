@@ -155,6 +155,16 @@ impl Abode {
         }
     }
 
+    /// A program inside the running container, with the variables of its environment alone that are said here; their
+    /// values are no arguments. On this machine as it is.
+    pub(crate) fn exec(&self, spec: CommandSpec) -> CommandSpec {
+        let Self::Container(berth) = self else { return spec };
+        let names = spec.env.keys().flat_map(|name| ["-e".to_owned(), name.clone()]);
+        let args = ["exec".to_owned(), "-i".to_owned()].into_iter().chain(names);
+        let args = args.chain([berth.container.id.clone(), spec.program]).chain(spec.args).collect();
+        CommandSpec { program: "docker".to_owned(), args, ..spec }
+    }
+
     /// The server's own command line in a data directory, as a shell takes it. Its later words are yet to come.
     pub(crate) fn server(&self, pgdata: &Path) -> Option<String> {
         match self {
@@ -302,7 +312,9 @@ pub(crate) async fn data_of(compose: &Compose, host: &dyn ReadHost) -> Result<Pa
     let (service, unsaid) = (&compose.service, "write `pgdata` into the database's entry");
     let Some(container) = inspected(compose, host).await? else {
         let help = format!("make it: `{}`; or {unsaid}", Project(compose).by_hand(&MAKE));
-        return Err(ActionError::fatal(format!("service `{service}` has no container, which would tell `pgdata`")).help(help));
+        return Err(
+            ActionError::fatal(format!("service `{service}` has no container, which would tell `pgdata`")).help(help)
+        );
     };
     container.data().ok_or_else(|| {
         let fact = format!("the container of service `{service}` names no data directory that lies in a volume");
