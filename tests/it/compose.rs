@@ -1,10 +1,14 @@
 //! Servers in containers, by a real Docker engine: stopped and started by compose, dumped, backed up and restored beside.
 
 use std::fs;
+use std::path::Path;
 
 use crate::support::cli::Cli;
-use crate::support::compose::Project;
+use crate::support::compose::{Mounted, Project};
 use crate::support::docker::UID;
+use crate::support::mount::{memory, mine};
+use crate::support::recovery::Depot;
+use crate::support::s3::S3;
 
 #[test]
 fn a_server_in_a_container_is_started_backed_up_drilled_restored_and_stopped() {
@@ -30,6 +34,27 @@ fn a_server_in_a_container_is_started_backed_up_drilled_restored_and_stopped() {
     // A container that is gone is made anew over the same volume.
     project.docker.compose(&project.cli.path(""), &["-p", "shop", "rm", "-f", "db"]);
     project.step("start", "").ends(0);
+    assert_eq!(project.sql("shop", "SELECT count(*) FROM orders"), "300");
+}
+
+#[test]
+fn a_dump_is_taken_with_the_containers_own_programs_where_this_machine_has_none() {
+    if !mine("compose::a_dump_is_taken_with_the_containers_own_programs_where_this_machine_has_none") {
+        return;
+    }
+    let bucket = S3::start();
+    let depot = Depot::bucket(&bucket);
+    let project = Project::over(&depot, Mounted::Data);
+    project.inventory_with(&depot, "");
+    project.step("start", "").ends(0);
+    project.sql("postgres", "CREATE DATABASE shop");
+    project.sql("shop", "CREATE TABLE orders(id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 300)");
+    let hidden = memory(Path::new("/usr/lib/postgresql"));
+    project.run("daily-backup", &[]).ends(0);
+    project.step("dump", ", format: directory").ends(4).says("cannot write into a folder");
+    drop(hidden);
+    project.sql("shop", "DELETE FROM orders WHERE id > 10");
+    project.run("restore-dump", &["dbname=shop", "incident_at=now"]).ends(0);
     assert_eq!(project.sql("shop", "SELECT count(*) FROM orders"), "300");
 }
 

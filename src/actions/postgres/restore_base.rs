@@ -104,6 +104,7 @@ impl Action for RestoreBase {
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
         let effects = Effects::of(class).target(Access::Read, from);
+        let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }
 

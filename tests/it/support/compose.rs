@@ -101,11 +101,12 @@ impl Project {
     }
 
     fn inventory(&self, depot: &Depot) {
-        self.inventory_with(depot, &format!("pgdata: {}, ", self.volume().display()));
+        let (pgdata, bin) = (self.volume(), server_bin());
+        self.inventory_with(depot, &format!("pgdata: {}, bin: {}, ", pgdata.display(), bin.display()));
     }
 
-    /// Writes an inventory that says another thing of the data directory, `pgdata: …, ` or nothing.
-    pub fn inventory_with(&self, depot: &Depot, pgdata: &str) {
+    /// Writes an inventory that says another thing of the data directory and of the programs, or nothing.
+    pub fn inventory_with(&self, depot: &Depot, members: &str) {
         let mut entry = depot.entry.clone();
         if entry.url.is_empty() {
             entry.url = format!("file://{}", depot.root.display());
@@ -119,12 +120,11 @@ impl Project {
         self.cli.file(
             "inventory.yaml",
             &format!(
-                "version: 1\ndatabases:\n  main: {{ {pgdata}address: localhost, port: {}, bin: {}, store: primary, prefix: main,\n    \
+                "version: 1\ndatabases:\n  main: {{ {members}address: localhost, port: {}, store: primary, prefix: main,\n    \
                  via: {{ compose: {{ file: {}, project: shop, service: db }} }} }}\n\
                  stores: {{ primary: {} }}\nsecrets: {{ {} }}\nenvironments:\n  production: {{ protected: true, default: true }}\n  \
                  drill: {{ databases: {{ main: {{ scratch: true }} }}, stores: {{ primary: {{ read_only: true }} }} }}\n",
                 self.port,
-                server_bin().display(),
                 self.cli.path("compose.yaml").display(),
                 serde_json::to_string(&entry).unwrap(),
                 secrets.join(", "),

@@ -202,8 +202,10 @@ impl Action for ConfigureArchiving {
         for name in names {
             effects = effects.target(Access::Write, Target::Store { name, prefix: prefix.to_owned() });
         }
+        let inside = cluster.is_contained();
         Ok(match params.restart {
             Restart::Allowed => cluster.keeper().named(effects),
+            Restart::Refused | Restart::Later if inside => cluster.keeper().named(effects),
             Restart::Refused | Restart::Later => effects,
         })
     }
