@@ -44,7 +44,7 @@ fn a_lost_volume_comes_back_with_every_row_and_its_container_archives_again() {
 
 /// What a run stages in the volume.
 fn staged(project: &Project) -> Option<PathBuf> {
-    let entries = fs::read_dir(project.volume()).unwrap().flatten().map(|entry| entry.path());
+    let entries = fs::read_dir(project.volume()).ok()?.flatten().map(|entry| entry.path());
     entries.into_iter().find(|path| path.to_string_lossy().contains("pgsql_tmp.runbook-staged-"))
 }
 
@@ -55,6 +55,8 @@ fn a_killed_engine_goes_on_with_the_recovery_of_a_container_where_it_was() {
     let facts = written(&project);
     fs::remove_dir_all(project.cli.state()).unwrap();
     project.lose();
+    let gone = project.docker.docker(&["volume", "rm", "shop_data"]);
+    assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
     let first = project.cli.spawn(&Project::words("full-db-loss", &["incident_at=now"]));
     until("something is staged", || staged(&project).is_some_and(|folder| folder.join("base").exists()));
     assert!(first.kill());

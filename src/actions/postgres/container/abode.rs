@@ -1,25 +1,18 @@
 //! Where a server lives: on this machine, or in a container with its own paths, programs and users.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::super::client::failed;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::server::version_of;
 use super::super::settings::shell_word;
-use super::facts::{Container, State};
-use super::project::Project;
-use crate::action::{ActionError, CommandOutput, CommandSpec, Host, HostError, ReadFiles, ReadHost, Tie};
-use crate::language::inventory::{Compose, Via};
-
-/// How long docker may take to answer.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
-/// Makes the container and its volumes, and starts nothing.
-const MAKE: [&str; 4] = ["up", "--no-start", "--no-deps", "--no-recreate"];
-
-/// Tells user and group of the server: images that begin as root become `postgres`.
-const USER: &str = r#"if [ "$(id -u)" = 0 ]; then id -u postgres && id -g postgres; else id -u && id -g; fi"#;
+use super::berth::Berth;
+use super::facts::State;
+use super::inquiry::{ANSWERS_WITHIN, agrees, inspected};
+use super::project::{MAKE, Project};
+use crate::action::{ActionError, CommandSpec, Host, ReadHost, Tie};
+use crate::language::inventory::Via;
 
 /// Where a server lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,13 +21,6 @@ pub(crate) enum Abode {
     Here,
     /// In a container.
     Container(Box<Berth>),
-}
-
-/// A container that is a server's, with what the inventory says of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Berth {
-    compose: Compose,
-    container: Container,
 }
 
 impl Abode {
@@ -233,149 +219,6 @@ impl Abode {
         );
         Ok(Some((fact, berth.lines(own))))
     }
-}
-
-impl Berth {
-    /// Gives a data directory that is root's, or not there, to the server's user: from then on it tells who that is.
-    async fn give(&self, pgdata: &Path, host: &dyn Host) -> Result<(), ActionError> {
-        let files = host.files();
-        let unseen = |error: HostError| {
-            ActionError::retryable(format!("`{}` cannot be given to the server's user", pgdata.display()))
-                .because(&error)
-        };
-        let owned = files.facts(pgdata).map_err(unseen)?;
-        if owned.as_ref().is_some_and(|facts| facts.uid != 0) || host.effective_uid() != 0 {
-            return Ok(());
-        }
-        let (uid, gid) = self.user(host.as_read()).await?;
-        if owned.is_none() {
-            files.create_dir(pgdata, 0o700).map_err(unseen)?;
-        }
-        files.chown(pgdata, uid, gid).map_err(unseen)
-    }
-
-    /// The user that the server is inside: the container's own, and where that is root, `postgres`.
-    async fn user(&self, host: &dyn ReadHost) -> Result<(u32, u32), ActionError> {
-        let spec = Project(&self.compose).command(
-            &["run", "--rm", "-T", "--no-deps", "--entrypoint", "sh"],
-            &["-c".to_owned(), USER.to_owned()],
-            host,
-        );
-        let told = asked(spec, host).await?;
-        let text = String::from_utf8_lossy(&told.stdout).into_owned();
-        let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
-        match (numbers.next(), numbers.next()) {
-            (Some(uid), Some(gid)) if uid != 0 => Ok((uid, gid)),
-            _ => Err(ActionError::fatal(format!(
-                "the image of service `{}` does not tell its server's user",
-                self.compose.service
-            ))
-            .help("give the volume's folder to that user's number (`chown`)")),
-        }
-    }
-
-    /// In the container where it runs, else in one of the same service that lives as long as the program.
-    fn command(&self, (uid, gid): (u32, u32), spec: CommandSpec, host: &dyn ReadHost) -> CommandSpec {
-        let user = format!("{uid}:{gid}");
-        let dir = spec.dir.as_ref().map_or_else(|| "/".to_owned(), |dir| dir.to_string_lossy().into_owned());
-        let wrapped = match self.container.state {
-            State::Runs => CommandSpec::new("docker")
-                .args(["exec", "-u", &user, "-w", &dir, &self.container.id, &spec.program])
-                .args(spec.args),
-            State::Stands => {
-                let before = ["run", "--rm", "-T", "--no-deps", "--entrypoint", &spec.program, "-u", &user, "-w", &dir];
-                Project(&self.compose).command(&before, &spec.args, host)
-            }
-        };
-        CommandSpec { timeout: spec.timeout, ..wrapped }
-    }
-
-    fn lines(&self, own: &Path) -> String {
-        let Compose { file, service, .. } = &self.compose;
-        format!(
-            "mount one that its C library can run: add to service `{service}` of `{}` under `volumes:` the lines `- {}:{}:ro` and \
-             `- {}:/etc/runbook`, and where its image has no certificates `- /etc/ssl/certs:/etc/ssl/certs:ro`; make that folder, then \
-             `docker compose up -d {service}` (docs/servers.md)",
-            file.display(),
-            own.display(),
-            self.compose.program().display(),
-            self.compose.wal_folder().display(),
-        )
-    }
-}
-
-/// Finds the data directory of a server whose inventory leaves it to its container.
-///
-/// # Errors
-/// Fails when docker does not answer, and when the container is not there or names no folder of this machine.
-pub(crate) async fn data_of(compose: &Compose, host: &dyn ReadHost) -> Result<PathBuf, ActionError> {
-    let (service, unsaid) = (&compose.service, "write `pgdata` into the database's entry");
-    let Some(container) = inspected(compose, host).await? else {
-        let help = format!("make it: `{}`; or {unsaid}", Project(compose).by_hand(&MAKE));
-        return Err(
-            ActionError::fatal(format!("service `{service}` has no container, which would tell `pgdata`")).help(help)
-        );
-    };
-    container.data().ok_or_else(|| {
-        let fact = format!("the container of service `{service}` names no data directory that lies in a volume");
-        ActionError::fatal(fact).help(unsaid)
-    })
-}
-
-/// What docker tells of the service's container; `None` when it is not there.
-async fn inspected(compose: &Compose, host: &dyn ReadHost) -> Result<Option<Container>, ActionError> {
-    let Some(id) = listed(compose, host).await? else { return Ok(None) };
-    let answer = asked(CommandSpec::new("docker").args(["inspect", "--type", "container", &id]), host).await?;
-    let container = Container::read(&answer.stdout);
-    let strange = || ActionError::fatal(format!("what `docker inspect` tells of container `{id}` makes no sense"));
-    container.map(Some).ok_or_else(strange)
-}
-
-/// The number of the service's one container.
-async fn listed(compose: &Compose, host: &dyn ReadHost) -> Result<Option<String>, ActionError> {
-    let answer = asked(Project(compose).list(host), host).await?;
-    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
-    let mut ids = text.split_whitespace().map(str::to_owned);
-    let id = ids.next();
-    match ids.next() {
-        None => Ok(id),
-        Some(_) => Err(ActionError::fatal(format!("service `{}` has several containers", compose.service))
-            .help("a server's data belongs to one: scale the service to 1")),
-    }
-}
-
-/// What docker answers.
-async fn asked(spec: CommandSpec, host: &dyn ReadHost) -> Result<CommandOutput, ActionError> {
-    let program = spec.program.clone();
-    let spec = CommandSpec { timeout: Some(ANSWERS_WITHIN), ..spec };
-    let answer = host.probe(spec).await.map_err(|error| failed(&program, &error))?;
-    if answer.success() {
-        return Ok(answer);
-    }
-    let error = ActionError::retryable("docker does not tell where the server lives");
-    Err(error
-        .process(answer.exit_code, answer.tail(5))
-        .help("see that the docker engine runs, and that this user may ask it"))
-}
-
-/// Refuses a container whose data is not where the inventory says.
-fn agrees(cluster: &Cluster, container: &Container, files: &dyn ReadFiles) -> Result<(), ActionError> {
-    let real = |path: &Path| files.canonical(path).unwrap_or_else(|_| path.to_owned());
-    let (name, ours) = (&cluster.name, &cluster.pgdata);
-    let fact = match (container.data(), container.named()) {
-        (Some(theirs), _) if real(&theirs) == real(ours) => return Ok(()),
-        (Some(theirs), _) => format!(
-            "the container's data lies in `{}`, but `pgdata` of `{name}` is `{}`",
-            theirs.display(),
-            ours.display()
-        ),
-        (None, None) if container.inside(ours).is_some() => return Ok(()),
-        (None, None) => format!("`pgdata` of `{name}`, `{}`, is not mounted into its container", ours.display()),
-        (None, Some(inside)) => {
-            format!("the container of `{name}` keeps its data in `{}`, which is no volume", inside.display())
-        }
-    };
-    Err(ActionError::fatal(fact).help("correct `pgdata` or `via` of the database in the inventory"))
 }
 
 fn missing(cluster: &Cluster) -> ActionError {

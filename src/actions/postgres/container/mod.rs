@@ -4,13 +4,16 @@
 //! container, as the server's user. [`Abode`] is the one door: on a server of this machine it changes nothing.
 
 mod abode;
+mod berth;
 pub(super) mod by_hand;
 mod facts;
+mod inquiry;
 mod project;
 
 use std::path::Path;
 
-pub(crate) use abode::{Abode, data_of};
+pub(crate) use abode::Abode;
+pub(crate) use inquiry::data_of;
 pub(crate) use project::Project;
 
 use crate::action::ActionError;

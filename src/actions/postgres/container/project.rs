@@ -14,6 +14,9 @@ const PLUGINS: [&str; 4] = [
     "/usr/local/lib/docker/cli-plugins/docker-compose",
 ];
 
+/// Makes the container and its volumes, and starts nothing.
+pub(super) const MAKE: [&str; 4] = ["up", "--no-start", "--no-deps", "--no-recreate"];
+
 /// The service that a server is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Project<'a>(pub(crate) &'a Compose);
