@@ -120,6 +120,14 @@ fn what_a_container_lacks_is_said_before_anything_stops() {
     lacks(project.run("setup-archiving", &["restart=allowed"]));
     lacks(project.run("full-db-loss", &["incident_at=now"]));
     assert_eq!(project.containers(), 1, "it was not stopped");
+    let id = String::from_utf8(project.docker.docker(&["ps", "-q"]).stdout).unwrap();
+    assert!(project.docker.docker(&["exec", id.trim(), "mkdir", "/tmp/space"]).status.success());
+    project.sql("postgres", "CREATE TABLESPACE space LOCATION '/tmp/space'");
+    project.run("base-backup", &[]).ends(0);
+    let choose = "id: choose, uses: backup.find, with: { database: main, kind: postgres.base }";
+    let stage = "id: stage, uses: postgres.restore_base, with: { database: main, backup: '{{ steps.choose.backup }}' }";
+    project.steps(&[choose, stage]).ends(10).says("leads to `/tmp/space` in the container");
+    assert_eq!(staged(&project), None);
     project.inventory_with(&depot, "pgdata: /srv/other, ");
     let ran = project.run("setup-archiving", &["restart=allowed"]).ends(4);
     let volume = project.volume().display().to_string();

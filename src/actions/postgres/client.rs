@@ -68,8 +68,12 @@ impl<'a> Client<'a> {
         if !cluster.is_contained() || Programs::installed(cluster, &major, host).is_some() {
             return Self::of(cluster, &major, (host, secrets));
         }
-        let abode = Abode::of(cluster, host).await?;
-        Ok(Self { cluster, tools: Tools::Inside(abode, origin.port.clone()), secrets })
+        match Abode::of(cluster, host).await {
+            Ok(abode) if abode.is_open() => {
+                Ok(Self { cluster, tools: Tools::Inside(abode, origin.port.clone()), secrets })
+            }
+            Ok(_) | Err(_) => Self::of(cluster, &major, (host, secrets)),
+        }
     }
 
     /// A program that connects to one of the server's databases.

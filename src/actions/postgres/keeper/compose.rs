@@ -12,8 +12,8 @@ use super::{Configuration, Keeper, Runs, UNIT_APPEARS_WITHIN};
 use crate::action::{ActionError, CommandSpec, Host, ReadHost};
 use crate::language::inventory::Compose;
 
-/// A container that is gone is made anew; one that is there is started as it is.
-const START: [&str; 4] = ["up", "-d", "--no-deps", "--no-recreate"];
+/// A container that is gone, or is not what the file says any more, is made anew: what was tried for it is what starts.
+const START: [&str; 3] = ["up", "-d", "--no-deps"];
 /// The server may take an hour to end before docker kills it: a last checkpoint takes its time.
 const STOP: [&str; 3] = ["stop", "-t", "3600"];
 /// How many lines of the container's log are looked at.
