@@ -107,6 +107,7 @@ mod transfer;
 mod transfer_altered;
 mod transfer_damage;
 mod transfer_programs;
+mod truth;
 mod undo;
 mod verify_backup;
 mod wal;

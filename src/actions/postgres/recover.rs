@@ -328,6 +328,7 @@ impl Action for Recover {
             let fact = format!("the target {at} is still to come");
             return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
         }
+        findings = late(params.goal().ok().as_ref(), cx, findings);
         if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
@@ -437,6 +438,20 @@ impl Action for Recover {
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
         super::scratch::remove(data, cx).await
+    }
+}
+
+/// Warns of a target after the incident: what went wrong then is in the recovered data.
+pub(crate) fn late(goal: Option<&Goal>, cx: &CheckContext, findings: Findings) -> Findings {
+    let incident_at = cx.about.incident_at;
+    match goal {
+        Some(Goal::Time(at)) if *at > incident_at => findings.warn(
+            format!("the target {at} lies after the incident at {incident_at}"),
+            "what went wrong at the incident is in the recovered data then: is one of the two mistyped?",
+        ),
+        Some(Goal::Time(_) | Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) | None => {
+            findings
+        }
     }
 }
 

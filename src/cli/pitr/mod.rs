@@ -3,6 +3,8 @@
 mod rate;
 mod say;
 
+use serde_json::{Value, json};
+
 use super::args::{InventoryArgs, moment};
 use super::recoverable::{LookError, Recoverable, database};
 use super::site::Site;
@@ -80,23 +82,38 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 /// # Errors
 /// Fails when the store gives no answer.
 pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<(), Failure> {
-    let recoverable = Recoverable::open(site, database)?;
+    let about = say::About { site, database, asked: goal, location: &WalLocationArgs::default() };
+    match planned(&about, only)? {
+        Planned::Possible(plan) => say::facts(&about, &plan),
+        Planned::Impossible(why) => tell!("warning: the archive does not lead there: {}", why.why),
+    }
+    Ok(())
+}
+
+/// The same for machines.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub fn told(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<Value, Failure> {
+    let about = say::About { site, database, asked: goal, location: &WalLocationArgs::default() };
+    Ok(match planned(&about, only)? {
+        Planned::Possible(plan) => say::told(&about, &plan),
+        Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
+    })
+}
+
+fn planned(about: &say::About<'_>, only: Option<&str>) -> Result<Planned, Failure> {
+    let recoverable = Recoverable::open(about.site, about.database)?;
     let planned = wiring::block_on(async {
         let mut found = recoverable.look().await?;
         if let Some(only) = only {
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
         }
-        outlook::plan(found, goal, None).await
+        outlook::plan(found, about.asked, None).await
     })?;
-    let unread =
-        |error: &LookError| Failure::new(Exit::Failed, format!("what `{database}` has cannot be read")).because(error);
-    match planned.map_err(|error| unread(&error))? {
-        Planned::Possible(plan) => {
-            say::facts(&say::About { site, database, asked: goal, location: &WalLocationArgs::default() }, &plan)
-        }
-        Planned::Impossible(why) => tell!("warning: the archive does not lead there: {}", why.why),
-    }
-    Ok(())
+    planned.map_err(|error: LookError| {
+        Failure::new(Exit::Failed, format!("what `{}` has cannot be read", about.database)).because(&error)
+    })
 }
 
 impl Args {
