@@ -152,7 +152,7 @@ impl Recoverable {
     }
 
     /// Where the WAL of a cluster is read from.
-    fn sources(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Vec<Source<'_>> {
+    pub(super) fn sources(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Vec<Source<'_>> {
         let identity = Identity { system_id, segment_size };
         let keys = |settings| Keys { settings: Some(settings), secrets: &*self.secrets };
         let each = self.stores.iter();

@@ -139,7 +139,7 @@ impl Settings {
         let file = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             further: entries.split_off(1),
-            at_least: params.at_least,
+            at_least: params.at_least.or(cluster.entry.wal_at_least),
             secrets: secrets.iter().map(|(name, _)| (name.clone(), file(name))).collect(),
             pgdata: Some(cluster.pgdata.clone()),
             spool: Some(place.folder.join(SPOOL)),

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::apply::{Target, Work};
+use super::frozen;
 use super::plan::{Allowance, Compare, Plan};
 use super::side::{Filter, Item, Side};
 use crate::action::by_hand::{command_line, remark};
@@ -119,6 +120,9 @@ impl SyncParams {
                 .help("an empty source is never mirrored; look whether it is mounted and whether the patterns fit"));
         }
         let target: Vec<Item> = to.list_target(self.target_filter()).await?;
+        if self.delete {
+            frozen::refuse(from, to).await?;
+        }
         let mut plan = Plan::make((from, to), (source, target), self.compare, self.parallel as usize).await?;
         let allowed = self.max_delete.unwrap_or_default();
         if !self.delete {

@@ -21,6 +21,26 @@ pub(super) fn look(site: &Site, name: &str, entry: &StoreEntry) -> Vec<Finding> 
     findings
 }
 
+/// Whether the servers that archive here do so into the stores that the inventory names: a recovery asks it, not them.
+pub(super) async fn archiving(site: &Site, name: &str) -> Vec<Finding> {
+    let uses = |(_, database): &(&String, &Database)| {
+        database.archives().any(|store| store == name) && database.archives().count() > 1 && !database.is_managed()
+    };
+    let mut findings = Vec::new();
+    for (database, _) in site.inventory.databases.iter().filter(uses) {
+        let Ok(differences) = crate::cli::wal::differences(site, database).await else { continue };
+        if differences.is_empty() {
+            let fact = format!("`{database}` archives into the stores that the inventory names");
+            findings.push(Finding::new("archiving", Verdict::Fine, fact));
+        }
+        findings.extend(differences.into_iter().map(|fact| {
+            Finding::new("archiving", Verdict::Warning, fact)
+                .advise("`postgres.configure_archiving` writes what the inventory says")
+        }));
+    }
+    findings
+}
+
 /// How the bytes travel.
 fn way(entry: &StoreEntry) -> Finding {
     let what = "way";

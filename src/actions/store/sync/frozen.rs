@@ -1,0 +1,34 @@
+//! What a sync may not delete: where a recovery is open, its backups stay (facts 2.10.22).
+
+use tokio::io::AsyncReadExt as _;
+
+use super::side::Side;
+use crate::action::ActionError;
+use crate::actions::store::catalog_failed;
+use crate::catalog::freeze::{Freeze, FreezeNote, frozen_around};
+
+/// The largest note that is read.
+const NOTE_LIMIT: u64 = 1 << 20;
+
+/// Refuses a plan that deletes where a recovery is open.
+pub(super) async fn refuse(from: &Side, to: &Side) -> Result<(), ActionError> {
+    let Side::Store { store, prefix } = to else { return Ok(()) };
+    for freeze in frozen_around(store.as_ref(), prefix).await.map_err(catalog_failed)? {
+        if !is_over(from, prefix, &freeze).await? {
+            let help = format!("leave `delete: true` out meanwhile; {}", freeze.help());
+            return Err(ActionError::fatal(freeze.fact()).help(help));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the note only lies here as a copy, and the source says that it was lifted since.
+async fn is_over(from: &Side, prefix: &str, freeze: &Freeze) -> Result<bool, ActionError> {
+    let key = freeze.key();
+    let Some(name) = key.strip_prefix(prefix) else { return Ok(false) };
+    let Some(item) = from.look(name).await? else { return Ok(false) };
+    let mut text = Vec::new();
+    let read = from.open(&item).await?.take(NOTE_LIMIT).read_to_end(&mut text).await;
+    let note = read.ok().and_then(|_| serde_json::from_slice::<FreezeNote>(&text).ok());
+    Ok(note.is_some_and(|note| note.lifted.is_some()))
+}
