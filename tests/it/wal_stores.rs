@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use runbook::action::Action as _;
+use runbook::actions::postgres::VerifyBackup;
 use runbook::language::inventory::StoreEntry;
 use serde_json::{Value, json};
 
@@ -133,7 +135,7 @@ async fn what_a_recovery_rescues_goes_into_every_store_and_the_archive_alone_the
     // The first store is lost with its WAL and the machine with all of its: what was rescued is in the second.
     site.cluster.stop("immediate");
     fs::remove_dir_all(site.cluster.pgdata().join("pg_wal")).unwrap();
-    fs::remove_dir_all(own.join("main/wal")).unwrap();
+    fs::remove_dir_all(own.join("main/wal").join(of_cluster(&own))).unwrap();
     let second = site.run();
     let staged = second.stage(&backup.backup).await;
     second.recover(&staged, json!({})).await;
@@ -199,4 +201,39 @@ async fn what_a_store_that_packs_otherwise_missed_is_packed_anew_with_a_later_pu
     site.archive();
     assert_eq!(wal_in(&own), wal_in(&offsite));
     asking(&site, "offsite").run(&["wal", "verify", "main", "--digests"]).ends(0);
+}
+
+#[tokio::test]
+async fn what_only_one_store_has_is_told_by_health_and_by_the_verification_of_a_backup() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    run.base_backup().await;
+    site.archive();
+    let own = site.cluster.dir().join("store");
+    let cli = asking(&site, "offsite");
+    let expected = "backups: { main-base: { source: main, kind: postgres.base, max_wal_age: 1h } }";
+    cli.file("inventory.yaml", &format!("{}{expected}\n", cli.read("inventory.yaml")));
+    cli.run(&["backups", "health"]).ends(0);
+    fs::remove_dir_all(own.join("main/wal").join(of_cluster(&own))).unwrap();
+    let told = cli.run(&["backups", "health"]).ends(1);
+    assert!(told.out.contains("store `primary` has none of its WAL"), "{}", told.out);
+    let params = serde_json::from_value(json!({ "database": "main" })).unwrap();
+    let verified = VerifyBackup.run(&params, &run.context()).await.unwrap();
+    assert!(verified.apart.iter().any(|fact| fact.contains("store `primary` lacks")), "{:?}", verified.apart);
+    cli.run(&["wal", "mend"]).ends(0);
+    cli.run(&["backups", "health"]).ends(0);
+}
+
+#[tokio::test]
+async fn a_server_that_archives_otherwise_than_the_inventory_says_is_told_by_the_doctor() {
+    let site = Site::new();
+    site.archive_offsite();
+    let archiving = |wal_stores: &str| {
+        let ran = asking(&site, wal_stores).run(&["doctor", "--store", "primary", "--role", "any"]);
+        ran.out.lines().filter(|line| line.contains("archiv")).map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    assert!(archiving("").contains("which a recovery would not look into"), "{}", archiving(""));
+    assert!(archiving("offsite").contains("into the stores that the inventory names"), "{}", archiving("offsite"));
 }

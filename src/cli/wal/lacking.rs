@@ -31,21 +31,17 @@ pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<
     })
 }
 
-/// How the configuration that a database's server archives with differs from the inventory; what cannot be known is told
-/// as such.
+/// How the configuration that a database's server archives with differs from the inventory.
 ///
 /// # Errors
-/// Fails when the inventory makes no sense of the database.
-pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, Failure> {
-    let found = Recoverable::open(site, database)?;
-    let server = match PgWal::of(site, &found).await?.server {
-        Ok(server) => server,
-        Err(why) => return Ok(vec![format!("how `{database}` archives is not known: {why}")]),
-    };
-    let lacking = match lacking(site, &found, &server) {
-        Ok(lacking) => lacking,
-        Err(why) => return Ok(vec![format!("what `{database}` archives with cannot be read: {why}")]),
-    };
+/// Says why it is not known.
+pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, String> {
+    let failed = |failure: Failure| failure.message;
+    let found = Recoverable::open(site, database).map_err(failed)?;
+    let server = PgWal::of(site, &found).await.map_err(failed)?.server;
+    let server = server.map_err(|why| format!("how `{database}` archives is not known: {why}"))?;
+    let lacking = lacking(site, &found, &server);
+    let lacking = lacking.map_err(|why| format!("what `{database}` archives with cannot be read: {why}"))?;
     let unnamed = lacking.unnamed.iter().map(|url| {
         format!("`{database}` archives into `{url}`, which a recovery would not look into: name it in `wal_stores`")
     });

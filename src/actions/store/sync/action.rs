@@ -202,6 +202,12 @@ impl Action for Sync {
             })
         };
         let (from, to) = (side(params.from.known()?)?, side(params.to.known()?)?);
+        if params.delete
+            && let Err(error) = frozen::refuse(&from, &to).await
+        {
+            let help = error.info().help.clone().unwrap_or_default();
+            return Ok(Findings::default().refuse(error.to_string(), help));
+        }
         match params.plan(&from, &to).await {
             Ok(plan) => Ok(Findings::default().pass(plan.said())),
             Err(error) if cx.ahead => Ok(Findings::default().pending(error.to_string())),
