@@ -183,7 +183,7 @@ impl Action for BaseBackup {
             let target = Target::Store { name: (*name).to_owned(), prefix: copies.prefix.to_owned() };
             effects = effects.target(Access::Write, target);
         }
-        Ok(effects.hold(cluster.name.clone()))
+        Ok(archive::read(&cluster, effects).hold(cluster.name.clone()))
     }
 
     fn by_hand(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Vec<String> {

@@ -102,7 +102,7 @@ impl Action for RestoreBase {
             Existing::KeepBeside => (EffectClass::Write, Access::Write),
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
-        let effects = Effects::of(class).target(Access::Read, from);
+        let effects = archive::read(&cluster, Effects::of(class).target(Access::Read, from));
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }
 

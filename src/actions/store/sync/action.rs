@@ -120,8 +120,10 @@ impl SyncParams {
                 .help("an empty source is never mirrored; look whether it is mounted and whether the patterns fit"));
         }
         let target: Vec<Item> = to.list_target(self.target_filter()).await?;
-        if self.delete {
-            frozen::refuse(from, to).await?;
+        if self.delete
+            && let Some(freeze) = frozen::open(from, to).await?
+        {
+            return Err(ActionError::fatal(freeze.fact()).help(frozen::help(&freeze)));
         }
         let mut plan = Plan::make((from, to), (source, target), self.compare, self.parallel as usize).await?;
         let allowed = self.max_delete.unwrap_or_default();
@@ -203,10 +205,9 @@ impl Action for Sync {
         };
         let (from, to) = (side(params.from.known()?)?, side(params.to.known()?)?);
         if params.delete
-            && let Err(error) = frozen::refuse(&from, &to).await
+            && let Ok(Some(freeze)) = frozen::open(&from, &to).await
         {
-            let help = error.info().help.clone().unwrap_or_default();
-            return Ok(Findings::default().refuse(error.to_string(), help));
+            return Ok(Findings::default().refuse(freeze.fact(), frozen::help(&freeze)));
         }
         match params.plan(&from, &to).await {
             Ok(plan) => Ok(Findings::default().pass(plan.said())),

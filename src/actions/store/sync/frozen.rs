@@ -10,16 +10,20 @@ use crate::catalog::freeze::{Freeze, FreezeNote, frozen_around};
 /// The largest note that is read.
 const NOTE_LIMIT: u64 = 1 << 20;
 
-/// Refuses a plan that deletes where a recovery is open.
-pub(super) async fn refuse(from: &Side, to: &Side) -> Result<(), ActionError> {
-    let Side::Store { store, prefix } = to else { return Ok(()) };
+/// The recovery that is open where a sync would delete.
+pub(super) async fn open(from: &Side, to: &Side) -> Result<Option<Freeze>, ActionError> {
+    let Side::Store { store, prefix } = to else { return Ok(None) };
     for freeze in frozen_around(store.as_ref(), prefix).await.map_err(catalog_failed)? {
         if !is_over(from, prefix, &freeze).await? {
-            let help = format!("leave `delete: true` out meanwhile; {}", freeze.help());
-            return Err(ActionError::fatal(freeze.fact()).help(help));
+            return Ok(Some(freeze));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// What to do meanwhile.
+pub(super) fn help(freeze: &Freeze) -> String {
+    format!("leave `delete: true` out meanwhile; {}", freeze.help())
 }
 
 /// Whether the note only lies here as a copy, and the source says that it was lifted since.
