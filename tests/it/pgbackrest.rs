@@ -306,3 +306,14 @@ fn a_stanza_is_made_once_in_an_encrypted_repository_and_a_lost_server_comes_back
     site.restores("").ends(0);
     assert_eq!(site.rows(), "1500 1500");
 }
+
+#[test]
+fn a_plan_names_the_procedure_that_restores_what_pgbackrest_has() {
+    let site = backed_up();
+    let cli = &site.cli;
+    let told = cli.run(&["pitr", "main"]).ends(0);
+    assert!(told.out.contains("runbook run full-db-loss-pgbackrest -p database=main"), "{}", told.out);
+    let plan = cli.run(&["pitr", "main", "--json"]).ends(0).json();
+    assert_eq!(plan["others"][0]["kind"], "pgbackrest", "{plan:#}");
+    cli.run(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"]).ends(4).says("no sound backup");
+}

@@ -74,8 +74,8 @@ fn snapshot(
         kind: KIND_POSTGRES_SNAPSHOT.to_owned(),
         ended_at: plan.backup.ended_at,
         how: format!(
-            "mount the snapshot, then `postgres.restore_snapshot` with backup `{id}` and `postgres.recover` \
-             (`runbook actions postgres.restore_snapshot`)"
+            "mount the snapshot, then a procedure like `examples/volume-restore.yaml`: `postgres.restore_snapshot` of \
+             backup `{id}`, then `postgres.recover`"
         ),
         wal: format!("{} segments from `{}` to `{}` lead there", replay.segments, replay.first, replay.last),
         id,
