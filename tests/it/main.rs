@@ -49,6 +49,7 @@ mod escape;
 mod evidence;
 mod foreign_wal;
 mod format_one;
+mod freeze;
 mod groups;
 mod hazards;
 mod health;

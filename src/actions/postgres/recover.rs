@@ -299,11 +299,12 @@ impl Action for Recover {
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
-        // What is rescued goes into the database's own store.
-        let effects = archive::read(&cluster, Effects::of(EffectClass::Destroy));
+        let effects = Effects::of(EffectClass::Destroy);
         let effects = match cluster.is_scratch() {
-            true => effects.target(Access::Read, archive),
-            false => cluster.keeper().named(effects).target(Access::Write, archive),
+            true => archive::read(&cluster, effects).target(Access::Read, archive),
+            // What is rescued goes into every store of the WAL, and so does the note that freezes it.
+            false => archive::written(&cluster, cx.inventory, cluster.keeper().named(effects))
+                .target(Access::Write, archive),
         };
         let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {

@@ -70,7 +70,7 @@ pub struct ConfigureArchivingParams {
     /// The stores that get the WAL, among them the database's own; default: its `store` and `wal_stores` of the inventory.
     #[serde(default)]
     pub stores: Option<Vec<StoreRef>>,
-    /// In how many of them a segment must be safe; default: all.
+    /// In how many of them a segment must be safe; default: `wal_at_least` of the inventory, else all.
     #[serde(default)]
     pub at_least: Option<usize>,
     /// Connections that send WAL; a larger number stays. Default 4.
@@ -199,7 +199,8 @@ impl Action for ConfigureArchiving {
             let fault = ParamFault::new("/stores", error.to_string());
             vec![error.info().help.iter().fold(fault, |fault, help| fault.help(help.clone()))]
         })?;
-        if params.at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
+        let at_least = params.at_least.or(cluster.entry.wal_at_least);
+        if at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
             return Err(vec![ParamFault::new("/at_least", "a number from 1 to the number of stores is wanted")]);
         }
         let place = Place::of(params, &cluster).map_err(|error| vec![ParamFault::new("/folder", error.to_string())])?;
