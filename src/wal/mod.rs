@@ -38,6 +38,7 @@ mod fetch;
 mod foreign;
 mod identity;
 mod initial;
+mod landing;
 pub mod outlook;
 mod packed;
 mod prefetch;
