@@ -102,6 +102,9 @@ impl ReadStore for Throttle {
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
         self.inner.list(prefix)
     }
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        self.inner.which(stem, endings)
+    }
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         self.inner.browse(prefix)
     }

@@ -30,6 +30,17 @@ pub trait ReadStore: Send + Sync {
     fn get(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
         self.get_with(key, GetOptions::default())
     }
+    /// Tells which objects there are whose keys are `stem` and one of these endings, in the order of the endings. Where a
+    /// listing reads a whole folder, as on a disk, it costs as little among very many objects.
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        let (stem, endings) = (stem.to_owned(), endings.to_vec());
+        Box::pin(async move {
+            let listed = self.list(&stem).await?;
+            let is_there = |key: &ObjectKey| listed.iter().any(|facts| facts.key == *key);
+            let keys = endings.iter().filter_map(|ending| format!("{stem}{ending}").parse().ok());
+            Ok(keys.filter(is_there).collect())
+        })
+    }
     /// Lists one level: what begins with `prefix`, cut at the next `/`.
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         let prefix = prefix.to_owned();

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::buffer::Buffers;
 use super::chunk::fetch;
 use super::dress::keyed;
 use super::error::{Verdict, verdict};
@@ -34,6 +35,7 @@ pub(super) struct Source {
     version: Option<String>,
     /// The entity tag that every answer must have.
     etag: Option<String>,
+    pub(super) buffers: Buffers,
 }
 
 /// The first answer, and what it tells of the whole.
@@ -48,7 +50,8 @@ struct Opening {
 /// Opens an object or a part of it. The body ends only after its last byte, else it fails.
 pub(super) async fn get(session: Arc<Session>, key: ObjectKey, options: GetOptions) -> Result<ByteStream, StoreError> {
     let object = session.object(&key);
-    let mut source = Source { session, key, object, version: options.version, etag: options.if_match };
+    let (version, etag, buffers) = (options.version, options.if_match, Buffers::default());
+    let mut source = Source { session, key, object, version, etag, buffers };
     let wanted = options.range.unwrap_or(0..u64::MAX);
     if wanted.is_empty() {
         return source.nothing(wanted.start).await;
