@@ -10,6 +10,9 @@ use crate::catalog::{Manifest, PostgresFacts};
 use crate::pgformat::SegmentName;
 use crate::wal::Keys;
 
+/// How long it is waited before the store is asked again: often at first, since a segment takes an instant as a rule.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How long it may take.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -55,13 +58,13 @@ pub(super) async fn missing(
     let Some(last) = facts.segments().pop() else { return Ok(None) };
     let store = cx.store(store)?;
     let shelf = shelf(facts, store.as_read(), prefix);
-    let started = clock::monotonic();
+    let (started, mut pause) = (clock::monotonic(), FIRST_PAUSE);
     while !shelf.holds(last).await? {
         if started.elapsed() > within {
             return Ok(Some(last));
         }
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the backup was cancelled before its manifest")),
         }
     }

@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use futures_util::future::join_all;
+
 use super::server::Programs;
 use super::settings::shell_word;
 use super::{layout::Cluster, owner::Owner};
@@ -56,14 +58,12 @@ impl Configured<'_> {
     /// Finds the settings that are too small; none where its configuration cannot be found from here: then the
     /// server itself says so.
     pub(crate) async fn short_of(&self, needed: ServerLimits, host: &dyn ReadHost) -> Vec<Short> {
-        let mut short = Vec::new();
-        for (name, needed) in named(needed) {
-            let Some(value) = self.value(name, host).await else { continue };
-            if value < needed {
-                short.push(Short { name, value, needed });
-            }
-        }
-        short
+        // The server's program tells one setting at a time; they are asked side by side.
+        let asked = named(needed).map(|(name, needed)| async move {
+            let value = self.value(name, host).await?;
+            (value < needed).then_some(Short { name, value, needed })
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// What the server itself makes of its configuration.

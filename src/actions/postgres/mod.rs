@@ -35,6 +35,7 @@ mod extract;
 pub(crate) mod facts;
 mod fan;
 pub(crate) mod fetching;
+mod flusher;
 mod funnel;
 pub(crate) mod hands;
 mod housing;
