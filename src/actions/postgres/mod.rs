@@ -19,6 +19,7 @@ mod combine;
 pub(crate) mod connect;
 pub(crate) mod container;
 mod content;
+mod contradiction;
 mod copies;
 mod copy_out;
 mod copying;
@@ -36,6 +37,8 @@ mod extract;
 pub(crate) mod facts;
 mod fan;
 pub(crate) mod fetching;
+mod freezing;
+mod flusher;
 mod funnel;
 pub(crate) mod hands;
 mod housing;
@@ -66,6 +69,7 @@ mod promote;
 pub(crate) mod promotion;
 mod proof;
 mod prospect;
+mod pushing;
 mod query;
 mod reached;
 pub(crate) mod readable;
@@ -121,6 +125,7 @@ pub use check::{
 };
 pub(crate) use container::data_of;
 pub use content::FactsDepth;
+pub(crate) use contradiction::contradictions;
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};
 pub use drop_database::{DropDatabase, DropDatabaseOutput, DropDatabaseParams, Sessions};
@@ -146,8 +151,8 @@ pub use snapshot::{
     AroundSnapshot, AroundSnapshotOutput, AroundSnapshotParams, RestoreSnapshot, RestoreSnapshotOutput,
     RestoreSnapshotParams,
 };
-pub use standing::{Standing, look};
-pub use start::{Start, StartOutput, StartParams};
+pub use standing::{Contradiction, Standing, look};
+pub use start::{Start, StartIf, StartOutput, StartParams};
 pub use stop::{OnlyIf, Stop, StopOutput, StopParams};
 pub use swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use terminate::{TerminateConnections, TerminateConnectionsOutput, TerminateConnectionsParams};

@@ -299,11 +299,12 @@ impl Action for Recover {
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
-        // What is rescued goes into the database's own store.
-        let effects = archive::read(&cluster, Effects::of(EffectClass::Destroy));
+        let effects = Effects::of(EffectClass::Destroy);
         let effects = match cluster.is_scratch() {
-            true => effects.target(Access::Read, archive),
-            false => cluster.keeper().named(effects).target(Access::Write, archive),
+            true => archive::read(&cluster, effects).target(Access::Read, archive),
+            // What is rescued goes into every store of the WAL, and so does the note that freezes it.
+            false => archive::written(&cluster, cx.inventory, cluster.keeper().named(effects))
+                .target(Access::Write, archive),
         };
         let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {
@@ -328,6 +329,7 @@ impl Action for Recover {
             let fact = format!("the target {at} is still to come");
             return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
         }
+        findings = late(params.goal().ok().as_ref(), cx, findings);
         if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
@@ -437,6 +439,20 @@ impl Action for Recover {
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
         super::scratch::remove(data, cx).await
+    }
+}
+
+/// Warns of a target after the incident: what went wrong then is in the recovered data.
+pub(crate) fn late(goal: Option<&Goal>, cx: &CheckContext, findings: Findings) -> Findings {
+    let incident_at = cx.about.incident_at;
+    match goal {
+        Some(Goal::Time(at)) if *at > incident_at => findings.warn(
+            format!("the target {at} lies after the incident at {incident_at}"),
+            "what went wrong at the incident is in the recovered data then: is one of the two mistyped?",
+        ),
+        Some(Goal::Time(_) | Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) | None => {
+            findings
+        }
     }
 }
 

@@ -103,7 +103,7 @@ impl Action for RestoreBase {
             Existing::KeepBeside => (EffectClass::Write, Access::Write),
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
-        let effects = Effects::of(class).target(Access::Read, from);
+        let effects = archive::read(&cluster, Effects::of(class).target(Access::Read, from));
         let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }

@@ -142,6 +142,11 @@ pub struct Database {
     /// The other stores that its WAL is archived into, below the same prefix: a recovery reads them all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wal_stores: Vec<String>,
+    /// In how many of the stores of its WAL a file must be safe, for `wal push` and for what a recovery rescues. Default:
+    /// in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub wal_at_least: Option<usize>,
     /// The prefix inside the store. Default: the entry's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,

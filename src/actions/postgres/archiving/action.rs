@@ -25,6 +25,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, Late, ParamFault, PlanContext, ReadHost, RunContext, Store, StoreRef, Surroundings, Target,
 };
+use crate::base::Timestamp;
 use crate::base::units::{ByteSize, Span};
 use crate::language::inventory::Via;
 
@@ -69,7 +70,7 @@ pub struct ConfigureArchivingParams {
     /// The stores that get the WAL, among them the database's own; default: its `store` and `wal_stores` of the inventory.
     #[serde(default)]
     pub stores: Option<Vec<StoreRef>>,
-    /// In how many of them a segment must be safe; default: all.
+    /// In how many of them a segment must be safe; default: `wal_at_least` of the inventory, else all.
     #[serde(default)]
     pub at_least: Option<usize>,
     /// Connections that send WAL; a larger number stays. Default 4.
@@ -141,6 +142,13 @@ pub struct ConfigureArchivingOutput {
     pub before: BTreeMap<String, Option<String>>,
     /// Whether the server was restarted.
     pub restarted: bool,
+    /// When it was told to stop for that.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub restarted_at: Option<Timestamp>,
+    /// For how long it answered nobody then.
+    #[serde(default)]
+    pub down_ms: Option<u64>,
     /// Whether something counts only after a restart that is still to be made.
     pub restart_needed: bool,
     /// The server's command.
@@ -149,6 +157,13 @@ pub struct ConfigureArchivingOutput {
     pub config: PathBuf,
     /// The segment that was seen in the archive; null when nothing was proven.
     pub segment: Option<String>,
+}
+
+impl ConfigureArchivingOutput {
+    fn after(self, down: apply::Down) -> Self {
+        let (restarted_at, down_ms) = (Some(down.since), Some(apply::millis(down.took)));
+        Self { restarted: true, restart_needed: false, restarted_at, down_ms, ..self }
+    }
 }
 
 impl Action for ConfigureArchiving {
@@ -184,7 +199,8 @@ impl Action for ConfigureArchiving {
             let fault = ParamFault::new("/stores", error.to_string());
             vec![error.info().help.iter().fold(fault, |fault, help| fault.help(help.clone()))]
         })?;
-        if params.at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
+        let at_least = params.at_least.or(cluster.entry.wal_at_least);
+        if at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
             return Err(vec![ParamFault::new("/at_least", "a number from 1 to the number of stores is wanted")]);
         }
         let place = Place::of(params, &cluster).map_err(|error| vec![ParamFault::new("/folder", error.to_string())])?;
@@ -365,6 +381,8 @@ impl<'a> Work<'a> {
             changed: self.changes.clone(),
             before,
             restarted: false,
+            restarted_at: None,
+            down_ms: None,
             restart_needed: self.changes.iter().any(|change| change.restart),
             archive_command: place.command(&self.action.program, &self.abode)?,
             config: place.config(),
@@ -404,8 +422,9 @@ impl<'a> Work<'a> {
         }
         if output.restart_needed {
             drop(session);
-            session = apply::restart(self.cluster, cx).await?;
-            (output.restarted, output.restart_needed) = (true, false);
+            let (again, down) = apply::restart(self.cluster, cx).await?;
+            session = again;
+            output = output.after(down);
         }
         let names = place::stores(self.params, self.cluster)?;
         let stores = names.iter().map(|name| cx.store(name)).collect::<Result<Vec<Arc<dyn Store>>, ActionError>>()?;
@@ -430,8 +449,8 @@ impl<'a> Work<'a> {
         let mut output = ConfigureArchivingOutput { restart_needed: waits, ..self.output(before.clone())? };
         if waits && self.params.restart == Restart::Allowed {
             drop(session);
-            apply::restart(self.cluster, cx).await?;
-            (output.restarted, output.restart_needed) = (true, false);
+            let (_, down) = apply::restart(self.cluster, cx).await?;
+            output = output.after(down);
         }
         Ok(output)
     }

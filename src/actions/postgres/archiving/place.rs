@@ -156,7 +156,7 @@ impl Settings {
         let pgdata = abode.path(&cluster.pgdata)?;
         let config = Config {
             further: entries.split_off(1),
-            at_least: params.at_least,
+            at_least: params.at_least.or(cluster.entry.wal_at_least),
             secrets: secrets.iter().map(|(name, _)| (name.clone(), file(name))).collect(),
             pgdata: Some(pgdata.clone()),
             spool: Some(abode.path(&place.folder.join(SPOOL))?),

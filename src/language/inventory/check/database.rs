@@ -33,6 +33,7 @@ impl InventoryFile {
             self.trusts_nothing(pointer, faults);
         }
         self.database_members(pointer, members, faults);
+        self.enough(pointer, members, faults);
     }
 
     pub(super) fn database_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
@@ -76,6 +77,19 @@ impl InventoryFile {
                 let place = self.place(&format!("{pointer}/checks/{index}/expect"));
                 faults.push(Diagnostic::new(Code::UnknownValue, wrong.to_string()).at(place));
             }
+        }
+    }
+
+    /// In how many stores a file of its WAL must be safe.
+    fn enough(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        let Some(wanted) = members.get("wal_at_least").and_then(Value::as_u64) else { return };
+        let own = members.get("store").and_then(Value::as_str);
+        let further = members.get("wal_stores").and_then(Value::as_array).into_iter().flatten();
+        let known = own.into_iter().chain(further.filter_map(Value::as_str).filter(|name| Some(*name) != own)).count();
+        if wanted == 0 || wanted > known as u64 {
+            let fact = format!("`wal_at_least: {wanted}` does not fit the number of stores of its WAL, {known}");
+            let place = self.place(&format!("{pointer}/wal_at_least"));
+            faults.push(Diagnostic::new(Code::BadCombination, fact).at(place).help("count `store` and `wal_stores`"));
         }
     }
 
