@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::recovery::{self, Open};
 use super::again::Again;
+use super::recovery::{self, Open};
 use super::{Exit, Failure, wiring};
 use crate::action::{Access, Mode, Target};
 use crate::base::{Timestamp, clock};

@@ -120,7 +120,7 @@ pub use check::{
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
 pub use content::FactsDepth;
-pub(crate) use contradiction::contradictions;
+pub(crate) use contradiction::{contradictions, strangers};
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};
 pub use drop_database::{DropDatabase, DropDatabaseOutput, DropDatabaseParams, Sessions};
