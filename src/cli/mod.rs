@@ -111,6 +111,7 @@ mod status;
 mod stores;
 mod superseded;
 mod undo;
+mod volume;
 mod wal;
 mod wal_location;
 mod wiring;

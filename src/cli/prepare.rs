@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{self, InventoryArgs, Subject};
 use super::library::{self, NotFound};
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, volume, wiring};
 use crate::action::{Mode, Registry};
 use crate::base::diagnostic::{Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
 use crate::base::{RunId, Timestamp, clock};
@@ -231,7 +231,7 @@ impl Prepared {
                 store.read_only |= !named.contains_key(name);
             }
         }
-        Ok(seen)
+        volume::found(seen)
     }
 
     /// Binds the plan to what was given.

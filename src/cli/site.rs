@@ -7,7 +7,7 @@ use super::again::Again;
 use super::args::InventoryArgs;
 use super::invoke;
 use super::screen::Face;
-use super::{Exit, Failure, library, prepare};
+use super::{Exit, Failure, library, prepare, volume};
 use crate::action::{ReadHost, ReadStore, Secrets, Store, StoreError};
 use crate::base::diagnostic::Diagnostics;
 use crate::host::LocalHost;
@@ -46,6 +46,7 @@ impl Site {
         let environment = choose_environment(&loaded.inventory, environment)
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("name one with `--environment`"))?;
         let inventory = loaded.inventory.for_environment(&environment).map_err(|faults| invalid(&faults))?;
+        let inventory = volume::found(inventory)?;
         let vault = invoke::vault(&inventory, face)?;
         let again = again.protected_by(&inventory, &environment);
         Ok(Self { environment, inventory, vault, again })

@@ -17,6 +17,7 @@ mod client;
 mod collect;
 mod combine;
 pub(crate) mod connect;
+pub(crate) mod container;
 mod content;
 mod contradiction;
 mod copies;
@@ -36,6 +37,7 @@ mod extract;
 pub(crate) mod facts;
 mod fan;
 pub(crate) mod fetching;
+mod freezing;
 mod funnel;
 pub(crate) mod hands;
 mod housing;
@@ -66,6 +68,7 @@ mod promote;
 pub(crate) mod promotion;
 mod proof;
 mod prospect;
+mod pushing;
 mod query;
 mod reached;
 pub(crate) mod readable;
@@ -119,6 +122,7 @@ pub use check::{
     AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
+pub(crate) use container::data_of;
 pub use content::FactsDepth;
 pub(crate) use contradiction::{contradictions, strangers};
 pub(crate) use course::hole;

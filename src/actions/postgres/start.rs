@@ -208,7 +208,7 @@ async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Resu
         let patience = if seen { Duration::ZERO } else { appears.min(within) };
         if !alive && begun.elapsed() > patience {
             let fact = if seen { "the server ended while it started" } else { "the server did not start" };
-            return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+            return Err(ActionError::fatal(fact).process(None, server.last_words(cx.host.as_read()).await));
         }
         seen |= alive;
         if begun.elapsed() > within {

@@ -104,5 +104,5 @@ pub fn observed(expected: &ExpectedBackup, standing: &Standing) -> Observed {
         verified_at: None,
     };
     let samples = standing.backups.iter().filter(fits).map(sample).collect();
-    Observed { samples, unreadable: 0, newest_wal_at: None, room: None }
+    Observed { samples, unreadable: 0, newest_wal_at: None, wal_stores: Vec::new(), room: None }
 }

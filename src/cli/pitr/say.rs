@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::other::Other;
 use super::rate::{Estimate, estimate};
 use crate::base::Timestamp;
 use crate::base::clock::between;
@@ -26,6 +27,8 @@ pub struct About<'a> {
     pub asked: &'a Goal,
     /// Where WAL was read that another program archived.
     pub location: &'a WalLocationArgs,
+    /// What else leads there.
+    pub others: &'a [Other],
 }
 
 impl About<'_> {
@@ -90,6 +93,7 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "estimate": estimate(plan),
         "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
         "notes": about.notes(plan),
+        "others": about.others,
         "command": about.command(plan),
     })
 }
@@ -135,6 +139,10 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
     fact("time", &duration(&estimate(plan)));
     for note in &about.notes(plan) {
         fact("note", note);
+    }
+    for other in about.others {
+        let nearer = if other.ended_at > plan.backup.ended_at { "nearer: " } else { "" };
+        fact("or from", &format!("{nearer}{}", other.told()));
     }
     for one in &plan.passed_over {
         fact("not from", &format!("`{}`: {}", one.id, one.why));
@@ -216,6 +224,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
             "help": why.why.help(),
             "passed_over": passed_over(why.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
             "instead": instead,
+            "others": about.others,
         }))?;
         return Ok(Exit::Refused);
     }
@@ -228,7 +237,10 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         };
         tell!("can be recovered: timeline {timeline} from {} ({begin}) to {}", interval.from, interval.to);
     }
-    let fact = format!("`{}` cannot be recovered to {}: {}", about.database, about.asked, why.why);
+    for other in about.others {
+        tell!("but from {}", other.told());
+    }
+    let fact = format!("`{}` cannot be recovered to {} by a base backup: {}", about.database, about.asked, why.why);
     let failure = Failure::new(Exit::Refused, mask_text(&fact));
     Err(match &why.why {
         Refusal::Several(_) => failure.help("say which one with `--timeline`"),
