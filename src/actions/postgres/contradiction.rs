@@ -16,6 +16,9 @@ use super::overseer::Fact;
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::language::inventory::{Inventory, is_loopback};
 
+/// More servers than these are not listed.
+const SHOWN: usize = 3;
+
 /// Names what contradicts the entry of a database; nothing for one that is thrown away at the end of its run, and for
 /// a managed one, whose place is not here.
 ///
@@ -164,5 +167,8 @@ fn lock_name(port: u16) -> String {
 }
 
 fn fact(what: String, wrong: &str) -> Fact {
-    Fact { what, help: format!("correct {wrong} of the database in the inventory; `runbook status` tells what answers") }
+    Fact {
+        what,
+        help: format!("correct {wrong} of the database in the inventory; `runbook status` tells what answers"),
+    }
 }

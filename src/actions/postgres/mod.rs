@@ -125,7 +125,7 @@ pub use check::{
 };
 pub(crate) use container::data_of;
 pub use content::FactsDepth;
-pub(crate) use contradiction::contradictions;
+pub(crate) use contradiction::{contradictions, strangers};
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};
 pub use drop_database::{DropDatabase, DropDatabaseOutput, DropDatabaseParams, Sessions};
