@@ -43,7 +43,7 @@ mod wal_object;
 
 pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing, wal_owner};
 pub use backup::{Backup, commit, load, open, open_copy};
-pub use body::{read_small, read_verified};
+pub use body::{read_small, read_told, read_verified};
 pub use error::CatalogError;
 pub use facts::{ContentFacts, DatabaseFacts, DatabaseSetting, DatabaseState, DumpFacts, DumpFormat, TableFacts};
 pub use index::Index;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::recovery::{self, Open};
+use super::again::Again;
 use super::screen::Face;
 use super::{Exit, Failure, invoke, wiring};
 use crate::action::{Access, Mode, Secrets, Target};
@@ -56,7 +57,7 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
     }
     for (lock, what) in frozen {
         if let Some(open) = recovery::open(runs, &lock, Some(&plan.run))? {
-            return Err(refusal(&open, what));
+            return Err(refusal(&open, what, &Again::of_plan(plan)));
         }
     }
     if presence == Presence::Nobody { refuse_by_store(plan) } else { Ok(()) }
@@ -96,11 +97,13 @@ fn refuse_by_store(plan: &BoundPlan) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refusal(open: &Open, what: &str) -> Failure {
+fn refusal(open: &Open, what: &str, again: &Again) -> Failure {
     let Open { run, database, .. } = open;
+    let database = format!("database={database}");
+    let lift = again.change(["run", "lift-freeze", "-p", &database, "-p", "reason=the recovery is over"]);
     let message = format!("a recovery of the same database is open: run `{run}`; {what}");
     Failure::new(Exit::Refused, message).help(format!(
-        "when it is over, lift the freeze: `runbook run lift-freeze -p database={database} -p reason=…`; until then \
+        "when it is over, lift the freeze: `{lift}`; until then \
          `runbook resume {run}` goes on with it, and `--despite-recovery REASON` (in a runbook, `despite_recovery`) \
          prunes all the same"
     ))

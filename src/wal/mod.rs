@@ -39,6 +39,7 @@ mod fetch;
 mod foreign;
 mod identity;
 mod initial;
+mod landing;
 pub mod outlook;
 mod packed;
 mod prefetch;

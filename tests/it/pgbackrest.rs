@@ -277,12 +277,12 @@ fn a_dry_run_tells_which_backup_would_be_restored_and_how_large_it_is() {
 #[test]
 fn status_and_restore_name_the_procedure_that_knows_whose_backups_they_are() {
     let site = backed_up();
-    let status = site.cli.run(&["status", "main", "--json"]).ends(0).json();
+    let status = site.cli.run(&["status", "main", "--json"]).ends(1).json();
     assert_eq!((&status[0]["backups"], &status[0]["backup"]["sound"]), (&2.into(), &true.into()), "{status:#}");
     assert_eq!(status[0]["forecast_fault"], serde_json::Value::Null, "{status:#}");
     site.cluster.kill();
     let procedure = "runbook run full-db-loss-pgbackrest -p database=main";
-    site.cli.run(&["status", "main"]).ends(0).prints(procedure);
+    site.cli.run(&["status", "main"]).ends(2).prints(procedure);
     site.cli.run(&["restore", "main"]).ends(2).says("pgBackRest has the backups of `main`").says(procedure);
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::aim::{self, Aim};
+use super::container;
 use super::course::{self, Plan};
 use super::discard;
 use super::fetching::{self, Fetching};
@@ -21,8 +22,7 @@ use super::old::Old;
 use super::pushing::Pushing;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
-use super::room::Room;
-use super::server::{Programs, major};
+use super::server::major;
 use super::settings;
 use super::swap::{self, Seat, Swap, VERSION};
 use super::target::Goal;
@@ -188,7 +188,7 @@ impl Recovering<'_> {
 
     /// Writes what the recovery needs into the staged folder.
     fn prepare(&self, files: &dyn Files, staged: &Path, marker: &Marker, plan: &Plan) -> Result<(), ActionError> {
-        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(self.hands.program))];
+        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.hands.program))];
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         lines.extend(aim.settings(plan.timeline));
         for (name, value) in settings::FIXED.into_iter().chain(start_up(files, staged)?) {
@@ -226,8 +226,9 @@ impl Recovering<'_> {
         if let Some(lost) = old.and_then(|old| old.control(files)) {
             needed = limits::greatest(needed, lost.limits);
         }
-        let programs = Programs::of(cluster, &major(files, staged)?, self.hands.cx.host.as_ref())?;
-        let configured = Configured { cluster, owner: &self.hands.owner, programs: &programs, pgdata: staged };
+        let Hands { owner, abode, .. } = &self.hands;
+        let programs = self.hands.programs(files, staged)?;
+        let configured = Configured { cluster, owner, programs: &programs, abode, pgdata: staged };
         let short = configured.short_of(needed, self.hands.cx.host.as_read()).await;
         if short.is_empty() {
             return Ok(());
@@ -266,8 +267,11 @@ impl Recovering<'_> {
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
         }
+        if let Some((link, place)) = links.first().filter(|_| self.hands.cluster.is_contained()) {
+            return Err(self.untouched(files, container::outside(link, place)));
+        }
         let live = self.hands.cluster.pgdata.clone();
-        let room = Room::of(files, &live);
+        let room = self.hands.cluster.room(files);
         let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
         Ok(Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() })
     }

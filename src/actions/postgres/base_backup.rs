@@ -308,7 +308,7 @@ impl Taking<'_> {
         drop(session);
         unchanged(facts, &collected)?;
         bad_page::judge(&mut collected.bad_pages, params.on_bad_page, cluster, cx).await?;
-        outside.bring(delivery, arrivals, cx).await;
+        outside.bring(delivery, arrivals, (cluster, cx)).await;
         Ok(Taken { collected, label: job.label(), started_at, stopped_at })
     }
 

@@ -311,7 +311,7 @@ impl SideInstance {
         not_preloaded.retain(|library| !side.housing.preload.contains(library));
         let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
         let recovered = {
-            let hands = Hands::on(side, &self.program, cx)?.reading(params.wal_location.clone())?;
+            let hands = Hands::on(side, &self.program, cx).await?.reading(params.wal_location.clone())?;
             Recovering { hands, aim }.run().await?
         };
         if !not_preloaded.is_empty() {

@@ -37,8 +37,10 @@ impl Stanzas {
         let host = machine()?;
         for name in names {
             match wiring::block_on(look(name, &site.inventory, host.as_ref()))? {
-                Ok(standing) if matches!(standing.code, 0 | 2) => stanzas.known.push((name.clone(), standing)),
-                Ok(standing) => stanzas.unreached.push(Unreached { store: place(&standing), why: standing.status }),
+                Ok(standing) => match standing.fault() {
+                    None => stanzas.known.push((name.clone(), standing)),
+                    Some(why) => stanzas.unreached.push(Unreached { store: place(&standing), why }),
+                },
                 Err(error) => {
                     let help = error.info().help.clone().map(|help| format!("; {help}")).unwrap_or_default();
                     let why = format!("{error}{help}");

@@ -4,6 +4,8 @@ mod other;
 mod rate;
 mod say;
 
+use serde_json::{Value, json};
+
 use super::args::{InventoryArgs, moment};
 use super::recoverable::{LookError, Recoverable, database};
 use super::site::Site;
@@ -87,29 +89,44 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 /// # Errors
 /// Fails when the store gives no answer.
 pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<(), Failure> {
-    let recoverable = Recoverable::open(site, database)?;
-    let planned = wiring::block_on(async {
-        let mut found = recoverable.look().await?.of_kind(KIND_POSTGRES_BASE);
-        if let Some(only) = only {
-            found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
-        }
-        outlook::plan(found, goal, None).await
-    })?;
     // A backup that was named is that one.
     let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
-    let unread =
-        |error: &LookError| Failure::new(Exit::Failed, format!("what `{database}` has cannot be read")).because(error);
-    match planned.map_err(|error| unread(&error))? {
-        Planned::Possible(plan) => {
-            let location = WalLocationArgs::default();
-            say::facts(&say::About { site, database, asked: goal, location: &location, others: &others }, &plan);
-        }
+    let about = say::About { site, database, asked: goal, location: &WalLocationArgs::default(), others: &others };
+    match planned(&about, only)? {
+        Planned::Possible(plan) => say::facts(&about, &plan),
         Planned::Impossible(why) => {
             tell!("warning: the archive does not lead there: {}", why.why);
             others.iter().for_each(|other| tell!("  but {}", other.told()));
         }
     }
     Ok(())
+}
+
+/// The same for machines.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub fn told(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<Value, Failure> {
+    let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
+    let about = say::About { site, database, asked: goal, location: &WalLocationArgs::default(), others: &others };
+    Ok(match planned(&about, only)? {
+        Planned::Possible(plan) => say::told(&about, &plan),
+        Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
+    })
+}
+
+fn planned(about: &say::About<'_>, only: Option<&str>) -> Result<Planned, Failure> {
+    let recoverable = Recoverable::open(about.site, about.database)?;
+    let planned = wiring::block_on(async {
+        let mut found = recoverable.look().await?.of_kind(KIND_POSTGRES_BASE);
+        if let Some(only) = only {
+            found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
+        }
+        outlook::plan(found, about.asked, None).await
+    })?;
+    planned.map_err(|error: LookError| {
+        Failure::new(Exit::Failed, format!("what `{}` has cannot be read", about.database)).because(&error)
+    })
 }
 
 /// The database that is meant, where pgBackRest has all its backups.

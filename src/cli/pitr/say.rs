@@ -34,22 +34,20 @@ pub struct About<'a> {
 impl About<'_> {
     /// The command that carries a plan out.
     fn command(&self, plan: &Plan) -> String {
-        let mut words = format!("runbook run pitr -p database={} -p incident_at=now", self.database);
         let target = match &plan.settled.goal {
             Goal::Newest => None,
             Goal::Immediate => Some("immediate=true".to_owned()),
             Goal::Time(at) => Some(format!("recover_to={at}")),
             Goal::Lsn(lsn) => Some(format!("recover_to_lsn={lsn}")),
-            Goal::Name(name) => Some(format!("recover_to_name='{name}'")),
+            Goal::Name(name) => Some(format!("recover_to_name={name}")),
             Goal::Xid(xid) => Some(format!("recover_to_xid={xid}")),
         };
         let timeline = plan.settled.told.map(|timeline| format!("timeline={timeline}"));
-        for parameter in target.into_iter().chain(timeline).chain([format!("backup={}", plan.backup.id)]) {
-            words = format!("{words} -p {parameter}");
-        }
-        let environments = &self.site.inventory.environments;
-        let protected = environments.get(&self.site.environment).is_some_and(|one| one.protected);
-        if protected { format!("{words} --confirm {}", self.site.environment) } else { words }
+        let database = [format!("database={}", self.database), "incident_at=now".to_owned()];
+        let rest = target.into_iter().chain(timeline).chain([format!("backup={}", plan.backup.id)]);
+        let params: Vec<String> = database.into_iter().chain(rest).collect();
+        let params = params.iter().flat_map(|param| ["-p", param.as_str()]);
+        self.site.again.change(["run", "pitr"].into_iter().chain(params))
     }
 
     /// What is to be known of the plan, the place of unproven WAL included.
@@ -69,11 +67,17 @@ impl About<'_> {
 
 /// Prints a plan as JSON.
 pub fn machine(about: &About<'_>, plan: &Plan) -> Result<Exit, Failure> {
+    document::write_json(&told(about, plan))?;
+    Ok(Exit::Success)
+}
+
+/// A plan, for machines.
+pub fn told(about: &About<'_>, plan: &Plan) -> Value {
     let stop = plan.stop.map(|stop| {
         let commit = |commit: crate::pgformat::Commit| json!({ "xid": commit.xid, "lsn": commit.lsn, "at": commit.at });
         json!({ "segment": stop.segment.to_string(), "next": commit(stop.next), "last": stop.last.map(commit) })
     });
-    document::write_json(&json!({
+    json!({
         "database": about.database,
         "possible": true,
         "system_id": plan.system_id,
@@ -91,8 +95,7 @@ pub fn machine(about: &About<'_>, plan: &Plan) -> Result<Exit, Failure> {
         "notes": about.notes(plan),
         "others": about.others,
         "command": about.command(plan),
-    }))?;
-    Ok(Exit::Success)
+    })
 }
 
 fn passed_over<'a>(all: impl Iterator<Item = (&'a str, &'a Refusal)>) -> Vec<Value> {
@@ -242,7 +245,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
     Err(match &why.why {
         Refusal::Several(_) => failure.help("say which one with `--timeline`"),
         Refusal::BeforeBackup { .. } | Refusal::NoBackup(_) => {
-            failure.help(format!("`runbook backups map {}` shows what can be recovered", about.database))
+            failure.help(format!("`{}` shows what can be recovered", about.site.again.line(["backups", "map", about.database])))
         }
         Refusal::Hole { .. }
         | Refusal::Unclear { .. }

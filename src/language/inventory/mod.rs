@@ -106,7 +106,8 @@ impl AuditSettings {
 pub struct Database {
     /// The host it runs on; only `local` so far.
     pub host: String,
-    /// Its data directory, an absolute path. A managed server has none.
+    /// Its data directory, an absolute path. A managed server has none; that of a server in a container is what its
+    /// container says, unless it is given here.
     pub pgdata: PathBuf,
     /// Its TCP port, also part of its socket's name. Default 5432.
     pub port: u16,

@@ -15,11 +15,11 @@ impl InventoryFile {
         if self.is_poisoned(pointer) {
             return;
         }
-        let managed = is_managed(members);
-        if !managed && !members.contains_key("pgdata") {
+        let managed = is_via("managed", members);
+        if !managed && !is_via("compose", members) && !members.contains_key("pgdata") {
             let fault = Diagnostic::new(Code::MissingKey, "the key `pgdata` is missing")
                 .label(self.name_place(pointer), "needs `pgdata`")
-                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`; a provider's server is `via: { managed: {} }`");
+                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`; a provider's server is `via: { managed: {} }`, one in a container `via: { compose: … }`");
             faults.push(fault);
         }
         for key in OWN.into_iter().filter(|key| managed && members.contains_key(*key)) {
@@ -108,7 +108,9 @@ impl InventoryFile {
             }
         }
         if let Some(compose) = members.get("via").and_then(|via| via.get("compose")).and_then(Value::as_object) {
-            self.absolute(&format!("{pointer}/via/compose"), "file", compose, faults);
+            for path in ["file", "runbook", "folder"] {
+                self.absolute(&format!("{pointer}/via/compose"), path, compose, faults);
+            }
         }
         let cluster = members.get("via").and_then(|via| via.get("pg_ctlcluster")).and_then(Value::as_str);
         if let Some(Err(wrong)) = cluster.map(str::parse::<DebianCluster>) {
@@ -180,6 +182,6 @@ fn unproven(entry: &Database) -> Option<&str> {
     entry.elsewhere().filter(|_| !proven)
 }
 
-fn is_managed(members: &Map<String, Value>) -> bool {
-    members.get("via").and_then(Value::as_object).is_some_and(|via| via.contains_key("managed"))
+fn is_via(keeper: &str, members: &Map<String, Value>) -> bool {
+    members.get("via").and_then(Value::as_object).is_some_and(|via| via.contains_key(keeper))
 }
