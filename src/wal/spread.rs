@@ -1,6 +1,7 @@
 //! One WAL file into several stores where no server waits for it: what a recovery rescues, and what one store lacks
 //! that others have.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use futures_util::future::join_all;
@@ -30,7 +31,7 @@ pub async fn push_everywhere(
     at_least: usize,
     (path, name, identity): (&Path, WalFileName, &Identity),
 ) -> Result<Vec<Missed>, WalError> {
-    let file = WalFile::read(path, name, identity)?;
+    let file = WalFile::look(path, name, identity)?;
     let brought = join_all(to.iter().map(|to| bring(*to, &file))).await;
     let (mut missed, is_several) = (Vec::new(), to.len() > 1);
     for (to, brought) in to.iter().zip(brought) {
@@ -59,7 +60,12 @@ pub async fn push_everywhere(
 pub async fn bring_over(from: &[Source<'_>], to: Destination<'_>, name: WalFileName) -> Result<Pushed, WalError> {
     let bytes = read_first(from, name).await?;
     verify(name, &bytes, &to.identity)?;
-    bring(to, &WalFile { name, bytes: bytes.into() }).await
+    // What is pushed is a file; this one is gone when it is dropped.
+    let between = |source: std::io::Error| WalError::File { operation: "write", path: "a temporary file".into(), source };
+    let mut file = tempfile::NamedTempFile::new().map_err(between)?;
+    file.write_all(&bytes).map_err(between)?;
+    drop(bytes);
+    bring(to, &WalFile::look(file.path(), name, &to.identity)?).await
 }
 
 async fn bring(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {
