@@ -57,7 +57,7 @@ async fn a_recovery_freezes_its_place_in_the_store_for_whoever_comes_until_someb
     let from = json!({ "path": cli.path("empty") });
     let sync = |prefix: &str| json!({ "from": from, "to": { "store": "vault", "prefix": prefix }, "delete": true, "max_delete": "100%" });
     refused("store.sync", sync("main/base/"));
-    refused("store.sync", sync("ma"));
+    refused("store.sync", sync("main"));
     step(&cli, "store.sync", &json!({ "from": from, "to": { "store": "vault", "prefix": "other/" }, "delete": true }));
     cli.run(&["run", "one.yaml"]).ends(0);
     step(&cli, "backup.prune", &json!({ "source": "main", "store": "vault", "despite_recovery": "the disk is full" }));
