@@ -18,6 +18,7 @@ mod collect;
 mod combine;
 pub(crate) mod connect;
 mod content;
+mod convoy;
 mod copies;
 mod copy_out;
 mod copying;
