@@ -157,10 +157,9 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads an object whole. Both questions are asked at once: a round trip counts here.
+    /// Reads an object whole.
     pub(super) async fn read(store: &dyn ReadStore, key: &ObjectKey) -> Result<Self, CatalogError> {
-        let facts = async { Ok(store.head(key).await?) };
-        let (facts, bytes) = tokio::try_join!(facts, catalog::read_small(store, key, STORED_LIMIT_BYTES))?;
+        let (facts, bytes) = catalog::read_told(store, key, STORED_LIMIT_BYTES).await?;
         let damaged = |what: &str| CatalogError::Damaged { key: key.to_string(), what: what.to_owned() };
         match facts.sha256() {
             None => Err(damaged("its digest is missing")),

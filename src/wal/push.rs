@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::acks::Fingerprint;
 use super::packed::{LIMIT_BYTES, Parcel, Stored};
 use super::{Identity, WalError};
-use crate::action::{ObjectKey, PutOptions, Store, StoreError};
+use crate::action::{ObjectKey, PutOptions, Seen, Store, StoreError};
 use crate::base::Digest;
 use crate::catalog::{CatalogError, claim_prefix, wal_objects};
 use crate::pgformat::{BackupLabel, SegmentHeader, SegmentName, TimelineHistory, WAL_PAGE_BYTES, WalFileName};
@@ -114,7 +114,8 @@ pub(super) async fn store_file(to: Destination<'_>, file: &WalFile) -> Result<Pu
         return confirm(to.store, key, name, parcel.plain_sha256).await;
     }
     let size_bytes = Some(parcel.stored.len() as u64);
-    let options = PutOptions { if_absent: true, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
+    let seen = Seen::Absent;
+    let options = PutOptions { if_absent: true, seen, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
     match to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await {
         Ok(outcome) if outcome.sha256 != parcel.sha256 => {
             Err(WalError::Damaged { name, what: "the store wrote other bytes than it was given".to_owned() })
