@@ -20,6 +20,7 @@ pub(crate) mod connect;
 pub(crate) mod container;
 mod content;
 mod contradiction;
+mod convoy;
 mod copies;
 mod copy_out;
 mod copying;
