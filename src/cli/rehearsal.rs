@@ -190,8 +190,8 @@ struct ReadingHands {
 impl ReadingHands {
     fn new(local: Arc<LocalCapabilities>) -> Result<Self, Failure> {
         let scratch = tempfile::Builder::new().prefix("runbook-dry-run-").tempdir();
-        let scratch = scratch
-            .map_err(|error| Failure::new(Exit::Refused, "no temporary folder can be made").because(&error))?;
+        let scratch =
+            scratch.map_err(|error| Failure::new(Exit::Refused, "no temporary folder can be made").because(&error))?;
         Ok(Self { local, scratch })
     }
 }

@@ -93,7 +93,8 @@ fn a_proof_that_fails_waits_for_a_person_before_the_database_opens_and_in_a_dril
     cli.file("inventory.yaml", &cli.read("inventory.yaml").replace("'= 1000'", "'= 10'"));
     cli.run(&["drill", "pitr", "-p", "database=main", "-p", &target]).ends(10);
     production.nothing_is_left();
-    let real = ["run", "pitr", "-p", "database=main", "-p", &target, "-p", "incident_at=now", "--confirm", "production"];
+    let real =
+        ["run", "pitr", "-p", "database=main", "-p", &target, "-p", "incident_at=now", "--confirm", "production"];
     cli.run(&real).ends(13);
     assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "t|1000", "it can be looked at");
     cli.run(&["mark-done", "last", "prove", "--reason", "the condition is one of today"]).ends(0);
