@@ -19,9 +19,6 @@ use crate::language::inventory::{Inventory, is_loopback};
 /// More servers than these are not listed.
 const SHOWN: usize = 3;
 
-/// More servers than these are not listed.
-const SHOWN: usize = 3;
-
 /// Names what contradicts the entry of a database; nothing for one that is thrown away at the end of its run, and for
 /// a managed one, whose place is not here.
 ///
