@@ -54,7 +54,8 @@ pub async fn lacks(stores: &[Source<'_>], since: Since, before: Timestamp) -> Re
             Since::Segment(segment) => oldest(here).max(Some(position(WalFileName::Segment(segment)))),
             Since::Ever => None,
         };
-        let wanted = |name: &&WalFileName| !here.contains(*name) && from.as_ref().is_none_or(|from| *from <= position(**name));
+        let wanted =
+            |name: &&WalFileName| !here.contains(*name) && from.as_ref().is_none_or(|from| *from <= position(**name));
         Lack { store, files: told.iter().filter(wanted).copied().collect() }
     };
     let lacks = held.iter().enumerate().map(lack);

@@ -61,7 +61,8 @@ pub async fn bring_over(from: &[Source<'_>], to: Destination<'_>, name: WalFileN
     let bytes = read_first(from, name).await?;
     verify(name, &bytes, &to.identity)?;
     // What is pushed is a file; this one is gone when it is dropped.
-    let between = |source: std::io::Error| WalError::File { operation: "write", path: "a temporary file".into(), source };
+    let between =
+        |source: std::io::Error| WalError::File { operation: "write", path: "a temporary file".into(), source };
     let mut file = tempfile::NamedTempFile::new().map_err(between)?;
     file.write_all(&bytes).map_err(between)?;
     drop(bytes);

@@ -55,7 +55,8 @@ fn an_entry_that_is_wrong_about_its_server_is_told_and_no_procedure_begins_by_it
         assert_eq!(production.facts(), before);
     }
     // Over TCP another server answers, and says where it works.
-    let tcp = altered(&sound, "port", &text(other.port())).replace(&format!("socket: {}, ", cluster.socket_dir().display()), "");
+    let tcp = altered(&sound, "port", &text(other.port()))
+        .replace(&format!("socket: {}, ", cluster.socket_dir().display()), "");
     cli.file("inventory.yaml", &tcp);
     let (_, told) = contradictions(cli);
     assert!(told.iter().any(|one| one.contains("is cluster")), "{told:?}");
@@ -208,7 +209,18 @@ fn status_asks_for_a_person_by_its_code_and_believes_a_drill_whose_proof_the_sto
 fn a_target_after_the_incident_is_warned_of() {
     let production = Production::new();
     let cli = &production.cli;
-    let args = ["dry-run", "pitr", "-p", "database=main", "-p", "incident_at=2h ago", "-p", "recover_to=1m ago", "--level", "1"];
+    let args = [
+        "dry-run",
+        "pitr",
+        "-p",
+        "database=main",
+        "-p",
+        "incident_at=2h ago",
+        "-p",
+        "recover_to=1m ago",
+        "--level",
+        "1",
+    ];
     let told = cli.run(&args);
     assert!(told.out.contains("lies after the incident at"), "{}{}", told.out, told.err);
 }

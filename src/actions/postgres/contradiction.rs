@@ -164,5 +164,8 @@ fn lock_name(port: u16) -> String {
 }
 
 fn fact(what: String, wrong: &str) -> Fact {
-    Fact { what, help: format!("correct {wrong} of the database in the inventory; `runbook status` tells what answers") }
+    Fact {
+        what,
+        help: format!("correct {wrong} of the database in the inventory; `runbook status` tells what answers"),
+    }
 }

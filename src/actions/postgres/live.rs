@@ -239,12 +239,8 @@ mod tests {
     fn a_pid_file_gives_pid_port_and_socket_folder() {
         let text = "4711\n/data/main\n1769610602\n5433\n/run/pg\nlocalhost\n 12345 0\nready   \n";
         let file = PidFile::parse(text).unwrap();
-        let told = PidFile {
-            pid: 4711,
-            pgdata: Some("/data/main".into()),
-            port: Some(5433),
-            socket: Some("/run/pg".into()),
-        };
+        let told =
+            PidFile { pid: 4711, pgdata: Some("/data/main".into()), port: Some(5433), socket: Some("/run/pg".into()) };
         assert_eq!(file, told);
     }
 

@@ -164,12 +164,9 @@ impl Ways {
                 drill("restore-test-dump"),
                 again.line(["restore", name]),
             ),
-            (None, false) => (
-                "base backup",
-                again.change(["backup", name]),
-                drill("full-db-loss"),
-                again.line(["restore", name]),
-            ),
+            (None, false) => {
+                ("base backup", again.change(["backup", name]), drill("full-db-loss"), again.line(["restore", name]))
+            }
         };
         Self { what, backup, drill, restore, known: again.line(["backups", "list"]), database }
     }
