@@ -1,12 +1,14 @@
 //! What the stores of a server's archiving lack: its own configuration names them, and its spool keeps the notes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::pg_wal::PgWal;
+use crate::cli::Failure;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::Site;
-use crate::language::inventory::StoreEntry;
+use crate::language::inventory::{Database, StoreEntry, Via};
 use crate::wal::standing::{Lacking, ServerSide};
-use crate::wal::{self, Config};
+use crate::wal::{self, Config, WalError};
 
 /// Looks at the configuration that the server's `archive_command` names. Nothing is known to lack where another program
 /// archives.
@@ -15,13 +17,48 @@ use crate::wal::{self, Config};
 /// Says why it cannot be known: the files are the server's user's, on the server's machine.
 pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<Lacking, String> {
     let Some(path) = config_of(&server.archiving.command) else { return Ok(Lacking::default()) };
-    let config = Config::load(&found.entry.pgdata.join(path)).map_err(|error| error.to_string())?;
+    let config = read(&found.entry, &path).map_err(|error| error.to_string())?;
     let owed = wal::owed(&config, server.system_id).map_err(|error| format!("its spool cannot be read: {error}"))?;
     let known = found.entry.archives().filter_map(|name| site.inventory.stores.get(name));
     let known: Vec<&str> = known.map(plain).collect();
     let may_be_alone = config.at_least() < config.stores().count();
     let unnamed = config.stores().filter(|entry| may_be_alone && !known.contains(&plain(entry)));
-    Ok(Lacking { unnamed: unnamed.map(|entry| entry.url.clone()).collect(), owed: owed.into_iter().collect() })
+    let unfed = known.iter().filter(|known| !config.stores().any(|entry| plain(entry) == **known));
+    Ok(Lacking {
+        unnamed: unnamed.map(|entry| entry.url.clone()).collect(),
+        unfed: unfed.map(|url| (*url).to_owned()).collect(),
+        owed: owed.into_iter().collect(),
+    })
+}
+
+/// How the configuration that a database's server archives with differs from the inventory.
+///
+/// # Errors
+/// Says why it is not known.
+pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, String> {
+    let failed = |failure: Failure| failure.message;
+    let found = Recoverable::open(site, database).map_err(failed)?;
+    let server = PgWal::of(site, &found).await.map_err(failed)?.server;
+    let server = server.map_err(|why| format!("how `{database}` archives is not known: {why}"))?;
+    let lacking = lacking(site, &found, &server);
+    let lacking = lacking.map_err(|why| format!("what `{database}` archives with cannot be read: {why}"))?;
+    let unnamed = lacking.unnamed.iter().map(|url| {
+        format!("`{database}` archives into `{url}`, which a recovery would not look into: name it in `wal_stores`")
+    });
+    let unfed = lacking.unfed.iter().map(|url| {
+        format!("`{database}` archives nothing into `{url}`, a store of its WAL by the inventory")
+    });
+    Ok(unnamed.chain(unfed).collect())
+}
+
+/// Reads the configuration of a server. A container calls it by another name than this machine, and so its spool.
+fn read(entry: &Database, path: &Path) -> Result<Config, WalError> {
+    let Via::Compose(compose) = &entry.via else { return Config::load(&entry.pgdata.join(path)) };
+    let folder = compose.wal_folder();
+    let config = Config::load(&folder.join(path.file_name().unwrap_or_default()))?;
+    let inside = path.parent().unwrap_or(Path::new("/"));
+    let spool = config.spool.as_deref().and_then(|spool| spool.strip_prefix(inside).ok());
+    Ok(Config { spool: spool.map(|spool| folder.join(spool)), pgdata: Some(entry.pgdata.clone()), ..config })
 }
 
 fn plain(entry: &StoreEntry) -> &str {
