@@ -81,7 +81,10 @@ async fn a_copy_of_a_freeze_ends_with_the_freeze_it_was_copied_from() {
             "since": "2026-01-28T14:30:02Z", "lifted": lifted })
         .to_string()
     };
-    cli.file("inventory.yaml", &format!("version: 1\nstores: {{ copy: {{ url: \"file://{}\" }} }}\n", cli.path("copy").display()));
+    cli.file(
+        "inventory.yaml",
+        &format!("version: 1\nstores: {{ copy: {{ url: \"file://{}\" }} }}\n", cli.path("copy").display()),
+    );
     cli.file("own/main/freeze/20260128-143002-000001.json", &note(Value::Null));
     cli.file("own/main/base/one", "1");
     let from = json!({ "path": cli.path("own") });

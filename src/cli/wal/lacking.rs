@@ -45,9 +45,10 @@ pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, Str
     let unnamed = lacking.unnamed.iter().map(|url| {
         format!("`{database}` archives into `{url}`, which a recovery would not look into: name it in `wal_stores`")
     });
-    let unfed = lacking.unfed.iter().map(|url| {
-        format!("`{database}` archives nothing into `{url}`, a store of its WAL by the inventory")
-    });
+    let unfed = lacking
+        .unfed
+        .iter()
+        .map(|url| format!("`{database}` archives nothing into `{url}`, a store of its WAL by the inventory"));
     Ok(unnamed.chain(unfed).collect())
 }
 
