@@ -147,6 +147,20 @@ pub(crate) fn processes(pgdata: &Path, files: &dyn ReadFiles) -> Vec<u32> {
     .collect()
 }
 
+/// The data directories that servers of this machine work in, links followed.
+pub(crate) fn data_directories(files: &dyn ReadFiles) -> Vec<PathBuf> {
+    let Ok(entries) = files.list(Path::new("/proc")) else { return Vec::new() };
+    let pids = entries.iter().filter_map(|entry| entry.name.to_str()?.parse::<u32>().ok());
+    let folders = pids.filter(|pid| is_server(*pid, files)).filter_map(|pid| {
+        let folder = files.read_link(&PathBuf::from(format!("/proc/{pid}/cwd"))).ok()?;
+        PidFile::read(files, &folder).map(|_| folder)
+    });
+    let mut folders: Vec<PathBuf> = folders.collect();
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
 /// Tells whether a cluster's own server runs, once that is clear: a server that was just started may have
 /// no pid file yet, and what is left of one that died goes within moments.
 pub(crate) async fn settled(cluster: &Cluster, files: &dyn ReadFiles) -> bool {

@@ -253,7 +253,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         | Refusal::NoWay { .. }
         | Refusal::BehindEnd { .. }
         | Refusal::Backup { .. } => match why.why.help() {
-            Some(help) => failure.help(help),
+            Some(help) => failure.help(about.site.again.advice(help)),
             None => failure,
         },
     })
