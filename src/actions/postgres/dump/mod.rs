@@ -19,7 +19,6 @@ use serde::{Deserialize, Serialize};
 use self::job::Job;
 use self::origin::Origin;
 pub use self::params::{AllDatabases, Compressor, DatabaseNames, DumpParams, Globals};
-use super::base_backup::usable;
 use super::by_hand;
 use super::client::Client;
 use super::connect::{Endpoint, Session};
@@ -124,9 +123,7 @@ impl Action for Dump {
         let mut findings = Findings::default();
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let copies = copies(params, &own)?;
-        for name in &copies.names {
-            findings = usable(name, copies.prefix, cx, findings).await?;
-        }
+        (_, findings) = copies.usable(cx, findings).await;
         let late = params.instance.as_ref().is_some_and(|instance| instance.known().is_none());
         if late || cx.ahead && own.is_scratch() {
             return Ok(findings.pending("the instance does not run yet"));
