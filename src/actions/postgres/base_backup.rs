@@ -324,11 +324,22 @@ impl Taking<'_> {
     }
 }
 
+/// Whether the role is told where the server's files are and who streams from it (manual, "Predefined Roles").
+const SEES_ALL: &str = "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') \
+ AND pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
+
 async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -> Result<Findings, ActionError> {
     let mut findings = findings;
     let role = session.value("SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user").await?;
     if role != "t" {
         findings = findings.refuse("the role may not take base backups", "ALTER ROLE … REPLICATION");
+    }
+    if session.value(SEES_ALL).await? != "t" {
+        findings = findings.warn(
+            "the role does not see all settings and statistics: configuration files outside the data directory, the \
+             libraries that the server loads and its standbys are not in the backup",
+            "GRANT pg_monitor TO it",
+        );
     }
     if facts.wal_level == "minimal" {
         findings = findings.refuse("`wal_level` is `minimal`", "set `wal_level = replica` and restart the server");
