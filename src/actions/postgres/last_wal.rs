@@ -14,12 +14,13 @@ use crate::catalog::{self, Manifest, PostgresFacts, WalListing};
 use crate::event::ErrorClass;
 use crate::pgformat::SegmentName;
 
+/// How long it is waited before the store is asked again: often at first, since a segment takes an instant as a rule.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How long it may take.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
 /// How long stores that are not needed may be later than those that are.
 const LAG: Duration = Duration::from_secs(5);
-/// How long passes between two looks.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a segment is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +101,7 @@ pub(super) async fn whereabouts(
 ) -> Result<Option<Whereabouts>, ActionError> {
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
     let started = clock::monotonic();
-    let mut enough_since = None;
+    let (mut enough_since, mut pause) = (None, FIRST_PAUSE);
     loop {
         let all = look(facts, cx, cluster).await?;
         let Some(found) = all.into_iter().min_by_key(|found| found.there.len()) else { return Ok(None) };
@@ -113,7 +114,7 @@ pub(super) async fn whereabouts(
             return Ok(Some(found));
         }
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the backup was cancelled before its manifest")),
         }
     }

@@ -39,6 +39,7 @@ pub(crate) mod facts;
 mod fan;
 pub(crate) mod fetching;
 mod freezing;
+mod flusher;
 mod funnel;
 pub(crate) mod hands;
 mod housing;
