@@ -7,7 +7,7 @@ use runbook::actions::backup::{Create, CreateParams, Verify, VerifyParams};
 use runbook::actions::postgres::{
     Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
 };
-use runbook::language::inventory::StoreEntry;
+use runbook::language::inventory::{Database, StoreEntry};
 use serde_json::{Value, json};
 
 use crate::support::cli::{Cli, listing, until};
@@ -481,4 +481,108 @@ async fn sql_text_is_refused_what_only_an_archive_can_keep() {
         let refused = try_restore(&site.run(), &dumped.backup, more).await.unwrap_err();
         assert!(refused.to_string().contains("loaded as it is"), "{refused}");
     }
+}
+
+/// The server's programs, with a `pg_dump` that does something else first.
+fn with_pg_dump(site: &Site, script: &str) -> Database {
+    let folder = site.cluster.folder("programs");
+    for entry in fs::read_dir(site.cluster.bin()).unwrap().flatten().filter(|entry| entry.file_name() != "pg_dump") {
+        let _ = std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name()));
+    }
+    let program = folder.join("pg_dump");
+    let real = site.cluster.bin().join("pg_dump");
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *--version*) exec {real} \"$@\";; esac\n{script}\nexec {real} \"$@\"\n",
+        real = real.display()
+    );
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    Database { bin: Some(folder), ..site.entry() }
+}
+
+#[tokio::test]
+async fn a_table_that_is_emptied_while_it_is_dumped_has_the_facts_of_its_dump() {
+    let site = site(Depot::default());
+    within(&site, "shop", "CREATE TABLE a_large AS SELECT n, md5(n::text) FROM generate_series(1, 400000) n");
+    within(&site, "shop", "CREATE TABLE staging AS SELECT n FROM generate_series(1, 1000) n");
+    let psql = format!(
+        "{} -h {} -p {} -U postgres -d shop -XAtq -c",
+        site.cluster.bin().join("psql").display(),
+        site.cluster.socket_dir().display(),
+        site.cluster.port()
+    );
+    let locks = "FROM pg_locks WHERE relation = 'public.staging'::regclass AND";
+    let waiting = format!("SELECT 1 {locks} NOT granted AND mode = 'AccessExclusiveLock'");
+    let dumped = format!(
+        "SELECT 1 {locks} granted AND mode = 'AccessShareLock' AND pid IN (SELECT pid FROM pg_stat_activity WHERE query LIKE '%COPY%' OR query LIKE '%LOCK TABLE%public.a_large%')"
+    );
+    let once = site.cluster.dir().join("once");
+    let truncate = format!("{psql} 'TRUNCATE public.staging' >/dev/null");
+    // After the tables are locked by `pg_dump`, and before: between our locks and its own.
+    let after = format!("(until test -n \"$({psql} \"{dumped}\")\"; do :; done; {truncate}) &");
+    let before = format!(
+        "if mkdir {} 2>/dev/null; then {truncate} & until test -n \"$({psql} \"{waiting}\")\"; do :; done; fi",
+        once.display()
+    );
+    for (script, rows) in [(after, "1000"), (before, "0")] {
+        within(&site, "shop", "TRUNCATE public.staging; INSERT INTO public.staging SELECT generate_series(1, 1000)");
+        site.others.lock().unwrap().insert("slow".to_owned(), with_pg_dump(&site, &script));
+        let run = site.run();
+        let dumped = dump(&run, json!({ "database": "slow" })).await;
+        until("the table is emptied", || within(&site, "shop", "SELECT count(*) FROM public.staging") == "0");
+        let restored = restore(&run, &dumped.backup, json!({ "database": "slow", "mode": "beside" })).await;
+        assert_eq!(restored.compared, Compared::Hashes);
+        let query = "SELECT count(*) FROM public.staging";
+        assert_eq!(within(&site, &restored.dbname, query), rows, "{}", site.said());
+    }
+    assert!(site.said().contains("it begins anew, behind them"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_dump_with_a_long_table_of_contents_is_listed_also_where_no_key_reads_it() {
+    let mut depot = Depot::default().encrypted();
+    depot.entry.encryption.as_mut().unwrap().identities.clear();
+    let site = Site::over(depot, &[]);
+    let url = format!("file://{}", site.cluster.folder("open").display());
+    site.beside.lock().unwrap().insert("open".to_owned(), StoreEntry { url, ..StoreEntry::default() });
+    site.cluster.sql("CREATE DATABASE shop");
+    let long = "DO $x$ BEGIN EXECUTE format('CREATE FUNCTION long() RETURNS int LANGUAGE plpgsql AS %L', \
+                'BEGIN /* ' || repeat('words ', 3500000) || '*/ RETURN 1; END'); END $x$";
+    within(&site, "shop", long);
+    within(&site, "shop", "CREATE TABLE t AS SELECT generate_series(1, 10) AS n");
+    for format in ["custom", "tar", "directory"] {
+        // Only tables that are listed have facts in a part.
+        let more = json!({ "format": format, "stores": ["primary", "open"], "exclude_tables": ["none_such"] });
+        let dumped = dump(&site.run(), more).await;
+        let one = &dumped.dumps[0];
+        assert_eq!((one.copies.len(), one.tables, one.rows), (2, 1, 10), "{format}: {}", site.said());
+        assert!(one.plain_size_bytes > 16 << 20, "{format}: {}", one.plain_size_bytes);
+    }
+    assert!(site.said().contains("no key here reads it"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_pattern_that_fits_nothing_is_refused_and_one_that_excludes_nothing_is_said() {
+    let site = site(Depot::default());
+    let check = async |more: Value| {
+        let params = with(json!({ "database": "main", "dbnames": ["shop"] }), &more);
+        let params: DumpParams = serde_json::from_value(params).unwrap();
+        let found = Dump.check(&params, &site.run().check_context()).await.unwrap();
+        (found.refused(), serde_json::to_string(&found.0).unwrap())
+    };
+    for more in [json!({ "tables": ["public.users", "public.uzers"] }), json!({ "schemas": ["publik"] })] {
+        let (refused, told) = check(more.clone()).await;
+        assert!(refused && told.contains("fits nothing in database `shop`"), "{more}: {told}");
+    }
+    let right = json!({ "tables": ["public.US*", "orders", "\"Odd \"\"Name\"", "public.parts?1"], "exclude_table_data": ["parts_1"] });
+    let (refused, told) = check(right.clone()).await;
+    assert!(!refused && !told.contains("excludes nothing"), "{told}");
+    assert_eq!(dump(&site.run(), right).await.dumps[0].tables, 3);
+    let (refused, told) = check(json!({ "exclude_table_data": ["public.userz"] })).await;
+    assert!(!refused && told.contains("`public.userz` excludes nothing in database `shop`"), "{told}");
+    // Without its check the dump itself finds out.
+    let params = json!({ "database": "main", "dbnames": ["shop"], "tables": ["public.users", "public.uzers"] });
+    let params: DumpParams = serde_json::from_value(params).unwrap();
+    let error = Dump.run(&params, &site.run().context()).await.unwrap_err();
+    assert!(format!("{:?}", error.info()).contains("uzers"), "{:#?}", error.info());
 }

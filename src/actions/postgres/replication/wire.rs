@@ -277,3 +277,27 @@ async fn encrypted(endpoint: &Endpoint, mut tcp: TcpStream, name: &str) -> Resul
     let stream = connect.connect(tcp).await.map_err(|error| failed(&error))?;
     Ok(Box::new(stream))
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{KEPT_ALIVE, kept_alive};
+
+    #[tokio::test]
+    async fn the_system_asks_whether_a_silent_server_is_still_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let plain = TcpStream::connect(address).await.expect("a connection");
+        assert!(!sockopt::socket_keepalive(&plain).expect("the option"), "the system does not do so by itself");
+        let kept = kept_alive(plain).expect("options");
+        assert!(sockopt::socket_keepalive(&kept).expect("the option") && kept.nodelay().expect("the option"));
+        let asked = (
+            sockopt::tcp_keepidle(&kept).expect("the option"),
+            sockopt::tcp_keepintvl(&kept).expect("the option"),
+            sockopt::tcp_keepcnt(&kept).expect("the option"),
+        );
+        assert_eq!(asked, (KEPT_ALIVE.idle, KEPT_ALIVE.interval, KEPT_ALIVE.probes));
+    }
+}
