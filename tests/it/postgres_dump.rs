@@ -1,6 +1,7 @@
 //! Dumps and their restore: real databases, real damage, and everything a dump leaves out.
 
 use std::fs;
+use std::path::Path;
 
 use runbook::action::{Action as _, ActionError, BackupHandle, RunContext};
 use runbook::actions::backup::{Create, CreateParams, Verify, VerifyParams};
@@ -483,59 +484,72 @@ async fn sql_text_is_refused_what_only_an_archive_can_keep() {
     }
 }
 
-/// The server's programs, with a `pg_dump` that does something else first.
-fn with_pg_dump(site: &Site, script: &str) -> Database {
-    let folder = site.cluster.folder("programs");
+/// The server's programs, with a `pg_dump` that says it began, and for the first time waits for a gate.
+fn with_gate(site: &Site, (began, gate): (&Path, &Path)) -> Database {
+    let (folder, real) = (site.cluster.folder("programs"), site.cluster.bin().join("pg_dump"));
     for entry in fs::read_dir(site.cluster.bin()).unwrap().flatten().filter(|entry| entry.file_name() != "pg_dump") {
-        let _ = std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name()));
+        std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name())).unwrap();
     }
-    let program = folder.join("pg_dump");
-    let real = site.cluster.bin().join("pg_dump");
     let text = format!(
-        "#!/bin/sh\ncase \"$*\" in *--version*) exec {real} \"$@\";; esac\n{script}\nexec {real} \"$@\"\n",
-        real = real.display()
+        "#!/bin/sh\ncase \"$*\" in *--version*) exec {real} \"$@\";; esac\n\
+         if mkdir {began} 2>/dev/null; then until test -e {gate}; do sleep 0.05; done; fi\nexec {real} \"$@\"\n",
+        real = real.display(),
+        began = began.display(),
+        gate = gate.display()
     );
+    let program = folder.join("pg_dump");
     fs::write(&program, text).unwrap();
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     Database { bin: Some(folder), ..site.entry() }
 }
+
+/// Runs SQL in `shop` from beside, to its end.
+fn asks(site: &Site, sql: &str) -> std::process::Command {
+    let mut command = site.cluster.command("psql");
+    command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "shop", "-h"]).arg(site.cluster.socket_dir());
+    command.args(["-p", &site.cluster.port().to_string(), "-c", sql]);
+    command
+}
+
+const HOLDERS: &str = "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'public.staging'::regclass AND granted";
+const WAITERS: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'public.staging'::regclass AND NOT granted";
 
 #[tokio::test]
 async fn a_table_that_is_emptied_while_it_is_dumped_has_the_facts_of_its_dump() {
     let site = site(Depot::default());
     within(&site, "shop", "CREATE TABLE a_large AS SELECT n, md5(n::text) FROM generate_series(1, 400000) n");
     within(&site, "shop", "CREATE TABLE staging AS SELECT n FROM generate_series(1, 1000) n");
-    let psql = format!(
-        "{} -h {} -p {} -U postgres -d shop -XAtq -c",
-        site.cluster.bin().join("psql").display(),
-        site.cluster.socket_dir().display(),
-        site.cluster.port()
-    );
-    let locks = "FROM pg_locks WHERE relation = 'public.staging'::regclass AND";
-    let waiting = format!("SELECT 1 {locks} NOT granted AND mode = 'AccessExclusiveLock'");
-    let dumped = format!(
-        "SELECT 1 {locks} granted AND mode = 'AccessShareLock' AND pid IN (SELECT pid FROM pg_stat_activity WHERE query LIKE '%COPY%' OR query LIKE '%LOCK TABLE%public.a_large%')"
-    );
-    let once = site.cluster.dir().join("once");
-    let truncate = format!("{psql} 'TRUNCATE public.staging' >/dev/null");
-    // After the tables are locked by `pg_dump`, and before: between our locks and its own.
-    let after = format!("(until test -n \"$({psql} \"{dumped}\")\"; do :; done; {truncate}) &");
-    let before = format!(
-        "if mkdir {} 2>/dev/null; then {truncate} & until test -n \"$({psql} \"{waiting}\")\"; do :; done; fi",
-        once.display()
-    );
-    for (script, rows) in [(after, "1000"), (before, "0")] {
-        within(&site, "shop", "TRUNCATE public.staging; INSERT INTO public.staging SELECT generate_series(1, 1000)");
-        site.others.lock().unwrap().insert("slow".to_owned(), with_pg_dump(&site, &script));
-        let run = site.run();
-        let dumped = dump(&run, json!({ "database": "slow" })).await;
-        until("the table is emptied", || within(&site, "shop", "SELECT count(*) FROM public.staging") == "0");
-        let restored = restore(&run, &dumped.backup, json!({ "database": "slow", "mode": "beside" })).await;
-        assert_eq!(restored.compared, Compared::Hashes);
-        let query = "SELECT count(*) FROM public.staging";
-        assert_eq!(within(&site, &restored.dbname, query), rows, "{}", site.said());
-    }
+    let (began, gate) = (site.cluster.dir().join("began"), site.cluster.dir().join("gate"));
+    site.others.lock().unwrap().insert("gated".to_owned(), with_gate(&site, (&began, &gate)));
+    let count = "SELECT count(*) FROM public.staging";
+    // Behind both: the session that counts and `pg_dump`.
+    let (mut look, mut empty) = (asks(&site, HOLDERS), asks(&site, "TRUNCATE public.staging"));
+    let behind = tokio::task::spawn_blocking(move || {
+        until("both hold the table", || look.output().unwrap().stdout.starts_with(b"2"));
+        assert!(empty.status().unwrap().success());
+    });
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    behind.await.unwrap();
+    assert_eq!(within(&site, "shop", count), "0");
+    let restored = restore(&run, &dumped.backup, json!({ "mode": "beside" })).await;
+    assert_eq!((restored.compared, within(&site, &restored.dbname, count).as_str()), (Compared::Hashes, "1000"));
+    // Between them: each would wait for the other without an end.
+    within(&site, "shop", "INSERT INTO public.staging SELECT generate_series(1, 1000)");
+    let (mut look, mut empty) = (asks(&site, WAITERS), asks(&site, "TRUNCATE public.staging"));
+    let between = tokio::task::spawn_blocking(move || {
+        until("`pg_dump` is to begin", || began.exists());
+        let mut child = empty.spawn().unwrap();
+        until("the table is asked for", || look.output().unwrap().stdout.starts_with(b"1"));
+        fs::write(&gate, "").unwrap();
+        assert!(child.wait().unwrap().success());
+    });
+    let run = site.run();
+    let dumped = dump(&run, json!({ "database": "gated" })).await;
+    between.await.unwrap();
     assert!(site.said().contains("it begins anew, behind them"), "{}", site.said());
+    let restored = restore(&run, &dumped.backup, json!({ "database": "gated", "mode": "beside" })).await;
+    assert_eq!((restored.compared, within(&site, &restored.dbname, count).as_str()), (Compared::Hashes, "0"));
 }
 
 #[tokio::test]

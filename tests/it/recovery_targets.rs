@@ -334,7 +334,7 @@ async fn a_promotion_is_followed_by_its_checkpoint_and_commits_that_would_wait_a
     assert_eq!(open.waits_for_standby.as_deref(), Some("nobody"));
     assert!(story.site.said().contains("every commit waits"), "{}", story.site.said());
     story.site.cluster.sql("SET synchronous_commit = local; INSERT INTO t VALUES (9)");
-    story.site.cluster.sql("SET synchronous_commit = local; ALTER SYSTEM SET synchronous_standby_names = ''");
+    story.site.cluster.sql("ALTER SYSTEM SET synchronous_standby_names = ''");
     story.site.cluster.sql("SELECT pg_reload_conf()");
     until("commits go on", || story.site.cluster.sql("SHOW synchronous_standby_names").is_empty());
     story.site.cluster.sql("INSERT INTO t VALUES (10)");

@@ -183,7 +183,12 @@ impl Job<'_> {
                 Err(error) => error,
             };
             anew += 1;
-            if anew > ANEW || !content.give_way(&mut self.endpoint(dbname)?.open().await?).await? {
+            let gave_way = match self.endpoint(dbname)?.open().await {
+                Ok(mut other) => content.give_way(&mut other).await.unwrap_or(false),
+                // What ended the dump tells more than that nobody answers now.
+                Err(_) => false,
+            };
+            if anew > ANEW || !gave_way {
                 return Err(error);
             }
             let message = "somebody waited for a table that the dump had locked: it begins anew, behind them".to_owned();
