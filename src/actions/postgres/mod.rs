@@ -35,6 +35,7 @@ mod extract;
 pub(crate) mod facts;
 mod fan;
 pub(crate) mod fetching;
+pub(crate) mod foresight;
 mod funnel;
 pub(crate) mod hands;
 mod housing;

@@ -236,6 +236,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
         | Refusal::BehindEnd { .. }
+        | Refusal::NotFound(_)
         | Refusal::Backup { .. } => match why.why.help() {
             Some(help) => failure.help(help),
             None => failure,

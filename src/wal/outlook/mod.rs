@@ -7,9 +7,11 @@
 mod holding;
 mod hunt;
 mod plan;
+mod remnant;
 mod retrieval;
 
 pub use holding::{ClusterView, LookError, Recoverable};
 pub use hunt::{Hunt, readable};
 pub use plan::{ChosenBackup, Impossible, Plan, Planned, Replay, plan};
+pub use remnant::Remnant;
 pub use retrieval::ToRetrieve;
