@@ -8,9 +8,10 @@
 //!
 //! Memory is bounded whatever the size: the stages are threads (compression as many as there are cores) with a few
 //! blocks between them (`flow`, `lanes`). Start with [`Packing`] (how new objects are made), [`Unpacking`] (how one
-//! object is read), and the two journeys [`upload`] and [`download`]. This room knows no kind of store,
+//! object is read), and the two journeys [`upload`] and [`download`]; a segment of WAL goes [`AtOnce`]. This room knows no kind of store,
 //! only the contract; it does not know the catalog either: [`Encoding`] travels in the manifest.
 
+mod at_once;
 mod broken;
 mod cipher;
 mod compression;
@@ -28,6 +29,7 @@ mod tally;
 mod thread;
 mod unpacking;
 
+pub use at_once::AtOnce;
 pub use cipher::is_known_beginning;
 pub use error::TransferError;
 pub use journey::{Expected, Passed, Progress, Uploaded, Watch, download, upload};

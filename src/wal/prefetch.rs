@@ -18,7 +18,7 @@ use super::fetch::seek;
 use super::packed::Source;
 use super::stock::Stock;
 use crate::base::clock::monotonic;
-use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
+use crate::pgformat::{SegmentName, SegmentSize};
 
 /// Segments under way at a time, as far as their bytes allow it.
 const LANES: u64 = 3;
@@ -93,7 +93,8 @@ pub(super) async fn follow(
             Some(segment) => {
                 stock.begin(segment).map_err(at)?;
                 busy.insert(segment);
-                under_way.push(async move { (segment, seek(sources, WalFileName::Segment(segment)).await) });
+                let found = async move { seek(sources, segment, &|| stock.landing(segment)).await };
+                under_way.push(async move { (segment, found.await) });
                 continue;
             }
             None if under_way.is_empty() => {
@@ -110,7 +111,7 @@ pub(super) async fn follow(
                 };
                 busy.remove(&segment);
                 match found {
-                    Ok(Some(bytes)) => stock.keep(segment, &bytes).map_err(at)?,
+                    Ok(Some(landing)) => stock.keep(segment, landing)?,
                     Ok(None) | Err(_) => {
                         stock.give_up(segment);
                         failed.insert(segment);

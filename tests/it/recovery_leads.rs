@@ -126,7 +126,7 @@ async fn aws_backups_that_somebody_deleted_come_back_from_their_versions_before_
     let (clean, then) = (format!("clean_at={clean}"), format!("versions_at={then}"));
     let run = ["run", "ransomware", "-p", "database=main", "-p", "store=primary", "-p", &clean];
     let without = cli.run(&[&run[..], &REAL].concat()).ends(4);
-    without.says("no backup");
+    without.says("there is no backup");
     assert_eq!(cluster.sql("SELECT count(*) FROM t"), "1000", "nothing was stopped");
     cli.run(&[&run[..], &["-p", &then], &REAL].concat()).ends(13);
     cli.run(&["approve", "last", "revoke", "--comment", "done"]).ends(0);

@@ -16,8 +16,8 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
-use crate::actions::postgres::hole;
 use crate::actions::postgres::readable::{RETRIEVE_FIRST, Reading};
+use crate::actions::postgres::{WalLocation, hole};
 use crate::actions::store::catalog_failed;
 use crate::base::units::{Span, human_duration};
 use crate::base::{RunId, Timestamp, clock};
@@ -326,6 +326,12 @@ impl Action for Find {
                 let effects = Effects::of(EffectClass::Read).target(Access::Read, target(&place.store));
                 let further = place.wal_stores(cx.inventory);
                 let effects = further.fold(effects, |effects, name| effects.target(Access::Read, target(name)));
+                let effects = match leads::location(params) {
+                    Some(WalLocation { store, prefix }) => {
+                        effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
+                    }
+                    None => effects,
+                };
                 Ok(match params.database.as_ref().filter(|_| leads::is_asked(params)) {
                     Some(name) => effects.target(Access::Read, Target::Database { name: name.as_str().to_owned() }),
                     None => effects,
@@ -381,7 +387,8 @@ impl Action for Find {
         if leads::is_asked(params) && !cx.ahead {
             return Ok(Findings::default().pass("the backup that leads there is looked for when the step runs"));
         }
-        let sight = Sight { about: &cx.about, stores: stores.clone(), files: cx.host.read_files() };
+        let lying = leads::location(params).map(|location| cx.store(location.store.as_str())).transpose()?;
+        let sight = Sight { about: &cx.about, stores: stores.clone(), lying, files: cx.host.read_files() };
         let led = match leads::narrowed(params, sight, (&vouched, &place.prefix, query)).await? {
             Ok(led) => led,
             Err((fact, _)) if cx.may_still_change(&place.store) => {
@@ -441,7 +448,9 @@ impl Action for Find {
                 for name in place.wal_stores(&cx.about.inventory) {
                     stores.push(cx.store(name)? as Arc<dyn ReadStore>);
                 }
-                let sight = Sight { about: &cx.about, stores, files: cx.host.read_files() };
+                let lying = leads::location(params).map(|location| cx.store(location.store.as_str())).transpose()?;
+                let lying = lying.map(|store| store as Arc<dyn ReadStore>);
+                let sight = Sight { about: &cx.about, stores, lying, files: cx.host.read_files() };
                 let led = leads::narrowed(params, sight, (&vouched, &place.prefix, query)).await?;
                 let led = led.map_err(|(fact, help)| ActionError::fatal(fact).help(help))?;
                 for passed in led.passed_over {

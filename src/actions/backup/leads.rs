@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::find::{Choice, FindParams};
 use crate::action::{ActionError, ParamFault, ReadFiles, ReadStore, Surroundings};
+use crate::actions::postgres::WalLocation;
 use crate::actions::postgres::foresight::Foresight;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::store::catalog_failed;
@@ -44,6 +45,9 @@ pub struct LeadsTo {
     /// The timeline to follow; default: the one that was live at the target.
     #[serde(default)]
     pub timeline: Option<u32>,
+    /// WAL that another program archived counts as well.
+    #[serde(default)]
+    pub wal_location: Option<WalLocation>,
 }
 
 /// A query for the backup that leads there.
@@ -84,6 +88,8 @@ pub(super) struct Sight<'a> {
     pub(super) about: &'a Surroundings,
     /// Every store that the WAL lies in, that of the backups first.
     pub(super) stores: Vec<Arc<dyn ReadStore>>,
+    /// The store in which another program archived WAL.
+    pub(super) lying: Option<Arc<dyn ReadStore>>,
     /// The files of the database's machine.
     pub(super) files: Arc<dyn ReadFiles>,
 }
@@ -91,6 +97,11 @@ pub(super) struct Sight<'a> {
 /// Whether a backup is wanted that leads anywhere in particular.
 pub(super) fn is_asked(params: &FindParams) -> bool {
     params.leads_to.as_ref().is_some_and(|leads| !matches!(leads.goal(), Ok(None)))
+}
+
+/// Where another program archived WAL that counts as well.
+pub(super) fn location(params: &FindParams) -> Option<&WalLocation> {
+    params.leads_to.as_ref()?.wal_location.as_ref()
 }
 
 /// Where it is to lead, in words.
@@ -135,6 +146,10 @@ pub(super) async fn narrowed(
     };
     let cluster = Cluster::of(database, &sight.about.inventory, &sight.about.scratch)?;
     let ahead = Foresight::of(&cluster, sight.about, sight.stores, sight.files);
+    let ahead = match (location(params), sight.lying) {
+        (Some(location), Some(lying)) => ahead.beside(location, lying)?,
+        (Some(_) | None, _) => ahead,
+    };
     let list = catalog::list(store, prefix).await.map_err(catalog_failed)?;
     let mut last = None;
     // Where none of the proven ones leads there, any other one is better than none.

@@ -9,6 +9,7 @@ use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroun
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
+use crate::language::inventory::Inventory;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
 use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first};
 
@@ -186,6 +187,16 @@ pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
     let Ok((_, prefix)) = cluster.archive() else { return effects };
     let target = |name: &str| Target::Store { name: name.to_owned(), prefix: prefix.to_owned() };
     cluster.further().fold(effects, |effects, name| effects.target(Access::Read, target(name)))
+}
+
+/// Adds that the other stores of a database's WAL are written, as far as they may be.
+pub(crate) fn written(cluster: &Cluster, inventory: &Inventory, effects: Effects) -> Effects {
+    let Ok((_, prefix)) = cluster.archive() else { return effects };
+    cluster.further().fold(effects, |effects, name| {
+        let is_read_only = inventory.stores.get(name).is_some_and(|entry| entry.read_only);
+        let access = if is_read_only { Access::Read } else { Access::Write };
+        effects.target(access, Target::Store { name: name.to_owned(), prefix: prefix.to_owned() })
+    })
 }
 
 /// A failure of a store as a step's error.

@@ -10,6 +10,7 @@ use super::old::Old;
 use super::rescue::{Judge, Tail};
 use super::wal_location::WalLocation;
 use crate::action::{ActionError, ReadFiles, ReadStore, Surroundings};
+use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::Goal;
 use crate::pgformat::{ControlFile, SegmentName, Timeline, WalFileName};
 use crate::wal::Keys;
@@ -62,7 +63,7 @@ impl<'a> Foresight<'a> {
         let stores = self.stores.iter().map(|store| (Arc::clone(store), settings(store.name()))).collect();
         let secrets = Arc::clone(&self.about.secrets);
         let found = Recoverable::of((&self.cluster.name, &self.cluster.entry), stores, secrets).and(remnant);
-        let mut found = found.look().await?;
+        let mut found = found.look().await?.of_kind(KIND_POSTGRES_BASE);
         if let Some(among) = among {
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| among.contains(&backup.id)));
         }

@@ -140,7 +140,13 @@ impl Landing<'_> {
     async fn short(&self, server: &Server<'_>) -> Vec<Short> {
         let (hands, pgdata) = (self.hands, &self.hands.cluster.pgdata);
         let Ok(control) = control(hands.cx.host.read_files().as_ref(), pgdata) else { return Vec::new() };
-        let configured = Configured { cluster: hands.cluster, owner: &hands.owner, programs: &server.programs, pgdata };
+        let configured = Configured {
+            cluster: hands.cluster,
+            owner: &hands.owner,
+            programs: &server.programs,
+            abode: &hands.abode,
+            pgdata,
+        };
         if hands.cluster.is_scratch() {
             return Vec::new();
         }
@@ -244,7 +250,7 @@ impl Landing<'_> {
         }
         // Also when an earlier attempt was cut off right after it wrote the file.
         files.chown(&auto, owner.uid, owner.gid).map_err(|error| cannot(&error))?;
-        fetching::remove(files, &cluster.pgdata).map_err(|error| cannot(&error))?;
+        fetching::clear(self.hands, files).map_err(|error| cannot(&error))?;
         // The server cannot read what a killed engine left, and takes no base backup then.
         for left in files.list(&cluster.pgdata).map_err(|error| cannot(&error))? {
             if left.facts.kind == FileKind::File && left.name.to_string_lossy().starts_with(REPLACING) {

@@ -3,7 +3,7 @@
 
 mod gzip;
 mod lz4;
-mod zstd;
+pub(super) mod zstd;
 
 use std::io::{self, BufRead};
 use std::sync::Arc;

@@ -16,14 +16,20 @@ use super::super::lanes::{Lanes, MakeWork, Work};
 use super::super::meter::{Meter, Stage};
 
 /// The largest block that is compressed by itself.
-pub(super) const MOST_CHUNK_BYTES: usize = 4 << 20;
+pub(in crate::transfer) const MOST_CHUNK_BYTES: usize = 4 << 20;
 /// The longest header of a frame: magic number, descriptor, window, dictionary, content size.
 const MOST_HEADER_BYTES: usize = 18;
 
+/// What compresses blocks into frames that have a checksum.
+pub(in crate::transfer) fn compressor(level: i32) -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(level)?;
+    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+    Ok(compressor)
+}
+
 pub(super) fn compress(level: i32) -> MakeWork {
     Box::new(move || {
-        let mut compressor = Compressor::new(level)?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        let mut compressor = compressor(level)?;
         let work: Work = Box::new(move |block| compressor.compress(block).map(Bytes::from));
         Ok(work)
     })
@@ -40,7 +46,19 @@ fn decompress_frames() -> MakeWork {
     })
 }
 
-fn damaged(error: io::Error) -> io::Error {
+/// Cuts an object into its frames, each with the size of its content; `None` when one of them says none or a large one.
+pub(in crate::transfer) fn frames(mut object: &[u8]) -> Option<Vec<(&[u8], usize)>> {
+    let mut frames = Vec::new();
+    while !object.is_empty() {
+        let size_bytes = content_bytes(object)?;
+        let (frame, rest) = object.split_at_checked(find_frame_compressed_size(object).ok()?)?;
+        frames.push((frame, size_bytes));
+        object = rest;
+    }
+    Some(frames)
+}
+
+pub(in crate::transfer) fn damaged(error: io::Error) -> io::Error {
     Broken::undecided(format!("it is no sound zstd: {error}")).into()
 }
 

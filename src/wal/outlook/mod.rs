@@ -9,6 +9,7 @@ mod hunt;
 mod plan;
 mod remnant;
 mod retrieval;
+mod uneven;
 
 pub use holding::{ClusterView, LookError, Recoverable};
 pub use hunt::{Hunt, readable};
