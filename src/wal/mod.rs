@@ -63,7 +63,7 @@ pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
 pub use foreign::{ForeignArchive, ForeignFolder, foreign_wal_file};
 pub use identity::Identity;
-pub use packed::{Keys, Source, read_file, read_first};
+pub use packed::{Keys, Source, read_file, read_first, read_first_into};
 pub use push::{Destination, Pushed, push_file};
 pub use rescue::{RescuedSegment, read_rescued};
 pub use spread::{Missed, bring_over, push_everywhere};

@@ -315,9 +315,22 @@ pub(super) async fn read_into<W: Plainly>(
 /// Fails with [`StoreError::NotFound`] when none of them has it, and with what one of them failed with when the others
 /// lack it: it may be there.
 pub async fn read_first(sources: &[Source<'_>], name: WalFileName) -> Result<Vec<u8>, WalError> {
+    read_first_into(sources, name, &Vec::with_capacity).await
+}
+
+/// Reads one file as [`read_first`] does, into an empty buffer with room for so many bytes.
+///
+/// # Errors
+/// Fails as [`read_first`].
+pub async fn read_first_into(
+    sources: &[Source<'_>],
+    name: WalFileName,
+    buffer: &(dyn Fn(usize) -> Vec<u8> + Sync),
+) -> Result<Vec<u8>, WalError> {
+    let make = |size| Ok(buffer(usize::try_from(size).unwrap_or_default()));
     let (mut absent, mut failure) = (None, None);
     for source in sources {
-        match read_file(source, name).await {
+        match read_into(source, name, &make).await {
             Ok(bytes) => return Ok(bytes),
             Err(error @ WalError::Store(StoreError::NotFound { .. })) => absent = absent.or(Some(error)),
             Err(error) => failure = Some(graver(failure, error)),

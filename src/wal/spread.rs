@@ -1,12 +1,13 @@
 //! One WAL file into several stores where no server waits for it: what a recovery rescues, and what one store lacks
 //! that others have.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use futures_util::future::join_all;
 
 use super::packed::{Source, read_first};
-use super::push::{Destination, Pushed, WalFile, store_file, verify};
+use super::push::{Destination, Pushed, WalFile, store_file};
 use super::{Identity, WalError};
 use crate::catalog::claim_prefix;
 use crate::pgformat::WalFileName;
@@ -30,7 +31,7 @@ pub async fn push_everywhere(
     at_least: usize,
     (path, name, identity): (&Path, WalFileName, &Identity),
 ) -> Result<Vec<Missed>, WalError> {
-    let file = WalFile::read(path, name, identity)?;
+    let file = WalFile::look(path, name, identity)?;
     let brought = join_all(to.iter().map(|to| bring(*to, &file))).await;
     let (mut missed, is_several) = (Vec::new(), to.len() > 1);
     for (to, brought) in to.iter().zip(brought) {
@@ -58,8 +59,14 @@ pub async fn push_everywhere(
 /// Fails when none of them has it whole or can be decrypted here, and as a push does.
 pub async fn bring_over(from: &[Source<'_>], to: Destination<'_>, name: WalFileName) -> Result<Pushed, WalError> {
     let bytes = read_first(from, name).await?;
-    verify(name, &bytes, &to.identity)?;
-    bring(to, &WalFile { name, bytes: bytes.into() }).await
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| WalError::File { operation: "write", path, source }
+    };
+    let mut copy = tempfile::NamedTempFile::new().map_err(at(&std::env::temp_dir()))?;
+    copy.write_all(&bytes).map_err(at(copy.path()))?;
+    let file = WalFile::look(copy.path(), name, &to.identity)?;
+    bring(to, &file).await
 }
 
 async fn bring(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {

@@ -127,6 +127,9 @@ impl Recovering<'_> {
             tried.map_err(|error| self.untouched(files, error))?;
         }
         marker.write(files, &staged, &self.hands.owner)?;
+        if let Some(first) = plan.path.first() {
+            fetching::fetch_ahead(&self.hands, &staged, (*first, marker.segment_size)).await;
+        }
         self.hands.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files)?;
         self.note_kept(files, &swap);

@@ -12,7 +12,7 @@ use super::settings::shell_word;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry};
-use crate::pgformat::{SegmentName, SystemId};
+use crate::pgformat::{SegmentName, SegmentSize, SystemId};
 use crate::wal::Config;
 
 /// The folder of the secrets inside the data directory.
@@ -217,4 +217,14 @@ pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentNa
     }
     let files = hands.cx.host.files();
     files.remove_file(&staged.join(TRIAL)).map_err(failed)
+}
+
+/// Has the first segments fetched before the server is started, so that it need not wait for them. Without it every segment
+/// is fetched when it is asked for.
+pub(crate) async fn fetch_ahead(hands: &Hands<'_>, staged: &Path, (first, size): (SegmentName, SegmentSize)) {
+    let Some(before) = first.prev(size) else { return };
+    let spec = hands.owner.command(hands.program.to_string_lossy());
+    let mut spec = spec.args(["wal", "prefetch", "--config", FETCH_CONFIG]).args([before.to_string()]);
+    spec.dir = Some(staged.to_owned());
+    let _ = hands.cx.host.start_daemon(spec).await;
 }

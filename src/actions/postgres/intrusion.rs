@@ -8,15 +8,19 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 
 use super::archive::Shelf;
 use crate::action::{ActionError, ReadFiles};
 use crate::pgformat::{SegmentName, WalRecord, WalWalker};
+use crate::transfer::Pool;
 
 const RM_TABLESPACE: u8 = 5;
 const CREATE: u8 = 0x00;
 const OPERATION: u8 = 0xF0;
+/// Segments that are read while one is walked: unpacking takes longer than walking.
+const AHEAD: usize = 2;
 
 /// Refuses WAL that creates a tablespace. `embedded` is the folder of the WAL that came with the backup.
 ///
@@ -51,17 +55,17 @@ pub(crate) async fn tablespaces(
     files: &dyn ReadFiles,
 ) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
     let mut walker = WalWalker::new(shelf.size);
-    let mut all = Vec::new();
+    let (mut all, pool) = (Vec::new(), Pool::default());
     let read = |segment: &SegmentName| {
-        let name = *segment;
+        let (name, pool) = (*segment, &pool);
         async move {
             match files.read(&embedded.join(name.to_string()), 1 << 30) {
-                Ok(bytes) => Ok((name, bytes)),
-                Err(_) => shelf.segment(name).await.map(|bytes| (name, bytes)),
+                Ok(bytes) => Ok((name, Bytes::from(bytes))),
+                Err(_) => shelf.segment_from(pool, name).await.map(|bytes| (name, bytes)),
             }
         }
     };
-    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(1));
+    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(AHEAD));
     let mut next = segments.next().await.transpose()?;
     while let Some((name, bytes)) = next {
         let walking = tokio::task::spawn_blocking(move || {
@@ -69,7 +73,7 @@ pub(crate) async fn tablespaces(
             walker.segment(name, &bytes, &mut |record| found.extend(created(record)));
             (walker, found)
         });
-        // The next one is read meanwhile.
+        // The next ones are read meanwhile.
         let (walked, following) = tokio::join!(walking, segments.next());
         let found;
         (walker, found) = walked.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;

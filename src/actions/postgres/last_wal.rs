@@ -12,12 +12,13 @@ use crate::base::clock;
 use crate::catalog::{Manifest, PostgresFacts, wal_objects};
 use crate::pgformat::{SegmentName, WalFileName};
 
+/// How long it is waited before the store is asked again: often at first, since a segment takes an instant as a rule.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// How long it may take.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(60);
 /// How long stores that are not needed may be later than those that are.
 const LAG: Duration = Duration::from_secs(5);
-/// How long passes between two looks.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where a segment is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +86,7 @@ pub(super) async fn whereabouts(
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
     let Some(last) = facts.segments().pop() else { return Ok(None) };
     let started = clock::monotonic();
-    let mut enough_since = None;
+    let (mut enough_since, mut pause) = (None, FIRST_PAUSE);
     loop {
         let found = look(last, facts, cx, cluster).await?;
         let wanted = cluster.entry.wal_at_least.unwrap_or(found.there.len() + found.lacking.len());
@@ -97,7 +98,7 @@ pub(super) async fn whereabouts(
             return Ok(Some(found));
         }
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
             () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the backup was cancelled before its manifest")),
         }
     }

@@ -39,6 +39,7 @@ mod fan;
 pub(crate) mod fetching;
 pub(crate) mod foresight;
 mod freezing;
+mod flusher;
 mod funnel;
 pub(crate) mod hands;
 mod housing;

@@ -14,6 +14,7 @@ use super::super::broken::Broken;
 use super::super::flow::Outflow;
 use super::super::lanes::{Lanes, MakeWork, Work};
 use super::super::meter::{Meter, Stage};
+use super::super::pool::Pool;
 
 /// The largest block that is compressed by itself.
 pub(in crate::transfer) const MOST_CHUNK_BYTES: usize = 4 << 20;
@@ -29,18 +30,26 @@ pub(in crate::transfer) fn compressor(level: i32) -> io::Result<Compressor<'stat
 
 pub(super) fn compress(level: i32) -> MakeWork {
     Box::new(move || {
-        let mut compressor = compressor(level)?;
-        let work: Work = Box::new(move |block| compressor.compress(block).map(Bytes::from));
+        let (mut compressor, mut frame) = (compressor(level)?, Vec::new());
+        let work: Work = Box::new(move |block| {
+            frame.clear();
+            frame.reserve_exact(compress_bound(block.len()));
+            compressor.compress_to_buffer(block, &mut frame)?;
+            // A frame is much smaller than what had to be at hand for it.
+            Ok(Bytes::copy_from_slice(&frame))
+        });
         Ok(work)
     })
 }
 
 fn decompress_frames() -> MakeWork {
-    Box::new(|| {
-        let mut decompressor = Decompressor::new()?;
+    let pool = Pool::default();
+    Box::new(move || {
+        let (mut decompressor, pool) = (Decompressor::new()?, pool.clone());
         let work: Work = Box::new(move |frame| {
-            let size_bytes = content_bytes(frame).unwrap_or(MOST_CHUNK_BYTES);
-            decompressor.decompress(frame, size_bytes).map(Bytes::from).map_err(damaged)
+            let mut block = pool.take(content_bytes(frame).unwrap_or(MOST_CHUNK_BYTES));
+            decompressor.decompress_to_buffer(frame, &mut block).map_err(damaged)?;
+            Ok(pool.lend(block))
         });
         Ok(work)
     })
