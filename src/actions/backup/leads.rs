@@ -15,7 +15,7 @@ use crate::actions::postgres::WalLocation;
 use crate::actions::postgres::foresight::Foresight;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::store::catalog_failed;
-use crate::base::{Timestamp, clock};
+use crate::base::Timestamp;
 use crate::catalog::recovery::{Goal, Refusal};
 use crate::catalog::{self, KIND_POSTGRES_BASE, Proven, Query};
 use crate::pgformat::{Lsn, Timeline};
@@ -112,10 +112,9 @@ pub(super) fn words(params: &FindParams) -> Option<String> {
 
 /// What is wrong with where it is to lead.
 pub(super) fn fault(params: &FindParams) -> Option<ParamFault> {
-    let goal = match params.leads_to.as_ref()?.goal() {
-        Ok(goal) => goal?.0,
-        Err(fault) => return Some(fault),
-    };
+    if let Err(fault) = params.leads_to.as_ref()?.goal().transpose()? {
+        return Some(fault);
+    }
     let fault = |what: &str| Some(ParamFault::new("/leads_to", what));
     let base = params.kind.as_deref().is_none_or(|kind| kind == KIND_POSTGRES_BASE);
     if params.database.is_none() || !base {
@@ -124,10 +123,7 @@ pub(super) fn fault(params: &FindParams) -> Option<ParamFault> {
     if params.before.is_some() || params.at.is_some() || params.pick != Choice::Latest {
         return fault("`leads_to` excludes `before`, `at` and `pick`: it takes the newest that leads there");
     }
-    match goal {
-        Goal::Time(at) if at > clock::now() => fault("the time is still to come"),
-        Goal::Time(_) | Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
-    }
+    None
 }
 
 /// Narrows a query to the backup that leads where it is to; or says why none does, with advice.
