@@ -48,7 +48,8 @@ pub async fn lacks(stores: &[Source<'_>], since: Since, before: Timestamp) -> Re
     let told: Vec<WalFileName> = all.into_iter().filter(|(_, at)| *at <= before).map(|(name, _)| name).collect();
     let lack = |(store, here): (usize, &BTreeSet<WalFileName>)| {
         let from = if since == Since::Own { oldest(here) } else { None };
-        let wanted = |name: &&WalFileName| !here.contains(*name) && from.as_ref().is_none_or(|from| *from <= position(**name));
+        let wanted =
+            |name: &&WalFileName| !here.contains(*name) && from.as_ref().is_none_or(|from| *from <= position(**name));
         Lack { store, files: told.iter().filter(wanted).copied().collect() }
     };
     let lacks = held.iter().enumerate().map(lack);
