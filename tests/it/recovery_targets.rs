@@ -97,6 +97,28 @@ async fn a_transaction_that_only_an_older_timeline_has_is_found_there() {
 }
 
 #[tokio::test]
+async fn what_no_wal_contains_is_refused_before_the_swap_also_with_one_timeline_and_the_tail_is_searched() {
+    let story = Story::new(&[]).await;
+    story.site.cluster.sql("SELECT pg_create_restore_point('unarchived')");
+    story.site.cluster.sql("INSERT INTO t VALUES (5)");
+    let run = story.site.run();
+    let staged = run.stage(&story.backup).await;
+    run.stop().await;
+    for (target, words) in [
+        (json!({ "target_name": "befor-release" }), "contains the restore point `befor-release`"),
+        (json!({ "target_xid": 4_000_000 }), "contains transaction 4000000"),
+        (json!({ "target_xid": 4_000_000, "timeline": 1 }), "contains transaction 4000000"),
+    ] {
+        let error = run.try_recover(&staged, target).await.unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.info().help.as_deref().unwrap_or_default().contains("is as it was"), "{error:?}");
+    }
+    // The old server's own WAL has it, though the archive does not.
+    run.recover(&staged, json!({ "target_name": "unarchived" })).await;
+    assert_eq!(story.rows(), "1,2,3,4");
+}
+
+#[tokio::test]
 async fn a_recovery_that_pauses_can_be_read_goes_on_and_opens_where_it_is() {
     let story = Story::new(&[]).await;
     let run = story.site.run();

@@ -84,6 +84,14 @@ impl Aim {
         emptied.iter().copied()
     }
 
+    /// Whether it ends at a place that is no time: only what is reached there tells how much was given up.
+    pub(crate) fn is_by_landmark(&self) -> bool {
+        match self.goal {
+            Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => true,
+            Goal::Newest | Goal::Time(_) => false,
+        }
+    }
+
     /// The file that the server is started with. Without a target a recovery would end, and open, at the end of the
     /// archive: what is to wait there is a standby.
     pub(crate) fn signal(&self, goal: &Goal) -> &'static str {

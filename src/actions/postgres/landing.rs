@@ -291,6 +291,8 @@ impl Landing<'_> {
         let whole = reached || marker.to_target || marker.remains == Some(Remains::Nothing);
         let newest: Option<Timestamp> =
             arrival.newest_commit.or(marker.waits.and_then(|waiting| waiting.newest_commit));
+        let loss = proof::loss(whole, newest, marker.ended_at);
+        let chosen = loss.newest_commit_at.filter(|_| marker.to_target && marker.by_landmark);
         RecoverOutput {
             instance: InstanceHandle { waits: arrival.waits, ..cluster.instance() },
             state: match arrival.waits {
@@ -302,7 +304,7 @@ impl Landing<'_> {
             recovered_to_time: newest,
             timeline: arrival.timeline.0,
             last_flushed_lsn: marker.last_flushed.map(|lsn| lsn.to_string()),
-            loss: RecoverLoss { complete_until, ..proof::loss(whole, newest, marker.ended_at) },
+            loss: RecoverLoss { complete_until, chosen_target_at: chosen, ..loss },
             kept,
             archived: None,
             slots: Vec::new(),

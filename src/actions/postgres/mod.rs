@@ -40,6 +40,7 @@ pub(crate) mod facts;
 mod fan;
 pub(crate) mod fetching;
 mod flusher;
+pub(crate) mod foresight;
 mod freezing;
 mod funnel;
 pub(crate) mod hands;

@@ -205,6 +205,11 @@ pub struct RecoverLoss {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub complete_until: Option<Timestamp>,
+    /// With a position, a transaction, a restore point or the end of the backup as target: the moment that this came to.
+    /// What was committed after it was given up by choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub chosen_target_at: Option<Timestamp>,
 }
 
 impl RecoverParams {
