@@ -12,7 +12,8 @@ use super::rescue::{later_rescued, read_rescued};
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
-use crate::pgformat::{SegmentName, WalFileName};
+use crate::catalog;
+use crate::pgformat::{SegmentName, SegmentScan, WalFileName};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -136,7 +137,14 @@ pub(super) fn graver(first: Option<WalError>, second: WalError) -> WalError {
 pub(super) async fn seek(sources: &[Source<'_>], name: WalFileName) -> Result<Option<Vec<u8>>, WalError> {
     for source in sources {
         match read_file(source, name).await {
-            Ok(bytes) => return verify(name, &bytes, &source.identity).map(|()| Some(bytes)),
+            Ok(bytes) => {
+                verify(name, &bytes, &source.identity)?;
+                // One that breaks off may be the last of its timeline: the server's own question is asked of it.
+                return match breaks_off(name, &bytes, &source.identity) {
+                    None => Ok(Some(bytes)),
+                    Some(what) => Err(WalError::Damaged { name, what }),
+                };
+            }
             Err(WalError::Store(StoreError::NotFound { .. })) => {}
             Err(error) => return Err(error),
         }
@@ -144,11 +152,33 @@ pub(super) async fn seek(sources: &[Source<'_>], name: WalFileName) -> Result<Op
     Ok(None)
 }
 
+/// Where the records of a segment end before it does; `None` for one that leads to its end, and for any other file.
+fn breaks_off(name: WalFileName, bytes: &[u8], identity: &Identity) -> Option<String> {
+    let WalFileName::Segment(segment) = name else { return None };
+    let scan = SegmentScan::of(segment, identity.segment_size?, bytes);
+    scan.halt.map(|halt| format!("its records end at {}: {halt}", scan.end))
+}
+
+/// Refuses a segment whose records break off though its timeline goes on in the archive: the server would take that
+/// for the end of the WAL, and open.
+async fn leads_on(source: &Source<'_>, name: WalFileName, bytes: &[u8]) -> Result<(), WalError> {
+    let (Some(what), WalFileName::Segment(segment)) = (breaks_off(name, bytes, &source.identity), name) else {
+        return Ok(());
+    };
+    let Source { store, prefix, identity, .. } = source;
+    let listing = catalog::wal_listing(*store, prefix, identity.system_id, segment.timeline()).await?;
+    match listing.segments.keys().rfind(|later| later.timeline() == segment.timeline() && **later > segment) {
+        None => Ok(()),
+        Some(later) => Err(WalError::Damaged { name, what: format!("{what}, though `{later}` follows") }),
+    }
+}
+
 async fn look(source: &Source<'_>, name: WalFileName) -> Result<Look, WalError> {
     let identity = &source.identity;
     match read_file(source, name).await {
         Ok(bytes) => {
             verify(name, &bytes, identity).map_err(|error| WalError::Damaged { name, what: error.to_string() })?;
+            leads_on(source, name, &bytes).await?;
             Ok(Look::Found(bytes))
         }
         Err(WalError::Store(StoreError::NotFound { key, .. })) => {

@@ -9,7 +9,7 @@ use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroun
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
-use crate::pgformat::{SegmentName, SegmentSize, SystemId, WalFileName};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
 use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
@@ -113,12 +113,18 @@ impl Shelf<'_> {
         if is_own { error } else { without(store.name(), error) }
     }
 
-    /// Finds the newest commit on a path, going back until there is one; `None` when it holds none.
+    /// Finds the newest commit on a path that begins before `end`, going back until there is one; `None` when it holds
+    /// none.
     ///
     /// # Errors
     /// Fails when a segment cannot be read or is damaged.
-    pub(crate) async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Timestamp>, ActionError> {
-        let newest = Almanac::of(self.sources(), self.size).newest_commit(path).await;
+    pub(crate) async fn newest_commit(
+        &self,
+        path: &[SegmentName],
+        end: Option<Lsn>,
+    ) -> Result<Option<Timestamp>, ActionError> {
+        let almanac = Almanac::of(self.sources(), self.size);
+        let newest = almanac.newest_commit_before(path, end.unwrap_or(Lsn(u64::MAX))).await;
         newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
     }
 

@@ -22,6 +22,7 @@ use super::rescue::{Judge, Tail};
 use super::room::Room;
 use super::server::{Programs, major};
 use super::settings;
+use super::supply::{self, Aside, Supply};
 use super::swap::{self, Seat, Swap, VERSION};
 use super::target::Goal;
 use super::witness;
@@ -85,20 +86,22 @@ impl Recovering<'_> {
             Some(_) => marker.embedded(),
             None => embedded(files, &staged).map_err(|error| cannot(&error))?,
         };
-        let aside = course::Aside { embedded: &embedded, tail: &tail };
-        let plan =
-            course::decide(&self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
+        let folders = supply::folders(&marker, &staged);
+        let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
+        let shelf = self.hands.shelf(&marker);
+        let plan = course::decide(&shelf, &marker, aside, &self.aim).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
-        if self.hands.cluster.is_scratch() {
-            intrusion::refuse(&self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
-        }
+        let through = match self.hands.cluster.is_scratch() {
+            true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, &marker).await?,
+            false => None,
+        };
         if let Some(note) = &plan.note {
             self.hands.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
         if let Some(location) = &self.hands.location {
             self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
-        let swap = self.seats(files, &marker, old.as_ref(), &plan.path).await?;
+        let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan.path).await?;
         swap.judge(files)?;
         self.rescue(&marker, &tail, old.as_ref()).await?;
         let remains = match self.hands.cluster.is_scratch() && plan.goal == Goal::Newest {
@@ -114,9 +117,9 @@ impl Recovering<'_> {
             last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),
             ..marker
         };
-        self.prepare(files, &staged, &marker, &plan)?;
+        self.prepare(files, &staged, &marker, (&plan, through))?;
         self.raise(files, &staged, old.as_ref()).await?;
-        if let Some(witness) = plan.witness {
+        if let Some(witness) = plan.witness() {
             let tried = fetching::try_out(&self.hands, &staged, witness).await;
             tried.map_err(|error| self.untouched(files, error))?;
         }
@@ -175,6 +178,9 @@ impl Recovering<'_> {
         });
         let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
         let tail = tail.map_err(|error| unreadable(&error))?;
+        if let Some(torn) = &tail.torn {
+            self.hands.cx.reporter.note(torn.words(), json!({ "proven": torn.proven.to_string() }));
+        }
         if !tail.unproven.is_empty() {
             let message = format!("{} old WAL files prove nothing and were left", tail.unproven.len());
             self.hands.cx.reporter.note(message, json!({ "files": tail.unproven }));
@@ -221,7 +227,13 @@ impl Recovering<'_> {
     }
 
     /// Writes what the recovery needs into the staged folder.
-    fn prepare(&self, files: &dyn Files, staged: &Path, marker: &Marker, plan: &Plan) -> Result<(), ActionError> {
+    fn prepare(
+        &self,
+        files: &dyn Files,
+        staged: &Path,
+        marker: &Marker,
+        (plan, through): (&Plan, Option<SegmentName>),
+    ) -> Result<(), ActionError> {
         let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(self.hands.program))];
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         lines.extend(aim.settings(plan.timeline));
@@ -231,7 +243,7 @@ impl Recovering<'_> {
         let auto = staged.join(settings::FILE);
         let scratch = self.hands.cluster.is_scratch();
         let before = if scratch { String::new() } else { settings::restored(files, staged)? };
-        let fetching = Fetching::of(&self.hands, marker.system_id)?;
+        let fetching = Fetching::of(&self.hands, marker.system_id, through)?;
         fetching.write(files, staged, &self.hands.owner).map_err(|error| cannot(&error))?;
         let mut contents =
             vec![(auto, settings::with_block(&before, &lines)), (staged.join(aim.signal(&plan.goal)), String::new())];
@@ -278,12 +290,12 @@ impl Recovering<'_> {
     /// replaying the creation of one empties its folder.
     pub(crate) async fn seats(
         &self,
-        files: &dyn Files,
         marker: &Marker,
         old: Option<&Old>,
+        supply: Supply<'_>,
         path: &[SegmentName],
     ) -> Result<Swap, ActionError> {
-        let run = &self.hands.cx.about.run;
+        let (run, files) = (&self.hands.cx.about.run, supply.aside.files);
         let staged = self.hands.cluster.staged(files, run);
         let mut links = match old {
             Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
@@ -295,7 +307,7 @@ impl Recovering<'_> {
         };
         if !told {
             self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(&self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
+            let made = intrusion::tablespaces(supply, path).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);

@@ -27,11 +27,16 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
-    /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of several keys to read with, those that can be had are enough.
+    /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of
+    /// several keys to read with, those that can be had are enough. What lies behind `through` is not given to the server.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
-    pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
+    pub(crate) fn of(
+        hands: &Hands<'_>,
+        system_id: SystemId,
+        through: Option<SegmentName>,
+    ) -> Result<Self, ActionError> {
         let vault = hands.cx.about.secrets.as_ref();
         let readable = |entry: &mut StoreEntry| {
             if let Some(encryption) = &mut entry.encryption {
@@ -63,6 +68,7 @@ impl Fetching {
             restore: Some(hands.cx.about.run.to_string()),
             further: entries.split_off(1),
             location,
+            through,
             ..Config::new(entries.remove(0), hands.prefix)
         };
         let config = config

@@ -142,6 +142,14 @@ impl Cluster {
         matches!(self.ground, Ground::Scratch(_))
     }
 
+    /// The folder of a cluster that is thrown away; `None` for a real one.
+    pub(crate) fn scratch_root(&self) -> Option<&Path> {
+        match &self.ground {
+            Ground::Own => None,
+            Ground::Scratch(root) => Some(root),
+        }
+    }
+
     /// Refuses an instance that lies elsewhere than the inventory and the run say.
     ///
     /// # Errors

@@ -96,6 +96,7 @@ mod standing;
 mod start;
 mod stop;
 mod subscription;
+pub(crate) mod supply;
 pub(crate) mod swap;
 mod swap_back;
 mod tar_walk;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::aim::Aim;
 use super::archive;
 use super::layout::Cluster;
 use super::target::Goal;
@@ -10,19 +11,18 @@ use super::wal_location::WalLocation;
 use crate::action::{ActionError, CheckContext, Findings};
 use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::recovery::Refusal;
-use crate::pgformat::Timeline;
 use crate::wal::outlook::{Impossible, Plan, Planned, Recoverable, plan};
 
 const MAPS: &str = "`runbook backups map` shows what can be recovered";
 
-/// Adds what a recovery to `goal` would come to, with WAL that another program archived where `location` names such. Only
+/// Adds what a recovery to an aim would come to, with WAL that another program archived where `location` names such. Only
 /// what neither the old server's WAL nor an earlier step could change refuses the step.
 ///
 /// # Errors
 /// Fails when the store cannot be opened; one that gives no answer is a warning, since reading it is a step of its own.
 pub(crate) async fn told(
     (cluster, location): (&Cluster, Option<&WalLocation>),
-    (goal, timeline): (&Goal, Option<Timeline>),
+    aim: &Aim,
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
@@ -35,7 +35,7 @@ pub(crate) async fn told(
         Some(location) => found.beside(location.folder(cx.store(location.store.as_str())?, &cx.about)?),
         None => found,
     };
-    let planned = async { plan(found.look().await?, goal, timeline).await };
+    let planned = async { plan(found.look().await?, (&aim.goal, aim.edge), aim.timeline).await };
     Ok(match planned.await {
         Ok(Planned::Possible(plan)) => possible(&plan, findings),
         // Who archives without a catalog has backups without one, too: what is missing here may lie there.

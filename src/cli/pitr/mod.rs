@@ -9,7 +9,7 @@ use super::site::Site;
 use super::wal_location::WalLocationArgs;
 use super::{Exit, Failure, wiring};
 use crate::base::clock;
-use crate::catalog::recovery::Goal;
+use crate::catalog::recovery::{Edge, Goal};
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::outlook::{self, Planned};
 
@@ -30,13 +30,16 @@ pub struct Args {
     lsn: Option<Lsn>,
     /// A transaction: its commit is the last one there is
     #[arg(long, value_name = "NUMBER", group = "goal")]
-    xid: Option<u32>,
+    xid: Option<u64>,
     /// A restore point
     #[arg(long, value_name = "NAME", group = "goal")]
     name: Option<String>,
     /// The end of the newest backup
     #[arg(long, group = "goal")]
     immediate: bool,
+    /// End just before the time, position or transaction
+    #[arg(long)]
+    exclusive: bool,
     /// The timeline to follow; default: the one that was live at the target
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     timeline: Option<u32>,
@@ -55,16 +58,20 @@ pub struct Args {
 /// Plans a recovery.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let goal = args.goal()?;
+    if args.exclusive && !matches!(goal, Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_)) {
+        return Err(Failure::new(Exit::Usage, "only a time, a position or a transaction can be left out"));
+    }
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let name = database(&site, args.database.as_deref())?;
     let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let planned = wiring::block_on(async {
         let found = recoverable.look().await?;
-        outlook::plan(found, &goal, args.timeline.map(Timeline)).await
+        outlook::plan(found, (&goal, args.edge()), args.timeline.map(Timeline)).await
     })?;
     let planned = planned
         .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
-    let about = say::About { site: &site, database: &name, asked: &goal, location: &args.location };
+    let asked = (&goal, args.edge());
+    let about = say::About { site: &site, database: &name, asked, location: &args.location };
     match (planned, args.json) {
         (Planned::Possible(plan), true) => say::machine(&about, &plan),
         (Planned::Possible(plan), false) => {
@@ -86,13 +93,13 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
         if let Some(only) = only {
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
         }
-        outlook::plan(found, goal, None).await
+        outlook::plan(found, (goal, Edge::Included), None).await
     })?;
     let unread =
         |error: &LookError| Failure::new(Exit::Failed, format!("what `{database}` has cannot be read")).because(error);
     match planned.map_err(|error| unread(&error))? {
         Planned::Possible(plan) => {
-            say::facts(&say::About { site, database, asked: goal, location: &WalLocationArgs::default() }, &plan)
+            say::facts(&say::About { site, database, asked: (goal, Edge::Included), location: &WalLocationArgs::default() }, &plan)
         }
         Planned::Impossible(why) => tell!("warning: the archive does not lead there: {}", why.why),
     }
@@ -100,6 +107,10 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
 }
 
 impl Args {
+    fn edge(&self) -> Edge {
+        if self.exclusive { Edge::Excluded } else { Edge::Included }
+    }
+
     fn goal(&self) -> Result<Goal, Failure> {
         if let Some(text) = &self.at {
             let now = clock::now();
@@ -112,7 +123,7 @@ impl Args {
         }
         Ok(match (self.lsn, self.xid, &self.name, self.immediate) {
             (Some(lsn), ..) => Goal::Lsn(lsn),
-            (None, Some(xid), ..) => Goal::Xid(u64::from(xid)),
+            (None, Some(xid), ..) => Goal::Xid(xid),
             (None, None, Some(name), _) => Goal::Name(name.clone()),
             (None, None, None, true) => Goal::Immediate,
             (None, None, None, false) => Goal::Newest,
