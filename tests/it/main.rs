@@ -84,6 +84,8 @@ mod prop_language;
 mod prop_recovery;
 mod prune;
 mod recovery_kill;
+mod recovery_losses;
+mod recovery_neighbours;
 mod recovery_roads;
 mod recovery_targets;
 mod report;

@@ -22,6 +22,7 @@ use crate::actions::postgres::hands::{Hands, cannot};
 use crate::actions::postgres::landing::Landing;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
+use crate::actions::postgres::neighbours::Neighbours;
 use crate::actions::postgres::old::Old;
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::rescue::Tail;
@@ -157,6 +158,10 @@ impl Restoring<'_> {
         }
         self.cx.reporter.note(chosen.words(), json!({ "backup": chosen.listed.id }));
         let marker = staging.plan(&chosen).await?;
+        if !self.cluster.is_scratch() {
+            let places = marker.links.iter().map(|link| link.live.as_path());
+            Neighbours::of(self.cluster, &self.cx.about, files.as_ref()).refuse(places, files.as_ref())?;
+        }
         let Chosen { shelved, .. } = chosen;
         let flushed = match staging.in_place() {
             true => self.rescue_in_place(&marker, &shelved).await?,

@@ -16,6 +16,7 @@ use super::landing::Landing;
 use super::limits::{self, Configured};
 use super::live;
 use super::marker::{self, Marker};
+use super::neighbours::{self, Neighbours};
 use super::old::Old;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
@@ -286,8 +287,8 @@ impl Recovering<'_> {
         self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
-    /// Everything that moves. Where no old data directory tells which tablespaces there were, the WAL does:
-    /// replaying the creation of one empties its folder.
+    /// Everything that moves, none of it somebody else's. Where no old data directory tells which tablespaces there were,
+    /// the WAL does: replaying the creation of one empties its folder.
     pub(crate) async fn seats(
         &self,
         marker: &Marker,
@@ -305,7 +306,12 @@ impl Recovering<'_> {
             Some(old) => old.lists_tablespaces(files).map_err(|error| cannot(&error))?,
             None => self.hands.cluster.is_scratch(),
         };
-        if !told {
+        let neighbours = match self.hands.cluster.is_scratch() {
+            true => Neighbours::default(),
+            false => Neighbours::of(self.hands.cluster, &self.hands.cx.about, files),
+        };
+        let linked = links.clone();
+        if !told || neighbours.have_tablespaces() {
             self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
             let made = intrusion::tablespaces(supply, path).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
@@ -315,7 +321,13 @@ impl Recovering<'_> {
         let live = self.hands.cluster.pgdata.clone();
         let room = Room::of(files, &live);
         let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
-        Ok(Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() })
+        let swap = Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() };
+        let seats = std::iter::once(&swap.data).chain(swap.linked.iter().map(|linked| &linked.seat));
+        neighbours.refuse(seats.map(|seat| seat.live.as_path()), files)?;
+        if old.is_some() && told {
+            neighbours::refuse_strangers(&swap, &linked, files)?;
+        }
+        Ok(swap)
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {

@@ -54,6 +54,7 @@ pub(crate) mod live;
 mod machine;
 pub(crate) mod marker;
 mod name;
+pub(crate) mod neighbours;
 mod nursery;
 pub(crate) mod old;
 mod outlook;

@@ -128,6 +128,11 @@ fn the_end_of_a_timeline_that_was_named_is_not_lost_where_only_a_child_has_a_cop
         assert_eq!((settled.goal, settled.told), (Goal::Lsn(fork), Some(Timeline(2))), "{goal:?}");
         assert!(way.path.iter().any(|name| name.to_string() == "000000020000000000000004"));
     }
+    // A commit of that very time lies before the fork.
+    let goal = Goal::Time(at("11:00"));
+    let last = Seen { newest_commit: Some(at("11:00")), last_record: None };
+    let settled = archive.way(&goal, base(), one).unwrap().settle(&goal, Edge::Excluded, last).unwrap();
+    assert_eq!((settled.goal, settled.told), (goal, Some(Timeline(2))));
     // An object's time is no promotion: the copy may hold commits of the other timeline before the target.
     archive.promoted.clear();
     let goal = Goal::Time(at("10:59"));
@@ -162,6 +167,9 @@ fn a_goal_behind_the_end_of_a_complete_archive_becomes_its_end_and_behind_a_hole
     let settled = whole.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, seen).unwrap();
     assert_eq!((settled.goal, settled.told), (Goal::Newest, Some(Timeline(1))));
     assert!(settled.note.unwrap().contains("recovering to its end"));
+    let last = Goal::Time(at("11:00"));
+    let told = |edge| whole.way(&last, base(), None).unwrap().settle(&last, edge, seen).unwrap().goal;
+    assert_eq!((told(Edge::Included), told(Edge::Excluded)), (Goal::Newest, last.clone()), "it is the last commit itself");
     let torn = archive(Vec::new(), &[(1, 2), (1, 4)]);
     assert!(matches!(torn.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, seen), Err(Refusal::Hole { .. })));
     let earlier = Seen { newest_commit: Some(at("12:30")), last_record: None };
