@@ -5,9 +5,10 @@
 #   benches/wal.sh RUNBOOK [SEGMENTS] [TURNS] [FOLDER]
 #
 # RUNBOOK is a release build. Everything lies in a new folder below FOLDER and is removed in the end. The archives are
-# folders; with S3=URL of a server of `cargo bench --bench s3_client -- --serve` ours is measured into that, too. Every
-# segment is archived once more for each case, then a new server replays them from the archive that was made. How it
-# measures: `measure/cases.sh`. Needs PostgreSQL's server programs, pgbackrest, and cgroups. Run it as root.
+# folders; with S3=URL of a server of `cargo bench --bench s3_client -- --serve` ours is measured into that, too, and with
+# TLS=https://localhost:PORT of a server of S3 behind TLS, whose authority stands in SSL_CERT_FILE, ours and pgBackRest are
+# measured into its bucket `depot`. Every segment is archived once more for each case, then a new server replays them from
+# the archive that was made. How it measures: `measure/cases.sh`. Needs PostgreSQL's server programs, pgbackrest, and cgroups. Run it as root.
 set -euo pipefail
 
 runbook=$(realpath "$1") wanted=${2:-40} turns=${3:-3}
@@ -31,7 +32,10 @@ config ours "$folder" "ahead: 0"
 config ours-spool "$folder" "spool: $home/ahead"
 config s3 "$bucket" "ahead: 0"
 config s3-spool "$bucket" "spool: $home/ahead"
-for kind in sync async; do
+tls="{ url: \"s3://depot/below-${home##*.}\", endpoint: \"${TLS:-}\", region: eu-west-1, credentials: { access_key_id: id, secret_access_key: key } }"
+config tls "$tls" "ahead: 0"
+config tls-spool "$tls" "spool: $home/ahead"
+for kind in sync async sync-tls async-tls; do
   cat > "$home/pgbackrest-$kind.conf" <<CONF
 [global]
 repo1-path=$home/repo
@@ -42,13 +46,18 @@ log-level-file=off
 log-level-console=off
 compress-type=zst
 compress-level=3
-archive-async=$([ $kind = async ] && echo y || echo n)
+archive-async=$([ "${kind%-tls}" = async ] && echo y || echo n)
 process-max=2
 [main]
 pg1-path=$data
 pg1-port=$port
 pg1-socket-path=$home
 CONF
+done
+tls_port=${TLS:-} tls_port=${tls_port##*:}
+for kind in sync-tls async-tls; do
+  sed -i "s|^repo1-path=.*|repo1-path=/peer-$kind-${home##*.}-TURN\nrepo1-type=s3\nrepo1-s3-bucket=depot\nrepo1-s3-region=eu-west-1\nrepo1-s3-uri-style=path\nrepo1-s3-endpoint=localhost\nrepo1-storage-port=$tls_port\nrepo1-storage-verify-tls=n\nrepo1-s3-key=$(cat "$home/id")\nrepo1-s3-key-secret=$(cat "$home/key")|" \
+    "$home/pgbackrest-$kind.conf"
 done
 chown -R $user: "$home"
 as "$bin/initdb" -k -A trust -U $user --no-sync --locale=C -D "$data" >/dev/null
@@ -105,11 +114,13 @@ replay() {
 ours() {
   local config=$home/$1-$turn.yaml
   sed "s/TURN/$turn/" "$home/$1.yaml" > "$config"; rm -rf "$home"/ahead/*; chmod 644 "$config"
-  archive "$1" "$home/runbook wal push --config $config %p"
-  replay "$1" "$home/runbook wal fetch --config $config %f %p"
+  archive "$1" "${SSL_CERT_FILE:+SSL_CERT_FILE=$SSL_CERT_FILE }$home/runbook wal push --config $config %p"
+  replay "$1" "${SSL_CERT_FILE:+SSL_CERT_FILE=$SSL_CERT_FILE }$home/runbook wal fetch --config $config %f %p"
 }
 peer() {
-  local words="pgbackrest --config=$home/pgbackrest-$1.conf --stanza=main"
+  local config=$home/pgbackrest-$1-$turn.conf
+  local words="pgbackrest --config=$config --stanza=main"
+  sed "s/TURN/$turn/" "$home/pgbackrest-$1.conf" > "$config"; chmod 644 "$config"
   rm -rf "$home"/repo/* "$home"/spool/*
   as $words stanza-create
   archive "pgbackrest-$1" "$words archive-push %p"
@@ -121,6 +132,7 @@ for turn in $(seq "$turns"); do
   archive cp "cp %p $home/copied/%f"; replay cp "cp $home/copied/%f %p"
   peer sync; ours ours; peer async; ours ours-spool
   [ -z "${S3:-}" ] || { ours s3; ours s3-spool; }
+  [ -z "${TLS:-}" ] || { peer sync-tls; ours tls; peer async-tls; ours tls-spool; }
 done
 medians
 for file in "$home"/times.archive.* "$home"/times.replay.*; do

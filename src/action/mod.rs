@@ -49,8 +49,8 @@ pub use reference::{DatabaseRef, ServiceRef, StoreRef};
 pub use registry::Registry;
 pub use store::{
     Availability, ByteStream, Capacity, GetOptions, Hold, Listing, Locks, ObjectFacts, ObjectKey, ObjectVersion,
-    ParseObjectKeyError, Protection, PutOptions, PutOutcome, ReadStore, ReadVersions, Retrieval, StorageClass, Store,
-    StoreError, Versions,
+    ParseObjectKeyError, Protection, PutOptions, PutOutcome, ReadStore, ReadVersions, Retrieval, Seen, StorageClass,
+    Store, StoreError, Versions,
 };
 
 pub use crate::base::effect::EffectClass;

@@ -25,6 +25,21 @@ pub struct Params {
     /// Several conditions; each is judged and each that fails is named.
     #[serde(default)]
     all: Vec<Condition>,
+    /// What it means that one does not hold: `fail` (default) fails the step; `inconclusive` lets it succeed, but a drill has
+    /// proved nothing then, whatever else it did.
+    #[serde(default)]
+    otherwise: Otherwise,
+}
+
+/// What a condition that does not hold means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// The step fails.
+    #[default]
+    Fail,
+    /// The step succeeds, and says that what the run was for was not put to the test.
+    Inconclusive,
 }
 
 /// One condition of several.
@@ -43,6 +58,9 @@ pub struct Condition {
 pub struct Output {
     /// How many conditions hold.
     pub held: u64,
+    /// With `otherwise: inconclusive` why nothing was proved: a drill in which any step says so is inconclusive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unproven: Vec<String>,
 }
 
 impl Params {
@@ -67,6 +85,10 @@ impl Action for Assert {
         version: 1,
         examples: &[
             Example { title: "one condition", with: "that: true\nmessage: the backup is too old" },
+            Example {
+                title: "a drill that finds nothing to do proves nothing",
+                with: "that: true\nmessage: nothing was missing\notherwise: inconclusive\n",
+            },
             Example {
                 title: "several conditions",
                 with: "all:\n  - { that: true, message: the backup is too old }\n  - { that: true, message: the disk is full }\n",
@@ -100,12 +122,15 @@ impl Action for Assert {
     async fn check(&self, params: &Params, _: &CheckContext) -> Result<Findings, ActionError> {
         Ok(params.conditions().into_iter().fold(Findings::default(), |findings, (that, message)| match that {
             Late::Known(true) => findings,
-            Late::Known(false) => findings.refuse(message, "the step asserts the opposite"),
+            Late::Known(false) => match params.otherwise {
+                Otherwise::Fail => findings.refuse(message, "the step asserts the opposite"),
+                Otherwise::Inconclusive => findings.warn(message, "a drill proves nothing then"),
+            },
             Late::Pending(expression) => findings.pending(format!("`{expression}` is not known yet")),
         }))
     }
 
-    async fn run(&self, params: &Params, _: &RunContext) -> Result<Output, ActionError> {
+    async fn run(&self, params: &Params, cx: &RunContext) -> Result<Output, ActionError> {
         let conditions = params.conditions();
         let mut broken = Vec::new();
         for (that, message) in &conditions {
@@ -113,10 +138,14 @@ impl Action for Assert {
                 broken.push(*message);
             }
         }
-        if broken.is_empty() {
-            return Ok(Output { held: conditions.len() as u64 });
+        match params.otherwise {
+            Otherwise::Fail if !broken.is_empty() => Err(ActionError::fatal(broken.join("; "))),
+            Otherwise::Fail | Otherwise::Inconclusive => {
+                broken.iter().for_each(|why| cx.reporter.note((*why).to_owned(), serde_json::Value::Null));
+                let unproven = broken.iter().map(|why| (*why).to_owned()).collect();
+                Ok(Output { held: (conditions.len() - broken.len()) as u64, unproven })
+            }
         }
-        Err(ActionError::fatal(broken.join("; ")))
     }
 }
 

@@ -53,6 +53,7 @@ pub fn registry() -> Registry {
         .with(pgbackrest::Check)
         .with(pgbackrest::Info)
         .with(pgbackrest::Restore)
+        .with(pgbackrest::StanzaCreate)
         .with(postgres::AroundSnapshot)
         .with(postgres::BaseBackup)
         .with(postgres::Check)

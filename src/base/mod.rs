@@ -1,6 +1,7 @@
 //! What every room may use: ids, digests, the clock, units, secrets and diagnostics.
 
 pub mod age;
+pub mod boot;
 pub mod clock;
 pub mod cron;
 pub mod diagnostic;

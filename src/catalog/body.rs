@@ -3,7 +3,7 @@
 use tokio::io::AsyncReadExt;
 
 use super::{CatalogError, Manifest, sidecar};
-use crate::action::{ObjectKey, ReadStore, StoreError};
+use crate::action::{ByteStream, ObjectFacts, ObjectKey, ReadStore, StoreError};
 use crate::base::Digest;
 use crate::catalog::key::MANIFEST;
 
@@ -12,8 +12,31 @@ use crate::catalog::key::MANIFEST;
 /// # Errors
 /// Fails when it is absent, cannot be read, or is longer.
 pub async fn read_small(store: &dyn ReadStore, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, CatalogError> {
-    let mut bytes = Vec::new();
     let body = store.get(key).await?;
+    whole(body, Vec::new(), (store, key, limit)).await
+}
+
+/// Reads a small object and its facts.
+///
+/// # Errors
+/// Fails as [`read_small`].
+pub async fn read_told(
+    store: &dyn ReadStore,
+    key: &ObjectKey,
+    limit: u64,
+) -> Result<(ObjectFacts, Vec<u8>), CatalogError> {
+    let (facts, body) = store.get_told(key).await?;
+    // One byte more shows the end without a larger buffer.
+    let room = Vec::with_capacity(usize::try_from(facts.size_bytes.min(limit) + 1).unwrap_or_default());
+    let bytes = whole(body, room, (store, key, limit)).await?;
+    Ok((facts, bytes))
+}
+
+async fn whole(
+    body: ByteStream,
+    mut bytes: Vec<u8>,
+    (store, key, limit): (&dyn ReadStore, &ObjectKey, u64),
+) -> Result<Vec<u8>, CatalogError> {
     body.take(limit + 1).read_to_end(&mut bytes).await.map_err(|source| StoreError::Unavailable {
         store: store.name().to_owned(),
         what: format!("cannot read `{key}`"),

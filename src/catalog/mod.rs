@@ -6,6 +6,7 @@
 //!                             SHA256SUMS          their digests, for `sha256sum -c`
 //!                             RESTORE.md, restore.sh   how to restore it without this program
 //!                             hold.json, proofs/, verified/   what was attested of it since
+//! <prefix>/freeze/<run>.json                      a real recovery from what lies here, open until it is lifted
 //! <prefix>/wal/cluster                            the one system id that archives under this prefix
 //! <prefix>/wal/<system id>/<timeline>/<name>      segments, .partial and .backup files; packed ones end in `.zst`, `.age` …
 //! <prefix>/wal/<system id>/history/<name>         .history files, kept for ever
@@ -24,6 +25,7 @@ pub mod cost;
 mod error;
 mod escape;
 mod facts;
+pub mod freeze;
 pub mod health;
 mod index;
 mod key;
@@ -41,7 +43,7 @@ mod wal_object;
 
 pub use archive::{WalListing, check_prefix, claim_prefix, histories, wal_listing, wal_owner};
 pub use backup::{Backup, commit, load, open, open_copy};
-pub use body::{read_small, read_verified};
+pub use body::{read_small, read_told, read_verified};
 pub use error::CatalogError;
 pub use facts::{ContentFacts, DatabaseFacts, DatabaseSetting, DatabaseState, DumpFacts, DumpFormat, TableFacts};
 pub use index::Index;

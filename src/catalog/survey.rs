@@ -53,14 +53,20 @@ pub struct Orphan {
 /// Fails when the store does.
 pub async fn holdings(store: &dyn ReadStore, prefix: &str) -> Result<Holdings, CatalogError> {
     let list = list(store, prefix).await?;
-    let mut wal = Vec::new();
-    let folder = family_prefix(prefix, "wal");
-    for facts in store.list(&folder).await? {
-        wal.extend(wal_object(&folder, facts));
-    }
+    let wal = wal(store, prefix).await?;
     let mut orphans = orphans(store, prefix, &list).await?;
     let spared = if orphans.is_empty() { Vec::new() } else { spare(store, &mut orphans).await? };
     Ok(Holdings { list, wal, orphans, spared })
+}
+
+/// Lists the archived segments under a prefix, of whatever cluster.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn wal(store: &dyn ReadStore, prefix: &str) -> Result<Vec<WalObject>, CatalogError> {
+    let folder = family_prefix(prefix, "wal");
+    let listed = store.list(&folder).await?;
+    Ok(listed.into_iter().filter_map(|facts| wal_object(&folder, facts)).collect())
 }
 
 /// Leaves alone what any backup of the store may consist of: an imported one names objects under other prefixes.

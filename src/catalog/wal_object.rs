@@ -60,19 +60,25 @@ pub async fn wal_objects(
             wal_prefix(prefix, system_id, name.timeline())
         }
     };
-    let listed = store.list(&format!("{folder}{name}")).await?;
-    let mut found: Vec<ObjectKey> = listed.into_iter().map(|facts| facts.key).collect();
-    found.retain(|key| {
-        let object = key.as_str().strip_prefix(&folder).unwrap_or_default();
-        wal_file_of(object).is_some_and(|(held, _)| held == name)
-    });
-    found.sort_by_key(|key| key.as_str().len());
-    Ok(found)
+    Ok(store.which(&format!("{folder}{name}"), &endings_of(name)).await?)
+}
+
+/// How objects can end that hold a file; nothing first, for one under its own name.
+fn endings_of(name: WalFileName) -> Vec<String> {
+    let one_of = |known: &[&'static str]| [""].into_iter().chain(known.iter().copied()).collect::<Vec<_>>();
+    match name {
+        WalFileName::Segment(_) | WalFileName::PartialSegment(_) => {
+            let encrypted = one_of(&ENCRYPTED);
+            let both = |compressed: &str| encrypted.iter().map(|ending| format!("{compressed}{ending}")).collect();
+            one_of(&COMPRESSED).into_iter().flat_map::<Vec<_>, _>(both).collect()
+        }
+        WalFileName::History(_) | WalFileName::BackupHistory { .. } => vec![String::new()],
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::wal_file_of;
+    use super::{endings_of, wal_file_of};
 
     const SEGMENT: &str = "000000010000000000000003";
 
@@ -87,6 +93,17 @@ mod tests {
                 assert_eq!(split(&format!("{name}{ending}")), Some((name, ending)));
             }
         }
+    }
+
+    #[test]
+    fn every_ending_that_is_known_is_looked_for_once() {
+        let (segment, history) = (SEGMENT.parse().unwrap(), "00000002.history".parse().unwrap());
+        let endings = endings_of(segment);
+        assert_eq!((endings[0].as_str(), endings.len()), ("", 16));
+        for ending in &endings {
+            assert_eq!(split(&format!("{SEGMENT}{ending}")), Some((SEGMENT.to_owned(), ending.as_str())));
+        }
+        assert_eq!(endings_of(history), [""]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `runbook cancel RUN`.
 
+use serde_json::json;
+
 use super::operate::{Subject, demand_reason, hand_over};
 use super::{Exit, Failure, wiring};
 use crate::event::CancelLevel;
@@ -8,7 +10,7 @@ use crate::journal::Verb;
 /// Arguments of `cancel`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook cancel last --reason 'wrong database'\n  runbook cancel 20260128-143002-3fa9c1 --now"
+    after_help = "Examples:\n  runbook cancel last --reason 'wrong database'\n  runbook cancel 20260128-143002-3fa9c1 --now\n  runbook cancel last --reason 'wrong database' --json | jq -r .fate\n\nThe fate in JSON is `sent` when an engine drives the run, `kept` when the next `runbook resume` takes it."
 )]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
@@ -22,6 +24,9 @@ pub struct Args {
     /// Who acts; default is the account
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// Asks a run to end: a live one at once, one that waits or was interrupted when it is resumed.
@@ -30,11 +35,16 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     demand_reason(&plan, &args.reason)?;
     let level = if args.now { CancelLevel::Now } else { CancelLevel::Graceful };
     let actor = wiring::actor_as(args.name.as_deref())?;
-    hand_over(&dir, &Verb::Cancel { actor, level, reason: args.reason })?;
-    if dir.is_live().map_err(wiring::runs_failure)? {
-        tell!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id());
-    } else {
-        tell!("no engine drives run {}: `runbook resume {0}` ends it and runs its `finally`", dir.id());
+    let request = hand_over(&dir, &Verb::Cancel { actor, level, reason: args.reason })?;
+    let live = dir.is_live().map_err(wiring::runs_failure)?;
+    if args.json {
+        let fate = if live { "sent" } else { "kept" };
+        out!("{}", json!({ "run": dir.id(), "request": request, "verb": "cancel", "fate": fate }));
+        return Ok(Exit::Success);
+    }
+    match live {
+        true => tell!("asked run {} to end; follow it with `runbook show {0} --follow`", dir.id()),
+        false => tell!("no engine drives run {}: `runbook resume {0}` ends it and runs its `finally`", dir.id()),
     }
     Ok(Exit::Success)
 }

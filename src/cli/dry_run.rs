@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+
+use super::again::Again;
 use super::args::{self, Subject};
 use super::prepare::{self, Prepared, RunIdentity};
 use super::proof::{self, Proof};
 use super::rehearsal::{Rehearsed, rehearse};
 use super::screen::{Face, paint};
-use super::{Exit, Failure, drill, given, history, invoke, notifier, wiring};
+use super::{Exit, Failure, ahead, drill, given, history, invoke, notifier, wiring};
 use crate::action::{EffectClass, Mode};
 use crate::base::units::human_duration;
 use crate::event::Verdict;
@@ -54,15 +57,28 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(mode, &wiring::state_root()?, args::params(&args.subject)?);
     let depth = if args.level == 2 { Depth::Rehearsal } else { Depth::Checks };
     let looked = judge((&prepared, &args.subject), &identity, depth, args.json.into())?;
+    if args.json {
+        out!("{:#}", Value::Object(looked.document.clone()));
+    }
     conclude(looked.refused, too_slow(&looked.plan, &looked.forecast, args.strict))
 }
 
-/// Shows whether a runbook would work right now.
+/// Shows whether a runbook would work right now; machines are told `beside` as well, member by member.
 ///
 /// # Errors
 /// Refuses (exit 4) when something stands against it.
-pub fn look(subject: (&Prepared, &Subject), identity: &RunIdentity, depth: Depth, face: Face) -> Result<Exit, Failure> {
-    conclude(judge(subject, identity, depth, face)?.refused, None)
+pub fn look(
+    subject: (&Prepared, &Subject),
+    identity: &RunIdentity,
+    depth: Depth,
+    (face, beside): (Face, Map<String, Value>),
+) -> Result<Exit, Failure> {
+    let mut looked = judge(subject, identity, depth, face)?;
+    if face == Face::Json {
+        looked.document.extend(beside);
+        out!("{:#}", Value::Object(looked.document));
+    }
+    conclude(looked.refused, None)
 }
 
 /// What was found out.
@@ -70,6 +86,8 @@ struct Looked {
     plan: Arc<BoundPlan>,
     forecast: Forecast,
     refused: usize,
+    /// Everything, for machines.
+    document: Map<String, Value>,
 }
 
 fn judge(
@@ -88,7 +106,7 @@ fn judge(
     for (name, why) in notifier::missing(&plan, &hands) {
         tell!("warning: {why}\n  help: a run is not stopped by it, but what needs `{name}` tells nobody");
     }
-    let checked = invoke::ahead(&plan, &prepared.registry, &hands)?;
+    let checked = ahead::look(&plan, &prepared.registry, &hands)?;
     let refused = proof::refused(&plan, &checked, &missing);
     let rehearsed = match depth {
         Depth::Rehearsal => rehearse(&plan, &prepared.registry, &hands, &refused)?,
@@ -97,17 +115,18 @@ fn judge(
     let proofs = proof::proofs(&plan, &checked, &rehearsed);
     let forecast = history::forecast_of(&plan, &rehearsed.outputs, proof::waits(&proofs))?;
     match face {
-        Face::Json => out!("{:#}", proof::document(&plan, &proofs, &missing, &forecast)),
+        Face::Json => {}
         Face::People => {
             for (name, error) in &missing {
                 out!("{}  secret `{name}`: {error}", paint(Tone::Bad, "refused"));
             }
-            print_steps(&plan, &proofs);
+            print_steps(&plan, &proofs, &Again::of_plan(&plan));
             print_forecast(&plan, &forecast);
         }
     }
     let refused = missing.len() + proofs.iter().filter(|proof| proof.refused).count();
-    Ok(Looked { plan, forecast, refused })
+    let document = proof::document(&plan, &proofs, &missing, &forecast);
+    Ok(Looked { plan, forecast, refused, document })
 }
 
 /// What the forecast stands against, where it is asked.
@@ -130,7 +149,7 @@ fn conclude(refused: usize, too_slow: Option<String>) -> Result<Exit, Failure> {
     }
 }
 
-fn print_steps(plan: &BoundPlan, proofs: &[Proof]) {
+fn print_steps(plan: &BoundPlan, proofs: &[Proof], again: &Again) {
     let width = plan.steps.iter().map(|step| step.id.as_str().len()).max().unwrap_or(0);
     out!("{} in {} ({} steps)", plan.name, plan.environment, plan.steps.len());
     for (step, proof) in plan.steps.iter().zip(proofs) {
@@ -155,7 +174,7 @@ fn print_steps(plan: &BoundPlan, proofs: &[Proof]) {
                 Verdict::Refuse => (Tone::Bad, "✗"),
             };
             line(&format!("{} {}", paint(tone, mark), finding.message));
-            finding.help.iter().for_each(|help| line(&format!("  help: {help}")));
+            finding.help.iter().for_each(|help| line(&format!("  help: {}", again.advice(help))));
         }
         if !proof.reason.is_empty() {
             line(&paint(Tone::Quiet, &format!("… {}", proof.reason)));

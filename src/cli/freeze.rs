@@ -2,17 +2,22 @@
 //! nobody watches (facts 2.10.22); nor is anything pruned while the clock is in doubt.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::recovery::{self, Open};
-use super::{Exit, Failure, wiring};
-use crate::action::{Access, Mode, Target};
+use super::again::Again;
+use super::screen::Face;
+use super::{Exit, Failure, invoke, wiring};
+use crate::action::{Access, Mode, Secrets, Target};
 use crate::base::{Timestamp, clock};
+use crate::catalog;
 use crate::engine::Presence;
 use crate::journal::Runs;
 use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
+use crate::store::Opening;
 
 /// How far the clock may be behind what the history knows.
 const TOLERANCE: Duration = Duration::from_secs(300);
@@ -52,17 +57,53 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
     }
     for (lock, what) in frozen {
         if let Some(open) = recovery::open(runs, &lock, Some(&plan.run))? {
-            return Err(refusal(&open, what));
+            return Err(refusal(&open, what, &Again::of_plan(plan)));
+        }
+    }
+    if presence == Presence::Nobody { refuse_by_store(plan) } else { Ok(()) }
+}
+
+/// Refuses an unattended backup of a database whose place is frozen in a store: the recovery may run on another machine,
+/// or in another environment. What prunes and moves looks there itself.
+fn refuse_by_store(plan: &BoundPlan) -> Result<(), Failure> {
+    let mut places: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for name in backed_up_names(plan) {
+        let Some((known, entry)) = plan.inventory.databases.get_key_value(name) else { continue };
+        let prefix = entry.prefix.as_deref().unwrap_or(known);
+        places.extend(entry.archives().map(|store| (store, prefix)));
+    }
+    if places.is_empty() {
+        return Ok(());
+    }
+    let vault = invoke::vault(&plan.inventory, Face::Json)?;
+    for (name, prefix) in places {
+        let Some(entry) = plan.inventory.stores.get(name) else { continue };
+        let opening = Opening::new(entry, name, Arc::clone(&vault) as Arc<dyn Secrets>);
+        let found = match opening.open_read() {
+            Ok(store) => wiring::block_on(async { catalog::freeze::frozen(&*store, prefix).await })?,
+            Err(error) => Err(error.into()),
+        };
+        match found {
+            Ok(found) => {
+                if let Some(open) = found.into_iter().find(|freeze| freeze.note.run != plan.run.to_string()) {
+                    let message = format!("{}; no unattended backup is taken meanwhile", open.fact());
+                    return Err(Failure::new(Exit::Refused, message).help(open.help()));
+                }
+            }
+            // The backup itself finds out what that means for it.
+            Err(error) => tell!("warning: whether `{prefix}` in store `{name}` is frozen is not known: {error}"),
         }
     }
     Ok(())
 }
 
-fn refusal(open: &Open, what: &str) -> Failure {
+fn refusal(open: &Open, what: &str, again: &Again) -> Failure {
     let Open { run, database, .. } = open;
+    let database = format!("database={database}");
+    let lift = again.change(["run", "lift-freeze", "-p", &database, "-p", "reason=the recovery is over"]);
     let message = format!("a recovery of the same database is open: run `{run}`; {what}");
     Failure::new(Exit::Refused, message).help(format!(
-        "when it is over, lift the freeze: `runbook run lift-freeze -p database={database} -p reason=…`; until then \
+        "when it is over, lift the freeze: `{lift}`; until then \
          `runbook resume {run}` goes on with it, and `--despite-recovery REASON` (in a runbook, `despite_recovery`) \
          prunes all the same"
     ))
@@ -105,11 +146,19 @@ fn moved(plan: &BoundPlan) -> impl Iterator<Item = String> {
 
 /// The databases of which a backup is taken, without those that the same run replaces or is done with.
 fn backed_up(plan: &BoundPlan) -> impl Iterator<Item = String> {
-    let taken = plan.steps.iter().filter(|step| BACKUPS.contains(&step.uses.as_str()));
-    let names = taken.flat_map(|step| &step.effects.holds);
-    let locks = names.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database);
-    let locks: BTreeSet<String> = locks.filter(|lock| !recovery::concerns(plan, lock)).collect();
+    let names = backed_up_names(plan);
+    let locks: BTreeSet<String> =
+        names.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database).collect();
     locks.into_iter()
+}
+
+fn backed_up_names(plan: &BoundPlan) -> impl Iterator<Item = &String> {
+    let taken = plan.steps.iter().filter(|step| BACKUPS.contains(&step.uses.as_str()));
+    let is_apart = |name: &&String| {
+        let entry = plan.inventory.databases.get(*name);
+        entry.is_some_and(|entry| !recovery::concerns(plan, &lock_of_database(entry)))
+    };
+    taken.flat_map(|step| &step.effects.holds).filter(is_apart)
 }
 
 /// The newest time that the history knows.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::again::Again;
 use super::amend::Amendment;
 use super::capabilities::LocalCapabilities;
 use super::exit::told;
@@ -11,20 +12,19 @@ use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{
-    Exit, Failure, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch, superseded, wiring,
+    Exit, Failure, ahead, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch, superseded, wiring,
 };
-use crate::action::{ActionError, Findings, Registry};
+use crate::action::{ActionError, Registry};
 use crate::base::{Digest, StepId};
 use crate::engine::{
-    Answer, Capabilities, Ending, Engine, EngineError, Left, Preflight, Presence, Resume, Seeded, Start, Timing,
-    foresee, preflight,
+    Answer, Capabilities, Ending, Engine, EngineError, Left, Presence, Resume, Seeded, Start, foresee,
 };
-use crate::event::{Event, EventKind, FORMAT, Outcome, RunHeader, Verdict};
+use crate::event::{Event, EventKind, FORMAT, Outcome, RunHeader};
 use crate::host::{HostSettings, SecretCommand};
 use crate::journal::{ControlDir, RunDir, RunLock, Runs, audit};
 use crate::language::inventory::Inventory;
 use crate::lock::FileLocks;
-use crate::plan::{BoundPlan, PlannedStep, Section};
+use crate::plan::BoundPlan;
 use crate::port::{Entrance, Journal, SystemClock};
 use crate::report::{html, summary};
 use crate::state::RunState;
@@ -89,7 +89,7 @@ impl Invocation {
         for (name, error) in &missing {
             tell!("refused: {}\n  help: provide the secret `{name}` and try again", told(error));
         }
-        let facts = judge(&ahead(&rest, &self.registry, &hands)?)?;
+        let facts = ahead::judge(&ahead::look(&rest, &self.registry, &hands)?, &Again::of_plan(&plan))?;
         if !missing.is_empty() {
             return Err(Failure::new(Exit::Refused, "a secret has no value; nothing was changed"));
         }
@@ -309,56 +309,6 @@ pub fn missing_secrets(plan: &BoundPlan, hands: &LocalCapabilities) -> Vec<(Stri
     names.into_iter().filter_map(|name| Some((name.clone(), hands.secret(name).err()?))).collect()
 }
 
-/// Looks for every step's programs and runs every step's check with late values pending. Changes nothing.
-pub fn ahead(
-    plan: &Arc<BoundPlan>,
-    registry: &Registry,
-    hands: &Arc<LocalCapabilities>,
-) -> Result<Vec<Preflight>, Failure> {
-    let capabilities: Arc<dyn Capabilities> = Arc::clone(hands) as Arc<dyn Capabilities>;
-    let mut checked = wiring::block_on(preflight(Arc::clone(plan), registry, capabilities, Arc::new(SystemClock)))?;
-    for step in &plan.steps {
-        let Some(found) = programs(step, hands) else { continue };
-        match checked.iter_mut().find(|(id, _)| *id == step.id) {
-            Some((_, Ok(findings))) => findings.0.extend(found.0),
-            Some((_, Err(_))) => {}
-            None => checked.push((step.id.clone(), Ok(found))),
-        }
-    }
-    Ok(checked)
-}
-
-/// Looks for the programs a step says it needs; `None` when it names none.
-fn programs(step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findings> {
-    if step.effects.programs.is_empty() {
-        return None;
-    }
-    let host = match hands.read(step, Timing::Ahead) {
-        Ok(context) => context.host,
-        Err(error) => return Some(Findings::default().refuse(error.to_string(), "check the step's host")),
-    };
-    let mut findings = Findings::default();
-    for program in &step.effects.programs {
-        findings = match host.find_program(program) {
-            Some(_) => findings,
-            None if program.contains('/') && !program.starts_with('/') => {
-                findings.pending(format!("`{program}` is looked for in the step's own folder"))
-            }
-            None => {
-                let fact = format!("the program `{program}` is not found on `{}`", host.name());
-                let help = "install it, or give its full path";
-                // A step with a condition may never need it.
-                if step.when.is_some() || step.section == Section::Undo {
-                    findings.warn(fact, help)
-                } else {
-                    findings.refuse(fact, help)
-                }
-            }
-        };
-    }
-    Some(findings)
-}
-
 struct Opened {
     dir: RunDir,
     plan: Arc<BoundPlan>,
@@ -429,47 +379,6 @@ pub fn header(plan: &BoundPlan, digest: Digest) -> RunHeader {
         plan: digest,
         incident_at: plan.incident_at,
         origin: plan.origin.clone(),
-    }
-}
-
-/// Stops (exit 4) when a check refuses; else gives the facts worth confirming.
-pub fn judge(checked: &[Preflight]) -> Result<Vec<String>, Failure> {
-    let mut facts = Vec::new();
-    let mut refused = 0;
-    for (step, result) in checked {
-        match result {
-            Ok(findings) => {
-                for finding in &findings.0 {
-                    match finding.verdict {
-                        Verdict::Pass => facts.push(finding.message.clone()),
-                        Verdict::Pending => {}
-                        Verdict::Warn => say("warning", step, &finding.message, finding.help.as_deref()),
-                        Verdict::Refuse => {
-                            refused += 1;
-                            say("refused", step, &finding.message, finding.help.as_deref());
-                        }
-                    }
-                }
-            }
-            Err(error) => {
-                refused += 1;
-                let info = error.info();
-                let message =
-                    std::iter::once(info.message.clone()).chain(info.causes.clone()).collect::<Vec<_>>().join(": ");
-                say("refused", step, &message, info.help.as_deref());
-            }
-        }
-    }
-    match refused {
-        0 => Ok(facts),
-        _ => Err(Failure::new(Exit::Refused, "a check refused before the first step; nothing was changed")),
-    }
-}
-
-fn say(word: &str, step: &StepId, message: &str, help: Option<&str>) {
-    tell!("{word}: step `{step}`: {message}");
-    if let Some(help) = help {
-        tell!("  help: {help}");
     }
 }
 

@@ -35,6 +35,8 @@ macro_rules! tell_part {
 }
 
 mod actions;
+mod again;
+mod ahead;
 mod amend;
 mod approve;
 mod args;
@@ -76,6 +78,7 @@ mod man;
 mod mark_done;
 mod notifier;
 mod operate;
+mod other_way;
 mod outline;
 mod pack;
 mod pause;
@@ -108,6 +111,7 @@ mod status;
 mod stores;
 mod superseded;
 mod undo;
+mod volume;
 mod wal;
 mod wal_location;
 mod wiring;
@@ -241,7 +245,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Run(args) => run::run(args),
         Command::DryRun(args) => dry_run::run(args),
         Command::Drill(args) => drill::run(args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) => return status::run(&args),
         Command::Backup(args) => backup::run(args),
         Command::Restore(args) => restore::run(args),
         Command::Plan(args) => plan::run(args),

@@ -8,7 +8,7 @@ use super::args::{InventoryArgs, Subject};
 use super::outline::outline;
 use super::{Exit, Failure, document, frozen, prepare, schema, wiring};
 use crate::base::digest::Hasher;
-use crate::plan::PlanFile;
+use crate::plan::{PlanFile, PlanSource};
 use crate::report::checklist::{html, markdown, secrets};
 
 /// What the folder holds is listed here.
@@ -17,7 +17,7 @@ const SUMS: &str = "SHA256SUMS";
 /// Arguments of `pack`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  runbook pack full-db-loss -p database=orders -o /media/stick/orders\n  cd /media/stick/orders && sha256sum -c SHA256SUMS && ./runbook check full-db-loss\n\nThe folder holds the definitions with what they include, the inventory, the schemas, this program, a checklist for paper (Markdown and HTML) and a README. It holds no secret: secrets stand by name, and by where they come from. Code 4: the folder is not empty."
+    after_help = "Example:\n  runbook pack full-db-loss -p database=orders -o /media/stick/orders\n  cd /media/stick/orders && sha256sum -c SHA256SUMS && ./runbook check full-db-loss\n\nThe folder holds the definitions with what they include, the inventory, the schemas, this program, a checklist for paper (Markdown and HTML) and a README. It holds no secret: secrets stand by name, and by where they come from. Code 4: the folder is not empty, or two runbooks have one name."
 )]
 pub struct Args {
     /// Runbooks: paths, or names
@@ -43,6 +43,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     for runbook in &args.runbooks {
         packed.push(plan(runbook, &args)?);
     }
+    demand_distinct(&packed)?;
     let files = definitions(&packed)?;
     let mut written = BTreeSet::new();
     let mut put = |name: &str, text: &str| -> Result<(), Failure> {
@@ -97,6 +98,19 @@ fn demand_empty(folder: &Path) -> Result<(), Failure> {
     }
     let message = format!("`{}` is not empty; nothing was written", folder.display());
     Err(Failure::new(Exit::Refused, message).help("name a folder that is empty or not there"))
+}
+
+/// The checklists are called after the runbooks: of two that have one name, one would be lost.
+fn demand_distinct(packed: &[PlanFile]) -> Result<(), Failure> {
+    let mut named: BTreeMap<&str, Option<&PlanSource>> = BTreeMap::new();
+    for file in packed {
+        let own = file.plan.sources.first();
+        let (name, shown) = (&file.plan.name, |source: Option<&PlanSource>| source.map_or("?", |one| &one.name).to_owned());
+        let Some(other) = named.insert(name, own) else { continue };
+        let message = format!("`{}` and `{}` are both called `{name}`; nothing was written", shown(other), shown(own));
+        return Err(Failure::new(Exit::Refused, message).help("pack each of them into a folder of its own"));
+    }
+    Ok(())
 }
 
 /// Only the parameters that a runbook has are given to it.

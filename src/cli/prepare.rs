@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{self, InventoryArgs, Subject};
 use super::library::{self, NotFound};
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, volume, wiring};
 use crate::action::{Mode, Registry};
 use crate::base::diagnostic::{Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
 use crate::base::{RunId, Timestamp, clock};
@@ -97,8 +97,13 @@ fn loaded(shown: String, files: &dyn SourceReader, inventory: &InventoryArgs) ->
 
 /// Tells whether a file is an inventory: it has entries of one, and neither `steps` nor a `name`.
 pub fn is_inventory(path: &str) -> bool {
-    let Some(text) = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok()) else { return false };
-    let (node, _) = document::parse(SourceId::default(), &text);
+    let text = DiskFiles.read(path).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    text.is_some_and(|text| is_inventory_text(&text))
+}
+
+/// The same of a text that was read.
+pub fn is_inventory_text(text: &str) -> bool {
+    let (node, _) = document::parse(SourceId::default(), text);
     let has = |key: &&str| node.as_ref().is_some_and(|node| node.get(key).is_some());
     let entries = ["databases", "services", "stores", "environments", "secrets", "audit", "retention", "backups"];
     !["steps", "name"].iter().any(has) && entries.iter().any(has)
@@ -226,7 +231,7 @@ impl Prepared {
                 store.read_only |= !named.contains_key(name);
             }
         }
-        Ok(seen)
+        volume::found(seen)
     }
 
     /// Binds the plan to what was given.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::rehearsal::{Rehearsed, Shown};
 use crate::action::{ActionError, Findings};
@@ -114,7 +114,12 @@ fn findings(result: &Preflight) -> Vec<StepFinding> {
 }
 
 /// Everything, for machines.
-pub fn document(plan: &BoundPlan, proofs: &[Proof], missing: &[(String, ActionError)], forecast: &Forecast) -> Value {
+pub fn document(
+    plan: &BoundPlan,
+    proofs: &[Proof],
+    missing: &[(String, ActionError)],
+    forecast: &Forecast,
+) -> Map<String, Value> {
     let steps: Vec<_> = plan
         .steps
         .iter()
@@ -134,16 +139,17 @@ pub fn document(plan: &BoundPlan, proofs: &[Proof], missing: &[(String, ActionEr
         .collect();
     let secrets: Vec<_> =
         missing.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() })).collect();
-    json!({
-        "name": plan.name,
-        "environment": plan.environment,
-        "params": plan.params,
-        "missing_secrets": secrets,
-        "steps": steps,
-        "unproved": proofs.iter().filter(|proof| proof.level == 0).map(|proof| &proof.id).collect::<Vec<_>>(),
-        "objectives": plan.objectives,
-        "forecast": forecast,
-    })
+    let members = [
+        ("name", json!(plan.name)),
+        ("environment", json!(plan.environment)),
+        ("params", json!(plan.params)),
+        ("missing_secrets", json!(secrets)),
+        ("steps", json!(steps)),
+        ("unproved", json!(proofs.iter().filter(|proof| proof.level == 0).map(|proof| &proof.id).collect::<Vec<_>>())),
+        ("objectives", json!(plan.objectives)),
+        ("forecast", json!(forecast)),
+    ];
+    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// A name as files write it.

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
+use super::again::Again;
 use super::args::{self, InventoryArgs, Subject};
 use super::dry_run::{self, Depth};
 use super::invoke::Invocation;
 use super::locking::Courtesy;
+use super::other_way::Asked;
 use super::prepare::{self, Prepared, RunIdentity};
 use super::screen::Face;
 use super::site::{self, Site};
 use super::{Exit, Failure, given, pitr, wiring};
 use crate::action::Mode;
-use crate::action::by_hand::command_line;
 use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::Goal as Position;
 use crate::engine::Presence;
@@ -62,7 +63,7 @@ pub struct Args {
     /// Wait for people, also where none sits at a terminal; else the run is suspended
     #[arg(long)]
     wait: bool,
-    /// Print JSON: the plan, or the events of the run line by line
+    /// Print JSON: the plan with `recovery` (as `runbook pitr` gives it) and `next`, or the events of the run line by line
     #[arg(long)]
     json: bool,
 }
@@ -96,6 +97,14 @@ impl Goal {
         }
     }
 
+    /// The backup that was named.
+    fn backup(&self) -> Option<&str> {
+        match self {
+            Self::Newest | Self::At(_) => None,
+            Self::Backup(id) => Some(id),
+        }
+    }
+
     /// As it is typed again: a moment that does not move.
     fn text(&self) -> Option<String> {
         match self {
@@ -123,8 +132,17 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let environment = prepared.environment(Mode::Real, args.environment.as_deref())?;
     let seen = prepared.seen_by(&environment)?;
     site::chosen_database(Some(&args.database), &seen)?;
+    let again = Again::of(&args.inventory, args.environment.as_deref()).protected_by(&seen, &environment);
+    let asked = Asked { database: &args.database, backup: goal.backup(), again: &again };
+    if let Some(failure) = asked.managed(&seen) {
+        return Err(failure);
+    }
     if seen.databases.get(&args.database).and_then(Database::sole_stanza).is_some() {
-        return Err(theirs(&args, &goal, incident_at));
+        return Err(theirs(&args, &goal, (&again, incident_at)));
+    }
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    if let Some(failure) = asked.dump(&site) {
+        return Err(failure);
     }
     let subject = Subject {
         runbook: runbook.to_owned(),
@@ -139,23 +157,33 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     match &args.confirm {
         Some(word) => carry_out((&prepared, &subject), params, word, &args),
         None => {
-            if let Some(failure) = (!args.json).then(|| tell_plan(&args, &goal).err()).flatten() {
-                let causes = failure.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
-                tell!("warning: what the archive leads to cannot be told: {}{causes}", failure.message);
-            }
-            let planned = plan((&prepared, &subject), params, args.json.into());
+            let next = next(&args, &goal, (&environment, incident_at));
+            let beside = match (args.json, archive(&site, (&args.database, &goal), args.json.into())) {
+                (_, Ok(recovery)) => recovery.into_iter().collect(),
+                (true, Err(failure)) => [("recovery".to_owned(), json!({ "why": chain(&failure) }))].into(),
+                (false, Err(failure)) => {
+                    tell!("warning: what the archive leads to cannot be told: {}", chain(&failure));
+                    BTreeMap::new()
+                }
+            };
+            let beside = beside.into_iter().chain([("next".to_owned(), json!(next))]).collect();
+            let planned = plan((&prepared, &subject), params, (args.json.into(), beside));
             let when = match &planned {
                 Ok(_) => "To carry it out:",
                 Err(_) => "When what refuses is mended:",
             };
-            tell!("\nnothing was changed. {when}\n  {}", next(&args, &goal, (&environment, incident_at)));
+            tell!("\nnothing was changed. {when}\n  {next}");
             planned
         }
     }
 }
 
+fn chain(failure: &Failure) -> String {
+    std::iter::once(&failure.message).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
+}
+
 /// Says what restores a database whose backups pgBackRest has.
-fn theirs(args: &Args, goal: &Goal, incident_at: Timestamp) -> Failure {
+fn theirs(args: &Args, goal: &Goal, (again, incident_at): (&Again, Timestamp)) -> Failure {
     let failure = Failure::new(Exit::Usage, format!("pgBackRest has the backups of `{}`", args.database));
     if args.side {
         return failure.help("a copy beside the live database is made of backups in a `store` alone");
@@ -166,23 +194,26 @@ fn theirs(args: &Args, goal: &Goal, incident_at: Timestamp) -> Failure {
         Goal::Backup(label) => Some(format!("backup={label}")),
     };
     let (database, incident) = (format!("database={}", args.database), format!("incident_at={incident_at}"));
-    let params = [Some(database), Some(incident), target].into_iter().flatten();
-    let words = ["runbook", "run", THEIRS].map(str::to_owned);
-    let words = words.into_iter().chain(params.flat_map(|param| ["-p".to_owned(), param]));
-    failure.help(format!("{}; with `dry-run` instead of `run` it changes nothing", command_line(words)))
+    let params: Vec<String> = [Some(database), Some(incident), target].into_iter().flatten().collect();
+    let params = params.iter().flat_map(|param| ["-p", param.as_str()]);
+    let command = again.change(["run", THEIRS].into_iter().chain(params));
+    failure.help(format!("`{command}` does it; with `dry-run` instead of `run` it changes nothing"))
 }
 
-/// Prints which backup, which WAL, how many bytes and minutes: what `runbook pitr` tells.
-fn tell_plan(args: &Args, goal: &Goal) -> Result<(), Failure> {
-    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
-    let has_store = site.inventory.databases.get(&args.database).is_some_and(|entry| entry.store.is_some());
+/// Tells which backup, which WAL, how many bytes and minutes: people at once, machines by the member that is given.
+fn archive(site: &Site, (database, goal): (&str, &Goal), face: Face) -> Result<Option<(String, Value)>, Failure> {
+    let has_store = site.inventory.databases.get(database).is_some_and(|entry| entry.store.is_some());
     if !has_store {
-        return Ok(());
+        return Ok(None);
     }
-    match goal {
-        Goal::Newest => pitr::tell(&site, &args.database, (&Position::Newest, None)),
-        Goal::At(at) => pitr::tell(&site, &args.database, (&Position::Time(*at), None)),
-        Goal::Backup(id) => pitr::tell(&site, &args.database, (&Position::Immediate, Some(id))),
+    let (position, only) = match goal {
+        Goal::Newest => (Position::Newest, None),
+        Goal::At(at) => (Position::Time(*at), None),
+        Goal::Backup(id) => (Position::Immediate, Some(id.as_str())),
+    };
+    match face {
+        Face::People => pitr::tell(site, database, (&position, only)).map(|()| None),
+        Face::Json => Ok(Some(("recovery".to_owned(), pitr::told(site, database, (&position, only))?))),
     }
 }
 
@@ -205,10 +236,10 @@ fn params(database: &str, goal: &Goal, incident_at: Timestamp) -> BTreeMap<Strin
 fn plan(
     (prepared, subject): (&Prepared, &Subject),
     params: BTreeMap<String, Value>,
-    face: Face,
+    told: (Face, Map<String, Value>),
 ) -> Result<Exit, Failure> {
     let identity = RunIdentity::new(Mode::DryRun, &wiring::state_root()?, params);
-    dry_run::look((prepared, subject), &identity, Depth::Rehearsal, face)
+    dry_run::look((prepared, subject), &identity, Depth::Rehearsal, told)
 }
 
 fn carry_out(
@@ -234,20 +265,17 @@ fn carry_out(
 
 /// The command that does what was planned, with every moment pinned down.
 fn next(args: &Args, goal: &Goal, (environment, incident_at): (&str, Timestamp)) -> String {
-    let mut words = vec!["runbook".to_owned(), "restore".to_owned(), args.database.clone()];
-    for file in &args.inventory.inventory {
-        words.extend(["--inventory".to_owned(), file.display().to_string()]);
-    }
+    let mut words = vec!["restore".to_owned(), args.database.clone()];
     words.extend(goal.text().into_iter().flat_map(|text| ["--to".to_owned(), text]));
     match args.side {
         true => words.push("--side".to_owned()),
         false => words.extend(["--incident-at".to_owned(), incident_at.strftime("%FT%TZ").to_string()]),
     }
-    if args.environment.is_some() {
-        words.extend(["-e".to_owned(), environment.to_owned()]);
+    if args.preempt {
+        words.push("--preempt".to_owned());
     }
     words.extend(["--confirm".to_owned(), environment.to_owned()]);
-    command_line(words)
+    Again::of(&args.inventory, args.environment.as_deref()).line(words.iter().map(String::as_str))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
 
+use super::again::Again;
 use super::{Failure, attest, wiring};
 use crate::action::{BackupHandle, Mode};
 use crate::actions::postgres::{CheckOutput, FactsDepth, RecoverOutput, RestoreBaseOutput, RestoreDumpOutput};
@@ -131,7 +132,8 @@ pub fn keep_all(plan: &BoundPlan, state: &RunState) {
     if proofs.is_empty() {
         return;
     }
-    let later = format!("`runbook backups prove {}` keeps it", proofs[0].proof.run);
+    let later = Again::of_plan(plan).line(["backups", "prove", &proofs[0].proof.run]);
+    let later = format!("`{later}` keeps it");
     let key = match attest::key_path(&plan.inventory.audit).map(|path| SignKey::open(&path)).transpose() {
         Ok(key) => key,
         Err(error) => {
@@ -152,7 +154,7 @@ pub fn keep_all(plan: &BoundPlan, state: &RunState) {
             Ok(()) => tell!("a restore proof of backup `{id}` is kept in `{store}`"),
             Err(why) => {
                 tell!("note: the restore proof of backup `{id}` is not kept in `{store}`: {why}");
-                tell!("  help: {later}, in an environment that may write there");
+                tell!("  help: {later} there; `runbook status` believes it until then");
             }
         }
     }

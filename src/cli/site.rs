@@ -1,11 +1,13 @@
 //! The inventory of one environment with its secrets and stores, for commands that are no run.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use super::again::Again;
 use super::args::InventoryArgs;
 use super::invoke;
 use super::screen::Face;
-use super::{Exit, Failure, prepare};
+use super::{Exit, Failure, library, prepare, volume};
 use crate::action::{ReadHost, ReadStore, Secrets, Store, StoreError};
 use crate::base::diagnostic::Diagnostics;
 use crate::host::LocalHost;
@@ -21,6 +23,8 @@ pub struct Site {
     pub inventory: Inventory,
     /// Its secrets; nothing is fetched before it is needed.
     pub vault: Arc<Vault>,
+    /// What commands that are printed repeat.
+    pub again: Again,
 }
 
 impl Site {
@@ -29,6 +33,7 @@ impl Site {
     /// # Errors
     /// Fails when the inventory is not sound (exit 3) or the environment is unknown (exit 2).
     pub fn read(inventory: &InventoryArgs, environment: Option<&str>, face: Face) -> Result<Self, Failure> {
+        let again = Again::of(inventory, environment);
         let loaded = prepare::shared(inventory);
         let invalid = |faults: &Diagnostics| {
             prepare::tell(faults, &loaded.sources);
@@ -41,8 +46,10 @@ impl Site {
         let environment = choose_environment(&loaded.inventory, environment)
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("name one with `--environment`"))?;
         let inventory = loaded.inventory.for_environment(&environment).map_err(|faults| invalid(&faults))?;
+        let inventory = volume::found(inventory)?;
         let vault = invoke::vault(&inventory, face)?;
-        Ok(Self { environment, inventory, vault })
+        let again = again.protected_by(&inventory, &environment);
+        Ok(Self { environment, inventory, vault, again })
     }
 
     /// No inventory: for a place that is named by its URL alone.
@@ -52,7 +59,7 @@ impl Site {
     pub fn bare() -> Result<Self, Failure> {
         let inventory = Inventory::default();
         let vault = invoke::vault(&inventory, Face::Json)?;
-        Ok(Self { environment: String::new(), inventory, vault })
+        Ok(Self { environment: String::new(), inventory, vault, again: Again::default() })
     }
 
     /// The entry of a store.
@@ -93,9 +100,12 @@ impl Site {
 pub fn no_database(name: &str, inventory: &Inventory) -> Failure {
     let known = inventory.databases.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let failure = Failure::new(Exit::Usage, format!("the inventory has no database `{name}`"));
-    failure.help(match known.is_empty() {
-        true => "it has none: name one under `databases`".to_owned(),
-        false => format!("known: {known}"),
+    let near = inventory.databases.keys().filter(|one| library::are_near(Path::new(one), Path::new(name)));
+    let near = near.min_by_key(|one| strsim::damerau_levenshtein(one, name));
+    failure.help(match (known.is_empty(), near) {
+        (true, _) => "it has none: name one under `databases`".to_owned(),
+        (false, Some(near)) => format!("did you mean `{near}`? known: {known}"),
+        (false, None) => format!("known: {known}"),
     })
 }
 

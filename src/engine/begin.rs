@@ -48,6 +48,8 @@ impl Driver {
         if let Some(at) = self.state.last_at {
             self.not_before(at);
         }
+        let asking = self.state.steps.iter().filter(|(_, known)| known.asks.is_some());
+        self.asked = asking.map(|(step, _)| step.clone()).collect();
         let cut = resume.cut_bytes.map(|bytes| EventKind::TailCut { bytes });
         let resumed = EventKind::RunResumed { actor: resume.actor, pid: resume.pid, version: resume.version };
         self.record(cut.into_iter().chain([resumed]).chain(resume.amended).chain(seeds).collect())?;

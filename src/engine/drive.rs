@@ -39,6 +39,8 @@ pub(super) struct Driver {
     pub(super) tasks: Tasks<Landed>,
     pub(super) flights: BTreeMap<usize, Flight>,
     pub(super) answers: BTreeMap<StepId, Answer>,
+    /// Steps that asked what became of them when this engine took the run over: an order that was kept for them counts.
+    pub(super) asked: BTreeSet<StepId>,
     /// Resources whose removal was tried.
     pub(super) removals: BTreeSet<String>,
     /// The resource that is being removed.
@@ -99,6 +101,7 @@ impl Driver {
             tasks: Tasks::new(),
             flights: BTreeMap::new(),
             answers: BTreeMap::new(),
+            asked: BTreeSet::new(),
             removals: BTreeSet::new(),
             removing: None,
             queued: Vec::new(),

@@ -118,7 +118,7 @@ impl Driver {
         match self.state.status(step) {
             StepStatus::Held | StepStatus::Waiting => Ok(()),
             StepStatus::Running if self.flights.contains_key(&at) && self.is_ordered(step) => refused(LOOKED_INTO),
-            StepStatus::Running if state.is_some_and(|state| state.asks.is_some()) => Ok(()),
+            StepStatus::Running if self.asks(at, state) => Ok(()),
             StepStatus::Running => refused("it is running; wait, or cancel the run"),
             StepStatus::Asking if self.index.step(at).kind == StepKind::Manual => {
                 refused("it waits to be done; `runbook approve` says that it is")
@@ -132,6 +132,12 @@ impl Driver {
             | StepStatus::Cancelled
             | StepStatus::Unknown => refused(&format!("it has ended ({})", self.standing(step))),
         }
+    }
+
+    /// Whether it is asked what became of a step: now, or before this engine took the run over and began to judge it.
+    fn asks(&self, at: usize, state: Option<&StepState>) -> bool {
+        let before = self.asked.contains(&self.index.step(at).id) && !self.flights.contains_key(&at);
+        state.is_some_and(|state| state.asks.is_some() || before && state.interrupted)
     }
 
     /// Whether a step can be ended by hand.
@@ -150,7 +156,7 @@ impl Driver {
             | StepStatus::Asking
             | StepStatus::Held => Ok(()),
             StepStatus::Running if self.flights.contains_key(&at) && self.is_ordered(step) => refused(LOOKED_INTO),
-            StepStatus::Running if state.is_some_and(|state| state.asks.is_some()) => Ok(()),
+            StepStatus::Running if self.asks(at, state) => Ok(()),
             StepStatus::Running => refused("it is running; wait, or cancel the run"),
             StepStatus::Open => refused("its members are under way"),
             StepStatus::Succeeded

@@ -78,7 +78,12 @@ impl SignatureError {
         match self {
             Self::File { .. } => "check the path and its permissions".to_owned(),
             Self::Exposed { path, .. } => format!("`chmod 600 {}`", path.display()),
-            Self::Encrypted { .. } | Self::Kind { .. } | Self::Key { .. } => {
+            Self::Encrypted { path } => format!(
+                "nobody can type its passphrase when a run ends: make a key for this purpose with `ssh-keygen -t ed25519 -N '' \
+                 -f FILE`, or take the passphrase off a copy of it (`cp {0} COPY && ssh-keygen -p -N '' -f COPY`)",
+                path.display()
+            ),
+            Self::Kind { .. } | Self::Key { .. } => {
                 "make one for this purpose with `ssh-keygen -t ed25519 -N '' -f FILE`".to_owned()
             }
             Self::Signers { .. } => {

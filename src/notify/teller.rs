@@ -229,7 +229,11 @@ impl Teller {
             }
             Outcome::ObjectiveMissed => (NotifyOn::Failed, format!("`{name}` missed its objective; it took {took}")),
             Outcome::Inconclusive => {
-                (NotifyOn::Failed, format!("`{name}` measured no loss, so it proves no RPO; it took {took}"))
+                let why = match figures.rpo_target_ms.is_some() && figures.rpo.is_none() {
+                    true => "measured no loss, so it proves no RPO",
+                    false => "had nothing to bring back, so it proves nothing",
+                };
+                (NotifyOn::Failed, format!("`{name}` {why}; it took {took}"))
             }
         };
         let step = self.failed.as_ref().filter(|_| on == NotifyOn::Failed).map(|(step, _)| step.clone());

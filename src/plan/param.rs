@@ -206,7 +206,12 @@ fn exists(kind: ParamType, name: &str, inventory: &Inventory) -> Result<(), Bind
     }
     let help = match entries.as_slice() {
         [] => "the inventory names none; give one with `--inventory FILE`, or write `./inventory.yaml`".to_owned(),
-        names => known("names", names.iter().copied()),
+        names => {
+            let distance = |one: &&String| strsim::damerau_levenshtein(one, name);
+            let near = names.iter().copied().min_by_key(distance).filter(|one| distance(one) <= 1.max(name.len() / 3));
+            let meant = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            format!("{meant}{}", known("names", names.iter().copied()))
+        }
     };
     let what = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
     Err(usage(format!("there is no {what} `{name}` in the inventory"), help))

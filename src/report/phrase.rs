@@ -250,9 +250,10 @@ pub fn outcome_sentence(plan: &BoundPlan, state: &RunState) -> String {
             None => format!("`{name}` was cancelled after {}.", run(figures)),
         },
         Outcome::ObjectiveMissed => format!("the drill of `{name}` ended, but missed its objective; {took}."),
-        Outcome::Inconclusive => {
-            format!("the drill of `{name}` ended, but measured no loss, so it proves no RPO; {took}.")
-        }
+        Outcome::Inconclusive => match objectives::unproven(state).as_slice() {
+            [] => format!("the drill of `{name}` ended, but measured no loss, so it proves no RPO; {took}."),
+            why => format!("the drill of `{name}` ended, but proves nothing: {}; {took}.", why.join("; ")),
+        },
     }
 }
 

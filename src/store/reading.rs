@@ -54,6 +54,12 @@ impl ReadStore for ReadingStore {
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
         self.inner.list(prefix)
     }
+    fn get_told(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(ObjectFacts, ByteStream), StoreError>> {
+        self.inner.get_told(key)
+    }
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        self.inner.which(stem, endings)
+    }
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         self.inner.browse(prefix)
     }

@@ -102,6 +102,16 @@ impl ReadStore for Throttle {
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
         self.inner.list(prefix)
     }
+    fn get_told(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(ObjectFacts, ByteStream), StoreError>> {
+        let told = self.inner.get_told(key);
+        Box::pin(async move {
+            let (facts, body) = told.await?;
+            Ok((facts, self.slowed(body)))
+        })
+    }
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        self.inner.which(stem, endings)
+    }
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {
         self.inner.browse(prefix)
     }

@@ -11,12 +11,13 @@ use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::folder::{Claim, Folder, Identity};
-use super::identity::{ProcessId, boot_id};
+use super::identity::ProcessId;
 use super::request::EndLevel;
 use super::session::Stream;
 use super::tail::Tail;
 use super::tree;
 use crate::action::{CommandOutput, HostError};
+use crate::base::boot::boot_id;
 use crate::event::Progress;
 
 /// How often the output of an adopted program is looked at.

@@ -93,11 +93,6 @@ fn parse_stat(pid: u32, stat: &str) -> Option<ProcessFacts> {
     Some(ProcessFacts { id: ProcessId { pid, start }, parent, session, zombie: matches!(state, "Z" | "X" | "x") })
 }
 
-/// Names this boot of the machine.
-pub(super) fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::{ProcessId, facts, parse_stat};

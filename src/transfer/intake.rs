@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes};
 use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::meter::{Meter, Stage};
+use super::pool::Pool;
 use super::thread;
 use crate::action::ByteStream;
 use crate::base::clock;
@@ -54,12 +55,12 @@ async fn read<T: Take>(
     (meter, stage): (Arc<Meter>, Stage),
     take: &mut T,
 ) -> io::Result<()> {
-    let mut first = true;
+    let (mut first, pool) = (true, Pool::default());
     loop {
-        let (mut block, mut worked) = (BytesMut::with_capacity(block_bytes), Duration::ZERO);
+        let (mut block, mut worked) = (pool.take(block_bytes), Duration::ZERO);
         while block.len() < block_bytes {
-            let from = clock::monotonic();
-            let count = body.read_buf(&mut block).await?;
+            let (from, left) = (clock::monotonic(), block_bytes - block.len());
+            let count = body.read_buf(&mut (&mut block).limit(left)).await?;
             worked += from.elapsed();
             if count == 0 {
                 break;
@@ -68,7 +69,7 @@ async fn read<T: Take>(
         meter.worked(stage, worked);
         let last = block.len() < block_bytes;
         if first || !block.is_empty() {
-            take.block(block.freeze())?;
+            take.block(pool.lend(block))?;
         }
         if last {
             return Ok(());

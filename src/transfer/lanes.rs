@@ -18,8 +18,6 @@ pub(super) type Work = Box<dyn FnMut(&[u8]) -> io::Result<Bytes> + Send>;
 /// Makes the work of one worker.
 pub(super) type MakeWork = Box<dyn Fn() -> io::Result<Work> + Send>;
 
-/// The most memory all blocks under way may take, in and out together.
-const BUDGET_BYTES: usize = 64 << 20;
 const MOST_WORKERS: usize = 32;
 
 struct Job {
@@ -45,11 +43,6 @@ pub(super) fn workers() -> usize {
 /// The most blocks under way.
 pub(super) fn blocks() -> usize {
     workers() + 1
-}
-
-/// The size of blocks with which all workers together stay within the budget.
-pub(super) fn block_bytes(at_most: usize) -> usize {
-    (BUDGET_BYTES / (2 * (blocks() + 2))).clamp(1 << 20, at_most)
 }
 
 impl Lanes {

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! Memory is bounded whatever the size: the stages are threads (compression as many as there are cores) with a few
-//! blocks between them (`flow`, `lanes`). Start with [`Packing`] (how new objects are made), [`Unpacking`] (how one
-//! object is read), and the two journeys [`upload`] and [`download`]. This room knows no kind of store,
+//! blocks between them (`flow`, `lanes`), whose buffers are used again (`pool`). Start with [`Packing`] (how new objects are made), [`Unpacking`] (how one
+//! object is read), and the two journeys [`upload`] and [`download`]; a segment of WAL goes [`AtOnce`]. This room knows no kind of store,
 //! only the contract; it does not know the catalog either: [`Encoding`] travels in the manifest.
 
+mod at_once;
 mod broken;
 mod cipher;
 mod compression;
@@ -23,17 +24,20 @@ mod keys;
 mod lanes;
 mod meter;
 mod packing;
+mod pool;
 mod recognition;
 mod tally;
 mod thread;
 mod unpacking;
 
+pub use at_once::AtOnce;
 pub use cipher::is_known_beginning;
 pub use error::TransferError;
 pub use journey::{Expected, Passed, Progress, Uploaded, Watch, download, upload};
 pub use keys::{has_password, public_keys};
 pub use meter::{Bottleneck, Stage};
 pub use packing::{Packed, Packing, Sealed};
+pub use pool::Pool;
 pub use recognition::Recognition;
 pub use unpacking::Unpacking;
 

@@ -168,7 +168,7 @@ impl Sealing {
         let compressed = self.packing.encoding.compression.as_ref();
         let make = compressed.and_then(compression::compress);
         let lanes = make.map(|make| Lanes::new(make, (Arc::clone(&self.meter), Stage::Compress)));
-        let block_bytes = self.packing.format().map_or(BLOCK_BYTES, compression::chunk_bytes);
+        let block_bytes = self.packing.format().map_or(BLOCK_BYTES, |_| compression::CHUNK_BYTES);
         let is_plain = self.packing.encoding.is_plain();
         let counts = !is_plain && self.packing.proof == PlainProof::Digest;
         let (tally, counted) = if counts { Some(tally(Arc::clone(&self.meter))?) } else { None }.unzip();

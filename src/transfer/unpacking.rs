@@ -289,7 +289,7 @@ fn name_keys(error: io::Error, tried: Option<&str>) -> io::Error {
 }
 
 /// Says what differs.
-fn compare(what: &str, found: Plain, expected: Plain) -> Result<(), String> {
+pub(super) fn compare(what: &str, found: Plain, expected: Plain) -> Result<(), String> {
     if found.size_bytes != expected.size_bytes {
         return Err(format!("{what} has {} bytes, not {}", found.size_bytes, expected.size_bytes));
     }

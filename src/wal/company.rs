@@ -126,8 +126,8 @@ impl Work<'_> {
     async fn bring(&self, wanted: Wanted) -> Result<Arrival, WalError> {
         let Wanted { name, path } = wanted;
         let identity = self.depots.identity;
-        let reading = tokio::task::spawn_blocking(move || steady(&path, name, &identity));
-        let file = reading.await.map_err(|error| WalError::Usage(format!("reading `{name}` broke off: {error}")))??;
+        let looking = tokio::task::spawn_blocking(move || WalFile::look(&path, name, &identity));
+        let file = looking.await.map_err(|error| WalError::Usage(format!("reading `{name}` broke off: {error}")))??;
         let arrival = self.depots.push(&file).await?;
         match self.spool {
             Some(spool) => Debts::of(spool).note(self.depots, name, &arrival)?,
@@ -136,15 +136,4 @@ impl Work<'_> {
         }
         Ok(arrival)
     }
-}
-
-/// Reads a file that stays what it is meanwhile. Blocking.
-fn steady(path: &Path, name: WalFileName, identity: &super::Identity) -> Result<WalFile, WalError> {
-    let at = |source| WalError::File { operation: "look at", path: path.to_owned(), source };
-    let before = Fingerprint::of(path).map_err(at)?;
-    let file = WalFile::read(path, name, identity)?;
-    if Fingerprint::of(path).map_err(at)? == before {
-        return Ok(file);
-    }
-    Err(WalError::Mismatch { name, what: "it was written to while it was read".to_owned() })
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::depot::{Arrival, Depot, Depots};
 use super::packed::{Stored, plain_sha256};
 use super::spool::{self, Spool};
+use super::spread::bring_over;
 use super::{Config, WalError};
 use crate::action::{ObjectKey, PutOptions};
 use crate::catalog::wal_objects;
@@ -98,12 +99,15 @@ pub fn owed(config: &Config, system_id: SystemId) -> io::Result<Vec<(String, usi
 }
 
 /// Sees that a store has a file, and the same one as the others: copied as it is stored from one that packs in the
-/// same way. What no store has any more is owed to nobody.
+/// same way, else unpacked and packed anew as far as this machine has the keys. What no store has any more is owed to
+/// nobody.
 async fn settle(depots: &Depots, to: &Depot, name: WalFileName) -> Result<(), WalError> {
     let (prefix, system_id) = (depots.prefix.as_str(), depots.identity.system_id);
     let own = wal_objects(to.store.as_read(), prefix, system_id, name).await?.into_iter().next();
     let mut failure = None;
-    for from in depots.all.iter().filter(|other| other.url != to.url) {
+    let mut others: Vec<&Depot> = depots.all.iter().filter(|other| other.url != to.url).collect();
+    others.sort_by_key(|other| other.packing.encoding() != to.packing.encoding());
+    for from in others {
         let found = match wal_objects(from.store.as_read(), prefix, system_id, name).await {
             Ok(found) => found.into_iter().next(),
             Err(error) => {
@@ -115,10 +119,10 @@ async fn settle(depots: &Depots, to: &Depot, name: WalFileName) -> Result<(), Wa
             (_, None) => {}
             (Some(own), Some(theirs)) => return same((to, own), (from, &theirs), name).await,
             (None, Some(key)) if from.packing.encoding() == to.packing.encoding() => return copy(from, to, &key).await,
-            (None, Some(_)) => {
-                let why = "no other store that packs in the same way has it".to_owned();
-                failure = failure.or(Some(WalError::Required { name, why }));
-            }
+            (None, Some(_)) => match bring_over(&[depots.source(from)], depots.destination(to), name).await {
+                Ok(_) => return Ok(()),
+                Err(error) => failure = Some(error),
+            },
         }
     }
     failure.map_or(Ok(()), Err)

@@ -9,9 +9,10 @@ use tokio::sync::OnceCell;
 
 use super::command::STORE;
 use super::push::{WalFile, store_file};
-use super::{Config, Destination, Identity, Pushed, WalError};
+use super::{Config, Destination, Identity, Keys, Pushed, Source, WalError};
 use crate::action::{Secrets, Store};
 use crate::catalog::claim_prefix;
+use crate::language::inventory::StoreEntry;
 use crate::pgformat::WalFileName;
 use crate::store::Opening;
 use crate::transfer::Packing;
@@ -25,6 +26,8 @@ pub(super) struct Depot {
     pub(super) url: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) packing: Packing,
+    entry: StoreEntry,
+    secrets: Arc<dyn Secrets>,
     claimed: OnceCell<()>,
 }
 
@@ -51,7 +54,8 @@ impl Depots {
         let depots = config.stores().map(|entry| {
             let packing = Packing::of(entry, &*vault)?;
             let store = Opening::new(entry, STORE, Arc::clone(&vault)).open_existing()?;
-            Ok(Depot { url: entry.url.clone(), store, packing, claimed: OnceCell::new() })
+            let (url, secrets) = (entry.url.clone(), Arc::clone(&vault));
+            Ok(Depot { url, store, packing, entry: entry.clone(), secrets, claimed: OnceCell::new() })
         });
         let all = depots.collect::<Result<Vec<Depot>, WalError>>()?;
         Ok(Self { all, prefix: config.prefix.clone(), identity, at_least: config.at_least() })
@@ -118,8 +122,14 @@ impl Depots {
         words.join("; ")
     }
 
+    /// Where one of the stores is read, with what this machine can read there.
+    pub(super) fn source<'a>(&'a self, depot: &'a Depot) -> Source<'a> {
+        let keys = Keys { settings: Some(&depot.entry), secrets: &*depot.secrets };
+        Source { store: depot.store.as_read(), prefix: &self.prefix, identity: self.identity, keys }
+    }
+
     /// Where one of the stores keeps the cluster's WAL.
-    fn destination<'a>(&'a self, depot: &'a Depot) -> Destination<'a> {
+    pub(super) fn destination<'a>(&'a self, depot: &'a Depot) -> Destination<'a> {
         Destination { store: &*depot.store, prefix: &self.prefix, identity: self.identity, packing: &depot.packing }
     }
 

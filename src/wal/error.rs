@@ -159,6 +159,12 @@ impl WalError {
         matches!(self, Self::Store(StoreError::NotFound { .. }) | Self::Damaged { .. } | Self::Mismatch { .. })
     }
 
+    /// Tells whether one of several stores has the file, and not as many as must.
+    #[must_use]
+    pub fn is_too_few(&self) -> bool {
+        matches!(self, Self::TooFew { .. })
+    }
+
     /// Tells whether trying again may help.
     #[must_use]
     pub fn is_passing(&self) -> bool {

@@ -1,19 +1,17 @@
 //! Delivers one WAL file to a server in recovery.
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::absence::{Absence, Archive};
-use super::packed::{Source, read_file};
-use super::push::verify;
+use super::landing::{Landing, deliver};
+use super::packed::{Source, read_into};
 use super::rescue::{later_rescued, read_rescued};
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
 use crate::catalog;
-use crate::pgformat::{SegmentName, SegmentScan, WalFileName};
+use crate::pgformat::{SegmentName, WalFileName};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -31,7 +29,7 @@ pub enum Delivery {
 
 /// What one look into the archive gave.
 enum Look {
-    Found(Vec<u8>),
+    Found(Landing),
     Absent,
 }
 
@@ -51,9 +49,9 @@ pub async fn fetch_file(
     let Some(identity) = sources.first().map(|source| source.identity) else {
         return Err(WalError::Usage("there is no store to fetch from".to_owned()));
     };
-    match look_patiently(sources, name, patience).await {
-        Ok(Look::Found(bytes)) => {
-            deliver(&bytes, target)?;
+    match look_patiently(sources, (name, target), patience).await {
+        Ok(Look::Found(landing)) => {
+            landing.settle(target)?;
             Ok(Delivery::Archive)
         }
         Ok(Look::Absent) => match name {
@@ -99,11 +97,15 @@ fn beyond_the_archive(
     }
 }
 
-async fn look_patiently(sources: &[Source<'_>], name: WalFileName, patience: Duration) -> Result<Look, WalError> {
+async fn look_patiently(
+    sources: &[Source<'_>],
+    wanted: (WalFileName, &Path),
+    patience: Duration,
+) -> Result<Look, WalError> {
     let begin = monotonic();
     let mut pause = FIRST_PAUSE;
     loop {
-        match look_everywhere(sources, name).await {
+        match look_everywhere(sources, wanted).await {
             Err(error) if error.is_passing() && begin.elapsed() + pause <= patience => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -113,11 +115,11 @@ async fn look_patiently(sources: &[Source<'_>], name: WalFileName, patience: Dur
     }
 }
 
-async fn look_everywhere(sources: &[Source<'_>], name: WalFileName) -> Result<Look, WalError> {
+async fn look_everywhere(sources: &[Source<'_>], wanted: (WalFileName, &Path)) -> Result<Look, WalError> {
     let mut failure = None;
     for source in sources {
-        match look(source, name).await {
-            Ok(Look::Found(bytes)) => return Ok(Look::Found(bytes)),
+        match look(source, wanted).await {
+            Ok(Look::Found(landing)) => return Ok(Look::Found(landing)),
             Ok(Look::Absent) => {}
             Err(error) => failure = Some(graver(failure, error)),
         }
@@ -133,15 +135,21 @@ pub(super) fn graver(first: Option<WalError>, second: WalError) -> WalError {
     }
 }
 
-/// Reads a file that the server has not asked for yet, verified. `None` says nothing of whether it should be there.
-pub(super) async fn seek(sources: &[Source<'_>], name: WalFileName) -> Result<Option<Vec<u8>>, WalError> {
+/// Reads a segment that the server has not asked for yet to where it is made, verified. `None` says nothing of whether it
+/// should be there.
+pub(super) async fn seek(
+    sources: &[Source<'_>],
+    segment: SegmentName,
+    make: &(dyn Fn() -> Result<Landing, WalError> + Sync),
+) -> Result<Option<Landing>, WalError> {
+    let name = WalFileName::Segment(segment);
     for source in sources {
-        match read_file(source, name).await {
-            Ok(bytes) => {
-                verify(name, &bytes, &source.identity)?;
+        match read_into(source, name, &|_| make()).await {
+            Ok(landing) => {
+                landing.verify(name, &source.identity)?;
                 // One that breaks off may be the last of its timeline: the server's own question is asked of it.
-                return match breaks_off(name, &bytes, &source.identity) {
-                    None => Ok(Some(bytes)),
+                return match landing.breaks_off(name, &source.identity)? {
+                    None => Ok(Some(landing)),
                     Some(what) => Err(WalError::Damaged { name, what }),
                 };
             }
@@ -152,17 +160,10 @@ pub(super) async fn seek(sources: &[Source<'_>], name: WalFileName) -> Result<Op
     Ok(None)
 }
 
-/// Where the records of a segment end before it does; `None` for one that leads to its end, and for any other file.
-fn breaks_off(name: WalFileName, bytes: &[u8], identity: &Identity) -> Option<String> {
-    let WalFileName::Segment(segment) = name else { return None };
-    let scan = SegmentScan::of(segment, identity.segment_size?, bytes);
-    scan.halt.map(|halt| format!("its records end at {}: {halt}", scan.end))
-}
-
 /// Refuses a segment whose records break off though its timeline goes on in the archive: the server would take that
 /// for the end of the WAL, and open.
-async fn leads_on(source: &Source<'_>, name: WalFileName, bytes: &[u8]) -> Result<(), WalError> {
-    let (Some(what), WalFileName::Segment(segment)) = (breaks_off(name, bytes, &source.identity), name) else {
+async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> Result<(), WalError> {
+    let (Some(what), WalFileName::Segment(segment)) = (landing.breaks_off(name, &source.identity)?, name) else {
         return Ok(());
     };
     let Source { store, prefix, identity, .. } = source;
@@ -173,13 +174,14 @@ async fn leads_on(source: &Source<'_>, name: WalFileName, bytes: &[u8]) -> Resul
     }
 }
 
-async fn look(source: &Source<'_>, name: WalFileName) -> Result<Look, WalError> {
+async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Result<Look, WalError> {
     let identity = &source.identity;
-    match read_file(source, name).await {
-        Ok(bytes) => {
-            verify(name, &bytes, identity).map_err(|error| WalError::Damaged { name, what: error.to_string() })?;
-            leads_on(source, name, &bytes).await?;
-            Ok(Look::Found(bytes))
+    match read_into(source, name, &|_| Landing::beside(target)).await {
+        Ok(landing) => {
+            let proven = landing.verify(name, identity);
+            proven.map_err(|error| WalError::Damaged { name, what: error.to_string() })?;
+            leads_on(source, name, &landing).await?;
+            Ok(Look::Found(landing))
         }
         Err(WalError::Store(StoreError::NotFound { key, .. })) => {
             // Said once is not enough: the listing must agree, and nothing later may be there.
@@ -199,28 +201,6 @@ async fn look(source: &Source<'_>, name: WalFileName) -> Result<Look, WalError> 
         }
         Err(error) => Err(error),
     }
-}
-
-/// Writes beside the target and renames: the server never sees half a file.
-pub(super) fn deliver(bytes: &[u8], target: &Path) -> Result<(), WalError> {
-    let mut temporary = target.as_os_str().to_owned();
-    temporary.push(".rb-tmp");
-    let temporary = PathBuf::from(temporary);
-    let at = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |source| WalError::File { operation, path, source }
-    };
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(&temporary).map_err(at("create", &temporary))?;
-    let written = file.write_all(bytes).map_err(at("write", &temporary));
-    drop(file);
-    let placed = written.and_then(|()| std::fs::rename(&temporary, target).map_err(at("rename", &temporary)));
-    if placed.is_err() {
-        // What cannot be removed is written over by the next fetch.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    placed
 }
 
 #[cfg(test)]

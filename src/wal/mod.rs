@@ -19,7 +19,7 @@
 //! Both may do more than they are asked while the server waits: `company` pushes what waits behind a segment, `prefetch`
 //! fetches what the server will ask for next. What they did ahead is kept in a `spool`, on which nothing depends.
 //!
-//! Steps that rescue WAL use [`push_file`], those that read it [`read_file`]; [`contiguity`] proves that
+//! Steps that rescue WAL use [`push_everywhere`], those that read it [`read_file`]; [`contiguity`] proves that
 //! nothing is missing on a path, and [`Almanac`] reads when what was committed. [`outlook`] plans a recovery by what a
 //! store holds. [`ForeignArchive`] reads WAL that another program archived, where it lies.
 
@@ -27,6 +27,7 @@ mod absence;
 mod acks;
 mod almanac;
 mod backlog;
+mod balance;
 mod command;
 mod company;
 mod config;
@@ -38,12 +39,14 @@ mod fetch;
 mod foreign;
 mod identity;
 mod initial;
+mod landing;
 pub mod outlook;
 mod packed;
 mod prefetch;
 mod push;
 mod rescue;
 mod spool;
+mod spread;
 pub mod standing;
 mod stock;
 pub mod trace;
@@ -51,6 +54,7 @@ pub mod trace;
 pub use absence::{Absence, Archive};
 pub use almanac::{Almanac, Stop};
 pub use backlog::{Backlog, Pressure};
+pub use balance::{Lack, Since, lacks};
 pub use command::main;
 pub use config::{Config, Location};
 pub use contiguity::{Contiguity, contiguity};
@@ -59,6 +63,7 @@ pub use error::WalError;
 pub use fetch::{Delivery, fetch_file};
 pub use foreign::{ForeignArchive, ForeignFolder, foreign_wal_file};
 pub use identity::Identity;
-pub use packed::{Keys, Source, read_file, read_first};
+pub use packed::{Keys, Source, read_file, read_first, read_first_into};
 pub use push::{Destination, Pushed, push_file};
 pub use rescue::{RescuedSegment, read_rescued};
+pub use spread::{Missed, bring_over, push_everywhere};

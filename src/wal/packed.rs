@@ -1,13 +1,13 @@
 //! WAL files as the archive keeps them: as they are, or compressed and encrypted.
 //!
 //! What a reader must know stands in the object's metadata, since a segment has no manifest: the digest and size
-//! of the plain bytes, and how the stored ones were made of them. A segment is small: it is packed in memory, so
-//! that all of this is known before its first byte leaves.
+//! of the plain bytes, and how the stored ones were made of them. A segment is small: its stored bytes are made in memory,
+//! so that all of this is known before the first one leaves.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 
 use super::fetch::graver;
@@ -20,12 +20,15 @@ use crate::base::Digest;
 use crate::catalog::{self, CatalogError, packed_wal_key, wal_file_of, wal_objects};
 use crate::language::inventory::StoreEntry;
 use crate::pgformat::WalFileName;
-use crate::transfer::{Expected, Packing, TransferError, Unpacking};
+use crate::transfer::{AtOnce, Expected, Packed, Packing, TransferError, Unpacking};
 
 /// The largest file a WAL archive takes: the largest segment.
 pub(super) const LIMIT_BYTES: u64 = 1 << 30;
 /// Encryption and compression that does nothing make an object a little longer than its content.
 const STORED_LIMIT_BYTES: u64 = LIMIT_BYTES + (LIMIT_BYTES >> 4);
+
+/// What is unpacked at a time where it flows.
+const BLOCK_BYTES: usize = 256 << 10;
 
 pub(super) const SHA256: &str = "sha256";
 pub(super) const PLAIN_SHA256: &str = "plain-sha256";
@@ -92,11 +95,10 @@ impl Parcel {
             WalFileName::History(_) | WalFileName::BackupHistory { .. } => &plain,
         };
         let key = packed_wal_key(prefix, identity.system_id, name, &packing.suffix())?;
-        let (mut body, packed) = packing.seal(Box::new(Cursor::new(file.bytes.clone()))).split();
-        let mut stored = Vec::new();
-        let broken = |source| TransferError::Io { what: "pack the file", source };
-        body.read_to_end(&mut stored).await.map_err(broken)?;
-        let packed = packed().ok_or_else(|| TransferError::Settings(format!("`{key}` was not packed to its end")))?;
+        let (stored, packed) = match AtOnce::packing(packing) {
+            Some(at_once) => pack(file, at_once).await?,
+            None => seal(file, packing).await?,
+        };
         let no_digest = || TransferError::Settings(format!("no digest of the plain bytes of `{key}` was taken"));
         let plain_sha256 = packed.plain.sha256.ok_or_else(no_digest)?;
         let mut metadata = BTreeMap::from([
@@ -112,6 +114,31 @@ impl Parcel {
         }
         Ok(Self { key, stored: stored.into(), sha256: packed.stored_sha256, plain_sha256, metadata })
     }
+}
+
+/// Packs a file as it is read.
+async fn pack(file: &WalFile, at_once: AtOnce) -> Result<(Vec<u8>, Packed), WalError> {
+    let file = file.clone();
+    let packing = tokio::task::spawn_blocking(move || {
+        let broken = |source| TransferError::Io { what: "pack the file", source };
+        let packed = at_once.pack(&mut file.open()?).map_err(broken)?;
+        file.proves(packed.1.plain.size_bytes)?;
+        Ok(packed)
+    });
+    packing.await.map_err(|error| WalError::Usage(format!("packing broke off: {error}")))?
+}
+
+/// Packs a file in ways that take a journey.
+async fn seal(file: &WalFile, packing: &Packing) -> Result<(Vec<u8>, Packed), WalError> {
+    let body = Box::new(tokio::fs::File::from_std(file.open()?));
+    let (mut body, packed) = packing.seal(body).split();
+    let mut stored = Vec::new();
+    let broken = |source| TransferError::Io { what: "pack the file", source };
+    body.read_to_end(&mut stored).await.map_err(broken)?;
+    let packed =
+        packed().ok_or_else(|| TransferError::Settings(format!("`{}` was not packed to its end", file.name)))?;
+    file.proves(packed.plain.size_bytes)?;
+    Ok((stored, packed))
 }
 
 /// The encoding without the public keys: none is needed to read, and S3 takes no more than 2 KB of metadata.
@@ -130,10 +157,9 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads an object whole. Both questions are asked at once: a round trip counts here.
+    /// Reads an object whole.
     pub(super) async fn read(store: &dyn ReadStore, key: &ObjectKey) -> Result<Self, CatalogError> {
-        let facts = async { Ok(store.head(key).await?) };
-        let (facts, bytes) = tokio::try_join!(facts, catalog::read_small(store, key, STORED_LIMIT_BYTES))?;
+        let (facts, bytes) = catalog::read_told(store, key, STORED_LIMIT_BYTES).await?;
         let damaged = |what: &str| CatalogError::Damaged { key: key.to_string(), what: what.to_owned() };
         match facts.sha256() {
             None => Err(damaged("its digest is missing")),
@@ -147,31 +173,91 @@ impl Stored {
         plain_sha256(&self.facts)
     }
 
-    /// Gives the plain bytes.
-    async fn unpack(self, keys: Keys<'_>) -> Result<Vec<u8>, TransferError> {
+    /// Gives the plain bytes to what is made for so many of them. They are proven when it is given back.
+    async fn unpack<W: Plainly>(
+        self,
+        keys: Keys<'_>,
+        make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
+    ) -> Result<W, WalError> {
         let object = self.facts.key.to_string();
         let damaged = |what: &str| TransferError::Damaged { object: object.clone(), what: what.to_owned() };
-        let told = |name: &str| self.facts.metadata.get(name);
         let name = object.rsplit('/').next().unwrap_or_default();
         let packed = wal_file_of(name).is_some_and(|(_, ending)| !ending.is_empty());
-        let Some(encoding) = told(ENCODING) else {
-            return if packed { Err(damaged("its metadata do not tell how it was packed")) } else { Ok(self.bytes) };
+        let Some(encoding) = self.facts.metadata.get(ENCODING) else {
+            if packed {
+                return Err(damaged("its metadata do not tell how it was packed").into());
+            }
+            let mut to = make(self.bytes.len() as u64)?;
+            return to.write_all(&self.bytes).map(|()| to).map_err(|error| in_reading(&object, error).into());
         };
         let encoding: Encoding =
             serde_json::from_str(encoding).map_err(|_| damaged("it was packed in a way that is not known"))?;
-        let plain = told(PLAIN_SIZE).and_then(|text| text.parse().ok()).zip(self.plain_sha256());
+        let plain = self.facts.metadata.get(PLAIN_SIZE).and_then(|text| text.parse().ok()).zip(self.plain_sha256());
         let plain = plain.filter(|(size, _)| *size <= LIMIT_BYTES);
         let (size_bytes, sha256) = plain.ok_or_else(|| damaged("its metadata do not tell the plain bytes"))?;
-        let stored = PlainFacts { size_bytes: self.bytes.len() as u64, sha256: Digest::of(&self.bytes) };
-        let expected = Expected { stored, plain: PlainFacts { size_bytes, sha256 }.into() };
+        let packed = Contents { object, encoding, bytes: self.bytes.into(), plain: PlainFacts { size_bytes, sha256 } };
+        let to = make(size_bytes)?;
+        let (packed, to) = match AtOnce::of(&packed.encoding) {
+            Some(at_once) => match packed.at_once(at_once, to).await? {
+                Ok(to) => return Ok(to),
+                Err(left) => left,
+            },
+            None => (packed, to),
+        };
+        packed.by_journey(keys, to).await
+    }
+}
+
+/// What plain bytes are given to.
+pub(super) trait Plainly: Write + Send + 'static {}
+
+impl<W: Write + Send + 'static> Plainly for W {}
+
+/// A packed object in memory, its stored bytes proven.
+struct Contents {
+    object: String,
+    encoding: Encoding,
+    bytes: Bytes,
+    plain: PlainFacts,
+}
+
+impl Contents {
+    /// Unpacks it, unless only a journey can: then nothing was written.
+    async fn at_once<W: Plainly>(self, at_once: AtOnce, mut to: W) -> Result<Result<W, (Self, W)>, WalError> {
         let unpacking =
-            Unpacking::of(&encoding, keys.settings.and_then(|store| store.encryption.as_ref()), keys.secrets)?;
-        // A buffer that grows would be copied, and twice as large in the end.
-        let mut plain = Vec::with_capacity(usize::try_from(size_bytes).unwrap_or_default());
-        let mut body = unpacking.open(Box::new(Cursor::new(self.bytes)), expected);
-        let broken = |error| TransferError::of_reading(&object, error);
-        body.read_to_end(&mut plain).await.map_err(broken)?;
-        Ok(plain)
+            tokio::task::spawn_blocking(move || match at_once.unpack(&self.bytes, self.plain.into(), &mut to) {
+                Some(done) => done.map(|()| Ok(to)).map_err(|error| in_reading(&self.object, error)),
+                None => Ok(Err((self, to))),
+            });
+        let done = unpacking.await.map_err(|error| WalError::Usage(format!("unpacking broke off: {error}")))?;
+        Ok(done?)
+    }
+
+    async fn by_journey<W: Plainly>(self, keys: Keys<'_>, mut to: W) -> Result<W, WalError> {
+        let stored = PlainFacts { size_bytes: self.bytes.len() as u64, sha256: Digest::of(&self.bytes) };
+        let expected = Expected { stored, plain: self.plain.into() };
+        let settings = keys.settings.and_then(|store| store.encryption.as_ref());
+        let mut body =
+            Unpacking::of(&self.encoding, settings, keys.secrets)?.open(Box::new(Cursor::new(self.bytes)), expected);
+        let mut block = BytesMut::with_capacity(BLOCK_BYTES);
+        let broken = |error| in_reading(&self.object, error);
+        while body.read_buf(&mut block).await.map_err(broken)? > 0 {
+            to.write_all(&block).map_err(broken)?;
+            block.clear();
+        }
+        Ok(to)
+    }
+}
+
+/// Names what failed: the object, or where its content was written to.
+fn in_reading(object: &str, error: std::io::Error) -> TransferError {
+    match TransferError::of_reading(object, error) {
+        TransferError::Io { source, .. } => TransferError::Io { what: "unpack the file", source },
+        other @ (TransferError::Store(_)
+        | TransferError::Key(_)
+        | TransferError::Damaged { .. }
+        | TransferError::WrongKey { .. }
+        | TransferError::Settings(_)) => other,
     }
 }
 
@@ -189,6 +275,20 @@ pub(super) fn plain_sha256(facts: &ObjectFacts) -> Option<Digest> {
 /// Fails with [`StoreError::NotFound`] when no object holds it; what is damaged or cannot be decrypted is
 /// an error of its own.
 pub async fn read_file(source: &Source<'_>, name: WalFileName) -> Result<Vec<u8>, WalError> {
+    // A buffer that grows would be copied, and twice as large in the end.
+    read_into(source, name, &|size| Ok(Vec::with_capacity(usize::try_from(size).unwrap_or_default()))).await
+}
+
+/// Reads one file of the archive as [`read_file`] does, into what is made for so many bytes. What was made for an object
+/// that is damaged is dropped.
+///
+/// # Errors
+/// Fails as [`read_file`], and when nothing can be made or written.
+pub(super) async fn read_into<W: Plainly>(
+    source: &Source<'_>,
+    name: WalFileName,
+    make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
+) -> Result<W, WalError> {
     let Source { store, prefix, .. } = *source;
     let system_id = source.identity.system_id;
     let (mut likely, ending) = (vec![packed_wal_key(prefix, system_id, name, "")?], source.keys.ending());
@@ -196,14 +296,14 @@ pub async fn read_file(source: &Source<'_>, name: WalFileName) -> Result<Vec<u8>
         likely.insert(0, packed_wal_key(prefix, system_id, name, &ending)?);
     }
     for key in &likely {
-        if let Some(bytes) = read_object(source, key, name).await? {
-            return Ok(bytes);
+        if let Some(read) = read_object((source, key), name, make).await? {
+            return Ok(read);
         }
     }
     // Packed in another way: the settings have changed since.
     for key in wal_objects(store, prefix, system_id, name).await? {
-        if let Some(bytes) = read_object(source, &key, name).await? {
-            return Ok(bytes);
+        if let Some(read) = read_object((source, &key), name, make).await? {
+            return Ok(read);
         }
     }
     Err(StoreError::NotFound { store: store.name().to_owned(), key: likely.swap_remove(0).to_string() }.into())
@@ -215,9 +315,22 @@ pub async fn read_file(source: &Source<'_>, name: WalFileName) -> Result<Vec<u8>
 /// Fails with [`StoreError::NotFound`] when none of them has it, and with what one of them failed with when the others
 /// lack it: it may be there.
 pub async fn read_first(sources: &[Source<'_>], name: WalFileName) -> Result<Vec<u8>, WalError> {
+    read_first_into(sources, name, &Vec::with_capacity).await
+}
+
+/// Reads one file as [`read_first`] does, into an empty buffer with room for so many bytes.
+///
+/// # Errors
+/// Fails as [`read_first`].
+pub async fn read_first_into(
+    sources: &[Source<'_>],
+    name: WalFileName,
+    buffer: &(dyn Fn(usize) -> Vec<u8> + Sync),
+) -> Result<Vec<u8>, WalError> {
+    let make = |size| Ok(buffer(usize::try_from(size).unwrap_or_default()));
     let (mut absent, mut failure) = (None, None);
     for source in sources {
-        match read_file(source, name).await {
+        match read_into(source, name, &make).await {
             Ok(bytes) => return Ok(bytes),
             Err(error @ WalError::Store(StoreError::NotFound { .. })) => absent = absent.or(Some(error)),
             Err(error) => failure = Some(graver(failure, error)),
@@ -228,9 +341,13 @@ pub async fn read_first(sources: &[Source<'_>], name: WalFileName) -> Result<Vec
 }
 
 /// Reads the file out of one object; `None` when there is no such object.
-async fn read_object(source: &Source<'_>, key: &ObjectKey, name: WalFileName) -> Result<Option<Vec<u8>>, WalError> {
+async fn read_object<W: Plainly>(
+    (source, key): (&Source<'_>, &ObjectKey),
+    name: WalFileName,
+    make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
+) -> Result<Option<W>, WalError> {
     match Stored::read(source.store, key).await {
-        Ok(stored) => stored.unpack(source.keys).await.map(Some).map_err(|error| in_archive(name, error)),
+        Ok(stored) => stored.unpack(source.keys, make).await.map(Some).map_err(|error| in_archive(name, error)),
         Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(None),
         Err(CatalogError::Damaged { what, .. }) => Err(WalError::Damaged { name, what }),
         Err(error) => Err(error.into()),
@@ -238,13 +355,9 @@ async fn read_object(source: &Source<'_>, key: &ObjectKey, name: WalFileName) ->
 }
 
 /// A failure to unpack what the archive holds.
-fn in_archive(name: WalFileName, error: TransferError) -> WalError {
-    match error {
-        TransferError::Damaged { what, .. } => WalError::Damaged { name, what },
-        other @ (TransferError::Store(_)
-        | TransferError::Key(_)
-        | TransferError::Io { .. }
-        | TransferError::WrongKey { .. }
-        | TransferError::Settings(_)) => WalError::Transfer(other),
+fn in_archive(name: WalFileName, error: WalError) -> WalError {
+    if let WalError::Transfer(TransferError::Damaged { what, .. }) = error {
+        return WalError::Damaged { name, what };
     }
+    error
 }

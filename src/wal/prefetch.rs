@@ -1,6 +1,6 @@
 //! Fetches ahead of a server in recovery, in a process of its own beside it.
 //!
-//! It is started by a fetch that delivered a segment, follows the position that the server asks for, and ends by
+//! It is started by a fetch that delivered a segment, or before the server is, follows the position that the server asks for, and ends by
 //! itself: when nothing was asked for a while, when the server is gone or has opened, when the spool is removed or
 //! full, and at the end of the archive. What it meets there is no answer to anybody: the server's own question is
 //! asked again.
@@ -29,13 +29,27 @@ const IDLE: Duration = Duration::from_secs(10);
 const AT_THE_END: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Starts the process, unless one is at work or nobody would need it. It is told nothing but the configuration, and has
-/// nothing of ours but that: no pipe of the server stays open because of it.
+/// Starts the process, unless one is at work or nobody would need it.
 pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
     let is_at_work = !matches!(stock.lock(), Ok(Some(_)));
-    if is_at_work || !recovers(pgdata) {
-        return;
+    if !is_at_work && is_to_recover(pgdata) && is_alive(pgdata) {
+        spawn(config);
     }
+}
+
+/// Starts the process for a server that is about to start and will ask for the segment after `before` first.
+///
+/// # Errors
+/// Fails when the spool cannot be used.
+pub(super) fn start_before(config: &Path, stock: &Stock, before: SegmentName) -> std::io::Result<()> {
+    stock.ask(before)?;
+    spawn(config);
+    Ok(())
+}
+
+/// It is told nothing but the configuration, and has nothing of ours but that: no pipe of the server stays open because
+/// of it.
+fn spawn(config: &Path) {
     let Ok(program) = std::env::current_exe() else { return };
     #[expect(clippy::disallowed_methods, reason = "the one process of this room: it must outlive this one")]
     let mut command = Command::new(program);
@@ -50,11 +64,13 @@ pub(super) fn start(config: &Path, stock: &Stock, pgdata: &Path) {
 /// What tells a server to recover from an archive, or to stay a standby; gone when it has opened.
 const SIGNALS: [&str; 3] = ["recovery.signal", "standby.signal", "recovery.conf"];
 
-/// Tells whether a server recovers in a data directory.
-fn recovers(pgdata: &Path) -> bool {
-    if !SIGNALS.iter().any(|signal| pgdata.join(signal).exists()) {
-        return false;
-    }
+/// Tells whether a server is to recover in a data directory.
+fn is_to_recover(pgdata: &Path) -> bool {
+    SIGNALS.iter().any(|signal| pgdata.join(signal).exists())
+}
+
+/// Tells whether a server runs in a data directory.
+fn is_alive(pgdata: &Path) -> bool {
     let text = std::fs::read_to_string(pgdata.join("postmaster.pid")).unwrap_or_default();
     let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).and_then(rustix::process::Pid::from_raw);
     // Another user's process is one that lives, too.
@@ -76,7 +92,10 @@ pub(super) async fn follow(
     let (mut position, mut failed): (Option<SegmentName>, BTreeSet<SegmentName>) = (None, BTreeSet::new());
     let mut moved = monotonic();
     let mut busy: BTreeSet<SegmentName> = BTreeSet::new();
-    while recovers(pgdata) {
+    let mut begun = false;
+    // One that has not begun yet is waited for, as one is that asks for nothing; one that is gone is not.
+    while is_to_recover(pgdata) && (is_alive(pgdata) || !begun) {
+        begun = begun || is_alive(pgdata);
         let asked = stock.asked().map_err(at)?;
         if asked != position {
             (position, moved) = (asked, monotonic());
@@ -96,7 +115,8 @@ pub(super) async fn follow(
             Some(segment) => {
                 stock.begin(segment).map_err(at)?;
                 busy.insert(segment);
-                under_way.push(async move { (segment, seek(sources, WalFileName::Segment(segment)).await) });
+                let found = async move { seek(sources, segment, &|| stock.landing(segment)).await };
+                under_way.push(async move { (segment, found.await) });
                 continue;
             }
             None if under_way.is_empty() => {
@@ -113,7 +133,7 @@ pub(super) async fn follow(
                 };
                 busy.remove(&segment);
                 match found {
-                    Ok(Some(bytes)) => stock.keep(segment, &bytes).map_err(at)?,
+                    Ok(Some(landing)) => stock.keep(segment, landing)?,
                     Ok(None) | Err(_) => {
                         stock.give_up(segment);
                         failed.insert(segment);

@@ -1,16 +1,16 @@
 //! Stores one WAL file in the archive.
 
-use std::io::Cursor;
-use std::path::Path;
+use std::fs::File;
+use std::io::{Cursor, Read as _};
+use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
+use super::acks::Fingerprint;
 use super::packed::{LIMIT_BYTES, Parcel, Stored};
 use super::{Identity, WalError};
-use crate::action::{ObjectKey, PutOptions, Store, StoreError};
+use crate::action::{ObjectKey, PutOptions, Seen, Store, StoreError};
 use crate::base::Digest;
 use crate::catalog::{CatalogError, claim_prefix, wal_objects};
-use crate::pgformat::{BackupLabel, SegmentHeader, SegmentName, TimelineHistory, WalFileName};
+use crate::pgformat::{BackupLabel, SegmentHeader, SegmentName, TimelineHistory, WAL_PAGE_BYTES, WalFileName};
 use crate::transfer::Packing;
 
 /// What a push did.
@@ -35,24 +35,56 @@ pub struct Destination<'a> {
     pub packing: &'a Packing,
 }
 
-/// A file of the WAL, read whole and proven to be what its name says.
+/// A file of the WAL, proven to be what its name says. It is read when it is stored, and must be the same until then.
 #[derive(Debug, Clone)]
 pub(super) struct WalFile {
     pub(super) name: WalFileName,
-    pub(super) bytes: Bytes,
+    path: PathBuf,
+    print: Fingerprint,
+    size_bytes: u64,
 }
 
 impl WalFile {
-    /// Reads it. Blocking.
-    pub(super) fn read(path: &Path, name: WalFileName, identity: &Identity) -> Result<Self, WalError> {
+    /// Looks at it: of a segment the first page tells what it is. Blocking.
+    pub(super) fn look(path: &Path, name: WalFileName, identity: &Identity) -> Result<Self, WalError> {
         let at = |source| WalError::File { operation: "read", path: path.to_owned(), source };
-        let length = std::fs::metadata(path).map_err(at)?.len();
-        if length > LIMIT_BYTES {
-            return Err(WalError::Mismatch { name, what: format!("{length} bytes are more than any WAL file has") });
+        let print = Fingerprint::of(path).map_err(at)?;
+        let file = File::open(path).map_err(at)?;
+        let size_bytes = file.metadata().map_err(at)?.len();
+        if size_bytes > LIMIT_BYTES {
+            return Err(WalError::Mismatch {
+                name,
+                what: format!("{size_bytes} bytes are more than any WAL file has"),
+            });
         }
-        let bytes = std::fs::read(path).map_err(at)?;
-        verify(name, &bytes, identity)?;
-        Ok(Self { name, bytes: bytes.into() })
+        let mut bytes = Vec::new();
+        match name {
+            WalFileName::Segment(segment) | WalFileName::PartialSegment(segment) => {
+                file.take(WAL_PAGE_BYTES as u64).read_to_end(&mut bytes).map_err(at)?;
+                verify_segment((name, segment), (&bytes, size_bytes), identity)?;
+            }
+            WalFileName::History(_) | WalFileName::BackupHistory { .. } => {
+                file.take(LIMIT_BYTES).read_to_end(&mut bytes).map_err(at)?;
+                verify(name, &bytes, identity)?;
+            }
+        }
+        Ok(Self { name, path: path.to_owned(), print, size_bytes })
+    }
+
+    /// Opens it to be read from its start.
+    pub(super) fn open(&self) -> Result<File, WalError> {
+        let at = |source| WalError::File { operation: "read", path: self.path.clone(), source };
+        File::open(&self.path).map_err(at)
+    }
+
+    /// Proves that so many bytes that were read are the file that was looked at: the server did not take it for another
+    /// segment meanwhile.
+    pub(super) fn proves(&self, read_bytes: u64) -> Result<(), WalError> {
+        let at = |source| WalError::File { operation: "look at", path: self.path.clone(), source };
+        if read_bytes == self.size_bytes && Fingerprint::of(&self.path).map_err(at)? == self.print {
+            return Ok(());
+        }
+        Err(WalError::Mismatch { name: self.name, what: "it was written to while it was read".to_owned() })
     }
 }
 
@@ -64,7 +96,7 @@ impl WalFile {
 /// content under its name, and when the store fails. Nothing under a segment's name is visible in the archive of another
 /// cluster then: each cluster has a folder of its own.
 pub async fn push_file(to: Destination<'_>, path: &Path, name: WalFileName) -> Result<Pushed, WalError> {
-    let file = WalFile::read(path, name, &to.identity)?;
+    let file = WalFile::look(path, name, &to.identity)?;
     let claimed = async { Ok(claim_prefix(to.store, to.prefix, to.identity.system_id).await?) };
     // Both run to their end: a put that is dropped half-way may leave a part behind.
     let (claimed, pushed): (Result<(), WalError>, _) = tokio::join!(claimed, store_file(to, &file));
@@ -82,7 +114,8 @@ pub(super) async fn store_file(to: Destination<'_>, file: &WalFile) -> Result<Pu
         return confirm(to.store, key, name, parcel.plain_sha256).await;
     }
     let size_bytes = Some(parcel.stored.len() as u64);
-    let options = PutOptions { if_absent: true, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
+    let seen = Seen::Absent;
+    let options = PutOptions { if_absent: true, seen, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
     match to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await {
         Ok(outcome) if outcome.sha256 != parcel.sha256 => {
             Err(WalError::Damaged { name, what: "the store wrote other bytes than it was given".to_owned() })
@@ -121,7 +154,7 @@ pub(super) fn verify(name: WalFileName, bytes: &[u8], identity: &Identity) -> Re
     let mismatch = |what: String| WalError::Mismatch { name, what };
     match name {
         WalFileName::Segment(segment) | WalFileName::PartialSegment(segment) => {
-            verify_segment(name, segment, bytes, identity)
+            verify_segment((name, segment), (bytes, bytes.len() as u64), identity)
         }
         WalFileName::History(timeline) => {
             let text = std::str::from_utf8(bytes).map_err(|_| mismatch("it is no text".to_owned()))?;
@@ -138,9 +171,14 @@ pub(super) fn verify(name: WalFileName, bytes: &[u8], identity: &Identity) -> Re
     }
 }
 
-fn verify_segment(name: WalFileName, segment: SegmentName, bytes: &[u8], identity: &Identity) -> Result<(), WalError> {
+/// Checks by its first page and its length that a file is a segment of the cluster.
+pub(super) fn verify_segment(
+    (name, segment): (WalFileName, SegmentName),
+    (first_page, size_bytes): (&[u8], u64),
+    identity: &Identity,
+) -> Result<(), WalError> {
     let mismatch = |what: String| WalError::Mismatch { name, what };
-    let header = SegmentHeader::parse(bytes).map_err(|error| mismatch(error.to_string()))?;
+    let header = SegmentHeader::parse(first_page).map_err(|error| mismatch(error.to_string()))?;
     if header.system_id != identity.system_id {
         return Err(WalError::OtherCluster {
             what: format!("`{name}`"),
@@ -152,5 +190,5 @@ fn verify_segment(name: WalFileName, segment: SegmentName, bytes: &[u8], identit
         let (theirs, ours) = (header.segment_size.bytes(), size.bytes());
         return Err(mismatch(format!("its segments have {theirs} bytes, the cluster's {ours}")));
     }
-    header.check(segment, bytes.len() as u64).map_err(|error| mismatch(error.to_string()))
+    header.check(segment, size_bytes).map_err(|error| mismatch(error.to_string()))
 }

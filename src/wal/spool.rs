@@ -3,7 +3,7 @@
 //! ```text
 //! SPOOL/SYSTEM_ID/pushed-ARCHIVE/SEGMENT.FINGERPRINT   empty: stored, though the server has not asked yet
 //! SPOOL/SYSTEM_ID/owed-STORE/SEGMENT                   empty: this store lacks it, others have it
-//! SPOOL/SYSTEM_ID/ahead-RESTORE-ARCHIVE/SEGMENT.CRC    fetched and verified before the server asked
+//! SPOOL/SYSTEM_ID/ahead-RESTORE-ARCHIVE/SEGMENT.BOOT   fetched and verified before the server asked
 //! ```
 //!
 //! Of what was done ahead nothing depends on it: whatever is missing or wrong is done again. What a store lacks is known

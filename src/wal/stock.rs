@@ -1,22 +1,23 @@
 //! Segments that were fetched and verified before the server asked for them.
 //!
-//! A segment gets its name here when it is whole, and its checksum stands in the name, since nothing here is synced:
-//! what a crash of the machine tore is found out. Only segments are kept, never that one is absent; each restore has a
-//! folder of its own.
+//! A segment gets its name here when it is whole and verified. Nothing here is synced, so the boot of the machine stands in
+//! the name: what was kept before the machine started anew may be torn and is never taken. Only segments are kept, never
+//! that one is absent; each restore has a folder of its own.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use super::fetch::deliver;
-use super::push::verify;
+use super::landing::Landing;
+use super::push::verify_segment;
 use super::spool::{self, Spool};
-use super::{Config, Identity};
+use super::{Config, Identity, WalError};
 use crate::base::Digest;
-use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
+use crate::base::boot::boot_id;
+use crate::pgformat::{SegmentName, SegmentSize, WAL_PAGE_BYTES, WalFileName};
 
 /// Bytes that are kept at most, whatever the number of segments; one segment is always allowed.
 const LIMIT_BYTES: u64 = 512 << 20;
@@ -30,6 +31,8 @@ const PART: &str = "part";
 #[derive(Debug, Clone)]
 pub(super) struct Stock {
     folder: PathBuf,
+    /// What names of segments end in that were kept since the machine started.
+    boot: String,
     /// How many segments are kept at most.
     pub(super) limit: usize,
 }
@@ -45,18 +48,16 @@ impl Stock {
         };
         let restore = config.restore.clone().unwrap_or_else(place);
         let most = usize::try_from(LIMIT_BYTES / size.bytes()).unwrap_or(usize::MAX).max(1);
-        Ok(Some(Self { folder: spool.ahead(&restore)?, limit: config.ahead().min(most) }))
+        let boot = Digest::of(boot_id()?.as_bytes()).short();
+        Ok(Some(Self { folder: spool.ahead(&restore)?, boot, limit: config.ahead().min(most) }))
     }
 
-    /// Hands a segment to the server, proven by the checksum in its name and by its header; `false` when it is not
-    /// there. One that is not whole is thrown away.
+    /// Hands a segment to the server; `false` when it is not there. It was verified when it was kept: its first page and
+    /// its length are looked at once more. One that is not what it should be is thrown away.
     pub(super) fn hand_over(&self, segment: SegmentName, identity: &Identity, target: &Path) -> bool {
         let Some(path) = self.find(segment) else { return false };
-        let is_whole = std::fs::read(&path).is_ok_and(|bytes| {
-            path.file_name().is_some_and(|kept| *kept == *kept_name(segment, &bytes))
-                && verify(WalFileName::Segment(segment), &bytes, identity).is_ok()
-        });
-        let given = is_whole && (std::fs::rename(&path, target).is_ok() || copied(&path, target));
+        let is_sound = path == self.kept(segment) && is_segment(&path, segment, identity);
+        let given = is_sound && (std::fs::rename(&path, target).is_ok() || copied(&path, target));
         if !given || path.exists() {
             // It has no use any more; the next one who fetches it writes it anew.
             let _ = std::fs::remove_file(&path);
@@ -64,21 +65,29 @@ impl Stock {
         given
     }
 
+    /// Finds a segment, whenever it was kept.
     fn find(&self, segment: SegmentName) -> Option<PathBuf> {
+        let kept = self.kept(segment);
+        if kept.exists() {
+            return Some(kept);
+        }
         let name = segment.to_string();
         let is_it = |kept: &String| kept.split_once('.').is_some_and(|(stem, ending)| stem == name && ending != PART);
         spool::names(&self.folder).ok()?.into_iter().find(is_it).map(|kept| self.folder.join(kept))
     }
 
+    fn kept(&self, segment: SegmentName) -> PathBuf {
+        self.folder.join(format!("{segment}.{}", self.boot))
+    }
+
+    /// Where a segment is written to that is being fetched.
+    pub(super) fn landing(&self, segment: SegmentName) -> Result<Landing, WalError> {
+        Landing::at(self.part(segment))
+    }
+
     /// Keeps a segment that was verified.
-    pub(super) fn keep(&self, segment: SegmentName, bytes: &[u8]) -> io::Result<()> {
-        let part = self.part(segment);
-        let written = File::create(&part).and_then(|mut file| file.write_all(bytes));
-        let kept = written.and_then(|()| std::fs::rename(&part, self.folder.join(kept_name(segment, bytes))));
-        if kept.is_err() {
-            self.give_up(segment);
-        }
-        kept
+    pub(super) fn keep(&self, segment: SegmentName, landing: Landing) -> Result<(), WalError> {
+        landing.settle(&self.kept(segment))
     }
 
     /// Says that a segment is being fetched.
@@ -153,13 +162,27 @@ impl Stock {
     }
 }
 
-/// The spool lies on another disk.
-fn copied(path: &Path, target: &Path) -> bool {
-    std::fs::read(path).is_ok_and(|bytes| deliver(&bytes, target).is_ok())
+/// Tells whether a file begins as a segment of the cluster does and is as long.
+fn is_segment(path: &Path, segment: SegmentName, identity: &Identity) -> bool {
+    let look = || -> io::Result<(Vec<u8>, u64)> {
+        let file = File::open(path)?;
+        let (mut first_page, size_bytes) = (Vec::new(), file.metadata()?.len());
+        file.take(WAL_PAGE_BYTES as u64).read_to_end(&mut first_page)?;
+        Ok((first_page, size_bytes))
+    };
+    let name = (WalFileName::Segment(segment), segment);
+    look().is_ok_and(|(first_page, size)| verify_segment(name, (&first_page, size), identity).is_ok())
 }
 
-fn kept_name(segment: SegmentName, bytes: &[u8]) -> String {
-    format!("{segment}.{:08x}", crc32c::crc32c(bytes))
+/// The spool lies on another disk.
+fn copied(path: &Path, target: &Path) -> bool {
+    let copy = || -> Result<(), WalError> {
+        let at = |source| WalError::File { operation: "read", path: path.to_owned(), source };
+        let (mut from, mut to) = (File::open(path).map_err(at)?, Landing::beside(target)?);
+        io::copy(&mut from, &mut to).map_err(at)?;
+        to.settle(target)
+    };
+    copy().is_ok()
 }
 
 #[cfg(test)]
@@ -169,7 +192,29 @@ mod tests {
     use super::*;
 
     fn stock(dir: &Path) -> Stock {
-        Stock { folder: dir.to_owned(), limit: 4 }
+        Stock { folder: dir.to_owned(), boot: "b1".to_owned(), limit: 4 }
+    }
+
+    fn keep(stock: &Stock, segment: SegmentName, bytes: &[u8]) {
+        let mut landing = stock.landing(segment).unwrap();
+        landing.write_all(bytes).unwrap();
+        stock.keep(segment, landing).unwrap();
+    }
+
+    /// The first page of a segment of cluster 1, and zeros.
+    fn segment(number: u64) -> Vec<u8> {
+        let mut bytes = vec![0; 16 << 20];
+        let fields: [(usize, &[u8]); 6] = [
+            (0, &0xD110_u16.to_le_bytes()),
+            (2, &2_u16.to_le_bytes()),
+            (4, &1_u32.to_le_bytes()),
+            (8, &(number << 24).to_le_bytes()),
+            (24, &1_u64.to_le_bytes()),
+            (32, &(16_u32 << 20).to_le_bytes()),
+        ];
+        fields.iter().for_each(|(at, field)| bytes[*at..at + field.len()].copy_from_slice(field));
+        bytes[36..40].copy_from_slice(&8192_u32.to_le_bytes());
+        bytes
     }
 
     fn name(number: u64) -> SegmentName {
@@ -177,17 +222,32 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_segment_is_thrown_away_and_never_taken() {
+    fn what_was_kept_in_this_boot_is_handed_over_and_nothing_that_is_older_torn_or_another() {
         let dir = tempfile::tempdir().unwrap();
         let stock = stock(dir.path());
         let identity = Identity { system_id: crate::pgformat::SystemId(1), segment_size: None };
-        stock.keep(name(5), b"no segment at all").unwrap();
-        let path = dir.path().join(kept_name(name(5), b"no segment at all"));
-        std::fs::write(&path, b"no segm").unwrap();
-        assert_eq!(stock.segments().unwrap(), [name(5)]);
         let target = dir.path().join("target");
-        assert!(!stock.hand_over(name(5), &identity, &target));
-        assert!(!path.exists() && !target.exists());
+        keep(&stock, name(5), &segment(5));
+        assert!(stock.hand_over(name(5), &identity, &target));
+        assert_eq!(std::fs::read(&target).unwrap(), segment(5));
+        assert!(!stock.hand_over(name(5), &identity, &target), "it is kept once");
+        std::fs::remove_file(&target).unwrap();
+        let earlier = Stock { boot: "b0".to_owned(), ..stock.clone() };
+        keep(&earlier, name(6), &segment(6));
+        keep(&stock, name(7), &segment(7)[..9000]);
+        keep(&stock, name(8), &segment(9));
+        for number in [6, 7, 8] {
+            assert!(!stock.hand_over(name(number), &identity, &target), "{number}");
+        }
+        assert_eq!((stock.segments().unwrap(), target.exists()), (vec![], false));
+    }
+
+    #[test]
+    fn what_was_not_kept_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let stock = stock(dir.path());
+        drop(stock.landing(name(5)).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
@@ -196,7 +256,7 @@ mod tests {
         let stock = stock(dir.path());
         assert_eq!(stock.asked().unwrap(), None);
         for number in 3..6 {
-            stock.keep(name(number), b"x").unwrap();
+            keep(&stock, name(number), b"x");
         }
         stock.ask(name(4)).unwrap();
         stock.pass(name(4));

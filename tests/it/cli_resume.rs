@@ -139,6 +139,20 @@ fn an_attempt_that_may_have_happened_waits_for_a_person_who_says_it_did_not() {
 }
 
 #[test]
+fn what_is_asked_for_while_a_run_waits_to_know_what_became_of_a_step_is_done_when_it_is_resumed() {
+    for (verb, code, effects) in [("retry", 0, "x\nx\ny\n"), ("mark-done", 5, "x\ny\n"), ("skip", 5, "x\n")] {
+        let cli = crashed("");
+        lose_the_attempt(&cli);
+        cli.run(&["resume", "last"]).ends(13);
+        cli.file("gate", "");
+        cli.run(&[verb, "last", "a", "--reason", "looked at it"]).ends(0).says("is kept");
+        cli.run(&["resume", "last"]).ends(code);
+        assert!(cli.read("effects").starts_with(effects), "{verb}: {}", cli.read("effects"));
+        assert!(!cli.journal().iter().any(|event| event["kind"]["type"] == "operator_refused"), "{verb} was refused");
+    }
+}
+
+#[test]
 fn an_attempt_that_a_person_calls_done_is_an_exception_with_the_outputs_given() {
     let cli = crashed("");
     lose_the_attempt(&cli);

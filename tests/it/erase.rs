@@ -299,3 +299,25 @@ fn a_new_machine_forgets_by_the_ledger_that_was_shipped() {
     add(cli, "c@d");
     cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(4).says("differ from line 1 on");
 }
+
+#[test]
+fn who_was_forgotten_does_not_come_out_of_an_export_of_an_old_backup_and_the_live_database_is_not_touched() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql("CREATE TABLE users(email text PRIMARY KEY); INSERT INTO users VALUES ('a@b'), ('c@d'), ('e@f')");
+    let backup = "version: 1\nname: monthly\nsteps:\n  - { id: backup, uses: postgres.base_backup, with: { database: main, tier: monthly } }\n";
+    cli.file("monthly.yaml", backup);
+    cli.run(&["run", "monthly.yaml", "--confirm", "production"]).ends(0);
+    production.site.archive();
+    forgetful(&production, "");
+    add(cli, "c@d");
+    let before = production.facts();
+    let to = cli.path("export.csv");
+    let to = format!("to={}", to.display());
+    let export = ["run", "compliance-export", "-p", "database=main", "-p", "sql=SELECT email FROM users ORDER BY 1", "-p", &to];
+    cli.run(&[&export[..], &["--confirm", "production"]].concat()).ends(0);
+    assert_eq!(cli.read("export.csv"), "email\na@b\ne@f\n");
+    assert_eq!(production.facts(), before);
+    assert_eq!(cluster.sql("SELECT count(*) FROM users"), "3", "the copy alone was changed");
+    production.nothing_is_left();
+}

@@ -277,11 +277,43 @@ fn a_dry_run_tells_which_backup_would_be_restored_and_how_large_it_is() {
 #[test]
 fn status_and_restore_name_the_procedure_that_knows_whose_backups_they_are() {
     let site = backed_up();
-    let status = site.cli.run(&["status", "main", "--json"]).ends(0).json();
+    let status = site.cli.run(&["status", "main", "--json"]).ends(1).json();
     assert_eq!((&status[0]["backups"], &status[0]["backup"]["sound"]), (&2.into(), &true.into()), "{status:#}");
     assert_eq!(status[0]["forecast_fault"], serde_json::Value::Null, "{status:#}");
     site.cluster.kill();
     let procedure = "runbook run full-db-loss-pgbackrest -p database=main";
-    site.cli.run(&["status", "main"]).ends(0).prints(procedure);
+    site.cli.run(&["status", "main"]).ends(2).prints(procedure);
     site.cli.run(&["restore", "main"]).ends(2).says("pgBackRest has the backups of `main`").says(procedure);
+}
+
+#[test]
+fn a_stanza_is_made_once_in_an_encrypted_repository_and_a_lost_server_comes_back_from_it() {
+    let site = Guarded::unmade("repo1-cipher-type=aes-256-cbc\nrepo1-cipher-pass=correct horse battery staple\n");
+    let make = "  - { id: make, uses: pgbackrest.stanza_create, with: { database: main } }\n  \
+                - { id: check, uses: pgbackrest.check, with: { database: main } }\n";
+    let made = || {
+        site.does(make).ends(0);
+        site.cli.shown()["steps"][0]["output"]["made"].as_bool()
+    };
+    assert_eq!((made(), made()), (Some(true), Some(false)));
+    site.backs_up("full");
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 1500)");
+    site.archives();
+    let segment = fs::read(&site.segments()[0]).unwrap();
+    assert!(segment.starts_with(b"Salted__"), "the repository is encrypted");
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    site.restores("").ends(0);
+    assert_eq!(site.rows(), "1500 1500");
+}
+
+#[test]
+fn a_plan_names_the_procedure_that_restores_what_pgbackrest_has() {
+    let site = backed_up();
+    let cli = &site.cli;
+    let told = cli.run(&["pitr", "main"]).ends(0);
+    assert!(told.out.contains("runbook run full-db-loss-pgbackrest -p database=main"), "{}", told.out);
+    let plan = cli.run(&["pitr", "main", "--json"]).ends(0).json();
+    assert_eq!(plan["others"][0]["kind"], "pgbackrest", "{plan:#}");
+    cli.run(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"]).ends(4).says("no sound backup");
 }

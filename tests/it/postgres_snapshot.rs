@@ -10,6 +10,7 @@ use runbook::actions::postgres::{
 };
 use serde_json::{Value, json};
 
+use crate::support::cli::Cli;
 use crate::support::mount;
 use crate::support::postgres::programs_of;
 use crate::support::production::Production;
@@ -100,6 +101,37 @@ async fn a_session_that_is_lost_or_a_program_that_fails_leaves_no_backup() {
     // The server is out of backup mode each time: the next one begins at once.
     take(&site.run(), json!({ "argv": ["echo", "somewhere"] })).await.unwrap();
     assert_eq!(manifests(site.stored()), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_stands_in_the_map_with_its_own_mark_and_in_the_plan_with_what_restores_it() {
+    let site = Site::new();
+    let run = site.run();
+    let base = run.base_backup().await.backup;
+    site.archive();
+    let snapshot = take(&site.run(), json!({ "argv": ["echo", "somewhere"] })).await.unwrap().backup;
+    site.archive();
+    let (cli, cluster) = (Cli::new(), &site.cluster);
+    let text = format!(
+        "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main }}\n\
+         stores: {{ primary: {{ url: \"file://{}\" }} }}\n",
+        cluster.pgdata().display(),
+        cluster.port(),
+        cluster.socket_dir().display(),
+        cluster.bin().display(),
+        cluster.dir().join("store").display(),
+    );
+    cli.file("inventory.yaml", &text);
+    cli.run(&["backups", "map"]).ends(0).prints("◆ snapshot");
+    let plan = cli.run(&["pitr", "main", "--json"]).ends(0).json();
+    assert_eq!((plan["backup"]["id"].as_str(), plan["backup"]["kind"].as_str()), (Some(base.id.as_str()), Some("postgres.base")));
+    assert_eq!(plan["others"][0]["id"].as_str(), Some(snapshot.id.as_str()), "{plan:#}");
+    let told = cli.run(&["pitr", "main"]).ends(0);
+    assert!(told.out.contains("or from") && told.out.contains("nearer: ") && told.out.contains("postgres.restore_snapshot"), "{}", told.out);
+    // Without a base backup it is what is left.
+    fs::remove_dir_all(cluster.dir().join("store/main/base")).unwrap();
+    let refused = cli.run(&["pitr", "main"]).ends(4);
+    assert!(refused.err.contains("but from") && refused.err.contains(&snapshot.id), "{}", refused.err);
 }
 
 #[tokio::test]

@@ -71,6 +71,9 @@ fn a_pack_is_whole_and_works_where_nothing_else_is() {
     let pack = ["pack", "runbook.yaml", "full-db-loss", "-p", "database=orders", "-o", "stick"];
     cli.run(&pack).ends(0).says("2 runbooks");
     cli.run(&pack).ends(4).says("not empty");
+    cli.file("twin.yaml", &cli.read("runbook.yaml"));
+    cli.run(&["pack", "runbook.yaml", "twin.yaml", "-o", "twins"]).ends(4).says("are both called `tell`");
+    assert!(!cli.path("twins").exists());
     let folder = cli.path("stick");
     let elsewhere = cli.dir().join("elsewhere");
     fs::rename(&folder, &elsewhere).expect("another place");

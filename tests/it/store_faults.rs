@@ -124,9 +124,14 @@ impl Fault {
     fn loses_the_answer(self) -> bool {
         match self {
             Self::LostAnswer | Self::Truncate | Self::Flip => true,
-            Self::Reset | Self::Stall | Self::InternalError | Self::SlowDown | Self::WrongRange | Self::Trickle => {
-                false
-            }
+            Self::Reset
+            | Self::Stall
+            | Self::InternalError
+            | Self::SlowDown
+            | Self::WrongRange
+            | Self::Trickle
+            | Self::Condition
+            | Self::NotImplemented => false,
         }
     }
 }
@@ -269,4 +274,36 @@ async fn a_delete_survives_every_fault() {
     let before = Some(noise(9, 1_000));
     let deleted = Call { before, after: None, faults: all_but(&[Fault::Flip]), call: Box::new(call) };
     assert!(ordeal(deleted).await >= 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_may_replace_nothing_gives_way_to_whoever_was_faster() {
+    let (server, ours) = (S3::start(), noise(9, 1000));
+    let proxy = FaultProxy::before(server.url().trim_start_matches("http://").parse().unwrap());
+    set(&server, Some(&ours)).await;
+    let theirs = server.folder().join(s3::BUCKET).join("below/copied");
+    let is_copy = |seen: &Seen| seen.method == "PUT" && seen.target.contains("copied");
+    // Another writer is there between the look and the copy, and the server heeds the condition.
+    let place = theirs.clone();
+    proxy.script(move |seen| {
+        is_copy(seen).then(|| {
+            std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+            std::fs::write(&place, "theirs").unwrap();
+            Fault::Condition
+        })
+    });
+    let store = s3::open(&entry(&proxy.endpoint()));
+    let options = || PutOptions { if_absent: true, ..PutOptions::default() };
+    let refused = store.copy(&key(KEY), &key("copied"), options()).await;
+    assert!(matches!(refused, Err(StoreError::Exists { .. })), "{refused:?}");
+    assert_eq!(std::fs::read(&theirs).unwrap(), b"theirs");
+    let asked: Vec<Seen> = proxy.log().into_iter().map(|(seen, _)| seen).filter(is_copy).collect();
+    assert!(!asked.is_empty() && asked.iter().all(|seen| seen.condition.as_deref() == Some("*")), "{asked:?}");
+    // A server that knows no condition is asked without.
+    std::fs::remove_file(&theirs).unwrap();
+    proxy.script(move |seen| (is_copy(seen) && seen.condition.is_some()).then_some(Fault::NotImplemented));
+    let copied = store.copy(&key(KEY), &key("copied"), options()).await.unwrap();
+    assert!(!copied.existed && copied.sha256 == Digest::of(&ours));
+    let again = store.copy(&key(KEY), &key("copied"), options()).await.unwrap();
+    assert!(again.existed);
 }

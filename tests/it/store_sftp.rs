@@ -66,6 +66,25 @@ async fn sftp_a_server_that_is_gone_is_no_empty_store() {
 }
 
 #[tokio::test]
+async fn sftp_what_another_program_stored_is_read_without_a_mark_of_ours_and_an_empty_folder_is_no_store() {
+    let (server, dir) = (Sshd::start(), tempfile::tempdir().unwrap());
+    let root = dir.path().join("theirs");
+    std::fs::create_dir_all(&root).unwrap();
+    let open = |read_only| {
+        let entry = StoreEntry { url: server.url(&root), ssh: Some(server.access()), read_only, ..StoreEntry::default() };
+        Opening::plain(&entry, "remote").open_read().unwrap()
+    };
+    assert!(matches!(open(true).head(&key("a")).await, Err(StoreError::Unavailable { .. })), "nothing is mounted there");
+    std::fs::write(root.join("000000010000000000000001"), "theirs").unwrap();
+    assert_eq!(content(&*open(true), "000000010000000000000001").await, b"theirs");
+    assert_eq!(open(true).list("").await.unwrap().len(), 1);
+    assert!(matches!(open(true).head(&key("a")).await, Err(StoreError::NotFound { .. })));
+    let said = open(false).head(&key("a")).await.unwrap_err().to_string();
+    assert!(said.contains("`read_only: true`"), "{said}");
+    assert!(!root.join(".rb-store").exists());
+}
+
+#[tokio::test]
 async fn sftp_and_a_folder_are_one_store() {
     let (server, dir) = (Sshd::start(), tempfile::tempdir().unwrap());
     let there = open(&server, &dir, server.access());

@@ -65,6 +65,22 @@ fn an_accident_is_drilled_on_a_stand_in_and_production_does_not_notice() {
 }
 
 #[test]
+fn a_drill_in_which_nothing_was_missing_proves_nothing_and_is_not_counted() {
+    let (production, then) = shop();
+    production.site.archive();
+    let cli = &production.cli;
+    let said = cli.run(&args("drill", "accidental-drop", &then, &[])).ends(16);
+    said.says("proves nothing: nothing is missing since that moment");
+    let status = cli.run(&["status", "main", "--json"]).ends(1).json();
+    assert_eq!(status[0]["drill"]["outcome"], "inconclusive", "{status:#}");
+    assert!(status[0]["next"].to_string().contains("the last drill ended with `inconclusive`"), "{status:#}");
+    fs::remove_dir_all(cli.state()).unwrap();
+    cli.run(&args("drill", "table-recovery", &then, &[])).ends(16).says("nothing differs since that moment");
+    // For real it is no failure: nothing had to be brought back, and it is said.
+    cli.run(&args("run", "accidental-drop", &then, &[])).ends(0).says("nothing is missing since that moment");
+}
+
+#[test]
 fn rows_that_a_bad_statement_overwrote_are_what_they_were_and_what_came_since_stays() {
     let (production, then) = shop();
     let cluster = &production.site.cluster;

@@ -60,7 +60,7 @@ fn a_server_that_archives_nothing_does_so_afterwards_and_an_undo_puts_the_settin
     let before = site.settings();
     site.set_up(&[], 4).says("restart: allowed");
     assert_eq!((site.settings(), site.folder().exists()), (before.clone(), false), "a refusal changes nothing");
-    site.set_up(&["restart=allowed"], 0);
+    site.set_up(&["restart=allowed"], 0).says("was restarted at").says("nobody was answered for");
     assert_eq!((site.show("archive_mode"), site.show("wal_level")), ("on".to_owned(), "replica".to_owned()));
     assert_eq!((site.show("archive_timeout"), site.show("max_wal_senders")), ("1min".to_owned(), "4".to_owned()));
     assert!(site.cluster.sql("SELECT archived_count > 0 FROM pg_stat_archiver") == "t");

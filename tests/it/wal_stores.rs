@@ -1,7 +1,12 @@
 //! WAL in several stores of which one is enough: what only one of them was given is found by whoever recovers or asks.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
+use runbook::action::Action as _;
+use runbook::actions::postgres::VerifyBackup;
+use runbook::language::inventory::StoreEntry;
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
@@ -84,4 +89,151 @@ async fn archiving_into_a_store_that_no_recovery_looks_into_is_refused() {
     fine.file("setup.yaml", runbook);
     let (_, words) = told(&fine);
     assert!(!words.contains("would not look"), "{words}");
+}
+
+/// The WAL files that lie in a folder of a store, without the endings that packing gave them.
+fn wal_in(root: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![root.join("main/wal")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+            } else if name.len() >= 24 && !name.starts_with('.') {
+                found.insert(name.chars().take(24).collect());
+            }
+        }
+    }
+    found
+}
+
+/// A second store that compresses what the first one keeps as it is.
+fn compressed() -> StoreEntry {
+    serde_json::from_value(json!({ "compression": { "format": "zstd" } })).unwrap()
+}
+
+#[tokio::test]
+async fn what_a_recovery_rescues_goes_into_every_store_and_the_archive_alone_then_has_all_rows() {
+    let site = Site::new();
+    site.archive_offsite_as(compressed());
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let first = site.run();
+    let backup = first.base_backup().await;
+    site.archive();
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1, 500)");
+    site.cluster.stop("immediate");
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    let before = wal_in(&own);
+    let staged = first.stage(&backup.backup).await;
+    first.recover(&staged, json!({})).await;
+    assert!(site.said().contains("WAL that was never archived was rescued"), "{}", site.said());
+    let rescued: Vec<String> = wal_in(&own).difference(&before).cloned().collect();
+    assert!(!rescued.is_empty());
+    let missing: Vec<&String> = rescued.iter().filter(|name| !wal_in(&offsite).contains(*name)).collect();
+    assert!(missing.is_empty(), "the second store lacks {missing:?}");
+    // The first store is lost with its WAL and the machine with all of its: what was rescued is in the second.
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata().join("pg_wal")).unwrap();
+    fs::remove_dir_all(own.join("main/wal").join(of_cluster(&own))).unwrap();
+    let second = site.run();
+    let staged = second.stage(&backup.backup).await;
+    second.recover(&staged, json!({})).await;
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "500");
+}
+
+#[tokio::test]
+async fn a_store_that_may_not_be_written_to_gets_no_rescued_wal_and_is_mended_later() {
+    let site = Site::new();
+    site.archive_offsite_as(compressed());
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1, 500)");
+    site.cluster.stop("immediate");
+    site.beside.lock().unwrap().get_mut("offsite").unwrap().read_only = true;
+    let staged = run.stage(&backup.backup).await;
+    run.recover(&staged, json!({})).await;
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    assert!(wal_in(&own).len() > wal_in(&offsite).len());
+    let cli = asking(&site, "offsite");
+    let planned = cli.run(&["wal", "mend", "--plan"]).ends(0);
+    assert!(planned.out.contains("store `offsite` lacks"), "{}", planned.out);
+    assert!(wal_in(&own).len() > wal_in(&offsite).len(), "a plan changes nothing");
+    cli.run(&["wal", "mend", "main"]).ends(0);
+    assert_eq!(wal_in(&own), wal_in(&offsite));
+    let again = cli.run(&["wal", "mend", "main", "--json"]).ends(0);
+    assert_eq!(again.out.trim(), "[]");
+    // Damage in the one that has it is never copied.
+    let lost = wal_in(&own).into_iter().next_back().unwrap();
+    let file = |root: &Path| root.join("main/wal").join(of_cluster(root)).join(&lost[..8]).join(&lost);
+    fs::remove_file(file(&offsite)).unwrap();
+    let mut bytes = fs::read(file(&own)).unwrap();
+    bytes[9000] ^= 1;
+    fs::write(file(&own), bytes).unwrap();
+    let refused = cli.run(&["wal", "mend", "main"]).ends(5);
+    assert!(refused.err.contains("was not copied") && refused.err.contains("damaged"), "{}", refused.err);
+    assert!(!file(&offsite).exists());
+}
+
+/// The folder of the one cluster that archives into a store.
+fn of_cluster(root: &Path) -> String {
+    fs::read_to_string(root.join("main/wal/cluster")).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn what_a_store_that_packs_otherwise_missed_is_packed_anew_with_a_later_push() {
+    let site = Site::new();
+    site.archive_offsite_as(compressed());
+    site.cluster.sql("CREATE TABLE t(n int)");
+    site.archive();
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    let away = site.cluster.dir().join("away");
+    fs::rename(&offsite, &away).unwrap();
+    for n in 0..3 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.archive();
+    }
+    fs::rename(&away, &offsite).unwrap();
+    assert!(wal_in(&own).len() >= wal_in(&offsite).len() + 3);
+    site.cluster.sql("INSERT INTO t VALUES (4)");
+    site.archive();
+    assert_eq!(wal_in(&own), wal_in(&offsite));
+    asking(&site, "offsite").run(&["wal", "verify", "main", "--digests"]).ends(0);
+}
+
+#[tokio::test]
+async fn what_only_one_store_has_is_told_by_health_and_by_the_verification_of_a_backup() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    run.base_backup().await;
+    site.archive();
+    let own = site.cluster.dir().join("store");
+    let cli = asking(&site, "offsite");
+    let expected = "backups: { main-base: { source: main, kind: postgres.base, max_wal_age: 1h } }";
+    cli.file("inventory.yaml", &format!("{}{expected}\n", cli.read("inventory.yaml")));
+    cli.run(&["backups", "health"]).ends(0);
+    fs::remove_dir_all(own.join("main/wal").join(of_cluster(&own))).unwrap();
+    let told = cli.run(&["backups", "health"]).ends(1);
+    assert!(told.out.contains("store `primary` has none of its WAL"), "{}", told.out);
+    let params = serde_json::from_value(json!({ "database": "main" })).unwrap();
+    let verified = VerifyBackup.run(&params, &run.context()).await.unwrap();
+    assert!(verified.apart.iter().any(|fact| fact.contains("store `primary` lacks")), "{:?}", verified.apart);
+    cli.run(&["wal", "mend"]).ends(0);
+    cli.run(&["backups", "health"]).ends(0);
+}
+
+#[tokio::test]
+async fn a_server_that_archives_otherwise_than_the_inventory_says_is_told_by_the_doctor() {
+    let site = Site::new();
+    site.archive_offsite();
+    let archiving = |wal_stores: &str| {
+        let ran = asking(&site, wal_stores).run(&["doctor", "--store", "primary", "--role", "any"]);
+        ran.out.lines().filter(|line| line.contains("archiv")).map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    assert!(archiving("").contains("which a recovery would not look into"), "{}", archiving(""));
+    assert!(archiving("offsite").contains("into the stores that the inventory names"), "{}", archiving("offsite"));
 }

@@ -9,7 +9,7 @@ mod version;
 pub use class::StorageClass;
 pub use error::StoreError;
 pub use key::{ObjectKey, ParseObjectKeyError};
-pub use object::{Availability, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, PutOptions, PutOutcome};
+pub use object::{Availability, ByteStream, Capacity, GetOptions, Listing, ObjectFacts, PutOptions, PutOutcome, Seen};
 pub use version::{Hold, Locks, ObjectVersion, Protection, ReadVersions, Retrieval, Versions};
 
 use super::{BoxFuture, Bucket, ReadBucket};
@@ -29,6 +29,26 @@ pub trait ReadStore: Send + Sync {
     /// Opens an object from its start.
     fn get(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
         self.get_with(key, GetOptions::default())
+    }
+    /// Opens an object from its start and tells its facts: both of one content.
+    fn get_told(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(ObjectFacts, ByteStream), StoreError>> {
+        let key = key.clone();
+        Box::pin(async move {
+            let facts = self.head(&key).await?;
+            let options = GetOptions { if_match: facts.etag.clone(), ..GetOptions::default() };
+            Ok((facts, self.get_with(&key, options).await?))
+        })
+    }
+    /// Tells which objects there are whose keys are `stem` and one of these endings, in the order of the endings. Where a
+    /// listing reads a whole folder, as on a disk, it costs as little among very many objects.
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        let (stem, endings) = (stem.to_owned(), endings.to_vec());
+        Box::pin(async move {
+            let listed = self.list(&stem).await?;
+            let is_there = |key: &ObjectKey| listed.iter().any(|facts| facts.key == *key);
+            let keys = endings.iter().filter_map(|ending| format!("{stem}{ending}").parse().ok());
+            Ok(keys.filter(is_there).collect())
+        })
     }
     /// Lists one level: what begins with `prefix`, cut at the next `/`.
     fn browse(&self, prefix: &str) -> BoxFuture<'_, Result<Listing, StoreError>> {

@@ -77,11 +77,23 @@ pub struct GetOptions {
     pub if_match: Option<String>,
 }
 
+/// What is known of a key that is put.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// Nobody has looked.
+    #[default]
+    Nothing,
+    /// Nothing lay there.
+    Absent,
+}
+
 /// How an object is put.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PutOptions {
     /// Refuse with [`super::StoreError::Exists`] when the key is taken by other content.
     pub if_absent: bool,
+    /// What the caller saw under the key a moment ago: a store that cannot refuse by itself need not look once more.
+    pub seen: Seen,
     /// Metadata kept beside the object. `sha256` is the digest of the stored bytes: a store that is
     /// given it refuses a body that differs.
     pub metadata: BTreeMap<String, String>,

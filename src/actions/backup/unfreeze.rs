@@ -9,13 +9,15 @@ use serde_json::json;
 
 use crate::action::by_hand::remark;
 use crate::action::{
-    Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, Late, ParamFault, PlanContext, RunContext,
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
+    Idempotency, Late, ParamFault, PlanContext, RunContext, Target,
 };
 use crate::actions::pgbackrest;
 use crate::actions::store::catalog_failed;
-use crate::base::Timestamp;
-use crate::catalog;
+use crate::base::{Timestamp, clock};
+use crate::catalog::attest::Lifted;
+use crate::catalog::{self, freeze};
+use crate::language::inventory::Inventory;
 
 /// Lifts the freeze of a database's backups.
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,7 +81,11 @@ impl Action for Unfreeze {
                 return Err(vec![ParamFault::new("", "exactly one of `backup` and `reason` is wanted")]);
             }
         }
-        Ok(Effects::of(EffectClass::Write).hold(name))
+        let effects = places(name, cx.inventory).into_iter().fold(Effects::of(EffectClass::Write), |effects, place| {
+            let (name, prefix) = place;
+            effects.target(Access::Write, Target::Store { name, prefix })
+        });
+        Ok(effects.hold(name))
     }
 
     fn by_hand(&self, _: &UnfreezeParams, _: &PlanContext<'_>) -> Vec<String> {
@@ -97,6 +103,7 @@ impl Action for Unfreeze {
     async fn run(&self, params: &UnfreezeParams, cx: &RunContext) -> Result<UnfreezeOutput, ActionError> {
         let name = params.database.as_str();
         let Some(handle) = &params.backup else {
+            thaw(name, params.reason.as_deref().unwrap_or_default(), cx).await?;
             cx.reporter.note(format!("backups of database `{name}` are not frozen any more"), json!({}));
             return Ok(UnfreezeOutput { backup: None, reason: params.reason.clone() });
         };
@@ -106,10 +113,38 @@ impl Action for Unfreeze {
             let fact = format!("backup `{}` was begun at {taken_at}, before the incident", handle.id);
             return Err(ActionError::fatal(fact).help("take a new base backup of the recovered server first"));
         }
+        thaw(name, &format!("`{}` is the new base backup", handle.id), cx).await?;
         let message = format!("backups of database `{name}` are not frozen any more: `{}` is the new one", handle.id);
         cx.reporter.note(message, json!({ "backup": handle.id }));
         Ok(UnfreezeOutput { backup: Some(handle.id.clone()), reason: None })
     }
+}
+
+/// Where a recovery of a database freezes its backups: every store of its WAL that may be written to.
+fn places(database: &str, inventory: &Inventory) -> Vec<(String, String)> {
+    let Some(entry) = inventory.databases.get(database) else { return Vec::new() };
+    let prefix = entry.prefix.as_deref().unwrap_or(database);
+    let is_writable = |name: &&str| inventory.stores.get(*name).is_some_and(|store| !store.read_only);
+    entry.archives().filter(is_writable).map(|name| (name.to_owned(), prefix.to_owned())).collect()
+}
+
+/// Lifts what a recovery, wherever it ran, has frozen in the stores.
+async fn thaw(database: &str, reason: &str, cx: &RunContext) -> Result<(), ActionError> {
+    let about = &cx.about;
+    let (by, reason) = (format!("run {}", about.run), reason.to_owned());
+    let lifted = Lifted { by, reason, at: clock::now() };
+    for (name, prefix) in places(database, &about.inventory) {
+        let store = cx.store(&name)?;
+        let runs = freeze::thaw(store.as_ref(), &prefix, &lifted).await.map_err(|error| {
+            let help = format!("`{prefix}` in store `{name}` stays frozen; the same step again lifts the rest");
+            catalog_failed(error).help(help)
+        })?;
+        if !runs.is_empty() {
+            let message = format!("the freeze of `{prefix}` in store `{name}` is lifted");
+            cx.reporter.note(message, json!({ "store": name, "prefix": prefix, "runs": runs }));
+        }
+    }
+    Ok(())
 }
 
 /// When a backup was begun, as the place where it lies tells.

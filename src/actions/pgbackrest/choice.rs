@@ -125,6 +125,16 @@ pub(super) fn sound(standing: &Standing) -> Result<(), ActionError> {
     }
 }
 
+impl Standing {
+    /// What is wrong with the stanza, and what to do; `None` for one that is in order, with backups or without.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        let error = sound(self).err().filter(|_| self.code != 2)?;
+        let help = error.info().help.clone().map(|help| format!("; {help}")).unwrap_or_default();
+        Some(format!("{}{help}", self.status))
+    }
+}
+
 /// The archive that lies beside a backup.
 ///
 /// # Errors

@@ -145,7 +145,7 @@ pub(super) fn stanza(database: &DatabaseRef, cx: &PlanContext<'_>) -> Result<(Cl
         }]
     };
     let cluster = Cluster::of(database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
-    cluster.within_reach(Wish::BaseBackup)?;
+    cluster.within_reach(Wish::Foreign)?;
     let stanza = Stanza::of(&cluster).map_err(|error| fault(&error))?;
     Ok((cluster, stanza))
 }

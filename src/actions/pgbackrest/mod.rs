@@ -17,6 +17,7 @@ mod restore;
 mod restoring;
 mod staging;
 mod stanza;
+mod stanza_create;
 mod view;
 
 use crate::action::{ActionError, DatabaseRef, ReadHost};
@@ -26,6 +27,7 @@ pub use backup::{Backup, BackupOutput, BackupParams, BackupType, Expire};
 pub use check::{Check, CheckOutput, CheckParams};
 pub use info::{Info, InfoOutput, InfoParams};
 pub use restore::{Restore, RestoreParams};
+pub use stanza_create::{StanzaCreate, StanzaCreateOutput, StanzaCreateParams};
 pub use view::{Listed, Standing};
 
 /// The kind of its backups.

@@ -130,7 +130,7 @@ impl Action for Restore {
 
     fn effects(&self, params: &RestoreParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let (cluster, _) = info::stanza(&params.database, cx)?;
-        cluster.within_reach(Wish::DataDirectory)?;
+        cluster.within_reach(Wish::Foreign)?;
         params.aim().map_err(|fault| vec![fault])?;
         let effects = cluster.keeper().named(Effects::of(EffectClass::Destroy).program(PROGRAM));
         Ok(effects.target(Access::Destroy, Target::Database { name: cluster.name }))

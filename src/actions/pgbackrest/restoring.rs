@@ -17,6 +17,7 @@ use super::stanza::{PROGRAM, Stanza, Waits, within};
 use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, ReadStore, RunContext, Store};
 use crate::actions::postgres::aim::{self, Aim, STANDBY_SIGNAL};
 use crate::actions::postgres::attempt::{self, Recovering};
+use crate::actions::postgres::container::Abode;
 use crate::actions::postgres::course::{self, Plan};
 use crate::actions::postgres::hands::{Hands, cannot};
 use crate::actions::postgres::landing::Landing;
@@ -99,11 +100,12 @@ impl Restoring<'_> {
         let desk = Desk { folder, pgdata: pgdata.to_owned(), files };
         let host: Arc<dyn ReadHost> = Arc::clone(&self.cx.host) as Arc<dyn ReadHost>;
         let store: Arc<dyn Store> = Arc::new(Repository::new(&self.stanza, shelved, host, Some(desk)));
-        let (prefix, program) = (self.stanza.name.as_str(), Path::new(PROGRAM));
+        let (prefix, program) = (self.stanza.name.as_str(), PathBuf::from(PROGRAM));
         let reading = Arc::clone(&store) as Arc<dyn ReadStore>;
         // Its archive is its own: it keeps the WAL in every repository by itself.
         let (further, cluster) = (Vec::new(), self.cluster);
-        Ok(Hands { cluster, owner, store, further, reading, location: None, prefix, program, cx: self.cx })
+        let abode = Abode::Here;
+        Ok(Hands { cluster, owner, store, further, reading, location: None, prefix, abode, program, cx: self.cx })
     }
 
     /// Removes the folder that segments were read through.

@@ -9,7 +9,7 @@ use crate::action::{ActionError, BackupHandle};
 use crate::base::{Digest, Timestamp};
 use crate::catalog::Tablespace;
 use crate::catalog::recovery::{Base, BaseBackup};
-use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
 /// What pgBackRest has of a stanza.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -95,6 +95,12 @@ impl Standing {
 }
 
 impl Listed {
+    /// The timeline that it begins on; `None` for one without positions.
+    #[must_use]
+    pub fn timeline(&self) -> Option<Timeline> {
+        self.positions.map(|at| at.first.timeline())
+    }
+
     /// The handle of the backup, of `database`.
     pub(super) fn handle(&self, database: &str, stanza: &str) -> Result<BackupHandle, ActionError> {
         let own = serde_json::to_vec(self)
@@ -126,7 +132,8 @@ impl Listed {
         chain.push(self.id.clone());
         let (stored_bytes, plain_bytes) = (self.size_bytes, self.plain_bytes);
         let (id, fault, embedded) = (self.id.clone(), self.fault.clone(), BTreeSet::new());
-        Some(BaseBackup { id, system_id, base, embedded, chain, stored_bytes, plain_bytes, fault })
+        let kind = KIND.to_owned();
+        Some(BaseBackup { id, kind, system_id, base, embedded, chain, stored_bytes, plain_bytes, fault })
     }
 }
 

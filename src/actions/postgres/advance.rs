@@ -99,7 +99,7 @@ fn tell(hands: &Hands<'_>, aim: &Aim, plan: &Plan, files: &dyn Files) -> Result<
     let aim = Aim { goal: plan.goal.clone(), ..aim.clone() };
     let auto = pgdata.join(settings::FILE);
     let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
-    let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(hands.program))];
+    let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&hands.program))];
     lines.extend(aim.settings(plan.timeline));
     let text = settings::within_block(&String::from_utf8_lossy(&text), &lines);
     hands.write(files, &auto, &text).map_err(|error| cannot(&error))?;

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::layout::Cluster;
 use super::readable::Judged;
 use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
+use crate::language::inventory::Inventory;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
-use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first};
+use crate::transfer::Pool;
+use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first, read_first_into};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
 #[derive(Clone)]
@@ -53,6 +57,16 @@ impl Shelf<'_> {
     pub(crate) async fn segment(&self, segment: SegmentName) -> Result<Vec<u8>, ActionError> {
         let read = read_first(&self.sources(), WalFileName::Segment(segment)).await;
         read.map_err(|error| unread_segment(segment, &error))
+    }
+
+    /// Reads a segment as [`Shelf::segment`] does, into a buffer that is used again.
+    ///
+    /// # Errors
+    /// Fails as [`Shelf::segment`].
+    pub(crate) async fn segment_from(&self, pool: &Pool, segment: SegmentName) -> Result<Bytes, ActionError> {
+        let take = |size| pool.take(size);
+        let read = read_first_into(&self.sources(), WalFileName::Segment(segment), &take).await;
+        read.map(|bytes| pool.lend(bytes)).map_err(|error| unread_segment(segment, &error))
     }
 
     /// Reads a segment whole, or says what is wrong with it: it is not there, or damaged.
@@ -183,6 +197,16 @@ pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
     let Ok((_, prefix)) = cluster.archive() else { return effects };
     let target = |name: &str| Target::Store { name: name.to_owned(), prefix: prefix.to_owned() };
     cluster.further().fold(effects, |effects, name| effects.target(Access::Read, target(name)))
+}
+
+/// Adds that the other stores of a database's WAL are written, as far as they may be.
+pub(crate) fn written(cluster: &Cluster, inventory: &Inventory, effects: Effects) -> Effects {
+    let Ok((_, prefix)) = cluster.archive() else { return effects };
+    cluster.further().fold(effects, |effects, name| {
+        let is_read_only = inventory.stores.get(name).is_some_and(|entry| entry.read_only);
+        let access = if is_read_only { Access::Read } else { Access::Write };
+        effects.target(access, Target::Store { name: name.to_owned(), prefix: prefix.to_owned() })
+    })
 }
 
 /// A failure of a store as a step's error.

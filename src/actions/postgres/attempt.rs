@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::aim::{self, Aim};
+use super::container;
 use super::course::{self, Plan};
 use super::discard;
 use super::fetching::{self, Fetching};
+use super::freezing;
 use super::hands::{Hands, cannot, control};
 use super::husk;
 use super::intrusion;
@@ -18,10 +20,10 @@ use super::live;
 use super::marker::{self, Marker};
 use super::neighbours::{self, Neighbours};
 use super::old::Old;
+use super::pushing::Pushing;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
-use super::room::Room;
-use super::server::{Programs, major};
+use super::server::major;
 use super::settings;
 use super::supply::{self, Aside, Supply};
 use super::swap::{self, Seat, Swap, VERSION};
@@ -30,8 +32,6 @@ use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::event::Progress;
 use crate::pgformat::{Lsn, SegmentName, WalFileName};
-use crate::transfer::Packing;
-use crate::wal::{Destination, Identity, push_file};
 
 /// One attempt of a recovery.
 pub(crate) struct Recovering<'a> {
@@ -104,7 +104,11 @@ impl Recovering<'_> {
         }
         let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan.path).await?;
         swap.judge(files)?;
-        self.rescue(&marker, &tail, old.as_ref()).await?;
+        if !self.hands.cluster.is_scratch() {
+            freezing::begin(&self.hands).await;
+        }
+        let pushing = Pushing { hands: &self.hands, marker: &marker };
+        pushing.rescue(&tail, old.as_ref()).await?;
         let remains = match self.hands.cluster.is_scratch() && plan.goal == Goal::Newest {
             true => witness::remains(&self.hands, &marker, plan.path.last().copied()).await,
             false => None,
@@ -125,6 +129,9 @@ impl Recovering<'_> {
             tried.map_err(|error| self.untouched(files, error))?;
         }
         marker.write(files, &staged, &self.hands.owner)?;
+        if let Some(first) = plan.path.first() {
+            fetching::fetch_ahead(&self.hands, &staged, (*first, marker.segment_size)).await;
+        }
         self.hands.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files)?;
         self.note_kept(files, &swap);
@@ -189,44 +196,6 @@ impl Recovering<'_> {
         Ok(tail)
     }
 
-    /// Pushes that tail. Only when the recovery is decided: an old server that is started again after a
-    /// refusal goes on writing its last segment, which then could never be archived.
-    async fn rescue(&self, marker: &Marker, tail: &Tail, old: Option<&Old>) -> Result<(), ActionError> {
-        if tail.files.is_empty() {
-            return Ok(());
-        }
-        let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
-        let entry = self.hands.entry(self.hands.store.as_ref())?;
-        let packing = Packing::of(entry, self.hands.cx.about.secrets.as_ref());
-        let packing = packing.map_err(|error| {
-            ActionError::fatal("rescued WAL cannot be packed for the archive; nothing was touched").because(&error)
-        })?;
-        let to =
-            Destination { store: self.hands.store.as_ref(), prefix: self.hands.prefix, identity, packing: &packing };
-        for file in &tail.files {
-            let pushed = push_file(to, &file.path, file.name).await;
-            pushed.map_err(|error| {
-                let fact =
-                    format!("the rescued `{}` cannot be brought into the archive; nothing was touched", file.name);
-                let class = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
-                class.because(&error)
-            })?;
-        }
-        let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
-        if let Some(old) = old.filter(|_| !names.is_empty()) {
-            let message = format!(
-                "WAL that was never archived was rescued from `{}` (files: {})",
-                old.dir.display(),
-                names.len()
-            );
-            self.hands
-                .cx
-                .reporter
-                .note(message, json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) }));
-        }
-        Ok(())
-    }
-
     /// Writes what the recovery needs into the staged folder.
     fn prepare(
         &self,
@@ -235,7 +204,7 @@ impl Recovering<'_> {
         marker: &Marker,
         (plan, through): (&Plan, Option<SegmentName>),
     ) -> Result<(), ActionError> {
-        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(self.hands.program))];
+        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.hands.program))];
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         lines.extend(aim.settings(plan.timeline));
         for (name, value) in settings::FIXED.into_iter().chain(start_up(files, staged)?) {
@@ -273,8 +242,9 @@ impl Recovering<'_> {
         if let Some(lost) = old.and_then(|old| old.control(files)) {
             needed = limits::greatest(needed, lost.limits);
         }
-        let programs = Programs::of(cluster, &major(files, staged)?, self.hands.cx.host.as_ref())?;
-        let configured = Configured { cluster, owner: &self.hands.owner, programs: &programs, pgdata: staged };
+        let Hands { owner, abode, .. } = &self.hands;
+        let programs = self.hands.programs(files, staged)?;
+        let configured = Configured { cluster, owner, programs: &programs, abode, pgdata: staged };
         let short = configured.short_of(needed, self.hands.cx.host.as_read()).await;
         if short.is_empty() {
             return Ok(());
@@ -318,8 +288,11 @@ impl Recovering<'_> {
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
         }
+        if let Some((link, place)) = links.first().filter(|_| self.hands.cluster.is_contained()) {
+            return Err(self.untouched(files, container::outside(link, place)));
+        }
         let live = self.hands.cluster.pgdata.clone();
-        let room = Room::of(files, &live);
+        let room = self.hands.cluster.room(files);
         let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
         let swap = Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() };
         let seats = std::iter::once(&swap.data).chain(swap.linked.iter().map(|linked| &linked.seat));
@@ -345,7 +318,7 @@ impl Recovering<'_> {
     }
 
     /// Says that what was stopped can be started again as it was.
-    pub(crate) fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
+    pub(crate) fn untouched(&self, files: &dyn ReadFiles, error: ActionError) -> ActionError {
         let live = &self.hands.cluster.pgdata;
         if self.hands.cluster.is_scratch() || !matches!(files.facts(&live.join(VERSION)), Ok(Some(_))) {
             return error;

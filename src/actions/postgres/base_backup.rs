@@ -183,7 +183,7 @@ impl Action for BaseBackup {
             let target = Target::Store { name: (*name).to_owned(), prefix: copies.prefix.to_owned() };
             effects = effects.target(Access::Write, target);
         }
-        Ok(effects.hold(cluster.name.clone()))
+        Ok(archive::read(&cluster, effects).hold(cluster.name.clone()))
     }
 
     fn by_hand(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -222,14 +222,14 @@ impl Action for BaseBackup {
         let place = BackupPlace::new(copies.prefix, (catalog::KIND_POSTGRES_BASE, params.tier.as_deref()), &id);
         let mut outcome = copies.there(&place, cx).await?;
         if outcome.backups.len() == copies.names.len() {
-            return output(outcome.backups, cx).await;
+            return output(outcome.backups, &cluster, cx).await;
         }
         let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
         let facts = ServerFacts::of(&mut primary.open().await?).await?;
         let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
         copies.judge(depots.len(), &mut outcome, cx)?;
         if depots.is_empty() {
-            return output(outcome.backups, cx).await;
+            return output(outcome.backups, &cluster, cx).await;
         }
         let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
         let delivery = Delivery { depots: &depots, place: &place, needed };
@@ -242,7 +242,7 @@ impl Action for BaseBackup {
             copies.fail(&depots, arrivals, &mut outcome);
             copies.judge(0, &mut outcome, cx)?;
             // An earlier attempt had brought it to as many stores as it must reach.
-            return output(outcome.backups, cx).await;
+            return output(outcome.backups, &cluster, cx).await;
         }
         let manifest = taking.manifest(id, taken?)?;
         let arrivals = arrivals.into_inner();
@@ -252,14 +252,14 @@ impl Action for BaseBackup {
             last_wal::switch(&primary, cx).await;
         }
         if archives(&facts.archiving) {
-            last_wal::wait(&manifest, cx, cluster.archive()?).await?;
+            last_wal::wait(&manifest, cx, &cluster).await?;
         }
         for (depot, arrival) in depots.iter().zip(arrivals) {
             let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
             copies.commit(&mut outcome, depot, manifest).await;
         }
         copies.judge(0, &mut outcome, cx)?;
-        output(outcome.backups, cx).await
+        output(outcome.backups, &cluster, cx).await
     }
 
     async fn recover(
@@ -308,7 +308,7 @@ impl Taking<'_> {
         drop(session);
         unchanged(facts, &collected)?;
         bad_page::judge(&mut collected.bad_pages, params.on_bad_page, cluster, cx).await?;
-        outside.bring(delivery, arrivals, cx).await;
+        outside.bring(delivery, arrivals, (cluster, cx)).await;
         Ok(Taken { collected, label: job.label(), started_at, stopped_at })
     }
 
@@ -461,16 +461,11 @@ pub(super) async fn server_time(session: &mut Session) -> Result<Timestamp, Acti
     text.parse().map_err(|_| ActionError::fatal(format!("the server's time `{text}` makes no sense")))
 }
 
-async fn output(copies: Vec<Backup>, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
+async fn output(copies: Vec<Backup>, cluster: &Cluster, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
     let backup = copies.first().ok_or_else(|| ActionError::fatal("no store has the backup"))?;
     let manifest = &backup.manifest;
-    let store = cx.store(&backup.store)?;
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
-    let shelf = last_wal::shelf(facts, store.as_read(), &backup.prefix);
-    let mut wal_archived = true;
-    for segment in facts.segments() {
-        wal_archived = wal_archived && shelf.holds(segment).await?;
-    }
+    let wal_archived = last_wal::is_archived(manifest, cx, cluster).await?;
     Ok(BaseBackupOutput {
         backup: backup.handle(),
         size_bytes: manifest.size_bytes(),

@@ -3,6 +3,7 @@
 use super::super::store::by_hand::location;
 use super::aim::Ending;
 use super::base_backup::{BaseBackupParams, Checkpoint};
+use super::container;
 use super::dump::{AllDatabases, DatabaseNames, DumpParams};
 use super::existing::Existing;
 use super::layout::Cluster;
@@ -191,9 +192,12 @@ pub(super) fn restore_table(params: &RestoreTableParams, cx: &PlanContext<'_>) -
     Some(lines)
 }
 
-/// The folder that the backup's own script fills.
-fn by_hand_folder(cluster: &Cluster) -> String {
-    format!("{}.by-hand", cluster.pgdata.display())
+/// The folder that the backup's own script fills: beside the data, for a container where its user of this machine can.
+pub(super) fn by_hand_folder(cluster: &Cluster) -> String {
+    match cluster.is_contained() {
+        true => format!("/var/tmp/{}.by-hand", cluster.name),
+        false => format!("{}.by-hand", cluster.pgdata.display()),
+    }
 }
 
 /// Swaps the restored data in and replays the archive.
@@ -207,6 +211,11 @@ pub(super) fn recover(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Ve
     };
     let mut settings = vec![format!("recovery_target_action = '{action}'")];
     settings.extend(target(params));
+    if cluster.is_contained() {
+        let here = Cluster { socket: Some(by_hand_folder(&cluster).into()), ..cluster.clone() };
+        let wait = wait(&here, params.action.unwrap_or_default());
+        return Some(container::by_hand::recover(&cluster, &settings, wait));
+    }
     let line =
         |setting: &String| format!("echo {} >> {}", quoted(setting), quoted(&format!("{pgdata}/postgresql.auto.conf")));
     let mut lines = vec![remark("the server must be stopped; keep the old data until the new one is proved")];

@@ -2,9 +2,15 @@
 //!
 //! How they connect travels in their environment: a password is never an argument, and a database's name that looks
 //! like a connection string is none. Nothing of our own environment reaches them, so no `PGSERVICE` leads elsewhere.
+//!
+//! Where this machine has none of a container's version, dumps use those of the container itself: what they write flows
+//! through their standard output, what they read through their standard input.
 
+use std::path::Path;
 use std::time::Duration;
 
+use super::container::Abode;
+use super::dump::origin::Origin;
 use super::layout::Cluster;
 use super::server::Programs;
 use super::tls::Tls;
@@ -14,14 +20,25 @@ use crate::language::inventory::SslMode;
 /// How long a program may take to say its version.
 const VERSION_WITHIN: Duration = Duration::from_secs(20);
 
+/// Runs the words after the first two with one as its input and the other as its output.
+const PIPED: &str = r#"from=$0; to=$1; shift; exec "$@" <"$from" >"$to""#;
+
 /// The certificates that a Debian machine trusts.
 const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The programs of a server's version, and the server they connect to.
 pub(crate) struct Client<'a> {
     cluster: &'a Cluster,
-    programs: Programs,
+    tools: Tools,
     secrets: &'a dyn Secrets,
+}
+
+/// Where the programs are.
+enum Tools {
+    /// On this machine.
+    Here(Programs),
+    /// In the server's container, where it listens on this port.
+    Inside(Abode, String),
 }
 
 impl<'a> Client<'a> {
@@ -34,8 +51,29 @@ impl<'a> Client<'a> {
         major: &str,
         (host, secrets): (&dyn ReadHost, &'a dyn Secrets),
     ) -> Result<Self, ActionError> {
-        let programs = Programs::of(cluster, major, host)?;
-        Ok(Self { cluster, programs, secrets })
+        let tools = Tools::Here(Programs::of(cluster, major, host)?);
+        Ok(Self { cluster, tools, secrets })
+    }
+
+    /// The programs for dumps of a server: those of its container, where it has one and this machine none of its version.
+    ///
+    /// # Errors
+    /// Fails when there are none.
+    pub(crate) async fn dumping(
+        cluster: &'a Cluster,
+        origin: &Origin,
+        (host, secrets): (&dyn ReadHost, &'a dyn Secrets),
+    ) -> Result<Self, ActionError> {
+        let major = origin.major();
+        if !cluster.is_contained() || Programs::installed(cluster, &major, host).is_some() {
+            return Self::of(cluster, &major, (host, secrets));
+        }
+        match Abode::of(cluster, host).await {
+            Ok(abode) if abode.is_open() => {
+                Ok(Self { cluster, tools: Tools::Inside(abode, origin.port.clone()), secrets })
+            }
+            Ok(_) | Err(_) => Self::of(cluster, &major, (host, secrets)),
+        }
     }
 
     /// A program that connects to one of the server's databases.
@@ -43,12 +81,41 @@ impl<'a> Client<'a> {
     /// # Errors
     /// Fails when the password's secret cannot be had.
     pub(crate) fn command(&self, program: &str, dbname: &str) -> Result<CommandSpec, ActionError> {
-        connected(self.offline(program), (self.cluster, dbname), self.secrets)
+        let spec = connected(self.offline(program), (self.cluster, dbname), self.secrets)?;
+        Ok(match &self.tools {
+            Tools::Here(_) => spec,
+            Tools::Inside(_, port) => spec.env("PGHOST", "localhost").env("PGPORT", port.as_str()),
+        })
+    }
+
+    /// A program that writes `to`, and reads `from` where it reads anything. Nothing more is added to it.
+    pub(crate) fn writing(&self, spec: CommandSpec, from: Option<&Path>, to: &Path) -> CommandSpec {
+        match &self.tools {
+            Tools::Here(_) => {
+                let spec = spec.arg(format!("--file={}", to.display()));
+                from.into_iter().fold(spec, |spec, from| spec.arg(from.display().to_string()))
+            }
+            Tools::Inside(abode, _) => {
+                let spec = abode.exec(spec);
+                let from = from.unwrap_or(Path::new("/dev/null")).display().to_string();
+                let words = ["-c".to_owned(), PIPED.to_owned(), from, to.display().to_string(), spec.program];
+                CommandSpec { program: "sh".to_owned(), args: words.into_iter().chain(spec.args).collect(), ..spec }
+            }
+        }
+    }
+
+    /// Whether they can work on folders and files of this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.tools, Tools::Here(_))
     }
 
     /// A program that connects to nothing.
     pub(crate) fn offline(&self, program: &str) -> CommandSpec {
-        let mut spec = CommandSpec::new(self.programs.path(program));
+        let path = match &self.tools {
+            Tools::Here(programs) => programs.path(program),
+            Tools::Inside(..) => return CommandSpec::new(program).env("LC_MESSAGES", "C").env("LANG", "C.UTF-8"),
+        };
+        let mut spec = CommandSpec::new(path);
         spec.inherit_env = false;
         spec.dir = Some("/".into());
         spec.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("LC_MESSAGES", "C").env("LANG", "C.UTF-8")
@@ -59,7 +126,11 @@ impl<'a> Client<'a> {
     /// # Errors
     /// Fails when it cannot be run.
     pub(crate) async fn version(&self, program: &str, host: &dyn ReadHost) -> Result<String, ActionError> {
-        let mut spec = self.offline(program).arg("--version");
+        let spec = self.offline(program).arg("--version");
+        let mut spec = match &self.tools {
+            Tools::Here(_) => spec,
+            Tools::Inside(abode, _) => abode.exec(spec),
+        };
         spec.timeout = Some(VERSION_WITHIN);
         let output = host.probe(spec).await.map_err(|error| failed(program, &error))?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();

@@ -4,7 +4,7 @@
 //! the first try stays where it is kept. The data directory moves first: where it lies aside, every other folder that
 //! is both in place and staged anew is of that try, too.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::aim::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::hands::{Hands, cannot};
@@ -29,18 +29,18 @@ pub(crate) async fn set_aside(
         if !live::signs(cluster, files).await?.is_empty() {
             hands.server(files)?.stop(hands.cx.host.as_ref()).await?;
         }
-        aside(files, &cluster.pgdata, run).map_err(|error| cannot(&error))?;
+        aside(files, (&cluster.pgdata, cluster.room(files)), run).map_err(|error| cannot(&error))?;
         let message = "the first try, which was never opened, makes room for the next".to_owned();
         hands.cx.reporter.note(message, serde_json::Value::Null);
     }
-    if !is_there(files, &tried(files, &cluster.pgdata, run)).map_err(|error| cannot(&error))? {
+    if !is_there(files, &cluster.room(files).tried(&cluster.pgdata, run)).map_err(|error| cannot(&error))? {
         return Ok(());
     }
     for link in &staged.links {
         let room = Room::of(files, &link.live);
         let of_try = holds(files, &link.live, room).and_then(|live| Ok(live && is_there(files, &link.staged)?));
         if of_try.map_err(|error| cannot(&error))? {
-            aside(files, &link.live, run).map_err(|error| cannot(&error))?;
+            aside(files, (&link.live, room), run).map_err(|error| cannot(&error))?;
         }
     }
     Ok(())
@@ -56,9 +56,10 @@ fn in_recovery(files: &dyn Files, pgdata: &Path) -> Result<bool, HostError> {
 /// # Errors
 /// Fails when a folder cannot be removed.
 pub(crate) fn remove(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> Result<(), ActionError> {
-    let lives = marker.links.iter().map(|link| link.live.as_path()).chain([hands.cluster.pgdata.as_path()]);
-    for live in lives {
-        let path = tried(files, live, &hands.cx.about.run);
+    let cluster = hands.cluster;
+    let links = marker.links.iter().map(|link| (link.live.as_path(), Room::of(files, &link.live)));
+    for (live, room) in links.chain([(cluster.pgdata.as_path(), cluster.room(files))]) {
+        let path = room.tried(live, &hands.cx.about.run);
         if is_there(files, &path).map_err(|error| cannot(&error))? {
             files.remove_tree(&path).map_err(|error| cannot(&error))?;
         }
@@ -67,9 +68,9 @@ pub(crate) fn remove(hands: &Hands<'_>, marker: &Marker, files: &dyn Files) -> R
 }
 
 /// All of it is thrown away in the end: what an earlier call left at the target goes at once.
-fn aside(files: &dyn Files, live: &Path, run: &RunId) -> Result<(), HostError> {
-    let path = tried(files, live, run);
-    match Room::of(files, live) {
+fn aside(files: &dyn Files, (live, room): (&Path, Room), run: &RunId) -> Result<(), HostError> {
+    let path = room.tried(live, run);
+    match room {
         Room::Beside => {
             if is_there(files, &path)? {
                 files.remove_tree(&path)?;
@@ -96,9 +97,4 @@ fn aside(files: &dyn Files, live: &Path, run: &RunId) -> Result<(), HostError> {
 
 fn is_there(files: &dyn Files, path: &Path) -> Result<bool, HostError> {
     Ok(files.facts(path)?.is_some())
-}
-
-/// Where a try of `run` makes room.
-fn tried(files: &dyn Files, live: &Path, run: &RunId) -> PathBuf {
-    Room::of(files, live).tried(live, run)
 }

@@ -69,7 +69,7 @@ pub(crate) async fn give_up(
         let message = "the whole backup is read and verified before the old data is given up".to_owned();
         cx.reporter.note(message, serde_json::Value::Null);
         for link in links {
-            verify_backup::holds(Reading { backup: link, ..reading }, cx).await?;
+            verify_backup::holds(Reading { backup: link, ..reading }, cluster, cx).await?;
         }
         live::refuse(cluster, files.as_ref()).await?;
     }

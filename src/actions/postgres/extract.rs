@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tar::{Archive, Entry, EntryType};
 use tokio_util::sync::CancellationToken;
 
+use super::flusher::Flusher;
 use super::inflow::{Inflow, broken};
 use super::owner::Owner;
 use super::patch::Patch;
@@ -75,7 +76,7 @@ impl Extraction {
     fn unpack(&self, key: &str, reader: &mut dyn Read) -> Result<BTreeSet<Vec<u8>>, ActionError> {
         let (bounded, allowance) = Bounded::new(reader);
         let mut archive = Archive::new(bounded);
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut flusher) = (BTreeSet::new(), Flusher::start().map_err(|error| undurable(&error))?);
         let damaged = |error: &std::io::Error| {
             let fact = format!("`{key}` is damaged: it cannot be unpacked");
             ActionError::fatal(fact).because(error).help(ANOTHER_BACKUP)
@@ -83,14 +84,19 @@ impl Extraction {
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
             allowance.content();
-            seen.extend(self.entry(key, &mut entry)?);
+            seen.extend(self.entry((key, &mut flusher), &mut entry)?);
             allowance.next(&mut entry).map_err(|error| damaged(&error))?;
         }
+        flusher.finish().map_err(|error| undurable(&error))?;
         Ok(seen)
     }
 
     /// Makes one entry; gives its manifest path when it is a file.
-    fn entry(&self, key: &str, entry: &mut Entry<'_, impl Read>) -> Result<Option<Vec<u8>>, ActionError> {
+    fn entry(
+        &self,
+        (key, flusher): (&str, &mut Flusher),
+        entry: &mut Entry<'_, impl Read>,
+    ) -> Result<Option<Vec<u8>>, ActionError> {
         let bytes = entry.path_bytes().into_owned();
         let path = inside(&bytes).ok_or_else(|| refused(key, &bytes, "leads out of the target folder"))?;
         match entry.header().entry_type() {
@@ -100,12 +106,17 @@ impl Extraction {
                 }
                 Ok(None)
             }
-            EntryType::Regular => self.file(key, &path, entry).map(Some),
+            EntryType::Regular => self.file((key, flusher), &path, entry).map(Some),
             _ => Err(refused(key, &bytes, "is neither a file nor a folder")),
         }
     }
 
-    fn file(&self, key: &str, path: &Path, entry: &mut Entry<'_, impl Read>) -> Result<Vec<u8>, ActionError> {
+    fn file(
+        &self,
+        (key, flusher): (&str, &mut Flusher),
+        path: &Path,
+        entry: &mut Entry<'_, impl Read>,
+    ) -> Result<Vec<u8>, ActionError> {
         let mut listed = self.prefix.clone();
         listed.extend_from_slice(path.as_os_str().as_bytes());
         let mut verifier = match &self.manifest {
@@ -131,6 +142,7 @@ impl Extraction {
                 break;
             }
             file.put(&buffer[..count]).map_err(|error| full(&place, &error))?;
+            flusher.wrote(file.file(), count).map_err(|error| full(&place, &error))?;
             if let Some(verifier) = &mut verifier {
                 verifier.update(&buffer[..count]);
             }
@@ -200,6 +212,10 @@ fn refused(key: &str, path: &[u8], why: &str) -> ActionError {
 
 fn cannot(error: &HostError) -> ActionError {
     ActionError::retryable("the backup cannot be written beside the data").because(error)
+}
+
+fn undurable(error: &std::io::Error) -> ActionError {
+    ActionError::retryable("the staged files cannot be made durable").because(error)
 }
 
 fn full(path: &Path, error: &std::io::Error) -> ActionError {

@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::hands::Hands;
-use super::layout::{self, FETCH_CONFIG};
+use super::hands::{Hands, cannot};
+use super::layout::{self, Cluster, FETCH_CONFIG};
+use super::marker;
 use super::owner::Owner;
 use super::settings::shell_word;
-use crate::action::{ActionError, Files, HostError, Tie};
+use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry};
-use crate::pgformat::{SegmentName, SystemId};
+use crate::pgformat::{SegmentName, SegmentSize, SystemId};
 use crate::wal::Config;
 
 /// The folder of the secrets inside the data directory.
@@ -23,7 +24,8 @@ const TRIAL: &str = "runbook-fetch.trial";
 pub(crate) struct Fetching {
     config: String,
     secrets: Vec<(String, SecretText)>,
-    ahead: PathBuf,
+    /// Where the server keeps WAL that was fetched before it asked, on this machine; `None` where it has no such folder.
+    ahead: Option<PathBuf>,
 }
 
 impl Fetching {
@@ -58,13 +60,13 @@ impl Fetching {
         for name in entries.iter().chain(located).flat_map(StoreEntry::secret_names).collect::<BTreeSet<_>>() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
-        let ahead = hands.cluster.ahead(&hands.cx.about.run);
+        let ahead = ahead(hands);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
             system_id: Some(system_id),
-            rescue: vec![hands.cluster.pgdata.join("pg_wal")],
-            spool: Some(ahead.clone()),
+            rescue: vec![hands.abode.path(&hands.cluster.pgdata)?.join("pg_wal")],
+            spool: ahead.as_deref().map(|folder| hands.abode.path(folder)).transpose()?,
             restore: Some(hands.cx.about.run.to_string()),
             further: entries.split_off(1),
             location,
@@ -84,7 +86,9 @@ impl Fetching {
     pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
         remove(files, pgdata)?;
         // Without it every segment is fetched when it is asked for.
-        let _ = spool(files, &self.ahead, owner);
+        if let Some(ahead) = &self.ahead {
+            let _ = spool(files, ahead, owner);
+        }
         let give = |path: PathBuf, text: &str| {
             files.replace(&path, text.as_bytes(), 0o600)?;
             files.chown(&path, owner.uid, owner.gid)
@@ -99,6 +103,23 @@ impl Fetching {
         }
         give(pgdata.join(FETCH_CONFIG), &self.config)
     }
+}
+
+/// Where the server of a recovery finds WAL that was fetched before it asked.
+fn ahead(hands: &Hands<'_>) -> Option<PathBuf> {
+    hands.abode.spool(&hands.cluster.ahead(&hands.cx.about.run))
+}
+
+/// Removes everything of a recovery that is proven.
+///
+/// # Errors
+/// Fails when a file cannot be removed.
+pub(crate) fn clear(hands: &Hands<'_>, files: &dyn Files) -> Result<(), HostError> {
+    remove(files, &hands.cluster.pgdata)?;
+    if let Some(ahead) = ahead(hands) {
+        let _ = forget(files, &ahead);
+    }
+    Ok(())
 }
 
 /// Makes an empty folder for what is fetched ahead.
@@ -133,7 +154,7 @@ fn spool_of(files: &dyn Files, pgdata: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Fails when a file cannot be removed.
-pub(crate) fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
+fn remove(files: &dyn Files, pgdata: &Path) -> Result<(), HostError> {
     if let Some(spool) = spool_of(files, pgdata) {
         // What cannot be removed is bounded, and no reason to fail a recovery.
         let _ = forget(files, &spool);
@@ -157,15 +178,42 @@ pub(crate) fn restore_command(program: &Path) -> String {
     format!("{} wal fetch --config {FETCH_CONFIG} %f %p", shell_word(&program))
 }
 
+/// Fetches the first segment that a staged backup needs as the server in its container will, while the live one may still
+/// run: what the container cannot reach is found out before anything stops. Nothing where the archive has none of it.
+///
+/// # Errors
+/// Fails when the container could not fetch it.
+pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), ActionError> {
+    let files = cx.host.files();
+    let staged = marker::staged(files.as_ref(), cluster, &cx.about.run)?.filter(|_| cluster.is_contained());
+    let Some(marker) = staged else { return Ok(()) };
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook"));
+    let hands = Hands::on(cluster, &program, cx).await?;
+    if let Some((fact, help)) = hands.abode.barred((&program, &hands.owner), cx.host.as_read()).await? {
+        return Err(ActionError::fatal(fact).help(help));
+    }
+    let first = SegmentName::holding(marker.timeline, marker.start, marker.segment_size);
+    if !hands.shelf(&marker).holds(first).await? {
+        return Ok(());
+    }
+    let staged = cluster.staged(files.as_ref(), &cx.about.run);
+    let fetching = Fetching::of(&hands, marker.system_id, None)?;
+    fetching.write(files.as_ref(), &staged, &hands.owner).map_err(|error| cannot(&error))?;
+    let tried = try_out(&hands, &staged, first).await;
+    remove(files.as_ref(), &staged).map_err(|error| cannot(&error))?;
+    tried
+}
+
 /// Fetches one segment as the server's user will: credentials and keys that only we have are found out before
 /// anything is moved.
 ///
 /// # Errors
 /// Fails when the server could not fetch it.
 pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentName) -> Result<(), ActionError> {
-    let spec = hands.owner.command(hands.program.to_string_lossy());
+    let spec = CommandSpec::new(hands.program.to_string_lossy());
     let mut spec = spec.args(["wal", "fetch", "--config", FETCH_CONFIG]).args([witness.to_string(), TRIAL.to_owned()]);
-    spec.dir = Some(staged.to_owned());
+    spec.dir = Some(hands.abode.path(staged)?);
+    let spec = hands.abode.command(&hands.owner, spec, hands.cx.host.as_read());
     let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
     let output = hands.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
     if !output.success() {
@@ -175,4 +223,14 @@ pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentNa
     }
     let files = hands.cx.host.files();
     files.remove_file(&staged.join(TRIAL)).map_err(failed)
+}
+
+/// Has the first segments fetched before the server is started, so that it need not wait for them. Without it every segment
+/// is fetched when it is asked for.
+pub(crate) async fn fetch_ahead(hands: &Hands<'_>, staged: &Path, (first, size): (SegmentName, SegmentSize)) {
+    let Some(before) = first.prev(size) else { return };
+    let spec = hands.owner.command(hands.program.to_string_lossy());
+    let mut spec = spec.args(["wal", "prefetch", "--config", FETCH_CONFIG]).args([before.to_string()]);
+    spec.dir = Some(staged.to_owned());
+    let _ = hands.cx.host.start_daemon(spec).await;
 }

@@ -1,9 +1,10 @@
 //! What every phase of a recovery works with: the cluster, its owner, its archive, our own program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive::{self, Shelf};
+use super::container::Abode;
 use super::layout::Cluster;
 use super::marker::Marker;
 use super::owner::Owner;
@@ -30,8 +31,10 @@ pub(crate) struct Hands<'a> {
     pub(crate) location: Option<WalLocation>,
     /// The prefix inside them.
     pub(crate) prefix: &'a str,
-    /// Our own program, which the server calls to fetch WAL.
-    pub(crate) program: &'a Path,
+    /// Where its server lives.
+    pub(crate) abode: Abode,
+    /// Our own program, as the server calls it to fetch WAL.
+    pub(crate) program: PathBuf,
     /// The attempt.
     pub(crate) cx: &'a RunContext,
 }
@@ -40,15 +43,17 @@ impl<'a> Hands<'a> {
     /// Takes hold of a cluster.
     ///
     /// # Errors
-    /// Fails when its owner or its store cannot be had.
-    pub(crate) fn on(cluster: &'a Cluster, program: &'a Path, cx: &'a RunContext) -> Result<Self, ActionError> {
+    /// Fails when its owner, its container or its store cannot be had.
+    pub(crate) async fn on(cluster: &'a Cluster, program: &Path, cx: &'a RunContext) -> Result<Self, ActionError> {
         let (_, prefix) = cluster.archive()?;
+        let abode = Abode::made(cluster, cx.host.as_ref()).await?.apart();
+        let program = abode.program(program);
         let owner = Owner::of(cluster, cx.host.as_ref())?;
         let mut stores = archive::opened(cluster, |name| cx.store(name))?;
         let further = stores.split_off(1);
         let store = stores.remove(0);
         let reading = Arc::clone(&store) as Arc<dyn ReadStore>;
-        Ok(Self { cluster, owner, store, further, reading, location: None, prefix, program, cx })
+        Ok(Self { cluster, owner, store, further, reading, location: None, prefix, abode, program, cx })
     }
 
     /// Reads WAL from a folder that another program filled as well.
@@ -95,13 +100,24 @@ impl<'a> Hands<'a> {
         Side::of(self.cluster, &control(files, pgdata)?)
     }
 
+    /// The server's programs for the data in `pgdata`; in a container they are its own.
+    ///
+    /// # Errors
+    /// Fails when its version or its programs cannot be found.
+    pub(crate) fn programs(&self, files: &dyn ReadFiles, pgdata: &Path) -> Result<Programs, ActionError> {
+        let version = major(files, pgdata)?;
+        match self.abode {
+            Abode::Here => Programs::of(self.cluster, &version, self.cx.host.as_ref()),
+            Abode::Container(_) => Ok(Programs::of_any_version(self.cluster)),
+        }
+    }
+
     /// The server in the cluster's own place.
     ///
     /// # Errors
     /// Fails when its version, its programs or its `pg_control` cannot be found.
     pub(crate) fn server(&self, files: &dyn ReadFiles) -> Result<Server<'a>, ActionError> {
-        let version = major(files, &self.cluster.pgdata)?;
-        let programs = Programs::of(self.cluster, &version, self.cx.host.as_ref())?;
+        let programs = self.programs(files, &self.cluster.pgdata)?;
         let options = self.side(files, &self.cluster.pgdata)?.map_or_else(Vec::new, |side| side.options());
         Ok(Server { cluster: self.cluster, owner: self.owner.clone(), programs, options })
     }

@@ -137,7 +137,11 @@ impl Husk {
              `runbook resume {}`, or restore a backup again.\n",
             self.run, self.run
         );
-        files.replace(&self.pgdata.join(NOTE), text.as_bytes(), 0o600)?;
+        let note = self.pgdata.join(NOTE);
+        files.replace(&note, text.as_bytes(), 0o600)?;
+        if let Some(facts) = files.facts(&self.pgdata)? {
+            files.chown(&note, facts.uid, facts.gid)?;
+        }
         let version = self.pgdata.join(VERSION);
         if files.facts(&version)?.is_some() {
             files.remove_file(&version)?;

@@ -4,16 +4,14 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::action::{ActionError, ByteStream};
 
-const CHUNK_BYTES: usize = 256 << 10;
-/// Chunks that may wait for the reader.
-const WAITING: usize = 8;
+/// Bytes that are read at a time of what nobody looks at.
+const CHUNK_BYTES: usize = 128 << 10;
 
 /// A body on its way to its reader.
 pub(crate) struct Inflow {
@@ -34,49 +32,50 @@ impl Inflow {
         cancel: &CancellationToken,
         reader: impl FnOnce(&mut dyn Read) -> Result<T, ActionError> + Send + 'static,
     ) -> io::Result<Result<T, ActionError>> {
-        let (send, receive) = mpsc::channel(WAITING);
-        let blocking = tokio::task::spawn_blocking(move || {
-            let mut chunks = Chunks { receive, chunk: Bytes::new() };
-            let made = reader(&mut chunks);
-            while made.is_ok() && chunks.receive.blocking_recv().is_some() {}
-            made
+        let (runtime, cancel) = (Handle::current(), cancel.clone());
+        let mut blocking = Blocking { inflow: self, runtime, cancel, failure: None };
+        let reading = tokio::task::spawn_blocking(move || {
+            let made = reader(&mut blocking);
+            if made.is_ok() {
+                blocking.pass_by();
+            }
+            blocking.failure.map_or(Ok(made), Err)
         });
-        let (pumped, made) = tokio::join!(pump(self, send, cancel), blocking);
-        pumped?;
-        made.map_err(io::Error::other)
+        reading.await.map_err(io::Error::other)?
     }
 }
 
-async fn pump(inflow: Inflow, send: mpsc::Sender<Bytes>, cancel: &CancellationToken) -> io::Result<()> {
-    let Inflow { mut body, done } = inflow;
-    loop {
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        let count = tokio::select! {
-            read = body.read_buf(&mut chunk) => read?,
-            () = cancel.cancelled() => return Ok(()),
-        };
-        done.fetch_add(count as u64, Ordering::Relaxed);
-        if count == 0 || send.send(chunk.freeze()).await.is_err() {
-            return Ok(());
-        }
+/// The end of a body that blocks: bytes go straight from the body into the reader's buffer. A cancelled one ends early.
+struct Blocking {
+    inflow: Inflow,
+    runtime: Handle,
+    cancel: CancellationToken,
+    failure: Option<io::Error>,
+}
+
+impl Blocking {
+    /// Reads what is left. How it ends is kept.
+    fn pass_by(&mut self) {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        while self.read(&mut buffer).is_ok_and(|count| count > 0) {}
     }
 }
 
-/// The end of a body that blocks.
-struct Chunks {
-    receive: mpsc::Receiver<Bytes>,
-    chunk: Bytes,
-}
-
-impl Read for Chunks {
+impl Read for Blocking {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.chunk.is_empty() {
-            let Some(chunk) = self.receive.blocking_recv() else { return Ok(0) };
-            self.chunk = chunk;
+        let reading = self.cancel.run_until_cancelled(self.inflow.body.read(buffer));
+        match self.runtime.block_on(reading) {
+            Some(Ok(count)) => {
+                self.inflow.done.fetch_add(count as u64, Ordering::Relaxed);
+                Ok(count)
+            }
+            Some(Err(error)) => {
+                let kind = error.kind();
+                self.failure.get_or_insert(error);
+                Err(kind.into())
+            }
+            None => Ok(0),
         }
-        let count = buffer.len().min(self.chunk.len());
-        self.chunk.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
     }
 }
 

@@ -169,7 +169,8 @@ impl Landing<'_> {
         if let Some(root) = hands.cluster.scratch_root() {
             return side::short_of(files.as_ref(), root, control.limits);
         }
-        let configured = Configured { cluster: hands.cluster, owner: &hands.owner, programs: &server.programs, pgdata };
+        let (cluster, owner, abode) = (hands.cluster, &hands.owner, &hands.abode);
+        let configured = Configured { cluster, owner, programs: &server.programs, abode, pgdata };
         configured.short_of(control.limits, hands.cx.host.as_read()).await
     }
 
@@ -274,7 +275,7 @@ impl Landing<'_> {
         }
         // Also when an earlier attempt was cut off right after it wrote the file.
         files.chown(&auto, owner.uid, owner.gid).map_err(|error| cannot(&error))?;
-        fetching::remove(files, &cluster.pgdata).map_err(|error| cannot(&error))?;
+        fetching::clear(self.hands, files).map_err(|error| cannot(&error))?;
         // The server cannot read what a killed engine left, and takes no base backup then.
         for left in files.list(&cluster.pgdata).map_err(|error| cannot(&error))? {
             if left.facts.kind == FileKind::File && left.name.to_string_lossy().starts_with(REPLACING) {

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::housing::Housing;
+use super::keeper::Runs;
 use super::room::{self, Room};
 use crate::action::{ActionError, DatabaseRef, InstanceHandle, ReadFiles};
 use crate::base::RunId;
@@ -72,7 +73,9 @@ impl Cluster {
             Ground::Own => entry.pgdata.clone(),
             Ground::Scratch(root) => root.join("pgdata"),
         };
-        let is_elsewhere = entry.is_managed() && ground == Ground::Own;
+        // What only its container tells is known before a plan is bound; a check of a runbook alone asks nobody.
+        let told = matches!(entry.via, Via::Compose(_)) && pgdata.as_os_str().is_empty();
+        let is_elsewhere = (entry.is_managed() || told) && ground == Ground::Own;
         if !pgdata.is_absolute() && !is_elsewhere {
             let fact =
                 format!("the data directory `{}` of database `{name}` is not an absolute path", pgdata.display());
@@ -197,14 +200,25 @@ impl Cluster {
         self.entry.archives().filter(|name| Some(*name) != self.entry.store.as_deref())
     }
 
+    /// Whether its server runs in a container.
+    pub(crate) fn is_contained(&self) -> bool {
+        self.keeper().runs() == Runs::InContainer
+    }
+
+    /// Where its data directory has its neighbours during a restore. A container holds the folder itself, not its name,
+    /// and sees nothing beside it.
+    pub(crate) fn room(&self, files: &dyn ReadFiles) -> Room {
+        if self.is_contained() { Room::Inside } else { Room::of(files, &self.pgdata) }
+    }
+
     /// Where a restore of `run` puts the new data directory before it is swapped in.
     pub(crate) fn staged(&self, files: &dyn ReadFiles, run: &RunId) -> PathBuf {
-        Room::of(files, &self.pgdata).staged(&self.pgdata, run)
+        self.room(files).staged(&self.pgdata, run)
     }
 
     /// Where `run` keeps the old data directory.
     pub(crate) fn kept(&self, files: &dyn ReadFiles, run: &RunId) -> PathBuf {
-        Room::of(files, &self.pgdata).kept(&self.pgdata, run)
+        self.room(files).kept(&self.pgdata, run)
     }
 
     /// Where a server that `run` recovers keeps WAL that was fetched before it asked.

@@ -6,10 +6,11 @@
 
 use std::path::Path;
 
+use super::container::Abode;
 use super::server::Programs;
 use super::settings::shell_word;
 use super::{layout::Cluster, owner::Owner};
-use crate::action::ReadHost;
+use crate::action::{CommandSpec, ReadHost};
 use crate::pgformat::ServerLimits;
 
 /// A setting that is too small.
@@ -48,6 +49,8 @@ pub(crate) struct Configured<'a> {
     pub(crate) owner: &'a Owner,
     /// Its programs.
     pub(crate) programs: &'a Programs,
+    /// Where it lives.
+    pub(crate) abode: &'a Abode,
     /// The data directory.
     pub(crate) pgdata: &'a Path,
 }
@@ -56,25 +59,29 @@ impl Configured<'_> {
     /// Finds the settings that are too small; none where its configuration cannot be found from here: then the
     /// server itself says so.
     pub(crate) async fn short_of(&self, needed: ServerLimits, host: &dyn ReadHost) -> Vec<Short> {
-        let mut short = Vec::new();
-        for (name, needed) in named(needed) {
-            let Some(value) = self.value(name, host).await else { continue };
-            if value < needed {
-                short.push(Short { name, value, needed });
-            }
-        }
-        short
+        let needed = named(needed);
+        let values = self.values(&needed.map(|(name, _)| name), host).await;
+        let short = |((name, needed), value): ((&'static str, i32), Option<i32>)| {
+            value.filter(|value| *value < needed).map(|value| Short { name, value, needed })
+        };
+        needed.into_iter().zip(values).filter_map(short).collect()
     }
 
-    /// What the server itself makes of its configuration.
-    async fn value(&self, name: &str, host: &dyn ReadHost) -> Option<i32> {
-        let options = self.cluster.keeper().words(self.pgdata);
-        let (postgres, pgdata) = (self.programs.path("postgres"), self.pgdata.to_string_lossy());
-        let line = format!("exec {} -D {} {options} -C {name}", shell_word(&postgres), shell_word(&pgdata));
-        let mut spec = self.owner.command("sh").args(["-c", &line]);
+    /// What the server itself makes of its configuration, in the order of `names`.
+    async fn values(&self, names: &[&str], host: &dyn ReadHost) -> Vec<Option<i32>> {
+        let server = self.abode.server(self.pgdata).unwrap_or_else(|| {
+            let options = self.cluster.keeper().words(self.pgdata);
+            let (postgres, pgdata) = (self.programs.path("postgres"), self.pgdata.to_string_lossy());
+            format!("{} -D {} {options}", shell_word(&postgres), shell_word(&pgdata))
+        });
+        let line = format!("for name in {}; do {server} -C \"$name\" || echo; done", names.join(" "));
+        let mut spec = CommandSpec::new("sh").args(["-c", &line]);
         spec.dir = Some("/".into());
-        let output = host.probe(spec).await.ok().filter(crate::action::CommandOutput::success)?;
-        String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+        let output = host.probe(self.abode.command(self.owner, spec, host)).await;
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let values: Vec<Option<i32>> = text.lines().map(|line| line.trim().parse().ok()).collect();
+        // A line for each name, or nothing is known of any.
+        if values.len() == names.len() { values } else { vec![None; names.len()] }
     }
 }
 

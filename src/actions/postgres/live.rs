@@ -46,6 +46,8 @@ impl fmt::Display for Sign {
 pub(crate) struct PidFile {
     /// The postmaster.
     pub(crate) pid: u32,
+    /// Its data directory, as it was told it.
+    pub(crate) pgdata: Option<PathBuf>,
     /// Its port.
     pub(crate) port: Option<u16>,
     /// The folder of its first socket.
@@ -59,12 +61,14 @@ impl PidFile {
         Self::parse(&String::from_utf8_lossy(&bytes))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads the text of such a file, or of the lock file of a socket, which has the same lines.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let pid = lines.first()?.trim_start_matches('-').parse().ok()?;
+        let pgdata = lines.get(1).filter(|line| !line.is_empty()).map(PathBuf::from);
         let port = lines.get(3).and_then(|line| line.parse().ok());
         let socket = lines.get(4).filter(|line| !line.is_empty()).map(PathBuf::from);
-        Some(Self { pid, port, socket })
+        Some(Self { pid, pgdata, port, socket })
     }
 }
 
@@ -116,7 +120,8 @@ pub(crate) async fn refuse(cluster: &Cluster, files: &dyn ReadFiles) -> Result<(
     Err(ActionError::fatal(fact).help("stop it first, for example with `postgres.stop`; nothing was touched"))
 }
 
-fn socket_path(folder: &Path, port: u16) -> PathBuf {
+/// The socket of a port in a folder.
+pub(crate) fn socket_path(folder: &Path, port: u16) -> PathBuf {
     folder.join(format!(".s.PGSQL.{port}"))
 }
 
@@ -179,7 +184,7 @@ pub(crate) async fn settled(cluster: &Cluster, files: &dyn ReadFiles) -> bool {
 }
 
 /// Gives the process of `inside` that a pid file names; one in a container has another number there.
-fn named(pid: u32, inside: &[u32], files: &dyn ReadFiles) -> Option<u32> {
+pub(crate) fn named(pid: u32, inside: &[u32], files: &dyn ReadFiles) -> Option<u32> {
     let own = inside.iter().find(|one| **one == pid);
     own.or_else(|| inside.iter().find(|one| innermost(**one, files) == Some(pid))).copied()
 }
@@ -231,7 +236,8 @@ fn is_server(pid: u32, files: &dyn ReadFiles) -> bool {
     name.is_empty() || name.starts_with("postgres") || name.starts_with("postmaster")
 }
 
-async fn accepts_socket(path: &Path, files: &dyn ReadFiles) -> bool {
+/// Tells whether somebody accepts on a socket.
+pub(crate) async fn accepts_socket(path: &Path, files: &dyn ReadFiles) -> bool {
     if !matches!(files.facts(path), Ok(Some(_))) {
         return false;
     }
@@ -253,7 +259,13 @@ mod tests {
     fn a_pid_file_gives_pid_port_and_socket_folder() {
         let text = "4711\n/data/main\n1769610602\n5433\n/run/pg\nlocalhost\n 12345 0\nready   \n";
         let file = PidFile::parse(text).unwrap();
-        assert_eq!(file, PidFile { pid: 4711, port: Some(5433), socket: Some("/run/pg".into()) });
+        let told = PidFile {
+            pid: 4711,
+            pgdata: Some("/data/main".into()),
+            port: Some(5433),
+            socket: Some("/run/pg".into()),
+        };
+        assert_eq!(file, told);
     }
 
     #[test]

@@ -17,7 +17,9 @@ mod client;
 mod collect;
 mod combine;
 pub(crate) mod connect;
+pub(crate) mod container;
 mod content;
+mod contradiction;
 mod copies;
 mod copy_out;
 mod copying;
@@ -35,6 +37,8 @@ mod extract;
 pub(crate) mod facts;
 mod fan;
 pub(crate) mod fetching;
+mod freezing;
+mod flusher;
 mod funnel;
 pub(crate) mod hands;
 mod housing;
@@ -66,6 +70,7 @@ mod promote;
 pub(crate) mod promotion;
 mod proof;
 mod prospect;
+mod pushing;
 mod query;
 mod reached;
 pub(crate) mod readable;
@@ -120,7 +125,9 @@ pub use check::{
     AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
+pub(crate) use container::data_of;
 pub use content::FactsDepth;
+pub(crate) use contradiction::contradictions;
 pub(crate) use course::hole;
 pub use create_database::{CreateDatabase, CreateDatabaseOutput, CreateDatabaseParams};
 pub use drop_database::{DropDatabase, DropDatabaseOutput, DropDatabaseParams, Sessions};
@@ -146,8 +153,8 @@ pub use snapshot::{
     AroundSnapshot, AroundSnapshotOutput, AroundSnapshotParams, RestoreSnapshot, RestoreSnapshotOutput,
     RestoreSnapshotParams,
 };
-pub use standing::{Standing, look};
-pub use start::{Start, StartOutput, StartParams};
+pub use standing::{Contradiction, Standing, look};
+pub use start::{Start, StartIf, StartOutput, StartParams};
 pub use stop::{OnlyIf, Stop, StopOutput, StopParams};
 pub use swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use terminate::{TerminateConnections, TerminateConnectionsOutput, TerminateConnectionsParams};

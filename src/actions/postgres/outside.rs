@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connect::Session;
+use super::container::Abode;
 use super::delivery::{Arrivals, Delivery, Item};
+use super::layout::Cluster;
 use super::owner::Owner;
 use super::readable::Reading;
 use crate::action::{ActionError, Files, HostError, RunContext};
@@ -45,10 +47,23 @@ impl Outside {
     }
 
     /// Stores them beside the backup. One that cannot be read is noted: it never spoils the backup.
-    pub(crate) async fn bring(&self, delivery: &Delivery<'_>, arrivals: &mut Arrivals, cx: &RunContext) {
+    pub(crate) async fn bring(
+        &self,
+        delivery: &Delivery<'_>,
+        arrivals: &mut Arrivals,
+        (cluster, cx): (&Cluster, &RunContext),
+    ) {
         let files = cx.host.read_files();
+        // A container's paths are not this machine's. Nobody may need docker for a backup.
+        let abode = Abode::seen(cluster, cx.host.as_read()).await.ok().flatten();
         for path in &self.paths {
-            match files.read(path, LIMIT_BYTES) {
+            let Some(here) = abode.as_ref().and_then(|abode| abode.outside(path)) else {
+                let message =
+                    format!("the configuration file `{}` is in the container only, not in the backup", path.display());
+                cx.reporter.note(message, serde_json::json!({ "path": path }));
+                continue;
+            };
+            match files.read(&here, LIMIT_BYTES) {
                 Ok(bytes) => {
                     let item = Item::new(format!("{FOLDER}{}", path.display()), ObjectRole::Config);
                     delivery.bring_small(&item, &Bytes::from(bytes), arrivals).await;

@@ -18,13 +18,16 @@ pub(crate) struct Owner {
 
 impl Owner {
     /// Finds the owner: `os_user` of the entry, else the owner of `pgdata`, else of its nearest parent
-    /// that does not belong to root, else `postgres`.
+    /// that does not belong to root, else `postgres`. In a container the owner of `pgdata` alone.
     ///
     /// # Errors
     /// Fails when the user does not exist or the engine may not become that user.
     pub(crate) fn of(cluster: &Cluster, host: &dyn ReadHost) -> Result<Self, ActionError> {
         let files = host.read_files();
         let engine = host.effective_uid();
+        if cluster.is_contained() {
+            return Self::inside(cluster, host);
+        }
         if let Some(name) = &cluster.entry.os_user {
             return Self::named(name, host);
         }
@@ -42,6 +45,25 @@ impl Owner {
             }
         }
         Self::named("postgres", host)
+    }
+
+    /// A user of a container, who has no name on this machine: only the folder tells the number.
+    fn inside(cluster: &Cluster, host: &dyn ReadHost) -> Result<Self, ActionError> {
+        let place = cluster.pgdata.display();
+        let engine = host.effective_uid();
+        if engine != 0 {
+            let fact = format!("runbook runs as user number {engine}, which cannot write into the volume `{place}`");
+            return Err(ActionError::fatal(fact).help("run it as root"));
+        }
+        let facts = host.read_files().facts(&cluster.pgdata);
+        let facts = facts.map_err(|error| ActionError::fatal(format!("cannot look at `{place}`")).because(&error))?;
+        match facts {
+            Some(facts) if facts.uid != 0 => Ok(Self { become_user: None, uid: facts.uid, gid: facts.gid }),
+            Some(_) => Err(ActionError::fatal(format!("`{place}` belongs to root, so the server's user is not known"))
+                .help("give it to the user number that the container's server has (`docker compose run --rm --entrypoint id SERVICE -u postgres`)")),
+            None => Err(ActionError::fatal(format!("the volume's folder `{place}` is not there"))
+                .help("correct `pgdata`; where the volume is lost, `docker compose up --no-start SERVICE` makes it anew")),
+        }
     }
 
     /// The engine's own user.

@@ -10,6 +10,7 @@ use super::target::Goal;
 use super::wal_location::WalLocation;
 use crate::action::{ActionError, CheckContext, Findings};
 use crate::base::units::{ByteSize, human_duration};
+use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::Refusal;
 use crate::wal::outlook::{Impossible, Plan, Planned, Recoverable, plan};
 
@@ -35,7 +36,10 @@ pub(crate) async fn told(
         Some(location) => found.beside(location.folder(cx.store(location.store.as_str())?, &cx.about)?),
         None => found,
     };
-    let planned = async { plan(found.look().await?, (&aim.goal, aim.edge), aim.timeline).await };
+    let planned = async {
+        let found = found.look().await?.of_kind(KIND_POSTGRES_BASE);
+        plan(found, (&aim.goal, aim.edge), aim.timeline).await
+    };
     Ok(match planned.await {
         Ok(Planned::Possible(plan)) => possible(&plan, findings),
         // Who archives without a catalog has backups without one, too: what is missing here may lie there.

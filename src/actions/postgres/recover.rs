@@ -24,6 +24,7 @@ use super::aim::{Aim, Edge, Ending};
 use super::archive::{self, Shelf};
 use super::attempt::Recovering;
 use super::by_hand;
+use super::container::Abode;
 use super::hands::Hands;
 use super::keeper::Wish;
 use super::landing::Landed;
@@ -35,8 +36,8 @@ use super::wal_location::WalLocation;
 use super::{live, outlook, overseer, promotion, prospect, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StagedHandle,
-    Target,
+    Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadHost, Recovery, RunContext,
+    StagedHandle, Target,
 };
 use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::Goal;
@@ -56,6 +57,24 @@ impl Recover {
     #[must_use]
     pub fn new(program: PathBuf) -> Self {
         Self { program }
+    }
+}
+
+impl Recover {
+    /// Says why the server could not fetch WAL, and what to do. A container that does not run is asked before its data is
+    /// touched.
+    async fn unusable(&self, cluster: &Cluster, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
+        let Some(abode) = Abode::seen(cluster, host).await?.filter(Abode::is_open) else { return Ok(None) };
+        let owner = Owner::of(cluster, host)?;
+        if cluster.is_contained() {
+            return abode.barred((&self.program, &owner), host).await;
+        }
+        if host.find_program(&self.program.to_string_lossy()).is_none() {
+            let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
+            return Ok(Some((fact, "install runbook where the server's user can run it".to_owned())));
+        }
+        let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
+        Ok(barred(&self.program, &owner, host).await.map(|fact| (fact, help.to_owned())))
     }
 }
 
@@ -280,11 +299,12 @@ impl Action for Recover {
         params.aim().map_err(|fault| vec![fault])?;
         let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let database = Target::Database { name: cluster.name.clone() };
-        // What is rescued goes into the database's own store.
-        let effects = archive::read(&cluster, Effects::of(EffectClass::Destroy));
+        let effects = Effects::of(EffectClass::Destroy);
         let effects = match cluster.is_scratch() {
-            true => effects.target(Access::Read, archive),
-            false => cluster.keeper().named(effects).target(Access::Write, archive),
+            true => archive::read(&cluster, effects).target(Access::Read, archive),
+            // What is rescued goes into every store of the WAL, and so does the note that freezes it.
+            false => archive::written(&cluster, cx.inventory, cluster.keeper().named(effects))
+                .target(Access::Write, archive),
         };
         let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {
@@ -302,7 +322,6 @@ impl Action for Recover {
     async fn check(&self, params: &RecoverParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let files = cx.host.read_files();
-        let owner = Owner::of(&cluster, cx.host.as_ref())?;
         let mut findings = Findings::default();
         if let Ok(Goal::Time(at)) = params.goal()
             && at > clock::now()
@@ -310,13 +329,9 @@ impl Action for Recover {
             let fact = format!("the target {at} is still to come");
             return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
         }
-        if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
-            let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
-            return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
-        }
-        if let Some(fact) = barred(&self.program, &owner, cx.host.as_ref()).await {
-            return Ok(findings
-                .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
+        findings = late(params.goal().ok().as_ref(), cx, findings);
+        if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact, help));
         }
         if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact.what, fact.help));
@@ -363,8 +378,10 @@ impl Action for Recover {
             let shelf = Shelf { stores, prefix, system_id, size };
             shelf.view().await?.reachable(&goal, super::course::base(&marker))?;
             let staged = cluster.staged(files.as_ref(), &cx.about.run);
-            let version = server::major(files.as_ref(), &staged)?;
-            server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+            if !cluster.is_contained() {
+                let version = server::major(files.as_ref(), &staged)?;
+                server::Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+            }
             if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
                 return Ok(findings.refuse(fact.what, fact.help));
             }
@@ -383,7 +400,8 @@ impl Action for Recover {
             let cluster = cluster.serving(instance, &cx.about.scratch)?;
             // What it was begun with goes on, unless the step says another place.
             let begun = Marker::read(cx.host.files().as_ref(), &cluster.pgdata)?.and_then(|marker| marker.wal_location);
-            let hands = Hands::on(&cluster, &self.program, cx)?.reading(params.wal_location.clone().or(begun))?;
+            let hands = Hands::on(&cluster, &self.program, cx).await?;
+            let hands = hands.reading(params.wal_location.clone().or(begun))?;
             if params.target == Some(Landmark::Here) {
                 return promotion::promote(&hands, instance).await;
             }
@@ -395,7 +413,7 @@ impl Action for Recover {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }
-        let hands = Hands::on(&cluster, &self.program, cx)?.reading(params.wal_location.clone())?;
+        let hands = Hands::on(&cluster, &self.program, cx).await?.reading(params.wal_location.clone())?;
         Recovering { hands, aim }.run().await
     }
 
@@ -421,6 +439,20 @@ impl Action for Recover {
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
         super::scratch::remove(data, cx).await
+    }
+}
+
+/// Warns of a target after the incident: what went wrong then is in the recovered data.
+pub(crate) fn late(goal: Option<&Goal>, cx: &CheckContext, findings: Findings) -> Findings {
+    let incident_at = cx.about.incident_at;
+    match goal {
+        Some(Goal::Time(at)) if *at > incident_at => findings.warn(
+            format!("the target {at} lies after the incident at {incident_at}"),
+            "what went wrong at the incident is in the recovered data then: is one of the two mistyped?",
+        ),
+        Some(Goal::Time(_) | Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) | None => {
+            findings
+        }
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::aim::{Ending, RECOVERY_SIGNAL};
 use super::connect::{Endpoint, Session};
-use super::live::PidFile;
+use super::keeper::Runs;
+use super::live::{self, PidFile};
 use super::server::Server;
 use crate::action::{ActionError, ReadFiles, RunContext, Waits};
 use crate::base::{Timestamp, clock};
@@ -96,7 +97,7 @@ pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContex
                 "the recovery was cancelled and its server stopped; run the step again to go on",
             ));
         }
-        watch.look(server, files.as_ref())?;
+        watch.look(server, files.as_ref(), cx).await?;
         match state(&mut session, &endpoint).await {
             Ok(seen) => {
                 if let Some(arrival) = seen.judge(server, awaited, cx)? {
@@ -123,9 +124,8 @@ struct Watch {
 }
 
 impl Watch {
-    fn look(&mut self, server: &Server<'_>, files: &dyn ReadFiles) -> Result<(), ActionError> {
-        let pid = PidFile::read(files, &server.cluster.pgdata).map(|file| file.pid);
-        let alive = pid.is_some_and(|pid| super::live::exists(pid, files));
+    async fn look(&mut self, server: &Server<'_>, files: &dyn ReadFiles, cx: &RunContext) -> Result<(), ActionError> {
+        let alive = lives(server, files);
         if alive {
             self.alive = true;
             return Ok(());
@@ -134,10 +134,19 @@ impl Watch {
         if !self.alive && self.started.elapsed() < within {
             return Ok(());
         }
-        let tail = server.log_tail(files);
+        let tail = server.last_words(cx.host.as_read()).await;
         let reason = tail.iter().rev().find(|line| line.contains("FATAL") || line.contains("PANIC")).cloned();
         let fact = reason.map_or_else(String::new, |line| format!(": {}", line.trim()));
         Err(ActionError::fatal(format!("the server ended during recovery{fact}")).process(None, tail))
+    }
+}
+
+/// Whether the postmaster is there. The number of one in a container is another process's here.
+fn lives(server: &Server<'_>, files: &dyn ReadFiles) -> bool {
+    let pgdata = &server.cluster.pgdata;
+    match server.cluster.keeper().runs() {
+        Runs::Here => PidFile::read(files, pgdata).is_some_and(|file| live::exists(file.pid, files)),
+        Runs::InContainer => !live::processes(pgdata, files).is_empty(),
     }
 }
 

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::archive;
 use super::by_hand;
 use super::combine;
+use super::container::Abode;
 use super::existing::Existing;
+use super::fetching;
 use super::husk::Husk;
 use super::keeper::Wish;
 use super::layout::Cluster;
@@ -19,7 +21,6 @@ use super::neighbours;
 use super::outside::{self, ConfigFiles};
 use super::owner::Owner;
 use super::readable::{self, Reading};
-use super::room::Room;
 use super::scratch;
 use super::server::Programs;
 use super::space;
@@ -28,7 +29,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StagedHandle, Target,
 };
-use crate::catalog::{self, Backup};
+use crate::catalog::{self, Backup, PostgresFacts};
 
 /// Stages a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -103,7 +104,8 @@ impl Action for RestoreBase {
             Existing::KeepBeside => (EffectClass::Write, Access::Write),
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
-        let effects = Effects::of(class).target(Access::Read, from);
+        let effects = archive::read(&cluster, Effects::of(class).target(Access::Read, from));
+        let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }
 
@@ -113,8 +115,11 @@ impl Action for RestoreBase {
 
     async fn check(&self, params: &RestoreBaseParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        Owner::of(&cluster, cx.host.as_ref())?;
         let mut findings = Findings::default();
+        match Abode::seen(&cluster, cx.host.as_ref()).await? {
+            Some(_) => drop(Owner::of(&cluster, cx.host.as_ref())?),
+            None => findings = findings.pending("the server's container is not there: it is made when the step starts"),
+        }
         let existing = params.existing.on(&cluster);
         if existing.destroys() && !cx.ahead {
             let signs = live::signs(&cluster, cx.host.read_files().as_ref()).await?;
@@ -138,10 +143,17 @@ impl Action for RestoreBase {
     async fn run(&self, params: &RestoreBaseParams, cx: &RunContext) -> Result<RestoreBaseOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let handle = params.backup.get()?;
+        let abode = Abode::made(&cluster, cx.host.as_ref()).await?;
+        if params.config_files == ConfigFiles::Missing && cluster.is_contained() {
+            let fact = "configuration files of a container are not put back: their places are the container's own";
+            return Err(ActionError::fatal(fact).help("use `config_files: beside`, and mount what is wanted"));
+        }
+        proven(&cluster, (&abode, handle), cx).await?;
         let output = stage::stage(&cluster, handle, params.existing, cx).await?;
         if cluster.is_scratch() {
             return Ok(output);
         }
+        fetching::rehearse(&cluster, cx).await?;
         let config_files = config_files(&cluster, handle, params.config_files, cx).await?;
         Ok(RestoreBaseOutput { config_files, ..output })
     }
@@ -163,7 +175,7 @@ async fn config_files(
     let backup = opened(store.as_read(), prefix, cluster, handle).await?;
     let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
     let owner = Owner::of(cluster, cx.host.as_ref())?;
-    let room = Room::of(cx.host.files().as_ref(), &cluster.pgdata);
+    let room = cluster.room(cx.host.files().as_ref());
     let beside = room.config(&cluster.pgdata, &cx.about.run);
     let made = outside::put_back(reading, (how, &beside), &owner, cx).await?;
     if let Some(first) = made.first() {
@@ -172,6 +184,20 @@ async fn config_files(
         cx.reporter.note(message, serde_json::json!({ "files": made }));
     }
     Ok(made)
+}
+
+/// Proves that a container's server is of the backup's version, before anything is written.
+async fn proven(
+    cluster: &Cluster,
+    (abode, handle): (&Abode, &BackupHandle),
+    cx: &RunContext,
+) -> Result<(), ActionError> {
+    let (store_name, prefix) = place(cluster, handle)?;
+    let backup = opened(cx.store(store_name)?.as_read(), prefix, cluster, handle).await?;
+    let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
+    stage::fits_container(cluster, facts)?;
+    let version = facts.server_version.split('.').next().unwrap_or_default();
+    abode.verify(version, &Owner::of(cluster, cx.host.as_ref())?, cx.host.as_read()).await
 }
 
 /// Judges whether the chosen backup can be read and fits where `cluster` wants it.
@@ -203,15 +229,26 @@ pub(crate) async fn fits(
         }
     }
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
-    let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
-    let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
-    programs.verify(&version, cx.host.as_ref()).await?;
-    if links.len() > 1 && cx.host.find_program(&programs.path(combine::PROGRAM)).is_none() {
-        let fact =
-            format!("`{}` is not there, which puts incremental backups together", programs.path(combine::PROGRAM));
-        return Ok(findings.refuse(fact, "install the server package of that version, or use a full backup"));
-    }
-    let findings = machine::judge(facts, &programs, cx.host.as_ref(), findings).await;
+    let findings = match cluster.is_contained() {
+        true if links.len() > 1 => {
+            let fact = "incremental backups are put together by programs of this machine, not of a container";
+            return Ok(findings.refuse(fact, "use a full backup"));
+        }
+        true => match stage::fits_container(cluster, facts) {
+            Ok(()) => findings,
+            Err(error) => {
+                let help = error.info().help.clone().unwrap_or_default();
+                return Ok(findings.refuse(error.to_string(), help));
+            }
+        },
+        false => {
+            let findings = runs_here(cluster, (facts, links.len()), cx, findings).await?;
+            if findings.refused() {
+                return Ok(findings);
+            }
+            findings
+        }
+    };
     let files = cx.host.read_files();
     let findings = neighbours::judge((cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings);
     if findings.refused() {
@@ -227,6 +264,24 @@ pub(crate) async fn fits(
         Some(fact) => Ok(findings.refuse(fact, room_for(existing))),
         None => Ok(findings.pass(format!("backup `{}` fits", backup.manifest.id))),
     }
+}
+
+/// Judges whether this machine has what runs the backup's server.
+async fn runs_here(
+    cluster: &Cluster,
+    (facts, links): (&PostgresFacts, usize),
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
+    let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
+    programs.verify(&version, cx.host.as_ref()).await?;
+    if links > 1 && cx.host.find_program(&programs.path(combine::PROGRAM)).is_none() {
+        let fact =
+            format!("`{}` is not there, which puts incremental backups together", programs.path(combine::PROGRAM));
+        return Ok(findings.refuse(fact, "install the server package of that version, or use a full backup"));
+    }
+    Ok(machine::judge(facts, &programs, cx.host.as_ref(), findings).await)
 }
 
 /// The store a backup is read from, and the prefix of the catalog in it: another program's backup may lie anywhere.

@@ -13,6 +13,9 @@ use crate::base::clock;
 /// How long a stopped server may take to be gone after its stop command said so.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long what keeps its log may take to answer.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
+
 /// Folders that packages put the programs of a major version into.
 const FOLDERS: [&str; 4] = [
     "/usr/lib/postgresql/{}/bin",
@@ -33,20 +36,21 @@ impl Programs {
     /// # Errors
     /// Fails when there are none, naming where they were looked for.
     pub(crate) fn of(cluster: &Cluster, major: &str, host: &dyn ReadHost) -> Result<Self, ActionError> {
-        if let Some(folder) = &cluster.entry.bin {
-            return Ok(Self { folder: folder.clone() });
-        }
-        for pattern in FOLDERS {
-            let folder = PathBuf::from(pattern.replace("{}", major));
-            if host.find_program(&folder.join("postgres").to_string_lossy()).is_some() {
-                return Ok(Self { folder });
-            }
+        if let Some(installed) = Self::installed(cluster, major, host) {
+            return Ok(installed);
         }
         let found = host.find_program("pg_ctl").and_then(|path| path.parent().map(Path::to_owned));
         found.map(|folder| Self { folder }).ok_or_else(|| {
             ActionError::fatal(format!("the programs of PostgreSQL {major} are not on host `{}`", host.name()))
                 .help("install the server package of that version, or set `bin` of the database in the inventory")
         })
+    }
+
+    /// The programs of that very version: those that the entry names, else where packages put them.
+    pub(crate) fn installed(cluster: &Cluster, major: &str, host: &dyn ReadHost) -> Option<Self> {
+        let is_there = |folder: &PathBuf| host.find_program(&folder.join("postgres").to_string_lossy()).is_some();
+        let packaged = || FOLDERS.iter().map(|pattern| PathBuf::from(pattern.replace("{}", major))).find(is_there);
+        cluster.entry.bin.clone().or_else(packaged).map(|folder| Self { folder })
     }
 
     /// The programs as the search path finds them, for a server whose version nothing tells any more.
@@ -69,14 +73,18 @@ impl Programs {
         spec.timeout = Some(Duration::from_secs(20));
         let output = host.probe(spec).await.map_err(|error| failed(&program).because(&error))?;
         let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        let number = text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
-        let found = number.map(|word| word.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
-        if found == Some(major) {
+        if version_of(&text) == Some(major) {
             return Ok(());
         }
         let fact = format!("`{program}` is `{text}`, but the data is of version {major}");
         Err(ActionError::fatal(fact).help("set `bin` of the database in the inventory"))
     }
+}
+
+/// The major version in what a program answers to `--version`: `postgres (PostgreSQL) 15.18`.
+pub(crate) fn version_of(text: &str) -> Option<&str> {
+    let number = text.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
+    number.split(|c: char| !c.is_ascii_digit()).next()
 }
 
 /// Reads the major version of a data directory.
@@ -171,7 +179,17 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// The last lines that the server wrote.
+    /// The last lines that the server wrote, wherever it writes them.
+    pub(crate) async fn last_words(&self, host: &dyn ReadHost) -> Vec<String> {
+        let Some(spec) = self.cluster.keeper().last_words(host) else {
+            return self.log_tail(host.read_files().as_ref());
+        };
+        let told = host.probe(CommandSpec { timeout: Some(TOLD_WITHIN), ..spec }).await;
+        let text = told.map(|told| String::from_utf8_lossy(&told.stdout).into_owned()).unwrap_or_default();
+        text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The last lines that the server wrote into its files.
     pub(crate) fn log_tail(&self, files: &dyn ReadFiles) -> Vec<String> {
         let mut logs = vec![self.cluster.keeper().log(self.cluster)];
         if let Ok(entries) = files.list(&self.cluster.pgdata.join("log")) {

@@ -24,6 +24,7 @@ use super::recover::{Landmark, RecoverParams, barred};
 use super::restore_base;
 use super::stage;
 use super::target::Goal;
+use super::wal_location::WalLocation;
 use super::{scratch, side_dump, subscription};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -96,6 +97,10 @@ pub struct SideInstanceParams {
     /// The timeline to follow; default: the one that was live at the target, the latest without target.
     #[serde(default)]
     pub timeline: Option<u32>,
+    /// WAL that another program archived is read where it lies, beside the database's own archive. It is *unproven*: each
+    /// file counts as far as its own content proves it.
+    #[serde(default)]
+    pub wal_location: Option<WalLocation>,
     /// Libraries to preload; default none. One that acts by itself, such as `pg_cron`, is refused.
     #[serde(default)]
     pub preload: Vec<String>,
@@ -153,7 +158,7 @@ impl SideInstanceParams {
             inclusive: self.inclusive,
             action: None,
             timeline: self.timeline,
-            wal_location: None,
+            wal_location: self.wal_location.clone(),
         }
     }
 
@@ -211,6 +216,9 @@ impl Action for SideInstance {
         let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
         let effects = archive::read(&side, effects);
+        let effects = params.wal_location.iter().fold(effects, |effects, WalLocation { store, prefix }| {
+            effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
+        });
         Ok(effects.target(Access::Write, Target::Path { host: cx.host.to_owned(), path: folder }))
     }
 
@@ -302,7 +310,10 @@ impl SideInstance {
         let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
         not_preloaded.retain(|library| !side.housing.preload.contains(library));
         let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
-        let recovered = Recovering { hands: Hands::on(side, &self.program, cx)?, aim }.run().await?;
+        let recovered = {
+            let hands = Hands::on(side, &self.program, cx).await?.reading(params.wal_location.clone())?;
+            Recovering { hands, aim }.run().await?
+        };
         if !not_preloaded.is_empty() {
             let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
             cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::archive;
 use super::combine::Combining;
+use super::container;
 use super::existing::{self, Existing};
 use super::extract::Onto;
 use super::husk::Husk;
@@ -21,7 +22,7 @@ use super::shape::{Filled, Filling, Objects, Shape};
 use super::space;
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, ReadStore, RunContext, StagedHandle};
 use crate::base::RunId;
-use crate::catalog::{self, Backup};
+use crate::catalog::{self, Backup, PostgresFacts};
 
 /// What is made where.
 #[derive(Debug)]
@@ -166,6 +167,7 @@ impl Stage {
 /// What lies outside the data directory, and where it is staged.
 fn links(cluster: &Cluster, backup: &Backup, files: &dyn ReadFiles, run: &RunId) -> Result<Vec<Link>, ActionError> {
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
+    fits_container(cluster, facts)?;
     let link = |link: PathBuf, live: PathBuf| {
         let staged = Room::of(files, &live).staged(&live, run);
         Link { link, live, staged }
@@ -180,10 +182,27 @@ fn links(cluster: &Cluster, backup: &Backup, files: &dyn ReadFiles, run: &RunId)
     }
     if !cluster.is_scratch() {
         let old = marker::links(files, &cluster.pgdata, run).map_err(|error| cannot(&error))?;
+        if let Some((link, place)) = old.first().filter(|_| cluster.is_contained()) {
+            return Err(container::outside(link, place));
+        }
         let wal = old.into_iter().find(|(link, _)| link == Path::new("pg_wal"));
         links.extend(wal.map(|(name, live)| link(name, live)));
     }
     Ok(links)
+}
+
+/// Refuses tablespaces for a server in a container.
+///
+/// # Errors
+/// Fails with the first that lies outside the data directory.
+pub(crate) fn fits_container(cluster: &Cluster, facts: &PostgresFacts) -> Result<(), ActionError> {
+    match facts.tablespaces.first().filter(|_| cluster.is_contained()) {
+        None => Ok(()),
+        Some(tablespace) => {
+            let link = Path::new("pg_tblspc").join(tablespace.oid.to_string());
+            Err(container::outside(&link, Path::new(&tablespace.location)))
+        }
+    }
 }
 
 /// What to do when a backup does not fit.

@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::connect::Endpoint;
+use super::contradiction::contradictions;
 use super::layout::Cluster;
 use super::live;
-use super::overseer;
+use super::overseer::{self, Fact};
 use crate::action::{ActionError, DatabaseRef, ReadHost, Secrets};
 use crate::language::inventory::Inventory;
 
@@ -23,6 +24,18 @@ pub struct Standing {
     pub in_recovery: bool,
     /// What looks after it and is not paused.
     pub overseer: Option<String>,
+    /// What contradicts the inventory's entry, and what to correct: then all the rest may be about another server.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contradictions: Vec<Contradiction>,
+}
+
+/// Something that is not as the inventory says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Contradiction {
+    /// What is so, and what the inventory says instead.
+    pub what: String,
+    /// What to correct.
+    pub help: String,
 }
 
 /// Looks at the server of a database.
@@ -36,6 +49,9 @@ pub async fn look(
     (host, secrets): (&dyn ReadHost, &dyn Secrets),
 ) -> Result<Standing, ActionError> {
     let cluster = Cluster::of(&DatabaseRef(database.to_owned()), inventory, std::path::Path::new("/"))?;
+    let contradictions = contradictions(database, inventory, (host, secrets)).await?;
+    let told = |fact: Fact| Contradiction { what: fact.what, help: fact.help };
+    let contradictions: Vec<Contradiction> = contradictions.into_iter().map(told).collect();
     let overseer = overseer::in_charge(&cluster, host).await?.map(|fact| fact.what);
     let session = match Endpoint::of(&cluster, None, secrets) {
         Ok(endpoint) => endpoint.open().await,
@@ -54,7 +70,7 @@ pub async fn look(
                 true => format!("no server runs for `{}`", cluster.pgdata.display()),
                 false => format!("a server runs, but {error}{causes}"),
             };
-            return Ok(Standing { why, overseer, ..Standing::default() });
+            return Ok(Standing { why, overseer, contradictions, ..Standing::default() });
         }
     };
     let table = session.query("SELECT current_setting('server_version'), pg_is_in_recovery()").await?;
@@ -65,5 +81,6 @@ pub async fn look(
         version: table.at(0, 0).map(ToOwned::to_owned),
         in_recovery,
         overseer,
+        contradictions,
     })
 }

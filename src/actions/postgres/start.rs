@@ -13,7 +13,7 @@ use super::marker::Marker;
 use super::server::{Server, major};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
-    ParamFault, PlanContext, ReadFiles, RunContext,
+    Late, ParamFault, PlanContext, ReadFiles, RunContext,
 };
 use crate::base::clock;
 use crate::base::units::Span;
@@ -35,6 +35,44 @@ pub struct StartParams {
     /// How long it may take until it takes sessions, crash recovery included. Default `10m`.
     #[serde(default)]
     pub within: Option<Span>,
+    /// `stopped`: only a server that a step has stopped, which `stopped` tells, and whose data no recovery has replaced
+    /// since. Else it is started in any case.
+    #[serde(default)]
+    pub only_if: Option<StartIf>,
+    /// The output `stopped` of that step, for `only_if: stopped`.
+    #[serde(default)]
+    pub stopped: Option<Late<bool>>,
+}
+
+/// What must be true before a server is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartIf {
+    /// A `postgres.stop` of the same run stopped it: it ran before.
+    Stopped,
+}
+
+impl StartParams {
+    /// Says why the server is left as it is; `None` where it is to be started.
+    fn leaves(&self, cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<String>, ActionError> {
+        match (self.only_if, &self.stopped) {
+            (None, _) => return Ok(None),
+            (Some(StartIf::Stopped), Some(stopped)) if *stopped.get()? => {}
+            (Some(StartIf::Stopped), Some(_)) => {
+                return Ok(Some("that step stopped no server, so none is started".to_owned()));
+            }
+            (Some(StartIf::Stopped), None) => {
+                return Err(ActionError::fatal("whether the step stopped the server is not known")
+                    .help("look whether the server ran before that step; start it by `postgres.start` without `only_if` if so"));
+            }
+        }
+        let place = cluster.pgdata.display();
+        Ok(match Marker::read(files, &cluster.pgdata)? {
+            Some(marker) => Some(format!("`{place}` was replaced by run `{}`, whose recovery has not ended", marker.run)),
+            None if major(files, &cluster.pgdata).is_err() => Some(format!("`{place}` holds no data")),
+            None => None,
+        })
+    }
 }
 
 /// The outputs of `postgres.start`.
@@ -57,6 +95,10 @@ impl Action for Start {
         version: 1,
         examples: &[
             Example { title: "After maintenance", with: "{ database: orders }" },
+            Example {
+                title: "As the `undo` of a `postgres.stop`: only if it ran, and its data is still its own",
+                with: "{ database: orders, only_if: stopped, stopped: '{{ steps.down.stopped }}' }",
+            },
             Example { title: "A large one that may have to recover", with: "{ database: orders, within: 1h }" },
         ],
     };
@@ -64,6 +106,9 @@ impl Action for Start {
     type Output = StartOutput;
 
     fn effects(&self, params: &StartParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        if params.stopped.is_some() && params.only_if.is_none() {
+            return Err(vec![ParamFault::new("/stopped", "`stopped` goes with `only_if: stopped`")]);
+        }
         keeper::effects(&params.database, cx)
     }
 
@@ -82,6 +127,9 @@ impl Action for Start {
         if live::settled(&cluster, files.as_ref()).await {
             return Ok(findings.pass("the server runs already"));
         }
+        if let Some(why) = params.leaves(&cluster, files.as_ref())? {
+            return Ok(findings.pass(why));
+        }
         if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
@@ -99,6 +147,10 @@ impl Action for Start {
         let files = cx.host.files();
         let within = params.within.map_or(WITHIN, |span| span.0);
         let runs = live::settled(&cluster, files.as_ref()).await;
+        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref())? {
+            cx.reporter.note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
+            return Ok(StartOutput { started: false, in_recovery: false });
+        }
         if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Err(ActionError::fatal(fact).help(help));
         }
@@ -153,7 +205,7 @@ async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Resu
         let patience = if seen { Duration::ZERO } else { appears.min(within) };
         if !alive && begun.elapsed() > patience {
             let fact = if seen { "the server ended while it started" } else { "the server did not start" };
-            return Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+            return Err(ActionError::fatal(fact).process(None, server.last_words(cx.host.as_read()).await));
         }
         seen |= alive;
         if begun.elapsed() > within {

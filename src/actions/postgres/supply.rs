@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use super::archive::Shelf;
 use super::marker::Marker;
 use super::rescue::Tail;
 use crate::action::{ActionError, ReadFiles};
 use crate::pgformat::{Lsn, SegmentName, SegmentScan};
+use crate::transfer::Pool;
 
 /// WAL that replay will find although the archive does not have it yet.
 #[derive(Clone, Copy)]
@@ -48,9 +51,22 @@ impl Supply<'_> {
     /// # Errors
     /// Fails when it is nowhere, is damaged or cannot be decrypted.
     pub(crate) async fn segment(&self, name: SegmentName) -> Result<Vec<u8>, ActionError> {
-        if self.archived.contains(&name) {
-            return self.shelf.segment(name).await;
+        if self.archived.contains(&name) { self.shelf.segment(name).await } else { self.lying(name) }
+    }
+
+    /// Reads a segment as [`Supply::segment`] does, into a buffer that is used again.
+    ///
+    /// # Errors
+    /// Fails as [`Supply::segment`].
+    pub(crate) async fn segment_from(&self, pool: &Pool, name: SegmentName) -> Result<Bytes, ActionError> {
+        match self.archived.contains(&name) {
+            true => self.shelf.segment_from(pool, name).await,
+            false => self.lying(name).map(Bytes::from),
         }
+    }
+
+    /// Reads a segment that the archive does not have.
+    fn lying(&self, name: SegmentName) -> Result<Vec<u8>, ActionError> {
         let embedded = self.aside.folders.iter().map(|folder| folder.join(name.to_string()));
         let mut failure = None;
         for path in self.aside.tail.path_of(name).into_iter().chain(embedded) {

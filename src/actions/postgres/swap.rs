@@ -169,17 +169,19 @@ pub(crate) async fn settle(
     run: &RunId,
     files: &dyn Files,
 ) -> Result<(), ActionError> {
-    let seat = |live: &Path| {
-        let room = Room::of(files, live);
-        Seat { live: live.to_owned(), kept: room.kept(live, run), staged: Some(room.staged(live, run)), room }
+    let seat = |live: &Path, room: Room| Seat {
+        live: live.to_owned(),
+        kept: room.kept(live, run),
+        staged: Some(room.staged(live, run)),
+        room,
     };
-    let data = seat(&cluster.pgdata);
+    let data = seat(&cluster.pgdata, cluster.room(files));
     if data.is_under_way(files)? {
         live::refuse(cluster, files).await?;
         data.settle(files, owner)?;
     }
     for (_, live) in marker::links(files, &data.kept, run).map_err(moved)? {
-        let linked = Seat { staged: None, ..seat(&live) };
+        let linked = Seat { staged: None, ..seat(&live, Room::of(files, &live)) };
         linked.settle(files, owner)?;
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! `postgres.verify_backup`: a base backup is read to its last byte, without a restore.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -15,10 +16,10 @@ use crate::action::{
     Findings, Idempotency, Late, ParamFault, PlanContext, RunContext, StoreRef, Target,
 };
 use crate::actions::store::catalog_failed;
-use crate::base::clock;
+use crate::base::{Timestamp, clock};
 use crate::catalog::attest::{self, Level, Verdict, Verification};
 use crate::catalog::{self, Backup, CatalogError};
-use crate::pgformat::SegmentName;
+use crate::pgformat::{SegmentName, WalFileName};
 
 /// Verifies a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,6 +60,9 @@ pub struct VerifyBackupOutput {
     pub pages: u64,
     /// The WAL segments that make it consistent, each walked record by record.
     pub segments: Vec<String>,
+    /// Which stores of its WAL lack some of them that another has: what only one has is lost with it.
+    #[serde(default)]
+    pub apart: Vec<String>,
 }
 
 impl VerifyBackupParams {
@@ -102,10 +106,11 @@ impl Action for VerifyBackup {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
         let (name, prefix) = params.place(&cluster).map_err(|error| fault(&error))?;
         let target = Target::Store { name, prefix };
-        Ok(match params.record {
+        let effects = match params.record {
             true => Effects::of(EffectClass::Write).target(Access::Write, target),
             false => Effects::of(EffectClass::Read).target(Access::Read, target),
-        })
+        };
+        Ok(archive::read(&cluster, effects))
     }
 
     fn by_hand(&self, _: &VerifyBackupParams, _: &PlanContext<'_>) -> Vec<String> {
@@ -154,12 +159,16 @@ impl Action for VerifyBackup {
             )?,
         };
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
-        let inspected = look(reading, &prefix, cx).await?;
+        let (inspected, apart) = look(reading, &cluster, cx).await?;
+        if let Some(apart) = apart.first() {
+            let help = format!("`runbook wal mend {}` copies them", cluster.name);
+            cx.reporter.note(format!("warning: {apart}; {help}"), serde_json::json!({ "apart": apart }));
+        }
         let note = note(&backup, &inspected, cx);
         if params.keeps() {
             attest::verified(store.as_ref(), &backup.place(), &note).await.map_err(catalog_failed)?;
         }
-        conclude(&backup, &inspected, cx)
+        conclude(&backup, (&inspected, apart), cx)
     }
 }
 
@@ -177,7 +186,11 @@ fn note(backup: &Backup, inspected: &Inspected, cx: &RunContext) -> Verification
     }
 }
 
-fn conclude(backup: &Backup, inspected: &Inspected, cx: &RunContext) -> Result<VerifyBackupOutput, ActionError> {
+fn conclude(
+    backup: &Backup,
+    (inspected, apart): (&Inspected, Vec<String>),
+    cx: &RunContext,
+) -> Result<VerifyBackupOutput, ActionError> {
     let (id, found) = (&backup.manifest.id, &inspected.found);
     if let Some(first) = found.faults.first() {
         let message = format!("backup `{id}` does not hold: {first}");
@@ -192,30 +205,54 @@ fn conclude(backup: &Backup, inspected: &Inspected, cx: &RunContext) -> Result<V
         files: found.seen.len() as u64,
         pages: found.pages,
         segments: inspected.segments.iter().map(SegmentName::to_string).collect(),
+        apart,
     })
 }
 
-/// Reads a whole backup and the WAL that makes it consistent; `prefix` is where the archive of its cluster lies.
-async fn look(reading: Reading<'_>, prefix: &str, cx: &RunContext) -> Result<Inspected, ActionError> {
+/// Reads a whole backup and the WAL that makes it consistent, from whichever store of its cluster's WAL has a segment.
+async fn look(reading: Reading<'_>, cluster: &Cluster, cx: &RunContext) -> Result<(Inspected, Vec<String>), ActionError> {
     let Reading { store, backup, .. } = reading;
     let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
-    let keys = archive::keys(&cx.about, store.name());
+    let (_, prefix) = cluster.archive()?;
+    let mut others = archive::opened(cluster, |name| cx.store(name))?;
+    others.retain(|other| other.as_read().name() != store.name());
+    let readers = std::iter::once(store).chain(others.iter().map(|other| other.as_read()));
+    let stores = readers.map(|store| (store, archive::keys(&cx.about, store.name()))).collect();
     let (system_id, size) = (facts.system_id, facts.segment_size);
-    let shelf = Shelf { stores: vec![(store, keys)], prefix, system_id, size };
-    let mut inspected = Inspection { reading, shelf, facts, cx, done: Arc::default() }.run().await?;
+    let shelf = Shelf { stores, prefix, system_id, size };
+    let inspection = Inspection { reading, shelf, facts, cx, done: Arc::default() };
+    let mut inspected = inspection.run().await?;
     match catalog::lineage(store, backup).await {
         Ok(_) => {}
         Err(CatalogError::Torn { what, .. }) => inspected.found.faults.push(what),
         Err(error) => return Err(catalog_failed(error)),
     }
-    Ok(inspected)
+    let apart = apart(&inspection.shelf, cluster, &inspected.segments).await?;
+    Ok((inspected, apart))
+}
+
+/// Tells of each store of a cluster's WAL what it lacks of a backup's segments while another has it.
+async fn apart(shelf: &Shelf<'_>, cluster: &Cluster, segments: &[SegmentName]) -> Result<Vec<String>, ActionError> {
+    let mut held = Vec::new();
+    for (store, keys) in shelf.stores.iter().filter(|(store, _)| cluster.entry.archives().any(|name| name == store.name())) {
+        let own = Shelf { stores: vec![(*store, *keys)], ..shelf.clone() };
+        held.push((store.name(), own.names().await?));
+    }
+    let holds = |names: &BTreeMap<WalFileName, Timestamp>, segment| names.contains_key(&WalFileName::Segment(segment));
+    let wanted: Vec<SegmentName> =
+        segments.iter().copied().filter(|segment| held.iter().any(|(_, names)| holds(names, *segment))).collect();
+    let lacking = held.iter().map(|(store, names)| {
+        (store, wanted.iter().filter(|segment| !holds(names, **segment)).count())
+    });
+    let told = lacking.filter(|(_, count)| *count > 0);
+    Ok(told.map(|(store, count)| format!("store `{store}` lacks {count} of its segments, which another has")).collect())
 }
 
 /// Proves a backup before what it replaces is given up.
 ///
 /// # Errors
 /// Fails when anything of it is wrong or cannot be read.
-pub(super) async fn holds(reading: Reading<'_>, cx: &RunContext) -> Result<(), ActionError> {
-    let inspected = look(reading, &reading.backup.prefix, cx).await?;
-    conclude(reading.backup, &inspected, cx).map(|_| ())
+pub(super) async fn holds(reading: Reading<'_>, cluster: &Cluster, cx: &RunContext) -> Result<(), ActionError> {
+    let (inspected, apart) = look(reading, cluster, cx).await?;
+    conclude(reading.backup, (&inspected, apart), cx).map(|_| ())
 }

@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::stamp;
 use crate::action::{PutOptions, Store};
 use crate::base::{Digest, Timestamp};
 use crate::catalog::backup::put;
@@ -86,6 +85,40 @@ impl Verification {
 /// # Errors
 /// Fails when the store does.
 pub async fn verified(store: &dyn Store, place: &BackupPlace, note: &Verification) -> Result<(), CatalogError> {
-    let name = format!("{FOLDER}{}-{}.json", stamp(note.at), note.level.as_str());
-    put(store, &place.key(&name)?, super::proof::text(note), PutOptions::default()).await
+    let text = super::proof::text(note);
+    put(store, &place.key(&name(note, &text))?, text, PutOptions::default()).await
+}
+
+/// Names begin with the time and sort by it, also after those of earlier versions, which knew whole seconds; two of one
+/// moment differ by what they say.
+fn name(note: &Verification, text: &[u8]) -> String {
+    let at = note.at.strftime("%Y%m%dT%H%M%S%.6fZ");
+    format!("{FOLDER}{at}-{}-{}.json", note.level.as_str(), &Digest::of(text).short()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Level, Verdict, Verification, name};
+    use crate::base::{Digest, Timestamp};
+
+    fn note(at: &str, verdict: Verdict) -> Verification {
+        let at: Timestamp = at.parse().expect("a time");
+        let (manifest, by) = (Digest::of(b"m"), "run 1".to_owned());
+        Verification { format: 1, manifest, level: Level::Content, at, by, read_bytes: 1, verdict, faults: Vec::new() }
+    }
+
+    fn named(at: &str, verdict: Verdict) -> String {
+        let note = note(at, verdict);
+        name(&note, &serde_json::to_vec(&note).expect("a note"))
+    }
+
+    #[test]
+    fn two_verifications_of_one_second_or_one_moment_are_two_and_the_later_one_sorts_last() {
+        let (early, late) = ("2026-01-28T14:30:02.000001Z", "2026-01-28T14:30:02.9Z");
+        assert!(named(early, Verdict::Failed) < named(late, Verdict::Passed));
+        assert!(named(late, Verdict::Passed) < named("2026-01-28T14:30:03Z", Verdict::Passed));
+        assert_ne!(named(late, Verdict::Failed), named(late, Verdict::Passed));
+        assert!(named(late, Verdict::Passed).as_str() < "verified/20260128T143002Z-content.json");
+        assert!("verified/20260128T143001Z-content.json" < named(early, Verdict::Passed).as_str());
+    }
 }

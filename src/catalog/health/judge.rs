@@ -27,8 +27,10 @@ pub struct Observed {
     pub samples: Vec<Sample>,
     /// Manifests under its prefix that cannot be read: one of them may be its newest.
     pub unreadable: u64,
-    /// When the newest WAL segment was archived.
+    /// When the newest WAL segment was archived, into whichever store.
     pub newest_wal_at: Option<Timestamp>,
+    /// The same for each store, where the WAL goes into several; `Err` for one that gives no answer.
+    pub wal_stores: Vec<(String, Result<Option<Timestamp>, String>)>,
     /// The room of the store.
     pub room: Option<Room>,
 }
@@ -71,6 +73,7 @@ pub fn judge(
     }
     judge.attested(&good);
     judge.archived(observed.newest_wal_at);
+    judge.apart(&observed.wal_stores);
     let Judge { figures, findings, .. } = judge;
     Health {
         name: name.to_owned(),
@@ -208,6 +211,28 @@ impl Judge<'_> {
                 self.say(Level::Critical, format!("the newest WAL is {} old (max {max})", human_duration(age)));
             }
             Some(_) => {}
+        }
+    }
+
+    /// What only some of several stores have: one loss away from being lost.
+    fn apart(&mut self, stores: &[(String, Result<Option<Timestamp>, String>)]) {
+        for (store, newest) in stores {
+            let newest = match newest {
+                Ok(newest) => *newest,
+                Err(why) => {
+                    self.say(Level::Warning, format!("store `{store}` of its WAL gives no answer: {why}"));
+                    continue;
+                }
+            };
+            let age = newest.map(|at| self.since(at));
+            match (age, self.expected.max_wal_age) {
+                (None, _) => self.say(Level::Warning, format!("store `{store}` has none of its WAL")),
+                (Some(age), Some(max)) if age > max.0 => {
+                    let age = human_duration(age);
+                    self.say(Level::Warning, format!("the newest WAL in store `{store}` is {age} old (max {max})"));
+                }
+                (Some(_), Some(_) | None) => {}
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::Timestamp;
-use crate::catalog::{Backup, KIND_POSTGRES_BASE, Manifest, ObjectRole, PostgresFacts};
+use crate::catalog::{Backup, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT, Manifest, ObjectRole, PostgresFacts};
 use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline};
 
 /// The backup a recovery begins with.
@@ -24,6 +24,8 @@ pub struct Base {
 pub struct BaseBackup {
     /// Its id.
     pub id: String,
+    /// Its kind: it says what restores it.
+    pub kind: String,
     /// The cluster.
     pub system_id: SystemId,
     /// Where replay begins and is consistent.
@@ -55,7 +57,8 @@ impl Base {
 /// An increment is as good as the weakest of what it rests on.
 #[must_use]
 pub fn base_backups(list: &[Backup]) -> Vec<BaseBackup> {
-    let physical = list.iter().filter(|backup| backup.manifest.kind == KIND_POSTGRES_BASE);
+    let kinds = [KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT];
+    let physical = list.iter().filter(|backup| kinds.contains(&backup.manifest.kind.as_str()));
     let by_id: BTreeMap<&str, &Backup> = physical.map(|backup| (backup.manifest.id.as_str(), backup)).collect();
     let mut all: Vec<BaseBackup> = by_id.values().filter_map(|backup| of(backup, &by_id)).collect();
     all.sort_by(|a, b| (a.base.ended_at, &a.id).cmp(&(b.base.ended_at, &b.id)));
@@ -90,6 +93,7 @@ fn of(backup: &Backup, by_id: &BTreeMap<&str, &Backup>) -> Option<BaseBackup> {
     let objects = || links.iter().flat_map(|link| &link.manifest.objects);
     Some(BaseBackup {
         id: manifest.id.clone(),
+        kind: manifest.kind.clone(),
         system_id: facts.system_id,
         base,
         embedded: embedded(manifest, facts),

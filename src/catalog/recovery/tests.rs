@@ -209,6 +209,7 @@ fn every_gap_tells_its_reason() {
 fn backup(id: &str, fault: Option<&str>) -> BaseBackup {
     BaseBackup {
         id: id.to_owned(),
+        kind: "postgres.base".to_owned(),
         system_id: SystemId(1),
         base: base(),
         embedded: BTreeSet::new(),

@@ -9,8 +9,9 @@ use super::stanza::{self, Stanzas};
 use crate::action::{ReadStore, StoreError};
 use crate::base::units::{ByteSize, human_duration};
 use crate::base::{Timestamp, clock};
+use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::health::{Figures, Finding, Health, Level, Observed, Room, Sample, judge, prometheus};
-use crate::catalog::survey::{Holdings, candidate, holdings};
+use crate::catalog::survey::{self, Holdings, candidate, holdings};
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::language::inventory::{ExpectedBackup, PgBackRest};
 use crate::report::mask_text;
@@ -74,6 +75,7 @@ impl Args {
             match observe(&shelves, shelf, &prefix)? {
                 Ok((found, room)) => {
                     let seen = observed(expected, &found, room, now);
+                    let seen = archives(&shelves, (&store, &prefix, expected), seen)?;
                     let schedule = inventory.schedule_of(expected);
                     all.push(Health { store, ..judge((name, expected), schedule.as_ref(), &seen, now) });
                 }
@@ -160,9 +162,39 @@ fn observed(expected: &ExpectedBackup, found: &Holdings, room: Option<Room>, now
     Observed {
         samples: samples.collect(),
         unreadable: found.list.damaged.len() as u64,
-        newest_wal_at: found.wal.iter().map(|object| object.segment.archived_at).max(),
+        newest_wal_at: newest(found),
+        wal_stores: Vec::new(),
         room,
     }
+}
+
+fn newest(found: &Holdings) -> Option<Timestamp> {
+    found.wal.iter().map(|object| object.segment.archived_at).max()
+}
+
+/// Looks into the other stores that the source's WAL is archived into: what one of them has can be recovered.
+fn archives(
+    shelves: &Shelves,
+    (own, prefix, expected): (&str, &str, &ExpectedBackup),
+    seen: Observed,
+) -> Result<Observed, Failure> {
+    let inventory = &shelves.site.inventory;
+    let rests_on_wal = expected.kind == KIND_POSTGRES_BASE || expected.max_wal_age.is_some();
+    let entry = inventory.databases.get(&expected.source).filter(|_| rests_on_wal);
+    let entry = entry.filter(|entry| entry.prefix.as_deref().unwrap_or(&expected.source) == prefix);
+    let Some(entry) = entry.filter(|entry| entry.store.as_deref() == Some(own)) else { return Ok(seen) };
+    let mut wal_stores = vec![(own.to_owned(), Ok(seen.newest_wal_at))];
+    for name in entry.archives().filter(|name| *name != own) {
+        let store = shelves.site.read_store(name)?;
+        let listed = wiring::block_on(async { survey::wal(&*store, prefix).await })?;
+        let newest = listed.map(|wal| wal.iter().map(|object| object.segment.archived_at).max());
+        wal_stores.push((name.to_owned(), newest.map_err(|error| of_catalog(&error))));
+    }
+    if wal_stores.len() == 1 {
+        return Ok(seen);
+    }
+    let newest_wal_at = wal_stores.iter().filter_map(|(_, newest)| newest.as_ref().ok().copied().flatten()).max();
+    Ok(Observed { newest_wal_at, wal_stores, ..seen })
 }
 
 fn unknown((name, expected): (&str, &ExpectedBackup), store: String, why: &str) -> Health {

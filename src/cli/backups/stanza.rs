@@ -37,8 +37,10 @@ impl Stanzas {
         let host = machine()?;
         for name in names {
             match wiring::block_on(look(name, &site.inventory, host.as_ref()))? {
-                Ok(standing) if matches!(standing.code, 0 | 2) => stanzas.known.push((name.clone(), standing)),
-                Ok(standing) => stanzas.unreached.push(Unreached { store: place(&standing), why: standing.status }),
+                Ok(standing) => match standing.fault() {
+                    None => stanzas.known.push((name.clone(), standing)),
+                    Some(why) => stanzas.unreached.push(Unreached { store: place(&standing), why }),
+                },
                 Err(error) => {
                     let help = error.info().help.clone().map(|help| format!("; {help}")).unwrap_or_default();
                     let why = format!("{error}{help}");
@@ -102,5 +104,5 @@ pub fn observed(expected: &ExpectedBackup, standing: &Standing) -> Observed {
         verified_at: None,
     };
     let samples = standing.backups.iter().filter(fits).map(sample).collect();
-    Observed { samples, unreadable: 0, newest_wal_at: None, room: None }
+    Observed { samples, unreadable: 0, newest_wal_at: None, wal_stores: Vec::new(), room: None }
 }

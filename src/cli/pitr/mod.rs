@@ -1,7 +1,10 @@
 //! `runbook pitr`: how a moment is recovered, or why it is impossible. Touches nothing.
 
+mod other;
 mod rate;
 mod say;
+
+use serde_json::{Value, json};
 
 use super::args::{InventoryArgs, moment};
 use super::recoverable::{LookError, Recoverable, database};
@@ -9,6 +12,7 @@ use super::site::Site;
 use super::wal_location::WalLocationArgs;
 use super::{Exit, Failure, wiring};
 use crate::base::clock;
+use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::{Edge, Goal};
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::outlook::{self, Planned};
@@ -62,16 +66,21 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, "only a time, a position or a transaction can be left out"));
     }
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let timeline = args.timeline.map(Timeline);
+    if let Some(name) = without_store(&site, args.database.as_deref()) {
+        return other::alone(&name, &other::others(&site, &name, (&goal, timeline)), args.json.into());
+    }
     let name = database(&site, args.database.as_deref())?;
     let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let planned = wiring::block_on(async {
-        let found = recoverable.look().await?;
-        outlook::plan(found, (&goal, args.edge()), args.timeline.map(Timeline)).await
+        let found = recoverable.look().await?.of_kind(KIND_POSTGRES_BASE);
+        outlook::plan(found, (&goal, args.edge()), timeline).await
     })?;
     let planned = planned
         .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
+    let others = other::others(&site, &name, (&goal, timeline));
     let asked = (&goal, args.edge());
-    let about = say::About { site: &site, database: &name, asked, location: &args.location };
+    let about = say::About { site: &site, database: &name, asked, location: &args.location, others: &others };
     match (planned, args.json) {
         (Planned::Possible(plan), true) => say::machine(&about, &plan),
         (Planned::Possible(plan), false) => {
@@ -87,23 +96,53 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 /// # Errors
 /// Fails when the store gives no answer.
 pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<(), Failure> {
-    let recoverable = Recoverable::open(site, database)?;
+    // A backup that was named is that one.
+    let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
+    let asked = (goal, Edge::Included);
+    let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
+    match planned(&about, only)? {
+        Planned::Possible(plan) => say::facts(&about, &plan),
+        Planned::Impossible(why) => {
+            tell!("warning: the archive does not lead there: {}", why.why);
+            others.iter().for_each(|other| tell!("  but {}", other.told()));
+        }
+    }
+    Ok(())
+}
+
+/// The same for machines.
+///
+/// # Errors
+/// Fails when the store gives no answer.
+pub fn told(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<Value, Failure> {
+    let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
+    let asked = (goal, Edge::Included);
+    let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
+    Ok(match planned(&about, only)? {
+        Planned::Possible(plan) => say::told(&about, &plan),
+        Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
+    })
+}
+
+fn planned(about: &say::About<'_>, only: Option<&str>) -> Result<Planned, Failure> {
+    let recoverable = Recoverable::open(about.site, about.database)?;
     let planned = wiring::block_on(async {
-        let mut found = recoverable.look().await?;
+        let mut found = recoverable.look().await?.of_kind(KIND_POSTGRES_BASE);
         if let Some(only) = only {
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
         }
-        outlook::plan(found, (goal, Edge::Included), None).await
+        outlook::plan(found, about.asked, None).await
     })?;
-    let unread =
-        |error: &LookError| Failure::new(Exit::Failed, format!("what `{database}` has cannot be read")).because(error);
-    match planned.map_err(|error| unread(&error))? {
-        Planned::Possible(plan) => {
-            say::facts(&say::About { site, database, asked: (goal, Edge::Included), location: &WalLocationArgs::default() }, &plan)
-        }
-        Planned::Impossible(why) => tell!("warning: the archive does not lead there: {}", why.why),
-    }
-    Ok(())
+    planned.map_err(|error: LookError| {
+        Failure::new(Exit::Failed, format!("what `{}` has cannot be read", about.database)).because(&error)
+    })
+}
+
+/// The database that is meant, where pgBackRest has all its backups.
+fn without_store(site: &Site, named: Option<&str>) -> Option<String> {
+    let all = &site.inventory.databases;
+    let name = named.map(str::to_owned).or_else(|| all.keys().next().filter(|_| all.len() == 1).cloned())?;
+    all.get(&name)?.sole_stanza().map(|_| name)
 }
 
 impl Args {

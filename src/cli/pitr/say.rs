@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::other::Other;
 use super::rate::{Estimate, estimate};
 use crate::base::Timestamp;
 use crate::base::clock::between;
@@ -26,18 +27,19 @@ pub struct About<'a> {
     pub asked: (&'a Goal, Edge),
     /// Where WAL was read that another program archived.
     pub location: &'a WalLocationArgs,
+    /// What else leads there.
+    pub others: &'a [Other],
 }
 
 impl About<'_> {
     /// The command that carries a plan out.
     fn command(&self, plan: &Plan) -> String {
-        let mut words = format!("runbook run pitr -p database={} -p incident_at=now", self.database);
         let target = match &plan.settled.goal {
             Goal::Newest => None,
             Goal::Immediate => Some("immediate=true".to_owned()),
             Goal::Time(at) => Some(format!("recover_to={at}")),
             Goal::Lsn(lsn) => Some(format!("recover_to_lsn={lsn}")),
-            Goal::Name(name) => Some(format!("recover_to_name='{name}'")),
+            Goal::Name(name) => Some(format!("recover_to_name={name}")),
             Goal::Xid(xid) => Some(format!("recover_to_xid={xid}")),
         };
         let timeline = plan.settled.told.map(|timeline| format!("timeline={timeline}"));
@@ -45,12 +47,11 @@ impl About<'_> {
             (Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_), Edge::Excluded) => Some("inclusive=false".to_owned()),
             (Goal::Newest | Goal::Immediate | Goal::Name(_), Edge::Excluded) | (_, Edge::Included) => None,
         };
-        for parameter in target.into_iter().chain(inclusive).chain(timeline).chain([format!("backup={}", plan.backup.id)]) {
-            words = format!("{words} -p {parameter}");
-        }
-        let environments = &self.site.inventory.environments;
-        let protected = environments.get(&self.site.environment).is_some_and(|one| one.protected);
-        if protected { format!("{words} --confirm {}", self.site.environment) } else { words }
+        let database = [format!("database={}", self.database), "incident_at=now".to_owned()];
+        let rest = target.into_iter().chain(inclusive).chain(timeline).chain([format!("backup={}", plan.backup.id)]);
+        let params: Vec<String> = database.into_iter().chain(rest).collect();
+        let params = params.iter().flat_map(|param| ["-p", param.as_str()]);
+        self.site.again.change(["run", "pitr"].into_iter().chain(params))
     }
 
     /// What was asked for, in words.
@@ -79,11 +80,17 @@ impl About<'_> {
 
 /// Prints a plan as JSON.
 pub fn machine(about: &About<'_>, plan: &Plan) -> Result<Exit, Failure> {
+    document::write_json(&told(about, plan))?;
+    Ok(Exit::Success)
+}
+
+/// A plan, for machines.
+pub fn told(about: &About<'_>, plan: &Plan) -> Value {
     let stop = plan.stop.map(|stop| {
         let commit = |commit: crate::pgformat::Commit| json!({ "xid": commit.xid, "lsn": commit.lsn, "at": commit.at });
         json!({ "segment": stop.segment.to_string(), "next": commit(stop.next), "last": stop.last.map(commit) })
     });
-    document::write_json(&json!({
+    json!({
         "database": about.database,
         "possible": true,
         "system_id": plan.system_id,
@@ -100,9 +107,9 @@ pub fn machine(about: &About<'_>, plan: &Plan) -> Result<Exit, Failure> {
         "estimate": estimate(plan),
         "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
         "notes": about.notes(plan),
+        "others": about.others,
         "command": about.command(plan),
-    }))?;
-    Ok(Exit::Success)
+    })
 }
 
 fn passed_over<'a>(all: impl Iterator<Item = (&'a str, &'a Refusal)>) -> Vec<Value> {
@@ -146,6 +153,10 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
     fact("time", &duration(&estimate(plan)));
     for note in &about.notes(plan) {
         fact("note", note);
+    }
+    for other in about.others {
+        let nearer = if other.ended_at > plan.backup.ended_at { "nearer: " } else { "" };
+        fact("or from", &format!("{nearer}{}", other.told()));
     }
     for one in &plan.passed_over {
         fact("not from", &format!("`{}`: {}", one.id, one.why));
@@ -228,6 +239,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
             "help": why.why.help(),
             "passed_over": passed_over(why.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
             "instead": instead,
+            "others": about.others,
         }))?;
         return Ok(Exit::Refused);
     }
@@ -240,12 +252,15 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         };
         tell!("can be recovered: timeline {timeline} from {} ({begin}) to {}", interval.from, interval.to);
     }
-    let fact = format!("`{}` cannot be recovered to {}: {}", about.database, about.asked.0, why.why);
+    for other in about.others {
+        tell!("but from {}", other.told());
+    }
+    let fact = format!("`{}` cannot be recovered to {} by a base backup: {}", about.database, about.asked.0, why.why);
     let failure = Failure::new(Exit::Refused, mask_text(&fact));
     Err(match &why.why {
         Refusal::Several(_) => failure.help("say which one with `--timeline`"),
         Refusal::BeforeBackup { .. } | Refusal::NoBackup(_) => {
-            failure.help(format!("`runbook backups map {}` shows what can be recovered", about.database))
+            failure.help(format!("`{}` shows what can be recovered", about.site.again.line(["backups", "map", about.database])))
         }
         Refusal::Hole { .. }
         | Refusal::Unclear { .. }

@@ -1,24 +1,26 @@
 //! Puts together what is known of one database. What cannot be reached is told as such.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::advice;
 use crate::action::{Mode, Secrets};
 use crate::actions::pgbackrest;
 use crate::actions::postgres::{Standing, look};
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::{Verdict, Vouched};
+use crate::catalog::health::Level;
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
 use crate::cli::site::{self, Site};
-use crate::cli::{Failure, history, wal as cli_wal, wiring};
+use crate::cli::{Failure, history, restored, wal as cli_wal, wiring};
 use crate::event::{Figures, Outcome};
-use crate::journal::{RunStatus, RunSummary, Runs};
+use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
 use crate::language::inventory::Database;
-use crate::plan::lock_of_database;
+use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
 use crate::state::RunState;
 use crate::wal;
 
@@ -26,7 +28,9 @@ use crate::wal;
 const RECOVERY: &str = "full-db-loss";
 /// The same of a database whose backups pgBackRest has.
 const THEIR_RECOVERY: &str = "full-db-loss-pgbackrest";
-/// How many runs are looked at to find a drill.
+/// The action whose success proves what was restored.
+const PROOF: &str = "postgres.check";
+/// How many runs are looked at to find a drill and a proof.
 const LOOK_BACK: usize = 200;
 
 /// How a database stands.
@@ -68,6 +72,8 @@ pub struct Status {
     pub open: Option<Open>,
     /// Runs that concern it and have not ended.
     pub unfinished: Vec<Unfinished>,
+    /// How bad it is, all in all: what the code of the command says.
+    pub level: Level,
     /// What to do next, most urgent first.
     pub next: Vec<String>,
 }
@@ -103,6 +109,9 @@ pub struct Proven {
     pub passed: bool,
     /// How long it took.
     pub took_ms: u64,
+    /// The run that proved it, where only the history of runs on this machine knows it and the store does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unkept: Option<RunId>,
 }
 
 /// A drill that was made.
@@ -150,12 +159,13 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     let server = looked.unwrap_or_else(|error| Standing { why: error.to_string(), ..Standing::default() });
     let entry = site.inventory.databases.get(name);
     let stanza = entry.and_then(Database::sole_stanza).map(|known| known.stanza.clone());
-    let (kept, store_fault) = match if stanza.is_some() { theirs(name, site) } else { ours(name, site) } {
+    let (mut kept, store_fault) = match if stanza.is_some() { theirs(name, site) } else { ours(name, site) } {
         Ok(kept) => (kept, String::new()),
         Err(why) => (Kept::default(), why),
     };
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
+    kept.believe(history.proof);
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
     let managed = entry.is_some_and(Database::is_managed);
     let archives = entry.is_some_and(|entry| entry.store.is_some()) && !managed;
@@ -177,6 +187,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         forecast_fault: String::new(),
         open,
         unfinished: history.unfinished,
+        level: Level::Ok,
         next: Vec::new(),
     };
     if !managed {
@@ -185,7 +196,9 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
             Err(why) => status.forecast_fault = why,
         }
     }
-    status.next = super::show::advice(&status);
+    let advice = advice::of(&status, &site.again);
+    status.level = advice.iter().fold(Level::Ok, |worst, one| worst.worse(one.level));
+    status.next = advice.into_iter().map(|one| one.text).collect();
     Ok(status)
 }
 
@@ -195,6 +208,16 @@ struct Kept {
     newest: Option<Newest>,
     count: usize,
     proof: Option<Proven>,
+    ids: BTreeSet<String>,
+}
+
+impl Kept {
+    /// Takes a proof that only the history of runs knows, where it is newer and its backup is still there.
+    fn believe(&mut self, proof: Option<Proven>) {
+        let known = self.proof.as_ref().map(|known| known.at);
+        let newer = |one: &Proven| self.ids.contains(&one.backup) && known.is_none_or(|known| one.at > known);
+        self.proof = proof.filter(newer).or_else(|| self.proof.take());
+    }
 }
 
 /// What lies in the database's store.
@@ -204,6 +227,7 @@ fn ours(name: &str, site: &Site) -> Result<Kept, String> {
         newest: found.first().map(newest),
         count: found.len(),
         proof: found.iter().filter_map(proof).max_by_key(|proof| proof.at),
+        ids: found.into_iter().map(|backup| backup.manifest.id).collect(),
     })
 }
 
@@ -212,9 +236,8 @@ fn theirs(name: &str, site: &Site) -> Result<Kept, String> {
     let host = site::machine().map_err(chain)?;
     let looked = wiring::block_on(pgbackrest::look(name, &site.inventory, host.as_ref())).map_err(chain)?;
     let standing = looked.map_err(|error| error.to_string())?;
-    // 2 is a stanza without a backup.
-    if !matches!(standing.code, 0 | 2) {
-        return Err(format!("stanza `{}`: {}", standing.stanza, standing.status));
+    if let Some(why) = standing.fault() {
+        return Err(format!("stanza `{}`: {why}", standing.stanza));
     }
     let newest = standing.backups.iter().max_by_key(|backup| backup.stopped_at);
     let newest = newest.map(|backup| Newest {
@@ -223,7 +246,7 @@ fn theirs(name: &str, site: &Site) -> Result<Kept, String> {
         size_bytes: backup.size_bytes,
         sound: backup.fault.is_none(),
     });
-    Ok(Kept { newest, count: standing.backups.len(), proof: None })
+    Ok(Kept { newest, count: standing.backups.len(), ..Kept::default() })
 }
 
 fn chain(failure: Failure) -> String {
@@ -265,6 +288,7 @@ fn proof(backup: &Backup) -> Option<Proven> {
         at: proof.at,
         passed: proof.verdict == Verdict::Passed,
         took_ms: proof.took_ms,
+        unkept: None,
     })
 }
 
@@ -272,7 +296,26 @@ fn proof(backup: &Backup) -> Option<Proven> {
 #[derive(Default)]
 struct Past {
     drill: Option<Drilled>,
+    proof: Option<Proven>,
     unfinished: Vec<Unfinished>,
+}
+
+/// What the newest run that proved a backup of the database says of it.
+fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
+    let may_prove = |step: &PlannedStep| step.uses == PROOF;
+    if !plan.steps.iter().any(may_prove) {
+        return None;
+    }
+    let state = RunState::fold(&dir.read().ok()?.events).ok()?;
+    state.finished.as_ref()?;
+    let found = restored::proofs(plan, &state).into_iter().find(|proven| proven.backup.database == name)?;
+    Some(Proven {
+        backup: found.backup.id,
+        at: found.proof.at,
+        passed: found.proof.verdict == Verdict::Passed,
+        took_ms: found.proof.took_ms,
+        unkept: Some(dir.id().clone()),
+    })
 }
 
 fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
@@ -289,6 +332,9 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
                 let (outcome, _, figures) = state.finished?;
                 Some(Drilled { run: id.clone(), at: state.started_at, outcome, figures: Box::new(figures) })
             });
+        }
+        if past.proof.is_none() && concerns {
+            past.proof = proven(&dir, &plan, name);
         }
         if !concerns && !plan.locks.iter().any(|known| known == lock) {
             continue;

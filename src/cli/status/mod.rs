@@ -1,16 +1,20 @@
 //! `runbook status`: how the databases stand, on one screen: at three in the morning this is looked at first.
 
+mod advice;
 mod gather;
 mod show;
+
+use std::process::ExitCode;
 
 use super::args::InventoryArgs;
 use super::site::{self, Site};
 use super::{Exit, Failure, document};
+use crate::catalog::health::Level;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook status\n  runbook status orders\n  runbook status --json | jq '.[] | {database, next}'\n\nOf each database: whether its server answers, how far its archive is behind, its newest backup and the last proof that one restores, the last drill, the forecast of a recovery against its RTO, recoveries that are open, runs that wait, and what to do next.\nNothing is changed. A store or a server that does not answer is told and does not hide the rest."
+    after_help = "Examples:\n  runbook status\n  runbook status orders\n  runbook status --json | jq '.[] | {database, level, next}'\n\nOf each database: whether its server answers, how far its archive is behind, its newest backup and the last proof that one restores, the last drill, the forecast of a recovery against its RTO, recoveries that are open, runs that wait, and what to do next.\nNothing is changed. A store or a server that does not answer is told and does not hide the rest. The inventory is held against the server that answers: an entry that is wrong about it comes first.\nCode 0: all is well, 1: something is to be done (a drill or a backup is overdue, a run waits), 2: critical (the server does not answer or is not the one of the inventory, the RPO is missed, no sound backup, no recovery can be planned), 3: unknown, for example because the store gave no answer. `level` in JSON says the same of each database."
 )]
 pub struct Args {
     /// Only this database of the inventory
@@ -25,25 +29,35 @@ pub struct Args {
     json: bool,
 }
 
-/// Tells how the databases stand.
-pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
-    let names: Vec<String> = match &args.database {
-        Some(name) => vec![site::chosen_database(Some(name), &site.inventory)?],
-        None => site.inventory.databases.keys().cloned().collect(),
-    };
-    if names.is_empty() {
-        return Err(Failure::new(Exit::Usage, "the inventory has no database")
-            .help("name an inventory with `--inventory FILE`, and a database under its `databases`"));
+/// Tells how the databases stand, and by its code whether a person is needed. Whatever goes wrong is code 3: monitoring has
+/// no other word for it.
+pub fn run(args: &Args) -> ExitCode {
+    let level = args.tell().unwrap_or_else(|failure| {
+        failure.print();
+        Level::Unknown
+    });
+    ExitCode::from(level.code())
+}
+
+impl Args {
+    fn tell(&self) -> Result<Level, Failure> {
+        let site = Site::read(&self.inventory, self.environment.as_deref(), self.json.into())?;
+        let names: Vec<String> = match &self.database {
+            Some(name) => vec![site::chosen_database(Some(name), &site.inventory)?],
+            None => site.inventory.databases.keys().cloned().collect(),
+        };
+        if names.is_empty() {
+            return Err(Failure::new(Exit::Usage, "the inventory has no database")
+                .help("name an inventory with `--inventory FILE`, and a database under its `databases`"));
+        }
+        let mut all = Vec::new();
+        for name in &names {
+            all.push(gather::of(name, &site, &self.inventory)?);
+        }
+        match self.json {
+            true => document::write_json(&all)?,
+            false => all.iter().for_each(|status| show::print(status, &site.again)),
+        }
+        Ok(all.iter().fold(Level::Ok, |worst, status| worst.worse(status.level)))
     }
-    let mut all = Vec::new();
-    for name in &names {
-        all.push(gather::of(name, &site, &args.inventory)?);
-    }
-    if args.json {
-        document::write_json(&all)?;
-        return Ok(Exit::Success);
-    }
-    all.iter().for_each(show::print);
-    Ok(Exit::Success)
 }

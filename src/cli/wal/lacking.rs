@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::pg_wal::PgWal;
+use crate::cli::Failure;
 use crate::cli::recoverable::Recoverable;
 use crate::cli::site::Site;
 use crate::language::inventory::StoreEntry;
@@ -21,7 +23,32 @@ pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<
     let known: Vec<&str> = known.map(plain).collect();
     let may_be_alone = config.at_least() < config.stores().count();
     let unnamed = config.stores().filter(|entry| may_be_alone && !known.contains(&plain(entry)));
-    Ok(Lacking { unnamed: unnamed.map(|entry| entry.url.clone()).collect(), owed: owed.into_iter().collect() })
+    let unfed = known.iter().filter(|known| !config.stores().any(|entry| plain(entry) == **known));
+    Ok(Lacking {
+        unnamed: unnamed.map(|entry| entry.url.clone()).collect(),
+        unfed: unfed.map(|url| (*url).to_owned()).collect(),
+        owed: owed.into_iter().collect(),
+    })
+}
+
+/// How the configuration that a database's server archives with differs from the inventory.
+///
+/// # Errors
+/// Says why it is not known.
+pub async fn differences(site: &Site, database: &str) -> Result<Vec<String>, String> {
+    let failed = |failure: Failure| failure.message;
+    let found = Recoverable::open(site, database).map_err(failed)?;
+    let server = PgWal::of(site, &found).await.map_err(failed)?.server;
+    let server = server.map_err(|why| format!("how `{database}` archives is not known: {why}"))?;
+    let lacking = lacking(site, &found, &server);
+    let lacking = lacking.map_err(|why| format!("what `{database}` archives with cannot be read: {why}"))?;
+    let unnamed = lacking.unnamed.iter().map(|url| {
+        format!("`{database}` archives into `{url}`, which a recovery would not look into: name it in `wal_stores`")
+    });
+    let unfed = lacking.unfed.iter().map(|url| {
+        format!("`{database}` archives nothing into `{url}`, a store of its WAL by the inventory")
+    });
+    Ok(unnamed.chain(unfed).collect())
 }
 
 fn plain(entry: &StoreEntry) -> &str {

@@ -9,6 +9,7 @@ use crate::actions::postgres::Relation;
 use crate::base::Timestamp;
 use crate::base::clock;
 use crate::catalog::recovery::Edge;
+use crate::cli::again::Again;
 use crate::cli::args::{InventoryArgs, moment};
 use crate::cli::exit::told;
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable, database};
@@ -85,8 +86,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let searched = wiring::block_on(args.search(&site, recoverable, between))??;
     match args.json {
-        true => document::write_json(&machine(&name, &searched))?,
-        false => people(&name, &searched),
+        true => document::write_json(&machine((&name, &site.again), &searched))?,
+        false => people((&name, &site.again), &searched),
     }
     Ok(if searched.found.is_empty() { Exit::Failed } else { Exit::Success })
 }
@@ -221,11 +222,11 @@ async fn names(live: &mut PgWal, found: &[(Sighting, Place)]) -> Vec<(u32, Strin
     }
 }
 
-fn machine(database: &str, searched: &Searched) -> Value {
+fn machine((database, again): (&str, &Again), searched: &Searched) -> Value {
     let found = searched.found.iter().map(|(sighting, place)| {
         let mut value = json!(sighting);
         value["archived"] = json!(*place == Place::Archive);
-        value["commands"] = json!(commands(database, searched.timeline, sighting));
+        value["commands"] = json!(commands((database, again), searched.timeline, sighting));
         value
     });
     json!({
@@ -240,29 +241,29 @@ fn machine(database: &str, searched: &Searched) -> Value {
 }
 
 /// The commands that plan a recovery to just before it: by position, which is exact, and by time.
-fn commands(database: &str, timeline: Timeline, sighting: &Sighting) -> Vec<String> {
-    let mut all = Vec::new();
-    match sighting.what {
-        Happened::Marked => {
-            let name = sighting.name.as_deref().unwrap_or_default();
-            all.push(format!("runbook pitr {database} --name '{name}' --timeline {timeline}"));
-        }
+fn commands((database, again): (&str, &Again), timeline: Timeline, sighting: &Sighting) -> Vec<String> {
+    let timeline = timeline.to_string();
+    let plan = |option: &str, value: &str| {
+        again.line(["pitr", database, option, value, "--timeline", timeline.as_str()])
+    };
+    let mut all = vec![match sighting.what {
+        Happened::Marked => plan("--name", sighting.name.as_deref().unwrap_or_default()),
         Happened::Dropped | Happened::Replaced | Happened::DatabaseDropped | Happened::Changed | Happened::Ended => {
-            all.push(format!("runbook pitr {database} --lsn {} --timeline {timeline}", sighting.before));
+            plan("--lsn", &sighting.before.to_string())
         }
-    }
+    }];
     let earlier = sighting.at.filter(|_| sighting.what != Happened::Marked);
     if let Some(at) = earlier.and_then(|at| Timestamp::from_microsecond(at.as_microsecond() - 1).ok()) {
-        all.push(format!("runbook pitr {database} --at {at} --timeline {timeline}"));
+        all.push(plan("--at", &at.to_string()));
     }
     all
 }
 
-fn people(database: &str, searched: &Searched) {
+fn people((database, again): (&str, &Again), searched: &Searched) {
     for (sighting, place) in &searched.found {
         let at = sighting.at.map_or_else(|| "time not told".to_owned(), |at| at.to_string());
         out!("{at}  {}  at {}", mask_text(&words(sighting, &searched.names)), sighting.lsn);
-        for (index, command) in commands(database, searched.timeline, sighting).iter().enumerate() {
+        for (index, command) in commands((database, again), searched.timeline, sighting).iter().enumerate() {
             let lead = match (index, sighting.what) {
                 (0, Happened::Marked) => "to it:      ",
                 (0, _) => "just before:",

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::lacking::lacking;
 use super::pg_wal::PgWal;
+use crate::base::clock;
 use crate::base::units::{ByteSize, Span, human_duration};
 use crate::catalog::health::{Finding, Level};
 use crate::catalog::recovery::lanes;
@@ -16,8 +17,10 @@ use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
 use crate::pgformat::{Commit, Lsn, SegmentName, WalFileName, WalWalker, Walked};
 use crate::report::mask_text;
-use crate::wal::standing::{Figures, Observed, ServerSide, Standing, Waiting, judge};
+use crate::wal::standing::{Figures, Lacking, Observed, ServerSide, Standing, Waiting, judge};
 
+/// Files that were archived so lately may still be on their way into the other stores.
+const ON_ITS_WAY: Duration = Duration::from_secs(30);
 /// How many segments that only the server has are read to find its oldest commit.
 const LOOK_AHEAD: u64 = 64;
 
@@ -102,6 +105,16 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Stand
     let mut seen = archived(&found, live.server.clone(), rpo);
     if let Ok(server) = &seen.server {
         seen.lacking = lacking(site, &found, server);
+    }
+    let on_its_way = clock::before(clock::now(), ON_ITS_WAY);
+    let uneven = found.uneven(on_its_way).await.unwrap_or_default();
+    if !uneven.is_empty() {
+        let mut known = std::mem::replace(&mut seen.lacking, Ok(Lacking::default())).unwrap_or_default();
+        for (url, count) in uneven {
+            let owed = known.owed.entry(url).or_default();
+            *owed = count.max(*owed);
+        }
+        seen.lacking = Ok(known);
     }
     if let (Ok(server), Some(archived_to)) = (&seen.server, seen.archived_to) {
         seen.waiting = waiting(&found, (server, archived_to), &mut live).await;

@@ -106,7 +106,8 @@ impl AuditSettings {
 pub struct Database {
     /// The host it runs on; only `local` so far.
     pub host: String,
-    /// Its data directory, an absolute path. A managed server has none.
+    /// Its data directory, an absolute path. A managed server has none; that of a server in a container is what its
+    /// container says, unless it is given here.
     pub pgdata: PathBuf,
     /// Its TCP port, also part of its socket's name. Default 5432.
     pub port: u16,
@@ -141,6 +142,11 @@ pub struct Database {
     /// The other stores that its WAL is archived into, below the same prefix: a recovery reads them all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wal_stores: Vec<String>,
+    /// In how many of the stores of its WAL a file must be safe, for `wal push` and for what a recovery rescues. Default:
+    /// in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub wal_at_least: Option<usize>,
     /// The prefix inside the store. Default: the entry's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,

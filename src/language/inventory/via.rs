@@ -55,6 +55,28 @@ pub struct Compose {
     pub project: Option<String>,
     /// The service that is the server.
     pub service: String,
+    /// Where the container has the `runbook` that its server archives and fetches WAL with: a path inside it, usually a
+    /// file of this machine that is mounted there. Default `/usr/local/bin/runbook`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runbook: Option<PathBuf>,
+    /// The folder of this machine that is mounted into the container for `wal.yaml`, its secrets and its spool. Default:
+    /// `runbook-wal` beside the compose file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<PathBuf>,
+}
+
+impl Compose {
+    /// Where the container has `runbook`.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.runbook.clone().unwrap_or_else(|| PathBuf::from("/usr/local/bin/runbook"))
+    }
+
+    /// The folder of this machine that is mounted for what `wal push` needs.
+    #[must_use]
+    pub fn wal_folder(&self) -> PathBuf {
+        self.folder.clone().unwrap_or_else(|| self.file.with_file_name("runbook-wal"))
+    }
 }
 
 /// A server of a provider's. It has no settings.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Rest, ValueKind};
+use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior, Value};
 
 use super::error::{NOT_TEXT, SECRET};
@@ -43,6 +43,7 @@ fn build() -> Environment<'static> {
         .add_filter("sha256", |value: Value| whole("sha256", &value, |text| Digest::of(text.as_bytes()).to_string()));
     environment.add_filter("urlencode", |value: Value| whole("urlencode", &value, url_encoded));
     environment.add_filter("tojson", |value: Value| {
+        demand_few(std::slice::from_ref(&value))?;
         let text = serde_json::to_string(&value).map_err(|error| failed(&error.to_string()))?;
         refuse_secret("tojson", &text).map(|()| text)
     });
@@ -51,10 +52,64 @@ fn build() -> Environment<'static> {
             if arguments.iter().any(holds_secret) {
                 return Err(secret_error(name));
             }
+            if COPYING.contains(&name) {
+                demand_few(&arguments)?;
+            }
             builtin().empty_state().apply_filter(name, &arguments)
         });
     }
+    for name in GATHERING {
+        environment.add_filter(name, move |arguments: Rest<ValueOrKwargs>| {
+            let arguments = arguments.into_values();
+            demand_few(&arguments)?;
+            builtin().empty_state().apply_filter(name, &arguments)
+        });
+    }
+    // It calls other filters by name, ours among them.
+    environment.add_filter("map", |state: &mut State<'_, '_>, value: Value, arguments: Rest<ValueOrKwargs>| {
+        demand_few(std::slice::from_ref(&value))?;
+        minijinja::filters::map(state, value, arguments)
+    });
     environment
+}
+
+/// Filters of the engine that walk a whole list: a short text may stand for a list that fills the memory.
+const GATHERING: [&str; 17] = [
+    "batch",
+    "chain",
+    "format",
+    "groupby",
+    "join",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "sum",
+    "unique",
+    "zip",
+];
+
+/// Those of [`CHANGING`] that do, too.
+const COPYING: [&str; 3] = ["last", "list", "reverse"];
+
+/// Refuses lists that are longer than a template could walk with its fuel.
+fn demand_few(values: &[Value]) -> Result<(), Error> {
+    let most = usize::try_from(FUEL).unwrap_or(usize::MAX);
+    for value in values.iter().filter(|value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)) {
+        let count = match value.len() {
+            Some(count) => count,
+            None => value.try_iter()?.take(most.saturating_add(1)).count(),
+        };
+        if count > most {
+            return Err(Error::from(ErrorKind::OutOfFuel));
+        }
+    }
+    Ok(())
 }
 
 /// Filters of the engine that measure or change a text: a secret's token must not pass for its value.
@@ -132,6 +187,7 @@ fn whole(filter: &'static str, value: &Value, change: impl Fn(&str) -> String) -
     if value.is_undefined() || value.is_none() {
         return Err(Error::from(ErrorKind::UndefinedError));
     }
+    demand_few(std::slice::from_ref(value))?;
     let text = value.to_string();
     refuse_secret(filter, &text)?;
     Ok(change(&text))

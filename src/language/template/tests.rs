@@ -160,3 +160,27 @@ fn a_list_repeated_without_measure_is_refused_before_it_fills_the_memory() {
     let said = evaluate("[[04]]*40000000", &Scope::new()).unwrap_err();
     assert!(said.message.contains("larger than 1 MiB"), "{}", said.message);
 }
+
+#[test]
+fn a_filter_that_would_walk_a_list_without_measure_is_refused_before_it_copies_it() {
+    for text in [
+        "([0]*10**7)|list",
+        "([0]*10**8)|list|length",
+        "(range(100)|list*10**6)|map('abs')|list",
+        "([0]*10**7)|map('b64encode')",
+        "([0]*10**7)|select|list",
+        "([0]*10**7)|join(',')",
+        "([0]*10**7)|string",
+        "([0]*10**7)|tojson",
+        "([0]*10**7)|b64encode",
+        "([0]*10**7)|reverse",
+        "([0]*10**7)|sort",
+        "[1]|zip([0]*10**7)|list",
+    ] {
+        let said = evaluate(text, &Scope::new()).unwrap_err();
+        assert_eq!(said.kind, TemplateErrorKind::Budget, "{text}: {}", said.message);
+    }
+    assert_eq!(evaluate("([1]*1000)|list|sum", &Scope::new()), Ok(json!(1000)));
+    assert_eq!(evaluate("['a']|map('b64encode')|join(attribute=none)", &Scope::new()), Ok(json!("YQ==")));
+    assert_eq!(evaluate("[3, 1]|sort(reverse=true)|first", &Scope::new()), Ok(json!(3)));
+}

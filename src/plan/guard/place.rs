@@ -198,7 +198,9 @@ fn database(entry: &Database, role: Role, identity: &dyn Identity) -> Vec<Place>
         places.push(Place::path(&entry.host, &folder.join(format!(".s.PGSQL.{}", entry.port)), identity));
     }
     if !entry.is_managed() {
-        places.push(Place::path(&entry.host, &entry.pgdata, identity));
+        // One that only its container knows is known by that.
+        let data = Some(&entry.pgdata).filter(|data| data.is_absolute());
+        places.extend(data.map(|data| Place::path(&entry.host, data, identity)));
         places.extend(identity.system_id(&entry.pgdata).map(|system| Place::Cluster { system }));
     }
     places

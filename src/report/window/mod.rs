@@ -76,12 +76,38 @@ pub enum SpanState {
 pub struct ChartBackup {
     /// Its id.
     pub id: String,
+    /// What it is.
+    pub form: BackupForm,
     /// When it ended.
     pub ended_at: Timestamp,
     /// Its timeline.
     pub timeline: Timeline,
     /// Why it cannot be restored.
     pub fault: Option<String>,
+}
+
+/// What a backup is: each has a mark of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupForm {
+    /// A base backup of ours.
+    Base,
+    /// A snapshot of a volume.
+    Snapshot,
+    /// A backup of pgBackRest, whose WAL lies in an archive of its own.
+    PgBackRest,
+}
+
+impl BackupForm {
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Base => "base backup",
+            Self::Snapshot => "snapshot",
+            Self::PgBackRest => "pgBackRest",
+        }
+    }
 }
 
 /// The time that a picture spans.

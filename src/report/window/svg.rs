@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Axis, Chart, ChartLane, Span, SpanState, moment, told};
+use super::{Axis, BackupForm, Chart, ChartLane, Span, SpanState, moment, told};
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 110.0;
@@ -118,11 +118,17 @@ fn marks(out: &mut String, chart: &Chart, axis: Axis) {
         let lane = chart.lanes.iter().position(|lane| lane.timeline == backup.timeline).unwrap_or_default();
         let (x, y) = (x(axis, backup.ended_at), top(lane) - 3.0);
         let shape = match backup.fault {
-            None => format!("<path class=\"b\" d=\"M{:.1} {:.1}h10l-5 8z\">", x - 5.0, y - 8.0),
+            None => match backup.form {
+                BackupForm::Base => format!("<path class=\"b\" d=\"M{:.1} {:.1}h10l-5 8z\">", x - 5.0, y - 8.0),
+                BackupForm::Snapshot => format!("<path class=\"b\" d=\"M{x:.1} {:.1}l5 5l-5 5l-5 -5z\">", y - 10.0),
+                BackupForm::PgBackRest => {
+                    format!("<path class=\"b\" d=\"M{:.1} {:.1}a4 4 0 1 0 8 0a4 4 0 1 0 -8 0\">", x - 4.0, y - 5.0)
+                }
+            },
             Some(_) => format!("<path class=\"x\" d=\"M{:.1} {:.1}l8 8m0 -8l-8 8\">", x - 4.0, y - 8.0),
         };
         let fault = backup.fault.as_ref().map(|why| format!("\ncannot be restored: {why}")).unwrap_or_default();
-        let tip = format!("base backup {}\nended {}{fault}", backup.id, moment(backup.ended_at));
+        let tip = format!("{} {}\nended {}{fault}", backup.form.name(), backup.id, moment(backup.ended_at));
         let _ = write!(out, "{shape}<title>{}</title></path>", escape(&tip));
     }
 }

@@ -14,6 +14,7 @@ fn span(state: SpanState, (from, to): (&str, &str), why: &str) -> Span {
 fn chart() -> Chart {
     let backup = |id: &str, ended: &str, fault: Option<&str>| ChartBackup {
         id: id.to_owned(),
+        form: BackupForm::Base,
         ended_at: at(ended),
         timeline: Timeline(1),
         fault: fault.map(str::to_owned),

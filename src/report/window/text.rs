@@ -1,8 +1,9 @@
 //! The picture for the terminal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::{Axis, Chart, ChartLane, Span, SpanState, moment, told};
+use super::{Axis, BackupForm, Chart, ChartLane, Span, SpanState, moment, told};
 use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::report::mask_text;
@@ -34,7 +35,6 @@ pub fn text(chart: &Chart, columns: usize, palette: Palette) -> String {
 }
 
 const LABEL: usize = 13;
-const BACKUP: char = '▼';
 const BROKEN: char = '✗';
 const THERE: char = '█';
 const GAP: char = '░';
@@ -43,10 +43,15 @@ fn picture(out: &mut String, chart: &Chart, axis: Axis, (columns, palette): (usi
     let width = columns.saturating_sub(LABEL + 3).clamp(20, 120);
     let mut marks = vec![' '; width];
     for backup in &chart.backups {
-        marks[axis.part(backup.ended_at, width)] = if backup.fault.is_some() { BROKEN } else { BACKUP };
+        marks[axis.part(backup.ended_at, width)] = if backup.fault.is_some() { BROKEN } else { mark(backup.form) };
     }
     let marks: String = marks.into_iter().collect();
     let _ = writeln!(out, "  {:LABEL$}{}", "base backups", marks.trim_end());
+    let forms: BTreeSet<BackupForm> = chart.backups.iter().map(|backup| backup.form).collect();
+    if forms.iter().any(|form| *form != BackupForm::Base) {
+        let words: Vec<String> = forms.iter().map(|form| format!("{} {}", mark(*form), form.name())).collect();
+        let _ = writeln!(out, "  {:LABEL$}{}", "", words.join("   "));
+    }
     for lane in &chart.lanes {
         let bar = bar(lane, axis, width, palette);
         let _ = writeln!(out, "  {:LABEL$}{bar}", format!("timeline {}", lane.timeline));
@@ -54,6 +59,14 @@ fn picture(out: &mut String, chart: &Chart, axis: Axis, (columns, palette): (usi
     let (begin, end) = (moment(axis.begin), moment(axis.end));
     let room = width.saturating_sub(end.len());
     let _ = writeln!(out, "  {:LABEL$}{begin:room$}{end}", "");
+}
+
+fn mark(form: BackupForm) -> char {
+    match form {
+        BackupForm::Base => '▼',
+        BackupForm::Snapshot => '◆',
+        BackupForm::PgBackRest => '●',
+    }
 }
 
 /// One lane. A gap is never hidden by what can be recovered beside it: it keeps at least one column.

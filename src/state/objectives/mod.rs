@@ -11,11 +11,13 @@ mod path;
 mod split;
 #[cfg(test)]
 mod tests;
+mod unproven;
 mod warning;
 
 pub use figures::figures;
 pub use outcome::{end, exceptions, exit_code, left_behind, outcome};
 pub use path::critical_path;
+pub use unproven::unproven;
 pub use warning::warnings_due;
 
 use crate::event::SkipReason;

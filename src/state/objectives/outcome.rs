@@ -1,6 +1,7 @@
 //! How a run ended, and what made a success one with exceptions.
 
 use super::member::{excused, instances, is_excused};
+use super::unproven::unproven;
 use super::{figures, loss, required};
 use crate::base::StepId;
 use crate::base::mode::Mode;
@@ -117,6 +118,9 @@ fn success(plan: &BoundPlan, state: &RunState) -> Outcome {
                 Some(_) => {}
                 None => return Outcome::Inconclusive,
             }
+        }
+        if !unproven(state).is_empty() {
+            return Outcome::Inconclusive;
         }
     }
     if exceptions(plan, state).is_empty() { Outcome::Succeeded } else { Outcome::SucceededWithExceptions }

@@ -38,8 +38,7 @@ pub(super) fn publish(claim: &mut Claim, path: &Path, content: &Known, clobber: 
         (true, Clobber::Replace) => return replace(claim, path, content),
         (false, Clobber::Refuse | Clobber::Replace) => {}
     }
-    claim.file().sync_all()?;
-    known::write(path, vec![content.clone()])?;
+    settle(claim, path, content)?;
     match rename_new(claim.temporary(), path) {
         Ok(()) => claim.published(),
         // Somebody wrote the file by hand, without the key's lock.
@@ -48,6 +47,17 @@ pub(super) fn publish(claim: &mut Claim, path: &Path, content: &Known, clobber: 
     }
     sync_folder(folder)?;
     Ok(Published::New)
+}
+
+/// Makes a content durable and, beside it, what is known of it: a disk writes both in the time of one. Neither is seen
+/// before the content has its name, which it gets when both are there.
+fn settle(claim: &Claim, path: &Path, content: &Known) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let synced = scope.spawn(|| claim.file().sync_all());
+        let known = known::write(path, vec![content.clone()]);
+        let synced = synced.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs panicked")));
+        synced.and(known)
+    })
 }
 
 /// Renames onto a name that must be free.

@@ -196,6 +196,20 @@ impl Place {
         Ok(found)
     }
 
+    fn which(&self, keys: Vec<ObjectKey>) -> Result<Vec<ObjectKey>, StoreError> {
+        let mut found = Vec::new();
+        for key in keys {
+            match std::fs::metadata(self.path(&key)?) {
+                Ok(meta) if meta.is_file() => found.push(key),
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(self.fault(format!("cannot look for `{key}`"), error)),
+            }
+        }
+        self.present()?;
+        Ok(found)
+    }
+
     fn collect(
         &self,
         folder: &str,
@@ -359,6 +373,11 @@ impl ReadStore for LocalStore {
     fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
         let prefix = prefix.to_owned();
         Box::pin(async move { blocking(&self.0, move |place| place.list(&prefix)).await })
+    }
+
+    fn which(&self, stem: &str, endings: &[String]) -> BoxFuture<'_, Result<Vec<ObjectKey>, StoreError>> {
+        let keys = endings.iter().filter_map(|ending| format!("{stem}{ending}").parse().ok()).collect();
+        Box::pin(async move { blocking(&self.0, move |place| place.which(keys)).await })
     }
 
     fn capacity(&self) -> BoxFuture<'_, Result<Option<Capacity>, StoreError>> {

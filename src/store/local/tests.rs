@@ -53,6 +53,20 @@ async fn an_object_comes_back_with_its_digest_and_metadata() {
 }
 
 #[tokio::test]
+async fn what_is_looked_for_by_name_is_found_as_a_listing_finds_it_and_never_where_no_store_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();
+    for name in ["a/b", "a/b.zst", "a/b.other", "a/b.gz/c"] {
+        put(&*store, name, "x").await.unwrap();
+    }
+    let endings = [".zst", ".gz", "", ".age"].map(str::to_owned);
+    assert_eq!(store.which("a/b", &endings).await.unwrap(), [key("a/b.zst"), key("a/b")]);
+    assert_eq!(store.which("none/b", &endings).await.unwrap(), []);
+    let elsewhere = Opening::plain(&entry(&dir.path().join("unmounted")), "s").open().unwrap();
+    assert!(matches!(elsewhere.which("a/b", &endings).await, Err(StoreError::Unavailable { .. })));
+}
+
+#[tokio::test]
 async fn other_content_is_refused_and_same_content_is_success() {
     let dir = tempfile::tempdir().unwrap();
     let store = Opening::plain(&entry(dir.path()), "s").open().unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream as Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::download::Source;
 use super::error::{Verdict, causes, verdict};
@@ -20,7 +20,7 @@ const BACKOFF: Duration = Duration::from_millis(200);
 pub(super) async fn fetch(source: Arc<Source>, range: Range<u64>, begun: Option<Body>) -> io::Result<Bytes> {
     let wanted = usize::try_from(range.end - range.start).map_err(io::Error::other)?;
     let stall = source.session.patience().stall();
-    let mut got = BytesMut::with_capacity(wanted);
+    let mut got = source.buffers.take(wanted);
     let mut body = begun;
     let mut attempt = 0;
     loop {
@@ -33,7 +33,7 @@ pub(super) async fn fetch(source: Arc<Source>, range: Range<u64>, begun: Option<
         };
         let failure = match opened {
             Ok(body) => match collect(body, &mut got, (wanted, stall)).await {
-                Ok(()) => return Ok(got.freeze()),
+                Ok(()) => return Ok(source.buffers.lend(got)),
                 Err(error) => source.broke(error),
             },
             Err(error) if verdict(&error) == Verdict::Passing => io::Error::other(source.failed(&error).await),
@@ -48,7 +48,7 @@ pub(super) async fn fetch(source: Arc<Source>, range: Range<u64>, begun: Option<
 }
 
 /// Appends a body until the chunk is whole.
-async fn collect(mut body: Body, got: &mut BytesMut, (wanted, stall): (usize, Duration)) -> io::Result<()> {
+async fn collect(mut body: Body, got: &mut Vec<u8>, (wanted, stall): (usize, Duration)) -> io::Result<()> {
     loop {
         match tokio::time::timeout(stall, body.next()).await {
             Ok(Some(Ok(bytes))) => got.extend_from_slice(&bytes),

@@ -49,7 +49,7 @@ pub(super) async fn digest_of(
     version: Option<&str>,
 ) -> Result<Digest, StoreError> {
     let options = GetOptions { if_match: facts.etag.clone(), version: version.map(str::to_owned), range: None };
-    let mut body = get(Arc::clone(session), facts.key.clone(), options).await?;
+    let (_, mut body) = get(Arc::clone(session), facts.key.clone(), options).await?;
     let object = session.object(&facts.key);
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; CHUNK_BYTES];

@@ -1,8 +1,11 @@
-//! Copies inside the bucket: the bytes never pass through here.
+//! Copies inside the bucket: the bytes never pass through here. One that may replace nothing says so in its request
+//! (`If-None-Match`, which Amazon S3 heeds on copies since October 2025); where a server does not heed it, it is looked
+//! first, and two writers at the very same moment are not told apart.
 
 use std::sync::Arc;
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::copy_object::{CopyObjectError, CopyObjectOutput};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, MetadataDirective, TaggingDirective};
 
 use super::abort::Abort;
@@ -29,6 +32,8 @@ struct Copy {
     version: Option<String>,
     to: ObjectKey,
     dress: Dress,
+    /// What must hold where it goes: `*` for nothing there.
+    condition: Option<String>,
 }
 
 /// Copies an object, or one version of it. Its metadata goes with it unless the options give other.
@@ -46,6 +51,7 @@ pub(super) async fn copy(
         metadata.entry("sha256".to_owned()).or_insert_with(|| known.to_string());
     }
     let dress = Dress::of(&session, &PutOptions { metadata, ..options.clone() })?;
+    let mut content = None;
     if options.if_absent || expected.is_some() {
         let sha256 = match known {
             Some(known) => known,
@@ -54,18 +60,22 @@ pub(super) async fn copy(
         if expected.is_some_and(|expected| expected != sha256) {
             return Err(session.refused(format!("`{from}` has the digest `{sha256}` and not the one it should have")));
         }
-        let content = Content { size_bytes: facts.size_bytes, sha256 };
-        match if options.if_absent { compare(&session, to, content).await? } else { Compared::Absent } {
-            Compared::Same(there) => {
-                let version = there.version.clone();
-                return Ok(PutOutcome { size_bytes: facts.size_bytes, sha256, existed: true, version });
-            }
-            Compared::Other => return Err(session.exists(to)),
-            Compared::Absent => {}
-        }
+        content = Some(Content { size_bytes: facts.size_bytes, sha256 }).filter(|_| options.if_absent);
+    }
+    if let Some(content) = content
+        && let Some(outcome) = there(&session, to, content).await?
+    {
+        return Ok(outcome);
     }
     let (size_bytes, version) = (facts.size_bytes, version.map(str::to_owned));
-    let made = Copy { session: Arc::clone(&session), from: facts, version, to: to.clone(), dress }.make().await?;
+    let condition = options.if_absent.then(|| "*".to_owned());
+    let copy = Copy { session: Arc::clone(&session), from: facts, version, to: to.clone(), dress, condition };
+    let made = match (copy.make().await, content) {
+        (Ok(made), _) => made,
+        (Err(error), None) => return Err(error),
+        // Somebody else was faster, or an answer was lost: what is there now tells.
+        (Err(error), Some(content)) => return there(&session, to, content).await?.ok_or(error),
+    };
     let sha256 = match expected.or(known) {
         Some(sha256) => sha256,
         None => digest_of(&session, &head_version(&session, to, None).await?, None).await?,
@@ -73,11 +83,23 @@ pub(super) async fn copy(
     Ok(PutOutcome { size_bytes, sha256, existed: false, version: made })
 }
 
+/// What lies where a copy is to go that may replace nothing: the same content is a success, other content a refusal.
+async fn there(session: &Arc<Session>, to: &ObjectKey, content: Content) -> Result<Option<PutOutcome>, StoreError> {
+    let Content { size_bytes, sha256 } = content;
+    match compare(session, to, content).await? {
+        Compared::Same(facts) => {
+            Ok(Some(PutOutcome { size_bytes, sha256, existed: true, version: facts.version.clone() }))
+        }
+        Compared::Other => Err(session.exists(to)),
+        Compared::Absent => Ok(None),
+    }
+}
+
 /// Gives an object, in place, the metadata and settings that it was ordered with.
 pub(super) async fn onto_itself(order: &Order, facts: &ObjectFacts) -> Result<(), StoreError> {
     let session = Arc::clone(&order.session);
     let dress = Dress::of(&session, &order.options)?;
-    let copy = Copy { session, from: facts.clone(), version: None, to: order.key.clone(), dress };
+    let copy = Copy { session, from: facts.clone(), version: None, to: order.key.clone(), dress, condition: None };
     copy.make().await.map(drop)
 }
 
@@ -120,10 +142,26 @@ impl Copy {
     }
 
     async fn whole(&self) -> Result<Option<String>, StoreError> {
+        let made = match self.ask(self.condition.clone()).await {
+            Err(error) if self.is_unconditional(&error) => self.ask(None).await,
+            made => made,
+        };
+        Ok(made.map_err(|error| self.failed(&error))?.version_id)
+    }
+
+    /// Whether a server that says so does not know the condition. It was looked before that nothing is there, so the copy
+    /// may go on without; two writers at the very same moment are then not told apart.
+    fn is_unconditional<E: ProvideErrorMetadata>(&self, error: &SdkError<E>) -> bool {
+        let status = error.raw_response().map(|raw| raw.status().as_u16());
+        self.condition.is_some() && (status == Some(501) || error.code() == Some("NotImplemented"))
+    }
+
+    async fn ask(&self, condition: Option<String>) -> Result<CopyObjectOutput, SdkError<CopyObjectError>> {
         let session = &self.session;
         let tagging = if self.dress.tags.is_some() { TaggingDirective::Replace } else { TaggingDirective::Copy };
         let request = dressed!(session.client().copy_object().key(session.object(&self.to)), session, self.dress)
             .copy_source(self.source())
+            .set_if_none_match(condition)
             .set_copy_source_if_match(self.from.etag.clone())
             .metadata_directive(MetadataDirective::Replace)
             .tagging_directive(tagging)
@@ -132,7 +170,7 @@ impl Copy {
             .set_copy_source_sse_customer_key_md5(session.customer_md5())
             .customize()
             .config_override(session.patience().for_server_work(self.from.size_bytes));
-        Ok(request.send().await.map_err(|error| self.failed(&error))?.version_id)
+        request.send().await
     }
 
     async fn parts(self) -> Result<Option<String>, StoreError> {
@@ -180,11 +218,17 @@ impl Copy {
 
     async fn finish(&self, parts: Vec<CompletedPart>, object: &str, id: &str) -> Result<Option<String>, StoreError> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let request = self.session.client().complete_multipart_upload().bucket(self.session.bucket());
-        let request = request.key(object).upload_id(id).multipart_upload(parts).customize();
-        let patience = self.session.patience().for_server_work(self.from.size_bytes);
-        let answer = request.config_override(patience).send().await;
-        Ok(answer.map_err(|error| self.failed(&error))?.version_id)
+        let ask = async |condition: Option<String>| {
+            let request = self.session.client().complete_multipart_upload().bucket(self.session.bucket());
+            let request = request.key(object).upload_id(id).multipart_upload(parts.clone());
+            let patience = self.session.patience().for_server_work(self.from.size_bytes);
+            request.set_if_none_match(condition).customize().config_override(patience).send().await
+        };
+        let made = match ask(self.condition.clone()).await {
+            Err(error) if self.is_unconditional(&error) => ask(None).await,
+            made => made,
+        };
+        Ok(made.map_err(|error| self.failed(&error))?.version_id)
     }
 }
 

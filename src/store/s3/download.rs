@@ -13,12 +13,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::buffer::Buffers;
 use super::chunk::fetch;
 use super::dress::keyed;
 use super::error::{Verdict, verdict};
-use super::head::head_version;
+use super::head::{head_version, told};
 use super::session::Session;
-use crate::action::{ByteStream, GetOptions, ObjectKey, StoreError};
+use crate::action::{ByteStream, GetOptions, ObjectFacts, ObjectKey, StoreError};
 use crate::store::whole::Whole;
 
 /// What one request asks for. Chunks begin at multiples of it.
@@ -34,6 +35,7 @@ pub(super) struct Source {
     version: Option<String>,
     /// The entity tag that every answer must have.
     etag: Option<String>,
+    pub(super) buffers: Buffers,
 }
 
 /// The first answer, and what it tells of the whole.
@@ -45,10 +47,15 @@ struct Opening {
     total: u64,
 }
 
-/// Opens an object or a part of it. The body ends only after its last byte, else it fails.
-pub(super) async fn get(session: Arc<Session>, key: ObjectKey, options: GetOptions) -> Result<ByteStream, StoreError> {
+/// Opens an object or a part of it, and tells its facts. The body ends only after its last byte, else it fails.
+pub(super) async fn get(
+    session: Arc<Session>,
+    key: ObjectKey,
+    options: GetOptions,
+) -> Result<(ObjectFacts, ByteStream), StoreError> {
     let object = session.object(&key);
-    let mut source = Source { session, key, object, version: options.version, etag: options.if_match };
+    let (version, etag, buffers) = (options.version, options.if_match, Buffers::default());
+    let mut source = Source { session, key, object, version, etag, buffers };
     let wanted = options.range.unwrap_or(0..u64::MAX);
     if wanted.is_empty() {
         return source.nothing(wanted.start).await;
@@ -63,6 +70,7 @@ pub(super) async fn get(session: Arc<Session>, key: ObjectKey, options: GetOptio
     if source.etag.is_none() {
         source.etag = answer.e_tag.clone();
     }
+    let facts = told(source.key.clone(), total, &answer);
     let mut download = Download {
         source: Arc::new(source),
         next: range.end,
@@ -73,7 +81,7 @@ pub(super) async fn get(session: Arc<Session>, key: ObjectKey, options: GetOptio
     };
     download.start(range, Some(answer.body));
     download.refill();
-    Ok(Box::new(download))
+    Ok((facts, Box::new(download)))
 }
 
 /// Where the chunk that holds `offset` ends.
@@ -153,7 +161,7 @@ impl Source {
     }
 
     /// An empty body, for a range without bytes that begins within the object.
-    async fn nothing(&self, start: u64) -> Result<ByteStream, StoreError> {
+    async fn nothing(&self, start: u64) -> Result<(ObjectFacts, ByteStream), StoreError> {
         let facts = head_version(&self.session, &self.key, self.version.as_deref()).await?;
         if self.etag.is_some() && self.etag != facts.etag {
             return Err(self.session.replaced(&self.key));
@@ -162,7 +170,7 @@ impl Source {
             let what = format!("`{}` has {} bytes and no byte {start}", self.key, facts.size_bytes);
             return Err(self.session.refused(what));
         }
-        Ok(Box::new(tokio::io::empty()))
+        Ok((facts, Box::new(tokio::io::empty())))
     }
 }
 

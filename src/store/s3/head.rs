@@ -1,7 +1,6 @@
 //! The facts of an object.
 
-use std::collections::BTreeMap;
-
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 
@@ -11,6 +10,24 @@ use super::header;
 use super::session::Session;
 use crate::action::{Availability, ObjectFacts, ObjectKey, StoreError};
 use crate::base::Timestamp;
+
+/// The answers to HEAD and to GET have the same headers.
+macro_rules! facts_of {
+    ($key:expr, $answer:expr, $size_bytes:expr) => {{
+        let modified_at = $answer.last_modified.as_ref().map_or(Timestamp::UNIX_EPOCH, timestamp);
+        let class = $answer.storage_class.as_ref().map(|class| class.as_str().to_owned());
+        let archived = class.as_deref().is_some_and(is_archived);
+        let metadata = $answer.metadata.iter().flatten();
+        ObjectFacts {
+            metadata: metadata.map(|(name, value)| (name.clone(), header::read(value))).collect(),
+            etag: $answer.e_tag.clone(),
+            version: $answer.version_id.clone().filter(|version| version != "null"),
+            availability: availability(archived, $answer.restore.as_deref()),
+            storage_class: class,
+            ..ObjectFacts::new($key, $size_bytes, modified_at)
+        }
+    }};
+}
 
 /// How often HEAD is asked of an object that only GET finds.
 const LOOKS: usize = 3;
@@ -53,19 +70,15 @@ pub(super) async fn head_version(
 
 fn facts(key: ObjectKey, answer: &HeadObjectOutput) -> ObjectFacts {
     let size_bytes = answer.content_length.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-    let modified_at = answer.last_modified.as_ref().map_or(Timestamp::UNIX_EPOCH, timestamp);
-    let class = answer.storage_class.as_ref().map(|class| class.as_str().to_owned());
-    let metadata: BTreeMap<String, String> =
-        answer.metadata.iter().flatten().map(|(name, value)| (name.clone(), header::read(value))).collect();
-    let archived = answer.archive_status.is_some() || class.as_deref().is_some_and(is_archived);
-    ObjectFacts {
-        metadata,
-        etag: answer.e_tag.clone(),
-        version: answer.version_id.clone().filter(|version| version != "null"),
-        availability: availability(archived, answer.restore.as_deref()),
-        storage_class: class,
-        ..ObjectFacts::new(key, size_bytes, modified_at)
-    }
+    let facts = facts_of!(key, answer, size_bytes);
+    // A body would have been refused: only here a class is not all that tells.
+    let archived = availability(answer.archive_status.is_some(), answer.restore.as_deref());
+    if answer.archive_status.is_some() { ObjectFacts { availability: archived, ..facts } } else { facts }
+}
+
+/// The facts that an answer with a body tells; `size_bytes` is that of the whole object.
+pub(super) fn told(key: ObjectKey, size_bytes: u64, answer: &GetObjectOutput) -> ObjectFacts {
+    facts_of!(key, answer, size_bytes)
 }
 
 /// Whether objects of this class must be retrieved before they can be read.

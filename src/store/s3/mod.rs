@@ -7,6 +7,7 @@
 mod abort;
 mod address;
 mod admin;
+mod buffer;
 mod chunk;
 mod compare;
 mod connect;

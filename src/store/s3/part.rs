@@ -1,8 +1,9 @@
 //! A body cut into parts: how large they are, and the reader that fills one after the other.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
+use super::buffer::Buffers;
 use crate::action::ByteStream;
 use crate::base::Digest;
 use crate::base::digest::Hasher;
@@ -38,7 +39,8 @@ pub(super) struct Content {
 /// Reads a body part by part and knows, at its end, what it was.
 pub(super) struct PartReader {
     body: ByteStream,
-    buffer: BytesMut,
+    buffers: Buffers,
+    read: Bytes,
     hasher: Hasher,
     size_bytes: u64,
     ended: bool,
@@ -46,40 +48,44 @@ pub(super) struct PartReader {
 
 impl PartReader {
     pub(super) fn new(body: ByteStream) -> Self {
-        Self { body, buffer: BytesMut::new(), hasher: Hasher::default(), size_bytes: 0, ended: false }
+        let (buffers, read) = (Buffers::default(), Bytes::new());
+        Self { body, buffers, read, hasher: Hasher::default(), size_bytes: 0, ended: false }
     }
 
     /// Reads until `wanted` bytes are there or the body ends. What was read stays for [`Self::take`].
     pub(super) async fn fill(&mut self, wanted: u64) -> std::io::Result<()> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        if let Some(missing) = wanted.checked_sub(self.buffer.len()) {
-            self.buffer.reserve(missing);
+        if self.ended || self.read.len() >= wanted {
+            return Ok(());
         }
-        while !self.ended && self.buffer.len() < wanted {
-            let before = self.buffer.len();
+        let mut buffer = self.buffers.take(wanted);
+        buffer.extend_from_slice(&std::mem::take(&mut self.read));
+        while !self.ended && buffer.len() < wanted {
+            let before = buffer.len();
             let mut missing = (&mut self.body).take((wanted - before) as u64);
-            if missing.read_buf(&mut self.buffer).await? == 0 {
+            if missing.read_buf(&mut buffer).await? == 0 {
                 self.ended = true;
             }
-            self.hasher.update(&self.buffer[before..]);
-            self.size_bytes += (self.buffer.len() - before) as u64;
+            self.hasher.update(&buffer[before..]);
+            self.size_bytes += (buffer.len() - before) as u64;
         }
+        self.read = self.buffers.lend(buffer);
         Ok(())
     }
 
     /// Takes what was read, at most `most` bytes.
     pub(super) fn take(&mut self, most: u64) -> Bytes {
-        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.buffer.len());
-        self.buffer.split_to(most).freeze()
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(self.read.len());
+        self.read.split_to(most)
     }
 
     /// Reads the rest without keeping it.
     pub(super) async fn drain(&mut self) -> std::io::Result<()> {
+        self.read.clear();
         while !self.ended {
-            self.buffer.clear();
             self.fill(MIB).await?;
+            self.read.clear();
         }
-        self.buffer.clear();
         Ok(())
     }
 

@@ -29,7 +29,7 @@ impl Patience {
         self.stall
     }
 
-    /// Until the first byte of an answer, for requests without a body.
+    /// Until an answer, for requests without a body.
     pub(super) fn timeouts(self) -> TimeoutConfig {
         self.until(self.answer())
     }
@@ -49,8 +49,13 @@ impl Patience {
         self.stall * 3
     }
 
+    /// One attempt may take so long until its answer. It is no setting of the connection (`read_timeout` is): requests that
+    /// wait for different times would have connections of their own.
     fn until(self, wait: Duration) -> TimeoutConfig {
-        TimeoutConfig::builder().connect_timeout(LONGEST_CONNECT.min(self.stall)).read_timeout(wait).build()
+        TimeoutConfig::builder()
+            .connect_timeout(LONGEST_CONNECT.min(self.stall))
+            .operation_attempt_timeout(wait)
+            .build()
     }
 }
 
@@ -73,7 +78,7 @@ mod tests {
                 ..StoreEntry::default()
             })
         };
-        let read = |config: TimeoutConfig| config.read_timeout().map(|wait| wait.as_millis());
+        let read = |config: TimeoutConfig| config.operation_attempt_timeout().map(|wait| wait.as_millis());
         assert_eq!(patience(None).stall(), Duration::from_secs(20));
         assert_eq!(read(patience(None).timeouts()), Some(60_000));
         assert_eq!(read(patience(Some(100)).timeouts()), Some(300));

@@ -16,7 +16,7 @@ use super::manner::{Checksum, Manner, Payload};
 use super::multipart;
 use super::part::{Content, ONE_REQUEST_BYTES, PartReader};
 use super::session::Session;
-use crate::action::{ByteStream, ObjectKey, PutOptions, PutOutcome, StoreError};
+use crate::action::{ByteStream, ObjectKey, PutOptions, PutOutcome, Seen, StoreError};
 use crate::base::Digest;
 
 /// How often a put is tried again when somebody else writes the same object at that moment.
@@ -46,7 +46,7 @@ pub(super) async fn put(
     let expected = expected.map_err(|error| session.refused(format!("the metadata `sha256`: {error}")))?;
     let order = Order { session, key, object, options, expected };
     let mut reader = PartReader::new(body);
-    if order.options.if_absent && !order.is_conditional() && order.is_there().await? {
+    if order.must_look() && order.is_there().await? {
         order.read(reader.drain().await)?;
         return order.settled(reader.content(), None).await;
     }
@@ -62,6 +62,11 @@ impl Order {
     /// Whether the server is known to refuse a put of what exists.
     fn is_conditional(&self) -> bool {
         self.session.connection.conditional.load(Ordering::Relaxed)
+    }
+
+    /// Whether it must be looked first whether the object is there.
+    fn must_look(&self) -> bool {
+        self.options.if_absent && self.options.seen == Seen::Nothing && !self.is_conditional()
     }
 
     async fn is_there(&self) -> Result<bool, StoreError> {

@@ -67,7 +67,12 @@ impl ReadStore for S3Store {
 
     fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
         let key = key.clone();
-        Box::pin(async move { download::get(self.session().await?, key, options).await })
+        Box::pin(async move { Ok(download::get(self.session().await?, key, options).await?.1) })
+    }
+
+    fn get_told(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(ObjectFacts, ByteStream), StoreError>> {
+        let key = key.clone();
+        Box::pin(async move { download::get(self.session().await?, key, GetOptions::default()).await })
     }
 
     fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {

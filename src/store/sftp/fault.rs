@@ -75,11 +75,17 @@ const ADVICE: &[(&str, Lasts, &str)] = &[
         Lasts::Yes,
         "the key's file may be read by others, so `ssh` ignores it: `chmod 600` it",
     ),
-    ("Load key", Lasts::Yes, "the key's file is no private key, or it has a passphrase that no agent knows"),
+    (
+        "Load key",
+        Lasts::Yes,
+        "the key's file is no private key, or it has a passphrase, which nobody can type here: `ssh-add` it to an agent whose \
+         `SSH_AUTH_SOCK` is in runbook's environment, or give a key without one",
+    ),
     (
         "Permission denied (",
         Lasts::Yes,
-        "the server does not accept the key: give `ssh: { identity: FILE }`, and try `ssh -o BatchMode=yes HOST true`",
+        "the server does not accept the key: give `ssh: { identity: FILE }`, and try `ssh -o BatchMode=yes HOST true`; a key \
+         with a passphrase works only through an agent (`ssh-add`) whose `SSH_AUTH_SOCK` is in runbook's environment",
     ),
     ("Too many authentication failures", Lasts::Yes, "name the one key with `ssh: { identity: FILE }`"),
     (

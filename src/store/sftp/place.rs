@@ -75,9 +75,11 @@ impl Place {
     pub(super) async fn present(&self, session: &Session) -> Result<(), StoreError> {
         match stat(session, &self.at.path.join(MARKER)).await {
             Ok(Some(_)) => Ok(()),
+            Ok(None) if self.is_filled_by_others(session).await => Ok(()),
             Ok(None) => {
                 let what = format!(
-                    "there is no store in `{}` on `{}`: it is not mounted, or nothing was ever stored there",
+                    "there is no store in `{}` on `{}`: it is not mounted, or nothing was ever stored there; what another \
+                     program stores is read with `read_only: true`",
                     self.at.path.display(),
                     self.at.host
                 );
@@ -86,6 +88,12 @@ impl Place {
             }
             Err(error) => Err(self.fault(session, "cannot look into its folder", error)),
         }
+    }
+
+    /// Whether other programs fill it: it is only read, and holds something. Where a disk is mounted, nothing lies
+    /// beneath it.
+    async fn is_filled_by_others(&self, session: &Session) -> bool {
+        self.access == Access::ReadOnly && entries(session, &self.at.path).await.is_ok_and(|found| !found.is_empty())
     }
 
     /// Believes that an object is absent, once the store proved to be there.

@@ -3,7 +3,7 @@
 
 mod gzip;
 mod lz4;
-mod zstd;
+pub(super) mod zstd;
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -11,10 +11,14 @@ use std::sync::Arc;
 use super::TransferError;
 use super::broken::Broken;
 use super::flow::Outflow;
-use super::lanes::{MakeWork, block_bytes};
+use super::lanes::MakeWork;
 use super::meter::Meter;
 use crate::action::Compressed;
 use crate::language::inventory::{Compression, CompressionFormat};
+
+/// The size of the blocks that are compressed each by itself: small enough for the caches of a core, and pages of a database
+/// become no larger by it.
+pub(super) const CHUNK_BYTES: usize = 1 << 20;
 
 /// How a store's settings compress; nothing said is zstd.
 pub(super) fn chosen(settings: Option<&Compression>) -> Result<Option<Compressed>, TransferError> {
@@ -56,14 +60,6 @@ pub(super) fn suffix(format: CompressionFormat) -> &'static str {
         CompressionFormat::Gzip => ".gz",
         CompressionFormat::Lz4 => ".lz4",
         CompressionFormat::None => "",
-    }
-}
-
-/// The size of the blocks that are compressed each by itself.
-pub(super) fn chunk_bytes(format: CompressionFormat) -> usize {
-    match format {
-        CompressionFormat::Zstd | CompressionFormat::Lz4 => block_bytes(zstd::MOST_CHUNK_BYTES),
-        CompressionFormat::Gzip | CompressionFormat::None => 1 << 20,
     }
 }
 

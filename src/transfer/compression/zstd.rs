@@ -14,33 +14,60 @@ use super::super::broken::Broken;
 use super::super::flow::Outflow;
 use super::super::lanes::{Lanes, MakeWork, Work};
 use super::super::meter::{Meter, Stage};
+use super::super::pool::Pool;
 
 /// The largest block that is compressed by itself.
-pub(super) const MOST_CHUNK_BYTES: usize = 4 << 20;
+pub(in crate::transfer) const MOST_CHUNK_BYTES: usize = 4 << 20;
 /// The longest header of a frame: magic number, descriptor, window, dictionary, content size.
 const MOST_HEADER_BYTES: usize = 18;
 
-pub(super) fn compress(level: i32) -> MakeWork {
-    Box::new(move || {
-        let mut compressor = Compressor::new(level)?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        let work: Work = Box::new(move |block| compressor.compress(block).map(Bytes::from));
-        Ok(work)
-    })
+/// What compresses blocks into frames that have a checksum.
+pub(in crate::transfer) fn compressor(level: i32) -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(level)?;
+    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+    Ok(compressor)
 }
 
-fn decompress_frames() -> MakeWork {
-    Box::new(|| {
-        let mut decompressor = Decompressor::new()?;
-        let work: Work = Box::new(move |frame| {
-            let size_bytes = content_bytes(frame).unwrap_or(MOST_CHUNK_BYTES);
-            decompressor.decompress(frame, size_bytes).map(Bytes::from).map_err(damaged)
+pub(super) fn compress(level: i32) -> MakeWork {
+    Box::new(move || {
+        let (mut compressor, mut frame) = (compressor(level)?, Vec::new());
+        let work: Work = Box::new(move |block| {
+            frame.clear();
+            frame.reserve_exact(compress_bound(block.len()));
+            compressor.compress_to_buffer(block, &mut frame)?;
+            // A frame is much smaller than what had to be at hand for it.
+            Ok(Bytes::copy_from_slice(&frame))
         });
         Ok(work)
     })
 }
 
-fn damaged(error: io::Error) -> io::Error {
+fn decompress_frames() -> MakeWork {
+    let pool = Pool::default();
+    Box::new(move || {
+        let (mut decompressor, pool) = (Decompressor::new()?, pool.clone());
+        let work: Work = Box::new(move |frame| {
+            let mut block = pool.take(content_bytes(frame).unwrap_or(MOST_CHUNK_BYTES));
+            decompressor.decompress_to_buffer(frame, &mut block).map_err(damaged)?;
+            Ok(pool.lend(block))
+        });
+        Ok(work)
+    })
+}
+
+/// Cuts an object into its frames, each with the size of its content; `None` when one of them says none or a large one.
+pub(in crate::transfer) fn frames(mut object: &[u8]) -> Option<Vec<(&[u8], usize)>> {
+    let mut frames = Vec::new();
+    while !object.is_empty() {
+        let size_bytes = content_bytes(object)?;
+        let (frame, rest) = object.split_at_checked(find_frame_compressed_size(object).ok()?)?;
+        frames.push((frame, size_bytes));
+        object = rest;
+    }
+    Some(frames)
+}
+
+pub(in crate::transfer) fn damaged(error: io::Error) -> io::Error {
     Broken::undecided(format!("it is no sound zstd: {error}")).into()
 }
 

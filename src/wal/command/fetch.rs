@@ -92,6 +92,22 @@ fn from_stock(stock: &Stock, segment: SegmentName, (identity, target): (&Identit
     }
 }
 
+/// Has segments fetched for a server that is about to start: those that follow `before`.
+pub(super) fn before((config, at): (&Config, &Path), before: &OsStr) -> Result<End, (u8, WalError)> {
+    let pgdata = pgdata(config);
+    let work = || -> Result<End, WalError> {
+        let before: WalFileName = before.to_str().unwrap_or_default().parse()?;
+        let identity = Identity::of(config, &pgdata)?;
+        let in_spool = |source| WalError::File { operation: "use the spool for", path: pgdata.clone(), source };
+        let stock = Stock::open(config, &pgdata, &identity).map_err(in_spool)?;
+        if let (Some(stock), WalFileName::Segment(before)) = (stock, before) {
+            prefetch::start_before(at, &stock, before).map_err(in_spool)?;
+        }
+        Ok(End { code: 0, line: None, log: None })
+    };
+    work().map_err(|error| (FETCH_FAILED, error))
+}
+
 /// Fetches ahead until nothing is left to do.
 pub(super) fn ahead(config: &Config) -> Result<End, (u8, WalError)> {
     // A signal to the server's processes is none to this one, which looks itself whether the server lives.

@@ -96,6 +96,10 @@ fn run(args: &[OsString]) -> End {
         }
         // Started by a fetch, for nobody to type.
         (Some("prefetch"), [config]) => finish(Verb::Fetch, config, fetch::ahead),
+        // Started by a recovery before it starts the server.
+        (Some("prefetch"), [config, before]) => {
+            finish(Verb::Fetch, config, |settings| fetch::before((settings, Path::new(config)), before))
+        }
         (Some("init"), [config]) => finish(Verb::Init, config, init),
         (verb, _) => usage(verb.map(OsStr::new)),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{Almanac, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first};
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
-use crate::catalog::{self, Backup, Catalog, CatalogError, KIND_POSTGRES_BASE};
+use crate::catalog::{self, Backup, Catalog, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT};
 use crate::language::inventory::{Database, StoreEntry};
 use crate::pgformat::{SegmentHeader, SegmentName, SegmentSize, SystemId, Timeline, WalFileName};
 
@@ -118,7 +118,8 @@ impl Recoverable {
             let theirs = catalog::wal_owner(&**store, prefix).await.map_err(|source| further(&**store, source))?;
             owner = owner.or(theirs);
         }
-        let own = list.backups.into_iter().filter(|backup| backup.manifest.kind == KIND_POSTGRES_BASE);
+        let kinds = [KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT];
+        let own = list.backups.into_iter().filter(|backup| kinds.contains(&backup.manifest.kind.as_str()));
         let own: Vec<_> = own.collect();
         let sizes = |id: SystemId| {
             let facts = own.iter().filter_map(|backup| backup.manifest.postgres.as_ref());
@@ -145,6 +146,15 @@ impl Recoverable {
         Ok(self)
     }
 
+    /// Counts only backups of one kind: what a procedure restores.
+    #[must_use]
+    pub fn of_kind(mut self, kind: &str) -> Self {
+        for cluster in &mut self.clusters {
+            cluster.backups.retain(|backup| backup.kind == kind);
+        }
+        self
+    }
+
     /// Reads times of one of its clusters.
     #[must_use]
     pub fn almanac(&self, system_id: SystemId, size: SegmentSize) -> Almanac<'_> {
@@ -152,7 +162,7 @@ impl Recoverable {
     }
 
     /// Where the WAL of a cluster is read from.
-    fn sources(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Vec<Source<'_>> {
+    pub(super) fn sources(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Vec<Source<'_>> {
         let identity = Identity { system_id, segment_size };
         let keys = |settings| Keys { settings: Some(settings), secrets: &*self.secrets };
         let each = self.stores.iter();

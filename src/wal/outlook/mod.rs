@@ -8,6 +8,7 @@ mod holding;
 mod hunt;
 mod plan;
 mod retrieval;
+mod uneven;
 
 pub use holding::{ClusterView, LookError, Recoverable};
 pub use hunt::{Hunt, readable};

@@ -47,6 +47,8 @@ pub struct Plan {
 pub struct ChosenBackup {
     /// Its id.
     pub id: String,
+    /// Its kind: it says what restores it.
+    pub kind: String,
     /// When it ended.
     pub ended_at: Timestamp,
     /// Itself and what it rests on, the full one first.
@@ -270,6 +272,7 @@ fn of(
         replay: replay(cluster, choice, path, to),
         backup: ChosenBackup {
             id: backup.id.clone(),
+            kind: backup.kind.clone(),
             ended_at: backup.base.ended_at,
             chain: backup.chain.clone(),
             stored_bytes: backup.stored_bytes,

@@ -53,6 +53,8 @@ pub struct Lacking {
     pub owed: BTreeMap<String, usize>,
     /// Stores that may have WAL alone, and that a recovery would not look into.
     pub unnamed: Vec<String>,
+    /// Stores of the inventory that are given no WAL.
+    pub unfed: Vec<String>,
 }
 
 /// What only the server has.
@@ -67,6 +69,7 @@ pub enum Waiting {
 }
 
 struct Judge<'a> {
+    database: &'a str,
     seen: &'a Observed,
     figures: Figures,
     findings: Vec<Finding>,
@@ -84,7 +87,7 @@ pub fn judge(database: &str, seen: &Observed) -> Standing {
         gaps: seen.gaps_before.iter().chain(&seen.gaps_now).cloned().collect(),
         ..Figures::default()
     };
-    let mut judge = Judge { seen, figures, findings: Vec::new() };
+    let mut judge = Judge { database, seen, figures, findings: Vec::new() };
     match &seen.server {
         Err(why) => judge.say(Level::Unknown, format!("the server gives no answer: {why}")),
         Ok(server) => {
@@ -233,7 +236,14 @@ impl Judge<'_> {
         let seen = self.seen;
         let Ok(lacking) = &seen.lacking else { return };
         for (store, count) in &lacking.owed {
-            self.say(Level::Warning, format!("store `{store}` lacks {count} files that others have"));
+            let help = format!("`runbook wal mend {}` copies them", self.database);
+            self.say(Level::Warning, format!("store `{store}` lacks {count} files that others have; {help}"));
+        }
+        for store in &lacking.unfed {
+            let message = format!(
+                "the configuration of `wal push` does not name `{store}`, a store of its WAL by the inventory: it gets none"
+            );
+            self.say(Level::Warning, message);
         }
         for store in &lacking.unnamed {
             let message = format!(

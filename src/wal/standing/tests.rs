@@ -145,9 +145,10 @@ fn a_file_system_that_fills_up_is_told_before_the_server_stops() {
 #[test]
 fn a_store_that_lacks_files_or_that_no_recovery_looks_into_is_a_warning() {
     let owed = [("file:///b".to_owned(), 3)].into();
-    let lacking = Ok(Lacking { owed, unnamed: vec!["file:///c".to_owned()] });
+    let (unnamed, unfed) = (vec!["file:///c".to_owned()], vec!["file:///d".to_owned()]);
+    let lacking = Ok(Lacking { owed, unnamed, unfed });
     let standing = judge("orders", &Observed { lacking, ..seen(server()) });
-    assert_eq!((standing.level, standing.findings.len()), (Level::Warning, 2));
+    assert_eq!((standing.level, standing.findings.len()), (Level::Warning, 3));
     assert!(words(&standing).contains("`file:///b` lacks 3 files") && words(&standing).contains("`wal_stores`"));
     let unknown = judge("orders", &Observed { lacking: Err("not ours to read".to_owned()), ..seen(server()) });
     assert_eq!((unknown.level, unknown.figures.owed), (Level::Ok, None), "who may not look is told no lie");

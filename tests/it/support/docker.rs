@@ -137,7 +137,9 @@ fn furnish(root: &Path) {
         let entries = fs::read_dir(home.join(folder)).expect("a folder").flatten().map(|entry| entry.path());
         own.extend(entries.filter(|path| path.is_file()));
     }
-    let libraries: BTreeSet<PathBuf> = own.iter().flat_map(|path| linked(path)).collect();
+    // A test mounts our own program, as people do.
+    let ours = PathBuf::from(env!("CARGO_BIN_EXE_runbook"));
+    let libraries: BTreeSet<PathBuf> = own.iter().chain([&ours]).flat_map(|path| linked(path)).collect();
     for path in own.iter().chain(&libraries) {
         copy(path, root);
     }

@@ -28,6 +28,10 @@ pub enum Fault {
     WrongRange,
     /// The answer comes a few bytes at a time.
     Trickle,
+    /// 412, as from a server that heeds the condition of a request. No fault of the way: not among `ALL`.
+    Condition,
+    /// 501, as from a server that knows no conditions. Not among `ALL`.
+    NotImplemented,
 }
 
 impl Fault {
@@ -50,6 +54,8 @@ pub struct Seen {
     pub number: usize,
     pub method: String,
     pub target: String,
+    /// Its `If-None-Match`.
+    pub condition: Option<String>,
 }
 
 type Script = Box<dyn Fn(&Seen) -> Option<Fault> + Send + Sync>;
@@ -209,7 +215,8 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
     request.read_body(&mut reader, false)?;
     let mut words = request.first.split(' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let seen = Seen { number: shared.count.fetch_add(1, Ordering::SeqCst), method, target };
+    let condition = request.header("if-none-match").map(str::to_owned);
+    let seen = Seen { number: shared.count.fetch_add(1, Ordering::SeqCst), method, target, condition };
     let fault = (shared.script.lock().unwrap())(&seen);
     shared.log.lock().unwrap().push((seen, fault));
     match fault {
@@ -217,6 +224,8 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
         Some(Fault::Stall) => stall(shared),
         Some(Fault::InternalError) => refuse(client, "500 Internal Server Error", "InternalError"),
         Some(Fault::SlowDown) => refuse(client, "503 Slow Down", "SlowDown"),
+        Some(Fault::Condition) => refuse(client, "412 Precondition Failed", "PreconditionFailed"),
+        Some(Fault::NotImplemented) => refuse(client, "501 Not Implemented", "NotImplemented"),
         Some(Fault::LostAnswer) => forward(&request, shared).and_then(|_| client.shutdown(Shutdown::Both)),
         Some(Fault::WrongRange) => answer(client, &without_range(forward(&request, shared)?), None),
         Some(Fault::Truncate | Fault::Flip | Fault::Trickle) | None => {
@@ -301,7 +310,9 @@ fn answer(mut client: &TcpStream, answer: &Message, fault: Option<Fault>) -> io:
             | Fault::Stall
             | Fault::InternalError
             | Fault::SlowDown
-            | Fault::WrongRange,
+            | Fault::WrongRange
+            | Fault::Condition
+            | Fault::NotImplemented,
         )
         | None => {}
     }

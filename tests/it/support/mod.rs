@@ -3,6 +3,7 @@
 pub mod azurite;
 pub mod cli;
 pub mod clock;
+pub mod compose;
 pub mod docker;
 pub mod fake;
 pub mod fault_proxy;

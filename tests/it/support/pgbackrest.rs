@@ -17,6 +17,13 @@ pub struct Guarded {
 impl Guarded {
     /// Starts a cluster that archives into the stanza `main`, with a thousand rows and no backup yet.
     pub fn new() -> Self {
+        let site = Self::unmade("");
+        assert!(site.pgbackrest(&["stanza-create"]).status.success());
+        site
+    }
+
+    /// The same without the stanza, and with further options of the repository.
+    pub fn unmade(options: &str) -> Self {
         need("pgbackrest", "pgbackrest");
         let cluster = Cluster::create(&[("archive_mode", "on")], &[]);
         let site = Self { cluster, cli: Cli::new() };
@@ -25,7 +32,7 @@ impl Guarded {
         }
         let dir = site.cluster.dir();
         site.write(&format!(
-            "[global]\nrepo1-path={dir}/repo\nlock-path={dir}/lock\nlog-path={dir}/log\nrepo1-retention-full=9\ncompress-level=1\n\
+            "[global]\nrepo1-path={dir}/repo\nlock-path={dir}/lock\nlog-path={dir}/log\nrepo1-retention-full=9\ncompress-level=1\n{options}\
              archive-timeout=30\n[main]\npg1-path={pgdata}\npg1-port={port}\npg1-socket-path={socket}\npg1-user=postgres\n",
             dir = dir.display(),
             pgdata = site.cluster.pgdata().display(),
@@ -35,7 +42,6 @@ impl Guarded {
         let command = format!("pgbackrest --config={} --stanza=main archive-push %p", site.config().display());
         site.cluster.configure(&[("archive_command", &command)]);
         site.cluster.up();
-        assert!(site.pgbackrest(&["stanza-create"]).status.success());
         site.inventory("main");
         site.cluster.sql("CREATE TABLE t(n int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)");
         site

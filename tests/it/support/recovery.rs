@@ -177,8 +177,13 @@ impl Site {
 
     /// Has the WAL archived into a second folder as well, `offsite` of the inventory, and lets one of the two be enough.
     pub fn archive_offsite(&self) {
+        self.archive_offsite_as(StoreEntry::default());
+    }
+
+    /// The same, with settings of its own for the second folder.
+    pub fn archive_offsite_as(&self, settings: StoreEntry) {
         let url = format!("file://{}", self.cluster.folder("offsite").display());
-        let offsite = StoreEntry { url, ..StoreEntry::default() };
+        let offsite = StoreEntry { url, ..settings };
         Opening::new(&offsite, "offsite", Arc::new(self.depot.secrets.clone())).initialize().unwrap();
         let spool = self.cluster.folder("spool");
         fs::set_permissions(&spool, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

@@ -22,8 +22,9 @@ use crate::action::{
     Idempotency, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
 use crate::actions::store::catalog_failed;
-use crate::base::clock;
+use crate::base::{RunId, clock};
 use crate::base::units::ByteSize;
+use crate::catalog::freeze::{self, Freeze};
 use crate::catalog::retention::{Moment, Policy, RetentionPlan, plan};
 use crate::catalog::survey::{Holdings, holdings};
 use crate::language::inventory::Inventory;
@@ -112,6 +113,23 @@ async fn judge(
     Ok((found, planned))
 }
 
+/// The recovery that is open there, of another run than this one; none when there is a reason to prune all the same.
+async fn open(
+    params: &PruneParams,
+    (store, prefix): (&dyn ReadStore, &str),
+    run: &RunId,
+) -> Result<Option<Freeze>, ActionError> {
+    if params.despite_recovery.is_some() {
+        return Ok(None);
+    }
+    let found = freeze::frozen(store, prefix).await.map_err(catalog_failed)?;
+    Ok(found.into_iter().find(|freeze| freeze.note.run != run.to_string()))
+}
+
+fn help(freeze: &Freeze) -> String {
+    format!("{}, and `--despite-recovery REASON` (in a runbook, `despite_recovery`) prunes all the same", freeze.help())
+}
+
 fn unconfigured() -> ActionError {
     ActionError::fatal("the inventory has no `retention`, so nothing is ever pruned")
         .help("say how long backups are kept: `retention: { default: { keep_within: 30d, keep_last: 7 } }`")
@@ -163,6 +181,9 @@ impl Action for Prune {
             return Ok(Findings::default().refuse(info.message, info.help.unwrap_or_default()));
         };
         let store = cx.store(&place.store)?;
+        if let Some(freeze) = open(params, (&*store, &place.prefix), &cx.about.run).await? {
+            return Ok(Findings::default().refuse(freeze.fact(), help(&freeze)));
+        }
         let (found, planned) = judge(&*store, &place.prefix, (&policy, &cx.about.inventory)).await?;
         if let Some(refusal) = planned.refusals.first() {
             return Ok(Findings::default().refuse(refusal.to_string(), "set the clock right; nothing was removed"));
@@ -192,6 +213,9 @@ impl Action for Prune {
         let place = params.place(&cx.about.inventory)?;
         let policy = Policy::of(&cx.about.inventory).ok_or_else(unconfigured)?;
         let store = cx.store(&place.store)?;
+        if let Some(freeze) = open(params, (store.as_read(), &place.prefix), &cx.about.run).await? {
+            return Err(ActionError::fatal(freeze.fact()).help(help(&freeze)));
+        }
         let (found, planned) = judge(store.as_read(), &place.prefix, (&policy, &cx.about.inventory)).await?;
         if let Some(refusal) = planned.refusals.first() {
             return Err(ActionError::fatal(refusal.to_string()).help("set the clock right; nothing was removed"));

@@ -1,7 +1,7 @@
 //! The action, its arguments and its outputs.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::super::by_hand;
 use super::super::connect::{Endpoint, Session};
+use super::super::container::Abode;
 use super::super::keeper::Wish;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::recover::barred;
 use super::apply;
 use super::change::{SettingChange, changes, fixed_elsewhere, read};
-use super::place::{self, Place, Settings};
+use super::place::{self, Place, Settings, archive_command};
 use super::trial;
 use super::want::{CheckpointTuning, keeps_promise, wanted};
 use crate::action::by_hand::remark;
@@ -24,7 +25,9 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, Late, ParamFault, PlanContext, ReadHost, RunContext, Store, StoreRef, Surroundings, Target,
 };
+use crate::base::Timestamp;
 use crate::base::units::{ByteSize, Span};
+use crate::language::inventory::Via;
 
 const PROVEN_WITHIN: Duration = Duration::from_secs(120);
 
@@ -67,7 +70,7 @@ pub struct ConfigureArchivingParams {
     /// The stores that get the WAL, among them the database's own; default: its `store` and `wal_stores` of the inventory.
     #[serde(default)]
     pub stores: Option<Vec<StoreRef>>,
-    /// In how many of them a segment must be safe; default: all.
+    /// In how many of them a segment must be safe; default: `wal_at_least` of the inventory, else all.
     #[serde(default)]
     pub at_least: Option<usize>,
     /// Connections that send WAL; a larger number stays. Default 4.
@@ -79,7 +82,8 @@ pub struct ConfigureArchivingParams {
     /// How checkpoints are spread; stays as it is when left out.
     #[serde(default)]
     pub checkpoint: Option<CheckpointTuning>,
-    /// The folder of `wal.yaml`, its secrets and its spool. Default: `PGDATA.runbook-wal`, beside the data directory.
+    /// The folder of `wal.yaml`, its secrets and its spool. Default: `PGDATA.runbook-wal`, beside the data directory; for
+    /// a container `via.compose.folder`, which is mounted there.
     #[serde(default)]
     pub folder: Option<PathBuf>,
     /// How long the first segment may take to reach the archive. Default 2m.
@@ -138,6 +142,13 @@ pub struct ConfigureArchivingOutput {
     pub before: BTreeMap<String, Option<String>>,
     /// Whether the server was restarted.
     pub restarted: bool,
+    /// When it was told to stop for that.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub restarted_at: Option<Timestamp>,
+    /// For how long it answered nobody then.
+    #[serde(default)]
+    pub down_ms: Option<u64>,
     /// Whether something counts only after a restart that is still to be made.
     pub restart_needed: bool,
     /// The server's command.
@@ -146,6 +157,13 @@ pub struct ConfigureArchivingOutput {
     pub config: PathBuf,
     /// The segment that was seen in the archive; null when nothing was proven.
     pub segment: Option<String>,
+}
+
+impl ConfigureArchivingOutput {
+    fn after(self, down: apply::Down) -> Self {
+        let (restarted_at, down_ms) = (Some(down.since), Some(apply::millis(down.took)));
+        Self { restarted: true, restart_needed: false, restarted_at, down_ms, ..self }
+    }
 }
 
 impl Action for ConfigureArchiving {
@@ -181,7 +199,8 @@ impl Action for ConfigureArchiving {
             let fault = ParamFault::new("/stores", error.to_string());
             vec![error.info().help.iter().fold(fault, |fault, help| fault.help(help.clone()))]
         })?;
-        if params.at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
+        let at_least = params.at_least.or(cluster.entry.wal_at_least);
+        if at_least.is_some_and(|wanted| !(1..=names.len()).contains(&wanted)) {
             return Err(vec![ParamFault::new("/at_least", "a number from 1 to the number of stores is wanted")]);
         }
         let place = Place::of(params, &cluster).map_err(|error| vec![ParamFault::new("/folder", error.to_string())])?;
@@ -199,8 +218,10 @@ impl Action for ConfigureArchiving {
         for name in names {
             effects = effects.target(Access::Write, Target::Store { name, prefix: prefix.to_owned() });
         }
+        let inside = cluster.is_contained();
         Ok(match params.restart {
             Restart::Allowed => cluster.keeper().named(effects),
+            Restart::Refused | Restart::Later if inside => cluster.keeper().named(effects),
             Restart::Refused | Restart::Later => effects,
         })
     }
@@ -213,7 +234,18 @@ impl Action for ConfigureArchiving {
             "write `{}` as docs/wal.md says, for the server's user alone",
             place.config().display()
         ))];
-        for wanted in wanted(params, &place.command(&self.program)) {
+        let command = match &cluster.via {
+            Via::Compose(compose) => {
+                lines.push(remark(
+                    "its container must have that folder as `/etc/runbook`, and `runbook` (docs/servers.md)",
+                ));
+                archive_command(&compose.program(), Path::new("/etc/runbook/wal.yaml"))
+            }
+            Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) | Via::Managed(_) => {
+                archive_command(&self.program, &place.config())
+            }
+        };
+        for wanted in wanted(params, &command) {
             lines.push(sql(&format!("ALTER SYSTEM SET {} = '{}'", wanted.name, wanted.value.replace('\'', "''"))));
         }
         lines.push(remark("restart the server if `pending_restart` is true for any of them in pg_settings; else:"));
@@ -230,7 +262,8 @@ impl Action for ConfigureArchiving {
         if params.put_back.is_some() {
             return Ok(findings.pending("the settings are put back when the step starts"));
         }
-        let work = match Work::new(self, params, &cluster).looked(cx.host.as_ref(), &cx.about).await {
+        let work = Work::new(self, params, &cluster);
+        let work = match work.looked(cx.host.as_ref(), &cx.about).await {
             Ok(work) => work,
             Err(error) if cx.ahead && error.info().class == crate::event::ErrorClass::Retryable => {
                 return Ok(findings.pending("the server is asked when the step starts"));
@@ -248,15 +281,17 @@ impl Action for ConfigureArchiving {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let work = Work::new(self, params, &cluster);
         if let Some(before) = &params.put_back {
-            return work.put_back(before.get()?, cx).await;
+            let abode = Abode::of(&cluster, cx.host.as_read()).await?;
+            return Work { abode, ..work }.put_back(before.get()?, cx).await;
         }
         let work = work.looked(cx.host.as_ref(), &cx.about).await?;
+        let refused = |(fact, help): &(String, String)| ActionError::fatal(fact.clone()).help(help.clone());
         if params.mode == ArchivingMode::Plan {
             work.tell(cx);
-            return work.output(BTreeMap::new());
+            return work.output(BTreeMap::new()).map_err(|error| work.faults.first().map_or(error, refused));
         }
-        if let Some((fact, help)) = work.faults.first() {
-            return Err(ActionError::fatal(fact.clone()).help(help.clone()));
+        if let Some(fault) = work.faults.first() {
+            return Err(refused(fault));
         }
         work.run(cx).await
     }
@@ -267,6 +302,7 @@ struct Work<'a> {
     action: &'a ConfigureArchiving,
     params: &'a ConfigureArchivingParams,
     cluster: &'a Cluster,
+    abode: Abode,
     changes: Vec<SettingChange>,
     /// Why it cannot be done, with advice.
     faults: Vec<(String, String)>,
@@ -274,17 +310,38 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn new(action: &'a ConfigureArchiving, params: &'a ConfigureArchivingParams, cluster: &'a Cluster) -> Self {
-        Self { action, params, cluster, changes: Vec::new(), faults: Vec::new() }
+        Self { action, params, cluster, abode: Abode::Here, changes: Vec::new(), faults: Vec::new() }
     }
 
     fn place(&self) -> Result<Place, ActionError> {
         Place::of(self.params, self.cluster)
     }
 
+    /// Says why the server could not run its command, with advice.
+    async fn barred(&self, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
+        let owner = Owner::of(self.cluster, host)?;
+        let program = &self.action.program;
+        if self.cluster.is_contained() {
+            let folder = self.abode.path(&self.place()?.folder);
+            let lacking = folder.err().map(|error| (error.to_string(), self.abode.lines(program)));
+            return match lacking {
+                Some(fault) => Ok(Some(fault)),
+                None => self.abode.barred((program, &owner), host).await,
+            };
+        }
+        let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
+        Ok(barred(program, &owner, host).await.map(|fact| (fact, help.to_owned())))
+    }
+
     /// Asks the server what differs. Changes nothing.
     async fn looked(mut self, host: &dyn ReadHost, about: &Surroundings) -> Result<Self, ActionError> {
         let mut session = Endpoint::of(self.cluster, None, about.secrets.as_ref())?.open().await?;
-        let command = self.place()?.command(&self.action.program);
+        self.abode = Abode::of(self.cluster, host).await?;
+        if let Some(fault) = self.barred(host).await? {
+            self.faults.push(fault);
+            return Ok(self);
+        }
+        let command = self.place()?.command(&self.action.program, &self.abode)?;
         let wanted = wanted(self.params, &command);
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
         let settings = read(&mut session, &names).await?;
@@ -315,10 +372,6 @@ impl<'a> Work<'a> {
             let fact = format!("a restart of the server is needed for `{}`", waits.join("`, `"));
             fault(fact, "set `restart: allowed`, or `restart: later`");
         }
-        let owner = Owner::of(self.cluster, host)?;
-        if let Some(fact) = barred(&self.action.program, &owner, host).await {
-            fault(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)");
-        }
         Ok(self)
     }
 
@@ -328,8 +381,10 @@ impl<'a> Work<'a> {
             changed: self.changes.clone(),
             before,
             restarted: false,
+            restarted_at: None,
+            down_ms: None,
             restart_needed: self.changes.iter().any(|change| change.restart),
-            archive_command: place.command(&self.action.program),
+            archive_command: place.command(&self.action.program, &self.abode)?,
             config: place.config(),
             segment: None,
         })
@@ -349,7 +404,8 @@ impl<'a> Work<'a> {
     async fn run(&self, cx: &RunContext) -> Result<ConfigureArchivingOutput, ActionError> {
         let place = self.place()?;
         let owner = Owner::of(self.cluster, cx.host.as_ref())?;
-        let settings = Settings::of((self.params, self.action.program.as_path()), (self.cluster, &place), &cx.about)?;
+        let settings =
+            Settings::of((self.params, self.action.program.as_path()), (self.cluster, &place, &self.abode), &cx.about)?;
         place.ready(&settings, &owner, cx).await?;
         let mut session = self.session(cx).await?;
         let before = apply::noted(&mut session, &self.changes, cx).await?;
@@ -366,8 +422,9 @@ impl<'a> Work<'a> {
         }
         if output.restart_needed {
             drop(session);
-            session = apply::restart(self.cluster, cx).await?;
-            (output.restarted, output.restart_needed) = (true, false);
+            let (again, down) = apply::restart(self.cluster, cx).await?;
+            session = again;
+            output = output.after(down);
         }
         let names = place::stores(self.params, self.cluster)?;
         let stores = names.iter().map(|name| cx.store(name)).collect::<Result<Vec<Arc<dyn Store>>, ActionError>>()?;
@@ -392,8 +449,8 @@ impl<'a> Work<'a> {
         let mut output = ConfigureArchivingOutput { restart_needed: waits, ..self.output(before.clone())? };
         if waits && self.params.restart == Restart::Allowed {
             drop(session);
-            apply::restart(self.cluster, cx).await?;
-            (output.restarted, output.restart_needed) = (true, false);
+            let (_, down) = apply::restart(self.cluster, cx).await?;
+            output = output.after(down);
         }
         Ok(output)
     }

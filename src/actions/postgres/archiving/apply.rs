@@ -8,7 +8,8 @@ use super::super::layout::Cluster;
 use super::super::server::Server;
 use super::change::{self, SettingChange};
 use crate::action::{ActionError, HostError, RunContext};
-use crate::base::clock;
+use crate::base::units::human_duration;
+use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
 
 /// How long a reload may take to count.
@@ -143,23 +144,49 @@ fn same(one: &str, other: &str) -> bool {
     one == other || one.parse::<f64>().ok().zip(other.parse::<f64>().ok()).is_some_and(|(one, other)| one == other)
 }
 
-/// Stops and starts the server, and opens a session when it answers.
+/// A restart: when it was made, and how long nobody was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Down {
+    /// When the server was told to stop.
+    pub(super) since: Timestamp,
+    /// How long it did not answer.
+    pub(super) took: Duration,
+}
+
+/// Stops and starts the server, opens a session when it answers, and says how long it was down.
 ///
 /// # Errors
 /// Fails when it does not stop, or does not answer in time.
-pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<Session, ActionError> {
+pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<(Session, Down), ActionError> {
     let server = Server::of(cluster, cx.host.as_read())?;
     cx.reporter.progress(Progress::Doing { text: "restarting the server".to_owned() });
+    let (since, started) = (clock::now(), clock::monotonic());
     server.stop(cx.host.as_ref()).await?;
     server.start(cx.host.as_ref()).await?;
     let endpoint = Endpoint::of(cluster, None, cx.about.secrets.as_ref())?;
-    let started = clock::monotonic();
     loop {
         match endpoint.open().await {
-            Ok(session) => return Ok(session),
+            Ok(session) => return Ok((session, noted_down(cluster, Down { since, took: started.elapsed() }, cx))),
             Err(error) if error.info().class == ErrorClass::Retryable && started.elapsed() < ANSWERS_WITHIN => {}
             Err(error) => return Err(error),
         }
         tokio::time::sleep(TICK).await;
     }
+}
+
+/// Says it in the journal, and so in the closing lines of the run: people lost their sessions.
+fn noted_down(cluster: &Cluster, down: Down, cx: &RunContext) -> Down {
+    let Down { since, took } = down;
+    let message = format!(
+        "the server of `{}` was restarted at {since}: every session ended, and nobody was answered for {}",
+        cluster.name,
+        human_duration(took)
+    );
+    cx.reporter.note(message, serde_json::json!({ "restarted_at": since, "down_ms": millis(took) }));
+    down
+}
+
+/// A duration in whole milliseconds.
+pub(super) fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
 }

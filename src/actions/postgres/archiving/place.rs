@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::container::Abode;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::settings::shell_word;
 use super::action::ConfigureArchivingParams;
-use crate::action::{ActionError, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
+use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
 use crate::base::secret::SecretText;
-use crate::language::inventory::{SecretSpec, StoreEntry};
+use crate::language::inventory::{SecretSpec, StoreEntry, Via};
 use crate::wal::Config;
 
 const CONFIG: &str = "wal.yaml";
@@ -24,7 +25,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The folder that was asked for, else one beside the data directory.
+    /// The folder that was asked for, else one beside the data directory; for a container the one that is mounted.
     ///
     /// # Errors
     /// Fails when it is not absolute or lies in the data directory, where a restore would replace it.
@@ -34,7 +35,10 @@ impl Place {
             name.push(".runbook-wal");
             cluster.pgdata.with_file_name(name)
         };
-        let folder = params.folder.clone().unwrap_or_else(beside);
+        let folder = params.folder.clone().unwrap_or_else(|| match &cluster.via {
+            Via::Compose(compose) => compose.wal_folder(),
+            Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) | Via::Managed(_) => beside(),
+        });
         if !folder.is_absolute() || folder.starts_with(&cluster.pgdata) {
             let fact = format!("`{}` must be an absolute path outside the data directory", folder.display());
             return Err(ActionError::fatal(fact));
@@ -46,10 +50,12 @@ impl Place {
         self.folder.join(CONFIG)
     }
 
-    /// The server's command.
-    pub(super) fn command(&self, program: &Path) -> String {
-        let word = |path: &Path| shell_word(&path.to_string_lossy().replace('%', "%%"));
-        format!("{} wal push --config {} %p", word(program), word(&self.config()))
+    /// The server's command, for where it lives.
+    ///
+    /// # Errors
+    /// Fails when a container does not have the folder.
+    pub(super) fn command(&self, program: &Path, abode: &Abode) -> Result<String, ActionError> {
+        Ok(archive_command(&abode.program(program), &abode.path(&self.config())?))
     }
 
     /// Writes everything, and makes or proves the stores as the server's user, with the server's environment.
@@ -59,10 +65,12 @@ impl Place {
     pub(super) async fn ready(&self, settings: &Settings, owner: &Owner, cx: &RunContext) -> Result<(), ActionError> {
         let files = cx.host.files();
         settings.write(files.as_ref(), &self.folder, owner).map_err(|error| cannot(&error))?;
-        let config = self.config().to_string_lossy().into_owned();
-        let mut spec = owner.command(settings.program.to_string_lossy()).args(["wal", "init", "--config", &config]);
+        let config = settings.abode.path(&self.config())?.to_string_lossy().into_owned();
+        let program = settings.program.to_string_lossy();
+        let mut spec = CommandSpec::new(program).args(["wal", "init", "--config", &config]);
         spec.inherit_env = false;
         spec.dir = Some(settings.pgdata.clone());
+        let spec = settings.abode.command(owner, spec, cx.host.as_read());
         let output = cx.host.run(spec, Tie::Engine).await.map_err(|error| cannot(&error))?;
         if output.success() {
             return Ok(());
@@ -74,6 +82,12 @@ impl Place {
     }
 }
 
+/// What a server is told.
+pub(super) fn archive_command(program: &Path, config: &Path) -> String {
+    let word = |path: &Path| shell_word(&path.to_string_lossy().replace('%', "%%"));
+    format!("{} wal push --config {} %p", word(program), word(config))
+}
+
 fn cannot(error: &HostError) -> ActionError {
     ActionError::fatal("what `wal push` needs cannot be written; no setting was changed").because(error)
 }
@@ -82,8 +96,10 @@ fn cannot(error: &HostError) -> ActionError {
 pub(super) struct Settings {
     config: Config,
     secrets: Vec<(String, SecretText)>,
+    /// Our program and the data directory, as the server has them.
     program: PathBuf,
     pgdata: PathBuf,
+    abode: Abode,
 }
 
 /// The stores that get the WAL: those that are named, else every one that the inventory says of the database. One that
@@ -112,13 +128,13 @@ pub(super) fn stores(params: &ConfigureArchivingParams, cluster: &Cluster) -> Re
 }
 
 impl Settings {
-    /// Puts them together. Keys to decrypt stay away from the machine that archives.
+    /// Puts them together, for where the server lives. Keys to decrypt stay away from the machine that archives.
     ///
     /// # Errors
     /// Fails when a secret that writing needs cannot be had.
     pub(super) fn of(
         (params, program): (&ConfigureArchivingParams, &Path),
-        (cluster, place): (&Cluster, &Place),
+        (cluster, place, abode): (&Cluster, &Place, &Abode),
         about: &Surroundings,
     ) -> Result<Self, ActionError> {
         let (_, prefix) = cluster.archive()?;
@@ -137,15 +153,16 @@ impl Settings {
             }
         }
         let file = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
+        let pgdata = abode.path(&cluster.pgdata)?;
         let config = Config {
             further: entries.split_off(1),
-            at_least: params.at_least,
+            at_least: params.at_least.or(cluster.entry.wal_at_least),
             secrets: secrets.iter().map(|(name, _)| (name.clone(), file(name))).collect(),
-            pgdata: Some(cluster.pgdata.clone()),
-            spool: Some(place.folder.join(SPOOL)),
+            pgdata: Some(pgdata.clone()),
+            spool: Some(abode.path(&place.folder.join(SPOOL))?),
             ..Config::new(entries.remove(0), prefix)
         };
-        Ok(Self { config, secrets, program: program.to_owned(), pgdata: cluster.pgdata.clone() })
+        Ok(Self { config, secrets, program: abode.program(program), pgdata, abode: abode.clone() })
     }
 
     fn write(&self, files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {

@@ -134,7 +134,10 @@ impl Action for Dump {
         let cluster = serving(params, &cx.about)?;
         let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
         let origin = Origin::of(&mut session).await?;
-        let client = Client::of(&cluster, &origin.major(), (cx.host.as_ref(), cx.about.secrets.as_ref()))?;
+        let client = Client::dumping(&cluster, &origin, (cx.host.as_ref(), cx.about.secrets.as_ref())).await?;
+        if let Some((fact, help)) = unfolded(params, &client) {
+            return Ok(findings.refuse(fact, help));
+        }
         findings = programs(&client, &origin, cx, findings).await?;
         if !origin.superuser {
             let fact = format!("`{}` is no superuser: roles are saved without their passwords", cluster.user);
@@ -158,7 +161,10 @@ impl Action for Dump {
         let origin = Origin::of(&mut session).await?;
         let names = dbnames(params, &cluster, &mut session).await?;
         drop(session);
-        let client = Client::of(&cluster, &origin.major(), (cx.host.as_read(), secrets))?;
+        let client = Client::dumping(&cluster, &origin, (cx.host.as_read(), secrets)).await?;
+        if let Some((fact, help)) = unfolded(params, &client) {
+            return Err(ActionError::fatal(fact).help(help));
+        }
         let program_version = client.version("pg_dump", cx.host.as_read()).await?;
         let (cluster, copies, client) = (&cluster, &copies, &client);
         let job = Job { cluster, params, copies, client, origin: &origin, program_version: &program_version, cx };
@@ -225,6 +231,15 @@ fn dumped(dbname: String, backups: &[Backup]) -> Option<DumpedDatabase> {
         rows: tables.iter().map(|table| table.rows).sum(),
         copies: backups.iter().map(Backup::handle).collect(),
     })
+}
+
+/// Says why a container's own programs cannot dump in the format that is wanted.
+fn unfolded(params: &DumpParams, client: &Client<'_>) -> Option<(&'static str, &'static str)> {
+    let refused = params.format == DumpFormat::Directory && !client.is_here();
+    refused.then_some((
+        "this machine has no `pg_dump` of the server's version, and its container's cannot write into a folder here",
+        "use another `format`, or install the client package of the server's version",
+    ))
 }
 
 /// Refuses programs that cannot read the server: they must be at least as new.

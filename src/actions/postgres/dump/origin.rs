@@ -11,6 +11,8 @@ pub(crate) struct Origin {
     pub(crate) version: String,
     /// Its version as a number: 150018.
     pub(crate) version_num: u32,
+    /// The port that it listens on itself, which another may be published for.
+    pub(crate) port: String,
     /// Whether our role is a superuser.
     pub(crate) superuser: bool,
     /// The cluster, where the role may know it.
@@ -18,7 +20,7 @@ pub(crate) struct Origin {
 }
 
 const ABOUT: &str = "SELECT current_setting('server_version'), current_setting('server_version_num'), \
- (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+ (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), current_setting('port')";
 
 impl Origin {
     /// Asks a server.
@@ -30,11 +32,12 @@ impl Origin {
         let version = about.at(0, 0).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned();
         let number = about.at(0, 1).and_then(|text| text.parse().ok());
         let version_num = number.ok_or_else(|| ActionError::fatal("the server told no version"))?;
+        let port = about.at(0, 3).unwrap_or("5432").to_owned();
         let superuser = about.at(0, 2) == Some("t");
         // Managed servers keep it to themselves.
         let system_id = session.value("SELECT system_identifier FROM pg_control_system()").await.ok();
         let system_id = system_id.and_then(|text| text.parse().ok()).map(SystemId);
-        Ok(Self { version, version_num, superuser, system_id })
+        Ok(Self { version, version_num, port, superuser, system_id })
     }
 
     /// The major version, as folders of programs are named.

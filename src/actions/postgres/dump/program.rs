@@ -13,7 +13,7 @@ pub(super) fn dump(
     client: &Client<'_>,
     params: &DumpParams,
     (dbname, snapshot): (&str, &str),
-) -> Result<impl FnOnce(&Path) -> CommandSpec + use<>, ActionError> {
+) -> Result<impl FnOnce(&Path) -> CommandSpec, ActionError> {
     let format = match params.format {
         DumpFormat::Custom => "custom",
         DumpFormat::Directory => "directory",
@@ -29,18 +29,18 @@ pub(super) fn dump(
     if let Some(jobs) = params.jobs.filter(|_| params.format == DumpFormat::Directory) {
         spec = spec.arg(format!("--jobs={jobs}"));
     }
-    Ok(move |to: &Path| spec.arg(format!("--file={}", to.display())))
+    Ok(move |to: &Path| client.writing(spec, None, to))
 }
 
 /// `pg_dumpall` of what belongs to the server: roles, their settings and memberships, tablespaces.
 pub(super) fn globals(
     client: &Client<'_>,
     (dbname, origin): (&str, &Origin),
-) -> Result<impl FnOnce(&Path) -> CommandSpec + use<>, ActionError> {
+) -> Result<impl FnOnce(&Path) -> CommandSpec, ActionError> {
     let mut spec = client.command("pg_dumpall", dbname)?;
     spec = spec.args(["--globals-only", "--no-password", "--no-sync"]);
     if !origin.superuser {
         spec = spec.arg("--no-role-passwords");
     }
-    Ok(move |to: &Path| spec.arg(format!("--file={}", to.display())))
+    Ok(move |to: &Path| client.writing(spec, None, to))
 }

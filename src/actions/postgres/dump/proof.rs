@@ -136,8 +136,7 @@ impl Lister<'_> {
     }
 
     async fn ask(&self, dump: &Path, list: &Path) -> Result<Contents, ActionError> {
-        let spec = self.client.offline("pg_restore").arg("--list").arg(format!("--file={}", list.display()));
-        let spec = spec.arg(dump.display().to_string());
+        let spec = self.client.writing(self.client.offline("pg_restore").arg("--list"), Some(dump), list);
         let output = self.cx.host.probe(spec).await.map_err(|error| failed("pg_restore", &error))?;
         if !output.success() {
             let error = ActionError::retryable("`pg_restore` cannot list the dump");

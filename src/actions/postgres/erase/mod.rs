@@ -37,6 +37,10 @@ pub struct EraseParams {
     /// The instance. Default: the database's own server.
     #[serde(default)]
     pub instance: Option<Late<InstanceHandle>>,
+    /// The name of the side instance that `instance` is (`copy` unless its step says another): then the database itself is
+    /// neither touched nor locked.
+    #[serde(default)]
+    pub side: Option<String>,
     /// Only this database within the server. Default: every one that the ledger names.
     #[serde(default)]
     pub dbname: Option<String>,
@@ -95,6 +99,10 @@ impl Action for Erase {
                 title: "In what was just recovered, before anybody uses it",
                 with: "{ database: orders, instance: '{{ steps.recover.instance }}' }",
             },
+            Example {
+                title: "In a copy beside it, before anything leaves it",
+                with: "{ database: orders, instance: '{{ steps.copy.instance }}', side: copy }",
+            },
             Example { title: "In one database of the server", with: "{ database: orders, dbname: shop }" },
         ],
     };
@@ -104,11 +112,22 @@ impl Action for Erase {
     fn effects(&self, params: &EraseParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
             .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+        if params.side.is_some() && params.instance.is_none() {
+            let fault = ParamFault::new("/side", "a side instance is named, and `instance` is not given");
+            return Err(vec![fault.help("give the handle that `postgres.side_instance` gave")]);
+        }
         if cluster.entry.erasure.is_none() {
             return Ok(Effects::of(EffectClass::Read).target(Access::Read, Target::Database { name: cluster.name }));
         }
-        let effects =
-            Effects::of(EffectClass::Destroy).target(Access::Destroy, Target::Database { name: cluster.name });
+        let effects = match &params.side {
+            None => Effects::of(EffectClass::Destroy).target(Access::Destroy, Target::Database { name: cluster.name }),
+            Some(label) => {
+                let fault = |error: ActionError| vec![ParamFault::new("/side", error.to_string())];
+                let side = cluster.side_named(label, cx.scratch).map_err(fault)?;
+                let path = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
+                Effects::of(EffectClass::Write).target(Access::Write, Target::Path { host: cx.host.to_owned(), path })
+            }
+        };
         Ok(match &cx.inventory.audit.ship {
             Some(store) => {
                 let prefix = SHIPPED.trim_end_matches('/').to_owned();
@@ -174,6 +193,12 @@ impl Action for Erase {
             Some(instance) => cluster.serving(instance.get()?, &cx.about.scratch)?,
             None => cluster,
         };
+        if cluster.side != params.side {
+            let named = |side: &Option<String>| side.as_ref().map_or("none".to_owned(), |name| format!("`{name}`"));
+            let (is, said) = (named(&cluster.side), named(&params.side));
+            return Err(ActionError::fatal(format!("the instance is the side instance {is}, and `side` says {said}"))
+                .help("what is written to must be known before the run: name it in `side`"));
+        }
         let (ledger_lines, ledger_head) = (task.content.lines.len() as u64, Some(task.content.head));
         let mut output = EraseOutput { ledger_lines, ledger_head, ..EraseOutput::default() };
         let work = async {

@@ -69,6 +69,12 @@ pub(crate) trait Keeper: Send + Sync {
     /// Further words of the server's command line in a data directory, as a shell takes them.
     fn words(&self, pgdata: &Path) -> String;
 
+    /// What tells the last words that the server wrote elsewhere than into a file.
+    fn last_words(&self, host: &dyn ReadHost) -> Option<CommandSpec> {
+        let _ = host;
+        None
+    }
+
     /// Where the server's configuration is.
     fn configuration(&self) -> Configuration;
 

@@ -14,6 +14,8 @@ pub(crate) enum Wish {
     BaseBackup,
     /// Put data into its data directory.
     DataDirectory,
+    /// Have another program work in its data directory.
+    Foreign,
     /// Have it archive its WAL.
     Archiving,
     /// Open a copy of its base backup.
@@ -26,6 +28,7 @@ impl Wish {
             Self::Power => "stop, start or promote its server",
             Self::BaseBackup => "take a base backup of its server",
             Self::DataDirectory => "put data into its server's data directory",
+            Self::Foreign => "have another program work in its server's data directory",
             Self::Archiving => "have its server archive WAL",
             Self::Copy => "open a base backup of its server",
         }
@@ -37,7 +40,7 @@ impl Wish {
             Self::BaseBackup => {
                 "take dumps (`postgres.dump`, the runbook `daily-backup`), and turn on the provider's own snapshots"
             }
-            Self::DataDirectory => {
+            Self::DataDirectory | Self::Foreign => {
                 "restore a dump (`postgres.restore_dump`, the runbook `restore-dump`); for a point in time have the \
                  provider restore into a new server, and set `address` to that"
             }
@@ -51,13 +54,10 @@ impl Wish {
     /// The way out for a server in a container; `None` where the wish can be met.
     fn beside_container(self) -> Option<&'static str> {
         match self {
-            Self::Power | Self::BaseBackup | Self::Copy => None,
-            Self::DataDirectory => Some(
-                "restore a dump (`postgres.restore_dump`), or open the base backup beside it (`postgres.side_instance`) and bring \
-                 tables back; by hand: stop the container, and have the backup's own `restore.sh` fill the volume",
-            ),
-            Self::Archiving => Some(
-                "set `archive_command` in the container's own configuration, with `runbook` or another archiver in its image",
+            Self::Power | Self::BaseBackup | Self::DataDirectory | Self::Archiving | Self::Copy => None,
+            Self::Foreign => Some(
+                "the paths and the users of its image are others than this machine's: use base backups (`postgres.base_backup`, \
+                 `postgres.restore_base`), which know them",
             ),
         }
     }

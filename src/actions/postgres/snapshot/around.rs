@@ -16,7 +16,7 @@ use super::super::copies::Copies;
 use super::super::delivery::{Arrivals, Delivery, Item};
 use super::super::facts::{ServerFacts, archives};
 use super::super::keeper::Wish;
-use super::super::last_wal;
+use super::super::last_wal::{self, Whereabouts};
 use super::super::layout::Cluster;
 use super::super::name::literal;
 use crate::action::by_hand::command_line;
@@ -180,10 +180,14 @@ impl Action for AroundSnapshot {
             delivery.bring_small(&Item::new(name, ObjectRole::File), &text, &mut arrivals).await;
         }
         let manifest = manifest(&taken, (id, &cluster, &facts), (params, cx))?;
-        let within = last_wal::missing(&manifest, ARCHIVED_WITHIN, cx, cluster.archive()?).await?;
-        if let Some(segment) = within {
+        let last = last_wal::whereabouts(&manifest, ARCHIVED_WITHIN, cx, &cluster).await?;
+        if let Some(apart) = last.as_ref().and_then(Whereabouts::apart) {
+            cx.reporter.note(format!("warning: {apart}: see `runbook wal status`"), serde_json::Value::Null);
+        }
+        if let Some(last) = last.filter(|last| last.there.is_empty()) {
             let fact = format!(
-                "segment `{segment}` did not reach the archive within {}s, so the snapshot is no backup",
+                "segment `{}` did not reach the archive within {}s, so the snapshot is no backup",
+                last.segment,
                 ARCHIVED_WITHIN.as_secs()
             );
             return Err(

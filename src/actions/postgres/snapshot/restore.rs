@@ -78,7 +78,7 @@ impl Action for RestoreSnapshot {
     fn effects(&self, params: &RestoreSnapshotParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
-        cluster.within_reach(Wish::DataDirectory)?;
+        cluster.within_reach(Wish::Foreign)?;
         let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
         if params.from.known().is_some_and(|from| !from.is_absolute()) {
             return Err(vec![ParamFault::new("/from", "the path of the data directory must be absolute")]);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::promise;
 use crate::action::ReadStore;
 use crate::base::{Timestamp, clock};
+use crate::catalog::freeze::{self, Freeze};
 use crate::catalog::{Backup, Catalog, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP, family, family_prefix};
 use crate::language::inventory::{Database, Inventory};
 
@@ -68,8 +69,12 @@ impl Kept {
 }
 
 /// What is kept in a store: of every backup found there, of every database whose backups are to lie there, of what the
-/// inventory expects there, and of every manifest that cannot be read: nobody knows what it keeps.
-pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result<Vec<Kept>, CatalogError> {
+/// inventory expects there, and of every manifest that cannot be read: nobody knows what it keeps. With it, the
+/// recoveries that are open there.
+pub(super) async fn read(
+    store: &dyn ReadStore,
+    inventory: &Inventory,
+) -> Result<(Vec<Kept>, Vec<Freeze>), CatalogError> {
     let list = Catalog::of(store).everything().await?;
     let mut folders: BTreeMap<String, Vec<Backup>> = BTreeMap::new();
     for backup in list.backups {
@@ -102,6 +107,7 @@ pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result
         let folder = format!("{}{tier}", family_prefix(&prefix, &family(&expected.kind)));
         to_come(&mut kept, (folder, &expected.source), expected.tier.as_deref(), inventory);
     }
+    let mut frozen = freeze::frozen(store, "").await?;
     for top in store.browse("").await?.folders {
         let archived = store.browse(&top).await?.folders.iter().any(|folder| *folder == format!("{top}wal/"));
         if archived {
@@ -109,8 +115,11 @@ pub(super) async fn read(store: &dyn ReadStore, inventory: &Inventory) -> Result
             wal.entry(prefix.clone()).or_insert(prefix);
         }
     }
+    for prefix in wal.keys().filter(|prefix| !prefix.is_empty()) {
+        frozen.extend(freeze::frozen(store, prefix).await?);
+    }
     kept.extend(wal.iter().map(|(prefix, source)| Kept::wal(prefix, source)));
-    Ok(kept)
+    Ok((kept, frozen))
 }
 
 /// A folder in which no backup lies yet is kept as its backups will be.

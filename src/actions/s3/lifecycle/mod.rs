@@ -10,12 +10,13 @@ mod tests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::setting::{Comparison, Setting, SettingMode, SettingOutput, Subject, refused};
+use super::setting::{Advice, Comparison, Setting, SettingMode, SettingOutput, Subject, refused};
 use crate::action::{
     Action, ActionError, ActionSpec, Bucket, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     Lifecycle as State, ParamFault, PlanContext, ReadBucket, ReadStore, RunContext, StorageClass, StoreRef, Versioning,
 };
 use crate::actions::store::catalog_failed;
+use crate::catalog::freeze::Freeze;
 use crate::base::units::Span;
 use crate::language::inventory::Inventory;
 use compile::{Ground, compile};
@@ -104,6 +105,7 @@ struct Found {
     root: String,
     versioning: Versioning,
     kept: Vec<Kept>,
+    frozen: Vec<Freeze>,
 }
 
 impl Found {
@@ -116,17 +118,24 @@ impl Setting for Wished<'_> {
     type State = Found;
 
     async fn read(&self, store: &dyn ReadStore, bucket: &dyn ReadBucket) -> Result<Found, ActionError> {
+        let (kept, frozen) = kept::read(store, self.inventory).await.map_err(catalog_failed)?;
         Ok(Found {
             rules: bucket.lifecycle().await.map_err(refused)?,
             root: bucket.root().to_owned(),
             versioning: bucket.versioning().await.map_err(refused)?,
-            kept: kept::read(store, self.inventory).await.map_err(catalog_failed)?,
+            kept,
+            frozen,
         })
     }
 
     fn compare(&self, found: &Found) -> Comparison {
         let ground = found.ground(self.params.store.as_str());
-        compare::compare(&found.rules, compile(self.params, ground), ground)
+        let mut compared = compare::compare(&found.rules, compile(self.params, ground), ground);
+        let is_change = self.params.mode == SettingMode::Apply && !compared.differences.is_empty();
+        if let Some(freeze) = found.frozen.first().filter(|_| is_change) {
+            compared.refusals.push(Advice::new(freeze.fact(), freeze.help()));
+        }
+        compared
     }
 
     async fn write(&self, bucket: &dyn Bucket, found: &Found) -> Result<(), ActionError> {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::apply::{Target, Work};
+use super::frozen;
 use super::plan::{Allowance, Compare, Plan};
 use super::side::{Filter, Item, Side};
 use crate::action::by_hand::{command_line, remark};
@@ -119,6 +120,11 @@ impl SyncParams {
                 .help("an empty source is never mirrored; look whether it is mounted and whether the patterns fit"));
         }
         let target: Vec<Item> = to.list_target(self.target_filter()).await?;
+        if self.delete
+            && let Some(freeze) = frozen::open(from, to).await?
+        {
+            return Err(ActionError::fatal(freeze.fact()).help(frozen::help(&freeze)));
+        }
         let mut plan = Plan::make((from, to), (source, target), self.compare, self.parallel as usize).await?;
         let allowed = self.max_delete.unwrap_or_default();
         if !self.delete {
@@ -198,6 +204,11 @@ impl Action for Sync {
             })
         };
         let (from, to) = (side(params.from.known()?)?, side(params.to.known()?)?);
+        if params.delete
+            && let Ok(Some(freeze)) = frozen::open(&from, &to).await
+        {
+            return Ok(Findings::default().refuse(freeze.fact(), frozen::help(&freeze)));
+        }
         match params.plan(&from, &to).await {
             Ok(plan) => Ok(Findings::default().pass(plan.said())),
             Err(error) if cx.ahead => Ok(Findings::default().pending(error.to_string())),

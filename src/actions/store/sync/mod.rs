@@ -2,6 +2,7 @@
 
 mod action;
 mod apply;
+mod frozen;
 mod plan;
 mod side;
 

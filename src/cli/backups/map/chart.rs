@@ -1,10 +1,11 @@
 //! Puts times to what the model says can be recovered.
 
 use crate::base::{Timestamp, clock};
+use crate::catalog::KIND_POSTGRES_SNAPSHOT;
 use crate::catalog::recovery::{Condition, Gap, Interval, Lane, Opening, lanes};
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable};
 use crate::pgformat::{SegmentName, Timeline, WalFileName};
-use crate::report::window::{Chart, ChartBackup, ChartLane, Span, SpanState};
+use crate::report::window::{BackupForm, Chart, ChartBackup, ChartLane, Span, SpanState};
 use crate::wal::{Almanac, WalError};
 
 /// One chart per cluster of a database; the one that archives now comes first.
@@ -51,6 +52,7 @@ async fn drawn(found: &Recoverable, cluster: &mut ClusterView) -> Result<Chart, 
     }
     let backups = cluster.backups.iter().map(|backup| ChartBackup {
         id: backup.id.clone(),
+        form: if backup.kind == KIND_POSTGRES_SNAPSHOT { BackupForm::Snapshot } else { BackupForm::Base },
         ended_at: backup.base.ended_at,
         timeline: backup.base.timeline,
         fault: backup.fault.clone(),

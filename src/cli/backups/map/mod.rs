@@ -9,7 +9,9 @@ use crate::cli::recoverable::{Recoverable, databases};
 use crate::cli::site::Site;
 use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, screen, wiring};
-use crate::report::window::{Chart, svg, text};
+use crate::cli::backups::stanza::Stanzas;
+use crate::pgformat::Timeline;
+use crate::report::window::{BackupForm, Chart, ChartBackup, svg, text};
 
 /// Arguments of `backups map`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +43,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     for name in databases(&site, args.database.as_deref())? {
         let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
         match wiring::block_on(async { chart::charts(recoverable.look().await?).await })? {
-            Ok(found) => charts.extend(found),
+            Ok(mut found) => {
+                if let Some(chart) = found.first_mut() {
+                    theirs(&site, &name, chart);
+                }
+                charts.extend(found);
+            }
             Err(error) => {
                 Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error).print();
                 exit = Exit::Failed;
@@ -50,6 +57,34 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     args.say(&charts)?;
     Ok(exit)
+}
+
+/// Adds the backups that pgBackRest has of the database. Their WAL lies in an archive of its own, which is not drawn.
+fn theirs(site: &Site, name: &str, chart: &mut Chart) {
+    let stanzas = match Stanzas::of(site, |database| database == name) {
+        Ok(stanzas) => stanzas,
+        Err(failure) => return chart.notes.push(format!("what pgBackRest has is not known: {}", failure.message)),
+    };
+    chart.notes.extend(stanzas.unreached.into_iter().map(|one| format!("`{}` gives no answer: {}", one.store, one.why)));
+    for (_, standing) in &stanzas.known {
+        let timeline = chart.lanes.last().map_or(Timeline(1), |lane| lane.timeline);
+        chart.backups.extend(standing.backups.iter().map(|backup| ChartBackup {
+            id: backup.id.clone(),
+            form: BackupForm::PgBackRest,
+            ended_at: backup.stopped_at,
+            timeline: backup.timeline().unwrap_or(timeline),
+            fault: backup.fault.clone(),
+        }));
+        if !standing.backups.is_empty() {
+            let count = standing.backups.len();
+            chart.notes.push(format!(
+                "{count} backups of pgBackRest (stanza `{}`): their WAL lies in its own archive, which is not drawn; \
+                 `full-db-loss-pgbackrest` restores them",
+                standing.stanza
+            ));
+        }
+    }
+    chart.backups.sort_by_key(|backup| backup.ended_at);
 }
 
 impl Args {

@@ -48,6 +48,7 @@ pub(super) fn examine(site: &Site, name: &str, role: Role) -> Result<Vec<Finding
             findings.push(Finding::new("reach", Verdict::Missing, error.to_string()).advise(UNREACHED));
             return findings;
         }
+        findings.extend(surroundings::archiving(site, name).await);
         findings.extend(probe::Probe { store: &*store, strict: strict.as_deref(), role }.all().await);
         findings.extend(surroundings::settings(&*store, entry).await);
         findings

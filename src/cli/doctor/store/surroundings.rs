@@ -21,6 +21,32 @@ pub(super) fn look(site: &Site, name: &str, entry: &StoreEntry) -> Vec<Finding> 
     findings
 }
 
+/// Whether the servers that archive here do so into the stores that the inventory names: a recovery asks it, not them.
+pub(super) async fn archiving(site: &Site, name: &str) -> Vec<Finding> {
+    let advice = "`postgres.configure_archiving` writes what the inventory says; or mend the inventory";
+    let uses = |(_, database): &(&String, &Database)| {
+        database.archives().any(|store| store == name) && !database.is_managed() && !database.scratch
+    };
+    let mut findings = Vec::new();
+    for (database, entry) in site.inventory.databases.iter().filter(uses) {
+        let found = match crate::cli::wal::differences(site, database).await {
+            Ok(differences) if differences.is_empty() => {
+                let fact = format!("`{database}` archives into the stores that the inventory names");
+                vec![Finding::new("archiving", Verdict::Fine, fact)]
+            }
+            Ok(differences) => {
+                let told = |fact| Finding::new("archiving", Verdict::Warning, fact).advise(advice);
+                differences.into_iter().map(told).collect()
+            }
+            // With one store there is little to differ: whoever probes it need not reach the server.
+            Err(_) if entry.archives().count() < 2 => Vec::new(),
+            Err(why) => vec![Finding::new("archiving", Verdict::Fact, why)],
+        };
+        findings.extend(found);
+    }
+    findings
+}
+
 /// How the bytes travel.
 fn way(entry: &StoreEntry) -> Finding {
     let what = "way";

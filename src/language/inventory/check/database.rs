@@ -15,11 +15,11 @@ impl InventoryFile {
         if self.is_poisoned(pointer) {
             return;
         }
-        let managed = is_managed(members);
-        if !managed && !members.contains_key("pgdata") {
+        let managed = is_via("managed", members);
+        if !managed && !is_via("compose", members) && !members.contains_key("pgdata") {
             let fault = Diagnostic::new(Code::MissingKey, "the key `pgdata` is missing")
                 .label(self.name_place(pointer), "needs `pgdata`")
-                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`; a provider's server is `via: { managed: {} }`");
+                .help("give the data directory of the server: `pgdata: /var/lib/postgresql/17/main`; a provider's server is `via: { managed: {} }`, one in a container `via: { compose: … }`");
             faults.push(fault);
         }
         for key in OWN.into_iter().filter(|key| managed && members.contains_key(*key)) {
@@ -33,6 +33,7 @@ impl InventoryFile {
             self.trusts_nothing(pointer, faults);
         }
         self.database_members(pointer, members, faults);
+        self.enough(pointer, members, faults);
     }
 
     pub(super) fn database_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
@@ -84,6 +85,19 @@ impl InventoryFile {
         }
     }
 
+    /// In how many stores a file of its WAL must be safe.
+    fn enough(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        let Some(wanted) = members.get("wal_at_least").and_then(Value::as_u64) else { return };
+        let own = members.get("store").and_then(Value::as_str);
+        let further = members.get("wal_stores").and_then(Value::as_array).into_iter().flatten();
+        let known = own.into_iter().chain(further.filter_map(Value::as_str).filter(|name| Some(*name) != own)).count();
+        if wanted == 0 || wanted > known as u64 {
+            let fact = format!("`wal_at_least: {wanted}` does not fit the number of stores of its WAL, {known}");
+            let place = self.place(&format!("{pointer}/wal_at_least"));
+            faults.push(Diagnostic::new(Code::BadCombination, fact).at(place).help("count `store` and `wal_stores`"));
+        }
+    }
+
     /// Where it answers, and whether that is proven.
     fn way_in(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
         let text = |key: &str| members.get(key).and_then(Value::as_str);
@@ -99,7 +113,9 @@ impl InventoryFile {
             }
         }
         if let Some(compose) = members.get("via").and_then(|via| via.get("compose")).and_then(Value::as_object) {
-            self.absolute(&format!("{pointer}/via/compose"), "file", compose, faults);
+            for path in ["file", "runbook", "folder"] {
+                self.absolute(&format!("{pointer}/via/compose"), path, compose, faults);
+            }
         }
         let cluster = members.get("via").and_then(|via| via.get("pg_ctlcluster")).and_then(Value::as_str);
         if let Some(Err(wrong)) = cluster.map(str::parse::<DebianCluster>) {
@@ -171,6 +187,6 @@ fn unproven(entry: &Database) -> Option<&str> {
     entry.elsewhere().filter(|_| !proven)
 }
 
-fn is_managed(members: &Map<String, Value>) -> bool {
-    members.get("via").and_then(Value::as_object).is_some_and(|via| via.contains_key("managed"))
+fn is_via(keeper: &str, members: &Map<String, Value>) -> bool {
+    members.get("via").and_then(Value::as_object).is_some_and(|via| via.contains_key(keeper))
 }

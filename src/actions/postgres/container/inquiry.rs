@@ -1,0 +1,87 @@
+//! What docker is asked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::super::client::failed;
+use super::super::layout::Cluster;
+use super::facts::Container;
+use super::project::{MAKE, Project};
+use crate::action::{ActionError, CommandOutput, CommandSpec, ReadFiles, ReadHost};
+use crate::language::inventory::Compose;
+
+/// How long docker may take to answer.
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+/// Finds the data directory of a server whose inventory leaves it to its container.
+///
+/// # Errors
+/// Fails when docker does not answer, and when the container is not there or names no folder of this machine.
+pub(crate) async fn data_of(compose: &Compose, host: &dyn ReadHost) -> Result<PathBuf, ActionError> {
+    let (service, unsaid) = (&compose.service, "write `pgdata` into the database's entry");
+    let Some(container) = inspected(compose, host).await? else {
+        let help = format!("make it: `{}`; or {unsaid}", Project(compose).by_hand(&MAKE));
+        return Err(
+            ActionError::fatal(format!("service `{service}` has no container, which would tell `pgdata`")).help(help)
+        );
+    };
+    container.data().ok_or_else(|| {
+        let fact = format!("the container of service `{service}` names no data directory that lies in a volume");
+        ActionError::fatal(fact).help(unsaid)
+    })
+}
+
+/// What docker tells of the service's container; `None` when it is not there.
+pub(super) async fn inspected(compose: &Compose, host: &dyn ReadHost) -> Result<Option<Container>, ActionError> {
+    let Some(id) = listed(compose, host).await? else { return Ok(None) };
+    let answer = asked(CommandSpec::new("docker").args(["inspect", "--type", "container", &id]), host).await?;
+    let container = Container::read(&answer.stdout);
+    let strange = || ActionError::fatal(format!("what `docker inspect` tells of container `{id}` makes no sense"));
+    container.map(Some).ok_or_else(strange)
+}
+
+/// The number of the service's one container.
+async fn listed(compose: &Compose, host: &dyn ReadHost) -> Result<Option<String>, ActionError> {
+    let answer = asked(Project(compose).list(host), host).await?;
+    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+    let mut ids = text.split_whitespace().map(str::to_owned);
+    let id = ids.next();
+    match ids.next() {
+        None => Ok(id),
+        Some(_) => Err(ActionError::fatal(format!("service `{}` has several containers", compose.service))
+            .help("a server's data belongs to one: scale the service to 1")),
+    }
+}
+
+/// What docker answers.
+pub(super) async fn asked(spec: CommandSpec, host: &dyn ReadHost) -> Result<CommandOutput, ActionError> {
+    let program = spec.program.clone();
+    let spec = CommandSpec { timeout: Some(ANSWERS_WITHIN), ..spec };
+    let answer = host.probe(spec).await.map_err(|error| failed(&program, &error))?;
+    if answer.success() {
+        return Ok(answer);
+    }
+    let error = ActionError::retryable("docker does not tell where the server lives");
+    Err(error
+        .process(answer.exit_code, answer.tail(5))
+        .help("see that the docker engine runs, and that this user may ask it"))
+}
+
+/// Refuses a container whose data is not where the inventory says.
+pub(super) fn agrees(cluster: &Cluster, container: &Container, files: &dyn ReadFiles) -> Result<(), ActionError> {
+    let real = |path: &Path| files.canonical(path).unwrap_or_else(|_| path.to_owned());
+    let (name, ours) = (&cluster.name, &cluster.pgdata);
+    let fact = match (container.data(), container.named()) {
+        (Some(theirs), _) if real(&theirs) == real(ours) => return Ok(()),
+        (Some(theirs), _) => format!(
+            "the container's data lies in `{}`, but `pgdata` of `{name}` is `{}`",
+            theirs.display(),
+            ours.display()
+        ),
+        (None, None) if container.inside(ours).is_some() => return Ok(()),
+        (None, None) => format!("`pgdata` of `{name}`, `{}`, is not mounted into its container", ours.display()),
+        (None, Some(inside)) => {
+            format!("the container of `{name}` keeps its data in `{}`, which is no volume", inside.display())
+        }
+    };
+    Err(ActionError::fatal(fact).help("correct `pgdata` or `via` of the database in the inventory"))
+}

@@ -1,0 +1,168 @@
+//! Whether an entry of the inventory and the server that answers are about one and the same cluster.
+//!
+//! A wrong `pgdata`, `port` or `socket` is not noticed by itself: some server answers, or none does, and either is
+//! believed. So the entry is held against every witness there is: what the server says of itself, the control file of
+//! the data directory, the `postmaster.pid` in it, and the lock file beside the socket, which names the data directory of
+//! whoever listens there (`CreateLockFile` in the server's `miscinit.c`). A witness that cannot be asked says nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::connect::{Endpoint, Session};
+use super::hands;
+use super::keeper::Runs;
+use super::layout::Cluster;
+use super::live::{self, PidFile};
+use super::overseer::Fact;
+use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
+use crate::language::inventory::{Inventory, is_loopback};
+
+/// Names what contradicts the entry of a database; nothing for one that is thrown away at the end of its run, and for
+/// a managed one, whose place is not here.
+///
+/// # Errors
+/// Fails when the inventory has no such database.
+pub(crate) async fn contradictions(
+    database: &str,
+    inventory: &Inventory,
+    (host, secrets): (&dyn ReadHost, &dyn Secrets),
+) -> Result<Vec<Fact>, ActionError> {
+    let cluster = Cluster::of(&DatabaseRef(database.to_owned()), inventory, Path::new("/"))?;
+    if cluster.is_scratch() || cluster.is_managed() {
+        return Ok(Vec::new());
+    }
+    let files = host.read_files();
+    let claim = Claim { cluster: &cluster, files: files.as_ref() };
+    let session = match Endpoint::of(&cluster, None, secrets) {
+        Ok(endpoint) => endpoint.open().await.ok(),
+        Err(_) => None,
+    };
+    let mut found: Vec<Fact> = Vec::new();
+    if let Some(mut session) = session {
+        found.extend(claim.against_server(&mut session).await);
+    }
+    if cluster.keeper().runs() == Runs::Here {
+        if found.is_empty() {
+            found.extend(claim.against_socket().await);
+        }
+        found.extend(claim.against_pid_file().await);
+    }
+    Ok(found)
+}
+
+/// What an entry says, and where it can be looked at.
+struct Claim<'a> {
+    cluster: &'a Cluster,
+    files: &'a dyn ReadFiles,
+}
+
+impl Claim<'_> {
+    /// Holds it against what the server that answers says of itself.
+    async fn against_server(&self, session: &mut Session) -> Option<Fact> {
+        let Cluster { name, pgdata, .. } = self.cluster;
+        // Either may be hidden from a role without privileges; then the other witnesses count.
+        let told = "SELECT system_identifier FROM pg_control_system()";
+        let theirs = session.value(told).await.ok().and_then(|text| text.parse::<u64>().ok());
+        let ours = hands::control(self.files, pgdata).ok().map(|control| control.system_id.0);
+        let told = "SELECT setting FROM pg_settings WHERE name = 'data_directory'";
+        let folder = session.value(told).await.ok().map(PathBuf::from);
+        let shown = match &folder {
+            Some(folder) => format!(", from `{}`", folder.display()),
+            None => String::new(),
+        };
+        if let (Some(theirs), Some(ours)) = (theirs, ours)
+            && theirs != ours
+        {
+            let what = format!(
+                "the server that answers for `{name}` ({}) is cluster {theirs}{shown}, but `pgdata: {}` holds cluster {ours}",
+                self.place(),
+                pgdata.display()
+            );
+            return Some(fact(what, "`pgdata`, or `port` and `socket`,"));
+        }
+        let folder = folder.filter(|folder| self.is_local() && !self.is_ours(folder))?;
+        // The very same server may see its folder by another name, in a mount namespace of its own.
+        if theirs.is_some() && theirs == ours && !live::processes(pgdata, self.files).is_empty() {
+            return None;
+        }
+        let what = format!(
+            "the server that answers for `{name}` ({}) works in `{}`, but the inventory says `pgdata: {}`",
+            self.place(),
+            folder.display(),
+            pgdata.display()
+        );
+        Some(fact(what, "`pgdata`, or `port` and `socket`,"))
+    }
+
+    /// Holds it against the lock file of the socket, which also a server leaves that lets nobody in.
+    async fn against_socket(&self) -> Option<Fact> {
+        let folder = self.cluster.socket.as_ref()?;
+        let socket = live::socket_path(folder, self.cluster.port);
+        let lock = self.files.read(&socket.with_file_name(lock_name(self.cluster.port)), 4096).ok()?;
+        let lock = PidFile::parse(&String::from_utf8_lossy(&lock))?;
+        let theirs = lock.pgdata.filter(|folder| !self.is_ours(folder))?;
+        if !live::exists(lock.pid, self.files) || !live::accepts_socket(&socket, self.files).await {
+            return None;
+        }
+        let what = format!(
+            "the server on `{}` (process {}) works in `{}`, but the inventory says `pgdata: {}` for `{}`",
+            socket.display(),
+            lock.pid,
+            theirs.display(),
+            self.cluster.pgdata.display(),
+            self.cluster.name
+        );
+        Some(fact(what, "`pgdata`, or `port` and `socket`,"))
+    }
+
+    /// Holds it against where the server of the data directory listens.
+    async fn against_pid_file(&self) -> Option<Fact> {
+        let Cluster { name, pgdata, port, .. } = self.cluster;
+        let file = PidFile::read(self.files, pgdata)?;
+        live::named(file.pid, &live::processes(pgdata, self.files), self.files)?;
+        let server = format!("the server of `{}` (process {})", pgdata.display(), file.pid);
+        if let Some(theirs) = file.port.filter(|theirs| theirs != port) {
+            let what = format!("{server} listens on port {theirs}, but the inventory says `port: {port}` for `{name}`");
+            return Some(fact(what, "`port`"));
+        }
+        let (theirs, ours) = (file.socket?, self.cluster.socket.as_ref()?);
+        let reached = live::accepts_socket(&live::socket_path(ours, *port), self.files).await;
+        // It may have several sockets, and names the first. One that comes up or goes down has none yet, or no more.
+        if reached || !live::accepts_socket(&live::socket_path(&theirs, *port), self.files).await {
+            return None;
+        }
+        let what = format!(
+            "{server} has its socket in `{}`, but the inventory says `socket: {}` for `{name}`",
+            theirs.display(),
+            ours.display()
+        );
+        Some(fact(what, "`socket`"))
+    }
+
+    /// Whether sessions end on this machine, in a server whose folders can be looked at.
+    fn is_local(&self) -> bool {
+        let here = self.cluster.entry.address.as_deref().is_none_or(is_loopback);
+        self.cluster.keeper().runs() == Runs::Here && (here || self.cluster.socket.is_some())
+    }
+
+    fn is_ours(&self, folder: &Path) -> bool {
+        let real = |path: &Path| self.files.canonical(path).unwrap_or_else(|_| path.to_owned());
+        folder == self.cluster.pgdata || real(folder) == real(&self.cluster.pgdata)
+    }
+
+    /// Where sessions go.
+    fn place(&self) -> String {
+        let Cluster { socket, port, entry, .. } = self.cluster;
+        match socket {
+            Some(folder) => format!("`{}`", live::socket_path(folder, *port).display()),
+            None => format!("`{}:{port}`", entry.address.as_deref().unwrap_or("localhost")),
+        }
+    }
+}
+
+fn lock_name(port: u16) -> String {
+    format!(".s.PGSQL.{port}.lock")
+}
+
+fn fact(what: String, wrong: &str) -> Fact {
+    Fact { what, help: format!("correct {wrong} of the database in the inventory; `runbook status` tells what answers") }
+}

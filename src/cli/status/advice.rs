@@ -1,0 +1,265 @@
+//! What follows from how a database stands: what to do next, and how urgent it is.
+
+use std::time::Duration;
+
+use super::gather::{Drilled, Status};
+use crate::base::Timestamp;
+use crate::base::clock::between;
+use crate::base::units::human_duration;
+use crate::catalog::health::Level;
+use crate::cli::again::Again;
+use crate::cli::runs::outcome_words;
+use crate::event::Outcome;
+use crate::journal::RunStatus;
+
+/// A backup that is older counts as a reason to take one.
+const OLD: Duration = Duration::from_secs(7 * 86_400);
+/// A proof that is older counts as a reason to drill.
+const UNPROVEN: Duration = Duration::from_secs(90 * 86_400);
+
+/// One thing to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advice {
+    /// How bad it is that it is not done yet.
+    pub level: Level,
+    /// What is so, and the command.
+    pub text: String,
+}
+
+impl Advice {
+    fn new(level: Level, text: impl Into<String>) -> Self {
+        Self { level, text: text.into() }
+    }
+}
+
+/// Says what to do next, most urgent first.
+pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
+    let wrong = status.server.contradictions.iter();
+    let mut next: Vec<Advice> =
+        wrong.map(|one| Advice::new(Level::Critical, format!("{}: {}", one.what, one.help))).collect();
+    next.extend(unfinished(status));
+    let ways = Ways::of(status, again);
+    if !status.server.answers {
+        let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
+        let text = match status.managed {
+            true => "the server does not answer: ask its provider; its points in time are there".to_owned(),
+            false => format!("the server does not answer: {}{find}", ways.restore),
+        };
+        next.push(Advice::new(Level::Critical, text));
+    }
+    if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
+        let lift = again.change(["run", "lift-freeze", "-p", &ways.database, "-p", "reason=the recovery is over"]);
+        next.push(Advice::new(Level::Warning, format!("the recovery of run {} was never closed: {lift}", open.run)));
+    }
+    next.extend(archiving(status, again));
+    if !status.forecast_fault.is_empty() {
+        let look = again.line(["dry-run", status.recovery(), "-p", &ways.database, "-p", "incident_at=now"]);
+        next.push(Advice::new(Level::Critical, format!("the recovery cannot be planned: {look}")));
+    }
+    next.extend(held(status, &ways));
+    next.extend(tried(status, &ways));
+    next
+}
+
+/// The runs that somebody should look at. One that is live needs nobody.
+fn unfinished(status: &Status) -> impl Iterator<Item = Advice> {
+    status.unfinished.iter().map(|run| {
+        let (id, name) = (&run.run, &run.name);
+        match run.status {
+            RunStatus::Live => {
+                Advice::new(Level::Ok, format!("run {id} of `{name}` is live: runbook show {id} --follow"))
+            }
+            RunStatus::Suspended => {
+                Advice::new(Level::Warning, format!("run {id} of `{name}` waits for a person: runbook show {id}"))
+            }
+            RunStatus::Interrupted
+            | RunStatus::NeverStarted
+            | RunStatus::Finished { .. }
+            | RunStatus::Damaged { .. } => {
+                Advice::new(Level::Warning, format!("run {id} of `{name}` was interrupted: runbook resume {id}"))
+            }
+        }
+    })
+}
+
+/// What is wrong with the backups there are.
+fn held(status: &Status, ways: &Ways) -> Option<Advice> {
+    let Ways { what, backup, .. } = ways;
+    match &status.backup {
+        None if status.store_fault.is_empty() => {
+            Some(Advice::new(Level::Critical, format!("there is no {what}: {backup}")))
+        }
+        None => {
+            let text = format!("what {what}s there are is not known: {}", ways.known);
+            Some(Advice::new(Level::Unknown, text))
+        }
+        Some(newest) if !newest.sound => {
+            Some(Advice::new(Level::Critical, format!("the newest {what} `{}` is not sound: {backup}", newest.id)))
+        }
+        Some(newest) if between(newest.ended_at, status.at) > OLD => {
+            Some(Advice::new(Level::Warning, format!("the newest {what} is old: {backup}")))
+        }
+        Some(_) => None,
+    }
+}
+
+/// What is wrong with the drills and proofs there are, and with what they measured.
+fn tried(status: &Status, ways: &Ways) -> Vec<Advice> {
+    let mut next = Vec::new();
+    if let Some(drill) = status.drill.as_ref().filter(|drill| !has_succeeded(drill)) {
+        let ended = outcome_words(Some(drill.outcome));
+        next.push(Advice::new(
+            Level::Warning,
+            format!("the last drill ended with `{ended}`: runbook show {}", drill.run),
+        ));
+    }
+    let is_recent = |at: Timestamp| between(at, status.at) < UNPROVEN;
+    let proven = match &status.drill {
+        // Nothing is noted beside backups that are not ours.
+        Some(drill) if status.stanza.is_some() => has_succeeded(drill) && drill.at.is_some_and(is_recent),
+        Some(_) | None => status.proof.as_ref().is_some_and(|proof| proof.passed && is_recent(proof.at)),
+    };
+    if !proven && status.backup.is_some() {
+        next.push(Advice::new(Level::Warning, format!("no restore was proven lately: {}", ways.drill)));
+    }
+    let slow = status.forecast.as_ref().filter(|expected| expected.rto_ms.is_some_and(|rto| expected.p95_ms > rto));
+    if let Some(expected) = slow {
+        let took = human_duration(Duration::from_millis(expected.p95_ms));
+        let text = format!("a recovery may take {took} (95 %), longer than its RTO: {}", ways.drill);
+        next.push(Advice::new(Level::Warning, text));
+    }
+    next
+}
+
+/// Whether a drill ended as it should.
+pub fn has_succeeded(drill: &Drilled) -> bool {
+    matches!(drill.outcome, Outcome::Succeeded | Outcome::SucceededWithExceptions)
+}
+
+/// What is typed for a backup and for the proof of one.
+struct Ways {
+    what: &'static str,
+    database: String,
+    backup: String,
+    drill: String,
+    restore: String,
+    known: String,
+}
+
+impl Ways {
+    fn of(status: &Status, again: &Again) -> Self {
+        let (name, recovery) = (status.database.as_str(), status.recovery());
+        let database = format!("database={name}");
+        let drill = |runbook: &str| again.drill([runbook, "-p", &database]);
+        let (what, backup, drill, restore) = match (&status.stanza, status.managed) {
+            (Some(stanza), _) => (
+                "base backup",
+                format!("have pgBackRest take one of stanza `{stanza}`"),
+                drill(recovery),
+                again.change(["run", recovery, "-p", &database, "-p", "incident_at=now"]),
+            ),
+            (None, true) => (
+                "dump",
+                again.change(["run", "daily-backup", "-p", &database]),
+                drill("restore-test-dump"),
+                again.line(["restore", name]),
+            ),
+            (None, false) => (
+                "base backup",
+                again.change(["backup", name]),
+                drill("full-db-loss"),
+                again.line(["restore", name]),
+            ),
+        };
+        Self { what, backup, drill, restore, known: again.line(["backups", "list"]), database }
+    }
+}
+
+/// What `runbook wal status` would complain about. Where the server is down that comes first, and says enough.
+fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
+    let Some(wal) = status.wal.as_ref().filter(|_| status.server.answers) else { return Vec::new() };
+    let bad = wal.findings.iter().filter(|finding| finding.level != Level::Ok);
+    let look = again.line(["wal", "status", &status.database]);
+    bad.map(|finding| Advice::new(finding.level, format!("{}: {look}", finding.message))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Again, Status, of};
+    use crate::actions::postgres::{Contradiction, Standing};
+    use crate::base::Timestamp;
+    use crate::catalog::health::Level;
+    use crate::cli::status::gather::{Drilled, Newest, Proven};
+    use crate::event::{Figures, Outcome};
+
+    /// One whose newest backup was proven just now.
+    fn healthy() -> Status {
+        let at = Timestamp::UNIX_EPOCH;
+        Status {
+            database: "orders".to_owned(),
+            environment: "production".to_owned(),
+            at,
+            server: Standing { answers: true, ..Standing::default() },
+            managed: false,
+            stanza: None,
+            wal: None,
+            backup: Some(Newest { id: "b2".to_owned(), ended_at: at, size_bytes: 1, sound: true }),
+            backups: 2,
+            store_fault: String::new(),
+            proof: Some(Proven { backup: "b1".to_owned(), at, passed: true, took_ms: 1, unkept: None }),
+            drill: None,
+            forecast: None,
+            forecast_fault: String::new(),
+            open: None,
+            unfinished: Vec::new(),
+            level: Level::Ok,
+            next: Vec::new(),
+        }
+    }
+
+    fn drill(outcome: Outcome) -> Drilled {
+        let run = "20260101-000000-aaaaaa".parse().expect("an id");
+        Drilled { run, at: None, outcome, figures: Box::new(Figures::default()) }
+    }
+
+    #[track_caller]
+    fn advises(status: &Status, level: Level, words: &str) {
+        let next = of(status, &Again::default());
+        assert!(next.len() == 1 && next[0].text.contains(words), "no `{words}` in {next:?}");
+        assert_eq!(next[0].level, level);
+    }
+
+    #[test]
+    fn a_damaged_backup_a_silent_store_and_a_failed_drill_are_not_all_is_well() {
+        let mut status = healthy();
+        assert!(of(&status, &Again::default()).is_empty());
+        status.drill = Some(drill(Outcome::Succeeded));
+        assert!(of(&status, &Again::default()).is_empty());
+        status.drill = Some(drill(Outcome::Failed));
+        let show = "the last drill ended with `failed`: runbook show 20260101-000000-aaaaaa";
+        advises(&status, Level::Warning, show);
+        let mut damaged = healthy();
+        damaged.backup.as_mut().expect("a backup").sound = false;
+        advises(&damaged, Level::Critical, "the newest base backup `b2` is not sound: runbook backup orders");
+        let silent = Status { backup: None, proof: None, store_fault: "it does not answer".to_owned(), ..healthy() };
+        advises(&silent, Level::Unknown, "what base backups there are is not known");
+    }
+
+    #[test]
+    fn an_entry_that_the_server_contradicts_comes_first_whatever_else_is_well() {
+        let contradictions = vec![Contradiction { what: "another cluster".to_owned(), help: "correct it".to_owned() }];
+        let server = Standing { answers: true, contradictions, ..Standing::default() };
+        advises(&Status { server, ..healthy() }, Level::Critical, "another cluster: correct it");
+    }
+
+    #[test]
+    fn a_database_of_pgbackrest_is_sent_to_the_procedures_that_know_it() {
+        let stanza = Some("main".to_owned());
+        let mut down = Status { stanza, proof: None, drill: Some(drill(Outcome::Succeeded)), ..healthy() };
+        down.drill.as_mut().expect("a drill").at = Some(Timestamp::UNIX_EPOCH);
+        assert!(of(&down, &Again::default()).is_empty(), "its drill proves it");
+        down.server.answers = false;
+        let run = "runbook run full-db-loss-pgbackrest -p database=orders -p incident_at=now";
+        advises(&down, Level::Critical, run);
+    }
+}

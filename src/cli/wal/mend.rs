@@ -1,0 +1,173 @@
+//! `runbook wal mend`: copies into each store of a database's WAL what it lacks and another one has.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::action::{ReadStore, Secrets, Store};
+use crate::base::clock;
+use crate::catalog;
+use crate::cli::args::InventoryArgs;
+use crate::cli::recoverable::database;
+use crate::cli::site::Site;
+use crate::cli::{Exit, Failure, document, wiring};
+use crate::language::inventory::StoreEntry;
+use crate::pgformat::WalFileName;
+use crate::transfer::Packing;
+use crate::wal::{Destination, Identity, Keys, Lack, Since, Source, bring_over, lacks};
+
+/// Arguments of `wal mend`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook wal mend orders --plan     what does each store lack?\n  runbook wal mend orders            copy it\n  runbook wal mend orders --all      also what is older than a store's own oldest segment\n\nEach file is read whole, decrypted and unpacked, held against its digest and its own header, and packed anew as the\nother store packs: the keys to read are needed here, which the server itself may not have. Nothing is overwritten.\nCode 0: nothing is lacking any more; 5: some could not be copied."
+)]
+pub struct Args {
+    /// The database; default: the only one that has a store
+    database: Option<String>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// The environment whose database is meant
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Only show what is lacking
+    #[arg(long)]
+    plan: bool,
+    /// Also copy what is older than a store's own oldest segment
+    #[arg(long)]
+    all: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One store of the WAL.
+struct Archive {
+    name: String,
+    entry: StoreEntry,
+    reading: Arc<dyn ReadStore>,
+}
+
+/// What became of one store.
+struct Mended {
+    store: String,
+    lacking: Vec<WalFileName>,
+    failed: Vec<(WalFileName, String)>,
+}
+
+/// Shows what is lacking, and copies it.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let name = database(&site, args.database.as_deref())?;
+    let entry = &site.inventory.databases[&name];
+    let prefix = entry.prefix.clone().unwrap_or_else(|| name.clone());
+    let open = |store: &str| {
+        let (name, entry) = (store.to_owned(), site.store_entry(store)?.clone());
+        Ok::<_, Failure>(Archive { name, entry, reading: site.read_store(store)? })
+    };
+    let archives = entry.archives().map(open).collect::<Result<Vec<_>, Failure>>()?;
+    if archives.len() < 2 {
+        let message = format!("the WAL of `{name}` goes into one store: there is none to copy from");
+        return Err(Failure::new(Exit::Usage, message).help("name the others in `wal_stores` of its entry"));
+    }
+    let mending = Mending { args, site: &site, archives: &archives, prefix: &prefix };
+    let mended = wiring::block_on(mending.run())??;
+    args.say(&name, &mended)
+}
+
+struct Mending<'a> {
+    args: &'a Args,
+    site: &'a Site,
+    archives: &'a [Archive],
+    prefix: &'a str,
+}
+
+impl Mending<'_> {
+    async fn run(&self) -> Result<Vec<Mended>, Failure> {
+        let failed = |error: catalog::CatalogError| {
+            Failure::new(Exit::Failed, "a store of the WAL gives no answer; nothing was copied").because(&error)
+        };
+        let mut owner = None;
+        for archive in self.archives {
+            let theirs = catalog::wal_owner(&*archive.reading, self.prefix).await.map_err(failed)?;
+            match (owner, theirs) {
+                (Some(one), Some(other)) if one != other => {
+                    let message = format!("under `{}` another cluster archives into store `{}`", self.prefix, archive.name);
+                    return Err(Failure::new(Exit::Refused, message).help("name in `wal_stores` only stores of this one"));
+                }
+                (one, other) => owner = one.or(other),
+            }
+        }
+        let Some(system_id) = owner else { return Ok(Vec::new()) };
+        let identity = Identity { system_id, segment_size: None };
+        let sources: Vec<Source<'_>> = self.archives.iter().map(|archive| self.source(archive, identity)).collect();
+        let since = if self.args.all { Since::Ever } else { Since::Own };
+        let mut mended = Vec::new();
+        for lack in lacks(&sources, since, clock::now()).await.map_err(failed)? {
+            mended.push(self.mend(lack, &sources).await?);
+        }
+        Ok(mended)
+    }
+
+    fn source<'a>(&'a self, archive: &'a Archive, identity: Identity) -> Source<'a> {
+        let keys = Keys { settings: Some(&archive.entry), secrets: &*self.site.vault };
+        Source { store: &*archive.reading, prefix: self.prefix, identity, keys }
+    }
+
+    /// Copies into one store. What fails does not keep the rest from being copied.
+    async fn mend(&self, lack: Lack, sources: &[Source<'_>]) -> Result<Mended, Failure> {
+        let archive = &self.archives[lack.store];
+        let mut mended = Mended { store: archive.name.clone(), lacking: lack.files, failed: Vec::new() };
+        if self.args.plan {
+            return Ok(mended);
+        }
+        let others: Vec<Source<'_>> =
+            sources.iter().enumerate().filter(|(number, _)| *number != lack.store).map(|(_, source)| *source).collect();
+        let secrets = Arc::clone(&self.site.vault) as Arc<dyn Secrets>;
+        let packing = Packing::of(&archive.entry, &*secrets).map_err(|error| {
+            Failure::new(Exit::Invalid, format!("nothing can be packed for store `{}`", archive.name)).because(&error)
+        })?;
+        let store: Arc<dyn Store> = self.site.store(&archive.name)?;
+        let identity = sources[lack.store].identity;
+        let to = Destination { store: &*store, prefix: self.prefix, identity, packing: &packing };
+        for name in &mended.lacking {
+            if let Err(error) = bring_over(&others, to, *name).await {
+                mended.failed.push((*name, error.to_string()));
+            }
+        }
+        Ok(mended)
+    }
+}
+
+impl Args {
+    fn say(&self, database: &str, mended: &[Mended]) -> Result<Exit, Failure> {
+        let names = |names: &[WalFileName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        if self.json {
+            let document = mended.iter().map(|one| {
+                let failed: Vec<_> =
+                    one.failed.iter().map(|(name, why)| json!({ "file": name.to_string(), "why": why })).collect();
+                let copied = if self.plan { 0 } else { one.lacking.len() - one.failed.len() };
+                json!({ "store": one.store, "lacking": names(&one.lacking), "copied": copied, "failed": failed })
+            });
+            document::write_json(&document.collect::<Vec<_>>())?;
+        } else if mended.is_empty() {
+            out!("each store has what the others have of the WAL of `{database}`");
+        }
+        for one in mended.iter().filter(|_| !self.json) {
+            let (store, count) = (&one.store, one.lacking.len());
+            let span = match (one.lacking.first(), one.lacking.last()) {
+                (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+                (Some(only), _) => only.to_string(),
+                (None, _) => String::new(),
+            };
+            match self.plan {
+                true => out!("store `{store}` lacks {count} files that others have: {span}"),
+                false => out!("store `{store}`: {} of {count} files copied: {span}", count - one.failed.len()),
+            }
+            for (name, why) in &one.failed {
+                tell!("  `{name}` was not copied: {why}");
+            }
+        }
+        let is_whole = mended.iter().all(|one| one.failed.is_empty());
+        Ok(if is_whole { Exit::Success } else { Exit::Exceptions })
+    }
+}

@@ -1,0 +1,20 @@
+//! What only some of a database's stores have of its WAL.
+
+use super::Recoverable;
+use crate::base::Timestamp;
+use crate::catalog::CatalogError;
+use crate::wal::{Since, lacks};
+
+impl Recoverable {
+    /// Tells by URL how many files each store lacks that another one has, of those archived until `before`: what is
+    /// younger may be on its way. Nothing for a database whose WAL goes into one store.
+    ///
+    /// # Errors
+    /// Fails when a store gives no answer.
+    pub async fn uneven(&self, before: Timestamp) -> Result<Vec<(String, usize)>, CatalogError> {
+        let Some(cluster) = self.clusters.first().filter(|_| self.stores.len() > 1) else { return Ok(Vec::new()) };
+        let sources = self.sources(cluster.system_id, Some(cluster.archive.size));
+        let found = lacks(&sources, Since::Own, before).await?;
+        Ok(found.into_iter().map(|lack| (self.stores[lack.store].1.url.clone(), lack.files.len())).collect())
+    }
+}

@@ -1,0 +1,116 @@
+//! A real recovery freezes what it recovers from, in the store itself: for other machines, environments and inventories.
+
+use std::fs;
+
+use runbook::language::inventory::StoreEntry;
+use serde_json::{Value, json};
+
+use crate::support::cli::Cli;
+use crate::support::recovery::Site;
+
+/// Somebody on another machine, whose inventory has the same place in the store under another name.
+fn elsewhere(site: &Site, rest: &str) -> Cli {
+    let (cli, cluster) = (Cli::new(), &site.cluster);
+    let text = format!(
+        "version: 1\ndatabases:\n  theirs: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: vault, prefix: main }}\n\
+         stores: {{ vault: {{ url: \"file://{}\" }}, copy: {{ url: \"file://{}\" }} }}\n{rest}\n",
+        cli.path("data").display(),
+        cluster.port(),
+        cluster.socket_dir().display(),
+        cluster.bin().display(),
+        cluster.dir().join("store").display(),
+        cli.path("copy").display(),
+    );
+    cli.file("inventory.yaml", &text);
+    cli
+}
+
+fn step(cli: &Cli, uses: &str, with: &Value) {
+    let text = json!({ "version": 1, "name": "one", "steps": [{ "id": "one", "uses": uses, "with": with }] });
+    cli.file("one.yaml", &text.to_string());
+}
+
+#[tokio::test]
+async fn a_recovery_freezes_its_place_in_the_store_for_whoever_comes_until_somebody_lifts_it() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    site.cluster.stop("immediate");
+    let staged = run.stage(&backup.backup).await;
+    let note = site.cluster.dir().join(format!("store/main/freeze/{}.json", run.id));
+    assert!(!note.exists(), "staging is harmless");
+    run.recover(&staged, json!({})).await;
+    assert!(note.is_file());
+
+    let cli = elsewhere(&site, "retention: { default: { keep_last: 1 } }");
+    let refused = |uses: &str, with: Value| {
+        step(&cli, uses, &with);
+        let ran = cli.run(&["run", "one.yaml"]).ends(4);
+        assert!(ran.err.contains(&run.id.to_string()) && ran.err.contains("lift-freeze"), "{uses}: {}", ran.err);
+        assert!(ran.err.contains("`main` in store `vault` is frozen"), "{uses}: {}", ran.err);
+    };
+    refused("backup.prune", json!({ "source": "main", "store": "vault" }));
+    refused("postgres.base_backup", json!({ "database": "theirs" }));
+    cli.file("empty/one", "1");
+    let from = json!({ "path": cli.path("empty") });
+    let sync = |prefix: &str| json!({ "from": from, "to": { "store": "vault", "prefix": prefix }, "delete": true, "max_delete": "100%" });
+    refused("store.sync", sync("main/base/"));
+    refused("store.sync", sync("ma"));
+    step(&cli, "store.sync", &json!({ "from": from, "to": { "store": "vault", "prefix": "other/" }, "delete": true }));
+    cli.run(&["run", "one.yaml"]).ends(0);
+    step(&cli, "backup.prune", &json!({ "source": "main", "store": "vault", "despite_recovery": "the disk is full" }));
+    cli.run(&["run", "one.yaml"]).ends(0);
+
+    cli.run(&["run", "lift-freeze", "-p", "database=theirs", "-p", "reason=it is over"]).ends(0);
+    let text: Value = serde_json::from_str(&fs::read_to_string(&note).unwrap()).unwrap();
+    assert_eq!(text["lifted"]["reason"], "it is over");
+    step(&cli, "backup.prune", &json!({ "source": "main", "store": "vault" }));
+    cli.run(&["run", "one.yaml"]).ends(0);
+    step(&cli, "postgres.base_backup", &json!({ "database": "theirs" }));
+    let taken = cli.run(&["run", "one.yaml"]);
+    assert!(!taken.err.contains("frozen"), "{}", taken.err);
+}
+
+#[tokio::test]
+async fn a_copy_of_a_freeze_ends_with_the_freeze_it_was_copied_from() {
+    let cli = Cli::new();
+    let note = |lifted: Value| {
+        json!({ "format": 1, "run": "20260128-143002-000001", "database": "main", "environment": "production",
+            "since": "2026-01-28T14:30:02Z", "lifted": lifted })
+        .to_string()
+    };
+    cli.file("inventory.yaml", &format!("version: 1\nstores: {{ copy: {{ url: \"file://{}\" }} }}\n", cli.path("copy").display()));
+    cli.file("own/main/freeze/20260128-143002-000001.json", &note(Value::Null));
+    cli.file("own/main/base/one", "1");
+    let from = json!({ "path": cli.path("own") });
+    let with = |delete: bool| json!({ "from": from, "to": { "store": "copy", "prefix": "all/" }, "delete": delete });
+    step(&cli, "store.sync", &with(false));
+    cli.run(&["run", "one.yaml"]).ends(0);
+    step(&cli, "store.sync", &with(true));
+    let ran = cli.run(&["run", "one.yaml"]).ends(4);
+    assert!(ran.err.contains("`all/main` in store `copy` is frozen"), "{}", ran.err);
+    let lifted = json!({ "by": "ops", "reason": "over", "at": "2026-01-29T00:00:00Z" });
+    cli.file("own/main/freeze/20260128-143002-000001.json", &note(lifted));
+    cli.run(&["run", "one.yaml"]).ends(0);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_frozen_is_told_loudly_and_is_no_reason_not_to_recover() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    site.cluster.stop("immediate");
+    let offsite = site.beside.lock().unwrap()["offsite"].clone();
+    let read_only = StoreEntry { read_only: true, ..offsite };
+    site.beside.lock().unwrap().insert("offsite".to_owned(), read_only);
+    let staged = run.stage(&backup.backup).await;
+    run.recover(&staged, json!({})).await;
+    let said = site.said();
+    assert!(said.contains("under `main` in store `offsite` could not be frozen (it is read-only here)"), "{said}");
+    assert!(site.cluster.dir().join("store/main/freeze").is_dir());
+}
