@@ -55,7 +55,10 @@ impl Freeze {
     pub fn fact(&self) -> String {
         let FreezeNote { run, database, since, .. } = &self.note;
         let place = if self.prefix.is_empty() { "everything".to_owned() } else { format!("`{}`", self.prefix) };
-        format!("{place} in store `{}` is frozen: a recovery of `{database}` is open since {since}, run `{run}`", self.store)
+        format!(
+            "{place} in store `{}` is frozen: a recovery of `{database}` is open since {since}, run `{run}`",
+            self.store
+        )
     }
 
     /// Where its note lies.

@@ -9,7 +9,7 @@ use super::capabilities::LocalCapabilities;
 use super::exit::told;
 use super::{Exit, Failure, reap, wiring};
 use crate::action::{Access, DatabaseRef, Findings, Registry, Target};
-use crate::actions::postgres::{contradictions, layout::Cluster, live};
+use crate::actions::postgres::{contradictions, layout::Cluster, live, strangers};
 use crate::base::StepId;
 use crate::engine::{Capabilities, Preflight, Timing, preflight};
 use crate::event::Verdict;
@@ -42,7 +42,13 @@ pub fn look(
 fn add(checked: &mut Vec<Preflight>, id: StepId, found: Findings) {
     match checked.iter_mut().find(|(known, _)| *known == id) {
         Some((_, Ok(findings))) => findings.0.extend(found.0),
-        Some((_, Err(_))) => {}
+        // What is wrong with a step's surroundings may be why its check failed.
+        Some((_, failed)) => {
+            if let Some(error) = failed.as_ref().err().filter(|_| found.refused()) {
+                let help = error.info().help.clone().unwrap_or_else(|| "correct what is refused before".to_owned());
+                *failed = Ok(found.refuse(told(error), help));
+            }
+        }
         None => checked.push((id, Ok(found))),
     }
 }
@@ -104,6 +110,8 @@ async fn server(name: &str, step: &PlannedStep, hands: &Arc<LocalCapabilities>) 
     let cx = hands.read(step, Timing::Ahead).ok()?;
     let held = contradictions(name, &cx.about.inventory, (cx.host.as_ref(), cx.about.secrets.as_ref())).await.ok()?;
     let findings = held.into_iter().fold(Findings::default(), |findings, fact| findings.refuse(fact.what, fact.help));
+    let strangers = strangers(name, &cx.about.inventory, cx.host.read_files().as_ref()).ok()?;
+    let findings = strangers.into_iter().fold(findings, |findings, fact| findings.warn(fact.what, fact.help));
     (!findings.0.is_empty()).then_some(findings)
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::recovery::{self, Open};
 use super::again::Again;
+use super::recovery::{self, Open};
 use super::screen::Face;
 use super::{Exit, Failure, invoke, wiring};
 use crate::action::{Access, Mode, Secrets, Target};

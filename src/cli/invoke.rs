@@ -12,7 +12,8 @@ use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{
-    Exit, Failure, ahead, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch, superseded, wiring,
+    Exit, Failure, ahead, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch, superseded,
+    wiring,
 };
 use crate::action::{ActionError, Registry};
 use crate::base::{Digest, StepId};

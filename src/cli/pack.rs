@@ -105,7 +105,8 @@ fn demand_distinct(packed: &[PlanFile]) -> Result<(), Failure> {
     let mut named: BTreeMap<&str, Option<&PlanSource>> = BTreeMap::new();
     for file in packed {
         let own = file.plan.sources.first();
-        let (name, shown) = (&file.plan.name, |source: Option<&PlanSource>| source.map_or("?", |one| &one.name).to_owned());
+        let (name, shown) =
+            (&file.plan.name, |source: Option<&PlanSource>| source.map_or("?", |one| &one.name).to_owned());
         let Some(other) = named.insert(name, own) else { continue };
         let message = format!("`{}` and `{}` are both called `{name}`; nothing was written", shown(other), shown(own));
         return Err(Failure::new(Exit::Refused, message).help("pack each of them into a folder of its own"));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::capabilities::LocalCapabilities;
 use super::{Exit, Failure, invoke, wiring};
@@ -75,7 +76,7 @@ pub fn rehearse(
     let rehearsed = Arc::new(rehearsal.plan(plan));
     let header = invoke::header(&rehearsed, Digest::default());
     let (journal, registry) = (MemoryJournal::new(plan.run.clone(), Digest::default()), rehearsal.registry(registry));
-    let hands: Arc<dyn Capabilities> = Arc::new(ReadingHands(Arc::clone(hands)));
+    let hands: Arc<dyn Capabilities> = Arc::new(ReadingHands::new(Arc::clone(hands))?);
     let ran = wiring::block_on_worker(async move {
         let engine = Engine {
             plan: rehearsed,
@@ -180,12 +181,27 @@ impl Control for Interrupt {
 }
 
 /// Hands that hold no writing handle.
-struct ReadingHands(Arc<LocalCapabilities>);
+struct ReadingHands {
+    local: Arc<LocalCapabilities>,
+    /// What a step that reads unpacks meanwhile; gone with the rehearsal.
+    scratch: TempDir,
+}
+
+impl ReadingHands {
+    fn new(local: Arc<LocalCapabilities>) -> Result<Self, Failure> {
+        let scratch = tempfile::Builder::new().prefix("runbook-dry-run-").tempdir();
+        let scratch =
+            scratch.map_err(|error| Failure::new(Exit::Refused, "no temporary folder can be made").because(&error))?;
+        Ok(Self { local, scratch })
+    }
+}
 
 impl Capabilities for ReadingHands {
     fn bind(&self, binding: Binding) -> Result<RunContext, ActionError> {
-        let cx = self.0.read_on(&binding.host, Timing::Due)?;
-        let folder = self.0.attempt_dir(&binding.step, binding.attempt);
+        let cx = self.local.read_on(&binding.host, Timing::Due)?;
+        let folder = self.attempt_dir(&binding.step, binding.attempt);
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| ActionError::retryable("a temporary folder cannot be made").because(&error))?;
         let stores = cx.stores;
         Ok(RunContext {
             about: cx.about,
@@ -204,20 +220,20 @@ impl Capabilities for ReadingHands {
     }
 
     fn read(&self, step: &PlannedStep, timing: Timing) -> Result<CheckContext, ActionError> {
-        self.0.read(step, timing)
+        self.local.read(step, timing)
     }
 
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {
-        self.0.attempt_dir(step, attempt)
+        self.scratch.path().join(step.folder()).join(attempt.to_string())
     }
 
     /// A step that is made has all its secrets; for the others any text will do.
     fn secret(&self, name: &str) -> Result<SecretText, ActionError> {
-        self.0.secret(name).or_else(|_| Ok(SecretText::new("a sample of a secret".to_owned())))
+        self.local.secret(name).or_else(|_| Ok(SecretText::new("a sample of a secret".to_owned())))
     }
 
     fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.0.redact(text)
+        self.local.redact(text)
     }
 
     fn probe<'a>(

@@ -46,7 +46,7 @@ impl Site {
         let environment = choose_environment(&loaded.inventory, environment)
             .map_err(|error| Failure::new(Exit::Usage, error.to_string()).help("name one with `--environment`"))?;
         let inventory = loaded.inventory.for_environment(&environment).map_err(|faults| invalid(&faults))?;
-        let inventory = volume::found(inventory)?;
+        let inventory = volume::sought(inventory);
         let vault = invoke::vault(&inventory, face)?;
         let again = again.protected_by(&inventory, &environment);
         Ok(Self { environment, inventory, vault, again })

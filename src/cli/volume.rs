@@ -1,6 +1,7 @@
 //! Data directories that the inventory leaves to containers: asked for before a plan is bound, which then holds them.
 
 use super::{Exit, Failure, site, wiring};
+use crate::action::ActionError;
 use crate::actions::postgres::data_of;
 use crate::language::inventory::{Inventory, Via};
 
@@ -15,14 +16,21 @@ pub fn found(mut inventory: Inventory) -> Result<Inventory, Failure> {
             continue;
         }
         let host = site::machine()?;
-        entry.pgdata = wiring::block_on(data_of(compose, host.as_ref()))?.map_err(|error| {
-            let fact = format!("the data directory of `{name}` is not known: {error}");
-            let failure = Failure::new(Exit::Refused, fact);
-            match error.info().help.clone() {
-                Some(help) => failure.help(help),
-                None => failure,
-            }
-        })?;
+        entry.pgdata = wiring::block_on(data_of(compose, host.as_ref()))?.map_err(|error| untold(name, &error))?;
     }
     Ok(inventory)
+}
+
+/// The same for commands that only look: what no container tells stays unsaid.
+#[must_use]
+pub fn sought(inventory: Inventory) -> Inventory {
+    found(inventory.clone()).unwrap_or(inventory)
+}
+
+fn untold(name: &str, error: &ActionError) -> Failure {
+    let info = error.info();
+    let mut failure = Failure::new(Exit::Refused, format!("the data directory of `{name}` is not known"));
+    failure.causes = std::iter::once(&info.message).chain(&info.causes).chain(&info.output_tail).cloned().collect();
+    let own = "start docker, or write `pgdata` into the database's entry".to_owned();
+    failure.help(info.help.clone().unwrap_or(own))
 }

@@ -15,7 +15,7 @@ use crate::base::diagnostic::{SourceFile, SourceId, Sources};
 use crate::base::{Digest, RunId, StepId, Timestamp};
 use crate::event::Actor;
 use crate::language::inventory::{Inventory, Via};
-use crate::language::runbook::{DeclaredTarget, OnUnknown, Phase, Precondition, Retry, Runbook, Step};
+use crate::language::runbook::{DeclaredTarget, OnFailure, OnUnknown, Phase, Precondition, Retry, Runbook, Step};
 use crate::language::template::{self, Scope, TextKind};
 
 /// The format of `plan.json`.
@@ -302,7 +302,7 @@ impl Binder<'_> {
             timeout_ms: step.timeout.or(defaults.timeout).map(|span| millis(span.0)),
             stall_ms: step.stall.map(|span| millis(span.0)).or(default_stall),
             retry: retry(step, idempotent, defaults.retry.as_ref()),
-            on_failure: step.on_failure,
+            on_failure: on_failure(step.on_failure, self.request.mode),
             on_unknown: step.on_unknown.clone().unwrap_or(if effects.class <= EffectClass::Read {
                 OnUnknown::Rerun
             } else {
@@ -443,6 +443,14 @@ fn frozen_precondition(precondition: &Precondition, runbook: &Runbook) -> Value 
         Precondition::Action { uses, with, .. } => {
             json!({ "uses": uses.value, "with": process::with_env(&uses.value, with, runbook) })
         }
+    }
+}
+
+/// Nothing is held in a drill: a failure is what it was made to find, and a throw-away instance must not wait for people.
+fn on_failure(written: OnFailure, mode: Mode) -> OnFailure {
+    match (written, mode) {
+        (OnFailure::Pause, Mode::Drill) => OnFailure::Abort,
+        (written, Mode::Real | Mode::Drill | Mode::DryRun) => written,
     }
 }
 

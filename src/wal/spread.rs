@@ -7,7 +7,7 @@ use std::path::Path;
 use futures_util::future::join_all;
 
 use super::packed::{Source, read_first};
-use super::push::{Destination, Pushed, WalFile, store_file};
+use super::push::{Destination, Pushed, WalFile, store_file, verify};
 use super::{Identity, WalError};
 use crate::catalog::claim_prefix;
 use crate::pgformat::WalFileName;
@@ -59,14 +59,14 @@ pub async fn push_everywhere(
 /// Fails when none of them has it whole or can be decrypted here, and as a push does.
 pub async fn bring_over(from: &[Source<'_>], to: Destination<'_>, name: WalFileName) -> Result<Pushed, WalError> {
     let bytes = read_first(from, name).await?;
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| WalError::File { operation: "write", path, source }
-    };
-    let mut copy = tempfile::NamedTempFile::new().map_err(at(&std::env::temp_dir()))?;
-    copy.write_all(&bytes).map_err(at(copy.path()))?;
-    let file = WalFile::look(copy.path(), name, &to.identity)?;
-    bring(to, &file).await
+    verify(name, &bytes, &to.identity)?;
+    // What is pushed is a file; this one is gone when it is dropped.
+    let between =
+        |source: std::io::Error| WalError::File { operation: "write", path: "a temporary file".into(), source };
+    let mut file = tempfile::NamedTempFile::new().map_err(between)?;
+    file.write_all(&bytes).map_err(between)?;
+    drop(bytes);
+    bring(to, &WalFile::look(file.path(), name, &to.identity)?).await
 }
 
 async fn bring(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {

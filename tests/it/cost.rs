@@ -218,10 +218,11 @@ async fn aws_an_archived_backup_breaks_the_objective_by_itself_and_the_forecast_
 fn copies_that_are_lost_with_the_database_are_a_warning_where_it_is_protected() {
     let cli = Cli::new();
     let check = |stores: &str, production: &str| {
+        let far = if stores.is_empty() { "" } else { ", backup_stores: [far]" };
         cli.file(
             "inventory.yaml",
             &format!(
-                "version: 1\ndatabases: {{ orders: {{ pgdata: /srv/data, store: near }} }}\nstores: {{ near: {{ url: \"file:///srv/backups\" }}{stores} }}\nenvironments: {{ production: {production} }}\n"
+                "version: 1\ndatabases: {{ orders: {{ pgdata: /srv/data, store: near{far} }} }}\nstores: {{ near: {{ url: \"file:///srv/backups\" }}{stores} }}\nenvironments: {{ production: {production} }}\n"
             ),
         );
         cli.run(&["check", "inventory.yaml"]).ends(0)
@@ -239,16 +240,21 @@ fn copies_that_are_lost_with_the_database_are_a_warning_where_it_is_protected() 
     }
     let read_only = ", far: { url: \"s3://a/b\", region: eu-west-1, read_only: true }";
     check(read_only, protected).says("RB0505");
+    // A store that nothing is said to go to is no copy.
+    let file = cli.read("inventory.yaml");
+    cli.file("inventory.yaml", &file.replace(", read_only: true", "").replace(", backup_stores: [far]", ""));
+    cli.run(&["check", "inventory.yaml"]).ends(0).says("RB0505").says("backup_stores");
 }
 
 #[test]
 fn copies_in_one_account_and_region_are_a_note_and_never_an_error() {
     let cli = Cli::new();
     let check = |second: &str| {
+        let named = if second.is_empty() { "" } else { ", wal_stores: [two]" };
         cli.file(
             "inventory.yaml",
             &format!(
-                "version: 1\ndatabases: {{ orders: {{ pgdata: /srv/data, store: one }} }}\nstores:\n  one: {{ url: \"s3://a/b\", region: eu-west-1 }}\n{second}environments: {{ production: {{ protected: true }} }}\n"
+                "version: 1\ndatabases: {{ orders: {{ pgdata: /srv/data, store: one{named} }} }}\nstores:\n  one: {{ url: \"s3://a/b\", region: eu-west-1 }}\n{second}environments: {{ production: {{ protected: true }} }}\n"
             ),
         );
         cli.run(&["check", "inventory.yaml", "--strict"]).ends(0)

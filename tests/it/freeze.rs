@@ -14,7 +14,7 @@ fn elsewhere(site: &Site, rest: &str) -> Cli {
     let text = format!(
         "version: 1\ndatabases:\n  theirs: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: vault, prefix: main }}\n\
          stores: {{ vault: {{ url: \"file://{}\" }}, copy: {{ url: \"file://{}\" }} }}\n{rest}\n",
-        cli.path("data").display(),
+        cluster.pgdata().display(),
         cluster.port(),
         cluster.socket_dir().display(),
         cluster.bin().display(),
@@ -57,7 +57,7 @@ async fn a_recovery_freezes_its_place_in_the_store_for_whoever_comes_until_someb
     let from = json!({ "path": cli.path("empty") });
     let sync = |prefix: &str| json!({ "from": from, "to": { "store": "vault", "prefix": prefix }, "delete": true, "max_delete": "100%" });
     refused("store.sync", sync("main/base/"));
-    refused("store.sync", sync("ma"));
+    refused("store.sync", sync("main"));
     step(&cli, "store.sync", &json!({ "from": from, "to": { "store": "vault", "prefix": "other/" }, "delete": true }));
     cli.run(&["run", "one.yaml"]).ends(0);
     step(&cli, "backup.prune", &json!({ "source": "main", "store": "vault", "despite_recovery": "the disk is full" }));
@@ -81,7 +81,10 @@ async fn a_copy_of_a_freeze_ends_with_the_freeze_it_was_copied_from() {
             "since": "2026-01-28T14:30:02Z", "lifted": lifted })
         .to_string()
     };
-    cli.file("inventory.yaml", &format!("version: 1\nstores: {{ copy: {{ url: \"file://{}\" }} }}\n", cli.path("copy").display()));
+    cli.file(
+        "inventory.yaml",
+        &format!("version: 1\nstores: {{ copy: {{ url: \"file://{}\" }} }}\n", cli.path("copy").display()),
+    );
     cli.file("own/main/freeze/20260128-143002-000001.json", &note(Value::Null));
     cli.file("own/main/base/one", "1");
     let from = json!({ "path": cli.path("own") });

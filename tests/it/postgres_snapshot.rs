@@ -124,10 +124,17 @@ async fn a_snapshot_stands_in_the_map_with_its_own_mark_and_in_the_plan_with_wha
     cli.file("inventory.yaml", &text);
     cli.run(&["backups", "map"]).ends(0).prints("◆ snapshot");
     let plan = cli.run(&["pitr", "main", "--json"]).ends(0).json();
-    assert_eq!((plan["backup"]["id"].as_str(), plan["backup"]["kind"].as_str()), (Some(base.id.as_str()), Some("postgres.base")));
+    assert_eq!(
+        (plan["backup"]["id"].as_str(), plan["backup"]["kind"].as_str()),
+        (Some(base.id.as_str()), Some("postgres.base"))
+    );
     assert_eq!(plan["others"][0]["id"].as_str(), Some(snapshot.id.as_str()), "{plan:#}");
     let told = cli.run(&["pitr", "main"]).ends(0);
-    assert!(told.out.contains("or from") && told.out.contains("nearer: ") && told.out.contains("postgres.restore_snapshot"), "{}", told.out);
+    assert!(
+        told.out.contains("or from") && told.out.contains("nearer: ") && told.out.contains("postgres.restore_snapshot"),
+        "{}",
+        told.out
+    );
     // Without a base backup it is what is left.
     fs::remove_dir_all(cluster.dir().join("store/main/base")).unwrap();
     let refused = cli.run(&["pitr", "main"]).ends(4);

@@ -48,13 +48,9 @@ fn a_point_in_time_recovery_that_asks_waits_for_people_and_goes_on_when_they_say
     cluster.sql("INSERT INTO t VALUES (2000)");
 }
 
-#[test]
-fn a_point_in_time_recovery_from_a_damaged_backup_stops_nothing() {
-    let production = Production::new();
-    let cluster = &production.site.cluster;
-    let at = now(cluster);
-    let started = cluster.sql("SELECT pg_postmaster_start_time()");
-    let mut folders = vec![cluster.dir().join("store")];
+/// Flips a bit in the middle of every base backup's data below a folder.
+fn spoil(store: PathBuf) {
+    let mut folders = vec![store];
     while let Some(folder) = folders.pop() {
         for path in fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
             if path.is_dir() {
@@ -67,10 +63,107 @@ fn a_point_in_time_recovery_from_a_damaged_backup_stops_nothing() {
             }
         }
     }
-    let ran = production.cli.run(&["restore", "main", "--to", &at, "--confirm", "production"]);
-    assert_ne!(ran.code, Some(0), "{}", ran.err);
-    assert_eq!(production.cli.status("stage"), "failed");
-    assert_eq!(cluster.sql("SELECT pg_postmaster_start_time()"), started);
+}
+
+#[test]
+fn a_recovery_from_a_damaged_backup_stops_nothing() {
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    let at = now(cluster);
+    let started = cluster.sql("SELECT pg_postmaster_start_time()");
+    spoil(cluster.dir().join("store"));
+    let newest = ["restore", "main", "--confirm", "production"];
+    let earlier = [&newest[..], &["--to", &at]].concat();
+    for words in [&newest[..], &earlier] {
+        let ran = production.cli.run(words);
+        assert_ne!(ran.code, Some(0), "{}", ran.err);
+        assert_eq!(production.cli.status("stage"), "failed");
+        assert_eq!(cluster.sql("SELECT pg_postmaster_start_time()"), started);
+    }
+}
+
+#[test]
+fn a_proof_that_fails_waits_for_a_person_before_the_database_opens_and_in_a_drill_for_nobody() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let target = format!("recover_to={}", now(cluster));
+    cluster.sql("DELETE FROM t WHERE n > 10");
+    production.site.archive();
+    // A condition that was true of today and is false of every older state.
+    cli.file("inventory.yaml", &cli.read("inventory.yaml").replace("'= 1000'", "'= 10'"));
+    cli.run(&["drill", "pitr", "-p", "database=main", "-p", &target]).ends(10);
+    production.nothing_is_left();
+    let real =
+        ["run", "pitr", "-p", "database=main", "-p", &target, "-p", "incident_at=now", "--confirm", "production"];
+    cli.run(&real).ends(13);
+    assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "t|1000", "it can be looked at");
+    cli.run(&["mark-done", "last", "prove", "--reason", "the condition is one of today"]).ends(0);
+    cli.run(&["resume", "last"]).ends(5);
+    assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "f|1000");
+}
+
+/// What each shipped runbook is given. Those for pgBackRest are dry-run where there is a stanza.
+const GIVEN: [(&str, &[&str]); 16] = [
+    ("accidental-drop", &["incident_at=now", "tables=t"]),
+    ("base-backup", &[]),
+    ("compliance-export", &["sql=SELECT 1", "to=/tmp/never-written.csv"]),
+    ("daily-backup", &[]),
+    ("data-corruption", &["incident_at=now", "dbname=postgres"]),
+    ("full-db-loss", &["incident_at=now"]),
+    ("lift-freeze", &["reason=dry"]),
+    ("pitr", &["incident_at=now"]),
+    ("quarterly-drill", &["incident_at=now"]),
+    ("ransomware", &["incident_at=now", "store=primary"]),
+    ("restore-dump", &["incident_at=now", "dbname=postgres"]),
+    ("restore-test", &["incident_at=now"]),
+    ("restore-test-dump", &["incident_at=now"]),
+    ("setup-archiving", &[]),
+    ("side-copy", &[]),
+    ("table-recovery", &["incident_at=now", "tables=t"]),
+];
+
+#[test]
+fn every_shipped_runbook_is_dry_run_against_production_and_changes_nothing() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    for backup in [&["daily-backup"][..], &["base-backup", "-p", "tier=monthly"]] {
+        cli.run(&[&["run"], backup, &["-p", "database=main", "--confirm", "production"]].concat()).ends(0);
+    }
+    fs::remove_dir_all(cli.state()).unwrap();
+    let at = now(cluster);
+    let before = production.facts();
+    let mut refused = Vec::new();
+    for (name, given) in GIVEN {
+        let moment = match name {
+            "accidental-drop" | "table-recovery" | "pitr" | "side-copy" => format!("recover_to={at}"),
+            "ransomware" => format!("clean_at={at}"),
+            _ => String::new(),
+        };
+        let mut words = vec!["dry-run", name, "-p", "database=main"];
+        words.extend(["-p", moment.as_str()].into_iter().filter(|_| !moment.is_empty()));
+        words.extend(given.iter().flat_map(|param| ["-p", *param]));
+        let ran = cli.run(&words);
+        // Restore tests and quarterly drills are refused for real by their first step, which a dry run carries out.
+        let only_a_drill = ["quarterly-drill", "restore-test", "restore-test-dump"].contains(&name);
+        if ran.code != Some(if only_a_drill { 4 } else { 0 }) {
+            refused.push(format!("{name}: {:?}\n{}{}", ran.code, ran.out, ran.err));
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    assert_eq!(production.facts(), before);
+}
+
+#[test]
+fn no_shipped_runbook_is_left_out_of_the_dry_runs() {
+    let mut names: Vec<String> = ["postgres", "drills"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(format!("{}/runbooks/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap().flatten())
+        .map(|entry| entry.path().file_stem().unwrap().to_string_lossy().into_owned())
+        // It needs another region, and has a test of its own.
+        .filter(|name| name != "region-failover")
+        .collect();
+    names.sort();
+    assert_eq!(names, GIVEN.map(|(name, _)| name));
 }
 
 #[test]
@@ -217,13 +310,24 @@ fn a_lost_region_comes_up_in_another_one_from_the_copy_of_its_backups() {
     let drill = ["drill", "region-failover", "-p", "database=main", "-p", "fence=fence", "-p", "routing=routing"];
     cli.run(&drill).ends(0);
     assert!(cli.path("old-region").exists() && !cli.path("routed").exists(), "a drill switches nothing");
+    let real = ["-e", "failover", "-p", "database=main", "-p", "fence=fence", "-p", "routing=routing"];
+    let real = [&["run", "region-failover"][..], &real, &["-p", "incident_at=now", "--confirm", "failover"]].concat();
+    let dry = [&["dry-run"][..], &real[1..real.len() - 2]].concat();
+    cli.run(&dry).ends(0);
 
     cluster.kill();
     fs::remove_dir_all(cluster.pgdata()).unwrap();
     fs::remove_dir_all(cluster.dir().join("lost")).unwrap();
     regions.archive_into("copy");
-    let real = ["run", "region-failover", "-e", "failover", "-p", "database=main", "-p", "fence=fence"];
-    let real = [&real[..], &["-p", "routing=routing", "-p", "incident_at=now", "--confirm", "failover"]].concat();
+    let sound = cluster.dir().join("sound");
+    let copy = cluster.dir().join("copy");
+    assert!(std::process::Command::new("cp").args(["-a", "-T"]).args([&copy, &sound]).status().unwrap().success());
+    spoil(copy.clone());
+    let ran = cli.run(&real);
+    assert_ne!(ran.code, Some(0), "{}", ran.err);
+    assert!(cli.path("old-region").exists(), "a damaged copy fences nobody");
+    fs::remove_dir_all(&copy).unwrap();
+    fs::rename(&sound, &copy).unwrap();
     cli.run(&real).ends(0);
     assert_eq!(regions.rows(), "1000|500500");
     assert!(!cli.path("old-region").exists(), "the lost region is fenced");

@@ -71,10 +71,14 @@ async fn sftp_what_another_program_stored_is_read_without_a_mark_of_ours_and_an_
     let root = dir.path().join("theirs");
     std::fs::create_dir_all(&root).unwrap();
     let open = |read_only| {
-        let entry = StoreEntry { url: server.url(&root), ssh: Some(server.access()), read_only, ..StoreEntry::default() };
+        let entry =
+            StoreEntry { url: server.url(&root), ssh: Some(server.access()), read_only, ..StoreEntry::default() };
         Opening::plain(&entry, "remote").open_read().unwrap()
     };
-    assert!(matches!(open(true).head(&key("a")).await, Err(StoreError::Unavailable { .. })), "nothing is mounted there");
+    assert!(
+        matches!(open(true).head(&key("a")).await, Err(StoreError::Unavailable { .. })),
+        "nothing is mounted there"
+    );
     std::fs::write(root.join("000000010000000000000001"), "theirs").unwrap();
     assert_eq!(content(&*open(true), "000000010000000000000001").await, b"theirs");
     assert_eq!(open(true).list("").await.unwrap().len(), 1);

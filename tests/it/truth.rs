@@ -27,6 +27,7 @@ fn an_entry_that_is_wrong_about_its_server_is_told_and_no_procedure_begins_by_it
     let other = Cluster::start(&[]);
     let sound = cli.read("inventory.yaml");
     assert_eq!(contradictions(cli).1, Vec::<String>::new());
+    cli.run(&["doctor", "--servers"]).ends(0).prints("nothing contradicts its entry");
     let nowhere = cluster.dir().join("nowhere");
     let (path, text) = (|cluster: &Cluster| cluster.pgdata().display().to_string(), |number: u16| number.to_string());
     let wrong = [
@@ -41,6 +42,7 @@ fn an_entry_that_is_wrong_about_its_server_is_told_and_no_procedure_begins_by_it
         let (code, told) = contradictions(cli);
         assert!(code == Some(2) && told.iter().any(|one| one.contains(&words)), "{member}: {code:?} {told:?}");
         cli.run(&["status"]).ends(2).prints("WRONG: ").prints("in the inventory");
+        cli.run(&["doctor", "--servers"]).ends(4).prints(&words);
         for procedure in [
             &["restore", "main"][..],
             &["restore", "main", "--confirm", "production"],
@@ -55,11 +57,18 @@ fn an_entry_that_is_wrong_about_its_server_is_told_and_no_procedure_begins_by_it
         assert_eq!(production.facts(), before);
     }
     // Over TCP another server answers, and says where it works.
-    let tcp = altered(&sound, "port", &text(other.port())).replace(&format!("socket: {}, ", cluster.socket_dir().display()), "");
+    let tcp = altered(&sound, "port", &text(other.port()))
+        .replace(&format!("socket: {}, ", cluster.socket_dir().display()), "");
     cli.file("inventory.yaml", &tcp);
     let (_, told) = contradictions(cli);
     assert!(told.iter().any(|one| one.contains("is cluster")), "{told:?}");
     assert!(told.iter().any(|one| one.contains("listens on port")), "{told:?}");
+    // Where nothing is right, nothing contradicts it; but that the server runs is seen.
+    let lost = altered(&altered(&sound, "pgdata", &nowhere.display().to_string()), "port", &text(free_port()));
+    cli.file("inventory.yaml", &lost);
+    assert_eq!(contradictions(cli), (Some(2), Vec::new()));
+    cli.run(&["dry-run", "full-db-loss", "-p", "database=main", "-p", "incident_at=now"])
+        .prints("servers that no entry names work in");
     cli.file("inventory.yaml", &sound);
     assert_eq!(contradictions(cli).1, Vec::<String>::new());
 }
@@ -165,7 +174,7 @@ fn a_dump_is_no_base_backup_and_a_name_that_is_nearly_right_is_suggested() {
     let cli = &production.cli;
     cli.file(
         "dump.yaml",
-        "version: 1\nname: dump\nsteps:\n  - { id: dump, uses: postgres.dump, with: { database: main, dbname: postgres } }\n",
+        "version: 1\nname: dump\nsteps:\n  - { id: dump, uses: postgres.dump, with: { database: main, dbnames: [postgres] } }\n",
     );
     cli.run(&["run", "dump.yaml", "--confirm", "production"]).ends(0);
     let all = cli.run(&["backups", "list", "--json"]).ends(0).json();
@@ -208,7 +217,18 @@ fn status_asks_for_a_person_by_its_code_and_believes_a_drill_whose_proof_the_sto
 fn a_target_after_the_incident_is_warned_of() {
     let production = Production::new();
     let cli = &production.cli;
-    let args = ["dry-run", "pitr", "-p", "database=main", "-p", "incident_at=2h ago", "-p", "recover_to=1m ago", "--level", "1"];
+    let args = [
+        "dry-run",
+        "pitr",
+        "-p",
+        "database=main",
+        "-p",
+        "incident_at=2h ago",
+        "-p",
+        "recover_to=1m ago",
+        "--level",
+        "1",
+    ];
     let told = cli.run(&args);
     assert!(told.out.contains("lies after the incident at"), "{}{}", told.out, told.err);
 }

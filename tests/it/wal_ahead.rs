@@ -410,6 +410,34 @@ fn a_recovery_takes_segments_that_were_fetched_ahead_and_leaves_no_process_behin
     }
 }
 
+#[test]
+fn what_a_server_will_ask_for_is_fetched_before_it_starts_until_the_spool_is_removed() {
+    let (site, backup, _) = archived(4);
+    let stored = site.stored("store");
+    site.lose_and_restore(&backup);
+    let output = site.wal(&["prefetch", &stored[0].to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    let began = runbook::base::clock::monotonic();
+    let is_kept = |segment: &SegmentName| {
+        let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let names: Vec<String> = site.spooled("ahead").iter().map(name).collect();
+        names.iter().any(|name| name.starts_with(&segment.to_string()) && !name.ends_with(".part"))
+    };
+    while !stored[1..4].iter().all(is_kept) {
+        assert!(began.elapsed() < Duration::from_secs(30), "no server runs, and nothing is fetched");
+        std::thread::yield_now();
+    }
+    assert!(!is_kept(&stored[0]), "the server is behind it");
+    while site.spool().exists() {
+        // Who fetches there may write once more meanwhile.
+        let _ = fs::remove_dir_all(site.spool());
+    }
+    while fetches_ahead(&site) {
+        assert!(began.elapsed() < Duration::from_secs(60), "it goes on without a spool");
+        std::thread::yield_now();
+    }
+}
+
 fn fetches_ahead(site: &Site) -> bool {
     let config = site.config.display().to_string();
     fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {

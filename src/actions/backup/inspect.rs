@@ -213,10 +213,33 @@ fn inside(object: &ManifestObject) -> Inside {
     }
 }
 
+/// No table of contents is larger; `pg_restore --list` reads nothing behind it.
+const CONTENTS_BYTES: u64 = 256 << 20;
+
+/// Where text says that it is whole.
+const CLOSING_BYTES: usize = 4096;
+
+/// Reads a dump to its end, and keeps what is needed to list it: where it begins, and of text where it ends. The whole
+/// would want as much room as the database.
 fn unpack(from: &mut impl io::Read, into: &PathBuf) -> io::Result<u64> {
+    use io::{Read as _, Write as _};
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(into)?;
-    io::copy(from, &mut file)
+    let mut read = io::copy(&mut from.by_ref().take(CONTENTS_BYTES), &mut file)?;
+    let (mut chunk, mut closing) = (vec![0; 1 << 20], Vec::new());
+    loop {
+        let count = from.read(&mut chunk)?;
+        if count == 0 {
+            break;
+        }
+        read += count as u64;
+        closing.extend_from_slice(&chunk[count.saturating_sub(CLOSING_BYTES)..count]);
+        closing.drain(..closing.len().saturating_sub(CLOSING_BYTES));
+    }
+    if is_text(into) {
+        file.write_all(&closing)?;
+    }
+    Ok(read)
 }
 
 /// Whether a dump is SQL text: the other formats begin with a mark or are archives.
@@ -233,7 +256,7 @@ fn is_complete_text(path: &Path) -> bool {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let tail = std::fs::File::open(path).and_then(|mut file| {
         let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(size.saturating_sub(4096)))?;
+        file.seek(SeekFrom::Start(size.saturating_sub(CLOSING_BYTES as u64)))?;
         let mut tail = Vec::new();
         file.read_to_end(&mut tail)?;
         Ok(tail)

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::action::by_hand::remark;
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, Late, ParamFault, PlanContext, RunContext, Target,
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
+    Findings, Idempotency, Late, ParamFault, PlanContext, RunContext, Target,
 };
 use crate::actions::pgbackrest;
 use crate::actions::store::catalog_failed;

@@ -123,11 +123,15 @@ impl Recovering<'_> {
             ..marker
         };
         self.prepare(files, &staged, &marker, (&plan, through))?;
-        self.raise(files, &staged, old.as_ref()).await?;
-        if let Some(witness) = plan.witness() {
-            let tried = fetching::try_out(&self.hands, &staged, witness).await;
-            tried.map_err(|error| self.untouched(files, error))?;
-        }
+        let trial = async {
+            match plan.witness() {
+                Some(witness) => fetching::try_out(&self.hands, &staged, witness).await,
+                None => Ok(()),
+            }
+        };
+        let (raised, tried) = tokio::join!(self.raise(files, &staged, old.as_ref()), trial);
+        raised?;
+        tried.map_err(|error| self.untouched(files, error))?;
         marker.write(files, &staged, &self.hands.owner)?;
         if let Some(first) = plan.path.first() {
             fetching::fetch_ahead(&self.hands, &staged, (*first, marker.segment_size)).await;

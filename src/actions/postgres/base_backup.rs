@@ -58,7 +58,7 @@ pub struct BaseBackupParams {
     /// The most that is read per second, for example `50MB`.
     #[serde(default)]
     pub max_rate: Option<crate::base::units::ByteSize>,
-    /// The stores that each get a complete copy. Default: the store of the database.
+    /// The stores that each get a complete copy. Default: `store` and `backup_stores` of the database.
     #[serde(default)]
     pub stores: Option<Vec<StoreRef>>,
     /// How many of them must have it in the end; those that fail beyond that are noted. Default: all.

@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use super::bad_page::BadPage;
 use super::base_backup::BaseBackupParams;
 use super::connect::Endpoint;
+use super::convoy::Convoy;
 use super::delivery::{Arrivals, Delivery, Item};
 use super::facts::ServerFacts;
 use super::funnel::{Funnel, Reach};
@@ -103,17 +104,20 @@ impl Job<'_> {
             wire.upload_manifest(&prior.manifest).await?;
         }
         let mut source = Source::new(Feed::begin(wire, &order).await?, done);
-        let (mut tablespaces, mut has_wal) = (Vec::new(), false);
-        while let Some(tablespace) = source.archive().await? {
+        let (mut tablespaces, mut has_wal, mut convoy) = (Vec::new(), false, Convoy::default());
+        while let Some(tablespace) = convoy.meanwhile(source.archive()).await? {
             tablespaces.extend(tablespace);
-            self.object(&mut source, (Lot::Data, Item::archive(tablespace)), arrivals).await?;
+            let data = (Lot::Data, Item::archive(tablespace));
+            self.object(&mut source, data, (&mut convoy, arrivals)).await?;
             if source.walk.holds(Lot::Wal) {
                 has_wal = true;
-                self.object(&mut source, (Lot::Wal, Item::new("pg_wal.tar", ObjectRole::Wal)), arrivals).await?;
+                let wal = (Lot::Wal, Item::new("pg_wal.tar", ObjectRole::Wal));
+                self.object(&mut source, wal, (&mut convoy, arrivals)).await?;
             }
         }
         let start = source.feed.start;
-        let (ended, manifest) = source.finish().await?;
+        let (ended, manifest) = convoy.meanwhile(source.finish()).await?;
+        convoy.arrive(arrivals).await;
         if !has_wal {
             return Err(ActionError::retryable("the server sent no WAL with the backup"));
         }
@@ -126,19 +130,24 @@ impl Job<'_> {
         Ok(Collected { tablespaces, start, stop: ended.stop, timeline: ended.timeline, bad_pages })
     }
 
-    /// Streams one object into all stores.
-    async fn object(
-        &self,
+    /// Streams one object into all stores. When they have all of its bytes, they make it durable beside what comes next.
+    async fn object<'a>(
+        &'a self,
         source: &mut Source<'_>,
         (lot, item): (Lot, Item),
-        arrivals: &mut Arrivals,
+        (convoy, arrivals): (&mut Convoy<'a>, &mut Arrivals),
     ) -> Result<(), ActionError> {
         let (funnel, bodies) = self.delivery.open(arrivals);
         let fed: Vec<usize> = bodies.iter().map(|(depot, _)| *depot).collect();
-        let (filled, ()) = tokio::join!(source.fill(lot, funnel), self.delivery.bring(&item, bodies, arrivals));
-        if let Err(error) = filled {
-            arrivals.blame(&fed, &error);
-            return Err(error);
+        convoy.send(async move { self.delivery.bring(&item, bodies).await });
+        match convoy.meanwhile(source.fill(lot, funnel)).await {
+            Ok(Reach::Enough) => convoy.keep(arrivals),
+            Ok(Reach::TooFew) => convoy.arrive(arrivals).await,
+            Err(error) => {
+                convoy.arrive(arrivals).await;
+                arrivals.blame(&fed, &error);
+                return Err(error);
+            }
         }
         self.enough(arrivals)
     }
@@ -218,16 +227,16 @@ impl<'a> Source<'a> {
     }
 
     /// Puts what belongs into one object into its funnel, until something else comes.
-    async fn fill(&mut self, lot: Lot, mut funnel: Funnel) -> Result<(), ActionError> {
+    async fn fill(&mut self, lot: Lot, mut funnel: Funnel) -> Result<Reach, ActionError> {
         loop {
             while let Some((to, bytes)) = self.walk.next() {
                 if to != lot {
                     self.walk.unread(to, bytes);
-                    return close(funnel).await;
+                    return Ok(close(funnel).await);
                 }
                 self.done.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 if funnel.put(bytes).await == Reach::TooFew {
-                    return Ok(());
+                    return Ok(Reach::TooFew);
                 }
             }
             match self.feed.next().await? {
@@ -235,7 +244,7 @@ impl<'a> Source<'a> {
                 other => {
                     self.ahead = other;
                     self.walk.finish().map_err(|error| torn(&error))?;
-                    return close(funnel).await;
+                    return Ok(close(funnel).await);
                 }
             }
         }
@@ -266,10 +275,9 @@ impl<'a> Source<'a> {
     }
 }
 
-async fn close(mut funnel: Funnel) -> Result<(), ActionError> {
+async fn close(mut funnel: Funnel) -> Reach {
     funnel.put(Bytes::from_static(&TRAILER)).await;
-    funnel.finish().await;
-    Ok(())
+    funnel.finish().await
 }
 
 fn torn(error: &WalkError) -> ActionError {

@@ -16,6 +16,9 @@ use super::overseer::Fact;
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::language::inventory::{Inventory, is_loopback};
 
+/// More servers than these are not listed.
+const SHOWN: usize = 3;
+
 /// Names what contradicts the entry of a database; nothing for one that is thrown away at the end of its run, and for
 /// a managed one, whose place is not here.
 ///
@@ -47,6 +50,39 @@ pub(crate) async fn contradictions(
         found.extend(claim.against_pid_file().await);
     }
     Ok(found)
+}
+
+/// Tells of servers of this machine that no entry names, where the one of `database` does not run: an entry that is wrong
+/// in everything contradicts nobody.
+///
+/// # Errors
+/// Fails when the inventory has no such database.
+pub(crate) fn strangers(
+    database: &str,
+    inventory: &Inventory,
+    files: &dyn ReadFiles,
+) -> Result<Option<Fact>, ActionError> {
+    let cluster = Cluster::of(&DatabaseRef(database.to_owned()), inventory, Path::new("/"))?;
+    let is_here = cluster.keeper().runs() == Runs::Here && !cluster.is_managed();
+    if cluster.is_scratch() || !is_here || !live::processes(&cluster.pgdata, files).is_empty() {
+        return Ok(None);
+    }
+    let real = |path: &Path| files.canonical(path).unwrap_or_else(|_| path.to_owned());
+    let named: Vec<PathBuf> = inventory.databases.values().map(|entry| real(&entry.pgdata)).collect();
+    // Servers that are thrown away work in their run's own scratch folder.
+    let is_thrown_away = |folder: &Path| folder.components().any(|part| part.as_os_str() == "scratch");
+    let mut unnamed = live::data_directories(files);
+    unnamed.retain(|folder| !named.contains(&real(folder)) && !is_thrown_away(folder));
+    if unnamed.is_empty() {
+        return Ok(None);
+    }
+    let more = unnamed.len().saturating_sub(SHOWN);
+    let shown: Vec<String> = unnamed.iter().take(SHOWN).map(|folder| format!("`{}`", folder.display())).collect();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Ok(Some(Fact {
+        what: format!("servers that no entry names work in {}{more}", shown.join(", ")),
+        help: format!("when one of them is `{database}`, its `pgdata`, `port` and `socket` in the inventory are wrong"),
+    }))
 }
 
 /// What an entry says, and where it can be looked at.
@@ -164,5 +200,10 @@ fn lock_name(port: u16) -> String {
 }
 
 fn fact(what: String, wrong: &str) -> Fact {
-    Fact { what, help: format!("correct {wrong} of the database in the inventory; `runbook status` tells what answers") }
+    Fact {
+        what,
+        help: format!(
+            "correct {wrong} of the database in the inventory; `runbook doctor --servers` tells when it is right"
+        ),
+    }
 }

@@ -30,7 +30,7 @@ pub(crate) struct Outcome {
 }
 
 impl<'a> Copies<'a> {
-    /// What the arguments want; the database's own store without them.
+    /// What the arguments want; without them the database's own store and its `backup_stores`.
     ///
     /// # Errors
     /// Fails when the database names no store, and when more copies are wanted than there are stores.
@@ -38,7 +38,7 @@ impl<'a> Copies<'a> {
         Self::named((params.stores.as_deref(), params.at_least), cluster)
     }
 
-    /// The stores of a list and how many of them must have it; the database's own store without a list.
+    /// The stores of a list and how many of them must have it; without a list those of the database's entry.
     ///
     /// # Errors
     /// Fails as [`Copies::of`].
@@ -46,7 +46,7 @@ impl<'a> Copies<'a> {
         (stores, at_least): (Option<&'a [StoreRef]>, Option<usize>),
         cluster: &'a Cluster,
     ) -> Result<Self, ActionError> {
-        let (own, prefix) = cluster.archive()?;
+        let (_, prefix) = cluster.archive()?;
         let mut names: Vec<&str> = Vec::new();
         for name in stores.into_iter().flatten().map(StoreRef::as_str) {
             if names.contains(&name) {
@@ -55,7 +55,7 @@ impl<'a> Copies<'a> {
             names.push(name);
         }
         if names.is_empty() {
-            names.push(own);
+            names.extend(cluster.entry.shelves());
         }
         let at_least = at_least.unwrap_or(names.len());
         if at_least == 0 || at_least > names.len() {

@@ -80,6 +80,9 @@ impl Item {
     }
 }
 
+/// What came of one object in each store that it was brought to.
+pub(crate) type Brought = Vec<(usize, Result<ManifestObject, ActionError>)>;
+
 /// What came of one store: its objects in order, or why not.
 pub(crate) type Arrival = Result<Vec<ManifestObject>, ActionError>;
 
@@ -120,11 +123,14 @@ impl Arrivals {
         }
     }
 
-    fn keep(&mut self, depot: usize, object: Result<ManifestObject, ActionError>) {
-        match (&mut self.0[depot], object) {
-            (Ok(objects), Ok(object)) => objects.push(object),
-            (Ok(_), Err(error)) => self.0[depot] = Err(error),
-            (Err(_), _) => {}
+    /// Keeps what came of one object, store by store.
+    pub(crate) fn keep(&mut self, brought: Brought) {
+        for (depot, object) in brought {
+            match (&mut self.0[depot], object) {
+                (Ok(objects), Ok(object)) => objects.push(object),
+                (Ok(_), Err(error)) => self.0[depot] = Err(error),
+                (Err(_), _) => {}
+            }
         }
     }
 }
@@ -138,13 +144,11 @@ impl Delivery<'_> {
         (funnel, depots.into_iter().zip(bodies).collect())
     }
 
-    /// Stores one object from its bodies, all stores at the same time; what failed is kept in `arrivals`.
-    pub(crate) async fn bring(&self, item: &Item, bodies: Vec<(usize, ByteStream)>, arrivals: &mut Arrivals) {
+    /// Stores one object from its bodies, all stores at the same time.
+    pub(crate) async fn bring(&self, item: &Item, bodies: Vec<(usize, ByteStream)>) -> Brought {
         let brought =
             bodies.into_iter().map(|(depot, body)| async move { (depot, self.store(item, depot, body).await) });
-        for (depot, object) in join_all(brought).await {
-            arrivals.keep(depot, object);
-        }
+        join_all(brought).await
     }
 
     /// Stores a small object.
@@ -152,7 +156,7 @@ impl Delivery<'_> {
         let (_, bodies) = self.open(arrivals);
         let body = |bytes: &Bytes| -> ByteStream { Box::new(Cursor::new(bytes.clone())) };
         let bodies = bodies.into_iter().map(|(depot, _)| (depot, body(bytes))).collect();
-        self.bring(item, bodies, arrivals).await;
+        arrivals.keep(self.bring(item, bodies).await);
     }
 
     async fn store(&self, item: &Item, depot: usize, body: ByteStream) -> Result<ManifestObject, ActionError> {

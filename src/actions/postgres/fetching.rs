@@ -226,9 +226,9 @@ pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentNa
 }
 
 /// Has the first segments fetched before the server is started, so that it need not wait for them. Without it every segment
-/// is fetched when it is asked for.
+/// is fetched when it is asked for; so it is in a container, where nothing runs beside the server.
 pub(crate) async fn fetch_ahead(hands: &Hands<'_>, staged: &Path, (first, size): (SegmentName, SegmentSize)) {
-    let Some(before) = first.prev(size) else { return };
+    let Some(before) = first.prev(size).filter(|_| !hands.cluster.is_contained()) else { return };
     let spec = hands.owner.command(hands.program.to_string_lossy());
     let mut spec = spec.args(["wal", "prefetch", "--config", FETCH_CONFIG]).args([before.to_string()]);
     spec.dir = Some(staged.to_owned());

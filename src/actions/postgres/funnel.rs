@@ -84,9 +84,10 @@ impl Funnel {
     }
 
     /// Says the end.
-    pub(crate) async fn finish(mut self) {
+    pub(crate) async fn finish(mut self) -> Reach {
         self.hand_on().await;
         self.send(|| Part::End).await;
+        self.reach()
     }
 
     async fn hand_on(&mut self) {

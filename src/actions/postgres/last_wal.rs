@@ -64,7 +64,9 @@ pub(super) async fn wait(manifest: &Manifest, cx: &RunContext, cluster: &Cluster
             "segment `{segment}` did not reach the archive within 60s: the backup restores on its own, but not beyond its end"
         ),
         false => match last.apart() {
-            Some(apart) => format!("warning: {apart}: what only one store has is lost with it; see `runbook wal status`"),
+            Some(apart) => {
+                format!("warning: {apart}: what only one store has is lost with it; see `runbook wal status`")
+            }
             None => return Ok(()),
         },
     };

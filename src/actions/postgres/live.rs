@@ -167,6 +167,20 @@ pub(crate) fn servers(files: &dyn ReadFiles) -> Vec<(u32, PathBuf)> {
     found
 }
 
+/// The data directories that servers of this machine work in, links followed.
+pub(crate) fn data_directories(files: &dyn ReadFiles) -> Vec<PathBuf> {
+    let Ok(entries) = files.list(Path::new("/proc")) else { return Vec::new() };
+    let pids = entries.iter().filter_map(|entry| entry.name.to_str()?.parse::<u32>().ok());
+    let folders = pids.filter(|pid| is_server(*pid, files)).filter_map(|pid| {
+        let folder = files.read_link(&PathBuf::from(format!("/proc/{pid}/cwd"))).ok()?;
+        PidFile::read(files, &folder).map(|_| folder)
+    });
+    let mut folders: Vec<PathBuf> = folders.collect();
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
 /// Tells whether a cluster's own server runs, once that is clear: a server that was just started may have
 /// no pid file yet, and what is left of one that died goes within moments.
 pub(crate) async fn settled(cluster: &Cluster, files: &dyn ReadFiles) -> bool {
@@ -259,12 +273,8 @@ mod tests {
     fn a_pid_file_gives_pid_port_and_socket_folder() {
         let text = "4711\n/data/main\n1769610602\n5433\n/run/pg\nlocalhost\n 12345 0\nready   \n";
         let file = PidFile::parse(text).unwrap();
-        let told = PidFile {
-            pid: 4711,
-            pgdata: Some("/data/main".into()),
-            port: Some(5433),
-            socket: Some("/run/pg".into()),
-        };
+        let told =
+            PidFile { pid: 4711, pgdata: Some("/data/main".into()), port: Some(5433), socket: Some("/run/pg".into()) };
         assert_eq!(file, told);
     }
 

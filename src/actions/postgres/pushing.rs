@@ -36,10 +36,8 @@ impl Pushing<'_> {
             packed.push((store, packing));
         }
         let (prefix, identity) = (hands.prefix, self.identity());
-        let to: Vec<Destination<'_>> = packed
-            .iter()
-            .map(|(store, packing)| Destination { store: *store, prefix, identity, packing })
-            .collect();
+        let to: Vec<Destination<'_>> =
+            packed.iter().map(|(store, packing)| Destination { store: *store, prefix, identity, packing }).collect();
         let mut lacking: Vec<(&Rescued, Vec<Missed>)> = Vec::new();
         for file in &tail.files {
             let at_least = hands.cluster.entry.wal_at_least.map_or(to.len(), |count| count.min(to.len()));

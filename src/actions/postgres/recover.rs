@@ -303,8 +303,9 @@ impl Action for Recover {
         let effects = match cluster.is_scratch() {
             true => archive::read(&cluster, effects).target(Access::Read, archive),
             // What is rescued goes into every store of the WAL, and so does the note that freezes it.
-            false => archive::written(&cluster, cx.inventory, cluster.keeper().named(effects))
-                .target(Access::Write, archive),
+            false => {
+                archive::written(&cluster, cx.inventory, cluster.keeper().named(effects)).target(Access::Write, archive)
+            }
         };
         let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::connect::Endpoint;
-use super::contradiction::contradictions;
+use super::contradiction::{contradictions, strangers};
 use super::layout::Cluster;
 use super::live;
 use super::overseer::{self, Fact};
@@ -67,7 +67,11 @@ pub async fn look(
             let signs = live::signs(&cluster, host.read_files().as_ref()).await?;
             let causes = error.info().causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
             let why = match signs.is_empty() {
-                true => format!("no server runs for `{}`", cluster.pgdata.display()),
+                true => {
+                    let hint = strangers(database, inventory, host.read_files().as_ref())?;
+                    let hint = hint.map(|fact| format!("; {}: {}", fact.what, fact.help)).unwrap_or_default();
+                    format!("no server runs for `{}`{hint}", cluster.pgdata.display())
+                }
                 false => format!("a server runs, but {error}{causes}"),
             };
             return Ok(Standing { why, overseer, contradictions, ..Standing::default() });

@@ -68,7 +68,9 @@ impl StartParams {
         }
         let place = cluster.pgdata.display();
         Ok(match Marker::read(files, &cluster.pgdata)? {
-            Some(marker) => Some(format!("`{place}` was replaced by run `{}`, whose recovery has not ended", marker.run)),
+            Some(marker) => {
+                Some(format!("`{place}` was replaced by run `{}`, whose recovery has not ended", marker.run))
+            }
             None if major(files, &cluster.pgdata).is_err() => Some(format!("`{place}` holds no data")),
             None => None,
         })
@@ -148,7 +150,8 @@ impl Action for Start {
         let within = params.within.map_or(WITHIN, |span| span.0);
         let runs = live::settled(&cluster, files.as_ref()).await;
         if !runs && let Some(why) = params.leaves(&cluster, files.as_ref())? {
-            cx.reporter.note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
+            cx.reporter
+                .note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
             return Ok(StartOutput { started: false, in_recovery: false });
         }
         if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {

@@ -210,7 +210,11 @@ fn conclude(
 }
 
 /// Reads a whole backup and the WAL that makes it consistent, from whichever store of its cluster's WAL has a segment.
-async fn look(reading: Reading<'_>, cluster: &Cluster, cx: &RunContext) -> Result<(Inspected, Vec<String>), ActionError> {
+async fn look(
+    reading: Reading<'_>,
+    cluster: &Cluster,
+    cx: &RunContext,
+) -> Result<(Inspected, Vec<String>), ActionError> {
     let Reading { store, backup, .. } = reading;
     let facts = Arc::new(backup.manifest.cluster().map_err(|error| archive::broken(&error))?.clone());
     let (_, prefix) = cluster.archive()?;
@@ -234,16 +238,17 @@ async fn look(reading: Reading<'_>, cluster: &Cluster, cx: &RunContext) -> Resul
 /// Tells of each store of a cluster's WAL what it lacks of a backup's segments while another has it.
 async fn apart(shelf: &Shelf<'_>, cluster: &Cluster, segments: &[SegmentName]) -> Result<Vec<String>, ActionError> {
     let mut held = Vec::new();
-    for (store, keys) in shelf.stores.iter().filter(|(store, _)| cluster.entry.archives().any(|name| name == store.name())) {
+    for (store, keys) in
+        shelf.stores.iter().filter(|(store, _)| cluster.entry.archives().any(|name| name == store.name()))
+    {
         let own = Shelf { stores: vec![(*store, *keys)], ..shelf.clone() };
         held.push((store.name(), own.names().await?));
     }
     let holds = |names: &BTreeMap<WalFileName, Timestamp>, segment| names.contains_key(&WalFileName::Segment(segment));
     let wanted: Vec<SegmentName> =
         segments.iter().copied().filter(|segment| held.iter().any(|(_, names)| holds(names, *segment))).collect();
-    let lacking = held.iter().map(|(store, names)| {
-        (store, wanted.iter().filter(|segment| !holds(names, **segment)).count())
-    });
+    let lacking =
+        held.iter().map(|(store, names)| (store, wanted.iter().filter(|segment| !holds(names, **segment)).count()));
     let told = lacking.filter(|(_, count)| *count > 0);
     Ok(told.map(|(store, count)| format!("store `{store}` lacks {count} of its segments, which another has")).collect())
 }

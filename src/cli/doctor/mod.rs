@@ -1,6 +1,7 @@
 //! `runbook doctor`: proves what a site relies on, before the day it must.
 
 mod keys;
+mod servers;
 mod store;
 
 use super::args::InventoryArgs;
@@ -10,13 +11,16 @@ use super::{Exit, Failure};
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(
-    group(clap::ArgGroup::new("what").args(["keys", "store"]).required(true).multiple(true)),
-    after_help = "Examples:\n  runbook doctor --store primary              what can these credentials do? missing? too much?\n  runbook doctor --store primary --role any   the store of a single machine, which also prunes\n  runbook doctor --keys                       can anybody here read what is written now?\n  runbook doctor --keys --store offsite\n  runbook doctor --keys --json | jq -r '.[] | select(.readable | not) | .store'\n\n--store writes a few objects below `rb-probe/` under a name of their own, and removes them again as far as the\ncredentials allow; settings are read, never changed. --keys packs a few bytes as each store packs backups and\ndecrypts them with every identity and password that the inventory names; nothing is written to any store.\nExit code 4 when something is missing or too much, or when no key here reads what a store writes."
+    group(clap::ArgGroup::new("what").args(["keys", "store", "servers"]).required(true).multiple(true)),
+    after_help = "Examples:\n  runbook doctor --store primary              what can these credentials do? missing? too much?\n  runbook doctor --store primary --role any   the store of a single machine, which also prunes\n  runbook doctor --keys                       can anybody here read what is written now?\n  runbook doctor --keys --store offsite\n  runbook doctor --servers                    is the inventory right about them?\n  runbook doctor --keys --json | jq -r '.[] | select(.readable | not) | .store'\n\n--store writes a few objects below `rb-probe/` under a name of their own, and removes them again as far as the\ncredentials allow; settings are read, never changed. --keys packs a few bytes as each store packs backups and\ndecrypts them with every identity and password that the inventory names; nothing is written to any store.\nExit code 4 when something is missing or too much, when no key here reads what a store writes, or when a server contradicts its entry."
 )]
 pub struct Args {
     /// Pack a canary as each store packs backups, and decrypt it with every key that can be had here
     #[arg(long)]
     keys: bool,
+    /// Hold every database's entry against the server that answers: data directory, cluster, port, socket
+    #[arg(long, conflicts_with_all = ["keys", "store"])]
+    servers: bool,
     /// Probe this store; with `--keys`, only its keys
     #[arg(long, value_name = "NAME")]
     store: Option<String>,
@@ -36,6 +40,9 @@ pub struct Args {
 /// Proves what was asked for.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    if args.servers {
+        return servers::examine(&site, args.json.into());
+    }
     if let (Some(name), false) = (&args.store, args.keys) {
         let findings = store::examine(&site, name, args.role)?;
         return store::print(name, &findings, args.json.into());

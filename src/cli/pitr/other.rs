@@ -54,11 +54,7 @@ pub fn others(site: &Site, database: &str, (goal, timeline): (&Goal, Option<Time
     found
 }
 
-fn snapshot(
-    site: &Site,
-    database: &str,
-    (goal, timeline): (&Goal, Option<Timeline>),
-) -> Result<Option<Other>, String> {
+fn snapshot(site: &Site, database: &str, (goal, timeline): (&Goal, Option<Timeline>)) -> Result<Option<Other>, String> {
     if site.inventory.databases.get(database).is_none_or(|entry| entry.store.is_none()) {
         return Ok(None);
     }
@@ -139,7 +135,9 @@ pub fn alone(database: &str, others: &[Other], face: Face) -> Result<Exit, Failu
     }
     if others.is_empty() {
         let message = format!("pgBackRest has no sound backup of `{database}` that leads there");
-        return Err(Failure::new(Exit::Refused, message).help("`pgbackrest.info` and `runbook backups list` show what it has"));
+        return Err(
+            Failure::new(Exit::Refused, message).help("`pgbackrest.info` and `runbook backups list` show what it has")
+        );
     }
     Ok(Exit::Success)
 }

@@ -259,15 +259,16 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
     let failure = Failure::new(Exit::Refused, mask_text(&fact));
     Err(match &why.why {
         Refusal::Several(_) => failure.help("say which one with `--timeline`"),
-        Refusal::BeforeBackup { .. } | Refusal::NoBackup(_) => {
-            failure.help(format!("`{}` shows what can be recovered", about.site.again.line(["backups", "map", about.database])))
-        }
+        Refusal::BeforeBackup { .. } | Refusal::NoBackup(_) => failure.help(format!(
+            "`{}` shows what can be recovered",
+            about.site.again.line(["backups", "map", about.database])
+        )),
         Refusal::Hole { .. }
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
         | Refusal::BehindEnd { .. }
         | Refusal::Backup { .. } => match why.why.help() {
-            Some(help) => failure.help(help),
+            Some(help) => failure.help(about.site.again.advice(help)),
             None => failure,
         },
     })

@@ -39,7 +39,8 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
         wrong.map(|one| Advice::new(Level::Critical, format!("{}: {}", one.what, one.help))).collect();
     next.extend(unfinished(status));
     let ways = Ways::of(status, again);
-    if !status.server.answers {
+    // Whether it is down is not known while the entry is wrong about it.
+    if !status.server.answers && status.server.contradictions.is_empty() {
         let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
         let text = match status.managed {
             true => "the server does not answer: ask its provider; its points in time are there".to_owned(),
@@ -164,12 +165,9 @@ impl Ways {
                 drill("restore-test-dump"),
                 again.line(["restore", name]),
             ),
-            (None, false) => (
-                "base backup",
-                again.change(["backup", name]),
-                drill("full-db-loss"),
-                again.line(["restore", name]),
-            ),
+            (None, false) => {
+                ("base backup", again.change(["backup", name]), drill("full-db-loss"), again.line(["restore", name]))
+            }
         };
         Self { what, backup, drill, restore, known: again.line(["backups", "list"]), database }
     }

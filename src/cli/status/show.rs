@@ -53,6 +53,9 @@ fn server(status: &Status) {
         line("inventory", (Tone::Bad, &format!("WRONG: {}", wrong.what)));
     }
     match (server.answers, server.in_recovery) {
+        (false, _) if !server.contradictions.is_empty() => {
+            line("server", (Tone::Bad, &format!("not reached as the inventory says: {}", server.why)))
+        }
         (false, _) => line("server", (Tone::Bad, &format!("DOWN: {}", server.why))),
         (true, recovering) => {
             let version = server.version.as_deref().unwrap_or("?");

@@ -91,8 +91,11 @@ impl Mending<'_> {
             let theirs = catalog::wal_owner(&*archive.reading, self.prefix).await.map_err(failed)?;
             match (owner, theirs) {
                 (Some(one), Some(other)) if one != other => {
-                    let message = format!("under `{}` another cluster archives into store `{}`", self.prefix, archive.name);
-                    return Err(Failure::new(Exit::Refused, message).help("name in `wal_stores` only stores of this one"));
+                    let message =
+                        format!("under `{}` another cluster archives into store `{}`", self.prefix, archive.name);
+                    return Err(
+                        Failure::new(Exit::Refused, message).help("name in `wal_stores` only stores of this one")
+                    );
                 }
                 (one, other) => owner = one.or(other),
             }

@@ -243,9 +243,8 @@ fn machine((database, again): (&str, &Again), searched: &Searched) -> Value {
 /// The commands that plan a recovery to just before it: by position, which is exact, and by time.
 fn commands((database, again): (&str, &Again), timeline: Timeline, sighting: &Sighting) -> Vec<String> {
     let timeline = timeline.to_string();
-    let plan = |option: &str, value: &str| {
-        again.line(["pitr", database, option, value, "--timeline", timeline.as_str()])
-    };
+    let plan =
+        |option: &str, value: &str| again.line(["pitr", database, option, value, "--timeline", timeline.as_str()]);
     let mut all = vec![match sighting.what {
         Happened::Marked => plan("--name", sighting.name.as_deref().unwrap_or_default()),
         Happened::Dropped | Happened::Replaced | Happened::DatabaseDropped | Happened::Changed | Happened::Ended => {

@@ -1,7 +1,8 @@
 //! Where copies lie: one at least away from the database (the 3-2-1 rule).
 //!
 //! Judged by what is written: a folder lies on the database's own machine, since databases can only be `local`; a mount
-//! of another machine's disk cannot be told from here.
+//! of another machine's disk cannot be told from here. What counts is what is said to get copies; a store that is merely
+//! there has none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,33 +22,39 @@ enum Fate {
 impl InventoryFile {
     /// Whether all that a protected environment can write backups to is lost with its database, or with one account.
     pub(super) fn copies_apart(&self, faults: &mut Diagnostics) {
-        let mut told: BTreeMap<&str, Diagnostic> = BTreeMap::new();
+        let mut told: BTreeMap<String, Diagnostic> = BTreeMap::new();
         for (environment, _) in self.environments.iter().filter(|(_, environment)| environment.protected) {
             // What cannot be put together has faults of its own.
             let Ok(inventory) = self.for_environment(environment) else { continue };
-            let Some((code, what, help)) = lack(&inventory) else { continue };
-            // The folders of this machine are no place of a server that is elsewhere.
-            let here = |name: &String| inventory.databases.get(name).is_none_or(|entry| entry.elsewhere().is_none());
-            let judged =
-                |name: &String| has_store(&inventory, name) && (code != Code::CopiesOnOneMachine || here(name));
-            for (name, _) in self.databases.iter().filter(|(name, _)| judged(name)) {
+            for (name, entry) in inventory.databases.iter().filter(|(name, _)| self.databases.contains_key(*name)) {
+                let Some((code, what, help)) = lack(&inventory, name) else { continue };
+                // The folders of this machine are no place of a server that is elsewhere.
+                if code == Code::CopiesOnOneMachine && entry.elsewhere().is_some() {
+                    continue;
+                }
                 let message = format!("every copy of the database `{name}` lies {what}");
                 let fault = Diagnostic::new(code, message).at(self.place(&format!("/databases/{name}/store")));
-                told.entry(name).or_insert_with(|| fault.help(help));
+                told.entry(name.clone()).or_insert_with(|| fault.help(help));
             }
         }
         told.into_values().for_each(|fault| faults.push(fault));
     }
 }
 
-fn has_store(inventory: &Inventory, database: &str) -> bool {
-    let store = inventory.databases.get(database).and_then(|database| database.store.as_ref());
-    store.is_some_and(|store| inventory.stores.contains_key(store))
+/// The stores that get copies of a database, as its entry and what is expected of its backups say.
+fn copied_to<'a>(inventory: &'a Inventory, database: &'a str) -> impl Iterator<Item = &'a StoreEntry> {
+    let entry = inventory.databases.get(database);
+    let own = entry.into_iter().flat_map(|entry| entry.shelves().chain(entry.archives()));
+    let expected = inventory.backups.values().filter(move |expected| expected.source == database);
+    let named: BTreeSet<&str> = own.chain(expected.filter_map(|expected| expected.store.as_deref())).collect();
+    named.into_iter().filter_map(|name| inventory.stores.get(name))
 }
 
-/// What all stores that can be written to have in common; any of them may get copies by a step.
-fn lack(inventory: &Inventory) -> Option<(Code, String, &'static str)> {
-    let entries = || inventory.stores.values().filter(|entry| !entry.read_only);
+/// What all stores of a database that can be written to have in common.
+fn lack(inventory: &Inventory, database: &str) -> Option<(Code, String, &'static str)> {
+    let own = inventory.databases.get(database)?.store.as_ref()?;
+    inventory.stores.get(own)?;
+    let entries = || copied_to(inventory, database).filter(|entry| !entry.read_only);
     let fates: BTreeSet<Fate> = entries().filter_map(fate).collect();
     let all_known = entries().all(|entry| fate(entry).is_some());
     if !all_known || fates.len() != 1 {
@@ -57,13 +64,13 @@ fn lack(inventory: &Inventory) -> Option<(Code, String, &'static str)> {
         Fate::Machine => Some((
             Code::CopiesOnOneMachine,
             "on its own machine".to_owned(),
-            "add a store elsewhere and name it in the `stores` of the backup steps: `s3://`, `sftp://`, `az://`, `gs://`; \
-             or copy to it with `store.sync`",
+            "add a store elsewhere (`s3://`, `sftp://`, `az://`, `gs://`) and name it in the entry's `backup_stores` and `wal_stores`; \
+             where `store.sync` brings copies to it, say under `backups` that they are expected there",
         )),
         Fate::Elsewhere(where_) => Some((
             Code::CopiesInOnePlace,
             format!("in {where_}"),
-            "a second store in another region and account outlives a mistake, a break-in or an outage of the first",
+            "a second store in another region and account, named in `backup_stores` and `wal_stores`, outlives a mistake, a break-in or an outage of the first",
         )),
     }
 }

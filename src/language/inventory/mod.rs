@@ -139,6 +139,9 @@ pub struct Database {
     /// The store of its backups and WAL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+    /// The other stores that each of its backups goes to whole, below the same prefix.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub backup_stores: Vec<String>,
     /// The other stores that its WAL is archived into, below the same prefix: a recovery reads them all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub wal_stores: Vec<String>,
@@ -182,6 +185,12 @@ impl Database {
     /// The stores that its WAL lies in, that of its backups first.
     pub fn archives(&self) -> impl Iterator<Item = &str> {
         let further = self.wal_stores.iter().filter(|name| Some(*name) != self.store.as_ref());
+        self.store.iter().chain(further).map(String::as_str)
+    }
+
+    /// The stores that a backup of it goes to, its own first.
+    pub fn shelves(&self) -> impl Iterator<Item = &str> {
+        let further = self.backup_stores.iter().filter(|name| Some(*name) != self.store.as_ref());
         self.store.iter().chain(further).map(String::as_str)
     }
 

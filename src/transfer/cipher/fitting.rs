@@ -58,12 +58,7 @@ pub(in crate::transfer) fn decrypt_fitting(
 
 /// Decrypts what nothing but its digest tells the key of: with each key to its end, then with the one that gave the
 /// right bytes. What is kept for it, in a file without a name, is what the store has: still encrypted.
-fn decrypt_twice(
-    candidates: &[&Opener],
-    plain: Digest,
-    from: &mut impl Source,
-    to: &mut impl Write,
-) -> io::Result<()> {
+fn decrypt_twice(candidates: &[&Opener], plain: Digest, from: &mut impl Source, to: &mut impl Write) -> io::Result<()> {
     let kept = |error: io::Error| {
         io::Error::new(error.kind(), format!("the object cannot be kept to find out which password fits: {error}"))
     };
@@ -172,7 +167,8 @@ mod tests {
 
     #[test]
     fn every_earlier_password_is_tried_on_a_large_object_of_which_only_the_digest_is_known() {
-        let plain: Vec<u8> = (0..HEAD_BYTES * 3 + 5).map(|at| Digest::of(&at.to_be_bytes()).to_string().as_bytes()[7] ^ 0xa5).collect();
+        let plain: Vec<u8> =
+            (0..HEAD_BYTES * 3 + 5).map(|at| Digest::of(&at.to_be_bytes()).to_string().as_bytes()[7] ^ 0xa5).collect();
         let kdf = Kdf::Pbkdf2 { digest: OpensslDigest::default(), iterations: 1 };
         let lock = Lock::Openssl { password: SecretText::new("second".to_owned()), kdf: kdf.clone() };
         let mut stored = Vec::new();

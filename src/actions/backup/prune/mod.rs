@@ -22,8 +22,8 @@ use crate::action::{
     Idempotency, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
 use crate::actions::store::catalog_failed;
-use crate::base::{RunId, clock};
 use crate::base::units::ByteSize;
+use crate::base::{RunId, clock};
 use crate::catalog::freeze::{self, Freeze};
 use crate::catalog::retention::{Moment, Policy, RetentionPlan, plan};
 use crate::catalog::survey::{Holdings, holdings};

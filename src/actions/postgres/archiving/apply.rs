@@ -178,8 +178,9 @@ pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<(Sessi
 fn noted_down(cluster: &Cluster, down: Down, cx: &RunContext) -> Down {
     let Down { since, took } = down;
     let message = format!(
-        "the server of `{}` was restarted at {since}: every session ended, and nobody was answered for {}",
+        "the server of `{}` was restarted at {}: every session ended, and nobody was answered for {}",
         cluster.name,
+        since.strftime("%FT%TZ"),
         human_duration(took)
     );
     cx.reporter.note(message, serde_json::json!({ "restarted_at": since, "down_ms": millis(took) }));

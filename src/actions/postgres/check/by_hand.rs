@@ -3,7 +3,8 @@
 use super::super::by_hand::{connection, expected, sql};
 use super::super::layout::Cluster;
 use super::super::name::{ident, literal};
-use super::params::{CheckBody, CheckItem, CheckParams, CheckSet};
+use super::params::{CheckBody, CheckItem, CheckParams};
+use super::planned::own;
 use crate::action::PlanContext;
 use crate::action::by_hand::{command_line, remark};
 
@@ -18,8 +19,8 @@ pub(in super::super) fn lines(params: &CheckParams, cx: &PlanContext<'_>) -> Opt
     let mut lines = Vec::new();
     for item in &params.checks {
         match item {
-            CheckItem::Set(CheckSet::Inventory) => {
-                for check in &cluster.entry.checks {
+            CheckItem::Set(_) | CheckItem::Of(_) => {
+                for check in own(item, &cluster.entry) {
                     let dbname = check.dbname.as_ref().unwrap_or(&cluster.dbname);
                     lines.push(expected(&check.name, check.expect.as_deref()));
                     lines.push(sql(&cluster, dbname, &check.sql));

@@ -62,7 +62,7 @@ impl Action for Check {
     fn effects(&self, params: &CheckParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
             .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
-        let checks = planned(&params.checks, &cluster.entry.checks)?;
+        let checks = planned(&params.checks, &cluster.entry)?;
         let mut effects = Effects::of(EffectClass::Read);
         if facts_wanted(&checks).is_some() {
             let (store, prefix) =
@@ -89,7 +89,7 @@ impl Action for Check {
 
     async fn check(&self, params: &CheckParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let checks = planned(&params.checks, &cluster.entry.checks).unwrap_or_default();
+        let checks = planned(&params.checks, &cluster.entry).unwrap_or_default();
         if checks.is_empty() {
             let fact = format!("nothing is proved: database `{}` has no checks in the inventory", cluster.name);
             return Ok(Findings::default().warn(fact, "add `checks` to its entry, or name them in the step"));
@@ -115,7 +115,7 @@ impl Action for Check {
             Some(instance) => cluster.serving(instance.get()?, &cx.about.scratch)?,
             None => cluster,
         };
-        let checks = planned(&params.checks, &cluster.entry.checks).map_err(|faults| {
+        let checks = planned(&params.checks, &cluster.entry).map_err(|faults| {
             ActionError::fatal(faults.first().map_or_else(String::new, |fault| fault.message.clone()))
         })?;
         let mut prover = Prover { cluster: &cluster, params, cx, taken: None };

@@ -37,6 +37,8 @@ fn own_checks() -> Vec<CheckItem> {
 pub enum CheckItem {
     /// A set with a name.
     Set(CheckSet),
+    /// Those checks of the inventory that are of one database within the server.
+    Of(InventoryOf),
     /// One check.
     One(Box<CheckBody>),
 }
@@ -47,6 +49,15 @@ pub enum CheckItem {
 pub enum CheckSet {
     /// The `checks` of the database in the inventory.
     Inventory,
+}
+
+/// The checks of the inventory that are of one database within the server: those that name it, and where it is the
+/// entry's `dbname` those that name none.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InventoryOf {
+    /// The database within the server, such as one that was restored from a dump.
+    pub inventory: String,
 }
 
 /// One check: `name` and `dbname` where they are wanted, and exactly one thing to prove.

@@ -8,8 +8,7 @@ use super::params::{
 };
 use crate::action::ParamFault;
 use crate::base::Digest;
-use crate::language::inventory::Expectation;
-use crate::language::inventory::SqlCheck;
+use crate::language::inventory::{Database, Expectation, SqlCheck};
 
 /// One thing to prove.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,13 +53,13 @@ const ONE_OF: &str = "a check has exactly one of `foreign_keys`, `indexes`, `tab
                       `extensions`, `collations`, `newest`, `smoke` and `sql`; `expect` goes with `sql`";
 
 /// Decides what is proved.
-pub(super) fn planned(items: &[CheckItem], own: &[SqlCheck]) -> Result<Vec<Planned>, Vec<ParamFault>> {
+pub(super) fn planned(items: &[CheckItem], entry: &Database) -> Result<Vec<Planned>, Vec<ParamFault>> {
     let mut checks = Vec::new();
     let mut faults = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let path = format!("/checks/{index}");
         let made: Vec<Result<Planned, String>> = match item {
-            CheckItem::Set(CheckSet::Inventory) => own.iter().map(of_inventory).collect(),
+            CheckItem::Set(_) | CheckItem::Of(_) => own(item, entry).map(of_inventory).collect(),
             CheckItem::One(body) => vec![one(body)],
         };
         for made in made {
@@ -68,6 +67,15 @@ pub(super) fn planned(items: &[CheckItem], own: &[SqlCheck]) -> Result<Vec<Plann
         }
     }
     if faults.is_empty() { Ok(checks) } else { Err(faults) }
+}
+
+/// The conditions of the inventory that an item means.
+pub(super) fn own<'a>(item: &'a CheckItem, entry: &'a Database) -> impl Iterator<Item = &'a SqlCheck> {
+    entry.checks.iter().filter(move |check| match item {
+        CheckItem::Set(CheckSet::Inventory) => true,
+        CheckItem::Of(only) => check.dbname.as_ref().unwrap_or(&entry.dbname) == &only.inventory,
+        CheckItem::One(_) => false,
+    })
 }
 
 fn of_inventory(check: &SqlCheck) -> Result<Planned, String> {
@@ -160,7 +168,8 @@ mod tests {
             { "sequences": "ahead" }, { "extensions": "available" }, { "collations": "same" },
             { "newest": { "table": "orders", "column": "created_at", "within": "1h" } },
             { "smoke": { "command": ["smoke", "--read"], "env": { "LEVEL": "1" } } } ]));
-        let own = [SqlCheck { name: "n".into(), sql: "SELECT 1".into(), expect: None, dbname: None }];
+        let own = SqlCheck { name: "n".into(), sql: "SELECT 1".into(), expect: None, dbname: None };
+        let own = Database { checks: vec![own], ..Database::default() };
         let names: Vec<String> = planned(&params.checks, &own).unwrap().into_iter().map(|check| check.name).collect();
         let kinds = [
             "indexes",
@@ -178,12 +187,30 @@ mod tests {
     }
 
     #[test]
+    fn of_one_database_only_its_own_conditions_are_judged() {
+        let check = |name: &str, dbname: Option<&str>| SqlCheck {
+            name: name.into(),
+            sql: "SELECT 1".into(),
+            expect: None,
+            dbname: dbname.map(str::to_owned),
+        };
+        let checks = vec![check("unsaid", None), check("shop", Some("shop")), check("crm", Some("crm"))];
+        let entry = Database { checks, dbname: "shop".into(), ..Database::default() };
+        let names = |dbname: &str| {
+            let items = params(serde_json::json!([{ "inventory": dbname }])).checks;
+            planned(&items, &entry).unwrap().into_iter().map(|check| check.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("shop"), ["unsaid", "shop"]);
+        assert_eq!((names("crm"), names("other")), (vec!["crm".to_owned()], vec![]));
+    }
+
+    #[test]
     fn a_check_that_could_not_fail_or_is_of_two_kinds_is_a_fault_at_its_place() {
         let params = params(serde_json::json!([
             { "foreign_keys": "all", "sql": "SELECT 1" }, { "sql": "SELECT 1", "expect": "many" }, { "name": "nothing" },
             { "tables": [] }, { "rows": {} }, { "rows": { "users": "some" } }, { "smoke": { "command": [] } },
             { "indexes": "valid", "expect": "> 0" } ]));
-        let faults = planned(&params.checks, &[]).unwrap_err();
+        let faults = planned(&params.checks, &Database::default()).unwrap_err();
         let places: Vec<String> = (0..8).map(|index| format!("/checks/{index}")).collect();
         assert_eq!(faults.iter().map(|fault| fault.path.clone()).collect::<Vec<_>>(), places);
     }

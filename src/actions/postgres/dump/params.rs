@@ -55,7 +55,7 @@ pub struct DumpParams {
     /// Whether roles and tablespaces of the server are saved beside it: `include` (default) or `skip`.
     #[serde(default)]
     pub globals: Globals,
-    /// The stores that each get a complete copy. Default: the store of the database.
+    /// The stores that each get a complete copy. Default: `store` and `backup_stores` of the database.
     #[serde(default)]
     pub stores: Option<Vec<StoreRef>>,
     /// How many of them must have it in the end; those that fail beyond that are noted. Default: all.

@@ -16,8 +16,8 @@ use crate::action::{
     Lifecycle as State, ParamFault, PlanContext, ReadBucket, ReadStore, RunContext, StorageClass, StoreRef, Versioning,
 };
 use crate::actions::store::catalog_failed;
-use crate::catalog::freeze::Freeze;
 use crate::base::units::Span;
+use crate::catalog::freeze::Freeze;
 use crate::language::inventory::Inventory;
 use compile::{Ground, compile};
 use kept::Kept;

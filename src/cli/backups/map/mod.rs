@@ -5,11 +5,11 @@ mod chart;
 use std::path::PathBuf;
 
 use crate::cli::args::InventoryArgs;
+use crate::cli::backups::stanza::Stanzas;
 use crate::cli::recoverable::{Recoverable, databases};
 use crate::cli::site::Site;
 use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, screen, wiring};
-use crate::cli::backups::stanza::Stanzas;
 use crate::pgformat::Timeline;
 use crate::report::window::{BackupForm, Chart, ChartBackup, svg, text};
 
@@ -65,7 +65,9 @@ fn theirs(site: &Site, name: &str, chart: &mut Chart) {
         Ok(stanzas) => stanzas,
         Err(failure) => return chart.notes.push(format!("what pgBackRest has is not known: {}", failure.message)),
     };
-    chart.notes.extend(stanzas.unreached.into_iter().map(|one| format!("`{}` gives no answer: {}", one.store, one.why)));
+    chart
+        .notes
+        .extend(stanzas.unreached.into_iter().map(|one| format!("`{}` gives no answer: {}", one.store, one.why)));
     for (_, standing) in &stanzas.known {
         let timeline = chart.lanes.last().map_or(Timeline(1), |lane| lane.timeline);
         chart.backups.extend(standing.backups.iter().map(|backup| ChartBackup {

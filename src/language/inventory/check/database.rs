@@ -57,9 +57,11 @@ impl InventoryFile {
         if let Some(store) = text("store") {
             self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
         }
-        for (index, store) in members.get("wal_stores").and_then(Value::as_array).into_iter().flatten().enumerate() {
-            if let Some(store) = store.as_str() {
-                self.known(Code::UnknownStore, store, &format!("{pointer}/wal_stores/{index}"), faults);
+        for key in ["backup_stores", "wal_stores"] {
+            for (index, store) in members.get(key).and_then(Value::as_array).into_iter().flatten().enumerate() {
+                if let Some(store) = store.as_str() {
+                    self.known(Code::UnknownStore, store, &format!("{pointer}/{key}/{index}"), faults);
+                }
             }
         }
         if let Some(secret) = text("password") {
