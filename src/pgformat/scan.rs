@@ -31,6 +31,8 @@ impl Commit {
 /// The content of a segment by itself. A record that goes on in the next segment is not counted here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SegmentScan {
+    /// Where the segment begins.
+    pub start: Lsn,
     /// Where the first record that starts here begins.
     pub first_record: Option<Lsn>,
     /// The position after the last valid record that is whole here; the segment's start when there is none.
@@ -56,6 +58,7 @@ impl SegmentScan {
         let mut walker = WalWalker::new(size);
         let start = name.start(size);
         let mut scan = Self {
+            start,
             first_record: None,
             end: start,
             records: 0,
@@ -72,6 +75,12 @@ impl SegmentScan {
         scan.end = walker.end().unwrap_or(start);
         scan.first_record = walker.first();
         scan
+    }
+
+    /// Where the last record up to the segment's end begins: the last of its own, else one that began before it.
+    #[must_use]
+    pub fn last_position(&self) -> Lsn {
+        self.last_record.unwrap_or(Lsn(self.start.0.saturating_sub(1)))
     }
 
     fn see(&mut self, record: &WalRecord<'_>) {

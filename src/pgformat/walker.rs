@@ -1,5 +1,7 @@
 //! Walks WAL from segment to segment, record by record, up to the first byte that is not valid.
 
+use std::io::{self, Read};
+
 use super::fields::{u32_at, u64_at};
 use super::lsn::{Lsn, Timeline};
 use super::page::{PageError, PageHeader, WAL_PAGE_BYTES};
@@ -107,42 +109,85 @@ impl WalWalker {
         }
     }
 
+    /// Walks the next segment as [`WalWalker::segment`] does, out of a file, page by page.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read.
+    pub fn read(
+        &mut self,
+        name: SegmentName,
+        file: &mut dyn Read,
+        see: &mut dyn FnMut(&WalRecord<'_>),
+    ) -> io::Result<Walked> {
+        let mut page = vec![0; WAL_PAGE_BYTES];
+        if let Some(halt) = &self.halted {
+            return Ok(Walked::Halted(halt.clone()));
+        }
+        let mut walked = self.begin(name);
+        while let Ok(Some(address)) = walked {
+            walked = match file.read_exact(&mut page) {
+                Ok(()) => self.next(name, (address, &page), see),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Halt::Short),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(match walked {
+            Ok(_) => Walked::ToTheEnd,
+            Err(halt) => {
+                self.halted = Some(halt.clone());
+                Walked::Halted(halt)
+            }
+        })
+    }
+
     fn pages(&mut self, name: SegmentName, bytes: &[u8], see: &mut dyn FnMut(&WalRecord<'_>)) -> Result<(), Halt> {
+        let mut next = self.begin(name)?;
+        for page in bytes.chunks_exact(WAL_PAGE_BYTES) {
+            let Some(address) = next else { return Ok(()) };
+            next = self.next(name, (address, page), see)?;
+        }
+        if next.is_some() { Err(Halt::Short) } else { Ok(()) }
+    }
+
+    /// Begins a segment. Gives the address of its first page.
+    fn begin(&mut self, name: SegmentName) -> Result<Option<Lsn>, Halt> {
         let start = name.start(self.size);
         if self.next.is_some_and(|next| next != start) {
             return Err(Halt::NotNext(name));
         }
-        let mut address = start;
-        let end = name.end(self.size);
         self.switched = false;
-        for page in bytes.chunks_exact(WAL_PAGE_BYTES) {
-            if address >= end {
-                break;
-            }
-            let header = PageHeader::parse(page).map_err(|error| match page.iter().all(|byte| *byte == 0) {
-                true => Halt::Unwritten,
-                false => Halt::Page(error),
-            })?;
-            if header.address != address {
-                return Err(Halt::Address(header.address));
-            }
-            if header.timeline < self.timeline || header.timeline > name.timeline() {
-                return Err(Halt::Timeline(header.timeline));
-            }
-            self.timeline = header.timeline;
-            self.page(&header, page, see)?;
-            if self.switched {
-                self.end = Some(end);
-                address = end;
-                break;
-            }
-            address = address.plus(WAL_PAGE_BYTES as u64);
+        Ok(Some(start))
+    }
+
+    /// Walks the page at an address. Gives that of the next one; `None` behind the last that counts.
+    fn next(
+        &mut self,
+        name: SegmentName,
+        (address, page): (Lsn, &[u8]),
+        see: &mut dyn FnMut(&WalRecord<'_>),
+    ) -> Result<Option<Lsn>, Halt> {
+        let end = name.end(self.size);
+        let header = PageHeader::parse(page).map_err(|error| match page.iter().all(|byte| *byte == 0) {
+            true => Halt::Unwritten,
+            false => Halt::Page(error),
+        })?;
+        if header.address != address {
+            return Err(Halt::Address(header.address));
         }
-        if address < end {
-            return Err(Halt::Short);
+        if header.timeline < self.timeline || header.timeline > name.timeline() {
+            return Err(Halt::Timeline(header.timeline));
         }
-        self.next = Some(end);
-        Ok(())
+        self.timeline = header.timeline;
+        self.page(&header, page, see)?;
+        if self.switched {
+            self.end = Some(end);
+        }
+        let following = address.plus(WAL_PAGE_BYTES as u64);
+        if self.switched || following >= end {
+            self.next = Some(end);
+            return Ok(None);
+        }
+        Ok(Some(following))
     }
 
     /// Walks one page whose header fits.

@@ -6,7 +6,7 @@
 use super::packed::{Source, read_first};
 use super::{Identity, WalError};
 use crate::base::Timestamp;
-use crate::catalog::recovery::{Archive, Path};
+use crate::catalog::recovery::{Archive, Edge, Path};
 use crate::pgformat::{
     Commit, Halt, Landmark, Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName, WalRecord, WalWalker,
     Walked,
@@ -91,11 +91,20 @@ impl<'a> Almanac<'a> {
     /// # Errors
     /// Fails when a segment cannot be read.
     pub async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Commit>, WalError> {
+        self.newest_commit_before(path, Lsn(u64::MAX)).await
+    }
+
+    /// The same among the commits that begin before a position.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read.
+    pub async fn newest_commit_before(&self, path: &[SegmentName], end: Lsn) -> Result<Option<Commit>, WalError> {
         let mut behind: Option<Loaded> = None;
         for name in path.iter().rev() {
             let mut run = vec![(*name, self.segment(*name).await?)];
             run.extend(behind.take());
-            let (run, commits) = self.commits(run).await?;
+            let (run, mut commits) = self.commits(run).await?;
+            commits.retain(|commit| commit.lsn < end);
             if let Some(newest) = commits.into_iter().max_by_key(|commit| commit.at) {
                 return Ok(Some(newest));
             }
@@ -104,28 +113,32 @@ impl<'a> Almanac<'a> {
         Ok(None)
     }
 
-    /// Finds the first commit on a path behind a time, by halving; `None` when there is none.
+    /// Finds the first commit on a path that replay to a time leaves out, by halving; `None` when there is none.
     ///
     /// # Errors
     /// Fails when a segment cannot be read.
-    pub async fn stop_for(&self, path: &[SegmentName], at: Timestamp) -> Result<Option<Stop>, WalError> {
+    pub async fn stop_for(&self, path: &[SegmentName], (at, edge): (Timestamp, Edge)) -> Result<Option<Stop>, WalError> {
         // Before `low` no segment by itself holds a commit behind the time, and from `high` to before `hit` none any commit.
         let (mut low, mut high, mut hit) = (0, path.len(), path.len());
         while low < high {
             let middle = low + (high - low) / 2;
             match self.first_scan_with_commits(&path[middle..high]).await? {
                 None => high = middle,
-                Some((offset, last)) if last.at <= at => low = middle + offset + 1,
+                Some((offset, last)) if edge.takes(last.at, at) => low = middle + offset + 1,
                 Some((offset, _)) => (high, hit) = (middle, middle + offset),
             }
         }
         // A record that begins in one segment and ends in a later one counts for none of them alone.
         let from = low.saturating_sub(1);
-        self.first_behind(&path[from..path.len().min(hit + 1)], at).await
+        self.first_behind(&path[from..path.len().min(hit + 1)], (at, edge)).await
     }
 
     /// The first commit behind a time, one segment after the other.
-    async fn first_behind(&self, path: &[SegmentName], at: Timestamp) -> Result<Option<Stop>, WalError> {
+    async fn first_behind(
+        &self,
+        path: &[SegmentName],
+        (at, edge): (Timestamp, Edge),
+    ) -> Result<Option<Stop>, WalError> {
         let (mut walker, mut last) = (WalWalker::new(self.size), None);
         for name in path {
             let (bytes, name, size) = (self.segment(*name).await?, *name, self.size);
@@ -142,7 +155,7 @@ impl<'a> Almanac<'a> {
             .await?;
             walker = walked;
             for next in commits {
-                if next.at > at {
+                if !edge.takes(next.at, at) {
                     let begins = |name: &&SegmentName| name.start(size) <= next.lsn && next.lsn < name.end(size);
                     return Ok(path.iter().find(begins).map(|segment| Stop { segment: *segment, next, last }));
                 }

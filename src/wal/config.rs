@@ -14,7 +14,7 @@ use super::WalError;
 use crate::base::Digest;
 use crate::base::units::Span;
 use crate::language::inventory::{SecretEntry, SecretSpec, StoreEntry};
-use crate::pgformat::SystemId;
+use crate::pgformat::{SegmentName, SystemId, WalFileName};
 use crate::vault::{Sources, Vault};
 
 const LIMIT_BYTES: u64 = 64 << 10;
@@ -57,6 +57,8 @@ pub struct Config {
     pub restore: Option<String>,
     /// A folder of WAL that another program filled, which fetch reads beside the store. Nothing is pushed with it.
     pub location: Option<Location>,
+    /// The last segment that a server in recovery is given: what lies behind it, and newer timelines, are absent for it.
+    pub through: Option<SegmentName>,
 }
 
 /// A folder of WAL that another program filled.
@@ -88,6 +90,7 @@ impl Config {
             ahead: None,
             restore: None,
             location: None,
+            through: None,
         }
     }
 
@@ -186,6 +189,18 @@ impl Config {
     #[must_use]
     pub fn ahead(&self) -> usize {
         self.ahead.unwrap_or(DEFAULT_AHEAD) as usize
+    }
+
+    /// Tells whether a file lies behind what the server is given.
+    pub(super) fn withholds(&self, name: WalFileName) -> bool {
+        let Some(through) = self.through else { return false };
+        match name {
+            WalFileName::Segment(segment) | WalFileName::PartialSegment(segment) => {
+                segment.timeline() > through.timeline() || segment.on(through.timeline()) > through
+            }
+            WalFileName::History(timeline) => timeline > through.timeline(),
+            WalFileName::BackupHistory { .. } => false,
+        }
     }
 
     /// Refuses to be what something is written with: a location is only read.

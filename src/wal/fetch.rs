@@ -10,6 +10,7 @@ use super::rescue::{later_rescued, read_rescued};
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
+use crate::catalog;
 use crate::pgformat::{SegmentName, WalFileName};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -144,12 +145,33 @@ pub(super) async fn seek(
     let name = WalFileName::Segment(segment);
     for source in sources {
         match read_into(source, name, &|_| make()).await {
-            Ok(landing) => return landing.verify(name, &source.identity).map(|()| Some(landing)),
+            Ok(landing) => {
+                landing.verify(name, &source.identity)?;
+                // One that breaks off may be the last of its timeline: the server's own question is asked of it.
+                return match landing.breaks_off(name, &source.identity)? {
+                    None => Ok(Some(landing)),
+                    Some(what) => Err(WalError::Damaged { name, what }),
+                };
+            }
             Err(WalError::Store(StoreError::NotFound { .. })) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(None)
+}
+
+/// Refuses a segment whose records break off though its timeline goes on in the archive: the server would take that
+/// for the end of the WAL, and open.
+async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> Result<(), WalError> {
+    let (Some(what), WalFileName::Segment(segment)) = (landing.breaks_off(name, &source.identity)?, name) else {
+        return Ok(());
+    };
+    let Source { store, prefix, identity, .. } = source;
+    let listing = catalog::wal_listing(*store, prefix, identity.system_id, segment.timeline()).await?;
+    match listing.segments.keys().rfind(|later| later.timeline() == segment.timeline() && **later > segment) {
+        None => Ok(()),
+        Some(later) => Err(WalError::Damaged { name, what: format!("{what}, though `{later}` follows") }),
+    }
 }
 
 async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Result<Look, WalError> {
@@ -158,6 +180,7 @@ async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Resu
         Ok(landing) => {
             let proven = landing.verify(name, identity);
             proven.map_err(|error| WalError::Damaged { name, what: error.to_string() })?;
+            leads_on(source, name, &landing).await?;
             Ok(Look::Found(landing))
         }
         Err(WalError::Store(StoreError::NotFound { key, .. })) => {

@@ -1,13 +1,16 @@
 //! A file of the WAL on its way to its place: written beside it, proven, renamed.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::push::{verify, verify_segment};
 use super::{Identity, WalError};
-use crate::pgformat::{WAL_PAGE_BYTES, WalFileName};
+use crate::pgformat::{WAL_PAGE_BYTES, WalFileName, WalWalker, Walked};
+
+/// What is read at a time of a file that was just written.
+const READ_BYTES: usize = 256 << 10;
 
 /// A file that nobody sees under its name before it is whole and proven. Dropped before, it is gone.
 #[derive(Debug)]
@@ -45,6 +48,21 @@ impl Landing {
                 verify(name, &bytes, identity)
             }
         }
+    }
+
+    /// Walks the records of what was written. Says where they end before a segment does; `None` for one that leads to its
+    /// end, and for any other file.
+    pub(super) fn breaks_off(&self, name: WalFileName, identity: &Identity) -> Result<Option<String>, WalError> {
+        let (WalFileName::Segment(segment), Some(size)) = (name, identity.segment_size) else { return Ok(None) };
+        let at = || failed("read", &self.temporary);
+        let mut file = BufReader::with_capacity(READ_BYTES, File::open(&self.temporary).map_err(at())?);
+        let mut walker = WalWalker::new(size);
+        let walked = walker.read(segment, &mut file, &mut |_| {}).map_err(at())?;
+        let end = walker.end().unwrap_or(segment.start(size));
+        Ok(match walked {
+            Walked::ToTheEnd => None,
+            Walked::Halted(halt) => Some(format!("its records end at {end}: {halt}")),
+        })
     }
 
     /// Gives the file its name.

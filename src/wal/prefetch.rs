@@ -13,12 +13,12 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::WalError;
+use super::{Config, WalError};
 use super::fetch::seek;
 use super::packed::Source;
 use super::stock::Stock;
 use crate::base::clock::monotonic;
-use crate::pgformat::{SegmentName, SegmentSize};
+use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
 
 /// Segments under way at a time, as far as their bytes allow it.
 const LANES: u64 = 3;
@@ -84,7 +84,7 @@ fn is_alive(pgdata: &Path) -> bool {
 pub(super) async fn follow(
     sources: &[Source<'_>],
     stock: &Stock,
-    (pgdata, size): (&Path, SegmentSize),
+    (config, pgdata, size): (&Config, &Path, SegmentSize),
 ) -> Result<(), WalError> {
     let at = |source| WalError::File { operation: "use the spool in", path: pgdata.to_owned(), source };
     let lanes = usize::try_from((LANES_BYTES / size.bytes()).clamp(1, LANES)).unwrap_or(1);
@@ -104,7 +104,10 @@ pub(super) async fn follow(
         }
         let there: BTreeSet<SegmentName> = stock.segments().map_err(at)?.into_iter().collect();
         let next = position.and_then(|position| {
-            let wanted = ahead_of(position, size, stock.limit).find(|one| !there.contains(one) && !busy.contains(one));
+            let given = |one: &SegmentName| !config.withholds(WalFileName::Segment(*one));
+            let wanted = ahead_of(position, size, stock.limit)
+                .take_while(given)
+                .find(|one| !there.contains(one) && !busy.contains(one));
             // Behind one that is not to be had nothing is of use.
             wanted.filter(|one| failed.first().is_none_or(|first| one < first))
         });

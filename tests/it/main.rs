@@ -87,6 +87,8 @@ mod prop_recovery;
 mod prune;
 mod recovery_kill;
 mod recovery_leads;
+mod recovery_losses;
+mod recovery_neighbours;
 mod recovery_roads;
 mod recovery_targets;
 mod report;

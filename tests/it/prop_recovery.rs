@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use runbook::base::Timestamp;
-use runbook::catalog::recovery::{Archive, Base, BaseBackup, Branch, Goal, Seen, Segment, lanes};
+use runbook::catalog::recovery::{Archive, Base, BaseBackup, Branch, Edge, Goal, Seen, Segment, lanes};
 use runbook::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory};
 
 /// Segments of a megabyte, numbered from 1.
@@ -198,7 +198,7 @@ proptest! {
                 for lsn in world.probes().into_iter().filter(|lsn| *lsn > world.fork(timeline)) {
                     let goal = Goal::Lsn(lsn);
                     let way = archive.way(&goal, base.0, Some(Timeline(timeline)));
-                    let settled = way.clone().and_then(|way| way.settle(&goal, Seen::default()));
+                    let settled = way.clone().and_then(|way| way.settle(&goal, Edge::Included, Seen::default()));
                     let truth = world.can(base, timeline, lsn);
                     prop_assert_eq!(settled.is_ok(), truth, "timeline {} to {}: {:?} {:?}", timeline, lsn, way, settled);
                 }
@@ -215,7 +215,7 @@ proptest! {
             for timeline in world.timelines().filter(|one| world.leads(&base.0, *one)) {
                 for goal in [Goal::Time(Timestamp::MAX), Goal::Newest] {
                     let way = archive.way(&goal, base.0, Some(Timeline(timeline)));
-                    let Ok((way, settled)) = way.and_then(|way| way.settle(&goal, Seen::default()).map(|it| (way, it)))
+                    let Ok((way, settled)) = way.and_then(|way| way.settle(&goal, Edge::Included, Seen::default()).map(|it| (way, it)))
                     else {
                         continue;
                     };

@@ -16,7 +16,7 @@ use crate::actions::postgres::foresight::Foresight;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::store::catalog_failed;
 use crate::base::Timestamp;
-use crate::catalog::recovery::{Goal, Refusal};
+use crate::catalog::recovery::{Edge, Goal, Refusal};
 use crate::catalog::{self, KIND_POSTGRES_BASE, Proven, Query};
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::outlook::Planned;
@@ -156,7 +156,7 @@ pub(super) async fn narrowed(
         if among.is_empty() {
             continue;
         }
-        let planned = ahead.planned((&goal, timeline), ahead.remnant().await?, Some(&among)).await;
+        let planned = ahead.planned((&goal, Edge::Included, timeline), ahead.remnant().await?, Some(&among)).await;
         let planned = planned.map_err(|error| {
             ActionError::retryable("which backup leads to the target cannot be told").because(&error)
         })?;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::repository::{Repository, Shelved};
-use super::stanza::Stanza;
-use super::view::{Listed, Standing};
+use super::stanza::{QUIET, Stanza};
+use super::view::{self, Listed, Standing};
 use crate::action::{ActionError, ReadHost};
 use crate::actions::postgres::aim::Aim;
 use crate::base::units::ByteSize;
+use crate::catalog::Tablespace;
 use crate::catalog::recovery::{BaseBackup, Way, choose};
 use crate::catalog::wal_view;
 
@@ -25,6 +26,20 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
+    /// What lies outside the data directory of the backup.
+    ///
+    /// # Errors
+    /// Fails when pgBackRest does not tell it.
+    pub(super) async fn tablespaces(
+        &self,
+        stanza: &Stanza,
+        host: &dyn ReadHost,
+    ) -> Result<Vec<Tablespace>, ActionError> {
+        let mut options = vec![format!("--set={}", self.listed.id), format!("--repo={}", self.shelved.repo)];
+        options.extend([QUIET, "--output=json"].map(str::to_owned));
+        view::tablespaces(&stanza.ask(host, stanza.words(("info", &options), &[])).await?)
+    }
+
     /// The choice in words.
     pub(super) fn words(&self) -> String {
         let Self { listed, way, .. } = self;

@@ -21,7 +21,7 @@ use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::server::Programs;
-use crate::actions::postgres::{Ending, InstanceState, Landmark, RecoverOutput, RecoverParams, live, overseer};
+use crate::actions::postgres::{Ending, InstanceState, Landmark, RecoverOutput, RecoverParams, live, neighbours, overseer};
 use crate::base::Timestamp;
 
 /// Restores a backup of pgBackRest and recovers it.
@@ -195,6 +195,8 @@ impl Action for Restore {
                 "only the old `pg_wal` may still have it; if it has not, the restore refuses before it touches anything",
             ),
         };
+        let tablespaces = chosen.tablespaces(&stanza, cx.host.as_ref()).await?;
+        let findings = neighbours::judge((&cluster, &tablespaces), &cx.about, files.as_ref(), findings);
         let findings = findings.pass(chosen.words());
         Ok(match cx.ahead {
             true => findings.pending("the server is looked at when the step starts"),

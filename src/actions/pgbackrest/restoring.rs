@@ -3,6 +3,7 @@
 //! pgBackRest writes no recovery settings here: they stand in the marked block that a recovery removes when it is
 //! proven, as those of `postgres.recover` do. From the swap on it is that very recovery, over pgBackRest's repository.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,28 +13,32 @@ use super::choice::{Chosen, choice, shelved_of};
 use super::repository::{Desk, Repository, Shelved};
 use super::restore::RestoreParams;
 use super::staging::{self, Staging};
-use super::stanza::{PROGRAM, Stanza, Waits};
+use super::stanza::{PROGRAM, Stanza, Waits, within};
 use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, ReadStore, RunContext, Store};
 use crate::actions::postgres::aim::{self, Aim, STANDBY_SIGNAL};
 use crate::actions::postgres::attempt::{self, Recovering};
 use crate::actions::postgres::container::Abode;
-use crate::actions::postgres::course::{self, Aside, Plan};
+use crate::actions::postgres::course::{self, Plan};
 use crate::actions::postgres::hands::{Hands, cannot};
 use crate::actions::postgres::landing::Landing;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
+use crate::actions::postgres::neighbours::Neighbours;
 use crate::actions::postgres::old::Old;
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::rescue::Tail;
+use crate::actions::postgres::supply::{self, Aside};
 use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, settings, witness};
 use crate::catalog::recovery::Goal;
 use crate::event::Progress;
-use crate::pgformat::Lsn;
+use crate::pgformat::{Lsn, SegmentName};
 
 /// Where replay ends, and the segments that came with the backup.
 struct Decided {
     plan: Plan,
-    embedded: Vec<String>,
+    embedded: BTreeSet<SegmentName>,
+    /// The last segment that is given to a server that is thrown away.
+    through: Option<SegmentName>,
 }
 
 /// One attempt of a restore.
@@ -155,6 +160,10 @@ impl Restoring<'_> {
         }
         self.cx.reporter.note(chosen.words(), json!({ "backup": chosen.listed.id }));
         let marker = staging.plan(&chosen).await?;
+        if !self.cluster.is_scratch() {
+            let places = marker.links.iter().map(|link| link.live.as_path());
+            Neighbours::of(self.cluster, &self.cx.about, files.as_ref()).refuse(places, files.as_ref())?;
+        }
         let Chosen { shelved, .. } = chosen;
         let flushed = match staging.in_place() {
             true => self.rescue_in_place(&marker, &shelved).await?,
@@ -168,6 +177,7 @@ impl Restoring<'_> {
         let old = Old { dir: self.cluster.pgdata.clone() };
         let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
         let tail = recovering.tail(marker, Some(&old)).await?;
+        tail.leads_to(&self.aim.goal, &self.aim.goal)?;
         self.rescue(&tail, &old.dir).await?;
         Ok(tail.end)
     }
@@ -204,7 +214,11 @@ impl Restoring<'_> {
         let tail = recovering.tail(&marker, old.as_ref()).await?;
         let flushed = recovering.witnessed(files.as_ref(), old.as_ref(), &tail)?.max(marker.last_flushed);
         let decided = self.decide(recovering, &marker, (dir, &tail)).await?;
-        let swap = recovering.seats(files.as_ref(), &marker, old.as_ref(), &decided.plan.path).await?;
+        let folders = supply::folders(&marker, dir);
+        let aside = Aside { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
+        let shelf = recovering.hands.shelf(&marker);
+        let supply = decided.plan.supply(&shelf, aside);
+        let swap = recovering.seats(&marker, old.as_ref(), supply, &decided.plan.path).await?;
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
         self.rescue(&tail, dir).await?;
@@ -231,26 +245,27 @@ impl Restoring<'_> {
             Some(_) => marker.embedded(),
             None => attempt::embedded(files.as_ref(), dir).map_err(|error| cannot(&error))?,
         };
-        let beside = dir.join("pg_wal");
-        let aside = Aside { files: files.as_ref(), embedded: &embedded, beside: &beside, tail };
-        let goal = (&self.aim.goal, self.aim.timeline);
-        let plan = course::decide(&hands.shelf(marker), marker, aside, goal).await;
+        let folders = supply::folders(marker, dir);
+        let aside = Aside { embedded: &embedded, folders: &folders, tail, files: files.as_ref() };
+        let shelf = hands.shelf(marker);
+        let plan = course::decide(&shelf, marker, aside, &self.aim).await;
         let told = |error| match self.params.delta {
             true => error,
             false => recovering.untouched(files.as_ref(), error),
         };
         let plan = plan.map_err(told)?;
-        if self.cluster.is_scratch() {
-            intrusion::refuse(&hands.shelf(marker), &plan.path, &dir.join("pg_wal"), files.as_ref()).await?;
-        }
-        if let Some(witness) = plan.witness {
-            let read = hands.shelf(marker).segment(witness).await;
+        let through = match self.cluster.is_scratch() {
+            true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, marker).await?,
+            false => None,
+        };
+        if let Some(witness) = plan.witness() {
+            let read = shelf.segment(witness).await;
             read.map_err(told)?;
         }
         if let Some(note) = &plan.note {
             self.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
-        Ok(Decided { plan, embedded: attempt::names(&embedded) })
+        Ok(Decided { plan, embedded, through })
     }
 
     /// Writes what the server needs to get there.
@@ -258,29 +273,35 @@ impl Restoring<'_> {
         &self,
         recovering: &Recovering<'_>,
         marker: Marker,
-        (dir, old, Decided { plan, embedded }): (&Path, Option<&Old>, Decided),
+        (dir, old, Decided { plan, embedded, through }): (&Path, Option<&Old>, Decided),
     ) -> Result<Marker, ActionError> {
         let (files, hands) = (self.cx.host.files(), &recovering.hands);
         let remains = match self.cluster.is_scratch() && plan.goal == Goal::Newest {
             true => witness::remains(hands, &marker, plan.path.last().copied()).await,
             false => None,
         };
-        let (course, to_target) = (Some(plan.course), plan.goal != Goal::Newest);
+        let (course, to_target, embedded) =
+            (Some(plan.course), plan.goal != Goal::Newest, attempt::names(&embedded));
         let by_landmark = self.aim.is_by_landmark();
         let marker = Marker { remains, course, to_target, by_landmark, embedded, ..marker };
-        self.prepare(hands, dir, &plan)?;
+        self.prepare(hands, dir, (&plan, through))?;
         recovering.raise(files.as_ref(), dir, old).await?;
         marker.write(files.as_ref(), dir, &hands.owner)?;
         Ok(marker)
     }
 
     /// Writes the recovery's settings into the folder.
-    fn prepare(&self, hands: &Hands<'_>, dir: &Path, plan: &Plan) -> Result<(), ActionError> {
+    fn prepare(
+        &self,
+        hands: &Hands<'_>,
+        dir: &Path,
+        (plan, through): (&Plan, Option<SegmentName>),
+    ) -> Result<(), ActionError> {
         let files = self.cx.host.files();
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         let signal = aim.signal(&plan.goal);
         let waits = if signal == STANDBY_SIGNAL { Waits::AsStandby } else { Waits::Not };
-        let mut lines = vec![("restore_command".to_owned(), self.stanza.restore_command(&self.program()?, waits))];
+        let mut lines = vec![("restore_command".to_owned(), within(self.stanza.restore_command(&self.program()?, waits), through))];
         lines.extend(aim.settings(plan.timeline));
         lines.extend(settings::FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let auto = dir.join(settings::FILE);

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::choice::Chosen;
 use super::restore::RestoreParams;
 use super::stanza::{Stanza, TELLING};
-use super::view::{self, Listed, Standing};
+use super::view::{Listed, Standing};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles, RunContext};
 use crate::actions::postgres::hands::control;
 use crate::actions::postgres::layout::Cluster;
@@ -98,13 +98,11 @@ impl Staging<'_> {
     /// # Errors
     /// Fails when pgBackRest does not tell what the backup holds.
     pub(super) async fn plan(&self, chosen: &Chosen) -> Result<Marker, ActionError> {
-        let mut options = vec![format!("--set={}", chosen.listed.id), format!("--repo={}", chosen.shelved.repo)];
-        options.extend([super::stanza::QUIET, "--output=json"].map(str::to_owned));
-        let text = self.stanza.ask(self.cx.host.as_read(), self.stanza.words(("info", &options), &[])).await?;
+        let tablespaces = chosen.tablespaces(self.stanza, self.cx.host.as_read()).await?;
         let (run, files) = (&self.cx.about.run, self.cx.host.read_files());
         let mut links = Vec::new();
-        for (oid, location) in view::tablespaces(&text)? {
-            let live = self.cluster.tablespace(oid, &location);
+        for tablespace in tablespaces {
+            let (oid, live) = (tablespace.oid, self.cluster.tablespace(&tablespace));
             let staged =
                 if self.in_place() { live.clone() } else { Room::of(files.as_ref(), &live).staged(&live, run) };
             links.push(Link { link: Path::new("pg_tblspc").join(oid.to_string()), live, staged });

@@ -12,6 +12,7 @@ use crate::action::{ActionError, CommandOutput, CommandSpec, ReadHost, RunContex
 use crate::actions::postgres::layout::{Cluster, Ground};
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::settings::shell_word;
+use crate::pgformat::SegmentName;
 
 /// The program.
 pub(super) const PROGRAM: &str = "pgbackrest";
@@ -169,6 +170,15 @@ impl Stanza {
             Waits::Not => format!("{get}; code=$?; test $code -le 1 && exit $code; exit 126"),
         }
     }
+}
+
+/// Has a command of the server's give nothing behind a segment, nor of newer timelines: it is absent then. Without the
+/// system's `expr` the recovery ends.
+pub(super) fn within(get: String, through: Option<SegmentName>) -> String {
+    let Some(through) = through else { return get };
+    format!(
+        "LC_ALL=C expr \"x%f\" \"<=\" x{through} >/dev/null; case $? in 0) {get};; 1) exit 1;; *) exit 126;; esac"
+    )
 }
 
 /// The command among the words of a call, for messages.

@@ -1,13 +1,13 @@
 //! What `pgbackrest info --output=json` tells, as our catalog counts: a kind with tiers, times, sizes, positions.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::KIND;
 use crate::action::{ActionError, BackupHandle};
 use crate::base::{Digest, Timestamp};
+use crate::catalog::Tablespace;
 use crate::catalog::recovery::{Base, BaseBackup};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
@@ -195,11 +195,12 @@ pub(super) fn parse(stanza: &str, text: &[u8]) -> Result<Standing, ActionError> 
 ///
 /// # Errors
 /// Fails when the answer makes no sense.
-pub(super) fn tablespaces(text: &[u8]) -> Result<Vec<(u32, PathBuf)>, ActionError> {
+pub(super) fn tablespaces(text: &[u8]) -> Result<Vec<Tablespace>, ActionError> {
     let all: Vec<TextStanza> = serde_json::from_slice(text)
         .map_err(|error| ActionError::fatal("the answer of `pgbackrest info` makes no sense").because(&error))?;
     let all = all.into_iter().flat_map(|one| one.backup).filter_map(|backup| backup.tablespace).flatten();
-    Ok(all.map(|one| (one.oid, one.destination)).collect())
+    let tablespace = |TextTablespace { oid, name, destination }| Tablespace { oid, name, location: destination };
+    Ok(all.map(tablespace).collect())
 }
 
 /// The annotation that a backup of ours carries.
@@ -290,7 +291,9 @@ struct TextBackup {
 #[derive(Deserialize)]
 struct TextTablespace {
     oid: u32,
-    destination: PathBuf,
+    #[serde(default)]
+    name: String,
+    destination: String,
 }
 
 #[derive(Deserialize)]

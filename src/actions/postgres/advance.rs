@@ -3,15 +3,17 @@
 //! Nothing is restored anew. Replay cannot go back: for an earlier target the backup is staged once more.
 
 use super::aim::{self, Aim};
-use super::course::{self, Aside, Plan};
-use super::fetching;
+use super::course::{self, Plan};
+use super::fetching::{self, Fetching};
 use super::hands::{Hands, cannot};
+use super::intrusion;
 use super::landing::Landing;
 use super::live;
 use super::marker::{Marker, Waiting};
 use super::recover::RecoverOutput;
 use super::rescue::Tail;
 use super::settings;
+use super::supply::{self, Aside};
 use super::target::Goal;
 use crate::action::{ActionError, Files, InstanceHandle, Waits};
 
@@ -50,11 +52,16 @@ pub(crate) async fn advance(
     }
     later(&aim.goal, &waiting)?;
     let (embedded, tail) = (marker.embedded(), Tail::default());
-    let beside = hands.cluster.pgdata.join("pg_wal");
-    let aside = Aside { files: files.as_ref(), embedded: &embedded, beside: &beside, tail: &tail };
+    let folders = supply::folders(&marker, &hands.cluster.pgdata);
+    let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files: files.as_ref() };
     let followed = marker.course.map(|course| course.timeline);
-    let goal = (&aim.goal, aim.timeline.or(followed));
-    let plan = course::decide(&hands.shelf(&marker), &marker, aside, goal).await?;
+    let aim = &Aim { timeline: aim.timeline.or(followed), ..aim.clone() };
+    let shelf = hands.shelf(&marker);
+    let plan = course::decide(&shelf, &marker, aside, aim).await?;
+    let through = match hands.cluster.is_scratch() {
+        true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, &marker).await?,
+        false => None,
+    };
     if let Some(note) = &plan.note {
         hands.cx.reporter.note(note.clone(), serde_json::json!({ "timeline": plan.course.timeline.0 }));
     }
@@ -65,6 +72,8 @@ pub(crate) async fn advance(
     let (course, by_landmark) = (Some(plan.course), aim.is_by_landmark());
     let marker = Marker { course, to_target, by_landmark, wal_location, ..marker };
     tell(hands, aim, &plan, files.as_ref())?;
+    let fetching = Fetching::of(hands, marker.system_id, through)?;
+    fetching.write(files.as_ref(), &hands.cluster.pgdata, &hands.owner).map_err(|error| cannot(&error))?;
     marker.write(files.as_ref(), &hands.cluster.pgdata, &hands.owner)?;
     Landing { hands, marker }.land(aim).await
 }

@@ -7,17 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::TARGETS;
 use super::target::Goal;
+pub(crate) use crate::catalog::recovery::Edge;
 use crate::action::{Files, HostError};
 use crate::pgformat::Timeline;
-
-/// Whether the target itself is recovered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Edge {
-    /// Up to it and with it.
-    Included,
-    /// Up to just before it.
-    Excluded,
-}
 
 /// What becomes of the server when replay has reached the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -127,22 +127,19 @@ impl Shelf<'_> {
         if is_own { error } else { without(store.name(), error) }
     }
 
-    /// Finds the newest commit on a path, going back until there is one; `None` when it holds none.
+    /// Finds the newest commit on a path that begins before `end`, going back until there is one; `None` when it holds
+    /// none.
     ///
     /// # Errors
     /// Fails when a segment cannot be read or is damaged.
-    pub(crate) async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Timestamp>, ActionError> {
-        let newest = Almanac::of(self.sources(), self.size).newest_commit(path).await;
+    pub(crate) async fn newest_commit(
+        &self,
+        path: &[SegmentName],
+        end: Option<Lsn>,
+    ) -> Result<Option<Timestamp>, ActionError> {
+        let almanac = Almanac::of(self.sources(), self.size);
+        let newest = almanac.newest_commit_before(path, end.unwrap_or(Lsn(u64::MAX))).await;
         newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
-    }
-
-    /// Finds where the last record of a segment begins.
-    ///
-    /// # Errors
-    /// Fails when it cannot be read or is damaged.
-    pub(crate) async fn last_record(&self, segment: SegmentName) -> Result<Option<Lsn>, ActionError> {
-        let scanned = Almanac::of(self.sources(), self.size).scan(segment).await;
-        scanned.map(|scan| scan.last_record).map_err(|error| unread(&error))
     }
 
     /// Reads from the WAL when each timeline was promoted, and how long the ones it left went on.

@@ -18,12 +18,14 @@ use super::landing::Landing;
 use super::limits::{self, Configured};
 use super::live;
 use super::marker::{self, Marker};
+use super::neighbours::{self, Neighbours};
 use super::old::Old;
 use super::pushing::Pushing;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
 use super::server::major;
 use super::settings;
+use super::supply::{self, Aside, Supply};
 use super::swap::{self, Seat, Swap, VERSION};
 use super::target::Goal;
 use super::witness;
@@ -85,21 +87,22 @@ impl Recovering<'_> {
             Some(_) => marker.embedded(),
             None => embedded(files, &staged).map_err(|error| cannot(&error))?,
         };
-        let beside = staged.join("pg_wal");
-        let aside = course::Aside { files, embedded: &embedded, beside: &beside, tail: &tail };
-        let plan =
-            course::decide(&self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
+        let folders = supply::folders(&marker, &staged);
+        let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
+        let shelf = self.hands.shelf(&marker);
+        let plan = course::decide(&shelf, &marker, aside, &self.aim).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
-        if self.hands.cluster.is_scratch() {
-            intrusion::refuse(&self.hands.shelf(&marker), &plan.path, &staged.join("pg_wal"), files).await?;
-        }
+        let through = match self.hands.cluster.is_scratch() {
+            true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, &marker).await?,
+            false => None,
+        };
         if let Some(note) = &plan.note {
             self.hands.cx.reporter.note(note.clone(), json!({ "timeline": plan.course.timeline.0 }));
         }
         if let Some(location) = &self.hands.location {
             self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
-        let swap = self.seats(files, &marker, old.as_ref(), &plan.path).await?;
+        let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan.path).await?;
         swap.judge(files)?;
         if !self.hands.cluster.is_scratch() {
             freezing::begin(&self.hands).await;
@@ -120,9 +123,9 @@ impl Recovering<'_> {
             last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),
             ..marker
         };
-        self.prepare(files, &staged, &marker, &plan)?;
+        self.prepare(files, &staged, &marker, (&plan, through))?;
         let trial = async {
-            match plan.witness {
+            match plan.witness() {
                 Some(witness) => fetching::try_out(&self.hands, &staged, witness).await,
                 None => Ok(()),
             }
@@ -188,6 +191,9 @@ impl Recovering<'_> {
         });
         let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
         let tail = tail.map_err(|error| unreadable(&error))?;
+        if let Some(torn) = &tail.torn {
+            self.hands.cx.reporter.note(torn.words(), json!({ "proven": torn.proven.to_string() }));
+        }
         if !tail.unproven.is_empty() {
             let message = format!("{} old WAL files prove nothing and were left", tail.unproven.len());
             self.hands.cx.reporter.note(message, json!({ "files": tail.unproven }));
@@ -196,7 +202,13 @@ impl Recovering<'_> {
     }
 
     /// Writes what the recovery needs into the staged folder.
-    fn prepare(&self, files: &dyn Files, staged: &Path, marker: &Marker, plan: &Plan) -> Result<(), ActionError> {
+    fn prepare(
+        &self,
+        files: &dyn Files,
+        staged: &Path,
+        marker: &Marker,
+        (plan, through): (&Plan, Option<SegmentName>),
+    ) -> Result<(), ActionError> {
         let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.hands.program))];
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         lines.extend(aim.settings(plan.timeline));
@@ -206,7 +218,7 @@ impl Recovering<'_> {
         let auto = staged.join(settings::FILE);
         let scratch = self.hands.cluster.is_scratch();
         let before = if scratch { String::new() } else { settings::restored(files, staged)? };
-        let fetching = Fetching::of(&self.hands, marker.system_id)?;
+        let fetching = Fetching::of(&self.hands, marker.system_id, through)?;
         fetching.write(files, staged, &self.hands.owner).map_err(|error| cannot(&error))?;
         let mut contents =
             vec![(auto, settings::with_block(&before, &lines)), (staged.join(aim.signal(&plan.goal)), String::new())];
@@ -250,16 +262,16 @@ impl Recovering<'_> {
         self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
-    /// Everything that moves. Where no old data directory tells which tablespaces there were, the WAL does:
-    /// replaying the creation of one empties its folder.
+    /// Everything that moves, none of it somebody else's. Where no old data directory tells which tablespaces there were,
+    /// the WAL does: replaying the creation of one empties its folder.
     pub(crate) async fn seats(
         &self,
-        files: &dyn Files,
         marker: &Marker,
         old: Option<&Old>,
+        supply: Supply<'_>,
         path: &[SegmentName],
     ) -> Result<Swap, ActionError> {
-        let run = &self.hands.cx.about.run;
+        let (run, files) = (&self.hands.cx.about.run, supply.aside.files);
         let staged = self.hands.cluster.staged(files, run);
         let mut links = match old {
             Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
@@ -269,9 +281,14 @@ impl Recovering<'_> {
             Some(old) => old.lists_tablespaces(files).map_err(|error| cannot(&error))?,
             None => self.hands.cluster.is_scratch(),
         };
-        if !told {
+        let neighbours = match self.hands.cluster.is_scratch() {
+            true => Neighbours::default(),
+            false => Neighbours::of(self.hands.cluster, &self.hands.cx.about, files),
+        };
+        let linked = links.clone();
+        if !told || neighbours.have_tablespaces() {
             self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(&self.hands.shelf(marker), path, &staged.join("pg_wal"), files).await?;
+            let made = intrusion::tablespaces(supply, path).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
@@ -282,7 +299,13 @@ impl Recovering<'_> {
         let live = self.hands.cluster.pgdata.clone();
         let room = self.hands.cluster.room(files);
         let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
-        Ok(Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() })
+        let swap = Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() };
+        let seats = std::iter::once(&swap.data).chain(swap.linked.iter().map(|linked| &linked.seat));
+        neighbours.refuse(seats.map(|seat| seat.live.as_path()), files)?;
+        if old.is_some() && told {
+            neighbours::refuse_strangers(&swap, &linked, files)?;
+        }
+        Ok(swap)
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {
@@ -300,7 +323,7 @@ impl Recovering<'_> {
     }
 
     /// Says that what was stopped can be started again as it was.
-    pub(crate) fn untouched(&self, files: &dyn Files, error: ActionError) -> ActionError {
+    pub(crate) fn untouched(&self, files: &dyn ReadFiles, error: ActionError) -> ActionError {
         let live = &self.hands.cluster.pgdata;
         if self.hands.cluster.is_scratch() || !matches!(files.facts(&live.join(VERSION)), Ok(Some(_))) {
             return error;

@@ -1,19 +1,19 @@
 //! Decides, before anything is touched, where a recovery ends and along which timeline.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
+use super::aim::Aim;
 use super::archive::Shelf;
 use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
-use super::rescue::Tail;
-use crate::action::{ActionError, ReadFiles, ReadStore};
+use super::supply::{Aside, Supply};
+use crate::action::{ActionError, ReadStore};
 use crate::base::Timestamp;
 use crate::catalog::Manifest;
-use crate::catalog::recovery::{Archive, Base, Goal, Seen, Settled};
-use crate::pgformat::{Lsn, SegmentName, Timeline};
+use crate::catalog::recovery::{Archive, Base, Goal, Seen, Settled, Way};
+use crate::pgformat::{SegmentName, Timeline};
 use crate::wal::Keys;
 
 /// A decided course.
@@ -27,89 +27,86 @@ pub(crate) struct Plan {
     pub(crate) course: Course,
     /// The segments that replay will read at most.
     pub(crate) path: Vec<SegmentName>,
-    /// The last of them that the archive has: with it a fetch is tried out.
-    pub(crate) witness: Option<SegmentName>,
+    /// Those of them that the archive has.
+    pub(crate) archived: BTreeSet<SegmentName>,
     /// What is worth knowing about the decision.
     pub(crate) note: Option<String>,
 }
 
-/// WAL that replay will find although the archive does not have it yet.
-#[derive(Clone, Copy)]
-pub(crate) struct Aside<'a> {
-    /// What reads it.
-    pub(crate) files: &'a dyn ReadFiles,
-    /// Segments that came with the backup.
-    pub(crate) embedded: &'a BTreeSet<SegmentName>,
-    /// The folder they lie in.
-    pub(crate) beside: &'a Path,
-    /// What is to be rescued.
-    pub(crate) tail: &'a Tail,
+impl Plan {
+    /// The last segment of the way that the archive has: with it a fetch is tried out.
+    pub(crate) fn witness(&self) -> Option<SegmentName> {
+        self.path.iter().rev().copied().find(|name| self.archived.contains(name))
+    }
+
+    /// The WAL of the way.
+    pub(crate) fn supply<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Supply<'a> {
+        Supply { shelf, archived: &self.archived, aside }
+    }
 }
 
 /// Decides the course of a recovery.
 ///
 /// # Errors
 /// Fails when the goal lies before the backup's end, behind a hole of the archive, or on several
-/// timelines. Nothing was touched then.
+/// timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
 pub(crate) async fn decide(
     shelf: &Shelf<'_>,
     marker: &Marker,
     aside: Aside<'_>,
-    (goal, wanted): (&Goal, Option<Timeline>),
+    aim: &Aim,
 ) -> Result<Plan, ActionError> {
-    let base = base(marker);
+    let (base, goal) = (base(marker), &aim.goal);
     let mut archive = shelf.view().await?;
     archive.reachable(goal, base)?;
     archive.aside.extend(aside.embedded);
     archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
     let searched = landmark::Searched { shelf, archive: &archive, aside, base };
-    let wanted = landmark::timeline(&searched, goal, wanted).await?;
+    let wanted = landmark::timeline(&searched, goal, aim.timeline).await?;
     // Also for one that was named: what its children copied of it ends where they were promoted.
     if matches!(goal, Goal::Time(_)) && archive.leading(base).len() > 1 {
         shelf.date(&mut archive).await?;
     }
     let way = archive.way(goal, base, wanted)?;
-    let witness = way.path.iter().rev().copied().find(|name| archive.holds(*name));
+    let archived: BTreeSet<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
+    let supply = Supply { shelf, archived: &archived, aside };
+    let settled = way.settle(goal, aim.edge, seen(supply, &way, goal).await?)?;
+    aside.tail.leads_to(goal, &settled.goal)?;
+    let floor = match settled.goal {
+        Goal::Newest => supply.end(&way.path).await?,
+        Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
+            way.path.last().map(|last| last.start(shelf.size))
+        }
+    };
+    let Settled { goal, told, end, note } = settled;
+    let course = Course { start: base.start, end, timeline: way.followed, floor };
+    Ok(Plan { goal, timeline: told, course, path: way.path, archived, note })
+}
+
+/// Reads what the decision about a goal needs to know of the WAL itself.
+async fn seen(supply: Supply<'_>, way: &Way, goal: &Goal) -> Result<Seen, ActionError> {
     let newest_commit = match goal {
-        Goal::Time(_) => newest(shelf, &archive, &way.path, aside.tail).await?,
+        Goal::Time(_) => newest(supply, way).await?,
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
-    let last_record = last_record(shelf, &archive, (goal, &way.path), aside.tail).await?;
-    let Settled { goal, told, end, note } = way.settle(goal, Seen { newest_commit, last_record })?;
-    let floor = way.path.last().map(|last| last.start(shelf.size));
-    let course = Course { start: base.start, end, timeline: way.followed, floor };
-    Ok(Plan { goal, timeline: told, course, path: way.path, witness, note })
+    let last = way.path.last().filter(|_| way.depends_on_last_record(goal, supply.shelf.size));
+    let last_record = match last {
+        Some(last) => Some(supply.scan(*last).await?.last_position()),
+        None => None,
+    };
+    Ok(Seen { newest_commit, last_record })
 }
 
-/// The newest commit on a path: what is to be rescued is newer than what the archive has.
-async fn newest(
-    shelf: &Shelf<'_>,
-    archive: &Archive,
-    path: &[SegmentName],
-    tail: &Tail,
-) -> Result<Option<Timestamp>, ActionError> {
-    if let Some(newest) = tail.newest_commit_on(path) {
-        return Ok(Some(newest));
+/// The newest commit on a way: what is to be rescued is newer than what the archive has.
+async fn newest(supply: Supply<'_>, way: &Way) -> Result<Option<Timestamp>, ActionError> {
+    let tail = supply.aside.tail.newest_commit_on(&way.path);
+    if tail.is_some() && way.bound.is_none() {
+        return Ok(tail);
     }
-    let readable: Vec<SegmentName> = path.iter().copied().filter(|name| archive.holds(*name)).collect();
-    shelf.newest_commit(&readable).await
-}
-
-/// Where the last record on a path begins, when a position lies in its last segment: behind it no server stops.
-async fn last_record(
-    shelf: &Shelf<'_>,
-    archive: &Archive,
-    (goal, path): (&Goal, &[SegmentName]),
-    tail: &Tail,
-) -> Result<Option<Lsn>, ActionError> {
-    match (goal, path.last()) {
-        (Goal::Lsn(lsn), Some(last)) if *lsn >= last.start(shelf.size) => match archive.holds(*last) {
-            true => shelf.last_record(*last).await,
-            false => Ok(tail.last_record.filter(|_| tail.segments().any(|segment| segment == *last))),
-        },
-        (_, _) => Ok(None),
-    }
+    let readable: Vec<SegmentName> =
+        way.path.iter().copied().filter(|name| supply.archived.contains(name)).collect();
+    supply.shelf.newest_commit(&readable, way.bound).await
 }
 
 /// The backup as decisions see it.

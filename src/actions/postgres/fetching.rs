@@ -29,11 +29,16 @@ pub(crate) struct Fetching {
 }
 
 impl Fetching {
-    /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of several keys to read with, those that can be had are enough.
+    /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of
+    /// several keys to read with, those that can be had are enough. What lies behind `through` is not given to the server.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
-    pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
+    pub(crate) fn of(
+        hands: &Hands<'_>,
+        system_id: SystemId,
+        through: Option<SegmentName>,
+    ) -> Result<Self, ActionError> {
         let vault = hands.cx.about.secrets.as_ref();
         let readable = |entry: &mut StoreEntry| {
             if let Some(encryption) = &mut entry.encryption {
@@ -65,6 +70,7 @@ impl Fetching {
             restore: Some(hands.cx.about.run.to_string()),
             further: entries.split_off(1),
             location,
+            through,
             ..Config::new(entries.remove(0), hands.prefix)
         };
         let config = config
@@ -191,7 +197,7 @@ pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), A
         return Ok(());
     }
     let staged = cluster.staged(files.as_ref(), &cx.about.run);
-    let fetching = Fetching::of(&hands, marker.system_id)?;
+    let fetching = Fetching::of(&hands, marker.system_id, None)?;
     fetching.write(files.as_ref(), &staged, &hands.owner).map_err(|error| cannot(&error))?;
     let tried = try_out(&hands, &staged, first).await;
     remove(files.as_ref(), &staged).map_err(|error| cannot(&error))?;

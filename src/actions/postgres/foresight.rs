@@ -11,7 +11,7 @@ use super::rescue::{Judge, Tail};
 use super::wal_location::WalLocation;
 use crate::action::{ActionError, ReadFiles, ReadStore, Surroundings};
 use crate::catalog::KIND_POSTGRES_BASE;
-use crate::catalog::recovery::Goal;
+use crate::catalog::recovery::{Edge, Goal};
 use crate::pgformat::{ControlFile, SegmentName, Timeline, WalFileName};
 use crate::wal::Keys;
 use crate::wal::outlook::{LookError, Planned, Recoverable, Remnant, plan};
@@ -55,7 +55,7 @@ impl<'a> Foresight<'a> {
     /// Fails when a store gives no answer or WAL cannot be read.
     pub(crate) async fn planned(
         &self,
-        (goal, timeline): (&Goal, Option<Timeline>),
+        (goal, edge, timeline): (&Goal, Edge, Option<Timeline>),
         remnant: Option<Remnant>,
         among: Option<&BTreeSet<String>>,
     ) -> Result<Planned, LookError> {
@@ -67,7 +67,7 @@ impl<'a> Foresight<'a> {
         if let Some(among) = among {
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| among.contains(&backup.id)));
         }
-        plan(found, goal, timeline).await
+        plan(found, (goal, edge), timeline).await
     }
 
     /// Reads what only the server's own `pg_wal` has, also while it runs; `None` where there is none: a scratch database,

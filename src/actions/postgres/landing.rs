@@ -19,6 +19,7 @@ use super::recover::{InstanceState, RecoverLoss, RecoverOutput};
 use super::replay::{self, Arrival, Awaited, Course, Told};
 use super::server::Server;
 use super::settings;
+use super::side;
 use super::slot;
 use super::witness::Remains;
 use crate::action::{ActionError, FileKind, Files, InstanceHandle, REPLACING, ReadFiles, Waits};
@@ -62,13 +63,10 @@ impl Landing<'_> {
         let files = self.hands.cx.host.files();
         let server = self.hands.server(files.as_ref())?;
         self.start(&server, files.as_ref()).await?;
-        let arrival = self.follow(&server, aim).await?;
+        let arrival = self.follow(server, aim).await?;
+        let at = self.seen_whole(arrival).await?;
         let mut session = self.session().await?;
         if self.marker.to_target {
-            let at = match arrival.replayed {
-                Some(replayed) => replayed,
-                None => proof::fork(self.hands.cluster, arrival.timeline, files.as_ref())?,
-            };
             reached::confirm(aim, (at, arrival.newest_commit), &mut session).await?;
         }
         match arrival.waits {
@@ -92,6 +90,7 @@ impl Landing<'_> {
         drop(session);
         let awaited = Awaited { course: self.course(), ending: Ending::Promote, to: Told::Promotion };
         let arrival = replay::follow(&server, awaited, self.hands.cx).await?;
+        self.seen_whole(arrival).await?;
         let mut session = self.session().await?;
         // Until its first checkpoint a promoted server would recover from before the promotion (facts 2.4).
         if let Err(error) = session.query("CHECKPOINT").await {
@@ -99,6 +98,29 @@ impl Landing<'_> {
             self.hands.cx.reporter.note(message, json!({ "causes": error.info().causes }));
         }
         self.opened(arrival, session).await
+    }
+
+    /// Gives the position that was reached. A server that was to replay everything and ended before is stopped: nobody
+    /// may write into a database that lacks transactions.
+    async fn seen_whole(&self, arrival: Arrival) -> Result<Lsn, ActionError> {
+        let Hands { cluster, cx, .. } = self.hands;
+        let files = cx.host.files();
+        let at = match arrival.replayed {
+            Some(replayed) => replayed,
+            None => proof::fork(cluster, arrival.timeline, files.as_ref())?,
+        };
+        let Some(floor) = self.course().floor.filter(|floor| at < *floor && !self.marker.to_target) else {
+            return Ok(at);
+        };
+        let server = self.hands.server(files.as_ref())?;
+        let tail = server.log_tail(files.as_ref());
+        server.stop(cx.host.as_ref()).await?;
+        let fact = format!(
+            "the recovery ended at {at}, though the WAL that was there leads to {floor}: what lies between did not come back, so the server was stopped"
+        );
+        let help = "`runbook wal verify` tells which segment is damaged; bring a whole copy of it back and recover again, or \
+                    recover to that position with `target_lsn` to go on without the rest";
+        Err(ActionError::fatal(fact).process(None, tail).help(help))
     }
 
     async fn start(&self, server: &Server<'_>, files: &dyn Files) -> Result<(), ActionError> {
@@ -121,50 +143,53 @@ impl Landing<'_> {
         Endpoint::of(self.hands.cluster, None, self.hands.cx.about.secrets.as_ref())?.open().await
     }
 
-    /// Follows the replay; settings that turn out too small on the way are raised once.
-    async fn follow(&self, server: &Server<'_>, aim: &Aim) -> Result<Arrival, ActionError> {
+    /// Follows the replay; settings that turn out too small on the way are raised each time: a server that replays their
+    /// change pauses there, or ends.
+    async fn follow(&self, mut server: Server<'_>, aim: &Aim) -> Result<Arrival, ActionError> {
         let to = if self.marker.to_target { Told::Target } else { Told::Nothing };
         let awaited = Awaited { course: self.course(), ending: aim.ending, to };
-        let followed = replay::follow(server, awaited, self.hands.cx).await;
-        let doubtful = match &followed {
-            Ok(arrival) => arrival.waits == Some(Waits::Paused),
-            Err(error) => error.info().class != crate::event::ErrorClass::Cancelled,
-        };
-        let short = if doubtful { self.short(server).await } else { Vec::new() };
-        if short.is_empty() {
-            return followed;
-        }
         let files = self.hands.cx.host.files();
-        let message = format!(
-            "the WAL raises a setting that this server has lower, so it is raised too: {}",
-            limits::words(&short)
-        );
-        self.hands.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
-        if !live::signs(self.hands.cluster, files.as_ref()).await?.is_empty() {
-            server.stop(self.hands.cx.host.as_ref()).await?;
+        loop {
+            let followed = replay::follow(&server, awaited, self.hands.cx).await;
+            let doubtful = match &followed {
+                Ok(arrival) => arrival.waits == Some(Waits::Paused),
+                Err(error) => error.info().class != crate::event::ErrorClass::Cancelled,
+            };
+            let short = if doubtful { self.short(&server).await } else { Vec::new() };
+            if short.is_empty() {
+                return followed;
+            }
+            let message = format!(
+                "the WAL raises a setting that this server has lower, so it is raised too: {}",
+                limits::words(&short)
+            );
+            self.hands.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
+            if !live::signs(self.hands.cluster, files.as_ref()).await?.is_empty() {
+                server.stop(self.hands.cx.host.as_ref()).await?;
+            }
+            self.raise(files.as_ref(), &short)?;
+            server = self.hands.server(files.as_ref())?;
+            self.start(&server, files.as_ref()).await?;
         }
-        self.raise(files.as_ref(), &short)?;
-        self.start(server, files.as_ref()).await?;
-        replay::follow(server, awaited, self.hands.cx).await
     }
 
     async fn short(&self, server: &Server<'_>) -> Vec<Short> {
         let (hands, pgdata) = (self.hands, &self.hands.cluster.pgdata);
-        let Ok(control) = control(hands.cx.host.read_files().as_ref(), pgdata) else { return Vec::new() };
-        let configured = Configured {
-            cluster: hands.cluster,
-            owner: &hands.owner,
-            programs: &server.programs,
-            abode: &hands.abode,
-            pgdata,
-        };
-        if hands.cluster.is_scratch() {
-            return Vec::new();
+        let files = hands.cx.host.read_files();
+        let Ok(control) = control(files.as_ref(), pgdata) else { return Vec::new() };
+        if let Some(root) = hands.cluster.scratch_root() {
+            return side::short_of(files.as_ref(), root, control.limits);
         }
+        let (cluster, owner, abode) = (hands.cluster, &hands.owner, &hands.abode);
+        let configured = Configured { cluster, owner, programs: &server.programs, abode, pgdata };
         configured.short_of(control.limits, hands.cx.host.as_read()).await
     }
 
     fn raise(&self, files: &dyn Files, short: &[Short]) -> Result<(), ActionError> {
+        // A throw-away server has its settings from `pg_control`, which tells by now what the WAL needs.
+        if let Some(side) = self.hands.side(files, &self.hands.cluster.pgdata)? {
+            return side.write(files, &self.hands.owner).map_err(|error| cannot(&error));
+        }
         let auto = self.hands.cluster.pgdata.join(settings::FILE);
         let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
         let text = settings::within_block(&String::from_utf8_lossy(&bytes), &limits::raised(short));

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::aim::words;
 use super::archive::Shelf;
-use super::course::Aside;
+use super::supply::Aside;
 use super::target::{Archive, Base, Goal};
 use crate::action::ActionError;
 use crate::catalog::recovery::Refusal;
@@ -127,13 +127,10 @@ impl Searched<'_> {
         if self.archive.holds(name) {
             return self.shelf.segment(name).await.map(Some);
         }
-        let Aside { files, embedded, beside, tail } = self.aside;
-        let path = match tail.path(name) {
-            Some(path) => path.to_owned(),
-            None if embedded.contains(&name) => beside.join(name.to_string()),
-            None => return Ok(None),
-        };
-        Ok(files.read(&path, self.shelf.size.bytes()).ok())
+        let Aside { files, embedded, folders, tail } = self.aside;
+        let beside = folders.iter().filter(|_| embedded.contains(&name)).map(|folder| folder.join(name.to_string()));
+        let mut paths = tail.path_of(name).into_iter().chain(beside);
+        Ok(paths.find_map(|path| files.read(&path, self.shelf.size.bytes()).ok()))
     }
 }
 

@@ -10,6 +10,7 @@ use super::keeper::Runs;
 use super::room::{self, Room};
 use crate::action::{ActionError, DatabaseRef, InstanceHandle, ReadFiles};
 use crate::base::RunId;
+use crate::catalog::Tablespace;
 use crate::language::inventory::{Database, Inventory, Via};
 
 /// The file that marks a data directory as staged by a run; see [`super::marker`].
@@ -145,6 +146,14 @@ impl Cluster {
         matches!(self.ground, Ground::Scratch(_))
     }
 
+    /// The folder of a cluster that is thrown away; `None` for a real one.
+    pub(crate) fn scratch_root(&self) -> Option<&Path> {
+        match &self.ground {
+            Ground::Own => None,
+            Ground::Scratch(root) => Some(root),
+        }
+    }
+
     /// Refuses an instance that lies elsewhere than the inventory and the run say.
     ///
     /// # Errors
@@ -217,11 +226,14 @@ impl Cluster {
         room::with_suffix(&self.pgdata, &format!("{AHEAD}{run}"))
     }
 
-    /// Where the files of tablespace `oid`, which belongs to `location`, are to live.
-    pub(crate) fn tablespace(&self, oid: u32, location: &Path) -> PathBuf {
+    /// Where the files of a tablespace are to live: where they lay, unless the inventory says another place.
+    pub(crate) fn tablespace(&self, tablespace: &Tablespace) -> PathBuf {
         match &self.ground {
-            Ground::Own => location.to_owned(),
-            Ground::Scratch(root) => root.join("tablespaces").join(oid.to_string()),
+            Ground::Own => {
+                let mapped = self.entry.tablespaces.get(&tablespace.name).cloned();
+                mapped.unwrap_or_else(|| PathBuf::from(&tablespace.location))
+            }
+            Ground::Scratch(root) => root.join("tablespaces").join(tablespace.oid.to_string()),
         }
     }
 }
@@ -271,8 +283,23 @@ mod tests {
     fn a_scratch_database_lies_in_the_runs_own_folder_with_all_its_tablespaces() {
         let cluster = Cluster::of(&DatabaseRef("orders".into()), &inventory(true), Path::new("/run")).unwrap();
         assert_eq!(cluster.pgdata, Path::new("/run/orders/pgdata"));
-        assert_eq!(cluster.tablespace(42, Path::new("/prod/ts")), Path::new("/run/orders/tablespaces/42"));
+        assert_eq!(cluster.tablespace(&fast()), Path::new("/run/orders/tablespaces/42"));
         assert_eq!(cluster.via, Via::default());
+    }
+
+    fn fast() -> Tablespace {
+        Tablespace { oid: 42, name: "fast".to_owned(), location: "/prod/ts".to_owned() }
+    }
+
+    #[test]
+    fn a_tablespace_lies_where_it_lay_unless_the_inventory_says_another_place() {
+        let name = DatabaseRef("orders".into());
+        let mut inventory = inventory(false);
+        let place = |inventory: &Inventory| Cluster::of(&name, inventory, Path::new("/run")).unwrap().tablespace(&fast());
+        assert_eq!(place(&inventory), Path::new("/prod/ts"));
+        let entry = inventory.databases.get_mut("orders").unwrap();
+        entry.tablespaces.insert("fast".to_owned(), "/staging/ts".into());
+        assert_eq!(place(&inventory), Path::new("/staging/ts"));
     }
 
     #[test]

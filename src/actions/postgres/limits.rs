@@ -85,7 +85,8 @@ impl Configured<'_> {
     }
 }
 
-fn named(limits: ServerLimits) -> [(&'static str, i32); 5] {
+/// Each by its name.
+pub(crate) fn named(limits: ServerLimits) -> [(&'static str, i32); 5] {
     [
         ("max_connections", limits.max_connections),
         ("max_worker_processes", limits.max_worker_processes),

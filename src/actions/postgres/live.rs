@@ -147,6 +147,26 @@ pub(crate) fn processes(pgdata: &Path, files: &dyn ReadFiles) -> Vec<u32> {
     .collect()
 }
 
+/// Lists every server that runs here: one process of each data directory, and that directory as its own mounts name it.
+pub(crate) fn servers(files: &dyn ReadFiles) -> Vec<(u32, PathBuf)> {
+    let Ok(entries) = files.list(Path::new("/proc")) else { return Vec::new() };
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for pid in entries.iter().filter_map(|entry| entry.name.to_str()?.parse::<u32>().ok()) {
+        let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
+        let Ok(place) = files.read_link(&cwd) else { continue };
+        let holds_data = || matches!(files.facts(&cwd.join("PG_VERSION")), Ok(Some(_)));
+        let identity = |pid: u32| {
+            let facts = files.facts(Path::new(&format!("/proc/{pid}/cwd/."))).ok().flatten();
+            facts.map(|facts| (facts.device, facts.inode))
+        };
+        let known = |(other, named): &(u32, PathBuf)| *named == place && identity(*other) == identity(pid);
+        if !found.iter().any(known) && is_server(pid, files) && holds_data() {
+            found.push((pid, place));
+        }
+    }
+    found
+}
+
 /// The data directories that servers of this machine work in, links followed.
 pub(crate) fn data_directories(files: &dyn ReadFiles) -> Vec<PathBuf> {
     let Ok(entries) = files.list(Path::new("/proc")) else { return Vec::new() };

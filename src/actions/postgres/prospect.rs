@@ -1,6 +1,7 @@
 //! What a recovery would come to, told before anything is touched: which backup, which WAL, how many bytes and how much
 //! disk, or why it is impossible. The answer is [`crate::wal::outlook`]'s.
 
+use super::aim::Aim;
 use super::archive;
 use super::foresight::Foresight;
 use super::layout::Cluster;
@@ -9,19 +10,18 @@ use super::wal_location::WalLocation;
 use crate::action::{ActionError, CheckContext, Findings};
 use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::recovery::Refusal;
-use crate::pgformat::Timeline;
 use crate::wal::outlook::{Impossible, Plan, Planned};
 
 const MAPS: &str = "`runbook backups map` shows what can be recovered";
 
-/// Adds what a recovery to `goal` would come to, with WAL that another program archived where `location` names such. Only
+/// Adds what a recovery to an aim would come to, with WAL that another program archived where `location` names such. Only
 /// what neither the old server's WAL nor an earlier step could change refuses the step.
 ///
 /// # Errors
 /// Fails when the store cannot be opened; one that gives no answer is a warning, since reading it is a step of its own.
 pub(crate) async fn told(
     (cluster, location): (&Cluster, Option<&WalLocation>),
-    (goal, timeline): (&Goal, Option<Timeline>),
+    aim: &Aim,
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
@@ -35,7 +35,7 @@ pub(crate) async fn told(
         Ok(remnant) => (remnant, findings),
         Err(error) => (None, findings.warn(error.to_string(), "what the server has not archived yet is left out here")),
     };
-    Ok(match ahead.planned((goal, timeline), remnant, None).await {
+    Ok(match ahead.planned((&aim.goal, aim.edge, aim.timeline), remnant, None).await {
         Ok(Planned::Possible(plan)) => possible(&plan, findings),
         // Who archives without a catalog has backups without one, too: what is missing here may lie there.
         Ok(Planned::Impossible(why)) if location.is_some() => {

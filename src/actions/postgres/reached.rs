@@ -44,11 +44,21 @@ pub(crate) async fn confirm(
 
 /// What the server says of a transaction; one that it does not know yet is `unknown`.
 async fn status(xid: u64, session: &mut Session) -> Result<String, ActionError> {
-    let sql = format!(
-        "SELECT CASE WHEN {xid} < pg_snapshot_xmax(pg_current_snapshot())::text::bigint \
-         THEN coalesce(txid_status({xid}), 'too old to tell') ELSE 'unknown' END"
-    );
-    session.value(&sql).await
+    let text = session.value("SELECT pg_snapshot_xmax(pg_current_snapshot())").await?;
+    let next: u64 = text.parse().map_err(|_| ActionError::fatal(format!("`{text}` is no number of a transaction")))?;
+    match with_epoch(xid, next) {
+        None => Ok("unknown".to_owned()),
+        Some(xid) => session.value(&format!("SELECT coalesce(txid_status({xid}), 'too old to tell')")).await,
+    }
+}
+
+/// The full number of a transaction of which the WAL tells the lower half only: of all that have it, the last one before
+/// `next`, half of the numbers lying in the past (`TransactionIdPrecedes` in `transam.c`). `None` for one that is still
+/// to come.
+fn with_epoch(xid: u64, next: u64) -> Option<u64> {
+    let half = |number: u64| u32::try_from(number & u64::from(u32::MAX)).unwrap_or_default();
+    let back = half(next).wrapping_sub(half(xid));
+    if back == 0 || back > u32::MAX / 2 { None } else { next.checked_sub(u64::from(back)) }
 }
 
 /// The prepared transactions that nobody has ended yet: `'name' of role in database, prepared at …`.
@@ -60,4 +70,21 @@ pub(crate) async fn prepared(session: &mut Session) -> Result<Vec<String>, Actio
                to_char(prepared AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) FROM pg_prepared_xacts ORDER BY prepared";
     let table = session.query(sql).await?;
     Ok(table.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_epoch;
+
+    #[test]
+    fn a_transaction_is_the_last_one_of_its_number_also_after_the_numbers_began_anew() {
+        let epoch = 1_u64 << 32;
+        assert_eq!(with_epoch(740, 750), Some(740));
+        assert_eq!(with_epoch(740, epoch + 750), Some(epoch + 740));
+        assert_eq!(with_epoch(epoch + 740, epoch + 750), Some(epoch + 740));
+        assert_eq!(with_epoch(0xFFFF_FFF0, epoch + 5), Some(0xFFFF_FFF0));
+        assert_eq!(with_epoch(0xFFFF_FFF0, 5), None, "there was none before");
+        assert_eq!(with_epoch(750, 750), None);
+        assert_eq!(with_epoch(3, epoch - 16), None, "it comes in the next epoch");
+    }
 }

@@ -359,7 +359,7 @@ impl Action for Recover {
             let sentence = outlook::sentence(place, params.target_time, cx).await?;
             let findings = sentence.into_iter().fold(findings, Findings::pass);
             let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-            return prospect::told(place, (&aim.goal, aim.timeline), cx, findings).await;
+            return prospect::told(place, &aim, cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;

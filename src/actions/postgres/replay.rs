@@ -28,7 +28,8 @@ pub(crate) struct Course {
     pub(crate) end: Option<Lsn>,
     /// The timeline before the promotion.
     pub(crate) timeline: Timeline,
-    /// Where the last segment begins that replay will read: before it, the end of the archive is not reached.
+    /// What a replay to the end of the archive has passed at its end: the end of the last record there was. With a
+    /// target, and as earlier versions wrote it, where the last segment begins.
     #[serde(default)]
     pub(crate) floor: Option<Lsn>,
 }

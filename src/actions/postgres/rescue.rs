@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::action::{FileKind, HostError, ReadFiles};
+use super::target::Goal;
+use crate::action::{ActionError, FileKind, HostError, ReadFiles};
 use crate::base::Timestamp;
 use crate::catalog::recovery::Branch;
 use crate::pgformat::{
@@ -59,6 +60,32 @@ pub(crate) struct Tail {
     pub(crate) unproven: Vec<String>,
     /// Timelines whose history only the old server has.
     pub(crate) branches: BTreeMap<Timeline, Branch>,
+    /// Where WAL that was flushed cannot be read, on the newest timeline.
+    pub(crate) torn: Option<Torn>,
+}
+
+/// WAL that the old server had flushed and that proves nothing any more. A segment is synced before the next one is
+/// begun (`XLogWrite` in `xlog.c`), so one that belongs there proves that all before it were whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Torn {
+    /// The first segment that is not whole.
+    pub(crate) segment: SegmentName,
+    /// Why it is not.
+    pub(crate) why: String,
+    /// Up to where WAL is proven before it.
+    pub(crate) proven: Lsn,
+    /// The last segment that was begun.
+    pub(crate) latest: SegmentName,
+}
+
+impl Torn {
+    /// What is lost, in words.
+    pub(crate) fn words(&self) -> String {
+        let Self { segment, why, proven, latest } = self;
+        format!(
+            "the old server's `{segment}` proves nothing behind {proven} ({why}), though its WAL went on to `{latest}`"
+        )
+    }
 }
 
 impl Tail {
@@ -68,12 +95,6 @@ impl Tail {
             WalFileName::Segment(segment) => Some(segment),
             WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
         })
-    }
-
-    /// Where one of its segments lies.
-    pub(crate) fn path(&self, segment: SegmentName) -> Option<&Path> {
-        let file = self.files.iter().find(|file| file.name == WalFileName::Segment(segment));
-        file.map(|file| file.path.as_path())
     }
 
     /// Reads a history. One that makes no sense is found out when it is pushed.
@@ -87,11 +108,51 @@ impl Tail {
         Ok(())
     }
 
+    /// Where a segment of it lies.
+    pub(crate) fn path_of(&self, segment: SegmentName) -> Option<PathBuf> {
+        let name = WalFileName::Segment(segment);
+        self.files.iter().find(|file| file.name == name).map(|file| file.path.clone())
+    }
+
+    /// Refuses to take the end of what is proven for the end of the WAL, unless that very position is asked for.
+    ///
+    /// # Errors
+    /// Fails when a server that is told `told` for `asked` would open without what is known to be lost.
+    pub(crate) fn leads_to(&self, asked: &Goal, told: &Goal) -> Result<(), ActionError> {
+        let Some(torn) = self.torn.as_ref().filter(|_| *told == Goal::Newest) else { return Ok(()) };
+        if matches!(asked, Goal::Lsn(lsn) if *lsn <= torn.proven) {
+            return Ok(());
+        }
+        Err(ActionError::fatal(torn.words()).help(format!(
+            "bring back a whole copy of that segment, or go without what lies behind it: recover to `target_lsn: {proven}` \
+             (`runbook run pitr … -p recover_to_lsn={proven}`)",
+            proven = torn.proven
+        )))
+    }
+
     /// The newest commit in those of them that lie on a path.
     pub(crate) fn newest_commit_on(&self, path: &[SegmentName]) -> Option<Timestamp> {
         let on_path = |file: &&Rescued| matches!(file.name, WalFileName::Segment(name) if path.contains(&name));
         self.files.iter().filter(on_path).filter_map(|file| file.newest_commit).max()
     }
+}
+
+/// How far a timeline was walked.
+struct Walk {
+    /// The number of the segment that follows.
+    next: u64,
+    walker: WalWalker,
+    /// The end of proven WAL.
+    end: Option<Lsn>,
+    broken: Option<Broken>,
+}
+
+/// Where a walk ended.
+struct Broken {
+    segment: SegmentName,
+    why: String,
+    /// The last segment behind it that was begun.
+    latest: Option<SegmentName>,
 }
 
 /// What a tail is judged by.
@@ -140,62 +201,113 @@ impl Judge<'_> {
         segments: &BTreeMap<u64, SegmentName>,
         tail: &mut Tail,
     ) -> Result<(), HostError> {
-        let mut walker: Option<WalWalker> = None;
-        for segment in self.candidates(segments) {
+        let first = self.first(segments);
+        let mut walk = Walk { next: first, walker: WalWalker::new(self.size), end: None, broken: None };
+        for (number, segment) in segments.range(first..) {
             let path = folder.join(segment.to_string());
-            let bytes = files.read(&path, self.size.bytes())?;
-            if let Err(why) = self.belongs(segment, &bytes) {
-                tail.unproven.push(format!("`{segment}`: {why}"));
-                break;
+            if *number != walk.next && walk.broken.is_none() {
+                self.skip(*number, segment.timeline(), &mut walk);
             }
-            let (mut newest, mut oldest, mut last) = (None, None, None);
-            let mut see = |record: &crate::pgformat::WalRecord<'_>| {
-                let at = record.committed_at();
-                newest = newest.max(at);
-                oldest = [oldest, at].into_iter().flatten().min();
-                last = Some(record.lsn);
-            };
-            let walk = walker.get_or_insert_with(|| WalWalker::new(self.size));
-            let before = walk.end();
-            let walked = walk.segment(segment, &bytes, &mut see);
-            let end = walk.end().filter(|end| *end > segment.start(self.size));
-            if let Walked::Halted(halt) = &walked
-                && (end.is_none() || end == before)
-            {
-                tail.unproven.push(format!("`{segment}`: {halt}"));
-                break;
+            walk.next = number + 1;
+            match &mut walk.broken {
+                None => self.segment(files, (*segment, path), &mut walk, tail)?,
+                Some(broken) if self.begins(files, *segment, &path)? => broken.latest = Some(*segment),
+                Some(_) => {}
             }
-            tail.end = tail.end.max(end);
-            tail.newest_commit = tail.newest_commit.max(newest);
-            tail.last_record = tail.last_record.max(last);
-            let name = WalFileName::Segment(segment);
-            if !self.archived.contains(&name) {
-                tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });
-            }
-            if matches!(walked, Walked::Halted(_)) {
-                break;
-            }
+        }
+        let torn = walk.broken.and_then(|broken| self.torn(broken, walk.end));
+        if walk.end.is_some() || torn.is_some() {
+            tail.end = tail.end.max(walk.end).max(torn.as_ref().map(|torn| torn.latest.start(self.size)));
+            tail.torn = torn;
         }
         Ok(())
     }
 
-    /// The newest segment that the archive has, for continuity, and everything from the first it lacks.
-    fn candidates(&self, segments: &BTreeMap<u64, SegmentName>) -> Vec<SegmentName> {
+    /// Goes on behind a gap that the archive fills; any other one breaks the walk.
+    fn skip(&self, number: u64, timeline: Timeline, walk: &mut Walk) {
+        let mut gap = (walk.next..number).map(|number| SegmentName::new(timeline, number, self.size));
+        match gap.find(|segment| !self.archived.contains(&WalFileName::Segment(*segment))) {
+            None => walk.walker = WalWalker::new(self.size),
+            Some(segment) => walk.broken = Some(Broken { segment, why: "it is not there".to_owned(), latest: None }),
+        }
+    }
+
+    /// Walks one segment. One that the archive has anyway breaks nothing.
+    fn segment(
+        &self,
+        files: &dyn ReadFiles,
+        (segment, path): (SegmentName, PathBuf),
+        walk: &mut Walk,
+        tail: &mut Tail,
+    ) -> Result<(), HostError> {
+        let bytes = files.read(&path, self.size.bytes())?;
+        let name = WalFileName::Segment(segment);
+        let is_archived = self.archived.contains(&name);
+        let (mut newest, mut oldest, mut last) = (None, None, None);
+        let mut see = |record: &crate::pgformat::WalRecord<'_>| {
+            let at = record.committed_at();
+            newest = newest.max(at);
+            oldest = [oldest, at].into_iter().flatten().min();
+            last = Some(record.lsn);
+        };
+        let before = walk.walker.end();
+        let why = match self.belongs(segment, &bytes) {
+            Err(why) => Some(why),
+            Ok(()) => match walk.walker.segment(segment, &bytes, &mut see) {
+                Walked::ToTheEnd => None,
+                Walked::Halted(halt) => Some(halt.to_string()),
+            },
+        };
+        let end = walk.walker.end().filter(|end| *end > segment.start(self.size) && Some(*end) != before);
+        if why.is_none() || end.is_some() {
+            walk.end = walk.end.max(walk.walker.end().filter(|end| *end > segment.start(self.size)));
+            tail.newest_commit = tail.newest_commit.max(newest);
+            tail.last_record = tail.last_record.max(last);
+            if !is_archived {
+                tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });
+            }
+        } else if let Some(why) = why.as_ref().filter(|_| !is_archived) {
+            tail.unproven.push(format!("`{segment}`: {why}"));
+        }
+        match why {
+            Some(_) if is_archived => walk.walker = WalWalker::new(self.size),
+            Some(why) => walk.broken = Some(Broken { segment, why, latest: None }),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// What was flushed behind the place at which a walk ended; `None` when nothing was.
+    fn torn(&self, broken: Broken, end: Option<Lsn>) -> Option<Torn> {
+        let Broken { segment, why, latest } = broken;
+        let archived = self.archived.iter().rev().find_map(|name| match name {
+            WalFileName::Segment(name) => (name.timeline() == segment.timeline() && *name > segment).then_some(*name),
+            WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
+        });
+        let latest = latest.max(archived)?;
+        let start = segment.start(self.size);
+        Some(Torn { segment, why, proven: end.map_or(start, |end| end.max(start)), latest })
+    }
+
+    /// The number to begin with: the newest segment that the archive has, for continuity, before the first it lacks.
+    fn first(&self, segments: &BTreeMap<u64, SegmentName>) -> u64 {
         let lacking = |segment: &SegmentName| !self.archived.contains(&WalFileName::Segment(*segment));
-        let first = segments.iter().find(|(_, segment)| lacking(segment)).map(|(number, _)| *number);
-        let from = match first {
+        match segments.iter().find(|(_, segment)| lacking(segment)).map(|(number, _)| *number) {
             Some(number) if number > 0 && segments.contains_key(&(number - 1)) => number - 1,
             Some(number) => number,
             None => segments.keys().next_back().copied().unwrap_or_default(),
-        };
-        let mut run = Vec::new();
-        for (number, segment) in segments.range(from..) {
-            if *number != from + run.len() as u64 {
-                break;
-            }
-            run.push(*segment);
         }
-        run
+    }
+
+    /// Tells whether a segment was begun at its place, by its first page. One that is kept for later use was not.
+    fn begins(&self, files: &dyn ReadFiles, segment: SegmentName, path: &Path) -> Result<bool, HostError> {
+        let size_bytes = files.facts(path)?.map_or(0, |facts| facts.size_bytes);
+        let mut page = Vec::new();
+        let read = files.open(path)?.take(WAL_PAGE_BYTES as u64).read_to_end(&mut page);
+        read.map_err(|source| HostError::File { operation: "read", path: path.to_owned(), source })?;
+        Ok(SegmentHeader::parse(&page).is_ok_and(|header| {
+            header.system_id == self.system_id && header.check(segment, size_bytes).is_ok()
+        }))
     }
 
     /// Looks at the newest segments only; reads little, also of a live server. Blocking.
@@ -206,13 +318,7 @@ impl Judge<'_> {
         let mut segments: Vec<SegmentName> = Vec::new();
         for entry in files.list(folder)? {
             let Some(segment) = entry.name.to_str().and_then(|name| name.parse::<SegmentName>().ok()) else { continue };
-            let path = folder.join(&entry.name);
-            let mut page = Vec::new();
-            let read = files.open(&path)?.take(WAL_PAGE_BYTES as u64).read_to_end(&mut page);
-            read.map_err(|source| HostError::File { operation: "read", path, source })?;
-            if SegmentHeader::parse(&page).is_ok_and(|header| {
-                header.system_id == self.system_id && header.check(segment, entry.facts.size_bytes).is_ok()
-            }) {
+            if self.begins(files, segment, &folder.join(&entry.name))? {
                 segments.push(segment);
             }
         }

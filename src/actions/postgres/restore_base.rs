@@ -17,6 +17,7 @@ use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
 use super::machine;
+use super::neighbours;
 use super::outside::{self, ConfigFiles};
 use super::owner::Owner;
 use super::readable::{self, Reading};
@@ -250,6 +251,10 @@ pub(crate) async fn fits(
         }
     };
     let files = cx.host.read_files();
+    let findings = neighbours::judge((cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings);
+    if findings.refused() {
+        return Ok(findings);
+    }
     let gain = match existing {
         Existing::KeepBeside => Vec::new(),
         Existing::Delta | Existing::Replace => {
@@ -319,6 +324,9 @@ pub(crate) async fn any_readable(
         if !judged.refused() {
             let doubts = newest.into_iter().flat_map(|newest| newest.0);
             let doubted = doubts.fold(findings, |all, doubt| all.warn(doubt.message, doubt.help.unwrap_or_default()));
+            let files = cx.host.read_files();
+            let tablespaces = backup.manifest.postgres.as_ref().map_or(&[][..], |facts| &facts.tablespaces);
+            let doubted = neighbours::judge((cluster, tablespaces), &cx.about, files.as_ref(), doubted);
             return Ok(judged.0.into_iter().fold(doubted, |all, found| all.pass(found.message)));
         }
         newest = newest.or(Some(judged));

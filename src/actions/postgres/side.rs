@@ -6,11 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use super::layout::{Cluster, Ground};
+use super::limits::{self, Short};
 use super::owner::Owner;
-use super::settings::{quoted, shell_word};
-use crate::action::{ActionError, Files, HostError};
-use crate::pgformat::ControlFile;
+use super::settings::{last_value, quoted, shell_word};
+use crate::action::{ActionError, Files, HostError, ReadFiles};
+use crate::pgformat::{ControlFile, ServerLimits};
 
+/// Its generated configuration.
+const CONFIG: &str = "postgresql.conf";
 /// Longest path of a socket that every system takes.
 const SOCKET_BYTES: usize = 103;
 
@@ -50,7 +53,7 @@ impl Side {
         }
         let conf: String = self.settings.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect();
         let contents =
-            [("postgresql.conf", conf.as_str()), ("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", "")];
+            [(CONFIG, conf.as_str()), ("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", "")];
         for (name, content) in contents {
             let path = self.root.join(name);
             files.replace(&path, content.as_bytes(), 0o600)?;
@@ -61,11 +64,23 @@ impl Side {
 
     /// The server's command line.
     pub(crate) fn options(&self) -> Vec<String> {
-        let file = self.root.join("postgresql.conf");
+        let file = self.root.join(CONFIG);
         let config = ("config_file".to_owned(), path_text(&file));
         let all = std::iter::once(&config).chain(&self.settings);
         all.map(|(name, value)| format!("-c {}", shell_word(&format!("{name}={value}")))).collect()
     }
+}
+
+/// Finds the settings that the server of a side instance was given lower than the WAL needs them.
+pub(crate) fn short_of(files: &dyn ReadFiles, root: &Path, needed: ServerLimits) -> Vec<Short> {
+    let Ok(bytes) = files.read(&root.join(CONFIG), 1 << 20) else { return Vec::new() };
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let value = |name: &str| last_value(&text, name)?.parse::<i32>().ok();
+    let short = |(name, needed): (&'static str, i32)| {
+        let value = value(name).filter(|value| *value < needed)?;
+        Some(Short { name, value, needed })
+    };
+    limits::named(needed).into_iter().filter_map(short).collect()
 }
 
 fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(String, String)> {

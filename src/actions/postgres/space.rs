@@ -1,6 +1,6 @@
 //! Whether a restore fits: the data and each tablespace count on the file system they will lie on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::layout::Cluster;
 use super::room::Room;
@@ -35,7 +35,7 @@ pub(crate) fn short(
         let tablespace =
             object.tablespace.and_then(|oid| manifest.postgres.as_ref()?.tablespaces.iter().find(|one| one.oid == oid));
         let place = tablespace
-            .map_or_else(|| cluster.pgdata.clone(), |one| cluster.tablespace(one.oid, Path::new(&one.location)));
+            .map_or_else(|| cluster.pgdata.clone(), |one| cluster.tablespace(one));
         let above = match Room::of(files, &place) {
             Room::Beside => 1,
             Room::Inside => 0,

@@ -11,6 +11,7 @@ use super::extract::Onto;
 use super::husk::Husk;
 use super::layout::Cluster;
 use super::marker::{self, Link, Marker};
+use super::neighbours::Neighbours;
 use super::owner::Owner;
 use super::readable::Reading;
 use super::restore_base::{RestoreBaseOutput, opened, place};
@@ -61,6 +62,9 @@ pub(crate) async fn stage(
     let stage = Arc::new(Stage::plan(cluster, &backup, handle, (files.as_ref(), &cx.about.run))?);
     if cluster.is_scratch() {
         scratch::register(cluster, &stage.shape.folders(), cx).await?;
+    } else {
+        let places = stage.shape.links.iter().map(|link| link.live.as_path());
+        Neighbours::of(cluster, &cx.about, files.as_ref()).refuse(places, files.as_ref())?;
     }
     let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
     stage.shape.make(existing, files.as_ref(), &owner).map_err(|error| cannot(&error))?;
@@ -171,7 +175,7 @@ fn links(cluster: &Cluster, backup: &Backup, files: &dyn ReadFiles, run: &RunId)
     };
     let mut links: Vec<Link> = Vec::new();
     for tablespace in &facts.tablespaces {
-        let live = cluster.tablespace(tablespace.oid, Path::new(&tablespace.location));
+        let live = cluster.tablespace(tablespace);
         if !live.is_absolute() {
             return Err(ActionError::fatal(format!("tablespace `{}` has no absolute place", tablespace.name)));
         }

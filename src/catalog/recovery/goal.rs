@@ -22,6 +22,27 @@ pub enum Goal {
     Xid(u64),
 }
 
+/// Whether what happened at the goal itself is recovered (manual, `recovery_target_inclusive`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Edge {
+    /// Up to it and with it.
+    #[default]
+    Included,
+    /// Up to just before it.
+    Excluded,
+}
+
+impl Edge {
+    /// Tells whether a server that is to end at the time `at` replays what was committed at `committed`.
+    #[must_use]
+    pub fn takes(self, committed: Timestamp, at: Timestamp) -> bool {
+        match self {
+            Self::Included => committed <= at,
+            Self::Excluded => committed < at,
+        }
+    }
+}
+
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

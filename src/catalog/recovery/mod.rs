@@ -24,7 +24,7 @@ pub use absence::Requirement;
 pub use archive::{Archive, Branch, Condition, Segment};
 pub use backup::{Base, BaseBackup, base_backups};
 pub use choice::{Choice, PassedOver, choose};
-pub use goal::Goal;
+pub use goal::{Edge, Goal};
 pub use hole::{Fault, Hole, Reach};
 pub use lane::{Gap, Interval, Lane, Opening, lanes};
 pub use path::Path;

@@ -124,18 +124,23 @@ fn the_end_of_a_timeline_that_was_named_is_not_lost_where_only_a_child_has_a_cop
     let seen = Seen { newest_commit: Some(at("10:30")), last_record: None };
     for goal in [Goal::Time(at("11:00")), Goal::Time(at("12:00")), Goal::Newest] {
         let way = archive.way(&goal, base(), one).unwrap();
-        let settled = way.settle(&goal, seen).unwrap();
+        let settled = way.settle(&goal, Edge::Included, seen).unwrap();
         assert_eq!((settled.goal, settled.told), (Goal::Lsn(fork), Some(Timeline(2))), "{goal:?}");
         assert!(way.path.iter().any(|name| name.to_string() == "000000020000000000000004"));
     }
+    // A commit of that very time lies before the fork.
+    let goal = Goal::Time(at("11:00"));
+    let last = Seen { newest_commit: Some(at("11:00")), last_record: None };
+    let settled = archive.way(&goal, base(), one).unwrap().settle(&goal, Edge::Excluded, last).unwrap();
+    assert_eq!((settled.goal, settled.told), (goal, Some(Timeline(2))));
     // An object's time is no promotion: the copy may hold commits of the other timeline before the target.
     archive.promoted.clear();
     let goal = Goal::Time(at("10:59"));
     let way = archive.way(&goal, base(), one).unwrap();
     assert_eq!(way.followed, Timeline(1));
-    assert_eq!(way.settle(&goal, seen), Err(Refusal::Unclear { followed: Timeline(1), child: Timeline(2) }));
+    assert_eq!(way.settle(&goal, Edge::Included, seen), Err(Refusal::Unclear { followed: Timeline(1), child: Timeline(2) }));
     let later = Seen { newest_commit: Some(at("11:30")), last_record: None };
-    assert!(way.settle(&goal, later).is_ok(), "it stops before that end");
+    assert!(way.settle(&goal, Edge::Included, later).is_ok(), "it stops before that end");
 }
 
 #[test]
@@ -159,13 +164,16 @@ fn a_goal_behind_the_end_of_a_complete_archive_becomes_its_end_and_behind_a_hole
     let whole = archive(Vec::new(), &[(1, 2), (1, 3)]);
     let goal = Goal::Time(at("12:00"));
     let seen = Seen { newest_commit: Some(at("11:00")), last_record: None };
-    let settled = whole.way(&goal, base(), None).unwrap().settle(&goal, seen).unwrap();
+    let settled = whole.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, seen).unwrap();
     assert_eq!((settled.goal, settled.told), (Goal::Newest, Some(Timeline(1))));
     assert!(settled.note.unwrap().contains("recovering to its end"));
+    let last = Goal::Time(at("11:00"));
+    let told = |edge| whole.way(&last, base(), None).unwrap().settle(&last, edge, seen).unwrap().goal;
+    assert_eq!((told(Edge::Included), told(Edge::Excluded)), (Goal::Newest, last.clone()), "it is the last commit itself");
     let torn = archive(Vec::new(), &[(1, 2), (1, 4)]);
-    assert!(matches!(torn.way(&goal, base(), None).unwrap().settle(&goal, seen), Err(Refusal::Hole { .. })));
+    assert!(matches!(torn.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, seen), Err(Refusal::Hole { .. })));
     let earlier = Seen { newest_commit: Some(at("12:30")), last_record: None };
-    assert!(torn.way(&goal, base(), None).unwrap().settle(&goal, earlier).is_ok(), "it lies before the hole");
+    assert!(torn.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, earlier).is_ok(), "it lies before the hole");
 }
 
 #[test]
@@ -173,11 +181,11 @@ fn a_position_behind_the_last_record_of_a_complete_archive_becomes_its_end() {
     let archive = archive(Vec::new(), &[(1, 2), (1, 3)]);
     let goal = Goal::Lsn(Lsn(0x3F0_0000));
     let way = archive.way(&goal, base(), None).unwrap();
-    let at_record = |last: u64| way.settle(&goal, Seen { newest_commit: None, last_record: Some(Lsn(last)) }).unwrap();
+    let at_record = |last: u64| way.settle(&goal, Edge::Included, Seen { newest_commit: None, last_record: Some(Lsn(last)) }).unwrap();
     assert_eq!(at_record(0x3F0_0000).goal, goal);
     assert_eq!(at_record(0x380_0000).goal, Goal::Newest);
     let behind = Goal::Lsn(Lsn(0x700_0000));
-    let refused = archive.way(&behind, base(), None).unwrap().settle(&behind, Seen::default());
+    let refused = archive.way(&behind, base(), None).unwrap().settle(&behind, Edge::Included, Seen::default());
     assert!(matches!(refused, Err(Refusal::BehindEnd { .. })));
 }
 

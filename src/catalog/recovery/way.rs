@@ -1,8 +1,8 @@
 //! The way from a backup to a goal, and where it ends (facts 2.3.4–2.3.6, 2.10.12).
 
-use super::{Archive, Base, Goal, Reach, Refusal};
+use super::{Archive, Base, Edge, Goal, Reach, Refusal};
 use crate::base::Timestamp;
-use crate::pgformat::{Lsn, SegmentName, Timeline};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline};
 
 /// The way from a backup towards a goal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Way {
 /// What was read of a way's WAL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seen {
-    /// The newest commit on it, by the primary's clock.
+    /// The newest commit on it, by the primary's clock; where replay must end at a fork, before that.
     pub newest_commit: Option<Timestamp>,
     /// Where the last record on it begins: no server stops at a position behind it.
     pub last_record: Option<Lsn>,
@@ -94,14 +94,25 @@ impl Way {
         self.reach.whole()
     }
 
+    /// Whether only the last record of the way tells that a server finds a goal: a position in its last segment.
+    #[must_use]
+    pub fn depends_on_last_record(&self, goal: &Goal, size: SegmentSize) -> bool {
+        match (goal, self.path.last()) {
+            (Goal::Lsn(lsn), Some(last)) => *lsn >= last.start(size),
+            (Goal::Lsn(_) | Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Name(_) | Goal::Xid(_), _) => false,
+        }
+    }
+
     /// Decides what the server is told, by what was read of the WAL.
     ///
     /// # Errors
     /// Fails when the goal lies behind a hole, or behind the end of the archive, and when it is not known which of two
     /// timelines holds what lies before it.
-    pub fn settle(&self, goal: &Goal, seen: Seen) -> Result<Settled, Refusal> {
+    pub fn settle(&self, goal: &Goal, edge: Edge, seen: Seen) -> Result<Settled, Refusal> {
         let told = |goal: Goal, end| Settled { goal, told: self.told, end, note: None };
-        if let Some(fork) = self.bound {
+        let takes_all = |at: &Timestamp| seen.newest_commit.is_none_or(|newest| edge.takes(newest, *at));
+        let stops_earlier = matches!(goal, Goal::Time(at) if edge == Edge::Excluded && !takes_all(at));
+        if let Some(fork) = self.bound.filter(|_| !stops_earlier) {
             let note = Some(format!(
                 "the archive has the end of the timeline only inside timeline {}, which left it at {fork}: recovering to there",
                 self.followed
@@ -109,12 +120,12 @@ impl Way {
             return Ok(Settled { note, ..told(Goal::Lsn(fork), self.end) });
         }
         match goal {
-            Goal::Time(at) if seen.newest_commit.is_none_or(|newest| newest <= *at) => {
+            Goal::Time(at) if takes_all(at) => {
                 self.whole()?;
                 if let Some(child) = self.unclear {
                     return Err(Refusal::Unclear { followed: self.followed, child });
                 }
-                let note = Some(past_the_end(*at, seen.newest_commit));
+                let note = Some(past_the_end((*at, edge), seen.newest_commit));
                 Ok(Settled { goal: Goal::Newest, told: Some(self.followed), end: self.end, note })
             }
             Goal::Newest => {
@@ -151,8 +162,12 @@ impl Reach {
     }
 }
 
-fn past_the_end(at: Timestamp, newest: Option<Timestamp>) -> String {
+fn past_the_end((at, edge): (Timestamp, Edge), newest: Option<Timestamp>) -> String {
     let known = newest
         .map_or_else(|| "no commit after the backup".to_owned(), |newest| format!("its newest commit is of {newest}"));
-    format!("the archive is complete and holds no commit after {at} ({known}): recovering to its end")
+    let after = match edge {
+        Edge::Included => format!("after {at}"),
+        Edge::Excluded => format!("at {at} or later"),
+    };
+    format!("the archive is complete and holds no commit {after} ({known}): recovering to its end")
 }

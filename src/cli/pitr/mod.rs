@@ -13,7 +13,7 @@ use super::wal_location::WalLocationArgs;
 use super::{Exit, Failure, wiring};
 use crate::base::clock;
 use crate::catalog::KIND_POSTGRES_BASE;
-use crate::catalog::recovery::Goal;
+use crate::catalog::recovery::{Edge, Goal};
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::outlook::{self, Planned};
 
@@ -34,13 +34,16 @@ pub struct Args {
     lsn: Option<Lsn>,
     /// A transaction: its commit is the last one there is
     #[arg(long, value_name = "NUMBER", group = "goal")]
-    xid: Option<u32>,
+    xid: Option<u64>,
     /// A restore point
     #[arg(long, value_name = "NAME", group = "goal")]
     name: Option<String>,
     /// The end of the newest backup
     #[arg(long, group = "goal")]
     immediate: bool,
+    /// End just before the time, position or transaction
+    #[arg(long)]
+    exclusive: bool,
     /// The timeline to follow; default: the one that was live at the target
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     timeline: Option<u32>,
@@ -59,6 +62,9 @@ pub struct Args {
 /// Plans a recovery.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let goal = args.goal()?;
+    if args.exclusive && !matches!(goal, Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_)) {
+        return Err(Failure::new(Exit::Usage, "only a time, a position or a transaction can be left out"));
+    }
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let timeline = args.timeline.map(Timeline);
     if let Some(name) = without_store(&site, args.database.as_deref()) {
@@ -68,12 +74,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let planned = wiring::block_on(async {
         let found = recoverable.look().await?.of_kind(KIND_POSTGRES_BASE);
-        outlook::plan(found, &goal, timeline).await
+        outlook::plan(found, (&goal, args.edge()), timeline).await
     })?;
     let planned = planned
         .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
     let others = other::others(&site, &name, (&goal, timeline));
-    let about = say::About { site: &site, database: &name, asked: &goal, location: &args.location, others: &others };
+    let asked = (&goal, args.edge());
+    let about = say::About { site: &site, database: &name, asked, location: &args.location, others: &others };
     match (planned, args.json) {
         (Planned::Possible(plan), true) => say::machine(&about, &plan),
         (Planned::Possible(plan), false) => {
@@ -91,7 +98,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<(), Failure> {
     // A backup that was named is that one.
     let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
-    let about = say::About { site, database, asked: goal, location: &WalLocationArgs::default(), others: &others };
+    let asked = (goal, Edge::Included);
+    let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
     match planned(&about, only)? {
         Planned::Possible(plan) => say::facts(&about, &plan),
         Planned::Impossible(why) => {
@@ -108,7 +116,8 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
 /// Fails when the store gives no answer.
 pub fn told(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<Value, Failure> {
     let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
-    let about = say::About { site, database, asked: goal, location: &WalLocationArgs::default(), others: &others };
+    let asked = (goal, Edge::Included);
+    let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
     Ok(match planned(&about, only)? {
         Planned::Possible(plan) => say::told(&about, &plan),
         Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
@@ -137,6 +146,10 @@ fn without_store(site: &Site, named: Option<&str>) -> Option<String> {
 }
 
 impl Args {
+    fn edge(&self) -> Edge {
+        if self.exclusive { Edge::Excluded } else { Edge::Included }
+    }
+
     fn goal(&self) -> Result<Goal, Failure> {
         if let Some(text) = &self.at {
             let now = clock::now();
@@ -149,7 +162,7 @@ impl Args {
         }
         Ok(match (self.lsn, self.xid, &self.name, self.immediate) {
             (Some(lsn), ..) => Goal::Lsn(lsn),
-            (None, Some(xid), ..) => Goal::Xid(u64::from(xid)),
+            (None, Some(xid), ..) => Goal::Xid(xid),
             (None, None, Some(name), _) => Goal::Name(name.clone()),
             (None, None, None, true) => Goal::Immediate,
             (None, None, None, false) => Goal::Newest,

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::actions::pgbackrest;
 use crate::base::Timestamp;
 use crate::catalog::KIND_POSTGRES_SNAPSHOT;
-use crate::catalog::recovery::Goal;
+use crate::catalog::recovery::{Edge, Goal};
 use crate::cli::recoverable::Recoverable;
 use crate::cli::screen::Face;
 use crate::cli::site::{Site, machine};
@@ -61,7 +61,8 @@ fn snapshot(site: &Site, database: &str, (goal, timeline): (&Goal, Option<Timeli
     let recoverable = Recoverable::open(site, database).map_err(|failure| failure.message)?;
     let planned = wiring::block_on(async {
         let found = recoverable.look().await?.of_kind(KIND_POSTGRES_SNAPSHOT);
-        plan(found, goal, timeline).await
+        // Which backup it is does not depend on whether the goal itself comes with it.
+        plan(found, (goal, Edge::Included), timeline).await
     });
     let planned = planned.map_err(|failure| failure.message)?.map_err(|error| error.to_string())?;
     let Planned::Possible(plan) = planned else { return Ok(None) };

@@ -9,7 +9,7 @@ use super::rate::{Estimate, estimate};
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::units::{ByteSize, human_duration};
-use crate::catalog::recovery::{Goal, Opening, Refusal};
+use crate::catalog::recovery::{Edge, Goal, Opening, Refusal};
 use crate::cli::screen::Face;
 use crate::cli::site::{Site, machine as this_machine};
 use crate::cli::wal_location::WalLocationArgs;
@@ -24,7 +24,7 @@ pub struct About<'a> {
     /// The database.
     pub database: &'a str,
     /// What was asked for.
-    pub asked: &'a Goal,
+    pub asked: (&'a Goal, Edge),
     /// Where WAL was read that another program archived.
     pub location: &'a WalLocationArgs,
     /// What else leads there.
@@ -43,11 +43,24 @@ impl About<'_> {
             Goal::Xid(xid) => Some(format!("recover_to_xid={xid}")),
         };
         let timeline = plan.settled.told.map(|timeline| format!("timeline={timeline}"));
+        let inclusive = match (&plan.settled.goal, self.asked.1) {
+            (Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_), Edge::Excluded) => Some("inclusive=false".to_owned()),
+            (Goal::Newest | Goal::Immediate | Goal::Name(_), Edge::Excluded) | (_, Edge::Included) => None,
+        };
         let database = [format!("database={}", self.database), "incident_at=now".to_owned()];
-        let rest = target.into_iter().chain(timeline).chain([format!("backup={}", plan.backup.id)]);
+        let rest = target.into_iter().chain(inclusive).chain(timeline).chain([format!("backup={}", plan.backup.id)]);
         let params: Vec<String> = database.into_iter().chain(rest).collect();
         let params = params.iter().flat_map(|param| ["-p", param.as_str()]);
         self.site.again.change(["run", "pitr"].into_iter().chain(params))
+    }
+
+    /// What was asked for, in words.
+    fn target(&self) -> String {
+        let just_before = match self.asked.1 {
+            Edge::Included => "",
+            Edge::Excluded => "just before ",
+        };
+        format!("{just_before}{}", target(self.asked.0))
     }
 
     /// What is to be known of the plan, the place of unproven WAL included.
@@ -81,7 +94,8 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "database": about.database,
         "possible": true,
         "system_id": plan.system_id,
-        "asked": about.asked.to_string(),
+        "asked": about.asked.0.to_string(),
+        "inclusive": about.asked.1 == Edge::Included,
         "goal": plan.settled.goal.to_string(),
         "timeline": plan.settled.told,
         "backup": plan.backup,
@@ -112,8 +126,8 @@ pub fn people(about: &About<'_>, plan: &Plan) {
 /// Prints a plan for people.
 pub fn facts(about: &About<'_>, plan: &Plan) {
     let fact = |name: &str, value: &str| out!("  {name:9}  {}", mask_text(value));
-    out!("recover `{}` to {}", about.database, mask_text(&target(about.asked)));
-    if plan.settled.goal != *about.asked {
+    out!("recover `{}` to {}", about.database, mask_text(&about.target()));
+    if plan.settled.goal != *about.asked.0 {
         fact("told", &format!("the server is told {}", plan.settled.goal));
     }
     let backup = &plan.backup;
@@ -219,7 +233,8 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         document::write_json(&json!({
             "database": about.database,
             "possible": false,
-            "asked": about.asked.to_string(),
+            "asked": about.asked.0.to_string(),
+            "inclusive": about.asked.1 == Edge::Included,
             "why": why.why.to_string(),
             "help": why.why.help(),
             "passed_over": passed_over(why.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
@@ -240,7 +255,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
     for other in about.others {
         tell!("but from {}", other.told());
     }
-    let fact = format!("`{}` cannot be recovered to {} by a base backup: {}", about.database, about.asked, why.why);
+    let fact = format!("`{}` cannot be recovered to {} by a base backup: {}", about.database, about.asked.0, why.why);
     let failure = Failure::new(Exit::Refused, mask_text(&fact));
     Err(match &why.why {
         Refusal::Several(_) => failure.help("say which one with `--timeline`"),

@@ -8,6 +8,7 @@ use super::pg_wal::PgWal;
 use crate::actions::postgres::Relation;
 use crate::base::Timestamp;
 use crate::base::clock;
+use crate::catalog::recovery::Edge;
 use crate::cli::again::Again;
 use crate::cli::args::{InventoryArgs, moment};
 use crate::cli::exit::told;
@@ -194,9 +195,9 @@ async fn narrow<'a>(
     let almanac = found.almanac(cluster.system_id, cluster.archive.size);
     let index = |name: SegmentName| path.iter().position(|one| *one == name);
     // A clock may step back, and a transaction begins before it commits: a little more on both sides.
-    let first = almanac.stop_for(path, from).await?.and_then(|stop| index(stop.segment));
+    let first = almanac.stop_for(path, (from, Edge::Included)).await?.and_then(|stop| index(stop.segment));
     let Some(first) = first else { return Ok(&path[path.len().saturating_sub(2)..]) };
-    let last = almanac.stop_for(path, to).await?.and_then(|stop| index(stop.segment));
+    let last = almanac.stop_for(path, (to, Edge::Included)).await?.and_then(|stop| index(stop.segment));
     Ok(&path[first.saturating_sub(2)..=last.map_or(path.len() - 1, |last| (last + 1).min(path.len() - 1))])
 }
 

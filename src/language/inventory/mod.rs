@@ -156,6 +156,9 @@ pub struct Database {
     /// Its stanza, where pgBackRest backs it up: for `pgbackrest.*`, and for `runbook backups list` and `health`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pgbackrest: Option<PgBackRest>,
+    /// Where a restore puts tablespaces, by name, each an absolute path. Default: where the backup had them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tablespaces: BTreeMap<String, PathBuf>,
     /// The services that use it.
     pub services: Vec<String>,
     /// Checks that prove it healthy, for `postgres.check`.

@@ -30,6 +30,9 @@ pub(super) fn fetch((config, at): (&Config, &Path), name: &OsStr, target: &Path)
     let patience = if standby { Duration::ZERO } else { config.retry_for() };
     let work = || -> Result<End, WalError> {
         let name: WalFileName = name.to_str().unwrap_or_default().parse()?;
+        if config.withholds(name) {
+            return Ok(End { code: ABSENT, line: Some(format!("`{name}` lies behind what is given")), log: None });
+        }
         let identity = Identity::of(config, &pgdata)?;
         let target = pgdata.join(target);
         // Without it, or when it cannot be used, every segment is fetched when it is asked for.
@@ -121,7 +124,7 @@ pub(super) fn ahead(config: &Config) -> Result<End, (u8, WalError)> {
         let Some(_lock) = stock.lock().map_err(at)? else { return Ok(done) };
         let places = Places::open(config)?;
         let runtime = runtime()?;
-        let followed = runtime.block_on(prefetch::follow(&places.sources(identity), &stock, (&pgdata, size)));
+        let followed = runtime.block_on(prefetch::follow(&places.sources(identity), &stock, (config, &pgdata, size)));
         runtime.shutdown_background();
         followed.map(|()| done)
     };

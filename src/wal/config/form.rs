@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Config, Location};
 use crate::base::units::Span;
 use crate::language::inventory::{SecretEntry, StoreEntry};
-use crate::pgformat::SystemId;
+use crate::pgformat::{SegmentName, SystemId};
 
 /// The prefix of an archive that is nowhere: a location stands alone.
 const NOWHERE: &str = ".runbook-none";
@@ -50,6 +50,8 @@ pub(super) struct Form {
     ahead: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     restore: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    through: Option<String>,
 }
 
 /// A folder that another program filled: never written, whatever its entry says.
@@ -84,6 +86,8 @@ impl TryFrom<Form> for Config {
         }
         let prefix = form.prefix.or(alone.map(|_| NOWHERE.to_owned()));
         let prefix = prefix.ok_or("missing field `prefix`: the place of the cluster inside the store")?;
+        let through = form.through.map(|name| name.parse::<SegmentName>().map_err(|error| error.to_string()));
+        let through = through.transpose()?;
         if let Some(wanted) = form.at_least.filter(|wanted| !(1..=stores.len()).contains(wanted)) {
             return Err(format!("`at_least: {wanted}` does not fit the number of stores, {}", stores.len()));
         }
@@ -106,6 +110,7 @@ impl TryFrom<Form> for Config {
             spool: form.spool,
             ahead: form.ahead,
             restore: form.restore,
+            through,
         })
     }
 }
@@ -133,6 +138,7 @@ impl From<Config> for Form {
             spool: config.spool,
             ahead: config.ahead,
             restore: config.restore,
+            through: config.through.map(|segment| segment.to_string()),
         }
     }
 }
@@ -195,6 +201,25 @@ mod tests {
                 .unwrap();
         assert_eq!((two.stores().count(), two.at_least()), (2, 1));
         assert_eq!(read(&two.to_text().unwrap()).unwrap(), two);
+    }
+
+    #[test]
+    fn behind_the_last_segment_that_is_given_nothing_is_there_and_no_newer_timeline_either() {
+        let config = read("store: file:///a\nprefix: app\nthrough: '00000002000000010000000A'\n").unwrap();
+        assert_eq!(read(&config.to_text().unwrap()).unwrap(), config);
+        for (name, withheld) in [
+            ("00000002000000010000000A", false),
+            ("00000002000000010000000B", true),
+            ("000000020000000200000000", true),
+            ("0000000100000001000000FF", true),
+            ("000000010000000100000001", false),
+            ("000000030000000100000001", true),
+            ("00000002.history", false),
+            ("00000003.history", true),
+        ] {
+            assert_eq!(config.withholds(name.parse().unwrap()), withheld, "{name}");
+        }
+        assert!(read("store: file:///a\nprefix: app\nthrough: latest\n").unwrap_err().contains("not the name"));
     }
 
     #[test]

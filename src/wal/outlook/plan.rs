@@ -9,7 +9,7 @@ use super::super::{Stop, WalError};
 use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{
-    Choice, Condition, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, choose, lanes,
+    Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, choose, lanes,
 };
 use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
 
@@ -92,14 +92,19 @@ pub struct Impossible {
     pub instead: Vec<(Timeline, Interval)>,
 }
 
-/// Plans a recovery of the cluster that archives now, or else of an older one.
+/// Plans a recovery of the cluster that archives now, or else of an older one, to a goal with or without what happened
+/// there.
 ///
 /// # Errors
 /// Fails when the store gives no answer or WAL cannot be read.
-pub async fn plan(mut found: Recoverable, goal: &Goal, wanted: Option<Timeline>) -> Result<Planned, LookError> {
+pub async fn plan(
+    mut found: Recoverable,
+    (goal, edge): (&Goal, Edge),
+    wanted: Option<Timeline>,
+) -> Result<Planned, LookError> {
     let mut refused = None;
     for mut cluster in std::mem::take(&mut found.clusters) {
-        match of_cluster(&found, &mut cluster, goal, wanted).await? {
+        match of_cluster(&found, &mut cluster, (goal, edge), wanted).await? {
             Planned::Possible(plan) => return Ok(Planned::Possible(plan)),
             Planned::Impossible(why) => refused = refused.or(Some(why)),
         }
@@ -112,11 +117,11 @@ pub async fn plan(mut found: Recoverable, goal: &Goal, wanted: Option<Timeline>)
 async fn of_cluster(
     found: &Recoverable,
     cluster: &mut ClusterView,
-    goal: &Goal,
+    asked: (&Goal, Edge),
     wanted: Option<Timeline>,
 ) -> Result<Planned, LookError> {
     loop {
-        match attempt(found, cluster, goal, wanted).await {
+        match attempt(found, cluster, asked, wanted).await {
             Err(LookError::Wal(WalError::Damaged { name: WalFileName::Segment(name), what })) => {
                 let segment = cluster.archive.segments.get_mut(&name);
                 match segment.filter(|segment| segment.condition == Condition::Whole) {
@@ -132,7 +137,7 @@ async fn of_cluster(
 async fn attempt(
     found: &Recoverable,
     cluster: &mut ClusterView,
-    goal: &Goal,
+    (goal, edge): (&Goal, Edge),
     wanted: Option<Timeline>,
 ) -> Result<Planned, LookError> {
     if matches!(goal, Goal::Time(_)) {
@@ -150,7 +155,7 @@ async fn attempt(
     let (choices, mut passed_over) = choose(&cluster.archive, &cluster.backups, &place, timeline);
     let mut first_refusal = None;
     for choice in choices {
-        match settle(found, cluster, &choice, (goal, &place)).await? {
+        match settle((found, cluster), &choice, (goal, &place), edge).await? {
             Ok(mut plan) => {
                 passed_over.retain(|one| newer(cluster, &one.id, choice.backup.base.ended_at));
                 plan.passed_over = passed_over;
@@ -179,6 +184,11 @@ fn impossible(cluster: &ClusterView, why: Refusal, passed_over: Vec<PassedOver>)
     Impossible { why, passed_over, instead: all.into_iter().flat_map(of_lane).collect() }
 }
 
+/// The number of a transaction as the WAL has it: `txid_current()` counts on where that begins anew.
+fn without_epoch(xid: u64) -> u32 {
+    u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()
+}
+
 /// Finds a transaction's end or a restore point, along the newest timeline first.
 async fn sighted(
     found: &Recoverable,
@@ -187,8 +197,7 @@ async fn sighted(
     wanted: Option<Timeline>,
 ) -> Result<Option<(Timeline, Lsn)>, LookError> {
     let search = match goal {
-        // The record has no epoch; a target's is dropped by the server as well.
-        Goal::Xid(xid) => Wanted::Transaction(u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()),
+        Goal::Xid(xid) => Wanted::Transaction(without_epoch(*xid)),
         Goal::Name(name) => Wanted::RestorePoint(name.clone()),
         Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(None),
     };
@@ -222,10 +231,10 @@ fn searched(found: &Recoverable, cluster: &ClusterView, timeline: Timeline) -> V
 }
 
 async fn settle(
-    found: &Recoverable,
-    cluster: &ClusterView,
+    (found, cluster): (&Recoverable, &ClusterView),
     choice: &Choice<'_>,
     (goal, place): (&Goal, &Goal),
+    edge: Edge,
 ) -> Result<Result<Plan, Refusal>, LookError> {
     let (archive, way) = (&cluster.archive, &choice.way);
     let almanac = found.almanac(cluster.system_id, archive.size);
@@ -233,23 +242,22 @@ async fn settle(
     let newest_commit = match goal {
         Goal::Immediate => None,
         Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
-            almanac.newest_commit(&readable).await?
+            almanac.newest_commit_before(&readable, way.bound.unwrap_or(Lsn(u64::MAX))).await?
         }
     };
     let remnant = found.remnant.as_ref().filter(|remnant| remnant.system_id == cluster.system_id);
-    let last_record = match (place, way.path.last()) {
-        (Goal::Lsn(lsn), Some(last)) if *lsn >= last.start(archive.size) => match archive.holds(*last) {
-            true => almanac.scan(*last).await?.last_record,
-            false => remnant.filter(|left| left.segments.contains_key(last)).and_then(|left| left.last_record),
-        },
-        (_, _) => None,
+    let last = way.path.last().filter(|_| way.depends_on_last_record(place, archive.size));
+    let last_record = match last {
+        Some(last) if archive.holds(*last) => Some(almanac.scan(*last).await?.last_position()),
+        Some(last) => remnant.filter(|left| left.segments.contains_key(last)).and_then(|left| left.last_record),
+        None => None,
     };
     let newest_at = match remnant {
         Some(remnant) => remnant.newest_commit(newest_commit, &way.path),
         None => newest_commit.map(|commit| commit.at),
     };
     let seen = Seen { newest_commit: newest_at, last_record };
-    let mut settled = match way.settle(place, seen) {
+    let mut settled = match way.settle(place, edge, seen) {
         Ok(settled) => settled,
         Err(why) => return Ok(Err(why)),
     };
@@ -257,7 +265,7 @@ async fn settle(
         settled.goal = goal.clone();
     }
     let stop = match &settled.goal {
-        Goal::Time(at) => almanac.stop_for(&readable, *at).await?,
+        Goal::Time(at) => almanac.stop_for(&readable, (*at, edge)).await?,
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
     let left = remnant.map_or(0, |left| way.path.iter().filter(|name| left.segments.contains_key(*name)).count());

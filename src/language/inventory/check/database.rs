@@ -44,6 +44,11 @@ impl InventoryFile {
         if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
             self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);
         }
+        if let Some(places) = members.get("tablespaces").and_then(Value::as_object) {
+            for name in places.keys() {
+                self.absolute(&format!("{pointer}/tablespaces"), name, places, faults);
+            }
+        }
         self.way_in(pointer, members, faults);
         if let Some(stanza) = members.get("pgbackrest").and_then(Value::as_object) {
             self.absolute(&format!("{pointer}/pgbackrest"), "config", stanza, faults);

@@ -1,0 +1,232 @@
+//! What WAL itself tells of where a recovery may end: real clusters, whose last commits must not be lost in silence.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use runbook::action::Action as _;
+use runbook::actions::postgres::Recover;
+use runbook::pgformat::{Lsn, SegmentSize};
+use serde_json::json;
+
+use crate::support::recovery::Site;
+
+const TIME: &str = "YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"";
+
+fn rows(site: &Site) -> String {
+    site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t")
+}
+
+fn insert(site: &Site, n: u32) {
+    site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+}
+
+/// A cluster of row 1, with a base backup of it; nothing but what the test says is committed after it.
+async fn of_one_row() -> (Site, runbook::action::BackupHandle) {
+    let site = Site::with(&[("track_commit_timestamp", "on"), ("autovacuum", "off")]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await.backup;
+    (site, backup)
+}
+
+/// Lets WAL be written and none be archived.
+fn stop_archiving(site: &Site) {
+    site.archive();
+    site.cluster.sql("ALTER SYSTEM SET archive_command = 'false'");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    // Whoever runs the old command by then has pushed everything there is.
+    crate::support::cli::until("nothing is archived any more", || {
+        site.cluster.sql("SHOW archive_command") == "false"
+    });
+}
+
+/// Three segments that begin with row 2 and hold rows 3 and 4; the first with the position behind row 2.
+fn three_segments(site: &Site) -> (Vec<String>, Lsn) {
+    let name = || site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    insert(site, 2);
+    let behind = site.cluster.sql("SELECT pg_current_wal_insert_lsn()").parse().unwrap();
+    let mut names = Vec::new();
+    for n in 3..6 {
+        insert(site, n);
+        names.push(name());
+        site.cluster.sql("SELECT pg_switch_wal()");
+    }
+    (names, behind)
+}
+
+/// Flips a bit of the record behind a position.
+fn break_record(segment: &Path, at: Lsn) {
+    let mut bytes = fs::read(segment).unwrap();
+    let offset = usize::try_from(at.0 % SegmentSize::DEFAULT.bytes()).unwrap();
+    bytes[offset + 30] ^= 1;
+    fs::write(segment, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn the_last_commit_is_left_out_with_its_very_time_and_comes_with_it_otherwise() {
+    let (site, backup) = of_one_row().await;
+    insert(&site, 2);
+    insert(&site, 3);
+    let sql = format!("SELECT to_char(pg_xact_commit_timestamp(xmin) AT TIME ZONE 'UTC', '{TIME}') FROM t WHERE n = 3");
+    let at = site.cluster.sql(&sql);
+    site.archive();
+    for (target, wanted) in [
+        (json!({ "target_time": at, "inclusive": false }), "1,2"),
+        (json!({ "target_time": at, "timeline": 1 }), "1,2,3"),
+    ] {
+        let run = site.run();
+        let staged = run.stage(&backup).await;
+        run.stop().await;
+        let told = serde_json::to_string(&run.check_ahead(&staged, target.clone()).await.0).unwrap();
+        assert_eq!(told.contains("recovering to its end"), wanted == "1,2,3", "{told}");
+        run.recover(&staged, target.clone()).await;
+        assert_eq!(rows(&site), wanted, "{target}: {}", site.said());
+    }
+}
+
+#[tokio::test]
+async fn a_position_noted_right_before_the_crash_brings_everything_before_it() {
+    let (site, backup) = of_one_row().await;
+    insert(&site, 2);
+    let noted = site.cluster.sql("SELECT pg_current_wal_lsn()");
+    site.cluster.kill();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let recovered = run.recover(&staged, json!({ "target_lsn": noted })).await;
+    assert_eq!(rows(&site), "1,2", "{}", site.said());
+    assert!(recovered.recovered_to_lsn.parse::<Lsn>().unwrap() >= noted.parse().unwrap(), "{recovered:?}");
+}
+
+#[tokio::test]
+async fn old_wal_that_is_damaged_in_the_middle_is_never_taken_for_the_end_of_what_was_flushed() {
+    let (site, backup) = of_one_row().await;
+    stop_archiving(&site);
+    let (names, behind) = three_segments(&site);
+    site.cluster.kill();
+    break_record(&site.cluster.pgdata().join("pg_wal").join(&names[0]), behind);
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    for target in [json!({}), json!({ "target_time": "2100-01-01T00:00:00Z" })] {
+        let error = run.try_recover(&staged, target).await.unwrap_err();
+        assert!(error.to_string().contains(&names[0]) && error.to_string().contains("its WAL went on to"), "{error}");
+        let help = error.info().help.clone().unwrap_or_default();
+        assert!(help.contains(&format!("target_lsn: {behind}")) && help.contains("is as it was"), "{help}");
+    }
+    assert!(!site.stored().iter().any(|name| name.starts_with(&names[0])), "nothing was pushed: {:?}", site.stored());
+    let recovered = run.recover(&staged, json!({ "target_lsn": behind.to_string() })).await;
+    assert_eq!(rows(&site), "1,2", "{}", site.said());
+    assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("newest_commit"));
+    assert!(site.said().contains("what lies between did not come back"), "{}", site.said());
+    assert!(recovered.last_flushed_lsn.unwrap().parse::<Lsn>().unwrap() > behind);
+}
+
+#[tokio::test]
+async fn old_wal_behind_a_damaged_segment_that_the_archive_has_is_rescued_all_the_same() {
+    let (site, backup) = of_one_row().await;
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    insert(&site, 2);
+    let behind = site.cluster.sql("SELECT pg_current_wal_insert_lsn()").parse().unwrap();
+    insert(&site, 3);
+    stop_archiving(&site);
+    insert(&site, 4);
+    site.cluster.kill();
+    break_record(&site.cluster.pgdata().join("pg_wal").join(name), behind);
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let recovered = run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("to_last_flushed"));
+}
+
+#[tokio::test]
+async fn a_segment_that_was_archived_with_a_broken_record_never_opens_a_database_without_what_follows() {
+    let (site, backup) = of_one_row().await;
+    stop_archiving(&site);
+    let (names, behind) = three_segments(&site);
+    break_record(&site.cluster.pgdata().join("pg_wal").join(&names[0]), behind);
+    site.cluster.sql("ALTER SYSTEM RESET archive_command");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    assert!(error.to_string().contains("the server ended during recovery"), "{error}");
+    let log = serde_json::to_string(error.info()).unwrap() + &site.cluster.log();
+    assert!(log.contains("its records end at") && log.contains(&names[0]), "{log}");
+    assert!(!site.stored().iter().any(|name| name.starts_with("00000002")), "{:?}", site.stored());
+    // As far as the archive is whole it serves.
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({ "target_lsn": behind.to_string(), "inclusive": false })).await;
+    assert_eq!(rows(&site), "1,2");
+}
+
+/// A program that fetches a broken copy of one segment, and everything else as it should.
+fn lying(site: &Site, segment: &str, broken: &Path) -> PathBuf {
+    let script = site.cluster.dir().join("lying");
+    let own = env!("CARGO_BIN_EXE_runbook");
+    let text = format!("#!/bin/sh\ncase \"$5\" in {segment}) exec cp {} \"$6\";; esac\nexec {own} \"$@\"\n", broken.display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+#[tokio::test]
+async fn a_server_that_opened_before_the_end_of_the_wal_is_stopped_and_told_for_what_it_is() {
+    let (site, backup) = of_one_row().await;
+    let (names, behind) = three_segments(&site);
+    let broken = site.cluster.dir().join("broken");
+    fs::copy(site.cluster.pgdata().join("pg_wal").join(&names[0]), &broken).unwrap();
+    break_record(&broken, behind);
+    site.cluster.give(&broken);
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o644)).unwrap();
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    let recover = Recover::new(lying(&site, &names[0], &broken));
+    for _ in 0..2 {
+        let error = recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
+        assert!(error.to_string().contains(&format!("ended at {behind}, though")), "{error}");
+        assert!(error.to_string().contains("so the server was stopped"), "{error}");
+        assert_eq!(site.cluster.pid(), None, "nobody may write into it");
+    }
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({ "timeline": 1 })).await;
+    assert_eq!(rows(&site), "1,2,3,4,5", "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_transaction_is_a_target_also_after_four_billion_of_them() {
+    let site = Site::new();
+    site.cluster.stop("fast");
+    site.cluster.output("pg_resetwal", &["-e", "1", "-D", site.cluster.pgdata().to_str().unwrap()]);
+    site.cluster.up();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await.backup;
+    insert(&site, 2);
+    let third = site.cluster.sql("BEGIN; INSERT INTO t VALUES (3); SELECT txid_current(); COMMIT");
+    let third: u64 = third.parse().unwrap();
+    insert(&site, 4);
+    site.archive();
+    assert!(third > 1 << 32, "{third}");
+    for (target, wanted) in [
+        (json!({ "target_xid": third & 0xFFFF_FFFF, "timeline": 1 }), "1,2,3"),
+        (json!({ "target_xid": third, "inclusive": false, "timeline": 1 }), "1,2"),
+    ] {
+        let run = site.run();
+        let staged = run.stage(&backup).await;
+        let told = serde_json::to_string(&run.check_ahead(&staged, target.clone()).await.0).unwrap();
+        assert!(told.contains("leads there"), "{told}");
+        run.stop().await;
+        run.recover(&staged, target.clone()).await;
+        assert_eq!(rows(&site), wanted, "{target}: {}", site.said());
+    }
+}
