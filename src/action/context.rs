@@ -1,5 +1,6 @@
 //! What an action is given.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +91,8 @@ pub struct CheckContext {
     pub stores: Stores<dyn ReadStore>,
     /// Whether earlier steps have not run yet, so that only what they do not change may be judged.
     pub ahead: bool,
+    /// With `ahead`: the stores that steps before this one write to. What lacks in them may be there when it starts.
+    pub changed_stores: BTreeSet<String>,
 }
 
 impl CheckContext {
@@ -99,6 +102,12 @@ impl CheckContext {
     /// Fails when the store cannot be opened.
     pub fn store(&self, name: &str) -> Result<Arc<dyn ReadStore>, ActionError> {
         (self.stores)(name)
+    }
+
+    /// Whether a step before this one may still bring what a store lacks.
+    #[must_use]
+    pub fn may_still_change(&self, store: &str) -> bool {
+        self.ahead && self.changed_stores.contains(store)
     }
 }
 

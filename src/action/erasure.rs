@@ -87,12 +87,44 @@ pub struct Forget {
     pub table: String,
     /// The column.
     pub column: String,
+    /// Whether it must be forgotten; absent: it must. A line that lifts takes back those before it about the same subject
+    /// in the same column.
+    #[serde(default, skip_serializing_if = "Word::is_forget")]
+    pub word: Word,
     /// What is done to the rows; absent: they are deleted.
     #[serde(default, skip_serializing_if = "Treatment::is_delete")]
     pub treatment: Treatment,
     /// Why, without anything that tells who.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// What a line says of its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// It must be forgotten.
+    #[default]
+    Forget,
+    /// It need not be any more: they came back, or the line was wrong.
+    Lift,
+}
+
+impl Word {
+    /// Tells whether somebody must be forgotten.
+    #[must_use]
+    pub fn is_forget(&self) -> bool {
+        *self == Self::Forget
+    }
+}
+
+impl Forget {
+    /// Tells whether two lines are about the same subject in the same column.
+    #[must_use]
+    pub fn is_about(&self, other: &Self) -> bool {
+        let place = |one: &Self| (one.database.clone(), one.dbname.clone(), one.table.clone(), one.column.clone());
+        self.subject == other.subject && self.key_id == other.key_id && place(self) == place(other)
+    }
 }
 
 /// What is done to the rows of somebody who must be forgotten.
@@ -136,6 +168,19 @@ impl ErasureContent {
             content.take(index as u64 + 1, line);
         }
         content
+    }
+
+    /// The lines that count, in order: not lifted by a later one, and the newest of those that say the same.
+    #[must_use]
+    pub fn in_force(&self) -> Vec<&ErasureLine> {
+        let counts = |(at, line): &(usize, &ErasureLine)| {
+            let overruled = |later: &ErasureLine| {
+                later.forget.is_about(&line.forget)
+                    && (!later.forget.word.is_forget() || later.forget.treatment == line.forget.treatment)
+            };
+            line.forget.word.is_forget() && !self.lines[at + 1..].iter().any(overruled)
+        };
+        self.lines.iter().enumerate().filter(counts).map(|(_, line)| line).collect()
     }
 
     fn take(&mut self, number: u64, text: &[u8]) {
@@ -212,7 +257,7 @@ impl std::fmt::Debug for ErasureKey {
 
 #[cfg(test)]
 mod tests {
-    use super::{ErasureKey, Forget, KeyInit as _, ShortKey, Treatment};
+    use super::{ErasureKey, Forget, KeyInit as _, ShortKey, Treatment, Word};
     use crate::base::secret::SecretText;
 
     #[test]
@@ -227,7 +272,7 @@ mod tests {
     fn what_was_written_before_treatments_deletes_and_is_written_as_before() {
         let text = r#"{"subject":"a","key_id":"b","database":"orders","table":"users","column":"email"}"#;
         let forget: Forget = serde_json::from_str(text).expect("reads");
-        assert_eq!(forget.treatment, Treatment::Delete);
+        assert_eq!((&forget.treatment, forget.word), (&Treatment::Delete, Word::Forget));
         assert_eq!(serde_json::to_string(&forget).expect("writes"), text);
     }
 }

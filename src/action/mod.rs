@@ -35,7 +35,7 @@ pub use encoding::{Compressed, Encoding, Encrypted, Kdf, Plain, PlainFacts};
 pub use erased::{Erased, ErasedAction, ParamFault};
 pub use erasure::{
     ErasureContent, ErasureKey, ErasureLine, Erasures, Forget, NoErasures, SHIPPED, SealedErasure, ShortKey, Treatment,
-    whole_part,
+    Word, whole_part,
 };
 pub use error::ActionError;
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle, Waits};

@@ -107,6 +107,20 @@ impl Query {
     /// Chooses from a list.
     #[must_use]
     pub fn choose(&self, list: BackupList) -> Option<Backup> {
+        let mut fitting = self.fitting(list);
+        match &self.pick {
+            Pick::Latest => fitting.pop(),
+            Pick::Oldest => fitting.into_iter().next(),
+            Pick::Random { seed } => {
+                let lot = |backup: &Backup| Digest::of(format!("{seed} {}", backup.place().folder()).as_bytes());
+                fitting.into_iter().min_by_key(|backup| lot(backup).to_string())
+            }
+        }
+    }
+
+    /// Gives those of a list that it may choose from, oldest first.
+    #[must_use]
+    pub fn fitting(&self, list: BackupList) -> Vec<Backup> {
         let torn: BTreeSet<Digest> = match self.id {
             Some(_) => BTreeSet::new(),
             None => list.backups.iter().filter(|one| !rests_whole(one, &list.backups)).map(|one| one.digest).collect(),
@@ -122,14 +136,7 @@ impl Query {
             Proven::Prefer if any_proven => fitting.retain(|backup| backup.attested.is_proven()),
             Proven::Prefer | Proven::Ignore => {}
         }
-        match &self.pick {
-            Pick::Latest => fitting.pop(),
-            Pick::Oldest => fitting.into_iter().next(),
-            Pick::Random { seed } => {
-                let lot = |backup: &Backup| Digest::of(format!("{seed} {}", backup.place().folder()).as_bytes());
-                fitting.into_iter().min_by_key(|backup| lot(backup).to_string())
-            }
-        }
+        fitting
     }
 
     /// Says in words what was wanted.

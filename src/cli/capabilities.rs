@@ -1,6 +1,7 @@
 //! What the engine acts with, put together from hosts, stores, secrets and the run's folder.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -84,7 +85,13 @@ impl LocalCapabilities {
             .map_err(|error| ActionError::fatal("the step's host cannot be reached").because(&error))?;
         let opened = Arc::clone(&self.opened);
         let stores = Arc::new(move |name: &str| -> Result<Arc<dyn ReadStore>, ActionError> { opened.reading(name) });
-        Ok(CheckContext { about: self.about.clone(), host, stores, ahead: timing == Timing::Ahead })
+        Ok(CheckContext {
+            about: self.about.clone(),
+            host,
+            stores,
+            ahead: timing == Timing::Ahead,
+            changed_stores: BTreeSet::new(),
+        })
     }
 
     fn stores(&self) -> Stores<dyn Store> {

@@ -11,12 +11,12 @@ use super::{Exit, Failure, given};
 use crate::action::Mode;
 use crate::language::inventory::DRILL;
 use crate::plan::guard::{self, Refusal};
-use crate::plan::{BoundPlan, UndoPolicy};
+use crate::plan::{BoundPlan, Section, UndoPolicy};
 
 /// Arguments of `drill`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook drill full-db-loss -p database=orders\n  runbook drill full-db-loss -p database=orders --json | jq -c .kind\n\nThe targets of every step are computed under `environments.drill` and under every protected environment; a step that would write to something protected is refused before the first step (code 4).\nWhat the drill creates is removed at its end, also by `runbook resume` after a crash. \nCode 16: the objective was missed, or nothing measured it."
+    after_help = "Examples:\n  runbook drill full-db-loss -p database=orders\n  runbook drill full-db-loss -p database=orders --json | jq -c .kind\n\nThe targets of every step are computed under `environments.drill` and under every protected environment; a step that would write to something protected is refused before the first step (code 4); so is a drill in which no step takes part.\nWhat the drill creates is removed at its end, also by `runbook resume` after a crash. \nCode 16: the objective was missed, or nothing measured it."
 )]
 pub struct Args {
     #[command(flatten)]
@@ -43,10 +43,21 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         plan.undo = UndoPolicy::OnFailure;
     }
     given::tell(&prepared, &plan);
+    demand_something(&plan)?;
     demand_harmless(&prepared, &args.subject, &identity, &plan)?;
     let carried = invocation.fresh(plan)?;
     invocation.summary(&carried);
     Ok(carried.exit())
+}
+
+/// Refuses (exit 4) a drill of nothing: it would count as one and prove nothing.
+fn demand_something(plan: &BoundPlan) -> Result<(), Failure> {
+    if plan.section(Section::Body).next().is_some() {
+        return Ok(());
+    }
+    let fact = format!("no step of `{}` takes part in a drill: it would prove nothing; nothing was done", plan.name);
+    Err(Failure::new(Exit::Refused, fact)
+        .help("its steps are for real runs (`modes: [real]`); `runbook dry-run` checks those"))
 }
 
 /// Refuses (exit 4) a drill that could write to what is protected.

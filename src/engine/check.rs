@@ -1,5 +1,6 @@
 //! The look before an attempt: preconditions that use actions, then the action's own check.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::capability::{Binding, Leash, Purpose};
 use super::execute::revealed;
 use super::{Capabilities, Timing};
-use crate::action::{ActionError, EffectClass, ErasedAction, Findings, Registry, Reporter};
+use crate::action::{ActionError, CheckContext, EffectClass, ErasedAction, Findings, Registry, Reporter};
 use crate::base::Attempt;
 use crate::base::units::Span;
 use crate::event::{ErrorClass, StepFinding, Verdict};
@@ -25,6 +26,8 @@ pub(super) struct CheckJob {
     pub(super) hands: Arc<dyn Capabilities>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) timing: Timing,
+    /// Ahead of the run: the stores that steps before this one write to.
+    pub(super) changed_stores: BTreeSet<String>,
     /// Makes what the actions of preconditions hold; absent ahead of the run.
     pub(super) aside: Option<Aside>,
 }
@@ -79,6 +82,7 @@ impl CheckJob {
         let action = self.action(&self.step.uses)?;
         let with = revealed(&self.with, &action, &*self.hands)?;
         let cx = self.hands.read(&self.step, self.timing)?;
+        let cx = CheckContext { changed_stores: self.changed_stores.clone(), ..cx };
         refuse(action.check(&with, &cx).await?, self.timing)
     }
 

@@ -1,5 +1,6 @@
 //! Effects begin here, after the events that announce them are durable.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ impl Driver {
             hands: Arc::clone(&self.hands),
             clock: Arc::clone(&self.clock),
             timing: Timing::Due,
+            changed_stores: BTreeSet::new(),
             aside: Some(Aside { leash: leash.clone(), reporter, key: self.key(&step.id) }),
             step,
         };

@@ -1,6 +1,6 @@
 //! Every step's check before the first step, with late values pending: what a run refuses before it changes anything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::capability::Timing;
@@ -10,7 +10,7 @@ use super::reveal::Position;
 use super::scope::Values;
 use super::tasks::{TaskEnd, Tasks};
 use super::{Capabilities, PlanIndex};
-use crate::action::{ActionError, Findings, Registry, pending};
+use crate::action::{Access, ActionError, Findings, Registry, Target, pending};
 use crate::base::StepId;
 use crate::event::{StepFinding, Verdict};
 use crate::plan::{BoundPlan, PlannedStep, Section, UndoPolicy};
@@ -109,8 +109,32 @@ fn ahead(
         hands: Arc::clone(hands),
         clock: Arc::clone(clock),
         timing: Timing::Ahead,
+        changed_stores: changed_before(at, values),
         aside: None,
     })
+}
+
+/// The stores that steps before one write to, those left out whose `when` is known to be false.
+fn changed_before(at: usize, values: Values<'_>) -> BTreeSet<String> {
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![at]);
+    let mut changed = BTreeSet::new();
+    while let Some(at) = waiting.pop() {
+        for need in &values.index.step(at).needs {
+            let Some(before) = values.index.position(&need.from).filter(|before| seen.insert(*before)) else {
+                continue;
+            };
+            waiting.push(before);
+            let step = values.index.step(before);
+            if matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
+                continue;
+            }
+            changed.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
+                (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
+                (_, _) => None,
+            }));
+        }
+    }
+    changed
 }
 
 /// Whether every pending value stands where the action takes one.

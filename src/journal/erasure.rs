@@ -48,7 +48,8 @@ impl ErasureLedger {
         Self { path: root.join(ERASURE_FILE) }
     }
 
-    /// Adds a line, durably. The same thing to forget again is no second line.
+    /// Adds a line, durably. The same thing once more is a second line: when it was last said matters, since whoever came
+    /// back after the line is not erased by it.
     ///
     /// # Errors
     /// Fails when the file cannot be written, or when what is there does not hold together.
@@ -62,9 +63,6 @@ impl ErasureLedger {
         let content = ErasureContent::scan(whole);
         if let Some((line, what)) = content.problems.first().cloned() {
             return Err(ErasureError::Broken { line, what });
-        }
-        if let Some(known) = content.lines.iter().find(|line| line.forget == forget) {
-            return Ok(known.clone());
         }
         let n = content.lines.last().map_or(0, |line| line.n) + 1;
         let line = ErasureLine { format: 1, n, at: clock::now(), prev: content.head, by: by.to_owned(), forget };
@@ -117,7 +115,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
     use super::{ERASURE_FILE, ErasureError, ErasureLedger, Forget};
-    use crate::action::{ErasureKey, Treatment};
+    use crate::action::{ErasureKey, Treatment, Word};
     use crate::base::secret::SecretText;
 
     fn key() -> ErasureKey {
@@ -127,19 +125,25 @@ mod tests {
     fn forget(value: &str) -> Forget {
         let (database, table, column) = ("orders".to_owned(), "users".to_owned(), "email".to_owned());
         let (subject, key_id) = (key().subject(value), key().id());
-        let (treatment, dbname, reason) = (Treatment::Delete, None, None);
-        Forget { subject, key_id, database, dbname, table, column, treatment, reason }
+        let (treatment, word, dbname, reason) = (Treatment::Delete, Word::Forget, None, None);
+        Forget { subject, key_id, database, dbname, table, column, word, treatment, reason }
     }
 
     #[test]
-    fn lines_are_chained_said_once_and_hold_no_identifier() {
+    fn lines_are_chained_counted_once_and_hold_no_identifier() {
         let root = tempfile::tempdir().unwrap();
         let ledger = ErasureLedger::below(root.path());
-        let first = ledger.add("ann", forget("bob@example.org")).unwrap();
-        assert_eq!(ledger.add("ann", forget("bob@example.org")).unwrap(), first, "once is enough");
-        assert_eq!(ledger.add("ann", forget("eve@example.org")).unwrap().n, 2);
+        ledger.add("ann", forget("bob@example.org")).unwrap();
+        ledger.add("ann", forget("bob@example.org")).unwrap();
+        ledger.add("ann", forget("eve@example.org")).unwrap();
+        let lift = Forget { word: Word::Lift, ..forget("eve@example.org") };
+        assert_eq!(ledger.add("ann", lift).unwrap().n, 4);
         let content = ledger.read().unwrap();
         assert!(content.problems.is_empty(), "{:?}", content.problems);
+        let counts: Vec<u64> = content.in_force().iter().map(|line| line.n).collect();
+        assert_eq!(counts, [2], "the newest of two that say the same; what was lifted is nobody's");
+        assert_eq!(ledger.add("ann", forget("eve@example.org")).unwrap().n, 5);
+        assert_eq!(ledger.read().unwrap().in_force().len(), 2, "and again after that");
         assert!(!String::from_utf8(ledger.bytes().unwrap()).unwrap().contains("example.org"));
     }
 

@@ -192,3 +192,26 @@ fn a_dump_of_a_script_is_restored_from_a_second_store_that_may_only_be_read() {
     assert_eq!(shop.orders(), "300|45150");
     assert_eq!(listing(&offsite), before);
 }
+
+#[test]
+fn a_role_that_may_not_create_databases_and_a_dump_that_is_gone_are_noticed_before_anything_stops() {
+    let shop = Shop::new();
+    shop.site.cluster.sql("CREATE ROLE keeper LOGIN NOCREATEDB; GRANT pg_read_all_data, pg_monitor TO keeper");
+    let stopped = shop.cli.path("stopped");
+    let sound = shop.cli.read("inventory.yaml");
+    let service = format!(
+        "services: {{ shop: {{ command: {{ start: [\"true\"], stop: [touch, {}], status: [\"true\"] }} }} }}\n",
+        stopped.display()
+    );
+    let served = sound.replace("prefix: main }", "prefix: main, services: [shop] }") + &service;
+    shop.cli.file("inventory.yaml", &served.replace("prefix: main,", "prefix: main, user: keeper,"));
+    for runbook in ["restore-dump", "data-corruption"] {
+        shop.cli.run(&args(&[&["run", runbook], &WHAT, &REAL])).ends(4).says("the role may not create databases");
+    }
+    shop.cli.file("inventory.yaml", &served);
+    shop.site.cluster.sql("CREATE DATABASE other");
+    let gone = args(&[&["run", "restore-dump", "-p", "database=main", "-p", "dbname=other"], &REAL]);
+    shop.cli.run(&gone).ends(4).says("there is no backup");
+    assert!(!stopped.exists(), "the services were stopped");
+    assert_eq!(shop.orders(), "300|45150");
+}

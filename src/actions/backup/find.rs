@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::store::by_hand::location;
+use super::leads::{self, LeadsTo, Sight};
 use super::place::{Named, Place};
 use super::raw::{self, Layout, RawLocation};
 use super::vouched::vouched;
@@ -15,8 +16,8 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
-use crate::actions::postgres::hole;
 use crate::actions::postgres::readable::{RETRIEVE_FIRST, Reading};
+use crate::actions::postgres::{WalLocation, hole};
 use crate::actions::store::catalog_failed;
 use crate::base::units::{Span, human_duration};
 use crate::base::{RunId, Timestamp, clock};
@@ -66,6 +67,11 @@ pub struct FindParams {
     /// Takes the backup with this id.
     #[serde(default)]
     pub id: Option<Late<String>>,
+    /// Takes only a base backup from which a recovery gets there: the newest that ended before the target, on a timeline
+    /// that leads to it, without a hole on the way. What the database's server has not archived yet counts, too. Needs
+    /// `database`; excludes `before`, `at` and `pick`. For a transaction or a restore point the WAL is searched.
+    #[serde(default)]
+    pub leads_to: Option<LeadsTo>,
     /// Takes only backups all bytes of which were read and found right when they were last verified.
     #[serde(default)]
     pub verified: bool,
@@ -155,8 +161,10 @@ impl FindParams {
         if others.into_iter().filter(|given| *given).count() > 1 {
             faults.push(ParamFault::new("/id", "`before`, `at` and `id` exclude each other"));
         }
+        faults.extend(leads::fault(self));
         if let Some(raw) = &self.location {
             let given = [
+                ("leads_to", self.leads_to.is_some()),
                 ("store", self.store.is_some()),
                 ("prefix", self.prefix.is_some()),
                 ("tier", self.tier.is_some()),
@@ -228,6 +236,10 @@ fn help(error: &CatalogError) -> &'static str {
     }
 }
 
+/// A store that is written to before the step starts cannot be judged yet.
+pub(in crate::actions) const STILL_TO_COME: &str =
+    "a step before this one writes to that store; it is looked at again when the step starts";
+
 const PASSED_OVER: &str = "bring their objects back if the newest state counts, or name one with `id`";
 
 /// Finds the backup and makes sure that the store has all of it.
@@ -290,6 +302,10 @@ impl Action for Find {
                 with: "{ database: orders, kind: postgres.base, before: '2026-01-28T14:30:00Z' }",
             },
             Example {
+                title: "The newest from which a recovery gets to a transaction",
+                with: "{ database: orders, leads_to: { xid: 7501 } }",
+            },
+            Example {
                 title: "Any verified monthly backup of a folder, for a restore test",
                 with: "{ source: media, store: offsite, tier: monthly, verified: true, pick: random }",
             },
@@ -309,7 +325,17 @@ impl Action for Find {
                 let target = |name: &str| Target::Store { name: name.to_owned(), prefix: place.prefix.clone() };
                 let effects = Effects::of(EffectClass::Read).target(Access::Read, target(&place.store));
                 let further = place.wal_stores(cx.inventory);
-                Ok(further.fold(effects, |effects, name| effects.target(Access::Read, target(name))))
+                let effects = further.fold(effects, |effects, name| effects.target(Access::Read, target(name)));
+                let effects = match leads::location(params) {
+                    Some(WalLocation { store, prefix }) => {
+                        effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
+                    }
+                    None => effects,
+                };
+                Ok(match params.database.as_ref().filter(|_| leads::is_asked(params)) {
+                    Some(name) => effects.target(Access::Read, Target::Database { name: name.as_str().to_owned() }),
+                    None => effects,
+                })
             }
             Ok(_) => Err(faults),
             Err(fault) => {
@@ -326,7 +352,8 @@ impl Action for Find {
         let tier = params.tier.as_ref().map(|tier| format!("{tier}/"));
         let below = format!("{}/{}{}", place.prefix, family.unwrap_or_default(), tier.unwrap_or_default());
         let folder = location(cx.inventory, &place.store, &below);
-        let before = params.before.as_ref().map(|at| format!(" that began before {}", at.shown(Clone::clone)));
+        let before = params.before.as_ref().map(|at| format!(" that ended before {}", at.shown(Clone::clone)));
+        let before = before.or_else(|| leads::words(params));
         let wanted = match &params.id {
             Some(id) => format!("the backup {}", id.shown(Clone::clone)),
             None => {
@@ -352,11 +379,30 @@ impl Action for Find {
         if let Some(location) = &params.location {
             return judge_raw(&*store, location, &query).await;
         }
+        let mut stores = vec![Arc::clone(&store)];
+        for name in place.wal_stores(&cx.about.inventory) {
+            stores.push(cx.store(name)?);
+        }
         let vouched = vouched(&*store, &cx.about.inventory)?;
-        match find(&vouched, &place.prefix, &query).await {
+        if leads::is_asked(params) && !cx.ahead {
+            return Ok(Findings::default().pass("the backup that leads there is looked for when the step runs"));
+        }
+        let lying = leads::location(params).map(|location| cx.store(location.store.as_str())).transpose()?;
+        let sight = Sight { about: &cx.about, stores: stores.clone(), lying, files: cx.host.read_files() };
+        let led = match leads::narrowed(params, sight, (&vouched, &place.prefix, query)).await? {
+            Ok(led) => led,
+            Err((fact, _)) if cx.may_still_change(&place.store) => {
+                return Ok(Findings::default().warn(fact, STILL_TO_COME));
+            }
+            Err((fact, help)) => return Ok(Findings::default().refuse(fact, help)),
+        };
+        match find(&vouched, &place.prefix, &led.query).await {
             Ok((backup, newer)) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
                 let mut findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
+                for passed in led.passed_over {
+                    findings = findings.pass(format!("a newer one does not lead there: {passed}"));
+                }
                 if let Some(newer) = newer {
                     findings = findings.warn(newer, PASSED_OVER);
                 }
@@ -367,10 +413,6 @@ impl Action for Find {
                 if backup.manifest.postgres.is_none() {
                     return Ok(findings);
                 }
-                let mut stores = vec![Arc::clone(&store)];
-                for name in place.wal_stores(&cx.about.inventory) {
-                    stores.push(cx.store(name)?);
-                }
                 Ok(match hole(&stores, &place.prefix, &backup.manifest).await? {
                     None => findings,
                     Some(segment) => findings.warn(
@@ -379,6 +421,11 @@ impl Action for Find {
                          else recover to a target before it, or from a later backup",
                     ),
                 })
+            }
+            Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. }))
+                if cx.may_still_change(&place.store) =>
+            {
+                Ok(Findings::default().warn(error.to_string(), STILL_TO_COME))
             }
             Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. })) => {
                 Ok(Findings::default().refuse(error.to_string(), help(&error)))
@@ -389,7 +436,7 @@ impl Action for Find {
 
     async fn run(&self, params: &FindParams, cx: &RunContext) -> Result<FindOutput, ActionError> {
         let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
-        let query = params
+        let mut query = params
             .query(&place, &cx.about.run)?
             .map_err(|expression| ActionError::fatal(format!("the value of `{expression}` is not known yet")))?;
         let store = cx.store(&place.store)?;
@@ -397,6 +444,20 @@ impl Action for Find {
             Some(location) => raw(location, (&query, &place), cx).await?,
             None => {
                 let vouched = vouched(store.as_read(), &cx.about.inventory)?;
+                let mut stores = vec![Arc::clone(&store) as Arc<dyn ReadStore>];
+                for name in place.wal_stores(&cx.about.inventory) {
+                    stores.push(cx.store(name)? as Arc<dyn ReadStore>);
+                }
+                let lying = leads::location(params).map(|location| cx.store(location.store.as_str())).transpose()?;
+                let lying = lying.map(|store| store as Arc<dyn ReadStore>);
+                let sight = Sight { about: &cx.about, stores, lying, files: cx.host.read_files() };
+                let led = leads::narrowed(params, sight, (&vouched, &place.prefix, query)).await?;
+                let led = led.map_err(|(fact, help)| ActionError::fatal(fact).help(help))?;
+                for passed in led.passed_over {
+                    let message = format!("a newer one does not lead there: {passed}");
+                    cx.reporter.note(message, serde_json::json!({ "passed_over": true }));
+                }
+                query = led.query;
                 let (backup, newer) = find(&vouched, &place.prefix, &query).await.map_err(catalog_failed)?;
                 if let Some(newer) = newer {
                     cx.reporter.note(newer, serde_json::json!({ "passed_over": true }));

@@ -231,7 +231,8 @@ impl Restoring<'_> {
             Some(_) => marker.embedded(),
             None => attempt::embedded(files.as_ref(), dir).map_err(|error| cannot(&error))?,
         };
-        let aside = Aside { embedded: &embedded, tail };
+        let beside = dir.join("pg_wal");
+        let aside = Aside { files: files.as_ref(), embedded: &embedded, beside: &beside, tail };
         let goal = (&self.aim.goal, self.aim.timeline);
         let plan = course::decide(&hands.shelf(marker), marker, aside, goal).await;
         let told = |error| match self.params.delta {
@@ -265,7 +266,8 @@ impl Restoring<'_> {
             false => None,
         };
         let (course, to_target) = (Some(plan.course), plan.goal != Goal::Newest);
-        let marker = Marker { remains, course, to_target, embedded, ..marker };
+        let by_landmark = self.aim.is_by_landmark();
+        let marker = Marker { remains, course, to_target, by_landmark, embedded, ..marker };
         self.prepare(hands, dir, &plan)?;
         recovering.raise(files.as_ref(), dir, old).await?;
         marker.write(files.as_ref(), dir, &hands.owner)?;

@@ -124,6 +124,7 @@ impl Staging<'_> {
             course: None,
             remains: None,
             to_target: false,
+            by_landmark: false,
             embedded: Vec::new(),
             wal_location: None,
             waits: None,

@@ -50,7 +50,8 @@ pub(crate) async fn advance(
     }
     later(&aim.goal, &waiting)?;
     let (embedded, tail) = (marker.embedded(), Tail::default());
-    let aside = Aside { embedded: &embedded, tail: &tail };
+    let beside = hands.cluster.pgdata.join("pg_wal");
+    let aside = Aside { files: files.as_ref(), embedded: &embedded, beside: &beside, tail: &tail };
     let followed = marker.course.map(|course| course.timeline);
     let goal = (&aim.goal, aim.timeline.or(followed));
     let plan = course::decide(&hands.shelf(&marker), &marker, aside, goal).await?;
@@ -61,7 +62,8 @@ pub(crate) async fn advance(
         hands.server(files.as_ref())?.stop(hands.cx.host.as_ref()).await?;
     }
     let (to_target, wal_location) = (plan.goal != Goal::Newest, hands.location.clone());
-    let marker = Marker { course: Some(plan.course), to_target, wal_location, ..marker };
+    let (course, by_landmark) = (Some(plan.course), aim.is_by_landmark());
+    let marker = Marker { course, to_target, by_landmark, wal_location, ..marker };
     tell(hands, aim, &plan, files.as_ref())?;
     marker.write(files.as_ref(), &hands.cluster.pgdata, &hands.owner)?;
     Landing { hands, marker }.land(aim).await

@@ -12,7 +12,7 @@ use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
 use crate::language::inventory::Inventory;
-use crate::pgformat::{SegmentName, SegmentSize, SystemId, WalFileName};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
 use crate::transfer::Pool;
 use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first, read_first_into};
 
@@ -134,6 +134,15 @@ impl Shelf<'_> {
     pub(crate) async fn newest_commit(&self, path: &[SegmentName]) -> Result<Option<Timestamp>, ActionError> {
         let newest = Almanac::of(self.sources(), self.size).newest_commit(path).await;
         newest.map(|newest| newest.map(|commit| commit.at)).map_err(|error| unread(&error))
+    }
+
+    /// Finds where the last record of a segment begins.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read or is damaged.
+    pub(crate) async fn last_record(&self, segment: SegmentName) -> Result<Option<Lsn>, ActionError> {
+        let scanned = Almanac::of(self.sources(), self.size).scan(segment).await;
+        scanned.map(|scan| scan.last_record).map_err(|error| unread(&error))
     }
 
     /// Reads from the WAL when each timeline was promoted, and how long the ones it left went on.

@@ -85,7 +85,8 @@ impl Recovering<'_> {
             Some(_) => marker.embedded(),
             None => embedded(files, &staged).map_err(|error| cannot(&error))?,
         };
-        let aside = course::Aside { embedded: &embedded, tail: &tail };
+        let beside = staged.join("pg_wal");
+        let aside = course::Aside { files, embedded: &embedded, beside: &beside, tail: &tail };
         let plan =
             course::decide(&self.hands.shelf(&marker), &marker, aside, (&self.aim.goal, self.aim.timeline)).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
@@ -113,6 +114,7 @@ impl Recovering<'_> {
             remains,
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
+            by_landmark: self.aim.is_by_landmark(),
             embedded: names(&embedded),
             wal_location: self.hands.location.clone(),
             last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),

@@ -1,6 +1,7 @@
 //! Decides, before anything is touched, where a recovery ends and along which timeline.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::archive::Shelf;
@@ -8,11 +9,11 @@ use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
 use super::rescue::Tail;
-use crate::action::{ActionError, ReadStore};
+use crate::action::{ActionError, ReadFiles, ReadStore};
 use crate::base::Timestamp;
 use crate::catalog::Manifest;
 use crate::catalog::recovery::{Archive, Base, Goal, Seen, Settled};
-use crate::pgformat::{SegmentName, Timeline};
+use crate::pgformat::{Lsn, SegmentName, Timeline};
 use crate::wal::Keys;
 
 /// A decided course.
@@ -33,10 +34,14 @@ pub(crate) struct Plan {
 }
 
 /// WAL that replay will find although the archive does not have it yet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Aside<'a> {
+    /// What reads it.
+    pub(crate) files: &'a dyn ReadFiles,
     /// Segments that came with the backup.
     pub(crate) embedded: &'a BTreeSet<SegmentName>,
+    /// The folder they lie in.
+    pub(crate) beside: &'a Path,
     /// What is to be rescued.
     pub(crate) tail: &'a Tail,
 }
@@ -58,10 +63,8 @@ pub(crate) async fn decide(
     archive.aside.extend(aside.embedded);
     archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
-    let wanted = match wanted {
-        Some(wanted) => Some(wanted),
-        None => landmark::timeline(shelf, &archive, base, goal).await?,
-    };
+    let searched = landmark::Searched { shelf, archive: &archive, aside, base };
+    let wanted = landmark::timeline(&searched, goal, wanted).await?;
     // Also for one that was named: what its children copied of it ends where they were promoted.
     if matches!(goal, Goal::Time(_)) && archive.leading(base).len() > 1 {
         shelf.date(&mut archive).await?;
@@ -72,7 +75,8 @@ pub(crate) async fn decide(
         Goal::Time(_) => newest(shelf, &archive, &way.path, aside.tail).await?,
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
-    let Settled { goal, told, end, note } = way.settle(goal, Seen { newest_commit, last_record: None })?;
+    let last_record = last_record(shelf, &archive, (goal, &way.path), aside.tail).await?;
+    let Settled { goal, told, end, note } = way.settle(goal, Seen { newest_commit, last_record })?;
     let floor = way.path.last().map(|last| last.start(shelf.size));
     let course = Course { start: base.start, end, timeline: way.followed, floor };
     Ok(Plan { goal, timeline: told, course, path: way.path, witness, note })
@@ -90,6 +94,22 @@ async fn newest(
     }
     let readable: Vec<SegmentName> = path.iter().copied().filter(|name| archive.holds(*name)).collect();
     shelf.newest_commit(&readable).await
+}
+
+/// Where the last record on a path begins, when a position lies in its last segment: behind it no server stops.
+async fn last_record(
+    shelf: &Shelf<'_>,
+    archive: &Archive,
+    (goal, path): (&Goal, &[SegmentName]),
+    tail: &Tail,
+) -> Result<Option<Lsn>, ActionError> {
+    match (goal, path.last()) {
+        (Goal::Lsn(lsn), Some(last)) if *lsn >= last.start(shelf.size) => match archive.holds(*last) {
+            true => shelf.last_record(*last).await,
+            false => Ok(tail.last_record.filter(|_| tail.segments().any(|segment| segment == *last))),
+        },
+        (_, _) => Ok(None),
+    }
 }
 
 /// The backup as decisions see it.

@@ -1,50 +1,139 @@
-//! Finds a transaction's end or a restore point in archived WAL, and so the timeline it lies on (facts 2.10.3).
+//! Finds a transaction's end or a restore point in the WAL that replay will read, and so the timeline it lies on
+//! (facts 2.10.3).
 //!
-//! Neither tells its own timeline. Where several lead on from a backup, the server would follow the newest, and end
-//! with an error behind all of it when the landmark is on another one.
+//! Neither tells its own timeline, nor whether it is there at all: the server would find that out at the end of all WAL,
+//! in an error, with the old data moved aside. So it is looked for before anything is touched.
 
 use std::collections::BTreeSet;
 
 use super::aim::words;
 use super::archive::Shelf;
+use super::course::Aside;
 use super::target::{Archive, Base, Goal};
 use crate::action::ActionError;
-use crate::pgformat::{Landmark, Lsn, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker};
+use crate::catalog::recovery::Refusal;
+use crate::pgformat::{
+    Landmark, Lsn, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker, Walked,
+};
 
-/// Says on which timeline a goal lies; `None` where one leads on from the backup anyway, or the goal tells itself.
+/// What is searched: the archive behind a backup, and what replay will find beside it.
+pub(crate) struct Searched<'a> {
+    /// Where archived segments are read.
+    pub(crate) shelf: &'a Shelf<'a>,
+    /// What there is.
+    pub(crate) archive: &'a Archive,
+    /// The rest.
+    pub(crate) aside: Aside<'a>,
+    /// The backup.
+    pub(crate) base: Base,
+}
+
+/// Says on which timeline a goal lies; the wanted one where the goal tells itself.
 ///
 /// # Errors
-/// Fails when a segment cannot be read, when no timeline has it, and when several have one of that name.
+/// Fails when a segment cannot be read, when no timeline has it, when it lies before the backup's end, and when several
+/// timelines have one of that name.
 pub(crate) async fn timeline(
-    shelf: &Shelf<'_>,
-    archive: &Archive,
-    base: Base,
+    searched: &Searched<'_>,
     goal: &Goal,
+    wanted: Option<Timeline>,
 ) -> Result<Option<Timeline>, ActionError> {
-    let wanted = match goal {
+    let sought = match goal {
         Goal::Xid(_) | Goal::Name(_) => goal.clone(),
-        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(None),
+        Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(wanted),
     };
-    let leading = archive.leading(base);
-    if leading.len() < 2 {
-        return Ok(None);
+    let (archive, base) = (searched.archive, searched.base);
+    if let Some(wanted) = wanted {
+        archive.timeline(goal, base, Some(wanted))?;
+        let found = searched.positions(searched.path(wanted), &sought).await?;
+        return searched
+            .behind_the_backup(goal, found.into_iter().map(|lsn| (lsn, wanted)).collect())
+            .map(|_| Some(wanted));
     }
     let mut found: BTreeSet<(Lsn, Timeline)> = BTreeSet::new();
-    for timeline in &leading {
-        // What came with the backup or is still to be rescued cannot be read here, and begins a walk anew.
-        let path = own(archive, *timeline, base).into_iter().filter(|segment| archive.holds(*segment)).collect();
-        found.extend(positions(shelf, path, &wanted).await?.into_iter().map(|lsn| (lsn, *timeline)));
+    for timeline in archive.leading(base) {
+        let own = searched.path(timeline).into_iter().filter(|segment| segment.timeline() == timeline).collect();
+        found.extend(searched.positions(own, &sought).await?.into_iter().map(|lsn| (lsn, timeline)));
     }
     let found: BTreeSet<(Lsn, Timeline)> = found.iter().filter(|one| !is_copy(archive, &found, one)).copied().collect();
-    let list = |found: &BTreeSet<(Lsn, Timeline)>| {
-        found.iter().map(|(lsn, timeline)| format!("`{timeline}` at {lsn}")).collect::<Vec<_>>().join(", ")
-    };
-    match found.iter().next() {
-        Some((_, timeline)) if found.len() == 1 => Ok(Some(*timeline)),
-        Some(_) => Err(ActionError::fatal(format!("several timelines contain {}: {}", words(goal), list(&found)))
-            .help("say which one with `timeline`")),
-        None => Err(ActionError::fatal(format!("no WAL of the archive after the backup contains {}", words(goal)))
-            .help("say its `timeline`, or give a time or a position instead")),
+    let found = searched.behind_the_backup(goal, found)?;
+    let timelines: BTreeSet<Timeline> = found.iter().map(|(_, timeline)| *timeline).collect();
+    match timelines.first() {
+        Some(only) if timelines.len() == 1 => Ok((archive.leading(base).len() > 1).then_some(*only)),
+        Some(_) | None => {
+            let list: Vec<String> = found.iter().map(|(lsn, timeline)| format!("`{timeline}` at {lsn}")).collect();
+            let fact = format!("several timelines contain {}: {}", words(goal), list.join(", "));
+            Err(ActionError::fatal(fact).help("say which one with `timeline`"))
+        }
+    }
+}
+
+impl Searched<'_> {
+    /// The segments from the backup to the end of a timeline, those shared with its parents included.
+    fn path(&self, timeline: Timeline) -> Vec<SegmentName> {
+        let (archive, base) = (self.archive, self.base);
+        let history = archive.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline));
+        let Some(last) = archive.reach(timeline, base).last else { return Vec::new() };
+        let numbers = archive.size.number_of(base.start)..=last.number(archive.size);
+        numbers.map(|number| history.segment(number, archive.size)).collect()
+    }
+
+    /// Refuses what is not there, or only before the backup is consistent: the server stops at the first it meets.
+    fn behind_the_backup(
+        &self,
+        goal: &Goal,
+        found: BTreeSet<(Lsn, Timeline)>,
+    ) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
+        if found.iter().any(|(lsn, _)| *lsn < self.base.stop) {
+            let end = format!("`{}`", self.base.stop);
+            return Err(Refusal::BeforeBackup { goal: goal.clone(), end }.into());
+        }
+        match found.is_empty() {
+            false => Ok(found),
+            true => Err(ActionError::fatal(format!("no WAL after the backup contains {}", words(goal)))
+                .help("`runbook wal search` finds transactions and restore points; or give a time or a position")),
+        }
+    }
+
+    async fn positions(&self, path: Vec<SegmentName>, goal: &Goal) -> Result<BTreeSet<Lsn>, ActionError> {
+        let mut walker = WalWalker::new(self.shelf.size);
+        let mut all = BTreeSet::new();
+        for name in path {
+            // Where a segment is missing, or ends early, a walk begins anew behind it.
+            let Some(bytes) = self.segment(name).await? else {
+                walker = WalWalker::new(self.shelf.size);
+                continue;
+            };
+            let wanted = goal.clone();
+            let walked = tokio::task::spawn_blocking(move || {
+                let mut found = Vec::new();
+                let walked = walker.segment(name, &bytes, &mut |record| {
+                    if is_it(record, &wanted) {
+                        found.push(record.lsn);
+                    }
+                });
+                (walker, walked, found)
+            });
+            let (next, walked, found) =
+                walked.await.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
+            walker = if walked == Walked::ToTheEnd { next } else { WalWalker::new(self.shelf.size) };
+            all.extend(found);
+        }
+        Ok(all)
+    }
+
+    /// Reads a segment from the archive, else from beside it; `None` where neither has it any more.
+    async fn segment(&self, name: SegmentName) -> Result<Option<Vec<u8>>, ActionError> {
+        if self.archive.holds(name) {
+            return self.shelf.segment(name).await.map(Some);
+        }
+        let Aside { files, embedded, beside, tail } = self.aside;
+        let path = match tail.path(name) {
+            Some(path) => path.to_owned(),
+            None if embedded.contains(&name) => beside.join(name.to_string()),
+            None => return Ok(None),
+        };
+        Ok(files.read(&path, self.shelf.size.bytes()).ok())
     }
 }
 
@@ -53,39 +142,6 @@ fn is_copy(archive: &Archive, found: &BTreeSet<(Lsn, Timeline)>, (lsn, timeline)
     let Some(history) = archive.history(*timeline) else { return false };
     let shared = |other: &Timeline| history.switch_of(*other).is_some_and(|fork| *lsn < fork);
     found.iter().any(|(at, other)| at == lsn && shared(other))
-}
-
-/// The segments of a timeline itself, without those it shares with its parent.
-fn own(archive: &Archive, timeline: Timeline, base: Base) -> Vec<SegmentName> {
-    let history = archive.history(timeline).unwrap_or_else(|| TimelineHistory::root(timeline));
-    let reach = archive.reach(timeline, base);
-    let Some(last) = reach.last else { return Vec::new() };
-    let numbers = archive.size.number_of(base.start)..=last.number(archive.size);
-    let path = numbers.map(|number| history.segment(number, archive.size));
-    path.filter(|segment| segment.timeline() == timeline).collect()
-}
-
-async fn positions(shelf: &Shelf<'_>, path: Vec<SegmentName>, goal: &Goal) -> Result<BTreeSet<Lsn>, ActionError> {
-    let mut walker = WalWalker::new(shelf.size);
-    let mut all = BTreeSet::new();
-    for name in path {
-        let bytes = shelf.segment(name).await?;
-        let wanted = goal.clone();
-        let walked = tokio::task::spawn_blocking(move || {
-            let mut found = Vec::new();
-            walker.segment(name, &bytes, &mut |record| {
-                if is_it(record, &wanted) {
-                    found.push(record.lsn);
-                }
-            });
-            (walker, found)
-        });
-        let found;
-        (walker, found) =
-            walked.await.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
-        all.extend(found);
-    }
-    Ok(all)
 }
 
 fn is_it(record: &WalRecord<'_>, goal: &Goal) -> bool {

@@ -50,6 +50,9 @@ pub(crate) struct Marker {
     /// Whether the server was told a target, which it then must have reached; set before the swap.
     #[serde(default)]
     pub(crate) to_target: bool,
+    /// Whether that target is another one than a time, so that only what was reached tells how much it gave up.
+    #[serde(default)]
+    pub(crate) by_landmark: bool,
     /// What the live server of a drill holds beyond the archive, where it tells.
     #[serde(default)]
     pub(crate) remains: Option<Remains>,

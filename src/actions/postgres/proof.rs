@@ -119,5 +119,5 @@ pub(crate) async fn switch(
 pub(crate) fn loss(whole: bool, newest_commit: Option<Timestamp>, backup_end: Timestamp) -> RecoverLoss {
     let coverage = if whole { Coverage::ToLastFlushed } else { Coverage::NewestCommit };
     let newest_commit_at = Some(newest_commit.map_or(backup_end, |at| at.max(backup_end)));
-    RecoverLoss { coverage, newest_commit_at, complete_until: None }
+    RecoverLoss { coverage, newest_commit_at, complete_until: None, chosen_target_at: None }
 }

@@ -1,18 +1,16 @@
 //! What a recovery would come to, told before anything is touched: which backup, which WAL, how many bytes and how much
 //! disk, or why it is impossible. The answer is [`crate::wal::outlook`]'s.
 
-use std::sync::Arc;
-
 use super::archive;
+use super::foresight::Foresight;
 use super::layout::Cluster;
 use super::target::Goal;
 use super::wal_location::WalLocation;
 use crate::action::{ActionError, CheckContext, Findings};
 use crate::base::units::{ByteSize, human_duration};
-use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::Refusal;
 use crate::pgformat::Timeline;
-use crate::wal::outlook::{Impossible, Plan, Planned, Recoverable, plan};
+use crate::wal::outlook::{Impossible, Plan, Planned};
 
 const MAPS: &str = "`runbook backups map` shows what can be recovered";
 
@@ -27,17 +25,17 @@ pub(crate) async fn told(
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
-    let settings = |name: &str| cx.about.inventory.stores.get(name).cloned().unwrap_or_default();
     let stores = archive::opened(cluster, |name| cx.store(name))?;
-    let stores = stores.into_iter().map(|store| (Arc::clone(&store), settings(store.name()))).collect();
-    let secrets = Arc::clone(&cx.about.secrets);
-    let found = Recoverable::of((&cluster.name, &cluster.entry), stores, secrets);
-    let found = match location {
-        Some(location) => found.beside(location.folder(cx.store(location.store.as_str())?, &cx.about)?),
-        None => found,
+    let ahead = Foresight::of(cluster, &cx.about, stores, cx.host.read_files());
+    let ahead = match location {
+        Some(location) => ahead.beside(location, cx.store(location.store.as_str())?)?,
+        None => ahead,
     };
-    let planned = async { plan(found.look().await?.of_kind(KIND_POSTGRES_BASE), goal, timeline).await };
-    Ok(match planned.await {
+    let (remnant, findings) = match ahead.remnant().await {
+        Ok(remnant) => (remnant, findings),
+        Err(error) => (None, findings.warn(error.to_string(), "what the server has not archived yet is left out here")),
+    };
+    Ok(match ahead.planned((goal, timeline), remnant, None).await {
         Ok(Planned::Possible(plan)) => possible(&plan, findings),
         // Who archives without a catalog has backups without one, too: what is missing here may lie there.
         Ok(Planned::Impossible(why)) if location.is_some() => {
@@ -61,7 +59,7 @@ fn possible(plan: &Plan, findings: Findings) -> Findings {
         }
     };
     let fact = format!(
-        "backup `{}` of {} leads there: {} segments of timeline {}, `{}` to `{}`; {fetched} to fetch, {} of disk at most{newest}",
+        "the archive leads there, with backup `{}` of {}: {} segments of timeline {}, `{}` to `{}`; {fetched} to fetch, {} of disk at most{newest}",
         backup.id,
         backup.ended_at,
         replay.segments,
@@ -88,10 +86,13 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
     let fact = format!("the archive does not lead there: {}", why.why);
     let help = why.why.help().unwrap_or(MAPS);
     match &why.why {
-        Refusal::BeforeBackup { .. } | Refusal::Several(_) => findings.refuse(fact, help),
+        Refusal::BeforeBackup { .. } | Refusal::Several(_) | Refusal::NotFound(Goal::Xid(_)) => {
+            findings.refuse(fact, help)
+        }
         // What the old server never archived may close it: that is rescued first. And a step before this one may make
-        // the backup.
+        // the backup, or the restore point.
         Refusal::Hole { .. }
+        | Refusal::NotFound(_)
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
         | Refusal::BehindEnd { .. }

@@ -21,7 +21,7 @@ use crate::transfer::{Expected, PlainFacts, TransferError, Unpacking, download};
 const LIMIT_BYTES: u64 = 4 << 30;
 
 /// How many backups are tried, newest first, until one can be read.
-const TRIED: usize = 20;
+pub(crate) const TRIED: usize = 20;
 
 /// What to do about an archived backup.
 pub(crate) const RETRIEVE_FIRST: &str =

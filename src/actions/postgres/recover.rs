@@ -174,6 +174,9 @@ pub struct RecoverOutput {
     /// Prepared transactions that nobody has ended: they hold their locks.
     #[serde(default)]
     pub prepared: Vec<String>,
+    /// The `synchronous_standby_names` of which none is connected: every commit waits until one is. Null when commits go on.
+    #[serde(default)]
+    pub waits_for_standby: Option<String>,
 }
 
 /// Whether a recovered server is open.
@@ -202,6 +205,11 @@ pub struct RecoverLoss {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub complete_until: Option<Timestamp>,
+    /// With a position, a transaction, a restore point or the end of the backup as target: the moment that this came to.
+    /// What was committed after it was given up by choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub chosen_target_at: Option<Timestamp>,
 }
 
 impl RecoverParams {

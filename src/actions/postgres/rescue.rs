@@ -53,6 +53,8 @@ pub(crate) struct Tail {
     pub(crate) end: Option<Lsn>,
     /// The newest commit in it, by the primary's clock.
     pub(crate) newest_commit: Option<Timestamp>,
+    /// Where the last record of it begins: no server stops at a position behind that.
+    pub(crate) last_record: Option<Lsn>,
     /// Segments that are there and prove nothing, with the reason.
     pub(crate) unproven: Vec<String>,
     /// Timelines whose history only the old server has.
@@ -66,6 +68,12 @@ impl Tail {
             WalFileName::Segment(segment) => Some(segment),
             WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
         })
+    }
+
+    /// Where one of its segments lies.
+    pub(crate) fn path(&self, segment: SegmentName) -> Option<&Path> {
+        let file = self.files.iter().find(|file| file.name == WalFileName::Segment(segment));
+        file.map(|file| file.path.as_path())
     }
 
     /// Reads a history. One that makes no sense is found out when it is pushed.
@@ -140,11 +148,12 @@ impl Judge<'_> {
                 tail.unproven.push(format!("`{segment}`: {why}"));
                 break;
             }
-            let (mut newest, mut oldest) = (None, None);
+            let (mut newest, mut oldest, mut last) = (None, None, None);
             let mut see = |record: &crate::pgformat::WalRecord<'_>| {
                 let at = record.committed_at();
                 newest = newest.max(at);
                 oldest = [oldest, at].into_iter().flatten().min();
+                last = Some(record.lsn);
             };
             let walk = walker.get_or_insert_with(|| WalWalker::new(self.size));
             let before = walk.end();
@@ -158,6 +167,7 @@ impl Judge<'_> {
             }
             tail.end = tail.end.max(end);
             tail.newest_commit = tail.newest_commit.max(newest);
+            tail.last_record = tail.last_record.max(last);
             let name = WalFileName::Segment(segment);
             if !self.archived.contains(&name) {
                 tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });

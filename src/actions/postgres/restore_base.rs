@@ -28,6 +28,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StagedHandle, Target,
 };
+use crate::actions::backup::find::STILL_TO_COME;
 use crate::catalog::{self, Backup, PostgresFacts};
 
 /// Stages a base backup.
@@ -322,7 +323,11 @@ pub(crate) async fn any_readable(
         }
         newest = newest.or(Some(judged));
     }
+    let refused = newest.into_iter().flat_map(|newest| newest.0);
+    if cx.may_still_change(store_name) {
+        return Ok(refused.fold(findings, |all, doubt| all.warn(doubt.message, STILL_TO_COME)));
+    }
     let mut findings = findings;
-    findings.0.extend(newest.into_iter().flat_map(|newest| newest.0));
+    findings.0.extend(refused);
     Ok(findings)
 }

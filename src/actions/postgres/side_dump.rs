@@ -41,6 +41,7 @@ fn params(side: &Cluster, handle: &BackupHandle, instance: Late<crate::action::I
         database: DatabaseRef(side.name.clone()),
         instance: Some(instance),
         backup: Late::Known(handle.clone()),
+        target_time: None,
         dbname: None,
         mode: RestoreMode::Swap,
         roles: Roles::CreateMissing,

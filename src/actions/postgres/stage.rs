@@ -152,6 +152,7 @@ impl Stage {
             course: None,
             remains: None,
             to_target: false,
+            by_landmark: false,
             embedded: Vec::new(),
             wal_location: None,
             waits: None,

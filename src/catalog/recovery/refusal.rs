@@ -60,6 +60,9 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// No WAL contains it, from the first backup on that could be begun with.
+    #[error("no WAL that a recovery could replay contains {0}")]
+    NotFound(Goal),
     /// There is no backup to begin with.
     #[error("no base backup leads to {0}")]
     NoBackup(Goal),
@@ -85,6 +88,9 @@ impl Refusal {
             Self::NoWay { .. } => Some("`runbook backups map` shows which timelines lead on from which backup"),
             Self::BehindEnd { .. } => {
                 Some("recover to the newest instead, or push what the server has not archived yet")
+            }
+            Self::NotFound(_) => {
+                Some("`runbook wal search` finds transactions and restore points; or give a time or a position")
             }
             Self::Backup { .. } | Self::NoBackup(_) => Some("`runbook backups map` shows what can be recovered"),
         }

@@ -6,14 +6,14 @@ use super::super::args::InventoryArgs;
 use super::super::screen::Face;
 use super::super::site::Site;
 use super::super::{Exit, Failure, document, wiring};
-use crate::action::{ErasureContent, ErasureKey, ErasureLine, Forget, Secrets as _, Treatment};
+use crate::action::{ErasureContent, ErasureKey, ErasureLine, Forget, Secrets as _, Treatment, Word};
 use crate::journal::erasure::{ErasureError, ErasureLedger};
 use crate::report::mask_text;
 
 /// Arguments of `backups erase-ledger`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  printf %s bob@example.org | runbook backups erase-ledger add --key erasure --database orders --table users --column email\n  printf %s bob | runbook backups erase-ledger add --key erasure --database orders --table visits --column who --anonymise ip,agent\n  runbook backups erase-ledger list --database orders\n  runbook backups erase-ledger export >erasure.jsonl\n\nBackups are not rewritten: what is erased today comes back with a restore. The ledger says what has to be erased\nthen again, as keyed hashes (HMAC-SHA256), never as identifiers. `postgres.erase` does it in every shipped restore of\na database whose inventory entry has `erasure: { keys: [SECRET] }`. Keep the key where a restore can reach it."
+    after_help = "Examples:\n  printf %s bob@example.org | runbook backups erase-ledger add --key erasure --database orders --table users --column email\n  printf %s bob | runbook backups erase-ledger add --key erasure --database orders --table visits --column who --anonymise ip,agent\n  printf %s bob@example.org | runbook backups erase-ledger lift --key erasure --database orders --table users --column email\n  runbook backups erase-ledger list --database orders\n  runbook backups erase-ledger export >erasure.jsonl\n\nBackups are not rewritten: what is erased today comes back with a restore. The ledger says what has to be erased\nthen again, as keyed hashes (HMAC-SHA256), never as identifiers. `postgres.erase` does it in every shipped restore of\na database whose inventory entry has `erasure: { keys: [SECRET] }`. Keep the key where a restore can reach it.\n\nErase in the database first, then add the line: a restore leaves the rows of data that is newer than the line alone,\nsince whoever stands in it came back later. Forget somebody once more by adding the line once more; `lift` takes it\nback for good."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -24,6 +24,8 @@ pub struct Args {
 enum Command {
     /// Add somebody who must be forgotten; the identifier comes on standard input
     Add(Box<Add>),
+    /// Say that somebody need not be forgotten any more: they came back; the identifier comes on standard input
+    Lift(Box<Whom>),
     /// List what must be forgotten
     List(List),
     /// Write the ledger as it is, line by line, when all of it holds
@@ -33,6 +35,16 @@ enum Command {
 /// Arguments of `erase-ledger add`.
 #[derive(Debug, clap::Args)]
 struct Add {
+    #[command(flatten)]
+    whom: Whom,
+    /// Keep the rows, and clear these columns and the one that identifies; without it they are deleted
+    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
+    anonymise: Vec<String>,
+}
+
+/// Who is meant, and where.
+#[derive(Debug, clap::Args)]
+struct Whom {
     /// The identifier; `-` reads it from standard input, so that no process list and no history of a shell has it
     #[arg(long, value_name = "VALUE|-", default_value = "-")]
     subject_key: String,
@@ -51,9 +63,6 @@ struct Add {
     /// The database within the server; default the `dbname` of the inventory
     #[arg(long, value_name = "NAME")]
     dbname: Option<String>,
-    /// Keep the rows, and clear these columns and the one that identifies; without it they are deleted
-    #[arg(long, value_name = "COLUMN,…", value_delimiter = ',')]
-    anonymise: Vec<String>,
     /// Why; nothing that tells who
     #[arg(long)]
     reason: Option<String>,
@@ -84,13 +93,20 @@ struct List {
 /// Does what the subcommand says.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     match &args.command {
-        Command::Add(args) => add(args),
+        Command::Add(args) => {
+            let treatment = match args.anonymise.is_empty() {
+                true => Treatment::Delete,
+                false => Treatment::Anonymise(args.anonymise.clone()),
+            };
+            add(&args.whom, Word::Forget, treatment)
+        }
+        Command::Lift(whom) => add(whom, Word::Lift, Treatment::Delete),
         Command::List(args) => list(args),
         Command::Export => export(),
     }
 }
 
-fn add(args: &Add) -> Result<Exit, Failure> {
+fn add(args: &Whom, word: Word, treatment: Treatment) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), Face::Json)?;
     if !site.inventory.databases.contains_key(&args.database) {
         return Err(crate::cli::site::no_database(&args.database, &site.inventory));
@@ -110,15 +126,20 @@ fn add(args: &Add) -> Result<Exit, Failure> {
         dbname: args.dbname.clone(),
         table: args.table.clone(),
         column: args.column.clone(),
-        treatment: match args.anonymise.is_empty() {
-            true => Treatment::Delete,
-            false => Treatment::Anonymise(args.anonymise.clone()),
-        },
+        word,
+        treatment,
         reason: args.reason.clone(),
     };
     let actor = wiring::actor_as(args.who.as_deref())?;
     let runs = wiring::runs()?;
-    let line = ErasureLedger::below(runs.root()).add(&actor.name, forget).map_err(|error| failed(&error))?;
+    let ledger = ErasureLedger::below(runs.root());
+    let content = ledger.read().map_err(|error| failed(&error))?;
+    if !word.is_forget() && !content.in_force().iter().any(|line| line.forget.is_about(&forget)) {
+        return Err(Failure::new(Exit::Usage, "no line that counts is about this subject in this column").help(
+            "`runbook backups erase-ledger list` shows them; the value, its column and the key must be the same",
+        ));
+    }
+    let line = ledger.add(&actor.name, forget).map_err(|error| failed(&error))?;
     if args.json {
         document::write_json(&line)?;
     } else {
@@ -171,10 +192,13 @@ fn export() -> Result<Exit, Failure> {
 }
 
 fn told(line: &ErasureLine) -> String {
-    let Forget { subject, database, table, column, treatment, reason, .. } = &line.forget;
-    let treatment = match treatment {
-        Treatment::Delete => String::new(),
-        Treatment::Anonymise(columns) => format!("  keeps the rows without {column}, {}", columns.join(", ")),
+    let Forget { subject, database, table, column, treatment, word, reason, .. } = &line.forget;
+    let treatment = match (word, treatment) {
+        (Word::Lift, _) => "  lifted: they came back".to_owned(),
+        (Word::Forget, Treatment::Delete) => String::new(),
+        (Word::Forget, Treatment::Anonymise(columns)) => {
+            format!("  keeps the rows without {column}, {}", columns.join(", "))
+        }
     };
     let reason = reason.as_ref().map(|reason| format!("  {reason}")).unwrap_or_default();
     let short = subject.get(..12).unwrap_or(subject);

@@ -252,6 +252,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
         | Refusal::BehindEnd { .. }
+        | Refusal::NotFound(_)
         | Refusal::Backup { .. } => match why.why.help() {
             Some(help) => failure.help(about.site.again.advice(help)),
             None => failure,

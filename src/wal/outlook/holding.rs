@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::{Almanac, ForeignArchive, ForeignFolder, Identity, Keys, Source, WalError, read_first};
+use super::Remnant;
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
 use crate::catalog::{self, Backup, Catalog, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT};
@@ -25,6 +26,8 @@ pub struct Recoverable {
     /// The store of its backups, and the others that its WAL lies in.
     pub(super) stores: Vec<(Arc<dyn ReadStore>, StoreEntry)>,
     secrets: Arc<dyn Secrets>,
+    /// What only its server has, where that counts as well.
+    pub(super) remnant: Option<Remnant>,
     /// The objects of each base backup, by its id.
     pub(super) objects: BTreeMap<String, Vec<ObjectKey>>,
 }
@@ -89,6 +92,7 @@ impl Recoverable {
             objects: BTreeMap::new(),
             stores,
             secrets,
+            remnant: None,
         }
     }
 
@@ -99,6 +103,12 @@ impl Recoverable {
             *store = Arc::new(ForeignArchive::beside(Arc::clone(store), &self.prefix, folder));
         }
         self
+    }
+
+    /// Counts what only its server has as well: a recovery rescues it first.
+    #[must_use]
+    pub fn and(self, remnant: Option<Remnant>) -> Self {
+        Self { remnant, ..self }
     }
 
     /// The store of its backups, with its settings.
@@ -139,7 +149,9 @@ impl Recoverable {
             };
             let archive = self.view(system_id, size).await?;
             let backups = backups.iter().filter(|backup| backup.system_id == system_id).cloned().collect();
-            clusters.push(ClusterView { system_id, archive, backups });
+            let mut cluster = ClusterView { system_id, archive, backups };
+            self.remnant.iter().for_each(|remnant| remnant.join(&mut cluster));
+            clusters.push(cluster);
         }
         (self.clusters, self.objects) = (clusters, objects);
         self.damaged = list.damaged.into_iter().map(|damaged| format!("`{}`: {}", damaged.key, damaged.why)).collect();

@@ -31,7 +31,8 @@ impl Hunt {
         Self { walker: WalWalker::new(size), trace: Trace::of(wanted), size, last: None, segments: 0, beyond: None }
     }
 
-    /// Walks archived segments in order. Where some are missing, records that began before them are not seen.
+    /// Walks segments in order, archived ones and those that only the server has. Where some are missing, records that
+    /// began before them are not seen.
     ///
     /// # Errors
     /// Fails when a segment cannot be read.
@@ -41,10 +42,18 @@ impl Hunt {
         path: &[SegmentName],
     ) -> Result<(), LookError> {
         let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
-        let reading = path.iter().copied().map(|name| async move { (name, almanac.segment(name).await) });
+        let reading = path.iter().copied().map(|name| async move {
+            let only_there = found.remnant.as_ref().filter(|_| !cluster.archive.holds(name));
+            match only_there {
+                Some(remnant) => (name, Ok(remnant.segment(name))),
+                None => (name, almanac.segment(name).await.map(Some)),
+            }
+        });
         let mut reading = stream::iter(reading).buffered(WIDTH);
         while let Some((name, bytes)) = reading.next().await {
-            self.take(name, &bytes?);
+            if let Some(bytes) = bytes? {
+                self.take(name, &bytes);
+            }
         }
         Ok(())
     }

@@ -7,10 +7,12 @@
 mod holding;
 mod hunt;
 mod plan;
+mod remnant;
 mod retrieval;
 mod uneven;
 
 pub use holding::{ClusterView, LookError, Recoverable};
 pub use hunt::{Hunt, readable};
 pub use plan::{ChosenBackup, Impossible, Plan, Planned, Replay, plan};
+pub use remnant::Remnant;
 pub use retrieval::ToRetrieve;

@@ -1,5 +1,7 @@
 //! Makes the plan of a recovery, or finds out why there is none.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::super::trace::Wanted;
@@ -138,7 +140,7 @@ async fn attempt(
     }
     let sighted = sighted(found, cluster, goal, wanted).await?;
     if let (Goal::Xid(_) | Goal::Name(_), None) = (goal, &sighted) {
-        return Ok(Planned::Impossible(impossible(cluster, Refusal::NoBackup(goal.clone()), Vec::new())));
+        return Ok(Planned::Impossible(impossible(cluster, Refusal::NotFound(goal.clone()), Vec::new())));
     }
     // What has a position is reached as any position; the server is told its name all the same.
     let (place, timeline) = match sighted {
@@ -185,16 +187,17 @@ async fn sighted(
     wanted: Option<Timeline>,
 ) -> Result<Option<(Timeline, Lsn)>, LookError> {
     let search = match goal {
-        Goal::Xid(xid) => Wanted::Transaction(u32::try_from(*xid).unwrap_or_default()),
+        // The record has no epoch; a target's is dropped by the server as well.
+        Goal::Xid(xid) => Wanted::Transaction(u32::try_from(xid & u64::from(u32::MAX)).unwrap_or_default()),
         Goal::Name(name) => Wanted::RestorePoint(name.clone()),
         Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(None),
     };
-    let mut timelines: Vec<Timeline> = cluster.archive.segments.keys().map(|name| name.timeline()).collect();
-    timelines.dedup();
-    let searched = timelines.into_iter().rev().filter(|one| wanted.is_none_or(|wanted| wanted == *one));
-    for timeline in searched {
+    let all = cluster.archive.segments.keys().chain(&cluster.archive.aside);
+    let timelines: BTreeSet<Timeline> = all.map(|name| name.timeline()).collect();
+    let newest_first = timelines.into_iter().rev().filter(|one| wanted.is_none_or(|wanted| wanted == *one));
+    for timeline in newest_first {
         let mut hunt = Hunt::of(search.clone(), cluster.archive.size);
-        hunt.along((found, cluster), &readable(cluster, timeline)).await?;
+        hunt.along((found, cluster), &searched(found, cluster, timeline)).await?;
         if let Some(sighting) = hunt.found(None).first() {
             let history = cluster.archive.history(timeline);
             let own = history.map_or(timeline, |history| history.timeline_at(sighting.lsn));
@@ -202,6 +205,20 @@ async fn sighted(
         }
     }
     Ok(None)
+}
+
+/// What of a timeline's path is worth searching: from the first segment that a recovery can begin with.
+fn searched(found: &Recoverable, cluster: &ClusterView, timeline: Timeline) -> Vec<SegmentName> {
+    let (size, path) = (cluster.archive.size, cluster.archive.path(timeline));
+    let first = cluster.backups.iter().map(|backup| size.number_of(backup.base.start)).min().unwrap_or_default();
+    let left = found.remnant.iter().filter(|remnant| remnant.system_id == cluster.system_id);
+    let left = left.flat_map(|remnant| remnant.segments.keys().copied()).filter(|name| path.holds(*name));
+    let mut all = readable(cluster, timeline);
+    all.extend(left);
+    all.retain(|name| name.number(size) >= first);
+    all.sort_by_key(|name| name.number(size));
+    all.dedup();
+    all
 }
 
 async fn settle(
@@ -219,13 +236,19 @@ async fn settle(
             almanac.newest_commit(&readable).await?
         }
     };
+    let remnant = found.remnant.as_ref().filter(|remnant| remnant.system_id == cluster.system_id);
     let last_record = match (place, way.path.last()) {
-        (Goal::Lsn(lsn), Some(last)) if archive.holds(*last) && *lsn >= last.start(archive.size) => {
-            almanac.scan(*last).await?.last_record
-        }
+        (Goal::Lsn(lsn), Some(last)) if *lsn >= last.start(archive.size) => match archive.holds(*last) {
+            true => almanac.scan(*last).await?.last_record,
+            false => remnant.filter(|left| left.segments.contains_key(last)).and_then(|left| left.last_record),
+        },
         (_, _) => None,
     };
-    let seen = Seen { newest_commit: newest_commit.map(|commit| commit.at), last_record };
+    let newest_at = match remnant {
+        Some(remnant) => remnant.newest_commit(newest_commit, &way.path),
+        None => newest_commit.map(|commit| commit.at),
+    };
+    let seen = Seen { newest_commit: newest_at, last_record };
     let mut settled = match way.settle(place, seen) {
         Ok(settled) => settled,
         Err(why) => return Ok(Err(why)),
@@ -237,10 +260,12 @@ async fn settle(
         Goal::Time(at) => almanac.stop_for(&readable, *at).await?,
         Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => None,
     };
-    let inside = way.path.len() - readable.len();
+    let left = remnant.map_or(0, |left| way.path.iter().filter(|name| left.segments.contains_key(*name)).count());
+    let inside = (way.path.len() - readable.len()).saturating_sub(left);
     let embedded = (inside > 0).then(|| format!("{inside} segments are not in the archive but came with the backup"));
+    let rescued = (left > 0).then(|| format!("{left} segments are not in the archive yet; the server still has them"));
     Ok(Ok(Plan {
-        notes: settled.note.iter().cloned().chain(embedded).collect(),
+        notes: settled.note.iter().cloned().chain(embedded).chain(rescued).collect(),
         ..of(cluster, choice, (settled, stop), newest_commit)
     }))
 }

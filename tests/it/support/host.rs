@@ -1,6 +1,6 @@
 //! The local host in a folder of its own, and what tests ask of processes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -192,7 +192,13 @@ impl Bench {
 
     /// The context of a check or a recovery.
     pub fn check_context(&self, inventory: Inventory) -> CheckContext {
-        CheckContext { about: self.about(inventory), host: self.reader(), stores: Arc::new(no_store), ahead: false }
+        CheckContext {
+            about: self.about(inventory),
+            host: self.reader(),
+            stores: Arc::new(no_store),
+            ahead: false,
+            changed_stores: BTreeSet::new(),
+        }
     }
 
     /// The attempt as a resumed run finds it.

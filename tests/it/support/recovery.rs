@@ -1,6 +1,6 @@
 //! A real cluster with archiving into a real store, and the actions driven as the engine drives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -367,6 +367,7 @@ impl Run<'_> {
                     .map_err(|error| ActionError::fatal(error.to_string()))
             }),
             ahead: false,
+            changed_stores: BTreeSet::new(),
         }
     }
 

@@ -581,6 +581,7 @@ impl Capabilities for Hands {
             host: Arc::new(Nowhere),
             stores: Arc::new(|name| Err(ActionError::fatal(format!("no store `{name}`")))),
             ahead: timing == Timing::Ahead,
+            changed_stores: BTreeSet::new(),
         })
     }
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::wanted::{Group, Keys, gathered};
+use self::wanted::{Group, Keys, Scope, gathered};
 use super::by_hand;
 use super::connect::Endpoint;
 use super::layout::Cluster;
@@ -22,7 +22,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, ErasureContent, Example,
     Findings, Idempotency, InstanceHandle, Late, ParamFault, PlanContext, RunContext, SHIPPED, Surroundings, Target,
 };
-use crate::base::Digest;
+use crate::base::{Digest, Timestamp};
 
 /// Erases who must be forgotten.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +44,14 @@ pub struct EraseParams {
     /// Only this database within the server. Default: every one that the ledger names.
     #[serde(default)]
     pub dbname: Option<String>,
+    /// Only these tables, those that were brought back; of the database's own `dbname` where none is said. Default: every
+    /// one that the ledger names.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// The moment of the data, with offset. A line that is older was carried out before that moment: whoever stands in the
+    /// data all the same came back afterwards, and their rows stay and are told. Default: every line counts, however old.
+    #[serde(default)]
+    pub as_of: Option<Late<String>>,
 }
 
 /// The outputs of `postgres.erase`.
@@ -55,6 +63,12 @@ pub struct EraseOutput {
     pub deleted: u64,
     /// Rows that stayed and tell nothing any more.
     pub anonymised: u64,
+    /// Rows that stayed because the data is newer than the line: somebody came back after they were forgotten.
+    #[serde(default)]
+    pub back: u64,
+    /// Rows that are gone from all tables, those included that foreign keys let follow.
+    #[serde(default)]
+    pub removed: u64,
     /// How many lines the whole ledger had.
     pub ledger_lines: u64,
     /// The hash of its last line: says which ledger it was. Null where the inventory names no keys.
@@ -76,6 +90,9 @@ pub struct ErasedLine {
     pub kept: bool,
     /// How many rows there were.
     pub rows: u64,
+    /// How many rows stayed because the data is newer than the line.
+    #[serde(default)]
+    pub back: u64,
 }
 
 /// What is to be done, and by which ledger.
@@ -104,6 +121,10 @@ impl Action for Erase {
                 with: "{ database: orders, instance: '{{ steps.copy.instance }}', side: copy }",
             },
             Example { title: "In one database of the server", with: "{ database: orders, dbname: shop }" },
+            Example {
+                title: "In a table that was brought back as it was then",
+                with: "{ database: orders, tables: [users], as_of: '2026-01-28T14:30:00Z' }",
+            },
         ],
     };
     type Params = EraseParams;
@@ -112,6 +133,9 @@ impl Action for Erase {
     fn effects(&self, params: &EraseParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch)
             .map_err(|error| vec![ParamFault::new("/database", error.to_string())])?;
+        if let Some(Err(what)) = params.as_of.as_ref().and_then(Late::known).map(|text| time(text)) {
+            return Err(vec![ParamFault::new("/as_of", what)]);
+        }
         if params.side.is_some() && params.instance.is_none() {
             let fault = ParamFault::new("/side", "a side instance is named, and `instance` is not given");
             return Err(vec![fault.help("give the handle that `postgres.side_instance` gave")]);
@@ -207,12 +231,17 @@ impl Action for Erase {
                 let done = work::erase(&mut session, groups).await?;
                 for line in &done.lines {
                     cx.reporter.note(line.told(), json!(line));
+                    if let Some(told) = line.told_back() {
+                        cx.reporter.note(told, json!(line));
+                    }
                 }
                 for note in done.notes {
                     cx.reporter.note(note, json!({ "dbname": dbname }));
                 }
+                output.removed += done.removed;
                 output.add(done.lines);
             }
+            output.removed = output.removed.max(output.deleted);
             cx.reporter.note(task.told(&cluster.name), json!({ "head": ledger_head, "lines": ledger_lines }));
             Ok(output)
         };
@@ -233,7 +262,13 @@ impl Task {
         let Some(settings) = &cluster.entry.erasure else { return Ok(None) };
         let content = ledger::read(about, shipped).await?;
         let keys = Keys::of(&settings.keys, about.secrets.as_ref())?;
-        let groups = gathered(&content, (cluster, params.dbname.as_deref()), &keys)?;
+        // What comes late is not known before the step starts; then every line is looked at.
+        let as_of = params.as_of.as_ref().and_then(Late::known).map(|text| time(text)).transpose();
+        let as_of = as_of.map_err(ActionError::fatal)?;
+        // Named tables are those of one database.
+        let own = (!params.tables.is_empty()).then_some(cluster.dbname.as_str());
+        let scope = Scope { cluster, dbname: params.dbname.as_deref().or(own), tables: &params.tables, as_of };
+        let groups = gathered(&content, &scope, &keys)?;
         Ok(Some(Self { content, groups }))
     }
 
@@ -257,6 +292,9 @@ impl Task {
             for line in counted.lines.iter().filter(|line| line.rows > 0) {
                 findings = findings.pass(format!("{}, to be erased", line.told()));
             }
+            for told in counted.lines.iter().filter_map(ErasedLine::told_back) {
+                findings = findings.warn(told, BACK);
+            }
             for note in counted.notes {
                 findings = findings.warn(note, "erasing follows the foreign key; change it where that is not wanted");
             }
@@ -271,6 +309,15 @@ impl Task {
     }
 }
 
+/// What to do about somebody who came back.
+const BACK: &str =
+    "`runbook backups erase-ledger lift` says for good that they came back; `add` once more has them forgotten";
+
+/// Reads a time, which must say its offset.
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a time with an offset, such as `2026-01-28T14:30:00Z`"))
+}
+
 /// An error on one line, with what caused it.
 fn told(error: &ActionError) -> String {
     let info = error.info();
@@ -279,8 +326,19 @@ fn told(error: &ActionError) -> String {
 
 impl ErasedLine {
     fn told(&self) -> String {
-        let Self { line, dbname, table, column, rows, kept } = self;
+        let Self { line, dbname, table, column, rows, kept, back: _ } = self;
         let what = if *kept { "rows without what identifies" } else { "rows" };
         format!("line {line}: {rows} {what} of `{dbname}`, table `{table}` by `{column}`")
+    }
+
+    /// Says what stayed.
+    fn told_back(&self) -> Option<String> {
+        let Self { line, dbname, table, column, back, .. } = self;
+        (*back > 0).then(|| {
+            format!(
+                "line {line}: {back} rows of `{dbname}`, table `{table}` by `{column}` stay: the data is newer than the \
+                 line, so they came back after they were forgotten"
+            )
+        })
     }
 }

@@ -1,9 +1,10 @@
 //! What the ledger wants of one database: its lines, gathered by table, column and treatment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::layout::Cluster;
 use crate::action::{ActionError, ErasureContent, ErasureKey, Secrets, Treatment};
+use crate::base::Timestamp;
 
 /// The keys of an inventory entry, by their ids.
 pub(super) struct Keys(BTreeMap<String, ErasureKey>);
@@ -20,6 +21,27 @@ pub(super) struct Group {
     pub(super) treatment: Treatment,
     /// The line of each subject, below its key.
     subjects: BTreeMap<String, (ErasureKey, BTreeMap<String, u64>)>,
+    /// Lines that are older than the data: whoever stands in it came back after they were forgotten.
+    back: BTreeSet<u64>,
+}
+
+/// Which lines are wanted.
+pub(super) struct Scope<'a> {
+    /// The database.
+    pub(super) cluster: &'a Cluster,
+    /// Only this one within the server.
+    pub(super) dbname: Option<&'a str>,
+    /// Only these tables; all when there are none.
+    pub(super) tables: &'a [String],
+    /// The moment of the data; unknown: every line counts.
+    pub(super) as_of: Option<Timestamp>,
+}
+
+impl Scope<'_> {
+    fn has(&self, table: &str) -> bool {
+        let bare = |name: &str| name.trim().strip_prefix("public.").unwrap_or(name.trim()).to_owned();
+        self.tables.is_empty() || self.tables.iter().any(|one| bare(one) == bare(table))
+    }
 }
 
 impl Keys {
@@ -45,6 +67,11 @@ impl Group {
         self.subjects.values().find_map(|(key, lines)| lines.get(&key.subject(value)).copied())
     }
 
+    /// Tells whether the rows of a line stay: the data is newer than the line.
+    pub(super) fn is_back(&self, line: u64) -> bool {
+        self.back.contains(&line)
+    }
+
     /// Gives the subject of a line.
     pub(super) fn subject(&self, line: u64) -> Option<&str> {
         let mut all = self.subjects.values().flat_map(|(_, lines)| lines);
@@ -63,16 +90,13 @@ impl Group {
 ///
 /// # Errors
 /// Fails for a line whose key is not among the keys.
-pub(super) fn gathered(
-    content: &ErasureContent,
-    (cluster, dbname): (&Cluster, Option<&str>),
-    keys: &Keys,
-) -> Result<Vec<Group>, ActionError> {
+pub(super) fn gathered(content: &ErasureContent, scope: &Scope<'_>, keys: &Keys) -> Result<Vec<Group>, ActionError> {
     let mut groups: BTreeMap<(String, Treatment, String, String), Group> = BTreeMap::new();
-    for line in &content.lines {
+    for line in content.in_force() {
         let forget = &line.forget;
-        let within = forget.dbname.as_ref().unwrap_or(&cluster.dbname);
-        if forget.database != cluster.name || dbname.is_some_and(|only| only != within) {
+        let within = forget.dbname.as_ref().unwrap_or(&scope.cluster.dbname);
+        let other = forget.database != scope.cluster.name || scope.dbname.is_some_and(|only| only != within);
+        if other || !scope.has(&forget.table) {
             continue;
         }
         let Some(key) = keys.0.get(&forget.key_id) else {
@@ -87,7 +111,11 @@ pub(super) fn gathered(
             column: forget.column.clone(),
             treatment: forget.treatment.clone(),
             subjects: BTreeMap::new(),
+            back: BTreeSet::new(),
         });
+        if scope.as_of.is_some_and(|as_of| line.at < as_of) {
+            group.back.insert(line.n);
+        }
         let of_key = group.subjects.entry(forget.key_id.clone()).or_insert_with(|| (key.clone(), BTreeMap::new()));
         of_key.1.entry(forget.subject.clone()).or_insert(line.n);
     }

@@ -26,6 +26,8 @@ pub(super) struct Done {
     pub(super) lines: Vec<ErasedLine>,
     /// What else is worth knowing.
     pub(super) notes: Vec<String>,
+    /// Rows that were deleted, those included that foreign keys let follow.
+    pub(super) removed: u64,
 }
 
 impl Done {
@@ -51,7 +53,7 @@ pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Don
         let table = Table::of(session, group).await?;
         let hits = table.hits(session, group).await?;
         done.lines.extend(counted(group, &hits));
-        if group.treatment.is_delete() && !hits.is_empty() {
+        if group.treatment.is_delete() && hits.iter().any(|hit| !group.is_back(hit.line)) {
             let following = around::following(session, table.oid).await?;
             done.know(following.into_iter().map(|what| format!("{}: {what}", table.full)));
         }
@@ -78,13 +80,24 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
     let (mut tables, mut touched, mut done) = (Vec::new(), Vec::new(), Done::default());
     for group in groups {
         let table = Table::of(session, group).await?;
-        table.lock(session).await?;
         around::proven(session, table.oid).await?;
         tables.push(table);
     }
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let mut order = around::children_first(session, &oids).await?;
+    // Looked through before it is locked: nobody waits for a table that holds nobody who must go.
+    for (table, group) in tables.iter().zip(groups) {
+        let hits = table.hits(session, group).await?;
+        if hits.iter().all(|hit| group.is_back(hit.line)) {
+            done.lines.extend(counted(group, &hits));
+            order.retain(|at| !std::ptr::eq(&groups[*at], group));
+        }
+    }
+    for at in &order {
+        tables[*at].lock(session).await?;
+    }
+    let before = deleted(session).await?;
     session.query("SET CONSTRAINTS ALL DEFERRED").await?;
-    let order = around::children_first(session, &oids).await?;
     // A row that one line deletes and another one keeps is deleted.
     let (deleting, keeping): (Vec<usize>, Vec<usize>) =
         order.into_iter().partition(|at| groups[*at].treatment.is_delete());
@@ -92,6 +105,7 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
         let (group, table) = (&groups[at], &tables[at]);
         let hits = table.hits(session, group).await?;
         done.lines.extend(counted(group, &hits));
+        let hits: Vec<Hit> = hits.into_iter().filter(|hit| !group.is_back(hit.line)).collect();
         if hits.is_empty() {
             continue;
         }
@@ -106,6 +120,7 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
     for at in &touched {
         gone(session, &tables[*at], &groups[*at]).await?;
     }
+    done.removed = deleted(session).await?.saturating_sub(before);
     let oids: Vec<u32> = touched.iter().map(|at| oids[*at]).collect();
     for view in around::copies(session, &oids).await? {
         session.query(&format!("REFRESH MATERIALIZED VIEW {view}")).await?;
@@ -115,9 +130,15 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
     Ok(done)
 }
 
+/// How many rows this transaction has deleted so far, as the server counts.
+async fn deleted(session: &mut Session) -> Result<u64, ActionError> {
+    let counted = session.value("SELECT coalesce(sum(n_tup_del), 0)::bigint FROM pg_stat_xact_user_tables").await?;
+    Ok(counted.parse().unwrap_or_default())
+}
+
 /// Proves that nobody of a group is left: a trigger or a rule may have stood in the way.
 async fn gone(session: &mut Session, table: &Table, group: &Group) -> Result<(), ActionError> {
-    let left = table.hits(session, group).await?.len();
+    let left = table.hits(session, group).await?.iter().filter(|hit| !group.is_back(hit.line)).count();
     if left == 0 {
         return Ok(());
     }
@@ -140,7 +161,8 @@ fn counted(group: &Group, hits: &[Hit]) -> Vec<ErasedLine> {
             Treatment::Delete => false,
             Treatment::Anonymise(_) => true,
         },
-        rows,
+        rows: if group.is_back(line) { 0 } else { rows },
+        back: if group.is_back(line) { rows } else { 0 },
     };
     rows.into_iter().map(told).collect()
 }
@@ -149,6 +171,7 @@ impl EraseOutput {
     /// Adds what was done in one database.
     pub(super) fn add(&mut self, lines: Vec<ErasedLine>) {
         for line in &lines {
+            self.back += line.back;
             let sum = if line.kept { &mut self.anonymised } else { &mut self.deleted };
             *sum += line.rows;
         }

@@ -8,6 +8,7 @@
 mod arrival;
 mod attempt;
 mod load;
+mod outlook;
 mod params;
 pub(crate) mod rename;
 mod roles;
@@ -20,12 +21,10 @@ use self::attempt::Attempt;
 pub use self::params::{RestoreDumpParams, RestoreMode, Roles};
 use self::seat::Seat;
 use super::by_hand;
-use super::dump::origin::Origin;
 use super::layout::Cluster;
 use super::nursery;
 use super::readable::Reading;
 use super::restore_base::place;
-use super::sessions;
 use super::{archive, scratch};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
@@ -33,7 +32,6 @@ use crate::action::{
     Target,
 };
 use crate::base::Timestamp;
-use crate::base::units::ByteSize;
 use crate::catalog::{self, Backup, KIND_POSTGRES_DUMP, Manifest};
 use crate::event::Coverage;
 
@@ -141,23 +139,16 @@ impl Action for RestoreDump {
     async fn check(&self, params: &RestoreDumpParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let Some(handle) = params.backup.known() else {
-            return Ok(Findings::default().pending("the backup is not chosen yet"));
+            return outlook::judge(params, &own, cx).await;
         };
         let (store, prefix) = place(&own, handle)?;
         let store = cx.store(store)?;
         let backup = opened(store.as_ref(), prefix, &own, handle).await?;
-        let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
-        let findings = reading.judge_objects(Findings::default()).await?;
-        let findings = space(&backup.manifest, cx, findings)?;
+        let findings = outlook::readable((store.as_ref(), &backup), cx, Findings::default()).await?;
         if findings.refused() {
             return Ok(findings);
         }
-        let late = params.instance.as_ref().is_some_and(|instance| instance.known().is_none());
-        if late || own.is_scratch() {
-            return Ok(findings.pending("the server is looked at when the step starts"));
-        }
-        let cluster = serving(params, &cx.about)?;
-        server(params, (&cluster, &backup.manifest), cx, findings).await
+        outlook::server(params, (&own, &backup.manifest), cx, findings).await
     }
 
     async fn run(&self, params: &RestoreDumpParams, cx: &RunContext) -> Result<RestoreDumpOutput, ActionError> {
@@ -241,62 +232,4 @@ pub(crate) async fn major_of(cluster: &Cluster, handle: &BackupHandle, cx: &RunC
 fn major(manifest: &Manifest) -> String {
     let version = manifest.dump.as_ref().map(|dump| dump.server_version.as_str()).unwrap_or_default();
     version.split('.').next().unwrap_or_default().to_owned()
-}
-
-/// Refuses a scratch folder that the dump does not fit into.
-fn space(manifest: &Manifest, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
-    let needed: u64 = manifest.objects.iter().map(|object| object.plain_facts().size_bytes).sum();
-    let space = cx.host.read_files().space(&cx.about.scratch);
-    let space = space.map_err(|error| ActionError::fatal("the scratch folder cannot be looked at").because(&error))?;
-    if space.free_bytes >= needed {
-        return Ok(findings);
-    }
-    let fact = format!("the scratch folder has {} free, the dump {}", ByteSize(space.free_bytes), ByteSize(needed));
-    Ok(findings.refuse(fact, "free some space, or move the state folder"))
-}
-
-/// Judges the server: its version, the role's rights, the names, what stands in the way of a rename.
-async fn server(
-    params: &RestoreDumpParams,
-    (cluster, manifest): (&Cluster, &Manifest),
-    cx: &CheckContext,
-    findings: Findings,
-) -> Result<Findings, ActionError> {
-    let name = dbname(params, manifest)?;
-    let mut findings = findings;
-    let mut session = sessions::beside(cluster, &name, cx.about.secrets.as_ref()).await?;
-    let origin = Origin::of(&mut session).await?;
-    let dumped = major(manifest).parse::<u32>().unwrap_or_default();
-    if dumped > origin.version_num / 10_000 {
-        let fact = format!("the dump is of PostgreSQL {dumped}, the server is {}", origin.version);
-        findings = findings.warn(fact, "an older server may not know what the dump says; `mode: beside` tries it");
-    }
-    let may = session.value("SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user").await?;
-    if may != "t" && params.mode != RestoreMode::Into {
-        findings = findings.refuse("the role may not create databases", "ALTER ROLE … CREATEDB, or restore as another");
-    }
-    let there = sessions::number(&mut session, &name).await?.is_some();
-    if let Some((fact, help)) = params.a_part(manifest).filter(|_| there) {
-        findings = findings.refuse(fact, help);
-    }
-    match (params.mode, there) {
-        (RestoreMode::Into, false) => {
-            findings = findings.refuse(
-                format!("there is no database `{name}` to restore into"),
-                "create it with `postgres.create_database`, or leave `mode` out",
-            );
-        }
-        (RestoreMode::Swap | RestoreMode::Replace, true) => {
-            let prepared =
-                format!("SELECT count(*) FROM pg_prepared_xacts WHERE database = {}", super::name::literal(&name));
-            let prepared = session.value(&prepared).await?;
-            if prepared != "0" {
-                let fact = format!("database `{name}` has {prepared} prepared transactions and cannot be renamed");
-                findings = findings.refuse(fact, "commit or roll them back: `SELECT * FROM pg_prepared_xacts`");
-            }
-        }
-        (RestoreMode::Into, true) | (RestoreMode::Beside, _) | (RestoreMode::Swap | RestoreMode::Replace, false) => {}
-    }
-    let shown = if there { "is there" } else { "is not there" };
-    Ok(findings.pass(format!("PostgreSQL {} answers; database `{name}` {shown}", origin.version)))
 }

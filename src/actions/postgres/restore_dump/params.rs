@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::super::name;
 use crate::action::{BackupHandle, DatabaseRef, InstanceHandle, Late, ParamFault};
+use crate::base::Timestamp;
 use crate::catalog::Manifest;
 
 /// The arguments of `postgres.restore_dump`.
@@ -18,6 +19,10 @@ pub struct RestoreDumpParams {
     pub instance: Option<Late<InstanceHandle>>,
     /// The dump, as `backup.find` or `postgres.dump` gave it.
     pub backup: Late<BackupHandle>,
+    /// The moment that the dump was chosen for, with offset. What was committed after it is given up by choice and counts as
+    /// chosen loss; without it the run's incident is the reference, and all since the dump is unwanted loss.
+    #[serde(default)]
+    pub target_time: Option<Late<String>>,
     /// The name the database has in the end. Default: the one it was dumped under.
     #[serde(default)]
     pub dbname: Option<String>,
@@ -80,6 +85,12 @@ impl RestoreDumpParams {
     /// The arguments that are wrong whatever the backup holds.
     pub(super) fn faults(&self) -> Vec<ParamFault> {
         let mut faults = Vec::new();
+        if let Some(text) = self.target_time.as_ref().and_then(Late::known)
+            && text.parse::<Timestamp>().is_err()
+        {
+            let fact = format!("`{text}` is not a time with an offset, such as `2026-01-28T14:30:00Z`");
+            faults.push(ParamFault::new("/target_time", fact));
+        }
         if let Some(Err(what)) = self.dbname.as_deref().map(name::dbname) {
             faults.push(ParamFault::new("/dbname", what));
         }

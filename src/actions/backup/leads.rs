@@ -1,0 +1,213 @@
+//! `leads_to` of `backup.find`: the backup from which a recovery gets to where it is to end.
+//!
+//! Which one that is [`crate::wal::outlook`] decides, by the archive and by what the server has not archived yet: the
+//! newest backup is the wrong one for every target that lies before its end, or on a timeline that had ended by then.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::find::{Choice, FindParams};
+use crate::action::{ActionError, ParamFault, ReadFiles, ReadStore, Surroundings};
+use crate::actions::postgres::WalLocation;
+use crate::actions::postgres::foresight::Foresight;
+use crate::actions::postgres::layout::Cluster;
+use crate::actions::store::catalog_failed;
+use crate::base::Timestamp;
+use crate::catalog::recovery::{Goal, Refusal};
+use crate::catalog::{self, KIND_POSTGRES_BASE, Proven, Query};
+use crate::pgformat::{Lsn, Timeline};
+use crate::wal::outlook::Planned;
+
+/// Where a recovery is to end: the same as the target of `postgres.recover`. At most one target; none at all takes every
+/// backup.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeadsTo {
+    /// A point in time with offset.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub time: Option<Timestamp>,
+    /// A position.
+    #[serde(default)]
+    pub lsn: Option<String>,
+    /// A transaction; what counts is its commit.
+    #[serde(default)]
+    pub xid: Option<u64>,
+    /// A restore point.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The end of the backup itself: matters with a `timeline`.
+    #[serde(default)]
+    pub immediate: bool,
+    /// The timeline to follow; default: the one that was live at the target.
+    #[serde(default)]
+    pub timeline: Option<u32>,
+    /// WAL that another program archived counts as well.
+    #[serde(default)]
+    pub wal_location: Option<WalLocation>,
+}
+
+/// A query for the backup that leads there.
+pub(super) struct Led {
+    /// What to take.
+    pub(super) query: Query,
+    /// Newer backups that were passed over, with the reason.
+    pub(super) passed_over: Vec<String>,
+}
+
+impl LeadsTo {
+    /// Where it is to end, and along which timeline; `None` when every backup leads there.
+    pub(super) fn goal(&self) -> Result<Option<(Goal, Option<Timeline>)>, ParamFault> {
+        let mut goals = Vec::new();
+        goals.extend(self.time.map(Goal::Time));
+        if let Some(text) = &self.lsn {
+            let lsn: Lsn = text.parse().map_err(|_| {
+                ParamFault::new("/leads_to/lsn", format!("`{text}` is no position; write for example `16/B374D848`"))
+            })?;
+            goals.push(Goal::Lsn(lsn));
+        }
+        goals.extend(self.xid.map(Goal::Xid));
+        goals.extend(self.name.clone().map(Goal::Name));
+        goals.extend(self.immediate.then_some(Goal::Immediate));
+        let timeline = self.timeline.map(Timeline);
+        match (goals.len(), timeline) {
+            (0, None) => Ok(None),
+            (0, Some(_)) => Ok(Some((Goal::Newest, timeline))),
+            (1, _) => Ok(Some((goals.remove(0), timeline)).filter(|goal| *goal != (Goal::Immediate, None))),
+            _ => Err(ParamFault::new("/leads_to", "a recovery has at most one target")),
+        }
+    }
+}
+
+/// What a look ahead sees with.
+pub(super) struct Sight<'a> {
+    /// The run.
+    pub(super) about: &'a Surroundings,
+    /// Every store that the WAL lies in, that of the backups first.
+    pub(super) stores: Vec<Arc<dyn ReadStore>>,
+    /// The store in which another program archived WAL.
+    pub(super) lying: Option<Arc<dyn ReadStore>>,
+    /// The files of the database's machine.
+    pub(super) files: Arc<dyn ReadFiles>,
+}
+
+/// Whether a backup is wanted that leads anywhere in particular.
+pub(super) fn is_asked(params: &FindParams) -> bool {
+    params.leads_to.as_ref().is_some_and(|leads| !matches!(leads.goal(), Ok(None)))
+}
+
+/// Where another program archived WAL that counts as well.
+pub(super) fn location(params: &FindParams) -> Option<&WalLocation> {
+    params.leads_to.as_ref()?.wal_location.as_ref()
+}
+
+/// Where it is to lead, in words.
+pub(super) fn words(params: &FindParams) -> Option<String> {
+    let (goal, _) = params.leads_to.as_ref()?.goal().ok()??;
+    Some(format!(" that leads to {goal}, as `runbook pitr` finds it"))
+}
+
+/// What is wrong with where it is to lead.
+pub(super) fn fault(params: &FindParams) -> Option<ParamFault> {
+    if let Err(fault) = params.leads_to.as_ref()?.goal().transpose()? {
+        return Some(fault);
+    }
+    let fault = |what: &str| Some(ParamFault::new("/leads_to", what));
+    let base = params.kind.as_deref().is_none_or(|kind| kind == KIND_POSTGRES_BASE);
+    if params.database.is_none() || !base {
+        return fault("only a base backup of a `database` leads anywhere");
+    }
+    if params.before.is_some() || params.at.is_some() || params.pick != Choice::Latest {
+        return fault("`leads_to` excludes `before`, `at` and `pick`: it takes the newest that leads there");
+    }
+    None
+}
+
+/// Narrows a query to the backup that leads where it is to; or says why none does, with advice.
+///
+/// # Errors
+/// Fails when a store gives no answer or WAL cannot be read.
+pub(super) async fn narrowed(
+    params: &FindParams,
+    sight: Sight<'_>,
+    (store, prefix, query): (&dyn ReadStore, &str, Query),
+) -> Result<Result<Led, (String, String)>, ActionError> {
+    let goal = params.leads_to.as_ref().map(LeadsTo::goal).transpose();
+    let goal = goal.map_err(|fault| ActionError::fatal(fault.message))?.flatten();
+    let (Some((goal, timeline)), Some(database)) = (goal, &params.database) else {
+        return Ok(Ok(Led { query, passed_over: Vec::new() }));
+    };
+    let cluster = Cluster::of(database, &sight.about.inventory, &sight.about.scratch)?;
+    let ahead = Foresight::of(&cluster, sight.about, sight.stores, sight.files);
+    let ahead = match (location(params), sight.lying) {
+        (Some(location), Some(lying)) => ahead.beside(location, lying)?,
+        (Some(_) | None, _) => ahead,
+    };
+    let list = catalog::list(store, prefix).await.map_err(catalog_failed)?;
+    let mut last = None;
+    // Where none of the proven ones leads there, any other one is better than none.
+    let anyway = Query { proven: Proven::Ignore, ..query.clone() };
+    for wanted in std::iter::once(&query).chain((query.proven == Proven::Prefer).then_some(&anyway)) {
+        let fitting = wanted.fitting(list.clone()).into_iter();
+        let among: BTreeSet<String> = fitting.map(|backup| backup.manifest.id).collect();
+        if among.is_empty() {
+            continue;
+        }
+        let planned = ahead.planned((&goal, timeline), ahead.remnant().await?, Some(&among)).await;
+        let planned = planned.map_err(|error| {
+            ActionError::retryable("which backup leads to the target cannot be told").because(&error)
+        })?;
+        match planned {
+            Planned::Possible(plan) => {
+                let passed_over = plan.passed_over.iter().map(|one| format!("`{}`: {}", one.id, one.why)).collect();
+                return Ok(Ok(Led { query: Query { id: Some(plan.backup.id.clone()), ..query }, passed_over }));
+            }
+            Planned::Impossible(why) => last = Some(why.why),
+        }
+    }
+    // Nothing fits at all: the search says so in its own words.
+    Ok(match last {
+        Some(why) => Err(refused(&goal, &query, &why)),
+        None => Ok(Led { query, passed_over: Vec::new() }),
+    })
+}
+
+/// Why no backup leads there, with advice.
+fn refused(goal: &Goal, query: &Query, why: &Refusal) -> (String, String) {
+    let which = match &query.id {
+        Some(id) => format!("backup `{id}` does not lead to {goal}"),
+        None => format!("no backup leads to {goal}"),
+    };
+    let help = why.help().unwrap_or("`runbook backups map` shows what can be recovered").to_owned();
+    match why {
+        Refusal::NoBackup(_) => (which, help),
+        Refusal::BeforeBackup { .. }
+        | Refusal::NoWay { .. }
+        | Refusal::Several(_)
+        | Refusal::Hole { .. }
+        | Refusal::Unclear { .. }
+        | Refusal::BehindEnd { .. }
+        | Refusal::Backup { .. }
+        | Refusal::NotFound(_) => (format!("{which}: {why}"), help),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Goal, LeadsTo, Lsn, Timeline};
+
+    #[test]
+    fn one_target_is_taken_none_takes_every_backup_and_two_are_refused() {
+        let all = LeadsTo { immediate: true, ..LeadsTo::default() };
+        assert_eq!(all.goal().expect("no fault"), None, "every backup leads to its own end");
+        let along = LeadsTo { timeline: Some(2), ..LeadsTo::default() };
+        assert_eq!(along.goal().expect("no fault"), Some((Goal::Newest, Some(Timeline(2)))));
+        let lsn = LeadsTo { lsn: Some("0/3000000".to_owned()), ..LeadsTo::default() };
+        assert_eq!(lsn.goal().expect("no fault"), Some((Goal::Lsn(Lsn(3 << 24)), None)));
+        assert!(LeadsTo { xid: Some(7), ..lsn.clone() }.goal().is_err());
+        assert!(LeadsTo { lsn: Some("yesterday".to_owned()), ..LeadsTo::default() }.goal().is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! WAL that the archive does not have and the server still does: what a recovery rescues first.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::ClusterView;
+use crate::action::ReadFiles;
+use crate::base::Timestamp;
+use crate::catalog::recovery::Branch;
+use crate::pgformat::{Commit, Lsn, SegmentHeader, SegmentName, SystemId, Timeline};
+
+/// What only the server has.
+pub struct Remnant {
+    /// Its cluster.
+    pub system_id: SystemId,
+    /// Its segments beyond the archive, each with its file.
+    pub segments: BTreeMap<SegmentName, PathBuf>,
+    /// Timelines whose history only it has.
+    pub branches: BTreeMap<Timeline, Branch>,
+    /// The newest commit in each of the segments that hold one.
+    pub newest: BTreeMap<SegmentName, Timestamp>,
+    /// Where the last record in them begins.
+    pub last_record: Option<Lsn>,
+    /// What reads them.
+    pub files: Arc<dyn ReadFiles>,
+}
+
+impl Remnant {
+    /// Counts it as what replay will find beside the archive.
+    pub(super) fn join(&self, cluster: &mut ClusterView) {
+        if cluster.system_id != self.system_id {
+            return;
+        }
+        cluster.archive.aside.extend(self.segments.keys());
+        for (timeline, branch) in &self.branches {
+            cluster.archive.branches.entry(*timeline).or_insert_with(|| branch.clone());
+        }
+    }
+
+    /// The later of a commit of the archive and the newest of its own on a path.
+    pub(super) fn newest_commit(&self, archived: Option<Commit>, path: &[SegmentName]) -> Option<Timestamp> {
+        let own = path.iter().filter_map(|name| self.newest.get(name)).max().copied();
+        own.max(archived.map(|commit| commit.at))
+    }
+
+    /// Reads one of its segments; `None` for what is not there any more, or is another one by now.
+    pub(super) fn segment(&self, name: SegmentName) -> Option<Vec<u8>> {
+        let bytes = self.files.read(self.segments.get(&name)?, 1 << 30).ok()?;
+        let header = SegmentHeader::parse(&bytes).ok()?;
+        let is_it = header.system_id == self.system_id && header.check(name, bytes.len() as u64).is_ok();
+        is_it.then_some(bytes)
+    }
+}
