@@ -13,7 +13,8 @@ use zstd::bulk::Decompressor;
 use zstd::zstd_safe::compress_bound;
 
 use super::broken::Broken;
-use super::compression::zstd::{MOST_CHUNK_BYTES, compressor, damaged, frames};
+use super::compression::CHUNK_BYTES;
+use super::compression::zstd::{compressor, damaged, frames};
 use super::lanes::workers;
 use super::unpacking::compare;
 use super::{Encoding, Packed, Packing, Plain};
@@ -82,7 +83,7 @@ impl AtOnce {
     /// Takes one block after the other, beside others who do, and compresses them.
     fn work(self, source: &Mutex<Source<'_>>) -> io::Result<Vec<(usize, Box<[u8]>)>> {
         let mut compressor = compressor(self.level)?;
-        let (mut block, mut frame) = (Vec::new(), Vec::with_capacity(compress_bound(MOST_CHUNK_BYTES)));
+        let (mut block, mut frame) = (Vec::new(), Vec::with_capacity(compress_bound(CHUNK_BYTES)));
         let mut made = Vec::new();
         loop {
             let taken = source.lock().unwrap_or_else(PoisonError::into_inner).take(&mut block)?;
@@ -130,10 +131,10 @@ impl Source<'_> {
         }
         // Whoever comes after a failure finds the end.
         self.ended = true;
-        block.resize(MOST_CHUNK_BYTES, 0);
+        block.resize(CHUNK_BYTES, 0);
         let filled = fill(self.body, block)?;
         block.truncate(filled);
-        self.ended = block.len() < MOST_CHUNK_BYTES;
+        self.ended = block.len() < CHUNK_BYTES;
         if block.is_empty() && self.next > 0 {
             return Ok(None);
         }
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_is_packed_at_once_is_read_by_every_zstd_and_comes_back() {
-        for size in [0, 1, 4 << 20, (4 << 20) + 1, 17 << 20] {
+        for size in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 17 << 20] {
             let body = body(size);
             let (stored, packed) = ZSTD.pack(&mut body.as_slice()).unwrap();
             assert_eq!(packed.plain, Plain { size_bytes: size as u64, sha256: Some(Digest::of(&body)) });

@@ -25,6 +25,8 @@ impl Inflow {
     /// Hands the body to `reader` on a thread that may block. What a content that it likes has left over is read, too:
     /// an object counts only when it was read to its end.
     ///
+    /// Dropped before, the reader finds an early end at its next read.
+    ///
     /// # Errors
     /// Fails as the body does, whatever the reader made of it; a cancel ends both.
     pub(crate) async fn read<T: Send + 'static>(
@@ -32,7 +34,8 @@ impl Inflow {
         cancel: &CancellationToken,
         reader: impl FnOnce(&mut dyn Read) -> Result<T, ActionError> + Send + 'static,
     ) -> io::Result<Result<T, ActionError>> {
-        let (runtime, cancel) = (Handle::current(), cancel.clone());
+        let (runtime, cancel) = (Handle::current(), cancel.child_token());
+        let _ends_with_us = cancel.clone().drop_guard();
         let mut blocking = Blocking { inflow: self, runtime, cancel, failure: None };
         let reading = tokio::task::spawn_blocking(move || {
             let made = reader(&mut blocking);
@@ -63,6 +66,9 @@ impl Blocking {
 
 impl Read for Blocking {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Ok(0);
+        }
         let reading = self.cancel.run_until_cancelled(self.inflow.body.read(buffer));
         match self.runtime.block_on(reading) {
             Some(Ok(count)) => {
@@ -85,5 +91,43 @@ pub(crate) fn broken(key: &str, error: &io::Error) -> ActionError {
         // What the stream found out at its end, or the first byte that cannot be decrypted.
         io::ErrorKind::InvalidData => ActionError::fatal(format!("`{key}` is damaged: {error}")),
         _ => ActionError::retryable(format!("reading `{key}` from the store broke off")).because(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_nobody_waits_for_any_more_finds_an_end() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let inflow = Inflow { body: Box::new(tokio::io::repeat(7)), done: Arc::default() };
+        let cancel = CancellationToken::new();
+        let reading = inflow.read(&cancel, move |body| {
+            let first = body.read(&mut [0; 16]).is_ok_and(|count| count > 0);
+            let _ = tell.send(first);
+            let _ = end.send(io::copy(body, &mut io::sink()).is_ok());
+            Ok(())
+        });
+        tokio::select! {
+            _ = reading => unreachable!("the body has no end"),
+            first = told => assert_eq!(first, Ok(true)),
+        }
+        assert_eq!(ended.await, Ok(true));
+        assert!(!cancel.is_cancelled(), "the others go on");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_fails_counts_whatever_its_reader_made_of_it() {
+        let whole = tokio::io::AsyncReadExt::chain(
+            &b"some"[..],
+            tokio_util::io::StreamReader::new(futures_util::stream::iter([Err::<bytes::Bytes, _>(io::Error::other(
+                "on purpose",
+            ))])),
+        );
+        let inflow = Inflow { body: Box::new(whole), done: Arc::default() };
+        let read = inflow.read(&CancellationToken::new(), |body| Ok(body.read(&mut [0; 4]).is_ok())).await;
+        assert_eq!(read.expect_err("it fails").to_string(), "on purpose");
     }
 }

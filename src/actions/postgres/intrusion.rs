@@ -19,8 +19,6 @@ use crate::transfer::Pool;
 const RM_TABLESPACE: u8 = 5;
 const CREATE: u8 = 0x00;
 const OPERATION: u8 = 0xF0;
-/// Segments that are read while one is walked: unpacking takes longer than walking.
-const AHEAD: usize = 2;
 
 /// Refuses WAL that creates a tablespace. Gives the last segment that may be fetched: what is archived later was not
 /// looked through.
@@ -57,7 +55,7 @@ pub(crate) async fn tablespaces(
         let (name, pool) = (*name, &pool);
         async move { supply.segment_from(pool, name).await.map(|bytes| (name, bytes)) }
     };
-    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(AHEAD));
+    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(1));
     let mut next = segments.next().await.transpose()?;
     while let Some((name, bytes)) = next {
         let walking = tokio::task::spawn_blocking(move || {
@@ -65,7 +63,7 @@ pub(crate) async fn tablespaces(
             let walked = walker.segment(name, &bytes, &mut |record| found.extend(created(record)));
             (walker, walked, found)
         });
-        // The next ones are read meanwhile.
+        // The next one is read meanwhile.
         let (walked, following) = tokio::join!(walking, segments.next());
         let (end, found);
         (walker, end, found) =

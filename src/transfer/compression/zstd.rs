@@ -17,7 +17,7 @@ use super::super::meter::{Meter, Stage};
 use super::super::pool::Pool;
 
 /// The largest block that is compressed by itself.
-pub(in crate::transfer) const MOST_CHUNK_BYTES: usize = 4 << 20;
+const MOST_CHUNK_BYTES: usize = 4 << 20;
 /// The longest header of a frame: magic number, descriptor, window, dictionary, content size.
 const MOST_HEADER_BYTES: usize = 18;
 
