@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::key::{cluster_key, history_prefix, wal_prefix};
 use super::{CatalogError, read_small, read_verified, wal_file_of};
-use crate::action::{PutOptions, ReadStore, Store, StoreError};
+use crate::action::{ObjectFacts, PutOptions, ReadStore, Store, StoreError};
 use crate::base::Digest;
 use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline, TimelineHistory, WalFileName};
 
@@ -52,9 +52,32 @@ pub async fn wal_listing(
     timeline: Timeline,
 ) -> Result<WalListing, CatalogError> {
     let folder = wal_prefix(prefix, system_id, timeline);
+    Ok(gathered(store.list(&folder).await?, &folder, timeline))
+}
+
+/// Lists what the store has of some segments of one timeline, which follow each other: no other names are asked for
+/// than those that begin as all of them do.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn wal_listing_of(
+    store: &dyn ReadStore,
+    prefix: &str,
+    system_id: SystemId,
+    segments: &[SegmentName],
+) -> Result<WalListing, CatalogError> {
+    let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return Ok(WalListing::default()) };
+    let folder = wal_prefix(prefix, system_id, first.timeline());
+    let names = (first.to_string(), last.to_string());
+    let shared = names.0.chars().zip(names.1.chars()).take_while(|(one, other)| one == other);
+    let shared: String = shared.map(|(one, _)| one).collect();
+    Ok(gathered(store.list(&format!("{folder}{shared}")).await?, &folder, first.timeline()))
+}
+
+fn gathered(listed: Vec<ObjectFacts>, folder: &str, timeline: Timeline) -> WalListing {
     let mut listing = WalListing::default();
-    for facts in store.list(&folder).await? {
-        let name = facts.key.as_str().strip_prefix(&folder).unwrap_or_default();
+    for facts in listed {
+        let name = facts.key.as_str().strip_prefix(folder).unwrap_or_default();
         match wal_file_of(name) {
             Some((WalFileName::Segment(segment), ending)) if segment.timeline() == timeline => {
                 listing.add(segment, ending, facts.size_bytes);
@@ -65,7 +88,7 @@ pub async fn wal_listing(
             Some(_) | None => {}
         }
     }
-    Ok(listing)
+    listing
 }
 
 /// Reads every history file of a cluster, verified.

@@ -61,7 +61,9 @@ impl AtOnce {
         let source = Mutex::new(Source { body, plain: Hasher::default(), size_bytes: 0, next: 0, ended: false });
         let crew = Crew::gather();
         let mut made = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..crew.0).map(|_| scope.spawn(|| self.work(&source))).collect();
+            let beside = |_| std::thread::Builder::new().spawn_scoped(scope, || self.work(&source)).ok();
+            // Without a thread it takes longer.
+            let others: Vec<_> = (1..crew.0).filter_map(beside).collect();
             let mut made = self.work(&source)?;
             for other in others {
                 made.extend(other.join().map_err(|_| io::Error::other("a thread that packs panicked"))??);
@@ -105,7 +107,7 @@ impl AtOnce {
                 // The channel has room for them.
                 let _ = back.send(Vec::new());
             }
-            scope.spawn(move || decompress(&frames, &full, &empty));
+            std::thread::Builder::new().spawn_scoped(scope, move || decompress(&frames, &full, &empty))?;
             write(&blocks, &back, (plain, to))
         }))
     }

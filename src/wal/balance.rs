@@ -21,6 +21,8 @@ pub struct Lack {
 pub enum Since {
     /// From its own oldest segment on: what lies before may have been pruned there, or it joined later.
     Own,
+    /// From a segment on, and from its own oldest one on.
+    Segment(SegmentName),
     /// Everything.
     Ever,
 }
@@ -47,7 +49,11 @@ pub async fn lacks(stores: &[Source<'_>], since: Since, before: Timestamp) -> Re
     }
     let told: Vec<WalFileName> = all.into_iter().filter(|(_, at)| *at <= before).map(|(name, _)| name).collect();
     let lack = |(store, here): (usize, &BTreeSet<WalFileName>)| {
-        let from = if since == Since::Own { oldest(here) } else { None };
+        let from = match since {
+            Since::Own => oldest(here),
+            Since::Segment(segment) => oldest(here).max(Some(position(WalFileName::Segment(segment)))),
+            Since::Ever => None,
+        };
         let wanted =
             |name: &&WalFileName| !here.contains(*name) && from.as_ref().is_none_or(|from| *from <= position(**name));
         Lack { store, files: told.iter().filter(wanted).copied().collect() }

@@ -130,7 +130,9 @@ pub(super) async fn follow(
                 };
                 busy.remove(&segment);
                 match found {
-                    Ok(Some(landing)) => stock.keep(segment, landing)?,
+                    Ok(Some(landing)) if is_wanted(segment, position) => stock.keep(segment, landing)?,
+                    // The server has passed it by, and where it was written to was tidied up.
+                    Ok(Some(_)) => {}
                     Ok(None) | Err(_) => {
                         stock.give_up(segment);
                         failed.insert(segment);
@@ -140,6 +142,11 @@ pub(super) async fn follow(
         }
     }
     Ok(())
+}
+
+/// Tells whether the server, which asked for `position` last, may still ask for a segment.
+fn is_wanted(segment: SegmentName, position: Option<SegmentName>) -> bool {
+    position.is_some_and(|position| segment >= position && segment.timeline() == position.timeline())
 }
 
 /// The segments that the server will ask for next.

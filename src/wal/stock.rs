@@ -113,17 +113,20 @@ impl Stock {
     /// The segments that are kept.
     pub(super) fn segments(&self) -> io::Result<Vec<SegmentName>> {
         let names = spool::names(&self.folder)?;
-        let kept = names.iter().filter_map(|name| name.split_once('.').filter(|(_, ending)| *ending != PART));
+        let kept = names.iter().filter_map(|name| name.split_once('.').filter(|(_, ending)| *ending == self.boot));
         Ok(kept.filter_map(|(stem, _)| stem.parse().ok()).collect())
     }
 
-    /// Throws away what the server has passed by: earlier segments, and those of other timelines.
+    /// Throws away what the server has passed by: earlier segments, and those of other timelines; and what an earlier boot
+    /// has left.
     pub(super) fn pass(&self, position: SegmentName) {
         for name in spool::names(&self.folder).unwrap_or_default() {
-            let segment = name.split('.').next().and_then(|stem| stem.parse::<SegmentName>().ok());
-            if segment.is_some_and(|kept| kept < position || kept.timeline() != position.timeline()) {
+            let Some((stem, ending)) = name.split_once('.') else { continue };
+            let Ok(kept) = stem.parse::<SegmentName>() else { continue };
+            let passed = kept < position || kept.timeline() != position.timeline();
+            if passed || (ending != self.boot && ending != PART) {
                 // One that stays is thrown away later.
-                let _ = std::fs::remove_file(self.folder.join(name));
+                let _ = std::fs::remove_file(self.folder.join(&name));
             }
         }
     }
@@ -260,8 +263,12 @@ mod tests {
         }
         stock.ask(name(4)).unwrap();
         stock.pass(name(4));
+        let earlier = Stock { boot: "b0".to_owned(), ..stock.clone() };
+        keep(&earlier, name(6), b"x");
         let mut left = stock.segments().unwrap();
         left.sort_unstable();
+        stock.pass(name(4));
+        assert_eq!(earlier.segments().unwrap(), []);
         assert_eq!((left, stock.asked().unwrap()), (vec![name(4), name(5)], Some(name(4))));
     }
 

@@ -13,9 +13,10 @@ use runbook::actions::postgres::{
 };
 use runbook::base::{Timestamp, clock};
 use runbook::language::inventory::{Database, SslMode, StoreEntry};
+use runbook::store::Opening;
 use serde_json::{Value, json};
 
-use crate::support::cli::{Cli, listing};
+use crate::support::cli::{Cli, Ran, listing};
 use crate::support::postgres::free_port;
 use crate::support::program::need;
 use crate::support::recovery::Site;
@@ -306,4 +307,81 @@ async fn a_standby_gives_the_backup_and_the_idle_primary_its_last_wal() {
     let staged = run.stage(&output.backup).await;
     run.recover(&staged, json!({})).await;
     assert_eq!(site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2", "{}", site.said());
+}
+
+/// Runs one step by the program, over the site's own store and one that is not mounted.
+fn run_over_two_stores(site: &Site, step: &str) -> Ran {
+    let cli = Cli::new();
+    let unmounted = site.cluster.dir().join("unmounted/store");
+    let inventory = format!(
+        "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: here, prefix: main }}\n\
+         stores:\n  here: {{ url: 'file://{}' }}\n  offsite: {{ url: 'file://{}' }}\n",
+        site.cluster.pgdata().display(),
+        site.cluster.port(),
+        site.cluster.socket_dir().display(),
+        site.cluster.bin().display(),
+        site.depot.root.display(),
+        unmounted.display(),
+    );
+    cli.file("inventory.yaml", &inventory);
+    cli.file("one.yaml", &format!("version: 1\nname: one\nsteps:\n  - {{ id: take, {step} }}\n"));
+    cli.run(&["run", "one.yaml"])
+}
+
+#[test]
+fn a_store_that_is_down_at_the_start_costs_no_backup_as_long_as_enough_are_left() {
+    let site = Site::new();
+    let manifests = || site.stored().iter().filter(|name| *name == "manifest.json").count();
+    for (number, action) in ["postgres.base_backup", "postgres.dump"].into_iter().enumerate() {
+        let step = |at_least: u32| {
+            format!("uses: {action}, with: {{ database: main, stores: [offsite, here], at_least: {at_least} }}")
+        };
+        run_over_two_stores(&site, &step(2)).ends(4).says("offsite");
+        assert_eq!(manifests(), number, "{action}");
+        let ran = run_over_two_stores(&site, &step(1)).ends(0);
+        assert!(ran.err.contains("store `offsite`"), "{action}: {}", ran.err);
+        assert_eq!(manifests(), number + 1, "{action}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_that_gives_no_answer_at_the_end_costs_no_backup() {
+    let site = Site::new();
+    let url = format!("file://{}", site.cluster.folder("second").display());
+    let second = StoreEntry { url, ..StoreEntry::default() };
+    Opening::new(&second, "second", std::sync::Arc::new(site.depot.secrets.clone())).initialize().unwrap();
+    site.beside.lock().unwrap().insert("second".to_owned(), second);
+    let aside = site.cluster.dir().join("aside");
+    fs::rename(&site.depot.root, &aside).unwrap();
+    let taken = take(&site, json!({ "database": "main", "stores": ["primary", "second"], "at_least": 1 })).await;
+    fs::rename(&aside, &site.depot.root).unwrap();
+    let taken = taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    let stores: Vec<&str> = taken.copies.iter().map(|copy| copy.store.as_str()).collect();
+    assert_eq!((stores.as_slice(), taken.wal_archived), (&["second"][..], false));
+    assert!(site.said().contains("whether its WAL reached the archive is not known"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_role_that_is_not_told_everything_is_warned_before_and_the_backup_says_what_it_may_lack() {
+    let site = Site::new();
+    let place = site.cluster.folder("etc").join("pg_hba.conf");
+    fs::copy(site.cluster.pgdata().join("pg_hba.conf"), &place).unwrap();
+    site.cluster.give(&place);
+    site.cluster.configure(&[("hba_file", place.to_str().unwrap())]);
+    site.cluster.stop("fast");
+    site.cluster.up();
+    site.cluster.sql("CREATE ROLE taker LOGIN REPLICATION");
+    let entry = Database { user: "taker".to_owned(), ..site.entry() };
+    site.others.lock().unwrap().insert("main_by_taker".to_owned(), entry);
+    let params: BaseBackupParams = serde_json::from_value(json!({ "database": "main_by_taker" })).unwrap();
+    let found = BaseBackup.check(&params, &site.run().check_context()).await.unwrap();
+    let told = serde_json::to_string(&found.0).unwrap();
+    assert!(!found.refused() && told.contains("GRANT pg_monitor"), "{told}");
+    take(&site, json!({ "database": "main_by_taker" })).await.unwrap();
+    assert!(site.said().contains("the role may not know where they are"), "{}", site.said());
+    site.cluster.sql("GRANT pg_monitor TO taker");
+    let found = BaseBackup.check(&params, &site.run().check_context()).await.unwrap();
+    assert!(!serde_json::to_string(&found.0).unwrap().contains("pg_monitor"), "{found:?}");
+    take(&site, json!({ "database": "main_by_taker" })).await.unwrap();
+    assert!(site.stored().iter().any(|name| name == "pg_hba.conf.zst"), "{:?}", site.stored());
 }

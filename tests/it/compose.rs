@@ -45,8 +45,8 @@ fn a_dump_is_taken_with_the_containers_own_programs_where_this_machine_has_none(
     let bucket = S3::start();
     let depot = Depot::bucket(&bucket);
     let project = Project::over(&depot, Mounted::Data);
-    project.inventory_with(&depot, "");
     project.step("start", "").ends(0);
+    project.inventory_with(&depot, "");
     project.sql("postgres", "CREATE DATABASE shop");
     project.sql("shop", "CREATE TABLE orders(id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, 300)");
     let hidden = memory(Path::new("/usr/lib/postgresql"));

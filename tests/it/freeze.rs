@@ -14,7 +14,7 @@ fn elsewhere(site: &Site, rest: &str) -> Cli {
     let text = format!(
         "version: 1\ndatabases:\n  theirs: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: vault, prefix: main }}\n\
          stores: {{ vault: {{ url: \"file://{}\" }}, copy: {{ url: \"file://{}\" }} }}\n{rest}\n",
-        cli.path("data").display(),
+        cluster.pgdata().display(),
         cluster.port(),
         cluster.socket_dir().display(),
         cluster.bin().display(),

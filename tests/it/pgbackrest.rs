@@ -317,3 +317,39 @@ fn a_plan_names_the_procedure_that_restores_what_pgbackrest_has() {
     assert_eq!(plan["others"][0]["kind"], "pgbackrest", "{plan:#}");
     cli.run(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"]).ends(4).says("no sound backup");
 }
+
+/// Flips a byte in the middle of the table's first block, as a disk would.
+fn flip(site: &Guarded) {
+    use std::os::unix::fs::FileExt as _;
+    let path = site.cluster.pgdata().join(site.cluster.sql("SELECT pg_relation_filepath('t')"));
+    site.cluster.stop("fast");
+    let file = fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 4096).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 4096).unwrap();
+    site.cluster.up();
+}
+
+#[test]
+fn a_backup_with_wrong_pages_is_not_taken_over_when_its_step_is_tried_again() {
+    let site = Guarded::new();
+    site.cluster.stop("fast");
+    let pgdata = site.cluster.pgdata();
+    site.cluster.output("pg_checksums", &["--enable", "--no-sync", "-D", pgdata.to_str().unwrap()]);
+    site.cluster.up();
+    site.cluster.sql("INSERT INTO t SELECT generate_series(2001, 4000); CHECKPOINT");
+    flip(&site);
+    let step = "version: 1\nname: one\nsteps:\n  - id: backup\n    uses: pgbackrest.backup\n    on_failure: pause\n    \
+                with: { database: main, type: full }\n";
+    site.cli.file("runbook.yaml", step);
+    let terminal = site.cli.at_terminal(&["run", "runbook.yaml", "--confirm", "production"]);
+    until("the step is held", || site.cli.count("step_held") == 1);
+    site.cli.run(&["retry", "last", "backup"]).ends(0);
+    until("it is held again", || site.cli.count("step_held") == 2);
+    assert_eq!(labels(&site), 2, "another one was taken, and judged");
+    flip(&site);
+    site.cli.run(&["retry", "last", "backup"]).ends(0);
+    terminal.wait().ends(0);
+    assert_eq!(labels(&site), 3);
+    site.cli.run(&["backups", "health"]).ends(0);
+}

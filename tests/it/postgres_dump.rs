@@ -1,13 +1,14 @@
 //! Dumps and their restore: real databases, real damage, and everything a dump leaves out.
 
 use std::fs;
+use std::path::Path;
 
 use runbook::action::{Action as _, ActionError, BackupHandle, RunContext};
 use runbook::actions::backup::{Create, CreateParams, Verify, VerifyParams};
 use runbook::actions::postgres::{
     Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
 };
-use runbook::language::inventory::StoreEntry;
+use runbook::language::inventory::{Database, StoreEntry};
 use serde_json::{Value, json};
 
 use crate::support::cli::{Cli, listing, until};
@@ -481,4 +482,121 @@ async fn sql_text_is_refused_what_only_an_archive_can_keep() {
         let refused = try_restore(&site.run(), &dumped.backup, more).await.unwrap_err();
         assert!(refused.to_string().contains("loaded as it is"), "{refused}");
     }
+}
+
+/// The server's programs, with a `pg_dump` that says it began, and for the first time waits for a gate.
+fn with_gate(site: &Site, (began, gate): (&Path, &Path)) -> Database {
+    let (folder, real) = (site.cluster.folder("programs"), site.cluster.bin().join("pg_dump"));
+    for entry in fs::read_dir(site.cluster.bin()).unwrap().flatten().filter(|entry| entry.file_name() != "pg_dump") {
+        std::os::unix::fs::symlink(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *--version*) exec {real} \"$@\";; esac\n\
+         if mkdir {began} 2>/dev/null; then until test -e {gate}; do sleep 0.05; done; fi\nexec {real} \"$@\"\n",
+        real = real.display(),
+        began = began.display(),
+        gate = gate.display()
+    );
+    let program = folder.join("pg_dump");
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    Database { bin: Some(folder), ..site.entry() }
+}
+
+/// Runs SQL in `shop` from beside, to its end.
+fn asks(site: &Site, sql: &str) -> std::process::Command {
+    let mut command = site.cluster.command("psql");
+    command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "shop", "-h"]).arg(site.cluster.socket_dir());
+    command.args(["-p", &site.cluster.port().to_string(), "-c", sql]);
+    command
+}
+
+const HOLDERS: &str = "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'public.staging'::regclass AND granted";
+const WAITERS: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'public.staging'::regclass AND NOT granted";
+
+#[tokio::test]
+async fn a_table_that_is_emptied_while_it_is_dumped_has_the_facts_of_its_dump() {
+    let site = site(Depot::default());
+    within(&site, "shop", "CREATE TABLE a_large AS SELECT n, md5(n::text) FROM generate_series(1, 400000) n");
+    within(&site, "shop", "CREATE TABLE staging AS SELECT n FROM generate_series(1, 1000) n");
+    let (began, gate) = (site.cluster.dir().join("began"), site.cluster.dir().join("gate"));
+    site.others.lock().unwrap().insert("gated".to_owned(), with_gate(&site, (&began, &gate)));
+    let count = "SELECT count(*) FROM public.staging";
+    // Behind both: the session that counts and `pg_dump`.
+    let (mut look, mut empty) = (asks(&site, HOLDERS), asks(&site, "TRUNCATE public.staging"));
+    let behind = tokio::task::spawn_blocking(move || {
+        until("both hold the table", || look.output().unwrap().stdout.starts_with(b"2"));
+        assert!(empty.status().unwrap().success());
+    });
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    behind.await.unwrap();
+    assert_eq!(within(&site, "shop", count), "0");
+    let restored = restore(&run, &dumped.backup, json!({ "mode": "beside" })).await;
+    assert_eq!((restored.compared, within(&site, &restored.dbname, count).as_str()), (Compared::Hashes, "1000"));
+    // Between them: each would wait for the other without an end.
+    within(&site, "shop", "INSERT INTO public.staging SELECT generate_series(1, 1000)");
+    let (mut look, mut empty) = (asks(&site, WAITERS), asks(&site, "TRUNCATE public.staging"));
+    let between = tokio::task::spawn_blocking(move || {
+        until("`pg_dump` is to begin", || began.exists());
+        let mut child = empty.spawn().unwrap();
+        until("the table is asked for", || look.output().unwrap().stdout.starts_with(b"1"));
+        fs::write(&gate, "").unwrap();
+        assert!(child.wait().unwrap().success());
+    });
+    let run = site.run();
+    let dumped = dump(&run, json!({ "database": "gated" })).await;
+    between.await.unwrap();
+    assert!(site.said().contains("it begins anew, behind them"), "{}", site.said());
+    let restored = restore(&run, &dumped.backup, json!({ "database": "gated", "mode": "beside" })).await;
+    assert_eq!((restored.compared, within(&site, &restored.dbname, count).as_str()), (Compared::Hashes, "0"));
+}
+
+#[tokio::test]
+async fn a_dump_with_a_long_table_of_contents_is_listed_also_where_no_key_reads_it() {
+    let mut depot = Depot::default().encrypted();
+    depot.entry.encryption.as_mut().unwrap().identities.clear();
+    let site = Site::over(depot, &[]);
+    let url = format!("file://{}", site.cluster.folder("open").display());
+    site.beside.lock().unwrap().insert("open".to_owned(), StoreEntry { url, ..StoreEntry::default() });
+    site.cluster.sql("CREATE DATABASE shop");
+    let long = "DO $x$ BEGIN EXECUTE format('CREATE FUNCTION long() RETURNS int LANGUAGE plpgsql AS %L', \
+                'BEGIN /* ' || repeat('words ', 3500000) || '*/ RETURN 1; END'); END $x$";
+    within(&site, "shop", long);
+    within(&site, "shop", "CREATE TABLE t AS SELECT generate_series(1, 10) AS n");
+    for format in ["custom", "tar", "directory"] {
+        // Only tables that are listed have facts in a part.
+        let more = json!({ "format": format, "stores": ["primary", "open"], "exclude_tables": ["none_such"] });
+        let dumped = dump(&site.run(), more).await;
+        let one = &dumped.dumps[0];
+        assert_eq!((one.copies.len(), one.tables, one.rows), (2, 1, 10), "{format}: {}", site.said());
+        assert!(one.plain_size_bytes > 16 << 20, "{format}: {}", one.plain_size_bytes);
+    }
+    assert!(site.said().contains("no key here reads it"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_pattern_that_fits_nothing_is_refused_and_one_that_excludes_nothing_is_said() {
+    let site = site(Depot::default());
+    let check = async |more: Value| {
+        let params = with(json!({ "database": "main", "dbnames": ["shop"] }), &more);
+        let params: DumpParams = serde_json::from_value(params).unwrap();
+        let found = Dump.check(&params, &site.run().check_context()).await.unwrap();
+        (found.refused(), serde_json::to_string(&found.0).unwrap())
+    };
+    for more in [json!({ "tables": ["public.users", "public.uzers"] }), json!({ "schemas": ["publik"] })] {
+        let (refused, told) = check(more.clone()).await;
+        assert!(refused && told.contains("fits nothing in database `shop`"), "{more}: {told}");
+    }
+    let right = json!({ "tables": ["public.US*", "orders", "\"Odd \"\"Name\"", "public.parts?1"], "exclude_table_data": ["parts_1"] });
+    let (refused, told) = check(right.clone()).await;
+    assert!(!refused && !told.contains("excludes nothing"), "{told}");
+    assert_eq!(dump(&site.run(), right).await.dumps[0].tables, 3);
+    let (refused, told) = check(json!({ "exclude_table_data": ["public.userz"] })).await;
+    assert!(!refused && told.contains("`public.userz` excludes nothing in database `shop`"), "{told}");
+    // Without its check the dump itself finds out.
+    let params = json!({ "database": "main", "dbnames": ["shop"], "tables": ["public.users", "public.uzers"] });
+    let params: DumpParams = serde_json::from_value(params).unwrap();
+    let error = Dump.run(&params, &site.run().context()).await.unwrap_err();
+    assert!(format!("{:?}", error.info()).contains("uzers"), "{:#?}", error.info());
 }

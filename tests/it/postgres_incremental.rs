@@ -5,6 +5,7 @@ use std::fs;
 use runbook::action::{Action as _, ActionError, BackupHandle};
 use runbook::actions::postgres::{BaseBackup, BaseBackupOutput, RestoreBase, RestoreBaseOutput, VerifyBackup};
 use runbook::catalog::{self, Query};
+use runbook::language::inventory::{Compression, CompressionFormat, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
@@ -142,4 +143,68 @@ async fn a_server_that_cannot_take_increments_is_refused_by_name() {
     let found = BaseBackup.check(&params, &site.run().check_context()).await.unwrap();
     let said = serde_json::to_string(&found.0).unwrap();
     assert!(found.refused() && said.contains("summarize_wal"), "{said}");
+}
+
+/// A further store of a site, which packs in its own way.
+fn further(site: &Site, name: &str, format: CompressionFormat) -> StoreEntry {
+    let url = format!("file://{}", site.cluster.folder(name).display());
+    let compression = Some(Compression { format, level: None });
+    let entry = StoreEntry { url, compression, ..StoreEntry::default() };
+    Opening::new(&entry, name, std::sync::Arc::new(site.depot.secrets.clone())).initialize().unwrap();
+    entry
+}
+
+#[tokio::test]
+async fn what_one_store_has_of_a_backup_is_copied_into_those_that_failed_and_increments_rest_on_each_copy() {
+    let site = summarizing();
+    let (alike, apart) =
+        (further(&site, "alike", CompressionFormat::Zstd), further(&site, "apart", CompressionFormat::Gzip));
+    let lost = StoreEntry { url: format!("file://{}", site.cluster.dir().join("un/mounted").display()), ..apart.clone() };
+    let have = |apart: &StoreEntry| {
+        let stores = [("alike".to_owned(), alike.clone()), ("apart".to_owned(), apart.clone())];
+        site.beside.lock().unwrap().extend(stores);
+    };
+    let reaching =
+        |at_least: u32| json!({ "stores": ["primary", "apart", "alike"], "incremental": true, "at_least": at_least });
+    have(&lost);
+    let full = site.run();
+    assert_eq!(take(&full, reaching(2)).await.unwrap().copies.len(), 2);
+    site.cluster.sql("INSERT INTO t VALUES (10000)");
+    have(&apart);
+    let taken = take(&full, reaching(3)).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert_eq!((taken.copies.len(), taken.parent.as_ref()), (3, None));
+    assert!(site.said().contains("store `apart` gets a copy"), "{}", site.said());
+    // An increment is copied behind what it rests on.
+    let alone = site.run();
+    have(&lost);
+    assert_eq!(take(&alone, reaching(1)).await.unwrap().copies.len(), 2);
+    site.cluster.sql("INSERT INTO t VALUES (20000)");
+    have(&apart);
+    let increment = take(&alone, reaching(3)).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
+    assert_eq!((increment.copies.len(), increment.parent.as_deref()), (3, Some(taken.backup.id.as_str())));
+    for copy in &increment.copies {
+        let params = json!({ "database": "main", "backup": increment.backup, "store": copy.store, "record": false });
+        let params = serde_json::from_value(params).unwrap();
+        let verified = VerifyBackup.run(&params, &site.run().context()).await;
+        verified.unwrap_or_else(|error| panic!("{}: {:#?}", copy.store, error.info()));
+    }
+}
+
+#[tokio::test]
+async fn another_backup_under_the_same_id_is_nothing_to_rest_on() {
+    let site = summarizing();
+    let second = further(&site, "second", CompressionFormat::Zstd);
+    site.beside.lock().unwrap().insert("second".to_owned(), second);
+    // What an earlier version made when one of two stores had failed: one id, two moments.
+    let twice = site.run();
+    take(&twice, json!({ "stores": ["primary"] })).await.unwrap();
+    site.cluster.sql("INSERT INTO t VALUES (10000)");
+    take(&twice, json!({ "stores": ["second"] })).await.unwrap();
+    let both = json!({ "stores": ["primary", "second"], "incremental": true });
+    let error = take(&site.run(), both).await.unwrap_err();
+    let told = format!("{:#?}", error.info());
+    assert!(told.contains("store `second` has another backup as") && told.contains("take a full backup"), "{told}");
+    let one = json!({ "stores": ["primary", "second"], "at_least": 1, "incremental": true });
+    let increment = take(&site.run(), one).await.unwrap();
+    assert_eq!((increment.copies.len(), increment.copies[0].store.as_str()), (1, "primary"));
 }

@@ -11,6 +11,7 @@ use runbook::actions::postgres::{
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
+use crate::support::cli::{listing, until};
 use crate::support::mount;
 use crate::support::postgres::programs_of;
 use crate::support::production::Production;
@@ -236,4 +237,49 @@ fn the_examples_take_a_snapshot_and_bring_it_back_in_a_drill_and_for_real() {
     let before = site.cluster.sql(sum);
     cli.run(&[&["run"][..], &back, &["--confirm", "production"]].concat()).ends(0);
     assert_eq!(site.cluster.sql(sum), before);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_a_backup_only_when_all_of_its_wal_is_archived_and_not_the_last_segment_alone() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let (store, aside) = (site.depot.root.clone(), site.cluster.folder("aside"));
+    let psql = format!(
+        "{} -h {} -p {} -U postgres -XAtq -c",
+        site.cluster.bin().join("psql").display(),
+        site.cluster.socket_dir().display(),
+        site.cluster.port()
+    );
+    let find = format!("find {} -name \"$first*\" ! -name '.*' ! -name '*.backup'", store.join("main/wal").display());
+    let script = format!(
+        "set -e; {psql} 'INSERT INTO t VALUES (2)'; first=$({psql} 'SELECT pg_walfile_name(pg_switch_wal())'); \
+         until test -n \"$({psql} \"SELECT 1 FROM pg_stat_archiver WHERE last_archived_wal >= '$first'\")\"; do :; done; \
+         mv $({find}) {aside}/; {find} >&2; {psql} 'INSERT INTO t VALUES (3)'; echo somewhere",
+        aside = aside.display()
+    );
+    let watch = {
+        let (log, store, aside) = (site.cluster.pgdata().join("pg_wal/archive_status"), store.clone(), aside.clone());
+        move || {
+            let archived = || {
+                let names = fs::read_dir(&log).unwrap().flatten().map(|entry| entry.file_name());
+                names.filter(|name| name.to_string_lossy().ends_with(".backup.done")).count()
+            };
+            until("the server has archived the backup's last file", || archived() > 0);
+            let begin = runbook::base::clock::monotonic();
+            let manifest = || listing(&store.join("main")).iter().any(|line| line.contains("/manifest.json "));
+            while begin.elapsed().as_millis() < 1500 {
+                assert!(!manifest(), "a backup whose first segment is not archived");
+                std::thread::yield_now();
+            }
+            let held = fs::read_dir(&aside).unwrap().flatten().next().expect("the first segment").path();
+            let name = held.file_name().unwrap().to_string_lossy().into_owned();
+            let folder = fs::read_dir(store.join("main/wal")).unwrap().flatten().find(|entry| entry.path().is_dir());
+            let folder = folder.unwrap().path().join(&name[..8]);
+            fs::rename(&held, folder.join(&name)).unwrap();
+        }
+    };
+    let watching = tokio::task::spawn_blocking(watch);
+    let taken = take(&site.run(), json!({ "argv": ["sh", "-c", script] })).await;
+    watching.await.unwrap();
+    taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
 }

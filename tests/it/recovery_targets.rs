@@ -6,6 +6,7 @@ use runbook::action::{ActionError, InstanceHandle};
 use runbook::actions::postgres::{Fate, InstanceState, RecoverOutput};
 use serde_json::{Value, json};
 
+use crate::support::cli::until;
 use crate::support::recovery::{Run, Site};
 
 /// A site whose table has the rows 1 to 4, each committed on its own after the base backup of row 1.
@@ -300,4 +301,63 @@ fn combinations_that_mean_nothing_are_refused_before_anything_runs() {
         let fault = run.faults_of_recover(with.clone());
         assert!(fault.contains(word), "{with}: {fault}");
     }
+}
+
+#[tokio::test]
+async fn what_a_backup_brought_along_neither_clears_an_archive_nor_leads_to_another_server() {
+    let site = Site::with(&[("max_wal_senders", "5"), ("wal_keep_size", "64MB")]);
+    let ran = site.cluster.folder("cleaned").join("ran");
+    site.cluster.configure(&[("archive_cleanup_command", &format!("touch {}", ran.display()))]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    // A standby shows that the command is one: it runs at each of its restartpoints.
+    let standby = site.standby();
+    site.cluster.sql("CHECKPOINT");
+    let caught_up = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", site.cluster.sql("SELECT pg_current_wal_lsn()"));
+    until("the standby has caught up", || standby.sql(&caught_up) == "t");
+    standby.sql("CHECKPOINT");
+    assert!(ran.exists(), "{}", standby.log());
+    drop(standby);
+    fs::remove_file(&ran).unwrap();
+    let elsewhere = format!("host=127.0.0.1 port={} user=postgres", site.cluster.port());
+    site.cluster.sql(&format!("ALTER SYSTEM SET primary_conninfo = '{elsewhere}'"));
+    let backup = site.run().base_backup().await.backup;
+    site.cluster.sql("INSERT INTO t VALUES (2); CHECKPOINT");
+    site.archive();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let looked = run.recover(&staged, json!({ "action": "pause" })).await;
+    assert_eq!(looked.state, InstanceState::Paused, "{}", site.said());
+    site.cluster.sql("CHECKPOINT");
+    assert!(!ran.exists(), "the recovery ran the restored `archive_cleanup_command`");
+    let settings = "SELECT current_setting('primary_conninfo') || (SELECT count(*) FROM pg_stat_wal_receiver)";
+    assert_eq!(site.cluster.sql(settings), "0");
+    goes_on(&run, &looked.instance, json!({ "target": "here" })).await.unwrap();
+    until("its own settings count again", || site.cluster.sql("SHOW primary_conninfo") == elsewhere);
+}
+
+#[tokio::test]
+async fn a_promotion_is_followed_by_its_checkpoint_and_commits_that_would_wait_are_told() {
+    let story = Story::new(&[("checkpoint_timeout", "30min"), ("shared_buffers", "32MB")]).await;
+    // Written, and not reloaded: production goes on, what is restored from here on waits.
+    story.site.cluster.configure(&[("synchronous_standby_names", "nobody")]);
+    let run = story.site.run();
+    let backup = run.base_backup().await.backup;
+    story.site.cluster.sql("CREATE TABLE many AS SELECT n, repeat('x', 900) FROM generate_series(1, 8000) n");
+    story.site.archive();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let looked = run.recover(&staged, json!({ "action": "pause" })).await;
+    assert_eq!(looked.waits_for_standby, None, "a server that waits takes no commits");
+    let open = goes_on(&run, &looked.instance, json!({ "target": "here" })).await.unwrap();
+    // The server's own checkpoint after a promotion is spread over many minutes.
+    let timeline = "SELECT timeline_id FROM pg_control_checkpoint()";
+    assert_eq!(story.site.cluster.sql(timeline), open.timeline.to_string(), "{}", story.site.said());
+    assert_eq!(open.waits_for_standby.as_deref(), Some("nobody"));
+    assert!(story.site.said().contains("every commit waits"), "{}", story.site.said());
+    story.site.cluster.sql("SET synchronous_commit = local; INSERT INTO t VALUES (9)");
+    story.site.cluster.sql("ALTER SYSTEM SET synchronous_standby_names = ''");
+    story.site.cluster.sql("SELECT pg_reload_conf()");
+    until("commits go on", || story.site.cluster.sql("SHOW synchronous_standby_names").is_empty());
+    story.site.cluster.sql("INSERT INTO t VALUES (10)");
 }

@@ -155,6 +155,8 @@ async fn a_store_that_may_not_be_written_to_gets_no_rescued_wal_and_is_mended_la
     site.beside.lock().unwrap().get_mut("offsite").unwrap().read_only = true;
     let staged = run.stage(&backup.backup).await;
     run.recover(&staged, json!({})).await;
+    // Nothing is archived meanwhile.
+    site.cluster.stop("fast");
     let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
     assert!(wal_in(&own).len() > wal_in(&offsite).len());
     let cli = asking(&site, "offsite");
@@ -167,14 +169,19 @@ async fn a_store_that_may_not_be_written_to_gets_no_rescued_wal_and_is_mended_la
     assert_eq!(again.out.trim(), "[]");
     // Damage in the one that has it is never copied.
     let lost = wal_in(&own).into_iter().next_back().unwrap();
-    let file = |root: &Path| root.join("main/wal").join(of_cluster(root)).join(&lost[..8]).join(&lost);
-    fs::remove_file(file(&offsite)).unwrap();
-    let mut bytes = fs::read(file(&own)).unwrap();
+    let file = |root: &Path| {
+        let folder = root.join("main/wal").join(of_cluster(root)).join(&lost[..8]);
+        let mut there = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+        there.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&lost))
+    };
+    fs::remove_file(file(&offsite).unwrap()).unwrap();
+    let damaged = file(&own).unwrap();
+    let mut bytes = fs::read(&damaged).unwrap();
     bytes[9000] ^= 1;
-    fs::write(file(&own), bytes).unwrap();
+    fs::write(&damaged, bytes).unwrap();
     let refused = cli.run(&["wal", "mend", "main"]).ends(5);
     assert!(refused.err.contains("was not copied") && refused.err.contains("damaged"), "{}", refused.err);
-    assert!(!file(&offsite).exists());
+    assert!(file(&offsite).is_none());
 }
 
 /// The folder of the one cluster that archives into a store.

@@ -190,9 +190,17 @@ impl Action for Backup {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let stanza = Stanza::of(&cluster)?;
         let standing = stanza.look(cx.host.as_read()).await?;
-        if let Some(ours) = taken(&standing, &cx.key) {
-            cx.reporter.note(format!("backup `{}` was taken by this step before", ours.id), json!({ "id": ours.id }));
-            return output(ours, &cluster, &standing);
+        match taken(&standing, &cx.key) {
+            Some(Listed { id, fault: Some(fault), .. }) => {
+                let message = format!("backup `{id}`, which this step took before, has {fault}: another one is taken");
+                cx.reporter.note(message, json!({ "id": id }));
+            }
+            Some(ours) => {
+                let message = format!("backup `{}` was taken by this step before", ours.id);
+                cx.reporter.note(message, json!({ "id": ours.id }));
+                return output(ours, &cluster, &standing);
+            }
+            None => {}
         }
         let mut options = params.options(&cx.key);
         options.push(TELLING.to_owned());
@@ -212,7 +220,7 @@ impl Action for Backup {
     }
 }
 
-/// The backup that a step took.
+/// The newest backup that a step took: after one with wrong pages there may be another.
 fn taken<'a>(standing: &'a Standing, key: &str) -> Option<&'a Listed> {
     standing.backups.iter().rfind(|backup| backup.key.as_deref() == Some(key))
 }

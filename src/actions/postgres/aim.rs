@@ -70,7 +70,18 @@ impl Aim {
         all.push(("recovery_target_action".to_owned(), action.to_owned()));
         let timeline = timeline.map_or_else(|| "latest".to_owned(), |timeline| timeline.0.to_string());
         all.push(("recovery_target_timeline".to_owned(), timeline));
+        all.extend(self.unconnected().map(|name| (name.to_owned(), String::new())));
         all
+    }
+
+    /// What is emptied of a connection to another server that a backup brought along (`pg_basebackup -R`): WAL comes from
+    /// the archive alone. Only who asks for a standby may want that connection.
+    fn unconnected(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let emptied = match self.ending {
+            Ending::Standby => &[][..],
+            Ending::Promote | Ending::Pause => &["primary_conninfo", "primary_slot_name"][..],
+        };
+        emptied.iter().copied()
     }
 
     /// Whether it ends at a place that is no time: only what is reached there tells how much was given up.
@@ -172,5 +183,14 @@ mod tests {
         for (name, value) in wanted {
             assert!(settings.contains(&(name.to_owned(), value.to_owned())), "{settings:?}");
         }
+    }
+
+    #[test]
+    fn only_a_standby_may_follow_another_server() {
+        let connects = |ending| {
+            let settings = Aim { ending, ..aim(Goal::Newest) }.settings(None);
+            !settings.contains(&("primary_conninfo".to_owned(), String::new()))
+        };
+        assert_eq!([Ending::Promote, Ending::Pause, Ending::Standby].map(connects), [false, false, true]);
     }
 }

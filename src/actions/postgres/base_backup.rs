@@ -16,10 +16,10 @@ use super::bad_page;
 use super::by_hand;
 use super::collect::{Collected, Job};
 use super::connect::{Endpoint, Session};
-use super::copies::Copies;
-use super::delivery::{self, Arrivals, Delivery};
+use super::copies::{Copies, causes};
+use super::delivery::{Arrivals, Delivery};
 use super::facts::{ServerFacts, archives};
-use super::increment::{self, Prior};
+use super::increment::{self, Prior, Wanted};
 use super::keeper::Wish;
 use super::last_wal;
 use super::layout::Cluster;
@@ -27,14 +27,12 @@ use super::outside::Outside;
 use super::replication::Wire;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StoreError, StoreRef,
-    Target,
+    Findings, Idempotency, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, StoreRef, Target,
 };
 use crate::base::{Timestamp, clock};
 use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::language::inventory::Inventory;
 use crate::pgformat::{SegmentSize, SystemId};
-use crate::transfer::Packing;
 
 /// How long a server is asked again that takes no sessions after it has sent everything.
 const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
@@ -206,11 +204,10 @@ impl Action for BaseBackup {
             return Ok(findings.refuse(format!("{error}{}", causes(&error)), help));
         }
         findings = increment::judge(params, (&endpoint, &facts), findings).await?;
-        for name in &copies.names {
-            findings = usable(name, copies.prefix, cx, findings).await?;
-        }
+        let (usable, judged) = copies.usable(cx, findings).await;
+        findings = judged;
         if !findings.refused() {
-            findings = increment::judge_prior(params, (&cluster, &copies), cx, findings).await?;
+            findings = increment::judge_prior(params, (&cluster, copies.prefix, &usable), cx, findings).await?;
         }
         Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
     }
@@ -224,24 +221,25 @@ impl Action for BaseBackup {
         if outcome.backups.len() == copies.names.len() {
             return output(outcome.backups, &cluster, cx).await;
         }
-        let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
-        let facts = ServerFacts::of(&mut primary.open().await?).await?;
-        let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
-        copies.judge(depots.len(), &mut outcome, cx)?;
-        if depots.is_empty() {
+        if let Some(original) = outcome.backups.first().cloned() {
+            copies.complete(&mut outcome, &original, cx).await?;
             return output(outcome.backups, &cluster, cx).await;
         }
-        let needed = copies.at_least.saturating_sub(outcome.backups.len()).max(1);
-        let delivery = Delivery { depots: &depots, place: &place, needed };
+        let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
+        let facts = ServerFacts::of(&mut primary.open().await?).await?;
+        let mut depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
+        let wanted =
+            Wanted { params, cluster: &cluster, facts: &facts, place: &place, prefix: copies.prefix, cx };
+        let prior = wanted.prior(&mut depots, &mut outcome).await?;
+        copies.judge(depots.len(), &mut outcome, cx)?;
+        let delivery = Delivery { depots: &depots, place: &place, needed: copies.at_least };
         let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
-        let prior = Prior::of(params, (&cluster, &copies), &facts, cx).await?;
         let taking =
             Taking { params, cluster: &cluster, primary: &primary, facts: &facts, prior, delivery: &delivery, cx };
         let taken = taking.take(&mut arrivals).await;
-        if arrivals.whole() < needed && !cx.cancel.is_cancelled() {
+        if arrivals.whole() < copies.at_least && !cx.cancel.is_cancelled() {
             copies.fail(&depots, arrivals, &mut outcome);
             copies.judge(0, &mut outcome, cx)?;
-            // An earlier attempt had brought it to as many stores as it must reach.
             return output(outcome.backups, &cluster, cx).await;
         }
         let manifest = taking.manifest(id, taken?)?;
@@ -326,38 +324,22 @@ impl Taking<'_> {
     }
 }
 
-/// Refuses a store that does not answer, or for which nothing can be packed.
-pub(super) async fn usable(
-    name: &str,
-    prefix: &str,
-    cx: &CheckContext,
-    findings: Findings,
-) -> Result<Findings, ActionError> {
-    let entry = cx.about.inventory.stores.get(name);
-    let packing = entry.map(|entry| Packing::of(entry, cx.about.secrets.as_ref()));
-    if let Some(Err(error)) = packing {
-        let error = delivery::unpackable(name, &error);
-        return Ok(
-            findings.refuse(format!("{error}{}", causes(&error)), "look at the store's `compression` and `encryption`")
-        );
-    }
-    match cx.store(name)?.browse(&format!("{prefix}/")).await {
-        Ok(_) => Ok(findings),
-        Err(error @ StoreError::Unavailable { .. }) => {
-            let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-            let help =
-                "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
-            Ok(findings.refuse(format!("{error}{why}"), help))
-        }
-        Err(error) => Err(archive::failed(&error)),
-    }
-}
+/// Whether the role is told where the server's files are and who streams from it (manual, "Predefined Roles").
+const SEES_ALL: &str = "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE') \
+ AND pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')";
 
 async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -> Result<Findings, ActionError> {
     let mut findings = findings;
     let role = session.value("SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user").await?;
     if role != "t" {
         findings = findings.refuse("the role may not take base backups", "ALTER ROLE … REPLICATION");
+    }
+    if session.value(SEES_ALL).await? != "t" {
+        findings = findings.warn(
+            "the role does not see all settings and statistics: configuration files outside the data directory, the \
+             libraries that the server loads and its standbys are not in the backup",
+            "GRANT pg_monitor TO it",
+        );
     }
     if facts.wal_level == "minimal" {
         findings = findings.refuse("`wal_level` is `minimal`", "set `wal_level = replica` and restart the server");
@@ -406,10 +388,6 @@ async fn same_cluster(endpoint: &Endpoint, facts: &ServerFacts, params: &BaseBac
         return Err(ActionError::fatal(fact).help("leave `source` out, or name the entry of a standby"));
     }
     Ok(())
-}
-
-fn causes(error: &ActionError) -> String {
-    error.info().causes.iter().map(|cause| format!(": {cause}")).collect()
 }
 
 /// Refuses a backup that a new tablespace slipped into.
@@ -465,7 +443,7 @@ async fn output(copies: Vec<Backup>, cluster: &Cluster, cx: &RunContext) -> Resu
     let backup = copies.first().ok_or_else(|| ActionError::fatal("no store has the backup"))?;
     let manifest = &backup.manifest;
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
-    let wal_archived = last_wal::is_archived(manifest, cx, cluster).await?;
+    let wal_archived = last_wal::is_archived(manifest, cx, cluster).await;
     Ok(BaseBackupOutput {
         backup: backup.handle(),
         size_bytes: manifest.size_bytes(),

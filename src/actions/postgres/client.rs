@@ -113,7 +113,9 @@ impl<'a> Client<'a> {
     pub(crate) fn offline(&self, program: &str) -> CommandSpec {
         let path = match &self.tools {
             Tools::Here(programs) => programs.path(program),
-            Tools::Inside(..) => return CommandSpec::new(program).env("LC_MESSAGES", "C").env("LANG", "C.UTF-8"),
+            Tools::Inside(abode, _) => {
+                return CommandSpec::new(abode.tool(program)).env("LC_MESSAGES", "C").env("LANG", "C.UTF-8");
+            }
         };
         let mut spec = CommandSpec::new(path);
         spec.inherit_env = false;

@@ -26,6 +26,22 @@ use crate::language::inventory::SslMode;
 /// What drives a connection; somebody must poll it while an answer is awaited.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
+/// How a silent connection is asked whether the other end is still there (tcp(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeptAlive {
+    /// How long it may be silent before.
+    pub(super) idle: Duration,
+    /// How long passes between two questions.
+    pub(super) interval: Duration,
+    /// How many may stay without an answer.
+    pub(super) probes: u32,
+}
+
+/// A machine that has vanished is found out within two minutes, and a firewall sees no idle connection. A time limit on
+/// reading would not do: before a backup's first byte the server is silent while its checkpoint is spread.
+pub(super) const KEPT_ALIVE: KeptAlive =
+    KeptAlive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 6 };
+
 /// Everything needed to open a session.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
@@ -86,6 +102,8 @@ impl Endpoint {
             let password: SecretText = secrets.get(secret)?;
             config.password(password.reveal());
         }
+        let KeptAlive { idle, interval, probes } = KEPT_ALIVE;
+        config.keepalives_idle(idle).keepalives_interval(interval).keepalives_retries(probes);
         config.ssl_mode(match tls.mode() {
             SslMode::Disable => PgSslMode::Disable,
             SslMode::Prefer => PgSslMode::Prefer,

@@ -2,13 +2,15 @@
 
 use super::archive;
 use super::base_backup::BaseBackupParams;
-use super::delivery::{Arrivals, Depot};
+use super::delivery::{self, Arrivals, Depot};
+use super::duplicate;
 use super::layout::Cluster;
-use crate::action::{ActionError, PutOptions, RunContext, Store, StoreError, StoreRef};
+use crate::action::{ActionError, CheckContext, Findings, PutOptions, RunContext, Store, StoreError, StoreRef};
 use crate::base::Digest;
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest};
 use crate::event::ErrorClass;
 use crate::pgformat::SystemId;
+use crate::transfer::Packing;
 
 /// Where copies of a backup are wanted.
 pub(crate) struct Copies<'a> {
@@ -65,6 +67,28 @@ impl<'a> Copies<'a> {
         Ok(Self { names, at_least, prefix })
     }
 
+    /// Gives the stores that can take the backup now. Refuses when they are fewer than must have it; as long as they are
+    /// enough, each other one is a warning: `at_least` is there for the night on which a store is down.
+    pub(crate) async fn usable(&self, cx: &CheckContext, findings: Findings) -> (Vec<&'a str>, Findings) {
+        let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+        for name in &self.names {
+            match probe(name, self.prefix, cx).await {
+                Ok(()) => usable.push(*name),
+                Err(error) => unusable.push((*name, error)),
+            }
+        }
+        let enough = usable.len() >= self.at_least;
+        let findings = unusable.into_iter().fold(findings, |findings, (name, error)| {
+            let fact = format!("{error}{}", causes(&error));
+            let help = error.info().help.clone().unwrap_or_else(|| "look at the store's entry".to_owned());
+            match enough {
+                true => findings.warn(format!("store `{name}` will not get the backup: {fact}"), help),
+                false => findings.refuse(fact, help),
+            }
+        });
+        (usable, findings)
+    }
+
     /// The copies that an earlier attempt has committed.
     pub(crate) async fn there(&self, place: &BackupPlace, cx: &RunContext) -> Result<Outcome, ActionError> {
         let mut outcome = Outcome::default();
@@ -104,6 +128,31 @@ impl<'a> Copies<'a> {
             }
         }
         depots
+    }
+
+    /// Copies a backup that one of the stores has into those that lack it.
+    ///
+    /// # Errors
+    /// Fails when too few stores have it in the end, and when it is cancelled.
+    pub(crate) async fn complete(
+        &self,
+        outcome: &mut Outcome,
+        original: &Backup,
+        cx: &RunContext,
+    ) -> Result<(), ActionError> {
+        let system_id = original.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
+        let depots = self.ready(outcome, system_id, cx).await;
+        self.judge(depots.len(), outcome, cx)?;
+        for depot in &depots {
+            let manifest = duplicate::copied(original, depot, cx).await;
+            if let Err(error) = &manifest
+                && error.info().class == ErrorClass::Cancelled
+            {
+                return Err(error.clone());
+            }
+            self.commit(outcome, depot, manifest).await;
+        }
+        self.judge(0, outcome, cx)
     }
 
     /// Commits the backup in a store where all its objects are.
@@ -153,15 +202,42 @@ impl<'a> Copies<'a> {
 
 fn together(at_least: usize, outcome: &Outcome) -> ActionError {
     let told = outcome.failures.iter().map(|(name, error)| {
-        let causes = error.info().causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
-        format!("`{name}`: {error}{causes}")
+        format!("`{name}`: {error}{}", causes(error))
     });
     let told: Vec<String> = told.collect();
     let fact =
         format!("{at_least} stores must have the backup, {} have it; {}", outcome.backups.len(), told.join("; "));
     let retryable = outcome.failures.iter().any(|(_, error)| error.info().class == ErrorClass::Retryable);
     let error = if retryable { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
-    error.help("a copy that is there stays and counts when the step runs again")
+    let mut helps: Vec<&str> = outcome.failures.iter().filter_map(|(_, error)| error.info().help.as_deref()).collect();
+    helps.dedup();
+    helps.push("a copy that is there stays and counts when the step runs again");
+    error.help(helps.join("; "))
+}
+
+/// Tells whether a store answers, and whether something can be packed for it.
+async fn probe(name: &str, prefix: &str, cx: &CheckContext) -> Result<(), ActionError> {
+    const UNMOUNTED: &str =
+        "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
+    if let Some(entry) = cx.about.inventory.stores.get(name)
+        && let Err(error) = Packing::of(entry, cx.about.secrets.as_ref())
+    {
+        let help = "look at the store's `compression` and `encryption`";
+        return Err(delivery::unpackable(name, &error).help(help));
+    }
+    match cx.store(name)?.browse(&format!("{prefix}/")).await {
+        Ok(_) => Ok(()),
+        Err(error @ StoreError::Unavailable { .. }) => {
+            let told = ActionError::retryable(error.to_string()).help(UNMOUNTED);
+            Err(std::error::Error::source(&error).into_iter().fold(told, ActionError::because))
+        }
+        Err(error) => Err(archive::failed(&error)),
+    }
+}
+
+/// What caused an error, behind a colon each.
+pub(crate) fn causes(error: &ActionError) -> String {
+    error.info().causes.iter().map(|cause| format!(": {cause}")).collect()
 }
 
 /// Takes the prefix for this cluster; the first write makes a new store.

@@ -35,6 +35,42 @@ impl Depot {
         let packing = packing.map_err(|error| unpackable(name, &error))?;
         Ok(Self { store: cx.store(name)?, packing })
     }
+
+    /// How an object is packed here.
+    pub(crate) fn packing_of(&self, role: ObjectRole) -> Packing {
+        match role {
+            // Every file in them is proven by the server's own manifest when it is read.
+            ObjectRole::Data | ObjectRole::Tablespace => self.packing.clone().self_proving(),
+            ObjectRole::Wal
+            | ObjectRole::BackupManifest
+            | ObjectRole::Dump
+            | ObjectRole::Globals
+            | ObjectRole::Config
+            | ObjectRole::File
+            | ObjectRole::Unknown => self.packing.clone(),
+        }
+    }
+
+    /// Packs and stores one object of a backup.
+    ///
+    /// # Errors
+    /// Fails when the body or the store does.
+    pub(crate) async fn put(
+        &self,
+        item: &Item,
+        place: &BackupPlace,
+        body: ByteStream,
+    ) -> Result<ManifestObject, ActionError> {
+        let packing = self.packing_of(item.role);
+        let name = format!("{}{}", item.name, packing.suffix());
+        let key = place.key(&name).map_err(|error| archive::broken(&error))?;
+        let encoding = packing.encoding().clone();
+        let uploaded = upload((self.store.as_ref(), &key), body, &packing, PutOptions::default()).await;
+        let Uploaded { packed, .. } = uploaded.map_err(|error| failed(&error))?;
+        let plain = (!encoding.is_plain()).then_some(packed.plain);
+        let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, item.role);
+        Ok(ManifestObject { tablespace: item.tablespace, encoding, plain, ..object })
+    }
 }
 
 /// The settings or keys of a store make no sense.
@@ -146,8 +182,8 @@ impl Delivery<'_> {
 
     /// Stores one object from its bodies, all stores at the same time.
     pub(crate) async fn bring(&self, item: &Item, bodies: Vec<(usize, ByteStream)>) -> Brought {
-        let brought =
-            bodies.into_iter().map(|(depot, body)| async move { (depot, self.store(item, depot, body).await) });
+        let put = |depot: usize, body| self.depots[depot].put(item, self.place, body);
+        let brought = bodies.into_iter().map(|(depot, body)| async move { (depot, put(depot, body).await) });
         join_all(brought).await
     }
 
@@ -157,29 +193,6 @@ impl Delivery<'_> {
         let body = |bytes: &Bytes| -> ByteStream { Box::new(Cursor::new(bytes.clone())) };
         let bodies = bodies.into_iter().map(|(depot, _)| (depot, body(bytes))).collect();
         arrivals.keep(self.bring(item, bodies).await);
-    }
-
-    async fn store(&self, item: &Item, depot: usize, body: ByteStream) -> Result<ManifestObject, ActionError> {
-        let depot = &self.depots[depot];
-        let packing = match item.role {
-            // Every file in them is proven by the server's own manifest when it is read.
-            ObjectRole::Data | ObjectRole::Tablespace => depot.packing.clone().self_proving(),
-            ObjectRole::Wal
-            | ObjectRole::BackupManifest
-            | ObjectRole::Dump
-            | ObjectRole::Globals
-            | ObjectRole::Config
-            | ObjectRole::File
-            | ObjectRole::Unknown => depot.packing.clone(),
-        };
-        let name = format!("{}{}", item.name, packing.suffix());
-        let key = self.place.key(&name).map_err(|error| archive::broken(&error))?;
-        let encoding = packing.encoding().clone();
-        let uploaded = upload((depot.store.as_ref(), &key), body, &packing, PutOptions::default()).await;
-        let Uploaded { packed, .. } = uploaded.map_err(|error| failed(&error))?;
-        let plain = (!encoding.is_plain()).then_some(packed.plain);
-        let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, item.role);
-        Ok(ManifestObject { tablespace: item.tablespace, encoding, plain, ..object })
     }
 
     /// Says what was stored where, and how fast.

@@ -18,8 +18,8 @@ use crate::action::ByteStream;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait for one store.
 const WAITING: usize = 4;
-/// The beginning that is kept: a table of contents of some ten thousand tables.
-const HEAD_BYTES: usize = 16 << 20;
+/// The beginning that is kept: what marks a format stands there.
+const HEAD_BYTES: usize = 4 << 10;
 /// The end that is kept.
 const TAIL_BYTES: usize = 4 << 10;
 

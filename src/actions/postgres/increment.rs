@@ -1,16 +1,19 @@
 //! The backup that an incremental one rests on: chosen, known to be whole, and its `backup_manifest` at hand, by which
 //! the server knows since when to look for changes (manual, "Making an Incremental Backup", PostgreSQL 17 on).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::archive;
 use super::base_backup::BaseBackupParams;
 use super::connect::Endpoint;
-use super::copies::Copies;
+use super::copies::Outcome;
+use super::delivery::Depot;
 use super::facts::ServerFacts;
 use super::layout::Cluster;
 use super::readable::Reading;
-use crate::action::{ActionError, CheckContext, Findings, RunContext};
+use crate::action::{ActionError, CheckContext, Findings, ReadStore, RunContext};
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, KIND_POSTGRES_BASE, Query};
 use crate::pgformat::SystemId;
 
@@ -57,15 +60,15 @@ pub(super) async fn judge(
 /// Fails when the store gives no answer.
 pub(super) async fn judge_prior(
     params: &BaseBackupParams,
-    (cluster, copies): (&Cluster, &Copies<'_>),
+    (cluster, prefix, usable): (&Cluster, &str, &[&str]),
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
     if !params.incremental || params.parent.as_ref().is_some_and(|parent| parent.known().is_none()) {
         return Ok(findings);
     }
-    let store = cx.store(copies.names.first().copied().unwrap_or_default())?;
-    match chosen(params, cluster, store.as_ref(), copies.prefix).await? {
+    let store = cx.store(usable.first().copied().unwrap_or_default())?;
+    match chosen(params, cluster, store.as_ref(), prefix).await? {
         Some(backup) => {
             let links = catalog::lineage(store.as_ref(), &backup).await;
             match links {
@@ -85,61 +88,115 @@ pub(super) async fn judge_prior(
     }
 }
 
-impl Prior {
-    /// Finds the backup to rest on; `None` where a full one is wanted, or there is none to rest on.
+/// The backup that is to be an increment, if it is to be one.
+pub(super) struct Wanted<'a> {
+    /// The step's arguments.
+    pub(super) params: &'a BaseBackupParams,
+    /// The cluster.
+    pub(super) cluster: &'a Cluster,
+    /// What its server tells.
+    pub(super) facts: &'a ServerFacts,
+    /// Where the new one lies.
+    pub(super) place: &'a BackupPlace,
+    /// The prefix inside the stores.
+    pub(super) prefix: &'a str,
+    /// The attempt.
+    pub(super) cx: &'a RunContext,
+}
+
+impl Wanted<'_> {
+    /// Finds the backup to rest on, in the first of the stores; `None` where a full one is wanted, or there is none to
+    /// rest on. A store that has not that very backup gets no increment to it: it is taken out, with the reason.
     ///
     /// # Errors
-    /// Fails when the named one is not whole, of another cluster, or not in each store that the new one goes to.
-    pub(super) async fn of(
-        params: &BaseBackupParams,
-        (cluster, copies): (&Cluster, &Copies<'_>),
-        facts: &ServerFacts,
-        cx: &RunContext,
-    ) -> Result<Option<Self>, ActionError> {
-        if !params.incremental {
-            return Ok(None);
-        }
+    /// Fails when the named one is not whole or of another cluster.
+    pub(super) async fn prior(
+        &self,
+        depots: &mut Vec<Depot>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<Prior>, ActionError> {
+        let Self { params, cluster, facts, cx, .. } = *self;
+        let Some(first) = depots.first().filter(|_| params.incremental) else { return Ok(None) };
         if facts.version_num < FIRST_VERSION {
             let fact = format!("PostgreSQL {} takes no incremental backups, 17 is the first that does", facts.version);
             return Err(ActionError::fatal(fact).help("leave `incremental` out, or upgrade the server"));
         }
-        let store = cx.store(copies.names.first().copied().unwrap_or_default())?;
-        let Some(backup) = chosen(params, cluster, store.as_read(), copies.prefix).await? else {
+        let store = Arc::clone(&first.store);
+        let Some(backup) = chosen(params, cluster, store.as_read(), self.prefix).await? else {
             let message = "there is no whole base backup to rest on, so this one is full".to_owned();
             cx.reporter.note(message, serde_json::Value::Null);
             return Ok(None);
         };
         let id = backup.manifest.id.clone();
+        if backup.place() == *self.place {
+            let fact = format!("store `{}` has this very backup, though it did not say so before", store.name());
+            return Err(ActionError::retryable(fact).help("run the step again: it is copied then"));
+        }
         let theirs = backup.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
         if theirs != SystemId(facts.system_id) {
             let fact = format!("backup `{id}` is of cluster {theirs}, and this one is {}", facts.system_id);
             return Err(ActionError::fatal(fact).help("take a full backup"));
         }
         catalog::lineage(store.as_read(), &backup).await.map_err(|error| torn(&error))?;
-        for name in copies.names.iter().skip(1) {
-            let other = cx.store(name)?;
-            let place = BackupPlace::of(copies.prefix, &backup.manifest);
-            let copy = catalog::load(other.as_read(), &place).await.map_err(|error| {
-                let fact = format!("store `{name}` has not the backup `{id}`, which the new one would rest on");
-                ActionError::fatal(fact)
-                    .because(&error)
-                    .help("copy it there first (`backup.copy`), or take a full backup")
-            })?;
-            catalog::lineage(other.as_read(), &copy).await.map_err(|error| torn(&error))?;
+        for depot in std::mem::take(depots) {
+            let rests = match depots.is_empty() {
+                true => Ok(()),
+                false => rests_in(depot.store.as_read(), &backup, store.as_read()).await,
+            };
+            match rests {
+                Ok(()) => depots.push(depot),
+                Err(error) => outcome.failures.push((depot.store.name().to_owned(), error)),
+            }
         }
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
         let (_, manifest) = reading.server_manifest_and_text().await?;
         let message = format!("this backup holds what changed since `{id}`, and rests on it");
         cx.reporter.note(message, serde_json::json!({ "parent": id }));
-        Ok(Some(Self { id, manifest }))
+        Ok(Some(Prior { id, manifest }))
     }
+}
+
+/// Makes sure that a store has the very backup that an increment rests on, and all that rests on: the same moments of the
+/// cluster, as `original`, the store that it was chosen in, has them.
+///
+/// # Errors
+/// Fails when a link is not there, is not whole, or is another backup under the same id.
+pub(super) async fn rests_in(
+    store: &dyn ReadStore,
+    parent: &Backup,
+    original: &dyn ReadStore,
+) -> Result<(), ActionError> {
+    const TAKE_FULL: &str = "take a full backup into all stores; or copy what is missing with `store.copy`";
+    let (name, id) = (store.name(), &parent.manifest.id);
+    let copy = catalog::load(store, &parent.place()).await.map_err(|error| {
+        let fact = format!("store `{name}` has not the backup `{id}`, which the new one would rest on");
+        let told = if error.is_passing() { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+        told.because(&error).help(TAKE_FULL)
+    })?;
+    let theirs = catalog::lineage(store, &copy).await.map_err(|error| torn(&error))?;
+    let ours = catalog::lineage(original, parent).await.map_err(|error| torn(&error))?;
+    let moment = |link: &Backup| {
+        let facts = link.manifest.cluster().map_err(|error| archive::broken(&error))?;
+        Ok::<_, ActionError>((link.manifest.id.clone(), facts.timeline, facts.start_lsn, facts.stop_lsn))
+    };
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        let (ours, theirs) = (moment(ours)?, moment(theirs)?);
+        if ours != theirs {
+            let fact = format!(
+                "store `{name}` has another backup as `{}`: it begins at {}, the one to rest on at {}",
+                theirs.0, theirs.2, ours.2
+            );
+            return Err(ActionError::fatal(fact).help(TAKE_FULL));
+        }
+    }
+    Ok(())
 }
 
 /// The backup that was named, else the newest one that is whole.
 async fn chosen(
     params: &BaseBackupParams,
     cluster: &Cluster,
-    store: &dyn crate::action::ReadStore,
+    store: &dyn ReadStore,
     prefix: &str,
 ) -> Result<Option<Backup>, ActionError> {
     if let Some(parent) = &params.parent {

@@ -28,6 +28,12 @@ use crate::pgformat::Lsn;
 /// The file of an attempt that holds the outputs of a proven recovery.
 const OUTPUT: &str = "recovered.json";
 
+/// The standbys that commits wait for in vain; no row where they do not wait (manual, `synchronous_commit`).
+const HELD_UP: &str = "SELECT current_setting('synchronous_standby_names') \
+ WHERE current_setting('synchronous_standby_names') <> '' \
+ AND current_setting('synchronous_commit') NOT IN ('off', 'local') \
+ AND NOT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum'))";
+
 /// A recovery that ended before its engine died.
 pub(crate) struct Landed;
 
@@ -86,7 +92,12 @@ impl Landing<'_> {
         drop(session);
         let awaited = Awaited { course: self.course(), ending: Ending::Promote, to: Told::Promotion };
         let arrival = replay::follow(&server, awaited, self.hands.cx).await?;
-        let session = self.session().await?;
+        let mut session = self.session().await?;
+        // Until its first checkpoint a promoted server would recover from before the promotion (facts 2.4).
+        if let Err(error) = session.query("CHECKPOINT").await {
+            let message = format!("no checkpoint follows the promotion at once, so a crash now costs a long replay: {error}");
+            self.hands.cx.reporter.note(message, json!({ "causes": error.info().causes }));
+        }
         self.opened(arrival, session).await
     }
 
@@ -210,9 +221,10 @@ impl Landing<'_> {
             slot::restore(self.hands, &self.marker, &mut session).await?
         };
         let standbys = if cluster.is_scratch() { Vec::new() } else { slot::standbys(self.hands, &self.marker).await };
+        let waits_for_standby = self.held_up(&mut session).await?;
         let output = self.output(files.as_ref(), arrival, proven.fork);
         let archived = proven.segment.map(|segment| segment.to_string());
-        let output = RecoverOutput { archived, slots, standbys, prepared, ..output };
+        let output = RecoverOutput { archived, slots, standbys, prepared, waits_for_standby, ..output };
         self.keep(files.as_ref(), &output)?;
         files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
         Ok(output)
@@ -298,6 +310,21 @@ impl Landing<'_> {
             slots: Vec::new(),
             standbys: Vec::new(),
             prepared: Vec::new(),
+            waits_for_standby: None,
         }
+    }
+
+    /// Says when each commit will wait for a standby and none is there: the server is open, and applications hang.
+    async fn held_up(&self, session: &mut Session) -> Result<Option<String>, ActionError> {
+        let found = session.query(HELD_UP).await?;
+        let names = found.first().map(str::to_owned);
+        if let Some(names) = &names {
+            let message = format!(
+                "every commit waits: `synchronous_standby_names` is `{names}` and no such standby is connected; until one \
+                 is, `ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()` lets commits go on"
+            );
+            self.hands.cx.reporter.note(message, json!({ "synchronous_standby_names": names }));
+        }
+        Ok(names)
     }
 }

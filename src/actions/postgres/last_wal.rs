@@ -6,11 +6,13 @@ use serde_json::json;
 
 use super::archive;
 use super::connect::Endpoint;
+use super::copies::causes;
 use super::layout::Cluster;
-use crate::action::{ActionError, ReadStore, RunContext};
+use crate::action::{ActionError, RunContext};
 use crate::base::clock;
-use crate::catalog::{Manifest, PostgresFacts, wal_objects};
-use crate::pgformat::{SegmentName, WalFileName};
+use crate::catalog::{self, Manifest, PostgresFacts, WalListing};
+use crate::event::ErrorClass;
+use crate::pgformat::SegmentName;
 
 /// How long it is waited before the store is asked again: often at first, since a segment takes an instant as a rule.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
@@ -52,30 +54,44 @@ pub(super) async fn switch(primary: &Endpoint, cx: &RunContext) {
     }
 }
 
-/// Waits until all WAL of the backup is in the archive; says so when it is not.
+/// Waits until all WAL of the backup is in the archive; says so when it is not, and when nobody knows: the backup carries
+/// a copy of its own in any case, and nothing that was stored is thrown away for it.
 ///
 /// # Errors
-/// Fails when the store gives no answer, and when it is cancelled.
+/// Fails when it is cancelled.
 pub(super) async fn wait(manifest: &Manifest, cx: &RunContext, cluster: &Cluster) -> Result<(), ActionError> {
-    let Some(last) = whereabouts(manifest, ARCHIVED_WITHIN, cx, cluster).await? else { return Ok(()) };
-    let segment = last.segment;
-    let message = match last.there.is_empty() {
+    let least = match whereabouts(manifest, ARCHIVED_WITHIN, cx, cluster).await {
+        Ok(None) => return Ok(()),
+        Ok(Some(least)) => least,
+        Err(error) if error.info().class == ErrorClass::Cancelled => return Err(error),
+        Err(error) => {
+            let message = format!(
+                "whether its WAL reached the archive is not known ({error}{}): the backup restores on its own",
+                causes(&error)
+            );
+            cx.reporter.note(message, json!({ "causes": error.info().causes }));
+            return Ok(());
+        }
+    };
+    let segment = least.segment;
+    let message = match least.there.is_empty() {
         true => format!(
             "segment `{segment}` did not reach the archive within 60s: the backup restores on its own, but not beyond its end"
         ),
-        false => match last.apart() {
+        false => match least.apart() {
             Some(apart) => {
                 format!("warning: {apart}: what only one store has is lost with it; see `runbook wal status`")
             }
             None => return Ok(()),
         },
     };
-    cx.reporter.note(message, json!({ "segment": segment.to_string(), "lacking": last.lacking }));
+    cx.reporter.note(message, json!({ "segment": segment.to_string(), "lacking": least.lacking }));
     Ok(())
 }
 
-/// Waits until the last segment of the backup is in as many stores of its cluster's WAL as the inventory wants, and a
-/// little longer for the others. Tells where it is in the end; `None` for a backup without WAL.
+/// Waits until every segment of the backup is in as many stores of its cluster's WAL as the inventory wants, and a
+/// little longer for the others: segments are archived several at a time, so the last may be there before the first.
+/// Tells of the one that is in the fewest stores in the end; `None` for a backup without WAL.
 ///
 /// # Errors
 /// Fails when the database's own store gives no answer, and when it is cancelled.
@@ -86,11 +102,11 @@ pub(super) async fn whereabouts(
     cluster: &Cluster,
 ) -> Result<Option<Whereabouts>, ActionError> {
     let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
-    let Some(last) = facts.segments().pop() else { return Ok(None) };
     let started = clock::monotonic();
     let (mut enough_since, mut pause) = (None, FIRST_PAUSE);
     loop {
-        let found = look(last, facts, cx, cluster).await?;
+        let all = look(facts, cx, cluster).await?;
+        let Some(found) = all.into_iter().min_by_key(|found| found.there.len()) else { return Ok(None) };
         let wanted = cluster.entry.wal_at_least.unwrap_or(found.there.len() + found.lacking.len());
         if found.there.len() >= wanted {
             enough_since.get_or_insert_with(clock::monotonic);
@@ -106,53 +122,35 @@ pub(super) async fn whereabouts(
     }
 }
 
-/// Looks where a segment is. One of the further stores that gives no answer lacks it, as far as anybody can tell.
-async fn look(
-    segment: SegmentName,
-    facts: &PostgresFacts,
-    cx: &RunContext,
-    cluster: &Cluster,
-) -> Result<Whereabouts, ActionError> {
+/// Looks where each segment of a backup is, whole as far as a listing can tell. One of the further stores that gives no
+/// answer lacks it, as far as anybody can tell.
+async fn look(facts: &PostgresFacts, cx: &RunContext, cluster: &Cluster) -> Result<Vec<Whereabouts>, ActionError> {
     let (own, prefix) = cluster.archive()?;
-    let mut found = Whereabouts { segment, there: Vec::new(), lacking: Vec::new() };
+    let segments = facts.segments();
+    let nowhere = |segment: &SegmentName| Whereabouts { segment: *segment, there: Vec::new(), lacking: Vec::new() };
+    let mut found: Vec<Whereabouts> = segments.iter().map(nowhere).collect();
     for name in std::iter::once(own).chain(cluster.further()) {
-        let held = match cx.store(name) {
-            Ok(store) => holds(store.as_read(), (prefix, segment), facts).await,
+        let listed = match cx.store(name) {
+            Ok(store) => catalog::wal_listing_of(store.as_read(), prefix, facts.system_id, &segments)
+                .await
+                .map_err(|error| archive::broken(&error)),
             Err(error) => Err(error),
         };
-        match held {
-            Ok(true) => found.there.push(name.to_owned()),
+        let listing = match listed {
+            Ok(listing) => listing,
             Err(error) if name == own => return Err(error),
-            Ok(false) | Err(_) => found.lacking.push(name.to_owned()),
+            Err(_) => WalListing::default(),
+        };
+        for one in &mut found {
+            let stores = if listing.is_whole(one.segment, facts.segment_size) { &mut one.there } else { &mut one.lacking };
+            stores.push(name.to_owned());
         }
     }
     Ok(found)
 }
 
-/// Tells whether every segment of a backup is in the archive: in any of its stores.
-///
-/// # Errors
-/// Fails when the database's own store gives no answer.
-pub(super) async fn is_archived(manifest: &Manifest, cx: &RunContext, cluster: &Cluster) -> Result<bool, ActionError> {
-    let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
-    for segment in facts.segments() {
-        if look(segment, facts, cx, cluster).await?.there.is_empty() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Tells whether a store has a segment of a cluster.
-///
-/// # Errors
-/// Fails when it gives no answer.
-async fn holds(
-    store: &dyn ReadStore,
-    (prefix, segment): (&str, SegmentName),
-    facts: &PostgresFacts,
-) -> Result<bool, ActionError> {
-    let name = WalFileName::Segment(segment);
-    let objects = wal_objects(store, prefix, facts.system_id, name).await;
-    objects.map(|objects| !objects.is_empty()).map_err(|error| archive::broken(&error))
+/// Tells whether every segment of a backup was seen in the archive, in any of its stores; without an answer none was.
+pub(super) async fn is_archived(manifest: &Manifest, cx: &RunContext, cluster: &Cluster) -> bool {
+    let Ok(facts) = manifest.cluster() else { return false };
+    look(facts, cx, cluster).await.is_ok_and(|all| all.iter().all(|one| !one.there.is_empty()))
 }

@@ -31,6 +31,7 @@ mod delivery;
 mod discard;
 mod drop_database;
 mod dump;
+mod duplicate;
 mod erase;
 mod existing;
 mod export;

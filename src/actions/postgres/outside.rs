@@ -22,10 +22,12 @@ const LIMIT_BYTES: u64 = 16 << 20;
 const FOLDER: &str = "config";
 
 /// The files that a server says it reads, and that lie outside.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Outside {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outside {
     /// Their absolute paths.
-    pub(crate) paths: Vec<PathBuf>,
+    Known(Vec<PathBuf>),
+    /// The role may not know.
+    Untold,
 }
 
 /// Included files only a superuser may ask for.
@@ -34,16 +36,16 @@ const PATHS: &str = "SELECT DISTINCT path FROM ( \
  UNION ALL SELECT sourcefile FROM pg_settings) AS all_of_them(path) WHERE path LIKE '/%' ORDER BY 1";
 
 impl Outside {
-    /// Asks a server. One that tells nothing of its files has none.
+    /// Asks a server. Only a role that may read all settings is told where its files are.
     ///
     /// # Errors
     /// Fails when the connection is lost.
     pub(crate) async fn of(session: &mut Session) -> Result<Self, ActionError> {
         let home = session.query("SELECT setting FROM pg_settings WHERE name = 'data_directory'").await?;
-        let Some(home) = home.first().map(PathBuf::from) else { return Ok(Self::default()) };
+        let Some(home) = home.first().map(PathBuf::from) else { return Ok(Self::Untold) };
         let listed = session.query(PATHS).await?;
         let paths = listed.rows.into_iter().filter_map(|row| row.into_iter().next().flatten().map(PathBuf::from));
-        Ok(Self { paths: paths.filter(|path| !path.starts_with(&home)).collect() })
+        Ok(Self::Known(paths.filter(|path| !path.starts_with(&home)).collect()))
     }
 
     /// Stores them beside the backup. One that cannot be read is noted: it never spoils the backup.
@@ -53,10 +55,18 @@ impl Outside {
         arrivals: &mut Arrivals,
         (cluster, cx): (&Cluster, &RunContext),
     ) {
+        let paths = match self {
+            Self::Known(paths) => paths,
+            Self::Untold => {
+                let message = "configuration files outside the data directory are not in the backup, if there are any: \
+                               the role may not know where they are (`GRANT pg_monitor` lets it)";
+                return cx.reporter.note(message.to_owned(), serde_json::Value::Null);
+            }
+        };
         let files = cx.host.read_files();
         // A container's paths are not this machine's. Nobody may need docker for a backup.
         let abode = Abode::seen(cluster, cx.host.as_read()).await.ok().flatten();
-        for path in &self.paths {
+        for path in paths {
             let Some(here) = abode.as_ref().and_then(|abode| abode.outside(path)) else {
                 let message =
                     format!("the configuration file `{}` is in the container only, not in the backup", path.display());

@@ -174,6 +174,9 @@ pub struct RecoverOutput {
     /// Prepared transactions that nobody has ended: they hold their locks.
     #[serde(default)]
     pub prepared: Vec<String>,
+    /// The `synchronous_standby_names` of which none is connected: every commit waits until one is. Null when commits go on.
+    #[serde(default)]
+    pub waits_for_standby: Option<String>,
 }
 
 /// Whether a recovered server is open.

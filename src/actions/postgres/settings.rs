@@ -19,9 +19,11 @@ const CLOSE: &str = "# <<< runbook";
 pub(crate) const TARGETS: [&str; 5] =
     ["recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
 
-/// What every recovery sets, whatever its target: what the backup brought along would change how it replays.
-pub(crate) const FIXED: [(&str, &str); 4] = [
+/// What every recovery sets, whatever its target: what the backup brought along would change how it replays, or, at each
+/// restartpoint of any archive recovery, remove the archive that is replayed from (manual, `archive_cleanup_command`).
+pub(crate) const FIXED: [(&str, &str); 5] = [
     ("recovery_end_command", ""),
+    ("archive_cleanup_command", ""),
     ("recovery_min_apply_delay", "0"),
     ("hot_standby", "on"),
     ("wal_retrieve_retry_interval", "1s"),

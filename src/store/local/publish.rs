@@ -53,10 +53,14 @@ pub(super) fn publish(claim: &mut Claim, path: &Path, content: &Known, clobber: 
 /// before the content has its name, which it gets when both are there.
 fn settle(claim: &Claim, path: &Path, content: &Known) -> io::Result<()> {
     std::thread::scope(|scope| {
-        let synced = scope.spawn(|| claim.file().sync_all());
-        let known = known::write(path, vec![content.clone()]);
-        let synced = synced.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs panicked")));
-        synced.and(known)
+        let sync = || claim.file().sync_all();
+        let beside = std::thread::Builder::new().spawn_scoped(scope, sync);
+        known::write(path, vec![content.clone()])?;
+        match beside {
+            Ok(syncing) => syncing.join().unwrap_or_else(|_| Err(io::Error::other("the thread that syncs panicked"))),
+            // Without a thread one comes after the other.
+            Err(_) => sync(),
+        }
     })
 }
 

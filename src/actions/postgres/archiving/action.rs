@@ -339,7 +339,10 @@ impl<'a> Work<'a> {
         self.abode = Abode::of(self.cluster, host).await?;
         if let Some(fault) = self.barred(host).await? {
             self.faults.push(fault);
-            return Ok(self);
+            if self.cluster.is_contained() {
+                // What its command would be is not known without it.
+                return Ok(self);
+            }
         }
         let command = self.place()?.command(&self.action.program, &self.abode)?;
         let wanted = wanted(self.params, &command);

@@ -141,6 +141,14 @@ impl Abode {
         }
     }
 
+    /// One of PostgreSQL's programs, as the container has it: beside its server, where that is named by its path.
+    pub(crate) fn tool(&self, program: &str) -> String {
+        let Self::Container(berth) = self else { return program.to_owned() };
+        let folder = berth.container.server.first().map(Path::new).filter(|server| server.is_absolute());
+        let path = folder.and_then(Path::parent).map(|folder| folder.join(program));
+        path.map_or_else(|| program.to_owned(), |path| path.to_string_lossy().into_owned())
+    }
+
     /// A program inside the running container, with the variables of its environment alone that are said here; their
     /// values are no arguments. On this machine as it is.
     pub(crate) fn exec(&self, spec: CommandSpec) -> CommandSpec {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::connect::Session;
+use super::super::name::literal;
 use super::FactsDepth;
 use crate::action::ActionError;
 use crate::catalog::TableFacts;
@@ -14,6 +15,15 @@ const NAMES: &str = "SELECT format('%I.%I', n.nspname, c.relname), n.nspname, c.
  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
  ORDER BY 1";
+
+/// Tables that a dump of the whole database locks, as far as the role may.
+const LOCKABLE: &str = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c \
+ JOIN pg_namespace n ON n.oid = c.relnamespace \
+ WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u') \
+ AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND has_table_privilege(c.oid, 'SELECT') ORDER BY 1";
+
+/// How many tables are locked by one statement.
+const LOCKED_AT_ONCE: usize = 500;
 
 /// How rows were hashed: stands before the hash, so that another way can follow one day.
 const WAY: &str = "r1";
@@ -38,6 +48,31 @@ pub(super) async fn names(session: &mut Session) -> Result<Vec<TableName>, Actio
         }
     }
     Ok(names)
+}
+
+/// Gives the tables that can be locked, as SQL wants their names.
+pub(super) async fn lockable(session: &mut Session) -> Result<Vec<String>, ActionError> {
+    Ok(session.query(LOCKABLE).await?.rows.into_iter().flatten().flatten().collect())
+}
+
+/// Keeps everybody from emptying, rewriting or dropping tables until the transaction ends; reading and writing go on.
+pub(super) async fn lock(session: &mut Session, names: &[String]) -> Result<(), ActionError> {
+    for some in names.chunks(LOCKED_AT_ONCE) {
+        session.query(&format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", some.join(", ONLY "))).await?;
+    }
+    Ok(())
+}
+
+/// Tells whether a table has the file that the transaction's snapshot knows: one that was emptied, rewritten or dropped
+/// since has another one, or none.
+pub(super) async fn is_untouched(session: &mut Session, table: &TableName) -> Result<bool, ActionError> {
+    let statement = format!(
+        "SELECT coalesce(bool_or(c.relfilenode = pg_relation_filenode(c.oid)), false) FROM pg_class c \
+         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = {}",
+        literal(&table.schema),
+        literal(&table.name)
+    );
+    Ok(session.value(&statement).await? == "t")
 }
 
 /// Counts the rows of every materialized view that was filled.

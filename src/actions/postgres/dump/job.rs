@@ -1,20 +1,22 @@
 //! One database's dump: one snapshot, its facts, its objects, its manifest.
 
+use std::sync::Arc;
+
 use super::super::client::{self, Client};
 use super::super::connect::Endpoint;
 use super::super::content::{Content, FactsDepth};
 use super::super::copies::{Copies, Outcome};
 use super::super::dbstate;
-use super::super::fan::Seen;
+use super::super::fan::{Seen, fan};
 use super::super::layout::Cluster;
 use super::super::spout::pour;
 use super::folder::Folder;
 use super::origin::Origin;
 use super::params::{DumpParams, Globals};
-use super::program;
+use super::program::{self, Tables};
 use super::proof::{self, Contents, Lister};
 use super::shipment::{Berth, Shipment};
-use crate::action::{ActionError, RunContext};
+use crate::action::{ActionError, ByteStream, RunContext};
 use crate::base::Timestamp;
 use crate::catalog::{
     self, Backup, BackupPlace, ContentFacts, DatabaseFacts, DatabaseState, DumpFacts, DumpFormat, Manifest, ObjectRole,
@@ -23,6 +25,9 @@ use crate::event::{ErrorClass, Progress};
 
 /// The name of the roles and tablespaces in a backup.
 pub(crate) const GLOBALS: &str = "globals.sql";
+
+/// How often a dump begins anew behind somebody who waits for a table.
+const ANEW: u32 = 3;
 
 /// What dumps of one server share.
 pub(super) struct Job<'a> {
@@ -40,6 +45,21 @@ struct Moment {
     started_at: Timestamp,
     state: DatabaseState,
     facts: Option<ContentFacts>,
+}
+
+/// What flowed out of a database, with the moment that it shows.
+struct Flowed {
+    content: Content,
+    state: DatabaseState,
+    brought: Brought,
+    facts: DatabaseFacts,
+}
+
+/// A dump that was brought to its stores.
+struct Brought {
+    seen: Seen,
+    /// What it holds, where it was listed on its way.
+    contents: Option<Result<Contents, ActionError>>,
 }
 
 impl Job<'_> {
@@ -121,18 +141,10 @@ impl Job<'_> {
 
     /// Brings the dump and the globals into the stores, with what is known of the moment.
     async fn objects(&self, dbname: &str, place: &BackupPlace, berths: &mut [Berth]) -> Result<Moment, ActionError> {
-        let secrets = self.cx.about.secrets.as_ref();
-        let session = Endpoint::of(self.cluster, Some(dbname), secrets)?.open().await?;
-        let mut content = Content::open(session).await?;
-        let snapshot = content.export().await?;
-        let state = dbstate::read(content.session(), dbname).await?;
+        let Flowed { mut content, state, brought, facts } = self.flow(dbname, place, berths).await?;
+        proof::judge(self.params.format, &brought.seen)?;
+        let contents = self.listed(place, &brought, berths).await?;
         let whole = !self.params.is_partial();
-        let depth = if whole { self.params.facts } else { FactsDepth::Off };
-        // The server counts while the dump flows: both see the same snapshot.
-        let dumping = self.dump((dbname, &snapshot), place, berths);
-        let (seen, facts) = tokio::try_join!(dumping, content.facts(depth))?;
-        proof::judge(self.params.format, &seen)?;
-        let contents = self.listed(place, &seen, berths).await?;
         let facts = match whole {
             true => facts,
             false => self.partial(&mut content, contents.as_ref()).await?,
@@ -147,13 +159,54 @@ impl Job<'_> {
         Ok(Moment { started_at, state, facts })
     }
 
+    /// Opens a moment and dumps it while the server counts: both see the same snapshot. Where the facts are of the whole
+    /// database its tables are locked before: else a TRUNCATE between the dump's reading and the counting makes them wrong.
+    ///
+    /// Who asks for such a table between our locks and those of `pg_dump` stands in its way, as we stand in theirs: they
+    /// are let through, and it begins anew.
+    async fn flow(&self, dbname: &str, place: &BackupPlace, berths: &mut [Berth]) -> Result<Flowed, ActionError> {
+        let depth = if self.params.is_partial() { FactsDepth::Off } else { self.params.facts };
+        let tables = if depth == FactsDepth::Off { Tables::Free } else { Tables::Held };
+        let mut anew = 0;
+        loop {
+            let session = self.endpoint(dbname)?.open().await?;
+            let mut content = match tables {
+                Tables::Held => Content::open_locked(session).await?,
+                Tables::Free => Content::open(session).await?,
+            };
+            let snapshot = content.export().await?;
+            let state = dbstate::read(content.session(), dbname).await?;
+            let dumping = self.dump((dbname, &snapshot, tables), place, berths);
+            let error = match tokio::try_join!(dumping, content.facts(depth)) {
+                Ok((brought, facts)) => return Ok(Flowed { content, state, brought, facts }),
+                Err(error) if error.info().class == ErrorClass::Cancelled || tables == Tables::Free => return Err(error),
+                Err(error) => error,
+            };
+            anew += 1;
+            let gave_way = match self.endpoint(dbname)?.open().await {
+                Ok(mut other) => content.give_way(&mut other).await.unwrap_or(false),
+                // What ended the dump tells more than that nobody answers now.
+                Err(_) => false,
+            };
+            if anew > ANEW || !gave_way {
+                return Err(error);
+            }
+            let message = "somebody waited for a table that the dump had locked: it begins anew, behind them".to_owned();
+            self.cx.reporter.note(message, serde_json::json!({ "database": dbname, "why": error.to_string() }));
+        }
+    }
+
+    fn endpoint(&self, dbname: &str) -> Result<Endpoint, ActionError> {
+        Endpoint::of(self.cluster, Some(dbname), self.cx.about.secrets.as_ref())
+    }
+
     async fn dump(
         &self,
-        (dbname, snapshot): (&str, &str),
+        moment: (&str, &str, Tables),
         place: &BackupPlace,
         berths: &mut [Berth],
-    ) -> Result<Seen, ActionError> {
-        let command = program::dump(self.client, self.params, (dbname, snapshot))?;
+    ) -> Result<Brought, ActionError> {
+        let command = program::dump(self.client, self.params, moment)?;
         let shipment = |name| Shipment { name, role: ObjectRole::Dump, archive_of: None, place };
         let (cx, format) = (self.cx, self.params.format);
         let shipment = match format {
@@ -161,31 +214,60 @@ impl Job<'_> {
                 let folder = Folder::fresh(cx)?;
                 client::run(cx.host.as_ref(), command(&folder.path)).await?;
                 let shipment = Shipment { archive_of: Some("database.dir"), ..shipment("database.dir.tar") };
-                return shipment.bring(folder.archived(), berths, cx).await;
+                return self.bring(folder.archived(), &shipment, berths).await;
             }
             DumpFormat::Custom => shipment("database.dump"),
             DumpFormat::Plain => shipment("database.sql"),
             DumpFormat::Tar => shipment("database.tar"),
         };
-        pour(cx, command, |body| shipment.bring(body, berths, cx)).await
+        pour(cx, command, |body| self.bring(body, &shipment, berths)).await
+    }
+
+    /// Brings a dump into the stores. Where one of them cannot be read back, the dump is listed while it flows.
+    async fn bring(
+        &self,
+        body: ByteStream,
+        shipment: &Shipment<'_>,
+        berths: &mut [Berth],
+    ) -> Result<Brought, ActionError> {
+        let lister = self.lister();
+        let is_blind = |berth: &Berth| {
+            let encoding = berth.depot.packing.encoding();
+            berth.objects.is_ok() && lister.unpacking(&berth.depot, encoding).is_err()
+        };
+        if self.params.format == DumpFormat::Plain || !berths.iter().any(is_blind) {
+            let seen = shipment.bring(body, berths, self.cx).await?;
+            return Ok(Brought { seen, contents: None });
+        }
+        let (tee, mut ends) = fan(2, Arc::default());
+        let (Some(mut listened), Some(stored)) = (ends.pop(), ends.pop()) else {
+            return Err(ActionError::fatal("the dump has no two ends"));
+        };
+        let listing = async move { lister.list(&mut listened).await.map_err(ActionError::from) };
+        let (_, seen, contents) = tokio::join!(tee.pump(body), shipment.bring(stored, berths, self.cx), listing);
+        Ok(Brought { seen: seen?, contents: Some(contents) })
+    }
+
+    fn lister(&self) -> Lister<'_> {
+        Lister { client: self.client, format: self.params.format, cx: self.cx }
     }
 
     /// Has every store's dump listed; SQL has no list.
     async fn listed(
         &self,
         place: &BackupPlace,
-        seen: &Seen,
+        brought: &Brought,
         berths: &mut [Berth],
     ) -> Result<Option<Contents>, ActionError> {
         if self.params.format == DumpFormat::Plain {
             return Ok(None);
         }
         self.cx.reporter.progress(Progress::Doing { text: "listing what lies in the store".to_owned() });
-        let lister = Lister { client: self.client, format: self.params.format, cx: self.cx };
+        let lister = self.lister();
         let mut contents = None;
         for berth in berths {
             let Some(object) = berth.objects.as_ref().ok().and_then(|objects| objects.first()) else { continue };
-            match lister.stored(&berth.depot, (place, object), seen).await {
+            match lister.stored(&berth.depot, (place, object), brought.contents.as_ref()).await {
                 Ok(found) => contents = contents.or(Some(found)),
                 Err(error) => berth.objects = Err(error),
             }
@@ -204,7 +286,15 @@ impl Job<'_> {
             return Ok(DatabaseFacts::default());
         };
         let names: Vec<_> = content.tables().await?.into_iter().filter(|table| contents.holds(table)).collect();
-        content.facts_of(&names, self.params.facts).await
+        let facts = content.facts_of_untouched(&names, self.params.facts).await?;
+        let lost: Vec<&str> = names.iter().map(|name| name.quoted.as_str()).collect();
+        let lost: Vec<&str> = lost.into_iter().filter(|name| !facts.tables.contains_key(*name)).collect();
+        if !lost.is_empty() {
+            let message =
+                format!("no facts of `{}`: emptied, rewritten or dropped while it was dumped", lost.join("`, `"));
+            self.cx.reporter.note(message, serde_json::json!({ "tables": lost }));
+        }
+        Ok(facts)
     }
 
     async fn globals(&self, place: &BackupPlace, berths: &mut [Berth]) -> Result<(), ActionError> {
@@ -224,7 +314,6 @@ impl Job<'_> {
     }
 
     async fn now(&self, dbname: &str) -> Result<Timestamp, ActionError> {
-        let endpoint = Endpoint::of(self.cluster, Some(dbname), self.cx.about.secrets.as_ref())?;
-        super::super::base_backup::server_time(&mut endpoint.open().await?).await
+        super::super::base_backup::server_time(&mut self.endpoint(dbname)?.open().await?).await
     }
 }

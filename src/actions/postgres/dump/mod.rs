@@ -9,6 +9,7 @@ mod folder;
 pub(super) mod job;
 pub(super) mod origin;
 mod params;
+mod pattern;
 mod program;
 pub(super) mod proof;
 mod shipment;
@@ -18,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use self::job::Job;
 use self::origin::Origin;
+use self::pattern::Choice;
 pub use self::params::{AllDatabases, Compressor, DatabaseNames, DumpParams, Globals};
-use super::base_backup::usable;
 use super::by_hand;
 use super::client::Client;
 use super::connect::{Endpoint, Session};
@@ -124,9 +125,7 @@ impl Action for Dump {
         let mut findings = Findings::default();
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let copies = copies(params, &own)?;
-        for name in &copies.names {
-            findings = usable(name, copies.prefix, cx, findings).await?;
-        }
+        (_, findings) = copies.usable(cx, findings).await;
         let late = params.instance.as_ref().is_some_and(|instance| instance.known().is_none());
         if late || cx.ahead && own.is_scratch() {
             return Ok(findings.pending("the instance does not run yet"));
@@ -149,6 +148,7 @@ impl Action for Dump {
             let value = session.value("SELECT pg_database_size(current_database())").await?;
             size = size.max(value.parse::<u64>().unwrap_or_default());
             findings = readable(params, &dbname, &mut session, findings).await?;
+            findings = chosen(params, &dbname, &mut session, findings).await?;
         }
         space(params, size, cx, findings)
     }
@@ -277,6 +277,38 @@ async fn readable(
     }
     let fact = format!("the role may not read `{}` of database `{dbname}`", closed.join("`, `"));
     Ok(findings.refuse(fact, "GRANT pg_read_all_data TO the role, or exclude them"))
+}
+
+/// Refuses patterns that choose nothing, and warns of those that exclude nothing: `pg_dump` never looks at the latter.
+async fn chosen(
+    params: &DumpParams,
+    dbname: &str,
+    session: &mut Session,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let mut findings = findings;
+    for (choice, patterns) in [(Choice::Schemas, &params.schemas), (Choice::Tables, &params.tables)] {
+        for pattern in patterns {
+            if !pattern::fits(session, choice, pattern).await? {
+                let fact = format!("`{pattern}` fits nothing in database `{dbname}`");
+                findings = findings.refuse(fact, "correct the pattern; one without a schema is looked for on the search path");
+            }
+        }
+    }
+    let excluding = [
+        (Choice::Schemas, &params.exclude_schemas),
+        (Choice::Tables, &params.exclude_tables),
+        (Choice::Tables, &params.exclude_table_data),
+    ];
+    for (choice, patterns) in excluding {
+        for pattern in patterns {
+            if !pattern::fits(session, choice, pattern).await? {
+                let fact = format!("`{pattern}` excludes nothing in database `{dbname}`, so what it means is dumped");
+                findings = findings.warn(fact, "correct the pattern, or leave it out");
+            }
+        }
+    }
+    Ok(findings)
 }
 
 /// Refuses a scratch folder that a dump in the format `directory` may not fit into.

@@ -8,11 +8,23 @@ use super::params::DumpParams;
 use crate::action::{ActionError, CommandSpec};
 use crate::catalog::DumpFormat;
 
+/// How long `pg_dump` may wait for the lock on a table. Ours is there before: what it waits for then waits for us.
+const LOCKED_WITHIN_MS: u32 = 10_000;
+
+/// Whether the session that holds the snapshot holds the tables, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tables {
+    /// It locks them all.
+    Held,
+    /// Only `pg_dump` locks what it dumps.
+    Free,
+}
+
 /// `pg_dump` of one database, at the moment of a snapshot that another session holds.
 pub(super) fn dump(
     client: &Client<'_>,
     params: &DumpParams,
-    (dbname, snapshot): (&str, &str),
+    (dbname, snapshot, tables): (&str, &str, Tables),
 ) -> Result<impl FnOnce(&Path) -> CommandSpec, ActionError> {
     let format = match params.format {
         DumpFormat::Custom => "custom",
@@ -23,6 +35,13 @@ pub(super) fn dump(
     let mut spec = client.command("pg_dump", dbname)?;
     spec = spec.args(["--no-password".to_owned(), "--no-sync".to_owned(), format!("--format={format}")]);
     spec = spec.arg(format!("--snapshot={snapshot}")).args(params.filters());
+    if tables == Tables::Held {
+        spec = spec.arg(format!("--lock-wait-timeout={LOCKED_WITHIN_MS}"));
+    }
+    if !(params.schemas.is_empty() && params.tables.is_empty()) {
+        // Else a pattern that fits nothing is no error as long as another one fits something.
+        spec = spec.arg("--strict-names");
+    }
     if matches!(params.format, DumpFormat::Custom | DumpFormat::Directory) {
         spec = spec.arg(format!("--compress={}", params.program_level()));
     }

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::Path;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::archive;
 use super::super::client::{Client, failed};
@@ -13,7 +13,7 @@ use super::super::delivery::Depot;
 use super::super::fan::Seen;
 use super::super::readable::expected;
 use super::shipment::key;
-use crate::action::{ActionError, RunContext};
+use crate::action::{ActionError, ByteStream, Encoding, RunContext};
 use crate::catalog::{BackupPlace, DumpFormat, ManifestObject};
 use crate::transfer::{TransferError, Unpacking};
 
@@ -21,6 +21,12 @@ use crate::transfer::{TransferError, Unpacking};
 pub(in super::super) const COMPLETE: &str = "PostgreSQL database dump complete";
 /// The closing line of SQL that `pg_dumpall` wrote.
 pub(in super::super) const CLUSTER_COMPLETE: &str = "PostgreSQL database cluster dump complete";
+
+/// How much of a dump is read before it is listed for the first time: the table of contents of some ten thousand tables.
+const FIRST_BYTES: u64 = 16 << 20;
+/// No table of contents is longer.
+const MOST_BYTES: u64 = 1 << 30;
+const CHUNK_BYTES: usize = 256 << 10;
 
 /// Refuses what is no dump of its format.
 ///
@@ -79,7 +85,8 @@ pub(super) struct Lister<'a> {
 }
 
 impl Lister<'_> {
-    /// Lists what lies in a store. Where no key of ours reads it back, what was on its way there is listed, and said so.
+    /// Lists what lies in a store. Where no key of ours reads it back, what was listed on its way there counts, and that
+    /// is said.
     ///
     /// # Errors
     /// Fails when `pg_restore` cannot list it, or the store does not give it back.
@@ -87,52 +94,90 @@ impl Lister<'_> {
         &self,
         depot: &Depot,
         (place, object): (&BackupPlace, &ManifestObject),
-        seen: &Seen,
+        before: Option<&Result<Contents, ActionError>>,
     ) -> Result<Contents, ActionError> {
-        let name = depot.store.name();
-        let about = &self.cx.about;
-        let keys = about.inventory.stores.get(name).and_then(|entry| entry.encryption.as_ref());
-        let key = key(place, &object.name)?;
-        let Ok(unpacking) = Unpacking::of(&object.encoding, keys, about.secrets.as_ref()) else {
-            let message =
-                format!("the dump in store `{name}` was listed before it was encrypted: no key here reads it");
-            self.cx.reporter.note(message, serde_json::json!({ "store": name }));
-            return self.list(&seen.head).await;
-        };
-        let size = object.plain_facts().size_bytes;
-        for limit in [seen.head.len() as u64, size] {
-            let stored = depot.store.get(&key).await.map_err(|error| archive::failed(&error))?;
-            let mut begin = Vec::new();
-            let plain = unpacking.open(stored, expected(object));
-            // One more than all: then the end is read too, and with it the proof by digest.
-            let read = plain.take(limit.saturating_add(1)).read_to_end(&mut begin).await;
-            read.map_err(|error| super::super::delivery::failed(&TransferError::of_reading(key.as_str(), error)))?;
-            match self.list(&begin).await {
-                Err(_) if limit < size => {}
-                listed => return listed,
+        let (name, key) = (depot.store.name(), key(place, &object.name)?);
+        let unpacking = match (self.unpacking(depot, &object.encoding), before) {
+            (Ok(unpacking), _) => unpacking,
+            (Err(_), Some(before)) => {
+                let message =
+                    format!("the dump in store `{name}` was listed before it was encrypted: no key here reads it");
+                self.cx.reporter.note(message, serde_json::json!({ "store": name }));
+                return before.clone();
             }
+            (Err(error), None) => return Err(super::super::delivery::failed(&error)),
+        };
+        let broken = |error| super::super::delivery::failed(&TransferError::of_reading(key.as_str(), error));
+        let stored = depot.store.get(&key).await.map_err(|error| archive::failed(&error))?;
+        let mut plain = unpacking.open(stored, expected(object));
+        let listed = self.list(&mut plain).await.map_err(|unlisted| match unlisted {
+            Unlisted::Unread(error) => broken(error),
+            Unlisted::Refused(error) => error,
+        })?;
+        if object.plain_facts().size_bytes <= FIRST_BYTES {
+            // The end is read too, and with it the proof by digest.
+            tokio::io::copy(&mut plain, &mut tokio::io::sink()).await.map_err(broken)?;
         }
-        Err(ActionError::retryable(format!("`{key}` cannot be listed")))
+        Ok(listed)
     }
 
-    /// Lists a dump of which at least the beginning is given.
-    async fn list(&self, begin: &[u8]) -> Result<Contents, ActionError> {
+    /// How an object of a store is read back.
+    pub(super) fn unpacking(&self, depot: &Depot, encoding: &Encoding) -> Result<Unpacking, TransferError> {
+        let about = &self.cx.about;
+        let keys = about.inventory.stores.get(depot.store.name()).and_then(|entry| entry.encryption.as_ref());
+        Unpacking::of(encoding, keys, about.secrets.as_ref())
+    }
+
+    /// Lists a dump as it flows, and reads no more of it than that takes.
+    ///
+    /// # Errors
+    /// Fails when it breaks off, and when `pg_restore` cannot list it.
+    pub(super) async fn list(&self, plain: &mut ByteStream) -> Result<Contents, Unlisted> {
         let folder = self.cx.attempt_dir.join("listed");
-        let (dump, list) = (folder.join("toc.dat"), folder.join("list"));
-        let begin = match self.format {
-            DumpFormat::Directory => first_member(begin).map_err(|error| unlisted(&error))?,
-            DumpFormat::Custom | DumpFormat::Tar | DumpFormat::Plain => begin.to_vec(),
-        };
         let files = self.cx.host.files();
-        let written = files.create_dir(&folder, 0o700).and_then(|()| files.replace(&dump, &begin, 0o600));
-        written.map_err(|error| unlisted(&error))?;
-        let listed = match self.format {
-            DumpFormat::Directory => self.ask(&folder, &list).await,
-            DumpFormat::Custom | DumpFormat::Tar | DumpFormat::Plain => self.ask(&dump, &list).await,
-        };
+        files.create_dir(&folder, 0o700).map_err(|error| unlisted(&error))?;
+        let listed = self.list_in(&folder, plain).await;
         // It lies in a folder of the attempt's own, which goes as a whole.
         let _ = files.remove_tree(&folder);
         listed
+    }
+
+    async fn list_in(&self, folder: &Path, plain: &mut ByteStream) -> Result<Contents, Unlisted> {
+        let (dump, list) = (folder.join("toc.dat"), folder.join("list"));
+        let file = self.cx.host.files().create(&dump, 0o600).map_err(|error| unlisted(&error))?;
+        let mut file = tokio::fs::File::from_std(file);
+        match self.format {
+            // The first member is the whole table of contents, and tells its length.
+            DumpFormat::Directory => {
+                let (_, size_bytes) = member(plain).await?;
+                take(plain, size_bytes, &mut file).await?;
+                Ok(self.ask(folder, &list).await?)
+            }
+            DumpFormat::Tar => {
+                let (header, size_bytes) = member(plain).await?;
+                take(&mut &header[..], header.len() as u64, &mut file).await?;
+                take(plain, size_bytes.next_multiple_of(header.len() as u64), &mut file).await?;
+                take(&mut &[0; 1024][..], 1024, &mut file).await?;
+                Ok(self.ask(&dump, &list).await?)
+            }
+            DumpFormat::Custom | DumpFormat::Plain => self.list_growing((plain, &mut file), (&dump, &list)).await,
+        }
+    }
+
+    /// Lists a dump whose table of contents does not tell its length: more of it is read until it can be listed.
+    async fn list_growing(
+        &self,
+        (plain, file): (&mut ByteStream, &mut tokio::fs::File),
+        (dump, list): (&Path, &Path),
+    ) -> Result<Contents, Unlisted> {
+        let (mut limit, mut have) = (FIRST_BYTES, 0);
+        loop {
+            have += take(plain, limit - have, file).await?;
+            match self.ask(dump, list).await {
+                Err(_) if have == limit && limit < MOST_BYTES => limit *= 4,
+                listed => return Ok(listed?),
+            }
+        }
     }
 
     async fn ask(&self, dump: &Path, list: &Path) -> Result<Contents, ActionError> {
@@ -147,14 +192,56 @@ impl Lister<'_> {
     }
 }
 
-fn first_member(archive: &[u8]) -> io::Result<Vec<u8>> {
-    let mut archive = tar::Archive::new(archive);
-    let mut content = Vec::new();
-    match archive.entries()?.next() {
-        Some(entry) => io::Read::read_to_end(&mut entry?, &mut content)?,
-        None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-    };
-    Ok(content)
+/// Why a dump was not listed.
+#[derive(Debug)]
+pub(super) enum Unlisted {
+    /// It did not come.
+    Unread(io::Error),
+    /// It came, and is none.
+    Refused(ActionError),
+}
+
+impl From<ActionError> for Unlisted {
+    fn from(error: ActionError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Unlisted> for ActionError {
+    fn from(why: Unlisted) -> Self {
+        match why {
+            Unlisted::Unread(error) => unlisted(&error),
+            Unlisted::Refused(error) => error,
+        }
+    }
+}
+
+/// Reads the header of the next member of a tar archive, and the length that it tells.
+async fn member(plain: &mut ByteStream) -> Result<([u8; 512], u64), Unlisted> {
+    let mut header = tar::Header::new_old();
+    plain.read_exact(header.as_mut_bytes()).await.map_err(Unlisted::Unread)?;
+    let size_bytes = header.entry_size().map_err(|error| unlisted(&error))?;
+    Ok((*header.as_bytes(), size_bytes))
+}
+
+/// Writes so many bytes of a stream to a file; fewer where it ends before. Gives how many.
+async fn take(
+    from: &mut (dyn AsyncRead + Send + Unpin),
+    most_bytes: u64,
+    into: &mut tokio::fs::File,
+) -> Result<u64, Unlisted> {
+    let (mut left, mut buffer) = (most_bytes, vec![0; CHUNK_BYTES]);
+    while left > 0 {
+        let wanted = left.min(CHUNK_BYTES as u64) as usize;
+        let count = from.read(&mut buffer[..wanted]).await.map_err(Unlisted::Unread)?;
+        if count == 0 {
+            break;
+        }
+        into.write_all(&buffer[..count]).await.map_err(|error| unlisted(&error))?;
+        left -= count as u64;
+    }
+    into.flush().await.map_err(|error| unlisted(&error))?;
+    Ok(most_bytes - left)
 }
 
 fn unlisted(error: &(dyn std::error::Error + 'static)) -> ActionError {

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::message::frontend;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::config::Host;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect as _};
 
-use super::super::connect::Endpoint;
+use super::super::connect::{Endpoint, KEPT_ALIVE, KeptAlive};
 use super::login::Identity;
 use super::message::{self, Complaint, Message};
 use crate::action::ActionError;
@@ -236,11 +237,22 @@ async fn stream(endpoint: &Endpoint) -> Result<Box<dyn Stream>, ActionError> {
         Some(address) => TcpStream::connect((*address, port)).await,
         None => TcpStream::connect((name.as_str(), port)).await,
     };
-    let tcp = connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp)).map_err(|error| lost(&error))?;
+    let tcp = connected.and_then(kept_alive).map_err(|error| lost(&error))?;
     match endpoint.tls().mode() {
         SslMode::Disable => Ok(Box::new(tcp)),
         SslMode::Prefer | SslMode::Require | SslMode::VerifyFull => encrypted(endpoint, tcp, &name).await,
     }
+}
+
+/// Has the system find out when the server's machine is gone: its data would be waited for without an end.
+fn kept_alive(tcp: TcpStream) -> io::Result<TcpStream> {
+    let KeptAlive { idle, interval, probes } = KEPT_ALIVE;
+    tcp.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(&tcp, true)?;
+    sockopt::set_tcp_keepidle(&tcp, idle)?;
+    sockopt::set_tcp_keepintvl(&tcp, interval)?;
+    sockopt::set_tcp_keepcnt(&tcp, probes)?;
+    Ok(tcp)
 }
 
 /// Asks for TLS, as libpq does.
@@ -264,4 +276,28 @@ async fn encrypted(endpoint: &Endpoint, mut tcp: TcpStream, name: &str) -> Resul
     let connect = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, name).map_err(|error| failed(&error))?;
     let stream = connect.connect(tcp).await.map_err(|error| failed(&error))?;
     Ok(Box::new(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{KEPT_ALIVE, kept_alive};
+
+    #[tokio::test]
+    async fn the_system_asks_whether_a_silent_server_is_still_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let plain = TcpStream::connect(address).await.expect("a connection");
+        assert!(!sockopt::socket_keepalive(&plain).expect("the option"), "the system does not do so by itself");
+        let kept = kept_alive(plain).expect("options");
+        assert!(sockopt::socket_keepalive(&kept).expect("the option") && kept.nodelay().expect("the option"));
+        let asked = (
+            sockopt::tcp_keepidle(&kept).expect("the option"),
+            sockopt::tcp_keepintvl(&kept).expect("the option"),
+            sockopt::tcp_keepcnt(&kept).expect("the option"),
+        );
+        assert_eq!(asked, (KEPT_ALIVE.idle, KEPT_ALIVE.interval, KEPT_ALIVE.probes));
+    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::base_backup::{Checkpoint, server_time, usable};
+use super::super::base_backup::{Checkpoint, server_time};
 use super::super::by_hand;
 use super::super::connect::{Endpoint, Session};
 use super::super::copies::Copies;
@@ -150,10 +150,7 @@ impl Action for AroundSnapshot {
             );
         }
         let copies = Copies::named((None, None), &cluster)?;
-        let mut findings = findings;
-        for name in &copies.names {
-            findings = usable(name, copies.prefix, cx, findings).await?;
-        }
+        let (_, findings) = copies.usable(cx, findings).await;
         Ok(findings.pass(format!("PostgreSQL {} answers and archives", facts.version)))
     }
 
