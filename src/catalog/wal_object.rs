@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn every_ending_that_is_known_is_looked_for_once() {
-        let (segment, history) = (SEGMENT.parse().unwrap(), "00000002.history".parse().unwrap());
+        let parsed = |name: &str| name.parse().expect("a name");
+        let (segment, history) = (parsed(SEGMENT), parsed("00000002.history"));
         let endings = endings_of(segment);
         assert_eq!((endings[0].as_str(), endings.len()), ("", 16));
         for ending in &endings {

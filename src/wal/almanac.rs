@@ -117,7 +117,11 @@ impl<'a> Almanac<'a> {
     ///
     /// # Errors
     /// Fails when a segment cannot be read.
-    pub async fn stop_for(&self, path: &[SegmentName], (at, edge): (Timestamp, Edge)) -> Result<Option<Stop>, WalError> {
+    pub async fn stop_for(
+        &self,
+        path: &[SegmentName],
+        (at, edge): (Timestamp, Edge),
+    ) -> Result<Option<Stop>, WalError> {
         // Before `low` no segment by itself holds a commit behind the time, and from `high` to before `hit` none any commit.
         let (mut low, mut high, mut hit) = (0, path.len(), path.len());
         while low < high {

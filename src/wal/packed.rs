@@ -200,7 +200,7 @@ impl Stored {
         let (packed, to) = match AtOnce::of(&packed.encoding) {
             Some(at_once) => match packed.at_once(at_once, to).await? {
                 Ok(to) => return Ok(to),
-                Err(left) => left,
+                Err(left) => *left,
             },
             None => (packed, to),
         };
@@ -223,11 +223,11 @@ struct Contents {
 
 impl Contents {
     /// Unpacks it, unless only a journey can: then nothing was written.
-    async fn at_once<W: Plainly>(self, at_once: AtOnce, mut to: W) -> Result<Result<W, (Self, W)>, WalError> {
+    async fn at_once<W: Plainly>(self, at_once: AtOnce, mut to: W) -> Result<Result<W, Box<(Self, W)>>, WalError> {
         let unpacking =
             tokio::task::spawn_blocking(move || match at_once.unpack(&self.bytes, self.plain.into(), &mut to) {
                 Some(done) => done.map(|()| Ok(to)).map_err(|error| in_reading(&self.object, error)),
-                None => Ok(Err((self, to))),
+                None => Ok(Err(Box::new((self, to)))),
             });
         let done = unpacking.await.map_err(|error| WalError::Usage(format!("unpacking broke off: {error}")))?;
         Ok(done?)

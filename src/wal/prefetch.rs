@@ -13,10 +13,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
-use super::{Config, WalError};
 use super::fetch::seek;
 use super::packed::Source;
 use super::stock::Stock;
+use super::{Config, WalError};
 use crate::base::clock::monotonic;
 use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
 

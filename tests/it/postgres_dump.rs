@@ -506,12 +506,15 @@ fn with_gate(site: &Site, (began, gate): (&Path, &Path)) -> Database {
 /// Runs SQL in `shop` from beside, to its end.
 fn asks(site: &Site, sql: &str) -> std::process::Command {
     let mut command = site.cluster.command("psql");
-    command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "shop", "-h"]).arg(site.cluster.socket_dir());
+    command
+        .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "shop", "-h"])
+        .arg(site.cluster.socket_dir());
     command.args(["-p", &site.cluster.port().to_string(), "-c", sql]);
     command
 }
 
-const HOLDERS: &str = "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'public.staging'::regclass AND granted";
+const HOLDERS: &str =
+    "SELECT count(DISTINCT pid) FROM pg_locks WHERE relation = 'public.staging'::regclass AND granted";
 const WAITERS: &str = "SELECT count(*) FROM pg_locks WHERE relation = 'public.staging'::regclass AND NOT granted";
 
 #[tokio::test]

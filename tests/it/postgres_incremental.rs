@@ -159,7 +159,8 @@ async fn what_one_store_has_of_a_backup_is_copied_into_those_that_failed_and_inc
     let site = summarizing();
     let (alike, apart) =
         (further(&site, "alike", CompressionFormat::Zstd), further(&site, "apart", CompressionFormat::Gzip));
-    let lost = StoreEntry { url: format!("file://{}", site.cluster.dir().join("un/mounted").display()), ..apart.clone() };
+    let lost =
+        StoreEntry { url: format!("file://{}", site.cluster.dir().join("un/mounted").display()), ..apart.clone() };
     let have = |apart: &StoreEntry| {
         let stores = [("alike".to_owned(), alike.clone()), ("apart".to_owned(), apart.clone())];
         site.beside.lock().unwrap().extend(stores);

@@ -35,9 +35,7 @@ fn stop_archiving(site: &Site) {
     site.cluster.sql("ALTER SYSTEM SET archive_command = 'false'");
     site.cluster.sql("SELECT pg_reload_conf()");
     // Whoever runs the old command by then has pushed everything there is.
-    crate::support::cli::until("nothing is archived any more", || {
-        site.cluster.sql("SHOW archive_command") == "false"
-    });
+    crate::support::cli::until("nothing is archived any more", || site.cluster.sql("SHOW archive_command") == "false");
 }
 
 /// Three segments that begin with row 2 and hold rows 3 and 4; the first with the position behind row 2.
@@ -170,7 +168,8 @@ async fn a_segment_that_was_archived_with_a_broken_record_never_opens_a_database
 fn lying(site: &Site, segment: &str, broken: &Path) -> PathBuf {
     let script = site.cluster.dir().join("lying");
     let own = env!("CARGO_BIN_EXE_runbook");
-    let text = format!("#!/bin/sh\ncase \"$5\" in {segment}) exec cp {} \"$6\";; esac\nexec {own} \"$@\"\n", broken.display());
+    let text =
+        format!("#!/bin/sh\ncase \"$5\" in {segment}) exec cp {} \"$6\";; esac\nexec {own} \"$@\"\n", broken.display());
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     script

@@ -68,7 +68,16 @@ impl Staging {
     }
 
     fn restore(&self) -> crate::support::cli::Ran {
-        self.production.cli.run(&["run", "full-db-loss", "-e", "staging", "-p", "database=main", "-p", "incident_at=now"])
+        self.production.cli.run(&[
+            "run",
+            "full-db-loss",
+            "-e",
+            "staging",
+            "-p",
+            "database=main",
+            "-p",
+            "incident_at=now",
+        ])
     }
 
     /// What the restored server says.

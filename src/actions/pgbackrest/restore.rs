@@ -21,7 +21,9 @@ use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::server::Programs;
-use crate::actions::postgres::{Ending, InstanceState, Landmark, RecoverOutput, RecoverParams, live, neighbours, overseer};
+use crate::actions::postgres::{
+    Ending, InstanceState, Landmark, RecoverOutput, RecoverParams, live, neighbours, overseer,
+};
 use crate::base::Timestamp;
 
 /// Restores a backup of pgBackRest and recovers it.

@@ -280,8 +280,7 @@ impl Restoring<'_> {
             true => witness::remains(hands, &marker, plan.path.last().copied()).await,
             false => None,
         };
-        let (course, to_target, embedded) =
-            (Some(plan.course), plan.goal != Goal::Newest, attempt::names(&embedded));
+        let (course, to_target, embedded) = (Some(plan.course), plan.goal != Goal::Newest, attempt::names(&embedded));
         let by_landmark = self.aim.is_by_landmark();
         let marker = Marker { remains, course, to_target, by_landmark, embedded, ..marker };
         self.prepare(hands, dir, (&plan, through))?;
@@ -301,7 +300,8 @@ impl Restoring<'_> {
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         let signal = aim.signal(&plan.goal);
         let waits = if signal == STANDBY_SIGNAL { Waits::AsStandby } else { Waits::Not };
-        let mut lines = vec![("restore_command".to_owned(), within(self.stanza.restore_command(&self.program()?, waits), through))];
+        let mut lines =
+            vec![("restore_command".to_owned(), within(self.stanza.restore_command(&self.program()?, waits), through))];
         lines.extend(aim.settings(plan.timeline));
         lines.extend(settings::FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let auto = dir.join(settings::FILE);

@@ -176,9 +176,7 @@ impl Stanza {
 /// system's `expr` the recovery ends.
 pub(super) fn within(get: String, through: Option<SegmentName>) -> String {
     let Some(through) = through else { return get };
-    format!(
-        "LC_ALL=C expr \"x%f\" \"<=\" x{through} >/dev/null; case $? in 0) {get};; 1) exit 1;; *) exit 126;; esac"
-    )
+    format!("LC_ALL=C expr \"x%f\" \"<=\" x{through} >/dev/null; case $? in 0) {get};; 1) exit 1;; *) exit 126;; esac")
 }
 
 /// The command among the words of a call, for messages.

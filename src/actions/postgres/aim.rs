@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::TARGETS;
 use super::target::Goal;
-pub(crate) use crate::catalog::recovery::Edge;
 use crate::action::{Files, HostError};
+pub(crate) use crate::catalog::recovery::Edge;
 use crate::pgformat::Timeline;
 
 /// What becomes of the server when replay has reached the target.

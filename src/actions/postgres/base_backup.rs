@@ -228,8 +228,7 @@ impl Action for BaseBackup {
         let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
         let facts = ServerFacts::of(&mut primary.open().await?).await?;
         let mut depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
-        let wanted =
-            Wanted { params, cluster: &cluster, facts: &facts, place: &place, prefix: copies.prefix, cx };
+        let wanted = Wanted { params, cluster: &cluster, facts: &facts, place: &place, prefix: copies.prefix, cx };
         let prior = wanted.prior(&mut depots, &mut outcome).await?;
         copies.judge(depots.len(), &mut outcome, cx)?;
         let delivery = Delivery { depots: &depots, place: &place, needed: copies.at_least };

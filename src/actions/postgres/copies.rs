@@ -201,9 +201,7 @@ impl<'a> Copies<'a> {
 }
 
 fn together(at_least: usize, outcome: &Outcome) -> ActionError {
-    let told = outcome.failures.iter().map(|(name, error)| {
-        format!("`{name}`: {error}{}", causes(error))
-    });
+    let told = outcome.failures.iter().map(|(name, error)| format!("`{name}`: {error}{}", causes(error)));
     let told: Vec<String> = told.collect();
     let fact =
         format!("{at_least} stores must have the backup, {} have it; {}", outcome.backups.len(), told.join("; "));

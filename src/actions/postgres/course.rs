@@ -104,8 +104,7 @@ async fn newest(supply: Supply<'_>, way: &Way) -> Result<Option<Timestamp>, Acti
     if tail.is_some() && way.bound.is_none() {
         return Ok(tail);
     }
-    let readable: Vec<SegmentName> =
-        way.path.iter().copied().filter(|name| supply.archived.contains(name)).collect();
+    let readable: Vec<SegmentName> = way.path.iter().copied().filter(|name| supply.archived.contains(name)).collect();
     supply.shelf.newest_commit(&readable, way.bound).await
 }
 

@@ -53,11 +53,7 @@ async fn copy(reading: Reading<'_>, object: &ManifestObject, depot: &Depot) -> R
     let stored = async || reading.store.get(&key).await.map_err(|error| archive::failed(&error));
     if !stays(&object.encoding, depot.packing_of(object.role).encoding()) {
         let unpacking = reading.unpacking(object).map_err(|error| unread(&error))?;
-        let item = Item {
-            name: object.plain_name().to_owned(),
-            role: object.role,
-            tablespace: object.tablespace,
-        };
+        let item = Item { name: object.plain_name().to_owned(), role: object.role, tablespace: object.tablespace };
         return depot.put(&item, &place, unpacking.open(stored().await?, expected(object))).await;
     }
     let to = place.key(&object.name).map_err(|error| archive::broken(&error))?;

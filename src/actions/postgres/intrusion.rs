@@ -80,7 +80,8 @@ pub(crate) async fn tablespaces(
 
 fn broken_off(name: SegmentName, halt: &Halt) -> ActionError {
     let fact = format!("segment `{name}` breaks off ({halt}), though the WAL goes on behind it");
-    ActionError::fatal(fact).help("bring a whole copy of that segment into the archive, or recover to a target before it")
+    ActionError::fatal(fact)
+        .help("bring a whole copy of that segment into the archive, or recover to a target before it")
 }
 
 /// The tablespace that a record creates.

@@ -94,7 +94,8 @@ impl Landing<'_> {
         let mut session = self.session().await?;
         // Until its first checkpoint a promoted server would recover from before the promotion (facts 2.4).
         if let Err(error) = session.query("CHECKPOINT").await {
-            let message = format!("no checkpoint follows the promotion at once, so a crash now costs a long replay: {error}");
+            let message =
+                format!("no checkpoint follows the promotion at once, so a crash now costs a long replay: {error}");
             self.hands.cx.reporter.note(message, json!({ "causes": error.info().causes }));
         }
         self.opened(arrival, session).await

@@ -142,7 +142,8 @@ async fn look(facts: &PostgresFacts, cx: &RunContext, cluster: &Cluster) -> Resu
             Err(_) => WalListing::default(),
         };
         for one in &mut found {
-            let stores = if listing.is_whole(one.segment, facts.segment_size) { &mut one.there } else { &mut one.lacking };
+            let stores =
+                if listing.is_whole(one.segment, facts.segment_size) { &mut one.there } else { &mut one.lacking };
             stores.push(name.to_owned());
         }
     }

@@ -295,7 +295,8 @@ mod tests {
     fn a_tablespace_lies_where_it_lay_unless_the_inventory_says_another_place() {
         let name = DatabaseRef("orders".into());
         let mut inventory = inventory(false);
-        let place = |inventory: &Inventory| Cluster::of(&name, inventory, Path::new("/run")).unwrap().tablespace(&fast());
+        let place =
+            |inventory: &Inventory| Cluster::of(&name, inventory, Path::new("/run")).unwrap().tablespace(&fast());
         assert_eq!(place(&inventory), Path::new("/prod/ts"));
         let entry = inventory.databases.get_mut("orders").unwrap();
         entry.tablespaces.insert("fast".to_owned(), "/staging/ts".into());

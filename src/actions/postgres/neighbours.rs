@@ -76,8 +76,7 @@ impl Neighbours {
             folders.push(target);
         }
         for path in folders {
-            let lineage: Vec<Identity> =
-                path.ancestors().filter_map(|one| identity(files, &below(one))).collect();
+            let lineage: Vec<Identity> = path.ancestors().filter_map(|one| identity(files, &below(one))).collect();
             let known = self.folders.iter().any(|folder| folder.path == path && folder.lineage == lineage);
             if !known && !lineage.is_empty() {
                 self.folders.push(Folder { path, of: of.clone(), lineage });
@@ -165,7 +164,9 @@ pub(crate) fn refuse_strangers(
                 "`{}` is a tablespace's place in the backup and holds files, but the old data directory does not link to it",
                 seat.live.display()
             );
-            return Err(ActionError::fatal(fact).help(format!("see whose files they are and move them away, or {HELP}")));
+            return Err(
+                ActionError::fatal(fact).help(format!("see whose files they are and move them away, or {HELP}"))
+            );
         }
     }
     Ok(())

@@ -305,9 +305,8 @@ impl Judge<'_> {
         let mut page = Vec::new();
         let read = files.open(path)?.take(WAL_PAGE_BYTES as u64).read_to_end(&mut page);
         read.map_err(|source| HostError::File { operation: "read", path: path.to_owned(), source })?;
-        Ok(SegmentHeader::parse(&page).is_ok_and(|header| {
-            header.system_id == self.system_id && header.check(segment, size_bytes).is_ok()
-        }))
+        Ok(SegmentHeader::parse(&page)
+            .is_ok_and(|header| header.system_id == self.system_id && header.check(segment, size_bytes).is_ok()))
     }
 
     /// Looks at the newest segments only; reads little, also of a live server. Blocking.

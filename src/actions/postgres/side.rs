@@ -52,8 +52,7 @@ impl Side {
             }
         }
         let conf: String = self.settings.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect();
-        let contents =
-            [(CONFIG, conf.as_str()), ("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", "")];
+        let contents = [(CONFIG, conf.as_str()), ("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", "")];
         for (name, content) in contents {
             let path = self.root.join(name);
             files.replace(&path, content.as_bytes(), 0o600)?;

@@ -34,8 +34,7 @@ pub(crate) fn short(
     for (manifest, object) in manifests.iter().flat_map(|one| one.objects.iter().map(move |object| (one, object))) {
         let tablespace =
             object.tablespace.and_then(|oid| manifest.postgres.as_ref()?.tablespaces.iter().find(|one| one.oid == oid));
-        let place = tablespace
-            .map_or_else(|| cluster.pgdata.clone(), |one| cluster.tablespace(one));
+        let place = tablespace.map_or_else(|| cluster.pgdata.clone(), |one| cluster.tablespace(one));
         let above = match Room::of(files, &place) {
             Room::Beside => 1,
             Room::Inside => 0,

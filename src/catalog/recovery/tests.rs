@@ -138,7 +138,10 @@ fn the_end_of_a_timeline_that_was_named_is_not_lost_where_only_a_child_has_a_cop
     let goal = Goal::Time(at("10:59"));
     let way = archive.way(&goal, base(), one).unwrap();
     assert_eq!(way.followed, Timeline(1));
-    assert_eq!(way.settle(&goal, Edge::Included, seen), Err(Refusal::Unclear { followed: Timeline(1), child: Timeline(2) }));
+    assert_eq!(
+        way.settle(&goal, Edge::Included, seen),
+        Err(Refusal::Unclear { followed: Timeline(1), child: Timeline(2) })
+    );
     let later = Seen { newest_commit: Some(at("11:30")), last_record: None };
     assert!(way.settle(&goal, Edge::Included, later).is_ok(), "it stops before that end");
 }
@@ -169,11 +172,21 @@ fn a_goal_behind_the_end_of_a_complete_archive_becomes_its_end_and_behind_a_hole
     assert!(settled.note.unwrap().contains("recovering to its end"));
     let last = Goal::Time(at("11:00"));
     let told = |edge| whole.way(&last, base(), None).unwrap().settle(&last, edge, seen).unwrap().goal;
-    assert_eq!((told(Edge::Included), told(Edge::Excluded)), (Goal::Newest, last.clone()), "it is the last commit itself");
+    assert_eq!(
+        (told(Edge::Included), told(Edge::Excluded)),
+        (Goal::Newest, last.clone()),
+        "it is the last commit itself"
+    );
     let torn = archive(Vec::new(), &[(1, 2), (1, 4)]);
-    assert!(matches!(torn.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, seen), Err(Refusal::Hole { .. })));
+    assert!(matches!(
+        torn.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, seen),
+        Err(Refusal::Hole { .. })
+    ));
     let earlier = Seen { newest_commit: Some(at("12:30")), last_record: None };
-    assert!(torn.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, earlier).is_ok(), "it lies before the hole");
+    assert!(
+        torn.way(&goal, base(), None).unwrap().settle(&goal, Edge::Included, earlier).is_ok(),
+        "it lies before the hole"
+    );
 }
 
 #[test]
@@ -181,7 +194,9 @@ fn a_position_behind_the_last_record_of_a_complete_archive_becomes_its_end() {
     let archive = archive(Vec::new(), &[(1, 2), (1, 3)]);
     let goal = Goal::Lsn(Lsn(0x3F0_0000));
     let way = archive.way(&goal, base(), None).unwrap();
-    let at_record = |last: u64| way.settle(&goal, Edge::Included, Seen { newest_commit: None, last_record: Some(Lsn(last)) }).unwrap();
+    let at_record = |last: u64| {
+        way.settle(&goal, Edge::Included, Seen { newest_commit: None, last_record: Some(Lsn(last)) }).unwrap()
+    };
     assert_eq!(at_record(0x3F0_0000).goal, goal);
     assert_eq!(at_record(0x380_0000).goal, Goal::Newest);
     let behind = Goal::Lsn(Lsn(0x700_0000));

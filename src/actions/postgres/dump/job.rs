@@ -179,7 +179,9 @@ impl Job<'_> {
             let dumping = self.dump((dbname, &snapshot, tables), place, berths);
             let error = match tokio::try_join!(dumping, content.facts(depth)) {
                 Ok((brought, facts)) => return Ok(Flowed { content, state, brought, facts }),
-                Err(error) if error.info().class == ErrorClass::Cancelled || tables == Tables::Free => return Err(error),
+                Err(error) if error.info().class == ErrorClass::Cancelled || tables == Tables::Free => {
+                    return Err(error);
+                }
                 Err(error) => error,
             };
             anew += 1;
@@ -191,7 +193,8 @@ impl Job<'_> {
             if anew > ANEW || !gave_way {
                 return Err(error);
             }
-            let message = "somebody waited for a table that the dump had locked: it begins anew, behind them".to_owned();
+            let message =
+                "somebody waited for a table that the dump had locked: it begins anew, behind them".to_owned();
             self.cx.reporter.note(message, serde_json::json!({ "database": dbname, "why": error.to_string() }));
         }
     }

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use self::job::Job;
 use self::origin::Origin;
-use self::pattern::Choice;
 pub use self::params::{AllDatabases, Compressor, DatabaseNames, DumpParams, Globals};
+use self::pattern::Choice;
 use super::by_hand;
 use super::client::Client;
 use super::connect::{Endpoint, Session};
@@ -291,7 +291,8 @@ async fn chosen(
         for pattern in patterns {
             if !pattern::fits(session, choice, pattern).await? {
                 let fact = format!("`{pattern}` fits nothing in database `{dbname}`");
-                findings = findings.refuse(fact, "correct the pattern; one without a schema is looked for on the search path");
+                findings =
+                    findings.refuse(fact, "correct the pattern; one without a schema is looked for on the search path");
             }
         }
     }
