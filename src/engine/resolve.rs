@@ -174,8 +174,10 @@ pub(super) fn resolve_ahead(step: &PlannedStep, values: Values<'_>) -> Result<Va
 fn with_markers(value: &Value, late: &dyn Fn(&str) -> bool) -> Value {
     let mark = |value: &Value| with_markers(value, late);
     match value {
+        // A marker is rendered with the rest, so no template may be left in it.
         Value::String(text) if late(text) => {
-            Late::<Value>::marker(text.trim().trim_start_matches("{{").trim_end_matches("}}").trim())
+            let bare = ["{{", "}}", "{%", "%}"].iter().fold(text.clone(), |text, mark| text.replace(mark, ""));
+            Late::<Value>::marker(bare.trim())
         }
         Value::Array(items) => items.iter().map(mark).collect(),
         Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), mark(member))).collect(),

@@ -353,7 +353,10 @@ async fn an_archive_that_gives_no_answer_at_the_end_costs_no_backup() {
     site.beside.lock().unwrap().insert("second".to_owned(), second);
     let aside = site.cluster.dir().join("aside");
     fs::rename(&site.depot.root, &aside).unwrap();
+    // What is no folder is no store, and nobody makes one of it.
+    fs::write(&site.depot.root, "").unwrap();
     let taken = take(&site, json!({ "database": "main", "stores": ["primary", "second"], "at_least": 1 })).await;
+    fs::remove_file(&site.depot.root).unwrap();
     fs::rename(&aside, &site.depot.root).unwrap();
     let taken = taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
     let stores: Vec<&str> = taken.copies.iter().map(|copy| copy.store.as_str()).collect();

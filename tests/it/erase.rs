@@ -346,16 +346,24 @@ fn a_new_machine_forgets_by_the_ledger_that_was_shipped() {
     let (cluster, cli) = (&production.site.cluster, &production.cli);
     cluster.sql("CREATE TABLE users(email text PRIMARY KEY); INSERT INTO users VALUES ('a@b'), ('c@d'), ('e@f')");
     forgetful(&production, "audit: { ship: primary }\n");
+    let backup = ["run", "base-backup", "-p", "database=main", "--confirm", "production"];
+    cli.run(&backup).ends(0);
+    let then =
+        "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM pg_sleep(0.01)";
+    let then = format!("recover_to={}", cluster.sql(then));
+    cluster.sql("SELECT pg_sleep(0.01); DELETE FROM users WHERE email = 'a@b'");
     add(cli, "a@b");
-    cli.run(&["run", "base-backup", "-p", "database=main", "--confirm", "production"]).ends(0);
+    // The ledger is shipped with what a run leaves.
+    cli.run(&backup).ends(0);
     production.site.archive();
     // The machine with the state folder burned; a drill elsewhere knows the ledger all the same.
     fs::remove_dir_all(cli.state()).unwrap();
-    cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(0);
+    let drill = ["drill", "pitr", "-p", "database=main", "-p", &then];
+    cli.run(&drill).ends(0);
     assert!(forgotten(cli).iter().any(|event| event["kind"]["data"]["rows"] == 1), "{:?}", forgotten(cli));
     // Another ledger that began anew contradicts it.
     add(cli, "c@d");
-    cli.run(&["drill", "full-db-loss", "-p", "database=main"]).ends(4).says("differ from line 1 on");
+    cli.run(&drill).ends(4).says("differ from line 1 on");
 }
 
 #[test]

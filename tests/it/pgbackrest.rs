@@ -344,11 +344,11 @@ fn a_backup_with_wrong_pages_is_not_taken_over_when_its_step_is_tried_again() {
     site.cli.file("runbook.yaml", step);
     let terminal = site.cli.at_terminal(&["run", "runbook.yaml", "--confirm", "production"]);
     until("the step is held", || site.cli.count("step_held") == 1);
-    site.cli.run(&["retry", "last", "backup"]).ends(0);
+    site.cli.run(&["retry", "last", "backup", "--reason", "once more"]).ends(0);
     until("it is held again", || site.cli.count("step_held") == 2);
     assert_eq!(labels(&site), 2, "another one was taken, and judged");
     flip(&site);
-    site.cli.run(&["retry", "last", "backup"]).ends(0);
+    site.cli.run(&["retry", "last", "backup", "--reason", "once more"]).ends(0);
     terminal.wait().ends(0);
     assert_eq!(labels(&site), 3);
     site.cli.run(&["backups", "health"]).ends(0);

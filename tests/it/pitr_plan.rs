@@ -272,7 +272,7 @@ async fn transactions_and_restore_points_are_found_by_their_names() {
     let plan = asked.json(&["pitr", "main", "--xid", &xid], 0);
     assert!(text(&plan["command"]).contains(&format!("recover_to_xid={xid}")), "{plan:#}");
     let plan = asked.json(&["pitr", "main", "--name", "before-release"], 0);
-    assert!(text(&plan["command"]).contains("recover_to_name='before-release'"), "{plan:#}");
+    assert!(text(&plan["command"]).contains("recover_to_name=before-release "), "{plan:#}");
     asked.json(&["pitr", "main", "--name", "nobody-made-it"], 4);
 }
 

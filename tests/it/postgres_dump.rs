@@ -9,6 +9,7 @@ use runbook::actions::postgres::{
     Compared, Dump, DumpOutput, DumpParams, RestoreDump, RestoreDumpOutput, RestoreDumpParams, SwapBack, SwapBackParams,
 };
 use runbook::language::inventory::{Database, StoreEntry};
+use runbook::store::Opening;
 use serde_json::{Value, json};
 
 use crate::support::cli::{Cli, listing, until};
@@ -561,7 +562,9 @@ async fn a_dump_with_a_long_table_of_contents_is_listed_also_where_no_key_reads_
     depot.entry.encryption.as_mut().unwrap().identities.clear();
     let site = Site::over(depot, &[]);
     let url = format!("file://{}", site.cluster.folder("open").display());
-    site.beside.lock().unwrap().insert("open".to_owned(), StoreEntry { url, ..StoreEntry::default() });
+    let open = StoreEntry { url, ..StoreEntry::default() };
+    Opening::new(&open, "open", std::sync::Arc::new(site.depot.secrets.clone())).initialize().unwrap();
+    site.beside.lock().unwrap().insert("open".to_owned(), open);
     site.cluster.sql("CREATE DATABASE shop");
     let long = "DO $x$ BEGIN EXECUTE format('CREATE FUNCTION long() RETURNS int LANGUAGE plpgsql AS %L', \
                 'BEGIN /* ' || repeat('words ', 3500000) || '*/ RETURN 1; END'); END $x$";

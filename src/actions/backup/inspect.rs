@@ -178,12 +178,19 @@ impl Inspector<'_> {
         if path.is_file() && is_text(path) {
             return Ok((!is_complete_text(path)).then(|| format!("`{name}` ends before the end of its dump")));
         }
-        let Some(program) = self.host.find_program("pg_restore") else {
+        let Some(program) = self.host.find_program("pg_restore").map(|program| program.display().to_string()) else {
             found.skipped.push(format!("`{name}` was not listed: the program `pg_restore` is missing"));
             return Ok(None);
         };
-        let spec = CommandSpec::new(program.display().to_string()).arg("--list").arg(path.display().to_string());
         let failed = |error| ActionError::retryable("`pg_restore` cannot be asked").because(&error);
+        // Debian's is a wrapper that is there without the program: its failure says nothing of a dump.
+        let works = self.host.probe(CommandSpec::new(program.clone()).arg("--version")).await.map_err(failed)?;
+        if !works.success() {
+            let why = works.tail(1).join("; ");
+            found.skipped.push(format!("`{name}` was not listed: the program `pg_restore` does not work: {why}"));
+            return Ok(None);
+        }
+        let spec = CommandSpec::new(program).arg("--list").arg(path.display().to_string());
         let listed = self.host.probe(spec).await.map_err(failed)?;
         Ok((!listed.success()).then(|| format!("`pg_restore` cannot list `{name}`: {}", listed.tail(2).join("; "))))
     }
