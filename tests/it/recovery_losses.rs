@@ -123,6 +123,8 @@ async fn old_wal_that_is_damaged_in_the_middle_is_never_taken_for_the_end_of_wha
 #[tokio::test]
 async fn old_wal_behind_a_damaged_segment_that_the_archive_has_is_rescued_all_the_same() {
     let (site, backup) = of_one_row().await;
+    site.cluster.sql("ALTER SYSTEM SET wal_keep_size = '1GB'");
+    site.cluster.sql("SELECT pg_reload_conf()");
     let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
     insert(&site, 2);
     let behind = site.cluster.sql("SELECT pg_current_wal_insert_lsn()").parse().unwrap();
@@ -153,9 +155,8 @@ async fn a_segment_that_was_archived_with_a_broken_record_never_opens_a_database
     let run = site.run();
     let staged = run.stage(&backup).await;
     let error = run.try_recover(&staged, json!({})).await.unwrap_err();
-    assert!(error.to_string().contains("the server ended during recovery"), "{error}");
-    let log = serde_json::to_string(error.info()).unwrap() + &site.cluster.log();
-    assert!(log.contains("its records end at") && log.contains(&names[0]), "{log}");
+    // Without the old data directory its WAL is searched for tablespaces, and so seen to break off before anything moves.
+    assert!(error.to_string().contains("breaks off") && error.to_string().contains(&names[0]), "{error}");
     assert!(!site.stored().iter().any(|name| name.starts_with("00000002")), "{:?}", site.stored());
     // As far as the archive is whole it serves.
     let run = site.run();

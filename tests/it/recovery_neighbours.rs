@@ -36,6 +36,7 @@ fn is_untouched(site: &Site) {
 struct Staging {
     production: Production,
     port: u16,
+    backup: String,
 }
 
 impl Staging {
@@ -43,7 +44,9 @@ impl Staging {
         let production = Production::new();
         with_tablespace(&production.site);
         production.cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
-        let staging = Self { production, port: free_port() };
+        let listed = fs::read_dir(production.site.cluster.dir().join("store/main/base")).unwrap().flatten();
+        let backup = listed.map(|entry| entry.file_name().to_string_lossy().into_owned()).max().unwrap();
+        let staging = Self { production, port: free_port(), backup };
         staging.places("{}");
         staging
     }
@@ -67,17 +70,11 @@ impl Staging {
         );
     }
 
+    /// Restores production's own backup: what was restored has one of its own since.
     fn restore(&self) -> crate::support::cli::Ran {
-        self.production.cli.run(&[
-            "run",
-            "full-db-loss",
-            "-e",
-            "staging",
-            "-p",
-            "database=main",
-            "-p",
-            "incident_at=now",
-        ])
+        let backup = format!("backup={}", self.backup);
+        let run = ["run", "full-db-loss", "-e", "staging", "-p", "database=main", "-p", &backup];
+        self.production.cli.run(&[&run[..], &["-p", "incident_at=now"]].concat())
     }
 
     /// What the restored server says.
