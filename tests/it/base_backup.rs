@@ -351,13 +351,14 @@ async fn an_archive_that_gives_no_answer_at_the_end_costs_no_backup() {
     let second = StoreEntry { url, ..StoreEntry::default() };
     Opening::new(&second, "second", std::sync::Arc::new(site.depot.secrets.clone())).initialize().unwrap();
     site.beside.lock().unwrap().insert("second".to_owned(), second);
-    let aside = site.cluster.dir().join("aside");
-    fs::rename(&site.depot.root, &aside).unwrap();
-    // What is no folder is no store, and nobody makes one of it.
-    fs::write(&site.depot.root, "").unwrap();
-    let taken = take(&site, json!({ "database": "main", "stores": ["primary", "second"], "at_least": 1 })).await;
-    fs::remove_file(&site.depot.root).unwrap();
-    fs::rename(&aside, &site.depot.root).unwrap();
+    site.archive();
+    // The archive cannot be listed: its folder is a link to itself.
+    let (archive, aside) = (site.depot.root.join("main/wal"), site.cluster.dir().join("aside"));
+    fs::rename(&archive, &aside).unwrap();
+    std::os::unix::fs::symlink(&archive, &archive).unwrap();
+    let taken = take(&site, json!({ "database": "main", "stores": ["second"] })).await;
+    fs::remove_file(&archive).unwrap();
+    fs::rename(&aside, &archive).unwrap();
     let taken = taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
     let stores: Vec<&str> = taken.copies.iter().map(|copy| copy.store.as_str()).collect();
     assert_eq!((stores.as_slice(), taken.wal_archived), (&["second"][..], false));
