@@ -277,7 +277,11 @@ impl Prepared {
             scratch: identity.scratch.clone(),
             max_parallel: subject.max_parallel.map_or_else(default_parallel, usize::from),
         };
-        Ok(plan::bind(&self.plan, inventory, &self.registry, &self.sources, request))
+        let bound = plan::bind(&self.plan, inventory, &self.registry, &self.sources, request);
+        if let Ok(plan) = &bound {
+            volume::demand(plan)?;
+        }
+        Ok(bound)
     }
 }
 

@@ -134,11 +134,22 @@ async fn thaw(database: &str, reason: &str, cx: &RunContext) -> Result<(), Actio
     let (by, reason) = (format!("run {}", about.run), reason.to_owned());
     let lifted = Lifted { by, reason, at: clock::now() };
     for (name, prefix) in places(database, &about.inventory) {
-        let store = cx.store(&name)?;
-        let runs = freeze::thaw(store.as_ref(), &prefix, &lifted).await.map_err(|error| {
-            let help = format!("`{prefix}` in store `{name}` stays frozen; the same step again lifts the rest");
-            catalog_failed(error).help(help)
-        })?;
+        let thawed = match cx.store(&name) {
+            Ok(store) => freeze::thaw(store.as_ref(), &prefix, &lifted).await.map_err(catalog_failed),
+            Err(error) => Err(error),
+        };
+        let runs = match thawed {
+            Ok(runs) => runs,
+            // Whoever prunes there looks there, too. A store that is lost must not keep all the others frozen.
+            Err(error) => {
+                let message = format!(
+                    "`{prefix}` in store `{name}` stays frozen: {error}; `lift-freeze` lifts it when the store answers"
+                );
+                let facts = json!({ "store": name, "prefix": prefix, "causes": error.info().causes });
+                cx.reporter.note(message, facts);
+                continue;
+            }
+        };
         if !runs.is_empty() {
             let message = format!("the freeze of `{prefix}` in store `{name}` is lifted");
             cx.reporter.note(message, json!({ "store": name, "prefix": prefix, "runs": runs }));

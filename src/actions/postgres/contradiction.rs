@@ -113,7 +113,7 @@ impl Claim<'_> {
                 self.place(),
                 pgdata.display()
             );
-            return Some(fact(what, "`pgdata`, or `port` and `socket`,"));
+            return Some(stranger(what));
         }
         let folder = folder.filter(|folder| self.is_local() && !self.is_ours(folder))?;
         // The very same server may see its folder by another name, in a mount namespace of its own.
@@ -126,7 +126,7 @@ impl Claim<'_> {
             folder.display(),
             pgdata.display()
         );
-        Some(fact(what, "`pgdata`, or `port` and `socket`,"))
+        Some(stranger(what))
     }
 
     /// Holds it against the lock file of the socket, which also a server leaves that lets nobody in.
@@ -147,7 +147,7 @@ impl Claim<'_> {
             self.cluster.pgdata.display(),
             self.cluster.name
         );
-        Some(fact(what, "`pgdata`, or `port` and `socket`,"))
+        Some(stranger(what))
     }
 
     /// Holds it against where the server of the data directory listens.
@@ -197,6 +197,13 @@ impl Claim<'_> {
 
 fn lock_name(port: u16) -> String {
     format!(".s.PGSQL.{port}.lock")
+}
+
+/// Some other server has the place of the entry's.
+fn stranger(what: String) -> Fact {
+    let mut fact = fact(what, "`pgdata`, or `port` and `socket`,");
+    fact.help.push_str("; when the entry is right, stop the other server: it has this one's port");
+    fact
 }
 
 fn fact(what: String, wrong: &str) -> Fact {

@@ -72,7 +72,12 @@ pub(crate) async fn decide(
     let archived: BTreeSet<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();
     let supply = Supply { shelf, archived: &archived, aside };
     let settled = way.settle(goal, aim.edge, seen(supply, &way, goal).await?)?;
-    aside.tail.leads_to(goal, &settled.goal)?;
+    // Old WAL that is torn costs nothing where it is not on the way, or the archive has what follows it.
+    let path = archive.path(way.followed);
+    let counts = |latest: SegmentName| path.holds(latest) && !archive.holds(latest);
+    if aside.tail.torn.as_ref().is_some_and(|torn| counts(torn.latest)) {
+        aside.tail.leads_to(goal, &settled.goal)?;
+    }
     let floor = match settled.goal {
         Goal::Newest => supply.end(&way.path).await?,
         Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => {
@@ -98,14 +103,15 @@ async fn seen(supply: Supply<'_>, way: &Way, goal: &Goal) -> Result<Seen, Action
     Ok(Seen { newest_commit, last_record })
 }
 
-/// The newest commit on a way: what is to be rescued is newer than what the archive has.
+/// The newest commit on a way. What is to be rescued may also fill a hole before what the archive has.
 async fn newest(supply: Supply<'_>, way: &Way) -> Result<Option<Timestamp>, ActionError> {
-    let tail = supply.aside.tail.newest_commit_on(&way.path);
-    if tail.is_some() && way.bound.is_none() {
-        return Ok(tail);
-    }
     let readable: Vec<SegmentName> = way.path.iter().copied().filter(|name| supply.archived.contains(name)).collect();
-    supply.shelf.newest_commit(&readable, way.bound).await
+    let archived = supply.shelf.newest_commit(&readable, way.bound).await?;
+    // A commit to be rescued counts up to the bound only, which is told by position and not by time.
+    Ok(match way.bound {
+        None => supply.aside.tail.newest_commit_on(&way.path).max(archived),
+        Some(_) => archived,
+    })
 }
 
 /// The backup as decisions see it.

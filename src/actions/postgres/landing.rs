@@ -150,6 +150,7 @@ impl Landing<'_> {
         let to = if self.marker.to_target { Told::Target } else { Told::Nothing };
         let awaited = Awaited { course: self.course(), ending: aim.ending, to };
         let files = self.hands.cx.host.files();
+        let mut raised = String::new();
         loop {
             let followed = replay::follow(&server, awaited, self.hands.cx).await;
             let doubtful = match &followed {
@@ -157,13 +158,13 @@ impl Landing<'_> {
                 Err(error) => error.info().class != crate::event::ErrorClass::Cancelled,
             };
             let short = if doubtful { self.short(&server).await } else { Vec::new() };
-            if short.is_empty() {
+            let words = limits::words(&short);
+            // What is set on the server's command line stays as it is, however often it is raised in a file.
+            if short.is_empty() || words == raised {
                 return followed;
             }
-            let message = format!(
-                "the WAL raises a setting that this server has lower, so it is raised too: {}",
-                limits::words(&short)
-            );
+            let message = format!("the WAL raises a setting that this server has lower, so it is raised too: {words}");
+            raised = words;
             self.hands.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
             if !live::signs(self.hands.cluster, files.as_ref()).await?.is_empty() {
                 server.stop(self.hands.cx.host.as_ref()).await?;

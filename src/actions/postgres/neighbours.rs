@@ -76,6 +76,10 @@ impl Neighbours {
             folders.push(target);
         }
         for path in folders {
+            // What is not there is nobody's folder, whatever it would lie in.
+            if identity(files, &below(&path)).is_none() {
+                continue;
+            }
             let lineage: Vec<Identity> = path.ancestors().filter_map(|one| identity(files, &below(one))).collect();
             let known = self.folders.iter().any(|folder| folder.path == path && folder.lineage == lineage);
             if !known && !lineage.is_empty() {
@@ -154,6 +158,12 @@ pub(crate) fn refuse_strangers(
     let cannot = |error: HostError| ActionError::retryable("a tablespace's place cannot be looked at").because(&error);
     let linked = |place: &Path| links.iter().any(|(_, target)| target == place);
     for seat in swap.linked.iter().map(|linked| &linked.seat).filter(|seat| !linked(&seat.live)) {
+        // A swap that was cut off has brought its own files there.
+        if let Some(staged) = &seat.staged
+            && files.facts(staged).map_err(cannot)?.is_none()
+        {
+            continue;
+        }
         let facts = files.facts(&seat.live).map_err(cannot)?;
         if facts.is_none_or(|facts| facts.kind != FileKind::Directory) {
             continue;
