@@ -10,10 +10,10 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::meter::{Meter, Stage};
-use super::pool::Pool;
 use super::thread;
 use crate::action::ByteStream;
 use crate::base::clock;
+use crate::base::pool::Pool;
 
 /// A body and how it is read.
 pub(super) struct Intake {

@@ -24,7 +24,6 @@ mod keys;
 mod lanes;
 mod meter;
 mod packing;
-mod pool;
 mod recognition;
 mod tally;
 mod thread;
@@ -37,7 +36,6 @@ pub use journey::{Expected, Passed, Progress, Uploaded, Watch, download, upload}
 pub use keys::{has_password, public_keys};
 pub use meter::{Bottleneck, Stage};
 pub use packing::{Packed, Packing, Sealed};
-pub use pool::Pool;
 pub use recognition::Recognition;
 pub use unpacking::Unpacking;
 

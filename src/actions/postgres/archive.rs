@@ -9,11 +9,11 @@ use super::layout::Cluster;
 use super::readable::Judged;
 use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
 use crate::base::Timestamp;
+use crate::base::pool::Pool;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
 use crate::language::inventory::Inventory;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
-use crate::transfer::Pool;
 use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first, read_first_into};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.

@@ -13,8 +13,8 @@ use futures_util::StreamExt as _;
 use super::marker::Marker;
 use super::supply::Supply;
 use crate::action::ActionError;
+use crate::base::pool::Pool;
 use crate::pgformat::{Halt, SegmentName, WalRecord, WalWalker, Walked};
-use crate::transfer::Pool;
 
 const RM_TABLESPACE: u8 = 5;
 const CREATE: u8 = 0x00;

@@ -10,8 +10,8 @@ use super::archive::Shelf;
 use super::marker::Marker;
 use super::rescue::Tail;
 use crate::action::{ActionError, ReadFiles};
+use crate::base::pool::Pool;
 use crate::pgformat::{Lsn, SegmentName, SegmentScan};
-use crate::transfer::Pool;
 
 /// WAL that replay will find although the archive does not have it yet.
 #[derive(Clone, Copy)]

@@ -13,13 +13,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::buffer::Buffers;
 use super::chunk::fetch;
 use super::dress::keyed;
 use super::error::{Verdict, verdict};
 use super::head::{head_version, told};
 use super::session::Session;
 use crate::action::{ByteStream, GetOptions, ObjectFacts, ObjectKey, StoreError};
+use crate::base::pool::Pool;
 use crate::store::whole::Whole;
 
 /// What one request asks for. Chunks begin at multiples of it.
@@ -35,7 +35,7 @@ pub(super) struct Source {
     version: Option<String>,
     /// The entity tag that every answer must have.
     etag: Option<String>,
-    pub(super) buffers: Buffers,
+    pub(super) buffers: Pool,
 }
 
 /// The first answer, and what it tells of the whole.
@@ -54,7 +54,7 @@ pub(super) async fn get(
     options: GetOptions,
 ) -> Result<(ObjectFacts, ByteStream), StoreError> {
     let object = session.object(&key);
-    let (version, etag, buffers) = (options.version, options.if_match, Buffers::default());
+    let (version, etag, buffers) = (options.version, options.if_match, Pool::default());
     let mut source = Source { session, key, object, version, etag, buffers };
     let wanted = options.range.unwrap_or(0..u64::MAX);
     if wanted.is_empty() {

@@ -7,7 +7,6 @@
 mod abort;
 mod address;
 mod admin;
-mod buffer;
 mod chunk;
 mod compare;
 mod connect;

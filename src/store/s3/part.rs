@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
 
-use super::buffer::Buffers;
 use crate::action::ByteStream;
 use crate::base::Digest;
 use crate::base::digest::Hasher;
+use crate::base::pool::Pool;
 
 const MIB: u64 = 1 << 20;
 /// S3 takes no more parts of one object.
@@ -39,7 +39,7 @@ pub(super) struct Content {
 /// Reads a body part by part and knows, at its end, what it was.
 pub(super) struct PartReader {
     body: ByteStream,
-    buffers: Buffers,
+    buffers: Pool,
     read: Bytes,
     hasher: Hasher,
     size_bytes: u64,
@@ -48,7 +48,7 @@ pub(super) struct PartReader {
 
 impl PartReader {
     pub(super) fn new(body: ByteStream) -> Self {
-        let (buffers, read) = (Buffers::default(), Bytes::new());
+        let (buffers, read) = (Pool::default(), Bytes::new());
         Self { body, buffers, read, hasher: Hasher::default(), size_bytes: 0, ended: false }
     }
 

@@ -14,7 +14,7 @@ use super::super::broken::Broken;
 use super::super::flow::Outflow;
 use super::super::lanes::{Lanes, MakeWork, Work};
 use super::super::meter::{Meter, Stage};
-use super::super::pool::Pool;
+use crate::base::pool::Pool;
 
 /// The largest block that is compressed by itself.
 const MOST_CHUNK_BYTES: usize = 4 << 20;
