@@ -17,7 +17,7 @@ use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
 use crate::pgformat::{Commit, Lsn, SegmentName, WalFileName, WalWalker, Walked};
 use crate::report::mask_text;
-use crate::wal::standing::{Figures, Lacking, Observed, ServerSide, Standing, Waiting, judge};
+use crate::wal::standing::{Figures, Observed, ServerSide, Standing, Waiting, judge};
 
 /// Files that were archived so lately may still be on their way into the other stores.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
@@ -107,14 +107,16 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Stand
         seen.lacking = lacking(site, &found, server);
     }
     let on_its_way = clock::before(clock::now(), ON_ITS_WAY);
-    let uneven = found.uneven(on_its_way).await.unwrap_or_default();
-    if !uneven.is_empty() {
-        let mut known = std::mem::replace(&mut seen.lacking, Ok(Lacking::default())).unwrap_or_default();
-        for (url, count) in uneven {
-            let owed = known.owed.entry(url).or_default();
-            *owed = count.max(*owed);
+    // What is not known of the archiver's notes stays a finding, whatever the stores themselves tell.
+    match (found.uneven(on_its_way).await, &mut seen.lacking) {
+        (Ok(uneven), Ok(known)) => {
+            for (url, count) in uneven {
+                let owed = known.owed.entry(url).or_default();
+                *owed = count.max(*owed);
+            }
         }
-        seen.lacking = Ok(known);
+        (Err(error), lacking @ Ok(_)) => *lacking = Err(format!("the stores cannot be compared: {error}")),
+        (Ok(_) | Err(_), Err(_)) => {}
     }
     if let (Ok(server), Some(archived_to)) = (&seen.server, seen.archived_to) {
         seen.waiting = waiting(&found, (server, archived_to), &mut live).await;
