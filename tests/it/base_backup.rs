@@ -101,12 +101,7 @@ async fn what_was_found_is_kept_and_a_cut_object_does_not_hold() {
 #[tokio::test]
 async fn configuration_outside_the_data_directory_comes_with_the_backup() {
     let site = Site::new();
-    let place = site.cluster.folder("etc").join("pg_hba.conf");
-    fs::copy(site.cluster.pgdata().join("pg_hba.conf"), &place).unwrap();
-    site.cluster.give(&place);
-    site.cluster.configure(&[("hba_file", place.to_str().unwrap())]);
-    site.cluster.stop("fast");
-    site.cluster.up();
+    let place = site.cluster.with_outside_hba();
     let backup = take(&site, json!({ "database": "main" })).await.unwrap().backup;
     let manifest = manifest(&site, &backup);
     let objects = manifest["objects"].as_array().unwrap();
@@ -368,12 +363,7 @@ async fn an_archive_that_gives_no_answer_at_the_end_costs_no_backup() {
 #[tokio::test]
 async fn a_role_that_is_not_told_everything_is_warned_before_and_the_backup_says_what_it_may_lack() {
     let site = Site::new();
-    let place = site.cluster.folder("etc").join("pg_hba.conf");
-    fs::copy(site.cluster.pgdata().join("pg_hba.conf"), &place).unwrap();
-    site.cluster.give(&place);
-    site.cluster.configure(&[("hba_file", place.to_str().unwrap())]);
-    site.cluster.stop("fast");
-    site.cluster.up();
+    site.cluster.with_outside_hba();
     site.cluster.sql("CREATE ROLE taker LOGIN REPLICATION");
     let entry = Database { user: "taker".to_owned(), ..site.entry() };
     site.others.lock().unwrap().insert("main_by_taker".to_owned(), entry);

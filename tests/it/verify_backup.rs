@@ -159,12 +159,7 @@ fn manifest(folder: &Path) -> Value {
 #[tokio::test]
 async fn damage_of_the_servers_manifest_or_of_configuration_takes_back_what_had_passed() {
     let site = Site::new();
-    let place = site.cluster.folder("etc").join("pg_hba.conf");
-    fs::copy(site.cluster.pgdata().join("pg_hba.conf"), &place).unwrap();
-    site.cluster.give(&place);
-    site.cluster.configure(&[("hba_file", place.to_str().unwrap())]);
-    site.cluster.stop("fast");
-    site.cluster.up();
+    site.cluster.with_outside_hba();
     let backup = take(&site, json!({ "database": "main" })).await.backup;
     let folder = folder(&site, &backup);
     let with = json!({ "database": "main", "backup": backup });

@@ -130,6 +130,17 @@ impl Cluster {
         self.append(&settings.iter().map(line).collect::<String>());
     }
 
+    /// Moves `pg_hba.conf` out of the data directory, as Debian has it, and restarts; gives its place.
+    pub fn with_outside_hba(&self) -> PathBuf {
+        let place = self.folder("etc").join("pg_hba.conf");
+        fs::copy(self.pgdata().join("pg_hba.conf"), &place).expect("pg_hba.conf");
+        self.give(&place);
+        self.configure(&[("hba_file", &place.display().to_string())]);
+        self.stop("fast");
+        self.up();
+        place
+    }
+
     fn append(&self, text: &str) {
         let path = self.pgdata().join("postgresql.conf");
         let conf = fs::read_to_string(&path).expect("postgresql.conf");
