@@ -155,7 +155,8 @@ impl Scene {
 
     /// What was said by the last program, and what happened in the last run.
     fn said(&self) -> Vec<String> {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.cli().dir().join("said")).unwrap().flatten().map(|e| e.path()).collect();
+        let mut files: Vec<PathBuf> =
+            fs::read_dir(self.cli().dir().join("said")).unwrap().flatten().map(|e| e.path()).collect();
         files.sort_by_key(|path| path.metadata().and_then(|facts| facts.modified()).unwrap());
         let last = files.iter().rev().take(2).map(|path| fs::read_to_string(path).unwrap());
         let events = self.cli().events(self.cli().runs().len().saturating_sub(1)).into_iter();
@@ -192,7 +193,9 @@ impl Scene {
         self.acknowledged.add(load.end(self.cluster()));
         assert!(self.acknowledged.total() > 20, "pgbench did something: {:?}", self.acknowledged);
         let rows = self.cluster().sql("SELECT count(*) FROM seen WHERE round = 0");
-        let more = format!("expect: '= 1000' }}, {{ name: seen, sql: SELECT count(*) FROM seen WHERE round = 0, expect: '= {rows}' }}");
+        let more = format!(
+            "expect: '= 1000' }}, {{ name: seen, sql: SELECT count(*) FROM seen WHERE round = 0, expect: '= {rows}' }}"
+        );
         let text = self.cli().read("inventory.yaml").replace("expect: '= 1000' }", &more);
         self.cli().file("inventory.yaml", &text);
         self.base_backup();

@@ -38,7 +38,10 @@ impl Load {
         fs::write(&script, "INSERT INTO seen VALUES (:round, :client_id, repeat('x', 1500));\n").unwrap();
         let log = dir.join(format!("round{round}"));
         let mut pgbench = cluster.command("pgbench");
-        pgbench.args(["-n", "-c", CLIENTS, "-T", "600", "-U", "postgres", "-l"]).arg("-D").arg(format!("round={round}"));
+        pgbench
+            .args(["-n", "-c", CLIENTS, "-T", "600", "-U", "postgres", "-l"])
+            .arg("-D")
+            .arg(format!("round={round}"));
         match pace {
             Pace::Full => &mut pgbench,
             Pace::Steady => pgbench.arg("--rate=1000"),
