@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -101,17 +101,18 @@ impl Scene {
             until("something happens", || !live.lives() || self.events() >= seen);
             self.pause(120);
             let place = &course.place;
-            let hits = match self.dice.below(5) {
-                0 => self.took(1, kill_wal(place)),
+            let hit = match self.dice.below(4) {
+                _ if !live.lives() => break,
+                0 => self.took(1, caught(&mut live, place)),
                 1 if self.is_at(course.serving) => self.took(2, kill_servers(place)),
                 _ => {
                     course.crashes -= 1;
-                    // One that ended just before says its code again when it is resumed.
+                    // One that ended just now says its code again when it is resumed.
                     self.took(0, usize::from(live.kill()));
                     return None;
                 }
             };
-            course.crashes -= u32::from(hits);
+            course.crashes -= u32::from(hit);
         }
         while live.lives() {
             std::thread::sleep(Duration::from_millis(5));
@@ -211,6 +212,18 @@ impl Scene {
     }
 }
 
+/// Waits for pushes or fetches to kill, not for long, and tells how many it killed.
+fn caught(live: &mut Live, place: &Path) -> usize {
+    let begin = Instant::now();
+    while live.lives() && begin.elapsed() < Duration::from_millis(300) {
+        match kill_wal(place) {
+            0 => std::thread::sleep(Duration::from_millis(2)),
+            several => return several,
+        }
+    }
+    0
+}
+
 #[test]
 fn what_was_acknowledged_before_a_crash_is_back_though_everybody_was_killed_in_the_recovery_too() {
     let mut scene = Scene::new(22);
@@ -286,6 +299,10 @@ fn left_for_dead(scene: &mut Scene) {
     let dead = scene.cli().id();
     scene.cli().run(&drill).ends(0);
     scene.cli().run(&["reap", &dead, "--yes"]).ends(0);
+    let left = listing(&scene.cli().state().join("scratch"));
+    assert!(left.len() == 1 && left[0].contains(&dead), "the folder of a run that may still be resumed: {left:#?}");
+    let ran = scene.cli().run(&["resume", &dead]);
+    println!("{ran:?}");
     scene.nothing_is_left();
 }
 
