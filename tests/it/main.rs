@@ -92,6 +92,7 @@ mod recovery_losses;
 mod recovery_neighbours;
 mod recovery_roads;
 mod recovery_targets;
+mod replicated_database;
 mod report;
 mod restore_table;
 mod retention;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::attached::Attached;
 use super::super::client::Client;
 use super::super::connect::{Endpoint, Session};
 use super::super::content::{self, Content, FactsDepth};
@@ -70,7 +71,7 @@ impl Attempt<'_> {
         load.prove(self.cx).await?;
         let made = match self.params.roles {
             Roles::CreateMissing => roles::create_missing(&mut admin, globals).await?,
-            Roles::Skip => Vec::new(),
+            Roles::Skip => roles::Made::default(),
         };
         self.tell(&made, &missing_tablespaces);
         let leave = self.leave(&missing_tablespaces);
@@ -79,7 +80,7 @@ impl Attempt<'_> {
         self.unless_cancelled(load.run(target, self.cx)).await?;
         self.doing("comparing what came of it");
         let found = self.unless_cancelled(self.prove(&mut admin, target, leave)).await?;
-        let found = Found { roles: made, ..found };
+        let found = Found { roles: made.roles, ..found };
         if self.params.mode == RestoreMode::Into {
             return Ok(self.output(None, found));
         }
@@ -127,11 +128,15 @@ impl Attempt<'_> {
         self.cx.reporter.progress(Progress::Doing { text: text.to_owned() });
     }
 
-    fn tell(&self, roles: &[String], missing_tablespaces: &BTreeSet<String>) {
+    fn tell(&self, roles::Made { roles, memberships }: &roles::Made, missing_tablespaces: &BTreeSet<String>) {
         let reporter = &self.cx.reporter;
         if !roles.is_empty() {
             let message = format!("roles that the server lacked were made: {}", roles.join(", "));
             reporter.note(message, serde_json::json!({ "roles": roles }));
+        }
+        for (group, member) in memberships {
+            let message = format!("`{member}` is a member of `{group}` again, which the server lacked");
+            reporter.note(message, serde_json::json!({ "group": group, "member": member }));
         }
         if !missing_tablespaces.is_empty() {
             let names: Vec<&str> = missing_tablespaces.iter().map(String::as_str).collect();
@@ -152,12 +157,12 @@ impl Attempt<'_> {
         match self.params.mode {
             RestoreMode::Into => return Ok(name),
             // What a cut-off attempt of this run left is its own.
-            RestoreMode::Swap | RestoreMode::Beside => drop_database(admin, fresh, origin).await?,
+            RestoreMode::Swap | RestoreMode::Beside => self.discard(admin, origin).await?,
             RestoreMode::Replace => {
-                drop_database(admin, fresh, origin).await?;
+                self.discard(admin, origin).await?;
                 if sessions::number(admin, name).await?.is_some() {
                     sessions::set(admin, name, Door::Shut).await?;
-                    let gone = match sessions::end(admin, &sessions::of(name)).await {
+                    let gone = match sessions::vacate(admin, (name, name)).await {
                         Ok(_) => drop_database(admin, name, origin).await,
                         Err(error) => Err(error),
                     };
@@ -181,6 +186,17 @@ impl Attempt<'_> {
             ActionError::from(info).help(format!("its owner is `{owner}`; `no_owner: true` leaves that out"))
         })?;
         Ok(fresh)
+    }
+
+    /// Drops what a cut-off attempt made, with the subscriptions that it loaded.
+    async fn discard(&self, admin: &mut Session, origin: &Origin) -> Result<(), ActionError> {
+        let fresh = &self.seat.fresh;
+        let attached = Attached::of(admin, fresh).await?;
+        if attached.subscribes() {
+            let mut within = Endpoint::of(self.cluster, Some(fresh), self.cx.about.secrets.as_ref())?.open().await?;
+            attached.forget(&mut within).await?;
+        }
+        drop_database(admin, fresh, origin).await
     }
 
     /// Gives the database its state, and compares state and content with what was dumped.
@@ -278,6 +294,7 @@ impl Attempt<'_> {
         if let Some(old) = &old {
             let message = format!("`{}` is the restored database; the one before is kept as `{old}`", self.seat.name);
             self.cx.reporter.note(message, serde_json::json!({ "kept": old }));
+            Attached::of(admin, old).await?.note((old, &self.seat.name), self.cx.reporter.as_ref());
         }
         Ok(self.output(old, found))
     }

@@ -2,6 +2,7 @@
 //! and the server with its rights and names.
 
 use super::super::archive;
+use super::super::attached::Attached;
 use super::super::dump::origin::Origin;
 use super::super::layout::Cluster;
 use super::super::readable::{Reading, TRIED};
@@ -150,6 +151,11 @@ async fn judge_server(
                 let fact = format!("database `{name}` has {prepared} prepared transactions and cannot be renamed");
                 findings = findings.refuse(fact, "commit or roll them back: `SELECT * FROM pg_prepared_xacts`");
             }
+            let attached = Attached::of(&mut session, &name).await?;
+            findings = match params.mode {
+                RestoreMode::Replace => attached.judge_drop(&name, findings),
+                RestoreMode::Swap | RestoreMode::Beside | RestoreMode::Into => attached.judge_rename(&name, findings),
+            };
         }
         (RestoreMode::Into, true) | (RestoreMode::Beside, _) | (RestoreMode::Swap | RestoreMode::Replace, false) => {}
     }
