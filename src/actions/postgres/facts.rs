@@ -109,18 +109,19 @@ impl ServerFacts {
             let oid = own(oid).parse().map_err(|_| ActionError::fatal("a tablespace has no number"))?;
             self.tablespaces.push(Tablespace { oid, name: own(name), location: own(location) });
         }
-        let version = if self.version_num >= 150_000 { "datcollversion" } else { "NULL" };
+        let collation = if self.version_num >= 150_000 { "datcollversion, datlocprovider" } else { "NULL, NULL" };
         let databases = format!(
-            "SELECT datname, pg_encoding_to_char(encoding), datcollate, {version} FROM pg_database \
+            "SELECT datname, pg_encoding_to_char(encoding), datcollate, {collation} FROM pg_database \
              WHERE datallowconn ORDER BY 1"
         );
         for row in session.query(&databases).await?.rows {
-            let [name, encoding, collate, version] = row.as_slice() else { continue };
+            let [name, encoding, collate, version, provider] = row.as_slice() else { continue };
             self.databases.push(DatabaseLocale {
                 name: own(name),
                 encoding: own(encoding),
                 collate: own(collate),
                 collation_version: version.clone(),
+                provider: provider.clone(),
             });
         }
         Ok(())
