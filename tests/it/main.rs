@@ -58,6 +58,7 @@ mod intervene;
 mod kill;
 mod kill_more;
 mod lease;
+mod load_kill;
 mod managed;
 mod newcomer;
 mod notify;

@@ -20,6 +20,7 @@ use super::{Compared, RestoreDumpOutput, RestoredLoss, rename, roles};
 use crate::action::{ActionError, BackupHandle, RunContext};
 use crate::catalog::{DatabaseFacts, DatabaseState, Manifest};
 use crate::event::{Coverage, Progress};
+use crate::pgformat::Change;
 
 /// What a restore works with.
 pub(super) struct Attempt<'a> {
@@ -60,7 +61,7 @@ impl Attempt<'_> {
         }
         let origin = Origin::of(&mut admin).await?;
         let secrets = self.cx.about.secrets.as_ref();
-        let client = Client::of(self.cluster, &origin.major(), (self.cx.host.as_read(), secrets))?;
+        let client = Client::of(self.cluster, &origin.major.to_string(), (self.cx.host.as_read(), secrets))?;
         self.doing("bringing and verifying the dump");
         let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await?;
         let globals = arrival.globals.as_deref().unwrap_or_default();
@@ -177,7 +178,7 @@ impl Attempt<'_> {
         }
         let nothing = DatabaseState::default();
         let state = self.state().unwrap_or(&nothing);
-        let made = admin.query(&dbstate::creation(fresh, state, leave, origin.version_num)).await;
+        let made = admin.query(&dbstate::creation(fresh, state, leave, origin.major)).await;
         made.map_err(|error| {
             let mut info = error.into_info();
             info.message = format!("database `{fresh}` cannot be made as the dump's was: {}", info.message);
@@ -324,6 +325,6 @@ impl Attempt<'_> {
 
 /// Drops a database if it is there, with its sessions where the server can do that at once.
 pub(super) async fn drop_database(admin: &mut Session, dbname: &str, origin: &Origin) -> Result<(), ActionError> {
-    let force = if origin.version_num >= 130_000 { " WITH (FORCE)" } else { "" };
+    let force = if origin.major.has(Change::DropWithForce) { " WITH (FORCE)" } else { "" };
     admin.query(&format!("DROP DATABASE IF EXISTS {}{force}", ident(dbname))).await.map(drop)
 }

@@ -12,6 +12,7 @@ use crate::action::{ActionError, CheckContext, Findings, ReadStore};
 use crate::actions::backup::find::STILL_TO_COME;
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_DUMP, Manifest};
+use crate::pgformat::Major;
 
 /// Judges a restore whose dump is not chosen yet by the newest ones of its database: what none of them could be restored
 /// for must show before anything stops.
@@ -124,8 +125,7 @@ async fn judge_server(
     let mut findings = findings;
     let mut session = sessions::beside(cluster, &name, cx.about.secrets.as_ref()).await?;
     let origin = Origin::of(&mut session).await?;
-    let dumped = major(manifest).parse::<u32>().unwrap_or_default();
-    if dumped > origin.version_num / 10_000 {
+    if let Some(dumped) = Major::of_text(&major(manifest)).filter(|dumped| *dumped > origin.major) {
         let fact = format!("the dump is of PostgreSQL {dumped}, the server is {}", origin.version);
         findings = findings.warn(fact, "an older server may not know what the dump says; `mode: beside` tries it");
     }

@@ -7,6 +7,7 @@
 use super::super::connect::Session;
 use super::super::name::literal;
 use crate::action::ActionError;
+use crate::pgformat::Change;
 
 /// Policies of tables beside `$` that refer to one of them.
 const POLICIES: &str = "SELECT format('%I.%I', n.nspname, r.relname), quote_ident(p.polname), format('CREATE POLICY %I ON %I.%I AS %s FOR %s TO %s%s%s', \
@@ -18,7 +19,7 @@ const POLICIES: &str = "SELECT format('%I.%I', n.nspname, r.relname), quote_iden
  WHERE NOT p.polrelid = ANY (ARRAY[$]::oid[]) AND EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_policy'::regclass \
   AND d.objid = p.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY (ARRAY[$]::oid[])) ORDER BY 1, 2";
 
-/// Publications that name one of the tables, with the columns and the condition that servers have since 15.
+/// Publications that name one of the tables, with the columns and the condition where a server has such.
 const MEMBERSHIPS: &str = "SELECT format('%I.%I', n.nspname, r.relname), p.pubname, \
   format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I%s%s', p.pubname, n.nspname, r.relname, §columns, §condition) \
  FROM pg_publication_rel m JOIN pg_publication p ON p.oid = m.prpubid JOIN pg_class r ON r.oid = m.prrelid \
@@ -81,8 +82,8 @@ impl Dependents {
             let name = format!("policy {policy} on {table}");
             lost.extend(is_so(live, &wanted).await?.then_some(Dependent { name, making, removal: Some(removal) }));
         }
-        let since_15 = copy.value("SELECT current_setting('server_version_num')::int >= 150000").await? == "t";
-        let (columns, condition) = if since_15 { (COLUMNS, CONDITION) } else { ("NULL", "NULL") };
+        let has_parts = copy.major().await?.has(Change::PublicationParts);
+        let (columns, condition) = if has_parts { (COLUMNS, CONDITION) } else { ("NULL", "NULL") };
         let memberships = MEMBERSHIPS.replace("§columns", columns).replace("§condition", condition);
         for row in rows(copy, &memberships.replace('$', &numbers)).await? {
             let [table, publication, making] = row;
