@@ -7,6 +7,7 @@ use runbook::action::{Action as _, InstanceHandle};
 use runbook::actions::postgres::{InstanceState, Query, Recover, RecoverOutput};
 use serde_json::{Value, json};
 
+use crate::support::cli::until;
 use crate::support::postgres::free_port;
 use crate::support::production::Production;
 use crate::support::recovery::{Run, Site};
@@ -151,6 +152,30 @@ async fn wal_behind_a_copy_that_breaks_off_is_looked_through_for_tablespaces_too
     let error = run.try_recover(&staged, json!({})).await.unwrap_err();
     assert!(error.to_string().contains("creates a tablespace at"), "{error}");
     is_untouched(&site);
+}
+
+#[tokio::test]
+async fn a_drill_just_after_a_promotion_knows_the_new_timeline() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await.backup;
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.archive();
+    let standby = site.cluster.standby();
+    standby.stop("fast");
+    standby.configure(&[("archive_mode", "on")]);
+    standby.up();
+    standby.sql("SELECT pg_promote(true, 60)");
+    let stored = || site.stored().iter().any(|name| name.starts_with("00000002.history"));
+    until("the history of the new timeline is archived", stored);
+    assert!(!site.stored().iter().any(|name| name.starts_with("000000020")), "{:?}", site.stored());
+    let site = site.drill();
+    for target in [json!({}), json!({ "timeline": 2 })] {
+        let run = site.run();
+        let staged = run.stage(&backup).await;
+        let copy = run.recover(&staged, target.clone()).await;
+        assert_eq!((copy.timeline, rows(&run, &copy).await), (3, json!("1,2")), "{target}: {}", site.said());
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::aim::{Aim, Ending};
 use super::connect::{Endpoint, Session};
+use super::container::Abode;
 use super::fetching;
 use super::hands::{Hands, cannot, control};
 use super::layout::MARKER;
@@ -131,7 +132,9 @@ impl Landing<'_> {
         }
         live::refuse(cluster, files).await?;
         live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
-        server.start(self.hands.cx.host.as_ref()).await
+        let host = self.hands.cx.host.as_ref();
+        Abode::renew(cluster, host).await?;
+        server.start(host).await
     }
 
     fn course(&self) -> Course {
