@@ -230,6 +230,9 @@ async fn a_copy_that_waits_goes_on_only_through_wal_that_was_looked_through() {
     let staged = run.stage(&backup).await;
     let waits = run.recover(&staged, json!({ "target": "immediate", "action": "pause" })).await;
     assert_eq!((waits.state, rows(&run, &waits).await), (InstanceState::Paused, json!("1")));
+    let manifest: Value = serde_json::from_str(&site.manifests()).unwrap();
+    let as_of = waits.recovered_to_time.max(manifest["started_at"].as_str().unwrap().parse().ok());
+    assert_eq!(waits.as_of, as_of, "what was done while the backup ended may not be in it");
     let on = json!({ "database": "main", "instance": waits.instance, "target_lsn": between, "inclusive": false, "action": "pause" });
     let waits = run.recover_with(on).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
     assert_eq!(rows(&run, &waits).await, json!("1,2"));

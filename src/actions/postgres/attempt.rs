@@ -318,7 +318,7 @@ impl Recovering<'_> {
         let (made, broken) = looked.up_to_a_break(supply)?;
         if let Some(error) = broken {
             let message =
-                format!("{error}: nothing behind it is replayed, and a target that lies there is not reached");
+                format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");
             reporter.note(message, json!({ "causes": error.info().causes }));
         }
         Ok(made)

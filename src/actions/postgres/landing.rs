@@ -332,6 +332,7 @@ impl Landing<'_> {
             },
             recovered_to_lsn: recovered_to.to_string(),
             recovered_to_time: newest,
+            as_of: newest.max(marker.started_at),
             timeline: arrival.timeline.0,
             last_flushed_lsn: marker.last_flushed.map(|lsn| lsn.to_string()),
             loss: RecoverLoss { complete_until, chosen_target_at: chosen, ..loss },
