@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::aim::words;
+use super::aim::{passed, words};
 use super::archive::Shelf;
 use super::supply::Aside;
 use super::target::{Archive, Base, Goal};
@@ -27,6 +27,8 @@ pub(crate) struct Searched<'a> {
     pub(crate) aside: Aside<'a>,
     /// The backup.
     pub(crate) base: Base,
+    /// Where replay is, of a recovery that waits.
+    pub(crate) reached: Option<Lsn>,
 }
 
 /// Where a goal was found, and what could not be looked through.
@@ -40,7 +42,7 @@ struct Found {
 ///
 /// # Errors
 /// Fails when a store gives no answer, when no timeline has it up to its first damaged segment, when it lies before the
-/// backup's end, and when several timelines have one of that name.
+/// backup's end or replay has passed it, and when several timelines have one of that name.
 pub(crate) async fn timeline(
     searched: &Searched<'_>,
     goal: &Goal,
@@ -55,14 +57,14 @@ pub(crate) async fn timeline(
     if let Some(wanted) = wanted {
         archive.timeline(goal, base, Some(wanted))?;
         searched.look((searched.path(wanted), wanted), &sought, &mut found).await?;
-        return searched.behind_the_backup(goal, found).map(|_| Some(wanted));
+        return searched.still_ahead(goal, found).map(|_| Some(wanted));
     }
     for timeline in archive.leading(base) {
         let own = searched.path(timeline).into_iter().filter(|segment| segment.timeline() == timeline).collect();
         searched.look((own, timeline), &sought, &mut found).await?;
     }
     found.at = found.at.iter().filter(|one| !is_copy(archive, &found.at, one)).copied().collect();
-    let found = searched.behind_the_backup(goal, found)?;
+    let found = searched.still_ahead(goal, found)?;
     let timelines: BTreeSet<Timeline> = found.iter().map(|(_, timeline)| *timeline).collect();
     match timelines.first() {
         Some(only) if timelines.len() == 1 => Ok((archive.leading(base).len() > 1).then_some(*only)),
@@ -84,13 +86,16 @@ impl Searched<'_> {
         numbers.map(|number| history.segment(number, archive.size)).collect()
     }
 
-    /// Refuses what is not there, or only before the backup is consistent: the server stops at the first it meets. What
-    /// lies behind a damaged segment cannot be reached.
-    fn behind_the_backup(&self, goal: &Goal, found: Found) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
+    /// Refuses what is not there, or only where replay does not come by: the server stops at the first it meets. What lies
+    /// behind a damaged segment cannot be reached.
+    fn still_ahead(&self, goal: &Goal, found: Found) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
         let Found { mut at, damaged } = found;
         if at.iter().any(|(lsn, _)| *lsn < self.base.stop) {
             let end = format!("`{}`", self.base.stop);
             return Err(Refusal::BeforeBackup { goal: goal.clone(), end }.into());
+        }
+        if let Some(reached) = self.reached.filter(|reached| at.iter().any(|(lsn, _)| lsn < reached)) {
+            return Err(passed(goal, &reached.to_string()));
         }
         at.retain(|(lsn, timeline)| {
             let path = self.archive.path(*timeline);
