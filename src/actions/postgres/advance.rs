@@ -59,7 +59,7 @@ pub(crate) async fn advance(
     let shelf = hands.shelf(&marker);
     let plan = course::decide(&shelf, &marker, aside, aim).await?;
     let through = match hands.cluster.is_scratch() {
-        true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, &marker).await?,
+        true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,
         false => None,
     };
     if let Some(note) = &plan.note {
