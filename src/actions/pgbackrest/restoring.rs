@@ -278,7 +278,7 @@ impl Restoring<'_> {
         let folders = supply::folders(marker, dir);
         let aside = Aside { embedded: &embedded, folders: &folders, tail, files: files.as_ref() };
         let shelf = hands.shelf(marker);
-        let plan = course::decide(&shelf, marker, aside, &self.aim).await;
+        let plan = course::settled(hands, marker, aside, &self.aim).await;
         let told = |error| match self.params.delta {
             true => error,
             false => recovering.untouched(files.as_ref(), error),

@@ -90,7 +90,7 @@ impl Recovering<'_> {
         let folders = supply::folders(&marker, &staged);
         let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
         let shelf = self.hands.shelf(&marker);
-        let plan = course::decide(&shelf, &marker, aside, &self.aim).await;
+        let plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         let through = match self.hands.cluster.is_scratch() {
             true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,
