@@ -237,6 +237,48 @@ async fn a_dropped_table_is_found_and_the_command_leads_to_just_before_it() {
 }
 
 #[tokio::test]
+async fn a_table_is_told_from_its_twin_in_another_database_and_followed_back_over_two_truncates() {
+    let asked = Asked::new();
+    asked.backup().await;
+    asked.sql("CREATE TABLE twin(n int)");
+    asked.sql("CREATE DATABASE other TEMPLATE postgres");
+    let elsewhere = |sql: &str| {
+        let (socket, port) = (asked.site.cluster.socket_dir(), asked.site.cluster.port().to_string());
+        asked
+            .site
+            .cluster
+            .output("psql", &["-h", socket.to_str().unwrap(), "-p", &port, "-U", "postgres", "-d", "other", "-c", sql])
+    };
+    elsewhere("INSERT INTO twin SELECT generate_series(1, 1000)");
+    let (oid, database) = (
+        asked.sql("SELECT 'twin'::regclass::oid"),
+        asked.sql("SELECT oid FROM pg_database WHERE datname = 'postgres'"),
+    );
+    asked.sql("INSERT INTO twin SELECT generate_series(1, 7)");
+    let inserted = |found: &Value| -> u64 {
+        found["found"].as_array().unwrap().iter().map(|one| one["rows"]["inserted"].as_u64().unwrap()).sum()
+    };
+    let search = |relation: &str| asked.json(&["wal", "search", "main", "--relation", relation], 0);
+    let first = search("twin");
+    assert_eq!((inserted(&first), first["notes"].as_array().unwrap().len()), (7, 0), "{first:#}");
+    assert_eq!(inserted(&search(&oid)), 1007, "a number alone may be anybody's");
+    assert_eq!(inserted(&search(&format!("{database}/{oid}"))), 7);
+    asked.sql("TRUNCATE twin");
+    asked.sql("INSERT INTO twin SELECT generate_series(1, 5)");
+    asked.sql("TRUNCATE twin");
+    let before_third = asked.commit(1);
+    asked.sql("INSERT INTO twin SELECT generate_series(1, 3)");
+    asked.site.archive();
+    let all = search("twin");
+    assert_eq!(inserted(&all), 15, "{all:#}");
+    assert_eq!(all["found"].as_array().unwrap().iter().filter(|one| one["what"] == "replaced").count(), 2, "{all:#}");
+    assert!(all["notes"].to_string().contains("got a new file"), "{all:#}");
+    let window = ["wal", "search", "main", "--relation", "twin", "--between", "1h ago", &before_third.to_string()];
+    let earlier = asked.json(&window, 0);
+    assert_eq!(inserted(&earlier), 12, "what followed tells which file it had then: {earlier:#}");
+}
+
+#[tokio::test]
 async fn the_stop_of_a_time_is_found_behind_many_segments_without_a_commit() {
     let asked = Asked::new();
     asked.backup().await;

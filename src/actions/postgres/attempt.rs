@@ -90,10 +90,10 @@ impl Recovering<'_> {
         let folders = supply::folders(&marker, &staged);
         let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
         let shelf = self.hands.shelf(&marker);
-        let plan = course::decide(&shelf, &marker, aside, &self.aim).await;
+        let plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         let through = match self.hands.cluster.is_scratch() {
-            true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, &marker).await?,
+            true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,
             false => None,
         };
         if let Some(note) = &plan.note {
@@ -102,7 +102,7 @@ impl Recovering<'_> {
         if let Some(location) = &self.hands.location {
             self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
-        let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan.path).await?;
+        let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan).await?;
         swap.judge(files)?;
         if !self.hands.cluster.is_scratch() {
             freezing::begin(&self.hands).await;
@@ -270,7 +270,7 @@ impl Recovering<'_> {
         marker: &Marker,
         old: Option<&Old>,
         supply: Supply<'_>,
-        path: &[SegmentName],
+        plan: &Plan,
     ) -> Result<Swap, ActionError> {
         let (run, files) = (&self.hands.cx.about.run, supply.aside.files);
         let staged = self.hands.cluster.staged(files, run);
@@ -288,8 +288,7 @@ impl Recovering<'_> {
         };
         let linked = links.clone();
         if !told || neighbours.have_tablespaces() {
-            self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(supply, path).await?;
+            let made = self.made(supply, plan).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
@@ -307,6 +306,23 @@ impl Recovering<'_> {
             neighbours::refuse_strangers(&swap, &linked, files)?;
         }
         Ok(swap)
+    }
+
+    /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
+    async fn made(&self, supply: Supply<'_>, plan: &Plan) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
+        let reporter = &self.hands.cx.reporter;
+        reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
+        let looked = intrusion::tablespaces(supply, &plan.path).await?;
+        if plan.goal == Goal::Newest {
+            return looked.whole();
+        }
+        let (made, broken) = looked.up_to_a_break(supply)?;
+        if let Some(error) = broken {
+            let message =
+                format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");
+            reporter.note(message, json!({ "causes": error.info().causes }));
+        }
+        Ok(made)
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::container::Abode;
 use super::hands::{Hands, cannot};
 use super::layout::{self, Cluster, FETCH_CONFIG};
 use super::marker;
@@ -188,7 +189,9 @@ pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), A
     let staged = marker::staged(files.as_ref(), cluster, &cx.about.run)?.filter(|_| cluster.is_contained());
     let Some(marker) = staged else { return Ok(()) };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook"));
-    let hands = Hands::on(cluster, &program, cx).await?;
+    let mut hands = Hands::on(cluster, &program, cx).await?;
+    // Inside where it runs: a second container of a service with an address of its own cannot be made beside it.
+    hands.abode = Abode::of(cluster, cx.host.as_read()).await?;
     if let Some((fact, help)) = hands.abode.barred((&program, &hands.owner), cx.host.as_read()).await? {
         return Err(ActionError::fatal(fact).help(help));
     }

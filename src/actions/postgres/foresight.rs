@@ -14,7 +14,7 @@ use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::{Edge, Goal};
 use crate::pgformat::{ControlFile, SegmentName, Timeline, WalFileName};
 use crate::wal::Keys;
-use crate::wal::outlook::{LookError, Planned, Recoverable, Remnant, plan};
+use crate::wal::outlook::{LookError, Planned, Recoverable, Remnant, Tear, plan};
 
 /// What looks ahead, and where.
 pub(crate) struct Foresight<'a> {
@@ -118,6 +118,7 @@ fn of(tail: Tail, control: &ControlFile, files: Arc<dyn ReadFiles>) -> Remnant {
         newest,
         last_record: tail.last_record,
         branches: tail.branches,
+        tear: tail.torn.map(|torn| Tear { words: torn.words(), proven: torn.proven, latest: torn.latest }),
         files,
     }
 }

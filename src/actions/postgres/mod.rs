@@ -44,6 +44,7 @@ mod flusher;
 pub(crate) mod foresight;
 mod freezing;
 mod funnel;
+mod handover;
 pub(crate) mod hands;
 mod housing;
 mod husk;

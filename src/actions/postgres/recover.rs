@@ -154,6 +154,11 @@ pub struct RecoverOutput {
     /// The newest recovered commit, by the primary's clock; null when replay saw none.
     #[schemars(with = "Option<String>")]
     pub recovered_to_time: Option<Timestamp>,
+    /// All that was committed before this moment is in the data: the newest recovered commit, or the start of the backup
+    /// where that is later. Null where neither is known.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub as_of: Option<Timestamp>,
     /// The new timeline; the one that is replayed where the server waits.
     pub timeline: u32,
     /// The last position the old server is known to have flushed; null when its `pg_wal` was lost.

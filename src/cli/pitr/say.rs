@@ -67,7 +67,7 @@ impl About<'_> {
     fn notes(&self, plan: &Plan) -> Vec<String> {
         let argument = |argument| format!("the step `postgres.recover` reads it with `{argument}`");
         let location = self.location.caution().into_iter().chain(self.location.as_argument().map(argument));
-        plan.notes.iter().cloned().chain(location).collect()
+        plan.tear.iter().chain(&plan.notes).cloned().chain(location).collect()
     }
 
     /// What is free where the data directory lies; `None` when that is not this machine.
