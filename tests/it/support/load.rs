@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use super::cli::until;
 use super::postgres::Cluster;
 
 /// The table that the clients fill.
@@ -52,10 +53,20 @@ impl Load {
         Self { pgbench, log, round }
     }
 
+    /// Waits until it is well under way.
+    pub fn is_under_way(&self, cluster: &Cluster) {
+        let rows = format!("SELECT count(*) > 50 FROM seen WHERE round = {}", self.round);
+        until("pgbench writes", || cluster.sql(&rows) == "t");
+    }
+
     /// Ends its sessions, the server stays; gives what was acknowledged until then.
-    pub fn end(self, cluster: &Cluster) -> Acknowledged {
+    pub fn end(mut self, cluster: &Cluster) -> Acknowledged {
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'pgbench'";
-        cluster.sql(end);
+        // Sessions that were not there yet come later.
+        until("pgbench ends with its sessions", || {
+            cluster.sql(end);
+            self.pgbench.try_wait().unwrap().is_some()
+        });
         self.acknowledged()
     }
 
@@ -64,7 +75,7 @@ impl Load {
         self.pgbench.wait().unwrap();
         let log = PathBuf::from(format!("{}.{}", self.log.display(), self.pgbench.id()));
         let mut clients = Acknowledged::default();
-        for line in fs::read_to_string(log).unwrap().lines() {
+        for line in fs::read_to_string(log).unwrap_or_default().lines() {
             let client = line.split(' ').next().unwrap().to_owned();
             *clients.0.entry((self.round, client)).or_default() += 1;
         }
