@@ -206,7 +206,7 @@ impl Restoring<'_> {
         let own = size.number_of(marker.start)..=size.number_of(Lsn(marker.stop.0.saturating_sub(1)));
         let embedded = own.map(|number| SegmentName::new(marker.timeline, number, size)).collect();
         let aside = Aside { embedded: &embedded, folders: &[], tail, files: files.as_ref() };
-        course::decide(&recovering.hands.shelf(marker), marker, aside, &self.aim)
+        course::settled(&recovering.hands, marker, aside, &self.aim)
             .await
             .map(drop)
             .map_err(|error| recovering.untouched(files.as_ref(), error))

@@ -20,6 +20,7 @@ use super::live;
 use super::marker::{self, Marker};
 use super::neighbours::{self, Neighbours};
 use super::old::Old;
+use super::original::{self, Original};
 use super::pushing::Pushing;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
@@ -90,7 +91,12 @@ impl Recovering<'_> {
         let folders = supply::folders(&marker, &staged);
         let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
         let shelf = self.hands.shelf(&marker);
-        let plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+        let mut plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+        if original::may_lead_on(self.hands.cluster, &self.aim, &plan) {
+            let end = plan.ok().and_then(|plan| plan.course.end);
+            Original::of(&self.hands, &marker, &self.aim)?.catch_up(end).await?;
+            plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+        }
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         let through = match self.hands.cluster.is_scratch() {
             true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,

@@ -220,9 +220,12 @@ pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentNa
     let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
     let output = hands.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
     if !output.success() {
-        let fact = format!("the server's user cannot fetch `{witness}` from the archive, so the recovery would fail");
+        let user = hands.owner.shown();
+        let fact =
+            format!("the server's user {user} cannot fetch `{witness}` from the archive, so the recovery would fail");
         let error = ActionError::fatal(fact).process(output.exit_code, output.tail(3));
-        return Err(error.help("see that the store's credentials and keys can be had by the server's user"));
+        let help = format!("see that the user {user} can read the store, its credentials and its keys");
+        return Err(error.help(help));
     }
     let files = hands.cx.host.files();
     files.remove_file(&staged.join(TRIAL)).map_err(failed)
