@@ -294,15 +294,14 @@ fn left_for_dead(scene: &mut Scene) {
     fs::remove_dir_all(scene.cli().state()).unwrap();
     let live = scene.cli().spawn(&drill);
     until("it recovers", || scene.is_at("recover"));
-    scene.pause(800);
+    scene.pause(300);
     assert!(live.kill());
     let dead = scene.cli().id();
     scene.cli().run(&drill).ends(0);
     scene.cli().run(&["reap", &dead, "--yes"]).ends(0);
     let left = listing(&scene.cli().state().join("scratch"));
     assert!(left.len() == 1 && left[0].contains(&dead), "the folder of a run that may still be resumed: {left:#?}");
-    let ran = scene.cli().run(&["resume", &dead]);
-    println!("{ran:?}");
+    scene.cli().run(&["resume", &dead]).ends(10);
     scene.nothing_is_left();
 }
 
