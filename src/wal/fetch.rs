@@ -144,11 +144,11 @@ pub(super) async fn seek(
 ) -> Result<Option<Landing>, WalError> {
     let name = WalFileName::Segment(segment);
     for source in sources {
-        match read_into(source, name, &|_| make()).await {
+        match read_into(source, name, &|_| Ok(make()?.walked(name, &source.identity))).await {
             Ok(landing) => {
                 landing.verify(name, &source.identity)?;
                 // One that breaks off may be the last of its timeline: the server's own question is asked of it.
-                return match landing.breaks_off(name, &source.identity)? {
+                return match landing.breaks_off() {
                     None => Ok(Some(landing)),
                     Some(what) => Err(WalError::Damaged { name, what }),
                 };
@@ -163,7 +163,7 @@ pub(super) async fn seek(
 /// Refuses a segment whose records break off though its timeline goes on in the archive: the server would take that
 /// for the end of the WAL, and open.
 async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> Result<(), WalError> {
-    let (Some(what), WalFileName::Segment(segment)) = (landing.breaks_off(name, &source.identity)?, name) else {
+    let (Some(what), WalFileName::Segment(segment)) = (landing.breaks_off(), name) else {
         return Ok(());
     };
     let Source { store, prefix, identity, .. } = source;
@@ -176,7 +176,7 @@ async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> 
 
 async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Result<Look, WalError> {
     let identity = &source.identity;
-    match read_into(source, name, &|_| Landing::beside(target)).await {
+    match read_into(source, name, &|_| Ok(Landing::beside(target)?.walked(name, identity))).await {
         Ok(landing) => {
             let proven = landing.verify(name, identity);
             proven.map_err(|error| WalError::Damaged { name, what: error.to_string() })?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::aim::Aim;
 use super::archive::Shelf;
+use super::intrusion::Passage;
 use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
@@ -42,6 +43,11 @@ impl Plan {
     /// The WAL of the way.
     pub(crate) fn supply<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Supply<'a> {
         Supply { shelf, archived: &self.archived, aside }
+    }
+
+    /// The WAL of the way, to be looked through.
+    pub(crate) fn passage<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Passage<'a> {
+        Passage { supply: self.supply(shelf, aside), path: &self.path, larder: None }
     }
 }
 
