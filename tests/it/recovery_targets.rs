@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::cli::until;
 use crate::support::recovery::{Run, Site};
+use crate::support::web::Web;
 
 /// A site whose table has the rows 1 to 4, each committed on its own after the base backup of row 1.
 struct Story {
@@ -25,6 +26,7 @@ impl Story {
         site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
         let backup = site.run().base_backup().await.backup;
         site.cluster.sql("INSERT INTO t VALUES (2)");
+        site.cluster.sql("SELECT pg_create_restore_point('early')");
         let between = site.cluster.sql(
             "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM pg_sleep(0.01)",
         );
@@ -135,6 +137,16 @@ async fn a_recovery_that_pauses_can_be_read_goes_on_and_opens_where_it_is() {
         (further.state, story.rows().as_str(), story.in_recovery().as_str()),
         (InstanceState::Paused, "1,2,3", "t")
     );
+    // What replay has passed is refused before the server is touched: it can still be read, and go on.
+    let begun = story.site.cluster.sql("SELECT pg_postmaster_start_time()");
+    for behind in [json!({ "target_xid": story.third }), json!({ "target_name": "early" })] {
+        let error = goes_on(&run, &further.instance, behind).await.unwrap_err();
+        assert!(error.to_string().contains("cannot go back"), "{error}");
+    }
+    assert_eq!((story.rows().as_str(), story.site.cluster.sql("SELECT pg_postmaster_start_time()")), ("1,2,3", begun));
+    let named = json!({ "target_name": "deployed", "action": "pause" });
+    let further = goes_on(&run, &further.instance, named).await.unwrap();
+    assert_eq!((further.state, story.rows().as_str()), (InstanceState::Paused, "1,2,3"));
     let open = goes_on(&run, &further.instance, json!({ "target": "here" })).await.unwrap();
     assert_eq!((open.state, open.timeline, story.in_recovery().as_str()), (InstanceState::Open, 2, "f"));
     assert!(open.archived.is_some());
@@ -238,6 +250,37 @@ async fn slots_come_back_prepared_transactions_are_told_and_settings_the_wal_nee
 }
 
 #[tokio::test]
+async fn slots_that_the_restored_configuration_has_no_room_for_are_told_and_temporary_ones_stay_gone() {
+    let site = Site::with(&[("max_replication_slots", "2")]);
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    site.cluster.stop("fast");
+    site.cluster.configure(&[("max_replication_slots", "9")]);
+    site.cluster.up();
+    for number in 1..=3 {
+        site.cluster.sql(&format!("SELECT pg_create_physical_replication_slot('standby_{number}')"));
+    }
+    let holding = "SELECT pg_create_physical_replication_slot('copying', false, true); SELECT pg_sleep(600)";
+    let mut copying = site.cluster.client("postgres", holding).stdout(std::process::Stdio::null()).spawn().unwrap();
+    until("the temporary slot is there", || site.cluster.sql("SELECT count(*) FROM pg_replication_slots") == "4");
+    site.cluster.kill();
+    let _ended = copying.wait().unwrap();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let recovered = run.recover(&staged, json!({})).await;
+    let with = |fate: Fate| recovered.slots.iter().filter(|slot| slot.fate == fate).count();
+    assert_eq!((with(Fate::Recreated), with(Fate::Failed), recovered.slots.len()), (2, 1, 3), "{:?}", recovered.slots);
+    let failed = recovered.slots.iter().find(|slot| slot.fate == Fate::Failed).unwrap();
+    let statement = format!("SELECT pg_create_physical_replication_slot('{}')", failed.name);
+    let said = site.said();
+    assert!(said.contains(&statement) && said.contains("`max_replication_slots` at 3"), "{said}");
+    site.cluster.sql("ALTER SYSTEM SET max_replication_slots = 3");
+    site.cluster.stop("fast");
+    site.cluster.up();
+    site.cluster.sql(&statement);
+}
+
+#[tokio::test]
 async fn a_program_that_looks_after_the_server_is_found_until_it_is_paused() {
     let site = Site::new();
     let run = site.run();
@@ -258,11 +301,27 @@ async fn a_program_that_looks_after_the_server_is_found_until_it_is_paused() {
     }
     let refused = serde_json::to_string(&run.check_recover(&staged, json!({})).await.0).unwrap();
     let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    // The copy in the data directory may be older than the last word, and is gone with a lost disk.
+    let paused = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = std::sync::Arc::clone(&paused);
+    let api = Web::start(move |_| {
+        let pause = if told.load(std::sync::atomic::Ordering::SeqCst) { ", \"pause\": true" } else { "" };
+        (200, format!("{{\"state\": \"stopped\", \"patroni\": {{\"version\": \"4.0.4\"}}{pause}}}"))
+    });
+    let address = api.url("").replace("http://", "");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}restapi:\n  listen: 0.0.0.0:1\n  connect_address: {address}\n")).unwrap();
     fs::write(pgdata.join("patroni.dynamic.json"), "{\"pause\": true, \"ttl\": 30}").unwrap();
+    let stale = run.try_recover(&staged, json!({})).await.unwrap_err();
+    fs::remove_dir_all(&pgdata).unwrap();
+    paused.store(true, std::sync::atomic::Ordering::SeqCst);
     let recovered = run.try_recover(&staged, json!({})).await;
     patroni.kill().unwrap();
     patroni.wait().unwrap();
     assert!(refused.contains("`patroni`") && refused.contains("patronictl pause"), "{refused}");
+    assert!(refused.contains("names no `restapi`"), "{refused}");
+    assert!(stale.to_string().contains("looks after database `main`"), "{stale}");
+    assert!(api.at("/patroni").len() >= 2);
     assert!(error.to_string().contains("looks after database `main`"), "{error}");
     recovered.unwrap();
 }

@@ -127,6 +127,7 @@ impl Restoring<'_> {
         if let Some((fact, help)) = staging::misfit(self.cluster, self.params, files.as_ref())? {
             return Err(ActionError::fatal(fact).help(help));
         }
+        self.note_schedule();
         let owner = Owner::of(self.cluster, self.cx.host.as_read())?;
         let staging = self.staging(&owner);
         let (marker, shelved) = match staging::staged(self.cluster, self.cx)? {
@@ -143,6 +144,19 @@ impl Restoring<'_> {
         }
         let decided = self.decide(&recovering, &marker, (&dir, &Tail::default())).await?;
         self.settle(&recovering, marker, (&dir, None, decided)).await
+    }
+
+    /// Says what no freeze of ours reaches: pgBackRest's own timers, wherever they are.
+    fn note_schedule(&self) {
+        if self.cluster.is_scratch() {
+            return;
+        }
+        let name = &self.stanza.name;
+        let message = format!(
+            "pgBackRest's own schedule knows nothing of this recovery: until it is over, stop whatever calls `pgbackrest \
+             backup` or `pgbackrest expire` for stanza `{name}`"
+        );
+        self.cx.reporter.note(message, json!({ "stanza": name }));
     }
 
     /// Has pgBackRest restore the backup that leads to the goal.

@@ -78,7 +78,8 @@ pub(crate) async fn advance(
     Landing { hands, marker }.land(aim).await
 }
 
-/// Refuses a target that replay has passed.
+/// Refuses a target that replay has passed. Where a transaction or a restore point lies, only the WAL tells: those are
+/// judged where they are looked for, as the course is decided.
 fn later(goal: &Goal, waiting: &Waiting) -> Result<(), ActionError> {
     let passed = match goal {
         Goal::Time(at) => waiting.newest_commit.filter(|newest| newest > at).map(|newest| newest.to_string()),
@@ -86,12 +87,7 @@ fn later(goal: &Goal, waiting: &Waiting) -> Result<(), ActionError> {
         Goal::Immediate => Some(waiting.reached.to_string()),
         Goal::Newest | Goal::Name(_) | Goal::Xid(_) => None,
     };
-    passed.map_or(Ok(()), |passed| {
-        let fact = format!("replay is at {passed} already, behind {}, and cannot go back", aim::words(goal));
-        Err(ActionError::fatal(fact).help(
-            "stage the backup again with `postgres.restore_base` and recover that to the earlier target, in this same run",
-        ))
-    })
+    passed.map_or(Ok(()), |reached| Err(aim::passed(goal, &reached)))
 }
 
 /// Writes the new target into the stopped data directory.

@@ -31,7 +31,7 @@ use super::target::Goal;
 use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::event::Progress;
-use crate::pgformat::{Lsn, SegmentName, WalFileName};
+use crate::pgformat::{Change, Lsn, Major, SegmentName, WalFileName};
 
 /// One attempt of a recovery.
 pub(crate) struct Recovering<'a> {
@@ -356,10 +356,10 @@ impl Recovering<'_> {
 }
 
 /// What spares a server that starts from a backup a sync of each single file: what was staged is durable already, and
-/// Linux syncs a file system at once (manual, `recovery_init_sync_method`, from PostgreSQL 14 on).
+/// Linux syncs a file system at once (manual, `recovery_init_sync_method`).
 fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str, &'static str)>, ActionError> {
-    let version = major(files, staged)?.parse::<u32>().unwrap_or_default();
-    Ok((cfg!(target_os = "linux") && version >= 14).then_some(("recovery_init_sync_method", "syncfs")))
+    let spares = Major::of_text(&major(files, staged)?).is_some_and(|major| major.has(Change::SyncMethod));
+    Ok((cfg!(target_os = "linux") && spares).then_some(("recovery_init_sync_method", "syncfs")))
 }
 
 /// Segments that came with the backup.

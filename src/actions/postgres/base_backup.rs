@@ -32,7 +32,7 @@ use crate::action::{
 use crate::base::{Timestamp, clock};
 use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::language::inventory::Inventory;
-use crate::pgformat::{SegmentSize, SystemId};
+use crate::pgformat::{Change, SegmentSize, SystemId};
 
 /// How long a server is asked again that takes no sessions after it has sent everything.
 const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
@@ -348,7 +348,7 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
     if senders.parse::<i64>().unwrap_or_default() < 1 {
         findings = findings.refuse("no WAL sender is free", "raise `max_wal_senders`");
     }
-    if facts.version_num < 130_000 {
+    if !facts.major().has(Change::BackupManifest) {
         let fact = format!("PostgreSQL {} gives no `backup_manifest`, so nothing could be verified", facts.version);
         findings = findings.refuse(fact, "upgrade to PostgreSQL 13 or newer");
     }

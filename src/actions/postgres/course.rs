@@ -54,8 +54,8 @@ impl Plan {
 /// Decides the course of a recovery.
 ///
 /// # Errors
-/// Fails when the goal lies before the backup's end, behind a hole of the archive, or on several
-/// timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
+/// Fails when the goal lies before the backup's end, before where a recovery waits, behind a hole of the archive, or on
+/// several timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
 pub(crate) async fn decide(
     shelf: &Shelf<'_>,
     marker: &Marker,
@@ -68,7 +68,8 @@ pub(crate) async fn decide(
     archive.aside.extend(aside.embedded);
     archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
-    let searched = landmark::Searched { shelf, archive: &archive, aside, base };
+    let reached = marker.waits.map(|waiting| waiting.reached);
+    let searched = landmark::Searched { shelf, archive: &archive, aside, base, reached };
     let wanted = landmark::timeline(&searched, goal, aim.timeline).await?;
     // Also for one that was named: what its children copied of it ends where they were promoted.
     if matches!(goal, Goal::Time(_)) && archive.leading(base).len() > 1 {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::connect::Session;
 use crate::action::ActionError;
 use crate::catalog::{ArchiveSettings, DatabaseLocale, Slot, Standby, Tablespace};
+use crate::pgformat::{Change, Major};
 
 /// A server's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -94,6 +95,11 @@ impl ServerFacts {
         Ok(facts)
     }
 
+    /// The server's major version.
+    pub(crate) fn major(&self) -> Major {
+        Major::of_number(self.version_num)
+    }
+
     async fn lists(&mut self, session: &mut Session) -> Result<(), ActionError> {
         let own = |cell: &Option<String>| cell.clone().unwrap_or_default();
         for row in session.query(SLOTS).await?.rows {
@@ -109,7 +115,7 @@ impl ServerFacts {
             let oid = own(oid).parse().map_err(|_| ActionError::fatal("a tablespace has no number"))?;
             self.tablespaces.push(Tablespace { oid, name: own(name), location: own(location) });
         }
-        let version = if self.version_num >= 150_000 { "datcollversion" } else { "NULL" };
+        let version = if self.major().has(Change::CollationVersion) { "datcollversion" } else { "NULL" };
         let databases = format!(
             "SELECT datname, pg_encoding_to_char(encoding), datcollate, {version} FROM pg_database \
              WHERE datallowconn ORDER BY 1"

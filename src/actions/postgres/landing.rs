@@ -242,11 +242,8 @@ impl Landing<'_> {
         };
         let proven = proof::prove(&claim).await?;
         self.note_shortfall(proven.fork);
-        let slots = if cluster.is_scratch() {
-            Vec::new()
-        } else {
-            slot::restore(self.hands, &self.marker, &mut session).await?
-        };
+        let slots =
+            if cluster.is_scratch() { Vec::new() } else { slot::restore(self.hands, &self.marker, &mut session).await };
         let standbys = if cluster.is_scratch() { Vec::new() } else { slot::standbys(self.hands, &self.marker).await };
         let waits_for_standby = self.held_up(&mut session).await?;
         let output = self.output(files.as_ref(), arrival, proven.fork);

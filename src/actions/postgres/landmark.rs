@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::aim::words;
+use super::aim::{passed, words};
 use super::archive::Shelf;
 use super::supply::Aside;
 use super::target::{Archive, Base, Goal};
@@ -26,13 +26,15 @@ pub(crate) struct Searched<'a> {
     pub(crate) aside: Aside<'a>,
     /// The backup.
     pub(crate) base: Base,
+    /// Where replay is, of a recovery that waits.
+    pub(crate) reached: Option<Lsn>,
 }
 
 /// Says on which timeline a goal lies; the wanted one where the goal tells itself.
 ///
 /// # Errors
-/// Fails when a segment cannot be read, when no timeline has it, when it lies before the backup's end, and when several
-/// timelines have one of that name.
+/// Fails when a segment cannot be read, when no timeline has it, when it lies before the backup's end or replay has passed
+/// it, and when several timelines have one of that name.
 pub(crate) async fn timeline(
     searched: &Searched<'_>,
     goal: &Goal,
@@ -46,9 +48,7 @@ pub(crate) async fn timeline(
     if let Some(wanted) = wanted {
         archive.timeline(goal, base, Some(wanted))?;
         let found = searched.positions(searched.path(wanted), &sought).await?;
-        return searched
-            .behind_the_backup(goal, found.into_iter().map(|lsn| (lsn, wanted)).collect())
-            .map(|_| Some(wanted));
+        return searched.still_ahead(goal, found.into_iter().map(|lsn| (lsn, wanted)).collect()).map(|_| Some(wanted));
     }
     let mut found: BTreeSet<(Lsn, Timeline)> = BTreeSet::new();
     for timeline in archive.leading(base) {
@@ -56,7 +56,7 @@ pub(crate) async fn timeline(
         found.extend(searched.positions(own, &sought).await?.into_iter().map(|lsn| (lsn, timeline)));
     }
     let found: BTreeSet<(Lsn, Timeline)> = found.iter().filter(|one| !is_copy(archive, &found, one)).copied().collect();
-    let found = searched.behind_the_backup(goal, found)?;
+    let found = searched.still_ahead(goal, found)?;
     let timelines: BTreeSet<Timeline> = found.iter().map(|(_, timeline)| *timeline).collect();
     match timelines.first() {
         Some(only) if timelines.len() == 1 => Ok((archive.leading(base).len() > 1).then_some(*only)),
@@ -78,8 +78,8 @@ impl Searched<'_> {
         numbers.map(|number| history.segment(number, archive.size)).collect()
     }
 
-    /// Refuses what is not there, or only before the backup is consistent: the server stops at the first it meets.
-    fn behind_the_backup(
+    /// Refuses what is not there, or only where replay does not come by: the server stops at the first it meets.
+    fn still_ahead(
         &self,
         goal: &Goal,
         found: BTreeSet<(Lsn, Timeline)>,
@@ -87,6 +87,9 @@ impl Searched<'_> {
         if found.iter().any(|(lsn, _)| *lsn < self.base.stop) {
             let end = format!("`{}`", self.base.stop);
             return Err(Refusal::BeforeBackup { goal: goal.clone(), end }.into());
+        }
+        if let Some(reached) = self.reached.filter(|reached| found.iter().any(|(lsn, _)| lsn < reached)) {
+            return Err(passed(goal, &reached.to_string()));
         }
         match found.is_empty() {
             false => Ok(found),

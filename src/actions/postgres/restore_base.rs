@@ -31,6 +31,7 @@ use crate::action::{
 };
 use crate::actions::backup::find::STILL_TO_COME;
 use crate::catalog::{self, Backup, PostgresFacts};
+use crate::pgformat::major_text;
 
 /// Stages a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -197,7 +198,7 @@ async fn proven(
     let backup = opened(cx.store(store_name)?.as_read(), prefix, cluster, handle).await?;
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
     stage::fits_container(cluster, facts)?;
-    let version = facts.server_version.split('.').next().unwrap_or_default();
+    let version = major_text(&facts.server_version);
     abode.verify(version, &Owner::of(cluster, cx.host.as_ref())?, cx.host.as_read()).await
 }
 
@@ -274,7 +275,7 @@ async fn runs_here(
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
-    let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
+    let version = major_text(&facts.server_version).to_owned();
     let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
     programs.verify(&version, cx.host.as_ref()).await?;
     if links > 1 && cx.host.find_program(&programs.path(combine::PROGRAM)).is_none() {
