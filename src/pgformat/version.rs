@@ -28,6 +28,8 @@ pub enum Change {
     CollationVersion,
     /// A database has a locale provider, `datlocprovider` and `daticulocale`.
     LocaleProvider,
+    /// A publication may name columns and a condition of a table, `prattrs` and `prqual`.
+    PublicationParts,
     /// Commit records name the relations whose statistics they drop.
     DroppedStatistics,
     /// A database may be made by WAL: dropping one got another code.
@@ -113,7 +115,7 @@ impl fmt::Display for Major {
 
 impl Change {
     /// All of them, oldest first.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BackupManifest,
         Self::DropWithForce,
         Self::SyncMethod,
@@ -122,6 +124,7 @@ impl Change {
         Self::OneBackupStream,
         Self::CollationVersion,
         Self::LocaleProvider,
+        Self::PublicationParts,
         Self::DroppedStatistics,
         Self::DatabaseByWal,
         Self::ImageCompression,
@@ -172,6 +175,9 @@ impl Change {
             Self::CollationVersion => (15, "`pg_database.datcollversion`", "release notes 15"),
             Self::LocaleProvider => {
                 (15, "`pg_database.datlocprovider` and `daticulocale`, `LOCALE_PROVIDER`", "release notes 15")
+            }
+            Self::PublicationParts => {
+                (15, "`CREATE PUBLICATION … TABLE t (columns) WHERE (…)`: `prattrs`, `prqual`", "release notes 15")
             }
             Self::DroppedStatistics => {
                 (15, "commit records name the relations whose statistics they drop", "`access/xact.h` of 15")

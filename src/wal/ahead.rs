@@ -85,7 +85,7 @@ mod tests {
         let identity = Identity { system_id: SystemId(7), segment_size: Some(SegmentSize::DEFAULT) };
         let ahead = Ahead::of(&config, identity).unwrap().unwrap();
         assert!(!dir.path().join("spool").exists(), "nothing is touched");
-        let stock = Stock::open(&config, dir.path(), &identity).unwrap().unwrap();
+        let stock = Stock::open(&config, &dir.path().join("data"), &identity).unwrap().unwrap();
         let segment = SegmentName::new(Timeline(1), 5, SegmentSize::DEFAULT);
         assert!(ahead.folders.iter().all(|folder| folder.is_dir()));
         assert_eq!(stock.segments().unwrap(), []);

@@ -96,7 +96,7 @@ fn a_restore_that_dropped_the_database_and_failed_keeps_its_dump_until_somebody_
           "with": { "database": "theirs", "backup": "{{ steps.choose.backup }}", "mode": "replace", "roles": "skip" } },
     ]);
     cli.file("restore.yaml", &json!({ "version": 1, "name": "restore", "steps": steps }).to_string());
-    let ran = cli.run(&["run", "restore.yaml", "--confirm", "production"]).ends(10);
+    let ran = cli.run(&["run", "restore.yaml"]).ends(10);
     assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname = 'shop'"), "0", "{}", ran.err);
     step(&cli, "backup.prune", &json!({ "source": "main", "store": "vault" }));
     let refused = cli.run(&["run", "one.yaml"]).ends(4);

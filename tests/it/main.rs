@@ -9,6 +9,7 @@ mod action_store;
 mod action_sync;
 mod architecture;
 mod audit;
+mod backup_copies;
 mod backups;
 mod base_backup;
 mod bucket;

@@ -57,7 +57,7 @@ pub(crate) async fn advance(
     let followed = marker.course.map(|course| course.timeline);
     let aim = &Aim { timeline: aim.timeline.or(followed), ..aim.clone() };
     let shelf = hands.shelf(&marker);
-    let plan = course::decide(&shelf, &marker, aside, aim).await?;
+    let plan = course::settled(hands, &marker, aside, aim).await?;
     let through = match hands.cluster.is_scratch() {
         true => intrusion::refuse(plan.passage(&shelf, aside), &marker).await?,
         false => None,

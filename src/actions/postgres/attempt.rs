@@ -20,6 +20,7 @@ use super::live;
 use super::marker::{self, Marker};
 use super::neighbours::{self, Neighbours};
 use super::old::Old;
+use super::original::{self, Original};
 use super::pushing::Pushing;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
@@ -99,7 +100,12 @@ impl Recovering<'_> {
         let folders = supply::folders(&marker, &staged);
         let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
         let shelf = self.hands.shelf(&marker);
-        let plan = course::decide(&shelf, &marker, aside, &self.aim).await;
+        let mut plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+        if original::may_lead_on(self.hands.cluster, &self.aim, &plan) {
+            let end = plan.ok().and_then(|plan| plan.course.end);
+            Original::of(&self.hands, &marker, &self.aim)?.catch_up(end).await?;
+            plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+        }
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         let (fetching, owner) = (Fetching::of(&self.hands, marker.system_id)?, &self.hands.owner);
         fetching.begin(files, &staged, owner).map_err(|error| cannot(&error))?;
@@ -301,8 +307,7 @@ impl Recovering<'_> {
         };
         let linked = links.clone();
         if !told || neighbours.have_tablespaces() {
-            self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(passage).await?;
+            let made = self.made(passage).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
@@ -320,6 +325,23 @@ impl Recovering<'_> {
             neighbours::refuse_strangers(&swap, &linked, files)?;
         }
         Ok(swap)
+    }
+
+    /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
+    async fn made(&self, passage: Passage<'_>) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
+        let reporter = &self.hands.cx.reporter;
+        reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
+        let looked = intrusion::tablespaces(passage).await?;
+        if passage.plan.goal == Goal::Newest {
+            return looked.whole();
+        }
+        let (made, broken) = looked.up_to_a_break(passage.supply)?;
+        if let Some(error) = broken {
+            let message =
+                format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");
+            reporter.note(message, json!({ "causes": error.info().causes }));
+        }
+        Ok(made)
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {

@@ -23,7 +23,7 @@ use super::owner::Owner;
 use super::readable::{self, Reading};
 use super::scratch;
 use super::server::Programs;
-use super::space;
+use super::space::{self, Fit, Site};
 use super::stage::{self, room_for};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -262,10 +262,12 @@ pub(crate) async fn fits(
             Husk::of(cluster, files.as_ref(), &cx.about.run)?.gain(files.as_ref())?
         }
     };
-    match space::short(files.as_ref(), cluster, &space::parts(&links), &gain) {
-        Some(fact) => Ok(findings.refuse(fact, room_for(existing))),
-        None => Ok(findings.pass(format!("backup `{}` fits", backup.manifest.id))),
-    }
+    let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
+    Ok(match site.fit(&space::parts(&links), &gain) {
+        Fit::Not(fact) => findings.refuse(fact, room_for(existing)),
+        Fit::Tightly(fact) => findings.warn(fact, "free some space before: a recovery that runs out of it ends"),
+        Fit::Well => findings.pass(format!("backup `{}` fits", backup.manifest.id)),
+    })
 }
 
 /// Judges whether this machine has what runs the backup's server.

@@ -254,7 +254,7 @@ mod tests {
         let pools = "database|user|cl_active|sv_active|sv_idle|sv_used|maxwait|pool_mode\n\
             main|app|7|1|2|0|9|transaction\nmain|web|0|0|1|0|9|transaction\nother|app|1|5|0|0|0|session\n";
         let main = Pool { name: "main".to_owned(), paused: true, servers: 4 };
-        assert_eq!(parse(databases, pools), [main.clone()]);
+        assert_eq!(parse(databases, pools), std::slice::from_ref(&main));
         assert!(!main.is_stopped());
         assert!(parse(databases, "database|user|cl_active\n").iter().all(Pool::is_stopped), "no pool was made yet");
         assert!(parse("nothing\n", pools).is_empty());

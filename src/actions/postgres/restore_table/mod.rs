@@ -8,6 +8,7 @@
 mod apply;
 mod around;
 mod compare;
+mod dependent;
 mod pair;
 mod params;
 mod recreate;

@@ -12,6 +12,7 @@ use super::super::existing::Existing;
 use super::super::hands::control;
 use super::super::keeper::Wish;
 use super::super::layout::Cluster;
+use super::super::machine;
 use super::super::neighbours;
 use super::super::owner::Owner;
 use super::super::readable::Reading;
@@ -118,7 +119,9 @@ impl Action for RestoreSnapshot {
         }
         Sources::of(params, facts, &cluster, files.as_ref())?;
         let version = major_text(&facts.server_version).to_owned();
-        Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
+        programs.verify(&version, cx.host.as_ref()).await?;
+        let findings = machine::judge(facts, &programs, cx.host.as_ref(), findings).await;
         let findings = findings.pass(format!("`{}` is the cluster that backup `{}` is of", from.display(), handle.id));
         Ok(neighbours::judge((&cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings))
     }
