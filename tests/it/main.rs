@@ -88,6 +88,7 @@ mod prop_language;
 mod prop_recovery;
 mod prune;
 mod recovery_kill;
+mod recovery_larder;
 mod recovery_leads;
 mod recovery_losses;
 mod recovery_neighbours;

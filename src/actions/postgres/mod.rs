@@ -57,6 +57,7 @@ pub(crate) mod intrusion;
 pub(crate) mod keeper;
 pub(crate) mod landing;
 mod landmark;
+mod larder;
 mod last_wal;
 pub(crate) mod layout;
 mod limits;
