@@ -50,6 +50,7 @@ mod spread;
 pub mod standing;
 mod stock;
 pub mod trace;
+mod unfinished;
 
 pub use absence::{Absence, Archive};
 pub use almanac::{Almanac, Stop};
