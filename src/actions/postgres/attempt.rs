@@ -92,6 +92,7 @@ impl Recovering<'_> {
             false => Old::find(self.hands.cluster, run, files).map_err(|error| cannot(&error))?,
         };
         let tail = self.tail(&marker, old.as_ref()).await?;
+        Pushing { hands: &self.hands, marker: &marker }.catch_up(&tail).await?;
         // Once a swap has begun, a linked `pg_wal` may be in its place already: then the marker tells.
         let embedded = match marker.course {
             Some(_) => marker.embedded(),
