@@ -114,10 +114,26 @@ async fn a_time_gets_its_backup_its_segments_and_the_command_that_carries_it_out
     let refused = asked.json(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"], 4);
     assert_eq!(refused["instead"].as_array().unwrap().len(), 1, "{refused:#}");
     asked.cli.run(&["pitr", "main", "--at", "2120-01-01T00:00:00Z"]).ends(2).says("still to come");
-    // After the newest commit the archive is complete: its end is told instead of a target that would be an error.
+    // After the newest commit the archive is complete: its end is told the server, and the moment stays in the command.
     let now = asked.json(&["pitr", "main", "--at", "now"], 0);
-    assert!(!text(&now["command"]).contains("recover_to"), "{now:#}");
+    assert!(text(&now["command"]).contains("recover_to="), "{now:#}");
+    assert_eq!(now["goal"], "the end of the archived WAL", "{now:#}");
     assert!(text(&now["notes"][0]).contains("recovering to its end"), "{now:#}");
+}
+
+#[tokio::test]
+async fn a_mistake_that_nobody_has_archived_yet_stays_out_of_the_recovery_that_is_printed() {
+    let asked = Asked::new();
+    asked.backup().await;
+    let good = asked.commit(1);
+    asked.sql("UPDATE t SET n = -1");
+    let plan = asked.json(&["pitr", "main", "--at", &good.to_string()], 0);
+    assert!(text(&plan["command"]).contains(&format!("recover_to={good}")), "{plan:#}");
+    assert_eq!(plan["goal"], format!("`{good}`"), "the server's own WAL tells what came after: {plan:#}");
+    assert!(plan["notes"].to_string().contains("the server still has them"), "{plan:#}");
+    let command: Vec<String> = text(&plan["command"]).split(' ').skip(1).map(str::to_owned).collect();
+    asked.cli.run(&command).ends(0);
+    assert_eq!(asked.sql("SELECT n FROM t"), "1");
 }
 
 #[tokio::test]

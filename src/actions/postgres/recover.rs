@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission;
 use super::advance;
 use super::aim::{Aim, Edge, Ending};
 use super::archive::{self, Shelf};
@@ -348,6 +349,9 @@ impl Action for Recover {
             return Ok(findings.refuse(fact, help));
         }
         if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        if let Some(fact) = admission::refused(&cluster, cx).await? {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         if params.instance.is_some() && cx.ahead {
