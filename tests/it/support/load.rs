@@ -18,7 +18,7 @@ const CLIENTS: &str = "4";
 /// How much is written.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// All that the machine can.
+    /// All that the machine can, up to about half a gigabyte of WAL: no test fills a disk.
     Full,
     /// About two megabytes of WAL a second.
     Steady,
@@ -40,12 +40,12 @@ impl Load {
         let log = dir.join(format!("round{round}"));
         let mut pgbench = cluster.command("pgbench");
         pgbench
-            .args(["-n", "-c", CLIENTS, "-T", "600", "-U", "postgres", "-l"])
+            .args(["-n", "-c", CLIENTS, "-U", "postgres", "-l"])
             .arg("-D")
             .arg(format!("round={round}"));
         match pace {
-            Pace::Full => &mut pgbench,
-            Pace::Steady => pgbench.arg("--rate=1000"),
+            Pace::Full => pgbench.args(["-t", "60000"]),
+            Pace::Steady => pgbench.args(["-T", "600", "--rate=1000"]),
         };
         pgbench.arg("-f").arg(&script).arg(format!("--log-prefix={}", log.display()));
         pgbench.arg("-h").arg(cluster.socket_dir()).arg("-p").arg(cluster.port().to_string()).arg("postgres");
