@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -93,21 +93,36 @@ impl Scene {
         last.is_some_and(|event| event["step"] == step)
     }
 
-    /// Lets a program work for a random while, kills somebody, and gives the program's code; none when it was killed.
-    fn struck(&mut self, mut live: Live, course: &Course) -> Option<i32> {
-        let seen = self.events() + usize::try_from(self.dice.below(9)).unwrap();
-        until("something happens", || !live.lives() || self.events() >= seen);
-        self.pause(150);
-        match self.dice.below(5) {
-            0 => self.taken[1] += u32::from(kill_wal(&course.place) > 0),
-            1 if self.is_at(course.serving) => self.taken[2] += u32::from(kill_servers(&course.place) > 0),
-            _ => {
-                // One that ended just before says its code again when it is resumed.
-                self.taken[0] += u32::from(live.kill());
-                return None;
-            }
+    /// Kills whoever the dice say at moments that they say, until the program has ended; gives its code, none when it was
+    /// killed itself.
+    fn struck(&mut self, mut live: Live, course: &mut Course) -> Option<i32> {
+        while live.lives() && course.crashes > 0 {
+            let seen = self.events() + usize::try_from(self.dice.below(5)).unwrap();
+            until("something happens", || !live.lives() || self.events() >= seen);
+            self.pause(120);
+            let place = &course.place;
+            let hit = match self.dice.below(5) {
+                _ if !live.lives() => break,
+                0 => self.took(1, caught(&mut live, place)),
+                1 | 2 if self.is_at(course.serving) => self.took(2, kill_servers(place)),
+                _ => {
+                    course.crashes -= 1;
+                    // One that ended just now says its code again when it is resumed.
+                    self.took(0, usize::from(live.kill()));
+                    return None;
+                }
+            };
+            course.crashes -= u32::from(hit);
         }
-        ended(live)
+        while live.lives() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        live.wait().code
+    }
+
+    fn took(&mut self, whom: usize, count: usize) -> bool {
+        self.taken[whom] += u32::from(count > 0);
+        count > 0
     }
 
     /// Carries a procedure through with crashes: what lost its engine is resumed, what failed is run anew. Gives the code
@@ -123,13 +138,7 @@ impl Scene {
             }
             let live = self.cli().spawn(&args);
             rerun = false;
-            let code = match course.crashes.checked_sub(1) {
-                None => ended(live),
-                Some(left) => {
-                    course.crashes = left;
-                    self.struck(live, &course)
-                }
-            };
+            let code = self.struck(live, &mut course);
             println!("{args:?}: {code:?}, {:?} so far", self.taken);
             let runs = self.cli().runs();
             if let Some(new) = runs.last().filter(|_| runs.len() > had) {
@@ -189,9 +198,10 @@ impl Scene {
     /// Has clients write, and a base backup taken of it that holds all of that; the inventory's checks demand it.
     fn with_history(&mut self) {
         let load = Load::start(self.cluster(), 0, Pace::Full);
+        load.is_under_way(self.cluster());
         self.pause(1500);
         self.acknowledged.add(load.end(self.cluster()));
-        assert!(self.acknowledged.total() > 20, "pgbench did something: {:?}", self.acknowledged);
+        assert!(self.acknowledged.total() > 20, "few were acknowledged: {:?}", self.acknowledged);
         let rows = self.cluster().sql("SELECT count(*) FROM seen WHERE round = 0");
         let more = format!(
             "expect: '= 1000' }}, {{ name: seen, sql: SELECT count(*) FROM seen WHERE round = 0, expect: '= {rows}' }}"
@@ -203,11 +213,16 @@ impl Scene {
     }
 }
 
-fn ended(mut live: Live) -> Option<i32> {
-    while live.lives() {
-        std::thread::sleep(Duration::from_millis(5));
+/// Waits for pushes or fetches to kill, not for long, and tells how many it killed.
+fn caught(live: &mut Live, place: &Path) -> usize {
+    let begin = Instant::now();
+    while live.lives() && begin.elapsed() < Duration::from_millis(300) {
+        match kill_wal(place) {
+            0 => std::thread::sleep(Duration::from_millis(2)),
+            several => return several,
+        }
     }
-    live.wait().code
+    0
 }
 
 #[test]
@@ -225,7 +240,8 @@ fn what_was_acknowledged_before_a_crash_is_back_though_everybody_was_killed_in_t
         scene.cluster().kill();
         kill_wal(&place);
         scene.acknowledged.add(load.acknowledged());
-        scene.carry(Course::new(&loss, &place, "recover"), |_| {});
+        let code = scene.carry(Course::new(&loss, &place, "recover"), |_| {});
+        assert!(matches!(code, 0 | 5), "{code}: {:#?}", scene.said());
         scene.is_all_in(&scene.cluster().sql(COUNTS));
     }
     let [engines, ..] = scene.taken;
@@ -256,6 +272,7 @@ fn drills_in_which_everybody_is_killed_bring_all_that_was_acknowledged_and_leave
     let mut scene = Scene::new(23);
     scene.with_history();
     let load = Load::start(scene.cluster(), 1, Pace::Steady);
+    load.is_under_way(scene.cluster());
     let (before, place) = (scene.untouched(), scene.cli().dir().to_owned());
     for name in ["restore-test", "quarterly-drill"] {
         let course = Course::new(&["drill", name, "-p", "database=main"], &place, "recover");
@@ -279,11 +296,14 @@ fn left_for_dead(scene: &mut Scene) {
     fs::remove_dir_all(scene.cli().state()).unwrap();
     let live = scene.cli().spawn(&drill);
     until("it recovers", || scene.is_at("recover"));
-    scene.pause(800);
+    scene.pause(300);
     assert!(live.kill());
     let dead = scene.cli().id();
     scene.cli().run(&drill).ends(0);
     scene.cli().run(&["reap", &dead, "--yes"]).ends(0);
+    let left = listing(&scene.cli().state().join("scratch"));
+    assert!(left.len() == 1 && left[0].contains(&dead), "the folder of a run that may still be resumed: {left:#?}");
+    scene.cli().run(&["resume", &dead]).ends(10);
     scene.nothing_is_left();
 }
 
@@ -292,6 +312,7 @@ fn a_copy_beside_a_busy_production_has_all_that_was_acknowledged_though_everybod
     let mut scene = Scene::new(24);
     scene.with_history();
     let load = Load::start(scene.cluster(), 1, Pace::Steady);
+    load.is_under_way(scene.cluster());
     let (before, place) = (scene.untouched(), scene.cli().dir().to_owned());
     let copy = ["run", "side-copy", "-p", "database=main", "--confirm", "production"];
     assert_eq!(scene.carry(Course::new(&copy, &place, "copy"), Scene::nothing_is_left), 13);

@@ -110,6 +110,34 @@ fn a_restore_in_place_brings_tablespaces_back_and_keeps_nothing() {
 }
 
 #[test]
+fn a_restore_in_place_overwrites_no_old_wal_that_breaks_off_before_its_target() {
+    let site = backed_up();
+    site.cluster.sql("ALTER SYSTEM SET archive_command = 'false'");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    until("nothing is archived any more", || site.cluster.sql("SHOW archive_command") == "false");
+    site.cluster.sql("INSERT INTO t VALUES (1501)");
+    let segment = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    let behind: runbook::pgformat::Lsn = site.cluster.sql("SELECT pg_current_wal_insert_lsn()").parse().unwrap();
+    for n in 1502..1505 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.cluster.sql("SELECT pg_switch_wal()");
+    }
+    site.cluster.kill();
+    let old = site.cluster.pgdata().join("pg_wal").join(&segment);
+    let mut bytes = fs::read(&old).unwrap();
+    let offset = usize::try_from(behind.0 % bytes.len() as u64).unwrap();
+    bytes[offset + 30] ^= 1;
+    fs::write(&old, &bytes).unwrap();
+    for target in ["", ", target_time: '2100-01-01T00:00:00Z'"] {
+        let ran = site.restores(&format!(", delta: true{target}")).ends(10);
+        assert!(ran.err.contains("its WAL went on to") && ran.err.contains("is as it was"), "{target}: {}", ran.err);
+        assert_eq!(fs::read(&old).unwrap(), bytes, "nothing was overwritten");
+    }
+    site.restores(&format!(", delta: true, target_lsn: '{behind}'")).ends(0);
+    assert_eq!(site.rows(), "1501 1501");
+}
+
+#[test]
 fn a_wrong_stanza_a_live_server_and_an_unknown_backup_are_refused_before_anything_is_touched() {
     let site = backed_up();
     site.inventory("elsewhere");
@@ -275,15 +303,41 @@ fn a_dry_run_tells_which_backup_would_be_restored_and_how_large_it_is() {
 }
 
 #[test]
-fn status_and_restore_name_the_procedure_that_knows_whose_backups_they_are() {
-    let site = backed_up();
-    let status = site.cli.run(&["status", "main", "--json"]).ends(1).json();
+fn backup_and_restore_run_the_procedures_of_pgbackrest_where_it_has_the_backups() {
+    let site = Guarded::new();
+    let cli = &site.cli;
+    cli.run(&["status", "main"]).ends(2).prints("runbook backup main --confirm production");
+    cli.run(&["backup", "main", "--tier", "monthly", "--confirm", "production"]).ends(2).says("full");
+    cli.run(&["backup", "main", "--tier", "full", "--confirm", "production"]).ends(0);
+    assert_eq!(
+        (cli.status("archiving"), cli.status("backup"), labels(&site)),
+        ("succeeded".into(), "succeeded".into(), 1)
+    );
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 1200)");
+    cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
+    let backups = cli.run(&["backups", "list", "--json"]).ends(0).json()["pgbackrest"].clone();
+    let tiers: Vec<&str> = backups.as_array().unwrap().iter().map(|one| one["tier"].as_str().unwrap()).collect();
+    assert_eq!(tiers, ["incr", "full"]);
+    let first = backups[1]["id"].as_str().unwrap();
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1201, 1500)");
+    site.archives();
+    let status = cli.run(&["status", "main", "--json"]).ends(1).json();
     assert_eq!((&status[0]["backups"], &status[0]["backup"]["sound"]), (&2.into(), &true.into()), "{status:#}");
     assert_eq!(status[0]["forecast_fault"], serde_json::Value::Null, "{status:#}");
+    assert_eq!(status[0]["expected"][1]["level"], "ok", "{status:#}");
+    cli.run(&["drill", "pgbackrest-backup", "-p", "database=main"]).ends(4);
+
+    cli.run(&["restore", "main", "--side"]).ends(2).says("a `store` alone");
+    let planned = cli.run(&["restore", "main", "--json"]).ends(0).json();
+    assert!(planned["next"].as_str().unwrap().starts_with("runbook restore main --incident-at"), "{planned:#}");
+    assert_eq!((site.rows().as_str(), site.beside().len()), ("1500 1500", 0), "a plan changes nothing");
     site.cluster.kill();
-    let procedure = "runbook run full-db-loss-pgbackrest -p database=main";
-    site.cli.run(&["status", "main"]).ends(2).prints(procedure);
-    site.cli.run(&["restore", "main"]).ends(2).says("pgBackRest has the backups of `main`").says(procedure);
+    cli.run(&["status", "main"]).ends(2).prints("runbook restore main");
+    fs::remove_dir_all(site.cluster.pgdata().join("base")).unwrap();
+    cli.run(&["restore", "main", "--confirm", "production"]).ends(0);
+    assert_eq!(site.rows(), "1500 1500");
+    cli.run(&["restore", "main", "--to", first, "--confirm", "production"]).ends(0);
+    assert_eq!(site.rows(), "1000 1000", "the state at the end of that backup");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! Every way to say where a recovery ends, and what becomes of the server there, on real clusters.
 
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use runbook::action::{ActionError, InstanceHandle};
-use runbook::actions::postgres::{Fate, InstanceState, RecoverOutput};
+use runbook::action::{Action as _, ActionError, InstanceHandle};
+use runbook::actions::postgres::{Fate, InstanceState, Query, RecoverOutput, RestorePoint};
 use serde_json::{Value, json};
 
 use crate::support::cli::until;
@@ -419,4 +421,77 @@ async fn a_promotion_is_followed_by_its_checkpoint_and_commits_that_would_wait_a
     story.site.cluster.sql("SELECT pg_reload_conf()");
     until("commits go on", || story.site.cluster.sql("SHOW synchronous_standby_names").is_empty());
     story.site.cluster.sql("INSERT INTO t VALUES (10)");
+}
+
+#[tokio::test]
+async fn a_restore_point_waits_until_its_segment_is_archived_and_says_or_refuses_when_it_is_late() {
+    let site = Site::new();
+    let run = site.run();
+    let make = async |more: Value| {
+        let mut with = json!({ "database": "main", "name": "before" });
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        RestorePoint.run(&serde_json::from_value(with).unwrap(), &run.context()).await
+    };
+    let made = make(json!({})).await.unwrap();
+    assert!(made.archived && site.stored().iter().any(|name| name.starts_with(&made.segment)), "{made:?}");
+    let archive_with = |command: &str| {
+        site.cluster.sql(&format!("ALTER SYSTEM SET archive_command = '{command}'"));
+        site.cluster.sql("SELECT pg_reload_conf()");
+    };
+    archive_with("false # wal push ");
+    let late = make(json!({ "within": "1s" })).await.unwrap();
+    assert!(!late.archived, "{late:?}");
+    assert!(
+        site.said().contains(&format!("`{}` did not reach the archive within 1s", late.segment)),
+        "{}",
+        site.said()
+    );
+    let refused = make(json!({ "within": "1s", "on_late": "fail" })).await.unwrap_err();
+    assert!(refused.to_string().contains("nobody can recover to the restore point"), "{refused}");
+    // Another program's archive is known by the archiver's word alone.
+    archive_with("true");
+    assert!(make(json!({})).await.unwrap().archived);
+}
+
+#[tokio::test]
+async fn a_drill_waits_for_a_segment_that_a_later_one_overtook_on_its_way() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let backup = site.run().base_backup().await;
+    for n in 1..=3 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.archive();
+    }
+    let site = site.drill();
+    let run = site.run();
+    let staged = run.stage(&backup.backup).await;
+    let segments = segments(&site);
+    let [.., overtaken, later] = segments.as_slice() else { panic!("{segments:?}") };
+    let aside = site.cluster.dir().join("aside");
+    fs::rename(overtaken, &aside).unwrap();
+    // It came just now.
+    let bytes = fs::read(later).unwrap();
+    fs::write(later, bytes).unwrap();
+    let arrives = async {
+        while !site.said().contains("looking again") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        fs::rename(&aside, overtaken).unwrap();
+    };
+    let (recovered, ()) = tokio::join!(run.recover(&staged, json!({})), arrives);
+    let params = json!({ "database": "main", "instance": recovered.instance, "sql": "SELECT count(*) FROM t" });
+    let answer = Query.run(&serde_json::from_value(params).unwrap(), &run.context()).await.unwrap();
+    assert_eq!(answer.value, json!(3));
+}
+
+/// The files of the archived segments, in order.
+fn segments(site: &Site) -> Vec<PathBuf> {
+    let wal = site.depot.root.join("main/wal");
+    let cluster = fs::read_to_string(wal.join("cluster")).unwrap();
+    let folder = wal.join(cluster.trim()).join("00000001");
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap().len() == 24);
+    found.retain(|path| !path.to_str().unwrap().contains(".backup"));
+    found.sort();
+    found
 }

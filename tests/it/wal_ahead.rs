@@ -438,6 +438,47 @@ fn what_a_server_will_ask_for_is_fetched_before_it_starts_until_the_spool_is_rem
     }
 }
 
+#[test]
+fn a_store_that_is_down_keeps_nothing_from_being_fetched_ahead() {
+    let (site, backup, _) = archived(4);
+    let stored = site.stored("store");
+    site.lose_and_restore(&backup);
+    let gone = site.cluster.dir().join("gone");
+    site.configure(&format!("stores: [\"file://{}\", {}]\nat_least: 1\n", gone.display(), site.url("store")));
+    let output = site.wal(&["prefetch", &stored[0].to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    until("what follows is fetched", || {
+        let names: Vec<String> = site.spooled("ahead").iter().map(name).collect();
+        let is_kept = |segment: &SegmentName| {
+            names.iter().any(|name| name.starts_with(&segment.to_string()) && !name.ends_with(".part"))
+        };
+        stored[1..4].iter().all(is_kept)
+    });
+    let first = site.spooled("ahead").into_iter().find(|path| name(path) == "first").expect("a note");
+    assert_eq!(fs::read_to_string(first).unwrap(), "1", "the second store is asked first from now on");
+    let fetched = site.wal(&["fetch", &stored[0].to_string(), "pg_wal/RECOVERYXLOG"]);
+    assert_eq!(fetched.status.code(), Some(0), "{}", words(&fetched));
+    let absent = stored.last().unwrap().to_string().replace("00000001000000", "000000010000F0");
+    let asked = site.wal(&["fetch", &absent, "pg_wal/RECOVERYXLOG"]);
+    assert_eq!(asked.status.code(), Some(126), "an absence is asked of all of them: {}", words(&asked));
+}
+
+#[test]
+fn a_spool_in_the_data_directory_is_refused_and_costs_no_push() {
+    let site = Site::with_backlog(1);
+    let inside = site.cluster.pgdata().join("spool");
+    let text = format!("store: {}\nprefix: app\nspool: {}\n", site.url("store"), inside.display());
+    fs::write(&site.config, text).unwrap();
+    let refused = site.wal(&["init"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(words(&refused).contains("inside the data directory"), "{}", words(&refused));
+    let waiting = site.waiting();
+    let pushed = site.push(waiting[0]);
+    assert_eq!((pushed.status.code(), site.stored("store")), (Some(0), waiting[..1].to_vec()), "{}", words(&pushed));
+    assert!(words(&pushed).contains("inside the data directory") && !inside.exists(), "{}", words(&pushed));
+}
+
 fn fetches_ahead(site: &Site) -> bool {
     let config = site.config.display().to_string();
     fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {

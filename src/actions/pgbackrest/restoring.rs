@@ -191,9 +191,25 @@ impl Restoring<'_> {
         let old = Old { dir: self.cluster.pgdata.clone() };
         let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
         let tail = recovering.tail(marker, Some(&old)).await?;
-        tail.leads_to(&self.aim.goal, &self.aim.goal)?;
+        self.unbroken(&recovering, marker, &tail).await?;
         self.rescue(&tail, &old.dir).await?;
         Ok(tail.end)
+    }
+
+    /// Refuses, before the old WAL is overwritten, to take the place where it breaks off for its end.
+    async fn unbroken(&self, recovering: &Recovering<'_>, marker: &Marker, tail: &Tail) -> Result<(), ActionError> {
+        if tail.torn.is_none() {
+            return Ok(());
+        }
+        let (files, size) = (self.cx.host.read_files(), marker.segment_size);
+        // What came with the backup is not restored yet.
+        let own = size.number_of(marker.start)..=size.number_of(Lsn(marker.stop.0.saturating_sub(1)));
+        let embedded = own.map(|number| SegmentName::new(marker.timeline, number, size)).collect();
+        let aside = Aside { embedded: &embedded, folders: &[], tail, files: files.as_ref() };
+        course::settled(&recovering.hands, marker, aside, &self.aim)
+            .await
+            .map(drop)
+            .map_err(|error| recovering.untouched(files.as_ref(), error))
     }
 
     /// Pushes WAL that the repository lacks, by pgBackRest itself: it holds each file against the stanza.
@@ -231,8 +247,7 @@ impl Restoring<'_> {
         let folders = supply::folders(&marker, dir);
         let aside = Aside { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
         let shelf = recovering.hands.shelf(&marker);
-        let supply = decided.plan.supply(&shelf, aside);
-        let swap = recovering.seats(&marker, old.as_ref(), supply, &decided.plan.path).await?;
+        let swap = recovering.seats(&marker, old.as_ref(), decided.plan.passage(&shelf, aside)).await?;
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
         self.rescue(&tail, dir).await?;
@@ -262,14 +277,14 @@ impl Restoring<'_> {
         let folders = supply::folders(marker, dir);
         let aside = Aside { embedded: &embedded, folders: &folders, tail, files: files.as_ref() };
         let shelf = hands.shelf(marker);
-        let plan = course::decide(&shelf, marker, aside, &self.aim).await;
+        let plan = course::settled(hands, marker, aside, &self.aim).await;
         let told = |error| match self.params.delta {
             true => error,
             false => recovering.untouched(files.as_ref(), error),
         };
         let plan = plan.map_err(told)?;
         let through = match self.cluster.is_scratch() {
-            true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, marker).await?,
+            true => intrusion::refuse(plan.passage(&shelf, aside), marker).await?,
             false => None,
         };
         if let Some(witness) = plan.witness() {

@@ -106,10 +106,7 @@ impl ServerFacts {
             let [name, kind, plugin, dbname] = row.as_slice() else { continue };
             self.slots.push(Slot { name: own(name), kind: own(kind), plugin: plugin.clone(), dbname: dbname.clone() });
         }
-        for row in session.query(STANDBYS).await?.rows {
-            let [name, address] = row.as_slice() else { continue };
-            self.standbys.push(Standby { name: own(name), address: address.clone() });
-        }
+        self.standbys = standbys(session).await?;
         for row in session.query(TABLESPACES).await?.rows {
             let [oid, name, location] = row.as_slice() else { continue };
             let oid = own(oid).parse().map_err(|_| ActionError::fatal("a tablespace has no number"))?;
@@ -134,6 +131,19 @@ impl ServerFacts {
         }
         Ok(())
     }
+}
+
+/// Asks a server for the standbys that follow it.
+///
+/// # Errors
+/// Fails as the server does.
+pub(crate) async fn standbys(session: &mut Session) -> Result<Vec<Standby>, ActionError> {
+    let rows = session.query(STANDBYS).await?.rows;
+    let standbys = rows.iter().filter_map(|row| match row.as_slice() {
+        [name, address] => Some(Standby { name: name.clone().unwrap_or_default(), address: address.clone() }),
+        _ => None,
+    });
+    Ok(standbys.collect())
 }
 
 /// The names of a list as the configuration writes it.

@@ -5,77 +5,165 @@
 //! instance never replays WAL that holds such a record, nor WAL that nobody looked through.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
 
+use super::course::Plan;
+use super::larder::{Larder, Portion};
 use super::marker::Marker;
 use super::supply::Supply;
 use crate::action::ActionError;
-use crate::base::pool::Pool;
-use crate::pgformat::{Halt, SegmentName, WalRecord, WalWalker, Walked};
+use crate::event::ErrorClass;
+use crate::pgformat::{Halt, SegmentName, SegmentWalk, WalRecord, WalWalker, Walked};
 
 const RM_TABLESPACE: u8 = 5;
 const CREATE: u8 = 0x00;
 const OPERATION: u8 = 0xF0;
 
-/// Refuses WAL that creates a tablespace. Gives the last segment that may be fetched: what is archived later was not
-/// looked through.
+/// The WAL of a way, to be looked through.
+#[derive(Clone, Copy)]
+pub(crate) struct Passage<'a> {
+    /// The WAL.
+    pub(crate) supply: Supply<'a>,
+    /// The way.
+    pub(crate) plan: &'a Plan,
+    /// Where the server is to find what was proven; `None` where it has no such place.
+    pub(crate) larder: Option<&'a Larder<'a>>,
+}
+
+/// The tablespaces that WAL creates, as far as it could be looked through.
+pub(crate) struct Looked {
+    /// Each with its link in the data directory and its location, in order.
+    made: Vec<(PathBuf, PathBuf)>,
+    /// The segment behind which nothing was seen, and why.
+    broken: Option<(SegmentName, ActionError)>,
+}
+
+impl Looked {
+    /// Takes them where all of the WAL must have been seen.
+    ///
+    /// # Errors
+    /// Fails when it was not.
+    pub(crate) fn whole(self) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
+        self.broken.map_or(Ok(self.made), |(_, error)| Err(error))
+    }
+
+    /// Takes them where a server that stops at a target cannot replay what lies behind a break either; gives the break as
+    /// well. A second copy of that segment, which came with the backup, could lead it on.
+    ///
+    /// # Errors
+    /// Fails when there is such a copy.
+    pub(crate) fn up_to_a_break(
+        self,
+        supply: Supply<'_>,
+    ) -> Result<(Vec<(PathBuf, PathBuf)>, Option<ActionError>), ActionError> {
+        match self.broken {
+            Some((name, error)) if supply.aside.embedded.contains(&name) => Err(error),
+            broken => Ok((self.made, broken.map(|(_, error)| error))),
+        }
+    }
+}
+
+/// Refuses WAL that creates a tablespace. Gives the last segment that may be fetched, on the timeline that is followed:
+/// what is archived later was not looked through.
 ///
 /// # Errors
 /// Fails when there is such a record, and when a segment cannot be read or breaks off before the last one.
-pub(crate) async fn refuse(
-    supply: Supply<'_>,
-    path: &[SegmentName],
-    marker: &Marker,
-) -> Result<Option<SegmentName>, ActionError> {
-    if let Some((_, location)) = tablespaces(supply, path).await?.first() {
+pub(crate) async fn refuse(passage: Passage<'_>, marker: &Marker) -> Result<Option<SegmentName>, ActionError> {
+    if let Some((_, location)) = tablespaces(passage).await?.whole()?.first() {
         let fact =
             format!("the WAL creates a tablespace at `{}`: replay would empty that very folder", location.display());
         return Err(ActionError::fatal(fact).help("take a new base backup, which holds the tablespace, and drill that"));
     }
+    let Passage { supply, plan, .. } = passage;
     // A copy that came with the backup may be cut short where the archive's own, once it is there, goes on.
-    let last = path.iter().rev().find(|name| supply.archived.contains(name));
+    let last = plan.path.iter().rev().find(|name| supply.archived.contains(name));
     let size = supply.shelf.size;
-    Ok(last.copied().or_else(|| SegmentName::holding(marker.timeline, marker.start, size).prev(size)))
+    let last = last.copied().or_else(|| SegmentName::holding(marker.timeline, marker.start, size).prev(size));
+    // Just after a promotion the archive has the history of the new timeline and no segment of it yet.
+    Ok(last.map(|name| name.on(plan.course.timeline)))
 }
 
-/// The tablespaces that WAL creates: each with its link in the data directory and its location, in order.
+/// Looks for the tablespaces that WAL creates, up to the first segment that is damaged or breaks off before the last. What the
+/// archive has of it is kept where the server will ask for it.
 ///
 /// # Errors
-/// Fails when a segment cannot be read, and when one breaks off before the last: what follows would not be seen.
-pub(crate) async fn tablespaces(
-    supply: Supply<'_>,
-    path: &[SegmentName],
-) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
-    let mut walker = WalWalker::new(supply.shelf.size);
-    let (mut all, pool) = (Vec::new(), Pool::default());
-    let read = |name: &SegmentName| {
-        let (name, pool) = (*name, &pool);
-        async move { supply.segment_from(pool, name).await.map(|bytes| (name, bytes)) }
+/// Fails when nothing can be told of a segment: a store gives no answer.
+pub(crate) async fn tablespaces(passage: Passage<'_>) -> Result<Looked, ActionError> {
+    let Passage { supply, plan, larder } = passage;
+    let (mut walker, mut made) = (WalWalker::new(supply.shelf.size), Vec::new());
+    let near = |name: &SegmentName| {
+        let (name, supply) = (*name, &supply);
+        async move { (name, supply.near(name).await) }
     };
-    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(1));
-    let mut next = segments.next().await.transpose()?;
-    while let Some((name, bytes)) = next {
-        let walking = tokio::task::spawn_blocking(move || {
-            let mut found = Vec::new();
-            let walked = walker.segment(name, &bytes, &mut |record| found.extend(created(record)));
-            (walker, walked, found)
-        });
-        // The next one is read meanwhile.
-        let (walked, following) = tokio::join!(walking, segments.next());
-        let (end, found);
-        (walker, end, found) =
-            walked.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
-        all.extend(found);
-        match end {
-            Walked::Halted(halt) if path.last() != Some(&name) => return Err(broken_off(name, &halt)),
+    let mut segments = std::pin::pin!(futures_util::stream::iter(plan.path.iter().map(near)).buffered(1));
+    let mut next = segments.next().await;
+    while let Some((name, near)) = next {
+        let larder = larder.filter(|_| supply.archived.contains(&name));
+        let make = || Sieve::new(walker.clone(), name, larder.and_then(|larder| larder.begin(name)));
+        let sifting = async {
+            match near {
+                Ok(near) => supply.pour((name, near), &make).await,
+                Err(error) => Err(error),
+            }
+        };
+        // The next one is brought near meanwhile.
+        let (sifted, following) = tokio::join!(sifting, segments.next());
+        let Sieve { walk, found, portion } = match sifted {
+            Ok(sieve) => sieve,
+            Err(error) if error.info().class == ErrorClass::Fatal => {
+                larder.into_iter().for_each(|larder| larder.settle(name, None));
+                return Ok(Looked { made, broken: Some((name, error)) });
+            }
+            Err(error) => return Err(error),
+        };
+        let walked;
+        (walker, walked) = walk.finish();
+        if let Some(larder) = larder {
+            larder.settle(name, portion.filter(|_| walked == Walked::ToTheEnd));
+        }
+        made.extend(found);
+        match walked {
+            Walked::Halted(halt) if plan.path.last() != Some(&name) => {
+                return Ok(Looked { made, broken: Some((name, broken_off(name, &halt))) });
+            }
             Walked::Halted(_) | Walked::ToTheEnd => {}
         }
-        next = following.transpose()?;
+        next = following;
     }
-    Ok(all)
+    Ok(Looked { made, broken: None })
+}
+
+/// A segment that flows by: its records are looked at and its bytes kept, as long as they are in the caches of the core.
+struct Sieve {
+    walk: SegmentWalk,
+    found: Vec<(PathBuf, PathBuf)>,
+    portion: Option<Portion>,
+}
+
+impl Sieve {
+    fn new(walker: WalWalker, name: SegmentName, portion: Option<Portion>) -> Self {
+        Self { walk: SegmentWalk::new(walker, name), found: Vec::new(), portion }
+    }
+}
+
+impl Write for Sieve {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What cannot be kept the server fetches itself.
+        if self.portion.as_mut().is_some_and(|portion| portion.write_all(bytes).is_err()) {
+            self.portion = None;
+        }
+        let found = &mut self.found;
+        self.walk.take(bytes, &mut |record| found.extend(created(record)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn broken_off(name: SegmentName, halt: &Halt) -> ActionError {

@@ -3,6 +3,7 @@
 //! Start with [`recover`](Recover): it swaps, rescues, replays and promotes. The rules it keeps are
 //! those of the server's own manual and of measurements; each module names the ones it is for.
 
+mod admission;
 mod advance;
 pub(crate) mod aim;
 pub(crate) mod archive;
@@ -44,6 +45,7 @@ mod flusher;
 pub(crate) mod foresight;
 mod freezing;
 mod funnel;
+mod handover;
 pub(crate) mod hands;
 mod housing;
 mod husk;
@@ -55,6 +57,7 @@ pub(crate) mod intrusion;
 pub(crate) mod keeper;
 pub(crate) mod landing;
 mod landmark;
+mod larder;
 mod last_wal;
 pub(crate) mod layout;
 mod limits;
@@ -65,6 +68,7 @@ mod name;
 pub(crate) mod neighbours;
 mod nursery;
 pub(crate) mod old;
+mod original;
 mod outlook;
 mod outside;
 pub(crate) mod overseer;
@@ -114,6 +118,7 @@ mod tar_walk;
 mod target;
 mod terminate;
 mod tls;
+mod untold;
 mod verify_backup;
 mod wal_location;
 mod wal_proof;

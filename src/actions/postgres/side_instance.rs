@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission;
 use super::archive;
 use super::attempt::Recovering;
 use super::by_hand;
@@ -19,8 +20,9 @@ use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
+use super::original;
 use super::owner::Owner;
-use super::recover::{Landmark, RecoverParams, barred};
+use super::recover::{Landmark, RecoverLoss, RecoverParams, barred};
 use super::restore_base;
 use super::stage;
 use super::target::Goal;
@@ -129,6 +131,9 @@ pub struct SideInstanceOutput {
     pub databases: Vec<String>,
     /// Libraries that its original preloads and it does not.
     pub not_preloaded: Vec<String>,
+    /// What the loss figure of rows that are brought back from it rests on; absent for a dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<RecoverLoss>,
 }
 
 impl SideInstanceParams {
@@ -215,6 +220,8 @@ impl Action for SideInstance {
             params.place(cluster, cx.scratch).map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
         let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
+        // Where the archive ends too early its server is made to finish a segment, as for a base backup.
+        let effects = effects.target(Access::Read, Target::Database { name: side.name.clone() });
         let effects = archive::read(&side, effects);
         let effects = params.wal_location.iter().fold(effects, |effects, WalLocation { store, prefix }| {
             effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
@@ -239,9 +246,18 @@ impl Action for SideInstance {
             return Ok(findings
                 .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
         }
+        if let Some(fact) = admission::refused(&side, cx).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
         for program in side.housing.unkept(cx.host.as_ref()) {
             let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
+        }
+        let is_dump = params.backup.known().is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
+        if let Ok(aim) = params.recovery().aim()
+            && !is_dump
+        {
+            findings = original::foretell(&params.database, &aim, cx, findings).await?;
         }
         match params.backup.known() {
             Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,
@@ -324,6 +340,7 @@ impl SideInstance {
             recovered_to_lsn: Some(recovered.recovered_to_lsn),
             recovered_to_time: recovered.recovered_to_time,
             not_preloaded,
+            loss: Some(recovered.loss),
         })
     }
 }
@@ -350,6 +367,7 @@ async fn loaded(
         recovered_to_lsn: None,
         recovered_to_time: Some(restored.taken_at),
         not_preloaded: Vec::new(),
+        loss: None,
     })
 }
 

@@ -168,7 +168,10 @@ impl Action for AroundSnapshot {
         if !archives(&facts.archiving) {
             return Err(ActionError::fatal("the server archives no WAL, and a snapshot carries none"));
         }
-        let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
+        let depots = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
+        if let Some(backup) = outcome.backups.first() {
+            return output(backup);
+        }
         copies.judge(depots.len(), &mut outcome, cx)?;
         let taken = Taking { params, facts: &facts, cx }.take(&mut session).await?;
         let delivery = Delivery { depots: &depots, place: &place, needed: 1 };
