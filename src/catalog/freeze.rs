@@ -16,6 +16,8 @@ use crate::base::Timestamp;
 
 /// The folder of freezes under a prefix.
 const FOLDER: &str = "freeze";
+/// What stands for what a note that cannot be read would say.
+const UNKNOWN: &str = "unknown";
 /// The largest note that is read.
 const NOTE_LIMIT: u64 = 1 << 20;
 
@@ -71,9 +73,18 @@ impl Freeze {
     #[must_use]
     pub fn help(&self) -> String {
         let FreezeNote { run, database, environment, .. } = &self.note;
+        let resume = format!("until then `runbook resume {run}` goes on with it, on the machine where it began");
+        if database == UNKNOWN {
+            return format!(
+                "its note `{}` cannot be read; when that recovery is over, lift the freeze: `runbook run lift-freeze \
+                 -p database=DATABASE -p reason=… --confirm ENVIRONMENT`, with the database whose prefix is `{}`; {resume}",
+                self.key(),
+                self.prefix
+            );
+        }
         format!(
-            "when it is over, lift the freeze: `runbook run lift-freeze -e {environment} -p database={database} -p reason=…`; \
-             until then `runbook resume {run}` goes on with it"
+            "when it is over, lift the freeze: `runbook run lift-freeze -e {environment} -p database={database} -p reason=… \
+             --confirm {environment}`; {resume}"
         )
     }
 }
@@ -181,8 +192,8 @@ fn unreadable(run: &str) -> FreezeNote {
     FreezeNote {
         format: 1,
         run: run.to_owned(),
-        database: "unknown".to_owned(),
-        environment: "unknown".to_owned(),
+        database: UNKNOWN.to_owned(),
+        environment: UNKNOWN.to_owned(),
         since: Timestamp::UNIX_EPOCH,
         lifted: None,
     }
@@ -190,7 +201,16 @@ fn unreadable(run: &str) -> FreezeNote {
 
 #[cfg(test)]
 mod tests {
-    use super::place_of;
+    use super::{Freeze, place_of, unreadable};
+
+    #[test]
+    fn a_note_that_cannot_be_read_says_which_prefix_must_be_lifted() {
+        let freeze = Freeze { prefix: "main".into(), store: "vault".into(), note: unreadable("20260128-1") };
+        let help = freeze.help();
+        assert!(help.contains("`main/freeze/20260128-1.json` cannot be read"), "{help}");
+        assert!(help.contains("-p database=DATABASE") && help.contains("whose prefix is `main`"), "{help}");
+        assert!(!help.contains("unknown"), "{help}");
+    }
 
     #[test]
     fn a_freeze_is_known_by_its_place() {

@@ -159,6 +159,25 @@ pub struct DatabaseLocale {
     /// The collation library's version when its indexes were built, where the server records it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collation_version: Option<String>,
+    /// The collation library as `pg_database` has it: `c` for the C library, `i` for ICU, `b` for the server's own. Unknown
+    /// before PostgreSQL 15.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+}
+
+impl DatabaseLocale {
+    /// The version of the C library that its indexes were built with, where it is that which sorts its texts.
+    #[must_use]
+    pub fn glibc_version(&self) -> Option<&str> {
+        let named = !matches!(self.collate.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8");
+        let version = self.collation_version.as_deref().filter(|_| named)?;
+        let is_libc = match self.provider.as_deref() {
+            Some(provider) => provider == "c",
+            // Where nobody noted the library, the form of the version tells: ICU has others.
+            None => version.starts_with("2."),
+        };
+        is_libc.then_some(version)
+    }
 }
 
 /// A tablespace outside the data directory.

@@ -208,6 +208,27 @@ fn the_segments_of_a_backup_end_with_the_one_that_holds_its_last_byte() {
 }
 
 #[test]
+fn only_databases_that_the_c_library_sorts_are_held_against_its_version() {
+    let locale = |provider: Option<&str>, collate: &str, version: &str| DatabaseLocale {
+        name: "app".to_owned(),
+        encoding: "UTF8".to_owned(),
+        collate: collate.to_owned(),
+        collation_version: Some(version.to_owned()),
+        provider: provider.map(str::to_owned),
+    };
+    for (provider, collate, version, told) in [
+        (Some("c"), "de_DE.UTF-8", "2.36", Some("2.36")),
+        (Some("i"), "de_DE.UTF-8", "153.120", None),
+        (Some("b"), "C.UTF-8", "1", None),
+        (Some("c"), "C", "2.36", None),
+        (None, "de_DE.UTF-8", "2.36", Some("2.36")),
+        (None, "de_DE.UTF-8", "153.120", None),
+    ] {
+        assert_eq!(locale(provider, collate, version).glibc_version(), told, "{provider:?} {collate} {version}");
+    }
+}
+
+#[test]
 fn a_manifest_from_before_label_archiving_and_collations_is_read_as_it_was() {
     let mut newer = manifest("a", "2026-01-28T14:30:00Z");
     let older = serde_json::to_value(&newer).unwrap();
@@ -223,6 +244,7 @@ fn a_manifest_from_before_label_archiving_and_collations_is_read_as_it_was() {
         encoding: "UTF8".to_owned(),
         collate: "de_DE.UTF-8".to_owned(),
         collation_version: Some("2.36".to_owned()),
+        provider: Some("c".to_owned()),
     });
     assert_eq!(serde_json::from_value::<Manifest>(serde_json::to_value(&newer).unwrap()).unwrap(), newer);
 }

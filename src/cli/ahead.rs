@@ -93,7 +93,8 @@ async fn servers(plan: &BoundPlan, hands: &Arc<LocalCapabilities>) -> Vec<(StepI
         return found;
     }
     for step in &plan.steps {
-        for name in databases(step).filter(|name| seen.insert(*name)) {
+        let works_on_server = !works_on_a_handle(step);
+        for name in databases(step).filter(|name| works_on_server && seen.insert(*name)) {
             if let Some(findings) = server(name, step, hands).await {
                 found.push((step.id.clone(), findings));
             }
@@ -103,6 +104,11 @@ async fn servers(plan: &BoundPlan, hands: &Arc<LocalCapabilities>) -> Vec<(StepI
         }
     }
     found
+}
+
+/// Whether a step works on what an earlier step opened: a copy, or a server whose entry that step was held against.
+fn works_on_a_handle(step: &PlannedStep) -> bool {
+    step.with.get("instance").is_some_and(|instance| !instance.is_null())
 }
 
 async fn server(name: &str, step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findings> {

@@ -26,8 +26,10 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 const PRUNE: &str = "backup.prune";
 /// Has the provider move and remove objects.
 const LIFECYCLE: &str = "s3.lifecycle";
+/// Has pgBackRest take a backup, and remove old ones after it by its own rules.
+const PGBACKREST: &str = "pgbackrest.backup";
 /// Take backups of a database.
-const BACKUPS: [&str; 3] = ["pgbackrest.backup", "postgres.base_backup", "postgres.dump"];
+const BACKUPS: [&str; 4] = [PGBACKREST, "postgres.around_snapshot", "postgres.base_backup", "postgres.dump"];
 
 /// Refuses (exit 4) what is frozen while a recovery of the same database is open, and to prune when the clock went
 /// back.
@@ -49,8 +51,12 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
     let mut frozen: BTreeSet<(String, &str)> = BTreeSet::new();
     frozen.extend(pruned(plan, &prunes).map(|lock| (lock, "nothing is pruned meanwhile")));
     frozen.extend(moved(plan).map(|lock| (lock, "no lifecycle is changed meanwhile")));
+    let expiring =
+        "pgBackRest expires nothing meanwhile: `expire: never` takes a backup that leaves the old ones alone";
+    frozen.extend(backed_up(plan, expires).into_iter().map(|lock| (lock, expiring)));
     if presence == Presence::Nobody {
-        frozen.extend(backed_up(plan).map(|lock| (lock, "no unattended backup is taken meanwhile")));
+        let taken = backed_up(plan, takes).into_iter();
+        frozen.extend(taken.map(|lock| (lock, "no unattended backup is taken meanwhile")));
     }
     if !frozen.is_empty() {
         warn_of_unreadable(runs)?;
@@ -67,7 +73,7 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
 /// or in another environment. What prunes and moves looks there itself.
 fn refuse_by_store(plan: &BoundPlan) -> Result<(), Failure> {
     let mut places: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for name in backed_up_names(plan) {
+    for name in backed_up_names(plan, takes) {
         let Some((known, entry)) = plan.inventory.databases.get_key_value(name) else { continue };
         let prefix = entry.prefix.as_deref().unwrap_or(known);
         places.extend(entry.archives().map(|store| (store, prefix)));
@@ -144,16 +150,24 @@ fn moved(plan: &BoundPlan) -> impl Iterator<Item = String> {
     plan.inventory.databases.values().filter(move |_| is_changed).map(lock_of_database)
 }
 
-/// The databases of which a backup is taken, without those that the same run replaces or is done with.
-fn backed_up(plan: &BoundPlan) -> impl Iterator<Item = String> {
-    let names = backed_up_names(plan);
-    let locks: BTreeSet<String> =
-        names.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database).collect();
-    locks.into_iter()
+/// Whether a step takes a backup of a database.
+fn takes(step: &PlannedStep) -> bool {
+    BACKUPS.contains(&step.uses.as_str())
 }
 
-fn backed_up_names(plan: &BoundPlan) -> impl Iterator<Item = &String> {
-    let taken = plan.steps.iter().filter(|step| BACKUPS.contains(&step.uses.as_str()));
+/// Whether it has old backups removed when it has taken its own.
+fn expires(step: &PlannedStep) -> bool {
+    step.uses == PGBACKREST && step.with.get("expire").and_then(Value::as_str) != Some("never")
+}
+
+/// The databases of which such a backup is taken, without those that the same run replaces or is done with.
+fn backed_up(plan: &BoundPlan, is_such: fn(&PlannedStep) -> bool) -> BTreeSet<String> {
+    let names = backed_up_names(plan, is_such);
+    names.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database).collect()
+}
+
+fn backed_up_names(plan: &BoundPlan, is_such: fn(&PlannedStep) -> bool) -> impl Iterator<Item = &String> {
+    let taken = plan.steps.iter().filter(move |step| is_such(step));
     let is_apart = |name: &&String| {
         let entry = plan.inventory.databases.get(*name);
         entry.is_some_and(|entry| !recovery::concerns(plan, &lock_of_database(entry)))
@@ -307,6 +321,30 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_that_failed_freezes_what_it_is_to_be_tried_again_from_and_one_that_succeeded_does_not() {
+        let database = || Target::Database { name: "orders".to_owned() };
+        let replacing = || Effects::of(EffectClass::Destroy).target(Access::Destroy, database());
+        for (uses, freezes) in
+            [("postgres.restore_dump", true), ("postgres.restore_base", true), ("postgres.erase", false)]
+        {
+            let root = tempfile::tempdir().expect("a folder");
+            let runs = Runs::open(root.path().join("state")).expect("opens");
+            let mut whole = begun(&runs, &plan("20260101-000000-aaaaaa", uses, replacing()));
+            attempts(&mut whole);
+            end(whole, Outcome::Succeeded);
+            assert!(!is_frozen(&runs, &prune()), "{uses} went well");
+            for outcome in [Outcome::Failed, Outcome::SucceededWithExceptions] {
+                let other = tempfile::tempdir().expect("a folder");
+                let runs = Runs::open(other.path().join("state")).expect("opens");
+                let mut failed = begun(&runs, &plan("20260102-000000-aaaaaa", uses, replacing()));
+                attempts(&mut failed);
+                end(failed, outcome);
+                assert_eq!(is_frozen(&runs, &prune()), freezes, "{uses} failed in a run that ended as {outcome:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_recovery_that_replaces_something_after_a_freeze_was_lifted_freezes_anew() {
         let root = tempfile::tempdir().expect("a folder");
         let runs = Runs::open(root.path().join("state")).expect("opens");
@@ -359,6 +397,16 @@ mod tests {
             plan("20260102-000000-aaaaaa", "postgres.base_backup", Effects::of(EffectClass::Write).hold("orders"));
         assert!(is_frozen(&runs, &backup));
         assert!(refuse(&runs, &backup, Presence::SomebodyThere).is_ok());
+        let snapshot =
+            plan("20260102-000000-aaaaaa", "postgres.around_snapshot", Effects::of(EffectClass::Write).hold("orders"));
+        assert!(is_frozen(&runs, &snapshot));
+        let mut theirs =
+            plan("20260102-000000-aaaaaa", "pgbackrest.backup", Effects::of(EffectClass::Write).hold("orders"));
+        let expiring = refuse(&runs, &theirs, Presence::SomebodyThere).expect_err("it expires");
+        assert!(expiring.message.contains("expire: never"), "{}", expiring.message);
+        theirs.steps[0].with = json!({ "expire": "never" });
+        assert!(refuse(&runs, &theirs, Presence::SomebodyThere).is_ok());
+        assert!(is_frozen(&runs, &theirs), "nobody is there");
         let store = Target::Store { name: "primary".to_owned(), prefix: String::new() };
         let change = Effects::of(EffectClass::Write).target(Access::Write, store);
         let mut lifecycle = plan("20260102-000000-bbbbbb", "s3.lifecycle", change);

@@ -1,10 +1,16 @@
 //! Which database's store is looked at for a recovery, and how it is opened.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use super::site::{Site, no_database};
+use super::exit::told;
+use super::site::{Site, machine, no_database};
 use super::{Exit, Failure};
-use crate::action::Secrets;
+use crate::action::{ActionError, DatabaseRef, Secrets};
+use crate::actions::postgres::foresight::{Lookout, remnant};
+use crate::actions::postgres::layout::Cluster;
+use crate::base::{RunId, clock};
+use crate::wal::outlook::Remnant;
 pub use crate::wal::outlook::{ClusterView, LookError, Recoverable};
 
 /// The databases that are meant: the one named, else every one that has a store.
@@ -52,6 +58,34 @@ pub fn database(site: &Site, named: Option<&str>) -> Result<String, Failure> {
         _ => Err(Failure::new(Exit::Usage, "several databases have a store: say which one is meant")
             .help(format!("known: {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")))),
     }
+}
+
+/// Counts WAL as well that only the database's server has, beyond the archive. Where that cannot be seen from here it says
+/// so: what is told is then told by the archive alone.
+pub async fn with_server(found: Recoverable, site: &Site) -> (Recoverable, Option<String>) {
+    match left(&found, site).await {
+        Ok(remnant) => (found.and(remnant), None),
+        Err(why) => {
+            let note = format!("what the server has not archived yet is not seen here ({why}); a recovery counts it");
+            (found, Some(note))
+        }
+    }
+}
+
+async fn left(found: &Recoverable, site: &Site) -> Result<Option<Remnant>, String> {
+    let words = |error: ActionError| told(&error);
+    // What lies on another machine is told by that machine alone.
+    if found.entry.elsewhere().is_some() || found.entry.pgdata.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let name = DatabaseRef(found.database.clone());
+    let cluster = Cluster::of(&name, &site.inventory, Path::new("/")).map_err(words)?;
+    let stores = found.entry.archives().map(|store| site.read_store(store));
+    let stores = stores.collect::<Result<_, Failure>>().map_err(|failure| failure.message)?;
+    let files = machine().map_err(|failure| failure.message)?.read_files();
+    // No run has moved anything aside for this one.
+    let run = RunId::generate(clock::now());
+    remnant(&Lookout { cluster: &cluster, run: &run, stores, files }).await.map_err(words)
 }
 
 impl Recoverable {

@@ -1,7 +1,8 @@
 //! Which real recovery of a database is open, by the history of runs.
 //!
 //! It is open from its first destroying attempt on until a later step `backup.unfreeze` says that it is over, whatever
-//! became of its run: what a failed one left behind may have to be tried again from the same backups.
+//! became of its run: what a failed one left behind may have to be tried again from the same backups. So is a restore of
+//! less than a server, from a dump for example, that did not come to its end; one that did is over by itself.
 
 use serde::Serialize;
 
@@ -17,6 +18,9 @@ use crate::state::{RunState, StepEnd};
 const UNFREEZE: &str = "backup.unfreeze";
 /// Actions that replace a whole server by a backup.
 const RECOVERIES: [&str; 2] = ["postgres.recover", "pgbackrest.restore"];
+
+/// Actions that replace a part of it by what a backup holds, or bring a backup into its place.
+const RESTORES: [&str; 3] = ["postgres.restore_base", "postgres.restore_dump", "postgres.restore_table"];
 
 /// A recovery that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -147,9 +151,24 @@ fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
         }
         RunStatus::NeverStarted => false,
         RunStatus::Finished { outcome: Outcome::FailedUnknown, .. } => last.is_some(),
-        RunStatus::Finished { .. } => recovers,
+        RunStatus::Finished { outcome, .. } => {
+            let restores = replacing().any(|step| RESTORES.contains(&step.uses.as_str()));
+            let left_off =
+                replacing().any(|step| begun_at(&state, step).next().is_some() && ended_well(&state, step).is_none());
+            recovers || (restores && last.is_some() && (left_off || !went_well(*outcome)))
+        }
     };
     if is_open { Standing::Open { since, last, status } } else { Standing::Nothing }
+}
+
+/// Whether a run came to its end.
+fn went_well(outcome: Outcome) -> bool {
+    match outcome {
+        Outcome::Succeeded | Outcome::SucceededWithExceptions | Outcome::ObjectiveMissed | Outcome::Inconclusive => {
+            true
+        }
+        Outcome::Failed | Outcome::FailedUnknown | Outcome::Cancelled => false,
+    }
 }
 
 fn ended_well(state: &RunState, step: &PlannedStep) -> Option<Timestamp> {

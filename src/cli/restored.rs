@@ -1,8 +1,9 @@
 //! What a run proved of backups: those it restored and whose restored servers it checked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::again::Again;
 use super::{Failure, attest, wiring};
@@ -54,10 +55,14 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
         restored.extend(output.map(|output| (output.instance.database, (output.backup, None))));
     }
     let mut found: BTreeMap<String, Proven> = BTreeMap::new();
+    let mut unjudged: BTreeSet<String> = BTreeSet::new();
     for (id, step) in made(plan, state, "postgres.check") {
         let database = step.with.as_ref().and_then(|with| with.get("database")?.as_str()).unwrap_or_default();
         // What was not restored in this run proves nothing of the backup.
         let Some((backup, lsn)) = restored.get(database) else { continue };
+        if gave_no_answer(step) {
+            unjudged.insert(database.to_owned());
+        }
         let (Some(verdict), Some(at)) = (verdict(step), step.ended_at) else { continue };
         let begun = || begin(plan, state, (database, backup, lsn.as_deref()));
         let proof = &mut found.entry(database.to_owned()).or_insert_with(begun).proof;
@@ -74,6 +79,8 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
             *proof = proof.clone().with_facts(facts);
         }
     }
+    // A check that gave no answer proves nothing, and leaves what the others proved in doubt; what one disproved stays so.
+    found.retain(|database, proven| proven.proof.verdict == Verdict::Failed || !unjudged.contains(database));
     found.into_values().collect()
 }
 
@@ -81,9 +88,22 @@ pub fn proofs(plan: &BoundPlan, state: &RunState) -> Vec<Proven> {
 fn verdict(step: &StepState) -> Option<Verdict> {
     match step.status.end()? {
         StepEnd::Succeeded if !step.marked_done => Some(Verdict::Passed),
-        StepEnd::Failed => Some(Verdict::Failed),
-        StepEnd::Succeeded | StepEnd::Skipped | StepEnd::Cancelled | StepEnd::Unknown => None,
+        StepEnd::Failed if is_disproved(step) => Some(Verdict::Failed),
+        StepEnd::Succeeded | StepEnd::Failed | StepEnd::Skipped | StepEnd::Cancelled | StepEnd::Unknown => None,
     }
+}
+
+/// Whether a check was asked and could not say anything: the server was lost, or there is nothing to compare with.
+fn gave_no_answer(step: &StepState) -> bool {
+    step.status.end() == Some(StepEnd::Failed) && !is_disproved(step)
+}
+
+/// Whether its last attempt found something wrong, by the results that it noted.
+fn is_disproved(step: &StepState) -> bool {
+    let since = step.attempts.last().map(|attempt| attempt.started_at);
+    let notes = step.notes.iter().filter(|(at, ..)| Some(*at) >= since);
+    let mut results = notes.filter_map(|(_, _, data)| data.get("checks")?.as_array()).flatten();
+    results.any(|result| result.get("passed") == Some(&Value::Bool(false)))
 }
 
 /// A proof before its first check.

@@ -4,6 +4,7 @@ use super::fields::{i32_at, i64_at, u32_at, u64_at};
 use super::lsn::{Lsn, SystemId, Timeline};
 use super::page::WAL_PAGE_BYTES;
 use super::segment::SegmentSize;
+use super::version::{Change, Major};
 use crate::base::Timestamp;
 
 /// Why bytes are not a `pg_control` that can be read.
@@ -128,6 +129,12 @@ pub struct ControlFile {
 impl ControlFile {
     /// The file's place inside a data directory.
     pub const PATH: &'static str = "global/pg_control";
+
+    /// Tells whether a change is in the server whose data it is.
+    #[must_use]
+    pub fn has(&self, change: Change) -> bool {
+        Major::of_catalog(self.catalog_version).is_some_and(|major| major.has(change))
+    }
 
     /// Reads the content of the file.
     ///

@@ -3,6 +3,7 @@
 use super::fields::{i64_at, u32_at, u64_at};
 use super::lsn::{Lsn, Timeline};
 use super::record::{RM_XLOG, WalRecord, postgres_time};
+use super::version::Change;
 use crate::base::Timestamp;
 
 const RM_DBASE: u8 = 4;
@@ -59,9 +60,8 @@ impl Landmark {
             (RM_XLOG, RESTORE_POINT) => restore_point(record.main_data().ok()?),
             (RM_XLOG, END_OF_RECOVERY) => promotion(record.main_data().ok()?),
             (RM_XLOG, CHECKPOINT_SHUTDOWN | CHECKPOINT_ONLINE) => checkpoint(record.main_data().ok()?),
-            // 15 gave the first way to make a database a second code.
-            (RM_DBASE, 0x10) if record.major() < 15 => dropped(record.main_data().ok()?),
-            (RM_DBASE, 0x20) if record.major() >= 15 => dropped(record.main_data().ok()?),
+            (RM_DBASE, 0x10) if !record.major().has(Change::DatabaseByWal) => dropped(record.main_data().ok()?),
+            (RM_DBASE, 0x20) if record.major().has(Change::DatabaseByWal) => dropped(record.main_data().ok()?),
             _ => None,
         }
     }

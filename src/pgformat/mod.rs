@@ -3,6 +3,7 @@
 //!
 //! Everything here is pure: it judges bytes that somebody else read. Versions 13 to 18 on 64-bit
 //! little-endian machines are known; anything else is refused by name instead of guessed at.
+//! How the versions differ stands in one place, [`Change`].
 //! Start with [`Lsn`] and [`SegmentName`]; [`SegmentScan`] tells how far a segment's WAL is valid.
 
 mod backup_label;
@@ -14,12 +15,14 @@ mod file_sum;
 mod history;
 mod landmark;
 mod lsn;
+mod new_file;
 mod page;
 mod record;
 mod row_change;
 mod scan;
 mod segment;
 mod transaction;
+mod version;
 mod wal_file_name;
 mod walker;
 
@@ -33,11 +36,13 @@ pub use file_sum::FileSum;
 pub use history::{HistoryError, TimelineHistory, TimelineSpan};
 pub use landmark::Landmark;
 pub use lsn::{Lsn, ParseLsnError, ParseTimelineError, SystemId, Timeline};
-pub use page::{PageError, PageHeader, SegmentHeader, SegmentMismatch, WAL_PAGE_BYTES, major_of_magic};
+pub use new_file::new_file;
+pub use page::{PageError, PageHeader, SegmentHeader, SegmentMismatch, WAL_PAGE_BYTES};
 pub use record::{RecordError, WalRecord};
 pub use row_change::{RowChange, RowVerb};
 pub use scan::{Commit, SegmentScan};
 pub use segment::{ParseSegmentNameError, SegmentName, SegmentSize};
 pub use transaction::{DroppedRelation, Outcome, RelationFile, TransactionEnd};
+pub use version::{Change, Major, major_text};
 pub use wal_file_name::{ParseWalFileNameError, WalFileName};
 pub use walker::{Halt, WalWalker, Walked};

@@ -3,6 +3,7 @@
 use super::fields::{u16_at, u32_at, u64_at};
 use super::lsn::{Lsn, SystemId, Timeline};
 use super::segment::{SegmentName, SegmentSize};
+use super::version::Major;
 
 /// The size of a WAL page as every packaged PostgreSQL is built.
 pub const WAL_PAGE_BYTES: usize = 8192;
@@ -16,20 +17,6 @@ const FIRST_IS_CONTINUED: u16 = 0x0001;
 const LONG_HEADER: u16 = 0x0002;
 const OVERWRITES: u16 = 0x0008;
 const ALL_FLAGS: u16 = 0x000F;
-
-/// Tells which major version writes pages with this magic number.
-#[must_use]
-pub fn major_of_magic(magic: u16) -> Option<u16> {
-    match magic {
-        0xD106 => Some(13),
-        0xD10D => Some(14),
-        0xD110 => Some(15),
-        0xD113 => Some(16),
-        0xD116 => Some(17),
-        0xD118 => Some(18),
-        _ => None,
-    }
-}
 
 /// Why bytes are not a WAL page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +45,7 @@ pub enum PageError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageHeader {
     /// The major version of the server that wrote it.
-    pub major: u16,
+    pub major: Major,
     /// The timeline it was written on.
     pub timeline: Timeline,
     /// The position of its first byte.
@@ -85,7 +72,7 @@ impl PageHeader {
         let timeline = u32_at(page, 4).ok_or_else(short)?;
         let address = u64_at(page, 8).ok_or_else(short)?;
         let continued_bytes = u32_at(page, 16).ok_or_else(short)?;
-        let major = major_of_magic(magic).ok_or(PageError::Magic(magic))?;
+        let major = Major::of_wal(magic).ok_or(PageError::Magic(magic))?;
         if flags & !ALL_FLAGS != 0 {
             return Err(PageError::Flags(flags));
         }

@@ -3,6 +3,7 @@
 use super::fields::{i64_at, u16_at, u32_at, u64_at};
 use super::lsn::Lsn;
 use super::transaction::{RelationFile, relation_file};
+use super::version::{Change, Major};
 use crate::base::Timestamp;
 
 /// The bytes of a record's fixed header.
@@ -62,13 +63,13 @@ pub struct WalRecord<'a> {
     pub rmid: u8,
     /// What that part says about it.
     pub info: u8,
-    major: u16,
+    major: Major,
     bytes: &'a [u8],
 }
 
 impl<'a> WalRecord<'a> {
     /// Reads a whole record of `bytes` at `lsn`.
-    pub(crate) fn parse(bytes: &'a [u8], lsn: Lsn, end: Lsn, major: u16) -> Result<Self, RecordError> {
+    pub(crate) fn parse(bytes: &'a [u8], lsn: Lsn, end: Lsn, major: Major) -> Result<Self, RecordError> {
         let length = u32_at(bytes, 0).unwrap_or_default();
         let wrong = RecordError::Length(length);
         if bytes.len() < RECORD_HEADER_BYTES || usize::try_from(length) != Ok(bytes.len()) {
@@ -98,7 +99,7 @@ impl<'a> WalRecord<'a> {
 
     /// Returns the major version of the server that wrote it.
     #[must_use]
-    pub fn major(&self) -> u16 {
+    pub fn major(&self) -> Major {
         self.major
     }
 
@@ -168,7 +169,7 @@ impl<'a> WalRecord<'a> {
         if flags & HAS_IMAGE != 0 {
             data += usize::from(u16_at(self.bytes, at + 4)?);
             let image = *self.bytes.get(at + 8)?;
-            let compressed = if self.major <= 14 { 0x02 } else { 0x04 | 0x08 | 0x10 };
+            let compressed = if self.major.has(Change::ImageCompression) { 0x04 | 0x08 | 0x10 } else { 0x02 };
             header += if image & 0x01 != 0 && image & compressed != 0 { 7 } else { 5 };
         }
         let mut file = None;

@@ -3,6 +3,7 @@
 use super::fields::{i64_at, u32_at};
 use super::lsn::Lsn;
 use super::record::{RM_XACT, WalRecord, postgres_time};
+use super::version::{Change, Major};
 use crate::base::Timestamp;
 
 const OPERATION: u8 = 0x70;
@@ -86,7 +87,8 @@ impl TransactionEnd {
         let data = record.main_data().ok()?;
         let at = postgres_time(i64_at(data, 0)?)?;
         let (lsn, end, xid) = (record.lsn, record.end, record.xid);
-        let (subtransactions, dropped_files, dropped) = (Vec::new(), Vec::new(), (record.major() >= 15).then(Vec::new));
+        let (subtransactions, dropped_files, dropped) =
+            (Vec::new(), Vec::new(), record.major().has(Change::DroppedStatistics).then(Vec::new));
         let mut ended = Self { lsn, end, outcome, xid, at, subtransactions, dropped_files, dropped };
         if record.info & HAS_INFO != 0 {
             let mut rest = Rest { data, at: 8 };
@@ -95,7 +97,7 @@ impl TransactionEnd {
         Some(ended)
     }
 
-    fn details(&mut self, rest: &mut Rest<'_>, major: u16) -> Option<()> {
+    fn details(&mut self, rest: &mut Rest<'_>, major: Major) -> Option<()> {
         let flags = rest.number()?;
         let has = |flag: u32| flags & flag != 0;
         if has(HAS_DATABASE) {
@@ -108,8 +110,7 @@ impl TransactionEnd {
             self.dropped_files = rest.list(12, relation_file)?;
         }
         if has(HAS_DROPPED_STATISTICS) {
-            // 18 made the object's number eight bytes wide.
-            let bytes = if major >= 18 { 16 } else { 12 };
+            let bytes = if major.has(Change::WideStatistics) { 16 } else { 12 };
             let items = rest.list(bytes, |item| Some((u32_at(item, 0)?, u32_at(item, 4)?, u32_at(item, 8)?)))?;
             let relations = items.into_iter().filter(|(kind, _, _)| *kind == STATISTICS_OF_RELATION);
             self.dropped = Some(relations.map(|(_, database, oid)| DroppedRelation { database, oid }).collect());

@@ -7,6 +7,7 @@ use super::lsn::{Lsn, Timeline};
 use super::page::{PageError, PageHeader, WAL_PAGE_BYTES};
 use super::record::{MAX_RECORD_BYTES, RECORD_HEADER_BYTES, RecordError, WalRecord};
 use super::segment::{SegmentName, SegmentSize};
+use super::version::Major;
 
 /// Why valid WAL ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -269,7 +270,7 @@ impl WalWalker {
         bytes: &[u8],
         lsn: Lsn,
         end: Lsn,
-        major: u16,
+        major: Major,
         see: &mut dyn FnMut(&WalRecord<'_>),
     ) -> Result<(), Halt> {
         let record = WalRecord::parse(bytes, lsn, end, major).map_err(Halt::Record)?;

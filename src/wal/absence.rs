@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::{Identity, WalError};
 use crate::action::ReadStore;
 use crate::base::Timestamp;
-use crate::catalog::recovery::{self, Base, Branch};
+use crate::catalog::recovery::{self, Base, Branch, Requirement};
 use crate::catalog::{self, Catalog, KIND_POSTGRES_BASE, PostgresFacts, WalListing};
 use crate::pgformat::{SegmentName, SegmentSize, Timeline, TimelineHistory, WalFileName};
 
@@ -29,7 +29,7 @@ pub enum Absence {
     /// Nothing later is known on any path through its timeline.
     End,
     /// It existed, or must have: why.
-    Hole(String),
+    Hole(Requirement),
 }
 
 impl Archive {
@@ -68,7 +68,7 @@ impl Archive {
         });
         match archive.requirement(segment, &bases.collect::<Vec<_>>()) {
             None => Absence::End,
-            Some(why) => Absence::Hole(why.to_string()),
+            Some(why) => Absence::Hole(why),
         }
     }
 

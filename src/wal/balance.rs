@@ -13,7 +13,16 @@ pub struct Lack {
     /// The store, by its number.
     pub store: usize,
     /// The files that others have, oldest first.
-    pub files: Vec<WalFileName>,
+    pub files: Vec<LackedFile>,
+}
+
+/// A file that a store lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LackedFile {
+    /// Its name.
+    pub name: WalFileName,
+    /// When the first of the others got it, by that store's clock.
+    pub archived_at: Timestamp,
 }
 
 /// How far back a store must have what others have.
@@ -47,15 +56,16 @@ pub async fn lacks(stores: &[Source<'_>], since: Since, before: Timestamp) -> Re
         }
         held.push(here);
     }
-    let told: Vec<WalFileName> = all.into_iter().filter(|(_, at)| *at <= before).map(|(name, _)| name).collect();
+    let told = all.into_iter().filter(|(_, at)| *at <= before);
+    let told: Vec<LackedFile> = told.map(|(name, archived_at)| LackedFile { name, archived_at }).collect();
     let lack = |(store, here): (usize, &BTreeSet<WalFileName>)| {
         let from = match since {
             Since::Own => oldest(here),
             Since::Segment(segment) => oldest(here).max(Some(position(WalFileName::Segment(segment)))),
             Since::Ever => None,
         };
-        let wanted =
-            |name: &&WalFileName| !here.contains(*name) && from.as_ref().is_none_or(|from| *from <= position(**name));
+        let leads_on = |name: WalFileName| from.as_ref().is_none_or(|from| *from <= position(name));
+        let wanted = |file: &&LackedFile| !here.contains(&file.name) && leads_on(file.name);
         Lack { store, files: told.iter().filter(wanted).copied().collect() }
     };
     let lacks = held.iter().enumerate().map(lack);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::action::StoreError;
 use crate::base::units::Span;
 use crate::catalog::CatalogError;
+use crate::catalog::recovery::Requirement;
 use crate::pgformat::{ControlFileError, ParseWalFileNameError, SystemId, WalFileName};
 use crate::transfer::TransferError;
 
@@ -74,6 +75,15 @@ pub enum WalError {
         name: WalFileName,
         /// Why it must be there.
         why: String,
+    },
+    /// A file that later WAL proves is not in the archive. It may be on its way: several are stored at once, so that a
+    /// later one may be there first.
+    #[error("`{name}` is missing from the archive: {why}")]
+    Overdue {
+        /// The file.
+        name: WalFileName,
+        /// What proves it.
+        why: Requirement,
     },
     /// Too few of several stores have a file.
     #[error("`{name}` is safe in {safe} stores, wanted are {wanted}: {why}")]
@@ -173,6 +183,7 @@ impl WalError {
                 matches!(error, StoreError::Unavailable { .. } | StoreError::Replaced { .. })
             }
             Self::Catalog(error) => error.is_passing(),
+            Self::Overdue { .. } => true,
             Self::File { .. }
             | Self::Transfer(_)
             | Self::Usage(_)
@@ -210,6 +221,7 @@ impl WalError {
             | Self::Unidentified(_)
             | Self::Mismatch { .. }
             | Self::Required { .. }
+            | Self::Overdue { .. }
             | Self::TooFew { .. }
             | Self::Slow { .. }
             | Self::Damaged { .. } => false,

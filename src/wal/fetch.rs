@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::absence::{Absence, Archive};
+use super::favourite::Favourite;
 use super::landing::{Landing, deliver};
 use super::packed::{Source, read_into};
 use super::rescue::{later_rescued, read_rescued};
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
-use crate::catalog;
+use crate::catalog::{self, recovery::Requirement};
 use crate::pgformat::{SegmentName, WalFileName};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -18,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a fetch ended well.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Delivery {
+pub(super) enum Delivery {
     /// From the archive, verified.
     Archive,
     /// From a rescue folder, verified.
@@ -40,8 +41,8 @@ enum Look {
 ///
 /// # Errors
 /// Fails for everything but a proven absence.
-pub async fn fetch_file(
-    sources: &[Source<'_>],
+pub(super) async fn fetch_file(
+    (sources, favourite): (&[Source<'_>], &Favourite),
     rescue: &[PathBuf],
     (name, target): (WalFileName, &Path),
     patience: Duration,
@@ -49,7 +50,12 @@ pub async fn fetch_file(
     let Some(identity) = sources.first().map(|source| source.identity) else {
         return Err(WalError::Usage("there is no store to fetch from".to_owned()));
     };
-    match look_patiently(sources, (name, target), patience).await {
+    // What a rescue folder has whole need not be waited for.
+    let is_at_hand = |error: &WalError| {
+        let rescued = || read_rescued(rescue, name, &identity);
+        matches!(error, WalError::Overdue { .. }) && matches!(rescued(), Ok(Some(found)) if found.is_whole())
+    };
+    match look_patiently((sources, favourite), (name, target), (patience, &is_at_hand)).await {
         Ok(Look::Found(landing)) => {
             landing.settle(target)?;
             Ok(Delivery::Archive)
@@ -98,15 +104,15 @@ fn beyond_the_archive(
 }
 
 async fn look_patiently(
-    sources: &[Source<'_>],
+    stores: (&[Source<'_>], &Favourite),
     wanted: (WalFileName, &Path),
-    patience: Duration,
+    (patience, is_at_hand): (Duration, &(dyn Fn(&WalError) -> bool + Sync)),
 ) -> Result<Look, WalError> {
     let begin = monotonic();
     let mut pause = FIRST_PAUSE;
     loop {
-        match look_everywhere(sources, wanted).await {
-            Err(error) if error.is_passing() && begin.elapsed() + pause <= patience => {
+        match look_everywhere(stores, wanted).await {
+            Err(error) if error.is_passing() && begin.elapsed() + pause <= patience && !is_at_hand(&error) => {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -115,11 +121,17 @@ async fn look_patiently(
     }
 }
 
-async fn look_everywhere(sources: &[Source<'_>], wanted: (WalFileName, &Path)) -> Result<Look, WalError> {
+async fn look_everywhere(
+    (sources, favourite): (&[Source<'_>], &Favourite),
+    wanted: (WalFileName, &Path),
+) -> Result<Look, WalError> {
     let mut failure = None;
-    for source in sources {
-        match look(source, wanted).await {
-            Ok(Look::Found(landing)) => return Ok(Look::Found(landing)),
+    for place in favourite.order(sources.len()) {
+        match look(&sources[place], wanted).await {
+            Ok(Look::Found(landing)) => {
+                favourite.gave(place);
+                return Ok(Look::Found(landing));
+            }
             Ok(Look::Absent) => {}
             Err(error) => failure = Some(graver(failure, error)),
         }
@@ -135,29 +147,41 @@ pub(super) fn graver(first: Option<WalError>, second: WalError) -> WalError {
     }
 }
 
-/// Reads a segment that the server has not asked for yet to where it is made, verified. `None` says nothing of whether it
-/// should be there.
+/// Reads a segment that the server has not asked for yet to where it is made, verified, from the first store that has it
+/// whole. `None` says nothing of whether it should be there.
 pub(super) async fn seek(
-    sources: &[Source<'_>],
+    (sources, favourite): (&[Source<'_>], &Favourite),
     segment: SegmentName,
     make: &(dyn Fn() -> Result<Landing, WalError> + Sync),
 ) -> Result<Option<Landing>, WalError> {
     let name = WalFileName::Segment(segment);
-    for source in sources {
-        match read_into(source, name, &|_| make()).await {
+    let mut failure = None;
+    for place in favourite.order(sources.len()) {
+        match read_whole(&sources[place], name, make).await {
             Ok(landing) => {
-                landing.verify(name, &source.identity)?;
-                // One that breaks off may be the last of its timeline: the server's own question is asked of it.
-                return match landing.breaks_off(name, &source.identity)? {
-                    None => Ok(Some(landing)),
-                    Some(what) => Err(WalError::Damaged { name, what }),
-                };
+                favourite.gave(place);
+                return Ok(Some(landing));
             }
             Err(WalError::Store(StoreError::NotFound { .. })) => {}
-            Err(error) => return Err(error),
+            Err(error) => failure = Some(graver(failure, error)),
         }
     }
-    Ok(None)
+    failure.map_or(Ok(None), Err)
+}
+
+/// Reads a segment from one store. One that breaks off may be the last of its timeline: it is left to the server's own
+/// question.
+async fn read_whole(
+    source: &Source<'_>,
+    name: WalFileName,
+    make: &(dyn Fn() -> Result<Landing, WalError> + Sync),
+) -> Result<Landing, WalError> {
+    let landing = read_into(source, name, &|_| make()).await?;
+    landing.verify(name, &source.identity)?;
+    match landing.breaks_off(name, &source.identity)? {
+        None => Ok(landing),
+        Some(what) => Err(WalError::Damaged { name, what }),
+    }
 }
 
 /// Refuses a segment whose records break off though its timeline goes on in the archive: the server would take that
@@ -171,6 +195,14 @@ async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> 
     match listing.segments.keys().rfind(|later| later.timeline() == segment.timeline() && **later > segment) {
         None => Ok(()),
         Some(later) => Err(WalError::Damaged { name, what: format!("{what}, though `{later}` follows") }),
+    }
+}
+
+/// What later WAL proves may still come; what a fork or a backup needs was there before them.
+fn lacking(name: WalFileName, why: Requirement) -> WalError {
+    match why {
+        Requirement::Later(_) | Requirement::LaterPartial(_) => WalError::Overdue { name, why },
+        Requirement::Fork { .. } | Requirement::Backup(_) => WalError::Required { name, why: why.to_string() },
     }
 }
 
@@ -196,7 +228,7 @@ async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Resu
                 identity.segment_size.ok_or_else(|| WalError::Unidentified(PathBuf::from("global/pg_control")))?;
             match archive.judge_file(name, size) {
                 Absence::End => Ok(Look::Absent),
-                Absence::Hole(why) => Err(WalError::Required { name, why }),
+                Absence::Hole(why) => Err(lacking(name, why)),
             }
         }
         Err(error) => Err(error),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::command::STORE;
+use super::spool::lies_outside;
 use super::{Config, Identity, WalError};
 use crate::action::{ObjectKey, PutOptions, Secrets, Store, StoreError};
 use crate::base::Digest;
@@ -28,6 +29,10 @@ pub(super) fn initialize(
     runtime: &tokio::runtime::Runtime,
 ) -> Result<String, WalError> {
     config.for_writing()?;
+    if let Some(spool) = &config.spool {
+        let refused = |source| WalError::File { operation: "use the spool", path: spool.clone(), source };
+        lies_outside(spool, pgdata).map_err(refused)?;
+    }
     let lines = config.stores().map(|entry| initialize_one(config, entry, (pgdata, runtime)));
     Ok(lines.collect::<Result<Vec<String>, WalError>>()?.join("; "))
 }

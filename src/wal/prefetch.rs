@@ -88,6 +88,7 @@ pub(super) async fn follow(
 ) -> Result<(), WalError> {
     let at = |source| WalError::File { operation: "use the spool in", path: pgdata.to_owned(), source };
     let lanes = usize::try_from((LANES_BYTES / size.bytes()).clamp(1, LANES)).unwrap_or(1);
+    let favourite = &stock.favourite();
     let mut under_way = FuturesUnordered::new();
     let (mut position, mut failed): (Option<SegmentName>, BTreeSet<SegmentName>) = (None, BTreeSet::new());
     let mut moved = monotonic();
@@ -115,7 +116,8 @@ pub(super) async fn follow(
             Some(segment) => {
                 stock.begin(segment).map_err(at)?;
                 busy.insert(segment);
-                let found = async move { seek(sources, segment, &|| stock.landing(segment)).await };
+                let stores = (sources, favourite);
+                let found = async move { seek(stores, segment, &|| stock.landing(segment)).await };
                 under_way.push(async move { (segment, found.await) });
                 continue;
             }

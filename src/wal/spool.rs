@@ -10,7 +10,7 @@
 //! here alone: such a note is durable before its push is a success, and without a spool there is none. What is never kept
 //! is an absence.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -35,11 +35,12 @@ impl Spool {
     /// Opens the spool of a cluster, made if need be; `None` when the configuration names none.
     ///
     /// # Errors
-    /// Fails when the folder cannot be made, or others may write to it.
-    pub(super) fn open(config: &Config, system_id: SystemId) -> io::Result<Option<Self>> {
+    /// Fails when the folder cannot be made, others may write to it, or it lies in the data directory.
+    pub(super) fn open(config: &Config, pgdata: &Path, system_id: SystemId) -> io::Result<Option<Self>> {
         let Some(root) = config.spool.as_deref().filter(|_| config.ahead() > 0 || config.at_least.is_some()) else {
             return Ok(None);
         };
+        lies_outside(root, pgdata)?;
         let folder = root.join(system_id.to_string());
         for folder in [root, &folder] {
             own(folder)?;
@@ -74,6 +75,23 @@ pub(super) fn owed_folder(url: &str) -> String {
     format!("owed-{}", Digest::of(url.as_bytes()).short())
 }
 
+/// Refuses a spool inside the data directory: base backups and `pg_rewind` would copy it, and a restored server would take
+/// its old notes for its own (manual, "File System Level Backup").
+///
+/// # Errors
+/// Fails when it lies there.
+pub(super) fn lies_outside(root: &Path, pgdata: &Path) -> io::Result<()> {
+    // It may still have to be made.
+    let parent = || Some(root.parent()?.canonicalize().ok()?.join(root.file_name()?));
+    let root = root.canonicalize().ok().or_else(parent);
+    match (root, pgdata.canonicalize()) {
+        (Some(root), Ok(pgdata)) if root.starts_with(&pgdata) => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it lies inside the data directory"))
+        }
+        (_, _) => Ok(()),
+    }
+}
+
 /// Makes a folder, or sees that an existing one is ours alone.
 fn own(folder: &Path) -> io::Result<()> {
     let made = std::fs::DirBuilder::new().mode(MODE).create(folder);
@@ -100,6 +118,11 @@ pub(super) fn names(folder: &Path) -> io::Result<Vec<String>> {
 /// Makes an empty file; one that is there is as good.
 pub(super) fn note(path: &Path) -> io::Result<()> {
     std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(path).map(drop)
+}
+
+/// Writes a small file, which is not synced.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    std::fs::File::create(path)?.write_all(bytes)
 }
 
 /// Makes an empty file that is there after a crash as well, down from the root of the spool.
@@ -134,11 +157,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("spool");
         let config = Config { spool: Some(root.clone()), ..Config::new(StoreEntry::default(), "app") };
-        let spool = Spool::open(&config, SystemId(7)).unwrap().unwrap();
+        let data = dir.path().join("data");
+        let spool = Spool::open(&config, &data, SystemId(7)).unwrap().unwrap();
         assert!(spool.pushed().unwrap().starts_with(root.join("7")));
         std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(Spool::open(&config, SystemId(7)).is_err());
+        assert!(Spool::open(&config, &data, SystemId(7)).is_err());
         let without = Config { spool: None, ..config };
-        assert!(Spool::open(&without, SystemId(7)).unwrap().is_none());
+        assert!(Spool::open(&without, &data, SystemId(7)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_folder_in_the_data_directory_is_no_spool_by_whatever_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, link) = (dir.path().join("data"), dir.path().join("link"));
+        std::fs::DirBuilder::new().create(&data).unwrap();
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        let lies = |root: &Path| lies_outside(root, &data).is_err();
+        assert!(lies(&data) && lies(&data.join("spool")) && lies(&link.join("spool")), "made or not");
+        assert!(!lies(&dir.path().join("data.spool")) && !lies(&dir.path().join("data/../spool")));
     }
 }

@@ -5,12 +5,13 @@
 //! that one is absent; each restore has a folder of its own.
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
+use super::favourite::Favourite;
 use super::landing::Landing;
 use super::push::verify_segment;
 use super::spool::{self, Spool};
@@ -26,6 +27,7 @@ const ROOM: u64 = 2;
 const LOCK: &str = "lock";
 const POSITION: &str = "position";
 const PART: &str = "part";
+const FIRST: &str = "first";
 
 /// The segments kept for one restore.
 #[derive(Debug, Clone)]
@@ -41,7 +43,7 @@ impl Stock {
     /// Opens the stock of a restore; `None` when nothing is fetched ahead.
     pub(super) fn open(config: &Config, pgdata: &Path, identity: &Identity) -> io::Result<Option<Self>> {
         let (Some(size), true) = (identity.segment_size, config.ahead() > 0) else { return Ok(None) };
-        let Some(spool) = Spool::open(config, identity.system_id)? else { return Ok(None) };
+        let Some(spool) = Spool::open(config, pgdata, identity.system_id)? else { return Ok(None) };
         let place = || {
             let folder = std::fs::canonicalize(pgdata).unwrap_or_else(|_| pgdata.to_owned());
             Digest::of(folder.as_os_str().as_encoded_bytes()).short()
@@ -134,8 +136,13 @@ impl Stock {
     /// Notes which segment the server asked for last.
     pub(super) fn ask(&self, segment: SegmentName) -> io::Result<()> {
         let (path, new) = (self.folder.join(POSITION), self.folder.join(format!("{POSITION}.new")));
-        File::create(&new).and_then(|mut file| file.write_all(segment.to_string().as_bytes()))?;
+        spool::write(&new, segment.to_string().as_bytes())?;
         std::fs::rename(new, path)
+    }
+
+    /// Which of several stores its segments come from.
+    pub(super) fn favourite(&self) -> Favourite {
+        Favourite::at(self.folder.join(FIRST))
     }
 
     /// Which segment the server asked for last.
@@ -191,6 +198,8 @@ fn copied(path: &Path, target: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+    use std::io::Write as _;
 
     use super::*;
 

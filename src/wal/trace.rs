@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::succession::Successions;
 use crate::base::Timestamp;
 use crate::pgformat::{
     DroppedRelation, Landmark, Lsn, Outcome, RelationFile, RowChange, RowVerb, TransactionEnd, WalRecord,
@@ -16,12 +17,36 @@ use crate::pgformat::{
 pub enum Wanted {
     /// Relations and databases that ceased to be, and tables that were truncated or rewritten.
     Drops,
-    /// What happened to these relations: numbers of files, or identities in `pg_class`.
-    Relations(BTreeSet<u32>),
+    /// What happened to relations.
+    Relations(Relations),
     /// The end of a transaction.
     Transaction(u32),
     /// A restore point.
     RestorePoint(String),
+}
+
+/// Relations that are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relations {
+    /// Numbers of files, or identities in `pg_class`.
+    pub numbers: BTreeSet<u32>,
+    /// Their database, zero for what all share: databases made from one template use the same numbers. `None` for any.
+    pub database: Option<u32>,
+}
+
+impl Relations {
+    /// Tells whether some of them may lie in a database.
+    pub(super) fn may_be_in(&self, database: u32) -> bool {
+        self.database.is_none_or(|own| own == database)
+    }
+
+    fn has_file(&self, file: &RelationFile) -> bool {
+        self.may_be_in(file.database) && self.numbers.contains(&file.file)
+    }
+
+    fn has(&self, relation: &DroppedRelation) -> bool {
+        self.may_be_in(relation.database) && self.numbers.contains(&relation.oid)
+    }
 }
 
 /// What was found to have happened.
@@ -85,6 +110,7 @@ pub struct Sighting {
 pub struct Trace {
     wanted: Wanted,
     open: BTreeMap<u32, Rows>,
+    successions: Successions,
     /// What was found so far, in order.
     pub found: Vec<Sighting>,
 }
@@ -93,13 +119,14 @@ impl Trace {
     /// Begins a search.
     #[must_use]
     pub fn of(wanted: Wanted) -> Self {
-        Self { wanted, open: BTreeMap::new(), found: Vec::new() }
+        Self { wanted, open: BTreeMap::new(), successions: Successions::default(), found: Vec::new() }
     }
 
     /// Takes the next record.
     pub fn see(&mut self, record: &WalRecord<'_>) {
         if let Some(end) = TransactionEnd::of(record) {
             let rows = self.close(&end);
+            self.successions.end(&end);
             if let Some(what) = self.judge(&end, rows) {
                 self.ended(what, (&end, record.prev), rows);
             }
@@ -112,11 +139,22 @@ impl Trace {
         }
     }
 
+    /// The files that relations had before, where what was seen tells that those that are looked for took the place of
+    /// others: what happened to them is found by a search that begins anew.
+    #[must_use]
+    pub fn earlier_files(&self) -> BTreeSet<u32> {
+        match &self.wanted {
+            Wanted::Relations(relations) => self.successions.before(relations),
+            Wanted::Drops | Wanted::Transaction(_) | Wanted::RestorePoint(_) => BTreeSet::new(),
+        }
+    }
+
     /// Counts the rows of a change to what is looked for.
     fn change(&mut self, record: &WalRecord<'_>) {
-        let Wanted::Relations(numbers) = &self.wanted else { return };
+        let Wanted::Relations(relations) = &self.wanted else { return };
+        self.successions.see(record);
         let Some(change) = RowChange::of(record) else { return };
-        let touches = record.files().is_ok_and(|files| files.iter().any(|file| numbers.contains(&file.file)));
+        let touches = record.files().is_ok_and(|files| files.iter().any(|file| relations.has_file(file)));
         if !touches {
             return;
         }
@@ -149,10 +187,10 @@ impl Trace {
             Wanted::Drops | Wanted::Relations(_) if end.outcome == Outcome::Aborted => None,
             Wanted::Drops if !dropped.is_empty() => Some(Happened::Dropped),
             Wanted::Drops => (!end.dropped_files.is_empty()).then_some(Happened::Replaced),
-            Wanted::Relations(numbers) => {
-                if dropped.iter().any(|relation| numbers.contains(&relation.oid)) {
+            Wanted::Relations(relations) => {
+                if dropped.iter().any(|relation| relations.has(relation)) {
                     Some(Happened::Dropped)
-                } else if end.dropped_files.iter().any(|file| numbers.contains(&file.file)) {
+                } else if end.dropped_files.iter().any(|file| relations.has_file(file)) {
                     Some(Happened::Replaced)
                 } else {
                     (rows != Rows::default()).then_some(Happened::Changed)

@@ -35,6 +35,21 @@ const HIDDEN_FROM_ACTIONS: &[&str] = &["port", "engine", "plan", "state", "journ
 /// Module names that carry no noun.
 const REFUSED_NAMES: &[&str] = &["util", "utils", "helpers", "common", "manager", "misc"];
 
+/// The one file that knows how PostgreSQL's versions differ.
+const VERSIONS: &str = "pgformat/version.rs";
+
+/// What a comparison of such versions looks like.
+const COMPARED: &[&str] = &[
+    // A name against a number or a constant.
+    r"(?i:major(\(\))?|server_version|version_num|catalog_version)\s*(<=|>=|<|>|==|!=)\s*[0-9A-Z]",
+    // `server_version_num`, and what is made of it.
+    r"version.*\b(9[0-6]|1[0-9])0_?000\b|\b(9[0-6]|1[0-9])0_?000\.\.|/ 10_?000\b",
+    // A catalog version.
+    r"\b20[0-9]_[0-9]{3}_[0-9]{3}\b",
+    // Text cut at its dot.
+    r"version\.split\('\.'\)\.next",
+];
+
 /// Lines of one file without its tests.
 const MAX_LINES: usize = 500;
 
@@ -178,4 +193,43 @@ fn refused_words_occur_nowhere() {
         }
     }
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn versions_of_postgresql_are_compared_in_one_place() {
+    let compared = regex_lite::Regex::new(&COMPARED.join("|")).unwrap();
+    let mut broken = Vec::new();
+    for (path, text) in sources().into_iter().filter(|(path, _)| !path.ends_with(VERSIONS)) {
+        for (number, line) in code(&text).lines().enumerate().filter(|(_, line)| compared.is_match(line)) {
+            broken.push(format!(
+                "{}:{}: ask `Major::has` of src/{VERSIONS}: {}",
+                path.display(),
+                number + 1,
+                line.trim()
+            ));
+        }
+    }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+#[test]
+fn a_comparison_of_versions_is_seen_in_every_dress() {
+    let compared = regex_lite::Regex::new(&COMPARED.join("|")).unwrap();
+    let dresses = [
+        "if facts.version_num >= 150_000 {",
+        "170_000.. => \"d.datlocale\",",
+        "let version = number / 10_000;",
+        "if record.major() >= 15 {",
+        "if self.major <= 14 { 0x02 }",
+        "if control.catalog_version >= FIFTEEN {",
+        "const FIFTEEN: u32 = 202_209_061;",
+        "version.parse::<u32>().is_ok_and(|major| major >= LINKS_FROM)",
+        "facts.server_version.split('.').next()",
+    ];
+    for line in dresses {
+        assert!(compared.is_match(line), "{line}");
+    }
+    for line in ["if table.version != 1 {", "dumped > origin.major", "if version != VERSION {", "members: 100_000 }"] {
+        assert!(!compared.is_match(line), "{line}");
+    }
 }

@@ -56,6 +56,16 @@ fn a_restore_without_confirmation_changes_nothing_and_its_printed_command_brings
 }
 
 #[test]
+fn a_server_that_knows_no_such_role_is_not_called_down_and_no_restore_is_advised() {
+    let production = Production::new();
+    let text = production.cli.read("inventory.yaml");
+    production.cli.file("inventory.yaml", &text.replace("store: primary,", "store: primary, user: nobody_here,"));
+    let told = production.cli.run(&["status", "main"]).ends(2).prints("TAKES NO SESSION: a server runs, but");
+    let told = told.prints("nothing has to be restored for that");
+    assert!(!told.out.contains("DOWN") && !told.out.contains("runbook restore"), "{}", told.out);
+}
+
+#[test]
 fn a_restore_to_a_moment_leaves_out_what_came_after_and_the_wrong_word_is_refused() {
     let production = Production::new();
     let cluster = &production.site.cluster;

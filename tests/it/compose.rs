@@ -35,6 +35,19 @@ fn a_server_in_a_container_is_started_backed_up_drilled_restored_and_stopped() {
     project.docker.compose(&project.cli.path(""), &["-p", "shop", "rm", "-f", "db"]);
     project.step("start", "").ends(0);
     assert_eq!(project.sql("shop", "SELECT count(*) FROM orders"), "300");
+    // A file that names another volume by now changes nothing for the container that is there; one that was made by it is
+    // not started over an empty volume.
+    project.step("stop", "").ends(0);
+    let file = project.cli.path("compose.yaml");
+    let text = fs::read_to_string(&file).unwrap();
+    let text = text.replace("'data:", "'other:").replace("{ data: {} }", "{ data: {}, other: {} }");
+    fs::write(&file, text).unwrap();
+    project.step("start", "").ends(0);
+    assert_eq!(project.sql("shop", "SELECT count(*) FROM orders"), "300");
+    project.step("stop", "").ends(0);
+    project.docker.compose(&project.cli.path(""), &["-p", "shop", "rm", "-f", "db"]);
+    project.step("start", "").ends(10).says("the container's data lies in");
+    assert_eq!(project.containers(), 0);
 }
 
 #[test]

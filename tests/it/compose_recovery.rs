@@ -92,6 +92,11 @@ fn a_container_can_be_looked_at_where_it_pauses_and_its_old_data_may_be_given_up
     let rows = "id: rows, uses: postgres.check, with: { database: main, instance: '{{ steps.look.instance }}', \
                 checks: [ { name: rows, sql: SELECT count(*) FROM pgbench_history, expect: '= 500' } ] }";
     let open = "id: open, uses: postgres.recover, with: { database: main, instance: '{{ steps.look.instance }}', target: here }";
+    let beside =
+        "id: stage, uses: postgres.restore_base, with: { database: main, backup: '{{ steps.choose.backup }}' }";
+    let since = project.docker.moment();
+    project.steps(&[choose, beside]).ends(0);
+    assert_eq!(project.docker.made_since(&since), "", "what it needs is tried inside the container that runs");
     let (delta, replace) = (stage("delta"), stage("replace"));
     project.steps(&[choose, stop, &delta, &look, rows, open]).ends(0);
     assert_eq!(project.sql("postgres", "SELECT count(*) FROM pgbench_history"), "500");

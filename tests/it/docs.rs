@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
+use runbook::pgformat::{Change, Major};
 
 /// A fenced block of a document.
 struct Block {
@@ -129,4 +130,15 @@ fn every_link_to_a_file_leads_to_one() {
         }
     }
     assert!(followed > 5, "only {followed} links were found");
+}
+
+#[test]
+fn the_table_of_versions_is_the_one_that_the_program_goes_by() {
+    let row = |change: &Change| format!("| {} | {} | {} |\n", change.since(), change.summary(), change.source());
+    let rows: String = Change::ALL.iter().map(row).collect();
+    let table = format!("| since | what | as told by |\n|---|---|---|\n{rows}");
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/postgresql.md")).expect("it");
+    assert!(text.contains(&table), "docs/postgresql.md lacks this table:\n{table}");
+    let range = format!("PostgreSQL {} to {} ", Major::OLDEST, Major::NEWEST);
+    assert!(text.contains(&range), "docs/postgresql.md lacks `{range}`");
 }

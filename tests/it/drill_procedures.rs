@@ -1,7 +1,9 @@
 //! The shipped drills, carried out against a production that stays as it is.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
+use crate::support::postgres::unprivileged;
 use crate::support::production::Production;
 
 const DATABASE: [&str; 2] = ["-p", "database=main"];
@@ -30,6 +32,31 @@ fn the_quarterly_drill_rebuilds_a_lost_server_in_time_and_changes_nothing() {
     for step in ["stage", "recover", "prove"] {
         assert_eq!(production.cli.status(step), "succeeded", "{step}");
     }
+}
+
+#[test]
+fn a_drill_runs_as_the_user_whose_the_data_is_and_says_before_it_begins_who_may_not_read_the_archive() {
+    // Only root can be another user.
+    let Some((postgres, _)) = unprivileged() else { return };
+    let (owner, group) = (65534, 65534);
+    assert_ne!(owner, postgres, "the servers of tests run as `postgres`");
+    let production = Production::new();
+    let cluster = &production.site.cluster;
+    cluster.stop("fast");
+    let given =
+        std::process::Command::new("chown").args(["-R", &format!("{owner}:{group}")]).arg(cluster.dir()).status();
+    assert!(given.unwrap().success());
+    fs::set_permissions(cluster.dir().join("store"), fs::Permissions::from_mode(0o700)).unwrap();
+    drill(&production, "full-db-loss", &[]).ends(0);
+    production.nothing_is_left();
+    let text = production
+        .cli
+        .read("inventory.yaml")
+        .replace("main: { scratch: true }", "main: { scratch: true, os_user: postgres }");
+    production.cli.file("inventory.yaml", &text);
+    let told =
+        production.cli.run(&["dry-run", "full-db-loss", "-e", "drill", "-p", "database=main", "-p", "incident_at=now"]);
+    told.ends(4).prints("the server's user `postgres` may not read");
 }
 
 #[test]

@@ -157,7 +157,23 @@ fn a_dump_is_proved_by_the_restore_test_and_a_failing_smoke_test_is_no_proof() {
     );
     fs::remove_dir_all(shop.cli.state()).unwrap();
     let bad = smoke("SELECT 1 / count(*) FROM orders WHERE id < 0");
-    shop.cli.run(&args(&[&test, &[&bad]])).ends(10).says("division by zero");
+    shop.cli.run(&args(&[&test, &[&bad]])).ends(10).says("division by zero").says("restore proof of backup");
+    // A program that goes away before it is asked says nothing of the backup, good or bad.
+    fs::remove_dir_all(shop.cli.state()).unwrap();
+    let gone = smoke("SELECT 1");
+    let steps = serde_json::json!([
+        { "id": "choose", "uses": "backup.find", "with": { "database": "main", "kind": "postgres.dump", "dbname": "shop" } },
+        { "id": "load", "uses": "postgres.restore_dump", "with": { "database": "main", "backup": "{{ steps.choose.backup }}" } },
+        { "id": "prove", "uses": "postgres.check", "with": { "database": "main", "instance": "{{ steps.load.instance }}",
+          "backup": "{{ steps.choose.backup }}", "checks": [{ "name": "content", "facts": "counts" }] } },
+        { "id": "lose", "uses": "exec", "effect": "none", "with": { "argv": ["rm", gone.trim_start_matches("smoke=")] } },
+        { "id": "smoke", "uses": "postgres.check", "with": { "database": "main", "instance": "{{ steps.load.instance }}",
+          "checks": [{ "name": "smoke", "smoke": { "command": [gone.trim_start_matches("smoke=")] }, "dbname": "shop" }] } },
+    ]);
+    let text = serde_json::json!({ "version": 1, "name": "test", "steps": steps });
+    shop.cli.file("test.yaml", &text.to_string());
+    let ran = shop.cli.run(&["drill", "test.yaml"]).ends(10);
+    assert!(!ran.err.contains("restore proof of backup"), "{}", ran.err);
 }
 
 const FROM_A_SCRIPT: &str = "version: 1

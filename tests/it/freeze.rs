@@ -53,6 +53,7 @@ async fn a_recovery_freezes_its_place_in_the_store_for_whoever_comes_until_someb
     };
     refused("backup.prune", json!({ "source": "main", "store": "vault" }));
     refused("postgres.base_backup", json!({ "database": "theirs" }));
+    refused("postgres.around_snapshot", json!({ "database": "theirs", "argv": ["true"], "snapshot": "none" }));
     cli.file("empty/one", "1");
     let from = json!({ "path": cli.path("empty") });
     let sync = |prefix: &str| json!({ "from": from, "to": { "store": "vault", "prefix": prefix }, "delete": true, "max_delete": "100%" });
@@ -71,6 +72,42 @@ async fn a_recovery_freezes_its_place_in_the_store_for_whoever_comes_until_someb
     step(&cli, "postgres.base_backup", &json!({ "database": "theirs" }));
     let taken = cli.run(&["run", "one.yaml"]);
     assert!(!taken.err.contains("frozen"), "{}", taken.err);
+}
+
+#[test]
+fn a_restore_that_dropped_the_database_and_failed_keeps_its_dump_until_somebody_says_that_it_is_over() {
+    let site = Site::new();
+    site.cluster.sql("CREATE ROLE keeper");
+    site.cluster.sql("CREATE DATABASE shop OWNER keeper");
+    site.cluster.sql_in("shop", "CREATE TABLE t(n int)");
+    let cli = elsewhere(&site, "retention: { default: { keep_last: 1 } }");
+    let take = |keeps: u32| {
+        step(&cli, "postgres.dump", &json!({ "database": "theirs", "dbnames": ["shop"] }));
+        cli.run(&["run", "one.yaml"]).ends(0);
+        assert_eq!(fs::read_dir(site.cluster.dir().join("store/main/dump")).unwrap().count(), keeps as usize);
+    };
+    take(1);
+    take(2);
+    site.cluster.sql("ALTER DATABASE shop OWNER TO postgres");
+    site.cluster.sql("DROP ROLE keeper");
+    let steps = json!([
+        { "id": "choose", "uses": "backup.find", "with": { "database": "theirs", "kind": "postgres.dump" } },
+        { "id": "restore", "uses": "postgres.restore_dump",
+          "with": { "database": "theirs", "backup": "{{ steps.choose.backup }}", "mode": "replace", "roles": "skip" } },
+    ]);
+    cli.file("restore.yaml", &json!({ "version": 1, "name": "restore", "steps": steps }).to_string());
+    let ran = cli.run(&["run", "restore.yaml"]).ends(10);
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname = 'shop'"), "0", "{}", ran.err);
+    step(&cli, "backup.prune", &json!({ "source": "main", "store": "vault" }));
+    let refused = cli.run(&["run", "one.yaml"]).ends(4);
+    assert!(
+        refused.err.contains("nothing is pruned meanwhile") && refused.err.contains("lift-freeze"),
+        "{}",
+        refused.err
+    );
+    cli.run(&["run", "lift-freeze", "-p", "database=theirs", "-p", "reason=it was tried out"]).ends(0);
+    step(&cli, "backup.prune", &json!({ "source": "main", "store": "vault" }));
+    cli.run(&["run", "one.yaml"]).ends(0);
 }
 
 #[tokio::test]

@@ -6,22 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::cli::{Cli, Ran};
+use crate::support::dice::Dice;
 
 const KILLS: u32 = 200;
 const PROCEDURES: u32 = 16;
-
-/// Repeatable randomness (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
-    }
-}
 
 /// Writes a runbook whose every attempt appends one line to the file `effects`.
 fn procedure(dice: &mut Dice) -> String {

@@ -110,6 +110,34 @@ fn a_restore_in_place_brings_tablespaces_back_and_keeps_nothing() {
 }
 
 #[test]
+fn a_restore_in_place_overwrites_no_old_wal_that_breaks_off_before_its_target() {
+    let site = backed_up();
+    site.cluster.sql("ALTER SYSTEM SET archive_command = 'false'");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    until("nothing is archived any more", || site.cluster.sql("SHOW archive_command") == "false");
+    site.cluster.sql("INSERT INTO t VALUES (1501)");
+    let segment = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    let behind: runbook::pgformat::Lsn = site.cluster.sql("SELECT pg_current_wal_insert_lsn()").parse().unwrap();
+    for n in 1502..1505 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.cluster.sql("SELECT pg_switch_wal()");
+    }
+    site.cluster.kill();
+    let old = site.cluster.pgdata().join("pg_wal").join(&segment);
+    let mut bytes = fs::read(&old).unwrap();
+    let offset = usize::try_from(behind.0 % bytes.len() as u64).unwrap();
+    bytes[offset + 30] ^= 1;
+    fs::write(&old, &bytes).unwrap();
+    for target in ["", ", target_time: '2100-01-01T00:00:00Z'"] {
+        let ran = site.restores(&format!(", delta: true{target}")).ends(10);
+        assert!(ran.err.contains("its WAL went on to") && ran.err.contains("is as it was"), "{target}: {}", ran.err);
+        assert_eq!(fs::read(&old).unwrap(), bytes, "nothing was overwritten");
+    }
+    site.restores(&format!(", delta: true, target_lsn: '{behind}'")).ends(0);
+    assert_eq!(site.rows(), "1501 1501");
+}
+
+#[test]
 fn a_wrong_stanza_a_live_server_and_an_unknown_backup_are_refused_before_anything_is_touched() {
     let site = backed_up();
     site.inventory("elsewhere");

@@ -1,9 +1,10 @@
 //! A real pgbouncer as a service: its clients wait while the server behind it is replaced.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use runbook::action::ActionError;
 use runbook::language::inventory::{Database, Inventory, Pgbouncer, Service};
@@ -79,6 +80,31 @@ impl Pooler {
             .spawn()
     }
 
+    /// A client that stays.
+    fn session(&self, dbname: &str) -> Talk {
+        let mut client = Command::new("psql")
+            .env("PGPASSWORD", "guest")
+            .args(["-XAtq", "-w", "-h"])
+            .arg(&self.folder)
+            .args(["-p", &self.port.to_string(), "-U", "postgres", "-d", dbname])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(client.stdout.take().unwrap());
+        Talk { client, answers }
+    }
+
+    /// A statement for the admin console.
+    fn console(&self, statement: &str) -> Command {
+        let mut command = Command::new("psql");
+        command.env("PGPASSWORD", "open sesame").args(["-XAtq", "-w", "-h"]).arg(&self.folder);
+        command.args(["-p", &self.port.to_string(), "-U", "operator", "-d", "pgbouncer", "-c", statement]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+    }
+
     fn service(&self, databases: &[&str]) -> Service {
         let pgbouncer = Pgbouncer {
             port: self.port,
@@ -88,6 +114,32 @@ impl Pooler {
             ..Pgbouncer::default()
         };
         Service { pgbouncer: Some(pgbouncer), ..Service::default() }
+    }
+}
+
+/// A client that asks one thing after the other.
+struct Talk {
+    client: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Talk {
+    /// Asks, and waits until it is answered.
+    fn ask(&mut self, statements: &str) {
+        let input = self.client.stdin.as_mut().unwrap();
+        writeln!(input, "{statements}\n\\echo answered").unwrap();
+        let mut line = String::new();
+        while line != "answered\n" {
+            line.clear();
+            assert!(self.answers.read_line(&mut line).unwrap() > 0, "the client is gone");
+        }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
     }
 }
 
@@ -131,6 +183,49 @@ async fn clients_of_a_paused_pooler_wait_until_the_server_is_back() {
     assert_eq!(started["services"][0], json!({ "name": "pool", "before": "stopped", "after": "running" }));
     let answer = waiting.wait_with_output().unwrap();
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "42\n", "{}", String::from_utf8_lossy(&answer.stderr));
+}
+
+#[tokio::test]
+async fn a_pause_that_does_not_come_through_holds_nobody_back() {
+    let cluster = Cluster::start(&[]);
+    let pooler = Pooler::before(&cluster);
+    let (bench, service) = (Bench::new(), pooler.service(&["main", "other"]));
+    let all = |within: &str| json!({ "services_of": "main", "within": within });
+    let mut busy = pooler.session("other");
+    busy.ask("BEGIN; SELECT 42;");
+    let error = run(&bench, &service, "service.stop", all("2s")).await.unwrap_err();
+    assert!(error.info().help.as_deref().unwrap_or_default().contains("its clients go on"), "{:?}", error.info());
+    for database in ["main", "other"] {
+        let answer = pooler.query(database).unwrap().wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer.stdout), "42\n", "a new client of `{database}` gets in");
+    }
+    busy.ask("COMMIT; SELECT 43;");
+    let stopped = run(&bench, &service, "service.stop", all("1m")).await.unwrap();
+    assert_eq!(stopped["services"][0]["after"], "stopped");
+    run(&bench, &service, "service.start", all("1m")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_pool_whose_transactions_still_run_is_not_stopped() {
+    let cluster = Cluster::start(&[]);
+    let pooler = Pooler::before(&cluster);
+    let (bench, service) = (Bench::new(), pooler.service(&["main"]));
+    let mut busy = pooler.session("main");
+    busy.ask("BEGIN; SELECT 42;");
+    let mut pausing = pooler.console("PAUSE main").spawn().unwrap();
+    until("the pooler is told to pause", || {
+        let shown = pooler.console("SHOW DATABASES").output().unwrap();
+        String::from_utf8_lossy(&shown.stdout).lines().any(|line| line.ends_with("|1|0"))
+    });
+    let one = json!({ "service": "pool" });
+    let status = run(&bench, &service, "service.status", one.clone()).await.unwrap();
+    assert_eq!(status["services"][0]["state"], "changing");
+    let error = run(&bench, &service, "service.stop", json!({ "service": "pool", "within": "2s" })).await.unwrap_err();
+    assert!(error.info().help.as_deref().unwrap_or_default().contains("RESUME"), "{:?}", error.info());
+    busy.ask("COMMIT;");
+    let stopped = run(&bench, &service, "service.stop", one).await.unwrap();
+    assert_eq!(stopped["services"][0]["after"], "stopped");
+    assert!(pausing.wait().unwrap().success(), "the other pause came through as well");
 }
 
 #[tokio::test]

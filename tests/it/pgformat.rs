@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use runbook::pgformat::{
-    BackupLabel, BackupManifest, ControlFile, FileVerifier, Halt, Landmark, Lsn, Outcome, RowChange, RowVerb,
+    BackupLabel, BackupManifest, Change, ControlFile, FileVerifier, Halt, Landmark, Lsn, Outcome, RowChange, RowVerb,
     SegmentHeader, SegmentName, SegmentScan, SegmentSize, Timeline, TimelineHistory, TransactionEnd, WalWalker, Walked,
 };
 
@@ -303,7 +303,7 @@ fn ends_of_transactions_and_landmarks_are_read_as_pg_waldump_reads_them() {
         ends.iter().any(|end| !end.subtransactions.is_empty())
             && ends.iter().any(|end| end.outcome == Outcome::Aborted)
     );
-    if control(&cluster).catalog_version >= 202_209_061 {
+    if control(&cluster).has(Change::DroppedStatistics) {
         let drops = ends.iter().filter(|end| end.dropped.iter().flatten().any(|relation| relation.oid == oid));
         assert_eq!(drops.count(), 1, "only the DROP names it, though TRUNCATE removed a file as well");
     }

@@ -114,10 +114,26 @@ async fn a_time_gets_its_backup_its_segments_and_the_command_that_carries_it_out
     let refused = asked.json(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"], 4);
     assert_eq!(refused["instead"].as_array().unwrap().len(), 1, "{refused:#}");
     asked.cli.run(&["pitr", "main", "--at", "2120-01-01T00:00:00Z"]).ends(2).says("still to come");
-    // After the newest commit the archive is complete: its end is told instead of a target that would be an error.
+    // After the newest commit the archive is complete: its end is told the server, and the moment stays in the command.
     let now = asked.json(&["pitr", "main", "--at", "now"], 0);
-    assert!(!text(&now["command"]).contains("recover_to"), "{now:#}");
+    assert!(text(&now["command"]).contains("recover_to="), "{now:#}");
+    assert_eq!(now["goal"], "the end of the archived WAL", "{now:#}");
     assert!(text(&now["notes"][0]).contains("recovering to its end"), "{now:#}");
+}
+
+#[tokio::test]
+async fn a_mistake_that_nobody_has_archived_yet_stays_out_of_the_recovery_that_is_printed() {
+    let asked = Asked::new();
+    asked.backup().await;
+    let good = asked.commit(1);
+    asked.sql("UPDATE t SET n = -1");
+    let plan = asked.json(&["pitr", "main", "--at", &good.to_string()], 0);
+    assert!(text(&plan["command"]).contains(&format!("recover_to={good}")), "{plan:#}");
+    assert_eq!(plan["goal"], format!("`{good}`"), "the server's own WAL tells what came after: {plan:#}");
+    assert!(plan["notes"].to_string().contains("the server still has them"), "{plan:#}");
+    let command: Vec<String> = text(&plan["command"]).split(' ').skip(1).map(str::to_owned).collect();
+    asked.cli.run(&command).ends(0);
+    assert_eq!(asked.sql("SELECT n FROM t"), "1");
 }
 
 #[tokio::test]
@@ -234,6 +250,48 @@ async fn a_dropped_table_is_found_and_the_command_leads_to_just_before_it() {
     let staged = run.stage(&backup.backup).await;
     run.recover(&staged, json!({ "target_lsn": lsn, "timeline": 1 })).await;
     assert_eq!(asked.sql("SELECT count(*) FROM gone"), "260");
+}
+
+#[tokio::test]
+async fn a_table_is_told_from_its_twin_in_another_database_and_followed_back_over_two_truncates() {
+    let asked = Asked::new();
+    asked.backup().await;
+    asked.sql("CREATE TABLE twin(n int)");
+    asked.sql("CREATE DATABASE other TEMPLATE postgres");
+    let elsewhere = |sql: &str| {
+        let (socket, port) = (asked.site.cluster.socket_dir(), asked.site.cluster.port().to_string());
+        asked
+            .site
+            .cluster
+            .output("psql", &["-h", socket.to_str().unwrap(), "-p", &port, "-U", "postgres", "-d", "other", "-c", sql])
+    };
+    elsewhere("INSERT INTO twin SELECT generate_series(1, 1000)");
+    let (oid, database) = (
+        asked.sql("SELECT 'twin'::regclass::oid"),
+        asked.sql("SELECT oid FROM pg_database WHERE datname = 'postgres'"),
+    );
+    asked.sql("INSERT INTO twin SELECT generate_series(1, 7)");
+    let inserted = |found: &Value| -> u64 {
+        found["found"].as_array().unwrap().iter().map(|one| one["rows"]["inserted"].as_u64().unwrap()).sum()
+    };
+    let search = |relation: &str| asked.json(&["wal", "search", "main", "--relation", relation], 0);
+    let first = search("twin");
+    assert_eq!((inserted(&first), first["notes"].as_array().unwrap().len()), (7, 0), "{first:#}");
+    assert_eq!(inserted(&search(&oid)), 1007, "a number alone may be anybody's");
+    assert_eq!(inserted(&search(&format!("{database}/{oid}"))), 7);
+    asked.sql("TRUNCATE twin");
+    asked.sql("INSERT INTO twin SELECT generate_series(1, 5)");
+    asked.sql("TRUNCATE twin");
+    let before_third = asked.commit(1);
+    asked.sql("INSERT INTO twin SELECT generate_series(1, 3)");
+    asked.site.archive();
+    let all = search("twin");
+    assert_eq!(inserted(&all), 15, "{all:#}");
+    assert_eq!(all["found"].as_array().unwrap().iter().filter(|one| one["what"] == "replaced").count(), 2, "{all:#}");
+    assert!(all["notes"].to_string().contains("got a new file"), "{all:#}");
+    let window = ["wal", "search", "main", "--relation", "twin", "--between", "1h ago", &before_third.to_string()];
+    let earlier = asked.json(&window, 0);
+    assert_eq!(inserted(&earlier), 12, "what followed tells which file it had then: {earlier:#}");
 }
 
 #[tokio::test]

@@ -223,6 +223,24 @@ async fn roles_that_the_server_lacks_come_back_with_their_rights() {
 }
 
 #[tokio::test]
+async fn a_group_that_the_server_lacks_comes_back_with_its_members() {
+    let site = site(Depot::default());
+    site.cluster.sql("CREATE ROLE writers");
+    site.cluster.sql("GRANT writers TO app");
+    let run = site.run();
+    let dumped = dump(&run, json!({})).await;
+    site.cluster.sql("DROP DATABASE shop");
+    site.cluster.sql("DROP ROLE readers");
+    // Whoever took this away meant it.
+    site.cluster.sql("REVOKE writers FROM app");
+    let restored = restore(&run, &dumped.backup, json!({})).await;
+    assert_eq!(restored.roles, ["readers"]);
+    let member = |group: &str| site.cluster.sql(&format!("SELECT pg_has_role('app', '{group}', 'MEMBER')"));
+    assert_eq!((member("readers").as_str(), member("writers").as_str()), ("t", "f"));
+    assert!(site.said().contains("`app` is a member of `readers` again"), "{}", site.said());
+}
+
+#[tokio::test]
 async fn without_roles_the_restore_is_refused_by_name_and_nothing_has_the_name() {
     let site = site(Depot::default());
     let run = site.run();

@@ -189,6 +189,40 @@ fn spoil(folder: &Path, begins: &str) {
 }
 
 #[tokio::test]
+async fn wal_counts_on_the_disk_that_a_linked_folder_lies_on() {
+    if !mount::mine("postgres_existing::wal_counts_on_the_disk_that_a_linked_folder_lies_on") {
+        return;
+    }
+    let site = Site::new();
+    site.cluster.stop("fast");
+    let (pgdata, disk) = (site.cluster.pgdata(), site.cluster.folder("disk"));
+    let _mount = mount::memory(&disk);
+    let place = disk.join("wal");
+    let moved = std::process::Command::new("cp").arg("-a").args([&pgdata.join("pg_wal"), &place]).status().unwrap();
+    assert!(moved.success());
+    fs::remove_dir_all(pgdata.join("pg_wal")).unwrap();
+    std::os::unix::fs::symlink(&place, pgdata.join("pg_wal")).unwrap();
+    site.cluster.up();
+    let backup = used(&site).await;
+    let run = site.run();
+    let judged = async || RestoreBase.check(&params(&backup, "keep_beside"), &run.check_context()).await.unwrap();
+    let tight = judged().await;
+    assert!(!tight.refused() && format!("{tight:?}").contains("its replay may keep 512"), "{tight:?}");
+    // Room for the data there is plenty, for its WAL there is not.
+    let free = rustix::fs::statvfs(&disk).unwrap();
+    let filler = vec![0_u8; usize::try_from(free.f_bavail * free.f_frsize).unwrap() - (4 << 20)];
+    fs::write(disk.join("filler"), filler).unwrap();
+    let refused = judged().await;
+    assert!(refused.refused(), "{refused:?}");
+    let error = restore(&run, &backup, "keep_beside").await.unwrap_err();
+    assert!(error.to_string().contains(&format!("`{}` has", disk.display())), "{error}");
+    fs::remove_file(disk.join("filler")).unwrap();
+    let staged = restore(&run, &backup, "keep_beside").await.unwrap().staged;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "102 8050");
+}
+
+#[tokio::test]
 async fn a_data_directory_and_a_tablespace_that_are_mount_points_are_swapped_within_them() {
     if !mount::mine(
         "postgres_existing::a_data_directory_and_a_tablespace_that_are_mount_points_are_swapped_within_them",

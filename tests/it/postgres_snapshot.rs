@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use runbook::action::{Action as _, ActionError};
+use runbook::action::{Action as _, ActionError, BackupHandle};
 use runbook::actions::postgres::{
     AroundSnapshot, AroundSnapshotOutput, RestoreSnapshot, RestoreSnapshotOutput, RestoreSnapshotParams,
 };
+use runbook::base::Digest;
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
@@ -68,6 +69,28 @@ async fn comes_back(site: Site) {
 #[tokio::test]
 async fn a_copy_taken_in_backup_mode_comes_back_with_everything_after_it() {
     comes_back(Site::new()).await;
+}
+
+#[tokio::test]
+async fn a_library_that_this_machine_lacks_is_found_before_anything_is_copied() {
+    let site = Site::with(&[("shared_preload_libraries", "pg_stat_statements")]);
+    let copy = site.cluster.folder("snapshot");
+    let script = format!("cp -a {} {} && echo {}", site.cluster.pgdata().display(), copy.display(), copy.display());
+    let run = site.run();
+    let mut backup = take(&run, json!({ "argv": ["sh", "-c", script] })).await.unwrap().backup;
+    let judged = async |backup: &BackupHandle| {
+        let with = json!({ "database": "main", "backup": backup, "from": copy.join("data") });
+        let params: RestoreSnapshotParams = serde_json::from_value(with).unwrap();
+        RestoreSnapshot.check(&params, &run.check_context()).await.unwrap()
+    };
+    assert!(!judged(&backup).await.refused());
+    // As if the backup had come from a machine with other packages.
+    let manifest = site.cluster.dir().join(format!("store/main/postgres-snapshot/{}/manifest.json", backup.id));
+    let text = fs::read_to_string(&manifest).unwrap().replace("pg_stat_statements", "pg_of_another_house");
+    fs::write(&manifest, &text).unwrap();
+    backup.manifest = Digest::of(text.as_bytes());
+    let refused = judged(&backup).await;
+    assert!(refused.refused() && format!("{refused:?}").contains("`pg_of_another_house.so`"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -11,6 +11,8 @@ use runbook::pgformat::{SegmentSize, SystemId, Timeline, TimelineHistory};
 use serde_json::Value;
 
 use crate::support::cli::{Cli, Ran};
+use crate::support::crash::postmasters;
+use crate::support::dice::Dice;
 use crate::support::recovery::Site;
 
 /// Rounds with random moments.
@@ -80,19 +82,6 @@ impl Road {
             Self::Loss => "recover",
             Self::Look => "open",
         }
-    }
-}
-
-/// Repeatable randomness (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % limit
     }
 }
 
@@ -285,24 +274,6 @@ fn owner(facts: fs::Metadata) -> (u32, u32) {
 
 fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
-}
-
-/// Servers that work below a folder: processes whose parent is none of them.
-fn postmasters(folder: &Path) -> BTreeSet<u32> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let inside = fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder));
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
-        let state = fields.next().unwrap_or("Z").to_owned();
-        let parent = fields.next().and_then(|field| field.parse::<u32>().ok());
-        if inside && stat.contains("(postgres)") && state != "Z" {
-            found.push((pid, parent));
-        }
-    }
-    let pids: BTreeSet<u32> = found.iter().map(|(pid, _)| *pid).collect();
-    found.iter().filter(|(_, parent)| parent.is_none_or(|up| !pids.contains(&up))).map(|(pid, _)| *pid).collect()
 }
 
 fn names(folder: &Path) -> BTreeSet<String> {

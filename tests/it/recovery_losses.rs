@@ -105,6 +105,11 @@ async fn old_wal_that_is_damaged_in_the_middle_is_never_taken_for_the_end_of_wha
     break_record(&site.cluster.pgdata().join("pg_wal").join(&names[0]), behind);
     let run = site.run();
     let staged = run.stage(&backup).await;
+    for (target, refused) in [(json!({}), true), (json!({ "target_lsn": behind.to_string() }), false)] {
+        let told = serde_json::to_string(&run.check_ahead(&staged, target).await.0).unwrap();
+        let ahead = format!("will be refused: it leads to `{behind}` at most");
+        assert_eq!(told.contains(&ahead), refused, "{told}");
+    }
     run.stop().await;
     for target in [json!({}), json!({ "target_time": "2100-01-01T00:00:00Z" })] {
         let error = run.try_recover(&staged, target).await.unwrap_err();
@@ -158,6 +163,57 @@ async fn a_segment_that_was_archived_with_a_broken_record_never_opens_a_database
     // Without the old data directory its WAL is searched for tablespaces, and so seen to break off before anything moves.
     assert!(error.to_string().contains("breaks off") && error.to_string().contains(&names[0]), "{error}");
     assert!(!site.stored().iter().any(|name| name.starts_with("00000002")), "{:?}", site.stored());
+}
+
+/// Has three segments archived whose first record is broken, and everything else lost. Gives the moment before them, at
+/// which a restore point was made, and their names.
+fn archived_and_broken(site: &Site) -> (String, Vec<String>) {
+    site.cluster.sql("SELECT pg_create_restore_point('mark')");
+    let at = site.cluster.sql(&format!("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', '{TIME}')"));
+    insert(site, 0);
+    stop_archiving(site);
+    let (names, behind) = three_segments(site);
+    break_record(&site.cluster.pgdata().join("pg_wal").join(&names[0]), behind);
+    site.cluster.sql("ALTER SYSTEM RESET archive_command");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    (at, names)
+}
+
+#[tokio::test]
+async fn wal_that_breaks_off_behind_the_target_keeps_nobody_from_it() {
+    let (site, backup) = of_one_row().await;
+    let (at, names) = archived_and_broken(&site);
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({ "target_time": at })).await;
+    assert_eq!(rows(&site), "1", "{}", site.said());
+    assert!(site.said().contains(&format!("segment `{}` breaks off", names[0])), "{}", site.said());
+    assert!(site.said().contains("a target that lies there is not reached"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_damaged_segment_keeps_nobody_from_a_restore_point_before_it_and_is_named_where_it_hides_one() {
+    let (site, backup) = of_one_row().await;
+    let (_, names) = archived_and_broken(&site);
+    let mut folders = vec![site.depot.root.clone()];
+    let stored = std::iter::from_fn(|| {
+        let entries = fs::read_dir(folders.pop()?).unwrap().flatten().map(|entry| entry.path());
+        let (inner, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
+        folders.extend(inner);
+        Some(files)
+    });
+    let stored: Vec<PathBuf> = stored.flatten().collect();
+    let damaged = stored.iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&names[1]));
+    fs::write(damaged.unwrap(), "no segment").unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    let error = run.try_recover(&staged, json!({ "target_name": "nowhere" })).await.unwrap_err();
+    assert!(error.to_string().contains(&names[1]), "{error}");
+    run.recover(&staged, json!({ "target_name": "mark" })).await;
+    assert_eq!(rows(&site), "1", "{}", site.said());
 }
 
 /// A program that fetches a broken copy of one segment, and everything else as it should.

@@ -7,6 +7,7 @@ use runbook::action::{Action as _, InstanceHandle};
 use runbook::actions::postgres::{InstanceState, Query, Recover, RecoverOutput};
 use serde_json::{Value, json};
 
+use crate::support::cli::until;
 use crate::support::postgres::free_port;
 use crate::support::production::Production;
 use crate::support::recovery::{Run, Site};
@@ -154,6 +155,30 @@ async fn wal_behind_a_copy_that_breaks_off_is_looked_through_for_tablespaces_too
 }
 
 #[tokio::test]
+async fn a_drill_just_after_a_promotion_knows_the_new_timeline() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await.backup;
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.archive();
+    let standby = site.cluster.standby();
+    standby.stop("fast");
+    standby.configure(&[("archive_mode", "on")]);
+    standby.up();
+    standby.sql("SELECT pg_promote(true, 60)");
+    let stored = || site.stored().iter().any(|name| name.starts_with("00000002.history"));
+    until("the history of the new timeline is archived", stored);
+    assert!(!site.stored().iter().any(|name| name.starts_with("000000020")), "{:?}", site.stored());
+    let site = site.drill();
+    for target in [json!({}), json!({ "timeline": 2 })] {
+        let run = site.run();
+        let staged = run.stage(&backup).await;
+        let copy = run.recover(&staged, target.clone()).await;
+        assert_eq!((copy.timeline, rows(&run, &copy).await), (3, json!("1,2")), "{target}: {}", site.said());
+    }
+}
+
+#[tokio::test]
 async fn a_tablespace_that_production_makes_during_a_drill_is_never_replayed() {
     let site = Site::new();
     site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
@@ -205,6 +230,9 @@ async fn a_copy_that_waits_goes_on_only_through_wal_that_was_looked_through() {
     let staged = run.stage(&backup).await;
     let waits = run.recover(&staged, json!({ "target": "immediate", "action": "pause" })).await;
     assert_eq!((waits.state, rows(&run, &waits).await), (InstanceState::Paused, json!("1")));
+    let manifest: Value = serde_json::from_str(&site.manifests()).unwrap();
+    let as_of = waits.recovered_to_time.max(manifest["started_at"].as_str().unwrap().parse().ok());
+    assert_eq!(waits.as_of, as_of, "what was done while the backup ended may not be in it");
     let on = json!({ "database": "main", "instance": waits.instance, "target_lsn": between, "inclusive": false, "action": "pause" });
     let waits = run.recover_with(on).await.unwrap_or_else(|error| panic!("{:#?}", error.info()));
     assert_eq!(rows(&run, &waits).await, json!("1,2"));

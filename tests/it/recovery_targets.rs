@@ -1,13 +1,16 @@
 //! Every way to say where a recovery ends, and what becomes of the server there, on real clusters.
 
 use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use runbook::action::{ActionError, InstanceHandle};
-use runbook::actions::postgres::{Fate, InstanceState, RecoverOutput};
+use runbook::action::{Action as _, ActionError, InstanceHandle};
+use runbook::actions::postgres::{Fate, InstanceState, Query, RecoverOutput, RestorePoint};
 use serde_json::{Value, json};
 
 use crate::support::cli::until;
 use crate::support::recovery::{Run, Site};
+use crate::support::web::Web;
 
 /// A site whose table has the rows 1 to 4, each committed on its own after the base backup of row 1.
 struct Story {
@@ -25,6 +28,7 @@ impl Story {
         site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
         let backup = site.run().base_backup().await.backup;
         site.cluster.sql("INSERT INTO t VALUES (2)");
+        site.cluster.sql("SELECT pg_create_restore_point('early')");
         let between = site.cluster.sql(
             "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM pg_sleep(0.01)",
         );
@@ -135,6 +139,16 @@ async fn a_recovery_that_pauses_can_be_read_goes_on_and_opens_where_it_is() {
         (further.state, story.rows().as_str(), story.in_recovery().as_str()),
         (InstanceState::Paused, "1,2,3", "t")
     );
+    // What replay has passed is refused before the server is touched: it can still be read, and go on.
+    let begun = story.site.cluster.sql("SELECT pg_postmaster_start_time()");
+    for behind in [json!({ "target_xid": story.third }), json!({ "target_name": "early" })] {
+        let error = goes_on(&run, &further.instance, behind).await.unwrap_err();
+        assert!(error.to_string().contains("cannot go back"), "{error}");
+    }
+    assert_eq!((story.rows().as_str(), story.site.cluster.sql("SELECT pg_postmaster_start_time()")), ("1,2,3", begun));
+    let named = json!({ "target_name": "deployed", "action": "pause" });
+    let further = goes_on(&run, &further.instance, named).await.unwrap();
+    assert_eq!((further.state, story.rows().as_str()), (InstanceState::Paused, "1,2,3"));
     let open = goes_on(&run, &further.instance, json!({ "target": "here" })).await.unwrap();
     assert_eq!((open.state, open.timeline, story.in_recovery().as_str()), (InstanceState::Open, 2, "f"));
     assert!(open.archived.is_some());
@@ -238,6 +252,37 @@ async fn slots_come_back_prepared_transactions_are_told_and_settings_the_wal_nee
 }
 
 #[tokio::test]
+async fn slots_that_the_restored_configuration_has_no_room_for_are_told_and_temporary_ones_stay_gone() {
+    let site = Site::with(&[("max_replication_slots", "2")]);
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    site.cluster.stop("fast");
+    site.cluster.configure(&[("max_replication_slots", "9")]);
+    site.cluster.up();
+    for number in 1..=3 {
+        site.cluster.sql(&format!("SELECT pg_create_physical_replication_slot('standby_{number}')"));
+    }
+    let holding = "SELECT pg_create_physical_replication_slot('copying', false, true); SELECT pg_sleep(600)";
+    let mut copying = site.cluster.client("postgres", holding).stdout(std::process::Stdio::null()).spawn().unwrap();
+    until("the temporary slot is there", || site.cluster.sql("SELECT count(*) FROM pg_replication_slots") == "4");
+    site.cluster.kill();
+    let _ended = copying.wait().unwrap();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    let recovered = run.recover(&staged, json!({})).await;
+    let with = |fate: Fate| recovered.slots.iter().filter(|slot| slot.fate == fate).count();
+    assert_eq!((with(Fate::Recreated), with(Fate::Failed), recovered.slots.len()), (2, 1, 3), "{:?}", recovered.slots);
+    let failed = recovered.slots.iter().find(|slot| slot.fate == Fate::Failed).unwrap();
+    let statement = format!("SELECT pg_create_physical_replication_slot('{}')", failed.name);
+    let said = site.said();
+    assert!(said.contains(&statement) && said.contains("`max_replication_slots` at 3"), "{said}");
+    site.cluster.sql("ALTER SYSTEM SET max_replication_slots = 3");
+    site.cluster.stop("fast");
+    site.cluster.up();
+    site.cluster.sql(&statement);
+}
+
+#[tokio::test]
 async fn a_program_that_looks_after_the_server_is_found_until_it_is_paused() {
     let site = Site::new();
     let run = site.run();
@@ -258,11 +303,27 @@ async fn a_program_that_looks_after_the_server_is_found_until_it_is_paused() {
     }
     let refused = serde_json::to_string(&run.check_recover(&staged, json!({})).await.0).unwrap();
     let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    // The copy in the data directory may be older than the last word, and is gone with a lost disk.
+    let paused = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = std::sync::Arc::clone(&paused);
+    let api = Web::start(move |_| {
+        let pause = if told.load(std::sync::atomic::Ordering::SeqCst) { ", \"pause\": true" } else { "" };
+        (200, format!("{{\"state\": \"stopped\", \"patroni\": {{\"version\": \"4.0.4\"}}{pause}}}"))
+    });
+    let address = api.url("").replace("http://", "");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, format!("{text}restapi:\n  listen: 0.0.0.0:1\n  connect_address: {address}\n")).unwrap();
     fs::write(pgdata.join("patroni.dynamic.json"), "{\"pause\": true, \"ttl\": 30}").unwrap();
+    let stale = run.try_recover(&staged, json!({})).await.unwrap_err();
+    fs::remove_dir_all(&pgdata).unwrap();
+    paused.store(true, std::sync::atomic::Ordering::SeqCst);
     let recovered = run.try_recover(&staged, json!({})).await;
     patroni.kill().unwrap();
     patroni.wait().unwrap();
     assert!(refused.contains("`patroni`") && refused.contains("patronictl pause"), "{refused}");
+    assert!(refused.contains("names no `restapi`"), "{refused}");
+    assert!(stale.to_string().contains("looks after database `main`"), "{stale}");
+    assert!(api.at("/patroni").len() >= 2);
     assert!(error.to_string().contains("looks after database `main`"), "{error}");
     recovered.unwrap();
 }
@@ -360,4 +421,77 @@ async fn a_promotion_is_followed_by_its_checkpoint_and_commits_that_would_wait_a
     story.site.cluster.sql("SELECT pg_reload_conf()");
     until("commits go on", || story.site.cluster.sql("SHOW synchronous_standby_names").is_empty());
     story.site.cluster.sql("INSERT INTO t VALUES (10)");
+}
+
+#[tokio::test]
+async fn a_restore_point_waits_until_its_segment_is_archived_and_says_or_refuses_when_it_is_late() {
+    let site = Site::new();
+    let run = site.run();
+    let make = async |more: Value| {
+        let mut with = json!({ "database": "main", "name": "before" });
+        with.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        RestorePoint.run(&serde_json::from_value(with).unwrap(), &run.context()).await
+    };
+    let made = make(json!({})).await.unwrap();
+    assert!(made.archived && site.stored().iter().any(|name| name.starts_with(&made.segment)), "{made:?}");
+    let archive_with = |command: &str| {
+        site.cluster.sql(&format!("ALTER SYSTEM SET archive_command = '{command}'"));
+        site.cluster.sql("SELECT pg_reload_conf()");
+    };
+    archive_with("false # wal push ");
+    let late = make(json!({ "within": "1s" })).await.unwrap();
+    assert!(!late.archived, "{late:?}");
+    assert!(
+        site.said().contains(&format!("`{}` did not reach the archive within 1s", late.segment)),
+        "{}",
+        site.said()
+    );
+    let refused = make(json!({ "within": "1s", "on_late": "fail" })).await.unwrap_err();
+    assert!(refused.to_string().contains("nobody can recover to the restore point"), "{refused}");
+    // Another program's archive is known by the archiver's word alone.
+    archive_with("true");
+    assert!(make(json!({})).await.unwrap().archived);
+}
+
+#[tokio::test]
+async fn a_drill_waits_for_a_segment_that_a_later_one_overtook_on_its_way() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let backup = site.run().base_backup().await;
+    for n in 1..=3 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.archive();
+    }
+    let site = site.drill();
+    let run = site.run();
+    let staged = run.stage(&backup.backup).await;
+    let segments = segments(&site);
+    let [.., overtaken, later] = segments.as_slice() else { panic!("{segments:?}") };
+    let aside = site.cluster.dir().join("aside");
+    fs::rename(overtaken, &aside).unwrap();
+    // It came just now.
+    let bytes = fs::read(later).unwrap();
+    fs::write(later, bytes).unwrap();
+    let arrives = async {
+        while !site.said().contains("looking again") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        fs::rename(&aside, overtaken).unwrap();
+    };
+    let (recovered, ()) = tokio::join!(run.recover(&staged, json!({})), arrives);
+    let params = json!({ "database": "main", "instance": recovered.instance, "sql": "SELECT count(*) FROM t" });
+    let answer = Query.run(&serde_json::from_value(params).unwrap(), &run.context()).await.unwrap();
+    assert_eq!(answer.value, json!(3));
+}
+
+/// The files of the archived segments, in order.
+fn segments(site: &Site) -> Vec<PathBuf> {
+    let wal = site.depot.root.join("main/wal");
+    let cluster = fs::read_to_string(wal.join("cluster")).unwrap();
+    let folder = wal.join(cluster.trim()).join("00000001");
+    let mut found: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.retain(|path| path.file_name().unwrap().to_str().unwrap().split('.').next().unwrap().len() == 24);
+    found.retain(|path| !path.to_str().unwrap().contains(".backup"));
+    found.sort();
+    found
 }

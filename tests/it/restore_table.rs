@@ -108,6 +108,56 @@ async fn a_dropped_table_comes_back_whole_and_so_does_what_went_with_it() {
 }
 
 #[tokio::test]
+async fn policies_and_publications_come_back_with_a_table_and_what_does_not_is_named() {
+    let shop = Shop::new();
+    let run = shop.site.run();
+    let lists_columns = shop.sql("SELECT current_setting('server_version_num')::int >= 150000") == "t";
+    let (only, shown) = if lists_columns { (" (id, name)", "attnames") } else { ("", "schemaname") };
+    let around = "CREATE POLICY grown ON orders AS RESTRICTIVE FOR SELECT TO clerk, keeper USING (EXISTS (SELECT 1 FROM users u WHERE u.id = who)); \
+         CREATE POLICY mine ON orders FOR UPDATE TO PUBLIC USING (paid > 0) WITH CHECK (who IN (SELECT id FROM adults)); \
+         CREATE PUBLICATION feed FOR TABLE users§, orders; CREATE PUBLICATION gone FOR TABLE users; \
+         CREATE FUNCTION greet(users) RETURNS text LANGUAGE sql AS 'SELECT $1.name'; \
+         CREATE RULE kept AS ON DELETE TO orders DO ALSO SELECT count(*) FROM users; \
+         CREATE TABLE visits(n int, who users)";
+    shop.sql(&around.replace('§', only));
+    let policies = "SELECT string_agg(concat_ws('|', policyname, permissive, roles, cmd, qual, with_check), ' ; ' ORDER BY policyname) \
+                    FROM pg_policies WHERE tablename = 'orders'";
+    let published = format!(
+        "SELECT string_agg(concat_ws('|', tablename, {shown}), ' ; ' ORDER BY tablename) \
+         FROM pg_publication_tables WHERE pubname = 'feed'"
+    );
+    let before = (shop.sql(policies), shop.sql(&published), shop.sql(ROWS));
+    let copy = shop.copy(&run).await;
+    shop.sql("DROP TABLE users CASCADE; DROP PUBLICATION gone");
+    let with = json!({ "instance": copy, "tables": ["users"], "mode": "apply" });
+    let back = restore(&run, with).await;
+    assert_eq!((shop.sql(policies), shop.sql(&published), shop.sql(ROWS)), before);
+    let said = shop.site.said();
+    let line = |words: &str| said.lines().find(|line| line.contains(words)).unwrap_or_default().to_owned();
+    let company = line("with them came back");
+    for name in ["policy grown on public.orders", "policy mine on public.orders", "public.users in publication feed"] {
+        assert!(company.contains(name), "{company}");
+    }
+    let missing = line("to be made anew by hand");
+    let wanted = [
+        "function public.greet(public.users)",
+        "rule kept on public.orders",
+        "public.users in publication gone",
+        "public.visits.who",
+    ];
+    for name in wanted {
+        assert!(missing.contains(name), "{name}: {said}");
+    }
+    assert_eq!(
+        missing.split(": ").last().unwrap().split(", ").count(),
+        wanted.len(),
+        "nothing else is missing: {missing}"
+    );
+    revert(&run, &back.undo).await.unwrap();
+    assert_eq!(shop.sql("SELECT to_regclass('users') IS NULL AND to_regclass('orders') IS NOT NULL"), "t");
+}
+
+#[tokio::test]
 async fn rows_that_lost_their_parent_meanwhile_are_found_before_anything_is_committed() {
     let shop = Shop::new();
     let run = shop.site.run();

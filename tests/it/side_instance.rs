@@ -108,6 +108,35 @@ async fn a_step_that_is_made_again_begins_anew_and_another_steps_instance_is_lef
 }
 
 #[tokio::test]
+async fn a_copy_that_would_lack_what_the_live_server_never_archived_is_refused_and_the_newest_is_made_with_a_warning() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    site.cluster.sql("ALTER SYSTEM SET archive_command = ''");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    let then = now(&site);
+    let error = try_side(&run, &backup, json!({ "target_time": then })).await.unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("would be missing in the copy (the live server archives no WAL)"), "{told}");
+    assert!(
+        error.info().help.as_ref().is_some_and(|help| help.contains("runbook wal status main")),
+        "{:#?}",
+        error.info()
+    );
+    remove(&site, &run).await;
+    // What the archive leads to is a copy all the same, and it is said that it is not all.
+    let newest = side(&site.run(), &backup, json!({})).await;
+    assert_eq!(newest.databases, ["postgres"]);
+    assert!(site.said().contains("warning: the live server has written WAL up to"), "{}", site.said());
+    // A server that is down cannot finish anything: its own `pg_wal` tells that it holds more.
+    site.cluster.stop("fast");
+    let error = try_side(&site.run(), &backup, json!({ "target_time": then })).await.unwrap_err();
+    assert!(error.to_string().contains("are only in the server's own `pg_wal`"), "{error}");
+}
+
+#[tokio::test]
 async fn a_dump_is_looked_at_in_an_empty_server_of_its_own() {
     let site = Site::new();
     site.cluster

@@ -51,6 +51,23 @@ fn a_dropped_table_is_back_beside_a_server_that_never_stopped_and_undo_takes_it_
 }
 
 #[test]
+fn what_was_committed_right_before_an_accident_is_back_though_nobody_had_archived_it() {
+    let (production, then) = shop();
+    let cluster = &production.site.cluster;
+    let rows = cluster.sql(ROWS);
+    cluster.sql("DROP TABLE users CASCADE");
+    let told = production.cli.run(&args("dry-run", "accidental-drop", &then, &["-p", "incident_at=1m ago"])).ends(0);
+    told.prints("the live server finishes its WAL segment");
+    production
+        .cli
+        .run(&args("run", "accidental-drop", &then, &[]))
+        .ends(0)
+        .says("the live server's WAL is archived up to");
+    assert_eq!(cluster.sql(ROWS), rows);
+    production.nothing_is_left();
+}
+
+#[test]
 fn an_accident_is_drilled_on_a_stand_in_and_production_does_not_notice() {
     let (production, then) = shop();
     let cluster = &production.site.cluster;

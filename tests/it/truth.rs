@@ -54,6 +54,9 @@ fn an_entry_that_is_wrong_about_its_server_is_told_and_no_procedure_begins_by_it
             let ran = cli.run(procedure).ends(4);
             assert!(format!("{}{}", ran.out, ran.err).contains(&words), "{procedure:?}: {}{}", ran.out, ran.err);
         }
+        // A copy beside it has nothing to do with whoever answers.
+        let side = cli.run(&["dry-run", "side-copy", "-p", "database=main"]).ends(0);
+        assert!(!format!("{}{}", side.out, side.err).contains(&words), "{}{}", side.out, side.err);
         assert!(cli.runs().is_empty(), "{member}: a run was begun");
         assert_eq!(production.facts(), before);
     }

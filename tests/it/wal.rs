@@ -12,6 +12,7 @@ use runbook::language::inventory::StoreEntry;
 use runbook::pgformat::{BackupLabel, ControlFile, Lsn, SegmentName, SegmentSize, Timeline};
 use runbook::wal::{Contiguity, contiguity};
 
+use crate::support::cli::until;
 use crate::support::postgres::{Cluster, owner_of};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_runbook");
@@ -244,6 +245,33 @@ fn fetch_tells_the_end_of_the_wal_from_a_hole() {
     for wrong in [&["fetch"][..], &["fetch", "x"], &["fetch", "RECOVERYXLOG", "pg_wal/x"], &["nonsense"]] {
         assert_eq!(site.code(wrong), 126, "{wrong:?}");
     }
+}
+
+#[test]
+fn a_segment_that_a_later_one_overtook_is_waited_for_and_a_standby_is_told_to_ask_again() {
+    let (site, names) = Site::with_segments(3);
+    site.cluster.stop("fast");
+    let away = site.store.join("aside");
+    fs::rename(site.object(names[1]), &away).unwrap();
+    let signal = site.cluster.pgdata().join("standby.signal");
+    fs::write(&signal, "").unwrap();
+    assert_eq!(site.fetch(&names[1].to_string()), 1, "its server goes on asking");
+    fs::remove_file(&signal).unwrap();
+    assert_eq!(site.fetch(&names[1].to_string()), 126, "without patience");
+    fs::write(&site.config, format!("store: {}\nprefix: app\nretry_for: 60s\n", site.plain())).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["wal", "fetch", "--config"]).arg(&site.config).arg(names[1].to_string()).arg("pg_wal/RECOVERYXLOG");
+    command.env_clear().current_dir(site.cluster.pgdata()).stdin(Stdio::null());
+    if let Some((uid, gid)) = site.cluster.owner() {
+        command.uid(uid).gid(gid);
+    }
+    let mut fetch = command.spawn().unwrap();
+    // One that gives up has ended long before.
+    let began = runbook::base::clock::monotonic();
+    until("it looks more than once", || began.elapsed() > Duration::from_secs(1));
+    assert!(fetch.try_wait().unwrap().is_none(), "it gave up");
+    fs::rename(&away, site.object(names[1])).unwrap();
+    assert_eq!(fetch.wait().unwrap().code(), Some(0));
 }
 
 #[test]

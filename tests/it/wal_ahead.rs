@@ -1,6 +1,5 @@
 //! What push and fetch do ahead of the server: company, spool, several stores, and what survives when any of it dies.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::time::Duration;
 use runbook::pgformat::{ControlFile, SegmentName, SystemId};
 
 use crate::support::cli::until;
+use crate::support::load::{Acknowledged, COUNTS, Load, Pace, TABLE};
 use crate::support::postgres::Cluster;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_runbook");
@@ -438,6 +438,47 @@ fn what_a_server_will_ask_for_is_fetched_before_it_starts_until_the_spool_is_rem
     }
 }
 
+#[test]
+fn a_store_that_is_down_keeps_nothing_from_being_fetched_ahead() {
+    let (site, backup, _) = archived(4);
+    let stored = site.stored("store");
+    site.lose_and_restore(&backup);
+    let gone = site.cluster.dir().join("gone");
+    site.configure(&format!("stores: [\"file://{}\", {}]\nat_least: 1\n", gone.display(), site.url("store")));
+    let output = site.wal(&["prefetch", &stored[0].to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    until("what follows is fetched", || {
+        let names: Vec<String> = site.spooled("ahead").iter().map(name).collect();
+        let is_kept = |segment: &SegmentName| {
+            names.iter().any(|name| name.starts_with(&segment.to_string()) && !name.ends_with(".part"))
+        };
+        stored[1..4].iter().all(is_kept)
+    });
+    let first = site.spooled("ahead").into_iter().find(|path| name(path) == "first").expect("a note");
+    assert_eq!(fs::read_to_string(first).unwrap(), "1", "the second store is asked first from now on");
+    let fetched = site.wal(&["fetch", &stored[0].to_string(), "pg_wal/RECOVERYXLOG"]);
+    assert_eq!(fetched.status.code(), Some(0), "{}", words(&fetched));
+    let absent = stored.last().unwrap().to_string().replace("00000001000000", "000000010000F0");
+    let asked = site.wal(&["fetch", &absent, "pg_wal/RECOVERYXLOG"]);
+    assert_eq!(asked.status.code(), Some(126), "an absence is asked of all of them: {}", words(&asked));
+}
+
+#[test]
+fn a_spool_in_the_data_directory_is_refused_and_costs_no_push() {
+    let site = Site::with_backlog(1);
+    let inside = site.cluster.pgdata().join("spool");
+    let text = format!("store: {}\nprefix: app\nspool: {}\n", site.url("store"), inside.display());
+    fs::write(&site.config, text).unwrap();
+    let refused = site.wal(&["init"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(words(&refused).contains("inside the data directory"), "{}", words(&refused));
+    let waiting = site.waiting();
+    let pushed = site.push(waiting[0]);
+    assert_eq!((pushed.status.code(), site.stored("store")), (Some(0), waiting[..1].to_vec()), "{}", words(&pushed));
+    assert!(words(&pushed).contains("inside the data directory") && !inside.exists(), "{}", words(&pushed));
+}
+
 fn fetches_ahead(site: &Site) -> bool {
     let config = site.config.display().to_string();
     fs::read_dir("/proc").unwrap().filter_map(Result::ok).any(|entry| {
@@ -525,47 +566,15 @@ fn a_hanging_push_ends_in_time_with_1() {
     drop(listener);
 }
 
-/// pgbench at work: its clients log each commit when the server has acknowledged it.
-struct Load {
-    pgbench: Child,
-    log: PathBuf,
-}
-
-impl Load {
-    fn start(site: &Site, round: u64) -> Self {
-        let dir = site.cluster.folder("load");
-        let script = dir.join("script.sql");
-        fs::write(&script, "INSERT INTO seen VALUES (:round, :client_id, repeat('x', 1500));\n").unwrap();
-        let log = dir.join(format!("round{round}"));
-        let mut pgbench = site.cluster.command("pgbench");
-        pgbench.args(["-n", "-c", "4", "-T", "60", "-U", "postgres", "-l"]).arg("-D").arg(format!("round={round}"));
-        pgbench.arg("-f").arg(&script).arg(format!("--log-prefix={}", log.display()));
-        pgbench.arg("-h").arg(site.cluster.socket_dir()).arg("-p").arg(site.cluster.port().to_string()).arg("postgres");
-        let pgbench = pgbench.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("pgbench");
-        Self { pgbench, log }
-    }
-
-    /// Waits for its end, which comes with the server's, and counts the commits that each client saw acknowledged.
-    fn acknowledged(mut self) -> BTreeMap<String, usize> {
-        self.pgbench.wait().unwrap();
-        let log = PathBuf::from(format!("{}.{}", self.log.display(), self.pgbench.id()));
-        let mut clients = BTreeMap::new();
-        for line in fs::read_to_string(log).unwrap().lines() {
-            *clients.entry(line.split(' ').next().unwrap().to_owned()).or_default() += 1;
-        }
-        clients
-    }
-}
-
 #[test]
 fn every_commit_that_pgbench_saw_acknowledged_survives_killed_pushes_fetches_and_servers() {
     let site = Site::with_backlog(0);
-    site.cluster.sql("CREATE TABLE seen (round int, client int, pad text)");
+    site.cluster.sql(TABLE);
     site.archive_with(&site.push_command());
     let backup = site.base_backup();
-    let mut acknowledged = Vec::new();
+    let mut acknowledged = Acknowledged::default();
     for round in 0..4_u64 {
-        let load = Load::start(&site, round);
+        let load = Load::start(&site.cluster, round, Pace::Full);
         for moment in 1..5_u64 {
             // Not waits for anything: they choose the moments of the crashes.
             std::thread::sleep(Duration::from_millis(120 + 37 * moment * round));
@@ -573,7 +582,7 @@ fn every_commit_that_pgbench_saw_acknowledged_survives_killed_pushes_fetches_and
         }
         site.cluster.kill();
         kill_pushes(&site);
-        acknowledged.extend(load.acknowledged().into_iter().map(|(client, count)| (round, client, count)));
+        acknowledged.add(load.acknowledged());
         site.up_again();
     }
     site.fill_and_archive();
@@ -597,14 +606,8 @@ fn every_commit_that_pgbench_saw_acknowledged_survives_killed_pushes_fetches_and
     site.up_again();
     site.until("NOT pg_is_in_recovery()");
     assert_eq!(site.cluster.sql("SELECT count(*) FROM seen"), all);
-    let sum: usize = acknowledged.iter().map(|(_, _, count)| count).sum();
-    assert!(sum > 100, "pgbench did something: {acknowledged:?}");
-    for (round, client, count) in acknowledged {
-        let there = site.cluster.sql(&format!("SELECT count(*) FROM seen WHERE round = {round} AND client = {client}"));
-        // One more may have been committed whose answer was lost on the way.
-        let there: usize = there.parse().unwrap();
-        assert!((count..=count + 1).contains(&there), "round {round}, client {client}: {count} seen, {there} there");
-    }
+    assert!(acknowledged.total() > 100, "pgbench did something: {acknowledged:?}");
+    assert_eq!(acknowledged.differences(&site.cluster.sql(COUNTS)), Vec::<String>::new());
 }
 
 /// Runs the program with a spool on a disk of its own that has nothing left, in a namespace of the test.

@@ -92,9 +92,15 @@ fn a_timeout_that_cannot_keep_the_promise_is_refused() {
     for (params, words) in [
         (["rpo=5m", "archive_timeout=5m"], "cannot meet an RPO of 5m"),
         (["rpo=30s", "archive_timeout=1s"], "use a standby that streams"),
+        (["rpo=5m", "archive_timeout=0s"], "zero switches it off"),
+        (["rpo=5m", "archive_timeout=999ms"], "at least 1s is wanted"),
+        (["rpo=5m", "archive_timeout=1500ms"], "whole seconds"),
     ] {
         site.set_up(&params, 3).says(words);
     }
+    let promised = site.cli.read("inventory.yaml").replace("prefix: main", "prefix: main, rpo: 1m");
+    site.cli.file("inventory.yaml", &promised);
+    site.set_up(&["rpo=5m"], 3).says("cannot meet an RPO of 1m");
     assert!(!site.settings().contains("archive"), "{}", site.settings());
 }
 
@@ -117,4 +123,28 @@ fn a_store_that_the_servers_user_cannot_use_is_found_out_before_any_setting_is_c
     fs::set_permissions(&store, fs::Permissions::from_mode(0o600)).unwrap();
     site.set_up(&[], 10).says("no setting was changed");
     assert_eq!(site.settings(), before);
+}
+
+#[test]
+fn archiving_is_proven_on_the_timeline_that_a_promotion_has_just_begun() {
+    let site = Site::with(&[("archive_mode", "on"), ("shared_buffers", "64MB")]);
+    site.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 200000) AS n");
+    site.cluster.stop("immediate");
+    let signal = site.cluster.pgdata().join("standby.signal");
+    fs::write(&signal, "").unwrap();
+    site.cluster.give(&signal);
+    site.cluster.up();
+    // What it replayed is written by a checkpoint that takes its time: until then `pg_control` tells the old timeline.
+    site.cluster.sql("SELECT pg_promote()");
+    assert_eq!(site.cluster.sql("SELECT timeline_id FROM pg_control_checkpoint()"), "1");
+    site.set_up(&[], 0).says("`00000002");
+}
+
+#[test]
+fn more_senders_than_a_standby_has_are_said_before_it_stops_replaying() {
+    let site = Site::with(&[("archive_mode", "on"), ("max_wal_senders", "3")]);
+    let standby = site.cluster.standby();
+    until("the standby follows", || site.cluster.sql("SELECT count(*) FROM pg_stat_replication") == "1");
+    site.set_up(&["restart=later"], 0).says("standbys whose own is smaller").says("raise `max_wal_senders` on each");
+    drop(standby);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use runbook::action::Action as _;
 use runbook::actions::postgres::VerifyBackup;
@@ -183,6 +183,44 @@ async fn a_store_that_may_not_be_written_to_gets_no_rescued_wal_and_is_mended_la
     let refused = cli.run(&["wal", "mend", "main"]).ends(5);
     assert!(refused.err.contains("was not copied") && refused.err.contains("damaged"), "{}", refused.err);
     assert!(file(&offsite).is_none());
+}
+
+#[tokio::test]
+async fn what_no_backup_of_a_store_needs_is_not_copied_back_into_it() {
+    let site = Site::new();
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    for n in 0..3 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.archive();
+    }
+    site.run().base_backup().await;
+    for n in 3..5 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.archive();
+    }
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    let all: Vec<String> = wal_in(&own).into_iter().filter(|name| name.len() == 24).collect();
+    let folder = own.join("main/wal").join(of_cluster(&own)).join("00000001");
+    let remove = |name: &String| {
+        let there = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let is_it = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(name.as_str());
+        there.filter(is_it).for_each(|path| fs::remove_file(path).unwrap());
+    };
+    // Pruned, all but one that was left over; and one that is needed got lost.
+    let (pruned, lost) = (&all[1], &all[all.len() - 2]);
+    [pruned, lost].into_iter().for_each(remove);
+    let cli = asking(&site, "offsite");
+    let mended = cli.run(&["wal", "mend"]).ends(0);
+    assert!(
+        mended.out.contains("store `primary`: 1 of 1 files copied") && mended.err.contains("`primary` lacks 1 more"),
+        "{}{}",
+        mended.out,
+        mended.err
+    );
+    assert!(wal_in(&own).contains(lost) && !wal_in(&own).contains(pruned), "{:?}", wal_in(&own));
+    cli.run(&["wal", "mend", "--all"]).ends(0);
+    assert_eq!(wal_in(&own), wal_in(&offsite));
 }
 
 /// The folder of the one cluster that archives into a store.

@@ -127,6 +127,7 @@ impl Restoring<'_> {
         if let Some((fact, help)) = staging::misfit(self.cluster, self.params, files.as_ref())? {
             return Err(ActionError::fatal(fact).help(help));
         }
+        self.note_schedule();
         let owner = Owner::of(self.cluster, self.cx.host.as_read())?;
         let staging = self.staging(&owner);
         let (marker, shelved) = match staging::staged(self.cluster, self.cx)? {
@@ -143,6 +144,19 @@ impl Restoring<'_> {
         }
         let decided = self.decide(&recovering, &marker, (&dir, &Tail::default())).await?;
         self.settle(&recovering, marker, (&dir, None, decided)).await
+    }
+
+    /// Says what no freeze of ours reaches: pgBackRest's own timers, wherever they are.
+    fn note_schedule(&self) {
+        if self.cluster.is_scratch() {
+            return;
+        }
+        let name = &self.stanza.name;
+        let message = format!(
+            "pgBackRest's own schedule knows nothing of this recovery: until it is over, stop whatever calls `pgbackrest \
+             backup` or `pgbackrest expire` for stanza `{name}`"
+        );
+        self.cx.reporter.note(message, json!({ "stanza": name }));
     }
 
     /// Has pgBackRest restore the backup that leads to the goal.
@@ -177,9 +191,25 @@ impl Restoring<'_> {
         let old = Old { dir: self.cluster.pgdata.clone() };
         let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
         let tail = recovering.tail(marker, Some(&old)).await?;
-        tail.leads_to(&self.aim.goal, &self.aim.goal)?;
+        self.unbroken(&recovering, marker, &tail).await?;
         self.rescue(&tail, &old.dir).await?;
         Ok(tail.end)
+    }
+
+    /// Refuses, before the old WAL is overwritten, to take the place where it breaks off for its end.
+    async fn unbroken(&self, recovering: &Recovering<'_>, marker: &Marker, tail: &Tail) -> Result<(), ActionError> {
+        if tail.torn.is_none() {
+            return Ok(());
+        }
+        let (files, size) = (self.cx.host.read_files(), marker.segment_size);
+        // What came with the backup is not restored yet.
+        let own = size.number_of(marker.start)..=size.number_of(Lsn(marker.stop.0.saturating_sub(1)));
+        let embedded = own.map(|number| SegmentName::new(marker.timeline, number, size)).collect();
+        let aside = Aside { embedded: &embedded, folders: &[], tail, files: files.as_ref() };
+        course::settled(&recovering.hands, marker, aside, &self.aim)
+            .await
+            .map(drop)
+            .map_err(|error| recovering.untouched(files.as_ref(), error))
     }
 
     /// Pushes WAL that the repository lacks, by pgBackRest itself: it holds each file against the stanza.
@@ -218,7 +248,7 @@ impl Restoring<'_> {
         let aside = Aside { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
         let shelf = recovering.hands.shelf(&marker);
         let supply = decided.plan.supply(&shelf, aside);
-        let swap = recovering.seats(&marker, old.as_ref(), supply, &decided.plan.path).await?;
+        let swap = recovering.seats(&marker, old.as_ref(), supply, &decided.plan).await?;
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
         self.rescue(&tail, dir).await?;
@@ -248,14 +278,14 @@ impl Restoring<'_> {
         let folders = supply::folders(marker, dir);
         let aside = Aside { embedded: &embedded, folders: &folders, tail, files: files.as_ref() };
         let shelf = hands.shelf(marker);
-        let plan = course::decide(&shelf, marker, aside, &self.aim).await;
+        let plan = course::settled(hands, marker, aside, &self.aim).await;
         let told = |error| match self.params.delta {
             true => error,
             false => recovering.untouched(files.as_ref(), error),
         };
         let plan = plan.map_err(told)?;
         let through = match self.cluster.is_scratch() {
-            true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, marker).await?,
+            true => intrusion::refuse(plan.supply(&shelf, aside), &plan, marker).await?,
             false => None,
         };
         if let Some(witness) = plan.witness() {

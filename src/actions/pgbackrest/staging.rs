@@ -116,6 +116,7 @@ impl Staging<'_> {
             timeline: base.timeline,
             system_id: chosen.shelved.system_id,
             segment_size: chosen.shelved.size,
+            started_at: Some(chosen.listed.started_at),
             ended_at: base.ended_at,
             links,
             last_flushed: None,

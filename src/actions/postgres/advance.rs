@@ -57,9 +57,9 @@ pub(crate) async fn advance(
     let followed = marker.course.map(|course| course.timeline);
     let aim = &Aim { timeline: aim.timeline.or(followed), ..aim.clone() };
     let shelf = hands.shelf(&marker);
-    let plan = course::decide(&shelf, &marker, aside, aim).await?;
+    let plan = course::settled(hands, &marker, aside, aim).await?;
     let through = match hands.cluster.is_scratch() {
-        true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, &marker).await?,
+        true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,
         false => None,
     };
     if let Some(note) = &plan.note {
@@ -78,7 +78,8 @@ pub(crate) async fn advance(
     Landing { hands, marker }.land(aim).await
 }
 
-/// Refuses a target that replay has passed.
+/// Refuses a target that replay has passed. Where a transaction or a restore point lies, only the WAL tells: those are
+/// judged where they are looked for, as the course is decided.
 fn later(goal: &Goal, waiting: &Waiting) -> Result<(), ActionError> {
     let passed = match goal {
         Goal::Time(at) => waiting.newest_commit.filter(|newest| newest > at).map(|newest| newest.to_string()),
@@ -86,12 +87,7 @@ fn later(goal: &Goal, waiting: &Waiting) -> Result<(), ActionError> {
         Goal::Immediate => Some(waiting.reached.to_string()),
         Goal::Newest | Goal::Name(_) | Goal::Xid(_) => None,
     };
-    passed.map_or(Ok(()), |passed| {
-        let fact = format!("replay is at {passed} already, behind {}, and cannot go back", aim::words(goal));
-        Err(ActionError::fatal(fact).help(
-            "stage the backup again with `postgres.restore_base` and recover that to the earlier target, in this same run",
-        ))
-    })
+    passed.map_or(Ok(()), |reached| Err(aim::passed(goal, &reached)))
 }
 
 /// Writes the new target into the stopped data directory.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::TARGETS;
 use super::target::Goal;
-use crate::action::{Files, HostError};
+use crate::action::{ActionError, Files, HostError};
 pub(crate) use crate::catalog::recovery::Edge;
 use crate::pgformat::Timeline;
 
@@ -133,6 +133,14 @@ pub(crate) fn words(goal: &Goal) -> String {
         Goal::Name(name) => format!("the restore point `{name}`"),
         Goal::Xid(xid) => format!("transaction {xid}"),
     }
+}
+
+/// Refuses a goal that replay has passed: it stands at `reached`.
+pub(crate) fn passed(goal: &Goal, reached: &str) -> ActionError {
+    let fact = format!("replay is at {reached} already, behind {}, and cannot go back", words(goal));
+    ActionError::fatal(fact).help(
+        "stage the backup again with `postgres.restore_base` and recover that to the earlier target, in this same run",
+    )
 }
 
 #[cfg(test)]

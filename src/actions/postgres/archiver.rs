@@ -131,9 +131,9 @@ impl Archiver {
     pub(crate) async fn relation(&mut self, name: &str) -> Result<Option<Relation>, ActionError> {
         let quoted = name.replace('\'', "''");
         let asked = format!(
-            "SELECT c.oid, pg_relation_filenode(c.oid), d.oid, c.oid::regclass::text \
-             FROM (SELECT to_regclass('{quoted}')::oid AS oid) AS c, pg_database AS d \
-             WHERE d.datname = current_database() AND c.oid IS NOT NULL"
+            "SELECT c.oid, pg_relation_filenode(c.oid), CASE WHEN c.relisshared THEN 0 ELSE d.oid END, \
+             c.oid::regclass::text FROM pg_class AS c, pg_database AS d \
+             WHERE d.datname = current_database() AND c.oid = to_regclass('{quoted}')::oid"
         );
         let table = self.session.query(&asked).await?;
         let number = |column: usize| table.at(0, column).and_then(|text| text.parse::<u32>().ok());
@@ -165,7 +165,7 @@ pub(crate) struct Relation {
     pub(crate) oid: u32,
     /// The number of its file; `None` for what has none, such as a view.
     pub(crate) file: Option<u32>,
-    /// Its database.
+    /// Its database; zero for what all share.
     pub(crate) database: u32,
     /// Its name as SQL wants it.
     pub(crate) name: String,

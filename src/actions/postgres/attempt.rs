@@ -20,6 +20,7 @@ use super::live;
 use super::marker::{self, Marker};
 use super::neighbours::{self, Neighbours};
 use super::old::Old;
+use super::original::{self, Original};
 use super::pushing::Pushing;
 use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
@@ -31,7 +32,7 @@ use super::target::Goal;
 use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::event::Progress;
-use crate::pgformat::{Lsn, SegmentName, WalFileName};
+use crate::pgformat::{Change, Lsn, Major, SegmentName, WalFileName};
 
 /// One attempt of a recovery.
 pub(crate) struct Recovering<'a> {
@@ -90,10 +91,15 @@ impl Recovering<'_> {
         let folders = supply::folders(&marker, &staged);
         let aside = Aside { embedded: &embedded, folders: &folders, tail: &tail, files };
         let shelf = self.hands.shelf(&marker);
-        let plan = course::decide(&shelf, &marker, aside, &self.aim).await;
+        let mut plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+        if original::may_lead_on(self.hands.cluster, &self.aim, &plan) {
+            let end = plan.ok().and_then(|plan| plan.course.end);
+            Original::of(&self.hands, &marker, &self.aim)?.catch_up(end).await?;
+            plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
+        }
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         let through = match self.hands.cluster.is_scratch() {
-            true => intrusion::refuse(plan.supply(&shelf, aside), &plan.path, &marker).await?,
+            true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,
             false => None,
         };
         if let Some(note) = &plan.note {
@@ -102,7 +108,7 @@ impl Recovering<'_> {
         if let Some(location) = &self.hands.location {
             self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
-        let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan.path).await?;
+        let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan).await?;
         swap.judge(files)?;
         if !self.hands.cluster.is_scratch() {
             freezing::begin(&self.hands).await;
@@ -269,7 +275,7 @@ impl Recovering<'_> {
         marker: &Marker,
         old: Option<&Old>,
         supply: Supply<'_>,
-        path: &[SegmentName],
+        plan: &Plan,
     ) -> Result<Swap, ActionError> {
         let (run, files) = (&self.hands.cx.about.run, supply.aside.files);
         let staged = self.hands.cluster.staged(files, run);
@@ -287,8 +293,7 @@ impl Recovering<'_> {
         };
         let linked = links.clone();
         if !told || neighbours.have_tablespaces() {
-            self.hands.cx.reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-            let made = intrusion::tablespaces(supply, path).await?;
+            let made = self.made(supply, plan).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
@@ -306,6 +311,23 @@ impl Recovering<'_> {
             neighbours::refuse_strangers(&swap, &linked, files)?;
         }
         Ok(swap)
+    }
+
+    /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
+    async fn made(&self, supply: Supply<'_>, plan: &Plan) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
+        let reporter = &self.hands.cx.reporter;
+        reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
+        let looked = intrusion::tablespaces(supply, &plan.path).await?;
+        if plan.goal == Goal::Newest {
+            return looked.whole();
+        }
+        let (made, broken) = looked.up_to_a_break(supply)?;
+        if let Some(error) = broken {
+            let message =
+                format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");
+            reporter.note(message, json!({ "causes": error.info().causes }));
+        }
+        Ok(made)
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {
@@ -342,10 +364,10 @@ impl Recovering<'_> {
 }
 
 /// What spares a server that starts from a backup a sync of each single file: what was staged is durable already, and
-/// Linux syncs a file system at once (manual, `recovery_init_sync_method`, from PostgreSQL 14 on).
+/// Linux syncs a file system at once (manual, `recovery_init_sync_method`).
 fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str, &'static str)>, ActionError> {
-    let version = major(files, staged)?.parse::<u32>().unwrap_or_default();
-    Ok((cfg!(target_os = "linux") && version >= 14).then_some(("recovery_init_sync_method", "syncfs")))
+    let spares = Major::of_text(&major(files, staged)?).is_some_and(|major| major.has(Change::SyncMethod));
+    Ok((cfg!(target_os = "linux") && spares).then_some(("recovery_init_sync_method", "syncfs")))
 }
 
 /// Segments that came with the backup.

@@ -32,7 +32,7 @@ use crate::action::{
 use crate::base::{Timestamp, clock};
 use crate::catalog::{self, Backup, BackupPlace, Manifest, PostgresFacts};
 use crate::language::inventory::Inventory;
-use crate::pgformat::{SegmentSize, SystemId};
+use crate::pgformat::{Change, SegmentSize, SystemId};
 
 /// How long a server is asked again that takes no sessions after it has sent everything.
 const ASKED_AGAIN_FOR: Duration = Duration::from_secs(60);
@@ -218,16 +218,18 @@ impl Action for BaseBackup {
         let id = catalog::backup_id(&cx.about.run.to_string(), &cx.step.to_string());
         let place = BackupPlace::new(copies.prefix, (catalog::KIND_POSTGRES_BASE, params.tier.as_deref()), &id);
         let mut outcome = copies.there(&place, cx).await?;
-        if outcome.backups.len() == copies.names.len() {
-            return output(outcome.backups, &cluster, cx).await;
-        }
         if let Some(original) = outcome.backups.first().cloned() {
             copies.complete(&mut outcome, &original, cx).await?;
             return output(outcome.backups, &cluster, cx).await;
         }
         let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
         let facts = ServerFacts::of(&mut primary.open().await?).await?;
-        let mut depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
+        let mut depots = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
+        // A store had it all along, and gave no answer before.
+        if let Some(original) = outcome.backups.first().cloned() {
+            copies.complete(&mut outcome, &original, cx).await?;
+            return output(outcome.backups, &cluster, cx).await;
+        }
         let wanted = Wanted { params, cluster: &cluster, facts: &facts, place: &place, prefix: copies.prefix, cx };
         let prior = wanted.prior(&mut depots, &mut outcome).await?;
         copies.judge(depots.len(), &mut outcome, cx)?;
@@ -348,7 +350,7 @@ async fn judge(session: &mut Session, facts: &ServerFacts, findings: Findings) -
     if senders.parse::<i64>().unwrap_or_default() < 1 {
         findings = findings.refuse("no WAL sender is free", "raise `max_wal_senders`");
     }
-    if facts.version_num < 130_000 {
+    if !facts.major().has(Change::BackupManifest) {
         let fact = format!("PostgreSQL {} gives no `backup_manifest`, so nothing could be verified", facts.version);
         findings = findings.refuse(fact, "upgrade to PostgreSQL 13 or newer");
     }

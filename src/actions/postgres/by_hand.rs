@@ -138,6 +138,10 @@ pub(super) fn side_instance(params: &SideInstanceParams, cx: &PlanContext<'_>) -
     let restore =
         RestoreBaseParams { database, backup, config_files: ConfigFiles::Leave, existing: Existing::KeepBeside };
     let mut lines = restore_base(&restore, cx)?;
+    if params.target != Some(Landmark::Immediate) && !cluster.is_scratch() {
+        lines.push(remark("what the live server committed last is in the archive only when its segment is finished"));
+        lines.push(sql(&cluster, &cluster.dbname, "SELECT pg_switch_wal()"));
+    }
     let folder = format!("{}/data", by_hand_folder(&cluster));
     let line =
         |setting: &String| format!("echo {} >> {}", quoted(setting), quoted(&format!("{folder}/postgresql.auto.conf")));

@@ -64,7 +64,7 @@ impl<'a> Client<'a> {
         origin: &Origin,
         (host, secrets): (&dyn ReadHost, &'a dyn Secrets),
     ) -> Result<Self, ActionError> {
-        let major = origin.major();
+        let major = origin.major.to_string();
         if !cluster.is_contained() || Programs::installed(cluster, &major, host).is_some() {
             return Self::of(cluster, &major, (host, secrets));
         }

@@ -97,7 +97,7 @@ impl Job<'_> {
             label: self.label(),
             checkpoint: self.params.checkpoint,
             max_rate_kib: self.params.max_rate.map(|rate| rate.0 / 1024),
-            version_num: self.facts.version_num,
+            major: self.facts.major(),
             extent: if self.prior.is_some() { Extent::Increment } else { Extent::Whole },
         };
         if let Some(prior) = self.prior {

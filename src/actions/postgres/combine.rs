@@ -24,7 +24,7 @@ use super::tar_walk::WAL_FOLDER;
 use crate::action::{ActionError, Files, HostError, RunContext, Tie};
 use crate::catalog::Backup;
 use crate::event::Progress;
-use crate::pgformat::{BackupManifest, FileVerifier};
+use crate::pgformat::{BackupManifest, Change, FileVerifier, Major, major_text};
 
 /// The program.
 pub(crate) const PROGRAM: &str = "pg_combinebackup";
@@ -35,8 +35,6 @@ const INCREMENT: &str = "INCREMENTAL.";
 const MANIFEST: &str = "backup_manifest";
 /// Files that the program or we write anew.
 const REWRITTEN: [&str; 2] = ["backup_label", "tablespace_map"];
-/// The first major version whose program may link files instead of copying them.
-const LINKS_FROM: u32 = 18;
 
 /// A chain of backups that becomes one data directory.
 pub(crate) struct Combining<'a> {
@@ -126,11 +124,11 @@ impl Combining<'_> {
     async fn put_together(&self, parts: &[Shape], cx: &RunContext) -> Result<(), ActionError> {
         let (Some(last), Some(link)) = (parts.last(), self.links.last()) else { return Ok(()) };
         let facts = link.manifest.cluster().map_err(|error| archive::broken(&error))?;
-        let version = facts.server_version.split('.').next().unwrap_or_default();
+        let version = major_text(&facts.server_version);
         let programs = Programs::of(self.cluster, version, cx.host.as_ref())?;
         // Everything is made durable at once afterwards.
         let mut args = vec!["--no-sync".to_owned()];
-        if version.parse::<u32>().is_ok_and(|major| major >= LINKS_FROM) {
+        if Major::of_text(version).is_some_and(|major| major.has(Change::CombineByLink)) {
             args.push("--link".to_owned());
         }
         for (own, staged) in last.links.iter().zip(last.links.iter().map(|link| self.tablespace(link))) {

@@ -22,6 +22,7 @@ use crate::base::clock;
 use crate::base::secret::SecretText;
 use crate::event::ErrorClass;
 use crate::language::inventory::SslMode;
+use crate::pgformat::Major;
 
 /// What drives a connection; somebody must poll it while an answer is awaited.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
@@ -219,6 +220,16 @@ impl Session {
         let table = self.query(sql).await?;
         let none = || ActionError::fatal(format!("`{sql}` gave no value"));
         table.first().map(ToOwned::to_owned).ok_or_else(none)
+    }
+
+    /// Gives the server's major version.
+    ///
+    /// # Errors
+    /// Fails when the server tells none.
+    pub(crate) async fn major(&mut self) -> Result<Major, ActionError> {
+        let number = self.value("SELECT current_setting('server_version_num')").await?;
+        let number = number.parse().map_err(|_| ActionError::fatal("the server told no version"))?;
+        Ok(Major::of_number(number))
     }
 
     /// Gives what a `COPY … TO STDOUT` writes. The stream takes the session with it.

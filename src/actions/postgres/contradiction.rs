@@ -181,8 +181,14 @@ impl Claim<'_> {
     }
 
     fn is_ours(&self, folder: &Path) -> bool {
-        let real = |path: &Path| self.files.canonical(path).unwrap_or_else(|_| path.to_owned());
-        folder == self.cluster.pgdata || real(folder) == real(&self.cluster.pgdata)
+        folder == self.cluster.pgdata || self.real(folder) == self.real(&self.cluster.pgdata)
+    }
+
+    /// The path without links. Of a folder that is gone, that of the one it lay in tells.
+    fn real(&self, path: &Path) -> PathBuf {
+        let canonical = |path: &Path| self.files.canonical(path).ok();
+        let lay_in = || Some(canonical(path.parent()?)?.join(path.file_name()?));
+        canonical(path).or_else(lay_in).unwrap_or_else(|| path.to_owned())
     }
 
     /// Where sessions go.

@@ -31,6 +31,23 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<(String, ActionError)>,
 }
 
+impl Outcome {
+    /// Whether a store has its copy.
+    pub(crate) fn has(&self, store: &str) -> bool {
+        self.backups.iter().any(|backup| backup.store == store)
+    }
+}
+
+impl Depot {
+    /// The copy that the store has already; `None` when it has none.
+    ///
+    /// # Errors
+    /// Fails when it does not answer: it may have one then.
+    pub(crate) async fn committed(&self, place: &BackupPlace) -> Result<Option<Backup>, ActionError> {
+        committed(self.store.as_ref(), place).await.map_err(|error| archive::broken(&error))
+    }
+}
+
 impl<'a> Copies<'a> {
     /// What the arguments want; without them the database's own store and its `backup_stores`.
     ///
@@ -94,15 +111,12 @@ impl<'a> Copies<'a> {
         let mut outcome = Outcome::default();
         for name in &self.names {
             let loaded = match cx.store(name) {
-                Ok(store) => catalog::load(store.as_read(), place).await,
+                Ok(store) => committed(store.as_ref(), place).await,
                 Err(error) if self.names.len() == 1 => return Err(error),
                 Err(_) => continue,
             };
             match loaded {
-                Ok(backup) => outcome.backups.push(backup),
-                Err(CatalogError::Store(StoreError::NotFound { .. })) => {}
-                // Nothing was written to it yet. One that does not answer may have the copy.
-                Err(CatalogError::Store(error)) if error.is_unborn() => {}
+                Ok(copy) => outcome.backups.extend(copy),
                 // Others may be enough; `ready` says of this one what it says then.
                 Err(CatalogError::Store(StoreError::Unavailable { .. })) if self.at_least < self.names.len() => {}
                 Err(error) => return Err(archive::broken(&error)),
@@ -111,26 +125,34 @@ impl<'a> Copies<'a> {
         Ok(outcome)
     }
 
-    /// Readies the stores that have no copy yet. Those that cannot be used are noted as failures.
-    pub(crate) async fn ready(&self, outcome: &mut Outcome, system_id: SystemId, cx: &RunContext) -> Vec<Depot> {
+    /// Readies the stores that have no copy yet. Those that cannot be used are noted as failures; one that gave no answer
+    /// before may turn out to have its copy, which is never written over.
+    pub(crate) async fn ready(
+        &self,
+        outcome: &mut Outcome,
+        (place, system_id): (&BackupPlace, SystemId),
+        cx: &RunContext,
+    ) -> Vec<Depot> {
         let mut depots = Vec::new();
         for name in &self.names {
-            if outcome.backups.iter().any(|backup| backup.store == *name) {
+            if outcome.has(name) {
                 continue;
             }
-            let depot = match Depot::open(name, cx) {
-                Ok(depot) => claim(depot.store.as_ref(), self.prefix, system_id).await.map(|()| depot),
-                Err(error) => Err(error),
+            let claimed = async {
+                let depot = Depot::open(name, cx)?;
+                claim(depot.store.as_ref(), self.prefix, system_id).await?;
+                depot.committed(place).await.map(|copy| (depot, copy))
             };
-            match depot {
-                Ok(depot) => depots.push(depot),
+            match claimed.await {
+                Ok((depot, None)) => depots.push(depot),
+                Ok((_, Some(copy))) => outcome.backups.push(copy),
                 Err(error) => outcome.failures.push(((*name).to_owned(), error)),
             }
         }
         depots
     }
 
-    /// Copies a backup that one of the stores has into those that lack it.
+    /// Copies a backup that one of the stores has into those that lack it. What they failed with before is asked anew.
     ///
     /// # Errors
     /// Fails when too few stores have it in the end, and when it is cancelled.
@@ -141,7 +163,8 @@ impl<'a> Copies<'a> {
         cx: &RunContext,
     ) -> Result<(), ActionError> {
         let system_id = original.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
-        let depots = self.ready(outcome, system_id, cx).await;
+        outcome.failures.clear();
+        let depots = self.ready(outcome, (&original.place(), system_id), cx).await;
         self.judge(depots.len(), outcome, cx)?;
         for depot in &depots {
             let manifest = duplicate::copied(original, depot, cx).await;
@@ -197,6 +220,16 @@ impl<'a> Copies<'a> {
         }
         outcome.backups.sort_by_key(|backup| self.names.iter().position(|name| backup.store == *name));
         Ok(())
+    }
+}
+
+async fn committed(store: &dyn Store, place: &BackupPlace) -> Result<Option<Backup>, CatalogError> {
+    match catalog::load(store.as_read(), place).await {
+        Ok(backup) => Ok(Some(backup)),
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(None),
+        // Nothing was written to it yet. One that does not answer may have the copy.
+        Err(CatalogError::Store(error)) if error.is_unborn() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

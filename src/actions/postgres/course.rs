@@ -2,19 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::aim::Aim;
 use super::archive::Shelf;
+use super::hands::Hands;
 use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
 use super::supply::{Aside, Supply};
 use crate::action::{ActionError, ReadStore};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, clock};
 use crate::catalog::Manifest;
-use crate::catalog::recovery::{Archive, Base, Goal, Seen, Settled, Way};
-use crate::pgformat::{SegmentName, Timeline};
+use crate::catalog::recovery::{Base, Fault, Goal, Seen, Settled, Way};
+use crate::pgformat::{SegmentName, Timeline, WalFileName};
 use crate::wal::Keys;
+
+/// How long WAL may take to arrive that later WAL overtook.
+const ARRIVED_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A decided course.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,12 +51,54 @@ impl Plan {
     }
 }
 
+/// Decides the course of a recovery as [`decide`] does. Of an archive that a live server still writes to, a hole that is
+/// only seconds old is looked at again: several segments are stored at once, and one may be there before another that it
+/// follows.
+///
+/// # Errors
+/// Fails as [`decide`].
+pub(crate) async fn settled(
+    hands: &Hands<'_>,
+    marker: &Marker,
+    aside: Aside<'_>,
+    aim: &Aim,
+) -> Result<Plan, ActionError> {
+    let (shelf, began, mut noted) = (hands.shelf(marker), clock::monotonic(), None);
+    loop {
+        let decided = decide(&shelf, marker, aside, aim).await;
+        // What a lost server wrote comes from nobody any more.
+        let may_change = decided.is_err() && hands.cluster.is_scratch() && began.elapsed() < ARRIVED_WITHIN;
+        let arriving = if may_change { arriving(&shelf, base(marker), aside).await } else { None };
+        let Some((missing, next)) = arriving else { return decided };
+        if noted != Some(missing) {
+            let message = format!("`{missing}` is not in the archive, and `{next}` only just is: looking again");
+            hands.cx.reporter.note(message, serde_json::json!({ "missing": missing.to_string() }));
+            noted = Some(missing);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = hands.cx.cancel.cancelled() => return decided,
+        }
+    }
+}
+
+/// Finds the end of the first hole of the archive and the segment behind it, where that one came a moment ago, by the
+/// store's clock.
+async fn arriving(shelf: &Shelf<'_>, base: Base, aside: Aside<'_>) -> Option<(SegmentName, SegmentName)> {
+    let mut archive = shelf.view().await.ok()?;
+    archive.aside.extend(aside.embedded);
+    let hole = archive.reach(archive.latest(base), base).hole.filter(|hole| hole.fault == Fault::Missing)?;
+    let next = hole.last.next(shelf.size);
+    let came_at = shelf.names().await.ok()?.get(&WalFileName::Segment(next)).copied()?;
+    (clock::between(came_at, clock::now()) < ARRIVED_WITHIN).then_some((hole.last, next))
+}
+
 /// Decides the course of a recovery.
 ///
 /// # Errors
-/// Fails when the goal lies before the backup's end, behind a hole of the archive, or on several
-/// timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
-pub(crate) async fn decide(
+/// Fails when the goal lies before the backup's end, before where a recovery waits, behind a hole of the archive, or on
+/// several timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
+async fn decide(
     shelf: &Shelf<'_>,
     marker: &Marker,
     aside: Aside<'_>,
@@ -62,7 +110,8 @@ pub(crate) async fn decide(
     archive.aside.extend(aside.embedded);
     archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
-    let searched = landmark::Searched { shelf, archive: &archive, aside, base };
+    let reached = marker.waits.map(|waiting| waiting.reached);
+    let searched = landmark::Searched { shelf, archive: &archive, aside, base, reached };
     let wanted = landmark::timeline(&searched, goal, aim.timeline).await?;
     // Also for one that was named: what its children copied of it ends where they were promoted.
     if matches!(goal, Goal::Time(_)) && archive.leading(base).len() > 1 {
@@ -117,11 +166,6 @@ async fn newest(supply: Supply<'_>, way: &Way) -> Result<Option<Timestamp>, Acti
 /// The backup as decisions see it.
 pub(crate) fn base(marker: &Marker) -> Base {
     Base { timeline: marker.timeline, start: marker.start, stop: marker.stop, ended_at: marker.ended_at }
-}
-
-/// Refuses an archive with a hole: the server would open before it without a word.
-pub(crate) fn whole(archive: &Archive, timeline: Timeline, base: Base) -> Result<(), ActionError> {
-    Ok(archive.reach(timeline, base).whole()?)
 }
 
 /// Finds the first segment that the archive lacks after a backup, on the newest timeline that leads on from it. What

@@ -3,11 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attached::Attached;
 use super::by_hand;
 use super::connect::Session;
 use super::layout::Cluster;
 use super::name::{self, ident};
-use super::sessions::{Door, beside, end, number, of, set};
+use super::sessions::{Door, beside, number, set, users, vacate};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Late, ParamFault, PlanContext, RunContext, Target,
@@ -109,9 +110,9 @@ impl Action for DropDatabase {
                 false => findings.refuse(fact, "set `if_exists: true` if that is in order"),
             });
         }
-        let used = users(&mut session, dbname).await?;
-        Ok(match (used.as_str(), params.sessions) {
-            ("0", _) => findings.pass(format!("nobody uses database `{dbname}`")),
+        let findings = Attached::of(&mut session, dbname).await?.judge_drop(dbname, findings);
+        Ok(match (users(&mut session, dbname).await?, params.sessions) {
+            (0, _) => findings.pass(format!("nobody uses database `{dbname}`")),
             (used, Sessions::Terminate) => findings
                 .warn(format!("{used} sessions use database `{dbname}` and will be ended"), "stop what uses it first"),
             (used, Sessions::Refuse) => findings.refuse(
@@ -141,7 +142,7 @@ impl Action for DropDatabase {
             Sessions::Refuse => drop_now(&mut session, &dbname).await.map(|()| 0)?,
             Sessions::Terminate => {
                 set(&mut session, &dbname, Door::Shut).await?;
-                let dropped = match end(&mut session, &of(&dbname)).await {
+                let dropped = match vacate(&mut session, (&dbname, &dbname)).await {
                     Ok(terminated) => drop_now(&mut session, &dbname).await.map(|()| terminated),
                     Err(error) => Err(error),
                 };
@@ -165,10 +166,4 @@ fn droppable(dbname: &str) -> Result<(), String> {
         true => Err(format!("`{dbname}` is needed by the server itself")),
         false => name::dbname(dbname),
     }
-}
-
-async fn users(session: &mut Session, dbname: &str) -> Result<String, ActionError> {
-    let statement =
-        format!("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND {}", of(dbname));
-    session.value(&statement).await
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::connect::Session;
 use crate::action::ActionError;
 use crate::catalog::{ArchiveSettings, DatabaseLocale, Slot, Standby, Tablespace};
+use crate::pgformat::{Change, Major};
 
 /// A server's own words.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -94,37 +95,55 @@ impl ServerFacts {
         Ok(facts)
     }
 
+    /// The server's major version.
+    pub(crate) fn major(&self) -> Major {
+        Major::of_number(self.version_num)
+    }
+
     async fn lists(&mut self, session: &mut Session) -> Result<(), ActionError> {
         let own = |cell: &Option<String>| cell.clone().unwrap_or_default();
         for row in session.query(SLOTS).await?.rows {
             let [name, kind, plugin, dbname] = row.as_slice() else { continue };
             self.slots.push(Slot { name: own(name), kind: own(kind), plugin: plugin.clone(), dbname: dbname.clone() });
         }
-        for row in session.query(STANDBYS).await?.rows {
-            let [name, address] = row.as_slice() else { continue };
-            self.standbys.push(Standby { name: own(name), address: address.clone() });
-        }
+        self.standbys = standbys(session).await?;
         for row in session.query(TABLESPACES).await?.rows {
             let [oid, name, location] = row.as_slice() else { continue };
             let oid = own(oid).parse().map_err(|_| ActionError::fatal("a tablespace has no number"))?;
             self.tablespaces.push(Tablespace { oid, name: own(name), location: own(location) });
         }
-        let version = if self.version_num >= 150_000 { "datcollversion" } else { "NULL" };
+        let has = |change, column: &'static str| if self.major().has(change) { column } else { "NULL" };
+        let version = has(Change::CollationVersion, "datcollversion");
+        let provider = has(Change::LocaleProvider, "datlocprovider");
         let databases = format!(
-            "SELECT datname, pg_encoding_to_char(encoding), datcollate, {version} FROM pg_database \
+            "SELECT datname, pg_encoding_to_char(encoding), datcollate, {version}, {provider} FROM pg_database \
              WHERE datallowconn ORDER BY 1"
         );
         for row in session.query(&databases).await?.rows {
-            let [name, encoding, collate, version] = row.as_slice() else { continue };
+            let [name, encoding, collate, version, provider] = row.as_slice() else { continue };
             self.databases.push(DatabaseLocale {
                 name: own(name),
                 encoding: own(encoding),
                 collate: own(collate),
                 collation_version: version.clone(),
+                provider: provider.clone(),
             });
         }
         Ok(())
     }
+}
+
+/// Asks a server for the standbys that follow it.
+///
+/// # Errors
+/// Fails as the server does.
+pub(crate) async fn standbys(session: &mut Session) -> Result<Vec<Standby>, ActionError> {
+    let rows = session.query(STANDBYS).await?.rows;
+    let standbys = rows.iter().filter_map(|row| match row.as_slice() {
+        [name, address] => Some(Standby { name: name.clone().unwrap_or_default(), address: address.clone() }),
+        _ => None,
+    });
+    Ok(standbys.collect())
 }
 
 /// The names of a list as the configuration writes it.

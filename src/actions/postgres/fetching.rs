@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::container::Abode;
 use super::hands::{Hands, cannot};
 use super::layout::{self, Cluster, FETCH_CONFIG};
 use super::marker;
@@ -188,7 +189,9 @@ pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), A
     let staged = marker::staged(files.as_ref(), cluster, &cx.about.run)?.filter(|_| cluster.is_contained());
     let Some(marker) = staged else { return Ok(()) };
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook"));
-    let hands = Hands::on(cluster, &program, cx).await?;
+    let mut hands = Hands::on(cluster, &program, cx).await?;
+    // Inside where it runs: a second container of a service with an address of its own cannot be made beside it.
+    hands.abode = Abode::of(cluster, cx.host.as_read()).await?;
     if let Some((fact, help)) = hands.abode.barred((&program, &hands.owner), cx.host.as_read()).await? {
         return Err(ActionError::fatal(fact).help(help));
     }
@@ -217,9 +220,12 @@ pub(crate) async fn try_out(hands: &Hands<'_>, staged: &Path, witness: SegmentNa
     let failed = |error: HostError| ActionError::retryable("a trial of `wal fetch` failed").because(&error);
     let output = hands.cx.host.run(spec, Tie::Engine).await.map_err(failed)?;
     if !output.success() {
-        let fact = format!("the server's user cannot fetch `{witness}` from the archive, so the recovery would fail");
+        let user = hands.owner.shown();
+        let fact =
+            format!("the server's user {user} cannot fetch `{witness}` from the archive, so the recovery would fail");
         let error = ActionError::fatal(fact).process(output.exit_code, output.tail(3));
-        return Err(error.help("see that the store's credentials and keys can be had by the server's user"));
+        let help = format!("see that the user {user} can read the store, its credentials and its keys");
+        return Err(error.help(help));
     }
     let files = hands.cx.host.files();
     files.remove_file(&staged.join(TRIAL)).map_err(failed)

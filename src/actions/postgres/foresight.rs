@@ -10,11 +10,12 @@ use super::old::Old;
 use super::rescue::{Judge, Tail};
 use super::wal_location::WalLocation;
 use crate::action::{ActionError, ReadFiles, ReadStore, Surroundings};
+use crate::base::RunId;
 use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::{Edge, Goal};
 use crate::pgformat::{ControlFile, SegmentName, Timeline, WalFileName};
 use crate::wal::Keys;
-use crate::wal::outlook::{LookError, Planned, Recoverable, Remnant, plan};
+use crate::wal::outlook::{LookError, Planned, Recoverable, Remnant, Tear, plan};
 
 /// What looks ahead, and where.
 pub(crate) struct Foresight<'a> {
@@ -70,37 +71,58 @@ impl<'a> Foresight<'a> {
         plan(found, (goal, edge), timeline).await
     }
 
-    /// Reads what only the server's own `pg_wal` has, also while it runs; `None` where there is none: a scratch database,
-    /// another machine, a lost one.
+    /// Reads what only the server's own `pg_wal` has, as [`remnant`] does.
     ///
     /// # Errors
-    /// Fails when it is there and cannot be read, and when a store gives no answer.
+    /// Fails as [`remnant`].
     pub(crate) async fn remnant(&self) -> Result<Option<Remnant>, ActionError> {
-        if self.cluster.is_scratch() || self.cluster.entry.is_managed() {
-            return Ok(None);
-        }
-        let (files, run) = (&self.files, &self.about.run);
-        let unread = |error| ActionError::retryable("the server's own WAL cannot be read").because(&error);
-        let Some(old) = Old::find(self.cluster, run, files.as_ref()).map_err(unread)? else { return Ok(None) };
-        let Some(control) = old.control(files.as_ref()) else { return Ok(None) };
-        let Some(folder) = old.wal(run, files.as_ref()).map_err(unread)? else { return Ok(None) };
-        let tail = self.tail(&control, folder).await?;
-        Ok(Some(of(tail, &control, Arc::clone(files))))
+        let (stores, files) = (self.stores.clone(), Arc::clone(&self.files));
+        remnant(&Lookout { cluster: self.cluster, run: &self.about.run, stores, files }).await
     }
+}
 
-    async fn tail(&self, control: &ControlFile, folder: PathBuf) -> Result<Tail, ActionError> {
-        let (system_id, size) = (control.system_id, control.segment_size);
-        let (_, prefix) = self.cluster.archive()?;
-        let stores = self.stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
-        let archived = Shelf { stores, prefix, system_id, size }.names().await?;
-        let archived: BTreeSet<WalFileName> = archived.into_keys().collect();
-        let files = Arc::clone(&self.files);
-        let reading = tokio::task::spawn_blocking(move || {
-            Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
-        });
-        let read = reading.await.map_err(|error| ActionError::fatal("looking at its WAL panicked").because(&error))?;
-        read.map_err(|error| ActionError::retryable("the server's own WAL cannot be read").because(&error))
+/// From where a server's own WAL is looked at.
+pub(crate) struct Lookout<'a> {
+    /// The database.
+    pub(crate) cluster: &'a Cluster,
+    /// The run, which may have moved its data aside.
+    pub(crate) run: &'a RunId,
+    /// Every store that its WAL lies in.
+    pub(crate) stores: Vec<Arc<dyn ReadStore>>,
+    /// The files of its machine.
+    pub(crate) files: Arc<dyn ReadFiles>,
+}
+
+/// Reads what only the server's own `pg_wal` has, also while it runs; `None` where there is none: a scratch database,
+/// another machine, a lost one.
+///
+/// # Errors
+/// Fails when it is there and cannot be read, and when a store gives no answer.
+pub(crate) async fn remnant(look: &Lookout<'_>) -> Result<Option<Remnant>, ActionError> {
+    if look.cluster.is_scratch() || look.cluster.entry.is_managed() {
+        return Ok(None);
     }
+    let (files, run) = (&look.files, look.run);
+    let unread = |error| ActionError::retryable("the server's own WAL cannot be read").because(&error);
+    let Some(old) = Old::find(look.cluster, run, files.as_ref()).map_err(unread)? else { return Ok(None) };
+    let Some(control) = old.control(files.as_ref()) else { return Ok(None) };
+    let Some(folder) = old.wal(run, files.as_ref()).map_err(unread)? else { return Ok(None) };
+    let tail = tail(look, &control, folder).await?;
+    Ok(Some(of(tail, &control, Arc::clone(files))))
+}
+
+async fn tail(look: &Lookout<'_>, control: &ControlFile, folder: PathBuf) -> Result<Tail, ActionError> {
+    let (system_id, size) = (control.system_id, control.segment_size);
+    let (_, prefix) = look.cluster.archive()?;
+    let stores = look.stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+    let archived = Shelf { stores, prefix, system_id, size }.names().await?;
+    let archived: BTreeSet<WalFileName> = archived.into_keys().collect();
+    let files = Arc::clone(&look.files);
+    let reading = tokio::task::spawn_blocking(move || {
+        Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
+    });
+    let read = reading.await.map_err(|error| ActionError::fatal("looking at its WAL panicked").because(&error))?;
+    read.map_err(|error| ActionError::retryable("the server's own WAL cannot be read").because(&error))
 }
 
 fn of(tail: Tail, control: &ControlFile, files: Arc<dyn ReadFiles>) -> Remnant {
@@ -118,6 +140,7 @@ fn of(tail: Tail, control: &ControlFile, files: Arc<dyn ReadFiles>) -> Remnant {
         newest,
         last_record: tail.last_record,
         branches: tail.branches,
+        tear: tail.torn.map(|torn| Tear { words: torn.words(), proven: torn.proven, latest: torn.latest }),
         files,
     }
 }

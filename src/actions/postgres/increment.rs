@@ -15,10 +15,7 @@ use super::layout::Cluster;
 use super::readable::Reading;
 use crate::action::{ActionError, CheckContext, Findings, ReadStore, RunContext};
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, KIND_POSTGRES_BASE, Query};
-use crate::pgformat::SystemId;
-
-/// `server_version_num` of the first version that takes incremental backups.
-const FIRST_VERSION: u32 = 170_000;
+use crate::pgformat::{Change, SystemId};
 
 /// The backup that the next one is an increment to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +38,7 @@ pub(super) async fn judge(
     if !params.incremental {
         return Ok(findings);
     }
-    if facts.version_num < FIRST_VERSION {
+    if !facts.major().has(Change::IncrementalBackup) {
         let fact = format!("PostgreSQL {} takes no incremental backups, 17 is the first that does", facts.version);
         return Ok(findings.refuse(fact, "leave `incremental` out, or upgrade the server"));
     }
@@ -117,7 +114,7 @@ impl Wanted<'_> {
     ) -> Result<Option<Prior>, ActionError> {
         let Self { params, cluster, facts, cx, .. } = *self;
         let Some(first) = depots.first().filter(|_| params.incremental) else { return Ok(None) };
-        if facts.version_num < FIRST_VERSION {
+        if !facts.major().has(Change::IncrementalBackup) {
             let fact = format!("PostgreSQL {} takes no incremental backups, 17 is the first that does", facts.version);
             return Err(ActionError::fatal(fact).help("leave `incremental` out, or upgrade the server"));
         }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::aim::{Aim, Ending};
 use super::connect::{Endpoint, Session};
+use super::container::Abode;
 use super::fetching;
 use super::hands::{Hands, cannot, control};
 use super::layout::MARKER;
@@ -131,7 +132,9 @@ impl Landing<'_> {
         }
         live::refuse(cluster, files).await?;
         live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
-        server.start(self.hands.cx.host.as_ref()).await
+        let host = self.hands.cx.host.as_ref();
+        Abode::renew(cluster, host).await?;
+        server.start(host).await
     }
 
     fn course(&self) -> Course {
@@ -242,11 +245,8 @@ impl Landing<'_> {
         };
         let proven = proof::prove(&claim).await?;
         self.note_shortfall(proven.fork);
-        let slots = if cluster.is_scratch() {
-            Vec::new()
-        } else {
-            slot::restore(self.hands, &self.marker, &mut session).await?
-        };
+        let slots =
+            if cluster.is_scratch() { Vec::new() } else { slot::restore(self.hands, &self.marker, &mut session).await };
         let standbys = if cluster.is_scratch() { Vec::new() } else { slot::standbys(self.hands, &self.marker).await };
         let waits_for_standby = self.held_up(&mut session).await?;
         let output = self.output(files.as_ref(), arrival, proven.fork);
@@ -329,6 +329,7 @@ impl Landing<'_> {
             },
             recovered_to_lsn: recovered_to.to_string(),
             recovered_to_time: newest,
+            as_of: newest.max(marker.started_at),
             timeline: arrival.timeline.0,
             last_flushed_lsn: marker.last_flushed.map(|lsn| lsn.to_string()),
             loss: RecoverLoss { complete_until, chosen_target_at: chosen, ..loss },

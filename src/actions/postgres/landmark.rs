@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 
-use super::aim::words;
+use super::aim::{passed, words};
 use super::archive::Shelf;
 use super::supply::Aside;
 use super::target::{Archive, Base, Goal};
 use crate::action::ActionError;
 use crate::catalog::recovery::Refusal;
+use crate::event::ErrorClass;
 use crate::pgformat::{
     Landmark, Lsn, SegmentName, Timeline, TimelineHistory, TransactionEnd, WalRecord, WalWalker, Walked,
 };
@@ -26,13 +27,22 @@ pub(crate) struct Searched<'a> {
     pub(crate) aside: Aside<'a>,
     /// The backup.
     pub(crate) base: Base,
+    /// Where replay is, of a recovery that waits.
+    pub(crate) reached: Option<Lsn>,
+}
+
+/// Where a goal was found, and what could not be looked through.
+#[derive(Default)]
+struct Found {
+    at: BTreeSet<(Lsn, Timeline)>,
+    damaged: Vec<(SegmentName, ActionError)>,
 }
 
 /// Says on which timeline a goal lies; the wanted one where the goal tells itself.
 ///
 /// # Errors
-/// Fails when a segment cannot be read, when no timeline has it, when it lies before the backup's end, and when several
-/// timelines have one of that name.
+/// Fails when a store gives no answer, when no timeline has it up to its first damaged segment, when it lies before the
+/// backup's end or replay has passed it, and when several timelines have one of that name.
 pub(crate) async fn timeline(
     searched: &Searched<'_>,
     goal: &Goal,
@@ -43,20 +53,18 @@ pub(crate) async fn timeline(
         Goal::Newest | Goal::Immediate | Goal::Time(_) | Goal::Lsn(_) => return Ok(wanted),
     };
     let (archive, base) = (searched.archive, searched.base);
+    let mut found = Found::default();
     if let Some(wanted) = wanted {
         archive.timeline(goal, base, Some(wanted))?;
-        let found = searched.positions(searched.path(wanted), &sought).await?;
-        return searched
-            .behind_the_backup(goal, found.into_iter().map(|lsn| (lsn, wanted)).collect())
-            .map(|_| Some(wanted));
+        searched.look((searched.path(wanted), wanted), &sought, &mut found).await?;
+        return searched.still_ahead(goal, found).map(|_| Some(wanted));
     }
-    let mut found: BTreeSet<(Lsn, Timeline)> = BTreeSet::new();
     for timeline in archive.leading(base) {
         let own = searched.path(timeline).into_iter().filter(|segment| segment.timeline() == timeline).collect();
-        found.extend(searched.positions(own, &sought).await?.into_iter().map(|lsn| (lsn, timeline)));
+        searched.look((own, timeline), &sought, &mut found).await?;
     }
-    let found: BTreeSet<(Lsn, Timeline)> = found.iter().filter(|one| !is_copy(archive, &found, one)).copied().collect();
-    let found = searched.behind_the_backup(goal, found)?;
+    found.at = found.at.iter().filter(|one| !is_copy(archive, &found.at, one)).copied().collect();
+    let found = searched.still_ahead(goal, found)?;
     let timelines: BTreeSet<Timeline> = found.iter().map(|(_, timeline)| *timeline).collect();
     match timelines.first() {
         Some(only) if timelines.len() == 1 => Ok((archive.leading(base).len() > 1).then_some(*only)),
@@ -78,48 +86,69 @@ impl Searched<'_> {
         numbers.map(|number| history.segment(number, archive.size)).collect()
     }
 
-    /// Refuses what is not there, or only before the backup is consistent: the server stops at the first it meets.
-    fn behind_the_backup(
-        &self,
-        goal: &Goal,
-        found: BTreeSet<(Lsn, Timeline)>,
-    ) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
-        if found.iter().any(|(lsn, _)| *lsn < self.base.stop) {
+    /// Refuses what is not there, or only where replay does not come by: the server stops at the first it meets. What lies
+    /// behind a damaged segment cannot be reached.
+    fn still_ahead(&self, goal: &Goal, found: Found) -> Result<BTreeSet<(Lsn, Timeline)>, ActionError> {
+        let Found { mut at, damaged } = found;
+        if at.iter().any(|(lsn, _)| *lsn < self.base.stop) {
             let end = format!("`{}`", self.base.stop);
             return Err(Refusal::BeforeBackup { goal: goal.clone(), end }.into());
         }
-        match found.is_empty() {
-            false => Ok(found),
-            true => Err(ActionError::fatal(format!("no WAL after the backup contains {}", words(goal)))
-                .help("`runbook wal search` finds transactions and restore points; or give a time or a position")),
+        if let Some(reached) = self.reached.filter(|reached| at.iter().any(|(lsn, _)| lsn < reached)) {
+            return Err(passed(goal, &reached.to_string()));
         }
+        at.retain(|(lsn, timeline)| {
+            let path = self.archive.path(*timeline);
+            !damaged.iter().any(|(name, _)| name.start(self.shelf.size) <= *lsn && path.holds(*name))
+        });
+        if !at.is_empty() {
+            return Ok(at);
+        }
+        Err(damaged.into_iter().next().map_or_else(
+            || {
+                ActionError::fatal(format!("no WAL after the backup contains {}", words(goal)))
+                    .help("`runbook wal search` finds transactions and restore points; or give a time or a position")
+            },
+            |(_, error)| error,
+        ))
     }
 
-    async fn positions(&self, path: Vec<SegmentName>, goal: &Goal) -> Result<BTreeSet<Lsn>, ActionError> {
+    async fn look(
+        &self,
+        (path, timeline): (Vec<SegmentName>, Timeline),
+        goal: &Goal,
+        found: &mut Found,
+    ) -> Result<(), ActionError> {
         let mut walker = WalWalker::new(self.shelf.size);
-        let mut all = BTreeSet::new();
         for name in path {
-            // Where a segment is missing, or ends early, a walk begins anew behind it.
-            let Some(bytes) = self.segment(name).await? else {
+            // Where a segment is missing or damaged, or ends early, a walk begins anew behind it.
+            let bytes = match self.segment(name).await {
+                Err(error) if error.info().class == ErrorClass::Fatal => {
+                    found.damaged.push((name, error));
+                    None
+                }
+                read => read?,
+            };
+            let Some(bytes) = bytes else {
                 walker = WalWalker::new(self.shelf.size);
                 continue;
             };
             let wanted = goal.clone();
             let walked = tokio::task::spawn_blocking(move || {
-                let mut found = Vec::new();
+                let mut seen = Vec::new();
                 let walked = walker.segment(name, &bytes, &mut |record| {
                     if is_it(record, &wanted) {
-                        found.push(record.lsn);
+                        seen.push(record.lsn);
                     }
                 });
-                (walker, walked, found)
+                (walker, walked, seen)
             });
-            let (next, walked, found) =
+            let (next, walked, seen) =
                 walked.await.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
             walker = if walked == Walked::ToTheEnd { next } else { WalWalker::new(self.shelf.size) };
-            all.extend(found);
+            found.at.extend(seen.into_iter().map(|lsn| (lsn, timeline)));
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Reads a segment from the archive, else from beside it; `None` where neither has it any more.

@@ -39,17 +39,18 @@ fn libraries(facts: &PostgresFacts, programs: &Programs, host: &dyn ReadHost, fi
     }
 }
 
-/// Another version of the C library may sort texts in another order.
+/// Another version of the C library may sort texts in another order. Of ICU only the restored server itself knows the
+/// version; it says in its log when it is another one.
 async fn collations(facts: &PostgresFacts, host: &dyn ReadHost, findings: Findings) -> Findings {
-    let built = facts.databases.iter().find_map(|database| {
-        let named = !matches!(database.collate.as_str(), "C" | "POSIX" | "C.UTF-8" | "C.utf8");
-        database.collation_version.as_deref().filter(|_| named).map(|version| (database, version))
-    });
-    let Some((database, version)) = built else { return findings };
+    let built: Vec<_> = facts.databases.iter().filter_map(|one| Some((one, one.glibc_version()?))).collect();
+    if built.is_empty() {
+        return findings;
+    }
     let asked = host.probe(CommandSpec::new("getconf").arg("GNU_LIBC_VERSION")).await;
     let Ok(output) = asked else { return findings };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let Some(own) = text.trim().strip_prefix("glibc ").filter(|own| *own != version) else { return findings };
+    let Some(own) = text.trim().strip_prefix("glibc ") else { return findings };
+    let Some((database, version)) = built.into_iter().find(|(_, version)| *version != own) else { return findings };
     let fact = format!(
         "the indexes of database `{}` were built with version {version} of collation `{}`, this machine has {own}",
         database.name, database.collate

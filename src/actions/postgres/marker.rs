@@ -37,6 +37,9 @@ pub(crate) struct Marker {
     pub(crate) system_id: SystemId,
     /// Its segment size.
     pub(crate) segment_size: SegmentSize,
+    /// When the backup began, by the primary's clock; `None` in a marker of an earlier version.
+    #[serde(default)]
+    pub(crate) started_at: Option<Timestamp>,
     /// When the backup ended, by the primary's clock.
     pub(crate) ended_at: Timestamp,
     /// Folders outside the data directory.

@@ -3,11 +3,13 @@
 //! Start with [`recover`](Recover): it swaps, rescues, replays and promotes. The rules it keeps are
 //! those of the server's own manual and of measurements; each module names the ones it is for.
 
+mod admission;
 mod advance;
 pub(crate) mod aim;
 pub(crate) mod archive;
 mod archiver;
 mod archiving;
+mod attached;
 pub(crate) mod attempt;
 mod bad_page;
 mod base_backup;
@@ -43,6 +45,7 @@ mod flusher;
 pub(crate) mod foresight;
 mod freezing;
 mod funnel;
+mod handover;
 pub(crate) mod hands;
 mod housing;
 mod husk;
@@ -64,11 +67,13 @@ mod name;
 pub(crate) mod neighbours;
 mod nursery;
 pub(crate) mod old;
+mod original;
 mod outlook;
 mod outside;
 pub(crate) mod overseer;
 pub(crate) mod owner;
 mod patch;
+mod patroni;
 mod promote;
 pub(crate) mod promotion;
 mod proof;

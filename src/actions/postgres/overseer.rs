@@ -6,13 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::layout::Cluster;
+use super::patroni::{self, Attention};
 use crate::action::{ActionError, CommandOutput, CommandSpec, ReadFiles, ReadHost};
 
-/// What Patroni keeps of its cluster-wide settings in each data directory.
-const PATRONI_SETTINGS: &str = "patroni.dynamic.json";
 /// Where Pacemaker keeps what it looks after.
 const CIB: &str = "/var/lib/pacemaker/cib/cib.xml";
 const READ_BYTES: u64 = 8 << 20;
@@ -74,15 +71,33 @@ pub(crate) async fn in_charge(cluster: &Cluster, host: &dyn ReadHost) -> Result<
     }
     let files = host.read_files();
     for running in running(files.as_ref())? {
-        if !looks_after(&running, &cluster.pgdata, files.as_ref()) || is_paused(&running, cluster, host).await {
+        let configuration = configuration(&running, files.as_ref());
+        if !looks_after(&running, configuration.as_deref(), (&cluster.pgdata, files.as_ref())) {
             continue;
         }
+        let help = match running.overseer {
+            Overseer::Patroni => {
+                match patroni::attention(configuration.as_deref(), &cluster.pgdata, files.as_ref()).await {
+                    Attention::Paused => continue,
+                    Attention::Watching => running.overseer.help().to_owned(),
+                    Attention::Unknown { why } => {
+                        format!(
+                            "{}; whether it is paused cannot be seen ({why}): else stop it here",
+                            running.overseer.help()
+                        )
+                    }
+                }
+            }
+            Overseer::Pacemaker if in_maintenance(host).await => continue,
+            // What repmgr was told stands in the server's memory, and the server is down.
+            Overseer::Repmgr | Overseer::Pacemaker => running.overseer.help().to_owned(),
+        };
         let name = running.overseer.process();
         let what = format!(
             "`{name}` (process {}) looks after database `{}`: it would start or promote a server in the middle",
             running.pid, cluster.name
         );
-        return Ok(Some(Fact { what, help: running.overseer.help().to_owned() }));
+        return Ok(Some(Fact { what, help }));
     }
     Ok(None)
 }
@@ -112,16 +127,21 @@ fn recognized(pid: u32, files: &dyn ReadFiles) -> Option<Running> {
     Some(Running { overseer, pid, args })
 }
 
-/// Whether it looks after this data directory. What its configuration does not say counts as yes.
-fn looks_after(running: &Running, pgdata: &Path, files: &dyn ReadFiles) -> bool {
-    let configuration = match running.overseer {
+/// What it was told at its start, where it can be read.
+fn configuration(running: &Running, files: &dyn ReadFiles) -> Option<String> {
+    let path = match running.overseer {
         Overseer::Pacemaker => Some(PathBuf::from(CIB)),
         Overseer::Patroni | Overseer::Repmgr => {
             running.args.iter().skip(1).rev().map(PathBuf::from).find(|path| has_ending(path))
         }
     };
-    let Some(text) = configuration.and_then(|path| files.read(&path, READ_BYTES).ok()) else { return true };
-    let text = String::from_utf8_lossy(&text);
+    let bytes = files.read(&path?, READ_BYTES).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether it looks after this data directory. What its configuration does not say counts as yes.
+fn looks_after(running: &Running, configuration: Option<&str>, (pgdata, files): (&Path, &dyn ReadFiles)) -> bool {
+    let Some(text) = configuration else { return true };
     let places = [pgdata.to_owned(), files.canonical(pgdata).unwrap_or_else(|_| pgdata.to_owned())];
     let named = |place: &PathBuf| text.contains(place.to_string_lossy().trim_end_matches('/'));
     let silent = match running.overseer {
@@ -136,20 +156,9 @@ fn has_ending(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "yml" || ending == "yaml" || ending == "conf")
 }
 
-async fn is_paused(running: &Running, cluster: &Cluster, host: &dyn ReadHost) -> bool {
-    match running.overseer {
-        Overseer::Patroni => {
-            let settings = host.read_files().read(&cluster.pgdata.join(PATRONI_SETTINGS), READ_BYTES).ok();
-            let settings: Option<Value> = settings.and_then(|text| serde_json::from_slice(&text).ok());
-            settings.is_some_and(|settings| settings["pause"] == Value::Bool(true))
-        }
-        // What it was told stands in the server's memory, and the server is down.
-        Overseer::Repmgr => false,
-        Overseer::Pacemaker => {
-            let mut spec = CommandSpec::new("crm_attribute").args(["--query", "--quiet", "--name", "maintenance-mode"]);
-            spec.timeout = Some(Duration::from_secs(20));
-            let answer = host.probe(spec).await.ok().filter(CommandOutput::success);
-            answer.is_some_and(|answer| String::from_utf8_lossy(&answer.stdout).trim() == "true")
-        }
-    }
+async fn in_maintenance(host: &dyn ReadHost) -> bool {
+    let mut spec = CommandSpec::new("crm_attribute").args(["--query", "--quiet", "--name", "maintenance-mode"]);
+    spec.timeout = Some(Duration::from_secs(20));
+    let answer = host.probe(spec).await.ok().filter(CommandOutput::success);
+    answer.is_some_and(|answer| String::from_utf8_lossy(&answer.stdout).trim() == "true")
 }

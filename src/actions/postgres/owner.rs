@@ -35,7 +35,9 @@ impl Owner {
             let gid = own_gid(files.as_ref(), &cluster.pgdata, engine);
             return Ok(Self { become_user: None, uid: engine, gid });
         }
-        let place = if cluster.is_scratch() { cluster.entry.pgdata.as_path() } else { cluster.pgdata.as_path() };
+        // A throw-away instance runs as the server that it stands in for, or stands beside.
+        let original = cluster.entry.live.as_ref().unwrap_or(&cluster.entry.pgdata);
+        let place = if cluster.is_scratch() { original.as_path() } else { cluster.pgdata.as_path() };
         for parent in place.ancestors() {
             if let Ok(Some(facts)) = files.facts(parent)
                 && facts.uid != 0
@@ -88,6 +90,11 @@ impl Owner {
             return Err(ActionError::fatal(fact).help(format!("run it as `{name}` or as root")));
         }
         Ok(Self { become_user: Some(name.to_owned()), uid, gid })
+    }
+
+    /// The user as messages name it.
+    pub(crate) fn shown(&self) -> String {
+        self.become_user.as_ref().map_or_else(|| format!("number {}", self.uid), |name| format!("`{name}`"))
     }
 
     /// A program that is to run as this user.

@@ -1,7 +1,7 @@
 //! Proves a recovery: the archive leads without a hole from the backup over the fork onto the new
 //! timeline, and the server archives there (facts 2.10.1, 2.10.23).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::archive::Shelf;
 use super::connect::{Endpoint, Session};
@@ -15,8 +15,11 @@ use crate::base::{Timestamp, clock};
 use crate::event::{Coverage, Progress};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory};
 
-/// How long the first segment of the new timeline may take to reach the archive.
+/// How long the first segments of the new timeline may take to reach the archive.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(120);
+/// How often it is looked for one segment, and for all of them.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LIST_EVERY: Duration = Duration::from_secs(1);
 
 /// What is to be proven.
 pub(crate) struct Claim<'a> {
@@ -70,19 +73,39 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
             let fact = format!("the server is open, but segment `{segment}` did not reach the archive within 2m");
             return Err(ActionError::fatal(fact).help("look at the server's log: it tells why `archive_command` fails"));
         }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(100)) => {}
-            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("cancelled while archiving was being proven; the server is open")),
-        }
+        pause(cx, LOOK_EVERY).await?;
     }
-    let mut archive = claim.shelf.view().await?;
-    let stored = archive.segments.len();
-    archive.aside.extend(claim.marker.embedded());
-    course::whole(&archive, claim.timeline, course::base(claim.marker))?;
+    let stored = whole(claim, started).await?;
     let message =
         format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);
     cx.reporter.note(message, serde_json::json!({ "fork": fork.to_string(), "segments": stored }));
     Ok(Proven { fork, segment: Some(segment) })
+}
+
+/// Looks until the archive leads without a hole to the end of the new timeline, and counts its segments. The server
+/// stores several of them at once: one may be there before another that it follows. Nothing comes any more of what was
+/// written before the fork.
+async fn whole(claim: &Claim<'_>, started: Instant) -> Result<usize, ActionError> {
+    loop {
+        let mut archive = claim.shelf.view().await?;
+        let stored = archive.segments.len();
+        archive.aside.extend(claim.marker.embedded());
+        let reach = archive.reach(claim.timeline, course::base(claim.marker));
+        let is_coming = reach.hole.as_ref().is_some_and(|hole| hole.first.timeline() == claim.timeline);
+        if !is_coming || started.elapsed() > ARCHIVED_WITHIN {
+            reach.whole()?;
+            return Ok(stored);
+        }
+        pause(claim.cx, LIST_EVERY).await?;
+    }
+}
+
+async fn pause(cx: &RunContext, span: Duration) -> Result<(), ActionError> {
+    let cancelled = || ActionError::cancelled("cancelled while archiving was being proven; the server is open");
+    tokio::select! {
+        () = tokio::time::sleep(span) => Ok(()),
+        () = cx.cancel.cancelled() => Err(cancelled()),
+    }
 }
 
 /// Reads where a new timeline began.

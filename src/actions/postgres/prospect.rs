@@ -72,6 +72,12 @@ fn possible(plan: &Plan, findings: Findings) -> Findings {
     for note in &plan.notes {
         findings = findings.pass(note.clone());
     }
+    if let Some(tear) = &plan.tear {
+        findings = findings.warn(
+            tear.clone(),
+            "bring back a whole copy of that segment, or recover to that position: `recover_to_lsn` of `pitr`",
+        );
+    }
     if let Some(retrieval) = &plan.retrieval {
         let wait = retrieval.wait_s.map(std::time::Duration::from_secs);
         let long = wait.map(|wait| format!(", for up to {}", human_duration(wait))).unwrap_or_default();

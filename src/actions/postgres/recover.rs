@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission;
 use super::advance;
 use super::aim::{Aim, Edge, Ending};
 use super::archive::{self, Shelf};
@@ -154,6 +155,11 @@ pub struct RecoverOutput {
     /// The newest recovered commit, by the primary's clock; null when replay saw none.
     #[schemars(with = "Option<String>")]
     pub recovered_to_time: Option<Timestamp>,
+    /// All that was committed before this moment is in the data: the newest recovered commit, or the start of the backup
+    /// where that is later. Null where neither is known.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub as_of: Option<Timestamp>,
     /// The new timeline; the one that is replayed where the server waits.
     pub timeline: u32,
     /// The last position the old server is known to have flushed; null when its `pg_wal` was lost.
@@ -343,6 +349,9 @@ impl Action for Recover {
             return Ok(findings.refuse(fact, help));
         }
         if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        if let Some(fact) = admission::refused(&cluster, cx).await? {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         if params.instance.is_some() && cx.ahead {

@@ -23,7 +23,7 @@ use super::owner::Owner;
 use super::readable::{self, Reading};
 use super::scratch;
 use super::server::Programs;
-use super::space;
+use super::space::{self, Fit, Site};
 use super::stage::{self, room_for};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -31,6 +31,7 @@ use crate::action::{
 };
 use crate::actions::backup::find::STILL_TO_COME;
 use crate::catalog::{self, Backup, PostgresFacts};
+use crate::pgformat::major_text;
 
 /// Stages a base backup.
 #[derive(Debug, Clone, Copy, Default)]
@@ -197,7 +198,7 @@ async fn proven(
     let backup = opened(cx.store(store_name)?.as_read(), prefix, cluster, handle).await?;
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
     stage::fits_container(cluster, facts)?;
-    let version = facts.server_version.split('.').next().unwrap_or_default();
+    let version = major_text(&facts.server_version);
     abode.verify(version, &Owner::of(cluster, cx.host.as_ref())?, cx.host.as_read()).await
 }
 
@@ -261,10 +262,12 @@ pub(crate) async fn fits(
             Husk::of(cluster, files.as_ref(), &cx.about.run)?.gain(files.as_ref())?
         }
     };
-    match space::short(files.as_ref(), cluster, &space::parts(&links), &gain) {
-        Some(fact) => Ok(findings.refuse(fact, room_for(existing))),
-        None => Ok(findings.pass(format!("backup `{}` fits", backup.manifest.id))),
-    }
+    let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
+    Ok(match site.fit(&space::parts(&links), &gain) {
+        Fit::Not(fact) => findings.refuse(fact, room_for(existing)),
+        Fit::Tightly(fact) => findings.warn(fact, "free some space before: a recovery that runs out of it ends"),
+        Fit::Well => findings.pass(format!("backup `{}` fits", backup.manifest.id)),
+    })
 }
 
 /// Judges whether this machine has what runs the backup's server.
@@ -274,7 +277,7 @@ async fn runs_here(
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
-    let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
+    let version = major_text(&facts.server_version).to_owned();
     let programs = Programs::of(cluster, &version, cx.host.as_ref())?;
     programs.verify(&version, cx.host.as_ref()).await?;
     if links > 1 && cx.host.find_program(&programs.path(combine::PROGRAM)).is_none() {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::container::Abode;
 use super::keeper::Runs;
 use super::layout::Cluster;
 use super::live;
@@ -130,11 +131,14 @@ impl<'a> Server<'a> {
         Ok(Self { cluster, owner, programs, options: Vec::new() })
     }
 
-    /// Starts the server and returns as soon as it was started, ready or not. It outlives the run.
+    /// Starts the server and returns as soon as it was started, ready or not. It outlives the run. A container that is gone
+    /// is made anew first.
     ///
     /// # Errors
-    /// Fails when the starting program fails.
+    /// Fails when the starting program fails, and when the data of its container lies elsewhere than the inventory says:
+    /// nothing is started then.
     pub(crate) async fn start(&self, host: &dyn Host) -> Result<(), ActionError> {
+        Abode::made(self.cluster, host).await?;
         let spec = self.cluster.keeper().start(self, host)?;
         let program = spec.program.clone();
         let output = host

@@ -12,6 +12,12 @@ use crate::base::clock;
 /// database before must open it again.
 const GONE_WITHIN: Duration = Duration::from_secs(8);
 
+/// Sessions of programs that connected.
+const CLIENTS: &str = "backend_type = 'client backend'";
+/// Whatever stands in the way of a rename or a drop: also senders of logical changes, and workers, such as those that apply
+/// a subscription. The server ends its autovacuum workers by itself.
+const USERS: &str = "backend_type IS DISTINCT FROM 'autovacuum worker'";
+
 /// Whether a database takes new sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Door {
@@ -45,15 +51,37 @@ pub(crate) async fn set(session: &mut Session, dbname: &str, door: Door) -> Resu
     session.query(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allow}", ident(dbname))).await.map(drop)
 }
 
-/// Ends every session that `whose` (a condition on `pg_stat_activity`) finds, and waits until they are gone; gives their
-/// number.
+/// Ends every client's session that `whose` (a condition on `pg_stat_activity`) finds, and waits until they are gone; gives
+/// their number.
 ///
 /// # Errors
 /// Fails when one does not end, naming it, and as the server does.
 pub(crate) async fn end(session: &mut Session, whose: &str) -> Result<u64, ActionError> {
+    end_all(session, &format!("{CLIENTS} AND ({whose})")).await
+}
+
+/// Ends everything that is in one of two databases, which may be the same, so that they can be renamed or dropped: the
+/// first must be [`Door::Shut`], or what went comes back. Gives the number.
+///
+/// # Errors
+/// Fails as [`end`], also for want of the right to end a worker.
+pub(crate) async fn vacate(session: &mut Session, (one, other): (&str, &str)) -> Result<u64, ActionError> {
+    end_all(session, &format!("{USERS} AND ({} OR {})", of(one), of(other))).await
+}
+
+/// Counts what is in a database.
+///
+/// # Errors
+/// Fails as the server does.
+pub(crate) async fn users(session: &mut Session, dbname: &str) -> Result<u64, ActionError> {
+    let statement = format!("SELECT count(*) FROM pg_stat_activity WHERE {USERS} AND {}", of(dbname));
+    Ok(session.value(&statement).await?.parse().unwrap_or_default())
+}
+
+async fn end_all(session: &mut Session, whose: &str) -> Result<u64, ActionError> {
     let found = format!(
-        "SELECT pid, usename, application_name FROM pg_stat_activity \
-         WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND ({whose})"
+        "SELECT pid, coalesce(usename, backend_type), application_name FROM pg_stat_activity \
+         WHERE pid <> pg_backend_pid() AND {whose}"
     );
     let told = session.query(&format!("SELECT pg_terminate_backend(pid) FROM ({found}) AS found")).await?;
     let started = clock::monotonic();

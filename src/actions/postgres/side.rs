@@ -10,7 +10,7 @@ use super::limits::{self, Short};
 use super::owner::Owner;
 use super::settings::{last_value, quoted, shell_word};
 use crate::action::{ActionError, Files, HostError, ReadFiles};
-use crate::pgformat::{ControlFile, ServerLimits};
+use crate::pgformat::{Change, ControlFile, ServerLimits};
 
 /// Its generated configuration.
 const CONFIG: &str = "postgresql.conf";
@@ -123,11 +123,10 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
         ("max_prepared_transactions", limits.max_prepared_transactions.to_string()),
         ("max_locks_per_transaction", limits.max_locks_per_transaction.to_string()),
     ];
-    if control.catalog_version >= FIFTEEN {
+    if control.has(Change::ArchiveLibrary) {
         all.push(("archive_library", String::new()));
     }
-    if control.catalog_version >= SEVENTEEN {
-        // Event triggers may fire at login.
+    if control.has(Change::EventTriggers) {
         all.push(("event_triggers", "off".into()));
     }
     if cluster.side.is_some() {
@@ -138,11 +137,6 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
     }
     all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
-
-/// The first catalog version of PostgreSQL 15, which brought `archive_library`.
-const FIFTEEN: u32 = 202_209_061;
-/// The first catalog version of PostgreSQL 17, which brought `event_triggers`.
-const SEVENTEEN: u32 = 202_406_281;
 
 fn path_text(path: &Path) -> String {
     path.to_string_lossy().into_owned()

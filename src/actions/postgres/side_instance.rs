@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::admission;
 use super::archive;
 use super::attempt::Recovering;
 use super::by_hand;
@@ -19,6 +20,7 @@ use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
 use super::marker::{self, Marker};
+use super::original;
 use super::owner::Owner;
 use super::recover::{Landmark, RecoverLoss, RecoverParams, barred};
 use super::restore_base;
@@ -218,6 +220,8 @@ impl Action for SideInstance {
             params.place(cluster, cx.scratch).map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
         let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
+        // Where the archive ends too early its server is made to finish a segment, as for a base backup.
+        let effects = effects.target(Access::Read, Target::Database { name: side.name.clone() });
         let effects = archive::read(&side, effects);
         let effects = params.wal_location.iter().fold(effects, |effects, WalLocation { store, prefix }| {
             effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
@@ -242,9 +246,18 @@ impl Action for SideInstance {
             return Ok(findings
                 .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
         }
+        if let Some(fact) = admission::refused(&side, cx).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
         for program in side.housing.unkept(cx.host.as_ref()) {
             let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
+        }
+        let is_dump = params.backup.known().is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
+        if let Ok(aim) = params.recovery().aim()
+            && !is_dump
+        {
+            findings = original::foretell(&params.database, &aim, cx, findings).await?;
         }
         match params.backup.known() {
             Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,

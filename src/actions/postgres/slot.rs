@@ -1,7 +1,9 @@
 //! Replication slots and standbys after a recovery: no base backup holds them (facts 2.10.21).
 //!
 //! Physical slots are made anew, without reserving WAL: a standby that never comes back would fill the disk.
-//! A logical slot's position means nothing on the new timeline, so its consumers must begin anew.
+//! A logical slot's position means nothing on the new timeline, so its consumers must begin anew. One that cannot be made
+//! is told with the statement that makes it, and costs no recovery: the database is open and whole by then. For want of
+//! room nothing is raised: a server that has more slots than its configuration allows does not start again.
 
 use std::path::Path;
 
@@ -12,8 +14,9 @@ use serde_json::json;
 use super::connect::Session;
 use super::hands::Hands;
 use super::marker::Marker;
+use super::name::literal;
 use super::old::Old;
-use crate::action::{ActionError, ReadFiles};
+use crate::action::ReadFiles;
 use crate::catalog::{self, PostgresFacts, Slot};
 
 /// The place of a slot's state inside a data directory.
@@ -21,6 +24,9 @@ const FOLDER: &str = "pg_replslot";
 /// Where a state file tells the slot's database, which only a logical one has: behind a header of 16 bytes and
 /// a name of 64.
 const DATABASE_AT: usize = 80;
+/// Where it tells whether the slot outlives its session and the server (`ReplicationSlotPersistency` in
+/// `replication/slot.h`): a temporary or unfinished one does not.
+const PERSISTENCY_AT: usize = DATABASE_AT + 4;
 
 /// What became of a slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +35,9 @@ pub struct SlotFate {
     pub name: String,
     /// What became of it.
     pub fate: Fate,
+    /// Why it could not be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// What a recovery makes of a slot.
@@ -39,17 +48,13 @@ pub enum Fate {
     Recreated,
     /// A logical one, gone: its consumers must make it anew and copy their data again.
     Lost,
+    /// A physical one that the server would not make: its standby waits until somebody makes it.
+    Failed,
 }
 
-/// Makes the old server's physical slots anew and tells what became of each.
-///
-/// # Errors
-/// Fails as the server does.
-pub(crate) async fn restore(
-    hands: &Hands<'_>,
-    marker: &Marker,
-    session: &mut Session,
-) -> Result<Vec<SlotFate>, ActionError> {
+/// Makes the old server's physical slots anew and tells what became of each. Never fails: what is in the way of one is
+/// told.
+pub(crate) async fn restore(hands: &Hands<'_>, marker: &Marker, session: &mut Session) -> Vec<SlotFate> {
     let files = hands.cx.host.read_files();
     let old = Old::find(hands.cluster, &hands.cx.about.run, files.as_ref()).ok().flatten();
     let old = old.filter(|old| old.dir != hands.cluster.pgdata);
@@ -59,19 +64,27 @@ pub(crate) async fn restore(
     };
     let mut fates = Vec::new();
     for slot in &slots {
-        let physical = slot.kind == "physical";
-        if physical {
-            let name = slot.name.replace('\'', "''");
-            let make = format!(
-                "SELECT pg_create_physical_replication_slot('{name}') \
-                 WHERE NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = '{name}')"
-            );
-            session.query(&make).await?;
-        }
-        fates.push(SlotFate { name: slot.name.clone(), fate: if physical { Fate::Recreated } else { Fate::Lost } });
+        let (fate, why) = match slot.kind.as_str() {
+            "physical" => match session.query(&format!("{} WHERE {}", making(slot), absent(slot))).await {
+                Ok(_) => (Fate::Recreated, None),
+                Err(error) => (Fate::Failed, Some(error.to_string())),
+            },
+            _ => (Fate::Lost, None),
+        };
+        fates.push(SlotFate { name: slot.name.clone(), fate, why });
     }
     note(hands, &fates);
-    Ok(fates)
+    note_failed(hands, &slots, &fates);
+    fates
+}
+
+/// The statement that makes a slot.
+fn making(slot: &Slot) -> String {
+    format!("SELECT pg_create_physical_replication_slot({})", literal(&slot.name))
+}
+
+fn absent(slot: &Slot) -> String {
+    format!("NOT EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = {})", literal(&slot.name))
 }
 
 fn note(hands: &Hands<'_>, fates: &[SlotFate]) {
@@ -90,6 +103,22 @@ fn note(hands: &Hands<'_>, fates: &[SlotFate]) {
         );
         hands.cx.reporter.note(message, json!({ "slots": lost }));
     }
+}
+
+/// Says which slots somebody must make, and how.
+fn note_failed(hands: &Hands<'_>, slots: &[Slot], fates: &[SlotFate]) {
+    let failed: Vec<(&Slot, &str)> =
+        slots.iter().zip(fates).filter_map(|(slot, fate)| Some((slot, fate.why.as_deref()?))).collect();
+    let Some((_, why)) = failed.first() else { return };
+    let kept = fates.iter().filter(|one| one.fate != Fate::Lost).count();
+    let statements: Vec<String> = failed.iter().map(|(slot, _)| making(slot)).collect();
+    let message = format!(
+        "physical replication slots could not be made, so their standbys wait: {why}; with `max_replication_slots` at \
+         {kept} or more and a `wal_level` above `minimal`, which take a restart, this makes them: {}",
+        statements.join("; ")
+    );
+    let names: Vec<&str> = failed.iter().map(|(slot, _)| slot.name.as_str()).collect();
+    hands.cx.reporter.note(message, json!({ "slots": names, "statements": statements }));
 }
 
 /// Says which standbys there were when the backup was taken: each must be rebuilt, or rewound, onto the new timeline.
@@ -117,7 +146,10 @@ fn on_disk(files: &dyn ReadFiles, pgdata: &Path) -> Option<Vec<Slot>> {
     for entry in files.list(&folder).ok()? {
         let name = entry.name.to_str()?.to_owned();
         let state = files.read(&folder.join(&name).join("state"), 1 << 16).ok()?;
-        let database = state.get(DATABASE_AT..DATABASE_AT + 4)?;
+        let (database, persistency) = state.get(DATABASE_AT..PERSISTENCY_AT + 4)?.split_at(4);
+        if persistency != [0; 4] {
+            continue;
+        }
         let kind = if database == [0; 4] { "physical" } else { "logical" };
         slots.push(Slot { name, kind: kind.to_owned(), plugin: None, dbname: None });
     }

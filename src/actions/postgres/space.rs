@@ -1,18 +1,50 @@
-//! Whether a restore fits: the data and each tablespace count on the file system they will lie on.
+//! Whether a restore fits: the data, each tablespace and a linked `pg_wal` count on the file system they will lie on, and
+//! so does the WAL that the recovery keeps there for a while. WAL that is fetched ahead makes sure of its room by itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::layout::Cluster;
+use super::marker;
 use super::room::Room;
 use crate::action::ReadFiles;
-use crate::catalog::{Backup, Manifest};
+use crate::base::RunId;
+use crate::base::units::ByteSize;
+use crate::catalog::{Backup, Manifest, ManifestObject, ObjectRole};
+
+/// The WAL that a server in recovery may keep in `pg_wal` between two restartpoints, a rule of thumb: half of the default
+/// of `max_wal_size` (manual, "WAL Configuration").
+const REPLAYED_BYTES: u64 = 512 << 20;
 
 /// What a restore needs on one file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Need {
     device: u64,
     path: PathBuf,
+    /// What it writes.
     bytes: u64,
+    /// What the recovery may need on top.
+    reserve: u64,
+}
+
+/// Whether a restore fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// It does.
+    Well,
+    /// The backup does, but the recovery after it may run out of space.
+    Tightly(String),
+    /// It does not.
+    Not(String),
+}
+
+/// Where a restore would write.
+pub(crate) struct Site<'a> {
+    /// The cluster.
+    pub(crate) cluster: &'a Cluster,
+    /// The run.
+    pub(crate) run: &'a RunId,
+    /// The files there.
+    pub(crate) files: &'a dyn ReadFiles,
 }
 
 /// What lies side by side while a backup is restored: itself; with increments each of them, and what becomes of them, for
@@ -23,36 +55,68 @@ pub(crate) fn parts(links: &[Backup]) -> Vec<&Manifest> {
     all.chain(whole).collect()
 }
 
-/// Says what does not fit of `manifests`, which are restored side by side, when `gain` comes free on each device before.
-pub(crate) fn short(
-    files: &dyn ReadFiles,
-    cluster: &Cluster,
-    manifests: &[&Manifest],
-    gain: &[(u64, u64)],
-) -> Option<String> {
-    let mut needs: Vec<Need> = Vec::new();
-    for (manifest, object) in manifests.iter().flat_map(|one| one.objects.iter().map(move |object| (one, object))) {
+impl Site<'_> {
+    /// Says whether `manifests`, which are restored side by side, fit when `gain` comes free on each device before.
+    pub(crate) fn fit(&self, manifests: &[&Manifest], gain: &[(u64, u64)]) -> Fit {
+        let wal = self.wal();
+        let mut needs: Vec<Need> = Vec::new();
+        for (manifest, object) in manifests.iter().flat_map(|one| one.objects.iter().map(move |object| (one, object))) {
+            let place = self.place(manifest, object, &wal);
+            self.add(&mut needs, &place, (object.plain_facts().size_bytes, 0));
+        }
+        self.add(&mut needs, &wal, (0, REPLAYED_BYTES));
+        let judged = needs.into_iter().map(|need| self.judge(&need, gain));
+        judged.fold(Fit::Well, |worst, fit| match (worst, fit) {
+            (Fit::Not(fact), _) | (_, Fit::Not(fact)) => Fit::Not(fact),
+            (Fit::Tightly(fact), _) | (_, Fit::Tightly(fact)) => Fit::Tightly(fact),
+            (Fit::Well, Fit::Well) => Fit::Well,
+        })
+    }
+
+    /// Where WAL will lie: where a link of the old data directory leads, which a restore keeps.
+    fn wal(&self) -> PathBuf {
+        let own = self.cluster.pgdata.join("pg_wal");
+        if self.cluster.is_scratch() {
+            return own;
+        }
+        let links = marker::links(self.files, &self.cluster.pgdata, self.run).unwrap_or_default();
+        links.into_iter().find(|(link, _)| link == Path::new("pg_wal")).map_or(own, |(_, place)| place)
+    }
+
+    fn place(&self, manifest: &Manifest, object: &ManifestObject, wal: &Path) -> PathBuf {
+        if object.role == ObjectRole::Wal {
+            return wal.to_owned();
+        }
         let tablespace =
             object.tablespace.and_then(|oid| manifest.postgres.as_ref()?.tablespaces.iter().find(|one| one.oid == oid));
-        let place = tablespace.map_or_else(|| cluster.pgdata.clone(), |one| cluster.tablespace(one));
-        let above = match Room::of(files, &place) {
+        tablespace.map_or_else(|| self.cluster.pgdata.clone(), |one| self.cluster.tablespace(one))
+    }
+
+    fn add(&self, needs: &mut Vec<Need>, place: &Path, (bytes, reserve): (u64, u64)) {
+        let above = match Room::of(self.files, place) {
             Room::Beside => 1,
             Room::Inside => 0,
         };
-        let existing =
-            place.ancestors().skip(above).find_map(|path| Some((path.to_owned(), files.facts(path).ok()??.device)));
-        let Some((path, device)) = existing else { continue };
-        let bytes = object.plain_facts().size_bytes;
+        let device = |path: &Path| Some((path.to_owned(), self.files.facts(path).ok()??.device));
+        let Some((path, device)) = place.ancestors().skip(above).find_map(device) else { return };
         match needs.iter_mut().find(|need| need.device == device) {
-            Some(need) => need.bytes += bytes,
-            None => needs.push(Need { device, path, bytes }),
+            Some(need) => (need.bytes, need.reserve) = (need.bytes + bytes, need.reserve + reserve),
+            None => needs.push(Need { device, path, bytes, reserve }),
         }
     }
-    needs.into_iter().find_map(|need| {
+
+    fn judge(&self, need: &Need, gain: &[(u64, u64)]) -> Fit {
         let gained: u64 = gain.iter().filter(|(device, _)| *device == need.device).map(|(_, bytes)| bytes).sum();
-        let free = files.space(&need.path).ok()?.free_bytes.saturating_add(gained);
+        let Ok(space) = self.files.space(&need.path) else { return Fit::Well };
+        let free = space.free_bytes.saturating_add(gained);
         let with = if gained > 0 { " with the old data gone" } else { "" };
         let fact = format!("`{}` has {free} bytes free{with}, the backup needs {}", need.path.display(), need.bytes);
-        (free < need.bytes).then_some(fact)
-    })
+        if free < need.bytes {
+            return Fit::Not(fact);
+        }
+        match free < need.bytes.saturating_add(need.reserve) {
+            true => Fit::Tightly(format!("{fact}, and its replay may keep {} of WAL", ByteSize(need.reserve))),
+            false => Fit::Well,
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::room::Room;
 use super::scratch;
 use super::server::major;
 use super::shape::{Filled, Filling, Objects, Shape};
-use super::space;
+use super::space::{self, Fit, Site};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, ReadStore, RunContext, StagedHandle};
 use crate::base::RunId;
 use crate::catalog::{self, Backup, PostgresFacts};
@@ -55,7 +55,8 @@ pub(crate) async fn stage(
         }
     };
     let links = lineage(store.as_read(), &backup, existing).await?;
-    if let Some(fact) = space::short(files.as_ref(), cluster, &space::parts(&links), &gain) {
+    let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
+    if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain) {
         return Err(ActionError::fatal(fact).help(room_for(existing)));
     }
     let owner = Owner::of(cluster, cx.host.as_ref())?;
@@ -150,6 +151,7 @@ impl Stage {
             timeline: facts.timeline,
             system_id: facts.system_id,
             segment_size: facts.segment_size,
+            started_at: Some(backup.manifest.started_at),
             ended_at: backup.manifest.stopped_at,
             links: links.clone(),
             last_flushed: None,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::connect::Endpoint;
+use super::container::Abode;
 use super::keeper::{self, Runs};
 use super::layout::Cluster;
 use super::live;
@@ -139,7 +140,7 @@ impl Action for Start {
         let server = Server::of(&cluster, cx.host.as_ref())?;
         match cluster.keeper().runs() {
             Runs::Here => server.programs.verify(&version, cx.host.as_ref()).await?,
-            Runs::InContainer => {}
+            Runs::InContainer => drop(Abode::seen(&cluster, cx.host.as_ref()).await?),
         }
         Ok(findings.pass(format!("the server of PostgreSQL {version} does not run and can be started")))
     }

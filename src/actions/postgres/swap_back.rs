@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attached::Attached;
 use super::by_hand;
 use super::layout::Cluster;
 use super::name::dbname;
@@ -115,6 +116,7 @@ impl Action for SwapBack {
         }
         let message = format!("`{name}` is the database from before the restore; the restored one is kept as `{kept}`");
         cx.reporter.note(message, serde_json::json!({ "kept": kept }));
+        Attached::of(&mut session, &kept).await?.note((&kept, name), cx.reporter.as_ref());
         Ok(SwapBackOutput { swapped: true, kept: Some(kept) })
     }
 }

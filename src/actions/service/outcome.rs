@@ -122,7 +122,7 @@ async fn bring_one(
     let before = provider.state(cx.host.as_read(), cx.about.secrets.as_ref()).await?;
     if before != goal {
         cx.reporter.progress(Progress::Doing { text: format!("{doing} service `{}`", chosen.name) });
-        provider.tell(order, &*cx.host, cx.about.secrets.as_ref()).await?;
+        provider.tell((order, within), &*cx.host, cx.about.secrets.as_ref()).await?;
     }
     let until = monotonic() + within.0;
     loop {

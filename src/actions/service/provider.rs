@@ -8,6 +8,7 @@ use super::Chosen;
 use super::pooler::{PSQL, Pooler};
 use crate::action::by_hand::command_line;
 use crate::action::{ActionError, CommandSpec, Host, ReadHost, Secrets};
+use crate::base::units::Span;
 use crate::language::inventory::ServiceCommands;
 
 /// The program that speaks to systemd.
@@ -113,10 +114,16 @@ impl<'a> Provider<'a> {
         }
     }
 
-    /// Tells the service to start or stop. What a start leaves running outlives the step.
-    pub(super) async fn tell(&self, order: Order, host: &dyn Host, secrets: &dyn Secrets) -> Result<(), ActionError> {
+    /// Tells the service to start or stop. What a start leaves running outlives the step. A time is for what waits by
+    /// itself until it is done.
+    pub(super) async fn tell(
+        &self,
+        (order, within): (Order, Span),
+        host: &dyn Host,
+        secrets: &dyn Secrets,
+    ) -> Result<(), ActionError> {
         let spec = match (self, order) {
-            (Self::Pooler(pooler), order) => return pooler.tell(order, host, secrets).await,
+            (Self::Pooler(pooler), order) => return pooler.tell((order, within), host, secrets).await,
             (Self::Systemd(unit), Order::Start) => CommandSpec::new(SYSTEMCTL).args(["start", "--", unit]),
             (Self::Systemd(unit), Order::Stop) => CommandSpec::new(SYSTEMCTL).args(["stop", "--", unit]),
             (Self::Command(commands), Order::Start) => argv(&commands.start)?,

@@ -7,7 +7,7 @@ mod say;
 use serde_json::{Value, json};
 
 use super::args::{InventoryArgs, moment};
-use super::recoverable::{LookError, Recoverable, database};
+use super::recoverable::{LookError, Recoverable, database, with_server};
 use super::site::Site;
 use super::wal_location::WalLocationArgs;
 use super::{Exit, Failure, wiring};
@@ -71,16 +71,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return other::alone(&name, &other::others(&site, &name, (&goal, timeline)), args.json.into());
     }
     let name = database(&site, args.database.as_deref())?;
-    let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
-    let planned = wiring::block_on(async {
-        let found = recoverable.look().await?.of_kind(KIND_POSTGRES_BASE);
-        outlook::plan(found, (&goal, args.edge()), timeline).await
-    })?;
-    let planned = planned
-        .map_err(|error| Failure::new(Exit::Failed, format!("what `{name}` has cannot be read")).because(&error))?;
     let others = other::others(&site, &name, (&goal, timeline));
     let asked = (&goal, args.edge());
     let about = say::About { site: &site, database: &name, asked, location: &args.location, others: &others };
+    let planned = planned(&about, None, timeline)?;
     match (planned, args.json) {
         (Planned::Possible(plan), true) => say::machine(&about, &plan),
         (Planned::Possible(plan), false) => {
@@ -100,7 +94,7 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
     let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
     let asked = (goal, Edge::Included);
     let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
-    match planned(&about, only)? {
+    match planned(&about, only, None)? {
         Planned::Possible(plan) => say::facts(&about, &plan),
         Planned::Impossible(why) => {
             tell!("warning: the archive does not lead there: {}", why.why);
@@ -118,20 +112,26 @@ pub fn told(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
     let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
     let asked = (goal, Edge::Included);
     let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
-    Ok(match planned(&about, only)? {
+    Ok(match planned(&about, only, None)? {
         Planned::Possible(plan) => say::told(&about, &plan),
         Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
     })
 }
 
-fn planned(about: &say::About<'_>, only: Option<&str>) -> Result<Planned, Failure> {
-    let recoverable = Recoverable::open(about.site, about.database)?;
+/// Plans by what the archive holds and by what only the server itself still has: a recovery rescues that first.
+fn planned(about: &say::About<'_>, only: Option<&str>, timeline: Option<Timeline>) -> Result<Planned, Failure> {
+    let recoverable = about.location.beside(Recoverable::open(about.site, about.database)?, about.site)?;
     let planned = wiring::block_on(async {
+        let (recoverable, unseen) = with_server(recoverable, about.site).await;
         let mut found = recoverable.look().await?.of_kind(KIND_POSTGRES_BASE);
         if let Some(only) = only {
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
         }
-        outlook::plan(found, about.asked, None).await
+        let mut planned = outlook::plan(found, about.asked, timeline).await?;
+        if let Planned::Possible(plan) = &mut planned {
+            plan.notes.extend(unseen);
+        }
+        Ok(planned)
     })?;
     planned.map_err(|error: LookError| {
         Failure::new(Exit::Failed, format!("what `{}` has cannot be read", about.database)).because(&error)

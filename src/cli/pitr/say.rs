@@ -34,7 +34,10 @@ pub struct About<'a> {
 impl About<'_> {
     /// The command that carries a plan out.
     fn command(&self, plan: &Plan) -> String {
-        let target = match &plan.settled.goal {
+        // A moment stays the one that was asked for: by the time it is carried out more may be archived or rescued, and
+        // what was committed after it is to stay out.
+        let goal = if plan.settled.goal == Goal::Newest { self.asked.0 } else { &plan.settled.goal };
+        let target = match goal {
             Goal::Newest => None,
             Goal::Immediate => Some("immediate=true".to_owned()),
             Goal::Time(at) => Some(format!("recover_to={at}")),
@@ -43,7 +46,7 @@ impl About<'_> {
             Goal::Xid(xid) => Some(format!("recover_to_xid={xid}")),
         };
         let timeline = plan.settled.told.map(|timeline| format!("timeline={timeline}"));
-        let inclusive = match (&plan.settled.goal, self.asked.1) {
+        let inclusive = match (goal, self.asked.1) {
             (Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_), Edge::Excluded) => Some("inclusive=false".to_owned()),
             (Goal::Newest | Goal::Immediate | Goal::Name(_), Edge::Excluded) | (_, Edge::Included) => None,
         };
@@ -67,7 +70,7 @@ impl About<'_> {
     fn notes(&self, plan: &Plan) -> Vec<String> {
         let argument = |argument| format!("the step `postgres.recover` reads it with `{argument}`");
         let location = self.location.caution().into_iter().chain(self.location.as_argument().map(argument));
-        plan.notes.iter().cloned().chain(location).collect()
+        plan.tear.iter().chain(&plan.notes).cloned().chain(location).collect()
     }
 
     /// What is free where the data directory lies; `None` when that is not this machine.

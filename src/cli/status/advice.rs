@@ -41,12 +41,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     let ways = Ways::of(status, again);
     // Whether it is down is not known while the entry is wrong about it.
     if !status.server.answers && status.server.contradictions.is_empty() {
-        let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
-        let text = match status.managed {
-            true => "the server does not answer: ask its provider; its points in time are there".to_owned(),
-            false => format!("the server does not answer: {}{find}", ways.restore),
-        };
-        next.push(Advice::new(Level::Critical, text));
+        next.push(silent(status, &ways));
     }
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
         let lift = again.change(["run", "lift-freeze", "-p", &ways.database, "-p", "reason=the recovery is over"]);
@@ -63,6 +58,21 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     // A standing fact, which monitoring is not to repeat for ever.
     next.extend(status.together.iter().map(|fact| Advice::new(Level::Ok, fact.clone())));
     next
+}
+
+/// What to do about a server that was not asked. One that is there and lets us not in has lost nothing.
+fn silent(status: &Status, ways: &Ways) -> Advice {
+    let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
+    let text = match (status.server.refuses, status.managed) {
+        (true, _) => {
+            "a server is there and takes no session of ours: correct `user` or `password` of the entry, or what \
+                      the server allows; nothing has to be restored for that"
+                .to_owned()
+        }
+        (false, true) => "the server does not answer: ask its provider; its points in time are there".to_owned(),
+        (false, false) => format!("the server does not answer: {}{find}", ways.restore),
+    };
+    Advice::new(Level::Critical, text)
 }
 
 /// The runs that somebody should look at. One that is live needs nobody.
@@ -291,6 +301,15 @@ mod tests {
         let contradictions = vec![Contradiction { what: "another cluster".to_owned(), help: "correct it".to_owned() }];
         let server = Standing { answers: true, contradictions, ..Standing::default() };
         advises(&Status { server, ..healthy() }, Level::Critical, "another cluster: correct it");
+    }
+
+    #[test]
+    fn a_server_that_refuses_the_login_is_never_answered_with_a_restore() {
+        let server = Standing { refuses: true, why: "role `x` does not exist".to_owned(), ..Standing::default() };
+        let status = Status { server, ..healthy() };
+        advises(&status, Level::Critical, "nothing has to be restored");
+        let down = Status { server: Standing::default(), ..healthy() };
+        advises(&down, Level::Critical, "the server does not answer: runbook restore orders");
     }
 
     #[test]

@@ -4,22 +4,24 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::pruned::Pruned;
 use crate::action::{ReadStore, Secrets, Store};
 use crate::base::clock;
-use crate::catalog;
+use crate::catalog::retention::Policy;
+use crate::catalog::{self, CatalogError};
 use crate::cli::args::InventoryArgs;
 use crate::cli::recoverable::database;
 use crate::cli::site::Site;
 use crate::cli::{Exit, Failure, document, wiring};
 use crate::language::inventory::StoreEntry;
-use crate::pgformat::WalFileName;
+use crate::pgformat::{SystemId, WalFileName};
 use crate::transfer::Packing;
-use crate::wal::{Destination, Identity, Keys, Lack, Since, Source, bring_over, lacks};
+use crate::wal::{Destination, Identity, Keys, Lack, LackedFile, Since, Source, bring_over, lacks};
 
 /// Arguments of `wal mend`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal mend orders --plan     what does each store lack?\n  runbook wal mend orders            copy it\n  runbook wal mend orders --all      also what is older than a store's own oldest segment\n\nEach file is read whole, decrypted and unpacked, held against its digest and its own header, and packed anew as the\nother store packs: the keys to read are needed here, which the server itself may not have. Nothing is overwritten.\nCode 0: nothing is lacking any more; 5: some could not be copied."
+    after_help = "Examples:\n  runbook wal mend orders --plan     what does each store lack?\n  runbook wal mend orders            copy it\n  runbook wal mend orders --all      also what a store does not need\n\nEach file is read whole, decrypted and unpacked, held against its digest and its own header, and packed anew as the\nother store packs: the keys to read are needed here, which the server itself may not have. Nothing is overwritten.\nCode 0: nothing is lacking any more; 5: some could not be copied."
 )]
 pub struct Args {
     /// The database; default: the only one that has a store
@@ -32,7 +34,7 @@ pub struct Args {
     /// Only show what is lacking
     #[arg(long)]
     plan: bool,
-    /// Also copy what is older than a store's own oldest segment
+    /// Also copy what is older than a store's own oldest segment, and what its retention would remove
     #[arg(long)]
     all: bool,
     /// Print JSON
@@ -51,7 +53,16 @@ struct Archive {
 struct Mended {
     store: String,
     lacking: Vec<WalFileName>,
+    /// How many more it lacks that its retention would remove again.
+    pruned: usize,
     failed: Vec<(WalFileName, String)>,
+}
+
+/// What is to be copied into one store.
+struct Wanted {
+    store: usize,
+    files: Vec<LackedFile>,
+    pruned: usize,
 }
 
 /// Shows what is lacking, and copies it.
@@ -83,7 +94,7 @@ struct Mending<'a> {
 
 impl Mending<'_> {
     async fn run(&self) -> Result<Vec<Mended>, Failure> {
-        let failed = |error: catalog::CatalogError| {
+        let failed = |error: CatalogError| {
             Failure::new(Exit::Failed, "a store of the WAL gives no answer; nothing was copied").because(&error)
         };
         let mut owner = None;
@@ -104,11 +115,29 @@ impl Mending<'_> {
         let identity = Identity { system_id, segment_size: None };
         let sources: Vec<Source<'_>> = self.archives.iter().map(|archive| self.source(archive, identity)).collect();
         let since = if self.args.all { Since::Ever } else { Since::Own };
+        let policy = Policy::of(&self.site.inventory);
         let mut mended = Vec::new();
         for lack in lacks(&sources, since, clock::now()).await.map_err(failed)? {
-            mended.push(self.mend(lack, &sources).await?);
+            let wanted = self.wanted(lack, (policy.as_ref(), system_id)).await.map_err(failed)?;
+            mended.push(self.mend(wanted, &sources).await?);
         }
         Ok(mended)
+    }
+
+    /// What of it is copied: not what the store's retention removed, and would remove again.
+    async fn wanted(
+        &self,
+        lack: Lack,
+        (policy, system_id): (Option<&Policy>, SystemId),
+    ) -> Result<Wanted, CatalogError> {
+        let (store, total) = (lack.store, lack.files.len());
+        if self.args.all {
+            return Ok(Wanted { store, files: lack.files, pruned: 0 });
+        }
+        let reading = &*self.archives[store].reading;
+        let pruned = Pruned::of((reading, self.prefix), policy, (system_id, &lack.files)).await?;
+        let files: Vec<LackedFile> = lack.files.into_iter().filter(|file| !pruned.has(file)).collect();
+        Ok(Wanted { store, pruned: total - files.len(), files })
     }
 
     fn source<'a>(&'a self, archive: &'a Archive, identity: Identity) -> Source<'a> {
@@ -117,10 +146,11 @@ impl Mending<'_> {
     }
 
     /// Copies into one store. What fails does not keep the rest from being copied.
-    async fn mend(&self, lack: Lack, sources: &[Source<'_>]) -> Result<Mended, Failure> {
+    async fn mend(&self, lack: Wanted, sources: &[Source<'_>]) -> Result<Mended, Failure> {
         let archive = &self.archives[lack.store];
-        let mut mended = Mended { store: archive.name.clone(), lacking: lack.files, failed: Vec::new() };
-        if self.args.plan {
+        let lacking: Vec<WalFileName> = lack.files.iter().map(|file| file.name).collect();
+        let mut mended = Mended { store: archive.name.clone(), lacking, pruned: lack.pruned, failed: Vec::new() };
+        if self.args.plan || mended.lacking.is_empty() {
             return Ok(mended);
         }
         let others: Vec<Source<'_>> =
@@ -149,10 +179,11 @@ impl Args {
                 let failed: Vec<_> =
                     one.failed.iter().map(|(name, why)| json!({ "file": name.to_string(), "why": why })).collect();
                 let copied = if self.plan { 0 } else { one.lacking.len() - one.failed.len() };
-                json!({ "store": one.store, "lacking": names(&one.lacking), "copied": copied, "failed": failed })
+                let lacking = names(&one.lacking);
+                json!({ "store": one.store, "lacking": lacking, "pruned": one.pruned, "copied": copied, "failed": failed })
             });
             document::write_json(&document.collect::<Vec<_>>())?;
-        } else if mended.is_empty() {
+        } else if mended.iter().all(|one| one.lacking.is_empty()) {
             out!("each store has what the others have of the WAL of `{database}`");
         }
         for one in mended.iter().filter(|_| !self.json) {
@@ -163,11 +194,20 @@ impl Args {
                 (None, _) => String::new(),
             };
             match self.plan {
+                true if count == 0 => {}
                 true => out!("store `{store}` lacks {count} files that others have: {span}"),
+                false if count == 0 => {}
                 false => out!("store `{store}`: {} of {count} files copied: {span}", count - one.failed.len()),
             }
             for (name, why) in &one.failed {
                 tell!("  `{name}` was not copied: {why}");
+            }
+            if one.pruned > 0 {
+                tell!(
+                    "note: `{store}` lacks {} more, which its retention has removed or would remove: no backup there needs \
+                     them; `--all` copies them too",
+                    one.pruned
+                );
             }
         }
         let is_whole = mended.iter().all(|one| one.failed.is_empty());

@@ -4,6 +4,7 @@
 mod lacking;
 mod mend;
 mod pg_wal;
+mod pruned;
 mod search;
 mod status;
 mod verify;

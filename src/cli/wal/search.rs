@@ -19,18 +19,18 @@ use crate::cli::{Exit, Failure, document, wiring};
 use crate::pgformat::{SegmentName, Timeline};
 use crate::report::mask_text;
 use crate::wal::outlook::{Hunt, readable};
-use crate::wal::trace::{Happened, Sighting, Wanted};
+use crate::wal::trace::{Happened, Relations, Sighting, Wanted};
 
 /// Arguments of `wal search`.
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("wanted").required(true),
-    after_help = "Examples:\n  runbook wal search orders --drops\n  runbook wal search orders --drops --between '2h ago' now\n  runbook wal search orders --relation public.invoices     who changed it, and how many rows?\n  runbook wal search orders --relation 16385               it is gone: by its number, as --drops shows it\n  runbook wal search orders --xid 812\n\nThe archive is read, and what the live server has beyond it. Nothing is written. For each find the command is\nshown that plans a recovery to just before it; the position is exact, times are the primary's clock.\nThe exit code is 0 when something was found, 10 when nothing was or WAL could not be read."
+    after_help = "Examples:\n  runbook wal search orders --drops\n  runbook wal search orders --drops --between '2h ago' now\n  runbook wal search orders --relation public.invoices     who changed it, and how many rows?\n  runbook wal search orders --relation 16385               it is gone: by its number, as --drops shows it\n  runbook wal search orders --relation 16384/16385         the same in one database: others may use the number too\n  runbook wal search orders --xid 812\n\nThe archive is read, and what the live server has beyond it. Nothing is written. For each find the command is\nshown that plans a recovery to just before it; the position is exact, times are the primary's clock.\nThe exit code is 0 when something was found, 10 when nothing was or WAL could not be read."
 )]
 pub struct Args {
     /// The database; may be left out when only one has a store
     database: Option<String>,
-    /// Changes of a table, by its name in the live database or by its number
+    /// Changes of a table, by its name in the live database or by its number, also DATABASE/NUMBER
     #[arg(long, value_name = "NAME|NUMBER", group = "wanted")]
     relation: Option<String>,
     /// Tables and databases that were dropped, and tables that were truncated or rewritten
@@ -120,18 +120,14 @@ impl Args {
         let Some(cluster) = found.clusters.first() else {
             return Err(Failure::new(Exit::Failed, "there is neither a base backup nor archived WAL"));
         };
-        let wanted = self.wanted(&mut live).await?;
+        let (wanted, extent) = self.wanted(&mut live).await?;
         let timeline = self.along(cluster, &live);
         let path = readable(cluster, timeline);
         let narrowed = narrow(&found, cluster, &path, between).await.map_err(|error| unread(&error))?;
-        let mut hunt = Hunt::of(wanted, cluster.archive.size);
-        hunt.along((&found, cluster), narrowed).await.map_err(|error| unread(&error))?;
-        let mut notes = Vec::new();
-        if between.is_none_or(|(_, to)| path.last() == narrowed.last() || to >= clock::now())
-            && let Err(why) = live.hunt(&mut hunt, timeline).await
-        {
-            notes.push(format!("what only the server has was not searched: {why}"));
-        }
+        let walked = extent.of(&path, narrowed);
+        let ends = between.is_none_or(|(_, to)| path.last() == walked.last() || to >= clock::now());
+        let mut ground = Ground { found: &found, cluster, path: walked, timeline, live: ends.then_some(&mut live) };
+        let (hunt, mut notes) = ground.hunt(wanted).await.map_err(|error| unread(&error))?;
         if let Err(why) = &live.server {
             notes.push(format!("only the archive was searched, the server gives no answer: {why}"));
         }
@@ -141,7 +137,7 @@ impl Args {
         };
         let sightings: Vec<(Sighting, Place)> =
             hunt.found(between).into_iter().map(|sighting| (place(&sighting), sighting)).map(|(p, s)| (s, p)).collect();
-        let missing = holes(cluster, narrowed);
+        let missing = holes(cluster, walked);
         Ok(Searched {
             cluster: cluster.system_id.to_string(),
             segments: hunt.segments,
@@ -153,16 +149,16 @@ impl Args {
         })
     }
 
-    async fn wanted(&self, live: &mut PgWal) -> Result<Wanted, Failure> {
+    async fn wanted(&self, live: &mut PgWal) -> Result<(Wanted, Extent), Failure> {
         if let Some(xid) = self.xid {
-            return Ok(Wanted::Transaction(xid));
+            return Ok((Wanted::Transaction(xid), Extent::Window));
         }
         if let Some(name) = &self.name {
-            return Ok(Wanted::RestorePoint(name.clone()));
+            return Ok((Wanted::RestorePoint(name.clone()), Extent::Window));
         }
-        let Some(relation) = &self.relation else { return Ok(Wanted::Drops) };
-        if let Ok(number) = relation.parse() {
-            return Ok(Wanted::Relations(BTreeSet::from([number])));
+        let Some(relation) = &self.relation else { return Ok((Wanted::Drops, Extent::Window)) };
+        if let Some(relations) = by_number(relation) {
+            return Ok((Wanted::Relations(relations), Extent::Window));
         }
         let by_number = "search by its number: `runbook wal search --drops` shows it for what was dropped";
         let Some(archiver) = live.archiver() else {
@@ -172,7 +168,12 @@ impl Args {
         let asked = archiver.relation(relation).await;
         let asked = asked.map_err(|error| Failure::new(Exit::Failed, told(&error)).help(by_number))?;
         match asked {
-            Some(Relation { oid, file, .. }) => Ok(Wanted::Relations(file.into_iter().chain([oid]).collect())),
+            Some(Relation { oid, file, database, .. }) => {
+                // A file that still has the number of its relation is the first that it had.
+                let extent = if file.is_none_or(|file| file == oid) { Extent::Window } else { Extent::ToTheEnd };
+                let numbers = file.into_iter().chain([oid]).collect();
+                Ok((Wanted::Relations(Relations { numbers, database: Some(database) }), extent))
+            }
             None => Err(Failure::new(Exit::Failed, format!("the live database has no `{relation}`")).help(by_number)),
         }
     }
@@ -182,6 +183,77 @@ impl Args {
         let newest = cluster.archive.segments.keys().map(|name| name.timeline()).max().unwrap_or(Timeline::FIRST);
         self.timeline.map(Timeline).or(of_server.map(|server| server.timeline)).unwrap_or(newest)
     }
+}
+
+/// How much WAL is walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// What can hold commits between the two times.
+    Window,
+    /// All behind it as well: which file a relation had then is told by how it got those that followed.
+    ToTheEnd,
+}
+
+impl Extent {
+    /// The segments of a path that are walked, where `window` is the part that was asked for.
+    fn of<'a>(self, path: &'a [SegmentName], window: &'a [SegmentName]) -> &'a [SegmentName] {
+        let begin = path.iter().position(|name| window.first() == Some(name));
+        match (self, begin) {
+            (Self::ToTheEnd, Some(begin)) => &path[begin..],
+            (Self::Window, _) | (Self::ToTheEnd, None) => window,
+        }
+    }
+}
+
+/// The WAL that is walked.
+struct Ground<'a> {
+    found: &'a Recoverable,
+    cluster: &'a ClusterView,
+    path: &'a [SegmentName],
+    timeline: Timeline,
+    /// The server, where what only it has is walked too.
+    live: Option<&'a mut PgWal>,
+}
+
+impl Ground<'_> {
+    /// Searches, and once more where relations turn out to have had other files before. Notes what is worth knowing of it.
+    async fn hunt(&mut self, wanted: Wanted) -> Result<(Hunt, Vec<String>), LookError> {
+        let (hunt, notes) = self.walk(wanted.clone()).await?;
+        let earlier = hunt.earlier_files();
+        let (Wanted::Relations(mut relations), false) = (wanted, earlier.is_empty()) else { return Ok((hunt, notes)) };
+        let followed = followed_back(&earlier);
+        relations.numbers.extend(earlier);
+        let (again, notes) = self.walk(Wanted::Relations(relations)).await?;
+        Ok((again, std::iter::once(followed).chain(notes).collect()))
+    }
+
+    async fn walk(&mut self, wanted: Wanted) -> Result<(Hunt, Vec<String>), LookError> {
+        let mut hunt = Hunt::of(wanted, self.cluster.archive.size);
+        hunt.along((self.found, self.cluster), self.path).await?;
+        let beyond = match &mut self.live {
+            Some(live) => live.hunt(&mut hunt, self.timeline).await,
+            None => Ok(()),
+        };
+        let unread = |why| format!("what only the server has was not searched: {why}");
+        Ok((hunt, beyond.err().map(unread).into_iter().collect()))
+    }
+}
+
+/// Reads `NUMBER`, or `DATABASE/NUMBER`.
+fn by_number(text: &str) -> Option<Relations> {
+    let (database, number) = match text.split_once('/') {
+        Some((database, number)) => (Some(database.parse().ok()?), number),
+        None => (None, text),
+    };
+    Some(Relations { numbers: BTreeSet::from([number.parse().ok()?]), database })
+}
+
+fn followed_back(earlier: &BTreeSet<u32>) -> String {
+    let files = earlier.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    format!(
+        "it got a new file by TRUNCATE or a rewrite: what was removed with its earlier ones was searched too ({files}); that \
+         may hold rows of its TOAST table, and of tables that were truncated or rewritten in the same transaction"
+    )
 }
 
 /// The segments that can hold commits between two times.

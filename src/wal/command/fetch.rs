@@ -12,11 +12,10 @@ use crate::language::inventory::StoreEntry;
 use crate::pgformat::{SegmentName, WalFileName};
 use crate::store::Opening;
 use crate::vault::Vault;
+use crate::wal::fetch::{Delivery, fetch_file};
 use crate::wal::packed::Source;
 use crate::wal::stock::Stock;
-use crate::wal::{
-    Config, Delivery, ForeignArchive, ForeignFolder, Identity, Keys, Location, WalError, fetch_file, prefetch,
-};
+use crate::wal::{Config, ForeignArchive, ForeignFolder, Identity, Keys, Location, WalError, prefetch};
 
 /// How long a segment is waited for that is being fetched ahead.
 const COMING: Duration = Duration::from_secs(20);
@@ -49,8 +48,9 @@ pub(super) fn fetch((config, at): (&Config, &Path), name: &OsStr, target: &Path)
         }
         let places = Places::open(config)?;
         let runtime = runtime()?;
-        let delivery =
-            runtime.block_on(fetch_file(&places.sources(identity), &config.rescue, (name, &target), patience));
+        let (sources, favourite) = (places.sources(identity), stock.as_ref().map(|(stock, _)| stock.favourite()));
+        let stores = (sources.as_slice(), &favourite.unwrap_or_default());
+        let delivery = runtime.block_on(fetch_file(stores, &config.rescue, (name, &target), patience));
         runtime.shutdown_background();
         let delivery = delivery?;
         if let (Delivery::Archive, Some((stock, _))) = (&delivery, &stock) {

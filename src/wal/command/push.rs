@@ -23,7 +23,7 @@ pub(super) fn push(config: &Config, path: &Path) -> Result<End, (u8, WalError)> 
     let pgdata = pgdata(config);
     let identity = Identity::of(config, &pgdata).map_err(failed)?;
     let path = pgdata.join(path);
-    let ended = store(config, identity, &path);
+    let ended = store((config, &pgdata), identity, &path);
     let alarm = alarm(&identity, &path);
     match (ended, alarm) {
         (Ok(End { code, line, log }), Some(alarm)) => {
@@ -39,9 +39,9 @@ fn failed(error: WalError) -> (u8, WalError) {
     (PUSH_FAILED, error)
 }
 
-fn store(config: &Config, identity: Identity, path: &Path) -> Result<End, WalError> {
+fn store((config, pgdata): (&Config, &Path), identity: Identity, path: &Path) -> Result<End, WalError> {
     let name: WalFileName = path.file_name().and_then(OsStr::to_str).unwrap_or_default().parse()?;
-    let spool = Spool::open(config, identity.system_id);
+    let spool = Spool::open(config, pgdata, identity.system_id);
     let acks = match &spool {
         Ok(Some(spool)) => Acks::open(spool).map(Some),
         Ok(None) | Err(_) => Ok(None),

@@ -1,5 +1,7 @@
 //! Walks WAL in search of something.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt as _, stream};
 
 use super::super::trace::{Sighting, Trace, Wanted};
@@ -72,6 +74,12 @@ impl Hunt {
         self.last = Some(number);
         self.segments += 1;
         walked
+    }
+
+    /// The numbers of files that the relations that are looked for may have had before.
+    #[must_use]
+    pub fn earlier_files(&self) -> BTreeSet<u32> {
+        self.trace.earlier_files()
     }
 
     /// What was found, between two times where they are given.

@@ -14,5 +14,5 @@ mod uneven;
 pub use holding::{ClusterView, LookError, Recoverable};
 pub use hunt::{Hunt, readable};
 pub use plan::{ChosenBackup, Impossible, Plan, Planned, Replay, plan};
-pub use remnant::Remnant;
+pub use remnant::{Remnant, Tear};
 pub use retrieval::ToRetrieve;

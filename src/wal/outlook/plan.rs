@@ -42,6 +42,8 @@ pub struct Plan {
     pub retrieval: Option<ToRetrieve>,
     /// What else is worth knowing.
     pub notes: Vec<String>,
+    /// Why the recovery will be refused as things stand: the server's own WAL breaks off although it had gone on.
+    pub tear: Option<String>,
 }
 
 /// The backup to begin with.
@@ -271,9 +273,12 @@ async fn settle(
     let left = remnant.map_or(0, |left| way.path.iter().filter(|name| left.segments.contains_key(*name)).count());
     let inside = (way.path.len() - readable.len()).saturating_sub(left);
     let embedded = (inside > 0).then(|| format!("{inside} segments are not in the archive but came with the backup"));
+    let tear = remnant.and_then(|left| left.tear.as_ref());
+    let tear = tear.and_then(|tear| tear.note((place, &settled.goal), (archive, way.followed)));
     let rescued = (left > 0).then(|| format!("{left} segments are not in the archive yet; the server still has them"));
     Ok(Ok(Plan {
         notes: settled.note.iter().cloned().chain(embedded).chain(rescued).collect(),
+        tear,
         ..of(cluster, choice, (settled, stop), newest_commit)
     }))
 }
@@ -308,6 +313,7 @@ fn of(
         passed_over: Vec::new(),
         retrieval: None,
         notes: Vec::new(),
+        tear: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ClusterView;
 use crate::action::ReadFiles;
 use crate::base::Timestamp;
-use crate::catalog::recovery::Branch;
+use crate::catalog::recovery::{Archive, Branch, Goal};
 use crate::pgformat::{Commit, Lsn, SegmentHeader, SegmentName, SystemId, Timeline};
 
 /// What only the server has.
@@ -22,8 +22,37 @@ pub struct Remnant {
     pub newest: BTreeMap<SegmentName, Timestamp>,
     /// Where the last record in them begins.
     pub last_record: Option<Lsn>,
+    /// Where what it had flushed cannot be read any more.
+    pub tear: Option<Tear>,
     /// What reads them.
     pub files: Arc<dyn ReadFiles>,
+}
+
+/// Where the server's own WAL breaks off although it had gone on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tear {
+    /// What is lost, in words.
+    pub words: String,
+    /// Up to where it is proven.
+    pub proven: Lsn,
+    /// The last segment that was begun.
+    pub latest: SegmentName,
+}
+
+impl Tear {
+    /// Says that a recovery to a goal will be refused for it, where replay would end there for want of more.
+    pub(super) fn note(
+        &self,
+        (asked, told): (&Goal, &Goal),
+        (archive, followed): (&Archive, Timeline),
+    ) -> Option<String> {
+        let counts = archive.path(followed).holds(self.latest) && !archive.holds(self.latest);
+        let reached = matches!(asked, Goal::Lsn(lsn) if *lsn <= self.proven);
+        (counts && *told == Goal::Newest && !reached).then(|| {
+            let Self { words, proven, .. } = self;
+            format!("{words}; as things stand, the recovery will be refused: it leads to `{proven}` at most")
+        })
+    }
 }
 
 impl Remnant {

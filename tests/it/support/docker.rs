@@ -77,6 +77,20 @@ impl Docker {
         Command::new("docker").env("DOCKER_HOST", self.host()).args(args).stdin(Stdio::null()).output().expect("docker")
     }
 
+    /// The engine's time.
+    pub fn moment(&self) -> String {
+        let output = self.docker(&["info", "-f", "{{.SystemTime}}"]);
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// The containers that were made since.
+    pub fn made_since(&self, since: &str) -> String {
+        let until = self.moment();
+        let words =
+            ["events", "--since", since, "--until", &until, "--filter", "type=container", "--filter", "event=create"];
+        String::from_utf8_lossy(&self.docker(&words).stdout).trim().to_owned()
+    }
+
     /// Runs `docker-compose` in a folder.
     #[track_caller]
     pub fn compose(&self, folder: &Path, args: &[&str]) {

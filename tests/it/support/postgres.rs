@@ -190,10 +190,20 @@ impl Cluster {
 
     /// Tries to run SQL.
     pub fn try_sql(&self, sql: &str) -> Output {
+        self.client("postgres", sql).output().expect("psql")
+    }
+
+    /// Runs SQL in another database.
+    pub fn sql_in(&self, dbname: &str, sql: &str) -> String {
+        run(&mut self.client(dbname, sql)).trim_end().to_owned()
+    }
+
+    /// A client that runs SQL in a database.
+    pub fn client(&self, dbname: &str, sql: &str) -> Command {
         let mut command = self.command("psql");
-        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]);
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", dbname, "-h"]);
         command.arg(self.socket_dir()).arg("-p").arg(self.port.to_string()).arg("-c").arg(sql);
-        command.output().expect("psql")
+        command
     }
 
     /// A command of the server's version that runs as the server's user.

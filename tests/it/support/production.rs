@@ -56,6 +56,13 @@ impl Production {
 
     /// What a drill must not change: the server, its data, its configuration, its store.
     pub fn facts(&self) -> Vec<String> {
+        let mut facts = self.server_facts();
+        facts.extend(listing(&self.site.cluster.dir().join("store")));
+        facts
+    }
+
+    /// The same without the store: the server, its data, its configuration.
+    pub fn server_facts(&self) -> Vec<String> {
         let cluster = &self.site.cluster;
         let sql = "SELECT pg_postmaster_start_time(), (SELECT system_identifier FROM pg_control_system()), \
                    (SELECT timeline_id FROM pg_control_checkpoint()), sum(n), count(*), md5(string_agg(n::text, ',' ORDER BY n)) FROM t";
@@ -71,7 +78,6 @@ impl Production {
         let mut beside: Vec<PathBuf> = beside.map(|entry| entry.path()).collect();
         beside.sort();
         facts.push(format!("{beside:?}"));
-        facts.extend(listing(&cluster.dir().join("store")));
         facts
     }
 

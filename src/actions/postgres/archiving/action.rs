@@ -17,6 +17,7 @@ use super::super::owner::Owner;
 use super::super::recover::barred;
 use super::apply;
 use super::change::{SettingChange, changes, fixed_elsewhere, read};
+use super::follower;
 use super::place::{self, Place, Settings, archive_command};
 use super::trial;
 use super::want::{CheckpointTuning, keeps_promise, wanted};
@@ -54,11 +55,11 @@ pub struct ConfigureArchivingParams {
     /// `apply` (default) changes what differs and proves it; `plan` only tells what differs.
     #[serde(default)]
     pub mode: ArchivingMode,
-    /// After how long an unfinished segment is handed over. Default 1m.
+    /// After how long an unfinished segment is handed over, in whole seconds. Default 1m.
     #[serde(default = "minute")]
     pub archive_timeout: Span,
-    /// The most that may be lost with the machine; an `archive_timeout` that cannot keep it is refused. Default: the
-    /// `rpo` of the database in the inventory.
+    /// The most that may be lost with the machine; an `archive_timeout` that cannot keep it is refused. The `rpo`
+    /// of the database in the inventory counts too, whichever is smaller.
     #[serde(default)]
     pub rpo: Option<Span>,
     /// Whether the server may be restarted, which a change of `archive_mode` or `wal_level` needs.
@@ -274,6 +275,7 @@ impl Action for ConfigureArchiving {
             [] => findings.pass(format!("`{}` is set to archive as it shall", cluster.name)),
             changes => changes.iter().fold(findings, |findings, change| findings.pass(change.to_string())),
         };
+        let findings = work.caution.into_iter().fold(findings, |findings, (fact, help)| findings.warn(fact, help));
         Ok(work.faults.into_iter().fold(findings, |findings, (fact, help)| findings.refuse(fact, help)))
     }
 
@@ -306,11 +308,13 @@ struct Work<'a> {
     changes: Vec<SettingChange>,
     /// Why it cannot be done, with advice.
     faults: Vec<(String, String)>,
+    /// What it does to the server's standbys, with advice.
+    caution: Option<(String, String)>,
 }
 
 impl<'a> Work<'a> {
     fn new(action: &'a ConfigureArchiving, params: &'a ConfigureArchivingParams, cluster: &'a Cluster) -> Self {
-        Self { action, params, cluster, abode: Abode::Here, changes: Vec::new(), faults: Vec::new() }
+        Self { action, params, cluster, abode: Abode::Here, changes: Vec::new(), faults: Vec::new(), caution: None }
     }
 
     fn place(&self) -> Result<Place, ActionError> {
@@ -349,6 +353,7 @@ impl<'a> Work<'a> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
         let settings = read(&mut session, &names).await?;
         self.changes = changes(&wanted, &settings);
+        self.caution = follower::left_behind(&mut session, &self.changes).await?;
         let mut fault = |fact: String, help: &str| self.faults.push((fact, help.to_owned()));
         if session.value("SELECT pg_is_in_recovery()").await? == "t" {
             fault(format!("`{}` is a standby", self.cluster.name), "configure archiving on the primary");
@@ -397,6 +402,9 @@ impl<'a> Work<'a> {
     fn tell(&self, cx: &RunContext) {
         for change in &self.changes {
             cx.reporter.note(change.to_string(), serde_json::json!({ "name": change.name, "restart": change.restart }));
+        }
+        if let Some((fact, help)) = &self.caution {
+            cx.reporter.note(format!("warning: {fact}; {help}"), serde_json::Value::Null);
         }
     }
 

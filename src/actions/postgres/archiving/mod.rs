@@ -6,6 +6,7 @@
 mod action;
 mod apply;
 mod change;
+mod follower;
 mod place;
 mod trial;
 mod want;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::super::archive::{Shelf, keys};
 use super::super::connect::Session;
 use super::super::facts::ServerFacts;
+use super::super::handover;
 use super::super::proof::switch;
 use crate::action::{ActionError, RunContext, Store};
 use crate::base::clock;
 use crate::base::units::Span;
 use crate::event::Progress;
-use crate::pgformat::{SegmentName, SegmentSize, SystemId, Timeline};
+use crate::pgformat::{SegmentName, SystemId};
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -28,12 +29,12 @@ pub(super) async fn prove(
     (within, cx): (Duration, &RunContext),
 ) -> Result<SegmentName, ActionError> {
     let facts = ServerFacts::of(session).await?;
-    let size = u32::try_from(facts.wal_segment_bytes).ok().and_then(SegmentSize::new);
-    let size = size.ok_or_else(|| ActionError::fatal("the server's segment size makes no sense"))?;
-    let timeline = session.value("SELECT timeline_id FROM pg_control_checkpoint()").await?;
-    let timeline = timeline.parse().map(Timeline);
-    let timeline = timeline.map_err(|_| ActionError::fatal("the server's timeline makes no sense"))?;
-    let segment = switch(session, (timeline, size)).await?;
+    let size = handover::size(&facts)?;
+    // Not the timeline of `pg_control`: after a promotion that is the old one until the first checkpoint has ended.
+    let current = session.value("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").await?;
+    let current: SegmentName =
+        current.parse().map_err(|_| ActionError::fatal(format!("the server's WAL file `{current}` makes no sense")))?;
+    let segment = switch(session, (current.timeline(), size)).await?;
     cx.reporter.progress(Progress::Doing { text: format!("waiting for `{segment}` in the archive") });
     let started = clock::monotonic();
     for store in stores {

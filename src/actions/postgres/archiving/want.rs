@@ -11,6 +11,8 @@ use crate::base::units::{ByteSize, Span};
 
 /// A failed try of `archive_command` is made again after this long at the latest (`pgarch.c`).
 const RETRY: Duration = Duration::from_secs(60);
+/// The server counts in seconds; zero would switch it off.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 /// Senders that a base backup with streamed WAL, a second one and a standby take.
 const SENDERS: u32 = 4;
 
@@ -49,15 +51,23 @@ pub(super) struct Wanted {
     pub(super) rule: Rule,
 }
 
-/// Refuses an `archive_timeout` that cannot keep a promise of at most `rpo`: a segment is handed over after it, and may
-/// have to be handed over again.
+/// Refuses an `archive_timeout` that cannot keep the promise of the database's entry, or a smaller one that was asked
+/// for: a segment is handed over after it, and may have to be handed over again.
 pub(super) fn keeps_promise(params: &ConfigureArchivingParams, of_entry: Option<Span>) -> Result<(), ParamFault> {
-    let Some(Span(rpo)) = params.rpo.or(of_entry) else { return Ok(()) };
     let timeout = params.archive_timeout.0;
+    if timeout < LEAST_TIMEOUT || timeout.subsec_nanos() != 0 {
+        let fact = format!(
+            "`archive_timeout: {}` is not possible: the server counts whole seconds, and zero switches it off; at least 1s is \
+             wanted",
+            params.archive_timeout
+        );
+        return Err(ParamFault::new("/archive_timeout", fact));
+    }
+    let Some(Span(rpo)) = params.rpo.into_iter().chain(of_entry).min() else { return Ok(()) };
     if timeout + RETRY <= rpo {
         return Ok(());
     }
-    let most = rpo.checked_sub(RETRY).filter(|most| *most >= Duration::from_secs(1));
+    let most = rpo.checked_sub(RETRY).filter(|most| *most >= LEAST_TIMEOUT);
     let advice = match most {
         Some(most) => format!("make it at most {}", Span(most)),
         None => "no archive keeps it: use a standby that streams".to_owned(),

@@ -5,6 +5,7 @@ use super::super::integrity::Proof;
 use super::super::name::{ident, literal};
 use super::params::Newest;
 use crate::action::ActionError;
+use crate::pgformat::Change;
 
 /// Sequences that number a column, with what tells the number they give next and the column's highest.
 const SEQUENCES: &str = "
@@ -35,9 +36,6 @@ WHERE c.collversion IS NOT NULL ORDER BY 1";
 const OF_DATABASE: &str = "
 SELECT format('database %I', datname), datcollversion, pg_database_collation_actual_version(oid) FROM pg_database
 WHERE datname = current_database() AND datcollversion IS NOT NULL";
-
-/// The first version that keeps the collation version of a database.
-const FIFTEEN: u32 = 150_000;
 
 /// Finds sequences that would give a number their column has.
 pub(super) async fn sequences(session: &mut Session) -> Result<Proof, ActionError> {
@@ -77,10 +75,10 @@ pub(super) async fn extensions(session: &mut Session) -> Result<Proof, ActionErr
 
 /// Finds collations of another version than their indexes were built by.
 pub(super) async fn collations(session: &mut Session) -> Result<Proof, ActionError> {
-    let version = session.value("SHOW server_version_num").await?.parse::<u32>().unwrap_or_default();
+    let keeps = session.major().await?.has(Change::CollationVersion);
     let mut rows = session.query(COLLATIONS).await?.rows;
     let mut proof = Proof::default();
-    match version >= FIFTEEN {
+    match keeps {
         true => rows.extend(session.query(OF_DATABASE).await?.rows),
         false => proof.notes.push("before PostgreSQL 15 a database does not keep its collation's version".to_owned()),
     }

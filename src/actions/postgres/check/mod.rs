@@ -123,10 +123,19 @@ impl Action for Check {
         for check in &checks {
             let one = prover.prove(check);
             let result = tokio::select! {
-                result = one => result?,
+                result = one => result,
                 () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the checks were cancelled")),
             };
-            results.push(result);
+            match result {
+                Ok(result) => results.push(result),
+                Err(error) => {
+                    // What was found wrong before stays wrong.
+                    if !results.is_empty() {
+                        tell(&results, cx);
+                    }
+                    return Err(error);
+                }
+            }
         }
         tell(&results, cx);
         judged(results).map(|output| CheckOutput { facts: prover.taken, ..output })

@@ -10,9 +10,9 @@ use super::super::settings::shell_word;
 use super::berth::Berth;
 use super::facts::State;
 use super::inquiry::{ANSWERS_WITHIN, agrees, inspected};
-use super::project::{MAKE, Project};
+use super::project::{MAKE, Project, RENEW};
 use crate::action::{ActionError, CommandSpec, Host, ReadHost, Tie};
-use crate::language::inventory::Via;
+use crate::language::inventory::{Compose, Via};
 
 /// Where a server lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +51,7 @@ impl Abode {
     pub(crate) async fn made(cluster: &Cluster, host: &dyn Host) -> Result<Self, ActionError> {
         let mut seen = Self::seen(cluster, host.as_read()).await?;
         if let (None, Via::Compose(compose)) = (&seen, &cluster.via) {
-            let spec = Project(compose).command(&MAKE, &[], host.as_read());
-            let program = spec.program.clone();
-            let output = host.run(spec, Tie::Engine).await.map_err(|error| failed(&program, &error))?;
-            if !output.success() {
-                let fact = format!("the container of service `{}` cannot be made", compose.service);
-                return Err(ActionError::retryable(fact).process(output.exit_code, output.tail(5)));
-            }
+            make(compose, &MAKE, host).await?;
             seen = Self::seen(cluster, host.as_read()).await?;
         }
         let abode = seen.ok_or_else(|| missing(cluster))?;
@@ -65,6 +59,17 @@ impl Abode {
             berth.give(&cluster.pgdata, host).await?;
         }
         Ok(abode)
+    }
+
+    /// Has the container that is not running be what the compose file says by now, and does not start it: programs were
+    /// tried for a recovery in such a one.
+    ///
+    /// # Errors
+    /// Fails when docker cannot make it, and when its data would lie elsewhere than the recovered one.
+    pub(crate) async fn renew(cluster: &Cluster, host: &dyn Host) -> Result<(), ActionError> {
+        let Via::Compose(compose) = &cluster.via else { return Ok(()) };
+        make(compose, &RENEW, host).await?;
+        Self::of(cluster, host.as_read()).await.map(drop)
     }
 
     /// Runs programs in a container of their own: the server may end at any time.
@@ -227,6 +232,17 @@ impl Abode {
         );
         Ok(Some((fact, berth.lines(own))))
     }
+}
+
+async fn make(compose: &Compose, words: &[&str], host: &dyn Host) -> Result<(), ActionError> {
+    let spec = Project(compose).command(words, &[], host.as_read());
+    let program = spec.program.clone();
+    let output = host.run(spec, Tie::Engine).await.map_err(|error| failed(&program, &error))?;
+    if output.success() {
+        return Ok(());
+    }
+    let fact = format!("the container of service `{}` cannot be made", compose.service);
+    Err(ActionError::retryable(fact).process(output.exit_code, output.tail(5)))
 }
 
 fn missing(cluster: &Cluster) -> ActionError {

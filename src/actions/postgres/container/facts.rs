@@ -19,6 +19,31 @@ pub(crate) struct Container {
     pgdata: Option<PathBuf>,
 }
 
+/// What a container that was listed with a service is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Inspected {
+    /// The service itself.
+    Service(Box<Container>),
+    /// One that lives as long as a program that somebody runs in it (`docker compose run`); its label says so.
+    OneOff,
+}
+
+/// The label of such a one.
+const ONE_OFF: &str = "/Config/Labels/com.docker.compose.oneoff";
+
+impl Inspected {
+    /// Reads the answer of `docker inspect` to one container; `None` when it is none.
+    pub(crate) fn read(answer: &[u8]) -> Option<Self> {
+        let answer: Value = serde_json::from_slice(answer).ok()?;
+        let told = answer.as_array()?.first()?;
+        let label = told.pointer(ONE_OFF).and_then(Value::as_str);
+        match label.is_some_and(|label| label.eq_ignore_ascii_case("true")) {
+            true => Some(Self::OneOff),
+            false => Container::of(told).map(|container| Self::Service(Box::new(container))),
+        }
+    }
+}
+
 /// Whether a container runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -37,10 +62,7 @@ struct Mount {
 }
 
 impl Container {
-    /// Reads the answer of `docker inspect` to one container; `None` when it is none.
-    pub(crate) fn read(answer: &[u8]) -> Option<Self> {
-        let answer: Value = serde_json::from_slice(answer).ok()?;
-        let told = answer.as_array()?.first()?;
+    fn of(told: &Value) -> Option<Self> {
         let words = |pointer: &str| -> Vec<String> {
             let list = told.pointer(pointer).and_then(Value::as_array);
             list.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
@@ -143,7 +165,19 @@ mod tests {
                 { "Type": "tmpfs", "Source": "", "Destination": "/tmp" },
             ],
         }]);
-        Container::read(told.to_string().as_bytes()).unwrap()
+        Container::of(&told[0]).unwrap()
+    }
+
+    #[test]
+    fn a_container_that_somebody_runs_a_program_in_is_not_the_servers() {
+        let labelled = |label: &str| {
+            let labels = json!({ "com.docker.compose.service": "db", "com.docker.compose.oneoff": label });
+            let told = json!([{ "Id": "f00d", "Config": { "Labels": labels, "Cmd": ["bash"] } }]);
+            Inspected::read(told.to_string().as_bytes()).unwrap()
+        };
+        assert_eq!(labelled("True"), Inspected::OneOff);
+        assert!(matches!(labelled("False"), Inspected::Service(_)));
+        assert!(Inspected::read(b"[]").is_none() && Inspected::read(b"docker?").is_none());
     }
 
     #[test]

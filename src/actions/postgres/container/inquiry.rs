@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::super::client::failed;
 use super::super::layout::Cluster;
-use super::facts::Container;
+use super::facts::{Container, Inspected};
 use super::project::{MAKE, Project};
 use crate::action::{ActionError, CommandOutput, CommandSpec, ReadFiles, ReadHost};
 use crate::language::inventory::Compose;
 
 /// How long docker may take to answer.
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(120);
+
 /// Finds the data directory of a server whose inventory leaves it to its container.
 ///
 /// # Errors
@@ -30,33 +31,56 @@ pub(crate) async fn data_of(compose: &Compose, host: &dyn ReadHost) -> Result<Pa
     })
 }
 
-/// What docker tells of the service's container; `None` when it is not there.
+/// What docker tells of the service's one container; `None` when it is not there.
 pub(super) async fn inspected(compose: &Compose, host: &dyn ReadHost) -> Result<Option<Container>, ActionError> {
-    let Some(id) = listed(compose, host).await? else { return Ok(None) };
-    let answer = asked(CommandSpec::new("docker").args(["inspect", "--type", "container", &id]), host).await?;
-    let container = Container::read(&answer.stdout);
-    let strange = || ActionError::fatal(format!("what `docker inspect` tells of container `{id}` makes no sense"));
-    container.map(Some).ok_or_else(strange)
-}
-
-/// The number of the service's one container.
-async fn listed(compose: &Compose, host: &dyn ReadHost) -> Result<Option<String>, ActionError> {
-    let answer = asked(Project(compose).list(host), host).await?;
-    let text = String::from_utf8_lossy(&answer.stdout).into_owned();
-    let mut ids = text.split_whitespace().map(str::to_owned);
-    let id = ids.next();
-    match ids.next() {
-        None => Ok(id),
-        Some(_) => Err(ActionError::fatal(format!("service `{}` has several containers", compose.service))
+    let mut found = Vec::new();
+    for id in listed(compose, host).await? {
+        found.extend(told(&id, host).await?);
+    }
+    let first = found.pop();
+    match found.is_empty() {
+        true => Ok(first),
+        false => Err(ActionError::fatal(format!("service `{}` has several containers", compose.service))
             .help("a server's data belongs to one: scale the service to 1")),
     }
 }
 
+/// The numbers of the service's containers.
+async fn listed(compose: &Compose, host: &dyn ReadHost) -> Result<Vec<String>, ActionError> {
+    let answer = asked(Project(compose).list(host), host).await?;
+    Ok(String::from_utf8_lossy(&answer.stdout).split_whitespace().map(str::to_owned).collect())
+}
+
+/// What docker tells of a container; `None` for one that somebody runs a program in (`docker compose run`), and for one
+/// that went since it was listed.
+async fn told(id: &str, host: &dyn ReadHost) -> Result<Option<Container>, ActionError> {
+    let spec = CommandSpec::new("docker").args(["inspect", "--type", "container", id]);
+    let answer = answered(spec, host).await?;
+    let is_gone = !answer.success() && answer.tail(5).iter().any(|line| line.to_lowercase().contains("no such"));
+    if is_gone {
+        return Ok(None);
+    }
+    let told = Inspected::read(&refused_or(answer)?.stdout);
+    let told = told
+        .ok_or_else(|| ActionError::fatal(format!("what `docker inspect` tells of container `{id}` makes no sense")))?;
+    Ok(match told {
+        Inspected::Service(container) => Some(*container),
+        Inspected::OneOff => None,
+    })
+}
+
 /// What docker answers.
 pub(super) async fn asked(spec: CommandSpec, host: &dyn ReadHost) -> Result<CommandOutput, ActionError> {
+    refused_or(answered(spec, host).await?)
+}
+
+async fn answered(spec: CommandSpec, host: &dyn ReadHost) -> Result<CommandOutput, ActionError> {
     let program = spec.program.clone();
     let spec = CommandSpec { timeout: Some(ANSWERS_WITHIN), ..spec };
-    let answer = host.probe(spec).await.map_err(|error| failed(&program, &error))?;
+    host.probe(spec).await.map_err(|error| failed(&program, &error))
+}
+
+fn refused_or(answer: CommandOutput) -> Result<CommandOutput, ActionError> {
     if answer.success() {
         return Ok(answer);
     }

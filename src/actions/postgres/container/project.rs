@@ -16,6 +16,8 @@ const PLUGINS: [&str; 4] = [
 
 /// Makes the container and its volumes, and starts nothing.
 pub(super) const MAKE: [&str; 4] = ["up", "--no-start", "--no-deps", "--no-recreate"];
+/// The same, and makes a container anew that is not what the file says any more.
+pub(super) const RENEW: [&str; 3] = ["up", "--no-start", "--no-deps"];
 
 /// The service that a server is.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +61,7 @@ impl Project<'_> {
         spec
     }
 
-    /// What lists the service's container, whether it runs or not.
+    /// What lists the service's containers, whether they run or not; those that `run` made may be among them.
     pub(crate) fn list(&self, host: &dyn ReadHost) -> CommandSpec {
         match Self::program(host) {
             // Its `-a` adds those of `run`.

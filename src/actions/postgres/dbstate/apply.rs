@@ -4,6 +4,7 @@ use super::super::connect::Session;
 use super::super::name::{ident, literal};
 use crate::action::ActionError;
 use crate::catalog::{DatabaseSetting, DatabaseState};
+use crate::pgformat::{Change, Major};
 
 /// Settings whose value is a list of names: a literal would make one name of all of them.
 const LISTS: [&str; 6] = [
@@ -29,7 +30,7 @@ pub(crate) struct Leave {
 /// The statement that makes an empty database of the same locale. From `template0`: nothing of the site's own template
 /// is in it, and its locale may be another one than the server's.
 #[must_use]
-pub(crate) fn creation(dbname: &str, state: &DatabaseState, leave: Leave, version_num: u32) -> String {
+pub(crate) fn creation(dbname: &str, state: &DatabaseState, leave: Leave, major: Major) -> String {
     let mut words = vec![format!("CREATE DATABASE {} WITH TEMPLATE template0", ident(dbname))];
     if !leave.owner && !state.owner.is_empty() {
         words.push(format!("OWNER {}", ident(&state.owner)));
@@ -42,7 +43,7 @@ pub(crate) fn creation(dbname: &str, state: &DatabaseState, leave: Leave, versio
     option("ENCODING", &state.encoding);
     option("LC_COLLATE", &state.collate);
     option("LC_CTYPE", &state.ctype);
-    if version_num >= 150_000
+    if major.has(Change::LocaleProvider)
         && let Some(provider) = &state.provider
     {
         option("LOCALE_PROVIDER", provider);
@@ -131,6 +132,7 @@ fn parameter(name: &str) -> String {
 mod tests {
     use super::{Leave, creation, set};
     use crate::catalog::{DatabaseSetting, DatabaseState};
+    use crate::pgformat::Major;
 
     #[test]
     fn a_database_is_made_with_its_own_locale_and_owner() {
@@ -144,14 +146,14 @@ mod tests {
             tablespace: Some("fast".into()),
             ..DatabaseState::default()
         };
-        let made = creation("it\"s", &state, Leave::default(), 150_000);
+        let made = creation("it\"s", &state, Leave::default(), Major::of_number(150_000));
         assert_eq!(
             made,
             "CREATE DATABASE \"it\"\"s\" WITH TEMPLATE template0 OWNER \"app\" ENCODING 'UTF8' LC_COLLATE 'C' \
              LC_CTYPE 'C' LOCALE_PROVIDER 'icu' ICU_LOCALE 'en-US' TABLESPACE \"fast\""
         );
         let left = Leave { owner: true, tablespace: true, privileges: true };
-        let made = creation("x", &state, left, 140_000);
+        let made = creation("x", &state, left, Major::of_number(140_000));
         assert!(!made.contains("OWNER") && !made.contains("PROVIDER") && !made.contains("TABLESPACE"), "{made}");
     }
 

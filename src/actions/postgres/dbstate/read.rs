@@ -4,22 +4,22 @@ use super::super::connect::Session;
 use super::super::name::literal;
 use crate::action::ActionError;
 use crate::catalog::{DatabaseSetting, DatabaseState};
+use crate::pgformat::Change;
 
 /// Reads the state of a database, from any database of its server.
 ///
 /// # Errors
 /// Fails as the server does, and when it has no such database.
 pub(crate) async fn read(session: &mut Session, dbname: &str) -> Result<DatabaseState, ActionError> {
-    let number = session.value("SELECT current_setting('server_version_num')").await?;
-    let version: u32 = number.parse().unwrap_or_default();
-    let provider = if version >= 150_000 { "d.datlocprovider" } else { "NULL" };
-    let locale = match version {
-        170_000.. => "d.datlocale",
-        150_000.. => "d.daticulocale",
-        _ => "NULL",
+    let major = session.major().await?;
+    let since = |change: Change, column: &'static str| if major.has(change) { column } else { "NULL" };
+    let provider = since(Change::LocaleProvider, "d.datlocprovider");
+    let locale = match major.has(Change::LocaleColumn) {
+        true => "d.datlocale",
+        false => since(Change::LocaleProvider, "d.daticulocale"),
     };
-    let rules = if version >= 160_000 { "d.daticurules" } else { "NULL" };
-    let collation = if version >= 150_000 { "d.datcollversion" } else { "NULL" };
+    let rules = since(Change::IcuRules, "d.daticurules");
+    let collation = since(Change::CollationVersion, "d.datcollversion");
     let statement = format!(
         "SELECT pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, \
          {locale}, {rules}, {collation}, d.datconnlimit, t.spcname, to_json(d.datacl::text[]), \

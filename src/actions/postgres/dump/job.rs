@@ -73,10 +73,11 @@ impl Job<'_> {
         let kind = (catalog::KIND_POSTGRES_DUMP, self.params.tier.as_deref());
         let place = BackupPlace::new(self.copies.prefix, kind, &id);
         let mut outcome = self.copies.there(&place, cx).await?;
-        if outcome.backups.len() == self.copies.names.len() {
+        let mut berths = self.berths(&place, &mut outcome).await?;
+        if berths.is_empty() {
+            self.copies.judge(0, &mut outcome, cx)?;
             return Ok(outcome.backups);
         }
-        let mut berths = self.berths(&mut outcome)?;
         let moment = match self.objects(dbname, &place, &mut berths).await {
             Ok(moment) => moment,
             // Enough stores have it from an earlier attempt; that the others failed again is told.
@@ -121,15 +122,21 @@ impl Job<'_> {
         outcome.backups.len() >= self.copies.at_least
     }
 
-    /// Opens the stores that have no copy yet. One that cannot be used is noted as a failure.
-    fn berths(&self, outcome: &mut Outcome) -> Result<Vec<Berth>, ActionError> {
+    /// Opens the stores that have no copy yet. One that cannot be used is noted as a failure; one that gave no answer
+    /// before may have its copy, which is never written over.
+    async fn berths(&self, place: &BackupPlace, outcome: &mut Outcome) -> Result<Vec<Berth>, ActionError> {
         let mut berths = Vec::new();
         for name in &self.copies.names {
-            if outcome.backups.iter().any(|backup| backup.store == *name) {
+            if outcome.has(name) {
                 continue;
             }
-            match Berth::open(name, self.params, self.cx) {
-                Ok(berth) => berths.push(berth),
+            let opened = async {
+                let berth = Berth::open(name, self.params, self.cx)?;
+                berth.depot.committed(place).await.map(|copy| (berth, copy))
+            };
+            match opened.await {
+                Ok((berth, None)) => berths.push(berth),
+                Ok((_, Some(copy))) => outcome.backups.push(copy),
                 Err(error) => outcome.failures.push(((*name).to_owned(), error)),
             }
         }

@@ -33,6 +33,7 @@ use crate::action::{
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, DumpFormat};
+use crate::pgformat::Major;
 
 /// Dumps databases.
 #[derive(Debug, Clone, Copy, Default)]
@@ -252,8 +253,7 @@ async fn programs(
     let mut findings = findings;
     for program in ["pg_dump", "pg_restore", "pg_dumpall"] {
         let version = client.version(program, cx.host.as_ref()).await?;
-        let major = version.split(|c: char| !c.is_ascii_digit()).next().and_then(|text| text.parse::<u32>().ok());
-        if major.is_none_or(|major| major < origin.version_num / 10_000) {
+        if Major::of_text(&version).is_none_or(|major| major < origin.major) {
             let fact = format!("`{program}` is of version {version}, older than the server's {}", origin.version);
             findings = findings.refuse(fact, "install the client package of the server's version, or set `bin`");
         }

@@ -2,15 +2,15 @@
 
 use super::super::connect::Session;
 use crate::action::ActionError;
-use crate::pgformat::SystemId;
+use crate::pgformat::{Major, SystemId};
 
 /// What a server tells everybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     /// Its version: `15.18`.
     pub(crate) version: String,
-    /// Its version as a number: 150018.
-    pub(crate) version_num: u32,
+    /// Its major version.
+    pub(crate) major: Major,
     /// The port that it listens on itself, which another may be published for.
     pub(crate) port: String,
     /// Whether our role is a superuser.
@@ -31,17 +31,12 @@ impl Origin {
         let about = session.query(ABOUT).await?;
         let version = about.at(0, 0).unwrap_or_default().split_whitespace().next().unwrap_or_default().to_owned();
         let number = about.at(0, 1).and_then(|text| text.parse().ok());
-        let version_num = number.ok_or_else(|| ActionError::fatal("the server told no version"))?;
+        let major = number.map(Major::of_number).ok_or_else(|| ActionError::fatal("the server told no version"))?;
         let port = about.at(0, 3).unwrap_or("5432").to_owned();
         let superuser = about.at(0, 2) == Some("t");
         // Managed servers keep it to themselves.
         let system_id = session.value("SELECT system_identifier FROM pg_control_system()").await.ok();
         let system_id = system_id.and_then(|text| text.parse().ok()).map(SystemId);
-        Ok(Self { version, version_num, port, superuser, system_id })
-    }
-
-    /// The major version, as folders of programs are named.
-    pub(crate) fn major(&self) -> String {
-        (self.version_num / 10_000).to_string()
+        Ok(Self { version, major, port, superuser, system_id })
     }
 }

@@ -66,7 +66,7 @@ pub struct EraseOutput {
     /// Rows that stayed because the data is newer than the line: somebody came back after they were forgotten.
     #[serde(default)]
     pub back: u64,
-    /// Rows that are gone from all tables, those included that foreign keys let follow.
+    /// Rows that are gone from the named tables, from all where none is named; those included that foreign keys let follow.
     #[serde(default)]
     pub removed: u64,
     /// How many lines the whole ledger had.
@@ -141,7 +141,10 @@ impl Action for Erase {
             return Err(vec![fault.help("give the handle that `postgres.side_instance` gave")]);
         }
         if cluster.entry.erasure.is_none() {
-            return Ok(Effects::of(EffectClass::Read).target(Access::Read, Target::Database { name: cluster.name }));
+            let own = params.side.is_none().then(|| (Access::Read, Target::Database { name: cluster.name }));
+            return Ok(own.into_iter().fold(Effects::of(EffectClass::Read), |effects, (access, target)| {
+                effects.target(access, target)
+            }));
         }
         let effects = match &params.side {
             None => Effects::of(EffectClass::Destroy).target(Access::Destroy, Target::Database { name: cluster.name }),
@@ -228,7 +231,7 @@ impl Action for Erase {
         let work = async {
             for (dbname, groups) in task.by_database() {
                 let mut session = Endpoint::of(&cluster, Some(dbname), cx.about.secrets.as_ref())?.open().await?;
-                let done = work::erase(&mut session, groups).await?;
+                let done = work::erase(&mut session, groups, &params.tables).await?;
                 for line in &done.lines {
                     cx.reporter.note(line.told(), json!(line));
                     if let Some(told) = line.told_back() {

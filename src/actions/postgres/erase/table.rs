@@ -45,19 +45,23 @@ pub(super) struct Hit {
     pub(super) line: u64,
 }
 
+/// A table's name with its schema.
+pub(super) fn written(table: &str) -> String {
+    if table.contains('.') { table.to_owned() } else { format!("public.{table}") }
+}
+
 impl Table {
     /// Finds the table and the columns of a group.
     ///
     /// # Errors
     /// Fails when one is not there, is no table, or could not be emptied.
     pub(super) async fn of(session: &mut Session, group: &Group) -> Result<Self, ActionError> {
-        let written = if group.table.contains('.') { group.table.clone() } else { format!("public.{}", group.table) };
         let found = session
             .query(&format!(
                 "SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c \
                  JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.oid = to_regclass({}) AND c.relkind IN ('r', 'p')",
-                literal(&written)
+                literal(&written(&group.table))
             ))
             .await?;
         let (Some(oid), Some(full)) = (found.first().and_then(|oid| oid.parse().ok()), found.at(0, 1)) else {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use super::super::connect::Session;
 use super::super::copying;
+use super::super::name::literal;
 use super::around;
-use super::table::{Hit, Table};
+use super::table::{Hit, Table, written};
 use super::wanted::Group;
 use super::{EraseOutput, ErasedLine};
 use crate::action::{ActionError, Treatment};
@@ -26,7 +27,8 @@ pub(super) struct Done {
     pub(super) lines: Vec<ErasedLine>,
     /// What else is worth knowing.
     pub(super) notes: Vec<String>,
-    /// Rows that were deleted, those included that foreign keys let follow.
+    /// Rows that were deleted from the named tables, from all where none is named; those included that foreign keys let
+    /// follow.
     pub(super) removed: u64,
 }
 
@@ -66,17 +68,21 @@ pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Don
 ///
 /// # Errors
 /// Fails without having changed anything; of unknown outcome only when the connection breaks during the commit.
-pub(super) async fn erase(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
+pub(super) async fn erase(
+    session: &mut Session,
+    groups: &[Group],
+    tables: &[String],
+) -> Result<Done, ActionError> {
     session.query(copying::SAME_TEXT).await?;
     session.query(SETTINGS).await?;
     session.query("BEGIN").await?;
     session.query(TERSE).await?;
-    let done = changed(session, groups).await.map_err(discreet)?;
+    let done = changed(session, groups, tables).await.map_err(discreet)?;
     session.query("COMMIT").await.map_err(uncertain)?;
     Ok(done)
 }
 
-async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
+async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> Result<Done, ActionError> {
     let (mut tables, mut touched, mut done) = (Vec::new(), Vec::new(), Done::default());
     for group in groups {
         let table = Table::of(session, group).await?;
@@ -96,7 +102,7 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
     for at in &order {
         tables[*at].lock(session).await?;
     }
-    let before = deleted(session).await?;
+    let before = deleted(session, named).await?;
     session.query("SET CONSTRAINTS ALL DEFERRED").await?;
     // A row that one line deletes and another one keeps is deleted.
     let (deleting, keeping): (Vec<usize>, Vec<usize>) =
@@ -120,7 +126,7 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
     for at in &touched {
         gone(session, &tables[*at], &groups[*at]).await?;
     }
-    done.removed = deleted(session).await?.saturating_sub(before);
+    done.removed = deleted(session, named).await?.saturating_sub(before);
     let oids: Vec<u32> = touched.iter().map(|at| oids[*at]).collect();
     for view in around::copies(session, &oids).await? {
         session.query(&format!("REFRESH MATERIALIZED VIEW {view}")).await?;
@@ -130,9 +136,22 @@ async fn changed(session: &mut Session, groups: &[Group]) -> Result<Done, Action
     Ok(done)
 }
 
-/// How many rows this transaction has deleted so far, as the server counts.
-async fn deleted(session: &mut Session) -> Result<u64, ActionError> {
-    let counted = session.value("SELECT coalesce(sum(n_tup_del), 0)::bigint FROM pg_stat_xact_user_tables").await?;
+/// How many rows this transaction has deleted so far from these tables, or from all, as the server counts. Those of a
+/// partitioned table lie in its partitions.
+async fn deleted(session: &mut Session, tables: &[String]) -> Result<u64, ActionError> {
+    let all = "SELECT coalesce(sum(n_tup_del), 0)::bigint FROM pg_stat_xact_user_tables";
+    let numbers: Vec<String> = tables.iter().map(|table| format!("to_regclass({})", literal(&written(table)))).collect();
+    let counted = match numbers.is_empty() {
+        true => session.value(all).await?,
+        false => {
+            let named = format!(
+                "WITH RECURSIVE named(oid) AS (SELECT unnest(ARRAY[{}])::oid \
+                 UNION SELECT i.inhrelid FROM pg_inherits i JOIN named n ON i.inhparent = n.oid)",
+                numbers.join(", ")
+            );
+            session.value(&format!("{named} {all} WHERE relid IN (SELECT oid FROM named)")).await?
+        }
+    };
     Ok(counted.parse().unwrap_or_default())
 }
 

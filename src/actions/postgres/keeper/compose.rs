@@ -12,8 +12,9 @@ use super::{Configuration, Keeper, Runs, UNIT_APPEARS_WITHIN};
 use crate::action::{ActionError, CommandSpec, Host, ReadHost};
 use crate::language::inventory::Compose;
 
-/// A container that is gone, or is not what the file says any more, is made anew: what was tried for it is what starts.
-const START: [&str; 3] = ["up", "-d", "--no-deps"];
+/// The container that is there: one that was made anew by a file that changed could have its data elsewhere, and an image
+/// makes an empty cluster in an empty volume.
+const START: [&str; 4] = ["up", "-d", "--no-deps", "--no-recreate"];
 /// The server may take an hour to end before docker kills it: a last checkpoint takes its time.
 const STOP: [&str; 3] = ["stop", "-t", "3600"];
 /// How many lines of the container's log are looked at.

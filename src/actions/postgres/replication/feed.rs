@@ -8,7 +8,7 @@ use bytes::{Buf as _, Bytes};
 use super::message::{self, Complaint};
 use super::wire::{Reply, Wire};
 use crate::action::ActionError;
-use crate::pgformat::{Lsn, Timeline};
+use crate::pgformat::{Change, Lsn, Major, Timeline};
 
 /// What kind of backup is ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub(crate) struct Order {
     pub(crate) checkpoint: super::super::base_backup::Checkpoint,
     /// The most the server sends per second, in KiB.
     pub(crate) max_rate_kib: Option<u64>,
-    /// `server_version_num`.
-    pub(crate) version_num: u32,
+    /// The server's major version.
+    pub(crate) major: Major,
     /// How much of the data is wanted.
     pub(crate) extent: Extent,
 }
@@ -40,7 +40,7 @@ impl Order {
         use super::super::base_backup::Checkpoint;
         let label = self.label.replace('\'', "''");
         let rate = self.max_rate_kib;
-        if self.version_num >= 150_000 {
+        if self.major.has(Change::OneBackupStream) {
             let checkpoint = match self.checkpoint {
                 Checkpoint::Fast => "fast",
                 Checkpoint::Spread => "spread",
@@ -134,7 +134,8 @@ impl Feed {
         }
         let start = start.ok_or_else(|| wire.nonsense("no position"))?;
         waiting.reverse();
-        let mut feed = Self { wire, one_stream: order.version_num >= 150_000, part: Part::Archive, waiting, start };
+        let mut feed =
+            Self { wire, one_stream: order.major.has(Change::OneBackupStream), part: Part::Archive, waiting, start };
         if feed.one_stream {
             feed.waiting.clear();
         }
@@ -243,6 +244,7 @@ fn position(row: &[Option<String>], wire: &Wire) -> Result<(Lsn, Timeline), Acti
 mod tests {
     use super::super::super::base_backup::Checkpoint;
     use super::{Extent, Order};
+    use crate::pgformat::Major;
 
     #[test]
     fn a_backup_is_ordered_in_the_words_of_the_servers_version() {
@@ -250,7 +252,7 @@ mod tests {
             label: "it's nightly".to_owned(),
             checkpoint: Checkpoint::Fast,
             max_rate_kib: Some(2048),
-            version_num: 150_018,
+            major: Major::of_number(150_018),
             extent: Extent::Whole,
         };
         let newer = order.command();
@@ -258,9 +260,10 @@ mod tests {
             newer.starts_with("BASE_BACKUP (LABEL 'it''s nightly', ") && newer.contains("MAX_RATE 2048"),
             "{newer}"
         );
-        let increment = Order { extent: Extent::Increment, version_num: 170_002, ..order.clone() }.command();
+        let increment =
+            Order { extent: Extent::Increment, major: Major::of_number(170_002), ..order.clone() }.command();
         assert!(increment.ends_with(", INCREMENTAL)") && !newer.contains("INCREMENTAL"), "{increment}");
-        let older = Order { version_num: 140_011, ..order }.command();
+        let older = Order { major: Major::of_number(140_011), ..order }.command();
         assert!(older.contains(" FAST WAL NOWAIT MAX_RATE 2048 ") && !older.contains('('), "{older}");
     }
 }

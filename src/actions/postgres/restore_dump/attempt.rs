@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::attached::Attached;
 use super::super::client::Client;
 use super::super::connect::{Endpoint, Session};
 use super::super::content::{self, Content, FactsDepth};
@@ -19,6 +20,7 @@ use super::{Compared, RestoreDumpOutput, RestoredLoss, rename, roles};
 use crate::action::{ActionError, BackupHandle, RunContext};
 use crate::catalog::{DatabaseFacts, DatabaseState, Manifest};
 use crate::event::{Coverage, Progress};
+use crate::pgformat::Change;
 
 /// What a restore works with.
 pub(super) struct Attempt<'a> {
@@ -59,7 +61,7 @@ impl Attempt<'_> {
         }
         let origin = Origin::of(&mut admin).await?;
         let secrets = self.cx.about.secrets.as_ref();
-        let client = Client::of(self.cluster, &origin.major(), (self.cx.host.as_read(), secrets))?;
+        let client = Client::of(self.cluster, &origin.major.to_string(), (self.cx.host.as_read(), secrets))?;
         self.doing("bringing and verifying the dump");
         let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await?;
         let globals = arrival.globals.as_deref().unwrap_or_default();
@@ -69,7 +71,7 @@ impl Attempt<'_> {
         load.prove(self.cx).await?;
         let made = match self.params.roles {
             Roles::CreateMissing => roles::create_missing(&mut admin, globals).await?,
-            Roles::Skip => Vec::new(),
+            Roles::Skip => roles::Made::default(),
         };
         self.tell(&made, &missing_tablespaces);
         let leave = self.leave(&missing_tablespaces);
@@ -78,7 +80,7 @@ impl Attempt<'_> {
         self.unless_cancelled(load.run(target, self.cx)).await?;
         self.doing("comparing what came of it");
         let found = self.unless_cancelled(self.prove(&mut admin, target, leave)).await?;
-        let found = Found { roles: made, ..found };
+        let found = Found { roles: made.roles, ..found };
         if self.params.mode == RestoreMode::Into {
             return Ok(self.output(None, found));
         }
@@ -126,11 +128,15 @@ impl Attempt<'_> {
         self.cx.reporter.progress(Progress::Doing { text: text.to_owned() });
     }
 
-    fn tell(&self, roles: &[String], missing_tablespaces: &BTreeSet<String>) {
+    fn tell(&self, roles::Made { roles, memberships }: &roles::Made, missing_tablespaces: &BTreeSet<String>) {
         let reporter = &self.cx.reporter;
         if !roles.is_empty() {
             let message = format!("roles that the server lacked were made: {}", roles.join(", "));
             reporter.note(message, serde_json::json!({ "roles": roles }));
+        }
+        for (group, member) in memberships {
+            let message = format!("`{member}` is a member of `{group}` again, which the server lacked");
+            reporter.note(message, serde_json::json!({ "group": group, "member": member }));
         }
         if !missing_tablespaces.is_empty() {
             let names: Vec<&str> = missing_tablespaces.iter().map(String::as_str).collect();
@@ -151,12 +157,12 @@ impl Attempt<'_> {
         match self.params.mode {
             RestoreMode::Into => return Ok(name),
             // What a cut-off attempt of this run left is its own.
-            RestoreMode::Swap | RestoreMode::Beside => drop_database(admin, fresh, origin).await?,
+            RestoreMode::Swap | RestoreMode::Beside => self.discard(admin, origin).await?,
             RestoreMode::Replace => {
-                drop_database(admin, fresh, origin).await?;
+                self.discard(admin, origin).await?;
                 if sessions::number(admin, name).await?.is_some() {
                     sessions::set(admin, name, Door::Shut).await?;
-                    let gone = match sessions::end(admin, &sessions::of(name)).await {
+                    let gone = match sessions::vacate(admin, (name, name)).await {
                         Ok(_) => drop_database(admin, name, origin).await,
                         Err(error) => Err(error),
                     };
@@ -172,7 +178,7 @@ impl Attempt<'_> {
         }
         let nothing = DatabaseState::default();
         let state = self.state().unwrap_or(&nothing);
-        let made = admin.query(&dbstate::creation(fresh, state, leave, origin.version_num)).await;
+        let made = admin.query(&dbstate::creation(fresh, state, leave, origin.major)).await;
         made.map_err(|error| {
             let mut info = error.into_info();
             info.message = format!("database `{fresh}` cannot be made as the dump's was: {}", info.message);
@@ -180,6 +186,17 @@ impl Attempt<'_> {
             ActionError::from(info).help(format!("its owner is `{owner}`; `no_owner: true` leaves that out"))
         })?;
         Ok(fresh)
+    }
+
+    /// Drops what a cut-off attempt made, with the subscriptions that it loaded.
+    async fn discard(&self, admin: &mut Session, origin: &Origin) -> Result<(), ActionError> {
+        let fresh = &self.seat.fresh;
+        let attached = Attached::of(admin, fresh).await?;
+        if attached.subscribes() {
+            let mut within = Endpoint::of(self.cluster, Some(fresh), self.cx.about.secrets.as_ref())?.open().await?;
+            attached.forget(&mut within).await?;
+        }
+        drop_database(admin, fresh, origin).await
     }
 
     /// Gives the database its state, and compares state and content with what was dumped.
@@ -277,6 +294,7 @@ impl Attempt<'_> {
         if let Some(old) = &old {
             let message = format!("`{}` is the restored database; the one before is kept as `{old}`", self.seat.name);
             self.cx.reporter.note(message, serde_json::json!({ "kept": old }));
+            Attached::of(admin, old).await?.note((old, &self.seat.name), self.cx.reporter.as_ref());
         }
         Ok(self.output(old, found))
     }
@@ -307,6 +325,6 @@ impl Attempt<'_> {
 
 /// Drops a database if it is there, with its sessions where the server can do that at once.
 pub(super) async fn drop_database(admin: &mut Session, dbname: &str, origin: &Origin) -> Result<(), ActionError> {
-    let force = if origin.version_num >= 130_000 { " WITH (FORCE)" } else { "" };
+    let force = if origin.major.has(Change::DropWithForce) { " WITH (FORCE)" } else { "" };
     admin.query(&format!("DROP DATABASE IF EXISTS {}{force}", ident(dbname))).await.map(drop)
 }

@@ -34,6 +34,7 @@ use crate::action::{
 use crate::base::Timestamp;
 use crate::catalog::{self, Backup, KIND_POSTGRES_DUMP, Manifest};
 use crate::event::Coverage;
+use crate::pgformat::major_text;
 
 /// Restores a dump.
 #[derive(Debug, Clone, Copy, Default)]
@@ -231,5 +232,5 @@ pub(crate) async fn major_of(cluster: &Cluster, handle: &BackupHandle, cx: &RunC
 
 fn major(manifest: &Manifest) -> String {
     let version = manifest.dump.as_ref().map(|dump| dump.server_version.as_str()).unwrap_or_default();
-    version.split('.').next().unwrap_or_default().to_owned()
+    major_text(version).to_owned()
 }

@@ -2,6 +2,7 @@
 //! and the server with its rights and names.
 
 use super::super::archive;
+use super::super::attached::Attached;
 use super::super::dump::origin::Origin;
 use super::super::layout::Cluster;
 use super::super::readable::{Reading, TRIED};
@@ -11,6 +12,7 @@ use crate::action::{ActionError, CheckContext, Findings, ReadStore};
 use crate::actions::backup::find::STILL_TO_COME;
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_DUMP, Manifest};
+use crate::pgformat::Major;
 
 /// Judges a restore whose dump is not chosen yet by the newest ones of its database: what none of them could be restored
 /// for must show before anything stops.
@@ -123,8 +125,7 @@ async fn judge_server(
     let mut findings = findings;
     let mut session = sessions::beside(cluster, &name, cx.about.secrets.as_ref()).await?;
     let origin = Origin::of(&mut session).await?;
-    let dumped = major(manifest).parse::<u32>().unwrap_or_default();
-    if dumped > origin.version_num / 10_000 {
+    if let Some(dumped) = Major::of_text(&major(manifest)).filter(|dumped| *dumped > origin.major) {
         let fact = format!("the dump is of PostgreSQL {dumped}, the server is {}", origin.version);
         findings = findings.warn(fact, "an older server may not know what the dump says; `mode: beside` tries it");
     }
@@ -150,6 +151,11 @@ async fn judge_server(
                 let fact = format!("database `{name}` has {prepared} prepared transactions and cannot be renamed");
                 findings = findings.refuse(fact, "commit or roll them back: `SELECT * FROM pg_prepared_xacts`");
             }
+            let attached = Attached::of(&mut session, &name).await?;
+            findings = match params.mode {
+                RestoreMode::Replace => attached.judge_drop(&name, findings),
+                RestoreMode::Swap | RestoreMode::Beside | RestoreMode::Into => attached.judge_rename(&name, findings),
+            };
         }
         (RestoreMode::Into, true) | (RestoreMode::Beside, _) | (RestoreMode::Swap | RestoreMode::Replace, false) => {}
     }

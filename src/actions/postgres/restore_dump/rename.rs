@@ -6,7 +6,7 @@
 
 use super::super::connect::Session;
 use super::super::name::ident;
-use super::super::sessions::{self, Door, number, of};
+use super::super::sessions::{self, Door, number};
 use super::seat::Seat;
 use crate::action::ActionError;
 
@@ -43,7 +43,7 @@ pub(crate) async fn exchange(
 }
 
 async fn renamed(session: &mut Session, (name, aside): (&str, &str), incoming: &str) -> Result<(), ActionError> {
-    sessions::end(session, &format!("{} OR {}", of(name), of(incoming))).await?;
+    sessions::vacate(session, (name, incoming)).await?;
     let (out, back) = (rename(name, aside), rename(incoming, name));
     let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(aside));
     session.query(&format!("BEGIN; {out}; {back}; {open}; COMMIT")).await.map(drop)

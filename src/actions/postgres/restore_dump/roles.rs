@@ -39,7 +39,7 @@ fn name(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// The statements that make the missing roles what they were.
+/// The statements that make the missing roles what they were. A membership went with its group as well as with its member.
 fn statements<'a>(globals: &'a str, missing: &BTreeSet<String>) -> Vec<&'a str> {
     let about = |line: &str| {
         let after = ["CREATE ROLE ", "ALTER ROLE "].iter().find_map(|words| line.strip_prefix(words));
@@ -47,30 +47,46 @@ fn statements<'a>(globals: &'a str, missing: &BTreeSet<String>) -> Vec<&'a str> 
             // What a role has in one database belongs to that database's state.
             return missing.contains(&role) && !rest.starts_with(" IN DATABASE ");
         }
-        let Some((_, rest)) = line.strip_prefix("GRANT ").and_then(name) else { return false };
-        rest.strip_prefix(" TO ").and_then(name).is_some_and(|(member, _)| missing.contains(&member))
+        membership(line).is_some_and(|(group, member)| missing.contains(&group) || missing.contains(&member))
     };
     globals.lines().filter(|line| line.ends_with(';') && about(line)).collect()
 }
 
-/// Makes the roles that the server lacks, in one transaction; gives their names.
+/// The group and the member of a line that makes a membership.
+fn membership(line: &str) -> Option<(String, String)> {
+    let (group, rest) = name(line.strip_prefix("GRANT ")?)?;
+    let (member, _) = name(rest.strip_prefix(" TO ")?)?;
+    Some((group, member))
+}
+
+/// What was made on a server.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Made {
+    /// The roles that it lacked.
+    pub(super) roles: Vec<String>,
+    /// Roles that it had, and are members of such again: group and member.
+    pub(super) memberships: Vec<(String, String)>,
+}
+
+/// Makes the roles that the server lacks, in one transaction, with all their members.
 ///
 /// # Errors
 /// Fails as the server does, for example for a role that may not make roles.
-pub(super) async fn create_missing(session: &mut Session, globals: &str) -> Result<Vec<String>, ActionError> {
+pub(super) async fn create_missing(session: &mut Session, globals: &str) -> Result<Made, ActionError> {
     let mut missing = made(globals, "CREATE ROLE ");
     for name in session.query("SELECT rolname FROM pg_roles").await?.rows.into_iter().flatten().flatten() {
         missing.remove(&name);
     }
     if missing.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Made::default());
     }
     // Hashes of passwords stay out of the server's log, where the role may say so. That is a message of its own: a
     // message is logged before any of it is carried out, and timed when all of it is.
     if session.query(&format!("BEGIN; {QUIET}")).await.is_err() {
         session.query("ROLLBACK; BEGIN").await?;
     }
-    let made = match session.query(&statements(globals, &missing).join("\n")).await {
+    let statements = statements(globals, &missing);
+    let made = match session.query(&statements.join("\n")).await {
         Ok(_) => session.query("COMMIT").await,
         Err(error) => {
             let _ = session.query("ROLLBACK").await;
@@ -82,7 +98,9 @@ pub(super) async fn create_missing(session: &mut Session, globals: &str) -> Resu
         info.message = format!("missing roles cannot be made: {}", info.message);
         ActionError::from(info).help("let a superuser restore, or make the roles yourself and say `roles: skip`")
     })?;
-    Ok(missing.into_iter().collect())
+    let memberships = statements.into_iter().filter_map(membership);
+    let memberships = memberships.filter(|(_, member)| !missing.contains(member)).collect();
+    Ok(Made { roles: missing.into_iter().collect(), memberships })
 }
 
 /// The tablespaces of the globals that the server lacks.
@@ -112,10 +130,13 @@ mod tests {
     fn only_what_makes_the_missing_roles_is_taken() {
         assert_eq!(Vec::from_iter(made(GLOBALS, "CREATE ROLE ")), ["app", "odd \"name"]);
         let taken = statements(GLOBALS, &["app".to_owned()].into());
-        assert_eq!(taken.len(), 4, "{taken:?}");
+        assert_eq!(taken.len(), 5, "{taken:?}");
         assert!(taken.iter().all(|line| !line.contains("odd") && !line.contains("shop")), "{taken:?}");
         assert_eq!(taken[3], "GRANT readers TO app GRANTED BY postgres;");
+        assert_eq!(taken[4], "GRANT app TO readers;");
         assert_eq!(statements(GLOBALS, &["odd \"name".to_owned()].into()).len(), 2);
+        let group = statements(GLOBALS, &["readers".to_owned()].into());
+        assert_eq!(group, ["GRANT readers TO app GRANTED BY postgres;", "GRANT app TO readers;"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod apply;
 mod around;
 mod compare;
+mod dependent;
 mod pair;
 mod params;
 mod recreate;
@@ -210,7 +211,7 @@ async fn psql(spec: CommandSpec, cx: &RunContext) -> Result<(), ActionError> {
 
 /// The server's major version.
 async fn major(session: &mut Session) -> Result<String, ActionError> {
-    session.value("SELECT current_setting('server_version_num')::int / 10000").await
+    session.major().await.map(|major| major.to_string())
 }
 
 /// A connection that breaks while it commits tells nothing: the commit may have happened.

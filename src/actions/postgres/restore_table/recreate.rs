@@ -10,17 +10,19 @@ use super::super::connect::Session;
 use super::super::copying;
 use super::super::name::literal;
 use super::apply::LOCK_WITHIN;
+use super::dependent::Dependents;
 use super::shape::{Shape, texts};
 use super::undo::{Script, refusing};
 use super::{Orphans, psql};
 use crate::action::{ActionError, Files, RunContext};
 
-/// Everything that belongs to the tables in the copy: they, their partitions, and the views on them.
+/// Everything that belongs to the tables in the copy: they, their partitions, and the views on them. A rule that refers to
+/// them makes no other table a part of them.
 const FAMILY: &str = "WITH RECURSIVE tables AS (SELECT unnest(ARRAY[$]::oid[]) AS oid \
   UNION SELECT p.relid::oid FROM tables t, pg_partition_tree(t.oid) p), \
  family AS (SELECT oid FROM tables UNION SELECT r.ev_class FROM family f \
   JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = f.oid AND d.classid = 'pg_rewrite'::regclass \
-  JOIN pg_rewrite r ON r.oid = d.objid) \
+  JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')) \
  SELECT DISTINCT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind FROM family f JOIN pg_class c ON c.oid = f.oid \
  JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY 3, 2";
 
@@ -72,6 +74,7 @@ pub(super) struct Gone {
     dumped: Vec<String>,
     views: Vec<(String, &'static str)>,
     references: Vec<Lost>,
+    dependents: Dependents,
 }
 
 impl Gone {
@@ -85,9 +88,10 @@ impl Gone {
     ) -> Result<Self, ActionError> {
         let oids: Vec<String> = tables.iter().map(|table| table.oid.to_string()).collect();
         let family = copy.query(&FAMILY.replace('$', &oids.join(","))).await?;
-        let (mut dumped, mut views, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut dumped, mut views, mut numbers, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in 0..family.rows.len() {
             let [Some(oid), Some(name), Some(kind)] = [0, 1, 2].map(|column| family.at(row, column)) else { continue };
+            all.push(oid.to_owned());
             let view = match kind {
                 "v" => Some("VIEW"),
                 "m" => Some("MATERIALIZED VIEW"),
@@ -107,8 +111,9 @@ impl Gone {
                 dumped.push(name);
             }
         }
-        let references = lost(&numbers, (copy, live)).await?;
-        Ok(Self { tables, dumped, views, references })
+        let references = lost(&numbers, (&mut *copy, &mut *live)).await?;
+        let dependents = Dependents::of(all.join(","), (copy, live)).await?;
+        Ok(Self { tables, dumped, views, references, dependents })
     }
 
     /// Makes them in the live database, in one transaction; the script that drops them again is written before.
@@ -131,6 +136,7 @@ impl Gone {
         client::run(cx.host.as_ref(), spec).await?;
         let mut statements = vec![format!("SET lock_timeout = '{LOCK_WITHIN}'")];
         statements.extend(self.references.iter().flat_map(|reference| reference.statements(orphans)));
+        statements.extend(self.dependents.statements());
         statements.extend(self.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
         let text = statements.join(";\n") + ";\n";
         folder.files.replace(&after, text.as_bytes(), 0o600).map_err(|error| {
@@ -160,6 +166,7 @@ impl Gone {
         for Lost { table, name, .. } in &self.references {
             all.push(format!("ALTER TABLE {table} DROP CONSTRAINT {}", super::super::name::ident(name)));
         }
+        all.extend(self.dependents.removals());
         for kind in ["MATERIALIZED VIEW", "VIEW"] {
             let names: Vec<&str> =
                 self.views.iter().filter(|(_, own)| *own == kind).map(|(name, _)| name.as_str()).collect();
@@ -202,6 +209,11 @@ impl Gone {
     /// The views that were made again.
     pub(super) fn views(&self) -> Vec<String> {
         self.views.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What hung on them.
+    pub(super) fn dependents(&self) -> &Dependents {
+        &self.dependents
     }
 
     /// The tables.

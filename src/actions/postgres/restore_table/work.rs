@@ -171,13 +171,30 @@ impl<'a> Work<'a> {
             let message = format!("{} is back with {rows} rows", table.name);
             self.cx.reporter.note(message, serde_json::json!({ "rows": rows }));
         }
-        let (references, views) = (gone.references(), gone.views());
-        if !references.is_empty() || !views.is_empty() {
-            let message = format!("with them came back: {}", [references.clone(), views.clone()].concat().join(", "));
-            self.cx.reporter.note(message, serde_json::json!({ "foreign_keys": references, "views": views }));
-        }
-        self.unproven(&references).await?;
+        let missing = gone.dependents().missing((&mut *copy, &mut *live)).await?;
+        self.tell_company(&gone, &missing);
+        self.unproven(&gone.references()).await?;
         script.finish()
+    }
+
+    /// Says what came back with tables, and what did not.
+    fn tell_company(&self, gone: &Gone, missing: &[String]) {
+        let (references, views) = (gone.references(), gone.views());
+        let mut others = gone.dependents().names();
+        others.retain(|name| !missing.contains(name));
+        let all = [references.clone(), views.clone(), others.clone()].concat();
+        if !all.is_empty() {
+            let facts = serde_json::json!({ "foreign_keys": references, "views": views, "others": others });
+            self.cx.reporter.note(format!("with them came back: {}", all.join(", ")), facts);
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "what hung on them in the copy and is missing in the live database, to be made anew by hand where it is still \
+                 wanted: {}",
+                missing.join(", ")
+            );
+            self.cx.reporter.note(message, serde_json::json!({ "missing": missing }));
+        }
     }
 
     /// Says which foreign keys could not be proven, where that is allowed.

@@ -28,7 +28,7 @@ use crate::base::Timestamp;
 use crate::catalog::{
     self, Backup, BackupPlace, KIND_POSTGRES_SNAPSHOT, Manifest, ObjectRole, PostgresFacts, Snapshot,
 };
-use crate::pgformat::{BackupLabel, Lsn, SegmentSize, SystemId, Timeline};
+use crate::pgformat::{BackupLabel, Change, Lsn, SegmentSize, SystemId, Timeline};
 
 /// How long the last WAL may take into the archive, without which the snapshot is worth nothing.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(120);
@@ -138,7 +138,7 @@ impl Action for AroundSnapshot {
             let fact = "the server archives no WAL, and a snapshot carries none: it could never be made consistent";
             return Ok(findings.refuse(fact, "set `archive_mode = on` and `archive_command` to `runbook wal push`"));
         }
-        let start = if facts.version_num >= 150_000 {
+        let start = if facts.major().has(Change::BackupFunctions) {
             "pg_backup_start(text, boolean)"
         } else {
             "pg_start_backup(text, boolean, boolean)"
@@ -168,7 +168,10 @@ impl Action for AroundSnapshot {
         if !archives(&facts.archiving) {
             return Err(ActionError::fatal("the server archives no WAL, and a snapshot carries none"));
         }
-        let depots = copies.ready(&mut outcome, SystemId(facts.system_id), cx).await;
+        let depots = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
+        if let Some(backup) = outcome.backups.first() {
+            return output(backup);
+        }
         copies.judge(depots.len(), &mut outcome, cx)?;
         let taken = Taking { params, facts: &facts, cx }.take(&mut session).await?;
         let delivery = Delivery { depots: &depots, place: &place, needed: 1 };
@@ -239,7 +242,7 @@ impl Taking<'_> {
         let started_at = server_time(session).await?;
         let label = literal(&params.label.clone().unwrap_or_else(|| format!("runbook {}", cx.about.run)));
         let fast = params.checkpoint == Checkpoint::Fast;
-        let (start, stop) = match facts.version_num >= 150_000 {
+        let (start, stop) = match facts.major().has(Change::BackupFunctions) {
             true => (
                 format!("SELECT pg_backup_start({label}, {fast})"),
                 "SELECT lsn, labelfile, spcmapfile FROM pg_backup_stop(false)",

@@ -12,6 +12,7 @@ use super::super::existing::Existing;
 use super::super::hands::control;
 use super::super::keeper::Wish;
 use super::super::layout::Cluster;
+use super::super::machine;
 use super::super::neighbours;
 use super::super::owner::Owner;
 use super::super::readable::Reading;
@@ -27,6 +28,7 @@ use crate::action::{
 };
 use crate::catalog::{self, Backup, KIND_POSTGRES_SNAPSHOT, PostgresFacts};
 use crate::event::Progress;
+use crate::pgformat::major_text;
 
 /// Stages a backup by a snapshot.
 #[derive(Debug, Clone, Copy, Default)]
@@ -116,8 +118,10 @@ impl Action for RestoreSnapshot {
             return Ok(findings.pending("the snapshot is not mounted yet"));
         }
         Sources::of(params, facts, &cluster, files.as_ref())?;
-        let version = facts.server_version.split('.').next().unwrap_or_default().to_owned();
-        Programs::of(&cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+        let version = major_text(&facts.server_version).to_owned();
+        let programs = Programs::of(&cluster, &version, cx.host.as_ref())?;
+        programs.verify(&version, cx.host.as_ref()).await?;
+        let findings = machine::judge(facts, &programs, cx.host.as_ref(), findings).await;
         let findings = findings.pass(format!("`{}` is the cluster that backup `{}` is of", from.display(), handle.id));
         Ok(neighbours::judge((&cluster, &facts.tablespaces), &cx.about, files.as_ref(), findings))
     }
@@ -180,7 +184,7 @@ impl Sources {
             return Err(ActionError::fatal(fact).help("mount the snapshot elsewhere and name that folder"));
         }
         let (version, theirs) = (major(files, &data)?, control(files, &data)?.system_id);
-        let wanted = facts.server_version.split('.').next().unwrap_or_default();
+        let wanted = major_text(&facts.server_version);
         if version != wanted || theirs != facts.system_id {
             let fact = format!("`{}` holds cluster {theirs} of PostgreSQL {version}", data.display());
             return Err(ActionError::fatal(format!(

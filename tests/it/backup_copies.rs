@@ -1,0 +1,135 @@
+//! One backup in several stores, one of which gives no answer once and answers a moment later: what it has committed is
+//! never written over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use runbook::action::{
+    Action as _, ActionError, BackupHandle, BoxFuture, ByteStream, GetOptions, ObjectFacts, ObjectKey, PutOptions,
+    PutOutcome, ReadStore, RunContext, Store, StoreError,
+};
+use runbook::actions::postgres::{BaseBackup, BaseBackupParams, Dump, DumpParams};
+use runbook::base::Digest;
+use runbook::language::inventory::StoreEntry;
+use serde_json::{Value, json};
+
+use crate::support::recovery::{Run, Site};
+
+/// A store whose manifests cannot be read the first time.
+struct Flapping {
+    inner: Arc<dyn Store>,
+    answers: Arc<AtomicBool>,
+}
+
+impl ReadStore for Flapping {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+    fn get_with(&self, key: &ObjectKey, options: GetOptions) -> BoxFuture<'_, Result<ByteStream, StoreError>> {
+        if key.as_str().ends_with("manifest.json") && !self.answers.swap(true, Ordering::SeqCst) {
+            let (store, what) = (self.name().to_owned(), format!("cannot read `{key}`"));
+            let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return Box::pin(async move { Err(StoreError::Unavailable { store, what, source }) });
+        }
+        self.inner.get_with(key, options)
+    }
+    fn head(&self, key: &ObjectKey) -> BoxFuture<'_, Result<ObjectFacts, StoreError>> {
+        self.inner.head(key)
+    }
+    fn list(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<ObjectFacts>, StoreError>> {
+        self.inner.list(prefix)
+    }
+}
+
+impl Store for Flapping {
+    fn put(
+        &self,
+        key: &ObjectKey,
+        body: ByteStream,
+        options: PutOptions,
+    ) -> BoxFuture<'_, Result<PutOutcome, StoreError>> {
+        self.inner.put(key, body, options)
+    }
+    fn delete(&self, key: &ObjectKey) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.delete(key)
+    }
+    fn as_read(&self) -> &dyn ReadStore {
+        self
+    }
+}
+
+/// An attempt to which store `second` gives no answer at first.
+fn flapping(run: &Run<'_>) -> RunContext {
+    let context = run.context();
+    let (stores, answers) = (Arc::clone(&context.stores), Arc::new(AtomicBool::new(false)));
+    let open = move |name: &str| -> Result<Arc<dyn Store>, ActionError> {
+        let inner = stores(name)?;
+        let answers = Arc::clone(&answers);
+        Ok(if name == "second" { Arc::new(Flapping { inner, answers }) } else { inner })
+    };
+    RunContext { stores: Arc::new(open), ..context }
+}
+
+/// Stores `primary` and `second`, and the folder of the other.
+fn site() -> (Site, PathBuf) {
+    let site = Site::new();
+    let folder = site.cluster.folder("second");
+    let entry = StoreEntry { url: format!("file://{}", folder.display()), ..StoreEntry::default() };
+    site.beside.lock().unwrap().insert("second".to_owned(), entry);
+    (site, folder)
+}
+
+/// Every object of a backup in a store with the digest of its content.
+fn content(folder: &Path, backup: &BackupHandle, family: &str) -> Vec<(String, Digest)> {
+    let entries = fs::read_dir(folder.join(format!("main/{family}/{}", backup.id))).unwrap();
+    let one = |path: PathBuf| (path.file_name().unwrap().display().to_string(), Digest::of(&fs::read(path).unwrap()));
+    let mut all: Vec<_> = entries.map(|entry| one(entry.unwrap().path())).collect();
+    all.sort();
+    all
+}
+
+fn with() -> Value {
+    json!({ "database": "main", "stores": ["primary", "second"], "at_least": 1 })
+}
+
+async fn base(context: &RunContext) -> Vec<BackupHandle> {
+    let params: BaseBackupParams = serde_json::from_value(with()).unwrap();
+    let taken = BaseBackup.run(&params, context).await;
+    taken.unwrap_or_else(|error| panic!("{:#?}", error.info())).copies
+}
+
+async fn dump(context: &RunContext) -> Vec<BackupHandle> {
+    let params: DumpParams = serde_json::from_value(with()).unwrap();
+    let dumped = Dump.run(&params, context).await;
+    dumped.unwrap_or_else(|error| panic!("{:#?}", error.info())).dumps.remove(0).copies
+}
+
+#[tokio::test]
+async fn a_copy_in_a_store_that_gave_no_answer_once_is_kept_as_it_is() {
+    let (site, second) = site();
+    let run = site.run();
+    let (taken, dumped) = (base(&run.context()).await, dump(&run.context()).await);
+    assert_eq!((taken.len(), dumped.len()), (2, 2), "{}", site.said());
+    let before = (content(&second, &taken[0], "base"), content(&second, &dumped[0], "dump"));
+    for (again, first) in [(base(&flapping(&run)).await, &taken), (dump(&flapping(&run)).await, &dumped)] {
+        assert_eq!(&again, first, "{}", site.said());
+    }
+    assert_eq!((content(&second, &taken[0], "base"), content(&second, &dumped[0], "dump")), before);
+    assert!(!site.said().contains("did not get the backup"), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_copy_that_only_the_store_has_that_gave_no_answer_once_is_brought_to_the_others() {
+    let (site, second) = site();
+    let run = site.run();
+    let taken = base(&run.context()).await;
+    fs::remove_dir_all(site.depot.root.join(format!("main/base/{}", taken[0].id))).unwrap();
+    let before = content(&second, &taken[0], "base");
+    site.cluster.sql("CREATE TABLE later(n int)");
+    let again = base(&flapping(&run)).await;
+    assert_eq!(again, taken, "it is that very backup: {}", site.said());
+    assert_eq!(content(&second, &taken[0], "base"), before);
+    assert!(site.said().contains("store `primary` gets a copy of the backup"), "{}", site.said());
+}
