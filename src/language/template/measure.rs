@@ -62,7 +62,8 @@ fn is_repeated(found: &[(Token<'_>, Range<usize>)], at: usize) -> bool {
 /// Whether the other operand is a small number that is written out.
 fn is_few(found: &[(Token<'_>, Range<usize>)], at: usize) -> bool {
     let small = |word: &str| word.parse::<u64>().is_ok_and(|number| number <= REPEATED);
-    let is_power = found.get(at + 2).is_some_and(|(token, _)| *token == Token::Sign('^'));
+    let around = [at.checked_sub(2), Some(at + 2)];
+    let is_power = around.into_iter().flatten().any(|at| found.get(at).is_some_and(|one| one.0 == Token::Sign('^')));
     !is_power && beside(found, at).any(|token| matches!(token, Token::Word(word) if small(word)))
 }
 
@@ -79,7 +80,9 @@ fn tuple(found: &[(Token<'_>, Range<usize>)]) -> Option<usize> {
         match token {
             Token::Border => {
                 open.clear();
-                unpacks = matches!(found.get(at + 1), Some((Token::Word("for" | "with"), _)));
+                let trims = matches!(found.get(at + 1), Some((Token::Sign('-' | '+'), _)));
+                let first = found.get(at + 1 + usize::from(trims));
+                unpacks = matches!(first, Some((Token::Word("for" | "with"), _)));
             }
             Token::Word("in") => unpacks = false,
             Token::Word("zip") if before == Some(&Token::Sign('|')) => return Some(at),
@@ -176,6 +179,7 @@ mod tests {
             "{'t': (0,)}.t * 10**8",
             "(([1]|zip([2])|list)[0]) * 10**8",
             "'x' * 10**8",
+            "10**8 * 'x'",
             "params.n * 'x'",
             "'x' * 9 * 99999999",
             "'x' * 20000",
@@ -202,7 +206,7 @@ mod tests {
         ] {
             assert!(unmeasured(text, TextKind::Expression).is_none(), "{text}");
         }
-        let text = "(1, 2) * 3 {% for k, v in params.map|items %}{{ v * 2 }}{% endfor %}";
+        let text = "(1, 2) * 3 {%- for k, v in params.map|items %}{{ v * 2 }}{% endfor %}";
         assert!(unmeasured(text, TextKind::Template).is_none());
     }
 }
