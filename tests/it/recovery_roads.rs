@@ -48,6 +48,34 @@ fn a_point_in_time_recovery_that_asks_waits_for_people_and_goes_on_when_they_say
     cluster.sql("INSERT INTO t VALUES (2000)");
 }
 
+#[test]
+fn an_undo_of_a_recovery_that_has_replaced_the_data_says_that_production_stays_down_and_how_it_comes_back() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let xid = cluster.sql("BEGIN; DELETE FROM t WHERE n > 10; SELECT txid_current(); COMMIT");
+    let xid = format!("recover_to_xid={xid}");
+    let run = ["run", "pitr", "-p", "database=main", "-p", &xid, "-p", "inclusive=false", "-p", "ask=true"];
+    cli.run(&[&run[..], &["-p", "incident_at=now", "--confirm", "production"]].concat()).ends(13);
+    cli.run(&["approve", "last", "declare"]).ends(0);
+    cli.run(&["resume", "last"]).ends(13);
+    cluster.kill();
+    cli.run(&["cancel", "last"]).ends(0);
+    cli.run(&["resume", "last"]).ends(12);
+    let undone = cli.run(&["undo", "last", "--confirm", "production"]);
+    assert_ne!(undone.code, Some(0), "{}{}", undone.out, undone.err);
+    let told = format!("{}{}", undone.out, undone.err);
+    assert!(
+        told.contains("the server that was stopped is not started") && told.contains("runbook restore main"),
+        "{told}"
+    );
+    let back = told.split("take the old data back: `").nth(1).and_then(|rest| rest.split(" && ").nth(1)).unwrap();
+    let kept = PathBuf::from(back.split(' ').nth(1).unwrap());
+    fs::rename(cluster.pgdata(), cluster.dir().join("given-up")).unwrap();
+    fs::rename(kept, cluster.pgdata()).unwrap();
+    cluster.up();
+    assert_eq!(cluster.sql("SELECT count(*) FROM t"), "10");
+}
+
 /// Flips a bit in the middle of every base backup's data below a folder.
 fn spoil(store: PathBuf) {
     let mut folders = vec![store];

@@ -247,8 +247,7 @@ impl Restoring<'_> {
         let folders = supply::folders(&marker, dir);
         let aside = Aside { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
         let shelf = recovering.hands.shelf(&marker);
-        let supply = decided.plan.supply(&shelf, aside);
-        let swap = recovering.seats(&marker, old.as_ref(), supply, &decided.plan).await?;
+        let swap = recovering.seats(&marker, old.as_ref(), decided.plan.passage(&shelf, aside)).await?;
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
         self.rescue(&tail, dir).await?;
@@ -285,7 +284,7 @@ impl Restoring<'_> {
         };
         let plan = plan.map_err(told)?;
         let through = match self.cluster.is_scratch() {
-            true => intrusion::refuse(plan.supply(&shelf, aside), &plan, marker).await?,
+            true => intrusion::refuse(plan.passage(&shelf, aside), marker).await?,
             false => None,
         };
         if let Some(witness) = plan.witness() {

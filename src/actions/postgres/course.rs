@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::aim::Aim;
 use super::archive::Shelf;
 use super::hands::Hands;
+use super::intrusion::Passage;
 use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
@@ -48,6 +49,11 @@ impl Plan {
     /// The WAL of the way.
     pub(crate) fn supply<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Supply<'a> {
         Supply { shelf, archived: &self.archived, aside }
+    }
+
+    /// The WAL of the way, to be looked through.
+    pub(crate) fn passage<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Passage<'a> {
+        Passage { supply: self.supply(shelf, aside), plan: self, larder: None }
     }
 }
 
@@ -98,12 +104,7 @@ async fn arriving(shelf: &Shelf<'_>, base: Base, aside: Aside<'_>) -> Option<(Se
 /// # Errors
 /// Fails when the goal lies before the backup's end, before where a recovery waits, behind a hole of the archive, or on
 /// several timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
-async fn decide(
-    shelf: &Shelf<'_>,
-    marker: &Marker,
-    aside: Aside<'_>,
-    aim: &Aim,
-) -> Result<Plan, ActionError> {
+async fn decide(shelf: &Shelf<'_>, marker: &Marker, aside: Aside<'_>, aim: &Aim) -> Result<Plan, ActionError> {
     let (base, goal) = (base(marker), &aim.goal);
     let mut archive = shelf.view().await?;
     archive.reachable(goal, base)?;

@@ -1,0 +1,103 @@
+//! What a search of the WAL has proven is what the server replays: it is not read from the archive again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use runbook::action::{Action as _, BackupHandle};
+use runbook::actions::postgres::{Query, Recover, RecoverOutput};
+use serde_json::json;
+
+use crate::support::recovery::{Run, Site};
+
+/// Segments after the backup.
+const ROWS: u32 = 5;
+
+/// A cluster with a row in each of several archived segments after its backup.
+async fn archived() -> (Site, BackupHandle) {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let backup = site.run().base_backup().await.backup;
+    for row in 0..ROWS {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({row})"));
+        site.archive();
+    }
+    (site, backup)
+}
+
+/// A program that is called as ours is, and does something before the first fetch, which is the trial.
+fn before_the_first_fetch(site: &Site, deed: &str) -> PathBuf {
+    let (script, dir) = (site.cluster.dir().join("fetching"), site.cluster.dir().display().to_string());
+    let text = format!(
+        "#!/bin/sh\nif test \"$2\" = fetch && mkdir {dir}/first 2>/dev/null; then\n{deed}\nfi\nexec {} \"$@\"\n",
+        env!("CARGO_BIN_EXE_runbook")
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    script
+}
+
+/// A command that removes the archived segments of the folder, all but those that `grep` finds.
+fn burn(site: &Site, but: &str) -> String {
+    let archive = site.depot.root.join("main/wal");
+    // The server's user may read the archive of these tests, and its folders are its own.
+    format!("find {} -name '*.zst' | grep -v -e '{but}' | xargs rm -f", archive.display())
+}
+
+/// The last segment that was archived.
+fn newest(site: &Site) -> String {
+    let names = site.stored().into_iter().filter_map(|name| name.strip_suffix(".zst").map(str::to_owned));
+    names.filter(|name| name.len() == 24).max().unwrap()
+}
+
+async fn recover(run: &Run<'_>, backup: &BackupHandle, program: PathBuf) -> Result<RecoverOutput, String> {
+    let staged = run.stage(backup).await;
+    let recovered = Recover::new(program).run(&run.recover_params(&staged, json!({})), &run.context()).await;
+    recovered.map_err(|error| format!("{:#?}", error.info()))
+}
+
+/// What was left beside the data directory for a server that asks for WAL.
+fn left(pgdata: &Path) -> Vec<String> {
+    let names = fs::read_dir(pgdata.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.contains("runbook-ahead")).collect()
+}
+
+#[tokio::test]
+async fn segments_that_were_looked_through_are_replayed_without_the_archive() {
+    let (site, backup) = archived().await;
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    // The archive is read once: the trial finds what it asks for, and the rest is gone by then.
+    let witness = newest(&site);
+    let program = before_the_first_fetch(&site, &burn(&site, &witness));
+    let run = site.run();
+    recover(&run, &backup, program).await.unwrap();
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), ROWS.to_string());
+    assert!(site.cluster.dir().join("first").exists());
+    assert_eq!(left(&site.cluster.pgdata()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_trial_asks_the_archive_whatever_was_kept_and_nothing_stays_when_it_fails() {
+    let (site, backup) = archived().await;
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let program = before_the_first_fetch(&site, &burn(&site, "nothing"));
+    let run = site.run();
+    let error = recover(&run, &backup, program).await.unwrap_err();
+    assert!(error.contains("cannot fetch"), "{error}");
+    assert_eq!(left(&site.cluster.pgdata()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_drill_replays_what_it_looked_through_without_the_archive() {
+    let (site, backup) = archived().await;
+    let site = site.drill();
+    let program = before_the_first_fetch(&site, &burn(&site, &newest(&site)));
+    let run = site.run();
+    let recovered = recover(&run, &backup, program).await.unwrap();
+    let query = json!({ "database": "main", "instance": recovered.instance, "sql": "SELECT count(*) FROM t" });
+    let rows = Query.run(&serde_json::from_value(query).unwrap(), &run.context()).await.unwrap().value;
+    assert_eq!(rows, json!(ROWS));
+    assert_eq!(left(&run.dir.join("main/pgdata")), Vec::<String>::new());
+}
