@@ -38,6 +38,8 @@ pub enum Change {
     ImageCompression,
     /// A database may have ICU rules, `daticurules`.
     IcuRules,
+    /// No setting `promote_trigger_file` any more.
+    NoTriggerFile,
     /// Incremental base backups: `summarize_wal`, `UPLOAD_MANIFEST` and `pg_combinebackup`.
     IncrementalBackup,
     /// `daticulocale` is called `datlocale`.
@@ -115,7 +117,7 @@ impl fmt::Display for Major {
 
 impl Change {
     /// All of them, oldest first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BackupManifest,
         Self::DropWithForce,
         Self::SyncMethod,
@@ -129,6 +131,7 @@ impl Change {
         Self::DatabaseByWal,
         Self::ImageCompression,
         Self::IcuRules,
+        Self::NoTriggerFile,
         Self::IncrementalBackup,
         Self::LocaleColumn,
         Self::EventTriggers,
@@ -191,6 +194,7 @@ impl Change {
                 (15, "page images in WAL name LZ4 and zstd beside pglz", "release notes 15, `access/xlogrecord.h`")
             }
             Self::IcuRules => (16, "`pg_database.daticurules`, `ICU_RULES`", "release notes 16"),
+            Self::NoTriggerFile => (16, "no `promote_trigger_file`, which opens a standby before", "release notes 16"),
             Self::IncrementalBackup => {
                 let summary = "incremental base backups: `summarize_wal`, `UPLOAD_MANIFEST`, `pg_combinebackup`";
                 (17, summary, "release notes 17")

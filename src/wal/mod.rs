@@ -53,6 +53,7 @@ pub mod standing;
 mod stock;
 mod succession;
 pub mod trace;
+mod unfinished;
 
 pub use absence::{Absence, Archive};
 pub use ahead::Ahead;

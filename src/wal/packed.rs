@@ -112,6 +112,9 @@ impl Parcel {
             metadata.insert(PLAIN_SHA256.to_owned(), plain_sha256.to_string());
             metadata.insert(PLAIN_SIZE.to_owned(), packed.plain.size_bytes.to_string());
         }
+        if let Some(unfinished) = &file.unfinished {
+            unfinished.tell(&mut metadata);
+        }
         Ok(Self { key, stored: stored.into(), sha256: packed.stored_sha256, plain_sha256, metadata })
     }
 }

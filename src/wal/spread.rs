@@ -31,7 +31,7 @@ pub async fn push_everywhere(
     at_least: usize,
     (path, name, identity): (&Path, WalFileName, &Identity),
 ) -> Result<Vec<Missed>, WalError> {
-    let file = WalFile::look(path, name, identity)?;
+    let file = WalFile::look_through(path, name, identity)?;
     let brought = join_all(to.iter().map(|to| bring(*to, &file))).await;
     let (mut missed, is_several) = (Vec::new(), to.len() > 1);
     for (to, brought) in to.iter().zip(brought) {
@@ -66,7 +66,7 @@ pub async fn bring_over(from: &[Source<'_>], to: Destination<'_>, name: WalFileN
     let mut file = tempfile::NamedTempFile::new().map_err(between)?;
     file.write_all(&bytes).map_err(between)?;
     drop(bytes);
-    bring(to, &WalFile::look(file.path(), name, &to.identity)?).await
+    bring(to, &WalFile::look_through(file.path(), name, &to.identity)?).await
 }
 
 async fn bring(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {

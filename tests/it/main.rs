@@ -87,6 +87,7 @@ mod prop_engine;
 mod prop_language;
 mod prop_recovery;
 mod prune;
+mod recovery_given_up;
 mod recovery_kill;
 mod recovery_larder;
 mod recovery_leads;

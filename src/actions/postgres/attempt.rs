@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::aim::{self, Aim};
+use super::aim::{self, Aim, Ending};
 use super::container;
 use super::course::{self, Plan};
 use super::discard;
@@ -92,6 +92,7 @@ impl Recovering<'_> {
             false => Old::find(self.hands.cluster, run, files).map_err(|error| cannot(&error))?,
         };
         let tail = self.tail(&marker, old.as_ref()).await?;
+        Pushing { hands: &self.hands, marker: &marker }.catch_up(&tail).await?;
         // Once a swap has begun, a linked `pg_wal` may be in its place already: then the marker tells.
         let embedded = match marker.course {
             Some(_) => marker.embedded(),
@@ -234,7 +235,8 @@ impl Recovering<'_> {
         let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.hands.program))];
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         lines.extend(aim.settings(plan.timeline));
-        for (name, value) in settings::FIXED.into_iter().chain(start_up(files, staged)?) {
+        let of_version = of_version(&major(files, staged)?, self.aim.ending);
+        for (name, value) in settings::FIXED.into_iter().chain(of_version) {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join(settings::FILE);
@@ -377,11 +379,19 @@ impl Recovering<'_> {
     }
 }
 
-/// What spares a server that starts from a backup a sync of each single file: what was staged is durable already, and
-/// Linux syncs a file system at once (manual, `recovery_init_sync_method`).
-fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str, &'static str)>, ActionError> {
-    let spares = Major::of_text(&major(files, staged)?).is_some_and(|major| major.has(Change::SyncMethod));
-    Ok((cfg!(target_os = "linux") && spares).then_some(("recovery_init_sync_method", "syncfs")))
+/// What a recovery sets in some versions only. A server that starts from a backup is spared a sync of each single file:
+/// what was staged is durable already, and Linux syncs a file system at once (manual, `recovery_init_sync_method`). A
+/// file that lies about opens no server that is to be looked at (manual, `promote_trigger_file`); a standby may have one.
+fn of_version(version: &str, ending: Ending) -> Vec<(&'static str, &'static str)> {
+    let has = |change: Change| Major::of_text(version).is_some_and(|major| major.has(change));
+    let mut settings = Vec::new();
+    if cfg!(target_os = "linux") && has(Change::SyncMethod) {
+        settings.push(("recovery_init_sync_method", "syncfs"));
+    }
+    if !has(Change::NoTriggerFile) && ending != Ending::Standby {
+        settings.push(("promote_trigger_file", ""));
+    }
+    settings
 }
 
 /// Segments that came with the backup.

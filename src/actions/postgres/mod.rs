@@ -118,6 +118,7 @@ mod tar_walk;
 mod target;
 mod terminate;
 mod tls;
+mod untold;
 mod verify_backup;
 mod wal_location;
 mod wal_proof;
