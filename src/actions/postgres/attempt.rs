@@ -312,8 +312,8 @@ impl Recovering<'_> {
         self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
-    /// Everything that moves, none of it somebody else's; and how far the server may read. Where no old data directory tells which tablespaces there were,
-    /// the WAL does: replaying the creation of one empties its folder.
+    /// Everything that moves, none of it somebody else's; and how far the server may read. Where no old data directory
+    /// tells which tablespaces there were, the WAL does: replaying the creation of one empties its folder.
     pub(crate) async fn seats(
         &self,
         marker: &Marker,
