@@ -117,7 +117,7 @@ impl fmt::Display for Major {
 
 impl Change {
     /// All of them, oldest first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: &[Self] = &[
         Self::BackupManifest,
         Self::DropWithForce,
         Self::SyncMethod,
