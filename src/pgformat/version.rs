@@ -117,7 +117,7 @@ impl fmt::Display for Major {
 
 impl Change {
     /// All of them, oldest first.
-    pub const ALL: &[Self] = &[
+    pub const ALL: &'static [Self] = &[
         Self::BackupManifest,
         Self::DropWithForce,
         Self::SyncMethod,
