@@ -24,6 +24,8 @@ pub enum Change {
     BackupFunctions,
     /// `BASE_BACKUP` takes options in parentheses and sends everything in one stream.
     OneBackupStream,
+    /// Replay reads WAL ahead of itself, `recovery_prefetch`.
+    ReadAhead,
     /// A database keeps the version of its collation, `pg_database.datcollversion`.
     CollationVersion,
     /// A database has a locale provider, `datlocprovider` and `daticulocale`.
@@ -124,6 +126,7 @@ impl Change {
         Self::ArchiveLibrary,
         Self::BackupFunctions,
         Self::OneBackupStream,
+        Self::ReadAhead,
         Self::CollationVersion,
         Self::LocaleProvider,
         Self::PublicationParts,
@@ -175,6 +178,7 @@ impl Change {
                     "`BASE_BACKUP (…)`, options in parentheses, and one stream; a stream for each archive before";
                 (15, summary, "manual 15, Streaming Replication Protocol")
             }
+            Self::ReadAhead => (15, "`recovery_prefetch`: replay reads WAL ahead of itself", "release notes 15"),
             Self::CollationVersion => (15, "`pg_database.datcollversion`", "release notes 15"),
             Self::LocaleProvider => {
                 (15, "`pg_database.datlocprovider` and `daticulocale`, `LOCALE_PROVIDER`", "release notes 15")

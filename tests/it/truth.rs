@@ -3,6 +3,7 @@
 use runbook::base::Timestamp;
 use serde_json::Value;
 
+use crate::dry_run::fits_the_schema;
 use crate::support::cli::{Cli, Ran};
 use crate::support::postgres::{Cluster, free_port};
 use crate::support::production::Production;
@@ -166,6 +167,7 @@ fn what_is_printed_as_the_next_command_runs_as_it_stands() {
     cli.run(&printed(&planned.err, "runbook restore main")).ends(0);
     let machine = with(&["restore", "main", "--json"]).ends(0).json();
     assert_eq!(machine["recovery"]["possible"], true, "{machine:#}");
+    fits_the_schema(&machine);
     assert!(machine["steps"].is_array() && machine["next"].as_str().unwrap().starts_with("runbook restore main"));
     production.site.cluster.kill();
     let told = with(&["status", "main"]).ends(2);

@@ -34,6 +34,15 @@ use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::event::Progress;
 use crate::pgformat::{Change, Lsn, Major, SegmentName, WalFileName};
 
+/// How far the server may read WAL before it replays it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// As far as it likes.
+    Ahead,
+    /// No further than it replays: what is damaged behind the target would end it as soon as it is fetched.
+    AsReplayed,
+}
+
 /// One attempt of a recovery.
 pub(crate) struct Recovering<'a> {
     /// What it works with.
@@ -122,7 +131,7 @@ impl Recovering<'_> {
         if let Some(location) = &self.hands.location {
             self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
-        let swap = self.seats(&marker, old.as_ref(), passage).await?;
+        let (swap, reading) = self.seats(&marker, old.as_ref(), passage).await?;
         swap.judge(files)?;
         if !self.hands.cluster.is_scratch() {
             freezing::begin(&self.hands).await;
@@ -144,8 +153,13 @@ impl Recovering<'_> {
             ..marker
         };
         self.prepare(files, &staged, &marker, (&plan, &fetching.through(through)))?;
+        self.read(files, &staged, reading)?;
         let trial = async {
-            match plan.witness() {
+            let witness = match reading {
+                Reading::Ahead => plan.witness(),
+                Reading::AsReplayed => plan.first(),
+            };
+            match witness {
                 Some(witness) => fetching::try_out(&self.hands, &staged, witness).await,
                 None => Ok(()),
             }
@@ -260,6 +274,19 @@ impl Recovering<'_> {
         marker::write_tablespace_map(files, staged, &places, &self.hands.owner).map_err(|error| cannot(&error))
     }
 
+    /// Says how far the server reads, where it reads ahead at all.
+    pub(crate) fn read(&self, files: &dyn Files, staged: &Path, reading: Reading) -> Result<(), ActionError> {
+        let reads_ahead = Major::of_text(&major(files, staged)?).is_some_and(|major| major.has(Change::ReadAhead));
+        if reading == Reading::Ahead || !reads_ahead {
+            return Ok(());
+        }
+        let auto = staged.join(settings::FILE);
+        let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+        let off = ("recovery_prefetch".to_owned(), "off".to_owned());
+        let text = settings::within_block(&String::from_utf8_lossy(&text), &[off]);
+        self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
+    }
+
     /// Raises what the WAL needs higher than the restored configuration has it.
     pub(crate) async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
         let cluster = self.hands.cluster;
@@ -285,14 +312,14 @@ impl Recovering<'_> {
         self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
-    /// Everything that moves, none of it somebody else's. Where no old data directory tells which tablespaces there were,
+    /// Everything that moves, none of it somebody else's; and how far the server may read. Where no old data directory tells which tablespaces there were,
     /// the WAL does: replaying the creation of one empties its folder.
     pub(crate) async fn seats(
         &self,
         marker: &Marker,
         old: Option<&Old>,
         passage: Passage<'_>,
-    ) -> Result<Swap, ActionError> {
+    ) -> Result<(Swap, Reading), ActionError> {
         let (run, files) = (&self.hands.cx.about.run, passage.supply.aside.files);
         let staged = self.hands.cluster.staged(files, run);
         let mut links = match old {
@@ -307,9 +334,10 @@ impl Recovering<'_> {
             true => Neighbours::default(),
             false => Neighbours::of(self.hands.cluster, &self.hands.cx.about, files),
         };
-        let linked = links.clone();
+        let (linked, mut reading) = (links.clone(), Reading::Ahead);
         if !told || neighbours.have_tablespaces() {
-            let made = self.made(passage).await?;
+            let made;
+            (made, reading) = self.made(passage).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
@@ -326,24 +354,24 @@ impl Recovering<'_> {
         if old.is_some() && told {
             neighbours::refuse_strangers(&swap, &linked, files)?;
         }
-        Ok(swap)
+        Ok((swap, reading))
     }
 
     /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
-    async fn made(&self, passage: Passage<'_>) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
+    async fn made(&self, passage: Passage<'_>) -> Result<(Vec<(PathBuf, PathBuf)>, Reading), ActionError> {
         let reporter = &self.hands.cx.reporter;
         reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
         let looked = intrusion::tablespaces(passage).await?;
         if passage.plan.goal == Goal::Newest {
-            return looked.whole();
+            return looked.whole().map(|made| (made, Reading::Ahead));
         }
         let (made, broken) = looked.up_to_a_break(passage.supply)?;
-        if let Some(error) = broken {
+        if let Some(error) = &broken {
             let message =
                 format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");
             reporter.note(message, json!({ "causes": error.info().causes }));
         }
-        Ok(made)
+        Ok((made, if broken.is_some() { Reading::AsReplayed } else { Reading::Ahead }))
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {

@@ -46,6 +46,11 @@ impl Plan {
         self.path.iter().rev().copied().find(|name| self.archived.contains(name))
     }
 
+    /// The first segment of the way that the archive has.
+    pub(crate) fn first(&self) -> Option<SegmentName> {
+        self.path.iter().copied().find(|name| self.archived.contains(name))
+    }
+
     /// The WAL of the way.
     pub(crate) fn supply<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Supply<'a> {
         Supply { shelf, archived: &self.archived, aside }
