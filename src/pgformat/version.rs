@@ -119,7 +119,7 @@ impl fmt::Display for Major {
 
 impl Change {
     /// All of them, oldest first.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: &'static [Self] = &[
         Self::BackupManifest,
         Self::DropWithForce,
         Self::SyncMethod,
