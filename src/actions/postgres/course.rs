@@ -98,12 +98,7 @@ async fn arriving(shelf: &Shelf<'_>, base: Base, aside: Aside<'_>) -> Option<(Se
 /// # Errors
 /// Fails when the goal lies before the backup's end, before where a recovery waits, behind a hole of the archive, or on
 /// several timelines, and when the old server's own WAL breaks off before it. Nothing was touched then.
-async fn decide(
-    shelf: &Shelf<'_>,
-    marker: &Marker,
-    aside: Aside<'_>,
-    aim: &Aim,
-) -> Result<Plan, ActionError> {
+async fn decide(shelf: &Shelf<'_>, marker: &Marker, aside: Aside<'_>, aim: &Aim) -> Result<Plan, ActionError> {
     let (base, goal) = (base(marker), &aim.goal);
     let mut archive = shelf.view().await?;
     archive.reachable(goal, base)?;

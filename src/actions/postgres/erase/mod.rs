@@ -142,9 +142,9 @@ impl Action for Erase {
         }
         if cluster.entry.erasure.is_none() {
             let own = params.side.is_none().then(|| (Access::Read, Target::Database { name: cluster.name }));
-            return Ok(own.into_iter().fold(Effects::of(EffectClass::Read), |effects, (access, target)| {
-                effects.target(access, target)
-            }));
+            return Ok(own
+                .into_iter()
+                .fold(Effects::of(EffectClass::Read), |effects, (access, target)| effects.target(access, target)));
         }
         let effects = match &params.side {
             None => Effects::of(EffectClass::Destroy).target(Access::Destroy, Target::Database { name: cluster.name }),

@@ -68,11 +68,7 @@ pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Don
 ///
 /// # Errors
 /// Fails without having changed anything; of unknown outcome only when the connection breaks during the commit.
-pub(super) async fn erase(
-    session: &mut Session,
-    groups: &[Group],
-    tables: &[String],
-) -> Result<Done, ActionError> {
+pub(super) async fn erase(session: &mut Session, groups: &[Group], tables: &[String]) -> Result<Done, ActionError> {
     session.query(copying::SAME_TEXT).await?;
     session.query(SETTINGS).await?;
     session.query("BEGIN").await?;
@@ -140,7 +136,8 @@ async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> R
 /// partitioned table lie in its partitions.
 async fn deleted(session: &mut Session, tables: &[String]) -> Result<u64, ActionError> {
     let all = "SELECT coalesce(sum(n_tup_del), 0)::bigint FROM pg_stat_xact_user_tables";
-    let numbers: Vec<String> = tables.iter().map(|table| format!("to_regclass({})", literal(&written(table)))).collect();
+    let numbers: Vec<String> =
+        tables.iter().map(|table| format!("to_regclass({})", literal(&written(table)))).collect();
     let counted = match numbers.is_empty() {
         true => session.value(all).await?,
         false => {
