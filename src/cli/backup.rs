@@ -1,24 +1,26 @@
-//! `runbook backup`: the shipped `base-backup` without YAML beyond the inventory.
+//! `runbook backup`: the shipped backups without YAML beyond the inventory.
 
 use super::args::{InventoryArgs, Subject};
 use super::invoke::Invocation;
 use super::prepare::{self, RunIdentity};
+use super::procedure::Keeper;
 use super::screen::Face;
-use super::{Exit, Failure, given, site};
+use super::site::{self, Site};
+use super::{Exit, Failure, given};
 use crate::action::Mode;
 use crate::engine::Presence;
-
-/// The shipped runbook that takes a backup.
-const RUNBOOK: &str = "base-backup";
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook backup\n  runbook backup orders --confirm production\n\nIt carries the shipped runbook `base-backup` out. Without a name the inventory's only database is meant.\nWhile a recovery of the database is open, a backup that nobody watches is refused (code 4)."
+    after_help = "Examples:\n  runbook backup\n  runbook backup orders --confirm production\n  runbook backup orders --tier monthly --confirm production\n\nIt carries a shipped runbook out: `base-backup`; `pgbackrest-backup` where pgBackRest has the backups; `daily-backup` (dumps) where a provider keeps the server. Without a name the inventory's only database is meant.\nWhile a recovery of the database is open, a backup that nobody watches is refused (code 4)."
 )]
 pub struct Args {
     /// The database of the inventory; its only one when absent
     database: Option<String>,
+    /// The tier whose retention applies (`daily`, `monthly`); of pgBackRest the type (`full`, `diff`, `incr`)
+    #[arg(long, value_name = "TIER")]
+    tier: Option<String>,
     /// Confirms a run in a protected environment: its name
     #[arg(long, value_name = "ENVIRONMENT")]
     confirm: Option<String>,
@@ -37,14 +39,15 @@ pub struct Args {
 
 /// Takes a backup.
 pub fn run(args: Args) -> Result<Exit, Failure> {
-    let prepared = prepare::load_runbook(RUNBOOK, &args.inventory)?;
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let database = site::chosen_database(args.database.as_deref(), &site.inventory)?;
+    let keeper = site.inventory.databases.get(&database).map_or(Keeper::Store, Keeper::of);
+    let runbook = keeper.backup();
+    let prepared = prepare::load_runbook(runbook, &args.inventory)?;
     prepared.demand_sound()?;
-    let environment = prepared.environment(Mode::Real, args.environment.as_deref())?;
-    let seen = prepared.seen_by(&environment)?;
-    let database = site::chosen_database(args.database.as_deref(), &seen)?;
     let subject = Subject {
-        runbook: RUNBOOK.to_owned(),
-        environment: Some(environment),
+        runbook: runbook.to_owned(),
+        environment: Some(site.environment),
         inventory: args.inventory,
         ..Subject::default()
     };
@@ -52,7 +55,9 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     if args.wait {
         invocation.presence = Presence::SomebodyThere;
     }
-    let params = [("database".to_owned(), serde_json::Value::String(database))].into();
+    let tier = args.tier.map(|tier| (keeper.tier().to_owned(), tier));
+    let params = [("database".to_owned(), database)].into_iter().chain(tier);
+    let params = params.map(|(name, value)| (name, serde_json::Value::String(value))).collect();
     let identity = RunIdentity::new(Mode::Real, invocation.runs.root(), params);
     let plan = prepared.bind(&subject, &identity)?;
     given::tell(&prepared, &plan);

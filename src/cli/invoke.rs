@@ -132,6 +132,13 @@ impl Invocation {
                 format!("run `{}` has ended ({}): nothing is asked about step `{step}`", dir.id(), name_of(*outcome));
             return Err(Failure::new(Exit::Usage, message).help("to go on after a failure, start a new run"));
         }
+        if let (Some((outcome, ..)), Face::People) = (&state.finished, self.face) {
+            let (id, how) = (dir.id(), name_of(*outcome));
+            tell!(
+                "run `{id}` had ended before ({how}): nothing is left to be resumed. A run that was ended before its plan was"
+            );
+            tell!("written left nothing behind: start it again. How `{id}` ended:");
+        }
         let seeds = self.left_to_seed(&plan, &opened.events, &state)?;
         let amended = with.map(|with| with.apply((&plan, &state), &dir, &lock)).transpose()?;
         let (plan, amended) = amended.map_or((plan, None), |(plan, event)| (plan, Some(event)));

@@ -26,11 +26,16 @@ pub const SHIPPED: &[Shipped] = &[
         path: "pgbackrest/full-db-loss-pgbackrest.yaml",
         text: include_str!("../../runbooks/pgbackrest/full-db-loss-pgbackrest.yaml"),
     },
+    Shipped {
+        path: "pgbackrest/pgbackrest-backup.yaml",
+        text: include_str!("../../runbooks/pgbackrest/pgbackrest-backup.yaml"),
+    },
     Shipped { path: "postgres/base-backup.yaml", text: include_str!("../../runbooks/postgres/base-backup.yaml") },
     Shipped {
         path: "postgres/compliance-export.yaml",
         text: include_str!("../../runbooks/postgres/compliance-export.yaml"),
     },
+    Shipped { path: "postgres/copy-offsite.yaml", text: include_str!("../../runbooks/postgres/copy-offsite.yaml") },
     Shipped { path: "postgres/daily-backup.yaml", text: include_str!("../../runbooks/postgres/daily-backup.yaml") },
     Shipped {
         path: "postgres/data-corruption.yaml",

@@ -7,7 +7,7 @@ use super::args::{self, InventoryArgs, Subject};
 use super::library::{self, NotFound};
 use super::{Exit, Failure, volume, wiring};
 use crate::action::{Mode, Registry};
-use crate::base::diagnostic::{Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
+use crate::base::diagnostic::{Code, Diagnostic, Diagnostics, Look, RenderStyle, Severity, SourceId, Sources, render};
 use crate::base::{RunId, Timestamp, clock};
 use crate::event::Actor;
 use crate::language::inventory::{DRILL, EnvironmentError, Inventory, InventoryFile, choose_environment};
@@ -181,8 +181,10 @@ impl Prepared {
 
     /// Stops (exit 3) when there are errors.
     pub fn demand_sound(&self) -> Result<(), Failure> {
-        // Notes are for whoever writes the files, not for a run.
-        let told = self.diagnostics.iter().filter(|found| found.severity != Severity::Note).cloned().collect();
+        // Notes are for whoever writes the files, not for a run; and where the copies of an inventory's databases lie
+        // changes nothing of this run: `check` and `status` say it, and not every command of an incident.
+        let concerns = |found: &&Diagnostic| found.severity != Severity::Note && found.code != Code::CopiesOnOneMachine;
+        let told = self.diagnostics.iter().filter(concerns).cloned().collect();
         tell(&told, &self.sources);
         let (errors, _) = self.counts();
         if errors == 0 {

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::rehearsal::{Rehearsed, Shown};
-use crate::action::{ActionError, Findings};
+use crate::action::{Access, ActionError, EffectClass, Findings, Target};
 use crate::base::StepId;
 use crate::engine::Preflight;
 use crate::event::{StepFinding, Verdict};
+use crate::language::runbook::Objectives;
 use crate::plan::{BoundPlan, Forecast, PlannedStep, Section, StepKind};
 
 /// What is known of a step.
@@ -113,6 +116,69 @@ fn findings(result: &Preflight) -> Vec<StepFinding> {
     }
 }
 
+/// What a dry run found out, and what `restore --json` tells before it changes anything.
+#[derive(Serialize, JsonSchema)]
+#[schemars(title = "Result of a dry run")]
+struct DryRun<'a> {
+    /// The runbook's name.
+    name: &'a str,
+    /// The environment's name.
+    environment: &'a str,
+    /// The parameters.
+    params: &'a BTreeMap<String, Value>,
+    /// Secrets that have no value now.
+    missing_secrets: Vec<MissingSecret<'a>>,
+    /// Every step of the plan, in its order.
+    steps: Vec<StepProof<'a>>,
+    /// The steps that nothing but the file speaks for.
+    unproved: Vec<&'a StepId>,
+    /// What the runbook promises.
+    objectives: Objectives,
+    /// How long it will take, by past runs.
+    forecast: &'a Forecast,
+    /// Of `restore` where WAL of ours is replayed: what `pitr --json` tells, or `why` that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovery: Option<Value>,
+    /// Of `restore`: the command that carries it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A secret that cannot be had.
+#[derive(Serialize, JsonSchema)]
+struct MissingSecret<'a> {
+    /// Its name in the inventory.
+    name: &'a str,
+    /// Why.
+    error: String,
+}
+
+/// A step and what proved it.
+#[derive(Serialize, JsonSchema)]
+struct StepProof<'a> {
+    /// The step.
+    id: &'a StepId,
+    /// Its action.
+    uses: &'a str,
+    /// What proved it: 0 the file alone, 1 its check, 2 that it was made.
+    level: u8,
+    /// Whether it would fail now.
+    refused: bool,
+    /// Why no more is proved; empty when nothing is missing.
+    reason: &'a str,
+    /// The most it does to the world.
+    effect: EffectClass,
+    /// What it touches, and how.
+    targets: &'a [(Access, Target)],
+    /// What its check found.
+    findings: &'a [StepFinding],
+}
+
+/// The JSON schema of the document.
+pub fn schema() -> Value {
+    SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<DryRun<'_>>().to_value()
+}
+
 /// Everything, for machines.
 pub fn document(
     plan: &BoundPlan,
@@ -120,36 +186,33 @@ pub fn document(
     missing: &[(String, ActionError)],
     forecast: &Forecast,
 ) -> Map<String, Value> {
-    let steps: Vec<_> = plan
-        .steps
-        .iter()
-        .zip(proofs)
-        .map(|(step, proof)| {
-            json!({
-                "id": step.id,
-                "uses": step.uses,
-                "level": proof.level,
-                "refused": proof.refused,
-                "reason": proof.reason,
-                "effect": step.effects.class,
-                "targets": step.effects.targets,
-                "findings": proof.findings,
-            })
-        })
-        .collect();
-    let secrets: Vec<_> =
-        missing.iter().map(|(name, error)| json!({ "name": name, "error": error.to_string() })).collect();
-    let members = [
-        ("name", json!(plan.name)),
-        ("environment", json!(plan.environment)),
-        ("params", json!(plan.params)),
-        ("missing_secrets", json!(secrets)),
-        ("steps", json!(steps)),
-        ("unproved", json!(proofs.iter().filter(|proof| proof.level == 0).map(|proof| &proof.id).collect::<Vec<_>>())),
-        ("objectives", json!(plan.objectives)),
-        ("forecast", json!(forecast)),
-    ];
-    members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let steps = plan.steps.iter().zip(proofs).map(|(step, proof)| StepProof {
+        id: &step.id,
+        uses: &step.uses,
+        level: proof.level,
+        refused: proof.refused,
+        reason: &proof.reason,
+        effect: step.effects.class,
+        targets: &step.effects.targets,
+        findings: &proof.findings,
+    });
+    let secrets = missing.iter().map(|(name, error)| MissingSecret { name, error: error.to_string() });
+    let told = DryRun {
+        name: &plan.name,
+        environment: &plan.environment,
+        params: &plan.params,
+        missing_secrets: secrets.collect(),
+        steps: steps.collect(),
+        unproved: proofs.iter().filter(|proof| proof.level == 0).map(|proof| &proof.id).collect(),
+        objectives: plan.objectives,
+        forecast,
+        recovery: None,
+        next: None,
+    };
+    match json!(told) {
+        Value::Object(members) => members,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
 }
 
 /// A name as files write it.

@@ -9,8 +9,8 @@ use super::args::{self, InventoryArgs, Subject};
 use super::dry_run::{self, Depth};
 use super::invoke::Invocation;
 use super::locking::Courtesy;
-use super::other_way::Asked;
 use super::prepare::{self, Prepared, RunIdentity};
+use super::procedure::{Asked, Goal, Procedure};
 use super::screen::Face;
 use super::site::{self, Site};
 use super::{Exit, Failure, given, pitr, wiring};
@@ -18,24 +18,12 @@ use crate::action::Mode;
 use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::Goal as Position;
 use crate::engine::Presence;
-use crate::language::inventory::Database;
 use crate::language::time::{TimeError, parse_time};
-use crate::plan::INCIDENT_AT;
-
-/// The shipped runbook that brings back the newest state there is.
-const NEWEST: &str = "full-db-loss";
-/// The shipped runbook that brings back an earlier one.
-const EARLIER: &str = "pitr";
-
-/// The shipped runbook that brings back what pgBackRest has.
-const THEIRS: &str = "full-db-loss-pgbackrest";
-/// The shipped runbook that brings back a copy beside the live database.
-const BESIDE: &str = "side-copy";
 
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm the plan is printed (as `runbook pitr` does), every check runs, the forecast is held against the RTO, and the exact next command is printed."
+    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). What pgBackRest has comes back by `full-db-loss-pgbackrest`, a dump (by its id, or the newest of a server that a provider keeps) by `restore-dump`. The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm the plan is printed (as `runbook pitr` does), every check runs, the forecast is held against the RTO, and the exact next command is printed."
 )]
 pub struct Args {
     /// The database of the inventory
@@ -43,6 +31,9 @@ pub struct Args {
     /// A point in time (`14:30 Europe/Berlin`, `5m ago`), or the id of a backup; the newest possible when absent
     #[arg(long, value_name = "TIME|BACKUP")]
     to: Option<String>,
+    /// Where a dump is restored: which database within the server
+    #[arg(long, value_name = "NAME", conflicts_with = "side")]
+    dbname: Option<String>,
     /// A copy beside the live database, to look at, until somebody says that it may go; nothing is replaced
     #[arg(long)]
     side: bool,
@@ -68,14 +59,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Where a restore ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Goal {
-    Newest,
-    At(Timestamp),
-    Backup(String),
-}
-
 impl Goal {
     /// Reads what was typed; a text that is no point in time at all is the id of a backup.
     fn of(text: Option<&str>, now: Timestamp) -> Result<Self, Failure> {
@@ -87,21 +70,6 @@ impl Goal {
             Err(TimeError::Malformed(_)) if is_id(text) => Ok(Self::Backup(text.to_owned())),
             Err(error) => Err(Failure::new(Exit::Usage, error.to_string())
                 .help(format!("{}; `runbook backups list` shows the ids of backups", error.help()))),
-        }
-    }
-
-    fn runbook(&self) -> &'static str {
-        match self {
-            Self::Newest => NEWEST,
-            Self::At(_) | Self::Backup(_) => EARLIER,
-        }
-    }
-
-    /// The backup that was named.
-    fn backup(&self) -> Option<&str> {
-        match self {
-            Self::Newest | Self::At(_) => None,
-            Self::Backup(id) => Some(id),
         }
     }
 
@@ -126,39 +94,26 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let now = clock::now();
     let goal = Goal::of(args.to.as_deref(), now)?;
     let incident_at = args.incident_at.as_deref().map(|text| args::moment(text, now)).transpose()?.unwrap_or(now);
-    let runbook = if args.side { BESIDE } else { goal.runbook() };
-    let prepared = prepare::load_runbook(runbook, &args.inventory)?;
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    site::chosen_database(Some(&args.database), &site.inventory)?;
+    let dbname = args.dbname.as_deref();
+    let asked = Asked { database: &args.database, dbname, goal: &goal, incident_at, again: &site.again };
+    let procedure = if args.side { asked.beside(&site)? } else { asked.in_place(&site)? };
+    let prepared = prepare::load_runbook(procedure.runbook, &args.inventory)?;
     prepared.demand_sound()?;
     let environment = prepared.environment(Mode::Real, args.environment.as_deref())?;
-    let seen = prepared.seen_by(&environment)?;
-    site::chosen_database(Some(&args.database), &seen)?;
-    let again = Again::of(&args.inventory, args.environment.as_deref()).protected_by(&seen, &environment);
-    let asked = Asked { database: &args.database, backup: goal.backup(), again: &again };
-    if let Some(failure) = asked.managed(&seen) {
-        return Err(failure);
-    }
-    if seen.databases.get(&args.database).and_then(Database::sole_stanza).is_some() {
-        return Err(theirs(&args, &goal, (&again, incident_at)));
-    }
-    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
-    if let Some(failure) = asked.dump(&site) {
-        return Err(failure);
-    }
     let subject = Subject {
-        runbook: runbook.to_owned(),
+        runbook: procedure.runbook.to_owned(),
         environment: Some(environment.clone()),
         inventory: args.inventory.clone(),
         ..Subject::default()
     };
-    let mut params = params(&args.database, &goal, incident_at);
-    if args.side {
-        params.remove(INCIDENT_AT);
-    }
+    let params = procedure.params.clone();
     match &args.confirm {
         Some(word) => carry_out((&prepared, &subject), params, word, &args),
         None => {
             let next = next(&args, &goal, (&environment, incident_at));
-            let beside = match (args.json, archive(&site, (&args.database, &goal), args.json.into())) {
+            let beside = match (args.json, archive(&site, (&procedure, &goal), args.json.into())) {
                 (_, Ok(recovery)) => recovery.into_iter().collect(),
                 (true, Err(failure)) => [("recovery".to_owned(), json!({ "why": chain(&failure) }))].into(),
                 (false, Err(failure)) => {
@@ -182,28 +137,15 @@ fn chain(failure: &Failure) -> String {
     std::iter::once(&failure.message).chain(&failure.causes).cloned().collect::<Vec<_>>().join(": ")
 }
 
-/// Says what restores a database whose backups pgBackRest has.
-fn theirs(args: &Args, goal: &Goal, (again, incident_at): (&Again, Timestamp)) -> Failure {
-    let failure = Failure::new(Exit::Usage, format!("pgBackRest has the backups of `{}`", args.database));
-    if args.side {
-        return failure.help("a copy beside the live database is made of backups in a `store` alone");
-    }
-    let target = match goal {
-        Goal::Newest => None,
-        Goal::At(at) => Some(format!("recover_to={at}")),
-        Goal::Backup(label) => Some(format!("backup={label}")),
-    };
-    let (database, incident) = (format!("database={}", args.database), format!("incident_at={incident_at}"));
-    let params: Vec<String> = [Some(database), Some(incident), target].into_iter().flatten().collect();
-    let params = params.iter().flat_map(|param| ["-p", param.as_str()]);
-    let command = again.change(["run", THEIRS].into_iter().chain(params));
-    failure.help(format!("`{command}` does it; with `dry-run` instead of `run` it changes nothing"))
-}
-
 /// Tells which backup, which WAL, how many bytes and minutes: people at once, machines by the member that is given.
-fn archive(site: &Site, (database, goal): (&str, &Goal), face: Face) -> Result<Option<(String, Value)>, Failure> {
-    let has_store = site.inventory.databases.get(database).is_some_and(|entry| entry.store.is_some());
-    if !has_store {
+/// Of a dump there is nothing to tell beside its check, and of what pgBackRest has its own.
+fn archive(
+    site: &Site,
+    (procedure, goal): (&Procedure, &Goal),
+    face: Face,
+) -> Result<Option<(String, Value)>, Failure> {
+    let database = procedure.params.get("database").and_then(Value::as_str).unwrap_or_default();
+    if !procedure.replays_our_wal() {
         return Ok(None);
     }
     let (position, only) = match goal {
@@ -215,22 +157,6 @@ fn archive(site: &Site, (database, goal): (&str, &Goal), face: Face) -> Result<O
         Face::People => pitr::tell(site, database, (&position, only)).map(|()| None),
         Face::Json => Ok(Some(("recovery".to_owned(), pitr::told(site, database, (&position, only))?))),
     }
-}
-
-fn params(database: &str, goal: &Goal, incident_at: Timestamp) -> BTreeMap<String, Value> {
-    let text = |text: &str| Value::String(text.to_owned());
-    let mut params: BTreeMap<String, Value> = BTreeMap::new();
-    params.insert("database".to_owned(), text(database));
-    params.insert(INCIDENT_AT.to_owned(), text(&incident_at.to_string()));
-    match goal {
-        Goal::Newest => {}
-        Goal::At(at) => drop(params.insert("recover_to".to_owned(), text(&at.to_string()))),
-        Goal::Backup(id) => {
-            params.insert("backup".to_owned(), text(id));
-            params.insert("immediate".to_owned(), Value::Bool(true));
-        }
-    }
-    params
 }
 
 fn plan(
@@ -267,6 +193,7 @@ fn carry_out(
 fn next(args: &Args, goal: &Goal, (environment, incident_at): (&str, Timestamp)) -> String {
     let mut words = vec!["restore".to_owned(), args.database.clone()];
     words.extend(goal.text().into_iter().flat_map(|text| ["--to".to_owned(), text]));
+    words.extend(args.dbname.iter().flat_map(|name| ["--dbname".to_owned(), name.clone()]));
     match args.side {
         true => words.push("--side".to_owned()),
         false => words.extend(["--incident-at".to_owned(), incident_at.strftime("%FT%TZ").to_string()]),

@@ -1,10 +1,10 @@
-//! `runbook schema`: the JSON schemas of runbooks, inventories, reports, manifests of backups, erasure ledgers and price tables.
+//! `runbook schema`: the JSON schemas of runbooks, inventories, reports, dry runs, manifests of backups, erasure ledgers and price tables.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, proof};
 use crate::catalog::cost::price_schema;
 use crate::language::{inventory, runbook};
 use crate::plan;
@@ -29,6 +29,7 @@ enum Kind {
     Runbook,
     Inventory,
     Report,
+    DryRun,
     Manifest,
     ErasureLedger,
     Prices,
@@ -45,11 +46,12 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 /// All schemas by the names of their files.
-pub fn all() -> [(String, String); 6] {
+pub fn all() -> [(String, String); 7] {
     [
         (Kind::Runbook, "runbook"),
         (Kind::Inventory, "inventory"),
         (Kind::Report, "report"),
+        (Kind::DryRun, "dry-run"),
         (Kind::Manifest, "manifest"),
         (Kind::ErasureLedger, "erasure-ledger"),
         (Kind::Prices, "prices"),
@@ -62,6 +64,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Runbook => plan::schema::runbook(runbook::file_schema().to_value(), &crate::actions::registry()),
         Kind::Inventory => plan::schema::inventory(inventory::file_schema().to_value(), &crate::actions::registry()),
         Kind::Report => report::json::schema(),
+        Kind::DryRun => proof::schema(),
         Kind::Manifest => schemars::schema_for!(crate::catalog::Manifest).to_value(),
         Kind::ErasureLedger => schemars::schema_for!(crate::action::SealedErasure).to_value(),
         Kind::Prices => price_schema().to_value(),

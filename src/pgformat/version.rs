@@ -24,6 +24,8 @@ pub enum Change {
     BackupFunctions,
     /// `BASE_BACKUP` takes options in parentheses and sends everything in one stream.
     OneBackupStream,
+    /// Replay reads WAL ahead of itself, `recovery_prefetch`.
+    ReadAhead,
     /// A database keeps the version of its collation, `pg_database.datcollversion`.
     CollationVersion,
     /// A database has a locale provider, `datlocprovider` and `daticulocale`.
@@ -38,6 +40,8 @@ pub enum Change {
     ImageCompression,
     /// A database may have ICU rules, `daticurules`.
     IcuRules,
+    /// No setting `promote_trigger_file` any more.
+    NoTriggerFile,
     /// Incremental base backups: `summarize_wal`, `UPLOAD_MANIFEST` and `pg_combinebackup`.
     IncrementalBackup,
     /// `daticulocale` is called `datlocale`.
@@ -115,13 +119,14 @@ impl fmt::Display for Major {
 
 impl Change {
     /// All of them, oldest first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::BackupManifest,
         Self::DropWithForce,
         Self::SyncMethod,
         Self::ArchiveLibrary,
         Self::BackupFunctions,
         Self::OneBackupStream,
+        Self::ReadAhead,
         Self::CollationVersion,
         Self::LocaleProvider,
         Self::PublicationParts,
@@ -129,6 +134,7 @@ impl Change {
         Self::DatabaseByWal,
         Self::ImageCompression,
         Self::IcuRules,
+        Self::NoTriggerFile,
         Self::IncrementalBackup,
         Self::LocaleColumn,
         Self::EventTriggers,
@@ -172,6 +178,7 @@ impl Change {
                     "`BASE_BACKUP (…)`, options in parentheses, and one stream; a stream for each archive before";
                 (15, summary, "manual 15, Streaming Replication Protocol")
             }
+            Self::ReadAhead => (15, "`recovery_prefetch`: replay reads WAL ahead of itself", "release notes 15"),
             Self::CollationVersion => (15, "`pg_database.datcollversion`", "release notes 15"),
             Self::LocaleProvider => {
                 (15, "`pg_database.datlocprovider` and `daticulocale`, `LOCALE_PROVIDER`", "release notes 15")
@@ -191,6 +198,7 @@ impl Change {
                 (15, "page images in WAL name LZ4 and zstd beside pglz", "release notes 15, `access/xlogrecord.h`")
             }
             Self::IcuRules => (16, "`pg_database.daticurules`, `ICU_RULES`", "release notes 16"),
+            Self::NoTriggerFile => (16, "no `promote_trigger_file`, which opens a standby before", "release notes 16"),
             Self::IncrementalBackup => {
                 let summary = "incremental base backups: `summarize_wal`, `UPLOAD_MANIFEST`, `pg_combinebackup`";
                 (17, summary, "release notes 17")

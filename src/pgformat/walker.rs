@@ -1,7 +1,5 @@
 //! Walks WAL from segment to segment, record by record, up to the first byte that is not valid.
 
-use std::io::{self, Read};
-
 use super::fields::{u32_at, u64_at};
 use super::lsn::{Lsn, Timeline};
 use super::page::{PageError, PageHeader, WAL_PAGE_BYTES};
@@ -48,6 +46,7 @@ pub enum Walked {
 }
 
 /// A record of which only the beginning was seen.
+#[derive(Debug, Clone)]
 struct Begun {
     lsn: Lsn,
     length: usize,
@@ -55,11 +54,14 @@ struct Begun {
 }
 
 /// The state between two segments.
+#[derive(Debug, Clone)]
 pub struct WalWalker {
     size: SegmentSize,
     next: Option<Lsn>,
     timeline: Timeline,
     begun: Option<Begun>,
+    /// The buffer of the last record that went over a page: the next one takes it.
+    spare: Vec<u8>,
     last: Option<Lsn>,
     first: Option<Lsn>,
     end: Option<Lsn>,
@@ -76,6 +78,7 @@ impl WalWalker {
             next: None,
             timeline: Timeline(0),
             begun: None,
+            spare: Vec::new(),
             last: None,
             first: None,
             end: None,
@@ -98,60 +101,40 @@ impl WalWalker {
 
     /// Walks the next segment and gives each valid record to `see`. After a halt every call repeats it.
     pub fn segment(&mut self, name: SegmentName, bytes: &[u8], see: &mut dyn FnMut(&WalRecord<'_>)) -> Walked {
-        if let Some(halt) = &self.halted {
-            return Walked::Halted(halt.clone());
-        }
-        match self.pages(name, bytes, see) {
-            Ok(()) => Walked::ToTheEnd,
-            Err(halt) => {
-                self.halted = Some(halt.clone());
-                Walked::Halted(halt)
-            }
-        }
+        let next = self.pages(name, bytes, see);
+        self.close(next)
     }
 
-    /// Walks the next segment as [`WalWalker::segment`] does, out of a file, page by page.
-    ///
-    /// # Errors
-    /// Fails when the file cannot be read.
-    pub fn read(
+    fn pages(
         &mut self,
         name: SegmentName,
-        file: &mut dyn Read,
+        bytes: &[u8],
         see: &mut dyn FnMut(&WalRecord<'_>),
-    ) -> io::Result<Walked> {
-        let mut page = vec![0; WAL_PAGE_BYTES];
-        if let Some(halt) = &self.halted {
-            return Ok(Walked::Halted(halt.clone()));
-        }
-        let mut walked = self.begin(name);
-        while let Ok(Some(address)) = walked {
-            walked = match file.read_exact(&mut page) {
-                Ok(()) => self.next(name, (address, &page), see),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Halt::Short),
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(match walked {
-            Ok(_) => Walked::ToTheEnd,
-            Err(halt) => {
-                self.halted = Some(halt.clone());
-                Walked::Halted(halt)
-            }
-        })
-    }
-
-    fn pages(&mut self, name: SegmentName, bytes: &[u8], see: &mut dyn FnMut(&WalRecord<'_>)) -> Result<(), Halt> {
+    ) -> Result<Option<Lsn>, Halt> {
         let mut next = self.begin(name)?;
         for page in bytes.chunks_exact(WAL_PAGE_BYTES) {
-            let Some(address) = next else { return Ok(()) };
+            let Some(address) = next else { break };
             next = self.next(name, (address, page), see)?;
         }
-        if next.is_some() { Err(Halt::Short) } else { Ok(()) }
+        Ok(next)
     }
 
-    /// Begins a segment. Gives the address of its first page.
-    fn begin(&mut self, name: SegmentName) -> Result<Option<Lsn>, Halt> {
+    /// Says how far a segment was walked of which no more comes. A halt is remembered.
+    pub(super) fn close(&mut self, next: Result<Option<Lsn>, Halt>) -> Walked {
+        let halt = match next {
+            Ok(None) => return Walked::ToTheEnd,
+            Ok(Some(_)) => Halt::Short,
+            Err(halt) => halt,
+        };
+        self.halted = Some(halt.clone());
+        Walked::Halted(halt)
+    }
+
+    /// Begins a segment. Gives the address of its first page; after a halt, that halt.
+    pub(super) fn begin(&mut self, name: SegmentName) -> Result<Option<Lsn>, Halt> {
+        if let Some(halt) = &self.halted {
+            return Err(halt.clone());
+        }
         let start = name.start(self.size);
         if self.next.is_some_and(|next| next != start) {
             return Err(Halt::NotNext(name));
@@ -161,7 +144,7 @@ impl WalWalker {
     }
 
     /// Walks the page at an address. Gives that of the next one; `None` behind the last that counts.
-    fn next(
+    pub(super) fn next(
         &mut self,
         name: SegmentName,
         (address, page): (Lsn, &[u8]),
@@ -209,7 +192,10 @@ impl WalWalker {
                 self.check_prev(Lsn(u64_at(here, 8).unwrap_or_default()), lsn)?;
             }
             if bytes > here.len() {
-                self.begun = Some(Begun { lsn, length: bytes, bytes: here.to_vec() });
+                let mut begun = std::mem::take(&mut self.spare);
+                begun.clear();
+                begun.extend_from_slice(here);
+                self.begun = Some(Begun { lsn, length: bytes, bytes: begun });
                 return Ok(());
             }
             at = aligned(at + bytes);
@@ -255,6 +241,7 @@ impl WalWalker {
         let at = aligned(from + take);
         let end = header.address.plus(at as u64);
         self.accept(&begun.bytes, begun.lsn, end, header.major, see)?;
+        self.spare = begun.bytes;
         Ok(Some(at))
     }
 

@@ -10,7 +10,7 @@ use super::model::{BoundPlan, PlannedStep, Section};
 use crate::base::StepId;
 
 /// A forecast of a run. Durations in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
 pub struct Forecast {
     /// From the start to the end of the body, with medians.
     pub median_ms: u64,
@@ -32,7 +32,7 @@ pub struct Forecast {
 }
 
 /// A forecast of one step.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct StepForecast {
     /// The step.
     pub id: StepId,

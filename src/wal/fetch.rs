@@ -176,9 +176,9 @@ async fn read_whole(
     name: WalFileName,
     make: &(dyn Fn() -> Result<Landing, WalError> + Sync),
 ) -> Result<Landing, WalError> {
-    let landing = read_into(source, name, &|_| make()).await?;
+    let landing = read_into(source, name, &|_| Ok(make()?.walked(name, &source.identity))).await?;
     landing.verify(name, &source.identity)?;
-    match landing.breaks_off(name, &source.identity)? {
+    match landing.breaks_off() {
         None => Ok(landing),
         Some(what) => Err(WalError::Damaged { name, what }),
     }
@@ -187,7 +187,7 @@ async fn read_whole(
 /// Refuses a segment whose records break off though its timeline goes on in the archive: the server would take that
 /// for the end of the WAL, and open.
 async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> Result<(), WalError> {
-    let (Some(what), WalFileName::Segment(segment)) = (landing.breaks_off(name, &source.identity)?, name) else {
+    let (Some(what), WalFileName::Segment(segment)) = (landing.breaks_off(), name) else {
         return Ok(());
     };
     let Source { store, prefix, identity, .. } = source;
@@ -208,7 +208,7 @@ fn lacking(name: WalFileName, why: Requirement) -> WalError {
 
 async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Result<Look, WalError> {
     let identity = &source.identity;
-    match read_into(source, name, &|_| Landing::beside(target)).await {
+    match read_into(source, name, &|_| Ok(Landing::beside(target)?.walked(name, identity))).await {
         Ok(landing) => {
             let proven = landing.verify(name, identity);
             proven.map_err(|error| WalError::Damaged { name, what: error.to_string() })?;

@@ -1,16 +1,13 @@
 //! A file of the WAL on its way to its place: written beside it, proven, renamed.
 
 use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::push::{verify, verify_segment};
 use super::{Identity, WalError};
-use crate::pgformat::{WAL_PAGE_BYTES, WalFileName, WalWalker, Walked};
-
-/// What is read at a time of a file that was just written.
-const READ_BYTES: usize = 256 << 10;
+use crate::pgformat::{SegmentWalk, WAL_PAGE_BYTES, WalFileName, WalWalker};
 
 /// A file that nobody sees under its name before it is whole and proven. Dropped before, it is gone.
 #[derive(Debug)]
@@ -19,6 +16,8 @@ pub(super) struct Landing {
     temporary: PathBuf,
     first_page: Vec<u8>,
     size_bytes: u64,
+    /// The records of a segment, walked as they are written: then they are in the caches of the core.
+    walk: Option<Box<SegmentWalk>>,
 }
 
 impl Landing {
@@ -27,7 +26,7 @@ impl Landing {
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(&temporary).map_err(failed("create", &temporary))?;
-        Ok(Self { file, temporary, first_page: Vec::new(), size_bytes: 0 })
+        Ok(Self { file, temporary, first_page: Vec::new(), size_bytes: 0, walk: None })
     }
 
     /// Begins a file for a server that waits for it at `target`.
@@ -50,19 +49,27 @@ impl Landing {
         }
     }
 
-    /// Walks the records of what was written. Says where they end before a segment does; `None` for one that leads to its
-    /// end, and for any other file.
-    pub(super) fn breaks_off(&self, name: WalFileName, identity: &Identity) -> Result<Option<String>, WalError> {
-        let (WalFileName::Segment(segment), Some(size)) = (name, identity.segment_size) else { return Ok(None) };
-        let at = || failed("read", &self.temporary);
-        let mut file = BufReader::with_capacity(READ_BYTES, File::open(&self.temporary).map_err(at())?);
-        let mut walker = WalWalker::new(size);
-        let walked = walker.read(segment, &mut file, &mut |_| {}).map_err(at())?;
-        let end = walker.end().unwrap_or(segment.start(size));
-        Ok(match walked {
-            Walked::ToTheEnd => None,
-            Walked::Halted(halt) => Some(format!("its records end at {end}: {halt}")),
+    /// Has the records walked of what will be written, for a segment of a known size.
+    pub(super) fn walked(mut self, name: WalFileName, identity: &Identity) -> Self {
+        if let (WalFileName::Segment(segment), Some(size)) = (name, identity.segment_size) {
+            self.walk = Some(Box::new(SegmentWalk::new(WalWalker::new(size), segment)));
+        }
+        self
+    }
+
+    /// Says where the records of what was written end before the segment does; `None` for one whose records lead to its end,
+    /// and for what nobody was to walk: any other file.
+    pub(super) fn breaks_off(&self) -> Option<String> {
+        let (end, halt) = self.walk.as_ref()?.halt()?;
+        Some(match end {
+            Some(end) => format!("its records end at {end}: {halt}"),
+            None => format!("none of its records is whole: {halt}"),
         })
+    }
+
+    /// Has the disk take what was written.
+    pub(super) fn sync(&self) -> Result<(), WalError> {
+        self.file.sync_data().map_err(failed("write", &self.temporary))
     }
 
     /// Gives the file its name.
@@ -83,6 +90,9 @@ impl Write for Landing {
         let missing = WAL_PAGE_BYTES.saturating_sub(self.first_page.len()).min(count);
         self.first_page.extend_from_slice(&bytes[..missing]);
         self.size_bytes += count as u64;
+        if let Some(walk) = &mut self.walk {
+            walk.take(&bytes[..count], &mut |_| {});
+        }
         Ok(count)
     }
 

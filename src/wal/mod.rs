@@ -25,6 +25,7 @@
 
 mod absence;
 mod acks;
+mod ahead;
 mod almanac;
 mod backlog;
 mod balance;
@@ -53,8 +54,10 @@ pub mod standing;
 mod stock;
 mod succession;
 pub mod trace;
+mod unfinished;
 
 pub use absence::{Absence, Archive};
+pub use ahead::Ahead;
 pub use almanac::{Almanac, Stop};
 pub use backlog::{Backlog, Pressure};
 pub use balance::{Lack, LackedFile, Since, lacks};
@@ -65,7 +68,7 @@ pub use debt::owed;
 pub use error::WalError;
 pub use foreign::{ForeignArchive, ForeignFolder, foreign_wal_file};
 pub use identity::Identity;
-pub use packed::{Keys, Source, read_file, read_first, read_first_into};
+pub use packed::{Keys, Loaded, Plainly, Source, load_first, read_file, read_first, read_first_into};
 pub use push::{Destination, Pushed, push_file};
 pub use repair::{Repaired, repair};
 pub use rescue::{RescuedSegment, read_rescued};

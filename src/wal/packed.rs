@@ -112,6 +112,9 @@ impl Parcel {
             metadata.insert(PLAIN_SHA256.to_owned(), plain_sha256.to_string());
             metadata.insert(PLAIN_SIZE.to_owned(), packed.plain.size_bytes.to_string());
         }
+        if let Some(unfinished) = &file.unfinished {
+            unfinished.tell(&mut metadata);
+        }
         Ok(Self { key, stored: stored.into(), sha256: packed.stored_sha256, plain_sha256, metadata })
     }
 }
@@ -209,7 +212,7 @@ impl Stored {
 }
 
 /// What plain bytes are given to.
-pub(super) trait Plainly: Write + Send + 'static {}
+pub trait Plainly: Write + Send + 'static {}
 
 impl<W: Write + Send + 'static> Plainly for W {}
 
@@ -289,24 +292,7 @@ pub(super) async fn read_into<W: Plainly>(
     name: WalFileName,
     make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
 ) -> Result<W, WalError> {
-    let Source { store, prefix, .. } = *source;
-    let system_id = source.identity.system_id;
-    let (mut likely, ending) = (vec![packed_wal_key(prefix, system_id, name, "")?], source.keys.ending());
-    if !ending.is_empty() {
-        likely.insert(0, packed_wal_key(prefix, system_id, name, &ending)?);
-    }
-    for key in &likely {
-        if let Some(read) = read_object((source, key), name, make).await? {
-            return Ok(read);
-        }
-    }
-    // Packed in another way: the settings have changed since.
-    for key in wal_objects(store, prefix, system_id, name).await? {
-        if let Some(read) = read_object((source, &key), name, make).await? {
-            return Ok(read);
-        }
-    }
-    Err(StoreError::NotFound { store: store.name().to_owned(), key: likely.swap_remove(0).to_string() }.into())
+    load(source, name).await?.unpack(make).await
 }
 
 /// Reads one file from the first of several archives of a cluster that has it whole.
@@ -315,39 +301,103 @@ pub(super) async fn read_into<W: Plainly>(
 /// Fails with [`StoreError::NotFound`] when none of them has it, and with what one of them failed with when the others
 /// lack it: it may be there.
 pub async fn read_first(sources: &[Source<'_>], name: WalFileName) -> Result<Vec<u8>, WalError> {
-    read_first_into(sources, name, &Vec::with_capacity).await
+    read_first_into(sources, name, &|size| Ok(Vec::with_capacity(usize::try_from(size).unwrap_or_default()))).await
 }
 
-/// Reads one file as [`read_first`] does, into an empty buffer with room for so many bytes.
+/// Reads one file as [`read_first`] does, into what is made for so many bytes: anew for every archive that is tried.
+///
+/// # Errors
+/// Fails as [`read_first`], and when nothing can be made or written.
+pub async fn read_first_into<W: Plainly>(
+    sources: &[Source<'_>],
+    name: WalFileName,
+    make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
+) -> Result<W, WalError> {
+    let mut failure = None;
+    for source in sources {
+        match read_into(source, name, make).await {
+            Ok(read) => return Ok(read),
+            Err(error) => failure = Some(graver_or_absent(failure, error)),
+        }
+    }
+    Err(failure.unwrap_or_else(no_store))
+}
+
+/// A file of an archive with its stored bytes in memory and proven, not unpacked yet.
+pub struct Loaded<'a> {
+    name: WalFileName,
+    stored: Stored,
+    keys: Keys<'a>,
+}
+
+impl Loaded<'_> {
+    /// Gives the plain bytes to what is made for so many of them. They are proven when it is given back.
+    ///
+    /// # Errors
+    /// Fails when it is damaged or cannot be decrypted; another archive may have it whole ([`read_first_into`]).
+    pub async fn unpack<W: Plainly>(self, make: &(dyn Fn(u64) -> Result<W, WalError> + Sync)) -> Result<W, WalError> {
+        self.stored.unpack(self.keys, make).await.map_err(|error| in_archive(self.name, error))
+    }
+}
+
+/// Loads one file from the first of several archives of a cluster that has it, so that the next one can be on its way while
+/// one is unpacked.
 ///
 /// # Errors
 /// Fails as [`read_first`].
-pub async fn read_first_into(
-    sources: &[Source<'_>],
-    name: WalFileName,
-    buffer: &(dyn Fn(usize) -> Vec<u8> + Sync),
-) -> Result<Vec<u8>, WalError> {
-    let make = |size| Ok(buffer(usize::try_from(size).unwrap_or_default()));
-    let (mut absent, mut failure) = (None, None);
+pub async fn load_first<'a>(sources: &[Source<'a>], name: WalFileName) -> Result<Loaded<'a>, WalError> {
+    let mut failure = None;
     for source in sources {
-        match read_into(source, name, &make).await {
-            Ok(bytes) => return Ok(bytes),
-            Err(error @ WalError::Store(StoreError::NotFound { .. })) => absent = absent.or(Some(error)),
-            Err(error) => failure = Some(graver(failure, error)),
+        match load(source, name).await {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => failure = Some(graver_or_absent(failure, error)),
         }
     }
-    let none = || WalError::Usage("there is no store to read from".to_owned());
-    Err(failure.or(absent).unwrap_or_else(none))
+    Err(failure.unwrap_or_else(no_store))
 }
 
-/// Reads the file out of one object; `None` when there is no such object.
-async fn read_object<W: Plainly>(
-    (source, key): (&Source<'_>, &ObjectKey),
+/// Which failure of two archives counts: that one lacks the file says less than anything else.
+fn graver_or_absent(first: Option<WalError>, second: WalError) -> WalError {
+    let lacks = |error: &WalError| matches!(error, WalError::Store(StoreError::NotFound { .. }));
+    match first {
+        Some(first) if lacks(&second) => first,
+        first => graver(first.filter(|first| !lacks(first)), second),
+    }
+}
+
+fn no_store() -> WalError {
+    WalError::Usage("there is no store to read from".to_owned())
+}
+
+/// Loads one file from one archive, however it was packed.
+async fn load<'a>(source: &Source<'a>, name: WalFileName) -> Result<Loaded<'a>, WalError> {
+    let Source { store, prefix, keys, .. } = *source;
+    let system_id = source.identity.system_id;
+    let (mut likely, ending) = (vec![packed_wal_key(prefix, system_id, name, "")?], keys.ending());
+    if !ending.is_empty() {
+        likely.insert(0, packed_wal_key(prefix, system_id, name, &ending)?);
+    }
+    for key in &likely {
+        if let Some(stored) = load_object((store, key), name).await? {
+            return Ok(Loaded { name, stored, keys });
+        }
+    }
+    // Packed in another way: the settings have changed since.
+    for key in wal_objects(store, prefix, system_id, name).await? {
+        if let Some(stored) = load_object((store, &key), name).await? {
+            return Ok(Loaded { name, stored, keys });
+        }
+    }
+    Err(StoreError::NotFound { store: store.name().to_owned(), key: likely.swap_remove(0).to_string() }.into())
+}
+
+/// Loads the file out of one object; `None` when there is no such object.
+async fn load_object(
+    (store, key): (&dyn ReadStore, &ObjectKey),
     name: WalFileName,
-    make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
-) -> Result<Option<W>, WalError> {
-    match Stored::read(source.store, key).await {
-        Ok(stored) => stored.unpack(source.keys, make).await.map(Some).map_err(|error| in_archive(name, error)),
+) -> Result<Option<Stored>, WalError> {
+    match Stored::read(store, key).await {
+        Ok(stored) => Ok(Some(stored)),
         Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(None),
         Err(CatalogError::Damaged { what, .. }) => Err(WalError::Damaged { name, what }),
         Err(error) => Err(error.into()),

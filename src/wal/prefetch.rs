@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::fetch::seek;
+use super::landing::Landing;
 use super::packed::Source;
 use super::stock::Stock;
 use super::{Config, WalError};
@@ -93,7 +94,7 @@ pub(super) async fn follow(
     let (mut position, mut failed): (Option<SegmentName>, BTreeSet<SegmentName>) = (None, BTreeSet::new());
     let mut moved = monotonic();
     let mut busy: BTreeSet<SegmentName> = BTreeSet::new();
-    let mut begun = false;
+    let (mut begun, after) = (false, if stock.is_beside(pgdata) { After::Synced } else { After::Written });
     // One that has not begun yet is waited for, as one is that asks for nothing; one that is gone is not.
     while is_to_recover(pgdata) && (is_alive(pgdata) || !begun) {
         begun = begun || is_alive(pgdata);
@@ -118,7 +119,7 @@ pub(super) async fn follow(
                 busy.insert(segment);
                 let stores = (sources, favourite);
                 let found = async move { seek(stores, segment, &|| stock.landing(segment)).await };
-                under_way.push(async move { (segment, found.await) });
+                under_way.push(async move { (segment, laid_down(found.await, after).await) });
                 continue;
             }
             None if under_way.is_empty() => {
@@ -147,6 +148,25 @@ pub(super) async fn follow(
         }
     }
     Ok(())
+}
+
+/// When a segment that was fetched ahead is ready to be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// When the disk has it: a server syncs each segment that it is given before it reads on (`durable_rename`), and waits the
+    /// less the more of it is done.
+    Synced,
+    /// When it is written: the server is given a copy.
+    Written,
+}
+
+async fn laid_down(found: Result<Option<Landing>, WalError>, after: After) -> Result<Option<Landing>, WalError> {
+    let landing = match (found?, after) {
+        (Some(landing), After::Synced) => landing,
+        (found, After::Synced | After::Written) => return Ok(found),
+    };
+    let syncing = tokio::task::spawn_blocking(move || landing.sync().map(|()| landing));
+    syncing.await.map_err(|error| WalError::Usage(format!("a sync broke off: {error}")))?.map(Some)
 }
 
 /// Tells whether the server, which asked for `position` last, may still ask for a segment.

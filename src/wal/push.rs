@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::acks::Fingerprint;
 use super::packed::{LIMIT_BYTES, Parcel, Stored};
+use super::unfinished::{Unfinished, is_superseded};
 use super::{Identity, WalError};
 use crate::action::{ObjectKey, PutOptions, Seen, Store, StoreError};
-use crate::base::Digest;
 use crate::catalog::{CatalogError, claim_prefix, wal_objects};
 use crate::pgformat::{BackupLabel, SegmentHeader, SegmentName, TimelineHistory, WAL_PAGE_BYTES, WalFileName};
 use crate::transfer::Packing;
@@ -42,6 +42,8 @@ pub(super) struct WalFile {
     path: PathBuf,
     print: Fingerprint,
     size_bytes: u64,
+    /// Where its records end before its end does; looked at only where no server vouches for it.
+    pub(super) unfinished: Option<Unfinished>,
 }
 
 impl WalFile {
@@ -68,13 +70,25 @@ impl WalFile {
                 verify(name, &bytes, identity)?;
             }
         }
-        Ok(Self { name, path: path.to_owned(), print, size_bytes })
+        Ok(Self { name, path: path.to_owned(), print, size_bytes, unfinished: None })
+    }
+
+    /// Looks also at how far its records go: a server archives only what it has finished, a recovery also what it had not.
+    /// Blocking.
+    pub(super) fn look_through(path: &Path, name: WalFileName, identity: &Identity) -> Result<Self, WalError> {
+        let mut file = Self::look(path, name, identity)?;
+        file.unfinished = Unfinished::of(&file, identity)?;
+        Ok(file)
+    }
+
+    /// It cannot be read.
+    pub(super) fn unread(&self, source: std::io::Error) -> WalError {
+        WalError::File { operation: "read", path: self.path.clone(), source }
     }
 
     /// Opens it to be read from its start.
     pub(super) fn open(&self) -> Result<File, WalError> {
-        let at = |source| WalError::File { operation: "read", path: self.path.clone(), source };
-        File::open(&self.path).map_err(at)
+        File::open(&self.path).map_err(|source| self.unread(source))
     }
 
     /// Proves that so many bytes that were read are the file that was looked at: the server did not take it for another
@@ -89,7 +103,8 @@ impl WalFile {
 }
 
 /// Checks that the file is what its name says and stores it durably. Never overwrites other content; what
-/// is the same is decided by the plain bytes, however they are packed.
+/// is the same is decided by the plain bytes, however they are packed. Only a copy that says that it was unfinished gives way,
+/// to the segment that goes on from it.
 ///
 /// # Errors
 /// Fails when the file belongs to another cluster, timeline or position, when the archive has other
@@ -111,41 +126,64 @@ pub(super) async fn store_file(to: Destination<'_>, file: &WalFile) -> Result<Pu
     let packed = Parcel::of(file, (prefix, identity), to.packing);
     let (there, parcel) = tokio::try_join!(there, packed)?;
     if let Some(key) = there.first() {
-        return confirm(to.store, key, name, parcel.plain_sha256).await;
+        return confirm(to, key, file, parcel).await;
     }
     let size_bytes = Some(parcel.stored.len() as u64);
-    let seen = Seen::Absent;
-    let options = PutOptions { if_absent: true, seen, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
-    match to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await {
+    let (seen, metadata) = (Seen::Absent, parcel.metadata.clone());
+    let options = PutOptions { if_absent: true, seen, metadata, size_bytes, ..PutOptions::default() };
+    match to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored.clone())), options).await {
         Ok(outcome) if outcome.sha256 != parcel.sha256 => {
             Err(WalError::Damaged { name, what: "the store wrote other bytes than it was given".to_owned() })
         }
         Ok(outcome) if outcome.existed => Ok(Pushed::WasThere),
         Ok(_) => Ok(Pushed::Stored),
         // Somebody was faster, or an answer to an earlier request of ours was lost on its way.
-        Err(StoreError::Exists { .. }) => confirm(to.store, &parcel.key, name, parcel.plain_sha256).await,
+        Err(StoreError::Exists { .. }) => confirm(to, &parcel.key.clone(), file, parcel).await,
         Err(error) => Err(error.into()),
     }
 }
 
 /// Makes sure that an object that is there holds the same plain bytes, and that it is durable: its own bytes
 /// are put again, since encrypting the segment again would give others.
-async fn confirm(store: &dyn Store, key: &ObjectKey, name: WalFileName, plain: Digest) -> Result<Pushed, WalError> {
-    let stored = match Stored::read(store.as_read(), key).await {
+async fn confirm(to: Destination<'_>, key: &ObjectKey, file: &WalFile, parcel: Parcel) -> Result<Pushed, WalError> {
+    let name = file.name;
+    let stored = match Stored::read(to.store.as_read(), key).await {
         Ok(stored) => stored,
         Err(CatalogError::Damaged { what, .. }) => return Err(WalError::Damaged { name, what }),
         Err(error) => return Err(error.into()),
     };
-    if stored.plain_sha256() != Some(plain) {
-        return Err(WalError::Differs(name));
+    if stored.plain_sha256() != Some(parcel.plain_sha256) {
+        let unfinished = Unfinished::told(&stored.facts).filter(|_| *key == parcel.key);
+        return match unfinished {
+            Some(unfinished) if unfinished.goes_on_in(file)? => finish(to, file, parcel).await,
+            Some(_) | None => Err(WalError::Differs(name)),
+        };
     }
     let Stored { bytes, facts } = stored;
     let size_bytes = Some(bytes.len() as u64);
     let options = PutOptions { if_absent: true, metadata: facts.metadata, size_bytes, ..PutOptions::default() };
-    match store.put(key, Box::new(Cursor::new(bytes)), options).await {
+    match to.store.put(key, Box::new(Cursor::new(bytes)), options).await {
         Ok(_) => Ok(Pushed::WasThere),
         Err(StoreError::Exists { .. }) => Err(WalError::Differs(name)),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts a segment in the place of the unfinished copy of it: nothing that the copy proves is given up.
+async fn finish(to: Destination<'_>, file: &WalFile, parcel: Parcel) -> Result<Pushed, WalError> {
+    if let WalFileName::Segment(segment) = file.name
+        && is_superseded(&to, segment).await?
+    {
+        return Err(WalError::Differs(file.name));
+    }
+    let size_bytes = Some(parcel.stored.len() as u64);
+    let options = PutOptions { metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
+    let put = to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await?;
+    match put.sha256 == parcel.sha256 {
+        true => Ok(Pushed::Stored),
+        false => {
+            Err(WalError::Damaged { name: file.name, what: "the store wrote other bytes than it was given".to_owned() })
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub async fn repair(from: &[Source<'_>], to: Destination<'_>, name: WalFileName)
     verify(name, &bytes, &to.identity)?;
     let file = aside(&bytes)?;
     drop(bytes);
-    let whole = WalFile::look(file.path(), name, &to.identity)?;
+    let whole = WalFile::look_through(file.path(), name, &to.identity)?;
     let parcel = Parcel::of(&whole, (to.prefix, &to.identity), to.packing).await?;
     let (metadata, size_bytes) = (parcel.metadata, Some(parcel.stored.len() as u64));
     // Only what is proven damaged is written over.

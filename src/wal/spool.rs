@@ -37,15 +37,18 @@ impl Spool {
     /// # Errors
     /// Fails when the folder cannot be made, others may write to it, or it lies in the data directory.
     pub(super) fn open(config: &Config, pgdata: &Path, system_id: SystemId) -> io::Result<Option<Self>> {
-        let Some(root) = config.spool.as_deref().filter(|_| config.ahead() > 0 || config.at_least.is_some()) else {
-            return Ok(None);
-        };
+        let Some((root, spool)) = Self::of(config, system_id) else { return Ok(None) };
         lies_outside(root, pgdata)?;
-        let folder = root.join(system_id.to_string());
-        for folder in [root, &folder] {
+        for folder in [root, &spool.folder] {
             own(folder)?;
         }
-        Ok(Some(Self { folder, archive: config.archive().short() }))
+        Ok(Some(spool))
+    }
+
+    /// The spool of a cluster by its names, and its root. Touches nothing.
+    pub(super) fn of(config: &Config, system_id: SystemId) -> Option<(&Path, Self)> {
+        let root = config.spool.as_deref().filter(|_| config.ahead() > 0 || config.at_least.is_some())?;
+        Some((root, Self { folder: root.join(system_id.to_string()), archive: config.archive().short() }))
     }
 
     /// The folder in which what was pushed ahead is noted.
@@ -60,13 +63,24 @@ impl Spool {
 
     /// The folder of what was fetched ahead for one restore.
     pub(super) fn ahead(&self, restore: &str) -> io::Result<PathBuf> {
-        self.below(format!("ahead-{restore}-{}", self.archive))
+        own(&self.ahead_of(restore))?;
+        Ok(self.ahead_of(restore))
+    }
+
+    /// The same by its name.
+    pub(super) fn ahead_of(&self, restore: &str) -> PathBuf {
+        self.folder.join(format!("ahead-{restore}-{}", self.archive))
     }
 
     fn below(&self, name: String) -> io::Result<PathBuf> {
         let folder = self.folder.join(name);
         own(&folder)?;
         Ok(folder)
+    }
+
+    /// The folder of the cluster.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 }
 

@@ -31,7 +31,7 @@ pub async fn push_everywhere(
     at_least: usize,
     (path, name, identity): (&Path, WalFileName, &Identity),
 ) -> Result<Vec<Missed>, WalError> {
-    let file = WalFile::look(path, name, identity)?;
+    let file = WalFile::look_through(path, name, identity)?;
     let brought = join_all(to.iter().map(|to| bring(*to, &file))).await;
     let (mut missed, is_several) = (Vec::new(), to.len() > 1);
     for (to, brought) in to.iter().zip(brought) {
@@ -62,7 +62,7 @@ pub async fn bring_over(from: &[Source<'_>], to: Destination<'_>, name: WalFileN
     verify(name, &bytes, &to.identity)?;
     let file = aside(&bytes)?;
     drop(bytes);
-    bring(to, &WalFile::look(file.path(), name, &to.identity)?).await
+    bring(to, &WalFile::look_through(file.path(), name, &to.identity)?).await
 }
 
 /// Writes bytes to a file, since what is pushed is one; it is gone when it is dropped.

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -20,10 +20,10 @@ use crate::base::Digest;
 use crate::base::boot::boot_id;
 use crate::pgformat::{SegmentName, SegmentSize, WAL_PAGE_BYTES, WalFileName};
 
-/// Bytes that are kept at most, whatever the number of segments; one segment is always allowed.
-const LIMIT_BYTES: u64 = 512 << 20;
 /// The disk keeps room for this many times what may be kept.
-const ROOM: u64 = 2;
+pub(super) const ROOM: u64 = 2;
+/// Bytes that are kept at most.
+const LIMIT_BYTES: u64 = 512 << 20;
 const LOCK: &str = "lock";
 const POSITION: &str = "position";
 const PART: &str = "part";
@@ -49,9 +49,7 @@ impl Stock {
             Digest::of(folder.as_os_str().as_encoded_bytes()).short()
         };
         let restore = config.restore.clone().unwrap_or_else(place);
-        let most = usize::try_from(LIMIT_BYTES / size.bytes()).unwrap_or(usize::MAX).max(1);
-        let boot = Digest::of(boot_id()?.as_bytes()).short();
-        Ok(Some(Self { folder: spool.ahead(&restore)?, boot, limit: config.ahead().min(most) }))
+        Ok(Some(Self { folder: spool.ahead(&restore)?, boot: boot()?, limit: config.ahead().min(most(size)) }))
     }
 
     /// Hands a segment to the server; `false` when it is not there. It was verified when it was kept: its first page and
@@ -79,7 +77,7 @@ impl Stock {
     }
 
     fn kept(&self, segment: SegmentName) -> PathBuf {
-        self.folder.join(format!("{segment}.{}", self.boot))
+        self.folder.join(kept_name(segment, &self.boot))
     }
 
     /// Where a segment is written to that is being fetched.
@@ -109,7 +107,7 @@ impl Stock {
     }
 
     fn part(&self, segment: SegmentName) -> PathBuf {
-        self.folder.join(format!("{segment}.{PART}"))
+        self.folder.join(part_name(segment))
     }
 
     /// The segments that are kept.
@@ -119,13 +117,13 @@ impl Stock {
         Ok(kept.filter_map(|(stem, _)| stem.parse().ok()).collect())
     }
 
-    /// Throws away what the server has passed by: earlier segments, and those of other timelines; and what an earlier boot
-    /// has left.
+    /// Throws away what the server has passed by: earlier segments, and those of timelines it has left; and what an earlier
+    /// boot has left.
     pub(super) fn pass(&self, position: SegmentName) {
         for name in spool::names(&self.folder).unwrap_or_default() {
             let Some((stem, ending)) = name.split_once('.') else { continue };
             let Ok(kept) = stem.parse::<SegmentName>() else { continue };
-            let passed = kept < position || kept.timeline() != position.timeline();
+            let passed = kept.timeline() < position.timeline() || kept.on(position.timeline()) < position;
             if passed || (ending != self.boot && ending != PART) {
                 // One that stays is thrown away later.
                 let _ = std::fs::remove_file(self.folder.join(&name));
@@ -165,11 +163,37 @@ impl Stock {
         }
     }
 
+    /// Tells whether the server is given what is kept by a rename: it lies on the disk of the server's WAL.
+    pub(super) fn is_beside(&self, pgdata: &Path) -> bool {
+        let disk = |path: &Path| std::fs::metadata(path).map(|facts| facts.dev()).ok();
+        disk(&self.folder).is_some_and(|own| disk(&pgdata.join("pg_wal")) == Some(own))
+    }
+
     /// Tells whether the disk has room for what may be kept.
     pub(super) fn has_room(&self, size: SegmentSize) -> bool {
         let disk = rustix::fs::statvfs(&self.folder);
         disk.is_ok_and(|disk| disk.f_bavail * disk.f_frsize > ROOM * self.limit as u64 * size.bytes())
     }
+}
+
+/// How many segments are kept at most, whatever is asked for. One is always allowed.
+pub(super) fn most(size: SegmentSize) -> usize {
+    usize::try_from(LIMIT_BYTES / size.bytes()).unwrap_or(usize::MAX).max(1)
+}
+
+/// What the name of a segment ends in that was kept since the machine started.
+pub(super) fn boot() -> io::Result<String> {
+    Ok(Digest::of(boot_id()?.as_bytes()).short())
+}
+
+/// What a segment is called that was kept in a boot.
+pub(super) fn kept_name(segment: SegmentName, boot: &str) -> String {
+    format!("{segment}.{boot}")
+}
+
+/// What a segment is called that is on its way.
+pub(super) fn part_name(segment: SegmentName) -> String {
+    format!("{segment}.{PART}")
 }
 
 /// Tells whether a file begins as a segment of the cluster does and is as long.

@@ -264,3 +264,23 @@ fn a_sync_killed_at_random_moments_ends_the_same_when_it_is_resumed() {
     println!("{live} kills hit a live program that runs for {length:?}");
     assert!(live >= 12, "only {live} kills hit a live program");
 }
+
+#[tokio::test]
+async fn what_comes_last_waits_for_all_others_and_a_difference_can_be_an_error() {
+    let bench = Bench::new();
+    write(&bench.path("from"), &[("b/1/data", "one"), ("b/1/manifest.json", "{1}"), ("b/2/data", "two")]);
+    let with = |changed: &str| json!({ "from": { "path": bench.path("from") }, "to": { "path": bench.path("to") }, "last": ["manifest.json"], "changed": changed });
+    // A folder where the data of the second would go: the first one's manifest does not come before it is there.
+    write(&bench.path("to"), &[("b/2/data/in the way", "")]);
+    assert!(run(&bench, with("refuse")).await.is_err());
+    assert!(!bench.path("to/b/1/manifest.json").exists() && bench.path("to/b/1/data").exists());
+    fs::remove_dir_all(bench.path("to/b/2")).unwrap();
+    run(&bench, with("refuse")).await.unwrap();
+    assert_eq!(tree(&bench.path("to")), tree(&bench.path("from")));
+    write(&bench.path("from"), &[("b/2/data", "other"), ("b/3/data", "three")]);
+    let error = run(&bench, with("refuse")).await.unwrap_err();
+    assert!(error.to_string().contains("1 at the target have other content"), "{error}");
+    assert!(!bench.path("to/b/3").exists(), "nothing was copied");
+    run(&bench, with("replace")).await.unwrap();
+    assert_eq!(tree(&bench.path("to")), tree(&bench.path("from")));
+}

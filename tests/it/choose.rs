@@ -105,6 +105,19 @@ async fn a_proof_is_required_preferred_or_ignored_and_a_failed_one_is_none() {
 }
 
 #[tokio::test]
+async fn a_name_or_a_moment_that_no_backup_fits_is_an_error_and_never_an_empty_success() {
+    let shelf = Shelf::new();
+    shelf.backup(2, None).await;
+    let named = |id: &str| Query { id: Some(id.to_owned()), ..Query::default() };
+    // Not the beginning of a name either: `20260102` for `2026-01-02`.
+    for query in [named("20260102"), named("2026-01"), Query { before: Some(at(1)), ..Query::default() }] {
+        let error = shelf.chosen(&query).await.unwrap_err();
+        assert!(error.to_string().starts_with("there is no backup"), "{error}");
+    }
+    assert!(find(shelf.store.as_read(), "med", &Query::default()).await.is_err(), "nor of a prefix");
+}
+
+#[tokio::test]
 async fn a_random_one_is_the_same_for_one_run_and_another_for_others() {
     let shelf = Shelf::new();
     for day in 1..=8 {

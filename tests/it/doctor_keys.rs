@@ -51,6 +51,34 @@ fn a_canary_is_decrypted_with_each_identity_by_itself() {
 }
 
 #[test]
+fn a_wrong_password_reads_what_it_wrote_itself_but_not_the_backups_that_are_there() {
+    let cli = Cli::new();
+    std::fs::create_dir(cli.path("stored")).unwrap();
+    std::fs::create_dir(cli.path("letters")).unwrap();
+    cli.file("letters/one.txt", "dear reader\n");
+    cli.file("word", "correct horse");
+    for method in ["passphrase: word", "openssl: { password: word }", "gpg: { passphrase: word }"] {
+        let inventory = format!(
+            "version: 1\nstores:\n  offsite:\n    url: file://{}\n    encryption: {{ {method} }}\nsecrets:\n  word: {{ file: {} }}\n",
+            cli.path("stored").display(),
+            cli.path("word").display()
+        );
+        cli.file("inventory.yaml", &inventory);
+        let nightly = format!(
+            "version: 1\nname: nightly\nsteps:\n  - id: keep\n    uses: backup.create\n    with: {{ source: letters, stores: [offsite], \
+             paths: [{}] }}\n",
+            cli.path("letters").display()
+        );
+        cli.file("nightly.yaml", &nightly);
+        cli.file("word", "correct horse");
+        cli.run(&["run", "nightly.yaml"]).ends(0);
+        cli.run(&["doctor", "--keys"]).ends(0).prints("of `letters` is read");
+        cli.file("word", "battery staple");
+        cli.run(&["doctor", "--keys"]).ends(4).prints("can be read here").prints("is NOT read").says("another key");
+    }
+}
+
+#[test]
 fn backups_that_nobody_here_can_read_are_told_with_exit_4() {
     let ((_, recipient), (_, offline), (stranger, _)) = (age_keys(), age_keys(), age_keys());
     let recipients = format!("recipients: [{recipient}, {{ key: {offline}, offline: true }}]");

@@ -140,11 +140,15 @@ fn a_backup_of_the_old_key_is_verified_with_it_and_doctor_tells_when_it_is_lost(
     cli.run(&["backups", "verify", "--all", "--budget", "1GB", "--level", "content"])
         .ends(10)
         .says("cannot be decrypted");
+    let told =
+        cli.run(&["doctor", "--keys"]).ends(4).prints("what is written now can be read here").says("another key");
+    assert!(told.out.contains("of `letters` is NOT read"), "{}", told.out);
     let changed =
         format!("{{ recipients: [{to_new}, {safe}], identities: [new], earlier: [{{ identities: [old] }}] }}");
     inventory(&cli, &changed);
     cli.run(&["backups", "verify", "--all", "--budget", "1GB", "--level", "content"]).ends(0);
-    cli.run(&["doctor", "--keys"]).ends(0).prints("earlier    `old` (age) is at hand");
+    let told = cli.run(&["doctor", "--keys"]).ends(0).prints("earlier    `old` (age) is at hand");
+    assert!(told.out.contains("of `letters` is read"), "{}", told.out);
     cli.file("old", "AGE-SECRET-KEY-1BROKEN");
     cli.run(&["doctor", "--keys"]).ends(4).prints("earlier    `old` (age) is NOT at hand");
     inventory(&cli, &changed.replace("[old]", "[odl]"));

@@ -20,6 +20,7 @@ fn sample(ended: &str, size_bytes: u64) -> Sample {
         is_sound: true,
         is_held: false,
         proven_at: None,
+        failed_at: None,
         verified_at: None,
     }
 }
@@ -89,6 +90,18 @@ fn a_proof_that_is_too_old_is_told() {
     seen.samples[1].proven_at = Some(at("2026-01-03T00:00:00Z"));
     assert_eq!(health(rules.clone(), &seen, "2026-01-04T03:00:00Z").level, Level::Ok);
     assert_eq!(health(rules, &seen, "2026-02-04T03:00:00Z").level, Level::Warning);
+}
+
+#[test]
+fn a_restore_that_failed_is_critical_until_one_passes() {
+    let mut seen = four();
+    seen.samples[1].proven_at = Some(at("2026-01-02T12:00:00Z"));
+    seen.samples[2].failed_at = Some(at("2026-01-03T00:00:00Z"));
+    let judged = health(json!({ "max_proof_age": "7d" }), &seen, "2026-01-04T03:00:00Z");
+    assert_eq!((judged.level, judged.figures.proof_failed_age_s), (Level::Critical, Some(27 * 3600)));
+    assert!(judged.findings[0].message.contains("`2026-01-03T02:00:00Z` failed its checks"), "{judged:?}");
+    seen.samples[3].proven_at = Some(at("2026-01-04T02:30:00Z"));
+    assert_eq!(health(json!({}), &seen, "2026-01-04T03:00:00Z").level, Level::Ok);
 }
 
 /// A metric's name, labels and value.

@@ -101,10 +101,10 @@ impl Scene {
             until("something happens", || !live.lives() || self.events() >= seen);
             self.pause(120);
             let place = &course.place;
-            let hit = match self.dice.below(4) {
+            let hit = match self.dice.below(5) {
                 _ if !live.lives() => break,
                 0 => self.took(1, caught(&mut live, place)),
-                1 if self.is_at(course.serving) => self.took(2, kill_servers(place)),
+                1 | 2 if self.is_at(course.serving) => self.took(2, kill_servers(place)),
                 _ => {
                     course.crashes -= 1;
                     // One that ended just now says its code again when it is resumed.
@@ -198,9 +198,10 @@ impl Scene {
     /// Has clients write, and a base backup taken of it that holds all of that; the inventory's checks demand it.
     fn with_history(&mut self) {
         let load = Load::start(self.cluster(), 0, Pace::Full);
+        load.is_under_way(self.cluster());
         self.pause(1500);
         self.acknowledged.add(load.end(self.cluster()));
-        assert!(self.acknowledged.total() > 20, "pgbench did something: {:?}", self.acknowledged);
+        assert!(self.acknowledged.total() > 20, "few were acknowledged: {:?}", self.acknowledged);
         let rows = self.cluster().sql("SELECT count(*) FROM seen WHERE round = 0");
         let more = format!(
             "expect: '= 1000' }}, {{ name: seen, sql: SELECT count(*) FROM seen WHERE round = 0, expect: '= {rows}' }}"
@@ -271,6 +272,7 @@ fn drills_in_which_everybody_is_killed_bring_all_that_was_acknowledged_and_leave
     let mut scene = Scene::new(23);
     scene.with_history();
     let load = Load::start(scene.cluster(), 1, Pace::Steady);
+    load.is_under_way(scene.cluster());
     let (before, place) = (scene.untouched(), scene.cli().dir().to_owned());
     for name in ["restore-test", "quarterly-drill"] {
         let course = Course::new(&["drill", name, "-p", "database=main"], &place, "recover");
@@ -294,15 +296,14 @@ fn left_for_dead(scene: &mut Scene) {
     fs::remove_dir_all(scene.cli().state()).unwrap();
     let live = scene.cli().spawn(&drill);
     until("it recovers", || scene.is_at("recover"));
-    scene.pause(800);
+    scene.pause(300);
     assert!(live.kill());
     let dead = scene.cli().id();
     scene.cli().run(&drill).ends(0);
     scene.cli().run(&["reap", &dead, "--yes"]).ends(0);
     let left = listing(&scene.cli().state().join("scratch"));
     assert!(left.len() == 1 && left[0].contains(&dead), "the folder of a run that may still be resumed: {left:#?}");
-    let ran = scene.cli().run(&["resume", &dead]);
-    println!("{ran:?}");
+    scene.cli().run(&["resume", &dead]).ends(10);
     scene.nothing_is_left();
 }
 
@@ -311,6 +312,7 @@ fn a_copy_beside_a_busy_production_has_all_that_was_acknowledged_though_everybod
     let mut scene = Scene::new(24);
     scene.with_history();
     let load = Load::start(scene.cluster(), 1, Pace::Steady);
+    load.is_under_way(scene.cluster());
     let (before, place) = (scene.untouched(), scene.cli().dir().to_owned());
     let copy = ["run", "side-copy", "-p", "database=main", "--confirm", "production"];
     assert_eq!(scene.carry(Course::new(&copy, &place, "copy"), Scene::nothing_is_left), 13);

@@ -132,6 +132,18 @@ fn a_managed_server_is_dumped_drilled_and_restored_over_tls_that_proves_who_answ
     assert_eq!(provider.shop("SELECT count(*) FROM orders"), "10", "a drill changes nothing");
     provider.run(&["run", "restore-dump", "-p", "dbname=shop", "-p", "incident_at=now"]).ends(0);
     assert_eq!(provider.shop("SELECT count(*) FROM orders"), "300");
+    provider.shop("DELETE FROM orders WHERE id > 20");
+    let cli = &provider.cli;
+    cli.run(&["backup", "main", "--tier", "monthly", "--confirm", "production"]).ends(0);
+    assert_eq!(cli.status("verify[1]"), "succeeded", "what `daily-backup` does");
+    provider.shop("DELETE FROM orders WHERE id > 5");
+    cli.run(&["restore", "main"]).ends(2).says("--dbname NAME");
+    cli.run(&["restore", "main", "--to", "5m ago"]).ends(2).says("restored by the provider").says("restore-dump");
+    cli.run(&["restore", "main", "--side"]).ends(2).says("is managed");
+    cli.run(&["restore", "main", "--dbname", "shop"]).ends(0).says("nothing was changed. To carry it out:");
+    assert_eq!(provider.shop("SELECT count(*) FROM orders"), "5");
+    cli.run(&["restore", "main", "--dbname", "shop", "--confirm", "production"]).ends(0);
+    assert_eq!(provider.shop("SELECT count(*) FROM orders"), "20");
     let journals: Vec<PathBuf> = provider.cli.runs().iter().map(|run| run.join("journal.jsonl")).collect();
     let said: String = journals.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     assert!(!said.contains("a word that nobody sees"));

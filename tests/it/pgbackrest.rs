@@ -303,15 +303,41 @@ fn a_dry_run_tells_which_backup_would_be_restored_and_how_large_it_is() {
 }
 
 #[test]
-fn status_and_restore_name_the_procedure_that_knows_whose_backups_they_are() {
-    let site = backed_up();
-    let status = site.cli.run(&["status", "main", "--json"]).ends(1).json();
+fn backup_and_restore_run_the_procedures_of_pgbackrest_where_it_has_the_backups() {
+    let site = Guarded::new();
+    let cli = &site.cli;
+    cli.run(&["status", "main"]).ends(2).prints("runbook backup main --confirm production");
+    cli.run(&["backup", "main", "--tier", "monthly", "--confirm", "production"]).ends(2).says("full");
+    cli.run(&["backup", "main", "--tier", "full", "--confirm", "production"]).ends(0);
+    assert_eq!(
+        (cli.status("archiving"), cli.status("backup"), labels(&site)),
+        ("succeeded".into(), "succeeded".into(), 1)
+    );
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1001, 1200)");
+    cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
+    let backups = cli.run(&["backups", "list", "--json"]).ends(0).json()["pgbackrest"].clone();
+    let tiers: Vec<&str> = backups.as_array().unwrap().iter().map(|one| one["tier"].as_str().unwrap()).collect();
+    assert_eq!(tiers, ["incr", "full"]);
+    let first = backups[1]["id"].as_str().unwrap();
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1201, 1500)");
+    site.archives();
+    let status = cli.run(&["status", "main", "--json"]).ends(1).json();
     assert_eq!((&status[0]["backups"], &status[0]["backup"]["sound"]), (&2.into(), &true.into()), "{status:#}");
     assert_eq!(status[0]["forecast_fault"], serde_json::Value::Null, "{status:#}");
+    assert_eq!(status[0]["expected"][1]["level"], "ok", "{status:#}");
+    cli.run(&["drill", "pgbackrest-backup", "-p", "database=main"]).ends(4);
+
+    cli.run(&["restore", "main", "--side"]).ends(2).says("a `store` alone");
+    let planned = cli.run(&["restore", "main", "--json"]).ends(0).json();
+    assert!(planned["next"].as_str().unwrap().starts_with("runbook restore main --incident-at"), "{planned:#}");
+    assert_eq!((site.rows().as_str(), site.beside().len()), ("1500 1500", 0), "a plan changes nothing");
     site.cluster.kill();
-    let procedure = "runbook run full-db-loss-pgbackrest -p database=main";
-    site.cli.run(&["status", "main"]).ends(2).prints(procedure);
-    site.cli.run(&["restore", "main"]).ends(2).says("pgBackRest has the backups of `main`").says(procedure);
+    cli.run(&["status", "main"]).ends(2).prints("runbook restore main");
+    fs::remove_dir_all(site.cluster.pgdata().join("base")).unwrap();
+    cli.run(&["restore", "main", "--confirm", "production"]).ends(0);
+    assert_eq!(site.rows(), "1500 1500");
+    cli.run(&["restore", "main", "--to", first, "--confirm", "production"]).ends(0);
+    assert_eq!(site.rows(), "1000 1000", "the state at the end of that backup");
 }
 
 #[test]

@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use runbook::action::ActionError;
+use runbook::event::ErrorClass;
 use runbook::language::inventory::{Database, Inventory, Pgbouncer, Service};
 use serde_json::{Value, json};
 
 use crate::support::cli::until;
-use crate::support::host::{Bench, action};
+use crate::support::host::{self, Bench, action};
 use crate::support::postgres::{Cluster, free_port};
 use crate::support::program::need;
 
@@ -103,6 +104,12 @@ impl Pooler {
         command.args(["-p", &self.port.to_string(), "-U", "operator", "-d", "pgbouncer", "-c", statement]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         command
+    }
+
+    /// Whether a database of it is paused.
+    fn holds_back(&self) -> bool {
+        let shown = self.console("SHOW DATABASES").output().unwrap();
+        String::from_utf8_lossy(&shown.stdout).lines().any(|line| line.ends_with("|1|0"))
     }
 
     fn service(&self, databases: &[&str]) -> Service {
@@ -206,6 +213,23 @@ async fn a_pause_that_does_not_come_through_holds_nobody_back() {
 }
 
 #[tokio::test]
+async fn a_pause_that_is_cancelled_holds_nobody_back() {
+    let cluster = Cluster::start(&[]);
+    let pooler = Pooler::before(&cluster);
+    let (bench, service) = (Bench::new(), pooler.service(&["main"]));
+    let mut busy = pooler.session("main");
+    busy.ask("BEGIN; SELECT 42;");
+    let cancelling = async {
+        host::until(|| pooler.holds_back().then_some(())).await;
+        bench.cancel.cancel();
+    };
+    let (stopped, ()) = tokio::join!(run(&bench, &service, "service.stop", json!({ "service": "pool" })), cancelling);
+    assert_eq!(stopped.unwrap_err().info().class, ErrorClass::Cancelled);
+    let answer = pooler.query("main").unwrap().wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer.stdout), "42\n");
+}
+
+#[tokio::test]
 async fn a_paused_pool_whose_transactions_still_run_is_not_stopped() {
     let cluster = Cluster::start(&[]);
     let pooler = Pooler::before(&cluster);
@@ -213,10 +237,7 @@ async fn a_paused_pool_whose_transactions_still_run_is_not_stopped() {
     let mut busy = pooler.session("main");
     busy.ask("BEGIN; SELECT 42;");
     let mut pausing = pooler.console("PAUSE main").spawn().unwrap();
-    until("the pooler is told to pause", || {
-        let shown = pooler.console("SHOW DATABASES").output().unwrap();
-        String::from_utf8_lossy(&shown.stdout).lines().any(|line| line.ends_with("|1|0"))
-    });
+    until("the pooler is told to pause", || pooler.holds_back());
     let one = json!({ "service": "pool" });
     let status = run(&bench, &service, "service.status", one.clone()).await.unwrap();
     assert_eq!(status["services"][0]["state"], "changing");

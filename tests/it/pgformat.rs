@@ -5,7 +5,8 @@ use std::fs;
 
 use runbook::pgformat::{
     BackupLabel, BackupManifest, Change, ControlFile, FileVerifier, Halt, Landmark, Lsn, Outcome, RowChange, RowVerb,
-    SegmentHeader, SegmentName, SegmentScan, SegmentSize, Timeline, TimelineHistory, TransactionEnd, WalWalker, Walked,
+    SegmentHeader, SegmentName, SegmentScan, SegmentSize, SegmentWalk, Timeline, TimelineHistory, TransactionEnd,
+    WalWalker, Walked,
 };
 
 use crate::support::postgres::Cluster;
@@ -116,6 +117,47 @@ fn records_are_walked_as_pg_waldump_walks_them() {
     let scan = SegmentScan::of(last, size, &bytes);
     assert_eq!(Some(scan.end), end);
     assert!(scan.newest_commit.is_some_and(|at| at >= before && at <= control_time()), "{scan:?}");
+}
+
+#[test]
+fn a_segment_that_comes_in_pieces_is_walked_as_one_that_is_whole() {
+    let cluster = Cluster::create(&[("wal_keep_size", "512MB")], &["--wal-segsize=1"]);
+    cluster.up();
+    let size = control(&cluster).segment_size;
+    let mut name: SegmentName = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").parse().unwrap();
+    cluster.sql("CREATE TABLE t AS SELECT i, repeat(md5(i::text), 20) AS x FROM generate_series(1, 4000) i");
+    cluster.sql("CREATE TABLE big AS SELECT repeat('z', 2500000) AS x; SELECT pg_switch_wal()");
+    cluster.sql("INSERT INTO t VALUES (-1, 'last')");
+    cluster.stop("immediate");
+    let (mut whole, mut pieces) = (WalWalker::new(size), WalWalker::new(size));
+    let mut segments = 0;
+    while let Ok(bytes) = fs::read(cluster.pgdata().join("pg_wal").join(name.to_string())) {
+        // Of bytes, of pages, of more than a segment, and one that is cut short.
+        for piece in [1000, 8192, 8193, 300_000, 1 << 21] {
+            for cut in [bytes.len(), bytes.len() - 1, 100_000] {
+                let (mut seen, mut expected) = (Vec::new(), Vec::new());
+                let mut one = whole.clone();
+                let walked = one.segment(name, &bytes[..cut], &mut |record| expected.push((record.lsn, record.end)));
+                let mut walk = SegmentWalk::new(pieces.clone(), name);
+                bytes[..cut]
+                    .chunks(piece)
+                    .for_each(|part| walk.take(part, &mut |record| seen.push((record.lsn, record.end))));
+                let halt = walk.halt();
+                let (other, theirs) = walk.finish();
+                assert_eq!((seen, &theirs, other.end()), (expected, &walked, one.end()), "{name} by {piece} to {cut}");
+                match theirs {
+                    Walked::ToTheEnd => assert_eq!(halt, None),
+                    Walked::Halted(theirs) => assert_eq!(halt, Some((other.end(), theirs))),
+                }
+            }
+        }
+        whole.segment(name, &bytes, &mut |_| {});
+        let mut walk = SegmentWalk::new(pieces, name);
+        walk.take(&bytes, &mut |_| {});
+        (pieces, _) = walk.finish();
+        (name, segments) = (name.next(size), segments + 1);
+    }
+    assert!(segments > 4, "a record goes over several segments: {segments}");
 }
 
 fn control_time() -> runbook::base::Timestamp {

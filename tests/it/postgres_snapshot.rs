@@ -8,13 +8,12 @@ use runbook::action::{Action as _, ActionError, BackupHandle};
 use runbook::actions::postgres::{
     AroundSnapshot, AroundSnapshotOutput, RestoreSnapshot, RestoreSnapshotOutput, RestoreSnapshotParams,
 };
-use runbook::base::Digest;
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
 use crate::support::cli::{listing, until};
 use crate::support::mount;
-use crate::support::postgres::programs_of;
+use crate::support::postgres::{programs_of, server_bin};
 use crate::support::production::Production;
 use crate::support::recovery::{Depot, Run, Site};
 
@@ -73,24 +72,28 @@ async fn a_copy_taken_in_backup_mode_comes_back_with_everything_after_it() {
 
 #[tokio::test]
 async fn a_library_that_this_machine_lacks_is_found_before_anything_is_copied() {
-    let site = Site::with(&[("shared_preload_libraries", "pg_stat_statements")]);
+    // The server's programs under a roof of our own, whose libraries are ours to take away.
+    let home = tempfile::tempdir().unwrap();
+    fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(server_bin(), home.path().join("bin")).unwrap();
+    let library = home.path().join("lib/pg_stat_statements.so");
+    fs::create_dir(home.path().join("lib")).unwrap();
+    fs::write(&library, "").unwrap();
+    let preloading = [("shared_preload_libraries", "pg_stat_statements")];
+    let site = Site::by(home.path().join("bin"), Depot::default(), &preloading);
     let copy = site.cluster.folder("snapshot");
     let script = format!("cp -a {} {} && echo {}", site.cluster.pgdata().display(), copy.display(), copy.display());
     let run = site.run();
-    let mut backup = take(&run, json!({ "argv": ["sh", "-c", script] })).await.unwrap().backup;
+    let backup = take(&run, json!({ "argv": ["sh", "-c", script] })).await.unwrap().backup;
     let judged = async |backup: &BackupHandle| {
         let with = json!({ "database": "main", "backup": backup, "from": copy.join("data") });
         let params: RestoreSnapshotParams = serde_json::from_value(with).unwrap();
         RestoreSnapshot.check(&params, &run.check_context()).await.unwrap()
     };
     assert!(!judged(&backup).await.refused());
-    // As if the backup had come from a machine with other packages.
-    let manifest = site.cluster.dir().join(format!("store/main/postgres-snapshot/{}/manifest.json", backup.id));
-    let text = fs::read_to_string(&manifest).unwrap().replace("pg_stat_statements", "pg_of_another_house");
-    fs::write(&manifest, &text).unwrap();
-    backup.manifest = Digest::of(text.as_bytes());
+    fs::remove_file(library).unwrap();
     let refused = judged(&backup).await;
-    assert!(refused.refused() && format!("{refused:?}").contains("`pg_of_another_house.so`"), "{refused:?}");
+    assert!(refused.refused() && format!("{refused:?}").contains("`pg_stat_statements.so`"), "{refused:?}");
 }
 
 #[tokio::test]

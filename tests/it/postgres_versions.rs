@@ -70,3 +70,23 @@ async fn postgresql_17_comes_back() {
 async fn postgresql_18_comes_back() {
     comes_back(18).await;
 }
+
+#[tokio::test]
+async fn a_file_that_would_promote_a_standby_opens_no_server_that_is_looked_at() {
+    let site = Site::by(programs_of(14), Depot::default(), &[]);
+    let trigger = site.cluster.dir().join("trigger");
+    site.cluster.configure(&[("promote_trigger_file", &trigger.display().to_string())]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    site.archive();
+    fs::write(&trigger, "").unwrap();
+    let staged = run.stage(&backup.backup).await;
+    run.stop().await;
+    let looked = run.recover(&staged, json!({ "action": "pause" })).await;
+    assert_eq!(site.cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "t|2");
+    let open = json!({ "database": "main", "instance": looked.instance, "target": "here" });
+    run.recover_with(open).await.unwrap();
+    assert_eq!(site.cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "f|2");
+}

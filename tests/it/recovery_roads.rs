@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::support::cli::Cli;
+use crate::support::cli::{Cli, Ran};
 use crate::support::postgres::{Cluster, free_port};
 use crate::support::production::Production;
 
@@ -46,6 +46,34 @@ fn a_point_in_time_recovery_that_asks_waits_for_people_and_goes_on_when_they_say
     cli.run(&["resume", "last"]).ends(0);
     assert_eq!(cluster.sql("SELECT pg_is_in_recovery(), count(*) FROM t"), "f|1000");
     cluster.sql("INSERT INTO t VALUES (2000)");
+}
+
+#[test]
+fn an_undo_of_a_recovery_that_has_replaced_the_data_says_that_production_stays_down_and_how_it_comes_back() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let xid = cluster.sql("BEGIN; DELETE FROM t WHERE n > 10; SELECT txid_current(); COMMIT");
+    let xid = format!("recover_to_xid={xid}");
+    let run = ["run", "pitr", "-p", "database=main", "-p", &xid, "-p", "inclusive=false", "-p", "ask=true"];
+    cli.run(&[&run[..], &["-p", "incident_at=now", "--confirm", "production"]].concat()).ends(13);
+    cli.run(&["approve", "last", "declare"]).ends(0);
+    cli.run(&["resume", "last"]).ends(13);
+    cluster.kill();
+    cli.run(&["cancel", "last"]).ends(0);
+    cli.run(&["resume", "last"]).ends(12);
+    let undone = cli.run(&["undo", "last", "--confirm", "production"]);
+    assert_ne!(undone.code, Some(0), "{}{}", undone.out, undone.err);
+    let told = format!("{}{}", undone.out, undone.err);
+    assert!(
+        told.contains("the server that was stopped is not started") && told.contains("runbook restore main"),
+        "{told}"
+    );
+    let back = told.split("take the old data back: `").nth(1).and_then(|rest| rest.split(" && ").nth(1)).unwrap();
+    let kept = PathBuf::from(back.split(' ').nth(1).unwrap());
+    fs::rename(cluster.pgdata(), cluster.dir().join("given-up")).unwrap();
+    fs::rename(kept, cluster.pgdata()).unwrap();
+    cluster.up();
+    assert_eq!(cluster.sql("SELECT count(*) FROM t"), "10");
 }
 
 /// Flips a bit in the middle of every base backup's data below a folder.
@@ -159,8 +187,8 @@ fn no_shipped_runbook_is_left_out_of_the_dry_runs() {
         .iter()
         .flat_map(|folder| fs::read_dir(format!("{}/runbooks/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap().flatten())
         .map(|entry| entry.path().file_stem().unwrap().to_string_lossy().into_owned())
-        // It needs another region, and has a test of its own.
-        .filter(|name| name != "region-failover")
+        // They need another region, and have tests of their own.
+        .filter(|name| !["copy-offsite", "region-failover"].contains(&name.as_str()))
         .collect();
     names.sort();
     assert_eq!(names, GIVEN.map(|(name, _)| name));
@@ -218,11 +246,11 @@ impl Regions {
         cluster.configure(&[("archive_command", &command)]);
         let here = (cluster.folder("here"), free_port());
         let regions = Self { cluster, cli, here };
-        for store in ["lost", "copy"] {
+        for store in ["copy", "lost"] {
             regions.cluster.folder(store);
+            regions.archive_into(store);
+            regions.cli.run(&["wal", "init", "--config", &config.to_string_lossy()]).ends(0);
         }
-        regions.archive_into("lost");
-        regions.cli.run(&["wal", "init", "--config", &config.to_string_lossy()]).ends(0);
         regions.cluster.up();
         regions.inventory();
         regions
@@ -277,9 +305,18 @@ impl Regions {
             let sql = format!("SELECT coalesce(last_archived_wal, '') >= '{name}' FROM pg_stat_archiver");
             self.cluster.sql(&sql) == "t"
         });
-        let (from, to) = (self.cluster.dir().join("lost"), self.cluster.dir().join("copy"));
-        let copied = std::process::Command::new("cp").args(["-a", "-T"]).arg(from).arg(to).status().unwrap();
-        assert!(copied.success());
+        self.copies().ends(0);
+        // The machine there runs its server by another user than the one that copied.
+        let (lost, copy) = (self.cluster.dir().join("lost"), self.cluster.dir().join("copy"));
+        let mut chown = std::process::Command::new("chown");
+        let owner = format!("--reference={}", lost.display());
+        assert!(chown.args(["-R", &owner]).arg(copy).status().unwrap().success());
+    }
+
+    /// Copies what is new into the other region, by the shipped procedure.
+    fn copies(&self) -> Ran {
+        let params = ["-p", "from=lost", "-p", "to=copy", "-p", "prefix=main", "--confirm", "production"];
+        self.cli.run(&[&["run", "copy-offsite"], &params[..]].concat())
     }
 
     /// Rows of the server in the surviving region.
@@ -334,4 +371,39 @@ fn a_lost_region_comes_up_in_another_one_from_the_copy_of_its_backups() {
     assert!(cli.path("routed").exists(), "applications are pointed here");
     let listed = cli.run(&["backups", "list", "--store", "copy", "--json"]).ends(0);
     assert_eq!(listed.out.matches("\"postgres.base\"").count(), 2, "{}", listed.out);
+}
+
+#[test]
+fn a_copy_elsewhere_loses_nothing_by_what_is_deleted_and_takes_over_nothing_that_was_altered() {
+    let regions = Regions::new();
+    let (cluster, cli) = (&regions.cluster, &regions.cli);
+    let params = ["-p", "from=lost", "-p", "to=copy", "-p", "prefix=main"];
+    cluster.sql("CREATE TABLE t(n int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000)");
+    cli.run(&["backup", "main", "--tier", "monthly", "--confirm", "production"]).ends(0);
+    cli.run(&[&["drill", "copy-offsite"], &params[..]].concat()).ends(4).says("store `copy`");
+    cli.run(&[&["dry-run", "copy-offsite"], &params[..]].concat()).ends(0).prints("create");
+    regions.copied();
+    let list =
+        |store: &str| cli.run(&["backups", "list", "--store", store, "--json"]).ends(0).json()["backups"].clone();
+    let (here, there) = (list("lost"), list("copy"));
+    assert_eq!((&here[0]["id"], &here[0]["manifest"]), (&there[0]["id"], &there[0]["manifest"]), "the same bytes");
+    let id = here[0]["id"].as_str().unwrap();
+    cli.run(&["backups", "hold", id, "--store", "lost", "--reason", "case 4711"]).ends(0);
+    cli.run(&["backup", "main", "--confirm", "production"]).ends(0);
+    regions.copied();
+    let there = list("copy");
+    let held = there.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap();
+    assert!(there.as_array().unwrap().len() == 2 && held["held"] == true, "{there:#}");
+    cli.run(&["backups", "verify", "--all", "--store", "copy"]).ends(0);
+
+    let folder = |store: &str| cluster.dir().join(store).join(held["folder"].as_str().unwrap());
+    let manifest = fs::read(folder("copy").join("manifest.json")).unwrap();
+    let altered = folder("lost").join("manifest.json");
+    fs::write(&altered, b"{ \"format\": 2 }").unwrap();
+    let refused = regions.copies().ends(10);
+    refused.says("have other content than at the source").says("manifest.json");
+    assert_eq!(fs::read(folder("copy").join("manifest.json")).unwrap(), manifest, "the good copy is as it was");
+    fs::remove_dir_all(folder("lost")).unwrap();
+    regions.copies().ends(0);
+    assert_eq!(list("copy").as_array().unwrap().len(), 2, "what is deleted here stays there");
 }

@@ -1,7 +1,9 @@
 //! An inventory that is wrong about its servers, held against real ones: nothing is believed, and nothing is done by it.
 
+use runbook::base::Timestamp;
 use serde_json::Value;
 
+use crate::dry_run::fits_the_schema;
 use crate::support::cli::{Cli, Ran};
 use crate::support::postgres::{Cluster, free_port};
 use crate::support::production::Production;
@@ -165,6 +167,7 @@ fn what_is_printed_as_the_next_command_runs_as_it_stands() {
     cli.run(&printed(&planned.err, "runbook restore main")).ends(0);
     let machine = with(&["restore", "main", "--json"]).ends(0).json();
     assert_eq!(machine["recovery"]["possible"], true, "{machine:#}");
+    fits_the_schema(&machine);
     assert!(machine["steps"].is_array() && machine["next"].as_str().unwrap().starts_with("runbook restore main"));
     production.site.cluster.kill();
     let told = with(&["status", "main"]).ends(2);
@@ -172,7 +175,7 @@ fn what_is_printed_as_the_next_command_runs_as_it_stands() {
 }
 
 #[test]
-fn a_dump_is_no_base_backup_and_a_name_that_is_nearly_right_is_suggested() {
+fn a_dump_comes_back_by_its_id_and_a_name_that_is_nearly_right_is_suggested() {
     let production = Production::new();
     let cli = &production.cli;
     cli.file(
@@ -183,16 +186,29 @@ fn a_dump_is_no_base_backup_and_a_name_that_is_nearly_right_is_suggested() {
     let all = cli.run(&["backups", "list", "--json"]).ends(0).json();
     let dumps = all["backups"].as_array().unwrap_or_else(|| panic!("{all:#}"));
     let id = dumps.iter().find(|one| one["kind"] == "postgres.dump").unwrap()["id"].as_str().unwrap();
-    let refused = cli.run(&["restore", "main", "--to", id]).ends(2).says("is a dump of `postgres`");
-    let mut command = printed(&refused.err, "runbook run restore-dump");
-    assert!(command.contains(&format!("backup={id}")), "{command:?}");
-    command[0] = "dry-run".to_owned();
-    command.truncate(command.len() - 2);
-    cli.run(&command).ends(0);
+    production.site.cluster.sql("DELETE FROM t WHERE n > 10");
+    cli.run(&["restore", "main", "--to", id, "--dbname", "shop"]).ends(2).says("is of `postgres`, not of `shop`");
+    let planned = cli.run(&["restore", "main", "--to", id]).ends(0);
+    assert!(planned.out.contains("restore-dump in production"), "{}", planned.out);
+    cli.run(&printed(&planned.err, "runbook restore main")).ends(0);
+    assert_eq!(production.site.cluster.sql("SELECT count(*) FROM t"), "1000");
     cli.run(&["restore", "mian"]).ends(2).says("did you mean `main`?");
     cli.run(&["dry-run", "full-db-loss", "-p", "database=mian", "-p", "incident_at=now"])
         .ends(2)
         .says("did you mean `main`?");
+}
+
+/// Puts the proof of another machine into the store: a later restore of the same backup, which failed.
+fn disprove(production: &Production) {
+    let list = production.cli.run(&["backups", "list", "--json"]).ends(0).json();
+    let proven = list["backups"].as_array().unwrap().iter().find(|one| !one["last_proof"].is_null()).unwrap();
+    let mut proof = proven["last_proof"].clone();
+    proof["verdict"] = "failed".into();
+    proof["run"] = "elsewhere".into();
+    proof["at"] = Timestamp::now().to_string().into();
+    let folder = proven["folder"].as_str().unwrap();
+    let folder = production.site.depot.root.join(folder).join("proofs");
+    std::fs::write(folder.join("99990101T000000Z-elsewhere.json"), proof.to_string()).unwrap();
 }
 
 #[test]
@@ -208,9 +224,27 @@ fn status_asks_for_a_person_by_its_code_and_believes_a_drill_whose_proof_the_sto
     let proven = level(0);
     assert_eq!((&proven["level"], &proven["proof"]["passed"]), (&"ok".into(), &true.into()), "{proven:#}");
     assert_eq!(proven["proof"]["unkept"].as_str(), Some(cli.id().as_str()));
-    let told = cli.run(&["status", "main"]).ends(0).prints("nothing: all is well");
+    let told = cli.run(&["status", "main"]).ends(0).prints("every copy of the database `main` lies on its own machine");
+    assert!(!told.err.contains("RB0505"), "said where it is asked for: {}", told.err);
     cli.run(&printed(&told.out, "runbook backups prove")).ends(0);
     assert_eq!(level(0)["proof"]["unkept"], Value::Null, "the store has it now");
+    let sound = cli.read("inventory.yaml");
+    let expects = |limits: &str| {
+        let more =
+            format!("backups: {{ nightly: {{ source: main, kind: postgres.base, {limits} }} }}\nenvironments:\n");
+        cli.file("inventory.yaml", &sound.replace("environments:\n", &more));
+    };
+    expects("max_age: 26h, max_proof_age: 1d");
+    assert_eq!(level(0)["expected"][0]["level"], "ok");
+    expects("max_age: 1s");
+    let late = level(2);
+    assert!(late["next"].to_string().contains("`nightly`: the newest is"), "{late:#}");
+    cli.file("inventory.yaml", &sound);
+    disprove(&production);
+    let failed = level(2);
+    assert_eq!((&failed["proof"]["passed"], &failed["proof"]["run"]), (&false.into(), &"elsewhere".into()));
+    cli.run(&["status", "main"]).ends(2).prints("its restore FAILED its checks").prints("in run elsewhere");
+    cli.run(&["backups", "list"]).ends(0).prints("its restore FAILED its checks");
     production.site.cluster.kill();
     assert_eq!(level(2)["level"], "critical");
     cli.run(&["status", "nobody"]).ends(3).says("known: `main`");

@@ -102,6 +102,10 @@ fn a_timeout_that_cannot_keep_the_promise_is_refused() {
     site.cli.file("inventory.yaml", &promised);
     site.set_up(&["rpo=5m"], 3).says("cannot meet an RPO of 1m");
     assert!(!site.settings().contains("archive"), "{}", site.settings());
+    // What an undo would put back promises nothing.
+    site.cli.file("inventory.yaml", &promised.replace("rpo: 1m", "rpo: 90s"));
+    site.set_up(&["archive_timeout=30s"], 0);
+    assert_eq!(site.show("archive_timeout"), "30s");
 }
 
 #[test]

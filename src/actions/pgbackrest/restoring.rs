@@ -247,13 +247,13 @@ impl Restoring<'_> {
         let folders = supply::folders(&marker, dir);
         let aside = Aside { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
         let shelf = recovering.hands.shelf(&marker);
-        let supply = decided.plan.supply(&shelf, aside);
-        let swap = recovering.seats(&marker, old.as_ref(), supply, &decided.plan).await?;
+        let (swap, reading) = recovering.seats(&marker, old.as_ref(), decided.plan.passage(&shelf, aside)).await?;
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
         self.rescue(&tail, dir).await?;
         let marker = Marker { last_flushed: flushed, ..marker };
         let marker = self.settle(recovering, marker, (dir, old.as_ref(), decided)).await?;
+        recovering.read(files.as_ref(), dir, reading)?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files.as_ref())?;
         recovering.note_kept(files.as_ref(), &swap);
@@ -285,7 +285,7 @@ impl Restoring<'_> {
         };
         let plan = plan.map_err(told)?;
         let through = match self.cluster.is_scratch() {
-            true => intrusion::refuse(plan.supply(&shelf, aside), &plan, marker).await?,
+            true => intrusion::refuse(plan.passage(&shelf, aside), marker).await?,
             false => None,
         };
         if let Some(witness) = plan.witness() {

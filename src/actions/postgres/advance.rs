@@ -59,7 +59,7 @@ pub(crate) async fn advance(
     let shelf = hands.shelf(&marker);
     let plan = course::settled(hands, &marker, aside, aim).await?;
     let through = match hands.cluster.is_scratch() {
-        true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,
+        true => intrusion::refuse(plan.passage(&shelf, aside), &marker).await?,
         false => None,
     };
     if let Some(note) = &plan.note {
@@ -72,7 +72,7 @@ pub(crate) async fn advance(
     let (course, by_landmark) = (Some(plan.course), aim.is_by_landmark());
     let marker = Marker { course, to_target, by_landmark, wal_location, ..marker };
     tell(hands, aim, &plan, files.as_ref())?;
-    let fetching = Fetching::of(hands, marker.system_id, through)?;
+    let fetching = Fetching::of(hands, marker.system_id)?.through(through);
     fetching.write(files.as_ref(), &hands.cluster.pgdata, &hands.owner).map_err(|error| cannot(&error))?;
     marker.write(files.as_ref(), &hands.cluster.pgdata, &hands.owner)?;
     Landing { hands, marker }.land(aim).await

@@ -3,18 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::layout::Cluster;
 use super::readable::Judged;
 use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
 use crate::base::Timestamp;
-use crate::base::pool::Pool;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
 use crate::language::inventory::Inventory;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
-use crate::wal::{Almanac, Identity, Keys, Source, WalError, read_first, read_first_into};
+use crate::wal::{Almanac, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, read_first_into};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
 #[derive(Clone)]
@@ -59,14 +56,31 @@ impl Shelf<'_> {
         read.map_err(|error| unread_segment(segment, &error))
     }
 
-    /// Reads a segment as [`Shelf::segment`] does, into a buffer that is used again.
+    /// Loads a segment from the first store that has it, to be unpacked by [`Shelf::unpack`].
     ///
     /// # Errors
-    /// Fails as [`Shelf::segment`].
-    pub(crate) async fn segment_from(&self, pool: &Pool, segment: SegmentName) -> Result<Bytes, ActionError> {
-        let take = |size| pool.take(size);
-        let read = read_first_into(&self.sources(), WalFileName::Segment(segment), &take).await;
-        read.map(|bytes| pool.lend(bytes)).map_err(|error| unread_segment(segment, &error))
+    /// Fails when it is not there or damaged.
+    pub(crate) async fn load(&self, segment: SegmentName) -> Result<Loaded<'_>, ActionError> {
+        let loaded = load_first(&self.sources(), WalFileName::Segment(segment)).await;
+        loaded.map_err(|error| unread_segment(segment, &error))
+    }
+
+    /// Gives a segment's plain bytes to what is made for them; it is given back when they are proven. One that turns out to be
+    /// damaged is read from all stores again, and then something new is made.
+    ///
+    /// # Errors
+    /// Fails when no store has it whole, and when it cannot be decrypted.
+    pub(crate) async fn unpack<W: Plainly>(
+        &self,
+        (segment, loaded): (SegmentName, Loaded<'_>),
+        make: &(dyn Fn() -> W + Sync),
+    ) -> Result<W, ActionError> {
+        let make = |_| Ok(make());
+        if let Ok(unpacked) = loaded.unpack(&make).await {
+            return Ok(unpacked);
+        }
+        let read = read_first_into(&self.sources(), WalFileName::Segment(segment), &make).await;
+        read.map_err(|error| unread_segment(segment, &error))
     }
 
     /// Reads a segment whole, or says what is wrong with it: it is not there, or damaged.

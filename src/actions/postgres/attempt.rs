@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::aim::{self, Aim};
+use super::aim::{self, Aim, Ending};
 use super::container;
 use super::course::{self, Plan};
 use super::discard;
@@ -13,7 +13,7 @@ use super::fetching::{self, Fetching};
 use super::freezing;
 use super::hands::{Hands, cannot, control};
 use super::husk;
-use super::intrusion;
+use super::intrusion::{self, Passage};
 use super::landing::Landing;
 use super::limits::{self, Configured};
 use super::live;
@@ -26,13 +26,22 @@ use super::recover::RecoverOutput;
 use super::rescue::{Judge, Tail};
 use super::server::major;
 use super::settings;
-use super::supply::{self, Aside, Supply};
+use super::supply::{self, Aside};
 use super::swap::{self, Seat, Swap, VERSION};
 use super::target::Goal;
 use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::event::Progress;
 use crate::pgformat::{Change, Lsn, Major, SegmentName, WalFileName};
+
+/// How far the server may read WAL before it replays it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// As far as it likes.
+    Ahead,
+    /// No further than it replays: what is damaged behind the target would end it as soon as it is fetched.
+    AsReplayed,
+}
 
 /// One attempt of a recovery.
 pub(crate) struct Recovering<'a> {
@@ -70,8 +79,17 @@ impl Recovering<'_> {
         recovered.map_err(|error| self.with_kept(files.as_ref(), error))
     }
 
-    /// Everything up to the swap. Until the swap itself nothing live is touched.
+    /// Everything up to the swap. What was kept for a server that does not come to start is removed.
     async fn swap_in(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
+        let swapped = self.make_ready(files, marker).await;
+        if swapped.is_err() {
+            fetching::give_up(&self.hands, files);
+        }
+        swapped
+    }
+
+    /// Decides, rescues, prepares and swaps. Until the swap itself nothing live is touched.
+    async fn make_ready(&self, files: &dyn Files, marker: Marker) -> Result<Marker, ActionError> {
         live::refuse(self.hands.cluster, files).await?;
         let run = &self.hands.cx.about.run;
         let staged = self.hands.cluster.staged(files, run);
@@ -83,6 +101,7 @@ impl Recovering<'_> {
             false => Old::find(self.hands.cluster, run, files).map_err(|error| cannot(&error))?,
         };
         let tail = self.tail(&marker, old.as_ref()).await?;
+        Pushing { hands: &self.hands, marker: &marker }.catch_up(&tail).await?;
         // Once a swap has begun, a linked `pg_wal` may be in its place already: then the marker tells.
         let embedded = match marker.course {
             Some(_) => marker.embedded(),
@@ -98,8 +117,12 @@ impl Recovering<'_> {
             plan = course::settled(&self.hands, &marker, aside, &self.aim).await;
         }
         let plan = plan.map_err(|error| self.untouched(files, error))?;
+        let (fetching, owner) = (Fetching::of(&self.hands, marker.system_id)?, &self.hands.owner);
+        fetching.begin(files, &staged, owner).map_err(|error| cannot(&error))?;
+        let larder = fetching.larder((&marker, plan.witness()), files, owner);
+        let passage = Passage { larder: larder.as_ref(), ..plan.passage(&shelf, aside) };
         let through = match self.hands.cluster.is_scratch() {
-            true => intrusion::refuse(plan.supply(&shelf, aside), &plan, &marker).await?,
+            true => intrusion::refuse(passage, &marker).await?,
             false => None,
         };
         if let Some(note) = &plan.note {
@@ -108,7 +131,7 @@ impl Recovering<'_> {
         if let Some(location) = &self.hands.location {
             self.hands.cx.reporter.note(location.caution(), json!({ "unproven": true }));
         }
-        let swap = self.seats(&marker, old.as_ref(), plan.supply(&shelf, aside), &plan).await?;
+        let (swap, reading) = self.seats(&marker, old.as_ref(), passage).await?;
         swap.judge(files)?;
         if !self.hands.cluster.is_scratch() {
             freezing::begin(&self.hands).await;
@@ -129,9 +152,14 @@ impl Recovering<'_> {
             last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),
             ..marker
         };
-        self.prepare(files, &staged, &marker, (&plan, through))?;
+        self.prepare(files, &staged, &marker, (&plan, &fetching.through(through)))?;
+        self.read(files, &staged, reading)?;
         let trial = async {
-            match plan.witness() {
+            let witness = match reading {
+                Reading::Ahead => plan.witness(),
+                Reading::AsReplayed => plan.first(),
+            };
+            match witness {
                 Some(witness) => fetching::try_out(&self.hands, &staged, witness).await,
                 None => Ok(()),
             }
@@ -146,6 +174,9 @@ impl Recovering<'_> {
         self.hands.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files)?;
         self.note_kept(files, &swap);
+        if let Some(larder) = larder {
+            larder.close().await;
+        }
         Ok(marker)
     }
 
@@ -213,19 +244,19 @@ impl Recovering<'_> {
         files: &dyn Files,
         staged: &Path,
         marker: &Marker,
-        (plan, through): (&Plan, Option<SegmentName>),
+        (plan, fetching): (&Plan, &Fetching),
     ) -> Result<(), ActionError> {
         let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.hands.program))];
         let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
         lines.extend(aim.settings(plan.timeline));
-        for (name, value) in settings::FIXED.into_iter().chain(start_up(files, staged)?) {
+        let of_version = of_version(&major(files, staged)?, self.aim.ending);
+        for (name, value) in settings::FIXED.into_iter().chain(of_version) {
             lines.push((name.to_owned(), value.to_owned()));
         }
         let auto = staged.join(settings::FILE);
         let scratch = self.hands.cluster.is_scratch();
         let before = if scratch { String::new() } else { settings::restored(files, staged)? };
-        let fetching = Fetching::of(&self.hands, marker.system_id, through)?;
-        fetching.write(files, staged, &self.hands.owner).map_err(|error| cannot(&error))?;
+        fetching.place(files, staged, &self.hands.owner).map_err(|error| cannot(&error))?;
         let mut contents =
             vec![(auto, settings::with_block(&before, &lines)), (staged.join(aim.signal(&plan.goal)), String::new())];
         if let Some(side) = self.hands.side(files, staged)? {
@@ -241,6 +272,19 @@ impl Recovering<'_> {
             return Ok(());
         }
         marker::write_tablespace_map(files, staged, &places, &self.hands.owner).map_err(|error| cannot(&error))
+    }
+
+    /// Says how far the server reads, where it reads ahead at all.
+    pub(crate) fn read(&self, files: &dyn Files, staged: &Path, reading: Reading) -> Result<(), ActionError> {
+        let reads_ahead = Major::of_text(&major(files, staged)?).is_some_and(|major| major.has(Change::ReadAhead));
+        if reading == Reading::Ahead || !reads_ahead {
+            return Ok(());
+        }
+        let auto = staged.join(settings::FILE);
+        let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+        let off = ("recovery_prefetch".to_owned(), "off".to_owned());
+        let text = settings::within_block(&String::from_utf8_lossy(&text), &[off]);
+        self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
     /// Raises what the WAL needs higher than the restored configuration has it.
@@ -268,16 +312,15 @@ impl Recovering<'_> {
         self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
-    /// Everything that moves, none of it somebody else's. Where no old data directory tells which tablespaces there were,
+    /// Everything that moves, none of it somebody else's; and how far the server may read. Where no old data directory tells which tablespaces there were,
     /// the WAL does: replaying the creation of one empties its folder.
     pub(crate) async fn seats(
         &self,
         marker: &Marker,
         old: Option<&Old>,
-        supply: Supply<'_>,
-        plan: &Plan,
-    ) -> Result<Swap, ActionError> {
-        let (run, files) = (&self.hands.cx.about.run, supply.aside.files);
+        passage: Passage<'_>,
+    ) -> Result<(Swap, Reading), ActionError> {
+        let (run, files) = (&self.hands.cx.about.run, passage.supply.aside.files);
         let staged = self.hands.cluster.staged(files, run);
         let mut links = match old {
             Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
@@ -291,9 +334,10 @@ impl Recovering<'_> {
             true => Neighbours::default(),
             false => Neighbours::of(self.hands.cluster, &self.hands.cx.about, files),
         };
-        let linked = links.clone();
+        let (linked, mut reading) = (links.clone(), Reading::Ahead);
         if !told || neighbours.have_tablespaces() {
-            let made = self.made(supply, plan).await?;
+            let made;
+            (made, reading) = self.made(passage).await?;
             let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
             let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
             links.extend(made);
@@ -310,24 +354,24 @@ impl Recovering<'_> {
         if old.is_some() && told {
             neighbours::refuse_strangers(&swap, &linked, files)?;
         }
-        Ok(swap)
+        Ok((swap, reading))
     }
 
     /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
-    async fn made(&self, supply: Supply<'_>, plan: &Plan) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
+    async fn made(&self, passage: Passage<'_>) -> Result<(Vec<(PathBuf, PathBuf)>, Reading), ActionError> {
         let reporter = &self.hands.cx.reporter;
         reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
-        let looked = intrusion::tablespaces(supply, &plan.path).await?;
-        if plan.goal == Goal::Newest {
-            return looked.whole();
+        let looked = intrusion::tablespaces(passage).await?;
+        if passage.plan.goal == Goal::Newest {
+            return looked.whole().map(|made| (made, Reading::Ahead));
         }
-        let (made, broken) = looked.up_to_a_break(supply)?;
-        if let Some(error) = broken {
+        let (made, broken) = looked.up_to_a_break(passage.supply)?;
+        if let Some(error) = &broken {
             let message =
                 format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");
             reporter.note(message, json!({ "causes": error.info().causes }));
         }
-        Ok(made)
+        Ok((made, if broken.is_some() { Reading::AsReplayed } else { Reading::Ahead }))
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {
@@ -363,11 +407,19 @@ impl Recovering<'_> {
     }
 }
 
-/// What spares a server that starts from a backup a sync of each single file: what was staged is durable already, and
-/// Linux syncs a file system at once (manual, `recovery_init_sync_method`).
-fn start_up(files: &dyn ReadFiles, staged: &Path) -> Result<Option<(&'static str, &'static str)>, ActionError> {
-    let spares = Major::of_text(&major(files, staged)?).is_some_and(|major| major.has(Change::SyncMethod));
-    Ok((cfg!(target_os = "linux") && spares).then_some(("recovery_init_sync_method", "syncfs")))
+/// What a recovery sets in some versions only. A server that starts from a backup is spared a sync of each single file:
+/// what was staged is durable already, and Linux syncs a file system at once (manual, `recovery_init_sync_method`). A
+/// file that lies about opens no server that is to be looked at (manual, `promote_trigger_file`); a standby may have one.
+fn of_version(version: &str, ending: Ending) -> Vec<(&'static str, &'static str)> {
+    let has = |change: Change| Major::of_text(version).is_some_and(|major| major.has(change));
+    let mut settings = Vec::new();
+    if cfg!(target_os = "linux") && has(Change::SyncMethod) {
+        settings.push(("recovery_init_sync_method", "syncfs"));
+    }
+    if !has(Change::NoTriggerFile) && ending != Ending::Standby {
+        settings.push(("promote_trigger_file", ""));
+    }
+    settings
 }
 
 /// Segments that came with the backup.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::aim::Aim;
 use super::archive::Shelf;
 use super::hands::Hands;
+use super::intrusion::Passage;
 use super::landmark;
 use super::marker::Marker;
 use super::replay::Course;
@@ -45,9 +46,19 @@ impl Plan {
         self.path.iter().rev().copied().find(|name| self.archived.contains(name))
     }
 
+    /// The first segment of the way that the archive has.
+    pub(crate) fn first(&self) -> Option<SegmentName> {
+        self.path.iter().copied().find(|name| self.archived.contains(name))
+    }
+
     /// The WAL of the way.
     pub(crate) fn supply<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Supply<'a> {
         Supply { shelf, archived: &self.archived, aside }
+    }
+
+    /// The WAL of the way, to be looked through.
+    pub(crate) fn passage<'a>(&'a self, shelf: &'a Shelf<'a>, aside: Aside<'a>) -> Passage<'a> {
+        Passage { supply: self.supply(shelf, aside), plan: self, larder: None }
     }
 }
 

@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 
 use super::container::Abode;
 use super::hands::{Hands, cannot};
+use super::larder::Larder;
 use super::layout::{self, Cluster, FETCH_CONFIG};
-use super::marker;
+use super::marker::{self, Marker};
 use super::owner::Owner;
 use super::settings::shell_word;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry};
 use crate::pgformat::{SegmentName, SegmentSize, SystemId};
-use crate::wal::Config;
+use crate::wal::{Ahead, Config, Identity};
 
 /// The folder of the secrets inside the data directory.
 const SECRETS: &str = "runbook-fetch.secrets";
@@ -23,7 +24,7 @@ const TRIAL: &str = "runbook-fetch.trial";
 
 /// The settings of `wal fetch` for one recovery.
 pub(crate) struct Fetching {
-    config: String,
+    config: Config,
     secrets: Vec<(String, SecretText)>,
     /// Where the server keeps WAL that was fetched before it asked, on this machine; `None` where it has no such folder.
     ahead: Option<PathBuf>,
@@ -31,15 +32,11 @@ pub(crate) struct Fetching {
 
 impl Fetching {
     /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of
-    /// several keys to read with, those that can be had are enough. What lies behind `through` is not given to the server.
+    /// several keys to read with, those that can be had are enough.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
-    pub(crate) fn of(
-        hands: &Hands<'_>,
-        system_id: SystemId,
-        through: Option<SegmentName>,
-    ) -> Result<Self, ActionError> {
+    pub(crate) fn of(hands: &Hands<'_>, system_id: SystemId) -> Result<Self, ActionError> {
         let vault = hands.cx.about.secrets.as_ref();
         let readable = |entry: &mut StoreEntry| {
             if let Some(encryption) = &mut entry.encryption {
@@ -71,13 +68,14 @@ impl Fetching {
             restore: Some(hands.cx.about.run.to_string()),
             further: entries.split_off(1),
             location,
-            through,
             ..Config::new(entries.remove(0), hands.prefix)
         };
-        let config = config
-            .to_text()
-            .map_err(|error| ActionError::fatal("the settings of `wal fetch` cannot be written").because(&error))?;
         Ok(Self { config, secrets, ahead })
+    }
+
+    /// The same for a server that is given nothing behind a segment.
+    pub(crate) fn through(self, through: Option<SegmentName>) -> Self {
+        Self { config: Config { through, ..self.config }, ..self }
     }
 
     /// Writes them into a data directory.
@@ -85,11 +83,49 @@ impl Fetching {
     /// # Errors
     /// Fails when a file cannot be written.
     pub(crate) fn write(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
+        self.begin(files, pgdata, owner)?;
+        self.place(files, pgdata, owner)
+    }
+
+    /// Removes what an earlier attempt left in a data directory, and makes an empty folder for what is fetched ahead.
+    ///
+    /// # Errors
+    /// Fails when a file cannot be removed.
+    pub(crate) fn begin(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
         remove(files, pgdata)?;
         // Without it every segment is fetched when it is asked for.
         if let Some(ahead) = &self.ahead {
             let _ = spool(files, ahead, owner);
         }
+        Ok(())
+    }
+
+    /// Opens the folder of what is fetched ahead for segments that are proven before the server starts, all but one; `None`
+    /// where there is no such folder, and where it cannot be used: every segment is fetched then.
+    pub(crate) fn larder<'a>(
+        &self,
+        (marker, but): (&Marker, Option<SegmentName>),
+        files: &'a dyn Files,
+        owner: &'a Owner,
+    ) -> Option<Larder<'a>> {
+        let folder = self.ahead.clone()?;
+        let identity = Identity { system_id: marker.system_id, segment_size: Some(marker.segment_size) };
+        // As the server's fetch reads it, so that both name the same places; in a container its folder is called otherwise.
+        let read: Config = serde_json::from_str(&self.config.to_text().ok()?).ok()?;
+        let ahead = Ahead::of(&Config { spool: Some(folder), ..read }, identity).ok()??;
+        Larder::open((ahead, but), files, owner).ok()?
+    }
+
+    /// Writes them into a data directory in which [`Fetching::begin`] was.
+    ///
+    /// # Errors
+    /// Fails when a file cannot be written.
+    pub(crate) fn place(&self, files: &dyn Files, pgdata: &Path, owner: &Owner) -> Result<(), HostError> {
+        let path = pgdata.join(FETCH_CONFIG);
+        let text = self.config.to_text().map_err(|error| {
+            let source = std::io::Error::other(error.to_string());
+            HostError::File { operation: "write", path: path.clone(), source }
+        })?;
         let give = |path: PathBuf, text: &str| {
             files.replace(&path, text.as_bytes(), 0o600)?;
             files.chown(&path, owner.uid, owner.gid)
@@ -102,7 +138,7 @@ impl Fetching {
                 give(folder.join(name), value.reveal())?;
             }
         }
-        give(pgdata.join(FETCH_CONFIG), &self.config)
+        give(path, &text)
     }
 }
 
@@ -121,6 +157,14 @@ pub(crate) fn clear(hands: &Hands<'_>, files: &dyn Files) -> Result<(), HostErro
         let _ = forget(files, &ahead);
     }
     Ok(())
+}
+
+/// Removes the folder of what is fetched ahead for a recovery that does not come to its start.
+pub(crate) fn give_up(hands: &Hands<'_>, files: &dyn Files) {
+    if let Some(ahead) = ahead(hands) {
+        // What cannot be removed is removed by the next attempt.
+        let _ = forget(files, &ahead);
+    }
 }
 
 /// Makes an empty folder for what is fetched ahead.
@@ -200,7 +244,7 @@ pub(crate) async fn rehearse(cluster: &Cluster, cx: &RunContext) -> Result<(), A
         return Ok(());
     }
     let staged = cluster.staged(files.as_ref(), &cx.about.run);
-    let fetching = Fetching::of(&hands, marker.system_id, None)?;
+    let fetching = Fetching::of(&hands, marker.system_id)?;
     fetching.write(files.as_ref(), &staged, &hands.owner).map_err(|error| cannot(&error))?;
     let tried = try_out(&hands, &staged, first).await;
     remove(files.as_ref(), &staged).map_err(|error| cannot(&error))?;

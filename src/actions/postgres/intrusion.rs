@@ -5,22 +5,34 @@
 //! instance never replays WAL that holds such a record, nor WAL that nobody looked through.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
 
 use super::course::Plan;
+use super::larder::{Larder, Portion};
 use super::marker::Marker;
 use super::supply::Supply;
 use crate::action::ActionError;
-use crate::base::pool::Pool;
 use crate::event::ErrorClass;
-use crate::pgformat::{Halt, SegmentName, WalRecord, WalWalker, Walked};
+use crate::pgformat::{Halt, SegmentName, SegmentWalk, WalRecord, WalWalker, Walked};
 
 const RM_TABLESPACE: u8 = 5;
 const CREATE: u8 = 0x00;
 const OPERATION: u8 = 0xF0;
+
+/// The WAL of a way, to be looked through.
+#[derive(Clone, Copy)]
+pub(crate) struct Passage<'a> {
+    /// The WAL.
+    pub(crate) supply: Supply<'a>,
+    /// The way.
+    pub(crate) plan: &'a Plan,
+    /// Where the server is to find what was proven; `None` where it has no such place.
+    pub(crate) larder: Option<&'a Larder<'a>>,
+}
 
 /// The tablespaces that WAL creates, as far as it could be looked through.
 pub(crate) struct Looked {
@@ -60,16 +72,13 @@ impl Looked {
 ///
 /// # Errors
 /// Fails when there is such a record, and when a segment cannot be read or breaks off before the last one.
-pub(crate) async fn refuse(
-    supply: Supply<'_>,
-    plan: &Plan,
-    marker: &Marker,
-) -> Result<Option<SegmentName>, ActionError> {
-    if let Some((_, location)) = tablespaces(supply, &plan.path).await?.whole()?.first() {
+pub(crate) async fn refuse(passage: Passage<'_>, marker: &Marker) -> Result<Option<SegmentName>, ActionError> {
+    if let Some((_, location)) = tablespaces(passage).await?.whole()?.first() {
         let fact =
             format!("the WAL creates a tablespace at `{}`: replay would empty that very folder", location.display());
         return Err(ActionError::fatal(fact).help("take a new base backup, which holds the tablespace, and drill that"));
     }
+    let Passage { supply, plan, .. } = passage;
     // A copy that came with the backup may be cut short where the archive's own, once it is there, goes on.
     let last = plan.path.iter().rev().find(|name| supply.archived.contains(name));
     let size = supply.shelf.size;
@@ -78,40 +87,47 @@ pub(crate) async fn refuse(
     Ok(last.map(|name| name.on(plan.course.timeline)))
 }
 
-/// Looks for the tablespaces that WAL creates, up to the first segment that is damaged or breaks off before the last.
+/// Looks for the tablespaces that WAL creates, up to the first segment that is damaged or breaks off before the last. What the
+/// archive has of it is kept where the server will ask for it.
 ///
 /// # Errors
 /// Fails when nothing can be told of a segment: a store gives no answer.
-pub(crate) async fn tablespaces(supply: Supply<'_>, path: &[SegmentName]) -> Result<Looked, ActionError> {
-    let mut walker = WalWalker::new(supply.shelf.size);
-    let (mut made, pool) = (Vec::new(), Pool::default());
-    let read = |name: &SegmentName| {
-        let (name, pool) = (*name, &pool);
-        async move { (name, supply.segment_from(pool, name).await) }
+pub(crate) async fn tablespaces(passage: Passage<'_>) -> Result<Looked, ActionError> {
+    let Passage { supply, plan, larder } = passage;
+    let (mut walker, mut made) = (WalWalker::new(supply.shelf.size), Vec::new());
+    let near = |name: &SegmentName| {
+        let (name, supply) = (*name, &supply);
+        async move { (name, supply.near(name).await) }
     };
-    let mut segments = std::pin::pin!(futures_util::stream::iter(path.iter().map(read)).buffered(1));
+    let mut segments = std::pin::pin!(futures_util::stream::iter(plan.path.iter().map(near)).buffered(1));
     let mut next = segments.next().await;
-    while let Some((name, read)) = next {
-        let bytes = match read {
-            Ok(bytes) => bytes,
+    while let Some((name, near)) = next {
+        let larder = larder.filter(|_| supply.archived.contains(&name));
+        let make = || Sieve::new(walker.clone(), name, larder.and_then(|larder| larder.begin(name)));
+        let sifting = async {
+            match near {
+                Ok(near) => supply.pour((name, near), &make).await,
+                Err(error) => Err(error),
+            }
+        };
+        // The next one is brought near meanwhile.
+        let (sifted, following) = tokio::join!(sifting, segments.next());
+        let Sieve { walk, found, portion } = match sifted {
+            Ok(sieve) => sieve,
             Err(error) if error.info().class == ErrorClass::Fatal => {
+                larder.into_iter().for_each(|larder| larder.settle(name, None));
                 return Ok(Looked { made, broken: Some((name, error)) });
             }
             Err(error) => return Err(error),
         };
-        let walking = tokio::task::spawn_blocking(move || {
-            let mut found = Vec::new();
-            let walked = walker.segment(name, &bytes, &mut |record| found.extend(created(record)));
-            (walker, walked, found)
-        });
-        // The next one is read meanwhile.
-        let (walked, following) = tokio::join!(walking, segments.next());
-        let (end, found);
-        (walker, end, found) =
-            walked.map_err(|error| ActionError::fatal("walking a segment panicked").because(&error))?;
+        let walked;
+        (walker, walked) = walk.finish();
+        if let Some(larder) = larder {
+            larder.settle(name, portion.filter(|_| walked == Walked::ToTheEnd));
+        }
         made.extend(found);
-        match end {
-            Walked::Halted(halt) if path.last() != Some(&name) => {
+        match walked {
+            Walked::Halted(halt) if plan.path.last() != Some(&name) => {
                 return Ok(Looked { made, broken: Some((name, broken_off(name, &halt))) });
             }
             Walked::Halted(_) | Walked::ToTheEnd => {}
@@ -119,6 +135,35 @@ pub(crate) async fn tablespaces(supply: Supply<'_>, path: &[SegmentName]) -> Res
         next = following;
     }
     Ok(Looked { made, broken: None })
+}
+
+/// A segment that flows by: its records are looked at and its bytes kept, as long as they are in the caches of the core.
+struct Sieve {
+    walk: SegmentWalk,
+    found: Vec<(PathBuf, PathBuf)>,
+    portion: Option<Portion>,
+}
+
+impl Sieve {
+    fn new(walker: WalWalker, name: SegmentName, portion: Option<Portion>) -> Self {
+        Self { walk: SegmentWalk::new(walker, name), found: Vec::new(), portion }
+    }
+}
+
+impl Write for Sieve {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // What cannot be kept the server fetches itself.
+        if self.portion.as_mut().is_some_and(|portion| portion.write_all(bytes).is_err()) {
+            self.portion = None;
+        }
+        let found = &mut self.found;
+        self.walk.take(bytes, &mut |record| found.extend(created(record)));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn broken_off(name: SegmentName, halt: &Halt) -> ActionError {

@@ -27,6 +27,17 @@ impl Pushing<'_> {
         if tail.files.is_empty() {
             return Ok(());
         }
+        let lacking = self.bring(tail).await?;
+        self.tell(tail, old);
+        self.tell_lacking(&lacking);
+        Ok(())
+    }
+
+    /// Stores the files of a tail in every store that may be written to; gives those that are not in all of them.
+    ///
+    /// # Errors
+    /// Fails as [`Pushing::rescue`].
+    pub(super) async fn bring<'t>(&self, tail: &'t Tail) -> Result<Vec<(&'t Rescued, Vec<Missed>)>, ActionError> {
         let hands = self.hands;
         let mut packed = Vec::new();
         for store in self.writable()? {
@@ -38,7 +49,7 @@ impl Pushing<'_> {
         let (prefix, identity) = (hands.prefix, self.identity());
         let to: Vec<Destination<'_>> =
             packed.iter().map(|(store, packing)| Destination { store: *store, prefix, identity, packing }).collect();
-        let mut lacking: Vec<(&Rescued, Vec<Missed>)> = Vec::new();
+        let mut lacking = Vec::new();
         for file in &tail.files {
             let at_least = hands.cluster.entry.wal_at_least.map_or(to.len(), |count| count.min(to.len()));
             let pushed = push_everywhere(&to, at_least, (&file.path, file.name, &identity)).await;
@@ -47,9 +58,7 @@ impl Pushing<'_> {
                 lacking.push((file, missed));
             }
         }
-        self.tell(tail, old);
-        self.tell_lacking(&lacking);
-        Ok(())
+        Ok(lacking)
     }
 
     fn identity(&self) -> Identity {

@@ -50,6 +50,8 @@ const GLANCE: usize = 8;
 pub(crate) struct Tail {
     /// The files to push, in order.
     pub(crate) files: Vec<Rescued>,
+    /// Segments that the archive has, though the old server was never told so.
+    pub(crate) untold: Vec<(SegmentName, PathBuf)>,
     /// The end of proven WAL on the newest timeline: everything up to here was flushed.
     pub(crate) end: Option<Lsn>,
     /// The newest commit in it, by the primary's clock.
@@ -165,6 +167,38 @@ pub(crate) struct Judge<'a> {
     pub(crate) archived: &'a BTreeSet<WalFileName>,
 }
 
+/// What a server was told of its segments, by the notes of its archiver.
+#[derive(Default)]
+struct Told {
+    /// Those that wait.
+    waiting: BTreeSet<SegmentName>,
+    /// Those that are safe.
+    safe: BTreeSet<SegmentName>,
+}
+
+impl Told {
+    fn of(files: &dyn ReadFiles, folder: &Path) -> Result<Self, HostError> {
+        let (notes, mut told) = (folder.join("archive_status"), Self::default());
+        if files.facts(&notes)?.is_none() {
+            return Ok(told);
+        }
+        for entry in files.list(&notes)? {
+            let Some(name) = entry.name.to_str() else { continue };
+            if let Some(Ok(segment)) = name.strip_suffix(".ready").map(str::parse) {
+                told.waiting.insert(segment);
+            } else if let Some(Ok(segment)) = name.strip_suffix(".done").map(str::parse) {
+                told.safe.insert(segment);
+            }
+        }
+        Ok(told)
+    }
+
+    /// Tells whether the archive may have less of a segment than the server: it waits, or is still being written.
+    fn is_open(&self, segment: SegmentName, is_unfinished: bool) -> bool {
+        self.waiting.contains(&segment) || (is_unfinished && !self.safe.contains(&segment))
+    }
+}
+
 impl Judge<'_> {
     /// Judges a `pg_wal` folder. Blocking.
     ///
@@ -187,8 +221,9 @@ impl Judge<'_> {
                 _ => {}
             }
         }
+        let told = Told::of(files, folder)?;
         for segments in timelines.values() {
-            self.timeline(files, folder, segments, &mut tail)?;
+            self.timeline((files, folder), segments, &told, &mut tail)?;
         }
         Ok(tail)
     }
@@ -196,12 +231,12 @@ impl Judge<'_> {
     /// Walks the segments of one timeline from the first that the archive lacks.
     fn timeline(
         &self,
-        files: &dyn ReadFiles,
-        folder: &Path,
+        (files, folder): (&dyn ReadFiles, &Path),
         segments: &BTreeMap<u64, SegmentName>,
+        told: &Told,
         tail: &mut Tail,
     ) -> Result<(), HostError> {
-        let first = self.first(segments);
+        let first = self.first(segments, told);
         let mut walk = Walk { next: first, walker: WalWalker::new(self.size), end: None, broken: None };
         for (number, segment) in segments.range(first..) {
             let path = folder.join(segment.to_string());
@@ -210,7 +245,7 @@ impl Judge<'_> {
             }
             walk.next = number + 1;
             match &mut walk.broken {
-                None => self.segment(files, (*segment, path), &mut walk, tail)?,
+                None => self.segment((files, told), (*segment, path), &mut walk, tail)?,
                 Some(broken) if self.begins(files, *segment, &path)? => broken.latest = Some(*segment),
                 Some(_) => {}
             }
@@ -235,7 +270,7 @@ impl Judge<'_> {
     /// Walks one segment. One that the archive has anyway breaks nothing.
     fn segment(
         &self,
-        files: &dyn ReadFiles,
+        (files, told): (&dyn ReadFiles, &Told),
         (segment, path): (SegmentName, PathBuf),
         walk: &mut Walk,
         tail: &mut Tail,
@@ -265,6 +300,8 @@ impl Judge<'_> {
             tail.last_record = tail.last_record.max(last);
             if !is_archived {
                 tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });
+            } else if told.is_open(segment, why.is_some()) {
+                tail.untold.push((segment, path));
             }
         } else if let Some(why) = why.as_ref().filter(|_| !is_archived) {
             tail.unproven.push(format!("`{segment}`: {why}"));
@@ -290,8 +327,10 @@ impl Judge<'_> {
     }
 
     /// The number to begin with: the newest segment that the archive has, for continuity, before the first it lacks.
-    fn first(&self, segments: &BTreeMap<u64, SegmentName>) -> u64 {
-        let lacking = |segment: &SegmentName| !self.archived.contains(&WalFileName::Segment(*segment));
+    fn first(&self, segments: &BTreeMap<u64, SegmentName>, told: &Told) -> u64 {
+        let lacking = |segment: &SegmentName| {
+            told.waiting.contains(segment) || !self.archived.contains(&WalFileName::Segment(*segment))
+        };
         match segments.iter().find(|(_, segment)| lacking(segment)).map(|(number, _)| *number) {
             Some(number) if number > 0 && segments.contains_key(&(number - 1)) => number - 1,
             Some(number) => number,

@@ -126,6 +126,9 @@ fn settings(root: &Path, cluster: &Cluster, control: &ControlFile) -> Vec<(Strin
     if control.has(Change::ArchiveLibrary) {
         all.push(("archive_library", String::new()));
     }
+    if !control.has(Change::NoTriggerFile) {
+        all.push(("promote_trigger_file", String::new()));
+    }
     if control.has(Change::EventTriggers) {
         all.push(("event_triggers", "off".into()));
     }

@@ -22,7 +22,7 @@ use super::live;
 use super::marker::{self, Marker};
 use super::original;
 use super::owner::Owner;
-use super::recover::{Landmark, RecoverParams, barred};
+use super::recover::{Landmark, RecoverLoss, RecoverParams, barred};
 use super::restore_base;
 use super::spare;
 use super::target::Goal;
@@ -131,6 +131,9 @@ pub struct SideInstanceOutput {
     pub databases: Vec<String>,
     /// Libraries that its original preloads and it does not.
     pub not_preloaded: Vec<String>,
+    /// What the loss figure of rows that are brought back from it rests on; absent for a dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<RecoverLoss>,
 }
 
 impl SideInstanceParams {
@@ -337,6 +340,7 @@ impl SideInstance {
             recovered_to_lsn: Some(recovered.recovered_to_lsn),
             recovered_to_time: recovered.recovered_to_time,
             not_preloaded,
+            loss: Some(recovered.loss),
         })
     }
 }
@@ -363,6 +367,7 @@ async fn loaded(
         recovered_to_lsn: None,
         recovered_to_time: Some(restored.taken_at),
         not_preloaded: Vec::new(),
+        loss: None,
     })
 }
 

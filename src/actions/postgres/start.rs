@@ -1,5 +1,6 @@
 //! `postgres.start`: starts the server and proves that it takes sessions.
 
+use std::path::Path;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -63,18 +64,23 @@ impl StartParams {
                 return Ok(Some("that step stopped no server, so none is started".to_owned()));
             }
             (Some(StartIf::Stopped), None) => {
+                let start = cluster.keeper().start_by_hand(cluster);
                 return Err(ActionError::fatal("whether the step stopped the server is not known")
-                    .help("look whether the server ran before that step; start it by `postgres.start` without `only_if` if so"));
+                    .help(format!("if the server ran before that step, start it: `{start}`")));
             }
         }
         let place = cluster.pgdata.display();
-        Ok(match Marker::read(files, &cluster.pgdata)? {
+        match Marker::read(files, &cluster.pgdata)? {
             Some(marker) => {
-                Some(format!("`{place}` was replaced by run `{}`, whose recovery has not ended", marker.run))
+                let fact = format!(
+                    "the server that was stopped is not started: `{place}` was replaced by run `{}`, whose recovery has not ended",
+                    marker.run
+                );
+                Err(ActionError::fatal(fact).help(ways_out(cluster, &cluster.kept(files, &marker.run), files)))
             }
-            None if major(files, &cluster.pgdata).is_err() => Some(format!("`{place}` holds no data")),
-            None => None,
-        })
+            None if major(files, &cluster.pgdata).is_err() => Ok(Some(format!("`{place}` holds no data"))),
+            None => Ok(None),
+        }
     }
 }
 
@@ -168,6 +174,23 @@ impl Action for Start {
         }
         let in_recovery = answers(&server, within, cx).await?;
         Ok(StartOutput { started: !runs, in_recovery })
+    }
+}
+
+/// What is left to do where a recovery has replaced the data and did not come to its end.
+fn ways_out(cluster: &Cluster, kept: &Path, files: &dyn ReadFiles) -> String {
+    let (name, place) = (&cluster.name, cluster.pgdata.display());
+    let again = format!("recover it: `runbook restore {name}`");
+    let is_there = files.facts(kept).is_ok_and(|facts| facts.is_some());
+    // What lies in tablespaces was moved with it, each in its own place.
+    let is_all = files.list(&kept.join("pg_tblspc")).is_ok_and(|links| links.is_empty());
+    match is_there && is_all {
+        true => {
+            let kept = kept.display();
+            let start = cluster.keeper().start_by_hand(cluster);
+            format!("{again}; or take the old data back: `mv {place} {place}.given-up && mv {kept} {place} && {start}`")
+        }
+        false => again,
     }
 }
 

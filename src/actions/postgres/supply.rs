@@ -4,14 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
 use super::archive::Shelf;
 use super::marker::Marker;
 use super::rescue::Tail;
 use crate::action::{ActionError, ReadFiles};
-use crate::base::pool::Pool;
 use crate::pgformat::{Lsn, SegmentName, SegmentScan};
+use crate::wal::{Loaded, Plainly};
 
 /// WAL that replay will find although the archive does not have it yet.
 #[derive(Clone, Copy)]
@@ -31,6 +29,14 @@ pub(crate) fn folders(marker: &Marker, dir: &Path) -> Vec<PathBuf> {
     let linked = marker.links.iter().filter(|link| link.link == Path::new("pg_wal"));
     let moved = linked.flat_map(|link| [link.staged.clone(), link.live.clone()]);
     std::iter::once(dir.join("pg_wal")).chain(moved).collect()
+}
+
+/// A segment that is in memory and not unpacked yet.
+pub(crate) enum Near<'a> {
+    /// What the archive has.
+    Archived(Box<Loaded<'a>>),
+    /// What lies elsewhere, as it is.
+    Lying(Vec<u8>),
 }
 
 /// All of it together.
@@ -54,15 +60,34 @@ impl Supply<'_> {
         if self.archived.contains(&name) { self.shelf.segment(name).await } else { self.lying(name) }
     }
 
-    /// Reads a segment as [`Supply::segment`] does, into a buffer that is used again.
+    /// Brings a segment near, to be read by [`Supply::pour`]: the next one can be on its way while one is read.
     ///
     /// # Errors
-    /// Fails as [`Supply::segment`].
-    pub(crate) async fn segment_from(&self, pool: &Pool, name: SegmentName) -> Result<Bytes, ActionError> {
-        match self.archived.contains(&name) {
-            true => self.shelf.segment_from(pool, name).await,
-            false => self.lying(name).map(Bytes::from),
-        }
+    /// Fails when it is nowhere, and when what the archive has of it is damaged.
+    pub(crate) async fn near(&self, name: SegmentName) -> Result<Near<'_>, ActionError> {
+        Ok(match self.archived.contains(&name) {
+            true => Near::Archived(Box::new(self.shelf.load(name).await?)),
+            false => Near::Lying(self.lying(name)?),
+        })
+    }
+
+    /// Gives a segment's bytes to what is made for them; it is given back when they are proven as far as they can be.
+    ///
+    /// # Errors
+    /// Fails when it is damaged or cannot be decrypted.
+    pub(crate) async fn pour<W: Plainly>(
+        &self,
+        (name, near): (SegmentName, Near<'_>),
+        make: &(dyn Fn() -> W + Sync),
+    ) -> Result<W, ActionError> {
+        let bytes = match near {
+            Near::Archived(loaded) => return self.shelf.unpack((name, *loaded), make).await,
+            Near::Lying(bytes) => bytes,
+        };
+        let mut to = make();
+        let pouring = tokio::task::spawn_blocking(move || to.write_all(&bytes).map(|()| to));
+        let poured = pouring.await.map_err(|error| ActionError::fatal("reading a segment panicked").because(&error))?;
+        poured.map_err(|error| ActionError::fatal(format!("segment `{name}` cannot be read")).because(&error))
     }
 
     /// Reads a segment that the archive does not have.

@@ -177,10 +177,14 @@ impl Pooler<'_> {
     ) -> ActionError {
         let mut left = Vec::new();
         for statement in own.iter().map(|pool| told("RESUME", &pool.name)) {
-            let Ok(spec) = self.spec(&statement, secrets) else { continue };
-            // Outside the attempt, which may be cancelled: it takes back what the attempt did.
-            let resumed = host.start_daemon(spec).await;
-            if !resumed.is_ok_and(|output| output.success()) {
+            let goes_on = match self.spec(&statement, secrets) {
+                // Outside the attempt, which may be cancelled: it takes back what the attempt did.
+                Ok(spec) => host.start_daemon(spec).await.is_ok_and(|output| {
+                    output.success() || output.tail(5).iter().any(|line| line.contains("is not paused"))
+                }),
+                Err(_) => false,
+            };
+            if !goes_on {
                 left.push(statement);
             }
         }

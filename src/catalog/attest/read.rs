@@ -18,6 +18,8 @@ pub struct Attested {
     pub hold: Option<HoldNote>,
     /// The newest restore that passed its checks. Whether its signature holds is for the reader to ask.
     pub last_proof: Option<Proof>,
+    /// The newest restore of all, where it failed its checks: whatever passed before, the last word is that it does not.
+    pub last_failed: Option<Proof>,
     /// The verification that says most: a failed one when it is the newest, else the deepest since the last failure.
     pub last_verified: Option<Verification>,
 }
@@ -86,10 +88,13 @@ impl<'a> Beside<'a> {
         }
         for facts in self.proofs.iter().take(LOOK_BACK) {
             let found: Option<Proof> = note(catalog.note(facts).await)?;
-            let passed = found.filter(|proof| proof.manifest == manifest && proof.verdict == Verdict::Passed);
-            if passed.is_some() {
-                attested.last_proof = passed;
-                break;
+            let Some(found) = found.filter(|proof| proof.manifest == manifest) else { continue };
+            match found.verdict {
+                Verdict::Passed => {
+                    attested.last_proof = Some(found);
+                    break;
+                }
+                Verdict::Failed => attested.last_failed = attested.last_failed.or(Some(found)),
             }
         }
         for facts in self.verified.iter().take(LOOK_BACK) {

@@ -19,6 +19,8 @@ pub struct Sample {
     pub is_held: bool,
     /// When a restore of it was last proven.
     pub proven_at: Option<Timestamp>,
+    /// When a restore of it last failed its checks, where none passed since.
+    pub failed_at: Option<Timestamp>,
     /// When its bytes were last found to be right.
     pub verified_at: Option<Timestamp>,
 }
@@ -44,6 +46,8 @@ pub struct Figures {
     pub size_change_percent: Option<u64>,
     /// How long ago a restore of one was proven.
     pub proof_age_s: Option<u64>,
+    /// How long ago a restore of one failed its checks, where none of any passed since.
+    pub proof_failed_age_s: Option<u64>,
     /// How long ago the bytes of one were verified.
     pub verification_age_s: Option<u64>,
     /// How many times one was due and none was taken.

@@ -184,6 +184,14 @@ impl Judge<'_> {
         let verified = good.iter().filter_map(|sample| sample.verified_at).max();
         self.figures.proof_age_s = proven.map(|at| self.since(at).as_secs());
         self.figures.verification_age_s = verified.map(|at| self.since(at).as_secs());
+        let failed = good.iter().filter_map(|sample| Some((sample.failed_at?, &sample.id))).max();
+        if let Some((at, id)) = failed.filter(|(at, _)| proven.is_none_or(|proven| *at > proven)) {
+            let age = self.since(at);
+            self.figures.proof_failed_age_s = Some(age.as_secs());
+            let age = human_duration(age);
+            let fact = format!("the restore of `{id}` failed its checks {age} ago, and none passed since");
+            self.say(Level::Critical, fact);
+        }
         let limits = [
             ("restore was proven", proven, self.expected.max_proof_age),
             ("backup was verified", verified.max(proven), self.expected.max_verification_age),

@@ -7,7 +7,7 @@ use super::Health;
 type Value = fn(&Health) -> Option<u64>;
 
 /// Every metric: its name, what it is, and where it is taken from.
-const METRICS: [(&str, &str, Value); 13] = [
+const METRICS: [(&str, &str, Value); 14] = [
     ("level", "0 ok, 1 warning, 2 critical, 3 unknown.", |health| Some(u64::from(health.level.code()))),
     ("count", "Backups there are, good or not.", |health| Some(health.figures.count)),
     ("damaged", "Backups known to be damaged.", |health| Some(health.figures.damaged)),
@@ -17,6 +17,9 @@ const METRICS: [(&str, &str, Value); 13] = [
     ("size_bytes", "The size of the newest good backup.", |health| health.figures.size_bytes),
     ("median_size_bytes", "The median size of those before it.", |health| health.figures.median_bytes),
     ("proof_age_seconds", "How long ago a restore was proven.", |health| health.figures.proof_age_s),
+    ("proof_failed_age_seconds", "How long ago a restore failed its checks, where none passed since.", |health| {
+        health.figures.proof_failed_age_s
+    }),
     ("verification_age_seconds", "How long ago a backup's bytes were verified.", |health| {
         health.figures.verification_age_s
     }),

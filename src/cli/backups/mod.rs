@@ -1,6 +1,7 @@
 //! `runbook backups`: what the stores hold, and what is known of it.
 
 mod erase_ledger;
+pub mod expected;
 mod health;
 mod hold;
 mod import;

@@ -26,6 +26,9 @@ pub fn standing(backup: &Backup, now: Timestamp) -> String {
     if let Some(proof) = &attested.last_proof {
         words.push(format!("proven {} ago", age(proof.at, now)));
     }
+    if let Some(proof) = &attested.last_failed {
+        words.push(format!("its restore FAILED its checks {} ago", age(proof.at, now)));
+    }
     if let Some(hold) = &attested.hold {
         match hold.until {
             _ if !hold.counts_at(now) => words.push("hold has ended".to_owned()),
@@ -83,6 +86,7 @@ pub fn document(backup: &Backup) -> Value {
         "held": backup.attested.is_held(clock::now()),
         "hold": backup.attested.hold,
         "last_proof": backup.attested.last_proof,
+        "last_failed_proof": backup.attested.last_failed,
         "last_verified": backup.attested.last_verified,
         "missing": backup.missing,
     })

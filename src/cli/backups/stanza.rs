@@ -101,6 +101,7 @@ pub fn observed(expected: &ExpectedBackup, standing: &Standing) -> Observed {
         is_sound: backup.fault.is_none(),
         is_held: false,
         proven_at: None,
+        failed_at: None,
         verified_at: None,
     };
     let samples = standing.backups.iter().filter(fits).map(sample).collect();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
+use super::kept::{self, Kept};
 use crate::action::ByteStream;
 use crate::cli::screen::Face;
 use crate::cli::site::Site;
@@ -25,6 +26,12 @@ pub struct Report {
     error: Option<String>,
     keys: Vec<Key>,
     recipients: Vec<Holder>,
+    /// The newest backups that lie there, tried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<Kept>,
+    /// Why they were not tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unseen: Option<String>,
     /// What older backups need.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     earlier: Vec<Earlier>,
@@ -87,6 +94,8 @@ impl Examination<'_> {
             keys: Vec::new(),
             recipients: self.holders(),
             earlier: self.earlier(),
+            kept: Vec::new(),
+            unseen: None,
         };
         let canary = match wiring::block_on(self.pack())? {
             Ok(canary) => canary,
@@ -97,7 +106,19 @@ impl Examination<'_> {
             let why = wiring::block_on(self.unpack(&canary, &alone))?.err().map(|error| chain(&error));
             keys.push(Key { secret, reads: why.is_none(), why });
         }
-        Ok(Report { readable: keys.iter().any(|key| key.reads), keys, ..empty })
+        let report = Report { readable: keys.iter().any(|key| key.reads), keys, ..empty };
+        Ok(match self.kept(store)? {
+            Ok(kept) => Report { kept, ..report },
+            Err(unseen) => Report { unseen: Some(unseen), ..report },
+        })
+    }
+
+    /// What lies in the store. A key can be tried where the store gives no answer, so that is no failure.
+    fn kept(&self, store: &str) -> Result<Result<Vec<Kept>, String>, Failure> {
+        match self.site.read_store(store) {
+            Ok(opened) => wiring::block_on(kept::try_newest(self.site, opened.as_ref(), self.how)),
+            Err(failure) => Ok(Err(failure.message)),
+        }
     }
 
     async fn pack(&self) -> Result<Canary, TransferError> {
@@ -193,7 +214,7 @@ fn format(how: &Encryption) -> &'static str {
 }
 
 /// An error with what caused it, on one line.
-fn chain(error: &TransferError) -> String {
+pub(super) fn chain(error: &TransferError) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
@@ -209,7 +230,10 @@ pub fn print(reports: &[Report], site: &Site, face: Face) -> Result<Exit, Failur
         Face::Json => document::write_json(&reports)?,
         Face::People => show(reports, site),
     }
-    let lost = |report: &Report| !report.readable || report.earlier.iter().any(|key| !key.at_hand);
+    let lost = |report: &Report| {
+        let is_lost = report.earlier.iter().any(|key| !key.at_hand) || report.kept.iter().any(|kept| !kept.readable);
+        !report.readable || is_lost
+    };
     let unreadable = reports.iter().filter(|report| lost(report)).count();
     Ok(if unreadable == 0 { Exit::Success } else { Exit::Refused })
 }
@@ -235,6 +259,18 @@ fn show(reports: &[Report], site: &Site) {
         for key in &report.earlier {
             let told = key.why.as_ref().map_or_else(|| "is at hand".to_owned(), |why| format!("is NOT at hand: {why}"));
             out!("  earlier    `{}` ({}) {told}", key.secret, key.format);
+        }
+        for kept in &report.kept {
+            let told = kept.why.as_ref().map_or_else(|| "is read".to_owned(), |why| format!("is NOT read: {why}"));
+            out!("  newest     backup `{}` of `{}` {told}", kept.backup, kept.source);
+        }
+        if report.kept.iter().any(|kept| !kept.readable) {
+            tell!(
+                "  help: what lies there was written with another key than is here: give the secret its value of then, or name that key under `earlier`"
+            );
+        }
+        if let Some(why) = &report.unseen {
+            out!("  its backups were not tried: {why}");
         }
         if report.earlier.iter().any(|key| !key.at_hand) {
             tell!(

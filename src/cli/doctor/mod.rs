@@ -1,5 +1,6 @@
 //! `runbook doctor`: proves what a site relies on, before the day it must.
 
+mod kept;
 mod keys;
 mod servers;
 mod store;
@@ -12,7 +13,7 @@ use super::{Exit, Failure};
 #[derive(Debug, clap::Args)]
 #[command(
     group(clap::ArgGroup::new("what").args(["keys", "store", "servers"]).required(true).multiple(true)),
-    after_help = "Examples:\n  runbook doctor --store primary              what can these credentials do? missing? too much?\n  runbook doctor --store primary --role any   the store of a single machine, which also prunes\n  runbook doctor --keys                       can anybody here read what is written now?\n  runbook doctor --keys --store offsite\n  runbook doctor --servers                    is the inventory right about them?\n  runbook doctor --keys --json | jq -r '.[] | select(.readable | not) | .store'\n\n--store writes a few objects below `rb-probe/` under a name of their own, and removes them again as far as the\ncredentials allow; settings are read, never changed. --keys packs a few bytes as each store packs backups and\ndecrypts them with every identity and password that the inventory names; nothing is written to any store.\nExit code 4 when something is missing or too much, when no key here reads what a store writes, or when a server contradicts its entry."
+    after_help = "Examples:\n  runbook doctor --store primary              what can these credentials do? missing? too much?\n  runbook doctor --store primary --role any   the store of a single machine, which also prunes\n  runbook doctor --keys                       can anybody here read what is written now?\n  runbook doctor --keys --store offsite\n  runbook doctor --servers                    is the inventory right about them?\n  runbook doctor --keys --json | jq -r '.[] | select(.readable | not) | .store'\n\n--store writes a few objects below `rb-probe/` under a name of their own, and removes them again as far as the\ncredentials allow; settings are read, never changed. --keys packs a few bytes as each store packs backups and\ndecrypts them with every identity and password that the inventory names, and tries them on the newest backup of\neverything that lies there; nothing is written to any store.\nExit code 4 when something is missing or too much, when no key here reads what a store writes, or when a server contradicts its entry."
 )]
 pub struct Args {
     /// Pack a canary as each store packs backups, and decrypt it with every key that can be had here

@@ -12,9 +12,9 @@ use crate::cli::runs::outcome_words;
 use crate::event::Outcome;
 use crate::journal::RunStatus;
 
-/// A backup that is older counts as a reason to take one.
+/// A backup that is older counts as a reason to take one, where the inventory's `backups` say nothing.
 const OLD: Duration = Duration::from_secs(7 * 86_400);
-/// A proof that is older counts as a reason to drill.
+/// A proof that is older counts as a reason to drill, where they say nothing.
 const UNPROVEN: Duration = Duration::from_secs(90 * 86_400);
 
 /// One thing to be done.
@@ -53,7 +53,10 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
         next.push(Advice::new(Level::Critical, format!("the recovery cannot be planned: {look}")));
     }
     next.extend(held(status, &ways));
+    next.extend(expected(status, again));
     next.extend(tried(status, &ways));
+    // A standing fact, which monitoring is not to repeat for ever.
+    next.extend(status.together.iter().map(|fact| Advice::new(Level::Ok, fact.clone())));
     next
 }
 
@@ -107,11 +110,22 @@ fn held(status: &Status, ways: &Ways) -> Option<Advice> {
         Some(newest) if !newest.sound => {
             Some(Advice::new(Level::Critical, format!("the newest {what} `{}` is not sound: {backup}", newest.id)))
         }
-        Some(newest) if between(newest.ended_at, status.at) > OLD => {
+        Some(newest) if !status.limits.age && between(newest.ended_at, status.at) > OLD => {
             Some(Advice::new(Level::Warning, format!("the newest {what} is old: {backup}")))
         }
         Some(_) => None,
     }
+}
+
+/// What the inventory expects of its backups and does not hold.
+fn expected(status: &Status, again: &Again) -> Vec<Advice> {
+    let look = again.line(["backups", "health", "--source", &status.database]);
+    let bad = status.expected.iter().filter(|health| health.level != Level::Ok);
+    let told = bad.map(|health| {
+        let found: Vec<&str> = health.findings.iter().map(|finding| finding.message.as_str()).collect();
+        Advice::new(health.level, format!("the expected `{}`: {}: {look}", health.name, found.join("; ")))
+    });
+    told.collect()
 }
 
 /// What is wrong with the drills and proofs there are, and with what they measured.
@@ -130,7 +144,14 @@ fn tried(status: &Status, ways: &Ways) -> Vec<Advice> {
         Some(drill) if status.stanza.is_some() => has_succeeded(drill) && drill.at.is_some_and(is_recent),
         Some(_) | None => status.proof.as_ref().is_some_and(|proof| proof.passed && is_recent(proof.at)),
     };
-    if !proven && status.backup.is_some() {
+    let failed = status.proof.as_ref().filter(|proof| !proof.passed);
+    let is_told = || status.expected.iter().any(|health| health.figures.proof_failed_age_s.is_some());
+    if let Some(proof) = failed.filter(|_| !is_told()) {
+        let (backup, run) = (&proof.backup, &proof.run);
+        let text = format!("the restore of backup `{backup}` failed its checks in run {run}: {}", ways.drill);
+        next.push(Advice::new(Level::Critical, text));
+    }
+    if !proven && failed.is_none() && !status.limits.proof && status.backup.is_some() {
         next.push(Advice::new(Level::Warning, format!("no restore was proven lately: {}", ways.drill)));
     }
     let slow = status.forecast.as_ref().filter(|expected| expected.rto_ms.is_some_and(|rto| expected.p95_ms > rto));
@@ -162,23 +183,12 @@ impl Ways {
         let (name, recovery) = (status.database.as_str(), status.recovery());
         let database = format!("database={name}");
         let drill = |runbook: &str| again.drill([runbook, "-p", &database]);
-        let (what, backup, drill, restore) = match (&status.stanza, status.managed) {
-            (Some(stanza), _) => (
-                "base backup",
-                format!("have pgBackRest take one of stanza `{stanza}`"),
-                drill(recovery),
-                again.change(["run", recovery, "-p", &database, "-p", "incident_at=now"]),
-            ),
-            (None, true) => (
-                "dump",
-                again.change(["run", "daily-backup", "-p", &database]),
-                drill("restore-test-dump"),
-                again.line(["restore", name]),
-            ),
-            (None, false) => {
-                ("base backup", again.change(["backup", name]), drill("full-db-loss"), again.line(["restore", name]))
-            }
+        let (what, drill) = match (&status.stanza, status.managed) {
+            (Some(_), _) => ("base backup", drill(recovery)),
+            (None, true) => ("dump", drill("restore-test-dump")),
+            (None, false) => ("base backup", drill("full-db-loss")),
         };
+        let (backup, restore) = (again.change(["backup", name]), again.line(["restore", name]));
         Self { what, backup, drill, restore, known: again.line(["backups", "list"]), database }
     }
 }
@@ -196,13 +206,13 @@ mod tests {
     use super::{Again, Status, of};
     use crate::actions::postgres::{Contradiction, Standing};
     use crate::base::Timestamp;
-    use crate::catalog::health::Level;
-    use crate::cli::status::gather::{Drilled, Newest, Proven};
+    use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
+    use crate::cli::status::gather::{Drilled, Limits, Newest, Proven};
     use crate::event::{Figures, Outcome};
 
     /// One whose newest backup was proven just now.
     fn healthy() -> Status {
-        let at = Timestamp::UNIX_EPOCH;
+        let (at, run) = (Timestamp::UNIX_EPOCH, "20260101-000000-bbbbbb".to_owned());
         Status {
             database: "orders".to_owned(),
             environment: "production".to_owned(),
@@ -214,7 +224,10 @@ mod tests {
             backup: Some(Newest { id: "b2".to_owned(), ended_at: at, size_bytes: 1, sound: true }),
             backups: 2,
             store_fault: String::new(),
-            proof: Some(Proven { backup: "b1".to_owned(), at, passed: true, took_ms: 1, unkept: None }),
+            expected: Vec::new(),
+            together: None,
+            limits: Limits::default(),
+            proof: Some(Proven { backup: "b1".to_owned(), at, passed: true, took_ms: 1, run, unkept: None }),
             drill: None,
             forecast: None,
             forecast_fault: String::new(),
@@ -254,6 +267,36 @@ mod tests {
     }
 
     #[test]
+    fn what_the_inventory_expects_counts_instead_of_the_usual_limits() {
+        let mut old = healthy();
+        old.backup.as_mut().expect("a backup").ended_at = "1969-12-01T00:00:00Z".parse().expect("a time");
+        advises(&old, Level::Warning, "the newest base backup is old: runbook backup orders");
+        old.limits = Limits { age: true, proof: true };
+        old.proof = None;
+        assert!(of(&old, &Again::default()).is_empty(), "the inventory allows it");
+        let message = "the newest is 4w 3d old (max 26h)".to_owned();
+        old.expected.push(Health {
+            name: "nightly".to_owned(),
+            source: "orders".to_owned(),
+            kind: "postgres.base".to_owned(),
+            store: "primary".to_owned(),
+            level: Level::Critical,
+            findings: vec![Finding { level: Level::Critical, message }],
+            figures: Measured::default(),
+        });
+        advises(&old, Level::Critical, "`nightly`: the newest is 4w 3d old (max 26h): runbook backups health");
+    }
+
+    #[test]
+    fn a_restore_that_failed_after_one_that_passed_is_critical() {
+        let mut failed = healthy();
+        failed.proof.as_mut().expect("a proof").passed = false;
+        let words =
+            "the restore of backup `b1` failed its checks in run 20260101-000000-bbbbbb: runbook drill full-db-loss";
+        advises(&failed, Level::Critical, words);
+    }
+
+    #[test]
     fn an_entry_that_the_server_contradicts_comes_first_whatever_else_is_well() {
         let contradictions = vec![Contradiction { what: "another cluster".to_owned(), help: "correct it".to_owned() }];
         let server = Standing { answers: true, contradictions, ..Standing::default() };
@@ -276,7 +319,6 @@ mod tests {
         down.drill.as_mut().expect("a drill").at = Some(Timestamp::UNIX_EPOCH);
         assert!(of(&down, &Again::default()).is_empty(), "its drill proves it");
         down.server.answers = false;
-        let run = "runbook run full-db-loss-pgbackrest -p database=orders -p incident_at=now";
-        advises(&down, Level::Critical, run);
+        advises(&down, Level::Critical, "runbook restore orders");
     }
 }

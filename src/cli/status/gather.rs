@@ -8,18 +8,20 @@ use super::advice;
 use crate::action::{Mode, Secrets};
 use crate::actions::pgbackrest;
 use crate::actions::postgres::{Standing, look};
+use crate::base::diagnostic::Code;
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::{Verdict, Vouched};
-use crate::catalog::health::Level;
+use crate::catalog::health::{Health, Level};
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
+use crate::cli::backups::expected::Expectations;
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
 use crate::cli::site::{self, Site};
 use crate::cli::{Failure, history, restored, wal as cli_wal, wiring};
 use crate::event::{Figures, Outcome};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
-use crate::language::inventory::Database;
+use crate::language::inventory::{Database, PgBackRest};
 use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
 use crate::state::RunState;
 use crate::wal;
@@ -59,7 +61,16 @@ pub struct Status {
     /// Why its store tells nothing; empty when it does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub store_fault: String,
-    /// The last proof that a backup restores.
+    /// What the inventory's `backups` expect of it, held against what there is; empty where they say nothing of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expected: Vec<Health>,
+    /// That all its copies are lost with its machine, and what to do about it; absent where they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub together: Option<String>,
+    /// What these expectations judge.
+    #[serde(skip)]
+    pub limits: Limits,
+    /// The last restore of a backup that was checked, whether it passed or not.
     pub proof: Option<Proven>,
     /// The last drill of its recovery.
     pub drill: Option<Drilled>,
@@ -85,6 +96,15 @@ impl Status {
     }
 }
 
+/// Which limits the inventory sets itself, so that the usual ones do not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// How old the newest backup may be.
+    pub age: bool,
+    /// How long ago a restore may have been proven.
+    pub proof: bool,
+}
+
 /// A backup in a few figures.
 #[derive(Debug, Serialize)]
 pub struct Newest {
@@ -98,7 +118,7 @@ pub struct Newest {
     pub sound: bool,
 }
 
-/// A restore that was proven.
+/// A restore that was checked.
 #[derive(Debug, Serialize)]
 pub struct Proven {
     /// Of which backup.
@@ -109,6 +129,8 @@ pub struct Proven {
     pub passed: bool,
     /// How long it took.
     pub took_ms: u64,
+    /// The run that checked it, perhaps on another machine.
+    pub run: String,
     /// The run that proved it, where only the history of runs on this machine knows it and the store does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unkept: Option<RunId>,
@@ -165,6 +187,8 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     };
     let lock = entry.map(lock_of_database).unwrap_or_default();
     let history = runs.as_ref().map(|runs| past(runs, name, &lock)).transpose()?.unwrap_or_default();
+    let expectations = Expectations { site, stores: &[], believed: believed(history.proof.as_ref()) };
+    let expected = expectations.judged(Some(name))?;
     kept.believe(history.proof);
     let open = runs.as_ref().map(|runs| recovery::open(runs, &lock, None)).transpose()?.flatten();
     let managed = entry.is_some_and(Database::is_managed);
@@ -181,6 +205,9 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         backup: kept.newest,
         backups: kept.count,
         store_fault,
+        expected,
+        together: together(name, site),
+        limits: limits(name, site),
         proof: kept.proof,
         drill: history.drill,
         forecast: None,
@@ -200,6 +227,37 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
     status.level = advice.iter().fold(Level::Ok, |worst, one| worst.worse(one.level));
     status.next = advice.into_iter().map(|one| one.text).collect();
     Ok(status)
+}
+
+/// That one machine holds the database and all copies of it, where that matters.
+fn together(name: &str, site: &Site) -> Option<String> {
+    let environment = site.inventory.environments.get(&site.environment);
+    let found = site.inventory.copies_together(name).filter(|_| environment.is_some_and(|entry| entry.protected))?;
+    (found.code == Code::CopiesOnOneMachine).then(|| format!("{}: {}", found.fact, found.help))
+}
+
+/// What the inventory says of the backups that are told first: the kind that its recovery needs.
+fn limits(name: &str, site: &Site) -> Limits {
+    let entry = site.inventory.databases.get(name);
+    let kind = match entry.and_then(Database::sole_stanza) {
+        Some(_) => PgBackRest::KIND,
+        None => kind(entry),
+    };
+    let said = || site.inventory.backups.values().filter(|one| one.source == name && one.kind == kind);
+    Limits {
+        age: said().any(|one| one.max_age.is_some() || one.every.is_some() || one.cron.is_some()),
+        proof: said().any(|one| one.max_proof_age.is_some()),
+    }
+}
+
+/// The kind of backup that its recovery needs.
+fn kind(entry: Option<&Database>) -> &'static str {
+    if entry.is_some_and(Database::is_managed) { KIND_POSTGRES_DUMP } else { KIND_POSTGRES_BASE }
+}
+
+/// What the history of runs alone may know to have been proven.
+fn believed(proof: Option<&Proven>) -> Option<(&str, Timestamp)> {
+    proof.filter(|proof| proof.passed).map(|proof| (proof.backup.as_str(), proof.at))
 }
 
 /// The backups of a database in a few figures.
@@ -265,7 +323,7 @@ fn backups(name: &str, site: &Site) -> Result<Vec<Backup>, String> {
         .map_err(|error| format!("`audit.proof_signers` of the inventory makes no sense: {error}"))?;
     let listed = wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).map_err(chain)?;
     let listed = listed.map_err(|error| crate::cli::attest::chain(&error))?;
-    let kind = if entry.is_some_and(Database::is_managed) { KIND_POSTGRES_DUMP } else { KIND_POSTGRES_BASE };
+    let kind = kind(entry);
     let ours = |backup: &Backup| backup.manifest.kind == kind && backup.manifest.source == name;
     let mut found: Vec<Backup> = listed.backups.into_iter().filter(ours).collect();
     found.sort_by_key(|backup| std::cmp::Reverse(backup.manifest.stopped_at));
@@ -282,12 +340,14 @@ fn newest(backup: &Backup) -> Newest {
 }
 
 fn proof(backup: &Backup) -> Option<Proven> {
-    let proof = backup.attested.last_proof.as_ref()?;
+    // A failed one is told only where none passed after it.
+    let proof = backup.attested.last_failed.as_ref().or(backup.attested.last_proof.as_ref())?;
     Some(Proven {
         backup: backup.manifest.id.clone(),
         at: proof.at,
         passed: proof.verdict == Verdict::Passed,
         took_ms: proof.took_ms,
+        run: proof.run.clone(),
         unkept: None,
     })
 }
@@ -314,6 +374,7 @@ fn proven(dir: &RunDir, plan: &BoundPlan, name: &str) -> Option<Proven> {
         at: found.proof.at,
         passed: found.proof.verdict == Verdict::Passed,
         took_ms: found.proof.took_ms,
+        run: found.proof.run,
         unkept: Some(dir.id().clone()),
     })
 }

@@ -69,11 +69,11 @@ fn server(status: &Status) {
         line("", (Tone::Quiet, overseer));
     }
     if let Some(wal) = status.wal.as_ref().filter(|_| server.answers) {
-        line("wal", (wal_tone(wal.level), &wal_text(wal)));
+        line("wal", (level_tone(wal.level), &wal_text(wal)));
     }
 }
 
-fn wal_tone(level: Level) -> Tone {
+fn level_tone(level: Level) -> Tone {
     match level {
         Level::Ok => Tone::Good,
         Level::Warning | Level::Unknown => Tone::Warn,
@@ -121,6 +121,11 @@ fn backups(status: &Status, again: &Again) {
             line("proof", (Tone::Warn, "no restore was ever proven"))
         }
         None => {}
+    }
+    for health in &status.expected {
+        let worst = health.findings.iter().find(|finding| finding.level == health.level);
+        let text = worst.map_or_else(|| "as expected".to_owned(), |finding| finding.message.clone());
+        line("expected", (level_tone(health.level), &format!("`{}`: {text}", health.name)));
     }
 }
 

@@ -26,18 +26,38 @@ impl InventoryFile {
         for (environment, _) in self.environments.iter().filter(|(_, environment)| environment.protected) {
             // What cannot be put together has faults of its own.
             let Ok(inventory) = self.for_environment(environment) else { continue };
-            for (name, entry) in inventory.databases.iter().filter(|(name, _)| self.databases.contains_key(*name)) {
-                let Some((code, what, help)) = lack(&inventory, name) else { continue };
-                // The folders of this machine are no place of a server that is elsewhere.
-                if code == Code::CopiesOnOneMachine && entry.elsewhere().is_some() {
-                    continue;
-                }
-                let message = format!("every copy of the database `{name}` lies {what}");
-                let fault = Diagnostic::new(code, message).at(self.place(&format!("/databases/{name}/store")));
+            for name in inventory.databases.keys().filter(|name| self.databases.contains_key(*name)) {
+                let Some(Together { code, fact, help }) = inventory.copies_together(name) else { continue };
+                let fault = Diagnostic::new(code, fact).at(self.place(&format!("/databases/{name}/store")));
                 told.entry(name.clone()).or_insert_with(|| fault.help(help));
             }
         }
         told.into_values().for_each(|fault| faults.push(fault));
+    }
+}
+
+/// That all copies of a database are lost together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Together {
+    /// [`Code::CopiesOnOneMachine`] or [`Code::CopiesInOnePlace`].
+    pub code: Code,
+    /// What is so.
+    pub fact: String,
+    /// What to do about it.
+    pub help: &'static str,
+}
+
+impl Inventory {
+    /// What takes every copy of a database away at once; `None` where they lie apart, or where it cannot be told.
+    #[must_use]
+    pub fn copies_together(&self, database: &str) -> Option<Together> {
+        let (code, what, help) = lack(self, database)?;
+        let is_elsewhere = self.databases.get(database).is_some_and(|entry| entry.elsewhere().is_some());
+        // The folders of this machine are no place of a server that is elsewhere.
+        if code == Code::CopiesOnOneMachine && is_elsewhere {
+            return None;
+        }
+        Some(Together { code, fact: format!("every copy of the database `{database}` lies {what}"), help })
     }
 }
 

@@ -29,6 +29,7 @@ use serde_json::Value;
 
 use crate::base::units::Span;
 
+pub use apart::Together;
 pub use condition::Expectation;
 pub use environment::{BUILT_IN, DRILL, EnvironmentError, choose_environment};
 pub use expectation::{ExpectedBackup, Schedule};

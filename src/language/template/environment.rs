@@ -20,7 +20,7 @@ pub const MAX_OUTPUT: usize = 1 << 20;
 const FUEL: u64 = 100_000;
 
 /// Names that every template can see without being given them.
-pub(super) const FUNCTIONS: [&str; 3] = ["range", "dict", "namespace"];
+pub(super) const FUNCTIONS: [&str; 2] = ["range", "dict"];
 
 pub(super) fn environment() -> &'static Environment<'static> {
     static ENVIRONMENT: OnceLock<Environment<'static>> = OnceLock::new();
@@ -37,6 +37,8 @@ fn build() -> Environment<'static> {
     environment.set_debug(true);
     environment.set_formatter(format);
     environment.remove_global("debug");
+    // What a loop keeps from one round to the next grows without measure.
+    environment.remove_global("namespace");
     environment.remove_filter("pprint");
     environment.add_filter("b64encode", |value: Value| whole("b64encode", &value, |text| STANDARD.encode(text)));
     environment

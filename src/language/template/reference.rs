@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::environment::{FUNCTIONS, environment};
 use super::error::{TemplateError, TemplateErrorKind};
 use super::filter::unknown_filter;
+use super::measure::unmeasured;
 use super::shape::{expression, is_template};
 
 /// A name that a template reads.
@@ -31,8 +32,13 @@ pub enum TextKind {
 /// # Errors
 /// Fails on malformed templates, on filters that do not exist, and on `steps[…]`.
 pub fn references(text: &str, kind: TextKind) -> Result<Vec<Reference>, TemplateError> {
+    if kind == TextKind::Template && !is_template(text) {
+        return Ok(Vec::new());
+    }
+    if let Some(error) = unmeasured(text, kind) {
+        return Err(error);
+    }
     let names = match kind {
-        TextKind::Template if !is_template(text) => return Ok(Vec::new()),
         TextKind::Template => match expression(text) {
             Some(range) => of_expression(&text[range.clone()], range.start)?,
             None => environment()

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 use super::environment::{MAX_OUTPUT, environment};
 use super::error::{TemplateError, TemplateErrorKind};
+use super::measure::unmeasured;
+use super::reference::TextKind;
 use super::scope::Scope;
 use super::shape::{expression, is_template};
 use crate::base::secret::{TOKEN_CLOSE, TOKEN_OPEN};
@@ -37,6 +39,9 @@ pub fn render(value: &Value, scope: &Scope) -> Result<Rendered, TemplateError> {
 /// An undefined result is an error, and so is one that holds a secret.
 pub fn evaluate(expression: &str, scope: &Scope) -> Result<Value, TemplateError> {
     let mut renderer = Renderer { scope, context: scope.context(), secrets: BTreeSet::new(), left: MAX_OUTPUT };
+    if let Some(error) = unmeasured(expression, TextKind::Expression) {
+        return Err(error);
+    }
     let value = renderer.expression(expression, 0)?;
     if renderer.secrets.is_empty() {
         return Ok(value);
@@ -86,6 +91,9 @@ impl Renderer<'_> {
     fn text(&mut self, text: &str) -> Result<Value, TemplateError> {
         if !is_template(text) {
             return Ok(Value::String(text.to_owned()));
+        }
+        if let Some(error) = unmeasured(text, TextKind::Template) {
+            return Err(error);
         }
         if let Some(range) = expression(text) {
             let offset = range.start;

@@ -34,9 +34,18 @@ pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Option<LossVerdict>
         .iter()
         .filter_map(|step| {
             let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
+            if plan.objectives.rpo.is_none() && is_copy(known) {
+                return None;
+            }
             judge(&step.id, known, incident_at)
         })
         .reduce(|worst, next| if next.unwanted_ms > worst.unwanted_ms { next } else { worst })
+}
+
+/// Whether a step opened a copy beside the live database: nothing is lost by looking at an old one.
+fn is_copy(known: &StepState) -> bool {
+    let side = known.output.as_ref().and_then(|output| output.get("instance")?.get("side"));
+    side.is_some_and(|side| !side.is_null())
 }
 
 fn judge(step: &StepId, known: &StepState, incident_at: Timestamp) -> Option<LossVerdict> {

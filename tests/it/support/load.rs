@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use super::cli::until;
 use super::postgres::Cluster;
 
 /// The table that the clients fill.
@@ -17,7 +18,7 @@ const CLIENTS: &str = "4";
 /// How much is written.
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
-    /// All that the machine can.
+    /// All that the machine can, up to about half a gigabyte of WAL: no test fills a disk.
     Full,
     /// About two megabytes of WAL a second.
     Steady,
@@ -38,13 +39,10 @@ impl Load {
         fs::write(&script, "INSERT INTO seen VALUES (:round, :client_id, repeat('x', 1500));\n").unwrap();
         let log = dir.join(format!("round{round}"));
         let mut pgbench = cluster.command("pgbench");
-        pgbench
-            .args(["-n", "-c", CLIENTS, "-T", "600", "-U", "postgres", "-l"])
-            .arg("-D")
-            .arg(format!("round={round}"));
+        pgbench.args(["-n", "-c", CLIENTS, "-U", "postgres", "-l"]).arg("-D").arg(format!("round={round}"));
         match pace {
-            Pace::Full => &mut pgbench,
-            Pace::Steady => pgbench.arg("--rate=1000"),
+            Pace::Full => pgbench.args(["-t", "60000"]),
+            Pace::Steady => pgbench.args(["-T", "600", "--rate=1000"]),
         };
         pgbench.arg("-f").arg(&script).arg(format!("--log-prefix={}", log.display()));
         pgbench.arg("-h").arg(cluster.socket_dir()).arg("-p").arg(cluster.port().to_string()).arg("postgres");
@@ -52,10 +50,20 @@ impl Load {
         Self { pgbench, log, round }
     }
 
+    /// Waits until it is well under way.
+    pub fn is_under_way(&self, cluster: &Cluster) {
+        let rows = format!("SELECT count(*) > 50 FROM seen WHERE round = {}", self.round);
+        until("pgbench writes", || cluster.sql(&rows) == "t");
+    }
+
     /// Ends its sessions, the server stays; gives what was acknowledged until then.
-    pub fn end(self, cluster: &Cluster) -> Acknowledged {
+    pub fn end(mut self, cluster: &Cluster) -> Acknowledged {
         let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'pgbench'";
-        cluster.sql(end);
+        // Sessions that were not there yet come later.
+        until("pgbench ends with its sessions", || {
+            cluster.sql(end);
+            self.pgbench.try_wait().unwrap().is_some()
+        });
         self.acknowledged()
     }
 
@@ -64,7 +72,7 @@ impl Load {
         self.pgbench.wait().unwrap();
         let log = PathBuf::from(format!("{}.{}", self.log.display(), self.pgbench.id()));
         let mut clients = Acknowledged::default();
-        for line in fs::read_to_string(log).unwrap().lines() {
+        for line in fs::read_to_string(log).unwrap_or_default().lines() {
             let client = line.split(' ').next().unwrap().to_owned();
             *clients.0.entry((self.round, client)).or_default() += 1;
         }

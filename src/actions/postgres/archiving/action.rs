@@ -195,7 +195,10 @@ impl Action for ConfigureArchiving {
             let fact = format!("`{}` is thrown away here: it archives nothing", cluster.name);
             return Err(vec![ParamFault::new("/database", fact)]);
         }
-        keeps_promise(params, cluster.entry.rpo).map_err(|fault| vec![fault])?;
+        // What is put back is what was there, whatever it keeps.
+        if params.put_back.is_none() {
+            keeps_promise(params, cluster.entry.rpo).map_err(|fault| vec![fault])?;
+        }
         let names = place::stores(params, &cluster).map_err(|error| {
             let fault = ParamFault::new("/stores", error.to_string());
             vec![error.info().help.iter().fold(fault, |fault, help| fault.help(help.clone()))]

@@ -1,5 +1,6 @@
 //! The action: its arguments, its check, its one attempt.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -36,6 +37,10 @@ pub struct SyncParams {
     /// How two that have the same name are compared. Default `digest`.
     #[serde(default)]
     pub compare: Compare,
+    /// What becomes of what the target has with other content: `replace` (default), or `refuse`: then nothing is copied
+    /// and the step fails. For what never changes, such as backups: there a difference is damage on one of the two sides.
+    #[serde(default)]
+    pub changed: Changed,
     /// Deletes at the target what the source does not have, after everything is copied.
     #[serde(default)]
     pub delete: bool,
@@ -48,6 +53,10 @@ pub struct SyncParams {
     /// No names that fit one of these patterns: they are neither copied nor deleted.
     #[serde(default)]
     pub exclude: Vec<Glob>,
+    /// Names that fit one of these patterns come after all others, and only where they were there before the others were
+    /// listed: what makes the others count, such as a backup's `manifest.json`.
+    #[serde(default)]
+    pub last: Vec<Glob>,
     /// What is done about symbolic links in a source folder. Default `refuse`.
     #[serde(default)]
     pub symlinks: Symlinks,
@@ -58,6 +67,17 @@ pub struct SyncParams {
     #[serde(default = "four")]
     #[schemars(range(min = 1, max = 64))]
     pub parallel: u32,
+}
+
+/// What becomes of what both sides have and the target has otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Changed {
+    /// It is made like the source.
+    #[default]
+    Replace,
+    /// It is an error, and nothing is copied.
+    Refuse,
 }
 
 /// What is done about symbolic links.
@@ -108,11 +128,28 @@ impl SyncParams {
         Filter { symlinks: Symlinks::Skip, ..self.filter() }
     }
 
+    /// Whether a name comes after all others.
+    fn is_last(&self, name: &str) -> bool {
+        self.last.iter().any(|pattern| pattern.fits(name))
+    }
+
+    /// Lists the source. What comes last and was committed meanwhile waits for the next time: what it makes count may not
+    /// have been listed.
+    async fn listed(&self, from: &Side) -> Result<Option<Vec<Item>>, ActionError> {
+        if self.last.is_empty() {
+            return from.list(self.filter()).await;
+        }
+        let Some(before) = from.list(self.filter()).await? else { return Ok(None) };
+        let known: BTreeSet<String> = before.into_iter().map(|item| item.name).collect();
+        let now = from.list(self.filter()).await?;
+        let keeps = |item: &Item| !self.is_last(&item.name) || known.contains(&item.name);
+        Ok(now.map(|items| items.into_iter().filter(keeps).collect()))
+    }
+
     /// Lists both sides and compares them. Refuses what would do harm; nothing is changed.
     async fn plan(&self, from: &Side, to: &Side) -> Result<Plan, ActionError> {
         let place = self.from.known()?;
-        let source = from.list(self.filter()).await?;
-        let source = source.ok_or_else(|| {
+        let source = self.listed(from).await?.ok_or_else(|| {
             ActionError::fatal(format!("the source `{place}` is not there")).help("is its disk mounted?")
         })?;
         if source.is_empty() {
@@ -126,6 +163,9 @@ impl SyncParams {
             return Err(ActionError::fatal(freeze.fact()).help(frozen::help(&freeze)));
         }
         let mut plan = Plan::make((from, to), (source, target), self.compare, self.parallel as usize).await?;
+        if self.changed == Changed::Refuse && !plan.replace.is_empty() {
+            return Err(different(&plan.replace));
+        }
         let allowed = self.max_delete.unwrap_or_default();
         if !self.delete {
             plan.delete.clear();
@@ -141,6 +181,17 @@ impl SyncParams {
         }
         Ok(plan)
     }
+}
+
+/// Why nothing is copied over what is there.
+fn different(items: &[Item]) -> ActionError {
+    let fact = format!("{} at the target have other content than at the source", items.len());
+    let first: Vec<&str> = items.iter().take(5).map(|item| item.name.as_str()).collect();
+    ActionError::fatal(fact).help(format!(
+        "nothing was copied, and one of the two sides is damaged or was tampered with: {}; find out which, and move what is \
+         wrong away",
+        first.join(", ")
+    ))
 }
 
 impl Action for Sync {
@@ -162,6 +213,10 @@ impl Action for Sync {
                 with: "from: { store: primary, prefix: media/ }\nto: { path: /srv/media }\ndelete: true\nmax_delete: 5%\nexclude: ['*.tmp', 'cache/**']",
             },
             Example {
+                title: "What never changes, to another place: a difference is an error",
+                with: "from: { store: primary, prefix: media/ }\nto: { store: primary, prefix: copies/media/ }\nchanged: refuse",
+            },
+            Example {
                 title: "From store to store, by size and time",
                 with: "from: { store: primary, prefix: media/ }\nto: { store: primary, prefix: copies/media/ }\ncompare: size_and_time\nparallel: 16\nproof: sent",
             },
@@ -176,8 +231,11 @@ impl Action for Sync {
             let fault = ParamFault::new("/max_delete", "nothing is deleted without `delete: true`");
             return Err(vec![fault]);
         }
-        let effects = Effects::of(EffectClass::Destroy);
-        Ok(effects.target(Access::Read, from.target(cx)).target(Access::Destroy, to.target(cx)))
+        let (class, access) = match (params.changed, params.delete) {
+            (Changed::Refuse, false) => (EffectClass::Write, Access::Write),
+            (Changed::Refuse, true) | (Changed::Replace, _) => (EffectClass::Destroy, Access::Destroy),
+        };
+        Ok(Effects::of(class).target(Access::Read, from.target(cx)).target(access, to.target(cx)))
     }
 
     fn by_hand(&self, params: &SyncParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -190,6 +248,7 @@ impl Action for Sync {
         let words = |dry: &[&'static str]| {
             let mut words = vec!["rsync", "-rt", "--checksum"];
             words.extend(dry);
+            words.extend((params.changed == Changed::Refuse).then_some("--ignore-existing"));
             words.extend(params.delete.then_some("--delete-after"));
             command_line(words.into_iter().chain([from.as_str(), to.as_str()]))
         };
@@ -241,7 +300,7 @@ async fn carry_out(params: &SyncParams, work: Work<'_>) -> Result<SyncOutput, Ac
     cx.reporter.progress(Progress::Doing { text: "comparing both sides".to_owned() });
     let plan = params.plan(&work.from, &work.to.side()).await?;
     cx.reporter.note(plan.said(), plan.data());
-    work.copy(&plan).await?;
+    work.copy(&plan, |name| params.is_last(name)).await?;
     work.delete(&plan).await?;
     Ok(SyncOutput {
         created: plan.create.len() as u64,

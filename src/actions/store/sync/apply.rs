@@ -35,14 +35,17 @@ pub(super) struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Copies what the plan says.
-    pub(super) async fn copy(&self, plan: &Plan) -> Result<(), ActionError> {
+    /// Copies what the plan says; names that are `last` only when all others are there.
+    pub(super) async fn copy(&self, plan: &Plan, last: impl Fn(&str) -> bool) -> Result<(), ActionError> {
         let meter = Meter::new(self.cx, Some(plan.copied_bytes()));
-        let items: Vec<&Item> = plan.create.iter().chain(&plan.replace).collect();
-        let total = items.len();
-        let done = each(self.parallel, items, |item| self.one(item, &meter)).await;
-        let failed: Vec<ActionError> = done.into_iter().filter_map(Result::err).collect();
-        judge("copied", total, failed)
+        let items = plan.create.iter().chain(&plan.replace);
+        let (last, first): (Vec<&Item>, Vec<&Item>) = items.partition(|item| last(&item.name));
+        for items in [first, last] {
+            let total = items.len();
+            let done = each(self.parallel, items, |item| self.one(item, &meter)).await;
+            judge("copied", total, done.into_iter().filter_map(Result::err).collect())?;
+        }
+        Ok(())
     }
 
     /// Deletes what the plan says, each only while it is what was planned.

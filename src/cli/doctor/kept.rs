@@ -1,0 +1,81 @@
+//! `doctor --keys`: the newest backups that lie in a store, tried with its keys. The canary tells of what is written now, and
+//! a wrong password reads what it has written itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, sink};
+
+use crate::action::ReadStore;
+use crate::catalog::{Backup, Catalog, CatalogError, ManifestObject};
+use crate::cli::site::Site;
+use crate::language::inventory::Encryption;
+use crate::transfer::{Expected, PlainFacts, TransferError, Unpacking, download};
+
+/// An object up to this size is read whole: some ciphers show only at the end that a password is wrong.
+const WHOLE_BYTES: u64 = 16 << 20;
+
+/// The newest encrypted backup of something.
+#[derive(Debug, Serialize)]
+pub struct Kept {
+    /// Its id.
+    pub backup: String,
+    /// What it is of.
+    pub source: String,
+    /// Whether the keys here read it.
+    pub readable: bool,
+    /// Why they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// Tries the keys on the newest encrypted backup of everything that lies in the store.
+///
+/// # Errors
+/// Fails, in words, when the store cannot be looked into.
+pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) -> Result<Vec<Kept>, String> {
+    let listed = Catalog::of(store).everything().await.map_err(|error| words(&error))?;
+    let mut newest: BTreeMap<(String, String), &Backup> = BTreeMap::new();
+    for backup in listed.backups.iter().filter(|backup| smallest(backup).is_some()) {
+        let of = (backup.prefix.clone(), backup.manifest.source.clone());
+        let known = newest.entry(of).or_insert(backup);
+        if known.manifest.stopped_at < backup.manifest.stopped_at {
+            *known = backup;
+        }
+    }
+    let mut kept = Vec::new();
+    for backup in newest.into_values() {
+        let why = tried(site, (store, backup), how).await.err();
+        let (id, source) = (backup.manifest.id.to_string(), backup.manifest.source.clone());
+        kept.push(Kept { backup: id, source, readable: why.is_none(), why });
+    }
+    Ok(kept)
+}
+
+/// The encrypted object of a backup that is read fastest.
+fn smallest(backup: &Backup) -> Option<&ManifestObject> {
+    let encrypted = backup.manifest.objects.iter().filter(|object| object.encoding.encryption.is_some());
+    encrypted.min_by_key(|object| object.size_bytes)
+}
+
+async fn tried(site: &Site, (store, backup): (&dyn ReadStore, &Backup), how: &Encryption) -> Result<(), String> {
+    let Some(object) = smallest(backup) else { return Ok(()) };
+    let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| words(&error))?;
+    let unpacking =
+        Unpacking::of(&object.encoding, Some(how), &*site.vault).map_err(|error| super::keys::chain(&error))?;
+    let stored = PlainFacts { size_bytes: object.size_bytes, sha256: object.sha256 };
+    let expected = Expected { stored, plain: object.plain_facts() };
+    if object.size_bytes <= WHOLE_BYTES {
+        let read = download((store, &key), &unpacking, expected, &mut sink(), Arc::new(|_| {})).await;
+        return read.map(drop).map_err(|error| super::keys::chain(&error));
+    }
+    let body = store.get(&key).await.map_err(|error| error.to_string())?;
+    let read = unpacking.open(body, expected).read(&mut [0; 1]).await;
+    read.map(drop).map_err(|error| super::keys::chain(&TransferError::of_reading(&object.name, error)))
+}
+
+fn words(error: &CatalogError) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
+}

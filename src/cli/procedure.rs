@@ -1,0 +1,211 @@
+//! Which shipped runbook backs a database up or brings it back: that follows from who has its backups.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::again::Again;
+use super::site::Site;
+use super::{Exit, Failure, wiring};
+use crate::base::Timestamp;
+use crate::catalog::attest::Vouched;
+use crate::catalog::{Catalog, KIND_POSTGRES_DUMP};
+use crate::language::inventory::Database;
+use crate::plan::INCIDENT_AT;
+
+/// Who has the base backups of a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeper {
+    /// This program, in a store of the inventory.
+    Store,
+    /// pgBackRest, in its repository.
+    PgBackRest,
+    /// A provider, who keeps the server; here are its dumps.
+    Provider,
+}
+
+impl Keeper {
+    /// The keeper of an entry.
+    pub fn of(entry: &Database) -> Self {
+        match entry.is_managed() {
+            true => Self::Provider,
+            false if entry.sole_stanza().is_some() => Self::PgBackRest,
+            false => Self::Store,
+        }
+    }
+
+    /// The shipped runbook that takes a backup.
+    pub fn backup(self) -> &'static str {
+        match self {
+            Self::Store => "base-backup",
+            Self::PgBackRest => "pgbackrest-backup",
+            Self::Provider => "daily-backup",
+        }
+    }
+
+    /// The parameter of that runbook that says the tier: pgBackRest's are its types.
+    pub fn tier(self) -> &'static str {
+        match self {
+            Self::Store | Self::Provider => "tier",
+            Self::PgBackRest => "type",
+        }
+    }
+}
+
+/// Where a restore ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// As far as there is anything.
+    Newest,
+    /// A point in time.
+    At(Timestamp),
+    /// The end of a backup.
+    Backup(String),
+}
+
+/// A restore that was asked for.
+pub struct Asked<'a> {
+    /// The database.
+    pub database: &'a str,
+    /// The database within the server, where one was named: only a dump is of one.
+    pub dbname: Option<&'a str>,
+    /// Where it ends.
+    pub goal: &'a Goal,
+    /// When service was lost.
+    pub incident_at: Timestamp,
+    /// What commands that are printed repeat.
+    pub again: &'a Again,
+}
+
+/// A shipped runbook with its parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Procedure {
+    /// Its name.
+    pub runbook: &'static str,
+    /// Its parameters.
+    pub params: BTreeMap<String, Value>,
+}
+
+impl Procedure {
+    fn new(runbook: &'static str, asked: &Asked<'_>) -> Self {
+        let database = Value::String(asked.database.to_owned());
+        let incident = Value::String(asked.incident_at.to_string());
+        let params = [("database".to_owned(), database), (INCIDENT_AT.to_owned(), incident)].into();
+        Self { runbook, params }
+    }
+
+    /// Whether it recovers from a store of ours and the WAL in it.
+    pub fn replays_our_wal(&self) -> bool {
+        ["full-db-loss", "pitr", "side-copy"].contains(&self.runbook)
+    }
+
+    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.params.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+impl Asked<'_> {
+    /// A copy beside the live database.
+    ///
+    /// # Errors
+    /// Fails (exit 2) where nothing here can make one.
+    pub fn beside(&self, site: &Site) -> Result<Procedure, Failure> {
+        let why = match self.keeper(site) {
+            Keeper::Store => {
+                let mut copy = self.physical(Procedure::new("side-copy", self));
+                copy.params.remove(INCIDENT_AT);
+                return Ok(copy);
+            }
+            Keeper::PgBackRest => format!("pgBackRest has the backups of `{}`", self.database),
+            Keeper::Provider => self.managed(),
+        };
+        Err(Failure::new(Exit::Usage, why)
+            .help("a copy beside the live database is made of base backups in a `store` alone"))
+    }
+
+    /// What brings the database back.
+    ///
+    /// # Errors
+    /// Fails (exit 2) where the goal is out of reach of whoever has the backups; the help says who reaches it.
+    pub fn in_place(&self, site: &Site) -> Result<Procedure, Failure> {
+        match (self.keeper(site), self.goal) {
+            (Keeper::PgBackRest, Goal::Newest | Goal::At(_) | Goal::Backup(_)) => {
+                Ok(self.physical(Procedure::new("full-db-loss-pgbackrest", self)))
+            }
+            (Keeper::Provider, Goal::At(at)) => Err(self.provider_only(*at)),
+            (Keeper::Provider, Goal::Newest) => self.dump(self.dbname_of(site)?, None),
+            (Keeper::Provider | Keeper::Store, Goal::Backup(id)) => match self.dumped(site, id) {
+                Some(dbname) => self.dump(dbname, Some(id)),
+                None if self.keeper(site) == Keeper::Provider => self.dump(self.dbname_of(site)?, Some(id)),
+                None => Ok(self.physical(Procedure::new("pitr", self))),
+            },
+            (Keeper::Store, Goal::Newest) => Ok(self.physical(Procedure::new("full-db-loss", self))),
+            (Keeper::Store, Goal::At(_)) => Ok(self.physical(Procedure::new("pitr", self))),
+        }
+    }
+
+    fn keeper(&self, site: &Site) -> Keeper {
+        site.inventory.databases.get(self.database).map_or(Keeper::Store, Keeper::of)
+    }
+
+    /// The goal as the runbooks of base backups take it.
+    fn physical(&self, procedure: Procedure) -> Procedure {
+        match self.goal {
+            Goal::Newest => procedure,
+            Goal::At(at) => procedure.with("recover_to", at.to_string()),
+            Goal::Backup(id) => procedure.with("backup", id.as_str()).with("immediate", true),
+        }
+    }
+
+    /// A dump: it brings back the moment it was taken at.
+    fn dump(&self, dbname: String, id: Option<&str>) -> Result<Procedure, Failure> {
+        if let Some(other) = self.dbname.filter(|other| *other != dbname) {
+            let fact = format!("the dump is of `{dbname}`, not of `{other}`");
+            return Err(Failure::new(Exit::Usage, fact).help("leave `--dbname` out, or name a backup of that one"));
+        }
+        let procedure = Procedure::new("restore-dump", self).with("dbname", dbname);
+        Ok(match id {
+            Some(id) => procedure.with("backup", id),
+            None => procedure,
+        })
+    }
+
+    /// Which database within the server is meant, where no dump says it.
+    fn dbname_of(&self, site: &Site) -> Result<String, Failure> {
+        let entry = site.inventory.databases.get(self.database);
+        let own = entry.map(|entry| entry.dbname.as_str()).filter(|name| !name.is_empty() && *name != "postgres");
+        self.dbname.or(own).map(str::to_owned).ok_or_else(|| {
+            let list = self.again.line(["backups", "list", "--source", self.database]);
+            Failure::new(Exit::Usage, "it is not said which database within the server is to come back")
+                .help(format!("name it with `--dbname NAME`; `{list}` shows the dumps"))
+        })
+    }
+
+    /// The database that a backup is a dump of; `None` for what is no dump. A store that gives no answer says nothing.
+    fn dumped(&self, site: &Site, id: &str) -> Option<String> {
+        let entry = site.inventory.databases.get(self.database)?;
+        let prefix = entry.prefix.as_deref().unwrap_or(self.database);
+        let reader = site.read_store(entry.store.as_deref()?).ok()?;
+        let vouched = Vouched::of(reader.as_ref(), &site.inventory.audit.proof_signers).ok()?;
+        let listed = wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).ok()?.ok()?;
+        let is_meant = |known: &str, kind: &str| known == id && kind == KIND_POSTGRES_DUMP;
+        let found = listed.backups.into_iter().find(|one| is_meant(&one.manifest.id, &one.manifest.kind))?;
+        found.manifest.dump.map(|facts| facts.dbname)
+    }
+
+    fn managed(&self) -> String {
+        format!("`{}` is managed: its provider has its base backups and its WAL, here are its dumps", self.database)
+    }
+
+    fn provider_only(&self, at: Timestamp) -> Failure {
+        let params = [format!("database={}", self.database), format!("before={at}"), "incident_at=now".to_owned()];
+        let dbname = format!("dbname={}", self.dbname.unwrap_or("NAME"));
+        let params = params.iter().chain([&dbname]).flat_map(|param| ["-p", param.as_str()]);
+        let command = self.again.change(["run", "restore-dump"].into_iter().chain(params));
+        Failure::new(Exit::Usage, self.managed()).help(format!(
+            "a point in time is restored by the provider, into a new server: then set `address` to that one; the newest \
+             dump from before it comes back with `{command}`"
+        ))
+    }
+}

@@ -1,0 +1,72 @@
+//! The archived copy of a segment that was still being written.
+//!
+//! A recovery archives the last segment of the lost server as far as its records are proven. When the recovery is given up and
+//! that server is started again, it goes on in this very segment: what it archives then begins with all that the copy proves.
+//! So the copy says how far it goes, and only the segment that goes on from there may take its place.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use super::push::{Destination, WalFile};
+use super::{Identity, WalError};
+use crate::action::ObjectFacts;
+use crate::base::Digest;
+use crate::catalog::histories;
+use crate::pgformat::{SegmentName, SegmentScan, WalFileName};
+
+const BYTES: &str = "unfinished-bytes";
+const SHA256: &str = "unfinished-sha256";
+
+/// How far the records of a copy are proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unfinished {
+    /// How many bytes from its start.
+    bytes: u64,
+    /// SHA-256 of these bytes.
+    sha256: Digest,
+}
+
+impl Unfinished {
+    /// Looks at a file; `None` when it is no segment, or one that the next goes on from. Blocking.
+    pub(super) fn of(file: &WalFile, identity: &Identity) -> Result<Option<Self>, WalError> {
+        let (WalFileName::Segment(segment), Some(size)) = (file.name, identity.segment_size) else { return Ok(None) };
+        let mut plain = Vec::new();
+        file.open()?.take(size.bytes()).read_to_end(&mut plain).map_err(|source| file.unread(source))?;
+        let scan = SegmentScan::of(segment, size, &plain);
+        let proven = scan.end.0.saturating_sub(scan.start.0);
+        let prefix = usize::try_from(proven).ok().and_then(|bytes| plain.get(..bytes));
+        Ok(scan
+            .halt
+            .and(prefix)
+            .filter(|prefix| !prefix.is_empty())
+            .map(|prefix| Self { bytes: proven, sha256: Digest::of(prefix) }))
+    }
+
+    /// What an object's metadata tell.
+    pub(super) fn told(facts: &ObjectFacts) -> Option<Self> {
+        let bytes = facts.metadata.get(BYTES)?.parse().ok()?;
+        Some(Self { bytes, sha256: facts.metadata.get(SHA256)?.parse().ok()? })
+    }
+
+    /// Writes it into an object's metadata.
+    pub(super) fn tell(&self, metadata: &mut BTreeMap<String, String>) {
+        metadata.insert(BYTES.to_owned(), self.bytes.to_string());
+        metadata.insert(SHA256.to_owned(), self.sha256.to_string());
+    }
+
+    /// Tells whether a file begins with all that the copy proves. Blocking.
+    pub(super) fn goes_on_in(&self, file: &WalFile) -> Result<bool, WalError> {
+        let mut prefix = Vec::new();
+        file.open()?.take(self.bytes).read_to_end(&mut prefix).map_err(|source| file.unread(source))?;
+        Ok(prefix.len() as u64 == self.bytes && Digest::of(&prefix) == self.sha256)
+    }
+}
+
+/// Tells whether another timeline went on from this one by the end of a segment: whoever still writes here is a server that
+/// a finished recovery, or a standby, has taken the place of.
+pub(super) async fn is_superseded(to: &Destination<'_>, segment: SegmentName) -> Result<bool, WalError> {
+    let Some(size) = to.identity.segment_size else { return Ok(true) };
+    let end = segment.start(size).0 + size.bytes();
+    let known = histories(to.store.as_read(), to.prefix, to.identity.system_id).await?;
+    Ok(known.values().any(|history| history.switch_of(segment.timeline()).is_some_and(|switch| switch.0 <= end)))
+}

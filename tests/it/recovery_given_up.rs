@@ -1,0 +1,119 @@
+//! A recovery that was given up after it had rescued the last WAL of a server, which is then started again: real clusters.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use runbook::action::BackupHandle;
+use runbook::language::inventory::StoreEntry;
+use runbook::pgformat::{ControlFile, WalFileName};
+use runbook::store::Opening;
+use runbook::transfer::Packing;
+use runbook::wal::{Destination, Identity, push_everywhere};
+use serde_json::json;
+
+use crate::support::recovery::{Depot, Site};
+
+fn insert(site: &Site, n: u32) {
+    site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+}
+
+fn rows(site: &Site) -> String {
+    site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t")
+}
+
+/// A backup of row 1, row 2 archived, row 3 in a segment that is not finished; crashed.
+async fn crashed(depot: Depot) -> (Site, BackupHandle) {
+    let site = Site::over(depot, &[("autovacuum", "off")]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await.backup;
+    insert(&site, 2);
+    site.archive();
+    insert(&site, 3);
+    (site, backup)
+}
+
+/// Brings the segment that is being written into the archive, as a recovery does before it moves anything.
+async fn rescue(site: &Site) -> WalFileName {
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.cluster.kill();
+    let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
+    let identity = Identity { system_id: control.system_id, segment_size: Some(control.segment_size) };
+    let store = Opening::new(&site.depot.entry, "primary", Arc::new(site.depot.secrets.clone())).open().unwrap();
+    let packing = Packing::of(&site.depot.entry, &site.depot.secrets).unwrap();
+    let to = Destination { store: store.as_ref(), prefix: "main", identity, packing: &packing };
+    let (path, name): (PathBuf, WalFileName) =
+        (site.cluster.pgdata().join("pg_wal").join(&name), name.parse().unwrap());
+    let missed = push_everywhere(&[to], 1, (&path, name, &identity)).await.unwrap();
+    assert!(missed.is_empty(), "{missed:?}");
+    name
+}
+
+fn compressed() -> Depot {
+    let compressed: StoreEntry = serde_json::from_value(json!({ "compression": { "format": "zstd" } })).unwrap();
+    Depot { entry: compressed, ..Depot::default() }
+}
+
+#[tokio::test]
+async fn a_server_that_is_started_again_goes_on_archiving_the_segment_that_was_rescued_of_it() {
+    for depot in [Depot::default(), compressed(), Depot::default().encrypted()] {
+        let (site, backup) = crashed(depot).await;
+        rescue(&site).await;
+        site.cluster.up();
+        insert(&site, 4);
+        site.archive();
+        assert_eq!(site.cluster.sql("SELECT failed_count FROM pg_stat_archiver"), "0", "{}", site.cluster.log());
+        site.cluster.kill();
+        fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+        let run = site.run();
+        let staged = run.stage(&backup).await;
+        run.recover(&staged, json!({})).await;
+        assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    }
+}
+
+#[tokio::test]
+async fn what_it_wrote_on_in_that_segment_is_rescued_by_the_next_recovery() {
+    let (site, backup) = crashed(Depot::default()).await;
+    rescue(&site).await;
+    site.cluster.up();
+    insert(&site, 4);
+    site.cluster.kill();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.stop().await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    assert!(site.said().contains("the archive had only the beginning of"), "{}", site.said());
+    // From the archive alone it is all there, too.
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_server_whose_place_a_finished_recovery_took_finishes_no_segment_of_the_archive() {
+    let (site, backup) = crashed(Depot::default()).await;
+    let name = rescue(&site).await;
+    let old = site.cluster.dir().join("old");
+    let copied = std::process::Command::new("cp").arg("-a").arg(site.cluster.pgdata()).arg(&old).status().unwrap();
+    assert!(copied.success());
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    fs::rename(&old, site.cluster.pgdata()).unwrap();
+    site.cluster.up();
+    insert(&site, 9);
+    site.cluster.sql("SELECT pg_switch_wal()");
+    crate::support::cli::until("the archive refuses it", || {
+        site.cluster.sql("SELECT failed_count > 0 FROM pg_stat_archiver") == "t"
+    });
+    assert!(site.cluster.log().contains(&format!("`{name}` is in the archive already with other content")));
+}
