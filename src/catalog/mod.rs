@@ -36,6 +36,7 @@ mod query;
 pub mod recovery;
 pub mod retention;
 mod sidecar;
+mod stand_in;
 pub mod survey;
 mod together;
 mod view;
@@ -54,7 +55,8 @@ pub use manifest::{
     ArchiveSettings, DatabaseLocale, FORMAT, KIND_FILES, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP,
     KIND_POSTGRES_SNAPSHOT, Manifest, ManifestObject, ObjectRole, PostgresFacts, Slot, Snapshot, Standby, Tablespace,
 };
-pub use query::{Pick, Proven, Query, find, find_telling};
+pub use query::{Pick, Proven, Query, find, find_among};
+pub use stand_in::list_whole;
 pub use view::wal_view;
 pub use wal_object::{packed_wal_key, wal_file_of, wal_objects};
 

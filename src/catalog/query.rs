@@ -158,7 +158,7 @@ impl Query {
 }
 
 /// Tells whether nothing is known to be wrong with a backup itself.
-fn is_sound(backup: &Backup) -> bool {
+pub(super) fn is_sound(backup: &Backup) -> bool {
     !backup.attested.is_damaged() && backup.missing.is_empty()
 }
 
@@ -168,7 +168,12 @@ pub(super) fn rests_whole(backup: &Backup, all: &[Backup]) -> bool {
     // As many steps as there are backups: a longer way is a circle.
     for _ in all {
         let Some(parent) = &link.manifest.parent else { return true };
-        let of_it = |other: &&Backup| other.manifest.id == *parent && other.manifest.source == backup.manifest.source;
+        // A restore reads the links of one store.
+        let of_it = |other: &&Backup| {
+            other.manifest.id == *parent
+                && other.manifest.source == backup.manifest.source
+                && other.store == backup.store
+        };
         match all.iter().find(of_it) {
             Some(next) if next.missing.is_empty() && !next.attested.is_damaged() => link = next,
             Some(_) | None => return false,
@@ -182,20 +187,15 @@ pub(super) fn rests_whole(backup: &Backup, all: &[Backup]) -> bool {
 /// # Errors
 /// Fails when there is none that fits, and when the store fails.
 pub async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<Backup, CatalogError> {
-    find_telling(store, prefix, query).await.map(|(backup, _)| backup)
+    find_among(list(store, prefix).await?, prefix, query).map(|(backup, _)| backup)
 }
 
-/// Finds a backup under a prefix, and tells the ids of the newer ones that [`Query::passed_over`] names, with the keys of
-/// manifests that cannot be read.
+/// Finds a backup among those of a prefix, and tells the ids of the newer ones that [`Query::passed_over`] names, with the
+/// keys of manifests that cannot be read.
 ///
 /// # Errors
-/// Fails when there is none that fits, and when the store fails.
-pub async fn find_telling(
-    store: &dyn ReadStore,
-    prefix: &str,
-    query: &Query,
-) -> Result<(Backup, Vec<String>), CatalogError> {
-    let list = list(store, prefix).await?;
+/// Fails when there is none that fits.
+pub fn find_among(list: BackupList, prefix: &str, query: &Query) -> Result<(Backup, Vec<String>), CatalogError> {
     let Some(chosen) = query.choose(list.clone()) else {
         let wanted = query.wanted();
         return Err(CatalogError::NoBackup(match list.damaged.len() {

@@ -97,6 +97,9 @@ impl Recoverable {
         let entry = site.inventory.databases.get(name).ok_or_else(|| no_database(name, &site.inventory))?;
         let open = |store: &str| Ok((site.read_store(store)?, site.store_entry(store)?.clone()));
         let stores = entry.archives().map(open).collect::<Result<Vec<_>, Failure>>()?;
-        Ok(Self::of((name, entry), stores, Arc::clone(&site.vault) as Arc<dyn Secrets>))
+        // Nothing else hangs on a store that only has copies.
+        let others = entry.shelves().filter(|shelf| Some(*shelf) != entry.store.as_deref());
+        let copies = others.filter_map(|shelf| site.read_store(shelf).ok()).collect();
+        Ok(Self::of((name, entry), stores, Arc::clone(&site.vault) as Arc<dyn Secrets>).with_copies(copies))
     }
 }

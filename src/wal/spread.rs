@@ -60,13 +60,18 @@ pub async fn push_everywhere(
 pub async fn bring_over(from: &[Source<'_>], to: Destination<'_>, name: WalFileName) -> Result<Pushed, WalError> {
     let bytes = read_first(from, name).await?;
     verify(name, &bytes, &to.identity)?;
-    // What is pushed is a file; this one is gone when it is dropped.
+    let file = aside(&bytes)?;
+    drop(bytes);
+    bring(to, &WalFile::look_through(file.path(), name, &to.identity)?).await
+}
+
+/// Writes bytes to a file, since what is pushed is one; it is gone when it is dropped.
+pub(super) fn aside(bytes: &[u8]) -> Result<tempfile::NamedTempFile, WalError> {
     let between =
         |source: std::io::Error| WalError::File { operation: "write", path: "a temporary file".into(), source };
     let mut file = tempfile::NamedTempFile::new().map_err(between)?;
-    file.write_all(&bytes).map_err(between)?;
-    drop(bytes);
-    bring(to, &WalFile::look_through(file.path(), name, &to.identity)?).await
+    file.write_all(bytes).map_err(between)?;
+    Ok(file)
 }
 
 async fn bring(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {

@@ -102,6 +102,7 @@ mod retention;
 mod secrets;
 mod server_life;
 mod side_instance;
+mod spare_copy;
 mod store_conformance;
 mod store_faults;
 mod store_garage;

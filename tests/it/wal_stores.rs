@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use runbook::action::Action as _;
+use runbook::action::{Action as _, NoSecrets};
 use runbook::actions::postgres::VerifyBackup;
 use runbook::language::inventory::StoreEntry;
+use runbook::pgformat::WalFileName;
+use runbook::transfer::Packing;
+use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
@@ -282,4 +285,97 @@ async fn a_server_that_archives_otherwise_than_the_inventory_says_is_told_by_the
     };
     assert!(archiving("").contains("which a recovery would not look into"), "{}", archiving(""));
     assert!(archiving("offsite").contains("into the stores that the inventory names"), "{}", archiving("offsite"));
+}
+
+/// The object of a WAL file in a folder of a store.
+fn object(root: &Path, name: &str) -> PathBuf {
+    let folder = root.join("main/wal").join(of_cluster(root)).join(&name[..8]);
+    let mut there = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    there.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(name)).unwrap()
+}
+
+#[tokio::test]
+async fn a_damaged_copy_in_one_of_two_stores_is_found_by_its_digest_and_replaced_by_the_whole_one() {
+    let site = Site::new();
+    site.archive_offsite_as(compressed());
+    site.cluster.sql("CREATE TABLE t(n int)");
+    site.archive();
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1, 100)");
+    site.archive();
+    site.cluster.sql("INSERT INTO t VALUES (0)");
+    site.archive();
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    let cli = asking(&site, "offsite");
+    cli.run(&["wal", "verify", "main", "--digests"]).ends(0);
+    for (root, store) in [(&own, "primary"), (&offsite, "offsite")] {
+        let damaged = object(root, &name);
+        let mut bytes = fs::read(&damaged).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&damaged, &bytes).unwrap();
+        let told = cli.run(&["wal", "verify", "main", "--digests", "--json"]).ends(10);
+        let told: Value = serde_json::from_str(&told.out).unwrap();
+        assert_eq!((&told[0]["copies"][0]["store"], &told[0]["copies"][0]["segment"]), (&json!(store), &json!(name)));
+        let planned = cli.run(&["wal", "mend", "main", "--digests", "--plan"]).ends(0);
+        assert!(planned.out.contains(&format!("store `{store}` has 1 damaged copies")), "{}", planned.out);
+        assert_eq!(fs::read(&damaged).unwrap(), bytes, "a plan changes nothing");
+        cli.run(&["wal", "mend", "main"]).ends(0);
+        assert_eq!(fs::read(&damaged).unwrap(), bytes, "only what was read is replaced");
+        cli.run(&["wal", "mend", "main", "--digests"]).ends(0);
+        cli.run(&["wal", "verify", "main", "--digests"]).ends(0);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_no_store_has_whole_is_not_replaced() {
+    let site = Site::new();
+    site.archive_offsite();
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.archive();
+    site.archive();
+    let mut left = Vec::new();
+    for root in ["store", "offsite"] {
+        let path = object(&site.cluster.dir().join(root), &name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[9] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        left.push((path, bytes));
+    }
+    let cli = asking(&site, "offsite");
+    cli.run(&["wal", "verify", "main", "--digests"]).ends(10);
+    let refused = cli.run(&["wal", "mend", "main", "--digests"]).ends(5);
+    assert!(refused.err.contains("was not replaced"), "{}", refused.err);
+    assert!(left.iter().all(|(path, bytes)| fs::read(path).unwrap() == *bytes));
+}
+
+#[tokio::test]
+async fn a_segment_whose_records_end_although_the_next_one_is_there_is_found() {
+    let site = Site::new();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    site.archive();
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.cluster.sql("INSERT INTO t SELECT generate_series(1, 1000)");
+    site.archive();
+    site.archive();
+    let cli = asking(&site, "");
+    cli.run(&["wal", "verify", "main", "--digests"]).ends(0);
+    // What a rescue stores of a segment that its server then went on with.
+    let run = site.run();
+    let store = run.context().store("primary").unwrap();
+    let identity =
+        Identity { system_id: of_cluster(&site.cluster.dir().join("store")).parse().unwrap(), segment_size: None };
+    let segment: WalFileName = name.parse().unwrap();
+    let keys = Keys { settings: None, secrets: &NoSecrets };
+    let source = Source { store: store.as_read(), prefix: "main", identity, keys };
+    let mut bytes = read_file(&source, segment).await.unwrap();
+    bytes[3 * 8192..].fill(0);
+    let (object, path) = (object(&site.cluster.dir().join("store"), &name), site.cluster.dir().join(&name));
+    fs::remove_file(object).unwrap();
+    fs::write(&path, &bytes).unwrap();
+    let packing = Packing::plain();
+    let to = Destination { store: &*store, prefix: "main", identity, packing: &packing };
+    push_file(to, &path, segment).await.unwrap();
+    let told = cli.run(&["wal", "verify", "main", "--digests", "--json"]).ends(10);
+    assert!(told.out.contains("its records end at") && told.out.contains("DAMAGED"), "{}", told.out);
 }

@@ -7,10 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::store::by_hand::location;
+use super::candidates::{Candidates, Found, PASSED_OVER};
 use super::leads::{self, LeadsTo, Sight};
 use super::place::{Named, Place};
 use super::raw::{self, Layout, RawLocation};
-use super::vouched::vouched;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -240,22 +240,6 @@ fn help(error: &CatalogError) -> &'static str {
 pub(in crate::actions) const STILL_TO_COME: &str =
     "a step before this one writes to that store; it is looked at again when the step starts";
 
-const PASSED_OVER: &str = "bring their objects back if the newest state counts, or name one with `id`";
-
-/// Finds the backup and makes sure that the store has all of it.
-///
-/// With it come words about those that are not whole and newer, or may be: they are passed over, never without saying so.
-async fn find(store: &dyn ReadStore, prefix: &str, query: &Query) -> Result<(Backup, Option<String>), CatalogError> {
-    let (backup, newer) = catalog::find_telling(store, prefix, query).await?;
-    let missing = backup.missing_objects(store).await?;
-    if missing.is_empty() {
-        let told = format!("damaged or not whole, newer or of unknown age, and passed over: `{}`", newer.join("`, `"));
-        return Ok((backup, (!newer.is_empty()).then_some(told)));
-    }
-    let what = format!("these objects are missing or have another size: {}", missing.join(", "));
-    Err(CatalogError::Damaged { key: backup.place().folder(), what })
-}
-
 /// Says what would be taken of another program's backups.
 async fn judge_raw(store: &dyn ReadStore, location: &RawLocation, query: &Query) -> Result<Findings, ActionError> {
     let findings = Findings::default();
@@ -325,6 +309,7 @@ impl Action for Find {
                 let target = |name: &str| Target::Store { name: name.to_owned(), prefix: place.prefix.clone() };
                 let effects = Effects::of(EffectClass::Read).target(Access::Read, target(&place.store));
                 let further = place.wal_stores(cx.inventory);
+                let further = further.chain(params.shelves(&place, cx.inventory));
                 let effects = further.fold(effects, |effects, name| effects.target(Access::Read, target(name)));
                 let effects = match leads::location(params) {
                     Some(WalLocation { store, prefix }) => {
@@ -383,25 +368,29 @@ impl Action for Find {
         for name in place.wal_stores(&cx.about.inventory) {
             stores.push(cx.store(name)?);
         }
-        let vouched = vouched(&*store, &cx.about.inventory)?;
         if leads::is_asked(params) && !cx.ahead {
             return Ok(Findings::default().pass("the backup that leads there is looked for when the step runs"));
         }
         let lying = leads::location(params).map(|location| cx.store(location.store.as_str())).transpose()?;
-        let sight = Sight { about: &cx.about, stores: stores.clone(), lying, files: cx.host.read_files() };
-        let led = match leads::narrowed(params, sight, (&vouched, &place.prefix, query)).await? {
+        let among = Candidates::of(params, &place, &cx.about, |name| cx.store(name)).await?;
+        let copies = among.copies.clone();
+        let sight = Sight { about: &cx.about, stores: stores.clone(), copies, lying, files: cx.host.read_files() };
+        let led = match leads::narrowed(params, sight, (&among.list, query)).await? {
             Ok(led) => led,
             Err((fact, _)) if cx.may_still_change(&place.store) => {
                 return Ok(Findings::default().warn(fact, STILL_TO_COME));
             }
             Err((fact, help)) => return Ok(Findings::default().refuse(fact, help)),
         };
-        match find(&vouched, &place.prefix, &led.query).await {
-            Ok((backup, newer)) => {
+        match among.find(&led.query).await {
+            Ok(Found { backup, store, elsewhere, newer }) => {
                 let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
                 let mut findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
                 for passed in led.passed_over {
                     findings = findings.pass(format!("a newer one does not lead there: {passed}"));
+                }
+                if let Some(elsewhere) = elsewhere {
+                    findings = findings.pass(elsewhere);
                 }
                 if let Some(newer) = newer {
                     findings = findings.warn(newer, PASSED_OVER);
@@ -443,22 +432,27 @@ impl Action for Find {
         let (backup, handle) = match &params.location {
             Some(location) => raw(location, (&query, &place), cx).await?,
             None => {
-                let vouched = vouched(store.as_read(), &cx.about.inventory)?;
+                let open = |name: &str| cx.store(name).map(|store| store as Arc<dyn ReadStore>);
+                let among = Candidates::of(params, &place, &cx.about, open).await?;
                 let mut stores = vec![Arc::clone(&store) as Arc<dyn ReadStore>];
                 for name in place.wal_stores(&cx.about.inventory) {
                     stores.push(cx.store(name)? as Arc<dyn ReadStore>);
                 }
                 let lying = leads::location(params).map(|location| cx.store(location.store.as_str())).transpose()?;
                 let lying = lying.map(|store| store as Arc<dyn ReadStore>);
-                let sight = Sight { about: &cx.about, stores, lying, files: cx.host.read_files() };
-                let led = leads::narrowed(params, sight, (&vouched, &place.prefix, query)).await?;
+                let copies = among.copies.clone();
+                let sight = Sight { about: &cx.about, stores, copies, lying, files: cx.host.read_files() };
+                let led = leads::narrowed(params, sight, (&among.list, query)).await?;
                 let led = led.map_err(|(fact, help)| ActionError::fatal(fact).help(help))?;
                 for passed in led.passed_over {
                     let message = format!("a newer one does not lead there: {passed}");
                     cx.reporter.note(message, serde_json::json!({ "passed_over": true }));
                 }
                 query = led.query;
-                let (backup, newer) = find(&vouched, &place.prefix, &query).await.map_err(catalog_failed)?;
+                let Found { backup, elsewhere, newer, .. } = among.find(&query).await.map_err(catalog_failed)?;
+                if let Some(elsewhere) = elsewhere {
+                    cx.reporter.note(elsewhere, serde_json::json!({ "store": backup.store }));
+                }
                 if let Some(newer) = newer {
                     cx.reporter.note(newer, serde_json::json!({ "passed_over": true }));
                 }

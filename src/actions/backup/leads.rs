@@ -14,10 +14,9 @@ use crate::action::{ActionError, ParamFault, ReadFiles, ReadStore, Surroundings}
 use crate::actions::postgres::WalLocation;
 use crate::actions::postgres::foresight::Foresight;
 use crate::actions::postgres::layout::Cluster;
-use crate::actions::store::catalog_failed;
 use crate::base::Timestamp;
 use crate::catalog::recovery::{Edge, Goal, Refusal};
-use crate::catalog::{self, KIND_POSTGRES_BASE, Proven, Query};
+use crate::catalog::{BackupList, KIND_POSTGRES_BASE, Proven, Query};
 use crate::pgformat::{Lsn, Timeline};
 use crate::wal::outlook::Planned;
 
@@ -88,6 +87,8 @@ pub(super) struct Sight<'a> {
     pub(super) about: &'a Surroundings,
     /// Every store that the WAL lies in, that of the backups first.
     pub(super) stores: Vec<Arc<dyn ReadStore>>,
+    /// The other stores that the backups go to.
+    pub(super) copies: Vec<Arc<dyn ReadStore>>,
     /// The store in which another program archived WAL.
     pub(super) lying: Option<Arc<dyn ReadStore>>,
     /// The files of the database's machine.
@@ -133,7 +134,7 @@ pub(super) fn fault(params: &FindParams) -> Option<ParamFault> {
 pub(super) async fn narrowed(
     params: &FindParams,
     sight: Sight<'_>,
-    (store, prefix, query): (&dyn ReadStore, &str, Query),
+    (list, query): (&BackupList, Query),
 ) -> Result<Result<Led, (String, String)>, ActionError> {
     let goal = params.leads_to.as_ref().map(LeadsTo::goal).transpose();
     let goal = goal.map_err(|fault| ActionError::fatal(fault.message))?.flatten();
@@ -141,12 +142,11 @@ pub(super) async fn narrowed(
         return Ok(Ok(Led { query, passed_over: Vec::new() }));
     };
     let cluster = Cluster::of(database, &sight.about.inventory, &sight.about.scratch)?;
-    let ahead = Foresight::of(&cluster, sight.about, sight.stores, sight.files);
+    let ahead = Foresight::of(&cluster, sight.about, sight.stores, sight.files).with_copies(sight.copies);
     let ahead = match (location(params), sight.lying) {
         (Some(location), Some(lying)) => ahead.beside(location, lying)?,
         (Some(_) | None, _) => ahead,
     };
-    let list = catalog::list(store, prefix).await.map_err(catalog_failed)?;
     let mut last = None;
     // Where none of the proven ones leads there, any other one is better than none.
     let anyway = Query { proven: Proven::Ignore, ..query.clone() };

@@ -1,5 +1,6 @@
 //! The catalog of backups, as steps see it.
 
+mod candidates;
 mod copy;
 mod create;
 mod failure;

@@ -17,11 +17,20 @@ pub(super) struct Place {
 impl Place {
     /// The other stores that the WAL after these backups is archived into, for the store that a database is recovered from.
     pub(super) fn wal_stores<'a>(&'a self, inventory: &'a Inventory) -> impl Iterator<Item = &'a str> {
-        let is_own = |entry: &&Database| {
-            entry.store.as_ref() == Some(&self.store) && entry.prefix.as_ref().unwrap_or(&self.source) == &self.prefix
-        };
-        let entry = inventory.databases.get(&self.source).filter(is_own);
-        entry.into_iter().flat_map(Database::archives).filter(|name| *name != self.store)
+        self.entry(inventory).into_iter().flat_map(Database::archives).filter(|name| *name != self.store)
+    }
+
+    /// The other stores that each of these backups goes to, for the store that a database is recovered from.
+    pub(super) fn shelves<'a>(&'a self, inventory: &'a Inventory) -> impl Iterator<Item = &'a str> {
+        self.entry(inventory).into_iter().flat_map(Database::shelves).filter(|name| *name != self.store)
+    }
+
+    /// The database that is recovered from here.
+    fn entry<'a>(&self, inventory: &'a Inventory) -> Option<&'a Database> {
+        let entry = inventory.databases.get(&self.source)?;
+        let is_own =
+            entry.store.as_ref() == Some(&self.store) && entry.prefix.as_ref().unwrap_or(&self.source) == &self.prefix;
+        is_own.then_some(entry)
     }
 }
 

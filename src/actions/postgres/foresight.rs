@@ -24,6 +24,8 @@ pub(crate) struct Foresight<'a> {
     about: &'a Surroundings,
     /// Every store that its WAL lies in, that of its backups first.
     stores: Vec<Arc<dyn ReadStore>>,
+    /// The other stores that its backups go to.
+    copies: Vec<Arc<dyn ReadStore>>,
     /// The files of its machine.
     files: Arc<dyn ReadFiles>,
 }
@@ -36,7 +38,12 @@ impl<'a> Foresight<'a> {
         stores: Vec<Arc<dyn ReadStore>>,
         files: Arc<dyn ReadFiles>,
     ) -> Self {
-        Self { cluster, about, stores, files }
+        Self { cluster, about, stores, copies: Vec::new(), files }
+    }
+
+    /// Counts the copies that these other stores have of its backups.
+    pub(crate) fn with_copies(self, copies: Vec<Arc<dyn ReadStore>>) -> Self {
+        Self { copies, ..self }
     }
 
     /// Counts WAL as well that another program archived.
@@ -64,6 +71,7 @@ impl<'a> Foresight<'a> {
         let stores = self.stores.iter().map(|store| (Arc::clone(store), settings(store.name()))).collect();
         let secrets = Arc::clone(&self.about.secrets);
         let found = Recoverable::of((&self.cluster.name, &self.cluster.entry), stores, secrets).and(remnant);
+        let found = found.with_copies(self.copies.clone());
         let mut found = found.look().await?.of_kind(KIND_POSTGRES_BASE);
         if let Some(among) = among {
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| among.contains(&backup.id)));

@@ -105,6 +105,7 @@ mod side_instance;
 mod slot;
 mod snapshot;
 mod space;
+mod spare;
 mod spout;
 mod stage;
 mod standing;

@@ -20,10 +20,11 @@ use super::machine;
 use super::neighbours;
 use super::outside::{self, ConfigFiles};
 use super::owner::Owner;
-use super::readable::{self, Reading};
+use super::readable::Reading;
 use super::scratch;
 use super::server::Programs;
 use super::space::{self, Fit, Site};
+use super::spare;
 use super::stage::{self, room_for};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -106,7 +107,8 @@ impl Action for RestoreBase {
             Existing::KeepBeside => (EffectClass::Write, Access::Write),
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
-        let effects = archive::read(&cluster, Effects::of(class).target(Access::Read, from));
+        let effects = spare::read(&cluster, Effects::of(class).target(Access::Read, from));
+        let effects = archive::read(&cluster, effects);
         let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }
@@ -151,7 +153,8 @@ impl Action for RestoreBase {
             return Err(ActionError::fatal(fact).help("use `config_files: beside`, and mount what is wanted"));
         }
         proven(&cluster, (&abode, handle), cx).await?;
-        let output = stage::stage(&cluster, handle, params.existing, cx).await?;
+        let output = spare::stage_whole(&cluster, handle, params.existing, cx).await?;
+        let handle = &output.staged.backup;
         if cluster.is_scratch() {
             return Ok(output);
         }
@@ -288,10 +291,12 @@ async fn runs_here(
     Ok(machine::judge(facts, &programs, cx.host.as_ref(), findings).await)
 }
 
-/// The store a backup is read from, and the prefix of the catalog in it: another program's backup may lie anywhere.
+/// The store a backup is read from, and the prefix of the catalog in it: a copy lies in any of the database's stores,
+/// another program's backup anywhere.
 pub(super) fn place<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> Result<(&'a str, &'a str), ActionError> {
     let (store, prefix) = cluster.archive()?;
-    Ok(if handle.described.is_some() { (handle.store.as_str(), prefix) } else { (store, prefix) })
+    let is_copy = cluster.entry.shelves().any(|shelf| shelf == handle.store);
+    Ok(if handle.described.is_some() || is_copy { (handle.store.as_str(), prefix) } else { (store, prefix) })
 }
 
 /// Opens the very backup that was chosen, of this database.
@@ -318,10 +323,9 @@ pub(crate) async fn any_readable(
     if !cx.ahead {
         return Ok(findings);
     }
-    let (store_name, prefix) = cluster.archive()?;
-    let store = cx.store(store_name)?;
+    let (store_name, _) = cluster.archive()?;
     let mut newest: Option<Findings> = None;
-    for backup in readable::newest(store.as_ref(), prefix, &cluster.name).await? {
+    for (store, backup) in spare::choosable(cluster, cx).await? {
         let reading = Reading { store: store.as_ref(), backup: &backup, about: &cx.about };
         let judged = reading.judge(Findings::default()).await?;
         if !judged.refused() {
@@ -330,7 +334,8 @@ pub(crate) async fn any_readable(
             let files = cx.host.read_files();
             let tablespaces = backup.manifest.postgres.as_ref().map_or(&[][..], |facts| &facts.tablespaces);
             let doubted = neighbours::judge((cluster, tablespaces), &cx.about, files.as_ref(), doubted);
-            return Ok(judged.0.into_iter().fold(doubted, |all, found| all.pass(found.message)));
+            let judged = judged.0.into_iter().fold(doubted, |all, found| all.pass(found.message));
+            return Ok(judged.pass("the one that is chosen is judged when it is: that may be another"));
         }
         newest = newest.or(Some(judged));
     }

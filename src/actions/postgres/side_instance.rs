@@ -24,7 +24,7 @@ use super::original;
 use super::owner::Owner;
 use super::recover::{Landmark, RecoverLoss, RecoverParams, barred};
 use super::restore_base;
-use super::stage;
+use super::spare;
 use super::target::Goal;
 use super::wal_location::WalLocation;
 use super::{scratch, side_dump, subscription};
@@ -222,7 +222,7 @@ impl Action for SideInstance {
         let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
         // Where the archive ends too early its server is made to finish a segment, as for a base backup.
         let effects = effects.target(Access::Read, Target::Database { name: side.name.clone() });
-        let effects = archive::read(&side, effects);
+        let effects = spare::read(&side, archive::read(&side, effects));
         let effects = params.wal_location.iter().fold(effects, |effects, WalLocation { store, prefix }| {
             effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
         });
@@ -319,7 +319,7 @@ impl SideInstance {
         let begun = marker::staged(files.as_ref(), side, run)?.is_some()
             || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
         if !begun {
-            stage::stage(side, params.backup.get()?, Existing::KeepBeside, cx).await?;
+            spare::stage_whole(side, params.backup.get()?, Existing::KeepBeside, cx).await?;
         }
         let staged = side.staged(files.as_ref(), run);
         let folder = if matches!(files.facts(&staged), Ok(Some(_))) { &staged } else { &side.pgdata };

@@ -135,7 +135,7 @@ pub(crate) async fn standbys(hands: &Hands<'_>, marker: &Marker) -> Vec<String> 
 
 /// What the backup's manifest knows of its server; `None` when it cannot be read now, which ends no recovery.
 async fn facts(hands: &Hands<'_>, marker: &Marker) -> Option<PostgresFacts> {
-    let opened = catalog::open(hands.store.as_read(), hands.prefix, &marker.backup).await;
+    let opened = catalog::open_copy(hands.store.as_read(), hands.prefix, &marker.backup).await;
     opened.ok()?.manifest.postgres
 }
 

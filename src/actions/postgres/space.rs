@@ -10,6 +10,7 @@ use crate::action::ReadFiles;
 use crate::base::RunId;
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, Manifest, ManifestObject, ObjectRole};
+use crate::wal::outlook::BESIDE_REPLAY;
 
 /// The WAL that a server in recovery may keep in `pg_wal` between two restartpoints, a rule of thumb: half of the default
 /// of `max_wal_size` (manual, "WAL Configuration").
@@ -22,6 +23,8 @@ struct Need {
     path: PathBuf,
     /// What it writes.
     bytes: u64,
+    /// The WAL without which its recovery cannot end.
+    least: u64,
     /// What the recovery may need on top.
     reserve: u64,
 }
@@ -62,9 +65,11 @@ impl Site<'_> {
         let mut needs: Vec<Need> = Vec::new();
         for (manifest, object) in manifests.iter().flat_map(|one| one.objects.iter().map(move |object| (one, object))) {
             let place = self.place(manifest, object, &wal);
-            self.add(&mut needs, &place, (object.plain_facts().size_bytes, 0));
+            self.add(&mut needs, &place, [object.plain_facts().size_bytes, 0, 0]);
         }
-        self.add(&mut needs, &wal, (0, REPLAYED_BYTES));
+        let segments = manifests.iter().filter_map(|manifest| Some(manifest.postgres.as_ref()?.segment_size.bytes()));
+        let least = segments.max().unwrap_or_default() * BESIDE_REPLAY;
+        self.add(&mut needs, &wal, [0, least, REPLAYED_BYTES.saturating_sub(least)]);
         let judged = needs.into_iter().map(|need| self.judge(&need, gain));
         judged.fold(Fit::Well, |worst, fit| match (worst, fit) {
             (Fit::Not(fact), _) | (_, Fit::Not(fact)) => Fit::Not(fact),
@@ -92,7 +97,7 @@ impl Site<'_> {
         tablespace.map_or_else(|| self.cluster.pgdata.clone(), |one| self.cluster.tablespace(one))
     }
 
-    fn add(&self, needs: &mut Vec<Need>, place: &Path, (bytes, reserve): (u64, u64)) {
+    fn add(&self, needs: &mut Vec<Need>, place: &Path, [bytes, least, reserve]: [u64; 3]) {
         let above = match Room::of(self.files, place) {
             Room::Beside => 1,
             Room::Inside => 0,
@@ -100,8 +105,11 @@ impl Site<'_> {
         let device = |path: &Path| Some((path.to_owned(), self.files.facts(path).ok()??.device));
         let Some((path, device)) = place.ancestors().skip(above).find_map(device) else { return };
         match needs.iter_mut().find(|need| need.device == device) {
-            Some(need) => (need.bytes, need.reserve) = (need.bytes + bytes, need.reserve + reserve),
-            None => needs.push(Need { device, path, bytes, reserve }),
+            Some(need) => {
+                (need.bytes, need.least, need.reserve) =
+                    (need.bytes + bytes, need.least + least, need.reserve + reserve);
+            }
+            None => needs.push(Need { device, path, bytes, least, reserve }),
         }
     }
 
@@ -111,11 +119,17 @@ impl Site<'_> {
         let free = space.free_bytes.saturating_add(gained);
         let with = if gained > 0 { " with the old data gone" } else { "" };
         let fact = format!("`{}` has {free} bytes free{with}, the backup needs {}", need.path.display(), need.bytes);
+        let least = need.bytes.saturating_add(need.least);
         if free < need.bytes {
             return Fit::Not(fact);
         }
-        match free < need.bytes.saturating_add(need.reserve) {
-            true => Fit::Tightly(format!("{fact}, and its replay may keep {} of WAL", ByteSize(need.reserve))),
+        if free < least {
+            return Fit::Not(format!("{fact}, and its replay at least {} of WAL", ByteSize(need.least)));
+        }
+        match free < least.saturating_add(need.reserve) {
+            true => {
+                Fit::Tightly(format!("{fact}, and its replay may keep {} of WAL", ByteSize(need.least + need.reserve)))
+            }
             false => Fit::Well,
         }
     }

@@ -72,7 +72,7 @@ fn of(backup: &Backup, by_id: &BTreeMap<&str, &Backup>) -> Option<BaseBackup> {
     let mut fault = weakness(backup);
     let mut next = manifest.parent.as_deref();
     while let Some(parent) = next {
-        match by_id.get(parent) {
+        match by_id.get(parent).filter(|link| link.store == backup.store) {
             // More links than backups: a circle.
             Some(_) if links.len() > by_id.len() => {
                 fault = Some(format!("what it rests on leads in a circle over `{parent}`"));

@@ -1,10 +1,12 @@
-//! `runbook wal mend`: copies into each store of a database's WAL what it lacks and another one has.
+//! `runbook wal mend`: copies into each store of a database's WAL what it lacks and another one has, and replaces what is
+//! damaged there.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use super::pruned::Pruned;
+use super::replace::{Replaced, Way, replace};
 use crate::action::{ReadStore, Secrets, Store};
 use crate::base::clock;
 use crate::catalog::retention::Policy;
@@ -21,7 +23,7 @@ use crate::wal::{Destination, Identity, Keys, Lack, LackedFile, Since, Source, b
 /// Arguments of `wal mend`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal mend orders --plan     what does each store lack?\n  runbook wal mend orders            copy it\n  runbook wal mend orders --all      also what a store does not need\n\nEach file is read whole, decrypted and unpacked, held against its digest and its own header, and packed anew as the\nother store packs: the keys to read are needed here, which the server itself may not have. Nothing is overwritten.\nCode 0: nothing is lacking any more; 5: some could not be copied."
+    after_help = "Examples:\n  runbook wal mend orders --plan     what does each store lack?\n  runbook wal mend orders            copy it\n  runbook wal mend orders --all      also what a store does not need\n  runbook wal mend orders --digests  read every copy, and replace those that are damaged\n\nEach file is read whole, decrypted and unpacked, held against its digest and its own header, and packed anew as the\nother store packs: the keys to read are needed here, which the server itself may not have. Nothing is overwritten but, with\n--digests, a copy whose bytes are not those of its own digest.\nCode 0: nothing is lacking any more; 5: some could not be copied."
 )]
 pub struct Args {
     /// The database; default: the only one that has a store
@@ -37,15 +39,18 @@ pub struct Args {
     /// Also copy what is older than a store's own oldest segment, and what its retention would remove
     #[arg(long)]
     all: bool,
+    /// Also read every copy, and replace those that are damaged by the whole copy of another store
+    #[arg(long)]
+    digests: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
 /// One store of the WAL.
-struct Archive {
-    name: String,
-    entry: StoreEntry,
+pub(super) struct Archive {
+    pub(super) name: String,
+    pub(super) entry: StoreEntry,
     reading: Arc<dyn ReadStore>,
 }
 
@@ -82,7 +87,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let mending = Mending { args, site: &site, archives: &archives, prefix: &prefix };
     let mended = wiring::block_on(mending.run())??;
-    args.say(&name, &mended)
+    let (mended, replaced) = mended;
+    args.say(&name, (&mended, &replaced))
 }
 
 struct Mending<'a> {
@@ -93,7 +99,7 @@ struct Mending<'a> {
 }
 
 impl Mending<'_> {
-    async fn run(&self) -> Result<Vec<Mended>, Failure> {
+    async fn run(&self) -> Result<(Vec<Mended>, Vec<Replaced>), Failure> {
         let failed = |error: CatalogError| {
             Failure::new(Exit::Failed, "a store of the WAL gives no answer; nothing was copied").because(&error)
         };
@@ -111,7 +117,7 @@ impl Mending<'_> {
                 (one, other) => owner = one.or(other),
             }
         }
-        let Some(system_id) = owner else { return Ok(Vec::new()) };
+        let Some(system_id) = owner else { return Ok((Vec::new(), Vec::new())) };
         let identity = Identity { system_id, segment_size: None };
         let sources: Vec<Source<'_>> = self.archives.iter().map(|archive| self.source(archive, identity)).collect();
         let since = if self.args.all { Since::Ever } else { Since::Own };
@@ -121,7 +127,12 @@ impl Mending<'_> {
             let wanted = self.wanted(lack, (policy.as_ref(), system_id)).await.map_err(failed)?;
             mended.push(self.mend(wanted, &sources).await?);
         }
-        Ok(mended)
+        let way = if self.args.plan { Way::Plan } else { Way::Do };
+        let replaced = match self.args.digests {
+            true => replace(self.site, (self.archives, &sources), way).await?,
+            false => Vec::new(),
+        };
+        Ok((mended, replaced))
     }
 
     /// What of it is copied: not what the store's retention removed, and would remove again.
@@ -172,7 +183,7 @@ impl Mending<'_> {
 }
 
 impl Args {
-    fn say(&self, database: &str, mended: &[Mended]) -> Result<Exit, Failure> {
+    fn say(&self, database: &str, (mended, replaced): (&[Mended], &[Replaced])) -> Result<Exit, Failure> {
         let names = |names: &[WalFileName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         if self.json {
             let document = mended.iter().map(|one| {
@@ -182,8 +193,9 @@ impl Args {
                 let lacking = names(&one.lacking);
                 json!({ "store": one.store, "lacking": lacking, "pruned": one.pruned, "copied": copied, "failed": failed })
             });
+            let document = document.chain(replaced.iter().map(|one| self.document(one)));
             document::write_json(&document.collect::<Vec<_>>())?;
-        } else if mended.iter().all(|one| one.lacking.is_empty()) {
+        } else if mended.iter().all(|one| one.lacking.is_empty()) && replaced.is_empty() {
             out!("each store has what the others have of the WAL of `{database}`");
         }
         for one in mended.iter().filter(|_| !self.json) {
@@ -210,7 +222,31 @@ impl Args {
                 );
             }
         }
-        let is_whole = mended.iter().all(|one| one.failed.is_empty());
+        replaced.iter().filter(|_| !self.json).for_each(|one| self.tell(one));
+        let is_whole =
+            mended.iter().all(|one| one.failed.is_empty()) && replaced.iter().all(|one| one.failed.is_empty());
         Ok(if is_whole { Exit::Success } else { Exit::Exceptions })
+    }
+
+    /// What became of a store's damaged copies, for a machine.
+    fn document(&self, one: &Replaced) -> serde_json::Value {
+        let failed: Vec<_> =
+            one.failed.iter().map(|(name, why)| json!({ "file": name.to_string(), "why": why })).collect();
+        let damaged: Vec<String> = one.damaged.iter().map(ToString::to_string).collect();
+        let replaced = if self.plan { 0 } else { one.damaged.len() - one.failed.len() };
+        json!({ "store": one.store, "damaged": damaged, "replaced": replaced, "failed": failed })
+    }
+
+    /// The same for people.
+    fn tell(&self, one: &Replaced) {
+        let names: Vec<String> = one.damaged.iter().map(|name| format!("`{name}`")).collect();
+        let (store, count, names) = (&one.store, one.damaged.len(), names.join(", "));
+        match self.plan {
+            true => out!("store `{store}` has {count} damaged copies: {names}"),
+            false => out!("store `{store}`: {} of {count} damaged copies replaced: {names}", count - one.failed.len()),
+        }
+        for (name, why) in &one.failed {
+            tell!("  `{name}` was not replaced: {why}");
+        }
     }
 }

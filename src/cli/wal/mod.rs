@@ -1,10 +1,12 @@
 //! `runbook wal`: what the archive of WAL has, for people. What PostgreSQL calls is dispatched before the command
 //! line is parsed ([`crate::wal`]).
 
+mod digests;
 mod lacking;
 mod mend;
 mod pg_wal;
 mod pruned;
+mod replace;
 mod search;
 mod status;
 mod verify;

@@ -2,31 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
+use super::digests::{self, BadCopy, Reading};
 use super::pg_wal::PgWal;
-use crate::action::StoreError;
 use crate::base::units::ByteSize;
-use crate::catalog::recovery::{BaseBackup, Condition, Fault};
+use crate::catalog::recovery::{BaseBackup, Fault};
 use crate::cli::args::InventoryArgs;
 use crate::cli::backups::table;
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable, databases};
 use crate::cli::site::Site;
 use crate::cli::wal_location::WalLocationArgs;
 use crate::cli::{Exit, Failure, document, wiring};
-use crate::pgformat::{Lsn, SegmentHeader, SegmentName, SystemId, Timeline, WalFileName};
+use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline, WalFileName};
 use crate::report::mask_text;
-use crate::wal::WalError;
 use crate::wal::standing::ServerSide;
-
-/// How many segments are read at once.
-const WIDTH: usize = 4;
 
 /// Arguments of `wal verify`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --wal-location offsite/wal --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_LOST: nobody has it. Without --digests only names and sizes are looked at.\nThe exit code is 10 when something is lost or damaged, or a backup does not lead to the end of its timeline."
+    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --wal-location offsite/wal --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_LOST: nobody has it. Without --digests only names and sizes are looked at; with it every store's copy is read.\nThe exit code is 10 when something is lost or damaged, a copy in one store too, or a backup does not lead to the end of its timeline."
 )]
 pub struct Args {
     /// The database; default: every one that has a store
@@ -38,7 +33,7 @@ pub struct Args {
     /// The environment whose stores are meant
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,
-    /// Read every segment and hold it against its digest and its name
+    /// Read every store's copy of each segment and hold it against its digest, its name and its records
     #[arg(long)]
     digests: bool,
     /// Print JSON
@@ -54,7 +49,9 @@ struct Report {
     /// Segments in stretches of the same status.
     timelines: Vec<Stretch>,
     backups: Vec<Lead>,
-    /// How many bytes were read and found right.
+    /// Copies in one store that are damaged or differ, though another store has the segment whole.
+    copies: Vec<BadCopy>,
+    /// How many bytes were read and found right, of all stores.
     read_bytes: u64,
     notes: Vec<String>,
 }
@@ -127,7 +124,8 @@ impl Args {
             let mut notes: Vec<String> =
                 found.damaged.iter().map(|damaged| format!("a manifest cannot be used: {damaged}")).collect();
             notes.extend(self.location.caution());
-            let read_bytes = if self.digests { read_all(&found, &mut cluster, &self.location).await? } else { 0 };
+            let read = if self.digests { digests::read_all(&found, &mut cluster).await? } else { Reading::default() };
+            let (read_bytes, copies) = (read.bytes, read.copies);
             let server = server(site, &found, cluster.system_id).await;
             if let Err(why) = &server {
                 notes.push(format!("the server was not asked what it still has: {why}"));
@@ -135,7 +133,7 @@ impl Args {
             let timelines = stretches(&cluster, server.as_ref().ok());
             let backups = cluster.backups.iter().map(|backup| lead(&cluster, backup)).collect();
             let (database, system_id) = (found.database.clone(), cluster.system_id);
-            reports.push(Report { database, system_id, timelines, backups, read_bytes, notes });
+            reports.push(Report { database, system_id, timelines, backups, copies, read_bytes, notes });
         }
         Ok(reports)
     }
@@ -148,49 +146,6 @@ async fn server(site: &Site, found: &Recoverable, system_id: SystemId) -> Result
         true => Ok(server),
         false => Err(format!("it is cluster {}", server.system_id)),
     }
-}
-
-/// Reads every segment and marks what is damaged; gives the bytes that were found right.
-async fn read_all(
-    found: &Recoverable,
-    cluster: &mut ClusterView,
-    location: &WalLocationArgs,
-) -> Result<u64, LookError> {
-    let is_foreign = location.wal_location.is_some();
-    let almanac = &found.almanac(cluster.system_id, cluster.archive.size);
-    let names: Vec<SegmentName> = cluster.archive.segments.keys().copied().collect();
-    let system_id = cluster.system_id;
-    let reading = names.into_iter().map(|name| async move {
-        let judged = match almanac.segment(name).await {
-            Ok(bytes) => belongs(name, system_id, &bytes).map(|()| bytes.len() as u64),
-            Err(WalError::Damaged { what, .. }) => Err(what),
-            // What lies in a folder of another program has no digest: its own content tells.
-            Err(WalError::Store(StoreError::Refused { what, .. })) if is_foreign => Err(what),
-            Err(other) => return Err(other),
-        };
-        Ok((name, judged))
-    });
-    let mut reading = stream::iter(reading).buffer_unordered(WIDTH);
-    let mut read_bytes = 0;
-    while let Some(read) = reading.next().await {
-        match read? {
-            (_, Ok(bytes)) => read_bytes += bytes,
-            (name, Err(why)) => {
-                if let Some(segment) = cluster.archive.segments.get_mut(&name) {
-                    segment.condition = Condition::Damaged(why);
-                }
-            }
-        }
-    }
-    Ok(read_bytes)
-}
-
-fn belongs(name: SegmentName, system_id: SystemId, bytes: &[u8]) -> Result<(), String> {
-    let header = SegmentHeader::parse(bytes).map_err(|error| error.to_string())?;
-    if header.system_id != system_id {
-        return Err(format!("it belongs to cluster {}", header.system_id));
-    }
-    header.check(name, bytes.len() as u64).map_err(|error| error.to_string())
 }
 
 /// Every timeline's own segments, from the first that a backup needs or that is there to the last that was written.
@@ -295,7 +250,7 @@ impl Report {
             Status::Damaged | Status::WrongSize | Status::MissingLost => false,
         };
         let leads = |lead: &Lead| lead.hole.is_none() && lead.fault.is_none();
-        self.timelines.iter().all(fine) && self.backups.iter().all(leads)
+        self.timelines.iter().all(fine) && self.backups.iter().all(leads) && self.copies.is_empty()
     }
 }
 
@@ -325,6 +280,14 @@ fn people(report: &Report) {
             (None, None) => format!("leads to `{}`, the end of the archive", lead.to.as_deref().unwrap_or("nothing")),
         };
         out!("backup `{}`  {}", mask_text(&lead.id), mask_text(&state));
+    }
+    for copy in &report.copies {
+        let BadCopy { store, segment, why, whole_in } = copy;
+        out!("store `{store}`: its copy of `{segment}` cannot be used: {}; `{whole_in}` has it whole", mask_text(why));
+    }
+    if !report.copies.is_empty() {
+        let database = mask_text(&report.database);
+        tell!("help: `runbook wal mend {database} --digests` replaces what is damaged by the whole copy");
     }
     if report.read_bytes > 0 {
         out!("{} read and found right", ByteSize(report.read_bytes));

@@ -7,7 +7,7 @@ use super::super::{Almanac, ForeignArchive, ForeignFolder, Identity, Keys, Sourc
 use super::Remnant;
 use crate::action::{ObjectKey, ReadStore, Secrets, StoreError};
 use crate::catalog::recovery::{Archive, BaseBackup, base_backups};
-use crate::catalog::{self, Backup, Catalog, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT};
+use crate::catalog::{self, Backup, CatalogError, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT};
 use crate::language::inventory::{Database, StoreEntry};
 use crate::pgformat::{SegmentHeader, SegmentName, SegmentSize, SystemId, Timeline, WalFileName};
 
@@ -25,7 +25,11 @@ pub struct Recoverable {
     pub damaged: Vec<String>,
     /// The store of its backups, and the others that its WAL lies in.
     pub(super) stores: Vec<(Arc<dyn ReadStore>, StoreEntry)>,
+    /// The other stores that its backups go to.
+    copies: Vec<Arc<dyn ReadStore>>,
     secrets: Arc<dyn Secrets>,
+    /// Whether WAL of another program is read as well, which has no digests.
+    pub(super) lying: bool,
     /// What only its server has, where that counts as well.
     pub(super) remnant: Option<Remnant>,
     /// The objects of each base backup, by its id.
@@ -91,6 +95,8 @@ impl Recoverable {
             damaged: Vec::new(),
             objects: BTreeMap::new(),
             stores,
+            copies: Vec::new(),
+            lying: false,
             secrets,
             remnant: None,
         }
@@ -101,8 +107,15 @@ impl Recoverable {
     pub fn beside(mut self, folder: ForeignFolder) -> Self {
         if let Some((store, _)) = self.stores.first_mut() {
             *store = Arc::new(ForeignArchive::beside(Arc::clone(store), &self.prefix, folder));
+            self.lying = true;
         }
         self
+    }
+
+    /// Counts the copies that other stores have of backups which the own one does not have whole.
+    #[must_use]
+    pub fn with_copies(self, copies: Vec<Arc<dyn ReadStore>>) -> Self {
+        Self { copies, ..self }
     }
 
     /// Counts what only its server has as well: a recovery rescues it first.
@@ -122,7 +135,8 @@ impl Recoverable {
     /// Fails when the store gives no answer, or a history file is damaged.
     pub async fn look(mut self) -> Result<Self, LookError> {
         let ((store, _), prefix) = (self.own()?, self.prefix.as_str());
-        let list = Catalog::of(store).list(prefix).await?;
+        let copies: Vec<&dyn ReadStore> = self.copies.iter().map(|copy| &**copy).collect();
+        let list = catalog::list_whole(store, prefix, &copies).await?;
         let mut owner = catalog::wal_owner(store, prefix).await?;
         for (store, _) in &self.stores[1..] {
             let theirs = catalog::wal_owner(&**store, prefix).await.map_err(|source| further(&**store, source))?;
@@ -136,7 +150,9 @@ impl Recoverable {
             facts.filter(|facts| facts.system_id == id).map(|facts| facts.segment_size).next_back()
         };
         let backups = base_backups(&own);
-        let objects = own.iter().map(|backup| (backup.manifest.id.clone(), keys(backup)));
+        // What must be retrieved first is told of the own store alone.
+        let here = own.iter().filter(|backup| backup.store == store.name());
+        let objects = here.map(|backup| (backup.manifest.id.clone(), keys(backup)));
         let objects = objects.collect();
         let mut ids: Vec<SystemId> = owner.into_iter().chain(backups.iter().rev().map(|one| one.system_id)).collect();
         let mut seen = BTreeSet::new();

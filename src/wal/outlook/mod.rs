@@ -4,6 +4,7 @@
 //! why there is none; where a goal has no position of its own, [`Hunt`] looks for it in the WAL. All judgement is
 //! [`crate::catalog::recovery`]'s; this reads what that wants to know.
 
+mod copies;
 mod holding;
 mod hunt;
 mod plan;
@@ -11,8 +12,9 @@ mod remnant;
 mod retrieval;
 mod uneven;
 
+pub use copies::{Content, SegmentCopy};
 pub use holding::{ClusterView, LookError, Recoverable};
 pub use hunt::{Hunt, readable};
-pub use plan::{ChosenBackup, Impossible, Plan, Planned, Replay, plan};
+pub use plan::{BESIDE_REPLAY, ChosenBackup, Impossible, Plan, Planned, Replay, plan};
 pub use remnant::{Remnant, Tear};
 pub use retrieval::ToRetrieve;

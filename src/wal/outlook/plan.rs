@@ -13,6 +13,11 @@ use crate::catalog::recovery::{
 };
 use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
 
+/// How many segments a recovery has at the same time besides those that it has replayed: the one under replay, as the
+/// server's `RECOVERYXLOG`; the next, on its way there; the last of the old timeline, copied into the new; and the one that
+/// the checkpoint at the end of the recovery goes on into.
+pub const BESIDE_REPLAY: u64 = 4;
+
 /// What came of it.
 pub enum Planned {
     /// It can be done.
@@ -333,9 +338,12 @@ fn replay(cluster: &ClusterView, choice: &Choice<'_>, path: &[SegmentName], to: 
 }
 
 impl Plan {
-    /// What must be free: the data, and at most all of the WAL beside it.
+    /// What must be free: the data, at most all of the WAL beside it, and the segments that a recovery has besides those:
+    /// the one under replay, and those that the new timeline and the checkpoint at its end begin.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.backup.plain_bytes.saturating_add(self.replay.bytes)
+        let segment = self.replay.bytes.checked_div(self.replay.segments).unwrap_or_default();
+        let wal = self.replay.bytes.saturating_add(BESIDE_REPLAY * segment);
+        self.backup.plain_bytes.saturating_add(wal)
     }
 }

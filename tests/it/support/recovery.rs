@@ -102,6 +102,8 @@ pub struct Site {
     pub standbys: Mutex<Vec<String>>,
     /// The inventory's other stores of the cluster's WAL.
     pub wal_stores: Mutex<Vec<String>>,
+    /// The inventory's other stores of its backups.
+    pub backup_stores: Mutex<Vec<String>>,
     runs: Mutex<u32>,
     scratch_db: bool,
 }
@@ -150,6 +152,7 @@ impl Site {
             notes: Arc::default(),
             standbys: Mutex::default(),
             wal_stores: Mutex::default(),
+            backup_stores: Mutex::default(),
             runs: Mutex::new(0),
             scratch_db: false,
         };
@@ -213,6 +216,7 @@ impl Site {
             scratch: self.scratch_db,
             standbys: self.standbys.lock().unwrap().clone(),
             wal_stores: self.wal_stores.lock().unwrap().clone(),
+            backup_stores: self.backup_stores.lock().unwrap().clone(),
             ..Database::default()
         }
     }

@@ -1,0 +1,98 @@
+//! Stages a backup from another store of the database where the copy that was chosen turns out to be of no use.
+//!
+//! A backup that went to several stores has one manifest in each. Damage is found while it is read, long after the
+//! choice: whoever waits for the restore is served by the whole copy, not by an older backup or by an error.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::archive;
+use super::existing::Existing;
+use super::layout::Cluster;
+use super::readable::TRIED;
+use super::restore_base::{RestoreBaseOutput, place};
+use super::stage::stage;
+use crate::action::{Access, ActionError, BackupHandle, CheckContext, Effects, ReadStore, RunContext, Target};
+use crate::catalog::{self, Backup, KIND_POSTGRES_BASE, Query};
+use crate::event::ErrorClass;
+
+/// Stages the chosen copy as [`stage`] does, and where that fails for good, the first other copy that can be staged.
+///
+/// # Errors
+/// Fails with what the chosen copy failed with, when no other store has a copy that can be staged.
+pub(crate) async fn stage_whole(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    existing: Existing,
+    cx: &RunContext,
+) -> Result<RestoreBaseOutput, ActionError> {
+    let error = match stage(cluster, handle, existing, cx).await {
+        Err(error) if error.info().class == ErrorClass::Fatal => error,
+        other => return other,
+    };
+    for name in others(cluster, handle) {
+        let Some(copy) = copy(cluster, handle, name, cx).await else { continue };
+        let causes: String = error.info().causes.iter().map(|cause| format!(": {cause}")).collect();
+        let message = format!(
+            "backup `{}` cannot be restored from store `{}` ({error}{causes}): its copy in store `{name}` is tried; \
+             `runbook backups verify {}` has the damage remembered",
+            handle.id, handle.store, handle.id
+        );
+        cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": handle.store, "taken_from": name }));
+        match stage(cluster, &copy, existing, cx).await {
+            Err(other) if other.info().class == ErrorClass::Fatal => {
+                let message = format!("the copy in store `{name}` cannot be restored either: {other}");
+                cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": name }));
+            }
+            Err(passing) => return Err(passing),
+            Ok(staged) => return Ok(staged),
+        }
+    }
+    Err(error)
+}
+
+/// Adds that the other stores of the database's backups are read.
+pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
+    let Ok((own, prefix)) = cluster.archive() else { return effects };
+    cluster.entry.shelves().filter(|name| *name != own).fold(effects, |effects, name| {
+        effects.target(Access::Read, Target::Store { name: name.to_owned(), prefix: prefix.to_owned() })
+    })
+}
+
+/// The newest backups of a database that a search may choose from, newest first, each with its store: none that is known to
+/// be damaged, but for it the copy that another store has whole.
+///
+/// # Errors
+/// Fails when the database's own store gives no answer.
+pub(crate) async fn choosable(
+    cluster: &Cluster,
+    cx: &CheckContext,
+) -> Result<Vec<(Arc<dyn ReadStore>, Backup)>, ActionError> {
+    let (own, prefix) = cluster.archive()?;
+    let own = cx.store(own)?;
+    let copies = cluster.entry.shelves().filter(|name| *name != own.name()).filter_map(|name| cx.store(name).ok());
+    let copies: Vec<Arc<dyn ReadStore>> = copies.collect();
+    let others: Vec<&dyn ReadStore> = copies.iter().map(|copy| &**copy).collect();
+    let list = catalog::list_whole(&*own, prefix, &others).await.map_err(|error| archive::broken(&error))?;
+    let query =
+        Query { source: Some(cluster.name.clone()), kind: Some(KIND_POSTGRES_BASE.to_owned()), ..Query::default() };
+    let newest = query.fitting(list).into_iter().rev().take(TRIED);
+    let with_store = newest.map(|backup| {
+        let store = copies.iter().find(|copy| copy.name() == backup.store).unwrap_or(&own);
+        (Arc::clone(store), backup)
+    });
+    Ok(with_store.collect())
+}
+
+/// The other stores that may have a copy: none of what another program stored.
+fn others<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> impl Iterator<Item = &'a str> {
+    cluster.entry.shelves().filter(|name| *name != handle.store && handle.described.is_none())
+}
+
+/// The copy in one of them; `None` when it has none, or cannot tell.
+async fn copy(cluster: &Cluster, handle: &BackupHandle, store: &str, cx: &RunContext) -> Option<BackupHandle> {
+    let (_, prefix) = place(cluster, handle).ok()?;
+    let store = cx.store(store).ok()?;
+    catalog::open_copy(store.as_read(), prefix, handle).await.ok().map(|backup| backup.handle())
+}

@@ -1,0 +1,107 @@
+//! Replaces damaged copies for `wal mend --digests`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::action::{Secrets, Store};
+use crate::catalog::{CatalogError, wal_file_of};
+use crate::cli::site::Site;
+use crate::cli::{Exit, Failure};
+use crate::pgformat::WalFileName;
+use crate::transfer::Packing;
+use crate::wal::{Destination, Repaired, Source, WalError, read_file, repair};
+
+use super::mend::Archive;
+
+/// What became of the damaged copies in one store.
+pub(super) struct Replaced {
+    /// The store.
+    pub(super) store: String,
+    /// The files that were damaged when they were read.
+    pub(super) damaged: Vec<WalFileName>,
+    /// Those that were not replaced, and why.
+    pub(super) failed: Vec<(WalFileName, String)>,
+}
+
+/// Whether damaged copies are replaced, or only named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Named.
+    Plan,
+    /// Replaced.
+    Do,
+}
+
+/// Reads every copy of every file, and replaces those that are damaged by what another store has whole. A store that has
+/// none damaged is not told.
+///
+/// # Errors
+/// Fails when a store gives no answer or cannot be written to.
+pub(super) async fn replace(
+    site: &Site,
+    (archives, sources): (&[Archive], &[Source<'_>]),
+    way: Way,
+) -> Result<Vec<Replaced>, Failure> {
+    let mut all = Vec::new();
+    for (at, archive) in archives.iter().enumerate() {
+        let damaged = damaged(&sources[at]).await.map_err(|error| {
+            let what = format!("the WAL in store `{}` cannot be read", archive.name);
+            Failure::new(Exit::Failed, what).because(&error)
+        })?;
+        if damaged.is_empty() {
+            continue;
+        }
+        let mut replaced = Replaced { store: archive.name.clone(), damaged, failed: Vec::new() };
+        if way == Way::Do {
+            let others: Vec<Source<'_>> =
+                sources.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, source)| *source).collect();
+            replaced.failed = replace_in(site, (archive, &sources[at]), &others, &replaced.damaged).await?;
+        }
+        all.push(replaced);
+    }
+    Ok(all)
+}
+
+/// Replaces in one store. What fails does not keep the rest from being replaced.
+async fn replace_in(
+    site: &Site,
+    (archive, own): (&Archive, &Source<'_>),
+    others: &[Source<'_>],
+    damaged: &[WalFileName],
+) -> Result<Vec<(WalFileName, String)>, Failure> {
+    let secrets = Arc::clone(&site.vault) as Arc<dyn Secrets>;
+    let packing = Packing::of(&archive.entry, &*secrets).map_err(|error| {
+        Failure::new(Exit::Invalid, format!("nothing can be packed for store `{}`", archive.name)).because(&error)
+    })?;
+    let store: Arc<dyn Store> = site.store(&archive.name)?;
+    let to = Destination { store: &*store, prefix: own.prefix, identity: own.identity, packing: &packing };
+    let mut failed = Vec::new();
+    for name in damaged {
+        match repair(others, to, *name).await {
+            Ok(Repaired::Replaced) => {}
+            Ok(Repaired::NotProven) => {
+                let why = "its stored bytes match the digest beside them, or there is none: look at it by hand";
+                failed.push((*name, why.to_owned()));
+            }
+            Err(error) => failed.push((*name, error.to_string())),
+        }
+    }
+    Ok(failed)
+}
+
+/// The files of a store that are there and cannot be read as what was stored.
+async fn damaged(source: &Source<'_>) -> Result<Vec<WalFileName>, WalError> {
+    let folder = format!("{}/wal/{}/", source.prefix, source.identity.system_id);
+    let listed = source.store.list(&folder).await.map_err(CatalogError::from)?;
+    let named = listed.iter().filter_map(|facts| wal_file_of(facts.key.as_str().rsplit('/').next()?));
+    let names: BTreeSet<WalFileName> = named.map(|(name, _)| name).collect();
+    let mut damaged = Vec::new();
+    for name in names {
+        match read_file(source, name).await {
+            Ok(_) => {}
+            Err(WalError::Damaged { .. }) => damaged.push(name),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(damaged)
+}
