@@ -39,10 +39,7 @@ impl Load {
         fs::write(&script, "INSERT INTO seen VALUES (:round, :client_id, repeat('x', 1500));\n").unwrap();
         let log = dir.join(format!("round{round}"));
         let mut pgbench = cluster.command("pgbench");
-        pgbench
-            .args(["-n", "-c", CLIENTS, "-U", "postgres", "-l"])
-            .arg("-D")
-            .arg(format!("round={round}"));
+        pgbench.args(["-n", "-c", CLIENTS, "-U", "postgres", "-l"]).arg("-D").arg(format!("round={round}"));
         match pace {
             Pace::Full => pgbench.args(["-t", "60000"]),
             Pace::Steady => pgbench.args(["-T", "600", "--rate=1000"]),
