@@ -47,7 +47,7 @@ fn onward(plan: &BoundPlan, state: &RunState) -> Vec<(&'static str, String)> {
             | Outcome::ObjectiveMissed
             | Outcome::Inconclusive,
         ) => {
-            let undo = can_be_undone(plan, state).then(|| ("undo", format!("runbook undo {run}")));
+            let undo = can_be_undone(plan, state).then(|| ("undo", confirmed(plan, format!("runbook undo {run}"))));
             std::iter::once(("again", again(plan))).chain(undo).collect()
         }
     }
@@ -70,7 +70,7 @@ fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
 fn again(plan: &BoundPlan) -> String {
     use crate::base::mode::Mode;
     if let Some(run) = phrase::undoes(plan) {
-        return format!("runbook undo {run}");
+        return confirmed(plan, format!("runbook undo {run}"));
     }
     let file = runbook_of(plan);
     let mut words = match plan.mode {
@@ -88,7 +88,15 @@ fn again(plan: &BoundPlan) -> String {
         };
         words.push(format!("-p {}", quoted(&format!("{name}={}", one_line(&text)))));
     }
-    words.join(" ")
+    match plan.mode {
+        Mode::Real => confirmed(plan, words.join(" ")),
+        Mode::Drill | Mode::DryRun => words.join(" "),
+    }
+}
+
+/// Adds the word that a protected environment wants before it is changed.
+fn confirmed(plan: &BoundPlan, command: String) -> String {
+    if plan.protected { format!("{command} --confirm {}", quoted(&plan.environment)) } else { command }
 }
 
 /// What the runbook is called by: a shipped one by its name, any other by its path.

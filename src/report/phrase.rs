@@ -304,9 +304,11 @@ pub(super) fn loss_words(loss: &LossVerdict) -> String {
 
 /// Says what the loss figure rests on.
 pub(super) fn loss_basis(loss: &LossVerdict) -> String {
-    match loss.coverage {
-        Coverage::ToLastFlushed => format!("`{}` recovered to or past the last flushed position", loss.step),
-        Coverage::NewestCommit => format!("a bound: the newest commit that `{}` recovered", loss.step),
+    match (loss.coverage, loss.chosen_ms) {
+        // A target takes the place of what was flushed: nobody looked at what lies behind it.
+        (Coverage::ToLastFlushed, Some(_)) => format!("`{}` recovered all up to the chosen target", loss.step),
+        (Coverage::ToLastFlushed, None) => format!("`{}` recovered to or past the last flushed position", loss.step),
+        (Coverage::NewestCommit, _) => format!("a bound: the newest commit that `{}` recovered", loss.step),
     }
 }
 

@@ -317,6 +317,18 @@ async fn the_stop_of_a_time_is_found_behind_many_segments_without_a_commit() {
     }
 }
 
+#[test]
+fn a_table_of_another_database_is_found_once_that_database_is_named() {
+    let asked = Asked::new();
+    asked.sql("CREATE DATABASE shop");
+    asked.site.cluster.sql_in("shop", "CREATE TABLE users(n int); INSERT INTO users VALUES (1), (2)");
+    asked.site.archive();
+    let search = ["wal", "search", "main", "--relation", "users"];
+    asked.cli.run(&search).ends(10).says("the database `postgres` of the live server has no `users`").says("--dbname");
+    let found = asked.json(&[&search[..], &["--dbname", "shop"]].concat(), 0);
+    assert_eq!(found["found"][0]["rows"]["inserted"], 2, "{found:#}");
+}
+
 #[tokio::test]
 async fn transactions_and_restore_points_are_found_by_their_names() {
     let asked = Asked::with(&[("max_prepared_transactions", "3")]);

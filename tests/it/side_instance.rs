@@ -65,6 +65,11 @@ async fn yesterdays_data_is_looked_at_beside_a_live_server_that_does_not_notice(
     assert_eq!(ask(&run, &copy, "SELECT count(*) FROM t").await, json!(2));
     assert_eq!(copy.not_preloaded, ["pg_stat_statements"]);
     assert_eq!(copy.databases, ["postgres"]);
+    assert!(
+        copy.session.starts_with("psql -h ") && copy.session.ends_with("-U postgres -d postgres"),
+        "{}",
+        copy.session
+    );
     for (sql, value) in [
         ("SELECT count(*) FROM pg_subscription WHERE subenabled", json!(0)),
         ("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'logical%'", json!(0)),

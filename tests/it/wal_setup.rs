@@ -125,8 +125,34 @@ fn a_store_that_the_servers_user_cannot_use_is_found_out_before_any_setting_is_c
     fs::remove_dir(&store).unwrap();
     fs::write(&store, "a file where the store should be").unwrap();
     fs::set_permissions(&store, fs::Permissions::from_mode(0o600)).unwrap();
-    site.set_up(&[], 10).says("no setting was changed");
+    site.set_up(&[], 4).says("may not write into").says("install -d -o");
     assert_eq!(site.settings(), before);
+}
+
+#[test]
+fn a_store_whose_folder_is_missing_is_made_for_the_servers_user_where_its_place_is_there() {
+    let site = Site::with(&[("archive_mode", "on")]);
+    let store = site.cluster.dir().join("store");
+    fs::remove_dir(&store).unwrap();
+    site.set_up(&[], 0);
+    let (made, data) = (fs::metadata(&store).unwrap(), fs::metadata(site.cluster.pgdata()).unwrap());
+    assert_eq!((made.mode() & 0o777, made.uid()), (0o700, data.uid()));
+    // Where its place is missing too, a disk may not be mounted.
+    let text = site.cli.read("inventory.yaml");
+    site.cli.file("inventory.yaml", &text.replace("/store\"", "/not/mounted/store\""));
+    site.set_up(&[], 4).says("nor made here").says("install -d -o");
+    assert!(!site.cluster.dir().join("not").exists());
+}
+
+#[test]
+fn the_command_that_is_printed_to_try_again_runs_as_it_stands_where_the_environment_is_protected() {
+    let site = Site::with(&[("archive_mode", "on")]);
+    let failed = site.cli.file("failing.yaml", "version: 1\nname: failing\nsteps:\n  - { id: a, run: exit 3 }\n");
+    let ran = site.cli.run(&["run", &failed.display().to_string(), "--confirm", "production"]).ends(10);
+    let line = ran.err.lines().find_map(|line| line.split_once("runbook run ")).map(|(_, words)| words.to_owned());
+    let line = line.unwrap_or_else(|| panic!("no command in {}", ran.err));
+    let words: Vec<&str> = std::iter::once("run").chain(line.split_whitespace()).collect();
+    site.cli.run(&words).ends(10);
 }
 
 #[test]

@@ -281,6 +281,12 @@ pub(super) fn sql(cluster: &Cluster, dbname: &str, statement: &str) -> String {
     command_line(words)
 }
 
+/// A session with one of its databases.
+pub(super) fn psql(cluster: &Cluster, dbname: &str) -> String {
+    let words = std::iter::once("psql".to_owned()).chain(connection(cluster));
+    command_line(words.chain(["-d".to_owned(), dbname.to_owned()]))
+}
+
 /// How a program of PostgreSQL connects.
 pub(super) fn connection(cluster: &Cluster) -> Vec<String> {
     let mut words = Vec::new();

@@ -334,8 +334,9 @@ pub(crate) async fn any_readable(
             let files = cx.host.read_files();
             let tablespaces = backup.manifest.postgres.as_ref().map_or(&[][..], |facts| &facts.tablespaces);
             let doubted = neighbours::judge((cluster, tablespaces), &cx.about, files.as_ref(), doubted);
-            let judged = judged.0.into_iter().fold(doubted, |all, found| all.pass(found.message));
-            return Ok(judged.pass("the one that is chosen is judged when it is: that may be another"));
+            // Which one it will be is not known yet: this one shows that there is one.
+            let shown = |message: String| format!("should it be the one that is chosen: {message}");
+            return Ok(judged.0.into_iter().fold(doubted, |all, found| all.pass(shown(found.message))));
         }
         newest = newest.or(Some(judged));
     }

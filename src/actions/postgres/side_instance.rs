@@ -122,6 +122,9 @@ pub struct SideInstanceParams {
 pub struct SideInstanceOutput {
     /// The instance: `postgres.query`, `postgres.check`, `postgres.export` and `postgres.restore_table` take it.
     pub instance: InstanceHandle,
+    /// What opens a session with it by hand.
+    #[serde(default)]
+    pub session: String,
     /// Where replay ended; null for a dump.
     pub recovered_to_lsn: Option<String>,
     /// The newest recovered commit, by the primary's clock, or the moment of the dump; null when replay saw none.
@@ -334,8 +337,10 @@ impl SideInstance {
             let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
             cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));
         }
+        let (databases, session) = cut_off(side, cx).await?;
         Ok(SideInstanceOutput {
-            databases: cut_off(side, cx).await?,
+            databases,
+            session,
             instance: recovered.instance,
             recovered_to_lsn: Some(recovered.recovered_to_lsn),
             recovered_to_time: recovered.recovered_to_time,
@@ -361,8 +366,10 @@ async fn loaded(
     }
     let restored = side_dump::load(side, handle, cx).await?;
     mark(side, cx.host.files().as_ref(), cx)?;
+    let (databases, session) = cut_off(side, cx).await?;
     Ok(SideInstanceOutput {
-        databases: cut_off(side, cx).await?,
+        databases,
+        session,
         instance: side.instance(),
         recovered_to_lsn: None,
         recovered_to_time: Some(restored.taken_at),
@@ -416,9 +423,12 @@ fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
     value.get("step")?.as_str().map(ToOwned::to_owned)
 }
 
-/// Cuts the open instance off from what its catalogs still name. Gives its databases.
-async fn cut_off(side: &Cluster, cx: &RunContext) -> Result<Vec<String>, ActionError> {
+/// Cuts the open instance off from what its catalogs still name. Gives its databases, and what opens a session.
+async fn cut_off(side: &Cluster, cx: &RunContext) -> Result<(Vec<String>, String), ActionError> {
     let secrets = cx.about.secrets.as_ref();
     let user = subscription::superuser(side, secrets).await?;
-    subscription::disable(&Cluster { user, ..side.clone() }, secrets).await
+    let side = Cluster { user, ..side.clone() };
+    let databases = subscription::disable(&side, secrets).await?;
+    let own = databases.iter().find(|name| **name == side.dbname).or(databases.first());
+    Ok((databases.clone(), by_hand::psql(&side, own.map_or("postgres", String::as_str))))
 }

@@ -86,9 +86,10 @@ impl Refusal {
                 Some("recover to the position at which it was left, or bring its last segment back")
             }
             Self::NoWay { .. } => Some("`runbook backups map` shows which timelines lead on from which backup"),
-            Self::BehindEnd { .. } => {
-                Some("recover to the newest instead, or push what the server has not archived yet")
-            }
+            Self::BehindEnd { .. } => Some(
+                "have the server finish its segment and archive it (`SELECT pg_switch_wal()`); recovering to the newest \
+                     instead also replays all that came after",
+            ),
             Self::NotFound(_) => {
                 Some("`runbook wal search` finds transactions and restore points; or give a time or a position")
             }

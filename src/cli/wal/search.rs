@@ -25,7 +25,7 @@ use crate::wal::trace::{Happened, Relations, Sighting, Wanted};
 #[derive(Debug, clap::Args)]
 #[command(
     group = clap::ArgGroup::new("wanted").required(true),
-    after_help = "Examples:\n  runbook wal search orders --drops\n  runbook wal search orders --drops --between '2h ago' now\n  runbook wal search orders --relation public.invoices     who changed it, and how many rows?\n  runbook wal search orders --relation 16385               it is gone: by its number, as --drops shows it\n  runbook wal search orders --relation 16384/16385         the same in one database: others may use the number too\n  runbook wal search orders --xid 812\n\nThe archive is read, and what the live server has beyond it. Nothing is written. For each find the command is\nshown that plans a recovery to just before it; the position is exact, times are the primary's clock.\nThe exit code is 0 when something was found, 10 when nothing was or WAL could not be read."
+    after_help = "Examples:\n  runbook wal search orders --drops\n  runbook wal search orders --drops --between '2h ago' now\n  runbook wal search orders --relation public.invoices     who changed it, and how many rows?\n  runbook wal search orders --relation users --dbname shop  a table of another database of the server\n  runbook wal search orders --relation 16385               it is gone: by its number, as --drops shows it\n  runbook wal search orders --relation 16384/16385         the same in one database: others may use the number too\n  runbook wal search orders --xid 812\n\nThe archive is read, and what the live server has beyond it. Nothing is written. For each find the command is\nshown that plans a recovery to just before it; the position is exact, times are the primary's clock.\nThe exit code is 0 when something was found, 10 when nothing was or WAL could not be read."
 )]
 pub struct Args {
     /// The database; may be left out when only one has a store
@@ -33,6 +33,9 @@ pub struct Args {
     /// Changes of a table, by its name in the live database or by its number, also DATABASE/NUMBER
     #[arg(long, value_name = "NAME|NUMBER", group = "wanted")]
     relation: Option<String>,
+    /// The database of the server that the name of `--relation` is one in; default: that of the inventory's entry
+    #[arg(long, value_name = "NAME", requires = "relation")]
+    dbname: Option<String>,
     /// Tables and databases that were dropped, and tables that were truncated or rewritten
     #[arg(long, group = "wanted")]
     drops: bool,
@@ -81,8 +84,11 @@ enum Place {
 /// Searches the WAL of a database.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let between = args.between()?;
-    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let mut site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     let name = database(&site, args.database.as_deref())?;
+    if let (Some(dbname), Some(entry)) = (&args.dbname, site.inventory.databases.get_mut(&name)) {
+        entry.dbname.clone_from(dbname);
+    }
     let recoverable = args.location.beside(Recoverable::open(&site, &name)?, &site)?;
     let searched = wiring::block_on(args.search(&site, recoverable, between))??;
     match args.json {
@@ -120,7 +126,7 @@ impl Args {
         let Some(cluster) = found.clusters.first() else {
             return Err(Failure::new(Exit::Failed, "there is neither a base backup nor archived WAL"));
         };
-        let (wanted, extent) = self.wanted(&mut live).await?;
+        let (wanted, extent) = self.wanted(&mut live, &found.entry.dbname).await?;
         let timeline = self.along(cluster, &live);
         let path = readable(cluster, timeline);
         let narrowed = narrow(&found, cluster, &path, between).await.map_err(|error| unread(&error))?;
@@ -149,7 +155,7 @@ impl Args {
         })
     }
 
-    async fn wanted(&self, live: &mut PgWal) -> Result<(Wanted, Extent), Failure> {
+    async fn wanted(&self, live: &mut PgWal, dbname: &str) -> Result<(Wanted, Extent), Failure> {
         if let Some(xid) = self.xid {
             return Ok((Wanted::Transaction(xid), Extent::Window));
         }
@@ -174,7 +180,11 @@ impl Args {
                 let numbers = file.into_iter().chain([oid]).collect();
                 Ok((Wanted::Relations(Relations { numbers, database: Some(database) }), extent))
             }
-            None => Err(Failure::new(Exit::Failed, format!("the live database has no `{relation}`")).help(by_number)),
+            None => {
+                let fact = format!("the database `{dbname}` of the live server has no `{relation}`");
+                Err(Failure::new(Exit::Failed, fact)
+                    .help(format!("name the database that it is in with `--dbname`; or {by_number}")))
+            }
         }
     }
 

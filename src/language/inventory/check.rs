@@ -36,6 +36,7 @@ impl InventoryFile {
         }
         self.one_default(&mut faults);
         self.recipients(&mut faults);
+        self.alike(&mut faults);
         self.copies_apart(&mut faults);
         self.servers_proven(&mut faults);
         self.audit_settings(&mut faults);

@@ -13,6 +13,16 @@ use crate::base::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::base::units::{Percent, Span};
 use crate::base::zone::Zone;
 
+/// The kinds that actions write.
+const KINDS: [&str; 5] = ["postgres.base", "postgres.dump", "postgres.snapshot", "files", PgBackRest::KIND];
+
+/// Whether a kind was meant to be one of ours. Files may be stored under any other name, such as `mysql.dump`.
+fn is_mistyped(kind: &str) -> bool {
+    let near = |known: &&str| strsim::damerau_levenshtein(kind, known) <= 2;
+    !KINDS.contains(&kind)
+        && (kind.is_empty() || kind.starts_with("postgres") || KINDS.iter().any(|known| near(&known)))
+}
+
 /// A backup that is taken again and again, and what is expected of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -152,6 +162,11 @@ impl InventoryFile {
     }
 
     pub(super) fn expected_members(&self, pointer: &str, members: &Map<String, Value>, faults: &mut Diagnostics) {
+        if let Some(kind) = members.get("kind").and_then(Value::as_str).filter(|kind| is_mistyped(kind)) {
+            let place = self.place(&format!("{pointer}/kind"));
+            let fault = Diagnostic::new(Code::UnknownValue, format!("no backup is of the kind `{kind}`")).at(place);
+            faults.push(fault.suggest(kind, KINDS));
+        }
         if let Some(store) = members.get("store").and_then(Value::as_str) {
             self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);
         }

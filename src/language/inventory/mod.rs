@@ -3,6 +3,7 @@
 //! Runbooks name entries and never repeat their paths and ports: drill isolation, protection,
 //! lock names and confirmation texts follow from the name.
 
+mod alike;
 mod apart;
 mod check;
 mod condition;

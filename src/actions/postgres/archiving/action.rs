@@ -17,6 +17,7 @@ use super::super::owner::Owner;
 use super::super::recover::barred;
 use super::apply;
 use super::change::{SettingChange, changes, fixed_elsewhere, read};
+use super::folder;
 use super::follower;
 use super::place::{self, Place, Settings, archive_command};
 use super::trial;
@@ -340,6 +341,21 @@ impl<'a> Work<'a> {
         Ok(barred(program, &owner, host).await.map(|fact| (fact, help.to_owned())))
     }
 
+    /// Says which of its stores the server's user could not write into, with advice. A container has mounts of its own.
+    async fn unusable(
+        &self,
+        host: &dyn ReadHost,
+        about: &Surroundings,
+    ) -> Result<Option<(String, String)>, ActionError> {
+        if self.cluster.is_contained() {
+            return Ok(None);
+        }
+        let owner = Owner::of(self.cluster, host)?;
+        let names = place::stores(self.params, self.cluster)?;
+        let folders = folder::among(names.iter().filter_map(|name| about.inventory.stores.get(name)));
+        Ok(folder::unusable(&folders, &owner, host).await)
+    }
+
     /// Asks the server what differs. Changes nothing.
     async fn looked(mut self, host: &dyn ReadHost, about: &Surroundings) -> Result<Self, ActionError> {
         let mut session = Endpoint::of(self.cluster, None, about.secrets.as_ref())?.open().await?;
@@ -351,6 +367,7 @@ impl<'a> Work<'a> {
                 return Ok(self);
             }
         }
+        self.faults.extend(self.unusable(host, about).await?);
         let command = self.place()?.command(&self.action.program, &self.abode)?;
         let wanted = wanted(self.params, &command);
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();

@@ -6,6 +6,7 @@
 mod action;
 mod apply;
 mod change;
+mod folder;
 mod follower;
 mod place;
 mod trial;

@@ -8,6 +8,7 @@ use super::super::layout::Cluster;
 use super::super::owner::Owner;
 use super::super::settings::shell_word;
 use super::action::ConfigureArchivingParams;
+use super::folder;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry, Via};
@@ -65,6 +66,10 @@ impl Place {
     pub(super) async fn ready(&self, settings: &Settings, owner: &Owner, cx: &RunContext) -> Result<(), ActionError> {
         let files = cx.host.files();
         settings.write(files.as_ref(), &self.folder, owner).map_err(|error| cannot(&error))?;
+        if matches!(settings.abode, Abode::Here) {
+            let stores = std::iter::once(&settings.config.store).chain(&settings.config.further);
+            folder::make(&folder::among(stores), owner, files.as_ref()).map_err(|error| cannot(&error))?;
+        }
         let config = settings.abode.path(&self.config())?.to_string_lossy().into_owned();
         let program = settings.program.to_string_lossy();
         let mut spec = CommandSpec::new(program).args(["wal", "init", "--config", &config]);
@@ -78,7 +83,7 @@ impl Place {
         let error = ActionError::fatal("the server's user cannot archive into the store; no setting was changed");
         Err(error
             .process(output.exit_code, output.tail(3))
-            .help("see that the store and its credentials can be used by the server's user"))
+            .help(format!("see that the user {} can use the store and its credentials", owner.shown())))
     }
 }
 

@@ -52,8 +52,12 @@ impl<'a> Work<'a> {
         let (mut pairs, mut gone) = (Vec::new(), Vec::new());
         for table in &params.tables {
             let Some(then) = Shape::look(&mut sessions.0, table).await? else {
-                return Err(ActionError::fatal(format!("the copy has no table `{}`", qualified(table)))
-                    .help("it was not there at that moment: look at the name, or choose another moment"));
+                let inside = params.dbname(live);
+                let fact = format!("the copy has no table `{}` in its database `{inside}`", qualified(table));
+                return Err(ActionError::fatal(fact).help(
+                    "look at the name; a table of another database of the server wants `dbname` (`-p dbname=NAME`); else it \
+                     was not there at that moment",
+                ));
             };
             match Shape::look(&mut sessions.1, table).await? {
                 Some(now) => pairs.push(Pair::of(then, now)?),

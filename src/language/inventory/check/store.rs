@@ -56,6 +56,16 @@ const SECRETS: &[&str] = &[
     "/encryption/gpg/passphrase",
 ];
 
+/// Whether a text is a public key of age; a private one is not shown.
+fn public_key(text: &str) -> Result<(), String> {
+    if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+        return Err("a recipient is a private key: take it for known, and make a new one".to_owned());
+    }
+    let read = text.parse::<age::x25519::Recipient>();
+    read.map(drop)
+        .map_err(|why| format!("`{text}` is no public key of age, so nothing could be encrypted to it: {why}"))
+}
+
 /// An entry, or what an environment overrides of one.
 struct Entry<'a> {
     file: &'a InventoryFile,
@@ -181,6 +191,18 @@ impl Entry<'_> {
                 .label(place(second), "excludes the other")
                 .label(place(first), "given here");
             faults.push(fault.help("keep one of `recipients`, `passphrase`, `openssl`, `gpg`"));
+        }
+        for (index, recipient) in
+            encryption.get("recipients").and_then(Value::as_array).into_iter().flatten().enumerate()
+        {
+            let Some(key) = recipient.as_str().or_else(|| recipient.get("key")?.as_str()) else { continue };
+            if let Err(what) = public_key(key) {
+                let path = if recipient.is_string() { String::new() } else { "/key".to_owned() };
+                let fault = self.fault(Code::UnknownValue, &format!("/encryption/recipients/{index}{path}"), what);
+                faults.push(
+                    fault.help("write a public key as `age-keygen -y IDENTITY` prints it: `age1…`, 62 characters"),
+                );
+            }
         }
     }
 
