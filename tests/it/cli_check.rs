@@ -45,7 +45,7 @@ fn a_shipped_runbook_is_found_by_its_name() {
 fn an_inventory_with_keys_that_are_none_and_databases_that_are_one_is_not_sound() {
     let cli = Cli::new();
     let text = "version: 1\ndatabases:\n  orders: { pgdata: /data/main, store: primary, prefix: one }\n  \
-                users: { pgdata: /data/main, store: primary, prefix: two }\n  third: { pgdata: /data/third, store: primary, prefix: two }\n\
+                users: { pgdata: /data/main, store: primary, prefix: two }\n\
                 stores:\n  primary: { url: \"file:///srv/b\", encryption: { recipients: [ age1qqq, { key: age1zzz, offline: true } ] } }\n\
                 backups:\n  base: { source: orders, kind: postgres.bse, every: 24h }\n  other: { source: orders, kind: mysql.dump, every: 24h }\n";
     cli.file("inventory.yaml", text);
@@ -53,8 +53,12 @@ fn an_inventory_with_keys_that_are_none_and_databases_that_are_one_is_not_sound(
     let ran = ran.says("`age1qqq` is no public key of age").says("`age1zzz` is no public key of age");
     let ran = ran.says("no backup is of the kind `postgres.bse`").says("did you mean `postgres.base`?");
     let ran = ran.says("`orders` and `users` have one data directory, `/data/main`");
-    let ran = ran.says("`third` and `users` have one place for their backups, `two` in store `primary`");
     assert!(!ran.err.contains("mysql.dump`"), "{}", ran.err);
+    let text = "version: 1\ndatabases:\n  users: { pgdata: /data/main, store: primary, prefix: two }\n  \
+                third: { pgdata: /data/third, store: primary, prefix: two }\nstores:\n  primary: { url: \"file:///srv/b\" }\n";
+    cli.file("inventory.yaml", text);
+    let ran = cli.run(&["check", "inventory.yaml"]).ends(0);
+    ran.says("`third` and `users` have one place for their backups, `two` in store `primary`");
 }
 
 #[test]

@@ -144,9 +144,9 @@ fn a_copy_beside_the_live_database_can_be_looked_at_until_somebody_has() {
     let production = Production::new();
     let (cluster, cli) = (&production.site.cluster, &production.cli);
     let planned = cli.run(&["restore", "main", "--side"]).ends(0);
+    cli.run(&next(&planned)).ends(13);
     cluster.sql("DELETE FROM t WHERE n > 10");
     let before = production.facts();
-    cli.run(&next(&planned)).ends(13);
     let shown = cli.shown();
     let copy = shown["steps"].as_array().unwrap().iter().find(|step| step["id"] == "copy").unwrap();
     let (socket, port) = (&copy["output"]["instance"]["socket"], &copy["output"]["instance"]["port"]);
