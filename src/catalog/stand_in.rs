@@ -42,7 +42,7 @@ fn stand_in(own: BackupList, others: &[BackupList]) -> BackupList {
         let is_same = |copy: &Backup| copy.place() == backup.place() && copy.manifest.source == backup.manifest.source;
         whole(&is_same)
     };
-    let mut backups: Vec<Backup> = own.backups.iter().cloned().collect();
+    let mut backups: Vec<Backup> = own.backups.to_vec();
     for backup in backups.iter_mut().filter(|backup| !is_whole(backup, &own)) {
         if let Some(copy) = copy_of(backup) {
             *backup = copy;

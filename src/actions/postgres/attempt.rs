@@ -358,7 +358,7 @@ impl Recovering<'_> {
     }
 
     /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
-    async fn made(&self, passage: Passage<'_>) -> Result<(Vec<(PathBuf, PathBuf)>, Reading), ActionError> {
+    async fn made(&self, passage: Passage<'_>) -> Result<(intrusion::Made, Reading), ActionError> {
         let reporter = &self.hands.cx.reporter;
         reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
         let looked = intrusion::tablespaces(passage).await?;

@@ -34,10 +34,12 @@ pub(crate) struct Passage<'a> {
     pub(crate) larder: Option<&'a Larder<'a>>,
 }
 
+/// Tablespaces that WAL creates, each with its link in the data directory and its location, in order.
+pub(crate) type Made = Vec<(PathBuf, PathBuf)>;
+
 /// The tablespaces that WAL creates, as far as it could be looked through.
 pub(crate) struct Looked {
-    /// Each with its link in the data directory and its location, in order.
-    made: Vec<(PathBuf, PathBuf)>,
+    made: Made,
     /// The segment behind which nothing was seen, and why.
     broken: Option<(SegmentName, ActionError)>,
 }
@@ -47,7 +49,7 @@ impl Looked {
     ///
     /// # Errors
     /// Fails when it was not.
-    pub(crate) fn whole(self) -> Result<Vec<(PathBuf, PathBuf)>, ActionError> {
+    pub(crate) fn whole(self) -> Result<Made, ActionError> {
         self.broken.map_or(Ok(self.made), |(_, error)| Err(error))
     }
 
@@ -56,10 +58,7 @@ impl Looked {
     ///
     /// # Errors
     /// Fails when there is such a copy.
-    pub(crate) fn up_to_a_break(
-        self,
-        supply: Supply<'_>,
-    ) -> Result<(Vec<(PathBuf, PathBuf)>, Option<ActionError>), ActionError> {
+    pub(crate) fn up_to_a_break(self, supply: Supply<'_>) -> Result<(Made, Option<ActionError>), ActionError> {
         match self.broken {
             Some((name, error)) if supply.aside.embedded.contains(&name) => Err(error),
             broken => Ok((self.made, broken.map(|(_, error)| error))),

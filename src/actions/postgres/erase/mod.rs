@@ -141,7 +141,7 @@ impl Action for Erase {
             return Err(vec![fault.help("give the handle that `postgres.side_instance` gave")]);
         }
         if cluster.entry.erasure.is_none() {
-            let own = params.side.is_none().then(|| (Access::Read, Target::Database { name: cluster.name }));
+            let own = params.side.is_none().then_some((Access::Read, Target::Database { name: cluster.name }));
             return Ok(own
                 .into_iter()
                 .fold(Effects::of(EffectClass::Read), |effects, (access, target)| effects.target(access, target)));
