@@ -4,12 +4,13 @@
 //! says nothing of the others.
 
 use super::query::{is_sound, rests_whole};
-use super::{Backup, BackupList, CatalogError, list};
+use super::{Backup, BackupList, CatalogError, KIND_POSTGRES_BASE, list};
 use crate::action::ReadStore;
 
 /// Lists the backups of a store as [`list`] does; one that is known to be damaged or not whole there, or whose manifest
 /// cannot be read, is given as the copy of it that one of `others` has whole. Those are read only where that is needed,
-/// and one that gives no answer can stand in for nothing.
+/// and one that gives no answer can stand in for nothing. Only base backups have stand-ins: whoever restores dumps and
+/// snapshots reads the database's own store.
 ///
 /// # Errors
 /// Fails as [`list`] of the first store.
@@ -36,7 +37,9 @@ fn is_whole(backup: &Backup, among: &BackupList) -> bool {
 fn stand_in(own: BackupList, others: &[BackupList]) -> BackupList {
     let whole = |wanted: &dyn Fn(&Backup) -> bool| {
         let each = others.iter().flat_map(|other| other.backups.iter().map(move |copy| (copy, other)));
-        each.filter(|(copy, other)| wanted(copy) && is_whole(copy, other)).map(|(copy, _)| copy.clone()).next()
+        each.filter(|(copy, other)| copy.manifest.kind == KIND_POSTGRES_BASE && wanted(copy) && is_whole(copy, other))
+            .map(|(copy, _)| copy.clone())
+            .next()
     };
     let copy_of = |backup: &Backup| {
         let is_same = |copy: &Backup| copy.place() == backup.place() && copy.manifest.source == backup.manifest.source;

@@ -52,12 +52,13 @@ fn an_inventory_with_keys_that_are_none_and_databases_that_are_one_is_not_sound(
     let ran = cli.run(&["check", "inventory.yaml"]).ends(3);
     let ran = ran.says("`age1qqq` is no public key of age").says("`age1zzz` is no public key of age");
     let ran = ran.says("no backup is of the kind `postgres.bse`").says("did you mean `postgres.base`?");
-    let ran = ran.says("`orders` and `users` have one data directory, `/data/main`");
     assert!(!ran.err.contains("mysql.dump`"), "{}", ran.err);
     let text = "version: 1\ndatabases:\n  users: { pgdata: /data/main, store: primary, prefix: two }\n  \
-                third: { pgdata: /data/third, store: primary, prefix: two }\nstores:\n  primary: { url: \"file:///srv/b\" }\n";
+                third: { pgdata: /data/third, store: primary, prefix: two }\n  \
+                orders: { pgdata: /data/third }\nstores:\n  primary: { url: \"file:///srv/b\" }\n";
     cli.file("inventory.yaml", text);
     let ran = cli.run(&["check", "inventory.yaml"]).ends(0);
+    let ran = ran.says("`orders` and `third` have one data directory, `/data/third`");
     ran.says("`third` and `users` have one place for their backups, `two` in store `primary`");
 }
 

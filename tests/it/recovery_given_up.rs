@@ -36,7 +36,7 @@ async fn crashed(depot: Depot) -> (Site, BackupHandle) {
 /// Brings the segment that is being written into the archive, as a recovery does before it moves anything.
 async fn rescue(site: &Site) -> WalFileName {
     let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
-    site.cluster.kill();
+    site.cluster.stop("immediate");
     let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
     let identity = Identity { system_id: control.system_id, segment_size: Some(control.segment_size) };
     let store = Opening::new(&site.depot.entry, "primary", Arc::new(site.depot.secrets.clone())).open().unwrap();
@@ -106,7 +106,7 @@ async fn a_server_whose_place_a_finished_recovery_took_finishes_no_segment_of_th
     let staged = run.stage(&backup).await;
     run.recover(&staged, json!({})).await;
     site.archive();
-    site.cluster.kill();
+    site.cluster.stop("immediate");
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     fs::rename(&old, site.cluster.pgdata()).unwrap();
     site.cluster.up();

@@ -160,8 +160,10 @@ impl Action for Get {
         if let Some(Late::Pending(expression)) = &params.backup {
             return Ok(findings.pending(format!("`{expression}` is not known yet")));
         }
+        let handle = params.backup.as_ref().and_then(Late::known);
+        let place = place.of_chosen(handle, params.store.as_ref(), &cx.about.inventory);
         let store = cx.store(&place.store)?;
-        let backup = chosen(&*store, &place, params.backup.as_ref().and_then(Late::known)).await?;
+        let backup = chosen(&*store, &place, handle).await?;
         let missing = backup.missing_objects(&*store).await.map_err(catalog_failed)?;
         if !missing.is_empty() {
             let fact = format!("backup `{}` lacks {}", backup.manifest.id, missing.join(", "));
@@ -191,8 +193,10 @@ fn plain_bytes(backup: &Backup) -> u64 {
 }
 
 async fn get(params: &GetParams, cx: &RunContext) -> Result<BackupFiles, ActionError> {
-    let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+    let inventory = &cx.about.inventory;
+    let place = params.place(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
     let handle = params.backup.as_ref().map(Late::get).transpose()?;
+    let place = place.of_chosen(handle, params.store.as_ref(), inventory);
     let store = cx.store(&place.store)?;
     let backup = chosen(store.as_read(), &place, handle).await?;
     let files = cx.host.files();

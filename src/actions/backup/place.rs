@@ -1,6 +1,6 @@
 //! Where the backups of a database or of anything else lie, as arguments name it.
 
-use crate::action::{DatabaseRef, ParamFault, StoreRef};
+use crate::action::{BackupHandle, DatabaseRef, ParamFault, StoreRef};
 use crate::language::inventory::{Database, Inventory};
 
 /// Where the backups of one source lie.
@@ -23,6 +23,21 @@ impl Place {
     /// The other stores that each of these backups goes to, for the store that a database is recovered from.
     pub(super) fn shelves<'a>(&'a self, inventory: &'a Inventory) -> impl Iterator<Item = &'a str> {
         self.entry(inventory).into_iter().flat_map(Database::shelves).filter(|name| *name != self.store)
+    }
+
+    /// The place of a backup that was chosen: where no store is named, that may be another one that each backup goes to.
+    pub(super) fn of_chosen(
+        self,
+        handle: Option<&BackupHandle>,
+        named: Option<&StoreRef>,
+        inventory: &Inventory,
+    ) -> Self {
+        match handle {
+            Some(handle) if named.is_none() && self.shelves(inventory).any(|name| name == handle.store) => {
+                Self { store: handle.store.clone(), ..self }
+            }
+            Some(_) | None => self,
+        }
     }
 
     /// The database that is recovered from here.

@@ -137,11 +137,18 @@ impl Action for Verify {
         if params.backup.is_some() && params.budget.is_some() {
             return Err(vec![ParamFault::new("/budget", "`backup` and `budget` exclude each other")]);
         }
-        let target = Target::Store { name: place.store, prefix: place.prefix };
-        Ok(match params.record {
+        let elsewhere: Vec<String> = match (&params.backup, &params.store) {
+            (Some(_), None) => place.shelves(cx.inventory).map(str::to_owned).collect(),
+            (Some(_), Some(_)) | (None, _) => Vec::new(),
+        };
+        let target = Target::Store { name: place.store, prefix: place.prefix.clone() };
+        let effects = match params.record {
             true => Effects::of(EffectClass::Write).target(Access::Write, target),
             false => Effects::of(EffectClass::Read).target(Access::Read, target),
-        })
+        };
+        Ok(elsewhere.into_iter().fold(effects, |effects, name| {
+            effects.target(Access::Read, Target::Store { name, prefix: place.prefix.clone() })
+        }))
     }
 
     fn by_hand(&self, params: &VerifyParams, cx: &PlanContext<'_>) -> Vec<String> {
@@ -183,7 +190,11 @@ impl Action for Verify {
 }
 
 async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, ActionError> {
-    let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+    let inventory = &cx.about.inventory;
+    let own = params.place(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+    let handle = params.backup.as_ref().map(Late::get).transpose()?;
+    let place = own.clone().of_chosen(handle, params.store.as_ref(), inventory);
+    let keeps = params.keeps() && place == own;
     let store = cx.store(&place.store)?;
     let list = catalog::list(store.as_read(), &place.prefix).await.map_err(catalog_failed)?;
     let mut faults: Vec<String> = Vec::new();
@@ -191,12 +202,9 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
         faults.extend(list.damaged.iter().map(|damaged| format!("`{}`: {}", damaged.key, damaged.why)));
     }
     let like: Vec<Backup> = list.backups.into_iter().filter(|one| one.manifest.source == place.source).collect();
-    let chosen = match (params.budget, &params.backup) {
-        (Some(budget), _) => due(like.clone(), params.level, budget),
-        (None, backup) => {
-            let handle = backup.as_ref().map(Late::get).transpose()?;
-            vec![chosen(store.as_read(), &place, handle).await?]
-        }
+    let chosen = match params.budget {
+        Some(budget) => due(like.clone(), params.level, budget),
+        None => vec![chosen(store.as_read(), &place, handle).await?],
     };
     let left = if params.budget.is_some() { like.len().saturating_sub(chosen.len()) } else { 0 };
     let level = params.level;
@@ -204,7 +212,7 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
     for (done, backup) in chosen.iter().enumerate() {
         let total = Some(chosen.len() as u64);
         cx.reporter.progress(Progress::Units { done: done as u64, total, unit: "backups" });
-        let found = one(params, (store.as_ref(), backup), &like, cx).await?;
+        let found = one((params, keeps), (store.as_ref(), backup), &like, cx).await?;
         output.read_bytes += found.read_bytes;
         output.skipped.extend(found.skipped);
         match found.faults.is_empty() {
@@ -221,9 +229,9 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
         .help("take a new backup now; keep the damaged one until you know why"))
 }
 
-/// Verifies one backup and keeps what was found.
+/// Verifies one backup and keeps what was found, but for the copy of another store than the one that is said to be written to.
 async fn one(
-    params: &VerifyParams,
+    (params, keeps): (&VerifyParams, bool),
     (store, backup): (&dyn Store, &Backup),
     like: &[Backup],
     cx: &RunContext,
@@ -235,7 +243,7 @@ async fn one(
         Inspector { store: read, keys, secrets: cx.about.secrets.as_ref(), host: cx.host.as_read(), scratch };
     let mut found = inspector.inspect(backup, params.level).await?;
     let whole = found.faults.is_empty();
-    if params.keeps() {
+    if keeps {
         let note = Verification {
             format: 1,
             manifest: backup.digest,

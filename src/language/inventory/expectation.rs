@@ -19,7 +19,7 @@ const KINDS: [&str; 5] = ["postgres.base", "postgres.dump", "postgres.snapshot",
 /// Whether a kind was meant to be one of ours. Files may be stored under any other name, such as `mysql.dump`.
 fn is_mistyped(kind: &str) -> bool {
     let near = |known: &&str| strsim::damerau_levenshtein(kind, known) <= 2;
-    !KINDS.contains(&kind) && (kind.is_empty() || kind.starts_with("postgres") || KINDS.iter().any(|known| near(known)))
+    !KINDS.contains(&kind) && (kind.is_empty() || kind.starts_with("postgres") || KINDS.iter().any(near))
 }
 
 /// A backup that is taken again and again, and what is expected of it.
