@@ -98,3 +98,36 @@ fn ancestors(backup: &Backup, among: &BackupList) -> Vec<Backup> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
+    use super::super::Query;
+    use super::super::attest::Attested;
+    use super::*;
+    use crate::base::Digest;
+    use crate::catalog::Manifest;
+
+    /// The full backup `1` or its increment `2`, as a store has it.
+    fn backup(store: &str, day: u32, missing: &[&str]) -> Backup {
+        let at = format!("2026-01-0{day}T00:00:00Z").parse().unwrap();
+        let mut manifest = Manifest::new(day.to_string(), KIND_POSTGRES_BASE, "main", (at, at));
+        manifest.parent = (day == 2).then(|| "1".to_owned());
+        let digest = Digest::of(format!("{store} {day}").as_bytes());
+        let missing = missing.iter().map(|name| (*name).to_owned()).collect();
+        let (store, prefix) = (store.to_owned(), "main".to_owned());
+        Backup { store, prefix, manifest, digest, attested: Attested::default(), missing }
+    }
+
+    #[test]
+    fn an_increments_copy_comes_with_what_it_rests_on_in_its_store() {
+        let own = vec![backup("primary", 1, &[]), backup("primary", 2, &["base.tar"])];
+        let own = BackupList { backups: own, damaged: Vec::new() };
+        let other = vec![backup("second", 1, &[]), backup("second", 2, &[])];
+        let list = stand_in(own, &[BackupList { backups: other, damaged: Vec::new() }]);
+        let fitting = Query::default().fitting(list.clone());
+        let fitting: Vec<_> = fitting.iter().map(|one| (one.manifest.id.as_str(), one.store.as_str())).collect();
+        assert_eq!(fitting, [("1", "primary"), ("2", "second")], "each once, the own where it is whole");
+        assert_eq!(list.backups.len(), 3, "what the copy rests on lies in its store as well");
+    }
+}

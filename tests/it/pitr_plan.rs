@@ -427,3 +427,19 @@ async fn every_segment_is_read_and_a_flipped_bit_is_a_hole_from_then_on() {
     let refused = asked.json(&["pitr", "main", "--at", &behind.to_string()], 4);
     assert!(text(&refused["why"]).contains("wrong size"), "{refused:#}");
 }
+
+#[tokio::test]
+async fn a_server_on_another_machine_is_told_of_whether_the_archive_leads_there_or_not() {
+    let asked = Asked::new();
+    asked.backup().await;
+    asked.commit(1);
+    asked.site.archive();
+    let socket = format!("socket: {}", asked.site.cluster.socket_dir().display());
+    let inventory = fs::read_to_string(asked.cli.path("inventory.yaml")).unwrap();
+    let moved = inventory.replace(&socket, "address: db.example.org, sslmode: verify-full");
+    assert_ne!(moved, inventory);
+    asked.cli.file("inventory.yaml", &moved);
+    let plan = asked.json(&["pitr", "main"], 0);
+    assert!(plan["notes"].to_string().contains("is on another machine"), "{plan:#}");
+    asked.cli.run(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"]).ends(4).says("is on another machine");
+}

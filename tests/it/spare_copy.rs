@@ -72,6 +72,18 @@ async fn a_restore_fails_with_its_own_copys_damage_when_no_other_store_has_the_b
 }
 
 #[tokio::test]
+async fn what_stands_against_any_copy_is_no_damage_of_the_first() {
+    let (site, _) = site();
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    let params = json!({ "database": "main", "backup": backup, "existing": "replace" });
+    let params = serde_json::from_value(params).unwrap();
+    // Its server runs.
+    runbook::actions::postgres::RestoreBase.run(&params, &run.context()).await.unwrap_err();
+    assert!(!site.said().contains("its copy in store"), "{}", site.said());
+}
+
+#[tokio::test]
 async fn a_backup_known_to_be_damaged_in_one_store_is_taken_from_the_other_and_no_older_one() {
     let (site, _) = site();
     let run = site.run();

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::husk::{self, Husk};
 use super::layout::Cluster;
 use super::readable::Reading;
-use super::stage::Stage;
+use super::stage::{Stage, Unstaged};
 use super::{live, overseer, verify_backup};
 use crate::action::{ActionError, Files, RunContext};
 use crate::catalog::Backup;
@@ -55,21 +55,22 @@ pub(crate) async fn give_up(
     (cluster, stage): (&Cluster, &Arc<Stage>),
     (reading, links): (Reading<'_>, &[Backup]),
     cx: &RunContext,
-) -> Result<(), ActionError> {
+) -> Result<(), Unstaged> {
     let files: Arc<dyn Files> = cx.host.files();
     let husk = Husk::of(cluster, files.as_ref(), &cx.about.run)?;
     if husk.is_empty(files.as_ref())? {
         return Ok(());
     }
     if let Some(fact) = overseer::in_charge(cluster, cx.host.as_read()).await? {
-        return Err(ActionError::fatal(fact.what).help(fact.help));
+        return Err(ActionError::fatal(fact.what).help(fact.help).into());
     }
     live::refuse(cluster, files.as_ref()).await?;
     if !husk::is_one(files.as_ref(), &cluster.pgdata) {
         let message = "the whole backup is read and verified before the old data is given up".to_owned();
         cx.reporter.note(message, serde_json::Value::Null);
         for link in links {
-            verify_backup::holds(Reading { backup: link, ..reading }, cluster, cx).await?;
+            let held = verify_backup::holds(Reading { backup: link, ..reading }, cluster, cx).await;
+            held.map_err(Unstaged::Copy)?;
         }
         live::refuse(cluster, files.as_ref()).await?;
     }

@@ -12,12 +12,13 @@ use super::existing::Existing;
 use super::layout::Cluster;
 use super::readable::TRIED;
 use super::restore_base::{RestoreBaseOutput, place};
-use super::stage::stage;
+use super::stage::{Unstaged, stage};
 use crate::action::{Access, ActionError, BackupHandle, CheckContext, Effects, ReadStore, RunContext, Target};
 use crate::catalog::{self, Backup, KIND_POSTGRES_BASE, Query};
 use crate::event::ErrorClass;
 
-/// Stages the chosen copy as [`stage`] does, and where that fails for good, the first other copy that can be staged.
+/// Stages the chosen copy as [`stage`] does, and where the copy itself is of no use, the first other one that can be
+/// staged. What would be the same with any copy, as a place without room, is an error at once.
 ///
 /// # Errors
 /// Fails with what the chosen copy failed with, when no other store has a copy that can be staged.
@@ -28,8 +29,9 @@ pub(crate) async fn stage_whole(
     cx: &RunContext,
 ) -> Result<RestoreBaseOutput, ActionError> {
     let error = match stage(cluster, handle, existing, cx).await {
-        Err(error) if error.info().class == ErrorClass::Fatal => error,
-        other => return other,
+        Err(Unstaged::Copy(error)) if error.info().class == ErrorClass::Fatal => error,
+        Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
+        Ok(staged) => return Ok(staged),
     };
     for name in others(cluster, handle) {
         let Some(copy) = copy(cluster, handle, name, cx).await else { continue };
@@ -41,11 +43,11 @@ pub(crate) async fn stage_whole(
         );
         cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": handle.store, "taken_from": name }));
         match stage(cluster, &copy, existing, cx).await {
-            Err(other) if other.info().class == ErrorClass::Fatal => {
+            Err(Unstaged::Copy(other)) if other.info().class == ErrorClass::Fatal => {
                 let message = format!("the copy in store `{name}` cannot be restored either: {other}");
                 cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": name }));
             }
-            Err(passing) => return Err(passing),
+            Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
             Ok(staged) => return Ok(staged),
         }
     }

@@ -32,6 +32,21 @@ pub(crate) struct Stage {
     marker: Marker,
 }
 
+/// Why a backup was not staged.
+#[derive(Debug)]
+pub(crate) enum Unstaged {
+    /// The copy cannot be read, or is damaged: another copy may do.
+    Copy(ActionError),
+    /// It has nothing to do with the copy: with any other it would be the same.
+    Place(ActionError),
+}
+
+impl From<ActionError> for Unstaged {
+    fn from(error: ActionError) -> Self {
+        Self::Place(error)
+    }
+}
+
 /// Stages a backup where `cluster` wants it: beside the live data, over it, or in a throw-away place.
 ///
 /// # Errors
@@ -42,16 +57,16 @@ pub(crate) async fn stage(
     handle: &BackupHandle,
     existing: Existing,
     cx: &RunContext,
-) -> Result<RestoreBaseOutput, ActionError> {
+) -> Result<RestoreBaseOutput, Unstaged> {
     let existing = existing.on(cluster);
     let (store_name, prefix) = place(cluster, handle)?;
     let store = cx.store(store_name)?;
-    let backup = opened(store.as_read(), prefix, cluster, handle).await?;
+    let backup = opened(store.as_read(), prefix, cluster, handle).await.map_err(Unstaged::Copy)?;
     let files = cx.host.files();
-    let links = lineage(store.as_read(), &backup, existing).await?;
+    let links = lineage(store.as_read(), &backup, existing).await.map_err(Unstaged::Copy)?;
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
     if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain(&site, (&backup, links.len()), existing)?) {
-        return Err(ActionError::fatal(fact).help(room_for(existing)));
+        return Err(ActionError::fatal(fact).help(room_for(existing)).into());
     }
     let owner = Owner::of(cluster, cx.host.as_ref())?;
     let stage = Arc::new(Stage::plan(cluster, &backup, handle, (files.as_ref(), &cx.about.run))?);
@@ -67,13 +82,14 @@ pub(crate) async fn stage(
         existing::give_up(existing, (cluster, &stage), (reading, &links), cx).await?;
     }
     let filled = if links.len() > 1 {
-        Combining { cluster, shape: &stage.shape, links: &links, owner: &owner }.run(reading, cx).await?
+        Combining { cluster, shape: &stage.shape, links: &links, owner: &owner }.run(reading, cx).await
     } else {
         let onto = if existing == Existing::Delta { Onto::What } else { Onto::Nothing };
-        stage.shape.fill(reading, Filling { onto, owner: &owner, objects: Objects::All }, cx).await?
+        stage.shape.fill(reading, Filling { onto, owner: &owner, objects: Objects::All }, cx).await
     };
+    let filled = filled.map_err(Unstaged::Copy)?;
     stage.complete(files.as_ref(), &owner)?;
-    told(&stage, (&backup, existing), filled, cx)
+    Ok(told(&stage, (&backup, existing), filled, cx)?)
 }
 
 /// The bytes that come free on each device before a backup of so many links is written: of the old data that is given up,
