@@ -15,6 +15,7 @@ use super::hands::{Hands, cannot, control};
 use super::husk;
 use super::intrusion::{self, Passage};
 use super::landing::Landing;
+use super::larder::Larder;
 use super::limits::{self, Configured};
 use super::live;
 use super::marker::{self, Marker};
@@ -119,7 +120,7 @@ impl Recovering<'_> {
         let plan = plan.map_err(|error| self.untouched(files, error))?;
         let (fetching, owner) = (Fetching::of(&self.hands, marker.system_id)?, &self.hands.owner);
         fetching.begin(files, &staged, owner).map_err(|error| cannot(&error))?;
-        let larder = fetching.larder((&marker, [plan.first(), plan.witness()]), files, owner);
+        let larder = fetching.larder((&marker, plan.witness()), files, owner);
         let passage = Passage { larder: larder.as_ref(), ..plan.passage(&shelf, aside) };
         let through = match self.hands.cluster.is_scratch() {
             true => intrusion::refuse(passage, &marker).await?,
@@ -153,7 +154,7 @@ impl Recovering<'_> {
             ..marker
         };
         self.prepare(files, &staged, &marker, (&plan, &fetching.through(through)))?;
-        let trial = self.try_out(&staged, &plan, reading);
+        let trial = self.try_out(&staged, (&plan, reading), larder.as_ref());
         let (raised, tried) = tokio::join!(self.raise(files, &staged, old.as_ref()), trial);
         raised?;
         let reading = tried.map_err(|error| self.untouched(files, error))?;
@@ -280,17 +281,28 @@ impl Recovering<'_> {
 
     /// Has the server's user fetch a segment of the way. Behind a target one may be damaged that is never replayed: then the
     /// first of the way tells whether that user can fetch at all.
-    async fn try_out(&self, staged: &Path, plan: &Plan, reading: Reading) -> Result<Reading, ActionError> {
+    async fn try_out(
+        &self,
+        staged: &Path,
+        (plan, reading): (&Plan, Reading),
+        larder: Option<&Larder<'_>>,
+    ) -> Result<Reading, ActionError> {
         let last = match reading {
             Reading::Ahead => plan.witness(),
             Reading::AsReplayed => plan.first(),
         };
         let Some(last) = last else { return Ok(reading) };
-        let Err(error) = fetching::try_out(&self.hands, staged, last).await else { return Ok(reading) };
+        let asked = async |segment: SegmentName| {
+            if let Some(larder) = larder {
+                larder.forget(segment);
+            }
+            fetching::try_out(&self.hands, staged, segment).await
+        };
+        let Err(error) = asked(last).await else { return Ok(reading) };
         let Some(first) = plan.first().filter(|first| *first != last && plan.goal != Goal::Newest) else {
             return Err(error);
         };
-        fetching::try_out(&self.hands, staged, first).await?;
+        asked(first).await?;
         let message = format!(
             "`{last}`, the last segment of the way, cannot be fetched ({error}): a target in it is not reached"
         );

@@ -22,8 +22,8 @@ pub(crate) struct Larder<'a> {
     ahead: Ahead,
     files: &'a dyn Files,
     owner: &'a Owner,
-    /// Segments that are not kept: a trial fetches one of them from the archive.
-    but: [Option<SegmentName>; 2],
+    /// A segment that is not kept: a trial fetches it from the archive.
+    but: Option<SegmentName>,
     kept: AtomicUsize,
     to_disk: SyncSender<File>,
     disk: JoinHandle<()>,
@@ -43,7 +43,7 @@ impl<'a> Larder<'a> {
     /// # Errors
     /// Fails when a folder cannot be made.
     pub(crate) fn open(
-        (ahead, but): (Ahead, [Option<SegmentName>; 2]),
+        (ahead, but): (Ahead, Option<SegmentName>),
         files: &'a dyn Files,
         owner: &'a Owner,
     ) -> Result<Option<Self>, HostError> {
@@ -62,7 +62,7 @@ impl<'a> Larder<'a> {
 
     /// Begins to keep a segment; `None` when it is full or cannot.
     pub(crate) fn begin(&self, name: SegmentName) -> Option<Portion> {
-        if self.but.contains(&Some(name)) || self.kept.load(Ordering::Relaxed) >= self.ahead.limit {
+        if self.but == Some(name) || self.kept.load(Ordering::Relaxed) >= self.ahead.limit {
             return None;
         }
         let part = self.ahead.part(name);
@@ -90,6 +90,11 @@ impl<'a> Larder<'a> {
         self.files.chown(&part, self.owner.uid, self.owner.gid).ok()?;
         self.files.rename(&part, &self.ahead.kept(name)).ok()?;
         Some(portion.file)
+    }
+
+    /// Gives a segment up that was kept, for a trial that is to ask the archive.
+    pub(crate) fn forget(&self, name: SegmentName) {
+        self.clear(&self.ahead.kept(name));
     }
 
     /// Ends when the disk has what was kept.
