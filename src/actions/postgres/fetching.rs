@@ -104,7 +104,7 @@ impl Fetching {
     /// where there is no such folder, and where it cannot be used: every segment is fetched then.
     pub(crate) fn larder<'a>(
         &self,
-        (marker, but): (&Marker, Option<SegmentName>),
+        (marker, but): (&Marker, [Option<SegmentName>; 2]),
         files: &'a dyn Files,
         owner: &'a Owner,
     ) -> Option<Larder<'a>> {

@@ -22,8 +22,8 @@ pub(crate) struct Larder<'a> {
     ahead: Ahead,
     files: &'a dyn Files,
     owner: &'a Owner,
-    /// A segment that is not kept: a trial fetches it from the archive.
-    but: Option<SegmentName>,
+    /// Segments that are not kept: a trial fetches one of them from the archive.
+    but: [Option<SegmentName>; 2],
     kept: AtomicUsize,
     to_disk: SyncSender<File>,
     disk: JoinHandle<()>,
@@ -43,7 +43,7 @@ impl<'a> Larder<'a> {
     /// # Errors
     /// Fails when a folder cannot be made.
     pub(crate) fn open(
-        (ahead, but): (Ahead, Option<SegmentName>),
+        (ahead, but): (Ahead, [Option<SegmentName>; 2]),
         files: &'a dyn Files,
         owner: &'a Owner,
     ) -> Result<Option<Self>, HostError> {
@@ -62,7 +62,7 @@ impl<'a> Larder<'a> {
 
     /// Begins to keep a segment; `None` when it is full or cannot.
     pub(crate) fn begin(&self, name: SegmentName) -> Option<Portion> {
-        if self.but == Some(name) || self.kept.load(Ordering::Relaxed) >= self.ahead.limit {
+        if self.but.contains(&Some(name)) || self.kept.load(Ordering::Relaxed) >= self.ahead.limit {
             return None;
         }
         let part = self.ahead.part(name);

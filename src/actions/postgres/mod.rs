@@ -119,7 +119,7 @@ mod tar_walk;
 mod target;
 mod terminate;
 mod tls;
-mod untold;
+pub(crate) mod untold;
 mod verify_backup;
 mod wal_location;
 mod wal_proof;

@@ -12,6 +12,7 @@ use super::keeper::{self, Runs};
 use super::layout::Cluster;
 use super::live;
 use super::marker::Marker;
+use super::room::Room;
 use super::server::{Server, major};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
@@ -184,7 +185,9 @@ fn ways_out(cluster: &Cluster, kept: &Path, files: &dyn ReadFiles) -> String {
     let is_there = files.facts(kept).is_ok_and(|facts| facts.is_some());
     // What lies in tablespaces was moved with it, each in its own place.
     let is_all = files.list(&kept.join("pg_tblspc")).is_ok_and(|links| links.is_empty());
-    match is_there && is_all {
+    // Inside a mount point the kept data would go with what it is to take the place of.
+    let is_beside = cluster.room(files) == Room::Beside;
+    match is_there && is_all && is_beside {
         true => {
             let kept = kept.display();
             let start = cluster.keeper().start_by_hand(cluster);
