@@ -395,6 +395,12 @@ fn a_copy_elsewhere_loses_nothing_by_what_is_deleted_and_takes_over_nothing_that
     let held = there.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap();
     assert!(there.as_array().unwrap().len() == 2 && held["held"] == true, "{there:#}");
     cli.run(&["backups", "verify", "--all", "--budget", "1GB", "--store", "copy"]).ends(0);
+    cli.run(&["backups", "hold", id, "--store", "lost", "--lift", "--reason", "closed here"]).ends(0);
+    regions.copies().ends(5).says("hold.json");
+    let there = list("copy");
+    let held = there.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap();
+    assert_eq!(held["held"], true, "a hold is lifted where it is, and nowhere else");
+    cli.run(&["backups", "hold", id, "--store", "copy", "--lift", "--reason", "closed here"]).ends(0);
 
     let folder = |store: &str| cluster.dir().join(store).join(held["folder"].as_str().unwrap());
     let manifest = fs::read(folder("copy").join("manifest.json")).unwrap();

@@ -136,6 +136,7 @@ pub use check::{
     AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
+pub use connect::Refusal;
 pub(crate) use container::data_of;
 pub use content::FactsDepth;
 pub(crate) use contradiction::{contradictions, strangers};
