@@ -136,6 +136,9 @@ impl Query {
             Proven::Prefer if any_proven => fitting.retain(|backup| backup.attested.is_proven()),
             Proven::Prefer | Proven::Ignore => {}
         }
+        // What an increment's copy rests on is listed beside the own copy of it, which comes first.
+        let mut seen = BTreeSet::new();
+        fitting.retain(|backup| seen.insert(backup.place()));
         fitting
     }
 

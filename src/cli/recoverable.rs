@@ -74,9 +74,12 @@ pub async fn with_server(found: Recoverable, site: &Site) -> (Recoverable, Optio
 
 async fn left(found: &Recoverable, site: &Site) -> Result<Option<Remnant>, String> {
     let words = |error: ActionError| told(&error);
-    // What lies on another machine is told by that machine alone.
-    if found.entry.elsewhere().is_some() || found.entry.pgdata.as_os_str().is_empty() {
+    if found.entry.is_managed() || found.entry.pgdata.as_os_str().is_empty() {
         return Ok(None);
+    }
+    // What lies on another machine is told by that machine alone.
+    if let Some(address) = found.entry.elsewhere() {
+        return Err(format!("its server is on another machine, `{address}`"));
     }
     let name = DatabaseRef(found.database.clone());
     let cluster = Cluster::of(&name, &site.inventory, Path::new("/")).map_err(words)?;

@@ -71,8 +71,20 @@ impl Attached {
         }
     }
 
-    /// Says what stayed with a database that was put aside as `aside`, so that another one could have its name.
-    pub(crate) fn note(&self, (aside, name): (&str, &str), reporter: &dyn Reporter) {
+    /// Asks what stayed with a database that was put aside as `aside`, so that another one has its name now, and says so.
+    /// The names are changed by then: no answer is a remark, and no failure of what was done.
+    pub(crate) async fn tell(session: &mut Session, (aside, name): (&str, &str), reporter: &dyn Reporter) {
+        match Self::of(session, aside).await {
+            Ok(attached) => attached.note((aside, name), reporter),
+            Err(error) => {
+                let message =
+                    format!("which subscriptions and replication slots stay with `{aside}` is not known: {error}");
+                reporter.note(message, json!({ "database": aside }));
+            }
+        }
+    }
+
+    fn note(&self, (aside, name): (&str, &str), reporter: &dyn Reporter) {
         let (subscriptions, slots) = (self.subscriptions.join(", "), self.slots.join(", "));
         if !subscriptions.is_empty() {
             let message = format!(

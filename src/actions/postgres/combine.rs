@@ -48,6 +48,11 @@ pub(crate) struct Combining<'a> {
     pub(crate) owner: &'a Owner,
 }
 
+/// What the name of a link's folder ends with.
+pub(crate) fn suffix(at: usize) -> String {
+    format!(".link-{at}")
+}
+
 impl Combining<'_> {
     /// Extracts every link, puts them together, verifies what came of it and removes the parts.
     ///
@@ -81,7 +86,7 @@ impl Combining<'_> {
     /// The folders of each link.
     fn parts(&self) -> Result<Vec<Shape>, ActionError> {
         let part = |(at, link): (usize, &Backup)| {
-            let suffix = format!(".link-{at}");
+            let suffix = suffix(at);
             let dir = with_suffix(&self.shape.dir, &suffix);
             let facts = link.manifest.cluster().map_err(|error| archive::broken(&error))?;
             let links = facts.tablespaces.iter().map(|tablespace| {

@@ -42,6 +42,25 @@ pub(crate) fn is_one(files: &dyn ReadFiles, pgdata: &Path) -> bool {
     matches!(files.facts(&pgdata.join(NOTE)), Ok(Some(_)))
 }
 
+/// The bytes of files and folders on each device. No link is followed.
+pub(crate) fn bytes_below(mut open: Vec<PathBuf>, files: &dyn ReadFiles) -> Vec<(u64, u64)> {
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    while let Some(path) = open.pop() {
+        // What is removed while we look is no gain.
+        let Ok(Some(facts)) = files.facts(&path) else { continue };
+        if facts.kind == FileKind::Directory {
+            let names = files.list(&path).unwrap_or_default().into_iter().map(|entry| path.join(entry.name));
+            open.extend(names);
+            continue;
+        }
+        match found.iter_mut().find(|(device, _)| *device == facts.device) {
+            Some((_, bytes)) => *bytes += facts.size_bytes,
+            None => found.push((facts.device, facts.size_bytes)),
+        }
+    }
+    found
+}
+
 impl Husk {
     /// Looks at the data directory of a cluster.
     ///
@@ -66,23 +85,8 @@ impl Husk {
     /// # Errors
     /// Fails when it cannot be looked at.
     pub(crate) fn gain(&self, files: &dyn ReadFiles) -> Result<Vec<(u64, u64)>, ActionError> {
-        let mut gained: Vec<(u64, u64)> = Vec::new();
-        let mut open: Vec<PathBuf> =
-            self.parts(files).map_err(|error| unseen(&error))?.into_iter().map(|part| part.path).collect();
-        while let Some(path) = open.pop() {
-            // What is removed while we look is no gain.
-            let Ok(Some(facts)) = files.facts(&path) else { continue };
-            if facts.kind == FileKind::Directory {
-                let names = files.list(&path).unwrap_or_default().into_iter().map(|entry| path.join(entry.name));
-                open.extend(names);
-                continue;
-            }
-            match gained.iter_mut().find(|(device, _)| *device == facts.device) {
-                Some((_, bytes)) => *bytes += facts.size_bytes,
-                None => gained.push((facts.device, facts.size_bytes)),
-            }
-        }
-        Ok(gained)
+        let parts = self.parts(files).map_err(|error| unseen(&error))?;
+        Ok(bytes_below(parts.into_iter().map(|part| part.path).collect(), files))
     }
 
     /// Removes everything that can go. Blocking.

@@ -12,7 +12,6 @@ use super::combine;
 use super::container::Abode;
 use super::existing::Existing;
 use super::fetching;
-use super::husk::Husk;
 use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
@@ -259,13 +258,8 @@ pub(crate) async fn fits(
     if findings.refused() {
         return Ok(findings);
     }
-    let gain = match existing {
-        Existing::KeepBeside => Vec::new(),
-        Existing::Delta | Existing::Replace => {
-            Husk::of(cluster, files.as_ref(), &cx.about.run)?.gain(files.as_ref())?
-        }
-    };
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
+    let gain = stage::gain(&site, (&backup, links.len()), existing)?;
     Ok(match site.fit(&space::parts(&links), &gain) {
         Fit::Not(fact) => findings.refuse(fact, room_for(existing)),
         Fit::Tightly(fact) => findings.warn(fact, "free some space before: a recovery that runs out of it ends"),

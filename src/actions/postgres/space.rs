@@ -117,7 +117,7 @@ impl Site<'_> {
         let gained: u64 = gain.iter().filter(|(device, _)| *device == need.device).map(|(_, bytes)| bytes).sum();
         let Ok(space) = self.files.space(&need.path) else { return Fit::Well };
         let free = space.free_bytes.saturating_add(gained);
-        let with = if gained > 0 { " with the old data gone" } else { "" };
+        let with = if gained > 0 { " with what is removed first" } else { "" };
         let fact = format!("`{}` has {free} bytes free{with}, the backup needs {}", need.path.display(), need.bytes);
         let least = need.bytes.saturating_add(need.least);
         if free < need.bytes {

@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive;
-use super::combine::Combining;
+use super::combine::{self, Combining};
 use super::container;
 use super::existing::{self, Existing};
 use super::extract::Onto;
-use super::husk::Husk;
+use super::husk::{self, Husk};
 use super::layout::Cluster;
 use super::marker::{self, Link, Marker};
 use super::neighbours::Neighbours;
 use super::owner::Owner;
 use super::readable::Reading;
 use super::restore_base::{RestoreBaseOutput, opened, place};
-use super::room::Room;
+use super::room::{Room, with_suffix};
 use super::scratch;
 use super::server::major;
 use super::shape::{Filled, Filling, Objects, Shape};
@@ -48,15 +48,9 @@ pub(crate) async fn stage(
     let store = cx.store(store_name)?;
     let backup = opened(store.as_read(), prefix, cluster, handle).await?;
     let files = cx.host.files();
-    let gain = match existing {
-        Existing::KeepBeside => Vec::new(),
-        Existing::Delta | Existing::Replace => {
-            Husk::of(cluster, files.as_ref(), &cx.about.run)?.gain(files.as_ref())?
-        }
-    };
     let links = lineage(store.as_read(), &backup, existing).await?;
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
-    if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain) {
+    if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain(&site, (&backup, links.len()), existing)?) {
         return Err(ActionError::fatal(fact).help(room_for(existing)));
     }
     let owner = Owner::of(cluster, cx.host.as_ref())?;
@@ -80,6 +74,34 @@ pub(crate) async fn stage(
     };
     stage.complete(files.as_ref(), &owner)?;
     told(&stage, (&backup, existing), filled, cx)
+}
+
+/// The bytes that come free on each device before a backup of so many links is written: of the old data that is given up,
+/// and of what an earlier attempt or another copy has staged in this run, which is made anew.
+///
+/// # Errors
+/// Fails when the old data cannot be looked at.
+pub(crate) fn gain(
+    site: &Site<'_>,
+    (backup, links): (&Backup, usize),
+    existing: Existing,
+) -> Result<Vec<(u64, u64)>, ActionError> {
+    let Site { cluster, run, files } = *site;
+    let mut gained = match existing {
+        Existing::KeepBeside => Vec::new(),
+        Existing::Delta | Existing::Replace => Husk::of(cluster, files, run)?.gain(files)?,
+    };
+    // What is wrong with a link is for the staging to say.
+    let outside = self::links(cluster, backup, files, run).unwrap_or_default();
+    let shape = Shape { dir: cluster.staged(files, run), links: outside };
+    let mut staged = shape.folders();
+    if links > 1 {
+        let parts =
+            |folder: &PathBuf| (0..links).map(|at| with_suffix(folder, &combine::suffix(at))).collect::<Vec<_>>();
+        staged.extend(shape.folders().iter().flat_map(parts));
+    }
+    gained.extend(husk::bytes_below(staged, files));
+    Ok(gained)
 }
 
 /// Everything that a backup rests on, the full one first.

@@ -116,7 +116,7 @@ impl Action for SwapBack {
         }
         let message = format!("`{name}` is the database from before the restore; the restored one is kept as `{kept}`");
         cx.reporter.note(message, serde_json::json!({ "kept": kept }));
-        Attached::of(&mut session, &kept).await?.note((&kept, name), cx.reporter.as_ref());
+        Attached::tell(&mut session, (&kept, name), cx.reporter.as_ref()).await;
         Ok(SwapBackOutput { swapped: true, kept: Some(kept) })
     }
 }

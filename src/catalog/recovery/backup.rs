@@ -59,20 +59,30 @@ impl Base {
 pub fn base_backups(list: &[Backup]) -> Vec<BaseBackup> {
     let kinds = [KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT];
     let physical = list.iter().filter(|backup| kinds.contains(&backup.manifest.kind.as_str()));
-    let by_id: BTreeMap<&str, &Backup> = physical.map(|backup| (backup.manifest.id.as_str(), backup)).collect();
+    let by_id: BTreeMap<Link<'_>, &Backup> = physical.map(|backup| (link(backup), backup)).collect();
     let mut all: Vec<BaseBackup> = by_id.values().filter_map(|backup| of(backup, &by_id)).collect();
-    all.sort_by(|a, b| (a.base.ended_at, &a.id).cmp(&(b.base.ended_at, &b.id)));
+    let order = |backup: &BaseBackup| (backup.base.ended_at, backup.id.clone(), backup.fault.is_some());
+    all.sort_by_key(order);
+    // Copies of one backup in several stores are one beginning, the best of them.
+    all.dedup_by(|next, kept| next.id == kept.id);
     all
 }
 
-fn of(backup: &Backup, by_id: &BTreeMap<&str, &Backup>) -> Option<BaseBackup> {
+/// The store and the id of a backup: a restore reads the links of one store.
+type Link<'a> = (&'a str, &'a str);
+
+fn link(backup: &Backup) -> Link<'_> {
+    (&backup.store, &backup.manifest.id)
+}
+
+fn of(backup: &Backup, by_id: &BTreeMap<Link<'_>, &Backup>) -> Option<BaseBackup> {
     let manifest = &backup.manifest;
     let (facts, base) = (manifest.postgres.as_ref()?, Base::of(manifest)?);
     let mut links = vec![backup];
     let mut fault = weakness(backup);
     let mut next = manifest.parent.as_deref();
     while let Some(parent) = next {
-        match by_id.get(parent).filter(|link| link.store == backup.store) {
+        match by_id.get(&(backup.store.as_str(), parent)) {
             // More links than backups: a circle.
             Some(_) if links.len() > by_id.len() => {
                 fault = Some(format!("what it rests on leads in a circle over `{parent}`"));

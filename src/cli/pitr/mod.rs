@@ -15,6 +15,7 @@ use crate::base::clock;
 use crate::catalog::KIND_POSTGRES_BASE;
 use crate::catalog::recovery::{Edge, Goal};
 use crate::pgformat::{Lsn, Timeline};
+use crate::report::mask_text;
 use crate::wal::outlook::{self, Planned};
 
 /// Arguments of `pitr`.
@@ -128,8 +129,10 @@ fn planned(about: &say::About<'_>, only: Option<&str>, timeline: Option<Timeline
             found.clusters.iter_mut().for_each(|cluster| cluster.backups.retain(|backup| backup.id == only));
         }
         let mut planned = outlook::plan(found, about.asked, timeline).await?;
-        if let Planned::Possible(plan) = &mut planned {
-            plan.notes.extend(unseen);
+        match &mut planned {
+            Planned::Possible(plan) => plan.notes.extend(unseen),
+            // What is not seen may be the very thing that leads there.
+            Planned::Impossible(_) => unseen.iter().for_each(|note| tell!("note: {}", mask_text(note))),
         }
         Ok(planned)
     })?;

@@ -294,7 +294,7 @@ impl Attempt<'_> {
         if let Some(old) = &old {
             let message = format!("`{}` is the restored database; the one before is kept as `{old}`", self.seat.name);
             self.cx.reporter.note(message, serde_json::json!({ "kept": old }));
-            Attached::of(admin, old).await?.note((old, &self.seat.name), self.cx.reporter.as_ref());
+            Attached::tell(admin, (old, &self.seat.name), self.cx.reporter.as_ref()).await;
         }
         Ok(self.output(old, found))
     }

@@ -175,10 +175,21 @@ impl<'a> Work<'a> {
             let message = format!("{} is back with {rows} rows", table.name);
             self.cx.reporter.note(message, serde_json::json!({ "rows": rows }));
         }
-        let missing = gone.dependents().missing((&mut *copy, &mut *live)).await?;
-        self.tell_company(&gone, &missing);
-        self.unproven(&gone.references()).await?;
-        script.finish()
+        // The tables are back: what follows are remarks, and none of them may cost the script that takes them away again.
+        let undo = script.finish()?;
+        match gone.dependents().missing((&mut *copy, &mut *live)).await {
+            Ok(missing) => self.tell_company(&gone, &missing),
+            Err(error) => self.untold("what hung on them could not be compared", &error),
+        }
+        if let Err(error) = self.unproven(&gone.references()).await {
+            self.untold("which foreign keys are NOT VALID is not known", &error);
+        }
+        Ok(undo)
+    }
+
+    /// Says what could not be looked at once everything was done.
+    fn untold(&self, fact: &str, error: &ActionError) {
+        self.cx.reporter.note(format!("{fact}: {error}"), serde_json::Value::Null);
     }
 
     /// Says what came back with tables, and what did not.
