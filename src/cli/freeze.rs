@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::json;
 
 use super::again::Again;
 use super::recovery::{self, Open};
@@ -16,6 +16,7 @@ use crate::base::{Timestamp, clock};
 use crate::catalog;
 use crate::engine::Presence;
 use crate::journal::Runs;
+use crate::language::template::{self, Scope};
 use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
 use crate::store::Opening;
 
@@ -45,7 +46,7 @@ pub fn refuse(runs: &Runs, plan: &BoundPlan, presence: Presence) -> Result<(), F
             return Err(Failure::new(Exit::Refused, message).help("set the clock right; nothing was changed"));
         }
     }
-    for reason in prunes.iter().filter_map(|step| despite(step)) {
+    for reason in prunes.iter().filter_map(|step| despite(plan, step)) {
         tell!("pruning though a recovery may be open: {reason}");
     }
     let mut frozen: BTreeSet<(String, &str)> = BTreeSet::new();
@@ -130,7 +131,7 @@ fn warn_of_unreadable(runs: &Runs) -> Result<(), Failure> {
 
 /// The databases whose backups are pruned, without those that are pruned for a reason.
 fn pruned<'a>(plan: &'a BoundPlan, prunes: &'a [&PlannedStep]) -> impl Iterator<Item = String> + 'a {
-    let held = prunes.iter().filter(|step| despite(step).is_none()).flat_map(|step| &step.effects.holds);
+    let held = prunes.iter().filter(move |step| despite(plan, step).is_none()).flat_map(|step| &step.effects.holds);
     held.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database)
 }
 
@@ -151,23 +152,23 @@ fn moved(plan: &BoundPlan) -> impl Iterator<Item = String> {
 }
 
 /// Whether a step takes a backup of a database.
-fn takes(step: &PlannedStep) -> bool {
+fn takes(_: &BoundPlan, step: &PlannedStep) -> bool {
     BACKUPS.contains(&step.uses.as_str())
 }
 
 /// Whether it has old backups removed when it has taken its own.
-fn expires(step: &PlannedStep) -> bool {
-    step.uses == PGBACKREST && step.with.get("expire").and_then(Value::as_str) != Some("never")
+fn expires(plan: &BoundPlan, step: &PlannedStep) -> bool {
+    step.uses == PGBACKREST && said(plan, step, "expire").as_deref() != Some("never")
 }
 
 /// The databases of which such a backup is taken, without those that the same run replaces or is done with.
-fn backed_up(plan: &BoundPlan, is_such: fn(&PlannedStep) -> bool) -> BTreeSet<String> {
+fn backed_up(plan: &BoundPlan, is_such: fn(&BoundPlan, &PlannedStep) -> bool) -> BTreeSet<String> {
     let names = backed_up_names(plan, is_such);
     names.filter_map(|name| plan.inventory.databases.get(name)).map(lock_of_database).collect()
 }
 
-fn backed_up_names(plan: &BoundPlan, is_such: fn(&PlannedStep) -> bool) -> impl Iterator<Item = &String> {
-    let taken = plan.steps.iter().filter(move |step| is_such(step));
+fn backed_up_names(plan: &BoundPlan, is_such: fn(&BoundPlan, &PlannedStep) -> bool) -> impl Iterator<Item = &String> {
+    let taken = plan.steps.iter().filter(move |step| is_such(plan, step));
     let is_apart = |name: &&String| {
         let entry = plan.inventory.databases.get(*name);
         entry.is_some_and(|entry| !recovery::concerns(plan, &lock_of_database(entry)))
@@ -181,8 +182,20 @@ pub fn newest(runs: &Runs) -> Result<Option<Timestamp>, Failure> {
     Ok(ledger.lines.iter().map(|line| line.at).max())
 }
 
-fn despite(step: &PlannedStep) -> Option<&str> {
-    step.with.get("despite_recovery").and_then(Value::as_str)
+/// The reason to prune all the same. One that is not known yet is none.
+fn despite(plan: &BoundPlan, step: &PlannedStep) -> Option<String> {
+    said(plan, step, "despite_recovery")
+}
+
+/// What an argument of a step says: a plan has it as it was written. `None` where it says nothing, or a value that only
+/// an earlier step gives.
+fn said(plan: &BoundPlan, step: &PlannedStep, name: &str) -> Option<String> {
+    let group = step.group.as_ref().and_then(|group| plan.groups.get(group));
+    let (params, vars) = group.map_or((&plan.params, &plan.vars), |group| (&group.params, &group.vars));
+    let scope = Scope::new().with("params", &json!(params)).with("vars", &json!(vars));
+    let scope = scope.with("env_vars", &json!(plan.env_vars));
+    let rendered = template::render(step.with.get(name)?, &scope).ok()?;
+    rendered.value.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -285,6 +298,11 @@ mod tests {
         let mut despite = prune();
         despite.steps[0].with = json!({ "despite_recovery": "the disk is full" });
         assert!(!is_frozen(&runs, &despite));
+        despite.steps[0].with = json!({ "despite_recovery": "{{ params.why }}" });
+        for (why, frozen) in [(json!("the disk is full"), false), (Value::Null, true)] {
+            despite.params = [("why".to_owned(), why)].into();
+            assert_eq!(is_frozen(&runs, &despite), frozen, "{:?}", despite.params);
+        }
         attempts(&mut live);
         end(live, Outcome::Succeeded);
         assert!(is_frozen(&runs, &prune()), "its success lifts nothing");
@@ -341,6 +359,35 @@ mod tests {
                 end(failed, outcome);
                 assert_eq!(is_frozen(&runs, &prune()), freezes, "{uses} failed in a run that ended as {outcome:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_restore_that_succeeds_at_last_closes_those_before_it_that_were_to_bring_the_same_back() {
+        let database = || Target::Database { name: "orders".to_owned() };
+        let replacing = || Effects::of(EffectClass::Destroy).target(Access::Destroy, database());
+        let run = |runs: &Runs, [id, uses, dbname, backup]: [&str; 4], at: Timestamp, outcome: Outcome| {
+            let mut plan = plan(id, uses, replacing());
+            plan.params = [("dbname".to_owned(), json!(dbname)), ("backup".to_owned(), json!(backup))].into();
+            let mut begun = begun(runs, &plan);
+            attempts_at(&mut begun, at);
+            end(begun, outcome);
+        };
+        let (at, later) = (Timestamp::UNIX_EPOCH, "1970-01-01T01:00:00Z".parse().expect("a time"));
+        let cases = [
+            ("postgres.restore_dump", "shop", false),
+            ("postgres.restore_dump", "crm", true),
+            ("postgres.recover", "shop", true),
+        ];
+        for (uses, dbname, freezes) in cases {
+            let root = tempfile::tempdir().expect("a folder");
+            let runs = Runs::open(root.path().join("state")).expect("opens");
+            run(&runs, ["20260101-000000-aaaaaa", uses, "shop", "b1"], at, Outcome::Failed);
+            assert!(is_frozen(&runs, &prune()), "{uses} failed");
+            run(&runs, ["20260102-000000-aaaaaa", uses, dbname, "b2"], at, Outcome::Succeeded);
+            assert_eq!(is_frozen(&runs, &prune()), freezes, "{uses} of {dbname} went well");
+            run(&runs, ["20260103-000000-aaaaaa", uses, dbname, "b2"], later, Outcome::Failed);
+            assert!(is_frozen(&runs, &prune()), "{uses} failed again, or was never closed");
         }
     }
 
@@ -407,6 +454,11 @@ mod tests {
         theirs.steps[0].with = json!({ "expire": "never" });
         assert!(refuse(&runs, &theirs, Presence::SomebodyThere).is_ok());
         assert!(is_frozen(&runs, &theirs), "nobody is there");
+        theirs.steps[0].with = json!({ "expire": "{{ params.expire }}" });
+        for (given, allowed) in [(json!("never"), true), (json!("configured"), false), (Value::Null, false)] {
+            theirs.params = [("expire".to_owned(), given)].into();
+            assert_eq!(refuse(&runs, &theirs, Presence::SomebodyThere).is_ok(), allowed, "{:?}", theirs.params);
+        }
         let store = Target::Store { name: "primary".to_owned(), prefix: String::new() };
         let change = Effects::of(EffectClass::Write).target(Access::Write, store);
         let mut lifecycle = plan("20260102-000000-bbbbbb", "s3.lifecycle", change);

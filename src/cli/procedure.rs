@@ -13,6 +13,9 @@ use crate::catalog::{Catalog, KIND_POSTGRES_DUMP};
 use crate::language::inventory::Database;
 use crate::plan::INCIDENT_AT;
 
+/// The shipped runbook that brings one database within a server back.
+const OF_A_DUMP: &str = "restore-dump";
+
 /// Who has the base backups of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keeper {
@@ -127,8 +130,17 @@ impl Asked<'_> {
     /// What brings the database back.
     ///
     /// # Errors
-    /// Fails (exit 2) where the goal is out of reach of whoever has the backups; the help says who reaches it.
+    /// Fails (exit 2) where the goal is out of reach of whoever has the backups; the help says who reaches it. So it does
+    /// where one database was named and the whole server would be replaced.
     pub fn in_place(&self, site: &Site) -> Result<Procedure, Failure> {
+        let procedure = self.chosen(site)?;
+        match self.dbname {
+            Some(name) if procedure.runbook != OF_A_DUMP => Err(self.whole(name)),
+            Some(_) | None => Ok(procedure),
+        }
+    }
+
+    fn chosen(&self, site: &Site) -> Result<Procedure, Failure> {
         match (self.keeper(site), self.goal) {
             (Keeper::PgBackRest, Goal::Newest | Goal::At(_) | Goal::Backup(_)) => {
                 Ok(self.physical(Procedure::new("full-db-loss-pgbackrest", self)))
@@ -164,7 +176,7 @@ impl Asked<'_> {
             let fact = format!("the dump is of `{dbname}`, not of `{other}`");
             return Err(Failure::new(Exit::Usage, fact).help("leave `--dbname` out, or name a backup of that one"));
         }
-        let procedure = Procedure::new("restore-dump", self).with("dbname", dbname);
+        let procedure = Procedure::new(OF_A_DUMP, self).with("dbname", dbname);
         Ok(match id {
             Some(id) => procedure.with("backup", id),
             None => procedure,
@@ -194,6 +206,16 @@ impl Asked<'_> {
         found.manifest.dump.map(|facts| facts.dbname)
     }
 
+    /// What replaces the whole server is not for who named one database of it.
+    fn whole(&self, name: &str) -> Failure {
+        let list = self.again.line(["backups", "list", "--source", self.database]);
+        let message = format!("`--dbname {name}`: this replaces the whole server, not one database of it");
+        Failure::new(Exit::Usage, message).help(format!(
+            "name a dump of `{name}` by its id with `--to` (`{list}`), bring tables back with the runbook \
+             `accidental-drop`, or look at a copy with `--side`; without `--dbname` the whole server goes back"
+        ))
+    }
+
     fn managed(&self) -> String {
         format!("`{}` is managed: its provider has its base backups and its WAL, here are its dumps", self.database)
     }
@@ -202,7 +224,7 @@ impl Asked<'_> {
         let params = [format!("database={}", self.database), format!("before={at}"), "incident_at=now".to_owned()];
         let dbname = format!("dbname={}", self.dbname.unwrap_or("NAME"));
         let params = params.iter().chain([&dbname]).flat_map(|param| ["-p", param.as_str()]);
-        let command = self.again.change(["run", "restore-dump"].into_iter().chain(params));
+        let command = self.again.change(["run", OF_A_DUMP].into_iter().chain(params));
         Failure::new(Exit::Usage, self.managed()).help(format!(
             "a point in time is restored by the provider, into a new server: then set `address` to that one; the newest \
              dump from before it comes back with `{command}`"

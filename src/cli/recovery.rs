@@ -2,16 +2,20 @@
 //!
 //! It is open from its first destroying attempt on until a later step `backup.unfreeze` says that it is over, whatever
 //! became of its run: what a failed one left behind may have to be tried again from the same backups. So is a restore of
-//! less than a server, from a dump for example, that did not come to its end; one that did is over by itself.
+//! less than a server, from a dump for example, that did not come to its end; one that did is over by itself, and so are
+//! those before it that were to bring the same back and failed.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Failure, wiring};
 use crate::action::{Access, Mode, Target};
 use crate::base::{RunId, Timestamp};
-use crate::event::Outcome;
+use crate::event::{OriginPurpose, Outcome};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
-use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
+use crate::plan::{BoundPlan, INCIDENT_AT, PlannedStep, lock_of_database};
 use crate::state::{RunState, StepEnd};
 
 /// The action that says that a recovery is over.
@@ -21,6 +25,9 @@ const RECOVERIES: [&str; 2] = ["postgres.recover", "pgbackrest.restore"];
 
 /// Actions that replace a part of it by what a backup holds, or bring a backup into its place.
 const RESTORES: [&str; 3] = ["postgres.restore_base", "postgres.restore_dump", "postgres.restore_table"];
+
+/// Parameters that say which state comes back, when it was missed, and what else helps: not what is replaced by it.
+const OF_THE_STATE: [&str; 7] = [INCIDENT_AT, "backup", "before", "orphans", "recover_to", "wal_folder", "wal_store"];
 
 /// A recovery that is open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,8 +50,9 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
     let mut ids = runs.ids().map_err(wiring::runs_failure)?;
     ids.retain(|id| Some(id) != besides);
     ids.sort();
-    let mut left_open: Vec<(Open, Option<Timestamp>)> = Vec::new();
+    let mut left_open: Vec<(Open, Option<Timestamp>, Option<Part>)> = Vec::new();
     let mut lifted: Vec<(RunId, Timestamp)> = Vec::new();
+    let mut restored: Vec<(Part, Timestamp)> = Vec::new();
     for id in ids.iter().rev() {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
@@ -54,17 +62,55 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
         match standing(&dir, &plan, lock) {
             Standing::Open { since, last, status } => {
                 let database = named(&plan, lock).unwrap_or_default();
-                left_open.push((Open { run: id.clone(), database, since, status }, last));
+                let part = Part::of(&plan).filter(|_| has_ended(&status));
+                left_open.push((Open { run: id.clone(), database, since, status }, last, part));
             }
             Standing::Lifted(at) => lifted.push((id.clone(), at)),
+            Standing::Restored(at) => restored.extend(Part::of(&plan).map(|part| (part, at))),
             Standing::Nothing => {}
         }
     }
     // A run may be resumed after a later one ended: what counts is when it replaced something, where that is known.
-    let is_over = |(open, last): &(Open, Option<Timestamp>)| {
-        lifted.iter().any(|(run, at)| last.map_or(*run > open.run, |last| *at >= last))
+    let is_over = |(open, last, part): &(Open, Option<Timestamp>, Option<Part>)| {
+        let again =
+            |(other, at): &(Part, Timestamp)| part.as_ref() == Some(other) && last.is_some_and(|last| *at >= last);
+        lifted.iter().any(|(run, at)| last.map_or(*run > open.run, |last| *at >= last)) || restored.iter().any(again)
     };
-    Ok(left_open.into_iter().find(|one| !is_over(one)).map(|(open, _)| open))
+    Ok(left_open.into_iter().find(|one| !is_over(one)).map(|(open, ..)| open))
+}
+
+/// What a run brings back that replaces less than a server. Two that are alike replace the same, whatever state they
+/// bring it back to.
+#[derive(Debug, PartialEq)]
+struct Part {
+    runbook: String,
+    environment: String,
+    params: BTreeMap<String, Value>,
+}
+
+impl Part {
+    /// What a plan brings back; `None` where that is a whole server.
+    fn of(plan: &BoundPlan) -> Option<Self> {
+        let undoes = plan.origin.as_ref().is_some_and(|origin| origin.purpose == OriginPurpose::Undo);
+        if undoes || recovers(plan) {
+            return None;
+        }
+        let mut params = plan.params.clone();
+        params.retain(|name, _| !OF_THE_STATE.contains(&name.as_str()));
+        Some(Self { runbook: plan.name.clone(), environment: plan.environment.clone(), params })
+    }
+}
+
+/// Whether a run is over and nobody can go on with it.
+fn has_ended(status: &RunStatus) -> bool {
+    match status {
+        RunStatus::Finished { .. } => true,
+        RunStatus::Live
+        | RunStatus::Suspended
+        | RunStatus::Interrupted
+        | RunStatus::NeverStarted
+        | RunStatus::Damaged { .. } => false,
+    }
 }
 
 /// Names the runs whose plans cannot be read, so that nobody can tell what they replace.
@@ -126,6 +172,8 @@ enum Standing {
     Open { since: Option<Timestamp>, last: Option<Timestamp>, status: RunStatus },
     /// Somebody said then that it is over.
     Lifted(Timestamp),
+    /// A part of the server was brought back then, and the run went well.
+    Restored(Timestamp),
     /// Nothing was replaced.
     Nothing,
 }
@@ -158,7 +206,22 @@ fn standing(dir: &RunDir, plan: &BoundPlan, lock: &str) -> Standing {
             recovers || (restores && last.is_some() && (left_off || !went_well(*outcome)))
         }
     };
-    if is_open { Standing::Open { since, last, status } } else { Standing::Nothing }
+    if is_open {
+        return Standing::Open { since, last, status };
+    }
+    restored(&status, &state, replacing()).map_or(Standing::Nothing, Standing::Restored)
+}
+
+/// When the last part of a server was brought back by a run that went well, and brought all of them back.
+fn restored<'a>(
+    status: &RunStatus,
+    state: &RunState,
+    replacing: impl Iterator<Item = &'a PlannedStep>,
+) -> Option<Timestamp> {
+    let RunStatus::Finished { outcome, .. } = status else { return None };
+    let parts = replacing.filter(|step| RESTORES.contains(&step.uses.as_str()));
+    let ended: Option<Vec<Timestamp>> = parts.map(|step| ended_well(state, step)).collect();
+    ended.filter(|_| went_well(*outcome))?.into_iter().max()
 }
 
 /// Whether a run came to its end.

@@ -117,7 +117,13 @@ async fn settle(depots: &Depots, to: &Depot, name: WalFileName) -> Result<(), Wa
         };
         match (&own, found) {
             (_, None) => {}
-            (Some(own), Some(theirs)) => return same((to, own), (from, &theirs), name).await,
+            (Some(own), Some(theirs)) => match same((to, own), (from, &theirs), name).await {
+                // An unfinished copy gives way to the segment that goes on from it, and nothing else does.
+                Err(WalError::Differs(_)) => {
+                    return bring_over(&[depots.source(from)], depots.destination(to), name).await.map(drop);
+                }
+                other => return other,
+            },
             (None, Some(key)) if from.packing.encoding() == to.packing.encoding() => return copy(from, to, &key).await,
             (None, Some(_)) => match bring_over(&[depots.source(from)], depots.destination(to), name).await {
                 Ok(_) => return Ok(()),

@@ -125,9 +125,13 @@ async fn look_everywhere(
     (sources, favourite): (&[Source<'_>], &Favourite),
     wanted: (WalFileName, &Path),
 ) -> Result<Look, WalError> {
-    let mut failure = None;
+    let (mut failure, mut cut) = (None, None);
     for place in favourite.order(sources.len()) {
         match look(&sources[place], wanted).await {
+            // It may be the last of its timeline, or the beginning of one that another store has whole.
+            Ok(Look::Found(landing)) if sources.len() > 1 && landing.breaks_off().is_some() => {
+                cut = cut.or(Some(landing));
+            }
             Ok(Look::Found(landing)) => {
                 favourite.gave(place);
                 return Ok(Look::Found(landing));
@@ -136,7 +140,11 @@ async fn look_everywhere(
             Err(error) => failure = Some(graver(failure, error)),
         }
     }
-    failure.map_or(Ok(Look::Absent), Err)
+    let Some(landing) = cut else { return failure.map_or(Ok(Look::Absent), Err) };
+    for source in sources {
+        leads_on(source, wanted.0, &landing).await?;
+    }
+    Ok(Look::Found(landing))
 }
 
 /// Which of two stores' failures counts: one that may pass, since the file may be there; else the first.

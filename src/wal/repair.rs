@@ -6,10 +6,10 @@
 use std::io::Cursor;
 
 use super::WalError;
-use super::packed::{LIMIT_BYTES, Parcel, Source, read_first};
+use super::packed::{LIMIT_BYTES, Parcel, Source, plain_sha256, read_first};
 use super::push::{Destination, WalFile, verify};
 use super::spread::aside;
-use crate::action::{ObjectKey, PutOptions, ReadStore};
+use crate::action::{ObjectKey, PutOptions};
 use crate::base::Digest;
 use crate::catalog::{read_told, wal_objects};
 use crate::pgformat::WalFileName;
@@ -41,6 +41,15 @@ pub async fn repair(from: &[Source<'_>], to: Destination<'_>, name: WalFileName)
     drop(bytes);
     let whole = WalFile::look_through(file.path(), name, &to.identity)?;
     let parcel = Parcel::of(&whole, (to.prefix, &to.identity), to.packing).await?;
+    // What was stored there must come back, and not what another store has under the same name.
+    let is_other = |plain: &Option<Digest>| match plain {
+        Some(plain) => *plain != parcel.plain_sha256,
+        None => whole.unfinished.is_some(),
+    };
+    if damaged.iter().any(|(_, plain)| is_other(plain)) {
+        return Err(WalError::Differs(name));
+    }
+    let damaged: Vec<ObjectKey> = damaged.into_iter().map(|(key, _)| key).collect();
     let (metadata, size_bytes) = (parcel.metadata, Some(parcel.stored.len() as u64));
     // Only what is proven damaged is written over.
     let if_absent = !damaged.contains(&parcel.key);
@@ -56,18 +65,14 @@ pub async fn repair(from: &[Source<'_>], to: Destination<'_>, name: WalFileName)
     Ok(Repaired::Replaced)
 }
 
-/// The objects of a file whose bytes differ from their own digest.
-async fn damaged(to: Destination<'_>, name: WalFileName) -> Result<Vec<ObjectKey>, WalError> {
-    let mut damaged = Vec::new();
-    for key in wal_objects(to.store.as_read(), to.prefix, to.identity.system_id, name).await? {
-        if is_damaged(to.store.as_read(), &key).await? {
-            damaged.push(key);
+/// The objects of a file whose bytes differ from their own digest, each with the digest of the plain bytes that were stored.
+async fn damaged(to: Destination<'_>, name: WalFileName) -> Result<Vec<(ObjectKey, Option<Digest>)>, WalError> {
+    let (store, mut damaged) = (to.store.as_read(), Vec::new());
+    for key in wal_objects(store, to.prefix, to.identity.system_id, name).await? {
+        let (facts, bytes) = read_told(store, &key, LIMIT_BYTES + (LIMIT_BYTES >> 4)).await?;
+        if facts.sha256().is_some_and(|stored| stored != Digest::of(&bytes)) {
+            damaged.push((key, plain_sha256(&facts)));
         }
     }
     Ok(damaged)
-}
-
-async fn is_damaged(store: &dyn ReadStore, key: &ObjectKey) -> Result<bool, WalError> {
-    let (facts, bytes) = read_told(store, key, LIMIT_BYTES + (LIMIT_BYTES >> 4)).await?;
-    Ok(facts.sha256().is_some_and(|stored| stored != Digest::of(&bytes)))
 }

@@ -42,14 +42,15 @@ fn a_shipped_runbook_is_found_by_its_name() {
 }
 
 #[test]
-fn an_inventory_with_keys_that_are_none_and_databases_that_are_one_is_not_sound() {
+fn an_inventory_with_keys_that_are_none_and_databases_that_are_one_is_warned_of_and_stops_no_restore() {
     let cli = Cli::new();
     let text = "version: 1\ndatabases:\n  orders: { pgdata: /data/main, store: primary, prefix: one }\n  \
                 users: { pgdata: /data/main, store: primary, prefix: two }\n\
                 stores:\n  primary: { url: \"file:///srv/b\", encryption: { recipients: [ age1qqq, { key: age1zzz, offline: true } ] } }\n\
                 backups:\n  base: { source: orders, kind: postgres.bse, every: 24h }\n  other: { source: orders, kind: mysql.dump, every: 24h }\n";
     cli.file("inventory.yaml", text);
-    let ran = cli.run(&["check", "inventory.yaml"]).ends(3);
+    cli.run(&["check", "inventory.yaml", "--strict"]).ends(3);
+    let ran = cli.run(&["check", "inventory.yaml"]).ends(0);
     let ran = ran.says("`age1qqq` is no public key of age").says("`age1zzz` is no public key of age");
     let ran = ran.says("no backup is of the kind `postgres.bse`").says("did you mean `postgres.base`?");
     assert!(!ran.err.contains("mysql.dump`"), "{}", ran.err);
@@ -60,6 +61,15 @@ fn an_inventory_with_keys_that_are_none_and_databases_that_are_one_is_not_sound(
     let ran = cli.run(&["check", "inventory.yaml"]).ends(0);
     let ran = ran.says("`orders` and `third` have one data directory, `/data/third`");
     ran.says("`third` and `users` have one place for their backups, `two` in store `primary`");
+    let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    let safe = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg";
+    let text = format!(
+        "version: 1\ndatabases:\n  here: {{ pgdata: /data/main, port: 6001 }}\n  there: {{ pgdata: /data/main, port: 6002 }}\n\
+         stores:\n  primary:\n    url: \"file:///srv/b\"\n    encryption:\n      recipients:\n        - |\n          {key}\n        - {{ key: {safe}, offline: true }}\n"
+    );
+    cli.file("inventory.yaml", &text);
+    let ran = cli.run(&["check", "inventory.yaml"]).ends(0);
+    assert!(!ran.err.contains("one data directory") && !ran.err.contains("no public key"), "{}", ran.err);
 }
 
 #[test]

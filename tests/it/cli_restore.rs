@@ -63,6 +63,10 @@ fn a_server_that_knows_no_such_role_is_not_called_down_and_no_restore_is_advised
     let told = production.cli.run(&["status", "main"]).ends(2).prints("TAKES NO SESSION: a server runs, but");
     let told = told.prints("nothing has to be restored for that");
     assert!(!told.out.contains("DOWN") && !told.out.contains("runbook restore"), "{}", told.out);
+    production.cli.file("inventory.yaml", &text.replace("store: primary,", "store: primary, dbname: dropped,"));
+    let told = production.cli.run(&["status", "main"]).ends(2).prints("TAKES NO SESSION: a server runs, but");
+    let told = told.prints("if its data is gone: runbook restore main");
+    assert!(!told.out.contains("nothing has to be restored"), "{}", told.out);
 }
 
 #[test]

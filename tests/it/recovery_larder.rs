@@ -40,7 +40,7 @@ fn before_the_first_fetch(site: &Site, deed: &str) -> PathBuf {
 /// A command that removes archived segments, of which `which` chooses from a sorted list.
 fn burn(site: &Site, which: &str) -> String {
     let archive = site.depot.root.join("main/wal");
-    format!("find {} -name '*.zst' | sort | {which} | xargs rm -f", archive.display())
+    format!("find {} -name '0*.zst' | sort | {which} | xargs rm -f", archive.display())
 }
 
 /// All but the newest one, with which a fetch is tried out.

@@ -59,7 +59,7 @@ fn an_undo_of_a_recovery_that_has_replaced_the_data_says_that_production_stays_d
     cli.run(&["approve", "last", "declare"]).ends(0);
     cli.run(&["resume", "last"]).ends(13);
     cluster.kill();
-    cli.run(&["cancel", "last"]).ends(0);
+    cli.run(&["cancel", "last", "--reason", "it takes too long"]).ends(0);
     cli.run(&["resume", "last"]).ends(12);
     let undone = cli.run(&["undo", "last", "--confirm", "production"]);
     assert_ne!(undone.code, Some(0), "{}{}", undone.out, undone.err);
@@ -394,7 +394,13 @@ fn a_copy_elsewhere_loses_nothing_by_what_is_deleted_and_takes_over_nothing_that
     let there = list("copy");
     let held = there.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap();
     assert!(there.as_array().unwrap().len() == 2 && held["held"] == true, "{there:#}");
-    cli.run(&["backups", "verify", "--all", "--store", "copy"]).ends(0);
+    cli.run(&["backups", "verify", "--all", "--budget", "1GB", "--store", "copy"]).ends(0);
+    cli.run(&["backups", "hold", id, "--store", "lost", "--lift", "--reason", "closed here"]).ends(0);
+    regions.copies().ends(5).says("hold.json");
+    let there = list("copy");
+    let held = there.as_array().unwrap().iter().find(|one| one["id"] == id).unwrap();
+    assert_eq!(held["held"], true, "a hold is lifted where it is, and nowhere else");
+    cli.run(&["backups", "hold", id, "--store", "copy", "--lift", "--reason", "closed here"]).ends(0);
 
     let folder = |store: &str| cluster.dir().join(store).join(held["folder"].as_str().unwrap());
     let manifest = fs::read(folder("copy").join("manifest.json")).unwrap();

@@ -188,6 +188,10 @@ fn a_dump_comes_back_by_its_id_and_a_name_that_is_nearly_right_is_suggested() {
     let id = dumps.iter().find(|one| one["kind"] == "postgres.dump").unwrap()["id"].as_str().unwrap();
     production.site.cluster.sql("DELETE FROM t WHERE n > 10");
     cli.run(&["restore", "main", "--to", id, "--dbname", "shop"]).ends(2).says("is of `postgres`, not of `shop`");
+    for more in [&[][..], &["--to", "1m ago"], &["--confirm", "production"]] {
+        let whole = cli.run(&[&["restore", "main", "--dbname", "shop"], more].concat()).ends(2);
+        assert!(!whole.says("replaces the whole server").says("--side").err.contains("--confirm"), "{more:?}");
+    }
     let planned = cli.run(&["restore", "main", "--to", id]).ends(0);
     assert!(planned.out.contains("restore-dump in production"), "{}", planned.out);
     cli.run(&printed(&planned.err, "runbook restore main")).ends(0);

@@ -28,7 +28,7 @@ use crate::actions::postgres::old::Old;
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::rescue::Tail;
 use crate::actions::postgres::supply::{self, Aside};
-use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, settings, witness};
+use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, settings, untold, witness};
 use crate::catalog::recovery::Goal;
 use crate::event::Progress;
 use crate::pgformat::{Lsn, SegmentName};
@@ -191,6 +191,7 @@ impl Restoring<'_> {
         let old = Old { dir: self.cluster.pgdata.clone() };
         let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
         let tail = recovering.tail(marker, Some(&old)).await?;
+        untold::refuse(&recovering.hands.shelf(marker), &tail, self.cx.host.read_files().as_ref()).await?;
         self.unbroken(&recovering, marker, &tail).await?;
         self.rescue(&tail, &old.dir).await?;
         Ok(tail.end)
@@ -242,6 +243,7 @@ impl Restoring<'_> {
             false => Old::find(self.cluster, &self.cx.about.run, files.as_ref()).map_err(|error| cannot(&error))?,
         };
         let tail = recovering.tail(&marker, old.as_ref()).await?;
+        untold::refuse(&recovering.hands.shelf(&marker), &tail, files.as_ref()).await?;
         let flushed = recovering.witnessed(files.as_ref(), old.as_ref(), &tail)?.max(marker.last_flushed);
         let decided = self.decide(recovering, &marker, (dir, &tail)).await?;
         let folders = supply::folders(&marker, dir);
@@ -288,8 +290,9 @@ impl Restoring<'_> {
             true => intrusion::refuse(plan.passage(&shelf, aside), marker).await?,
             false => None,
         };
-        if let Some(witness) = plan.witness() {
-            let read = shelf.segment(witness).await;
+        let trial = if plan.goal == Goal::Newest { plan.witness() } else { plan.first() };
+        if let Some(segment) = trial {
+            let read = shelf.segment(segment).await;
             read.map_err(told)?;
         }
         if let Some(note) = &plan.note {

@@ -15,6 +15,7 @@ use super::hands::{Hands, cannot, control};
 use super::husk;
 use super::intrusion::{self, Passage};
 use super::landing::Landing;
+use super::larder::Larder;
 use super::limits::{self, Configured};
 use super::live;
 use super::marker::{self, Marker};
@@ -153,20 +154,11 @@ impl Recovering<'_> {
             ..marker
         };
         self.prepare(files, &staged, &marker, (&plan, &fetching.through(through)))?;
-        self.read(files, &staged, reading)?;
-        let trial = async {
-            let witness = match reading {
-                Reading::Ahead => plan.witness(),
-                Reading::AsReplayed => plan.first(),
-            };
-            match witness {
-                Some(witness) => fetching::try_out(&self.hands, &staged, witness).await,
-                None => Ok(()),
-            }
-        };
+        let trial = self.try_out(&staged, (&plan, reading), larder.as_ref());
         let (raised, tried) = tokio::join!(self.raise(files, &staged, old.as_ref()), trial);
         raised?;
-        tried.map_err(|error| self.untouched(files, error))?;
+        let reading = tried.map_err(|error| self.untouched(files, error))?;
+        self.read(files, &staged, reading)?;
         marker.write(files, &staged, &self.hands.owner)?;
         if let Some(first) = plan.path.first() {
             fetching::fetch_ahead(&self.hands, &staged, (*first, marker.segment_size)).await;
@@ -287,6 +279,37 @@ impl Recovering<'_> {
         self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
     }
 
+    /// Has the server's user fetch a segment of the way. Behind a target one may be damaged that is never replayed: then the
+    /// first of the way tells whether that user can fetch at all.
+    async fn try_out(
+        &self,
+        staged: &Path,
+        (plan, reading): (&Plan, Reading),
+        larder: Option<&Larder<'_>>,
+    ) -> Result<Reading, ActionError> {
+        let last = match reading {
+            Reading::Ahead => plan.witness(),
+            Reading::AsReplayed => plan.first(),
+        };
+        let Some(last) = last else { return Ok(reading) };
+        let asked = async |segment: SegmentName| {
+            if let Some(larder) = larder {
+                larder.forget(segment);
+            }
+            fetching::try_out(&self.hands, staged, segment).await
+        };
+        let Err(error) = asked(last).await else { return Ok(reading) };
+        let Some(first) = plan.first().filter(|first| *first != last && plan.goal != Goal::Newest) else {
+            return Err(error);
+        };
+        asked(first).await?;
+        let message = format!(
+            "`{last}`, the last segment of the way, cannot be fetched ({error}): a target in it is not reached"
+        );
+        self.hands.cx.reporter.note(message, json!({ "segment": last.to_string() }));
+        Ok(Reading::AsReplayed)
+    }
+
     /// Raises what the WAL needs higher than the restored configuration has it.
     pub(crate) async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
         let cluster = self.hands.cluster;
@@ -365,7 +388,7 @@ impl Recovering<'_> {
         if passage.plan.goal == Goal::Newest {
             return looked.whole().map(|made| (made, Reading::Ahead));
         }
-        let (made, broken) = looked.up_to_a_break(passage.supply)?;
+        let (made, broken) = looked.up_to_a_break(passage.supply, &passage.plan.goal)?;
         if let Some(error) = &broken {
             let message =
                 format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio_postgres::config::SslMode as PgSslMode;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::SqlState};
@@ -42,6 +43,33 @@ pub(super) struct KeptAlive {
 /// reading would not do: before a backup's first byte the server is silent while its checkpoint is spread.
 pub(super) const KEPT_ALIVE: KeptAlive =
     KeptAlive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 6 };
+
+/// What a server that is there refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The login: a role, a password, an address. That says nothing against the data.
+    Login,
+    /// The session, for another reason: the database may be gone, its files damaged.
+    Session,
+}
+
+impl Refusal {
+    /// What an answer refuses (SQLSTATE); `None` of silence, and of a server that takes no sessions for the moment.
+    fn of(error: &Error) -> Option<Self> {
+        let code = error.code()?;
+        match (is_passing(code), code.code().starts_with("28")) {
+            (true, _) => None,
+            (false, true) => Some(Self::Login),
+            (false, false) => Some(Self::Session),
+        }
+    }
+}
+
+/// Whether a server may take a session soon.
+fn is_passing(code: &SqlState) -> bool {
+    [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::TOO_MANY_CONNECTIONS].contains(code)
+}
 
 /// Everything needed to open a session.
 #[derive(Clone)]
@@ -133,16 +161,24 @@ impl Endpoint {
     /// # Errors
     /// Retryable when nobody answers or the server is starting, fatal when it refuses.
     pub(crate) async fn open(&self) -> Result<Session, ActionError> {
+        self.ask().await.map_err(|(_, error)| error)
+    }
+
+    /// Opens a session; of one that it does not get it tells what the server refuses.
+    ///
+    /// # Errors
+    /// Fails as [`Endpoint::open`] does.
+    pub(super) async fn ask(&self) -> Result<Session, (Option<Refusal>, ActionError)> {
         let connected = match self.tls.mode() {
             SslMode::Disable => {
                 self.config.connect(NoTls).await.map(|(client, driver)| (client, Box::pin(driver) as Driver))
             }
             SslMode::Prefer | SslMode::Require | SslMode::VerifyFull => {
-                let maker = self.tls.connector()?;
+                let maker = self.tls.connector().map_err(|error| (None, error))?;
                 self.config.connect(maker).await.map(|(client, driver)| (client, Box::pin(driver) as Driver))
             }
         };
-        let (client, driver) = connected.map_err(|error| refused(&self.shown, &error))?;
+        let (client, driver) = connected.map_err(|error| (Refusal::of(&error), refused(&self.shown, &error)))?;
         Ok(Session { client, driver: Some(driver), shown: self.shown.clone() })
     }
 }
@@ -297,8 +333,7 @@ pub(super) fn refused(shown: &str, error: &Error) -> ActionError {
     let Some(code) = error.code() else {
         return ActionError::retryable(format!("lost {shown}, or it does not answer")).because(error);
     };
-    let starting = [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::TOO_MANY_CONNECTIONS];
-    if starting.contains(code) {
+    if is_passing(code) {
         return ActionError::retryable(format!("{shown} takes no sessions now")).because(error);
     }
     let fact = ActionError::fatal(format!("{shown} refuses")).because(error);

@@ -15,6 +15,7 @@ use super::course::Plan;
 use super::larder::{Larder, Portion};
 use super::marker::Marker;
 use super::supply::Supply;
+use super::target::Goal;
 use crate::action::ActionError;
 use crate::event::ErrorClass;
 use crate::pgformat::{Halt, SegmentName, SegmentWalk, WalRecord, WalWalker, Walked};
@@ -57,10 +58,19 @@ impl Looked {
     /// well. A second copy of that segment, which came with the backup, could lead it on.
     ///
     /// # Errors
-    /// Fails when there is such a copy.
-    pub(crate) fn up_to_a_break(self, supply: Supply<'_>) -> Result<(Made, Option<ActionError>), ActionError> {
+    /// Fails when there is such a copy, and when the break lies before the target for certain.
+    pub(crate) fn up_to_a_break(
+        self,
+        supply: Supply<'_>,
+        goal: &Goal,
+    ) -> Result<(Made, Option<ActionError>), ActionError> {
+        let is_before_the_target = |name: SegmentName| match goal {
+            Goal::Newest | Goal::Immediate => true,
+            Goal::Lsn(target) => name.end(supply.shelf.size) <= *target,
+            Goal::Time(_) | Goal::Name(_) | Goal::Xid(_) => false,
+        };
         match self.broken {
-            Some((name, error)) if supply.aside.embedded.contains(&name) => Err(error),
+            Some((name, error)) if supply.aside.embedded.contains(&name) || is_before_the_target(name) => Err(error),
             broken => Ok((self.made, broken.map(|(_, error)| error))),
         }
     }

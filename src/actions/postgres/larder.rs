@@ -92,6 +92,11 @@ impl<'a> Larder<'a> {
         Some(portion.file)
     }
 
+    /// Gives a segment up that was kept, for a trial that is to ask the archive.
+    pub(crate) fn forget(&self, name: SegmentName) {
+        self.clear(&self.ahead.kept(name));
+    }
+
     /// Ends when the disk has what was kept.
     pub(crate) async fn close(self) {
         drop(self.to_disk);

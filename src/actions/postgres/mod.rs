@@ -119,7 +119,7 @@ mod tar_walk;
 mod target;
 mod terminate;
 mod tls;
-mod untold;
+pub(crate) mod untold;
 mod verify_backup;
 mod wal_location;
 mod wal_proof;
@@ -136,6 +136,7 @@ pub use check::{
     AheadSequences, AllKeys, AvailableExtensions, Check, CheckBody, CheckItem, CheckOutput, CheckParams, CheckResult,
     CheckSet, EqualFacts, Newest, SameCollations, Smoke, ValidIndexes,
 };
+pub use connect::Refusal;
 pub(crate) use container::data_of;
 pub use content::FactsDepth;
 pub(crate) use contradiction::{contradictions, strangers};

@@ -89,7 +89,7 @@ impl Pushing<'_> {
     }
 
     /// Nothing has to be noted for it: `wal status` and `wal mend` look at what each store holds.
-    fn tell_lacking(&self, lacking: &[(&Rescued, Vec<Missed>)]) {
+    pub(super) fn tell_lacking(&self, lacking: &[(&Rescued, Vec<Missed>)]) {
         let Some((_, missed)) = lacking.first() else { return };
         let why: Vec<String> = missed.iter().map(|one| format!("`{}`: {}", one.store, one.why)).collect();
         let message = format!(

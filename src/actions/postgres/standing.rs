@@ -2,14 +2,13 @@
 
 use serde::Serialize;
 
-use super::connect::Endpoint;
+use super::connect::{Endpoint, Refusal};
 use super::contradiction::{contradictions, strangers};
 use super::copies::causes;
 use super::layout::Cluster;
 use super::live;
 use super::overseer::{self, Fact};
 use crate::action::{ActionError, DatabaseRef, ReadHost, Secrets};
-use crate::event::ErrorClass;
 use crate::language::inventory::Inventory;
 
 /// What a look at a server showed.
@@ -20,9 +19,9 @@ pub struct Standing {
     /// Why it does not; empty when it does.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub why: String,
-    /// Whether a server is there all the same, that lets us not in or not now: it is not down, and nothing is to be restored.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub refuses: bool,
+    /// What a server that is there all the same refuses. Only where that is the login is nothing said against its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refuses: Option<Refusal>,
     /// Its version.
     pub version: Option<String>,
     /// Whether it is in recovery.
@@ -58,21 +57,19 @@ pub async fn look(
     let told = |fact: Fact| Contradiction { what: fact.what, help: fact.help };
     let contradictions: Vec<Contradiction> = contradictions.into_iter().map(told).collect();
     let overseer = overseer::in_charge(&cluster, host).await?.map(|fact| fact.what);
-    let (session, asked) = match Endpoint::of(&cluster, None, secrets) {
-        Ok(endpoint) => (endpoint.open().await, true),
-        Err(error) => (Err(error), false),
+    let session = match Endpoint::of(&cluster, None, secrets) {
+        Ok(endpoint) => endpoint.ask().await,
+        Err(error) => Err((None, error)),
     };
     let mut session = match session {
         Ok(session) => session,
-        Err(error) => {
+        Err((refuses, error)) => {
             let causes = causes(&error);
-            // What answers so is a server: silence can be tried again.
-            let refuses = asked && error.info().class == ErrorClass::Fatal;
             if cluster.is_managed() || cluster.entry.elsewhere().is_some() {
                 return Ok(Standing { why: format!("{error}{causes}"), refuses, ..Standing::default() });
             }
             let signs = live::signs(&cluster, host.read_files().as_ref()).await?;
-            let refuses = refuses || !signs.is_empty();
+            let refuses = refuses.or_else(|| (!signs.is_empty()).then_some(Refusal::Session));
             let why = match signs.is_empty() {
                 true => {
                     let hint = strangers(database, inventory, host.read_files().as_ref())?;
@@ -89,7 +86,7 @@ pub async fn look(
     Ok(Standing {
         answers: true,
         why: String::new(),
-        refuses: false,
+        refuses: None,
         version: table.at(0, 0).map(ToOwned::to_owned),
         in_recovery,
         overseer,

@@ -185,7 +185,7 @@ fn ways_out(cluster: &Cluster, kept: &Path, files: &dyn ReadFiles) -> String {
     let is_there = files.facts(kept).is_ok_and(|facts| facts.is_some());
     // What lies in tablespaces was moved with it, each in its own place.
     let is_all = files.list(&kept.join("pg_tblspc")).is_ok_and(|links| links.is_empty());
-    // What is kept within the data directory would be moved away with it.
+    // Inside a mount point the kept data would go with what it is to take the place of.
     let is_beside = cluster.room(files) == Room::Beside;
     match is_there && is_all && is_beside {
         true => {

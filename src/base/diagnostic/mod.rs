@@ -43,6 +43,13 @@ impl Diagnostic {
         Self { code, severity: code.severity(), message: message.into(), labels: Vec::new(), help: None }
     }
 
+    /// Makes it a warning whatever the code says: for what is surely wrong, and yet may stop nobody who restores.
+    #[must_use]
+    pub fn as_warning(mut self) -> Self {
+        self.severity = Severity::Warning;
+        self
+    }
+
     /// Adds a place; the first one is primary.
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {

@@ -46,11 +46,37 @@ pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) ->
     }
     let mut kept = Vec::new();
     for backup in newest.into_values() {
-        let why = tried(site, (store, backup), how).await.err();
+        let why = match tried(site, (store, backup), how).await {
+            Ok(()) => None,
+            Err(Tried::Unfit(why)) => Some(why),
+            Err(Tried::Unread(why)) => return Err(format!("backup `{}`: {why}", backup.manifest.id)),
+        };
         let (id, source) = (backup.manifest.id.to_string(), backup.manifest.source.clone());
         kept.push(Kept { backup: id, source, readable: why.is_none(), why });
     }
     Ok(kept)
+}
+
+/// Why nothing came of a trial.
+enum Tried {
+    /// What lies there does not open with these keys, or is damaged.
+    Unfit(String),
+    /// It cannot be read now: it is archived, gone, or its store gives no answer.
+    Unread(String),
+}
+
+impl From<TransferError> for Tried {
+    fn from(error: TransferError) -> Self {
+        let words = super::keys::chain(&error);
+        match error {
+            TransferError::Store(_) => Self::Unread(words),
+            TransferError::Key(_)
+            | TransferError::Damaged { .. }
+            | TransferError::WrongKey { .. }
+            | TransferError::Io { .. }
+            | TransferError::Settings(_) => Self::Unfit(words),
+        }
+    }
 }
 
 /// The encrypted object of a backup that is read fastest.
@@ -59,20 +85,19 @@ fn smallest(backup: &Backup) -> Option<&ManifestObject> {
     encrypted.min_by_key(|object| object.size_bytes)
 }
 
-async fn tried(site: &Site, (store, backup): (&dyn ReadStore, &Backup), how: &Encryption) -> Result<(), String> {
+async fn tried(site: &Site, (store, backup): (&dyn ReadStore, &Backup), how: &Encryption) -> Result<(), Tried> {
     let Some(object) = smallest(backup) else { return Ok(()) };
-    let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| words(&error))?;
-    let unpacking =
-        Unpacking::of(&object.encoding, Some(how), &*site.vault).map_err(|error| super::keys::chain(&error))?;
+    let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| Tried::Unread(words(&error)))?;
+    let unpacking = Unpacking::of(&object.encoding, Some(how), &*site.vault)?;
     let stored = PlainFacts { size_bytes: object.size_bytes, sha256: object.sha256 };
     let expected = Expected { stored, plain: object.plain_facts() };
     if object.size_bytes <= WHOLE_BYTES {
         let read = download((store, &key), &unpacking, expected, &mut sink(), Arc::new(|_| {})).await;
-        return read.map(drop).map_err(|error| super::keys::chain(&error));
+        return Ok(read.map(drop)?);
     }
-    let body = store.get(&key).await.map_err(|error| error.to_string())?;
+    let body = store.get(&key).await.map_err(TransferError::Store)?;
     let read = unpacking.open(body, expected).read(&mut [0; 1]).await;
-    read.map(drop).map_err(|error| super::keys::chain(&TransferError::of_reading(&object.name, error)))
+    Ok(read.map(drop).map_err(|error| TransferError::of_reading(&object.name, error))?)
 }
 
 fn words(error: &CatalogError) -> String {

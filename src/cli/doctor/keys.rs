@@ -266,7 +266,7 @@ fn show(reports: &[Report], site: &Site) {
         }
         if report.kept.iter().any(|kept| !kept.readable) {
             tell!(
-                "  help: what lies there was written with another key than is here: give the secret its value of then, or name that key under `earlier`"
+                "  help: what lies there was written with another key than is here, or is damaged: give the secret its value of then, or name that key under `earlier`; `runbook backups verify ID` tells damage"
             );
         }
         if let Some(why) = &report.unseen {

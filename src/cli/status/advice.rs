@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::gather::{Drilled, Status};
+use crate::actions::postgres::Refusal;
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::units::human_duration;
@@ -16,6 +17,9 @@ use crate::journal::RunStatus;
 const OLD: Duration = Duration::from_secs(7 * 86_400);
 /// A proof that is older counts as a reason to drill, where they say nothing.
 const UNPROVEN: Duration = Duration::from_secs(90 * 86_400);
+
+/// What is said of a server that is there and opens no session, whoever asks.
+const CLOSED: &str = "a server is there and takes no session: read its log first; if its data is gone";
 
 /// One thing to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,17 +64,19 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     next
 }
 
-/// What to do about a server that was not asked. One that is there and lets us not in has lost nothing.
+/// What to do about a server that was not asked. Of one that is there and refuses the login nothing is known to be lost.
 fn silent(status: &Status, ways: &Ways) -> Advice {
     let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
     let text = match (status.server.refuses, status.managed) {
-        (true, _) => {
+        (Some(Refusal::Login), _) => {
             "a server is there and takes no session of ours: correct `user` or `password` of the entry, or what \
                       the server allows; nothing has to be restored for that"
                 .to_owned()
         }
-        (false, true) => "the server does not answer: ask its provider; its points in time are there".to_owned(),
-        (false, false) => format!("the server does not answer: {}{find}", ways.restore),
+        (Some(Refusal::Session), true) => format!("{CLOSED}: ask its provider; its points in time are there"),
+        (Some(Refusal::Session), false) => format!("{CLOSED}: {}{find}", ways.restore),
+        (None, true) => "the server does not answer: ask its provider; its points in time are there".to_owned(),
+        (None, false) => format!("the server does not answer: {}{find}", ways.restore),
     };
     Advice::new(Level::Critical, text)
 }
@@ -204,7 +210,7 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
 #[cfg(test)]
 mod tests {
     use super::{Again, Status, of};
-    use crate::actions::postgres::{Contradiction, Standing};
+    use crate::actions::postgres::{Contradiction, Refusal, Standing};
     use crate::base::Timestamp;
     use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
     use crate::cli::status::gather::{Drilled, Limits, Newest, Proven};
@@ -305,9 +311,10 @@ mod tests {
 
     #[test]
     fn a_server_that_refuses_the_login_is_never_answered_with_a_restore() {
-        let server = Standing { refuses: true, why: "role `x` does not exist".to_owned(), ..Standing::default() };
-        let status = Status { server, ..healthy() };
-        advises(&status, Level::Critical, "nothing has to be restored");
+        let refusing = |refuses| Status { server: Standing { refuses, ..Standing::default() }, ..healthy() };
+        advises(&refusing(Some(Refusal::Login)), Level::Critical, "nothing has to be restored");
+        let lost = refusing(Some(Refusal::Session));
+        advises(&lost, Level::Critical, "read its log first; if its data is gone: runbook restore orders");
         let down = Status { server: Standing::default(), ..healthy() };
         advises(&down, Level::Critical, "the server does not answer: runbook restore orders");
     }

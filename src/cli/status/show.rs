@@ -56,7 +56,9 @@ fn server(status: &Status) {
         (false, _) if !server.contradictions.is_empty() => {
             line("server", (Tone::Bad, &format!("not reached as the inventory says: {}", server.why)))
         }
-        (false, _) if server.refuses => line("server", (Tone::Bad, &format!("TAKES NO SESSION: {}", server.why))),
+        (false, _) if server.refuses.is_some() => {
+            line("server", (Tone::Bad, &format!("TAKES NO SESSION: {}", server.why)))
+        }
         (false, _) => line("server", (Tone::Bad, &format!("DOWN: {}", server.why))),
         (true, recovering) => {
             let version = server.version.as_deref().unwrap_or("?");

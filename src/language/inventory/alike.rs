@@ -39,7 +39,9 @@ fn likeness(
     (earlier, other): (&str, &Database),
 ) -> Option<(&'static str, String, &'static str)> {
     let has_place = !entry.is_managed() && !other.is_managed() && !entry.pgdata.as_os_str().is_empty();
-    if has_place && entry.pgdata == other.pgdata && (&entry.host, &entry.address) == (&other.host, &other.address) {
+    // Behind tunnels two machines have one address and one path, and differ in the port alone.
+    let place = |entry: &Database| (entry.pgdata.clone(), entry.host.clone(), entry.address.clone(), entry.port);
+    if has_place && place(entry) == place(other) {
         let message = format!("`{earlier}` and `{name}` have one data directory, `{}`", entry.pgdata.display());
         let help = "an entry is one server with all its databases: keep one of the two, and name a database within it where a \
                     step, a check or a query takes `dbname`";

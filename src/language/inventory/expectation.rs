@@ -164,7 +164,7 @@ impl InventoryFile {
         if let Some(kind) = members.get("kind").and_then(Value::as_str).filter(|kind| is_mistyped(kind)) {
             let place = self.place(&format!("{pointer}/kind"));
             let fault = Diagnostic::new(Code::UnknownValue, format!("no backup is of the kind `{kind}`")).at(place);
-            faults.push(fault.suggest(kind, KINDS));
+            faults.push(fault.as_warning().suggest(kind, KINDS));
         }
         if let Some(store) = members.get("store").and_then(Value::as_str) {
             self.known(Code::UnknownStore, store, &format!("{pointer}/store"), faults);

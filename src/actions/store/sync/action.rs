@@ -37,8 +37,8 @@ pub struct SyncParams {
     /// How two that have the same name are compared. Default `digest`.
     #[serde(default)]
     pub compare: Compare,
-    /// What becomes of what the target has with other content: `replace` (default), or `refuse`: then nothing is copied
-    /// and the step fails. For what never changes, such as backups: there a difference is damage on one of the two sides.
+    /// What becomes of what the target has with other content: `replace` (default), or `refuse`: it stays as it
+    /// is, what is new is copied, and then the step fails and names it. For what never changes, such as backups.
     #[serde(default)]
     pub changed: Changed,
     /// Deletes at the target what the source does not have, after everything is copied.
@@ -76,7 +76,7 @@ pub enum Changed {
     /// It is made like the source.
     #[default]
     Replace,
-    /// It is an error, and nothing is copied.
+    /// It stays as it is; what is new is copied, and then the step fails.
     Refuse,
 }
 
@@ -163,8 +163,9 @@ impl SyncParams {
             return Err(ActionError::fatal(freeze.fact()).help(frozen::help(&freeze)));
         }
         let mut plan = Plan::make((from, to), (source, target), self.compare, self.parallel as usize).await?;
-        if self.changed == Changed::Refuse && !plan.replace.is_empty() {
-            return Err(different(&plan.replace));
+        match self.changed {
+            Changed::Replace => {}
+            Changed::Refuse => plan.replace_nothing(|name| self.is_last(name)),
         }
         let allowed = self.max_delete.unwrap_or_default();
         if !self.delete {
@@ -183,15 +184,19 @@ impl SyncParams {
     }
 }
 
-/// Why nothing is copied over what is there.
-fn different(items: &[Item]) -> ActionError {
+/// What is not copied over what is there; `None` where nothing differs.
+fn different(items: &[Item]) -> Option<(String, String)> {
+    if items.is_empty() {
+        return None;
+    }
     let fact = format!("{} at the target have other content than at the source", items.len());
     let first: Vec<&str> = items.iter().take(5).map(|item| item.name.as_str()).collect();
-    ActionError::fatal(fact).help(format!(
-        "nothing was copied, and one of the two sides is damaged or was tampered with: {}; find out which, and move what is \
-         wrong away",
+    let help = format!(
+        "these stay as they are, all else that is new is copied: {}; either side may be damaged, tampered with or mended: \
+         find out which is right, and move what is wrong away",
         first.join(", ")
-    ))
+    );
+    Some((fact, help))
 }
 
 impl Action for Sync {
@@ -269,7 +274,13 @@ impl Action for Sync {
             return Ok(Findings::default().refuse(freeze.fact(), frozen::help(&freeze)));
         }
         match params.plan(&from, &to).await {
-            Ok(plan) => Ok(Findings::default().pass(plan.said())),
+            Ok(plan) => {
+                let findings = Findings::default().pass(plan.said());
+                Ok(match different(&plan.differ) {
+                    Some((fact, help)) => findings.warn(fact, help),
+                    None => findings,
+                })
+            }
             Err(error) if cx.ahead => Ok(Findings::default().pending(error.to_string())),
             Err(error) => {
                 let help = error.info().help.clone().unwrap_or_else(|| "nothing was changed".to_owned());
@@ -301,6 +312,9 @@ async fn carry_out(params: &SyncParams, work: Work<'_>) -> Result<SyncOutput, Ac
     let plan = params.plan(&work.from, &work.to.side()).await?;
     cx.reporter.note(plan.said(), plan.data());
     work.copy(&plan, |name| params.is_last(name)).await?;
+    if let Some((fact, help)) = different(&plan.differ) {
+        return Err(ActionError::fatal(fact).help(help));
+    }
     work.delete(&plan).await?;
     Ok(SyncOutput {
         created: plan.create.len() as u64,

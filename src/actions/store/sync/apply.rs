@@ -61,7 +61,8 @@ impl Work<'_> {
             Target::Folder { files, root } => self.write_file((files, root), item, (facts, own_time), meter).await?,
             Target::Store { store, prefix } => {
                 let key = key_of(prefix, &item.name)?;
-                let metadata = [(MTIME.to_owned(), own_time.to_string())].into();
+                let mut metadata = self.from.metadata(item).await?;
+                metadata.insert(MTIME.to_owned(), own_time.to_string());
                 let options = PutOptions { metadata, resume: self.cx.attempt.0 > 1, ..PutOptions::default() };
                 let body = self.from.open(item).await?;
                 let put = put_known((&**store, &key), (body, facts), options, meter).await?;

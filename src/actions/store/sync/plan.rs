@@ -90,6 +90,8 @@ impl JsonSchema for Allowance {
 pub(super) struct Plan {
     pub(super) create: Vec<Item>,
     pub(super) replace: Vec<Item>,
+    /// What has other content at the target and stays as it is, where that is an error.
+    pub(super) differ: Vec<Item>,
     pub(super) delete: Vec<Item>,
     pub(super) same: u64,
     /// What the target holds in all.
@@ -147,6 +149,15 @@ impl Plan {
         (plan, pairs)
     }
 
+    /// Has nothing replaced: what differs stays as it is, and what is `last` is not created in a folder where something
+    /// differs, for it would make that count.
+    pub(super) fn replace_nothing(&mut self, last: impl Fn(&str) -> bool) {
+        self.differ = std::mem::take(&mut self.replace);
+        let folder = |name: &str| name.rfind('/').map_or(0, |at| at + 1);
+        let is_doubtful = |name: &str| self.differ.iter().any(|one| one.name.starts_with(&name[..folder(name)]));
+        self.create.retain(|item| !last(&item.name) || !is_doubtful(&item.name));
+    }
+
     /// Bytes that are going to be copied.
     pub(super) fn copied_bytes(&self) -> u64 {
         self.create.iter().chain(&self.replace).map(|item| item.size_bytes).sum()
@@ -155,8 +166,12 @@ impl Plan {
     /// The plan in one line.
     pub(super) fn said(&self) -> String {
         let bytes = |items: &[Item]| items.iter().map(|item| item.size_bytes).sum::<u64>();
+        let differ = match self.differ.len() {
+            0 => String::new(),
+            differ => format!(", {differ} have other content and stay"),
+        };
         format!(
-            "plan: create {} ({} bytes), replace {} ({} bytes), delete {} ({} bytes), {} are the same",
+            "plan: create {} ({} bytes), replace {} ({} bytes), delete {} ({} bytes), {} are the same{differ}",
             self.create.len(),
             bytes(&self.create),
             self.replace.len(),
@@ -174,6 +189,7 @@ impl Plan {
             "create": { "count": self.create.len(), "first": names(&self.create) },
             "replace": { "count": self.replace.len(), "first": names(&self.replace) },
             "delete": { "count": self.delete.len(), "first": names(&self.delete) },
+            "differ": { "count": self.differ.len(), "first": names(&self.differ) },
             "same": self.same,
             "bytes": self.copied_bytes(),
         })
@@ -201,6 +217,20 @@ mod tests {
             (vec!["a".to_owned()], vec!["b".to_owned()], vec!["d".to_owned()])
         );
         assert_eq!((pairs.len(), pairs[0].source.name.as_str(), plan.at_target), (1, "c", 3));
+    }
+
+    #[test]
+    fn where_nothing_is_replaced_what_is_last_stays_out_of_a_folder_that_differs() {
+        let source =
+            vec![item("b/1/data", 1), item("b/1/manifest.json", 2), item("b/2/manifest.json", 3), item("b/3", 4)];
+        let (mut plan, _) = Plan::by_size(source, vec![item("b/1/data", 9)]);
+        plan.replace_nothing(|name| name.ends_with("manifest.json"));
+        let names = |items: &[Item]| items.iter().map(|item| item.name.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (names(&plan.create), names(&plan.differ)),
+            (vec!["b/2/manifest.json".to_owned(), "b/3".to_owned()], vec!["b/1/data".to_owned()])
+        );
+        assert!(plan.replace.is_empty() && plan.said().ends_with("0 are the same, 1 have other content and stay"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One side of a sync: what is there, how it is read, written and removed.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -121,6 +122,17 @@ impl Side {
                 let read = copy(&mut body, &mut tokio::io::sink()).await;
                 let (size_bytes, sha256) = read.map_err(|error| broke_off(store.name(), &key, error))?;
                 Ok(PlainFacts { size_bytes, sha256 })
+            }
+        }
+    }
+
+    /// What an object's metadata say beside its digest: WAL tells there how it was packed. A file has none.
+    pub(super) async fn metadata(&self, item: &Item) -> Result<BTreeMap<String, String>, ActionError> {
+        match self {
+            Self::Folder { .. } => Ok(BTreeMap::new()),
+            Self::Store { store, prefix } => {
+                let key = key_of(prefix, &item.name)?;
+                Ok(store.head(&key).await.map_err(store_failed)?.metadata)
             }
         }
     }

@@ -56,8 +56,9 @@ const SECRETS: &[&str] = &[
     "/encryption/gpg/passphrase",
 ];
 
-/// Whether a text is a public key of age; a private one is not shown.
+/// Whether a text is a public key of age, as writing takes it; a private one is not shown.
 fn public_key(text: &str) -> Result<(), String> {
+    let text = text.trim();
     if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
         return Err("a recipient is a private key: take it for known, and make a new one".to_owned());
     }
@@ -198,7 +199,9 @@ impl Entry<'_> {
             let Some(key) = recipient.as_str().or_else(|| recipient.get("key")?.as_str()) else { continue };
             if let Err(what) = public_key(key) {
                 let path = if recipient.is_string() { String::new() } else { "/key".to_owned() };
+                // A restore needs none of them, and must not wait for one to be mended.
                 let fault = self.fault(Code::UnknownValue, &format!("/encryption/recipients/{index}{path}"), what);
+                let fault = fault.as_warning();
                 faults.push(
                     fault.help("write a public key as `age-keygen -y IDENTITY` prints it: `age1…`, 62 characters"),
                 );
