@@ -136,8 +136,15 @@ impl Action for Get {
         }
         let place = params.place(cx.inventory).map_err(|fault| vec![fault])?;
         let folder = Target::Path { host: cx.host.to_owned(), path: params.into.clone() };
-        let from = Target::Store { name: place.store, prefix: place.prefix };
-        Ok(Effects::of(EffectClass::Write).target(Access::Read, from).target(Access::Write, folder))
+        // What was chosen may lie in any store of the database.
+        let elsewhere: Vec<String> = match (&params.backup, &params.store) {
+            (Some(_), None) => place.shelves(cx.inventory).map(str::to_owned).collect(),
+            (Some(_), Some(_)) | (None, _) => Vec::new(),
+        };
+        let from = |name: String| Target::Store { name, prefix: place.prefix.clone() };
+        let effects = Effects::of(EffectClass::Write).target(Access::Read, from(place.store.clone()));
+        let effects = elsewhere.into_iter().fold(effects, |effects, name| effects.target(Access::Read, from(name)));
+        Ok(effects.target(Access::Write, folder))
     }
 
     fn by_hand(&self, params: &GetParams, cx: &PlanContext<'_>) -> Vec<String> {

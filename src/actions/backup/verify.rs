@@ -225,8 +225,15 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
     }
     let message = format!("{} of {} backups do not hold", chosen.len() - output.verified.len(), chosen.len());
     cx.reporter.note(message.clone(), serde_json::json!({ "faults": faults }));
-    Err(ActionError::fatal(format!("{message}: {}", faults.join("; ")))
-        .help("take a new backup now; keep the damaged one until you know why"))
+    let help = match (place == own, chosen.first()) {
+        (false, Some(copy)) => format!(
+            "name an older one, as `runbook backups list` shows them; `runbook backups verify {}` has the damage of each \
+             store remembered",
+            copy.manifest.id
+        ),
+        (true, _) | (false, None) => "take a new backup now; keep the damaged one until you know why".to_owned(),
+    };
+    Err(ActionError::fatal(format!("{message}: {}", faults.join("; "))).help(help))
 }
 
 /// Verifies one backup and keeps what was found, but for the copy of another store than the one that is said to be written to.
