@@ -156,7 +156,7 @@ fn standing(backup: &Backup, now: Timestamp) -> Standing {
     };
     Standing {
         verified_at: verified.filter(|note| note.holds(Level::Digests)).map(|note| note.at),
-        proven_at: attested.last_proof.as_ref().map(|proof| proof.at),
+        proven_at: attested.proven_at(),
         hold: held.map(|hold| format!("{} by {}", hold.reason, hold.by)),
         damage,
     }

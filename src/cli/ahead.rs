@@ -16,6 +16,8 @@ use crate::event::Verdict;
 use crate::plan::{BoundPlan, PlannedStep, Section};
 use crate::port::SystemClock;
 
+/// The action that makes a copy beside a live server.
+const SIDE: &str = "postgres.side_instance";
 /// The action that stops a server.
 const STOP: &str = "postgres.stop";
 /// The action that may give up the data of a server that must be stopped by then.
@@ -106,9 +108,10 @@ async fn servers(plan: &BoundPlan, hands: &Arc<LocalCapabilities>) -> Vec<(StepI
     found
 }
 
-/// Whether a step works on what an earlier step opened: a copy, or a server whose entry that step was held against.
+/// Whether a step works on what an earlier step opened: a copy, or a server whose entry that step was held against. Who makes
+/// a copy asks the live server for its last WAL only where it is that very cluster.
 fn works_on_a_handle(step: &PlannedStep) -> bool {
-    step.with.get("instance").is_some_and(|instance| !instance.is_null())
+    step.uses == SIDE || step.with.get("instance").is_some_and(|instance| !instance.is_null())
 }
 
 async fn server(name: &str, step: &PlannedStep, hands: &Arc<LocalCapabilities>) -> Option<Findings> {

@@ -130,7 +130,7 @@ async fn look_everywhere(
         match look(&sources[place], wanted).await {
             // It may be the last of its timeline, or the beginning of one that another store has whole.
             Ok(Look::Found(landing)) if sources.len() > 1 && landing.breaks_off().is_some() => {
-                cut = cut.or(Some(landing));
+                cut = cut.or(Some(place));
             }
             Ok(Look::Found(landing)) => {
                 favourite.gave(place);
@@ -140,11 +140,15 @@ async fn look_everywhere(
             Err(error) => failure = Some(graver(failure, error)),
         }
     }
-    let Some(landing) = cut else { return failure.map_or(Ok(Look::Absent), Err) };
-    for source in sources {
-        leads_on(source, wanted.0, &landing).await?;
+    let Some(place) = cut else { return failure.map_or(Ok(Look::Absent), Err) };
+    // Each is written to the same place, so it is read once more.
+    let found = look(&sources[place], wanted).await?;
+    if let Look::Found(landing) = &found {
+        for source in sources {
+            leads_on(source, wanted.0, landing).await?;
+        }
     }
-    Ok(Look::Found(landing))
+    Ok(found)
 }
 
 /// Which of two stores' failures counts: one that may pass, since the file may be there; else the first.

@@ -60,7 +60,7 @@ fn an_inventory_with_keys_that_are_none_and_databases_that_are_one_is_warned_of_
     cli.file("inventory.yaml", text);
     let ran = cli.run(&["check", "inventory.yaml"]).ends(0);
     let ran = ran.says("`orders` and `third` have one data directory, `/data/third`");
-    ran.says("`third` and `users` have one place for their backups, `two` in store `primary`");
+    ran.says("`third` and `users` have one place for their backups");
     let key = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
     let safe = "age1lggyhqrw2nlhcxprm67z43rta597azn8gknawjehu9d9dl0jq3yqqvfafg";
     let text = format!(

@@ -58,7 +58,7 @@ fn an_undo_of_a_recovery_that_has_replaced_the_data_says_that_production_stays_d
     cli.run(&[&run[..], &["-p", "incident_at=now", "--confirm", "production"]].concat()).ends(13);
     cli.run(&["approve", "last", "declare"]).ends(0);
     cli.run(&["resume", "last"]).ends(13);
-    cluster.kill();
+    cluster.stop("immediate");
     cli.run(&["cancel", "last", "--reason", "it takes too long"]).ends(0);
     cli.run(&["resume", "last"]).ends(12);
     let undone = cli.run(&["undo", "last", "--confirm", "production"]);

@@ -472,7 +472,7 @@ impl Action for Find {
             age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
             size_bytes: manifest.size_bytes(),
             tier: manifest.tier.clone(),
-            proven_at: attested.last_proof.as_ref().map(|proof| proof.at),
+            proven_at: attested.proven_at(),
             verified_at: passed.map(|note| note.at),
             seed: match &query.pick {
                 Pick::Random { seed } => Some(seed.clone()),

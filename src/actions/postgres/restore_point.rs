@@ -147,10 +147,12 @@ impl Action for RestorePoint {
             return Ok(findings.refuse("the role may not make a restore point", help));
         }
         if !archives(&facts.archiving) && !cluster.is_scratch() {
-            return Ok(findings.warn(
-                "the server archives no WAL, so nobody can recover to a restore point",
-                "set `archive_mode = on` and `archive_command` to `runbook wal push`",
-            ));
+            let fact = "the server archives no WAL, so nobody can recover to a restore point";
+            let help = "set `archive_mode = on` and `archive_command` to `runbook wal push`";
+            return Ok(match params.on_late {
+                OnLate::Note => findings.warn(fact, help),
+                OnLate::Fail => findings.refuse(fact, help),
+            });
         }
         Ok(findings.pass("a restore point can be made"))
     }
@@ -169,12 +171,13 @@ impl Action for RestorePoint {
         let handed = Handovers::of(&cluster, cx, &facts).wait(&mut session, segment, within).await;
         let fact = match handed {
             Ok(Handover::Archived) => return Ok(RestorePointOutput { archived: true, ..output }),
-            Ok(Handover::None) => return Ok(output),
+            Ok(Handover::None) if cluster.is_scratch() => return Ok(output),
+            Ok(Handover::None) => "the server archives no WAL".to_owned(),
             Ok(Handover::Late) => format!("segment `{segment}` did not reach the archive within {}", Span(within)),
             Err(error) if error.info().class == ErrorClass::Cancelled => return Err(error),
             Err(error) => format!("whether segment `{segment}` reached the archive is not known: {error}"),
         };
-        let fact = format!("{fact}: nobody can recover to the restore point before it has");
+        let fact = format!("{fact}: nobody can recover to the restore point before its WAL is archived");
         match params.on_late {
             OnLate::Note => cx.reporter.note(format!("warning: {fact}"), serde_json::Value::Null),
             OnLate::Fail => {

@@ -31,10 +31,16 @@ impl Attested {
         self.hold.as_ref().is_some_and(|hold| hold.counts_at(now))
     }
 
-    /// Tells whether a restore of it was proven.
+    /// Tells whether a restore of it was proven: the newest word counts.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.last_proof.is_some()
+        self.last_proof.is_some() && self.last_failed.is_none()
+    }
+
+    /// When a restore of it was proven, unless a later one failed.
+    #[must_use]
+    pub fn proven_at(&self) -> Option<Timestamp> {
+        self.last_proof.as_ref().filter(|_| self.last_failed.is_none()).map(|proof| proof.at)
     }
 
     /// Tells whether its bytes were found damaged when they were last looked at.
