@@ -22,6 +22,14 @@ pub(crate) fn create_dir(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o700 | group))
 }
 
+/// Creates a folder of a mode unless it exists; the process's mask counts.
+pub(crate) fn ensure_dir_as(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
 /// Creates a folder unless it exists.
 pub(crate) fn ensure_dir(path: &Path) -> io::Result<()> {
     match create_dir(path) {

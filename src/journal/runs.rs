@@ -94,8 +94,9 @@ impl Runs {
     fn ensure(&self) -> io::Result<()> {
         if !self.root.is_dir() {
             std::fs::create_dir_all(self.root.parent().unwrap_or(Path::new("/")))?;
-            durable::ensure_dir(&self.root)?;
             let mode = if self.root == Path::new(super::root::SYSTEM_ROOT) { 0o751 } else { 0o701 };
+            // With its mode from the start: whoever is killed before the next line leaves one that servers can still pass.
+            durable::ensure_dir_as(&self.root, mode)?;
             std::fs::set_permissions(&self.root, std::os::unix::fs::PermissionsExt::from_mode(mode))?;
         }
         durable::ensure_dir(&self.folder())

@@ -48,8 +48,9 @@ impl Side {
             let folder = self.root.join(name);
             if files.facts(&folder)?.is_none() {
                 files.create_dir(&folder, 0o700)?;
-                files.chown(&folder, owner.uid, owner.gid)?;
             }
+            // Also one that is there: whoever made it may have been killed before this line.
+            files.chown(&folder, owner.uid, owner.gid)?;
         }
         let conf: String = self.settings.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value))).collect();
         let contents = [(CONFIG, conf.as_str()), ("pg_hba.conf", "local all all trust\n"), ("pg_ident.conf", "")];
