@@ -49,6 +49,16 @@ async fn rescue(site: &Site) -> WalFileName {
     name
 }
 
+/// Loses the machine and recovers without anything of it: all four rows are back.
+async fn from_the_archive_alone(site: &Site, backup: &BackupHandle) {
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(site), "1,2,3,4", "{}", site.said());
+}
+
 fn compressed() -> Depot {
     let compressed: StoreEntry = serde_json::from_value(json!({ "compression": { "format": "zstd" } })).unwrap();
     Depot { entry: compressed, ..Depot::default() }
@@ -63,12 +73,7 @@ async fn a_server_that_is_started_again_goes_on_archiving_the_segment_that_was_r
         insert(&site, 4);
         site.archive();
         assert_eq!(site.cluster.sql("SELECT failed_count FROM pg_stat_archiver"), "0", "{}", site.cluster.log());
-        site.cluster.kill();
-        fs::remove_dir_all(site.cluster.pgdata()).unwrap();
-        let run = site.run();
-        let staged = run.stage(&backup).await;
-        run.recover(&staged, json!({})).await;
-        assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+        from_the_archive_alone(&site, &backup).await;
     }
 }
 
@@ -87,12 +92,7 @@ async fn what_it_wrote_on_in_that_segment_is_rescued_by_the_next_recovery() {
     assert!(site.said().contains("the archive had only the beginning of"), "{}", site.said());
     // From the archive alone it is all there, too.
     site.archive();
-    site.cluster.kill();
-    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
-    let run = site.run();
-    let staged = run.stage(&backup).await;
-    run.recover(&staged, json!({})).await;
-    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    from_the_archive_alone(&site, &backup).await;
 }
 
 #[tokio::test]

@@ -27,17 +27,17 @@ impl Pushing<'_> {
         if tail.files.is_empty() {
             return Ok(());
         }
-        let lacking = self.bring(tail).await?;
+        let lacking = self.bring(&tail.files).await?;
         self.tell(tail, old);
         self.tell_lacking(&lacking);
         Ok(())
     }
 
-    /// Stores the files of a tail in every store that may be written to; gives those that are not in all of them.
+    /// Stores files in every store that may be written to; gives those that are not in all of them.
     ///
     /// # Errors
     /// Fails as [`Pushing::rescue`].
-    pub(super) async fn bring<'t>(&self, tail: &'t Tail) -> Result<Vec<(&'t Rescued, Vec<Missed>)>, ActionError> {
+    pub(super) async fn bring<'f>(&self, files: &'f [Rescued]) -> Result<Vec<(&'f Rescued, Vec<Missed>)>, ActionError> {
         let hands = self.hands;
         let mut packed = Vec::new();
         for store in self.writable()? {
@@ -50,7 +50,7 @@ impl Pushing<'_> {
         let to: Vec<Destination<'_>> =
             packed.iter().map(|(store, packing)| Destination { store: *store, prefix, identity, packing }).collect();
         let mut lacking = Vec::new();
-        for file in &tail.files {
+        for file in files {
             let at_least = hands.cluster.entry.wal_at_least.map_or(to.len(), |count| count.min(to.len()));
             let pushed = push_everywhere(&to, at_least, (&file.path, file.name, &identity)).await;
             let missed = pushed.map_err(|error| unsafe_file(file, &error))?;

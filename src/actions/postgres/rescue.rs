@@ -192,11 +192,6 @@ impl Told {
         }
         Ok(told)
     }
-
-    /// Tells whether the archive may have less of a segment than the server: it waits, or is still being written.
-    fn is_open(&self, segment: SegmentName, is_unfinished: bool) -> bool {
-        self.waiting.contains(&segment) || (is_unfinished && !self.safe.contains(&segment))
-    }
 }
 
 impl Judge<'_> {
@@ -300,7 +295,8 @@ impl Judge<'_> {
             tail.last_record = tail.last_record.max(last);
             if !is_archived {
                 tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });
-            } else if told.is_open(segment, why.is_some()) {
+            } else if told.waiting.contains(&segment) || (why.is_some() && !told.safe.contains(&segment)) {
+                // It waits, or is still being written: the archive may have less of it.
                 tail.untold.push((segment, path));
             }
         } else if let Some(why) = why.as_ref().filter(|_| !is_archived) {

@@ -112,8 +112,7 @@ impl Pushing<'_> {
             if standing == Standing::GoesOn {
                 let name = WalFileName::Segment(segment);
                 let whole = Rescued { name, path, newest_commit: None, oldest_commit: None };
-                let tail = Tail { files: vec![whole], ..Tail::default() };
-                self.tell_lacking(&self.bring(&tail).await?);
+                self.tell_lacking(&self.bring(&[whole]).await?);
                 let message = format!(
                     "the archive had only the beginning of `{segment}`, which a recovery that was given up had rescued; now it \
                      has what the server wrote in it since"

@@ -8,10 +8,11 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, sink};
 
 use crate::action::ReadStore;
+use crate::actions::postgres::readable::expected;
 use crate::catalog::{Backup, Catalog, CatalogError, ManifestObject};
 use crate::cli::site::Site;
 use crate::language::inventory::Encryption;
-use crate::transfer::{Expected, PlainFacts, TransferError, Unpacking, download};
+use crate::transfer::{TransferError, Unpacking, download};
 
 /// An object up to this size is read whole: some ciphers show only at the end that a password is wrong.
 const WHOLE_BYTES: u64 = 16 << 20;
@@ -30,11 +31,20 @@ pub struct Kept {
     pub why: Option<String>,
 }
 
+/// What came of trying the newest backups of a store.
+#[derive(Debug, Default)]
+pub struct Trials {
+    /// Those that could be read, each with whether the keys fit.
+    pub kept: Vec<Kept>,
+    /// Those that could not be read now, and why.
+    pub unread: Vec<String>,
+}
+
 /// Tries the keys on the newest encrypted backup of everything that lies in the store.
 ///
 /// # Errors
 /// Fails, in words, when the store cannot be looked into.
-pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) -> Result<Vec<Kept>, String> {
+pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) -> Result<Trials, String> {
     let listed = Catalog::of(store).everything().await.map_err(|error| words(&error))?;
     let mut newest: BTreeMap<(String, String), &Backup> = BTreeMap::new();
     for backup in listed.backups.iter().filter(|backup| smallest(backup).is_some()) {
@@ -44,17 +54,20 @@ pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) ->
             *known = backup;
         }
     }
-    let mut kept = Vec::new();
+    let mut trials = Trials::default();
     for backup in newest.into_values() {
         let why = match tried(site, (store, backup), how).await {
             Ok(()) => None,
             Err(Tried::Unfit(why)) => Some(why),
-            Err(Tried::Unread(why)) => return Err(format!("backup `{}`: {why}", backup.manifest.id)),
+            Err(Tried::Unread(why)) => {
+                trials.unread.push(format!("backup `{}`: {why}", backup.manifest.id));
+                continue;
+            }
         };
         let (id, source) = (backup.manifest.id.to_string(), backup.manifest.source.clone());
-        kept.push(Kept { backup: id, source, readable: why.is_none(), why });
+        trials.kept.push(Kept { backup: id, source, readable: why.is_none(), why });
     }
-    Ok(kept)
+    Ok(trials)
 }
 
 /// Why nothing came of a trial.
@@ -89,8 +102,7 @@ async fn tried(site: &Site, (store, backup): (&dyn ReadStore, &Backup), how: &En
     let Some(object) = smallest(backup) else { return Ok(()) };
     let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| Tried::Unread(words(&error)))?;
     let unpacking = Unpacking::of(&object.encoding, Some(how), &*site.vault)?;
-    let stored = PlainFacts { size_bytes: object.size_bytes, sha256: object.sha256 };
-    let expected = Expected { stored, plain: object.plain_facts() };
+    let expected = expected(object);
     if object.size_bytes <= WHOLE_BYTES {
         let read = download((store, &key), &unpacking, expected, &mut sink(), Arc::new(|_| {})).await;
         return Ok(read.map(drop)?);

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
-use super::kept::{self, Kept};
+use super::kept::{self, Kept, Trials};
 use crate::action::ByteStream;
 use crate::cli::screen::Face;
 use crate::cli::site::Site;
@@ -108,13 +108,15 @@ impl Examination<'_> {
         }
         let report = Report { readable: keys.iter().any(|key| key.reads), keys, ..empty };
         Ok(match self.kept(store)? {
-            Ok(kept) => Report { kept, ..report },
+            Ok(Trials { kept, unread }) => {
+                Report { kept, unseen: (!unread.is_empty()).then(|| unread.join("; ")), ..report }
+            }
             Err(unseen) => Report { unseen: Some(unseen), ..report },
         })
     }
 
     /// What lies in the store. A key can be tried where the store gives no answer, so that is no failure.
-    fn kept(&self, store: &str) -> Result<Result<Vec<Kept>, String>, Failure> {
+    fn kept(&self, store: &str) -> Result<Result<Trials, String>, Failure> {
         match self.site.read_store(store) {
             Ok(opened) => wiring::block_on(kept::try_newest(self.site, opened.as_ref(), self.how)),
             Err(failure) => Ok(Err(failure.message)),
@@ -270,7 +272,7 @@ fn show(reports: &[Report], site: &Site) {
             );
         }
         if let Some(why) = &report.unseen {
-            out!("  its backups were not tried: {why}");
+            out!("  not tried  {why}");
         }
         if report.earlier.iter().any(|key| !key.at_hand) {
             tell!(
