@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::archive::stream_failed;
 use super::by_hand;
 use super::connect::Endpoint;
 use super::copy_out::CopyOut;
-use super::delivery::failed;
 use super::layout::Cluster;
 use crate::action::by_hand::remark;
 use crate::action::{
@@ -169,7 +169,7 @@ impl Action for Export {
                     let store = cx.store(store.as_str())?;
                     let options = PutOptions { if_absent: !params.overwrite, ..PutOptions::default() };
                     let uploaded = upload((store.as_ref(), key), Box::new(body), &Packing::plain(), options).await;
-                    let plain = uploaded.map_err(|error| failed(&error))?.packed.plain;
+                    let plain = uploaded.map_err(|error| stream_failed(&error))?.packed.plain;
                     plain.facts().ok_or_else(|| ActionError::fatal("no digest of the rows was taken"))?
                 }
             };

@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use super::connect::{Endpoint, Refusal};
 use super::contradiction::{contradictions, strangers};
-use super::copies::causes;
 use super::layout::Cluster;
 use super::live;
 use super::overseer::{self, Fact};
@@ -64,9 +63,8 @@ pub async fn look(
     let mut session = match session {
         Ok(session) => session,
         Err((refuses, error)) => {
-            let causes = causes(&error);
             if cluster.is_managed() || cluster.entry.elsewhere().is_some() {
-                return Ok(Standing { why: format!("{error}{causes}"), refuses, ..Standing::default() });
+                return Ok(Standing { why: error.in_full(), refuses, ..Standing::default() });
             }
             let signs = live::signs(&cluster, host.read_files().as_ref()).await?;
             let refuses = refuses.or_else(|| (!signs.is_empty()).then_some(Refusal::Session));
@@ -76,7 +74,7 @@ pub async fn look(
                     let hint = hint.map(|fact| format!("; {}: {}", fact.what, fact.help)).unwrap_or_default();
                     format!("no server runs for `{}`{hint}", cluster.pgdata.display())
                 }
-                false => format!("a server runs, but {error}{causes}"),
+                false => format!("a server runs, but {}", error.in_full()),
             };
             return Ok(Standing { why, refuses, overseer, contradictions, ..Standing::default() });
         }

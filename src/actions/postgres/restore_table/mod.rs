@@ -7,6 +7,7 @@
 
 mod apply;
 mod around;
+mod by_hand;
 mod compare;
 mod dependent;
 mod pair;
@@ -23,7 +24,6 @@ pub use params::{
 pub use undo::{TableUndo, UndoScript};
 
 use self::work::Work;
-use super::by_hand;
 use super::client::{self, Client};
 use super::connect::{Endpoint, Session};
 use super::layout::Cluster;
@@ -86,7 +86,7 @@ impl Action for RestoreTable {
     }
 
     fn by_hand(&self, params: &RestoreTableParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::restore_table(params, cx).unwrap_or_default()
+        by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RestoreTableParams, cx: &CheckContext) -> Result<Findings, ActionError> {
