@@ -9,6 +9,7 @@ mod apply;
 mod around;
 mod compare;
 mod dependent;
+mod lacking;
 mod pair;
 mod params;
 mod recreate;
@@ -22,6 +23,7 @@ pub use params::{
 };
 pub use undo::{TableUndo, UndoScript};
 
+use self::lacking::Lacking;
 use self::work::Work;
 use super::by_hand;
 use super::client::{self, Client};
@@ -115,7 +117,8 @@ impl Action for RestoreTable {
                 }
             }
         }
-        work::judge(params, &mut session, findings).await
+        let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref() };
+        work::judge(lacking, &mut session, findings).await
     }
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {
