@@ -165,7 +165,10 @@ async fn a_copy_elsewhere_takes_the_segment_that_was_finished_since_and_names_wh
         copies.copy(&keys).ends(0).says("replace 1 ");
         copies.copy(&keys).ends(0).says("replace 0 ");
         let stored = |root: &Path| fs::read(root.join(key.as_str())).unwrap();
-        assert!(stored(&site.depot.root) == stored(&site.cluster.dir().join("elsewhere")), "the whole segment is there");
+        assert!(
+            stored(&site.depot.root) == stored(&site.cluster.dir().join("elsewhere")),
+            "the whole segment is there"
+        );
         copies.put(&key, "another segment").await;
         let told = copies.copy(&keys).ends(10);
         told.says("1 at the target have other content than at the source: `wal/").says(&name);

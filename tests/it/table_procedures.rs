@@ -161,6 +161,12 @@ fn what_was_kept_at_the_time_of_a_monthly_backup_is_exported_and_nothing_of_the_
     fs::remove_dir_all(cli.state()).unwrap();
     cli.run(&[&["run"], &export[..], &["--confirm", "production"]].concat()).ends(0);
     assert_eq!(cli.read("export.csv"), "id,name,paid\n1,user 1,2\n2,user 2,4\n");
+    // A file that is there is told before the backup is restored, and replaced only where that is said.
+    cli.file("export.csv", "another");
+    let real = [&["run"], &export[..], &["--confirm", "production"]].concat();
+    cli.run(&real).ends(4).says("export.csv` is there already").says("overwrite");
+    cli.run(&[&real[..], &["-p", "overwrite=true"]].concat()).ends(0);
+    assert_eq!(cli.read("export.csv"), "id,name,paid\n1,user 1,2\n2,user 2,4\n");
     assert_eq!(production.facts(), before);
     production.nothing_is_left();
 }

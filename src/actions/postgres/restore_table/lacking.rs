@@ -39,7 +39,8 @@ impl Lacking<'_> {
         let gone = format!("database `{dbname}` has no table `{name}`: it comes back whole where the copy has it");
         if let Some(other) = others.first() {
             let named: Vec<String> = others.iter().map(|other| format!("`{other}`")).collect();
-            let fact = format!("database `{dbname}` has no table `{name}`, but {} of the same server has", named.join(", "));
+            let fact =
+                format!("database `{dbname}` has no table `{name}`, but {} of the same server has", named.join(", "));
             return Ok(match self.params.dbname {
                 None => findings.refuse(
                     fact,
