@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::layout::Cluster;
 use super::readable::Judged;
 use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
+use crate::actions::store::FULL;
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
@@ -227,6 +228,9 @@ pub(crate) fn written(cluster: &Cluster, inventory: &Inventory, effects: Effects
 /// A failure of a store as a step's error.
 pub(crate) fn failed(error: &StoreError) -> ActionError {
     match error {
+        StoreError::Unavailable { .. } if error.is_full() => {
+            ActionError::retryable("the database's store has no room left").because(error).help(FULL)
+        }
         StoreError::Unavailable { .. } => ActionError::retryable("the database's store gives no answer").because(error),
         StoreError::Replaced { .. } => ActionError::retryable(error.to_string()),
         StoreError::Archived { .. } => {

@@ -134,7 +134,9 @@ impl Landing<'_> {
         live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
         let host = self.hands.cx.host.as_ref();
         Abode::renew(cluster, host).await?;
-        server.start(host).await
+        server.start(host).await?;
+        server.tell_log(self.hands.cx);
+        Ok(())
     }
 
     fn course(&self) -> Course {

@@ -25,7 +25,7 @@ pub(crate) const TRIED: usize = 20;
 
 /// What to do about an archived backup.
 pub(crate) const RETRIEVE_FIRST: &str =
-    "retrieve them first with `store.retrieve`, or choose a backup that can be read now";
+    "retrieve them first with `backup.retrieve` or `store.retrieve`, or choose a backup that can be read now";
 
 /// What came of looking at something: what was looked for, or what is wrong with it.
 pub(crate) type Judged<T> = Result<T, String>;

@@ -10,6 +10,7 @@ mod around;
 mod by_hand;
 mod compare;
 mod dependent;
+mod lacking;
 mod pair;
 mod params;
 mod recreate;
@@ -23,6 +24,7 @@ pub use params::{
 };
 pub use undo::{TableUndo, UndoScript};
 
+use self::lacking::Lacking;
 use self::work::Work;
 use super::client::{self, Client};
 use super::connect::{Endpoint, Session};
@@ -115,7 +117,8 @@ impl Action for RestoreTable {
                 }
             }
         }
-        work::judge(params, &mut session, findings).await
+        let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref() };
+        work::judge(lacking, &mut session, findings).await
     }
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {
