@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::capability::{Binding, Leash, Purpose};
 use super::execute::revealed;
 use super::{Capabilities, Timing};
-use crate::action::{ActionError, CheckContext, EffectClass, ErasedAction, Findings, Registry, Reporter};
+use crate::action::{ActionError, CheckContext, EffectClass, ErasedAction, Findings, Foreseen, Registry, Reporter};
 use crate::base::Attempt;
 use crate::base::units::Span;
 use crate::event::{ErrorClass, StepFinding, Verdict};
@@ -28,6 +28,8 @@ pub(super) struct CheckJob {
     pub(super) timing: Timing,
     /// Ahead of the run: the stores that steps before this one write to.
     pub(super) changed_stores: BTreeSet<String>,
+    /// Ahead of the run: the outputs to be expected of them.
+    pub(super) foreseen: Foreseen,
     /// Makes what the actions of preconditions hold; absent ahead of the run.
     pub(super) aside: Option<Aside>,
 }
@@ -82,7 +84,8 @@ impl CheckJob {
         let action = self.action(&self.step.uses)?;
         let with = revealed(&self.with, &action, &*self.hands)?;
         let cx = self.hands.read(&self.step, self.timing)?;
-        let cx = CheckContext { changed_stores: self.changed_stores.clone(), ..cx };
+        let (changed_stores, foreseen) = (self.changed_stores.clone(), self.foreseen.clone());
+        let cx = CheckContext { changed_stores, foreseen, ..cx };
         refuse(action.check(&with, &cx).await?, self.timing)
     }
 

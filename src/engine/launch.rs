@@ -13,7 +13,7 @@ use super::lease::{self, Removal};
 use super::recover::RecoverJob;
 use super::reporting::{AttemptReporter, Pulse};
 use super::settle::{Launch, arguments};
-use crate::action::{Interrupted, Reporter};
+use crate::action::{Foreseen, Interrupted, Reporter};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
 use crate::plan::PlannedStep;
@@ -65,6 +65,7 @@ impl Driver {
             clock: Arc::clone(&self.clock),
             timing: Timing::Due,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
             aside: Some(Aside { leash: leash.clone(), reporter, key: self.key(&step.id) }),
             step,
         };
