@@ -31,10 +31,11 @@ use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
+use super::prospect::Prospect;
 use super::recover_by_hand;
 use super::slot::SlotFate;
 use super::wal_location::WalLocation;
-use super::{live, outlook, overseer, promotion, prospect, replica, server};
+use super::{live, outlook, overseer, promotion, replica, server};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadHost, Recovery, RunContext,
@@ -368,7 +369,7 @@ impl Action for Recover {
             let sentence = outlook::sentence(place, params.target_time, cx).await?;
             let findings = sentence.into_iter().fold(findings, Findings::pass);
             let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-            return prospect::told(place, &aim, cx, findings).await;
+            return Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await;
         }
         let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
         let signs = live::signs(&cluster, files.as_ref()).await?;

@@ -39,6 +39,9 @@ pub fn print(status: &Status, again: &Again) {
         let text = format!("run {}{since}: prune, unattended backups and lifecycle changes are frozen", open.run);
         line("open", (Tone::Warn, &text));
     }
+    for (index, left) in status.left.iter().enumerate() {
+        line(if index == 0 { "left" } else { "" }, (Tone::Quiet, &left.told()));
+    }
     if status.next.is_empty() {
         line("next", (Tone::Good, "nothing: all is well"));
     }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runbook::action::{
-    ActionError, BoxFuture, CheckContext, EffectClass, Effects, Interrupted, Mode, RunContext, Secrets, Surroundings,
+    ActionError, BoxFuture, CheckContext, EffectClass, Effects, Foreseen, Interrupted, Mode, RunContext, Secrets,
+    Surroundings,
 };
 use runbook::base::secret::SecretText;
 use runbook::base::units::Span;
@@ -584,6 +585,7 @@ impl Capabilities for Hands {
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
             actions_before: BTreeSet::new(),
+            foreseen: Foreseen::default(),
         })
     }
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {
