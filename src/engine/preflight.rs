@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::capability::Timing;
-use super::check::CheckJob;
+use super::check::{Before, CheckJob};
 use super::foresight::{Awaited, Foresight, awaited};
 use super::resolve::{Wanted, resolve_ahead, wanted_ahead};
 use super::reveal::Position;
@@ -128,7 +128,7 @@ fn ahead(
     if !late_fits(&with, &Position::root(&action.params_schema())) {
         return Err(Ok(Findings::default().pending("its arguments are known only when it starts")));
     }
-    let before = Before::of(at, values);
+    let before = done_before(at, values);
     Ok(CheckJob {
         step,
         with,
@@ -137,48 +137,40 @@ fn ahead(
         hands: Arc::clone(hands),
         clock: Arc::clone(clock),
         timing: Timing::Ahead,
-        changed_stores: before.stores,
         foreseen: Foreseen::with(BTreeMap::new(), before.machine),
+        before,
         aside: None,
     })
 }
 
-/// What steps before one change, those left out whose `when` is known to be false.
-#[derive(Default)]
-struct Before {
-    /// The stores they write to.
-    stores: BTreeSet<String>,
-    machine: Machine,
-}
-
-impl Before {
-    fn of(at: usize, values: Values<'_>) -> Self {
-        let (mut seen, mut waiting) = (BTreeSet::new(), vec![at]);
-        let mut changed = Self::default();
-        while let Some(at) = waiting.pop() {
-            for need in &values.index.step(at).needs {
-                let Some(before) = values.index.position(&need.from).filter(|before| seen.insert(*before)) else {
-                    continue;
-                };
-                waiting.push(before);
-                let step = values.index.step(before);
-                if !matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
-                    changed.add(step);
-                }
+/// What steps before one do, those left out whose `when` is known to be false.
+fn done_before(at: usize, values: Values<'_>) -> Before {
+    let (mut seen, mut waiting) = (BTreeSet::new(), vec![at]);
+    let mut done = Before::default();
+    while let Some(at) = waiting.pop() {
+        for need in &values.index.step(at).needs {
+            let Some(before) = values.index.position(&need.from).filter(|before| seen.insert(*before)) else {
+                continue;
+            };
+            waiting.push(before);
+            let step = values.index.step(before);
+            if !matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
+                add(&mut done, step);
             }
         }
-        changed
     }
+    done
+}
 
-    fn add(&mut self, step: &PlannedStep) {
-        self.stores.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
-            (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
-            (_, _) => None,
-        }));
-        let is_program = PROGRAMS.contains(&step.uses.as_str()) && step.effects.class > EffectClass::Read;
-        if step.kind == StepKind::Manual || is_program {
-            self.machine = Machine::MadeReady;
-        }
+fn add(done: &mut Before, step: &PlannedStep) {
+    done.actions.insert(step.uses.clone());
+    done.stores.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
+        (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
+        (_, _) => None,
+    }));
+    let is_program = PROGRAMS.contains(&step.uses.as_str()) && step.effects.class > EffectClass::Read;
+    if step.kind == StepKind::Manual || is_program {
+        done.machine = Machine::MadeReady;
     }
 }
 

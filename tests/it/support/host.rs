@@ -163,6 +163,7 @@ impl Bench {
             inventory: Arc::new(inventory),
             scratch: self.path("scratch"),
             incident_at: clock::now(),
+            began_at: clock::now(),
             secrets: Arc::new(NoSecrets),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -199,6 +200,7 @@ impl Bench {
             ahead: false,
             changed_stores: BTreeSet::new(),
             foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         }
     }
 

@@ -555,6 +555,7 @@ impl Hands {
             inventory: Arc::new(self.plan.inventory.clone()),
             scratch: self.plan.scratch.clone(),
             incident_at: self.plan.started_at,
+            began_at: self.plan.started_at,
             secrets: Arc::new(Hands { plan: Arc::clone(&self.plan), probe: self.probe.clone() }),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -584,6 +585,7 @@ impl Capabilities for Hands {
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
             foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         })
     }
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {
