@@ -95,10 +95,10 @@ pub struct CheckContext {
     pub ahead: bool,
     /// With `ahead`: the stores that steps before this one write to. What lacks in them may be there when it starts.
     pub changed_stores: BTreeSet<String>,
-    /// With `ahead`: the actions of steps before this one. What one of them makes may be there when it starts.
-    pub actions_before: BTreeSet<String>,
     /// With `ahead`: outputs that are to be expected of the steps before this one, and of this one.
     pub foreseen: Foreseen,
+    /// With `ahead`: the actions of steps before this one. What one of them makes may be there when it starts.
+    pub actions_before: BTreeSet<String>,
 }
 
 impl CheckContext {

@@ -92,8 +92,8 @@ impl LocalCapabilities {
             stores,
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
-            actions_before: BTreeSet::new(),
             foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         })
     }
 

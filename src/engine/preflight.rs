@@ -128,7 +128,7 @@ fn ahead(
     if !late_fits(&with, &Position::root(&action.params_schema())) {
         return Err(Ok(Findings::default().pending("its arguments are known only when it starts")));
     }
-    let (before, machine) = done_before(at, values);
+    let before = done_before(at, values);
     Ok(CheckJob {
         step,
         with,
@@ -137,49 +137,41 @@ fn ahead(
         hands: Arc::clone(hands),
         clock: Arc::clone(clock),
         timing: Timing::Ahead,
+        foreseen: Foreseen::with(BTreeMap::new(), before.machine),
         before,
-        foreseen: Foreseen::with(BTreeMap::new(), machine),
         aside: None,
     })
 }
 
-/// What steps before one change, those left out whose `when` is known to be false.
-fn done_before(at: usize, values: Values<'_>) -> (Before, Machine) {
+/// What steps before one do, those left out whose `when` is known to be false.
+fn done_before(at: usize, values: Values<'_>) -> Before {
     let (mut seen, mut waiting) = (BTreeSet::new(), vec![at]);
-    let (mut before, mut machine) = (Before::default(), Machine::default());
+    let mut done = Before::default();
     while let Some(at) = waiting.pop() {
         for need in &values.index.step(at).needs {
-            let Some(earlier) = values.index.position(&need.from).filter(|earlier| seen.insert(*earlier)) else {
+            let Some(before) = values.index.position(&need.from).filter(|before| seen.insert(*before)) else {
                 continue;
             };
-            waiting.push(earlier);
-            let step = values.index.step(earlier);
-            if matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
-                continue;
-            }
-            before.add(step);
-            if makes_ready(step) {
-                machine = Machine::MadeReady;
+            waiting.push(before);
+            let step = values.index.step(before);
+            if !matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
+                add(&mut done, step);
             }
         }
     }
-    (before, machine)
+    done
 }
 
-impl Before {
-    fn add(&mut self, step: &PlannedStep) {
-        self.actions.insert(step.uses.clone());
-        self.stores.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
-            (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
-            (_, _) => None,
-        }));
-    }
-}
-
-/// Whether a step may do anything to the machine: a person's, or a program.
-fn makes_ready(step: &PlannedStep) -> bool {
+fn add(done: &mut Before, step: &PlannedStep) {
+    done.actions.insert(step.uses.clone());
+    done.stores.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
+        (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
+        (_, _) => None,
+    }));
     let is_program = PROGRAMS.contains(&step.uses.as_str()) && step.effects.class > EffectClass::Read;
-    step.kind == StepKind::Manual || is_program
+    if step.kind == StepKind::Manual || is_program {
+        done.machine = Machine::MadeReady;
+    }
 }
 
 /// Actions that may do anything to a machine.

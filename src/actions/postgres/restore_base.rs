@@ -239,8 +239,12 @@ pub(crate) async fn fits(
         let reading = Reading { store: store.as_ref(), backup: link, about: &cx.about };
         let judged = reading.judge(findings.clone()).await?;
         if judged.refused() {
-            let Some(other) = spare::readable(cluster, handle, cx).await? else { return Ok(judged) };
-            findings = judged.softened(&format!("its copy in store `{other}` can be read and is taken instead"));
+            let help = match (cx.may_still_change(store_name), spare::readable(cluster, handle, cx).await?) {
+                (true, _) => STILL_TO_COME.to_owned(),
+                (false, Some(other)) => format!("its copy in store `{other}` can be read and is taken instead"),
+                (false, None) => return Ok(judged),
+            };
+            findings = judged.softened(&help);
             break;
         }
         findings = judged;

@@ -199,8 +199,8 @@ impl Bench {
             stores: Arc::new(no_store),
             ahead: false,
             changed_stores: BTreeSet::new(),
-            actions_before: BTreeSet::new(),
             foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         }
     }
 

@@ -373,8 +373,8 @@ impl Run<'_> {
             }),
             ahead: false,
             changed_stores: BTreeSet::new(),
-            actions_before: BTreeSet::new(),
             foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         }
     }
 

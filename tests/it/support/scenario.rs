@@ -584,8 +584,8 @@ impl Capabilities for Hands {
             stores: Arc::new(|name| Err(ActionError::fatal(format!("no store `{name}`")))),
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
-            actions_before: BTreeSet::new(),
             foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         })
     }
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {

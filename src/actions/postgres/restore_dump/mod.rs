@@ -31,6 +31,7 @@ use crate::action::{
     Idempotency, InstanceHandle, Interrupted, ParamFault, PlanContext, ReadStore, Recovery, RunContext, Surroundings,
     Target,
 };
+use crate::actions::backup::prospect::STILL_TO_COME;
 use crate::base::Timestamp;
 use crate::catalog::{self, Backup, KIND_POSTGRES_DUMP, Manifest};
 use crate::event::Coverage;
@@ -142,12 +143,12 @@ impl Action for RestoreDump {
         let Some(handle) = cx.foreseen.of(&params.backup) else {
             return outlook::judge(params, &own, cx).await;
         };
-        let (store, prefix) = place(&own, &handle)?;
-        let store = cx.store(store)?;
+        let (store_name, prefix) = place(&own, &handle)?;
+        let store = cx.store(store_name)?;
         let backup = opened(store.as_ref(), prefix, &own, &handle).await?;
         let findings = outlook::readable((store.as_ref(), &backup), cx, Findings::default()).await?;
         if findings.refused() {
-            return Ok(findings);
+            return Ok(if cx.may_still_change(store_name) { findings.softened(STILL_TO_COME) } else { findings });
         }
         let judged = outlook::server(params, (&own, &backup.manifest), cx, findings.clone()).await;
         match judged {
