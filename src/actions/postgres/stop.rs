@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::keeper;
 use super::layout::Cluster;
 use super::live;
+use super::overseer;
 use super::server::Server;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
@@ -100,6 +101,9 @@ impl Action for Stop {
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if !signs.is_empty() {
             Server::of(&cluster, cx.host.as_ref())?;
+            if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+                return Ok(Findings::default().refuse(fact.what, fact.help));
+            }
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
             return Ok(Findings::default().pass(format!("the server runs: {}", words.join("; "))));
         }
@@ -129,6 +133,7 @@ impl Action for Stop {
             return Ok(StopOutput { stopped: false, found });
         }
         let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
+        overseer::refuse(&cluster, cx.host.as_read()).await?;
         Server::of(&cluster, cx.host.as_read())?.stop(cx.host.as_ref()).await?;
         Ok(StopOutput { stopped: true, found: words.join("; ") })
     }
