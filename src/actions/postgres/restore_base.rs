@@ -107,10 +107,11 @@ impl Action for RestoreBase {
             Existing::KeepBeside => (EffectClass::Write, Access::Write),
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
+        let read = archive::read(&cluster, spare::read(&cluster, Effects::of(class).target(Access::Read, from)));
         let effects = match cluster.is_scratch() {
-            true => archive::read(&cluster, spare::read(&cluster, Effects::of(class).target(Access::Read, from))),
+            true => read,
             // The note that freezes what the recovery rests on.
-            false => freezing::written(&cluster, cx.inventory, Effects::of(class)),
+            false => freezing::written(&cluster, cx.inventory, read),
         };
         let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
