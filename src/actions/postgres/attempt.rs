@@ -135,9 +135,7 @@ impl Recovering<'_> {
         }
         let (swap, reading) = self.seats(&marker, old.as_ref(), passage).await?;
         swap.judge(files)?;
-        if !self.hands.cluster.is_scratch() {
-            freezing::begin(&self.hands).await;
-        }
+        freezing::begin(self.hands.cluster, self.hands.cx).await;
         let pushing = Pushing { hands: &self.hands, marker: &marker };
         pushing.rescue(&tail, old.as_ref()).await?;
         let remains = match self.hands.cluster.is_scratch() && plan.goal == Goal::Newest {

@@ -25,6 +25,7 @@ use super::aim::{Aim, Edge, Ending};
 use super::archive::{self, Shelf};
 use super::attempt::Recovering;
 use super::container::Abode;
+use super::freezing;
 use super::hands::Hands;
 use super::keeper::Wish;
 use super::landing::Landed;
@@ -317,10 +318,8 @@ impl Action for Recover {
         let effects = Effects::of(EffectClass::Destroy);
         let effects = match cluster.is_scratch() {
             true => archive::read(&cluster, effects).target(Access::Read, archive),
-            // What is rescued goes into every store of the WAL, and so does the note that freezes it.
-            false => {
-                archive::written(&cluster, cx.inventory, cluster.keeper().named(effects)).target(Access::Write, archive)
-            }
+            // What is rescued goes into every store of the WAL, and the note that freezes it into those of copies as well.
+            false => freezing::written(&cluster, cx.inventory, cluster.keeper().named(effects)),
         };
         let effects = effects.target(Access::Destroy, database);
         Ok(match &params.wal_location {
