@@ -100,6 +100,7 @@ mod report;
 mod restore_table;
 mod retention;
 mod secrets;
+mod server_kill;
 mod server_life;
 mod side_instance;
 mod spare_copy;
