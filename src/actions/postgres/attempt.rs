@@ -33,6 +33,7 @@ mod reading;
 mod seating;
 mod testimony;
 
+pub(crate) use outfit::of_version;
 pub(crate) use reading::Reading;
 
 /// One attempt of a recovery.
@@ -149,7 +150,7 @@ impl Recovering<'_> {
         let (raised, tried) = tokio::join!(self.raise(files, &staged, old.as_ref()), trial);
         raised?;
         let reading = tried.map_err(|error| self.untouched(files, error))?;
-        self.read(files, &staged, reading)?;
+        reading.tell(&self.hands, files, &staged)?;
         marker.write(files, &staged, &self.hands.owner)?;
         if let Some(first) = plan.path.first() {
             fetching::fetch_ahead(&self.hands, &staged, (*first, marker.segment_size)).await;

@@ -82,7 +82,7 @@ impl Recovering<'_> {
 /// What a recovery sets in some versions only. A server that starts from a backup is spared a sync of each single file:
 /// what was staged is durable already, and Linux syncs a file system at once (manual, `recovery_init_sync_method`). A
 /// file that lies about opens no server that is to be looked at (manual, `promote_trigger_file`); a standby may have one.
-fn of_version(version: &str, ending: Ending) -> Vec<(&'static str, &'static str)> {
+pub(crate) fn of_version(version: &str, ending: Ending) -> Vec<(&'static str, &'static str)> {
     let has = |change: Change| Major::of_text(version).is_some_and(|major| major.has(change));
     let mut settings = Vec::new();
     if cfg!(target_os = "linux") && has(Change::SyncMethod) {

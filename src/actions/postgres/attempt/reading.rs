@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::course::Plan;
 use super::super::fetching;
-use super::super::hands::cannot;
+use super::super::hands::{Hands, cannot};
 use super::super::larder::Larder;
 use super::super::server::major;
 use super::super::settings;
@@ -14,6 +14,9 @@ use super::super::target::Goal;
 use super::Recovering;
 use crate::action::{ActionError, Files};
 use crate::pgformat::{Change, Major, SegmentName};
+
+/// The setting (manual, "Recovery").
+const PREFETCH: &str = "recovery_prefetch";
 
 /// How far the server may read WAL before it replays it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,20 +27,29 @@ pub(crate) enum Reading {
     AsReplayed,
 }
 
-impl Recovering<'_> {
-    /// Says how far the server reads, where it reads ahead at all.
-    pub(crate) fn read(&self, files: &dyn Files, staged: &Path, reading: Reading) -> Result<(), ActionError> {
-        let reads_ahead = Major::of_text(&major(files, staged)?).is_some_and(|major| major.has(Change::ReadAhead));
-        if reading == Reading::Ahead || !reads_ahead {
-            return Ok(());
+impl Reading {
+    /// Says in the settings of a recovery how far its server reads, where it reads ahead at all; tells whether that was news.
+    ///
+    /// # Errors
+    /// Fails when the settings cannot be read or written.
+    pub(crate) fn tell(self, hands: &Hands<'_>, files: &dyn Files, pgdata: &Path) -> Result<bool, ActionError> {
+        let reads_ahead = Major::of_text(&major(files, pgdata)?).is_some_and(|major| major.has(Change::ReadAhead));
+        if self == Self::Ahead || !reads_ahead {
+            return Ok(false);
         }
-        let auto = staged.join(settings::FILE);
-        let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
-        let off = ("recovery_prefetch".to_owned(), "off".to_owned());
-        let text = settings::within_block(&String::from_utf8_lossy(&text), &[off]);
-        self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
+        let auto = pgdata.join(settings::FILE);
+        let bytes = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+        let text = String::from_utf8_lossy(&bytes);
+        if settings::last_value(&text, PREFETCH).as_deref() == Some("off") {
+            return Ok(false);
+        }
+        let text = settings::within_block(&text, &[(PREFETCH.to_owned(), "off".to_owned())]);
+        hands.write(files, &auto, &text).map_err(|error| cannot(&error))?;
+        Ok(true)
     }
+}
 
+impl Recovering<'_> {
     /// Has the server's user fetch a segment of the way. Behind a target one may be damaged that is never replayed: then the
     /// first of the way tells whether that user can fetch at all.
     pub(super) async fn try_out(
