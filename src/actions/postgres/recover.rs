@@ -23,7 +23,7 @@ use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::Marker;
 use super::wal_location::WalLocation;
-use super::{advance, archive, by_hand, overseer, promotion};
+use super::{advance, archive, overseer, promotion, recover_by_hand};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
@@ -121,7 +121,7 @@ impl Action for Recover {
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::recover(params, cx).unwrap_or_default()
+        recover_by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RecoverParams, cx: &CheckContext) -> Result<Findings, ActionError> {

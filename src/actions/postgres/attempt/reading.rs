@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::super::course::Plan;
 use super::super::fetching;
-use super::super::hands::{Hands, cannot};
+use super::super::hands::Hands;
 use super::super::larder::Larder;
+use super::super::pg_control::cannot;
 use super::super::server::major;
 use super::super::settings;
 use super::super::target::Goal;

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::super::container;
-use super::super::hands::cannot;
 use super::super::intrusion::{self, Passage};
 use super::super::marker::{self, Marker};
 use super::super::neighbours::{self, Neighbours};
 use super::super::old::Old;
+use super::super::pg_control::cannot;
 use super::super::swap::{Seat, Swap};
 use super::super::target::Goal;
 use super::{Reading, Recovering};
