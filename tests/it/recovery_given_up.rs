@@ -253,3 +253,70 @@ async fn a_segment_that_is_packed_otherwise_than_its_rescued_beginning_takes_its
         from_the_archive_alone(&site, &backup).await;
     }
 }
+
+#[tokio::test]
+async fn what_a_server_wrote_whose_place_was_taken_is_left_and_told() {
+    let (site, backup) = crashed(Depot::default()).await;
+    let name = rescue(&site).await;
+    let old = site.cluster.dir().join("old");
+    let copied = std::process::Command::new("cp").arg("-a").arg(site.cluster.pgdata()).arg(&old).status().unwrap();
+    assert!(copied.success());
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    insert(&site, 4);
+    site.archive();
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    // By mistake somebody starts the server again that had been replaced.
+    fs::rename(&old, site.cluster.pgdata()).unwrap();
+    site.cluster.up();
+    insert(&site, 9);
+    site.cluster.kill();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    let told = format!("`{name}` is unfinished in the archive, and another timeline has gone on from there");
+    assert!(site.said().contains(&told), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_copy_of_that_segment_that_is_damaged_is_told_and_opens_nothing_without_its_rows() {
+    let (site, backup) = crashed(Depot::default()).await;
+    let name = rescue(&site).await;
+    let object = object(&site, &name.to_string());
+    let whole = fs::read(&object).unwrap();
+    fs::write(&object, "no segment").unwrap();
+    site.cluster.up();
+    insert(&site, 4);
+    site.cluster.kill();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    let told = format!("`{name}` cannot be read from the archive");
+    assert!(site.said().contains(&told), "{error}: {}", site.said());
+    assert!(!site.cluster.try_sql("SELECT 1").status.success(), "{error}");
+    // With the copy as it was the same recovery goes on.
+    fs::write(&object, whole).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+}
+
+/// The file in which a segment is stored.
+fn object(site: &Site, name: &str) -> PathBuf {
+    let (mut folders, mut found) = (vec![site.depot.root.join("main/wal")], None);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+            let file = path.file_name().unwrap().to_string_lossy().into_owned();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if file.starts_with(name) => found = Some(path),
+                false => {}
+            }
+        }
+    }
+    found.unwrap()
+}

@@ -127,7 +127,9 @@ fn whichever_segment_a_store_lacks_cuts_or_alters_comes_from_the_other_and_from_
     let damages: [(&str, &[&str]); 3] = [("first", &STORES[..1]), ("second", &STORES[1..]), ("both", &STORES)];
     for segment in &archive.segments {
         let whole = archive.local(*segment);
-        for (kind, (which, stores)) in ["lacks", "cuts", "alters"].into_iter().flat_map(|kind| damages.map(|one| (kind, one))) {
+        for (kind, (which, stores)) in
+            ["lacks", "cuts", "alters"].into_iter().flat_map(|kind| damages.map(|one| (kind, one)))
+        {
             let objects: Vec<PathBuf> = stores.iter().map(|store| archive.site.object(store, *segment)).collect();
             let before: Vec<Vec<u8>> = objects.iter().map(|object| fs::read(object).unwrap()).collect();
             for object in &objects {

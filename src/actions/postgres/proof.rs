@@ -89,11 +89,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
 
 /// Waits until a segment is in every store that archiving goes to, and the server takes it for archived. Names the stores
 /// that lack it still, where fewer are enough.
-async fn arrived(
-    claim: &Claim<'_>,
-    session: &mut Session,
-    segment: SegmentName,
-) -> Result<Vec<String>, ActionError> {
+async fn arrived(claim: &Claim<'_>, session: &mut Session, segment: SegmentName) -> Result<Vec<String>, ActionError> {
     // A command that stored a segment and failed after it is tried again for ever: its server must say so, too.
     let written = written_to(claim)?;
     let enough = claim.cluster.entry.wal_at_least.map_or(written.stores.len(), |count| count.min(written.stores.len()));
@@ -129,7 +125,9 @@ async fn late(session: &mut Session, segment: SegmentName, lacking: &[&str]) -> 
     let failed = session.value("SELECT coalesce(last_failed_wal, '') FROM pg_stat_archiver").await;
     let words = match (lacking, failed.ok().filter(|name| !name.is_empty())) {
         ([], None) => "but the server does not take it for archived".to_owned(),
-        ([], Some(failed)) => format!("but the server does not take it for archived; the archiver failed with `{failed}`"),
+        ([], Some(failed)) => {
+            format!("but the server does not take it for archived; the archiver failed with `{failed}`")
+        }
         (stores, _) => format!("but it did not reach store `{}`", stores.join("`, `")),
     };
     let fact = format!("the server is open and has finished segment `{segment}`, {words} within 2m");
