@@ -10,6 +10,7 @@ use super::container;
 use super::course::{self, Plan};
 use super::discard;
 use super::fetching::{self, Fetching};
+use super::flushed::Flushed;
 use super::freezing;
 use super::hands::{Hands, cannot, control};
 use super::husk;
@@ -33,7 +34,7 @@ use super::target::Goal;
 use super::witness;
 use crate::action::{ActionError, Files, HostError, ReadFiles};
 use crate::event::Progress;
-use crate::pgformat::{Change, Lsn, Major, SegmentName, WalFileName};
+use crate::pgformat::{Change, Major, SegmentName, WalFileName};
 
 /// How far the server may read WAL before it replays it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,11 +148,11 @@ impl Recovering<'_> {
             remains,
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
+            asked: Some(self.aim.asked()),
             by_landmark: self.aim.is_by_landmark(),
             embedded: names(&embedded),
             wal_location: self.hands.location.clone(),
-            last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),
-            ..marker
+            ..marker.having_flushed(self.witnessed(files, old.as_ref(), &tail)?)
         };
         self.prepare(files, &staged, &marker, (&plan, &fetching.through(through)))?;
         let trial = self.try_out(&staged, (&plan, reading), larder.as_ref());
@@ -181,7 +182,7 @@ impl Recovering<'_> {
         files: &dyn ReadFiles,
         old: Option<&Old>,
         tail: &Tail,
-    ) -> Result<Option<Lsn>, ActionError> {
+    ) -> Result<Option<Flushed>, ActionError> {
         let Some(old) = old else { return Ok(None) };
         let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
         let message = format!(
@@ -190,7 +191,7 @@ impl Recovering<'_> {
             unfinished.run
         );
         self.hands.cx.reporter.note(message, json!({ "run": unfinished.run }));
-        Ok(unfinished.last_flushed)
+        Ok(unfinished.flushed())
     }
 
     /// Judges what the old data directory flushed beyond the archive. Changes nothing.
@@ -219,7 +220,9 @@ impl Recovering<'_> {
             Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
         });
         let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
-        let tail = tail.map_err(|error| unreadable(&error))?;
+        let mut tail = tail.map_err(|error| unreadable(&error))?;
+        let unfinished = old.map(|old| Marker::read(self.hands.cx.host.read_files().as_ref(), &old.dir)).transpose()?;
+        tail.given_up = unfinished.flatten().and_then(|unfinished| unfinished.given_up);
         if let Some(torn) = &tail.torn {
             self.hands.cx.reporter.note(torn.words(), json!({ "proven": torn.proven.to_string() }));
         }
