@@ -172,7 +172,7 @@ async fn confirm(to: Destination<'_>, key: &ObjectKey, file: &WalFile, parcel: P
 /// Puts a segment in the place of the unfinished copy of it: nothing that the copy proves is given up.
 async fn finish(to: Destination<'_>, file: &WalFile, parcel: Parcel) -> Result<Pushed, WalError> {
     if let WalFileName::Segment(segment) = file.name
-        && is_superseded(&to, segment).await?
+        && is_superseded((to.store.as_read(), to.prefix), &to.identity, segment).await?
     {
         return Err(WalError::Differs(file.name));
     }

@@ -10,10 +10,10 @@ use super::stanza::{Stanza, TELLING};
 use super::view::{Listed, Standing};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles, RunContext};
 use crate::actions::postgres::flushed::Flushed;
-use crate::actions::postgres::hands::control;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::{self, Link, Marker};
 use crate::actions::postgres::owner::Owner;
+use crate::actions::postgres::pg_control::control;
 use crate::actions::postgres::room::Room;
 use crate::actions::postgres::{live, scratch};
 

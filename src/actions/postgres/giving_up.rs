@@ -5,8 +5,9 @@
 
 use serde_json::json;
 
-use super::hands::{Hands, control};
+use super::hands::Hands;
 use super::marker::Marker;
+use super::pg_control::control;
 use crate::action::{ActionError, Store};
 use crate::base::clock;
 use crate::catalog::{GivenUp, GivenUpNote};

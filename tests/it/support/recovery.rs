@@ -353,6 +353,7 @@ impl Run<'_> {
             inventory: Arc::new(self.site.inventory()),
             scratch: self.dir.clone(),
             incident_at: clock::now(),
+            began_at: clock::now(),
             secrets: Arc::new(self.site.depot.secrets.clone()),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -372,6 +373,7 @@ impl Run<'_> {
             }),
             ahead: false,
             changed_stores: BTreeSet::new(),
+            actions_before: BTreeSet::new(),
         }
     }
 
