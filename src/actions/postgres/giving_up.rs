@@ -13,16 +13,38 @@ use crate::base::clock;
 use crate::catalog::{GivenUp, GivenUpNote};
 use crate::pgformat::Timeline;
 
-/// Gives up the timeline of a stopped server, which left `parent`. Says what leads on from here.
-///
-/// # Errors
-/// Fails when the data directory cannot be read or written.
+/// Gives up the timeline of a stopped server, which left `parent`. Says what leads on from here, also where that could not
+/// be noted.
 pub(crate) async fn give_up(
     hands: &Hands<'_>,
     marker: &Marker,
     (timeline, parent): (Timeline, Timeline),
     why: &str,
-) -> Result<String, ActionError> {
+) -> String {
+    let lacking = match everywhere(hands, marker, timeline, why).await {
+        Ok(lacking) => lacking,
+        Err(error) => vec![error.to_string()],
+    };
+    match lacking.is_empty() {
+        true => format!(
+            "and recover again: timeline {timeline}, which began here, is noted as given up in the archive, so timeline \
+             {parent} is followed again"
+        ),
+        false => format!(
+            "and recover again with `timeline: {parent}` (`-p timeline={parent}`): timeline {timeline} began here, and that \
+             it is given up could not be noted everywhere: {}",
+            lacking.join(", ")
+        ),
+    }
+}
+
+/// Notes it in the data directory and in every store; gives the stores that lack it, with the reason.
+async fn everywhere(
+    hands: &Hands<'_>,
+    marker: &Marker,
+    timeline: Timeline,
+    why: &str,
+) -> Result<Vec<String>, ActionError> {
     let (files, pgdata) = (hands.cx.host.files(), &hands.cluster.pgdata);
     let given_up = GivenUp { timeline, until: control(files.as_ref(), pgdata)?.checkpoint };
     let marker = Marker { given_up: Some(given_up), ..marker.clone() };
@@ -36,17 +58,7 @@ pub(crate) async fn give_up(
     }
     let message = format!("timeline {timeline} was opened too early and is given up");
     hands.cx.reporter.note(message, json!({ "timeline": timeline.0, "until": given_up.until.to_string() }));
-    Ok(match lacking.is_empty() {
-        true => format!(
-            "and recover again: timeline {timeline}, which began here, is noted as given up in the archive, so timeline \
-             {parent} is followed again"
-        ),
-        false => format!(
-            "and recover again with `timeline: {parent}` (`-p timeline={parent}`): timeline {timeline} began here, and that \
-             it is given up could not be noted in {}",
-            lacking.join(", ")
-        ),
-    })
+    Ok(lacking)
 }
 
 async fn noted(

@@ -129,7 +129,7 @@ impl Landing<'_> {
             // It opened: by now the archive has a timeline that lacks what follows.
             None if !cluster.is_scratch() => {
                 let course = self.course().timeline;
-                giving_up::give_up(self.hands, &self.marker, (arrival.timeline, course), &fact).await?
+                giving_up::give_up(self.hands, &self.marker, (arrival.timeline, course), &fact).await
             }
             None | Some(_) => "and recover again".to_owned(),
         };
