@@ -91,7 +91,7 @@ impl ActionError {
     /// Tells the error with what caused it, behind a colon each.
     #[must_use]
     pub fn in_full(&self) -> String {
-        self.0.causes.iter().fold(self.to_string(), |told, cause| format!("{told}: {cause}"))
+        self.info.causes.iter().fold(self.to_string(), |told, cause| format!("{told}: {cause}"))
     }
 
     /// Gives the error as the journal keeps it.
