@@ -54,6 +54,11 @@ impl Unfinished {
         metadata.insert(SHA256.to_owned(), self.sha256.to_string());
     }
 
+    /// Tells whether another copy of the segment proves more.
+    pub(super) fn is_shorter_than(&self, other: &Self) -> bool {
+        self.bytes < other.bytes
+    }
+
     /// Tells whether a file begins with all that the copy proves. Blocking.
     pub(super) fn goes_on_in(&self, file: &WalFile) -> Result<bool, WalError> {
         let mut prefix = Vec::new();

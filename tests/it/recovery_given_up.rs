@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use runbook::action::{BackupHandle, ObjectKey, PutOptions, Store};
 use runbook::base::Digest;
-use runbook::language::inventory::StoreEntry;
+use runbook::language::inventory::{CompressionFormat, StoreEntry};
 use runbook::pgformat::{ControlFile, WalFileName};
 use runbook::store::Opening;
 use runbook::transfer::Packing;
@@ -196,4 +196,127 @@ async fn a_server_whose_place_a_finished_recovery_took_finishes_no_segment_of_th
         site.cluster.sql("SELECT failed_count > 0 FROM pg_stat_archiver") == "t"
     });
     assert!(site.cluster.log().contains(&format!("`{name}` is in the archive already with other content")));
+}
+
+/// Has the server archive in the other way from now on: compressed where the inventory says that it is not, and the reverse.
+fn packed_otherwise(site: &Site) {
+    let path = site.cluster.pgdata().join("wal.json");
+    let mut config: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let is_plain = site.depot.entry.compression.as_ref().is_some_and(|set| set.format == CompressionFormat::None);
+    config["store"]["compression"] = json!({ "format": if is_plain { "zstd" } else { "none" } });
+    fs::write(&path, config.to_string()).unwrap();
+}
+
+/// The folder below another that holds a file.
+fn folder_of(root: &Path, file: &str) -> PathBuf {
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        if folder.join(file).exists() {
+            return folder;
+        }
+        folders.extend(fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()));
+    }
+    panic!("`{file}` is nowhere");
+}
+
+/// The objects of a segment in the site's store.
+fn objects(site: &Site, name: WalFileName) -> Vec<String> {
+    let mut found = site.stored();
+    found.retain(|object| object.starts_with(&name.to_string()));
+    found
+}
+
+#[tokio::test]
+async fn a_segment_that_is_packed_otherwise_than_its_rescued_beginning_takes_its_place() {
+    let plain: StoreEntry = serde_json::from_value(json!({ "compression": { "format": "none" } })).unwrap();
+    for depot in [compressed(), Depot { entry: plain, ..Depot::default() }] {
+        let (site, backup) = crashed(depot).await;
+        let name = rescue(&site).await;
+        let begun = objects(&site, name);
+        packed_otherwise(&site);
+        let (folder, kept) = (folder_of(&site.depot.root, &begun[0]), site.cluster.dir().join("kept"));
+        let copied = std::process::Command::new("cp").arg("-a").args([&folder, &kept]).status().unwrap();
+        assert!(copied.success());
+        site.cluster.up();
+        insert(&site, 4);
+        site.archive();
+        assert_eq!(site.cluster.sql("SELECT failed_count FROM pg_stat_archiver"), "0", "{}", site.cluster.log());
+        let finished = objects(&site, name);
+        assert!(begun.len() == 1 && finished.len() == 1 && begun != finished, "{begun:?} {finished:?}");
+        // In a store where nothing may be removed the beginning stays, and no reader takes it for the segment.
+        for entry in fs::read_dir(&kept).unwrap().flatten() {
+            if entry.file_name().to_string_lossy().contains(&begun[0]) {
+                fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+            }
+        }
+        assert_eq!(objects(&site, name).len(), 2);
+        from_the_archive_alone(&site, &backup).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_wrote_whose_place_was_taken_is_left_and_told() {
+    let (site, backup) = crashed(Depot::default()).await;
+    let name = rescue(&site).await;
+    let old = site.cluster.dir().join("old");
+    let copied = std::process::Command::new("cp").arg("-a").arg(site.cluster.pgdata()).arg(&old).status().unwrap();
+    assert!(copied.success());
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    insert(&site, 4);
+    site.archive();
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    // By mistake somebody starts the server again that had been replaced.
+    fs::rename(&old, site.cluster.pgdata()).unwrap();
+    site.cluster.up();
+    insert(&site, 9);
+    site.cluster.kill();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+    let told = format!("`{name}` is unfinished in the archive, and another timeline has gone on from there");
+    assert!(site.said().contains(&told), "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_copy_of_that_segment_that_is_damaged_is_told_and_opens_nothing_without_its_rows() {
+    let (site, backup) = crashed(Depot::default()).await;
+    let name = rescue(&site).await;
+    let object = object(&site, &name.to_string());
+    let whole = fs::read(&object).unwrap();
+    fs::write(&object, "no segment").unwrap();
+    site.cluster.up();
+    insert(&site, 4);
+    site.cluster.kill();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    let told = format!("`{name}` cannot be read from the archive");
+    assert!(site.said().contains(&told), "{error}: {}", site.said());
+    assert!(!site.cluster.try_sql("SELECT 1").status.success(), "{error}");
+    // With the copy as it was the same recovery goes on.
+    fs::write(&object, whole).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+}
+
+/// The file in which a segment is stored.
+fn object(site: &Site, name: &str) -> PathBuf {
+    let (mut folders, mut found) = (vec![site.depot.root.join("main/wal")], None);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path()) {
+            let file = path.file_name().unwrap().to_string_lossy().into_owned();
+            match path.is_dir() {
+                true => folders.push(path),
+                false if file.starts_with(name) => found = Some(path),
+                false => {}
+            }
+        }
+    }
+    found.unwrap()
 }

@@ -1,13 +1,15 @@
 //! Servers stopped, started and promoted, and moments named: real ones.
 
 use std::fs;
+use std::process::Stdio;
 
 use runbook::action::{Action as _, CheckContext};
 use runbook::actions::postgres::{Promote, RestorePoint, Start, Stop, StopParams};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
 use crate::support::cli::{gated, until};
+use crate::support::crash::postmasters;
 use crate::support::production::Production;
 use crate::support::recovery::Site;
 
@@ -35,6 +37,34 @@ async fn a_stopped_server_is_started_once_and_one_in_the_middle_of_a_recovery_is
     site.cluster.configure(&[("shared_buffers", "nonsense")]);
     let error = Start.run(&params, &run.context()).await.unwrap_err();
     assert!(format!("{:?}", error.info()).contains("shared_buffers"), "{:?}", error.info());
+}
+
+#[tokio::test]
+async fn a_server_whose_killed_predecessor_was_never_reaped_is_started_when_nothing_of_that_one_is_left() {
+    let site = Site::new();
+    let run = site.run();
+    let params = serde_json::from_value(json!({ "database": "main" })).unwrap();
+    run.stop().await;
+    // A child of this test, which reaps it only in the end: until then it is a zombie.
+    let mut command = site.cluster.command("postgres");
+    let mut server = command.arg("-D").arg(site.cluster.pgdata()).stderr(Stdio::null()).spawn().unwrap();
+    until("it answers", || site.cluster.try_sql("SELECT 1").status.success());
+    let client = site.cluster.client("postgres", "SELECT pg_sleep(600)").stderr(Stdio::null()).spawn();
+    let mut client = client.unwrap();
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
+    until("a session is at work", || site.cluster.sql(asleep) == "1");
+    let session = site.cluster.sql("SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'");
+    let session = Pid::from_raw(session.parse().unwrap()).unwrap();
+    rustix::process::kill_process(session, Signal::STOP).unwrap();
+    site.cluster.kill();
+    // A session that outlived it may still write.
+    Start.run(&params, &run.context()).await.unwrap_err();
+    rustix::process::kill_process(session, Signal::KILL).unwrap();
+    until("the session is gone", || postmasters(site.cluster.dir()).is_empty());
+    assert!(Start.run(&params, &run.context()).await.unwrap().started);
+    assert_eq!(site.cluster.sql("SELECT 1"), "1");
+    client.wait().unwrap();
+    server.wait().unwrap();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::aim::{Aim, Ending};
+use super::attempt::Reading;
 use super::connect::{Endpoint, Session};
 use super::container::Abode;
 use super::fetching;
@@ -150,7 +151,7 @@ impl Landing<'_> {
     }
 
     /// Follows the replay; settings that turn out too small on the way are raised each time: a server that replays their
-    /// change pauses there, or ends.
+    /// change pauses there, or ends. One that ended on its way to a target begins again, and reads nothing behind it.
     async fn follow(&self, mut server: Server<'_>, aim: &Aim) -> Result<Arrival, ActionError> {
         let to = if self.marker.to_target { Told::Target } else { Told::Nothing };
         let awaited = Awaited { course: self.course(), ending: aim.ending, to };
@@ -166,6 +167,10 @@ impl Landing<'_> {
             let words = limits::words(&short);
             // What is set on the server's command line stays as it is, however often it is raised in a file.
             if short.is_empty() || words == raised {
+                if followed.is_err() && doubtful && self.reads_less(files.as_ref()).await? {
+                    self.start(&server, files.as_ref()).await?;
+                    continue;
+                }
                 return followed;
             }
             let message = format!("the WAL raises a setting that this server has lower, so it is raised too: {words}");
@@ -178,6 +183,22 @@ impl Landing<'_> {
             server = self.hands.server(files.as_ref())?;
             self.start(&server, files.as_ref()).await?;
         }
+    }
+
+    /// Has a server that ended on its way to a target read no further than it replays: what is damaged behind the target
+    /// ends one that reads ahead. Tells whether that was news to it.
+    async fn reads_less(&self, files: &dyn Files) -> Result<bool, ActionError> {
+        let cluster = self.hands.cluster;
+        if !self.marker.to_target || !live::signs(cluster, files).await?.is_empty() {
+            return Ok(false);
+        }
+        let told = Reading::AsReplayed.tell(self.hands, files, &cluster.pgdata)?;
+        if told {
+            let message = "the server ended before its target: it begins again and reads no further than it replays, in case \
+                           it was damage behind the target that ended it";
+            self.hands.cx.reporter.note(message.to_owned(), serde_json::Value::Null);
+        }
+        Ok(told)
     }
 
     async fn short(&self, server: &Server<'_>) -> Vec<Short> {

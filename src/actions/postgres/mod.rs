@@ -101,6 +101,7 @@ mod restore_point;
 mod restore_table;
 pub(crate) mod room;
 pub(crate) mod scratch;
+mod script;
 mod scrutiny;
 pub(crate) mod server;
 mod sessions;

@@ -11,6 +11,7 @@ use super::combine;
 use super::container::Abode;
 use super::existing::Existing;
 use super::fetching;
+use super::freezing;
 use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
@@ -106,8 +107,12 @@ impl Action for RestoreBase {
             Existing::KeepBeside => (EffectClass::Write, Access::Write),
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
-        let effects = spare::read(&cluster, Effects::of(class).target(Access::Read, from));
-        let effects = archive::read(&cluster, effects);
+        let read = archive::read(&cluster, spare::read(&cluster, Effects::of(class).target(Access::Read, from)));
+        let effects = match cluster.is_scratch() {
+            true => read,
+            // The note that freezes what the recovery rests on.
+            false => freezing::written(&cluster, cx.inventory, read),
+        };
         let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }
@@ -156,6 +161,8 @@ impl Action for RestoreBase {
             return Err(ActionError::fatal(fact).help("use `config_files: beside`, and mount what is wanted"));
         }
         proven(&cluster, (&abode, handle), cx).await?;
+        // It may take hours to read a backup, and nothing else keeps it, or the WAL behind it, from whoever prunes.
+        freezing::begin(&cluster, cx).await;
         let output = spare::stage_whole(&cluster, handle, params.existing, cx).await?;
         let handle = &output.staged.backup;
         if cluster.is_scratch() {

@@ -12,6 +12,7 @@ use super::keeper::{self, Runs};
 use super::layout::Cluster;
 use super::live;
 use super::marker::Marker;
+use super::overseer;
 use super::room::Room;
 use super::server::{Server, major};
 use crate::action::{
@@ -171,6 +172,9 @@ impl Action for Start {
         if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
         let version = major(files.as_ref(), &cluster.pgdata)?;
         let server = Server::of(&cluster, cx.host.as_ref())?;
         match cluster.keeper().runs() {
@@ -196,6 +200,7 @@ impl Action for Start {
         major(files.as_ref(), &cluster.pgdata)?;
         let server = Server::of(&cluster, cx.host.as_read())?;
         if !runs {
+            overseer::refuse(&cluster, cx.host.as_read()).await?;
             live::clear_zombie_lock(&cluster, files.as_ref()).map_err(|error| {
                 ActionError::retryable("the lock of a dead server cannot be removed").because(&error)
             })?;

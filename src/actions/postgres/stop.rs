@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::keeper;
 use super::layout::Cluster;
 use super::live;
+use super::overseer;
 use super::server::Server;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
@@ -109,6 +110,9 @@ impl Action for Stop {
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if !signs.is_empty() {
             Server::of(&cluster, cx.host.as_ref())?;
+            if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+                return Ok(Findings::default().refuse(fact.what, fact.help));
+            }
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
             return Ok(Findings::default().pass(format!("the server runs: {}", words.join("; "))));
         }
@@ -141,6 +145,7 @@ impl Action for Stop {
             return Ok(StopOutput { stopped: false, found });
         }
         let found: String = signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        overseer::refuse(&cluster, cx.host.as_read()).await?;
         let server = Server::of(&cluster, cx.host.as_read())?;
         // Without it a later attempt would not know that this one stopped it; the server is stopped all the same.
         let _ = cx.host.files().replace(&cx.attempt_dir.join(TOLD), found.as_bytes(), 0o600);

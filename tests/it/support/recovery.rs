@@ -102,6 +102,8 @@ pub struct Site {
     pub standbys: Mutex<Vec<String>>,
     /// The inventory's other stores of the cluster's WAL.
     pub wal_stores: Mutex<Vec<String>>,
+    /// In how many of them a file of the WAL must be; all without it.
+    pub wal_at_least: Mutex<Option<usize>>,
     /// The inventory's other stores of its backups.
     pub backup_stores: Mutex<Vec<String>>,
     runs: Mutex<u32>,
@@ -152,6 +154,7 @@ impl Site {
             notes: Arc::default(),
             standbys: Mutex::default(),
             wal_stores: Mutex::default(),
+            wal_at_least: Mutex::default(),
             backup_stores: Mutex::default(),
             runs: Mutex::new(0),
             scratch_db: false,
@@ -216,6 +219,7 @@ impl Site {
             scratch: self.scratch_db,
             standbys: self.standbys.lock().unwrap().clone(),
             wal_stores: self.wal_stores.lock().unwrap().clone(),
+            wal_at_least: *self.wal_at_least.lock().unwrap(),
             backup_stores: self.backup_stores.lock().unwrap().clone(),
             ..Database::default()
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::connect::{Endpoint, Session};
 use super::super::container::Abode;
 use super::super::layout::Cluster;
+use super::super::overseer::{self, Fact};
 use super::super::owner::Owner;
 use super::super::recover::barred;
 use super::action::ConfigureArchiving;
@@ -123,6 +124,11 @@ impl<'a> Work<'a> {
             let fact = format!("a restart of the server is needed for `{}`", waits.join("`, `"));
             fault(fact, "set `restart: allowed`, or `restart: later`");
         }
+        if !waits.is_empty() && self.params.restart == Restart::Allowed {
+            let watched = overseer::in_charge(self.cluster, host).await?;
+            let help = |fact: &Fact| format!("{}; or set `restart: later` and have it restart the server", fact.help);
+            self.faults.extend(watched.map(|fact| (fact.what.clone(), help(&fact))));
+        }
         Ok(self)
     }
 
@@ -208,6 +214,7 @@ impl<'a> Work<'a> {
         };
         let mut output = ConfigureArchivingOutput { restart_needed: waits, ..self.output(before.clone())? };
         if waits && self.params.restart == Restart::Allowed {
+            overseer::refuse(self.cluster, cx.host.as_read()).await?;
             drop(session);
             let (_, down) = apply::restart(self.cluster, cx).await?;
             output = output.after(down);
