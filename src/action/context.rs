@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{ActionError, Erasures, Host, Mode, ReadHost, ReadStore, Store};
+use super::{ActionError, Erasures, Foreseen, Host, Mode, ReadHost, ReadStore, Store};
 use crate::base::secret::SecretText;
 use crate::base::{Attempt, RunId, StepId, Timestamp};
 use crate::event::Progress;
@@ -95,6 +95,8 @@ pub struct CheckContext {
     pub ahead: bool,
     /// With `ahead`: the stores that steps before this one write to. What lacks in them may be there when it starts.
     pub changed_stores: BTreeSet<String>,
+    /// With `ahead`: outputs that are to be expected of the steps before this one, and of this one.
+    pub foreseen: Foreseen,
     /// With `ahead`: the actions of steps before this one. What one of them makes may be there when it starts.
     pub actions_before: BTreeSet<String>,
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::stores::OpenedStores;
 use crate::action::{
-    ActionError, BoxFuture, CheckContext, CommandSpec, Interrupted, ReadStore, RunContext, Secrets, Store, Stores,
-    Surroundings,
+    ActionError, BoxFuture, CheckContext, CommandSpec, Foreseen, Interrupted, ReadStore, RunContext, Secrets, Store,
+    Stores, Surroundings,
 };
 use crate::base::redact::Redactor;
 use crate::base::secret::SecretText;
@@ -92,6 +92,7 @@ impl LocalCapabilities {
             stores,
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
             actions_before: BTreeSet::new(),
         })
     }

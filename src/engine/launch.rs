@@ -12,7 +12,7 @@ use super::lease::{self, Removal};
 use super::recover::RecoverJob;
 use super::reporting::{AttemptReporter, Pulse};
 use super::settle::{Launch, arguments};
-use crate::action::{Interrupted, Reporter};
+use crate::action::{Foreseen, Interrupted, Reporter};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
 use crate::plan::PlannedStep;
@@ -64,6 +64,7 @@ impl Driver {
             clock: Arc::clone(&self.clock),
             timing: Timing::Due,
             before: Before::default(),
+            foreseen: Foreseen::default(),
             aside: Some(Aside { leash: leash.clone(), reporter, key: self.key(&step.id) }),
             step,
         };

@@ -196,9 +196,11 @@ async fn aws_the_restore_of_an_increment_reads_what_it_rests_on() {
 async fn aws_an_archived_backup_is_brought_back_by_a_step_before_it_is_fetched() {
     let (_moto, cli) = archived("").await;
     let steps = |retrieve: &str| {
+        let into = cli.path("into");
         format!(
             "version: 1\nname: fetch\nsteps:\n  - {{ id: choose, uses: backup.find, with: {{ source: media, store: primary }} }}\n{retrieve}  \
-             - {{ id: get, uses: backup.verify, with: {{ source: media, store: primary, backup: \"{{{{ steps.choose.backup }}}}\", record: false }} }}\n"
+             - {{ id: get, uses: backup.get, with: {{ source: media, store: primary, backup: \"{{{{ steps.choose.backup }}}}\", into: {} }} }}\n",
+            into.display()
         )
     };
     cli.file("runbook.yaml", &steps(""));

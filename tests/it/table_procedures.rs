@@ -80,7 +80,8 @@ fn a_table_of_another_database_and_a_wrong_name_are_told_before_anything_is_rest
     };
     let refused = asked("run", "items", &["--confirm", "production"]).ends(4);
     refused.says("but `shop` of the same server has").says("-p dbname=shop");
-    assert_eq!(cli.journal().iter().filter(|event| event["kind"] == "attempt_started").count(), 0, "nothing was done");
+    let began = |kind: &serde_json::Value| kind.to_string().contains("attempt_started");
+    assert!(!cli.events(0).iter().any(began), "nothing was done");
     asked("dry-run", "items", &["-p", "dbname=shop"]).ends(0);
     asked("dry-run", "items", &["-p", "dbname=postgres"]).ends(0).prints("`dbname` says `postgres`");
     asked("dry-run", "user", &[]).ends(0).prints("look at the name: `public.users` is there");

@@ -269,7 +269,7 @@ fn retrieval_time(class: &str, speed: RetrievalSpeed) -> &'static str {
 }
 
 fn unusable(fault: String) -> ActionError {
-    ActionError::fatal(fault).help("use another backup")
+    ActionError::fatal(fault).help("use another backup").of_damage()
 }
 
 /// Tells damage and absence, which are facts about a backup, from everything that leaves them open.
@@ -291,7 +291,7 @@ pub(crate) fn fault_of(error: &TransferError) -> Result<String, ActionError> {
 /// What cannot be unpacked: another backup is the way out, or another key.
 pub(crate) fn unread(error: &TransferError) -> ActionError {
     match error {
-        TransferError::Damaged { .. } => stream_failed(error).help("use another backup"),
+        TransferError::Damaged { .. } => stream_failed(error).help("use another backup").of_damage(),
         TransferError::WrongKey { .. } | TransferError::Key(_) => stream_failed(error)
             .help("give the right `identities` or password under the store's `encryption` in the inventory"),
         TransferError::Store(_) | TransferError::Io { .. } | TransferError::Settings(_) => stream_failed(error),

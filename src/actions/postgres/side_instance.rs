@@ -257,15 +257,15 @@ impl Action for SideInstance {
             let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
         }
-        let is_dump = params.backup.known().is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
+        let is_dump = cx.foreseen.of(&params.backup).is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
         if let Ok(aim) = params.recovery().aim()
             && !is_dump
         {
             findings = original::foretell(&params.database, &aim, cx, findings).await?;
         }
-        match params.backup.known() {
-            Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,
-            Some(handle) => restore_base::fits(&side, (handle, Existing::KeepBeside), cx, findings).await,
+        match cx.foreseen.of(&params.backup) {
+            Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, &handle, cx, findings).await,
+            Some(handle) => restore_base::fits(&side, (&handle, Existing::KeepBeside), cx, findings).await,
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
     }

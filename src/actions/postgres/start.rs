@@ -117,6 +117,9 @@ pub struct StartOutput {
     pub started: bool,
     /// Whether it is in recovery: a standby, which takes no writes.
     pub in_recovery: bool,
+    /// Whether it serves the data it had: no recovery has put other data into its place, or is about to.
+    #[serde(default)]
+    pub original: bool,
 }
 
 impl Action for Start {
@@ -185,7 +188,7 @@ impl Action for Start {
         if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), cx.about.began_at)? {
             cx.reporter
                 .note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
-            return Ok(StartOutput { started: false, in_recovery: false });
+            return Ok(StartOutput { started: false, in_recovery: false, original: false });
         }
         if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Err(ActionError::fatal(fact).help(help));
@@ -200,7 +203,8 @@ impl Action for Start {
             server.tell_log(cx);
         }
         let in_recovery = answers(&server, within, cx).await?;
-        Ok(StartOutput { started: !runs, in_recovery })
+        let original = Marker::read(files.as_ref(), &cluster.pgdata)?.is_none();
+        Ok(StartOutput { started: !runs, in_recovery, original })
     }
 }
 

@@ -248,6 +248,7 @@ mod tests {
             forecast_fault: String::new(),
             open: None,
             unfinished: Vec::new(),
+            left: Vec::new(),
             level: Level::Ok,
             next: Vec::new(),
         }

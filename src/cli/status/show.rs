@@ -36,8 +36,14 @@ pub fn print(status: &Status, again: &Again) {
     }
     if let Some(open) = &status.open {
         let since = open.since.map(|at| format!(" since {}", ago(at, status.at))).unwrap_or_default();
-        let text = format!("run {}{since}: prune, unattended backups and lifecycle changes are frozen", open.run);
+        let text = format!(
+            "run {}{since}: prune, unattended backups and lifecycle changes are frozen: another try may need them",
+            open.run
+        );
         line("open", (Tone::Warn, &text));
+    }
+    for (index, left) in status.left.iter().enumerate() {
+        line(if index == 0 { "left" } else { "" }, (Tone::Quiet, &left.told()));
     }
     if status.next.is_empty() {
         line("next", (Tone::Good, "nothing: all is well"));

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runbook::action::{
-    ActionError, BoxFuture, CheckContext, CommandOutput, CommandSpec, ErasedAction, Host, Interrupted, Mode, ReadHost,
-    Reporter, RunContext, Secrets, Surroundings,
+    ActionError, BoxFuture, CheckContext, CommandOutput, CommandSpec, ErasedAction, Foreseen, Host, Interrupted, Mode,
+    ReadHost, Reporter, RunContext, Secrets, Surroundings,
 };
 use runbook::base::Attempt;
 use runbook::base::clock::{self, monotonic};
@@ -199,6 +199,7 @@ impl Bench {
             stores: Arc::new(no_store),
             ahead: false,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
             actions_before: BTreeSet::new(),
         }
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use age::secrecy::ExposeSecret as _;
 use runbook::action::{
-    Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Interrupted, Late, Mode, PlanContext,
-    Recovery, Reporter, RunContext, Secrets, StagedHandle, Store, Surroundings,
+    Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Foreseen, Interrupted, Late, Mode,
+    PlanContext, Recovery, Reporter, RunContext, Secrets, StagedHandle, Store, Surroundings,
 };
 use runbook::actions::postgres::{
     BaseBackup, BaseBackupOutput, BaseBackupParams, Recover, RecoverOutput, RecoverParams, RestoreBase,
@@ -373,6 +373,7 @@ impl Run<'_> {
             }),
             ahead: false,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
             actions_before: BTreeSet::new(),
         }
     }

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runbook::action::{
-    ActionError, BoxFuture, CheckContext, EffectClass, Effects, Interrupted, Mode, RunContext, Secrets, Surroundings,
+    ActionError, BoxFuture, CheckContext, EffectClass, Effects, Foreseen, Interrupted, Mode, RunContext, Secrets,
+    Surroundings,
 };
 use runbook::base::secret::SecretText;
 use runbook::base::units::Span;
@@ -583,6 +584,7 @@ impl Capabilities for Hands {
             stores: Arc::new(|name| Err(ActionError::fatal(format!("no store `{name}`")))),
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
             actions_before: BTreeSet::new(),
         })
     }

@@ -7,8 +7,9 @@ use super::super::container::Abode;
 use super::super::layout::Cluster;
 use super::super::marker::{self, Marker};
 use super::super::owner::Owner;
+use super::super::prospect::Prospect;
 use super::super::server::{self, Programs};
-use super::super::{admission, course, live, outlook, overseer, prospect, replica};
+use super::super::{admission, course, live, outlook, overseer, replica};
 use super::RecoverParams;
 use crate::action::{ActionError, CheckContext, Findings, ReadHost};
 use crate::base::clock;
@@ -70,7 +71,7 @@ impl Readiness<'_> {
         let sentence = outlook::sentence(place, params.target_time, cx).await?;
         let findings = sentence.into_iter().fold(findings, Findings::pass);
         let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-        prospect::told(place, &aim, cx, findings).await
+        Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await
     }
 
     /// Judges the server that is to be replaced, and what is staged for it.

@@ -18,6 +18,7 @@ use super::params::{RestoreDumpParams, RestoreMode, Roles};
 use super::seat::{Begun, Seat, Stage};
 use super::{Compared, RestoreDumpOutput, RestoredLoss, rename, roles};
 use crate::action::{ActionError, BackupHandle, RunContext};
+use crate::actions::backup::sighting;
 use crate::catalog::{DatabaseFacts, DatabaseState, Manifest};
 use crate::event::{Coverage, Progress};
 use crate::pgformat::Change;
@@ -63,7 +64,8 @@ impl Attempt<'_> {
         let secrets = self.cx.about.secrets.as_ref();
         let client = Client::of(self.cluster, &origin.major.to_string(), (self.cx.host.as_read(), secrets))?;
         self.doing("bringing and verifying the dump");
-        let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await?;
+        let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await;
+        let arrival = arrival.inspect_err(|error| sighting::noted(error, self.reading.backup, self.cx))?;
         let globals = arrival.globals.as_deref().unwrap_or_default();
         let missing_tablespaces = roles::missing_tablespaces(&mut admin, globals).await?;
         let load =
