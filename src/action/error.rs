@@ -63,6 +63,12 @@ impl ActionError {
         self
     }
 
+    /// Tells the error with what caused it, behind a colon each.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        self.0.causes.iter().fold(self.to_string(), |told, cause| format!("{told}: {cause}"))
+    }
+
     /// Gives the error as the journal keeps it.
     #[must_use]
     pub fn info(&self) -> &ErrorInfo {

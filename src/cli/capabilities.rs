@@ -46,6 +46,7 @@ impl LocalCapabilities {
             inventory: Arc::new(plan.inventory.clone()),
             scratch: plan.scratch.clone(),
             incident_at: plan.incident_at.unwrap_or(plan.started_at),
+            began_at: plan.origin.as_ref().and_then(|origin| origin.started_at).unwrap_or(plan.started_at),
             secrets,
             erasures: Arc::new(ErasureLedger::below(state)),
         };
@@ -91,6 +92,7 @@ impl LocalCapabilities {
             stores,
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
+            actions_before: BTreeSet::new(),
         })
     }
 

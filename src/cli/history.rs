@@ -23,13 +23,13 @@ pub fn forecast_of(
     Ok(forecast(plan, &from_history(plan)?, &now))
 }
 
-/// Collects how long steps took in past successful runs of the same name.
+/// Collects how long steps took in past successful runs of the same name about the same database.
 fn from_history(plan: &BoundPlan) -> Result<History, Failure> {
     let mut history = History::default();
     let Some(runs) = wiring::existing_runs()? else { return Ok(history) };
     // A dry run writes nothing, and neither does a look at a plan.
     let index = Index::read(&runs).map_err(index_failure)?;
-    let past = index.samples(&plan.name).map_err(index_failure)?;
+    let past = index.samples(&plan.name, plan.subject()).map_err(index_failure)?;
     history.runs = past.len();
     for run in past {
         let moved = run.iter().filter_map(|(step, sample)| Some((step.clone(), sample.bytes?))).collect();

@@ -26,10 +26,19 @@ pub(super) struct CheckJob {
     pub(super) hands: Arc<dyn Capabilities>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) timing: Timing,
-    /// Ahead of the run: the stores that steps before this one write to.
-    pub(super) changed_stores: BTreeSet<String>,
+    /// Ahead of the run: what steps before this one will have done.
+    pub(super) before: Before,
     /// Makes what the actions of preconditions hold; absent ahead of the run.
     pub(super) aside: Option<Aside>,
+}
+
+/// What steps before one will have done.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Before {
+    /// The stores that they write to.
+    pub(super) stores: BTreeSet<String>,
+    /// Their actions.
+    pub(super) actions: BTreeSet<String>,
 }
 
 /// What a precondition's action is bound with.
@@ -82,7 +91,8 @@ impl CheckJob {
         let action = self.action(&self.step.uses)?;
         let with = revealed(&self.with, &action, &*self.hands)?;
         let cx = self.hands.read(&self.step, self.timing)?;
-        let cx = CheckContext { changed_stores: self.changed_stores.clone(), ..cx };
+        let Before { stores, actions } = self.before.clone();
+        let cx = CheckContext { changed_stores: stores, actions_before: actions, ..cx };
         refuse(action.check(&with, &cx).await?, self.timing)
     }
 

@@ -1,11 +1,10 @@
 //! Effects begin here, after the events that announce them are durable.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::capability::{Binding, Leash, Purpose, Timing};
-use super::check::{Aside, CheckJob};
+use super::check::{Aside, Before, CheckJob};
 use super::drive::Driver;
 use super::execute::AttemptJob;
 use super::flight::{Flight, Landed, Work};
@@ -64,7 +63,7 @@ impl Driver {
             hands: Arc::clone(&self.hands),
             clock: Arc::clone(&self.clock),
             timing: Timing::Due,
-            changed_stores: BTreeSet::new(),
+            before: Before::default(),
             aside: Some(Aside { leash: leash.clone(), reporter, key: self.key(&step.id) }),
             step,
         };

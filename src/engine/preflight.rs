@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::capability::Timing;
-use super::check::CheckJob;
+use super::check::{Before, CheckJob};
 use super::resolve::{Wanted, resolve_ahead, wanted_ahead};
 use super::reveal::Position;
 use super::scope::Values;
@@ -109,15 +109,15 @@ fn ahead(
         hands: Arc::clone(hands),
         clock: Arc::clone(clock),
         timing: Timing::Ahead,
-        changed_stores: changed_before(at, values),
+        before: done_before(at, values),
         aside: None,
     })
 }
 
-/// The stores that steps before one write to, those left out whose `when` is known to be false.
-fn changed_before(at: usize, values: Values<'_>) -> BTreeSet<String> {
+/// What steps before one do, those left out whose `when` is known to be false.
+fn done_before(at: usize, values: Values<'_>) -> Before {
     let (mut seen, mut waiting) = (BTreeSet::new(), vec![at]);
-    let mut changed = BTreeSet::new();
+    let mut done = Before::default();
     while let Some(at) = waiting.pop() {
         for need in &values.index.step(at).needs {
             let Some(before) = values.index.position(&need.from).filter(|before| seen.insert(*before)) else {
@@ -128,13 +128,14 @@ fn changed_before(at: usize, values: Values<'_>) -> BTreeSet<String> {
             if matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
                 continue;
             }
-            changed.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
+            done.actions.insert(step.uses.clone());
+            done.stores.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
                 (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
                 (_, _) => None,
             }));
         }
     }
-    changed
+    done
 }
 
 /// Whether every pending value stands where the action takes one.

@@ -178,7 +178,7 @@ impl Stored {
     }
 
     /// Gives the plain bytes to what is made for so many of them. They are proven when it is given back.
-    async fn unpack<W: Plainly>(
+    pub(super) async fn unpack<W: Plainly>(
         self,
         keys: Keys<'_>,
         make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),

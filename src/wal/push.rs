@@ -191,7 +191,7 @@ async fn finish(
     is_there: bool,
 ) -> Result<Pushed, WalError> {
     if let WalFileName::Segment(segment) = file.name
-        && is_superseded(&to, segment).await?
+        && is_superseded((to.store.as_read(), to.prefix), &to.identity, segment).await?
     {
         return Err(WalError::Differs(file.name));
     }

@@ -362,6 +362,17 @@ fn a_stanza_is_made_once_in_an_encrypted_repository_and_a_lost_server_comes_back
 }
 
 #[test]
+fn a_run_that_makes_the_stanza_first_is_not_refused_for_want_of_it() {
+    let site = Guarded::unmade("");
+    let step =
+        |id: &str, uses: &str| format!("  - {{ id: {id}, uses: pgbackrest.{uses}, with: {{ database: main }} }}\n");
+    let rest = [step("check", "check"), step("backup", "backup"), step("info", "info")].concat();
+    site.does(&rest).ends(4).says("missing stanza");
+    site.does(&[step("make", "stanza_create"), rest].concat()).ends(0);
+    assert_eq!(labels(&site), 1);
+}
+
+#[test]
 fn a_plan_names_the_procedure_that_restores_what_pgbackrest_has() {
     let site = backed_up();
     let cli = &site.cli;

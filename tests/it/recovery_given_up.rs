@@ -1,17 +1,20 @@
 //! A recovery that was given up after it had rescued the last WAL of a server, which is then started again: real clusters.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use runbook::action::BackupHandle;
+use runbook::action::{BackupHandle, ObjectKey, PutOptions, Store};
+use runbook::base::Digest;
 use runbook::language::inventory::{CompressionFormat, StoreEntry};
 use runbook::pgformat::{ControlFile, WalFileName};
 use runbook::store::Opening;
 use runbook::transfer::Packing;
 use runbook::wal::{Destination, Identity, push_everywhere};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::cli::{Cli, Ran};
 use crate::support::recovery::{Depot, Site};
 
 fn insert(site: &Site, n: u32) {
@@ -93,6 +96,83 @@ async fn what_it_wrote_on_in_that_segment_is_rescued_by_the_next_recovery() {
     // From the archive alone it is all there, too.
     site.archive();
     from_the_archive_alone(&site, &backup).await;
+}
+
+/// Two stores between which the shipped procedure copies: the site's and one elsewhere.
+struct Copies {
+    cli: Cli,
+    there: Arc<dyn Store>,
+}
+
+impl Copies {
+    fn of(site: &Site) -> Self {
+        let (cli, url) = (Cli::new(), format!("file://{}", site.cluster.folder("elsewhere").display()));
+        let there = StoreEntry { url: url.clone(), ..StoreEntry::default() };
+        let opening = Opening::plain(&there, "there");
+        opening.initialize().unwrap();
+        let secrets: serde_json::Map<String, Value> =
+            site.depot.secrets.0.keys().map(|name| (name.clone(), json!({ "file": cli.path(name) }))).collect();
+        let stores = json!({ "here": site.depot.entry, "there": { "url": url } });
+        cli.file("inventory.yaml", &json!({ "version": 1, "stores": stores, "secrets": secrets }).to_string());
+        Self { cli, there: opening.open().unwrap() }
+    }
+
+    /// Copies with these secrets at hand.
+    fn copy<'a>(&self, secrets: impl IntoIterator<Item = (&'a String, &'a String)>) -> Ran {
+        for (name, value) in secrets {
+            self.cli.file(name, value);
+        }
+        self.cli.run(&["run", "copy-offsite", "-p", "from=here", "-p", "to=there", "-p", "prefix=main"])
+    }
+
+    async fn put(&self, key: &ObjectKey, text: &str) {
+        let metadata = [("sha256".to_owned(), Digest::of(text.as_bytes()).to_string())].into();
+        let options = PutOptions { metadata, ..PutOptions::default() };
+        self.there.put(key, Box::new(std::io::Cursor::new(text.to_owned().into_bytes())), options).await.unwrap();
+    }
+
+    /// The object of a WAL file, by the beginning of its name.
+    async fn object(&self, name: &str) -> ObjectKey {
+        let all = self.there.list("main/wal/").await.unwrap();
+        all.into_iter().map(|facts| facts.key).find(|key| key.as_str().contains(&format!("/{name}"))).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_copy_elsewhere_takes_the_segment_that_was_finished_since_and_names_what_is_another() {
+    for depot in [Depot::default(), Depot::default().encrypted()] {
+        let keys = depot.secrets.0.clone();
+        let (site, _) = crashed(depot).await;
+        let name = rescue(&site).await.to_string();
+        let copies = Copies::of(&site);
+        copies.copy(&keys).ends(0);
+        site.cluster.up();
+        insert(&site, 4);
+        site.archive();
+        let key = copies.object(&name).await;
+        if !keys.is_empty() {
+            let others: BTreeMap<String, String> = Depot::default().encrypted().secrets.0;
+            copies.copy(&others).ends(10).says(&name).says("may go on from what the target has");
+        }
+        // Once another timeline has gone on from there, it is not known any more whose segment this is.
+        let (folder, _) = key.as_str().rsplit_once("/00000001/").unwrap();
+        let history = format!("{folder}/history/00000002.history").parse().unwrap();
+        let log = u32::from_str_radix(&name[16..], 16).unwrap() << 24;
+        copies.put(&history, &format!("1\t0/{:X}\tbefore a test\n", log + 0xA0)).await;
+        copies.copy(&keys).ends(10).says(&name);
+        copies.there.delete(&history).await.unwrap();
+
+        copies.copy(&keys).ends(0).says("replace 1 ");
+        copies.copy(&keys).ends(0).says("replace 0 ");
+        let stored = |root: &Path| fs::read(root.join(key.as_str())).unwrap();
+        assert!(
+            stored(&site.depot.root) == stored(&site.cluster.dir().join("elsewhere")),
+            "the whole segment is there"
+        );
+        copies.put(&key, "another segment").await;
+        let told = copies.copy(&keys).ends(10);
+        told.says("1 at the target have other content than at the source: `wal/").says(&name);
+    }
 }
 
 #[tokio::test]

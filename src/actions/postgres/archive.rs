@@ -6,10 +6,12 @@ use std::sync::Arc;
 use super::layout::Cluster;
 use super::readable::Judged;
 use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
+use crate::actions::store::FULL;
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
+use crate::transfer::TransferError;
 use crate::wal::{Almanac, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, read_first_into};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
@@ -232,6 +234,9 @@ pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
 /// A failure of a store as a step's error.
 pub(crate) fn failed(error: &StoreError) -> ActionError {
     match error {
+        StoreError::Unavailable { .. } if error.is_full() => {
+            ActionError::retryable("the database's store has no room left").because(error).help(FULL)
+        }
         StoreError::Unavailable { .. } => ActionError::retryable("the database's store gives no answer").because(error),
         StoreError::Replaced { .. } => ActionError::retryable(error.to_string()),
         StoreError::Archived { .. } => {
@@ -241,6 +246,18 @@ pub(crate) fn failed(error: &StoreError) -> ActionError {
         | StoreError::Exists { .. }
         | StoreError::ReadOnly { .. }
         | StoreError::Refused { .. } => ActionError::fatal(error.to_string()),
+    }
+}
+
+/// A failure on the way into or out of a store as a step's error.
+pub(crate) fn stream_failed(error: &TransferError) -> ActionError {
+    match error {
+        TransferError::Store(store) => failed(store),
+        TransferError::Io { .. } => ActionError::retryable("an object did not arrive").because(error),
+        TransferError::Key(_)
+        | TransferError::Damaged { .. }
+        | TransferError::WrongKey { .. }
+        | TransferError::Settings(_) => ActionError::fatal(error.to_string()).because(error),
     }
 }
 

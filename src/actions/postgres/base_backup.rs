@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::archive;
 use super::bad_page;
-use super::by_hand;
+use super::base_backup_by_hand;
 use super::collect::{Collected, Job};
 use super::connect::{Endpoint, Session};
-use super::copies::{Copies, causes};
+use super::copies::Copies;
 use super::delivery::{Arrivals, Delivery};
 use super::facts::{ServerFacts, archives};
 use super::increment::{self, Prior, Wanted};
@@ -185,7 +185,7 @@ impl Action for BaseBackup {
     }
 
     fn by_hand(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::base_backup(params, cx).unwrap_or_default()
+        base_backup_by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &BaseBackupParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -201,7 +201,7 @@ impl Action for BaseBackup {
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         if let Err(error) = same_cluster(&endpoint, &facts, params).await {
             let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
-            return Ok(findings.refuse(format!("{error}{}", causes(&error)), help));
+            return Ok(findings.refuse(error.in_full(), help));
         }
         findings = increment::judge(params, (&endpoint, &facts), findings).await?;
         let (usable, judged) = copies.usable(cx, findings).await;

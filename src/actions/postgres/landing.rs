@@ -9,20 +9,20 @@ use super::aim::{Aim, Ending};
 use super::connect::{Endpoint, Session};
 use super::container::Abode;
 use super::fetching;
-use super::hands::{Hands, cannot, control};
+use super::hands::Hands;
 use super::layout::MARKER;
 use super::limits::{self, Configured, Short};
 use super::live;
-use super::marker::{Marker, Waiting};
+use super::marker::{Course, Marker, Remains, Waiting};
+use super::pg_control::{cannot, control};
 use super::proof;
 use super::reached;
 use super::recover::{InstanceState, RecoverLoss, RecoverOutput};
-use super::replay::{self, Arrival, Awaited, Course, Told};
+use super::replay::{self, Arrival, Awaited, Told};
 use super::server::Server;
 use super::settings;
 use super::side;
 use super::slot;
-use super::witness::Remains;
 use crate::action::{ActionError, FileKind, Files, InstanceHandle, REPLACING, ReadFiles, Waits};
 use crate::base::Timestamp;
 use crate::pgformat::Lsn;
@@ -134,7 +134,9 @@ impl Landing<'_> {
         live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
         let host = self.hands.cx.host.as_ref();
         Abode::renew(cluster, host).await?;
-        server.start(host).await
+        server.start(host).await?;
+        server.tell_log(self.hands.cx);
+        Ok(())
     }
 
     fn course(&self) -> Course {

@@ -24,7 +24,6 @@ use super::advance;
 use super::aim::{Aim, Edge, Ending};
 use super::archive::{self, Shelf};
 use super::attempt::Recovering;
-use super::by_hand;
 use super::container::Abode;
 use super::freezing;
 use super::hands::Hands;
@@ -33,6 +32,7 @@ use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::{self, Marker};
 use super::owner::Owner;
+use super::recover_by_hand;
 use super::slot::SlotFate;
 use super::wal_location::WalLocation;
 use super::{live, outlook, overseer, promotion, prospect, replica, server};
@@ -330,7 +330,7 @@ impl Action for Recover {
     }
 
     fn by_hand(&self, params: &RecoverParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::recover(params, cx).unwrap_or_default()
+        recover_by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RecoverParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive;
-use super::by_hand;
 use super::combine;
 use super::container::Abode;
 use super::existing::Existing;
@@ -21,6 +20,7 @@ use super::neighbours;
 use super::outside::{self, ConfigFiles};
 use super::owner::Owner;
 use super::readable::Reading;
+use super::restore_base_by_hand;
 use super::scratch;
 use super::server::Programs;
 use super::space::{self, Fit, Site};
@@ -118,7 +118,7 @@ impl Action for RestoreBase {
     }
 
     fn by_hand(&self, params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::restore_base(params, cx).unwrap_or_default()
+        restore_base_by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RestoreBaseParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -24,6 +24,7 @@ use super::original;
 use super::owner::Owner;
 use super::recover::{Landmark, RecoverLoss, RecoverParams, barred};
 use super::restore_base;
+use super::side_instance_by_hand;
 use super::spare;
 use super::target::Goal;
 use super::wal_location::WalLocation;
@@ -233,7 +234,7 @@ impl Action for SideInstance {
     }
 
     fn by_hand(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::side_instance(params, cx).unwrap_or_default()
+        side_instance_by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &SideInstanceParams, cx: &CheckContext) -> Result<Findings, ActionError> {

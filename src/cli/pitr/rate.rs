@@ -35,16 +35,16 @@ impl Estimate {
     }
 }
 
-/// Estimates by the history of runs; without one nothing is told.
+/// Estimates by the history of runs about the database; without one nothing is told.
 #[must_use]
-pub fn estimate(plan: &Plan) -> Estimate {
+pub fn estimate(plan: &Plan, database: &str) -> Estimate {
     let retrieval_s = plan.retrieval.as_ref().and_then(|retrieval| retrieval.wait_s);
     let mut estimate = Estimate { retrieval_s, restore_s: None, replay_s: None, runs: 0 };
     let Ok(Some(runs)) = wiring::existing_runs() else { return estimate };
     let Ok(index) = Index::read(&runs) else { return estimate };
     let (mut restored, mut replayed) = (Vec::new(), Vec::new());
     for (name, replay) in RESTORES {
-        for run in index.samples(name).unwrap_or_default() {
+        for run in index.samples(name, Some(database)).unwrap_or_default() {
             let of = |id: &str| run.iter().find(|(step, _)| step.as_str() == id).map(|(_, sample)| *sample);
             if let Some(sample) = of(STAGE) {
                 // Scaled by what there is to read, where the step told how much that was.

@@ -107,7 +107,7 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "newest_commit_at": plan.newest_commit.map(|commit| commit.at),
         "disk": { "needed_bytes": plan.disk_bytes(), "free_bytes": about.free_bytes() },
         "retrieval": plan.retrieval,
-        "estimate": estimate(plan),
+        "estimate": estimate(plan, about.database),
         "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
         "notes": about.notes(plan),
         "others": about.others,
@@ -153,7 +153,7 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
     if let Some(retrieval) = &plan.retrieval {
         fact("retrieve", &retrieve(retrieval));
     }
-    fact("time", &duration(&estimate(plan)));
+    fact("time", &duration(&estimate(plan, about.database)));
     for note in &about.notes(plan) {
         fact("note", note);
     }

@@ -386,7 +386,7 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     for id in ids.iter().rev().take(LOOK_BACK) {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
-        let concerns = plan.params.get("database").and_then(serde_json::Value::as_str) == Some(name);
+        let concerns = plan.subject() == Some(name);
         if past.drill.is_none() && plan.mode == Mode::Drill && concerns && recovery::recovers(&plan) {
             let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
             past.drill = state.and_then(|state| {

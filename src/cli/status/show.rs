@@ -23,8 +23,13 @@ pub fn print(status: &Status, again: &Again) {
     if let Some(drill) = &status.drill {
         line("drill", (drill_tone(drill), &drill_text(drill, status.at)));
     }
-    if let Some(expected) = &status.forecast {
-        line("recovery", (forecast_tone(expected), &forecast_text(expected)));
+    match &status.forecast {
+        Some(expected) => line("recovery", (forecast_tone(expected), &forecast_text(expected))),
+        None if !status.managed && status.forecast_fault.is_empty() => {
+            let text = format!("no run of `{}` has measured how long it takes; a drill would", status.recovery());
+            line("recovery", (Tone::Quiet, &text));
+        }
+        None => {}
     }
     if !status.forecast_fault.is_empty() {
         line("recovery", (Tone::Bad, &format!("`{}` cannot be planned: {}", status.recovery(), status.forecast_fault)));
@@ -168,7 +173,7 @@ fn forecast_tone(expected: &Expected) -> Tone {
 fn forecast_text(expected: &Expected) -> String {
     let against = expected.rto_ms.map(|rto| format!(", the RTO is {}", took(rto))).unwrap_or_default();
     format!(
-        "{} expected (95 %: {}) from {} past runs{against}",
+        "{} expected (95 %: {}) from {} past runs of it{against}",
         took(expected.median_ms),
         took(expected.p95_ms),
         expected.runs

@@ -163,6 +163,7 @@ impl Bench {
             inventory: Arc::new(inventory),
             scratch: self.path("scratch"),
             incident_at: clock::now(),
+            began_at: clock::now(),
             secrets: Arc::new(NoSecrets),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -198,6 +199,7 @@ impl Bench {
             stores: Arc::new(no_store),
             ahead: false,
             changed_stores: BTreeSet::new(),
+            actions_before: BTreeSet::new(),
         }
     }
 

@@ -357,6 +357,7 @@ impl Run<'_> {
             inventory: Arc::new(self.site.inventory()),
             scratch: self.dir.clone(),
             incident_at: clock::now(),
+            began_at: clock::now(),
             secrets: Arc::new(self.site.depot.secrets.clone()),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -376,6 +377,7 @@ impl Run<'_> {
             }),
             ahead: false,
             changed_stores: BTreeSet::new(),
+            actions_before: BTreeSet::new(),
         }
     }
 

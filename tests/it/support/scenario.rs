@@ -554,6 +554,7 @@ impl Hands {
             inventory: Arc::new(self.plan.inventory.clone()),
             scratch: self.plan.scratch.clone(),
             incident_at: self.plan.started_at,
+            began_at: self.plan.started_at,
             secrets: Arc::new(Hands { plan: Arc::clone(&self.plan), probe: self.probe.clone() }),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -582,6 +583,7 @@ impl Capabilities for Hands {
             stores: Arc::new(|name| Err(ActionError::fatal(format!("no store `{name}`")))),
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
+            actions_before: BTreeSet::new(),
         })
     }
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {

@@ -7,6 +7,7 @@
 
 mod arrival;
 mod attempt;
+mod by_hand;
 mod load;
 mod outlook;
 mod params;
@@ -20,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use self::attempt::Attempt;
 pub use self::params::{RestoreDumpParams, RestoreMode, Roles};
 use self::seat::Seat;
-use super::by_hand;
 use super::layout::Cluster;
 use super::nursery;
 use super::readable::Reading;
@@ -134,7 +134,7 @@ impl Action for RestoreDump {
     }
 
     fn by_hand(&self, params: &RestoreDumpParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::restore_dump(params, cx).unwrap_or_default()
+        by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RestoreDumpParams, cx: &CheckContext) -> Result<Findings, ActionError> {

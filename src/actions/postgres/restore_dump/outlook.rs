@@ -3,8 +3,8 @@
 
 use super::super::archive;
 use super::super::attached::Attached;
-use super::super::dump::origin::Origin;
 use super::super::layout::Cluster;
+use super::super::origin::Origin;
 use super::super::readable::{Reading, TRIED};
 use super::super::{name, sessions};
 use super::{RestoreDumpParams, RestoreMode, dbname, major, serving};
