@@ -34,6 +34,7 @@ mod company;
 mod config;
 mod contiguity;
 mod debt;
+mod demolition;
 mod depot;
 mod error;
 mod favourite;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::aim::{Aim, Ending};
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::container::Abode;
 use super::fetching;
 use super::hands::{Hands, cannot, control};
 use super::layout::MARKER;
 use super::limits::{self, Configured, Short};
 use super::live;
+use super::lobby::Lobby;
 use super::marker::{Marker, Waiting};
 use super::proof;
 use super::reached;
@@ -144,7 +145,7 @@ impl Landing<'_> {
     }
 
     async fn session(&self) -> Result<Session, ActionError> {
-        Endpoint::of(self.hands.cluster, None, self.hands.cx.about.secrets.as_ref())?.open().await
+        Lobby::common(self.hands.cluster, self.hands.cx.about.secrets.as_ref())?.open().await
     }
 
     /// Follows the replay; settings that turn out too small on the way are raised each time: a server that replays their

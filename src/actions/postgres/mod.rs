@@ -62,6 +62,7 @@ mod last_wal;
 pub(crate) mod layout;
 mod limits;
 pub(crate) mod live;
+mod lobby;
 mod machine;
 pub(crate) mod marker;
 mod name;
@@ -165,7 +166,7 @@ pub use snapshot::{
     AroundSnapshot, AroundSnapshotOutput, AroundSnapshotParams, RestoreSnapshot, RestoreSnapshotOutput,
     RestoreSnapshotParams,
 };
-pub use standing::{Contradiction, Standing, look};
+pub use standing::{Contradiction, LostDatabase, Standing, look};
 pub use start::{Start, StartIf, StartOutput, StartParams};
 pub use stop::{OnlyIf, Stop, StopOutput, StopParams};
 pub use swap_back::{SwapBack, SwapBackOutput, SwapBackParams};

@@ -92,9 +92,10 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
     let fact = format!("the archive does not lead there: {}", why.why);
     let help = why.why.help().unwrap_or(MAPS);
     match &why.why {
-        Refusal::BeforeBackup { .. } | Refusal::Several(_) | Refusal::NotFound(Goal::Xid(_)) => {
-            findings.refuse(fact, help)
-        }
+        Refusal::BeforeBackup { .. }
+        | Refusal::Several(_)
+        | Refusal::NotFound(Goal::Xid(_))
+        | Refusal::HalfDropped { .. } => findings.refuse(fact, help),
         // What the old server never archived may close it: that is rescued first. And a step before this one may make
         // the backup, or the restore point.
         Refusal::Hole { .. }

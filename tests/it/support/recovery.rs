@@ -104,6 +104,8 @@ pub struct Site {
     pub wal_stores: Mutex<Vec<String>>,
     /// The inventory's other stores of its backups.
     pub backup_stores: Mutex<Vec<String>>,
+    /// The database of the cluster that the entry names; the usual one when none.
+    pub dbname: Mutex<Option<String>>,
     runs: Mutex<u32>,
     scratch_db: bool,
 }
@@ -153,6 +155,7 @@ impl Site {
             standbys: Mutex::default(),
             wal_stores: Mutex::default(),
             backup_stores: Mutex::default(),
+            dbname: Mutex::default(),
             runs: Mutex::new(0),
             scratch_db: false,
         };
@@ -217,6 +220,7 @@ impl Site {
             standbys: self.standbys.lock().unwrap().clone(),
             wal_stores: self.wal_stores.lock().unwrap().clone(),
             backup_stores: self.backup_stores.lock().unwrap().clone(),
+            dbname: self.dbname.lock().unwrap().clone().unwrap_or_else(|| Database::default().dbname),
             ..Database::default()
         }
     }
