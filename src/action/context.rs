@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{ActionError, Erasures, Host, Mode, ReadHost, ReadStore, Store};
+use super::{ActionError, Erasures, Foreseen, Host, Mode, ReadHost, ReadStore, Store};
 use crate::base::secret::SecretText;
 use crate::base::{Attempt, RunId, StepId, Timestamp};
 use crate::event::Progress;
@@ -72,6 +72,8 @@ pub struct Surroundings {
     pub scratch: PathBuf,
     /// The incident, or the start of the run.
     pub incident_at: Timestamp,
+    /// When the run began whose steps these are: of an undo, the run that is undone.
+    pub began_at: Timestamp,
     /// The secrets.
     pub secrets: Arc<dyn Secrets>,
     /// What must be forgotten, as the state folder has it.
@@ -93,6 +95,10 @@ pub struct CheckContext {
     pub ahead: bool,
     /// With `ahead`: the stores that steps before this one write to. What lacks in them may be there when it starts.
     pub changed_stores: BTreeSet<String>,
+    /// With `ahead`: outputs that are to be expected of the steps before this one, and of this one.
+    pub foreseen: Foreseen,
+    /// With `ahead`: the actions of steps before this one. What one of them makes may be there when it starts.
+    pub actions_before: BTreeSet<String>,
 }
 
 impl CheckContext {
@@ -108,6 +114,12 @@ impl CheckContext {
     #[must_use]
     pub fn may_still_change(&self, store: &str) -> bool {
         self.ahead && self.changed_stores.contains(store)
+    }
+
+    /// Whether a step before this one, which has not run yet, is of an action.
+    #[must_use]
+    pub fn comes_after(&self, action: &str) -> bool {
+        self.ahead && self.actions_before.contains(action)
     }
 }
 

@@ -92,6 +92,16 @@ impl Findings {
         self
     }
 
+    /// Turns what refuses into warnings with this advice: something before the step may still mend it.
+    #[must_use]
+    pub fn softened(self, help: &str) -> Self {
+        let softened = self.0.into_iter().map(|finding| match finding.verdict {
+            Verdict::Refuse => StepFinding { verdict: Verdict::Warn, help: Some(help.to_owned()), ..finding },
+            Verdict::Pass | Verdict::Pending | Verdict::Warn => finding,
+        });
+        Self(softened.collect())
+    }
+
     /// Tells whether the step is refused.
     #[must_use]
     pub fn refused(&self) -> bool {

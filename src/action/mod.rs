@@ -14,6 +14,7 @@ mod encoding;
 mod erased;
 mod erasure;
 mod error;
+mod foreseen;
 mod handle;
 mod host;
 mod human;
@@ -38,6 +39,7 @@ pub use erasure::{
     Word, whole_part,
 };
 pub use error::ActionError;
+pub use foreseen::{Expected, Foreseen, Machine};
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle, Waits};
 pub use host::{
     CommandOutput, CommandSpec, DirEntry, Fate, FileFacts, FileKind, Files, Host, HostError, REPLACING, ReadFiles,

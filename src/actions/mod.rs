@@ -37,6 +37,7 @@ pub fn registry() -> Registry {
         .with(backup::Find)
         .with(backup::Get)
         .with(backup::Prune)
+        .with(backup::Retrieve)
         .with(backup::Unfreeze)
         .with(backup::Verify)
         .with(checksum::Verify)

@@ -150,6 +150,19 @@ pub async fn thaw(store: &dyn Store, prefix: &str, lifted: &Lifted) -> Result<Ve
     Ok(runs)
 }
 
+/// Lifts the freeze that one run has put on a prefix, on record; tells whether there was one.
+///
+/// # Errors
+/// Fails when the store does.
+pub async fn thaw_of(store: &dyn Store, prefix: &str, run: &str, lifted: &Lifted) -> Result<bool, CatalogError> {
+    let found = frozen(store.as_read(), prefix).await?.into_iter().find(|freeze| freeze.note.run == run);
+    let Some(freeze) = found else { return Ok(false) };
+    let text = freeze.key();
+    let key: ObjectKey = text.parse().map_err(|_| CatalogError::Key(text))?;
+    write(store, &key, &FreezeNote { lifted: Some(lifted.clone()), ..freeze.note }).await?;
+    Ok(true)
+}
+
 async fn open(
     store: &dyn ReadStore,
     keys: impl Iterator<Item = ObjectKey> + Send,

@@ -30,6 +30,31 @@ pub fn wal_file_of(object: &str) -> Option<(WalFileName, &str)> {
     }
 }
 
+/// Where a WAL file lies in an archive: what the key of its object says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalPlace {
+    /// What everything of its source begins with.
+    pub prefix: String,
+    /// The cluster.
+    pub system_id: SystemId,
+    /// The file.
+    pub name: WalFileName,
+}
+
+impl WalPlace {
+    /// Reads a key; `None` when no WAL file of an archive lies there.
+    #[must_use]
+    pub fn of(object: &ObjectKey) -> Option<Self> {
+        let mut parts = object.as_str().rsplitn(5, '/');
+        let (file, folder, system, wal, prefix) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (name, ending) = wal_file_of(file)?;
+        let place = Self { prefix: prefix.to_owned(), system_id: system.parse().ok()?, name };
+        let own = packed_wal_key(prefix, place.system_id, name, ending).ok()?;
+        (wal == "wal" && !folder.is_empty() && own == *object).then_some(place)
+    }
+}
+
 /// Returns the key of a file of the WAL archive that is packed with `ending`.
 ///
 /// # Errors
@@ -78,7 +103,7 @@ fn endings_of(name: WalFileName) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{endings_of, wal_file_of};
+    use super::{WalPlace, endings_of, wal_file_of};
 
     const SEGMENT: &str = "000000010000000000000003";
 
@@ -92,6 +117,24 @@ mod tests {
             for name in [SEGMENT.to_owned(), format!("{SEGMENT}.partial")] {
                 assert_eq!(split(&format!("{name}{ending}")), Some((name, ending)));
             }
+        }
+    }
+
+    #[test]
+    fn a_key_tells_the_archive_the_cluster_and_the_file() {
+        let place = |key: &str| WalPlace::of(&key.parse().expect("a key")).map(|place| (place.prefix, place.name));
+        let name = SEGMENT.parse().expect("a name");
+        let key = |ending: &str| format!("a/b/wal/7123456789012345678/00000001/{SEGMENT}{ending}");
+        assert_eq!(place(&key("")), Some(("a/b".to_owned(), name)));
+        assert_eq!(place(&key(".zst.age")), Some(("a/b".to_owned(), name)));
+        for other in [
+            format!("wal/7123456789012345678/00000001/{SEGMENT}"),
+            format!("a/wal/7123456789012345678/00000002/{SEGMENT}"),
+            format!("a/base/7123456789012345678/00000001/{SEGMENT}"),
+            format!("a/wal/main/00000001/{SEGMENT}"),
+            "a/wal/cluster".to_owned(),
+        ] {
+            assert_eq!(place(&other), None, "{other}");
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::stores::OpenedStores;
 use crate::action::{
-    ActionError, BoxFuture, CheckContext, CommandSpec, Interrupted, ReadStore, RunContext, Secrets, Store, Stores,
-    Surroundings,
+    ActionError, BoxFuture, CheckContext, CommandSpec, Foreseen, Interrupted, ReadStore, RunContext, Secrets, Store,
+    Stores, Surroundings,
 };
 use crate::base::redact::Redactor;
 use crate::base::secret::SecretText;
@@ -46,6 +46,7 @@ impl LocalCapabilities {
             inventory: Arc::new(plan.inventory.clone()),
             scratch: plan.scratch.clone(),
             incident_at: plan.incident_at.unwrap_or(plan.started_at),
+            began_at: plan.origin.as_ref().and_then(|origin| origin.started_at).unwrap_or(plan.started_at),
             secrets,
             erasures: Arc::new(ErasureLedger::below(state)),
         };
@@ -91,6 +92,8 @@ impl LocalCapabilities {
             stores,
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         })
     }
 

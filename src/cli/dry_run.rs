@@ -203,7 +203,8 @@ fn print_forecast(plan: &BoundPlan, forecast: &Forecast) {
     print_retrieval(plan, forecast);
     if forecast.runs == 0 {
         if against.is_some() {
-            out!("forecast: none yet, `{}` has never succeeded here; a drill would measure it", plan.name);
+            let of = plan.subject().map(|subject| format!(" for `{subject}`")).unwrap_or_default();
+            out!("forecast: none yet, `{}` has never succeeded here{of}; a drill would measure it", plan.name);
         }
         return;
     }

@@ -12,8 +12,8 @@ use super::locking::{Courtesy, RunLocks, release};
 use super::screen::{self, Face};
 use super::signals::LiveControl;
 use super::{
-    Exit, Failure, ahead, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch, superseded,
-    wiring,
+    Exit, Failure, aftermath, ahead, attest, confirm, earlier, freeze, notifier, prompt, reap, restored, scratch,
+    sighted, superseded, undone, wiring,
 };
 use crate::action::{ActionError, Registry};
 use crate::base::{Digest, StepId};
@@ -252,6 +252,8 @@ impl Invocation {
         if let Some(last) = &last {
             attest::prove(&self.runs, dir, plan, last);
             restored::keep_all(plan, &ending.state);
+            sighted::keep_all(plan, &ending.state);
+            undone::lift(&self.runs, plan, &ending.state);
         }
         Ok(())
     }
@@ -262,6 +264,7 @@ impl Invocation {
             let report = Some(carried.dir.report()).filter(|path| path.is_file());
             let places = summary::Places { run_dir: Some(carried.dir.path().to_owned()), report };
             tell!("\n{}", summary::render(&carried.plan, &carried.ending.state, &places, screen::palette()));
+            aftermath::tell(&self.runs, &carried.plan, &carried.ending.state);
         }
     }
 }

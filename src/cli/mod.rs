@@ -35,6 +35,7 @@ macro_rules! tell_part {
 }
 
 mod actions;
+mod aftermath;
 mod again;
 mod ahead;
 mod amend;
@@ -71,6 +72,7 @@ mod iam;
 mod identity;
 mod invoke;
 mod leases;
+mod leftover;
 mod library;
 mod locking;
 mod logs;
@@ -104,6 +106,7 @@ mod schema;
 mod scratch;
 mod screen;
 mod show;
+mod sighted;
 mod signals;
 mod site;
 mod skip;
@@ -111,6 +114,7 @@ mod status;
 mod stores;
 mod superseded;
 mod undo;
+mod undone;
 mod volume;
 mod wal;
 mod wal_location;

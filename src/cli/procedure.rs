@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::again::Again;
-use super::site::Site;
+use super::site::{self, Site};
 use super::{Exit, Failure, wiring};
+use crate::actions::pgbackrest;
 use crate::base::Timestamp;
-use crate::catalog::attest::Vouched;
-use crate::catalog::{Catalog, KIND_POSTGRES_DUMP};
+use crate::catalog::{Catalog, KIND_POSTGRES_DUMP, KIND_POSTGRES_SNAPSHOT, Manifest};
 use crate::language::inventory::Database;
 use crate::plan::INCIDENT_AT;
 
@@ -80,6 +80,20 @@ pub struct Asked<'a> {
     pub again: &'a Again,
 }
 
+/// What a backup is that was named by its id.
+enum Named {
+    /// A base backup in a store of ours.
+    Base,
+    /// A dump of this database within the server.
+    Dump(String),
+    /// A snapshot of a volume.
+    Snapshot,
+    /// One that pgBackRest has.
+    OfStanza,
+    /// None that is known here.
+    Unknown,
+}
+
 /// A shipped runbook with its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Procedure {
@@ -147,10 +161,14 @@ impl Asked<'_> {
             }
             (Keeper::Provider, Goal::At(at)) => Err(self.provider_only(*at)),
             (Keeper::Provider, Goal::Newest) => self.dump(self.dbname_of(site)?, None),
-            (Keeper::Provider | Keeper::Store, Goal::Backup(id)) => match self.dumped(site, id) {
-                Some(dbname) => self.dump(dbname, Some(id)),
-                None if self.keeper(site) == Keeper::Provider => self.dump(self.dbname_of(site)?, Some(id)),
-                None => Ok(self.physical(Procedure::new("pitr", self))),
+            (keeper @ (Keeper::Provider | Keeper::Store), Goal::Backup(id)) => match self.named(site, id) {
+                Named::Dump(dbname) => self.dump(dbname, Some(id)),
+                Named::Snapshot => Err(self.of_a_volume(id)),
+                Named::OfStanza => Ok(self.physical(Procedure::new("full-db-loss-pgbackrest", self))),
+                Named::Base | Named::Unknown if keeper == Keeper::Provider => {
+                    self.dump(self.dbname_of(site)?, Some(id))
+                }
+                Named::Base | Named::Unknown => Ok(self.physical(Procedure::new("pitr", self))),
             },
             (Keeper::Store, Goal::Newest) => Ok(self.physical(Procedure::new("full-db-loss", self))),
             (Keeper::Store, Goal::At(_)) => Ok(self.physical(Procedure::new("pitr", self))),
@@ -194,16 +212,44 @@ impl Asked<'_> {
         })
     }
 
-    /// The database that a backup is a dump of; `None` for what is no dump. A store that gives no answer says nothing.
-    fn dumped(&self, site: &Site, id: &str) -> Option<String> {
-        let entry = site.inventory.databases.get(self.database)?;
+    /// What a backup is that was named by its id. A store that gives no answer says nothing.
+    fn named(&self, site: &Site, id: &str) -> Named {
+        let Some(entry) = site.inventory.databases.get(self.database) else { return Named::Unknown };
+        let found = self.manifest(site, (entry, id));
+        match found.as_ref().map(|manifest| (manifest.kind.as_str(), &manifest.dump)) {
+            Some((KIND_POSTGRES_DUMP, Some(facts))) => Named::Dump(facts.dbname.clone()),
+            Some((KIND_POSTGRES_SNAPSHOT, _)) => Named::Snapshot,
+            Some(_) => Named::Base,
+            None if entry.pgbackrest.is_some() && self.has_label(site, id) => Named::OfStanza,
+            None => Named::Unknown,
+        }
+    }
+
+    fn manifest(&self, site: &Site, (entry, id): (&Database, &str)) -> Option<Manifest> {
         let prefix = entry.prefix.as_deref().unwrap_or(self.database);
         let reader = site.read_store(entry.store.as_deref()?).ok()?;
-        let vouched = Vouched::of(reader.as_ref(), &site.inventory.audit.proof_signers).ok()?;
-        let listed = wiring::block_on(async { Catalog::of(&vouched).list(prefix).await }).ok()?.ok()?;
-        let is_meant = |known: &str, kind: &str| known == id && kind == KIND_POSTGRES_DUMP;
-        let found = listed.backups.into_iter().find(|one| is_meant(&one.manifest.id, &one.manifest.kind))?;
-        found.manifest.dump.map(|facts| facts.dbname)
+        let listed = wiring::block_on(async { Catalog::of(reader.as_ref()).list(prefix).await }).ok()?.ok()?;
+        listed.backups.into_iter().map(|one| one.manifest).find(|manifest| manifest.id == id)
+    }
+
+    /// Whether pgBackRest has a backup of that label.
+    fn has_label(&self, site: &Site, label: &str) -> bool {
+        let looked = site::machine().ok().and_then(|host| {
+            let looking = async { pgbackrest::look(self.database, &site.inventory, host.as_ref()).await };
+            wiring::block_on(looking).ok()?.ok()
+        });
+        looked.is_some_and(|standing| standing.backups.iter().any(|backup| backup.id == label))
+    }
+
+    /// A snapshot is of a volume, which only its owner can mount.
+    fn of_a_volume(&self, id: &str) -> Failure {
+        let message =
+            format!("`{id}` is a snapshot of a volume: what it holds has to be mounted before it is restored");
+        let pitr = self.again.line(["pitr", self.database]);
+        Failure::new(Exit::Usage, message).help(format!(
+            "mount it, then carry out a procedure like `examples/volume-restore.yaml`: `postgres.restore_snapshot` of \
+             backup `{id}`, then `postgres.recover`; `{pitr}` shows what else leads back"
+        ))
     }
 
     /// What replaces the whole server is not for who named one database of it.

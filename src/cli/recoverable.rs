@@ -44,7 +44,10 @@ fn managed(name: &str) -> Failure {
         Exit::Usage,
         format!("database `{name}` is managed: its provider keeps its WAL, none of it is archived here"),
     )
-    .help("its points in time are the provider's; its dumps are listed by `runbook backups list`")
+    .help(format!(
+        "its points in time are the provider's; its dumps are listed by `runbook backups list`, and `runbook restore {name}` \
+         brings one back"
+    ))
 }
 
 /// The one database that is meant.

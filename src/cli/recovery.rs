@@ -3,19 +3,20 @@
 //! It is open from its first destroying attempt on until a later step `backup.unfreeze` says that it is over, whatever
 //! became of its run: what a failed one left behind may have to be tried again from the same backups. So is a restore of
 //! less than a server, from a dump for example, that did not come to its end; one that did is over by itself, and so are
-//! those before it that were to bring the same back and failed.
+//! those before it that were to bring the same back and failed. A recovery that was undone, so that the old server is
+//! back on its own data, has replaced nothing and is over, too.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Failure, wiring};
+use super::{Failure, undone, wiring};
 use crate::action::{Access, Mode, Target};
 use crate::base::{RunId, Timestamp};
 use crate::event::{OriginPurpose, Outcome};
 use crate::journal::{RunDir, RunStatus, RunSummary, Runs};
-use crate::plan::{BoundPlan, INCIDENT_AT, PlannedStep, lock_of_database};
+use crate::plan::{BoundPlan, INCIDENT_AT, PlannedStep, Section, lock_of_database};
 use crate::state::{RunState, StepEnd};
 
 /// The action that says that a recovery is over.
@@ -53,12 +54,14 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
     let mut left_open: Vec<(Open, Option<Timestamp>, Option<Part>)> = Vec::new();
     let mut lifted: Vec<(RunId, Timestamp)> = Vec::new();
     let mut restored: Vec<(Part, Timestamp)> = Vec::new();
+    let mut given_back: Vec<RunId> = Vec::new();
     for id in ids.iter().rev() {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
         if plan.mode != Mode::Real || !concerns(&plan, lock) {
             continue;
         }
+        given_back.extend(undoing(runs, &dir, &plan));
         match standing(&dir, &plan, lock) {
             Standing::Open { since, last, status } => {
                 let database = named(&plan, lock).unwrap_or_default();
@@ -74,9 +77,34 @@ pub fn open(runs: &Runs, lock: &str, besides: Option<&RunId>) -> Result<Option<O
     let is_over = |(open, last, part): &(Open, Option<Timestamp>, Option<Part>)| {
         let again =
             |(other, at): &(Part, Timestamp)| part.as_ref() == Some(other) && last.is_some_and(|last| *at >= last);
-        lifted.iter().any(|(run, at)| last.map_or(*run > open.run, |last| *at >= last)) || restored.iter().any(again)
+        let lifts = |(run, at): &(RunId, Timestamp)| last.map_or(*run > open.run, |last| *at >= last);
+        given_back.contains(&open.run) || lifted.iter().any(lifts) || restored.iter().any(again)
     };
     Ok(left_open.into_iter().find(|one| !is_over(one)).map(|(open, ..)| open))
+}
+
+/// The newest run that has brought the whole server under a lock back, and went well.
+pub fn newest_that_went_well(runs: &Runs, lock: &str) -> Option<RunId> {
+    let mut ids = runs.ids().ok()?;
+    ids.sort();
+    ids.into_iter().rev().find(|id| {
+        let dir = runs.dir(id);
+        let RunStatus::Finished { outcome, .. } = RunSummary::of(&dir).status else { return false };
+        let Ok((plan, _)) = dir.plan() else { return false };
+        let replaced = || plan.steps.iter().filter(|step| is_recovery(step) && replaces(&plan, step, lock));
+        if plan.mode != Mode::Real || !went_well(outcome) || replaced().next().is_none() {
+            return false;
+        }
+        let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
+        state.is_some_and(|state| replaced().any(|step| ended_well(&state, step).is_some()))
+    })
+}
+
+/// The run whose recovery a run has undone.
+fn undoing(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Option<RunId> {
+    plan.steps.iter().find(|step| step.section == Section::Undo && step.uses == undone::START)?;
+    let state = RunState::fold(&dir.read().ok()?.events).ok()?;
+    undone::recovery(runs, plan, &state)
 }
 
 /// What a run brings back that replaces less than a server. Two that are alike replace the same, whatever state they

@@ -9,7 +9,9 @@ use serde_json::Value;
 use super::capability::{Binding, Leash, Purpose};
 use super::execute::revealed;
 use super::{Capabilities, Timing};
-use crate::action::{ActionError, CheckContext, EffectClass, ErasedAction, Findings, Registry, Reporter};
+use crate::action::{
+    ActionError, CheckContext, EffectClass, ErasedAction, Findings, Foreseen, Machine, Registry, Reporter,
+};
 use crate::base::Attempt;
 use crate::base::units::Span;
 use crate::event::{ErrorClass, StepFinding, Verdict};
@@ -26,10 +28,23 @@ pub(super) struct CheckJob {
     pub(super) hands: Arc<dyn Capabilities>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) timing: Timing,
-    /// Ahead of the run: the stores that steps before this one write to.
-    pub(super) changed_stores: BTreeSet<String>,
+    /// Ahead of the run: what steps before this one will have done.
+    pub(super) before: Before,
+    /// Ahead of the run: the outputs to be expected of them.
+    pub(super) foreseen: Foreseen,
     /// Makes what the actions of preconditions hold; absent ahead of the run.
     pub(super) aside: Option<Aside>,
+}
+
+/// What steps before one will have done.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Before {
+    /// The stores that they write to.
+    pub(super) stores: BTreeSet<String>,
+    /// Their actions.
+    pub(super) actions: BTreeSet<String>,
+    /// Whether they make the machine ready.
+    pub(super) machine: Machine,
 }
 
 /// What a precondition's action is bound with.
@@ -82,7 +97,8 @@ impl CheckJob {
         let action = self.action(&self.step.uses)?;
         let with = revealed(&self.with, &action, &*self.hands)?;
         let cx = self.hands.read(&self.step, self.timing)?;
-        let cx = CheckContext { changed_stores: self.changed_stores.clone(), ..cx };
+        let (Before { stores, actions, machine: _ }, foreseen) = (self.before.clone(), self.foreseen.clone());
+        let cx = CheckContext { changed_stores: stores, actions_before: actions, foreseen, ..cx };
         refuse(action.check(&with, &cx).await?, self.timing)
     }
 

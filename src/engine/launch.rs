@@ -1,11 +1,10 @@
 //! Effects begin here, after the events that announce them are durable.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::capability::{Binding, Leash, Purpose, Timing};
-use super::check::{Aside, CheckJob};
+use super::check::{Aside, Before, CheckJob};
 use super::drive::Driver;
 use super::execute::AttemptJob;
 use super::flight::{Flight, Landed, Work};
@@ -13,7 +12,7 @@ use super::lease::{self, Removal};
 use super::recover::RecoverJob;
 use super::reporting::{AttemptReporter, Pulse};
 use super::settle::{Launch, arguments};
-use crate::action::{Interrupted, Reporter};
+use crate::action::{Foreseen, Interrupted, Reporter};
 use crate::base::clock::between;
 use crate::base::{Attempt, StepId};
 use crate::plan::PlannedStep;
@@ -64,7 +63,8 @@ impl Driver {
             hands: Arc::clone(&self.hands),
             clock: Arc::clone(&self.clock),
             timing: Timing::Due,
-            changed_stores: BTreeSet::new(),
+            before: Before::default(),
+            foreseen: Foreseen::default(),
             aside: Some(Aside { leash: leash.clone(), reporter, key: self.key(&step.id) }),
             step,
         };

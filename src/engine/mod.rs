@@ -14,6 +14,7 @@ mod ending;
 mod entrance;
 mod execute;
 mod flight;
+mod foresight;
 mod frontier;
 mod group;
 mod index;

@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::capability::Timing;
-use super::check::CheckJob;
+use super::check::{Before, CheckJob};
+use super::foresight::{Awaited, Foresight, awaited};
 use super::resolve::{Wanted, resolve_ahead, wanted_ahead};
 use super::reveal::Position;
 use super::scope::Values;
 use super::tasks::{TaskEnd, Tasks};
 use super::{Capabilities, PlanIndex};
-use crate::action::{Access, ActionError, Findings, Registry, Target, pending};
+use crate::action::{Access, ActionError, EffectClass, Findings, Foreseen, Machine, Registry, Target, pending};
 use crate::base::StepId;
 use crate::event::{StepFinding, Verdict};
-use crate::plan::{BoundPlan, PlannedStep, Section, UndoPolicy};
+use crate::plan::{BoundPlan, PlannedStep, Section, StepKind, UndoPolicy};
 use crate::port::Clock;
 use crate::state::RunState;
 
@@ -43,23 +44,49 @@ pub async fn preflight(
         let wanted = wanted_ahead(index.step(at), values);
         match wanted.map_err(Err).and_then(|wanted| Ok((wanted, ahead(at, values, &hands, &clock)?))) {
             Ok((Wanted::No, _)) => {}
-            Ok((wanted, job)) => waiting.push_back((at, wanted, job)),
+            Ok((wanted, job)) => {
+                let awaited = awaited(&job.step, &job.with, values);
+                waiting.push_back(Waiting { at, wanted, job, awaited });
+            }
             Err(known) => drop(results.insert(at, known)),
         }
     }
-    let mut tasks = Tasks::new();
-    let mut running = 0;
-    while running > 0 || !waiting.is_empty() {
-        while running < index.plan().limits.max_parallel.max(1) {
-            let Some((at, wanted, job)) = waiting.pop_front() else { break };
+    results.extend(look(waiting, values).await);
+    results.into_iter().map(|(at, result)| (index.step(at).id.clone(), result)).collect()
+}
+
+/// Makes the checks. One that waits for an output which another may foresee is made after that.
+async fn look(mut waiting: VecDeque<Waiting>, values: Values<'_>) -> BTreeMap<usize, Result<Findings, ActionError>> {
+    let limit = values.index.plan().limits.max_parallel.max(1);
+    let (mut tasks, mut foresight, mut results) = (Tasks::new(), Foresight::default(), BTreeMap::new());
+    let mut running: BTreeMap<usize, Option<Foreseen>> = BTreeMap::new();
+    while !(running.is_empty() && waiting.is_empty()) {
+        while running.len() < limit {
+            let open: BTreeSet<usize> = running.keys().copied().chain(waiting.iter().map(|one| one.at)).collect();
+            let is_free = |one: &Waiting| one.awaited.iter().all(|awaited| !open.contains(&awaited.from));
+            let next = waiting.iter().position(is_free).or(running.is_empty().then_some(0));
+            let Some(Waiting { at, wanted, job, awaited }) = next.and_then(|next| waiting.remove(next)) else { break };
+            let foreseen = foresight.of(&awaited, job.foreseen.machine());
+            let job = CheckJob { foreseen: foreseen.clone(), ..job };
             tasks.start(at, async move { judged(wanted, job.make().await) });
-            running += 1;
+            // Whether a step gives anything that may not run at all is not foreseen.
+            running.insert(at, Some(foreseen).filter(|_| wanted == Wanted::Yes));
         }
         let (at, end) = tasks.next().await;
-        running -= 1;
+        if let Some(foreseen) = running.remove(&at).flatten() {
+            foresight.learn(at, &foreseen);
+        }
         results.insert(at, found(end));
     }
-    results.into_iter().map(|(at, result)| (index.step(at).id.clone(), result)).collect()
+    results
+}
+
+/// A check that is to be made.
+struct Waiting {
+    at: usize,
+    wanted: Wanted,
+    job: CheckJob,
+    awaited: Vec<Awaited>,
 }
 
 /// Where earlier steps decide whether the step runs at all, its check can warn and not refuse.
@@ -101,6 +128,7 @@ fn ahead(
     if !late_fits(&with, &Position::root(&action.params_schema())) {
         return Err(Ok(Findings::default().pending("its arguments are known only when it starts")));
     }
+    let before = done_before(at, values);
     Ok(CheckJob {
         step,
         with,
@@ -109,15 +137,16 @@ fn ahead(
         hands: Arc::clone(hands),
         clock: Arc::clone(clock),
         timing: Timing::Ahead,
-        changed_stores: changed_before(at, values),
+        foreseen: Foreseen::with(BTreeMap::new(), before.machine),
+        before,
         aside: None,
     })
 }
 
-/// The stores that steps before one write to, those left out whose `when` is known to be false.
-fn changed_before(at: usize, values: Values<'_>) -> BTreeSet<String> {
+/// What steps before one do, those left out whose `when` is known to be false.
+fn done_before(at: usize, values: Values<'_>) -> Before {
     let (mut seen, mut waiting) = (BTreeSet::new(), vec![at]);
-    let mut changed = BTreeSet::new();
+    let mut done = Before::default();
     while let Some(at) = waiting.pop() {
         for need in &values.index.step(at).needs {
             let Some(before) = values.index.position(&need.from).filter(|before| seen.insert(*before)) else {
@@ -125,17 +154,28 @@ fn changed_before(at: usize, values: Values<'_>) -> BTreeSet<String> {
             };
             waiting.push(before);
             let step = values.index.step(before);
-            if matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
-                continue;
+            if !matches!(wanted_ahead(step, values), Ok(Wanted::No)) {
+                add(&mut done, step);
             }
-            changed.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
-                (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
-                (_, _) => None,
-            }));
         }
     }
-    changed
+    done
 }
+
+fn add(done: &mut Before, step: &PlannedStep) {
+    done.actions.insert(step.uses.clone());
+    done.stores.extend(step.effects.targets.iter().filter_map(|(access, target)| match (access, target) {
+        (Access::Write | Access::Destroy, Target::Store { name, .. }) => Some(name.clone()),
+        (_, _) => None,
+    }));
+    let is_program = PROGRAMS.contains(&step.uses.as_str()) && step.effects.class > EffectClass::Read;
+    if step.kind == StepKind::Manual || is_program {
+        done.machine = Machine::MadeReady;
+    }
+}
+
+/// Actions that may do anything to a machine.
+const PROGRAMS: [&str; 2] = ["exec", "shell"];
 
 /// Whether every pending value stands where the action takes one.
 fn late_fits(value: &serde_json::Value, position: &Position<'_>) -> bool {

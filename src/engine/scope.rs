@@ -133,7 +133,7 @@ impl Values<'_> {
     }
 
     /// The step that a name means to another one: one of the same file; to what reverses an instance, that instance.
-    fn called(&self, by: &PlannedStep, name: &str) -> Option<usize> {
+    pub(super) fn called(&self, by: &PlannedStep, name: &str) -> Option<usize> {
         let id = match &by.group {
             Some(group) => group.child(name),
             None => name.parse().ok()?,

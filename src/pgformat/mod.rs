@@ -6,6 +6,7 @@
 //! How the versions differ stands in one place, [`Change`].
 //! Start with [`Lsn`] and [`SegmentName`]; [`SegmentScan`] tells how far a segment's WAL is valid.
 
+mod archiver_notes;
 mod backup_label;
 mod backup_manifest;
 mod census;
@@ -29,6 +30,7 @@ mod version;
 mod wal_file_name;
 mod walker;
 
+pub use archiver_notes::ArchiverNotes;
 pub use backup_label::{BackupLabel, BackupLabelError};
 pub use backup_manifest::{
     BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange,

@@ -291,6 +291,12 @@ impl BoundPlan {
         self.step(id).or_else(|| self.step(&fan_out()?))
     }
 
+    /// The database that it is about, as its parameter `database` says.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        self.params.get("database")?.as_str()
+    }
+
     /// Gives the steps of one section in order.
     pub fn section(&self, section: Section) -> impl Iterator<Item = &PlannedStep> {
         self.steps.iter().filter(move |step| step.section == section)

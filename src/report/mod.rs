@@ -6,6 +6,7 @@
 
 pub mod checklist;
 pub mod difference;
+mod downtime;
 pub mod html;
 pub mod json;
 pub mod jsonl;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::phrase::{self, one_line};
 use super::summary::Places;
 use super::waiting::wanted;
+use crate::engine::may_have_run;
 use crate::event::{Outcome, SuspendReason};
 use crate::plan::{BoundPlan, Section};
 use crate::state::{RunState, StepState, StepStatus};
@@ -61,7 +62,7 @@ pub(super) fn is_unjudged(state: &RunState, waiting: &SuspendReason) -> bool {
 
 /// Whether something that a real run did has an undo that was not made.
 fn can_be_undone(plan: &BoundPlan, state: &RunState) -> bool {
-    let left = |known: &StepState| known.status == StepStatus::Succeeded && known.undo.is_none();
+    let left = |known: &StepState| may_have_run(known) && known.undo.is_none();
     let mut undos = plan.section(Section::Undo).filter_map(|undo| state.steps.get(&undo.id.undone()?));
     plan.mode == crate::base::mode::Mode::Real && undos.any(left)
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::downtime::left_down;
 use super::next::{commands, is_unjudged};
 use super::phrase::{self, chosen, error_lines, millis, one_line};
 use super::remark::told;
@@ -58,6 +59,9 @@ pub fn render(plan: &BoundPlan, state: &RunState, places: &Places, palette: Pale
         standing(&mut out, state, &entries);
     }
     undone(&mut out, plan, state, palette);
+    for down in left_down(plan, state) {
+        let _ = writeln!(out, "\n{}", palette.paint(Tone::Bad, &down.words()));
+    }
     if !wanted.is_empty() {
         let _ = writeln!(out, "\n{}", palette.paint(Tone::Warn, "waits for a person"));
     }

@@ -49,6 +49,12 @@ impl From<Broken> for io::Error {
 }
 
 impl TransferError {
+    /// Whether a stream of [`super::Unpacking::open`] failed since the bytes are not those that were stored.
+    #[must_use]
+    pub fn is_of_damage(source: &io::Error) -> bool {
+        Broken::of(source).is_some_and(|broken| broken.kind == Kind::Damaged)
+    }
+
     /// Names the object in what a stream of [`super::Unpacking::open`] failed with.
     #[must_use]
     pub fn of_reading(object: &str, source: io::Error) -> Self {

@@ -10,7 +10,7 @@ use crate::action::ReadStore;
 use crate::base::Timestamp;
 use crate::catalog::recovery::{self, Base, Branch, Requirement};
 use crate::catalog::{self, Catalog, KIND_POSTGRES_BASE, PostgresFacts, WalListing};
-use crate::pgformat::{SegmentName, SegmentSize, Timeline, TimelineHistory, WalFileName};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory, WalFileName};
 
 /// What is known of a cluster's archive around one timeline.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -70,6 +70,17 @@ impl Archive {
             None => Absence::End,
             Some(why) => Absence::Hole(why),
         }
+    }
+
+    /// Judges a segment whose records end at `end`, or with none that is whole: whether that is the end of the WAL. Of a
+    /// backup counts what it needs beyond that position.
+    #[must_use]
+    pub fn judge_end(&self, segment: SegmentName, end: Option<Lsn>, size: SegmentSize) -> Absence {
+        let end = end.unwrap_or_else(|| segment.start(size));
+        let mut rest = self.clone();
+        rest.listing.segments.remove(&segment);
+        rest.backups.retain(|facts| facts.timeline == segment.timeline() && facts.stop_lsn > end);
+        rest.judge(segment, size)
     }
 
     /// Tells whether the archive lists the file after all.
@@ -140,17 +151,15 @@ mod tests {
         assert!(!is_hole(&archive, 2, 7));
     }
 
-    #[test]
-    fn a_segment_that_a_backup_needs_must_be_there() {
-        let mut archive = archive(1, &[]);
-        archive.backups.push(PostgresFacts {
+    fn backup(stop: &str) -> PostgresFacts {
+        PostgresFacts {
             bad_pages: Vec::new(),
             preload_libraries: Vec::new(),
             server_version: "15.18".to_owned(),
             system_id: SystemId(1),
             timeline: Timeline(1),
             start_lsn: "0/2000028".parse().expect("lsn"),
-            stop_lsn: "0/4000000".parse().expect("lsn"),
+            stop_lsn: stop.parse().expect("lsn"),
             segment_size: SIZE,
             tablespaces: Vec::new(),
             slots: Vec::new(),
@@ -158,9 +167,37 @@ mod tests {
             data_checksums: None,
             archiving: None,
             databases: Vec::new(),
-        });
+        }
+    }
+
+    #[test]
+    fn a_segment_that_a_backup_needs_must_be_there() {
+        let mut archive = archive(1, &[]);
+        archive.backups.push(backup("0/4000000"));
         assert!(is_hole(&archive, 1, 2) && is_hole(&archive, 1, 3));
         assert!(!is_hole(&archive, 1, 4), "the backup ends with the last byte before segment 4");
+    }
+
+    #[test]
+    fn a_segment_that_breaks_off_is_the_end_unless_something_needs_more_of_it() {
+        let ends = |archive: &Archive, end: Option<&str>| {
+            let end = end.map(|text| text.parse().expect("lsn"));
+            archive.judge_end(name(1, 3), end, SIZE) == Absence::End
+        };
+        let alone = archive(1, &[2, 3]);
+        assert!(ends(&alone, Some("0/3000100")) && ends(&alone, None), "it is listed itself");
+        assert!(!ends(&archive(1, &[2, 3, 4]), Some("0/3000100")));
+        let mut partial = alone.clone();
+        partial.listing.partial.insert(name(1, 4));
+        assert!(!ends(&partial, Some("0/3000100")));
+        let mut left = alone.clone();
+        let history = TimelineHistory::parse(Timeline(2), "1\t0/4000100\tx\n").expect("history");
+        left.histories.insert(Timeline(2), history);
+        assert!(!ends(&left, Some("0/3000100")), "the child goes on from a later segment");
+        let mut backed = alone.clone();
+        backed.backups.push(backup("0/3000200"));
+        assert!(!ends(&backed, Some("0/3000100")) && !ends(&backed, None));
+        assert!(ends(&backed, Some("0/3000200")), "the server wrote little after the backup, and died");
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! A server keeps what it cannot archive; when the disk of `pg_wal` is full it stops. Nothing is ever dropped here: a
 //! person must bring the archive back or give the disk room.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
 
 use crate::base::units::ByteSize;
-use crate::pgformat::{SegmentName, SegmentSize};
+use crate::pgformat::{ArchiverNotes, SegmentName, SegmentSize};
 
 /// From how many waiting segments on the backlog is held against the disk's room.
 const MANY: u64 = 8;
@@ -91,20 +92,14 @@ impl fmt::Display for Backlog {
 ///
 /// # Errors
 /// Fails when `archive_status` cannot be read; where there is none, nothing waits.
-pub(super) fn waiting(pg_wal: &Path) -> io::Result<Vec<SegmentName>> {
-    let entries = match std::fs::read_dir(pg_wal.join("archive_status")) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+pub(super) fn waiting(pg_wal: &Path) -> io::Result<BTreeSet<SegmentName>> {
+    let mut notes = ArchiverNotes::default();
+    match std::fs::read_dir(pg_wal.join(ArchiverNotes::FOLDER)) {
+        Ok(mut entries) => entries.try_for_each(|entry| entry.map(|entry| notes.take(&entry.file_name())))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        let segment = name.to_str().and_then(|name| name.strip_suffix(".ready")?.parse::<SegmentName>().ok());
-        found.extend(segment);
     }
-    found.sort_unstable();
-    Ok(found)
+    Ok(notes.waiting)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use super::rescue::{later_rescued, read_rescued};
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
-use crate::catalog::{self, recovery::Requirement};
-use crate::pgformat::{SegmentName, WalFileName};
+use crate::catalog::recovery::Requirement;
+use crate::pgformat::{Lsn, SegmentName, WalFileName};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -34,8 +34,9 @@ enum Look {
     Absent,
 }
 
-/// Delivers `name` to `target`: whole and verified, or not at all. Of several places the first that has it counts, and
-/// it is absent only when it is absent in all of them.
+/// Delivers `name` to `target`: whole and verified, or not at all. Of several places the first that has it whole counts, and
+/// it is absent only when it is absent in all of them. A segment that breaks off is delivered only when every place was
+/// looked into and none proves more: to the server it is the end of the WAL.
 ///
 /// `rescue` are folders with WAL outside the archive; `patience` is how long failures that may pass are tried again.
 ///
@@ -125,22 +126,41 @@ async fn look_everywhere(
     (sources, favourite): (&[Source<'_>], &Favourite),
     wanted: (WalFileName, &Path),
 ) -> Result<Look, WalError> {
-    let (mut failure, mut cut) = (None, None);
+    let (mut failures, mut cut) = (Vec::new(), None::<(Option<Lsn>, usize)>);
     for place in favourite.order(sources.len()) {
         match look(&sources[place], wanted).await {
-            // It may be the last of its timeline, or the beginning of one that another store has whole.
-            Ok(Look::Found(landing)) if sources.len() > 1 && landing.breaks_off().is_some() => {
-                cut = cut.or(Some(place));
-            }
-            Ok(Look::Found(landing)) => {
-                favourite.gave(place);
-                return Ok(Look::Found(landing));
-            }
+            Ok(Look::Found(landing)) => match landing.breaks_off() {
+                // It may be the last of its timeline, or the beginning of one that another store has more of.
+                Some(off) if sources.len() > 1 => {
+                    cut = Some(cut.filter(|(longest, _)| *longest >= off.end).unwrap_or((off.end, place)));
+                }
+                Some(_) | None => {
+                    favourite.gave(place);
+                    return Ok(Look::Found(landing));
+                }
+            },
             Ok(Look::Absent) => {}
-            Err(error) => failure = Some(graver(failure, error)),
+            Err(error) => failures.push(error),
         }
     }
-    let Some(place) = cut else { return failure.map_or(Ok(Look::Absent), Err) };
+    match cut {
+        None => gravest(failures).map_or(Ok(Look::Absent), Err),
+        Some((_, place)) => look_at_the_end(sources, (place, wanted), failures).await,
+    }
+}
+
+/// Gives the longest of the copies of a segment that all break off, where nothing proves that there is more of it. That
+/// another store failed is no such proof: it may have the whole one, and the server would open without the rest.
+async fn look_at_the_end(
+    sources: &[Source<'_>],
+    (place, wanted): (usize, (WalFileName, &Path)),
+    failures: Vec<WalError>,
+) -> Result<Look, WalError> {
+    // What proves it there in a store that lacks it is held against how far the copy goes.
+    let is_lack = |error: &WalError| matches!(error, WalError::Required { .. });
+    if let Some(failure) = gravest(failures.into_iter().filter(|error| !is_lack(error)).collect()) {
+        return Err(failure);
+    }
     // Each is written to the same place, so it is read once more.
     let found = look(&sources[place], wanted).await?;
     if let Look::Found(landing) = &found {
@@ -149,6 +169,11 @@ async fn look_everywhere(
         }
     }
     Ok(found)
+}
+
+/// Which of several failures counts; `None` without any.
+fn gravest(failures: Vec<WalError>) -> Option<WalError> {
+    failures.into_iter().fold(None, |gravest, failure| Some(graver(gravest, failure)))
 }
 
 /// Which of two stores' failures counts: one that may pass, since the file may be there; else the first.
@@ -192,21 +217,22 @@ async fn read_whole(
     landing.verify(name, &source.identity)?;
     match landing.breaks_off() {
         None => Ok(landing),
-        Some(what) => Err(WalError::Damaged { name, what }),
+        Some(off) => Err(WalError::Damaged { name, what: off.to_string() }),
     }
 }
 
-/// Refuses a segment whose records break off though its timeline goes on in the archive: the server would take that
-/// for the end of the WAL, and open.
+/// Refuses a segment whose records break off though something in the archive proves that there was more of it: the server
+/// would take that for the end of the WAL, and open.
 async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> Result<(), WalError> {
-    let (Some(what), WalFileName::Segment(segment)) = (landing.breaks_off(), name) else {
+    let (Some(off), WalFileName::Segment(segment), Some(size)) =
+        (landing.breaks_off(), name, source.identity.segment_size)
+    else {
         return Ok(());
     };
-    let Source { store, prefix, identity, .. } = source;
-    let listing = catalog::wal_listing(*store, prefix, identity.system_id, segment.timeline()).await?;
-    match listing.segments.keys().rfind(|later| later.timeline() == segment.timeline() && **later > segment) {
-        None => Ok(()),
-        Some(later) => Err(WalError::Damaged { name, what: format!("{what}, though `{later}` follows") }),
+    let archive = Archive::read(source.store, source.prefix, &source.identity, segment.timeline()).await?;
+    match archive.judge_end(segment, off.end, size) {
+        Absence::End => Ok(()),
+        Absence::Hole(why) => Err(WalError::Damaged { name, what: format!("{off}, though {why}") }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A file of the WAL on its way to its place: written beside it, proven, renamed.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::push::{verify, verify_segment};
 use super::{Identity, WalError};
-use crate::pgformat::{SegmentWalk, WAL_PAGE_BYTES, WalFileName, WalWalker};
+use crate::pgformat::{Halt, Lsn, SegmentWalk, WAL_PAGE_BYTES, WalFileName, WalWalker};
 
 /// A file that nobody sees under its name before it is whole and proven. Dropped before, it is gone.
 #[derive(Debug)]
@@ -59,12 +60,9 @@ impl Landing {
 
     /// Says where the records of what was written end before the segment does; `None` for one whose records lead to its end,
     /// and for what nobody was to walk: any other file.
-    pub(super) fn breaks_off(&self) -> Option<String> {
+    pub(super) fn breaks_off(&self) -> Option<Break> {
         let (end, halt) = self.walk.as_ref()?.halt()?;
-        Some(match end {
-            Some(end) => format!("its records end at {end}: {halt}"),
-            None => format!("none of its records is whole: {halt}"),
-        })
+        Some(Break { end, halt })
     }
 
     /// Has the disk take what was written.
@@ -78,6 +76,23 @@ impl Landing {
         // There is nothing left to remove.
         self.temporary.clear();
         Ok(())
+    }
+}
+
+/// Where the records of a segment end before the segment does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Break {
+    /// The end of the last whole one; `None` when there is none.
+    pub(super) end: Option<Lsn>,
+    halt: Halt,
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.end {
+            Some(end) => write!(f, "its records end at {end}: {}", self.halt),
+            None => write!(f, "none of its records is whole: {}", self.halt),
+        }
     }
 }
 

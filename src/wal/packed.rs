@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::fetch::graver;
 use super::push::WalFile;
+use super::unfinished::Unfinished;
 use super::{Identity, WalError};
 use crate::action::{
     Encoding, Encrypted, NoSecrets, ObjectFacts, ObjectKey, PlainFacts, ReadStore, Secrets, StoreError,
@@ -177,7 +178,7 @@ impl Stored {
     }
 
     /// Gives the plain bytes to what is made for so many of them. They are proven when it is given back.
-    async fn unpack<W: Plainly>(
+    pub(super) async fn unpack<W: Plainly>(
         self,
         keys: Keys<'_>,
         make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
@@ -377,18 +378,38 @@ async fn load<'a>(source: &Source<'a>, name: WalFileName) -> Result<Loaded<'a>, 
     if !ending.is_empty() {
         likely.insert(0, packed_wal_key(prefix, system_id, name, &ending)?);
     }
-    for key in &likely {
-        if let Some(stored) = load_object((store, key), name).await? {
-            return Ok(Loaded { name, stored, keys });
+    let (mut begun, wanted) = (None, (store, name));
+    if let Some(stored) = first_finished(wanted, &likely, &mut begun).await? {
+        return Ok(Loaded { name, stored, keys });
+    }
+    // Packed in another way: the settings have changed since, and where nothing may be removed the beginning of a segment
+    // stays beside the whole of it.
+    let mut others = wal_objects(store, prefix, system_id, name).await?;
+    others.retain(|key| !likely.contains(key));
+    let found = first_finished(wanted, &others, &mut begun).await?;
+    match found.or(begun.map(|(_, stored)| stored)) {
+        Some(stored) => Ok(Loaded { name, stored, keys }),
+        None => {
+            Err(StoreError::NotFound { store: store.name().to_owned(), key: likely.swap_remove(0).to_string() }.into())
         }
     }
-    // Packed in another way: the settings have changed since.
-    for key in wal_objects(store, prefix, system_id, name).await? {
-        if let Some(stored) = load_object((store, &key), name).await? {
-            return Ok(Loaded { name, stored, keys });
+}
+
+/// Loads the file out of the first of several objects that does not say that it is only its beginning; of those that do,
+/// the longest is kept in `begun`.
+async fn first_finished(
+    (store, name): (&dyn ReadStore, WalFileName),
+    keys: &[ObjectKey],
+    begun: &mut Option<(Unfinished, Stored)>,
+) -> Result<Option<Stored>, WalError> {
+    for key in keys {
+        let Some(stored) = load_object((store, key), name).await? else { continue };
+        let Some(copy) = Unfinished::told(&stored.facts) else { return Ok(Some(stored)) };
+        if begun.as_ref().is_none_or(|(longest, _)| longest.is_shorter_than(&copy)) {
+            *begun = Some((copy, stored));
         }
     }
-    Err(StoreError::NotFound { store: store.name().to_owned(), key: likely.swap_remove(0).to_string() }.into())
+    Ok(None)
 }
 
 /// Loads the file out of one object; `None` when there is no such object.

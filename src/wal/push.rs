@@ -125,8 +125,8 @@ pub(super) async fn store_file(to: Destination<'_>, file: &WalFile) -> Result<Pu
     let there = async { Ok(wal_objects(to.store.as_read(), prefix, identity.system_id, name).await?) };
     let packed = Parcel::of(file, (prefix, identity), to.packing);
     let (there, parcel) = tokio::try_join!(there, packed)?;
-    if let Some(key) = there.first() {
-        return confirm(to, key, file, parcel).await;
+    if !there.is_empty() {
+        return confirm(to, &there, file, parcel).await;
     }
     let size_bytes = Some(parcel.stored.len() as u64);
     let (seen, metadata) = (Seen::Absent, parcel.metadata.clone());
@@ -138,46 +138,61 @@ pub(super) async fn store_file(to: Destination<'_>, file: &WalFile) -> Result<Pu
         Ok(outcome) if outcome.existed => Ok(Pushed::WasThere),
         Ok(_) => Ok(Pushed::Stored),
         // Somebody was faster, or an answer to an earlier request of ours was lost on its way.
-        Err(StoreError::Exists { .. }) => confirm(to, &parcel.key.clone(), file, parcel).await,
+        Err(StoreError::Exists { .. }) => confirm(to, &[parcel.key.clone()], file, parcel).await,
         Err(error) => Err(error.into()),
     }
 }
 
-/// Makes sure that an object that is there holds the same plain bytes, and that it is durable: its own bytes
-/// are put again, since encrypting the segment again would give others.
-async fn confirm(to: Destination<'_>, key: &ObjectKey, file: &WalFile, parcel: Parcel) -> Result<Pushed, WalError> {
-    let name = file.name;
-    let stored = match Stored::read(to.store.as_read(), key).await {
-        Ok(stored) => stored,
-        Err(CatalogError::Damaged { what, .. }) => return Err(WalError::Damaged { name, what }),
-        Err(error) => return Err(error.into()),
-    };
-    if stored.plain_sha256() != Some(parcel.plain_sha256) {
-        let unfinished = Unfinished::told(&stored.facts).filter(|_| *key == parcel.key);
-        return match unfinished {
-            Some(unfinished) if unfinished.goes_on_in(file)? => finish(to, file, parcel).await,
-            Some(_) | None => Err(WalError::Differs(name)),
+/// Makes sure that an object that is there holds the same plain bytes, and that it is durable. The others, packed otherwise,
+/// may be nothing but unfinished copies of it: they go.
+async fn confirm(to: Destination<'_>, there: &[ObjectKey], file: &WalFile, parcel: Parcel) -> Result<Pushed, WalError> {
+    let (mut same, mut unfinished) = (None, Vec::new());
+    for key in there {
+        let stored = match Stored::read(to.store.as_read(), key).await {
+            Ok(stored) => stored,
+            Err(CatalogError::Damaged { what, .. }) => return Err(WalError::Damaged { name: file.name, what }),
+            Err(error) => return Err(error.into()),
         };
+        match Unfinished::told(&stored.facts) {
+            _ if stored.plain_sha256() == Some(parcel.plain_sha256) => same = Some(stored),
+            Some(copy) if copy.goes_on_in(file)? => unfinished.push(key),
+            Some(_) | None => return Err(WalError::Differs(file.name)),
+        }
     }
+    let own = parcel.key.clone();
+    let pushed = match same {
+        Some(same) => settle(to, same, file.name).await?,
+        None => finish(to, (file, parcel), unfinished.contains(&&own)).await?,
+    };
+    for key in unfinished.into_iter().filter(|key| pushed == Pushed::WasThere || **key != own) {
+        // Where nothing may be removed it stays: readers pass over it.
+        let _ = to.store.delete(key).await;
+    }
+    Ok(pushed)
+}
+
+/// Puts the bytes of an object again, so that it is durable: encrypting the segment again would give others.
+async fn settle(to: Destination<'_>, stored: Stored, name: WalFileName) -> Result<Pushed, WalError> {
     let Stored { bytes, facts } = stored;
     let size_bytes = Some(bytes.len() as u64);
     let options = PutOptions { if_absent: true, metadata: facts.metadata, size_bytes, ..PutOptions::default() };
-    match to.store.put(key, Box::new(Cursor::new(bytes)), options).await {
+    match to.store.put(&facts.key, Box::new(Cursor::new(bytes)), options).await {
         Ok(_) => Ok(Pushed::WasThere),
         Err(StoreError::Exists { .. }) => Err(WalError::Differs(name)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// Puts a segment in the place of the unfinished copy of it: nothing that the copy proves is given up.
-async fn finish(to: Destination<'_>, file: &WalFile, parcel: Parcel) -> Result<Pushed, WalError> {
+/// Puts a segment in the place of the unfinished copies of it, or beside those packed otherwise: nothing that a copy proves
+/// is given up.
+async fn finish(to: Destination<'_>, (file, parcel): (&WalFile, Parcel), is_there: bool) -> Result<Pushed, WalError> {
     if let WalFileName::Segment(segment) = file.name
-        && is_superseded(&to, segment).await?
+        && is_superseded((to.store.as_read(), to.prefix), &to.identity, segment).await?
     {
         return Err(WalError::Differs(file.name));
     }
     let size_bytes = Some(parcel.stored.len() as u64);
-    let options = PutOptions { metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
+    let options = PutOptions { if_absent: !is_there, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
     let put = to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await?;
     match put.sha256 == parcel.sha256 {
         true => Ok(Pushed::Stored),

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use super::push::{Destination, WalFile};
+use super::push::WalFile;
 use super::{Identity, WalError};
-use crate::action::ObjectFacts;
+use crate::action::{ObjectFacts, ReadStore};
 use crate::base::Digest;
 use crate::catalog::histories;
 use crate::pgformat::{SegmentName, SegmentScan, WalFileName};
@@ -54,6 +54,11 @@ impl Unfinished {
         metadata.insert(SHA256.to_owned(), self.sha256.to_string());
     }
 
+    /// Tells whether another copy of the segment proves more.
+    pub(super) fn is_shorter_than(&self, other: &Self) -> bool {
+        self.bytes < other.bytes
+    }
+
     /// Tells whether a file begins with all that the copy proves. Blocking.
     pub(super) fn goes_on_in(&self, file: &WalFile) -> Result<bool, WalError> {
         let mut prefix = Vec::new();
@@ -64,9 +69,13 @@ impl Unfinished {
 
 /// Tells whether another timeline went on from this one by the end of a segment: whoever still writes here is a server that
 /// a finished recovery, or a standby, has taken the place of.
-pub(super) async fn is_superseded(to: &Destination<'_>, segment: SegmentName) -> Result<bool, WalError> {
-    let Some(size) = to.identity.segment_size else { return Ok(true) };
+pub(super) async fn is_superseded(
+    (store, prefix): (&dyn ReadStore, &str),
+    identity: &Identity,
+    segment: SegmentName,
+) -> Result<bool, WalError> {
+    let Some(size) = identity.segment_size else { return Ok(true) };
     let end = segment.start(size).0 + size.bytes();
-    let known = histories(to.store.as_read(), to.prefix, to.identity.system_id).await?;
+    let known = histories(store, prefix, identity.system_id).await?;
     Ok(known.values().any(|history| history.switch_of(segment.timeline()).is_some_and(|switch| switch.0 <= end)))
 }

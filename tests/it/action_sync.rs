@@ -279,7 +279,7 @@ async fn what_comes_last_waits_for_all_others_and_a_difference_can_be_an_error()
     assert_eq!(tree(&bench.path("to")), tree(&bench.path("from")));
     write(&bench.path("from"), &[("b/2/data", "other"), ("b/2/manifest.json", "{2}"), ("b/3/data", "three")]);
     let error = run(&bench, with("refuse")).await.unwrap_err();
-    assert!(error.to_string().contains("1 at the target have other content"), "{error}");
+    assert!(error.to_string().contains("1 at the target have other content than at the source: `b/2/data`"), "{error}");
     assert_eq!(fs::read_to_string(bench.path("to/b/2/data")).unwrap(), "two", "it stays as it was");
     assert!(bench.path("to/b/3/data").exists() && !bench.path("to/b/2/manifest.json").exists(), "what is new is there");
     run(&bench, with("replace")).await.unwrap();

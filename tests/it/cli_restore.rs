@@ -1,5 +1,7 @@
 //! `runbook status`, `backup` and `restore` at three in the morning: one inventory, no YAML.
 
+use runbook::catalog::{KIND_POSTGRES_SNAPSHOT, Manifest, commit};
+use runbook::store::Opening;
 use serde_json::Value;
 
 use crate::support::cli::{Ran, until};
@@ -167,4 +169,15 @@ fn a_copy_beside_the_live_database_can_be_looked_at_until_somebody_has() {
     cli.run(&["resume", "last"]).ends(0);
     assert_eq!(production.facts(), before);
     production.nothing_is_left();
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_named_is_refused_with_what_restores_it() {
+    let production = Production::new();
+    let store = Opening::plain(&production.site.depot.entry, "primary").open().unwrap();
+    let (id, at) = ("20260128-143002-3fa9c1-snapshot", "2026-01-28T14:30:02Z".parse().unwrap());
+    let manifest = Manifest::new(id.to_owned(), KIND_POSTGRES_SNAPSHOT, "main", (at, at));
+    commit(&*store, "main", manifest).await.unwrap();
+    let refused = production.cli.run(&["restore", "main", "--to", id]).ends(2);
+    refused.says("is a snapshot of a volume").says("examples/volume-restore.yaml").says("postgres.restore_snapshot");
 }

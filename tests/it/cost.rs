@@ -193,6 +193,26 @@ async fn aws_the_restore_of_an_increment_reads_what_it_rests_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn aws_an_archived_backup_is_brought_back_by_a_step_before_it_is_fetched() {
+    let (_moto, cli) = archived("").await;
+    let steps = |retrieve: &str| {
+        let into = cli.path("into");
+        format!(
+            "version: 1\nname: fetch\nsteps:\n  - {{ id: choose, uses: backup.find, with: {{ source: media, store: primary }} }}\n{retrieve}  \
+             - {{ id: get, uses: backup.get, with: {{ source: media, store: primary, backup: \"{{{{ steps.choose.backup }}}}\", into: {} }} }}\n",
+            into.display()
+        )
+    };
+    cli.file("runbook.yaml", &steps(""));
+    cli.run(&["run", "runbook.yaml"]).ends(10).says("archive");
+    let retrieve = "  - { id: back, uses: backup.retrieve, with: { source: media, store: primary, backup: \"{{ steps.choose.backup }}\", every: 1s, within: 1m } }\n";
+    cli.file("runbook.yaml", &steps(retrieve));
+    cli.run(&["run", "runbook.yaml"]).ends(0);
+    let back = &cli.shown()["steps"];
+    assert!(back.to_string().contains("\"asked\":1"), "{back:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn aws_an_archived_backup_breaks_the_objective_by_itself_and_the_forecast_says_so() {
     let (_moto, cli) = archived("").await;
     let runbook = |rto: &str| {

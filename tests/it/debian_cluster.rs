@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::cli::{Cli, until};
 use crate::support::postgres::{free_port, server_bin};
-use crate::support::program::need;
+use crate::support::program::{left_out, need};
 
 /// One cluster of this machine's own, gone when it is dropped.
 struct Debian {
@@ -18,10 +18,11 @@ struct Debian {
 }
 
 impl Debian {
-    /// Makes and starts one; `None` where no such tools exist: another system, or nobody who may use them.
+    /// Makes and starts one; `None` where it was left out by name: on another system no such tools exist.
     fn start() -> Option<Self> {
-        if !Path::new("/etc/debian_version").exists() || !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: `pg_createcluster` is Debian's, and wants root");
+        let is_debian = Path::new("/etc/debian_version").exists() && rustix::process::geteuid().is_root();
+        let lack = (!is_debian).then_some("`pg_createcluster` is Debian's, and wants root");
+        if left_out("RUNBOOK_TEST_NO_DEBIAN", lack) {
             return None;
         }
         need("pg_createcluster", "postgresql");

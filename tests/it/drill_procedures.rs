@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::postgres::unprivileged;
 use crate::support::production::Production;
+use crate::support::program::{left_out, no_root};
 
 const DATABASE: [&str; 2] = ["-p", "database=main"];
 
@@ -36,8 +37,10 @@ fn the_quarterly_drill_rebuilds_a_lost_server_in_time_and_changes_nothing() {
 
 #[test]
 fn a_drill_runs_as_the_user_whose_the_data_is_and_says_before_it_begins_who_may_not_read_the_archive() {
-    // Only root can be another user.
-    let Some((postgres, _)) = unprivileged() else { return };
+    if left_out("RUNBOOK_TEST_NO_ROOT", no_root()) {
+        return;
+    }
+    let (postgres, _) = unprivileged().expect("a user that servers of tests run as");
     let (owner, group) = (65534, 65534);
     assert_ne!(owner, postgres, "the servers of tests run as `postgres`");
     let production = Production::new();

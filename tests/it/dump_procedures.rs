@@ -116,6 +116,10 @@ fn a_damaged_database_is_replaced_by_its_last_good_dump_and_kept_for_analysis() 
     let old = shop.databases().split(' ').find(|name| name.contains("_old_")).unwrap().to_owned();
     let kept = shop.psql(&old, "SELECT count(*), max(user_id) FROM orders");
     assert_eq!(String::from_utf8_lossy(&kept.stdout).trim(), "150|1");
+    // Taken back, nothing is lost, and the summary says nothing of a loss.
+    let undone = shop.cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
+    assert!(!undone.err.contains("commits lost"), "{}", undone.err);
+    assert_eq!(shop.orders(), "150|22500");
     fs::remove_dir_all(shop.cli.state()).unwrap();
     shop.cli.run(&args(&[&["drill", "data-corruption"], &WHAT])).ends(0);
 }

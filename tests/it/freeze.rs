@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use runbook::action::Action as _;
+use runbook::actions::backup::Unfreeze;
+use runbook::actions::postgres::RestoreBase;
 use runbook::language::inventory::StoreEntry;
 use serde_json::{Value, json};
 
@@ -40,7 +43,7 @@ async fn a_recovery_freezes_its_place_in_the_store_for_whoever_comes_until_someb
     site.cluster.stop("immediate");
     let staged = run.stage(&backup.backup).await;
     let note = site.cluster.dir().join(format!("store/main/freeze/{}.json", run.id));
-    assert!(!note.exists(), "staging is harmless");
+    assert!(note.is_file(), "what is read for hours must not be pruned meanwhile");
     run.recover(&staged, json!({})).await;
     assert!(note.is_file());
 
@@ -72,6 +75,35 @@ async fn a_recovery_freezes_its_place_in_the_store_for_whoever_comes_until_someb
     step(&cli, "postgres.base_backup", &json!({ "database": "theirs" }));
     let taken = cli.run(&["run", "one.yaml"]);
     assert!(!taken.err.contains("frozen"), "{}", taken.err);
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_be_staged_is_frozen_all_the_same_and_so_are_its_copies_until_all_are_lifted() {
+    let site = Site::new();
+    let url = format!("file://{}", site.cluster.folder("copies").display());
+    let copies = StoreEntry { url, ..StoreEntry::default() };
+    runbook::store::Opening::plain(&copies, "copies").initialize().unwrap();
+    site.beside.lock().unwrap().insert("copies".to_owned(), copies);
+    site.backup_stores.lock().unwrap().push("copies".to_owned());
+    let run = site.run();
+    let backup = run.base_backup().await.backup;
+    site.archive();
+    site.cluster.stop("immediate");
+    for store in ["store", "copies"] {
+        let content = site.cluster.dir().join(format!("{store}/main/base/{}", backup.id));
+        let largest = fs::read_dir(content).unwrap().flatten().max_by_key(|entry| entry.metadata().unwrap().len());
+        fs::OpenOptions::new().write(true).open(largest.unwrap().path()).unwrap().set_len(100).unwrap();
+    }
+    let params = serde_json::from_value(json!({ "database": "main", "backup": backup })).unwrap();
+    RestoreBase.run(&params, &run.context()).await.unwrap_err();
+    let notes =
+        ["store", "copies"].map(|store| site.cluster.dir().join(format!("{store}/main/freeze/{}.json", run.id)));
+    assert!(notes.iter().all(|note| note.is_file()), "{}", site.said());
+    let lift = serde_json::from_value(json!({ "database": "main", "reason": "it is over" })).unwrap();
+    Unfreeze.run(&lift, &run.context()).await.unwrap();
+    for note in notes {
+        assert!(fs::read_to_string(&note).unwrap().contains("it is over"), "{}", note.display());
+    }
 }
 
 #[test]

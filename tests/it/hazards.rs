@@ -15,20 +15,73 @@ fn sources(folder: &Path, text: &mut String) {
     }
 }
 
+/// The names of the functions of a text that are run as tests: neither helpers nor what is ignored.
+fn tests_of(text: &str) -> BTreeSet<&str> {
+    let (mut found, mut is_test, mut is_ignored) = (BTreeSet::new(), false, false);
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("//") || line.starts_with("#[") {
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+            is_ignored |= line.starts_with("#[ignore");
+            continue;
+        }
+        let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        found.extend(
+            function.filter(|_| is_test && !is_ignored).and_then(|rest| rest.split_once('(')).map(|(name, _)| name),
+        );
+        (is_test, is_ignored) = (false, false);
+    }
+    found
+}
+
+#[test]
+fn a_helper_and_an_ignored_test_are_no_tests() {
+    let text = "#[test]\nfn one() {}\n#[tokio::test]\n/// Told.\nasync fn two() {}\nfn helper() {}\n#[test]\n#[ignore = \"x\"]\nfn three() {}\n";
+    assert_eq!(tests_of(text), BTreeSet::from(["one", "two"]));
+}
+
 #[test]
 fn every_hazard_has_a_row_and_every_test_it_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (mut code, table) = (String::new(), fs::read_to_string(root.join("docs/hazards.md")).unwrap());
     sources(&root.join("tests/it"), &mut code);
     sources(&root.join("src"), &mut code);
-    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| H")).collect();
-    let names: Vec<String> = rows.iter().map(|row| row.split('|').nth(1).unwrap().trim().to_owned()).collect();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| H") || line.starts_with("| M")).collect();
+    let numbers = rows.iter().map(|row| row.split('|').nth(1).unwrap().trim().to_owned());
+    let names: Vec<String> = numbers.filter(|name| name.starts_with('H')).collect();
     assert_eq!(names, (1..=46).map(|number| format!("H{number}")).collect::<Vec<_>>());
     // A test's name is a sentence: nothing else between backticks has three underscores.
     let named: BTreeSet<&str> =
         rows.iter().flat_map(|row| row.split('`')).filter(|word| word.matches('_').count() > 2).collect();
-    let missing: Vec<&&str> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    let tests = tests_of(&code);
+    let missing: Vec<&&str> = named.difference(&tests).collect();
     assert!(missing.is_empty() && named.len() > 40, "{missing:?}");
+    let applies = rows.iter().filter(|row| !row.contains("| does not apply: "));
+    let unproven = applies.filter(|row| !row.split('`').any(|word| tests.contains(word)));
+    assert_eq!(unproven.collect::<Vec<_>>(), Vec::<&&str>::new(), "rows without a test");
+}
+
+/// The hazards in which a PostgreSQL server takes part.
+const OF_SERVERS: [u32; 25] =
+    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 22, 23, 24, 30, 31, 32, 44, 45];
+
+#[test]
+fn every_hazard_of_a_postgresql_server_is_tried_on_a_real_one() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(root.join("docs/hazards.md")).unwrap();
+    let files = fs::read_dir(root.join("tests/it")).unwrap().flatten().map(|entry| entry.path());
+    let texts = files.filter_map(|path| fs::read_to_string(path).ok());
+    let starts_servers = |text: &String| {
+        let mut used = text.lines().filter(|line| line.starts_with("use crate::support::"));
+        used.any(|line| ["Cluster", "Production", "Site", "Guarded"].iter().any(|name| line.contains(name)))
+    };
+    let real: Vec<String> = texts.filter(starts_servers).collect();
+    let numbered = OF_SERVERS.iter().map(|number| format!("| H{number} |"));
+    let hazards = numbered.map(|begin| table.lines().find(|line| line.starts_with(&begin)).unwrap());
+    for row in hazards.chain(table.lines().filter(|line| line.starts_with("| M"))) {
+        let mut named = row.split('`').filter(|word| word.matches('_').count() > 2);
+        let is_real = |name: &str| real.iter().any(|text| text.contains(&format!("fn {name}(")));
+        assert!(named.any(is_real), "tried on no server: {row}");
+    }
 }
 
 #[test]

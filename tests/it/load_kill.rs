@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::cli::{Cli, Live, listing, processes_of, until};
-use crate::support::crash::{kill_servers, kill_wal};
+use crate::support::crash::{Dies, HeldReplay, kill_wal};
 use crate::support::dice::Dice;
 use crate::support::load::{Acknowledged, COUNTS, Load, Pace, TABLE};
 use crate::support::postgres::Cluster;
@@ -32,6 +32,8 @@ struct Course {
     serving: &'static str,
     /// How often somebody is killed.
     crashes: u32,
+    /// How many servers must die in the middle of their replay.
+    replays: u32,
     /// The run that goes on; `None` before the first one, and after one that failed.
     run: Option<String>,
 }
@@ -39,11 +41,11 @@ struct Course {
 impl Course {
     fn new(begin: &[&str], place: &Path, serving: &'static str) -> Self {
         let begin = begin.iter().map(|word| (*word).to_owned()).collect();
-        Self { begin, place: place.to_owned(), serving, crashes: CRASHES, run: None }
+        Self { begin, place: place.to_owned(), serving, crashes: CRASHES, replays: 1, run: None }
     }
 
     fn quiet(self) -> Self {
-        Self { crashes: 0, ..self }
+        Self { crashes: 0, replays: 0, ..self }
     }
 }
 
@@ -100,11 +102,12 @@ impl Scene {
             let seen = self.events() + usize::try_from(self.dice.below(5)).unwrap();
             until("something happens", || !live.lives() || self.events() >= seen);
             self.pause(120);
-            let place = &course.place;
+            let place = course.place.clone();
             let hit = match self.dice.below(5) {
                 _ if !live.lives() => break,
-                0 => self.took(1, caught(&mut live, place)),
-                1 | 2 if self.is_at(course.serving) => self.took(2, kill_servers(place)),
+                _ if course.replays > 0 && self.is_at(course.serving) => self.strikes_replay(&mut live, course),
+                0 => self.took(1, caught(&mut live, &place)),
+                1 | 2 if self.is_at(course.serving) => self.strikes_replay(&mut live, course),
                 _ => {
                     course.crashes -= 1;
                     // One that ended just now says its code again when it is resumed.
@@ -115,9 +118,26 @@ impl Scene {
             course.crashes -= u32::from(hit);
         }
         while live.lives() {
+            if course.replays > 0 && self.is_at(course.serving) {
+                self.strikes_replay(&mut live, course);
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
         live.wait().code
+    }
+
+    /// Waits for the server of a recovery, holds it as it replays, and kills it; tells whether there was one.
+    fn strikes_replay(&mut self, live: &mut Live, course: &mut Course) -> bool {
+        let who = if self.dice.below(2) == 0 { Dies::Postmaster } else { Dies::Startup };
+        while live.lives() && self.is_at(course.serving) {
+            if let Some(held) = HeldReplay::catch(&course.place) {
+                held.kill(who);
+                course.replays = course.replays.saturating_sub(1);
+                return self.took(2, 1);
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        false
     }
 
     fn took(&mut self, whom: usize, count: usize) -> bool {
@@ -244,8 +264,8 @@ fn what_was_acknowledged_before_a_crash_is_back_though_everybody_was_killed_in_t
         assert!(matches!(code, 0 | 5), "{code}: {:#?}", scene.said());
         scene.is_all_in(&scene.cluster().sql(COUNTS));
     }
-    let [engines, ..] = scene.taken;
-    assert!(engines >= 4, "only {engines} kills hit a live engine");
+    let [engines, _, servers] = scene.taken;
+    assert!(engines >= 4 && servers > 0, "{engines} kills hit a live engine, {servers} a server that replayed");
     assert!(scene.acknowledged.total() > 100, "pgbench did something: {:?}", scene.acknowledged);
     // And the archive alone leads over every timeline that the crashes made.
     scene.production.site.archive();
@@ -281,8 +301,8 @@ fn drills_in_which_everybody_is_killed_bring_all_that_was_acknowledged_and_leave
         scene.nothing_is_left();
         assert_eq!(scene.untouched(), before, "{name}");
     }
-    let [engines, ..] = scene.taken;
-    assert!(engines >= 4, "only {engines} kills hit a live engine");
+    let [engines, _, servers] = scene.taken;
+    assert!(engines >= 4 && servers > 0, "{engines} kills hit a live engine, {servers} a server that replayed");
     left_for_dead(&mut scene);
     assert_eq!(scene.untouched(), before);
     let acknowledged = load.end(scene.cluster());
@@ -316,6 +336,7 @@ fn a_copy_beside_a_busy_production_has_all_that_was_acknowledged_though_everybod
     let (before, place) = (scene.untouched(), scene.cli().dir().to_owned());
     let copy = ["run", "side-copy", "-p", "database=main", "--confirm", "production"];
     assert_eq!(scene.carry(Course::new(&copy, &place, "copy"), Scene::nothing_is_left), 13);
+    assert!(scene.taken[2] > 0, "no kill hit a server that replayed");
     scene.is_all_in(&asked(&scene));
     let run = scene.cli().runs().pop().unwrap().file_name().unwrap().to_string_lossy().into_owned();
     scene.cli().run(&["approve", &run]).ends(0);

@@ -192,6 +192,31 @@ fn a_hole_in_the_archive_is_found_before_the_server_is_touched_and_a_damaged_seg
     assert_eq!(site.rows(), "1503 1503");
 }
 
+#[test]
+fn a_segment_of_which_the_repository_has_only_the_beginning_is_told_with_what_to_type() {
+    let site = backed_up();
+    site.cluster.sql("INSERT INTO t VALUES (1501)");
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.cluster.stop("immediate");
+    // A recovery that was given up had rescued it; then the server was started again.
+    let path = site.cluster.pgdata().join("pg_wal").join(&name);
+    assert!(site.pgbackrest(&["--no-archive-async", "archive-push", &path.to_string_lossy()]).status.success());
+    site.cluster.up();
+    site.cluster.sql("INSERT INTO t VALUES (1502)");
+    site.cluster.kill();
+    let told = format!("the repository has only the beginning of `{name}`");
+    for place in ["", ", delta: true"] {
+        site.restores(place).ends(10).says(&told);
+        assert!(site.beside().iter().all(|name| !name.contains("-old-")), "{:?}", site.beside());
+    }
+    let journal = site.cli.journal().iter().map(ToString::to_string).collect::<String>();
+    let line = journal.split("as the server's user: `").nth(1).expect("what to type").split('`').next().unwrap();
+    assert!(line.contains("repo-rm") && line.contains(&name) && line.contains("archive-push"), "{line}");
+    assert!(site.types(line).success(), "{line}");
+    site.restores("").ends(0);
+    assert_eq!(site.rows(), "1502 1502");
+}
+
 /// A full backup that is under way: a spread checkpoint with many pages to write, for which it waits.
 fn taking(site: &Guarded) -> (Live, i32) {
     site.cluster.sql("CREATE TABLE filler AS SELECT n, repeat('x', 500) AS x FROM generate_series(1, 20000) n");
@@ -359,6 +384,17 @@ fn a_stanza_is_made_once_in_an_encrypted_repository_and_a_lost_server_comes_back
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     site.restores("").ends(0);
     assert_eq!(site.rows(), "1500 1500");
+}
+
+#[test]
+fn a_run_that_makes_the_stanza_first_is_not_refused_for_want_of_it() {
+    let site = Guarded::unmade("");
+    let step =
+        |id: &str, uses: &str| format!("  - {{ id: {id}, uses: pgbackrest.{uses}, with: {{ database: main }} }}\n");
+    let rest = [step("check", "check"), step("backup", "backup"), step("info", "info")].concat();
+    site.does(&rest).ends(4).says("missing stanza");
+    site.does(&[step("make", "stanza_create"), rest].concat()).ends(0);
+    assert_eq!(labels(&site), 1);
 }
 
 #[test]

@@ -195,19 +195,53 @@ async fn wal_that_breaks_off_behind_the_target_keeps_nobody_from_it() {
 }
 
 #[tokio::test]
-async fn a_damaged_segment_keeps_nobody_from_a_restore_point_before_it_and_is_named_where_it_hides_one() {
+async fn damage_right_behind_the_target_ends_no_recovery_though_the_server_reads_ahead_of_its_replay() {
     let (site, backup) = of_one_row().await;
-    let (_, names) = archived_and_broken(&site);
+    insert(&site, 2);
+    let at = site.cluster.sql(&format!("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', '{TIME}')"));
+    // The commit at which it stops, and right behind it the next segment.
+    insert(&site, 3);
+    site.archive();
+    insert(&site, 4);
+    let damaged = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.archive();
+    insert(&site, 5);
+    site.archive();
+    let reads_ahead = site.cluster.try_sql("SHOW recovery_prefetch").status.success();
+    site.cluster.kill();
+    // The old data directory is there, so nothing but the server itself reads the whole way.
+    fs::write(stored(&site, &damaged), "no segment").unwrap();
+    let _ = fs::remove_file(site.cluster.pgdata().join("pg_wal").join(&damaged));
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({ "target_time": at })).await;
+    assert_eq!(rows(&site), "1,2", "{}", site.said());
+    // Where other clusters of the machine have tablespaces the way is read before it starts, and tells it so.
+    let told = ["reads no further than it replays", "it is not replayed, nor what follows"];
+    println!("{}", site.said());
+    assert!(!reads_ahead || told.iter().any(|words| site.said().contains(words)), "{}", site.said());
+    let auto = fs::read_to_string(site.cluster.pgdata().join("postgresql.auto.conf")).unwrap();
+    assert!(!auto.contains("recovery_prefetch"), "{auto}");
+}
+
+/// The file in which a segment is stored.
+fn stored(site: &Site, name: &str) -> PathBuf {
     let mut folders = vec![site.depot.root.clone()];
-    let stored = std::iter::from_fn(|| {
+    let files = std::iter::from_fn(|| {
         let entries = fs::read_dir(folders.pop()?).unwrap().flatten().map(|entry| entry.path());
         let (inner, files): (Vec<PathBuf>, Vec<PathBuf>) = entries.partition(|path| path.is_dir());
         folders.extend(inner);
         Some(files)
     });
-    let stored: Vec<PathBuf> = stored.flatten().collect();
-    let damaged = stored.iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&names[1]));
-    fs::write(damaged.unwrap(), "no segment").unwrap();
+    let mut files = files.flatten();
+    files.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(name)).unwrap()
+}
+
+#[tokio::test]
+async fn a_damaged_segment_keeps_nobody_from_a_restore_point_before_it_and_is_named_where_it_hides_one() {
+    let (site, backup) = of_one_row().await;
+    let (_, names) = archived_and_broken(&site);
+    fs::write(stored(&site, &names[1]), "no segment").unwrap();
     let run = site.run();
     let staged = run.stage(&backup).await;
     let error = run.try_recover(&staged, json!({ "target_name": "nowhere" })).await.unwrap_err();

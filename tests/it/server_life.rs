@@ -1,12 +1,15 @@
 //! Servers stopped, started and promoted, and moments named: real ones.
 
 use std::fs;
+use std::process::Stdio;
 
 use runbook::action::{Action as _, CheckContext};
 use runbook::actions::postgres::{Promote, RestorePoint, Start, Stop, StopParams};
+use rustix::process::{Pid, Signal};
 use serde_json::json;
 
-use crate::support::cli::until;
+use crate::support::cli::{gated, until};
+use crate::support::crash::postmasters;
 use crate::support::production::Production;
 use crate::support::recovery::Site;
 
@@ -36,6 +39,34 @@ async fn a_stopped_server_is_started_once_and_one_in_the_middle_of_a_recovery_is
     assert!(format!("{:?}", error.info()).contains("shared_buffers"), "{:?}", error.info());
 }
 
+#[tokio::test]
+async fn a_server_whose_killed_predecessor_was_never_reaped_is_started_when_nothing_of_that_one_is_left() {
+    let site = Site::new();
+    let run = site.run();
+    let params = serde_json::from_value(json!({ "database": "main" })).unwrap();
+    run.stop().await;
+    // A child of this test, which reaps it only in the end: until then it is a zombie.
+    let mut command = site.cluster.command("postgres");
+    let mut server = command.arg("-D").arg(site.cluster.pgdata()).stderr(Stdio::null()).spawn().unwrap();
+    until("it answers", || site.cluster.try_sql("SELECT 1").status.success());
+    let client = site.cluster.client("postgres", "SELECT pg_sleep(600)").stderr(Stdio::null()).spawn();
+    let mut client = client.unwrap();
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
+    until("a session is at work", || site.cluster.sql(asleep) == "1");
+    let session = site.cluster.sql("SELECT pid FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'");
+    let session = Pid::from_raw(session.parse().unwrap()).unwrap();
+    rustix::process::kill_process(session, Signal::STOP).unwrap();
+    site.cluster.kill();
+    // A session that outlived it may still write.
+    Start.run(&params, &run.context()).await.unwrap_err();
+    rustix::process::kill_process(session, Signal::KILL).unwrap();
+    until("the session is gone", || postmasters(site.cluster.dir()).is_empty());
+    assert!(Start.run(&params, &run.context()).await.unwrap().started);
+    assert_eq!(site.cluster.sql("SELECT 1"), "1");
+    client.wait().unwrap();
+    server.wait().unwrap();
+}
+
 #[test]
 fn undoing_a_start_stops_a_server_that_was_stopped_before_and_no_other() {
     let production = Production::new();
@@ -57,6 +88,77 @@ fn undoing_a_start_stops_a_server_that_was_stopped_before_and_no_other() {
     assert_eq!(cluster.sql("SELECT count(*) FROM t"), "1000");
     cli.run(&undo(&cli.id())).ends(0);
     assert!(!cluster.try_sql("SELECT 1").status.success() && cluster.pid().is_none(), "it was stopped before");
+}
+
+const DOWN: &str = "version: 1\nname: down\nsteps:\n  - id: down\n    uses: postgres.stop\n    with: { database: main, if_running: true }\n    \
+                    undo:\n      uses: postgres.start\n      with: { database: main, only_if: stopped, stopped: '{{ steps.down.stopped }}' }\n";
+
+/// Somebody presses Ctrl-C at a run that has stopped the server, or is about to.
+#[test]
+fn a_run_that_ends_with_the_server_down_says_so_and_its_undo_starts_it() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    let next = format!("{DOWN}  - id: next\n    run: \"{}\"\n", gated(&cli.path("began"), &cli.path("gate")));
+    cli.file("down.yaml", &next);
+    let run = cli.spawn(&["run", "down.yaml", "--confirm", "production"]);
+    until("the next step began", || cli.path("began").exists());
+    run.signal(Signal::INT);
+    run.wait().ends(12).says("DOWN: the server of `main` was stopped by `down`").says("undo ");
+    let status = cli.run(&["status", "main"]).ends(2);
+    status.prints("its data was shut down in order, so start it: ").prints("pg_ctl start");
+    cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
+    assert_eq!(cluster.sql("SELECT count(*) FROM t"), "1000");
+}
+
+#[test]
+fn a_stop_that_was_cut_off_is_undone_by_what_the_data_tells() {
+    let production = Production::new();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cli.file("down.yaml", DOWN);
+    // The archiver keeps the server from ending.
+    let gate = cluster.folder("gates").join("gate");
+    let slow = gated(&cluster.folder("gates").join("began"), &gate);
+    cluster.configure(&[("archive_command", &slow)]);
+    cluster.sql("SELECT pg_reload_conf()");
+    cluster.sql("CREATE TABLE slow(n int); SELECT pg_switch_wal()");
+    until("the archiver is at work", || cluster.folder("gates").join("began").exists());
+    let run = cli.spawn(&["run", "down.yaml", "--confirm", "production"]);
+    until("the server shuts down", || !cluster.try_sql("SELECT 1").status.success());
+    run.signal(Signal::INT);
+    run.wait().ends(12).says("MAY BE DOWN: `down` was cut off while it stopped the server of `main`").says("undo ");
+    std::fs::write(&gate, "").unwrap();
+    until("the server is gone", || cluster.pid().is_none());
+    cli.run(&["undo", "last", "--confirm", "production"]).ends(0);
+    assert_eq!(cluster.sql("SELECT count(*) FROM t"), "1000");
+}
+
+#[tokio::test]
+async fn a_server_that_did_not_run_when_the_run_began_is_not_started_by_an_undo_that_knows_nothing() {
+    let site = Site::new();
+    let run = site.run();
+    run.stop().await;
+    let start = serde_json::from_value(json!({ "database": "main", "only_if": "stopped" })).unwrap();
+    let mut later = run.context();
+    later.about.began_at = runbook::base::clock::after(later.about.began_at, std::time::Duration::from_secs(3600));
+    assert!(!Start.run(&start, &later).await.unwrap().started);
+    assert!(site.said().contains("no server ran when the run began"), "{}", site.said());
+    site.cluster.up();
+    site.cluster.kill();
+    let error = Start.run(&start, &later).await.unwrap_err();
+    assert!(error.info().help.as_ref().unwrap().contains("pg_ctl start"), "{error}");
+    let mut then = run.context();
+    then.about.began_at = runbook::base::Timestamp::UNIX_EPOCH;
+    assert!(Start.run(&start, &then).await.unwrap().started);
+}
+
+#[tokio::test]
+async fn a_second_attempt_knows_that_the_first_one_stopped_the_server() {
+    let site = Site::new();
+    let run = site.run();
+    let stop: StopParams = serde_json::from_value(json!({ "database": "main", "if_running": true })).unwrap();
+    let (first, second) = (run.context(), run.context());
+    assert!(Stop.run(&stop, &first).await.unwrap().stopped);
+    assert!(Stop.run(&stop, &second).await.unwrap().stopped);
 }
 
 #[tokio::test]

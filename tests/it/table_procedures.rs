@@ -68,6 +68,27 @@ fn what_was_committed_right_before_an_accident_is_back_though_nobody_had_archive
 }
 
 #[test]
+fn a_table_of_another_database_and_a_wrong_name_are_told_before_anything_is_restored() {
+    let (production, then) = shop();
+    let (cluster, cli) = (&production.site.cluster, &production.cli);
+    cluster.sql("CREATE DATABASE shop");
+    cluster.sql_in("shop", "CREATE TABLE items(id int PRIMARY KEY)");
+    let asked = |mode: &str, tables: &str, more: &[&str]| {
+        let (recover_to, tables) = (format!("recover_to={then}"), format!("tables={tables}"));
+        let args = [mode, "table-recovery", "-p", "database=main", "-p", "incident_at=1m ago"];
+        cli.run(&[&args[..], &["-p", &recover_to, "-p", &tables], more].concat())
+    };
+    let refused = asked("run", "items", &["--confirm", "production"]).ends(4);
+    refused.says("but `shop` of the same server has").says("-p dbname=shop");
+    let began = |kind: &serde_json::Value| kind.to_string().contains("attempt_started");
+    assert!(!cli.events(0).iter().any(began), "nothing was done");
+    asked("dry-run", "items", &["-p", "dbname=shop"]).ends(0);
+    asked("dry-run", "items", &["-p", "dbname=postgres"]).ends(0).prints("`dbname` says `postgres`");
+    asked("dry-run", "user", &[]).ends(0).prints("look at the name: `public.users` is there");
+    asked("dry-run", "gone_since", &[]).ends(0).prints("it comes back whole where the copy has it");
+}
+
+#[test]
 fn an_accident_is_drilled_on_a_stand_in_and_production_does_not_notice() {
     let (production, then) = shop();
     let cluster = &production.site.cluster;
@@ -140,6 +161,12 @@ fn what_was_kept_at_the_time_of_a_monthly_backup_is_exported_and_nothing_of_the_
     production.nothing_is_left();
     fs::remove_dir_all(cli.state()).unwrap();
     cli.run(&[&["run"], &export[..], &["--confirm", "production"]].concat()).ends(0);
+    assert_eq!(cli.read("export.csv"), "id,name,paid\n1,user 1,2\n2,user 2,4\n");
+    // A file that is there is told before the backup is restored, and replaced only where that is said.
+    cli.file("export.csv", "another");
+    let real = [&["run"], &export[..], &["--confirm", "production"]].concat();
+    cli.run(&real).ends(4).says("export.csv` is there already").says("overwrite");
+    cli.run(&[&real[..], &["-p", "overwrite=true"]].concat()).ends(0);
     assert_eq!(cli.read("export.csv"), "id,name,paid\n1,user 1,2\n2,user 2,4\n");
     assert_eq!(production.facts(), before);
     production.nothing_is_left();

@@ -17,14 +17,14 @@ const BINARY: &str = env!("CARGO_BIN_EXE_runbook");
 const ROWS: u32 = 8;
 
 /// A cluster whose archiver is switched by hand, with a spool and stores.
-struct Site {
-    cluster: Cluster,
-    config: PathBuf,
+pub struct Site {
+    pub cluster: Cluster,
+    pub config: PathBuf,
 }
 
 impl Site {
     /// A cluster that runs and archives nothing yet, with segments that wait.
-    fn with_backlog(rows: u32) -> Self {
+    pub fn with_backlog(rows: u32) -> Self {
         let settings = [("archive_mode", "on"), ("archive_command", "false"), ("wal_keep_size", "1GB")];
         let cluster = Cluster::create(&settings, &["--wal-segsize=1"]);
         let config = cluster.dir().join("wal.yaml");
@@ -39,7 +39,7 @@ impl Site {
         site
     }
 
-    fn url(&self, store: &str) -> String {
+    pub fn url(&self, store: &str) -> String {
         format!("\"file://{}\"", self.cluster.folder(store).display())
     }
 
@@ -66,7 +66,7 @@ impl Site {
         command
     }
 
-    fn wal(&self, args: &[&str]) -> Output {
+    pub fn wal(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
@@ -75,7 +75,7 @@ impl Site {
     }
 
     /// The segments that wait to be archived.
-    fn waiting(&self) -> Vec<SegmentName> {
+    pub fn waiting(&self) -> Vec<SegmentName> {
         let status = self.cluster.pgdata().join("pg_wal/archive_status");
         let names = fs::read_dir(status).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let mut found: Vec<SegmentName> = names.filter_map(|name| name.strip_suffix(".ready")?.parse().ok()).collect();
@@ -271,7 +271,7 @@ impl Site {
         self.push(*self.waiting().last().unwrap())
     }
 
-    fn object(&self, store: &str, segment: SegmentName) -> PathBuf {
+    pub fn object(&self, store: &str, segment: SegmentName) -> PathBuf {
         self.cluster.dir().join(store).join(format!("app/wal/{}/00000001/{segment}.zst", self.system_id()))
     }
 }
@@ -343,6 +343,7 @@ fn pushes_and_servers_that_are_killed_at_any_moment_lose_nothing_that_was_acknow
         site.archive_with(&site.push_command());
         site.base_backup()
     };
+    let mut hits = 0;
     for round in 0..12_u64 {
         let rows = format!("INSERT INTO t SELECT {round} FROM generate_series(1, 4000); SELECT pg_switch_wal()");
         for _ in 0..3 {
@@ -350,13 +351,17 @@ fn pushes_and_servers_that_are_killed_at_any_moment_lose_nothing_that_was_acknow
         }
         // Not waits for anything: they choose the moment of the crash.
         std::thread::sleep(Duration::from_millis(7 * round));
-        kill_pushes(&site);
+        hits += kill_pushes(&site);
         if round % 4 == 3 {
             site.cluster.kill();
-            kill_pushes(&site);
+            hits += kill_pushes(&site);
             site.up_again();
         }
     }
+    if hits == 0 {
+        hits = hit_a_push(&site);
+    }
+    assert!(hits > 0, "nothing was killed");
     site.fill_and_archive();
     let count = site.cluster.sql("SELECT count(*), sum(i) FROM t");
     site.lose_and_restore(&backup);
@@ -365,18 +370,55 @@ fn pushes_and_servers_that_are_killed_at_any_moment_lose_nothing_that_was_acknow
     assert_eq!(site.cluster.sql("SELECT count(*), sum(i) FROM t"), count);
 }
 
-/// Kills every push of the site's configuration, and only those.
-fn kill_pushes(site: &Site) {
-    let config = site.config.display().to_string();
+/// Archives until a push was killed in the middle of it.
+fn hit_a_push(site: &Site) -> usize {
+    let mut hits = 0;
+    until("a push is hit", || {
+        site.cluster.sql("INSERT INTO t SELECT 1 FROM generate_series(1, 4000); SELECT pg_switch_wal()");
+        (0..50).any(|_| {
+            hits += kill_pushes(site);
+            hits > 0
+        })
+    });
+    hits
+}
+
+/// Starts the server without waiting for it.
+fn begin_to_start(site: &Site) {
+    let mut starting = site.cluster.command("pg_ctl");
+    starting.args(["-W", "start", "-D"]).arg(site.cluster.pgdata());
+    starting.arg("-l").arg(site.cluster.dir().join("server.log"));
+    let _ = starting.stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
+/// Begins to recover until a fetch was killed in the middle of it.
+fn hit_a_fetch(site: &Site) -> usize {
+    let mut hits = 0;
+    until("a fetch is hit", || {
+        begin_to_start(site);
+        (0..50).any(|_| {
+            hits += kill_pushes(site);
+            hits > 0
+        });
+        site.cluster.kill();
+        hits > 0
+    });
+    hits
+}
+
+/// Kills every push and fetch of the site's configuration, and only those. Tells how many there were.
+fn kill_pushes(site: &Site) -> usize {
+    let (config, mut hits) = (site.config.display().to_string(), 0);
     for entry in fs::read_dir("/proc").unwrap().filter_map(Result::ok) {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let is_ours = words.get(1) == Some(&&b"wal"[..]) && words.contains(&config.as_bytes());
         if let (true, Some(pid)) = (is_ours, rustix::process::Pid::from_raw(pid)) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            hits += usize::from(rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok());
         }
     }
+    hits
 }
 
 /// Archives a backlog, takes a base backup before it, and stops.
@@ -535,15 +577,19 @@ fn what_an_earlier_restore_left_in_the_spool_breaks_no_later_one() {
 fn killed_fetches_end_the_recovery_and_never_open_the_database_early() {
     let (site, backup, count) = archived(30);
     site.lose_and_restore(&backup);
+    let mut hits = 0;
     for round in 0..6_u64 {
-        let mut starting = site.cluster.command("pg_ctl");
-        starting.args(["-W", "-D"]).arg(site.cluster.pgdata()).arg("-l").arg(site.cluster.dir().join("server.log"));
-        let _ = starting.arg("start").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        begin_to_start(&site);
         // Not waits for anything: they choose the moment of the crash.
         std::thread::sleep(Duration::from_millis(60 * round));
-        kill_pushes(&site);
+        hits += kill_pushes(&site);
         site.cluster.kill();
     }
+    // A recovery that has come to its end fetches no more.
+    if hits == 0 {
+        hits = hit_a_fetch(&site);
+    }
+    assert!(hits > 0, "nothing was killed");
     site.up_again();
     site.until("NOT pg_is_in_recovery()");
     assert_eq!(site.cluster.sql("SELECT count(*), sum(i) FROM t"), count);
@@ -572,37 +618,35 @@ fn every_commit_that_pgbench_saw_acknowledged_survives_killed_pushes_fetches_and
     site.cluster.sql(TABLE);
     site.archive_with(&site.push_command());
     let backup = site.base_backup();
-    let mut acknowledged = Acknowledged::default();
+    let (mut acknowledged, mut pushes, mut fetches) = (Acknowledged::default(), 0, 0);
     for round in 0..4_u64 {
         let load = Load::start(&site.cluster, round, Pace::Full);
         for moment in 1..5_u64 {
             // Not waits for anything: they choose the moments of the crashes.
             std::thread::sleep(Duration::from_millis(120 + 37 * moment * round));
-            kill_pushes(&site);
+            pushes += kill_pushes(&site);
         }
         site.cluster.kill();
-        kill_pushes(&site);
+        pushes += kill_pushes(&site);
         acknowledged.add(load.acknowledged());
         site.up_again();
+    }
+    if pushes == 0 {
+        pushes = hit_a_push(&site);
     }
     site.fill_and_archive();
     let all = site.cluster.sql("SELECT count(*) FROM seen");
     site.lose_and_restore(&backup);
     for moment in 0..3_u64 {
-        let _ = site
-            .cluster
-            .command("pg_ctl")
-            .args(["-W", "start", "-D"])
-            .arg(site.cluster.pgdata())
-            .arg("-l")
-            .arg(site.cluster.dir().join("server.log"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        begin_to_start(&site);
         std::thread::sleep(Duration::from_millis(90 * moment));
-        kill_pushes(&site);
+        fetches += kill_pushes(&site);
         site.cluster.kill();
     }
+    if fetches == 0 {
+        fetches = hit_a_fetch(&site);
+    }
+    assert!(pushes > 0 && fetches > 0, "{pushes} pushes and {fetches} fetches were killed");
     site.up_again();
     site.until("NOT pg_is_in_recovery()");
     assert_eq!(site.cluster.sql("SELECT count(*) FROM seen"), all);

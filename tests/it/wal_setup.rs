@@ -118,6 +118,27 @@ fn archiving_by_another_program_stays_until_it_is_given_up_by_name() {
 }
 
 #[test]
+fn a_library_that_archives_in_the_place_of_the_command_is_named_until_it_is_given_up() {
+    let site = Site::with(&[("archive_mode", "on")]);
+    if site.cluster.sql("SELECT current_setting('archive_library', true) IS NULL") == "t" {
+        return;
+    }
+    site.set_up(&[], 0);
+    let folder = site.cluster.folder("elsewhere");
+    site.cluster.configure(&[("basic_archive.archive_directory", &folder.to_string_lossy())]);
+    site.cluster.sql("ALTER SYSTEM SET archive_library = 'basic_archive'");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    until("the library counts", || site.show("archive_library") == "basic_archive");
+    let said = site.cli.run(&["wal", "status", "main"]);
+    assert!(matches!(said.code, Some(1 | 2)), "{said:?}");
+    let said = format!("{}{}", said.out, said.err);
+    assert!(said.contains("`archive_library = basic_archive` overrides `archive_command`"), "{said}");
+    site.set_up(&[], 4).says("`archive_library` is `basic_archive`");
+    site.set_up(&["foreign=replace"], 0);
+    assert_eq!(site.show("archive_library"), "");
+}
+
+#[test]
 fn a_store_that_the_servers_user_cannot_use_is_found_out_before_any_setting_is_changed() {
     let site = Site::with(&[("archive_mode", "on")]);
     let before = site.settings();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use runbook::action::{Action as _, NoSecrets};
+use runbook::action::{Action as _, NoSecrets, StagedHandle};
 use runbook::actions::postgres::VerifyBackup;
 use runbook::language::inventory::StoreEntry;
 use runbook::pgformat::WalFileName;
@@ -13,7 +13,7 @@ use runbook::wal::{Destination, Identity, Keys, Source, push_file, read_file};
 use serde_json::{Value, json};
 
 use crate::support::cli::Cli;
-use crate::support::recovery::Site;
+use crate::support::recovery::{Run, Site};
 
 /// Somebody who asks about the site; the inventory names these further stores of the WAL.
 fn asking(site: &Site, wal_stores: &str) -> Cli {
@@ -378,4 +378,63 @@ async fn a_segment_whose_records_end_although_the_next_one_is_there_is_found() {
     push_file(to, &path, segment).await.unwrap();
     let told = cli.run(&["wal", "verify", "main", "--digests", "--json"]).ends(10);
     assert!(told.out.contains("its records end at") && told.out.contains("DAMAGED"), "{}", told.out);
+}
+
+/// Takes the right to write into a store from its server, or gives it back.
+fn closed(root: &Path, mode: &str) {
+    let changed = std::process::Command::new("chmod").args(["-R", mode]).arg(root).status().unwrap();
+    assert!(changed.success());
+}
+
+/// The files of the new timeline's segments in a store.
+fn on_the_new_timeline(root: &Path) -> usize {
+    wal_in(root).iter().filter(|name| name.starts_with("00000002") && name.len() == 24).count()
+}
+
+/// A cluster that was lost with all it had, whose second store takes no writes of its server any more.
+async fn lost_with_a_store_that_takes_nothing(site: &Site) -> (Run<'_>, StagedHandle) {
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let staged = run.stage(&backup.backup).await;
+    closed(&site.cluster.dir().join("offsite"), "a-w");
+    (run, staged)
+}
+
+#[tokio::test]
+async fn a_recovery_is_not_over_before_every_store_has_the_first_segment_of_the_new_timeline() {
+    let site = Site::new();
+    let (run, staged) = lost_with_a_store_that_takes_nothing(&site).await;
+    let (own, offsite) = (site.cluster.dir().join("store"), site.cluster.dir().join("offsite"));
+    let opened = async {
+        while on_the_new_timeline(&own) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(on_the_new_timeline(&offsite), 0);
+        closed(&offsite, "u+w");
+        while on_the_new_timeline(&offsite) == 0 {
+            // What a store lacks is copied with the next push.
+            site.archive();
+            tokio::task::yield_now().await;
+        }
+    };
+    let (recovered, ()) = tokio::join!(run.recover(&staged, json!({})), opened);
+    let archived = recovered.archived.unwrap();
+    assert!(wal_in(&offsite).contains(&archived), "{archived}: {:?}", wal_in(&offsite));
+}
+
+#[tokio::test]
+async fn a_store_that_lacks_the_first_segment_of_the_new_timeline_is_told_where_fewer_are_enough() {
+    let site = Site::new();
+    *site.wal_at_least.lock().unwrap() = Some(1);
+    let (run, staged) = lost_with_a_store_that_takes_nothing(&site).await;
+    let recovered = run.recover(&staged, json!({})).await;
+    closed(&site.cluster.dir().join("offsite"), "u+w");
+    assert!(recovered.archived.is_some());
+    let said = site.said();
+    assert!(said.contains("did not reach store `offsite`") && said.contains("runbook wal mend main"), "{said}");
 }

@@ -64,6 +64,22 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether there is no room left in the store.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Unavailable { source, .. } => {
+                matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+            }
+            Self::NotFound { .. }
+            | Self::Exists { .. }
+            | Self::ReadOnly { .. }
+            | Self::Archived { .. }
+            | Self::Replaced { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
+
     /// Whether there is no store at that place yet: nothing was ever stored there, or its disk is not mounted. The place
     /// answered; a server that did not answer is no such place, and what it holds is not known.
     #[must_use]

@@ -11,7 +11,7 @@ pub(super) fn transfer_failed(error: TransferError) -> ActionError {
         TransferError::Key(error) => error,
         TransferError::Io { ref source, .. } => ActionError::retryable(error.to_string()).because(source),
         TransferError::Damaged { .. } => {
-            ActionError::fatal(error.to_string()).help("use another copy of it, or another backup")
+            ActionError::fatal(error.to_string()).help("use another copy of it, or another backup").of_damage()
         }
         TransferError::WrongKey { .. } => ActionError::fatal(error.to_string())
             .help("add the key that reads it under `encryption` of the store in the inventory"),

@@ -7,22 +7,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::store::by_hand::location;
-use super::candidates::{Candidates, Found, PASSED_OVER};
+use super::candidates::{Candidates, Found};
 use super::leads::{self, LeadsTo, Sight};
 use super::place::{Named, Place};
+use super::prospect;
 use super::raw::{self, Layout, RawLocation};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
-use crate::actions::postgres::readable::{RETRIEVE_FIRST, Reading};
-use crate::actions::postgres::{WalLocation, hole};
+use crate::actions::postgres::WalLocation;
 use crate::actions::store::catalog_failed;
-use crate::base::units::{Span, human_duration};
+use crate::base::units::Span;
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::Level;
-use crate::catalog::{self, Backup, CatalogError, Pick, Proven, Query};
+use crate::catalog::{self, Backup, Pick, Proven, Query};
 use crate::language::inventory::Inventory;
 
 /// Chooses a backup.
@@ -144,7 +144,7 @@ pub struct FindOutput {
 }
 
 impl FindParams {
-    fn place<'a>(&'a self, inventory: &'a Inventory) -> Result<Place, ParamFault> {
+    pub(super) fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
         let named = Named {
             database: self.database.as_ref(),
             source: self.source.as_deref(),
@@ -189,7 +189,7 @@ impl FindParams {
     }
 
     /// The query, or the expression it waits for.
-    fn query(&self, place: &Place, run: &RunId) -> Result<Result<Query, &str>, ActionError> {
+    pub(super) fn query(&self, place: &Place, run: &RunId) -> Result<Result<Query, &str>, ActionError> {
         if let Some(fault) = self.faults().into_iter().next() {
             return Err(ActionError::fatal(fault.message));
         }
@@ -225,32 +225,6 @@ impl FindParams {
 /// Reads a time, which must say its offset.
 fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| format!("`{text}` is not a time with an offset, such as `2026-01-28T14:30:00Z`"))
-}
-
-fn help(error: &CatalogError) -> &'static str {
-    match error {
-        CatalogError::Damaged { .. } => {
-            "bring its objects back, or choose another backup (`full-db-loss` takes `-p backup=ID`)"
-        }
-        _ => "only a backup with a valid manifest and all its objects counts; `runbook backups list` shows them all",
-    }
-}
-
-/// A store that is written to before the step starts cannot be judged yet.
-pub(in crate::actions) const STILL_TO_COME: &str =
-    "a step before this one writes to that store; it is looked at again when the step starts";
-
-/// Says what would be taken of another program's backups.
-async fn judge_raw(store: &dyn ReadStore, location: &RawLocation, query: &Query) -> Result<Findings, ActionError> {
-    let findings = Findings::default();
-    let Some(found) = raw::choose(store, location, query).await? else {
-        let fact = format!("nothing below `{}/` in `{}` is such a backup", location.prefix, location.store.as_str());
-        return Ok(findings.refuse(fact, "`runbook backups import STORE PREFIX` says what lies there, and why not"));
-    };
-    let age = human_duration(clock::between(raw::ended_by(&found), clock::now()));
-    let findings = findings.pass(format!("`{}` ended at least {age} ago", found.place()));
-    let help = "`runbook backups import` takes it into the catalog, where it can be verified and proven";
-    Ok(findings.warn(format!("`{}` is unproven: no manifest, no verification", found.place()), help))
 }
 
 /// Reads and describes another program's backup.
@@ -355,72 +329,7 @@ impl Action for Find {
     }
 
     async fn check(&self, params: &FindParams, cx: &CheckContext) -> Result<Findings, ActionError> {
-        let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
-        let query = match params.query(&place, &cx.about.run)? {
-            Ok(query) => query,
-            Err(expression) => return Ok(Findings::default().pending(format!("`{expression}` is not known yet"))),
-        };
-        let store = cx.store(&place.store)?;
-        if let Some(location) = &params.location {
-            return judge_raw(&*store, location, &query).await;
-        }
-        let mut stores = vec![Arc::clone(&store)];
-        for name in place.wal_stores(&cx.about.inventory) {
-            stores.push(cx.store(name)?);
-        }
-        if leads::is_asked(params) && !cx.ahead {
-            return Ok(Findings::default().pass("the backup that leads there is looked for when the step runs"));
-        }
-        let lying = leads::location(params).map(|location| cx.store(location.store.as_str())).transpose()?;
-        let among = Candidates::of(params, &place, &cx.about, |name| cx.store(name)).await?;
-        let copies = among.copies.clone();
-        let sight = Sight { about: &cx.about, stores: stores.clone(), copies, lying, files: cx.host.read_files() };
-        let led = match leads::narrowed(params, sight, (&among.list, query)).await? {
-            Ok(led) => led,
-            Err((fact, _)) if cx.may_still_change(&place.store) => {
-                return Ok(Findings::default().warn(fact, STILL_TO_COME));
-            }
-            Err((fact, help)) => return Ok(Findings::default().refuse(fact, help)),
-        };
-        match among.find(&led.query).await {
-            Ok(Found { backup, store, elsewhere, newer }) => {
-                let age = human_duration(clock::between(backup.manifest.stopped_at, clock::now()));
-                let mut findings = Findings::default().pass(format!("backup `{}` ended {age} ago", backup.manifest.id));
-                for passed in led.passed_over {
-                    findings = findings.pass(format!("a newer one does not lead there: {passed}"));
-                }
-                if let Some(elsewhere) = elsewhere {
-                    findings = findings.pass(elsewhere);
-                }
-                if let Some(newer) = newer {
-                    findings = findings.warn(newer, PASSED_OVER);
-                }
-                let reading = Reading { store: &*store, backup: &backup, about: &cx.about };
-                if let Some(archived) = reading.archived().await? {
-                    findings = findings.warn(archived.fact, RETRIEVE_FIRST).waiting(archived.wait);
-                }
-                if backup.manifest.postgres.is_none() {
-                    return Ok(findings);
-                }
-                Ok(match hole(&stores, &place.prefix, &backup.manifest).await? {
-                    None => findings,
-                    Some(segment) => findings.warn(
-                        format!("the archive has a hole after it: `{segment}` is missing, though later segments exist"),
-                        "a recovery gets past it only if the old `pg_wal` still holds the segment; \
-                         else recover to a target before it, or from a later backup",
-                    ),
-                })
-            }
-            Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. }))
-                if cx.may_still_change(&place.store) =>
-            {
-                Ok(Findings::default().warn(error.to_string(), STILL_TO_COME))
-            }
-            Err(error @ (CatalogError::NoBackup(_) | CatalogError::Damaged { .. })) => {
-                Ok(Findings::default().refuse(error.to_string(), help(&error)))
-            }
-            Err(error) => Err(catalog_failed(error)),
-        }
+        prospect::told(params, cx).await
     }
 
     async fn run(&self, params: &FindParams, cx: &RunContext) -> Result<FindOutput, ActionError> {

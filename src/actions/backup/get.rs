@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::failure::transfer_failed;
 use super::pipe::{Read, expected, read};
 use super::place::{Named, Place};
+use super::sighting;
 use super::tarball;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
@@ -220,7 +221,8 @@ async fn get(params: &GetParams, cx: &RunContext) -> Result<BackupFiles, ActionE
     for object in &backup.manifest.objects {
         let total = Some(plain_bytes(&backup));
         cx.reporter.progress(Progress::Units { done, total, unit: "bytes" });
-        names.push(fetch(store.as_read(), (&backup, object), &stage, cx).await?);
+        let fetched = fetch(store.as_read(), (&backup, object), &stage, cx).await;
+        names.push(fetched.inspect_err(|error| sighting::noted(error, &backup, cx))?);
         done += object.plain_facts().size_bytes;
     }
     files.rename(&stage, &params.into).map_err(failed)?;
@@ -253,9 +255,9 @@ async fn fetch(
         let extracted = read((store, &key), &unpacking, object, move |from| tarball::extract(from, &root)).await?;
         return match extracted {
             Read::Whole(_) => Ok(folder.clone()),
-            Read::Damaged(what) => {
-                Err(ActionError::fatal(format!("the backup is damaged: {what}")).help("use another copy of it"))
-            }
+            Read::Damaged(what) => Err(ActionError::fatal(format!("the backup is damaged: {what}"))
+                .help("use another copy of it")
+                .of_damage()),
         };
     }
     let name = object.plain_name();

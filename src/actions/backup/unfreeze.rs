@@ -3,6 +3,8 @@
 //! A recovery freezes them from its first destroying step on, whatever became of it: the old backups may be needed for
 //! another try. What lifts the freeze is a new base backup, taken after the recovery, or somebody's reason.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -120,12 +122,13 @@ impl Action for Unfreeze {
     }
 }
 
-/// Where a recovery of a database freezes its backups: every store of its WAL that may be written to.
+/// Where a recovery of a database freezes its backups: every store of its WAL and of its backups that may be written to.
 fn places(database: &str, inventory: &Inventory) -> Vec<(String, String)> {
     let Some(entry) = inventory.databases.get(database) else { return Vec::new() };
     let prefix = entry.prefix.as_deref().unwrap_or(database);
     let is_writable = |name: &&str| inventory.stores.get(*name).is_some_and(|store| !store.read_only);
-    entry.archives().filter(is_writable).map(|name| (name.to_owned(), prefix.to_owned())).collect()
+    let names: BTreeSet<&str> = entry.archives().chain(entry.shelves()).filter(is_writable).collect();
+    names.into_iter().map(|name| (name.to_owned(), prefix.to_owned())).collect()
 }
 
 /// Lifts what a recovery, wherever it ran, has frozen in the stores.

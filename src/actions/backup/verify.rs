@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::get::chosen;
 use super::inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
 use super::place::{Named, Place};
+use super::sighting;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
@@ -189,12 +190,27 @@ impl Action for Verify {
     }
 }
 
+/// What becomes of what is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// It is written beside the manifest.
+    Beside,
+    /// The copy lies in a store that the step does not say it writes to: the end of the run keeps it.
+    InTheEnd,
+    /// Nothing is kept.
+    Not,
+}
+
 async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, ActionError> {
     let inventory = &cx.about.inventory;
     let own = params.place(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
     let handle = params.backup.as_ref().map(Late::get).transpose()?;
     let place = own.clone().of_chosen(handle, params.store.as_ref(), inventory);
-    let keeps = params.keeps() && place == own;
+    let keeps = match params.keeps() {
+        true if place == own => Keeps::Beside,
+        true => Keeps::InTheEnd,
+        false => Keeps::Not,
+    };
     let store = cx.store(&place.store)?;
     let list = catalog::list(store.as_read(), &place.prefix).await.map_err(catalog_failed)?;
     let mut faults: Vec<String> = Vec::new();
@@ -225,20 +241,13 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
     }
     let message = format!("{} of {} backups do not hold", chosen.len() - output.verified.len(), chosen.len());
     cx.reporter.note(message.clone(), serde_json::json!({ "faults": faults }));
-    let help = match (place == own, chosen.first()) {
-        (false, Some(copy)) => format!(
-            "name an older one, as `runbook backups list` shows them; `runbook backups verify {}` has the damage of each \
-             store remembered",
-            copy.manifest.id
-        ),
-        (true, _) | (false, None) => "take a new backup now; keep the damaged one until you know why".to_owned(),
-    };
+    let help = "take a new backup now; keep the damaged one until you know why; the next search passes this copy over";
     Err(ActionError::fatal(format!("{message}: {}", faults.join("; "))).help(help))
 }
 
-/// Verifies one backup and keeps what was found, but for the copy of another store than the one that is said to be written to.
+/// Verifies one backup, and sees to it that what was found is kept.
 async fn one(
-    (params, keeps): (&VerifyParams, bool),
+    (params, keeps): (&VerifyParams, Keeps),
     (store, backup): (&dyn Store, &Backup),
     like: &[Backup],
     cx: &RunContext,
@@ -250,18 +259,20 @@ async fn one(
         Inspector { store: read, keys, secrets: cx.about.secrets.as_ref(), host: cx.host.as_read(), scratch };
     let mut found = inspector.inspect(backup, params.level).await?;
     let whole = found.faults.is_empty();
-    if keeps {
-        let note = Verification {
-            format: 1,
-            manifest: backup.digest,
-            level: params.level,
-            at: clock::now(),
-            by: format!("run {}", cx.about.run),
-            read_bytes: found.read_bytes,
-            verdict: if whole { Verdict::Passed } else { Verdict::Failed },
-            faults: found.faults.clone(),
-        };
-        attest::verified(store, &backup.place(), &note).await.map_err(catalog_failed)?;
+    let note = Verification {
+        format: 1,
+        manifest: backup.digest,
+        level: params.level,
+        at: clock::now(),
+        by: format!("run {}", cx.about.run),
+        read_bytes: found.read_bytes,
+        verdict: if whole { Verdict::Passed } else { Verdict::Failed },
+        faults: found.faults.clone(),
+    };
+    match keeps {
+        Keeps::Beside => attest::verified(store, &backup.place(), &note).await.map_err(catalog_failed)?,
+        Keeps::InTheEnd => sighting::told(backup, note, cx),
+        Keeps::Not => {}
     }
     // A whole backup may still be none that was wanted; that is no verdict on its bytes.
     found.faults.extend(judge(backup, like, &params.demands()));

@@ -167,6 +167,9 @@ impl Action for Backup {
         let stanza = Stanza::of(&cluster)?;
         let standing = stanza.look(cx.host.as_ref()).await?;
         let findings = Findings::default();
+        if let Some(fact) = choice::to_be_made(&standing, cx) {
+            return Ok(findings.pending(fact));
+        }
         let has_none = standing.code == 2;
         if let Err(error) = choice::sound(&standing).or_else(|error| if has_none { Ok(()) } else { Err(error) }) {
             return Ok(findings.refuse(error.to_string(), error.info().help.clone().unwrap_or_default()));

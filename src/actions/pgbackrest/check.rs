@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::info;
 use super::stanza::{PROGRAM, Stanza};
+use super::{choice, info};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -81,10 +81,13 @@ impl Action for Check {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let stanza = Stanza::of(&cluster)?;
         let standing = stanza.look(cx.host.as_ref()).await?;
+        if let Some(fact) = choice::to_be_made(&standing, cx) {
+            return Ok(Findings::default().pending(fact));
+        }
         if matches!(standing.code, 1 | 3) {
             let fact = format!("stanza `{}` of pgBackRest: {}", standing.stanza, standing.status);
             let help = "name the right stanza, or make it with `pgbackrest.stanza_create`";
-            // A step before this one may make it.
+            // A program of one's own may make it before.
             let findings = Findings::default();
             return Ok(if cx.ahead { findings.warn(fact, help) } else { findings.refuse(fact, help) });
         }

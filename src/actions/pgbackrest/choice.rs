@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::repository::{Repository, Shelved};
 use super::stanza::{QUIET, Stanza};
+use super::stanza_create::StanzaCreate;
 use super::view::{self, Listed, Standing};
-use crate::action::{ActionError, ReadHost};
+use crate::action::{Action as _, ActionError, CheckContext, ReadHost};
 use crate::actions::postgres::aim::Aim;
 use crate::base::units::ByteSize;
 use crate::catalog::Tablespace;
@@ -123,6 +124,12 @@ pub(super) fn sound(standing: &Standing) -> Result<(), ActionError> {
         2 => Err(ActionError::fatal(fact()).help("take a backup first (`pgbackrest.backup`)")),
         _ => Err(ActionError::retryable(fact()).help("`pgbackrest info` tells which repository fails")),
     }
+}
+
+/// Says that a stanza is not there yet, where an earlier step of the same run makes it: then nothing can be judged before.
+pub(super) fn to_be_made(standing: &Standing, cx: &CheckContext) -> Option<String> {
+    let is_made = matches!(standing.code, 1 | 3) && cx.comes_after(StanzaCreate::SPEC.name);
+    is_made.then(|| format!("stanza `{}` is not there yet: a step before this one makes it", standing.stanza))
 }
 
 impl Standing {

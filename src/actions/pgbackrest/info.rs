@@ -93,6 +93,9 @@ impl Action for Info {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let standing = Stanza::of(&cluster)?.look(cx.host.as_ref()).await?;
         let (stanza, status) = (&standing.stanza, &standing.status);
+        if let Some(fact) = choice::to_be_made(&standing, cx) {
+            return Ok(Findings::default().pending(fact));
+        }
         Ok(match choice::sound(&standing) {
             Ok(()) => Findings::default().pass(format!("stanza `{stanza}` has {} backups", standing.backups.len())),
             Err(error) => {

@@ -12,6 +12,7 @@ mod check;
 mod choice;
 mod failure;
 mod info;
+mod remnant;
 mod repository;
 mod restore;
 mod restoring;

@@ -22,7 +22,7 @@ use crate::action::{
 };
 use crate::base::{Digest, Timestamp};
 use crate::catalog::wal_key;
-use crate::pgformat::{SegmentSize, SystemId, WalFileName};
+use crate::pgformat::{SegmentName, SegmentSize, SystemId, WalFileName};
 
 /// How many hex digits of a segment's name its folder has.
 const FOLDER_DIGITS: usize = 16;
@@ -118,6 +118,17 @@ impl Repository {
             }
         }
         Ok(found)
+    }
+
+    /// The files that hold a segment, as paths within the repository.
+    ///
+    /// # Errors
+    /// Fails when pgBackRest gives no answer.
+    pub(super) async fn files_of(&self, segment: SegmentName) -> Result<Vec<String>, ActionError> {
+        let folder = format!("{}/{}", self.place(), &segment.to_string()[..FOLDER_DIGITS]);
+        let listed = self.folder(&folder).await?;
+        let holds = |file: &String| wal_file(file) == Some(WalFileName::Segment(segment));
+        Ok(listed.into_keys().filter(holds).map(|file| format!("{folder}/{file}")).collect())
     }
 
     /// Reads one file; `None` when the repository does not have it.

@@ -10,25 +10,28 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::choice::{Chosen, choice, shelved_of};
+use super::remnant::Remnants;
 use super::repository::{Desk, Repository, Shelved};
 use super::restore::RestoreParams;
 use super::staging::{self, Staging};
 use super::stanza::{PROGRAM, Stanza, Waits, within};
 use crate::action::{ActionError, Files, HostError, InstanceHandle, ReadHost, ReadStore, RunContext, Store};
-use crate::actions::postgres::aim::{self, Aim, STANDBY_SIGNAL};
+use crate::actions::postgres::aim::{self, Aim};
 use crate::actions::postgres::attempt::{self, Recovering};
 use crate::actions::postgres::container::Abode;
 use crate::actions::postgres::course::{self, Plan};
-use crate::actions::postgres::hands::{Hands, cannot};
+use crate::actions::postgres::hands::Hands;
 use crate::actions::postgres::landing::Landing;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::Marker;
 use crate::actions::postgres::neighbours::Neighbours;
 use crate::actions::postgres::old::Old;
 use crate::actions::postgres::owner::Owner;
+use crate::actions::postgres::pg_control::cannot;
 use crate::actions::postgres::rescue::Tail;
+use crate::actions::postgres::settings::STANDBY_SIGNAL;
 use crate::actions::postgres::supply::{self, Aside};
-use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, settings, untold, witness};
+use crate::actions::postgres::{RecoverOutput, intrusion, live, promotion, server, settings, witness};
 use crate::catalog::recovery::Goal;
 use crate::event::Progress;
 use crate::pgformat::{Lsn, SegmentName};
@@ -191,7 +194,8 @@ impl Restoring<'_> {
         let old = Old { dir: self.cluster.pgdata.clone() };
         let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
         let tail = recovering.tail(marker, Some(&old)).await?;
-        untold::refuse(&recovering.hands.shelf(marker), &tail, self.cx.host.read_files().as_ref()).await?;
+        let remnants = Remnants { stanza: &self.stanza, old: &old, cx: self.cx };
+        remnants.refuse(&recovering.hands.shelf(marker), &tail).await?;
         self.unbroken(&recovering, marker, &tail).await?;
         self.rescue(&tail, &old.dir).await?;
         Ok(tail.end)
@@ -243,7 +247,10 @@ impl Restoring<'_> {
             false => Old::find(self.cluster, &self.cx.about.run, files.as_ref()).map_err(|error| cannot(&error))?,
         };
         let tail = recovering.tail(&marker, old.as_ref()).await?;
-        untold::refuse(&recovering.hands.shelf(&marker), &tail, files.as_ref()).await?;
+        if let Some(old) = &old {
+            let remnants = Remnants { stanza: &self.stanza, old, cx: self.cx };
+            remnants.refuse(&recovering.hands.shelf(&marker), &tail).await?;
+        }
         let flushed = recovering.witnessed(files.as_ref(), old.as_ref(), &tail)?.max(marker.last_flushed);
         let decided = self.decide(recovering, &marker, (dir, &tail)).await?;
         let folders = supply::folders(&marker, dir);
@@ -255,7 +262,7 @@ impl Restoring<'_> {
         self.rescue(&tail, dir).await?;
         let marker = Marker { last_flushed: flushed, ..marker };
         let marker = self.settle(recovering, marker, (dir, old.as_ref(), decided)).await?;
-        recovering.read(files.as_ref(), dir, reading)?;
+        reading.tell(&recovering.hands, files.as_ref(), dir)?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
         swap.run(files.as_ref())?;
         recovering.note_kept(files.as_ref(), &swap);
@@ -336,7 +343,9 @@ impl Restoring<'_> {
         let mut lines =
             vec![("restore_command".to_owned(), within(self.stanza.restore_command(&self.program()?, waits), through))];
         lines.extend(aim.settings(plan.timeline));
-        lines.extend(settings::FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let of_version = attempt::of_version(&server::major(files.as_ref(), dir)?, self.aim.ending);
+        let fixed = settings::FIXED.into_iter().chain(of_version);
+        lines.extend(fixed.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let auto = dir.join(settings::FILE);
         let scratch = self.cluster.is_scratch();
         let before = if scratch { String::new() } else { settings::restored(files.as_ref(), dir)? };

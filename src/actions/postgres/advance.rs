@@ -5,11 +5,12 @@
 use super::aim::{self, Aim};
 use super::course::{self, Plan};
 use super::fetching::{self, Fetching};
-use super::hands::{Hands, cannot};
+use super::hands::Hands;
 use super::intrusion;
 use super::landing::Landing;
 use super::live;
 use super::marker::{Marker, Waiting};
+use super::pg_control::cannot;
 use super::recover::RecoverOutput;
 use super::rescue::Tail;
 use super::settings;

@@ -5,7 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::settings::TARGETS;
+use super::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL, TARGETS};
 use super::target::Goal;
 use crate::action::{ActionError, Files, HostError};
 pub(crate) use crate::catalog::recovery::Edge;
@@ -36,11 +36,6 @@ pub(crate) struct Aim {
     /// The timeline that was asked for.
     pub(crate) timeline: Option<Timeline>,
 }
-
-/// The file that tells a server how to start its recovery.
-pub(crate) const RECOVERY_SIGNAL: &str = "recovery.signal";
-/// The file that tells a server to stay in recovery.
-pub(crate) const STANDBY_SIGNAL: &str = "standby.signal";
 
 impl Aim {
     /// The server's settings for this aim along `timeline`; every other target is emptied, so that one of an

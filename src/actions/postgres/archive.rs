@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::layout::Cluster;
 use super::readable::Judged;
 use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
+use crate::actions::store::FULL;
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
-use crate::language::inventory::Inventory;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
+use crate::transfer::TransferError;
 use crate::wal::{Almanac, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, read_first_into};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
@@ -37,14 +38,31 @@ impl Shelf<'_> {
     /// # Errors
     /// Fails when a store gives no answer.
     pub(crate) async fn holds(&self, segment: SegmentName) -> Result<bool, ActionError> {
-        let name = WalFileName::Segment(segment);
         for (store, _) in &self.stores {
-            let objects = catalog::wal_objects(*store, self.prefix, self.system_id, name).await;
-            if !objects.map_err(|error| self.helped(*store, broken(&error)))?.is_empty() {
+            if self.has(*store, segment).await? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Names the stores that lack a segment.
+    ///
+    /// # Errors
+    /// Fails when a store gives no answer.
+    pub(crate) async fn lacking(&self, segment: SegmentName) -> Result<Vec<&str>, ActionError> {
+        let mut lacking = Vec::new();
+        for (store, _) in &self.stores {
+            if !self.has(*store, segment).await? {
+                lacking.push(store.name());
+            }
+        }
+        Ok(lacking)
+    }
+
+    async fn has(&self, store: &dyn ReadStore, segment: SegmentName) -> Result<bool, ActionError> {
+        let objects = catalog::wal_objects(store, self.prefix, self.system_id, WalFileName::Segment(segment)).await;
+        Ok(!objects.map_err(|error| self.helped(store, broken(&error)))?.is_empty())
     }
 
     /// Reads a segment whole, verified and unpacked.
@@ -213,19 +231,12 @@ pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
     cluster.further().fold(effects, |effects, name| effects.target(Access::Read, target(name)))
 }
 
-/// Adds that the other stores of a database's WAL are written, as far as they may be.
-pub(crate) fn written(cluster: &Cluster, inventory: &Inventory, effects: Effects) -> Effects {
-    let Ok((_, prefix)) = cluster.archive() else { return effects };
-    cluster.further().fold(effects, |effects, name| {
-        let is_read_only = inventory.stores.get(name).is_some_and(|entry| entry.read_only);
-        let access = if is_read_only { Access::Read } else { Access::Write };
-        effects.target(access, Target::Store { name: name.to_owned(), prefix: prefix.to_owned() })
-    })
-}
-
 /// A failure of a store as a step's error.
 pub(crate) fn failed(error: &StoreError) -> ActionError {
     match error {
+        StoreError::Unavailable { .. } if error.is_full() => {
+            ActionError::retryable("the database's store has no room left").because(error).help(FULL)
+        }
         StoreError::Unavailable { .. } => ActionError::retryable("the database's store gives no answer").because(error),
         StoreError::Replaced { .. } => ActionError::retryable(error.to_string()),
         StoreError::Archived { .. } => {
@@ -235,6 +246,18 @@ pub(crate) fn failed(error: &StoreError) -> ActionError {
         | StoreError::Exists { .. }
         | StoreError::ReadOnly { .. }
         | StoreError::Refused { .. } => ActionError::fatal(error.to_string()),
+    }
+}
+
+/// A failure on the way into or out of a store as a step's error.
+pub(crate) fn stream_failed(error: &TransferError) -> ActionError {
+    match error {
+        TransferError::Store(store) => failed(store),
+        TransferError::Io { .. } => ActionError::retryable("an object did not arrive").because(error),
+        TransferError::Key(_)
+        | TransferError::Damaged { .. }
+        | TransferError::WrongKey { .. }
+        | TransferError::Settings(_) => ActionError::fatal(error.to_string()).because(error),
     }
 }
 

@@ -10,11 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::container::Abode;
-use super::dump::origin::Origin;
 use super::layout::Cluster;
+use super::origin::Origin;
+use super::program::failed;
 use super::server::Programs;
 use super::tls::Tls;
-use crate::action::{ActionError, CommandSpec, Host, HostError, ReadHost, Secrets, Tie};
+use crate::action::{ActionError, CommandSpec, Host, ReadHost, Secrets, Tie};
 use crate::language::inventory::SslMode;
 
 /// How long a program may take to say its version.
@@ -191,14 +192,4 @@ pub(crate) async fn run(host: &dyn Host, spec: CommandSpec) -> Result<(), Action
         return Ok(());
     }
     Err(ActionError::retryable(format!("`{program}` failed")).process(output.exit_code, output.tail(20)))
-}
-
-/// A program that was not seen to end by itself.
-pub(crate) fn failed(program: &str, error: &HostError) -> ActionError {
-    match error {
-        HostError::Cancelled { .. } => ActionError::cancelled(format!("`{program}` was cancelled")).because(error),
-        HostError::File { .. } | HostError::Spawn { .. } | HostError::Timeout { .. } | HostError::Lost { .. } => {
-            ActionError::retryable(format!("`{program}` failed")).because(error)
-        }
-    }
 }

@@ -8,12 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use super::connect::Session;
-use super::hands;
 use super::keeper::Runs;
 use super::layout::Cluster;
 use super::live::{self, PidFile};
 use super::lobby::Lobby;
 use super::overseer::Fact;
+use super::pg_control;
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::language::inventory::{Inventory, is_loopback};
 
@@ -99,7 +99,7 @@ impl Claim<'_> {
         // Either may be hidden from a role without privileges; then the other witnesses count.
         let told = "SELECT system_identifier FROM pg_control_system()";
         let theirs = session.value(told).await.ok().and_then(|text| text.parse::<u64>().ok());
-        let ours = hands::control(self.files, pgdata).ok().map(|control| control.system_id.0);
+        let ours = pg_control::control(self.files, pgdata).ok().map(|control| control.system_id.0);
         let told = "SELECT setting FROM pg_settings WHERE name = 'data_directory'";
         let folder = session.value(told).await.ok().map(PathBuf::from);
         let shown = match &folder {

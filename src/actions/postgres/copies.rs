@@ -96,7 +96,7 @@ impl<'a> Copies<'a> {
         }
         let enough = usable.len() >= self.at_least;
         let findings = unusable.into_iter().fold(findings, |findings, (name, error)| {
-            let fact = format!("{error}{}", causes(&error));
+            let fact = error.in_full();
             let help = error.info().help.clone().unwrap_or_else(|| "look at the store's entry".to_owned());
             match enough {
                 true => findings.warn(format!("store `{name}` will not get the backup: {fact}"), help),
@@ -234,7 +234,7 @@ async fn committed(store: &dyn Store, place: &BackupPlace) -> Result<Option<Back
 }
 
 fn together(at_least: usize, outcome: &Outcome) -> ActionError {
-    let told = outcome.failures.iter().map(|(name, error)| format!("`{name}`: {error}{}", causes(error)));
+    let told = outcome.failures.iter().map(|(name, error)| format!("`{name}`: {}", error.in_full()));
     let told: Vec<String> = told.collect();
     let fact =
         format!("{at_least} stores must have the backup, {} have it; {}", outcome.backups.len(), told.join("; "));
@@ -264,11 +264,6 @@ async fn probe(name: &str, prefix: &str, cx: &CheckContext) -> Result<(), Action
         }
         Err(error) => Err(archive::failed(&error)),
     }
-}
-
-/// What caused an error, behind a colon each.
-pub(crate) fn causes(error: &ActionError) -> String {
-    error.info().causes.iter().map(|cause| format!(": {cause}")).collect()
 }
 
 /// Takes the prefix for this cluster; the first write makes a new store.

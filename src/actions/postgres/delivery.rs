@@ -66,7 +66,7 @@ impl Depot {
         let key = place.key(&name).map_err(|error| archive::broken(&error))?;
         let encoding = packing.encoding().clone();
         let uploaded = upload((self.store.as_ref(), &key), body, &packing, PutOptions::default()).await;
-        let Uploaded { packed, .. } = uploaded.map_err(|error| failed(&error))?;
+        let Uploaded { packed, .. } = uploaded.map_err(|error| archive::stream_failed(&error))?;
         let plain = (!encoding.is_plain()).then_some(packed.plain);
         let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, item.role);
         Ok(ManifestObject { tablespace: item.tablespace, encoding, plain, ..object })
@@ -76,18 +76,6 @@ impl Depot {
 /// The settings or keys of a store make no sense.
 pub(crate) fn unpackable(store: &str, error: &TransferError) -> ActionError {
     ActionError::fatal(format!("nothing can be packed for store `{store}`")).because(error)
-}
-
-/// A failure on the way into or out of a store as a step's error.
-pub(crate) fn failed(error: &TransferError) -> ActionError {
-    match error {
-        TransferError::Store(store) => archive::failed(store),
-        TransferError::Io { .. } => ActionError::retryable("an object did not arrive").because(error),
-        TransferError::Key(_)
-        | TransferError::Damaged { .. }
-        | TransferError::WrongKey { .. }
-        | TransferError::Settings(_) => ActionError::fatal(error.to_string()).because(error),
-    }
 }
 
 /// What one object is.

@@ -6,11 +6,12 @@
 
 use std::path::Path;
 
-use super::aim::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
-use super::hands::{Hands, cannot};
+use super::hands::Hands;
 use super::live;
 use super::marker::Marker;
+use super::pg_control::cannot;
 use super::room::Room;
+use super::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::swap::{carry_out, holds};
 use crate::action::{ActionError, FileKind, Files, HostError};
 use crate::base::RunId;

@@ -5,7 +5,8 @@
 //! second.
 
 use super::archive;
-use super::delivery::{Depot, Item, failed};
+use super::archive::stream_failed;
+use super::delivery::{Depot, Item};
 use super::increment;
 use super::readable::{Reading, expected, unread};
 use crate::action::{ActionError, Encoding, Encrypted, PutOptions, RunContext};
@@ -58,7 +59,7 @@ async fn copy(reading: Reading<'_>, object: &ManifestObject, depot: &Depot) -> R
     }
     let to = place.key(&object.name).map_err(|error| archive::broken(&error))?;
     let uploaded = upload((depot.store.as_ref(), &to), stored().await?, &Packing::plain(), PutOptions::default()).await;
-    let packed = uploaded.map_err(|error| failed(&error))?.packed;
+    let packed = uploaded.map_err(|error| stream_failed(&error))?.packed;
     if (packed.stored_size_bytes, packed.stored_sha256) == (object.size_bytes, object.sha256) {
         return Ok(object.clone());
     }

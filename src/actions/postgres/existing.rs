@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::husk::{self, Husk};
 use super::layout::Cluster;
@@ -17,7 +17,7 @@ use crate::action::{ActionError, Files, RunContext};
 use crate::catalog::Backup;
 
 /// What becomes of the data that is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Existing {
     /// It stays whole until the recovery moves it aside, where it is kept.

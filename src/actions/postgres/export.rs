@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::archive::stream_failed;
 use super::by_hand;
 use super::connect::Endpoint;
 use super::copy_out::CopyOut;
-use super::delivery::failed;
 use super::layout::Cluster;
 use crate::action::by_hand::remark;
 use crate::action::{
@@ -136,6 +136,12 @@ impl Action for Export {
 
     async fn check(&self, params: &ExportParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if cx.ahead
+            && !params.overwrite
+            && let Some(fact) = taken(params, cx).await?
+        {
+            return Ok(Findings::default().refuse(fact, "name another place, or say `overwrite: true`"));
+        }
         let late = params.dbname.as_ref().is_some_and(|name| name.known().is_none());
         if cx.ahead || late || params.instance.is_some() || own.is_scratch() {
             return Ok(Findings::default().pending("the query is prepared when the step starts"));
@@ -169,7 +175,7 @@ impl Action for Export {
                     let store = cx.store(store.as_str())?;
                     let options = PutOptions { if_absent: !params.overwrite, ..PutOptions::default() };
                     let uploaded = upload((store.as_ref(), key), Box::new(body), &Packing::plain(), options).await;
-                    let plain = uploaded.map_err(|error| failed(&error))?.packed.plain;
+                    let plain = uploaded.map_err(|error| stream_failed(&error))?.packed.plain;
                     plain.facts().ok_or_else(|| ActionError::fatal("no digest of the rows was taken"))?
                 }
             };
@@ -182,6 +188,27 @@ impl Action for Export {
             () = cx.cancel.cancelled() => Err(ActionError::cancelled("the export was cancelled; nothing was published")),
         }
     }
+}
+
+/// Says that something lies where the rows would go. A step that makes the copy they come from takes its time: who would
+/// be refused after it is told before.
+async fn taken(params: &ExportParams, cx: &CheckContext) -> Result<Option<String>, ActionError> {
+    let is_there = match params.to.known()? {
+        FileSpot::File(path) => {
+            let facts = cx.host.read_files().facts(&path);
+            let cannot =
+                |error| ActionError::fatal(format!("`{}` cannot be looked at", path.display())).because(&error);
+            facts.map_err(cannot)?.map(|_| format!("`{}`", path.display()))
+        }
+        FileSpot::Object(store, key) if !cx.may_still_change(store.as_str()) => {
+            match cx.store(store.as_str())?.head(&key).await {
+                Ok(_) => Some(format!("`{key}` in store `{}`", store.as_str())),
+                Err(_) => None,
+            }
+        }
+        FileSpot::Object(..) => None,
+    };
+    Ok(is_there.map(|place| format!("{place} is there already")))
 }
 
 /// Writes a file that gets its name when all of it is there.

@@ -79,7 +79,7 @@ impl Extraction {
         let (mut seen, mut flusher) = (BTreeSet::new(), Flusher::start().map_err(|error| undurable(&error))?);
         let damaged = |error: &std::io::Error| {
             let fact = format!("`{key}` is damaged: it cannot be unpacked");
-            ActionError::fatal(fact).because(error).help(ANOTHER_BACKUP)
+            ActionError::fatal(fact).because(error).help(ANOTHER_BACKUP).of_damage()
         };
         for entry in archive.entries().map_err(|error| damaged(&error))? {
             let mut entry = entry.map_err(|error| damaged(&error))?;
@@ -153,6 +153,7 @@ impl Extraction {
             ActionError::fatal(format!("`{}` in `{key}` is damaged", path.display()))
                 .because(&fault)
                 .help(ANOTHER_BACKUP)
+                .of_damage()
         })?;
         Ok(listed)
     }

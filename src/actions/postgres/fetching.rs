@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::container::Abode;
-use super::hands::{Hands, cannot};
+use super::hands::Hands;
 use super::larder::Larder;
 use super::layout::{self, Cluster, FETCH_CONFIG};
 use super::marker::{self, Marker};
 use super::owner::Owner;
+use super::pg_control::cannot;
 use super::settings::shell_word;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
 use crate::base::secret::SecretText;

@@ -95,7 +95,10 @@ pub(super) fn size(facts: &ServerFacts) -> Result<SegmentSize, ActionError> {
 
 /// Tells whether the archiver's command took a segment, or a later one of its timeline. A history or a label of a backup
 /// begins with no or with its own segment.
-async fn taken(session: &mut Session, segment: SegmentName) -> Result<bool, ActionError> {
+///
+/// # Errors
+/// Fails as the server does.
+pub(super) async fn taken(session: &mut Session, segment: SegmentName) -> Result<bool, ActionError> {
     let last = session.value(LAST_ARCHIVED).await?;
     let last = last.get(..24).and_then(|name| name.parse::<SegmentName>().ok());
     Ok(last.is_some_and(|last| last.timeline() == segment.timeline() && last >= segment))

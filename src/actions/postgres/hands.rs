@@ -8,12 +8,12 @@ use super::container::Abode;
 use super::layout::Cluster;
 use super::marker::Marker;
 use super::owner::Owner;
+use super::pg_control::control;
 use super::server::{Programs, Server, major};
 use super::side::Side;
 use super::wal_location::WalLocation;
 use crate::action::{ActionError, Files, HostError, ReadFiles, ReadStore, RunContext, Store};
 use crate::language::inventory::StoreEntry;
-use crate::pgformat::ControlFile;
 
 /// Everything one attempt needs.
 pub(crate) struct Hands<'a> {
@@ -130,19 +130,4 @@ impl<'a> Hands<'a> {
         files.replace(path, content.as_bytes(), 0o600)?;
         files.chown(path, self.owner.uid, self.owner.gid)
     }
-}
-
-/// Reads the `pg_control` of a restored data directory.
-///
-/// # Errors
-/// Fails when it is not there or damaged.
-pub(crate) fn control(files: &dyn ReadFiles, pgdata: &Path) -> Result<ControlFile, ActionError> {
-    let bytes = files.read(&pgdata.join(ControlFile::PATH), 1 << 16).map_err(|error| cannot(&error))?;
-    ControlFile::parse(&bytes)
-        .map_err(|error| ActionError::fatal("the restored `pg_control` cannot be read").because(&error))
-}
-
-/// A failure of the host in the middle of a recovery.
-pub(crate) fn cannot(error: &HostError) -> ActionError {
-    ActionError::retryable("the recovery cannot go on").because(error)
 }

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use crate::action::{ActionError, ByteStream};
+use crate::transfer::TransferError;
 
 /// Bytes that are read at a time of what nobody looks at.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -89,7 +90,10 @@ impl Read for Blocking {
 pub(crate) fn broken(key: &str, error: &io::Error) -> ActionError {
     match error.kind() {
         // What the stream found out at its end, or the first byte that cannot be decrypted.
-        io::ErrorKind::InvalidData => ActionError::fatal(format!("`{key}` is damaged: {error}")),
+        io::ErrorKind::InvalidData => {
+            let broken = ActionError::fatal(format!("`{key}` is damaged: {error}"));
+            if TransferError::is_of_damage(error) { broken.of_damage() } else { broken }
+        }
         _ => ActionError::retryable(format!("reading `{key}` from the store broke off")).because(error),
     }
 }

@@ -6,24 +6,25 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::aim::{Aim, Ending};
+use super::attempt::Reading;
 use super::connect::Session;
 use super::container::Abode;
 use super::fetching;
-use super::hands::{Hands, cannot, control};
+use super::hands::Hands;
 use super::layout::MARKER;
 use super::limits::{self, Configured, Short};
 use super::live;
 use super::lobby::Lobby;
-use super::marker::{Marker, Waiting};
+use super::marker::{Course, Marker, Remains, Waiting};
+use super::pg_control::{cannot, control};
 use super::proof;
 use super::reached;
 use super::recover::{InstanceState, RecoverLoss, RecoverOutput};
-use super::replay::{self, Arrival, Awaited, Course, Told};
+use super::replay::{self, Arrival, Awaited, Told};
 use super::server::Server;
 use super::settings;
 use super::side;
 use super::slot;
-use super::witness::Remains;
 use crate::action::{ActionError, FileKind, Files, InstanceHandle, REPLACING, ReadFiles, Waits};
 use crate::base::Timestamp;
 use crate::pgformat::Lsn;
@@ -135,7 +136,9 @@ impl Landing<'_> {
         live::clear_zombie_lock(cluster, files).map_err(|error| cannot(&error))?;
         let host = self.hands.cx.host.as_ref();
         Abode::renew(cluster, host).await?;
-        server.start(host).await
+        server.start(host).await?;
+        server.tell_log(self.hands.cx);
+        Ok(())
     }
 
     fn course(&self) -> Course {
@@ -149,7 +152,7 @@ impl Landing<'_> {
     }
 
     /// Follows the replay; settings that turn out too small on the way are raised each time: a server that replays their
-    /// change pauses there, or ends.
+    /// change pauses there, or ends. One that ended on its way to a target begins again, and reads nothing behind it.
     async fn follow(&self, mut server: Server<'_>, aim: &Aim) -> Result<Arrival, ActionError> {
         let to = if self.marker.to_target { Told::Target } else { Told::Nothing };
         let awaited = Awaited { course: self.course(), ending: aim.ending, to };
@@ -165,6 +168,10 @@ impl Landing<'_> {
             let words = limits::words(&short);
             // What is set on the server's command line stays as it is, however often it is raised in a file.
             if short.is_empty() || words == raised {
+                if followed.is_err() && doubtful && self.reads_less(files.as_ref()).await? {
+                    self.start(&server, files.as_ref()).await?;
+                    continue;
+                }
                 return followed;
             }
             let message = format!("the WAL raises a setting that this server has lower, so it is raised too: {words}");
@@ -177,6 +184,22 @@ impl Landing<'_> {
             server = self.hands.server(files.as_ref())?;
             self.start(&server, files.as_ref()).await?;
         }
+    }
+
+    /// Has a server that ended on its way to a target read no further than it replays: what is damaged behind the target
+    /// ends one that reads ahead. Tells whether that was news to it.
+    async fn reads_less(&self, files: &dyn Files) -> Result<bool, ActionError> {
+        let cluster = self.hands.cluster;
+        if !self.marker.to_target || !live::signs(cluster, files).await?.is_empty() {
+            return Ok(false);
+        }
+        let told = Reading::AsReplayed.tell(self.hands, files, &cluster.pgdata)?;
+        if told {
+            let message = "the server ended before its target: it begins again and reads no further than it replays, in case \
+                           it was damage behind the target that ended it";
+            self.hands.cx.reporter.note(message.to_owned(), serde_json::Value::Null);
+        }
+        Ok(told)
     }
 
     async fn short(&self, server: &Server<'_>) -> Vec<Short> {
@@ -329,6 +352,7 @@ impl Landing<'_> {
                 Some(Waits::Standby) => InstanceState::Standby,
             },
             recovered_to_lsn: recovered_to.to_string(),
+            replayed_bytes: Some(recovered_to.bytes_since(self.course().start)),
             recovered_to_time: newest,
             as_of: newest.max(marker.started_at),
             timeline: arrival.timeline.0,

@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::archive;
 use super::connect::Endpoint;
-use super::copies::causes;
 use super::layout::Cluster;
 use crate::action::{ActionError, RunContext};
 use crate::base::clock;
@@ -66,8 +65,8 @@ pub(super) async fn wait(manifest: &Manifest, cx: &RunContext, cluster: &Cluster
         Err(error) if error.info().class == ErrorClass::Cancelled => return Err(error),
         Err(error) => {
             let message = format!(
-                "whether its WAL reached the archive is not known ({error}{}): the backup restores on its own",
-                causes(&error)
+                "whether its WAL reached the archive is not known ({}): the backup restores on its own",
+                error.in_full()
             );
             cx.reporter.note(message, json!({ "causes": error.info().causes }));
             return Ok(());

@@ -217,22 +217,21 @@ pub(crate) fn exists(pid: u32, files: &dyn ReadFiles) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// Removes the lock of a socket whose server was killed and never reaped: as a zombie it can hold nothing,
-/// yet the next server would refuse to start. Any other lock stays, the server judges it itself.
+/// Removes the locks of a server that was killed and never reaped: as a zombie it can hold nothing, yet the next server
+/// would refuse to start. Where processes outlived it the data directory's stays, and any other lock does: the server
+/// judges it itself.
 ///
 /// # Errors
 /// Fails when such a lock cannot be removed.
 pub(crate) fn clear_zombie_lock(cluster: &Cluster, files: &dyn Files) -> Result<(), HostError> {
+    let own = cluster.pgdata.join("postmaster.pid");
+    if is_of_a_zombie(&own, files)? && processes(&cluster.pgdata, files).is_empty() {
+        files.remove_file(&own)?;
+    }
     let Some(folder) = &cluster.socket else { return Ok(()) };
     let socket = socket_path(folder, cluster.port);
     let lock = folder.join(format!(".s.PGSQL.{}.lock", cluster.port));
-    let Some(PidFile { pid, .. }) =
-        files.read(&lock, 4096).ok().and_then(|bytes| PidFile::parse(&String::from_utf8_lossy(&bytes)))
-    else {
-        return Ok(());
-    };
-    let listed = files.facts(Path::new(&format!("/proc/{pid}")))?.is_some();
-    if !listed || exists(pid, files) {
+    if !is_of_a_zombie(&lock, files)? {
         return Ok(());
     }
     files.remove_file(&lock)?;
@@ -240,6 +239,15 @@ pub(crate) fn clear_zombie_lock(cluster: &Cluster, files: &dyn Files) -> Result<
         Some(_) => files.remove_file(&socket),
         None => Ok(()),
     }
+}
+
+fn is_of_a_zombie(lock: &Path, files: &dyn Files) -> Result<bool, HostError> {
+    let bytes = files.read(lock, 64 * 1024).ok();
+    let Some(PidFile { pid, .. }) = bytes.and_then(|bytes| PidFile::parse(&String::from_utf8_lossy(&bytes))) else {
+        return Ok(false);
+    };
+    let listed = files.facts(Path::new(&format!("/proc/{pid}")))?.is_some();
+    Ok(listed && !exists(pid, files))
 }
 
 /// A person's shell inside the folder is no server.

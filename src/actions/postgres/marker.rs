@@ -11,11 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::{Cluster, MARKER};
 use super::owner::Owner;
-use super::replay::Course;
 use super::room::{self, Room};
 use super::swap::{LinkedSeat, Seat};
 use super::wal_location::WalLocation;
-use super::witness::Remains;
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Waits};
 use crate::base::{RunId, Timestamp};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
@@ -68,6 +66,31 @@ pub(crate) struct Marker {
     /// What the recovered server waits for; `None` while it is not there yet, and when it is to open.
     #[serde(default)]
     pub(crate) waits: Option<Waiting>,
+}
+
+/// What the replay is measured against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Course {
+    /// Where it began.
+    pub(crate) start: Lsn,
+    /// Where it is expected to end, where that is known.
+    pub(crate) end: Option<Lsn>,
+    /// The timeline before the promotion.
+    pub(crate) timeline: Timeline,
+    /// What a replay to the end of the archive has passed at its end: the end of the last record there was. With a
+    /// target, and as earlier versions wrote it, where the last segment begins.
+    #[serde(default)]
+    pub(crate) floor: Option<Lsn>,
+}
+
+/// What lies on the live server beyond the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Remains {
+    /// No commit.
+    Nothing,
+    /// Commits, the first of them at this time by the primary's clock.
+    Since(Timestamp),
 }
 
 /// A recovery that reached its target and waits.

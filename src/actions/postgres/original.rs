@@ -11,7 +11,6 @@ use serde_json::json;
 
 use super::aim::Aim;
 use super::connect::Session;
-use super::copies::causes;
 use super::course::Plan;
 use super::facts::{ServerFacts, archives};
 use super::foresight::{self, Lookout};
@@ -102,7 +101,7 @@ impl<'a> Original<'a> {
                 (front, self.late(front, &facts, end).await?)
             }
             Err(error) => {
-                let why = format!("the live server was not made to finish its segment: {error}{}", causes(&error));
+                let why = format!("the live server was not made to finish its segment: {}", error.in_full());
                 (front, Some(why))
             }
         };
@@ -164,10 +163,8 @@ impl<'a> Original<'a> {
                 let why = format!("commits of `{}` are only in the server's own `pg_wal`", names.join("`, `"));
                 self.lacking(&why, (None, end))
             }
-            None if alive => {
-                self.lacking(&format!("the live server was not asked: {error}{}", causes(&error)), (None, end))
-            }
-            None => self.uncertain(format!("no live server was asked: {error}{}", causes(&error)), end),
+            None if alive => self.lacking(&format!("the live server was not asked: {}", error.in_full()), (None, end)),
+            None => self.uncertain(format!("no live server was asked: {}", error.in_full()), end),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::layout::Cluster;
 use super::patroni::{self, Attention};
+use super::script;
 use crate::action::{ActionError, CommandOutput, CommandSpec, ReadFiles, ReadHost};
 
 /// Where Pacemaker keeps what it looks after.
@@ -45,7 +46,7 @@ impl Overseer {
 
     fn help(self) -> &'static str {
         match self {
-            Self::Patroni => "pause it first (`patronictl pause --wait`), and resume it when the recovery is done",
+            Self::Patroni => "pause it first (`patronictl pause --wait`), and resume it when this is done",
             Self::Repmgr => "pause it on every node (`repmgr service pause`) and stop `repmgrd` here first",
             Self::Pacemaker => "put it into maintenance first (`pcs property set maintenance-mode=true`)",
         }
@@ -58,6 +59,17 @@ struct Running {
     overseer: Overseer,
     pid: u32,
     args: Vec<String>,
+}
+
+/// Refuses to stop or to start a server that something else looks after.
+///
+/// # Errors
+/// Fails with what looks after it, and when the host's processes cannot be listed.
+pub(crate) async fn refuse(cluster: &Cluster, host: &dyn ReadHost) -> Result<(), ActionError> {
+    match in_charge(cluster, host).await? {
+        Some(fact) => Err(ActionError::fatal(fact.what).help(fact.help)),
+        None => Ok(()),
+    }
 }
 
 /// Says which program looks after the cluster and is not paused; `None` where nothing does, for a cluster that is
@@ -111,18 +123,11 @@ fn running(files: &dyn ReadFiles) -> Result<Vec<Running>, ActionError> {
     Ok(pids.filter_map(|pid| recognized(pid, files)).collect())
 }
 
-/// The programs that show under their own name while they carry out a script.
-const INTERPRETERS: [&str; 4] = ["python", "sh", "bash", "dash"];
-
 fn recognized(pid: u32, files: &dyn ReadFiles) -> Option<Running> {
     let line = files.read(Path::new(&format!("/proc/{pid}/cmdline")), 64 << 10).ok()?;
     let args: Vec<String> =
         line.split(|byte| *byte == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect();
-    let named = |arg: &String| Path::new(arg).file_name().map(|name| name.to_string_lossy().into_owned());
-    let own = args.first().and_then(named)?;
-    let interprets =
-        INTERPRETERS.iter().any(|one| own.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.') == *one);
-    let name = if interprets { args.get(1).and_then(named)? } else { own };
+    let name = script::carried_out(&args)?;
     let overseer = Overseer::ALL.into_iter().find(|one| name == one.process())?;
     Some(Running { overseer, pid, args })
 }

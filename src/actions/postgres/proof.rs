@@ -7,6 +7,7 @@ use super::archive::Shelf;
 use super::connect::Session;
 use super::course;
 use super::facts::{ServerFacts, archives};
+use super::handover;
 use super::layout::Cluster;
 use super::lobby::Lobby;
 use super::marker::Marker;
@@ -18,6 +19,8 @@ use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory};
 
 /// How long the first segments of the new timeline may take to reach the archive.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(120);
+/// How long the other stores may take when as many as must have a segment have it.
+const OTHERS_WITHIN: Duration = Duration::from_secs(5);
 /// How often it is looked for one segment, and for all of them.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LIST_EVERY: Duration = Duration::from_secs(1);
@@ -69,18 +72,70 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
     cx.reporter.progress(Progress::Doing { text: "proving that the new timeline is archived".to_owned() });
     let segment = switch(&mut session, (claim.timeline, claim.marker.segment_size)).await?;
     let started = clock::monotonic();
-    while !claim.shelf.holds(segment).await? {
-        if started.elapsed() > ARCHIVED_WITHIN {
-            let fact = format!("the server is open, but segment `{segment}` did not reach the archive within 2m");
-            return Err(ActionError::fatal(fact).help("look at the server's log: it tells why `archive_command` fails"));
-        }
-        pause(cx, LOOK_EVERY).await?;
-    }
+    let lacking = arrived(claim, &mut session, segment).await?;
     let stored = whole(claim, started).await?;
     let message =
         format!("the archive leads without a hole from the backup to `{segment}` on timeline {}", claim.timeline);
     cx.reporter.note(message, serde_json::json!({ "fork": fork.to_string(), "segments": stored }));
+    if !lacking.is_empty() {
+        let stores = lacking.join("`, `");
+        let name = &claim.cluster.name;
+        let message = format!(
+            "warning: `{segment}` did not reach store `{stores}`, and `wal_at_least` of `{name}` is content with the others:              see why with `runbook wal status {name}`; `runbook wal mend {name}` copies what a store lacks"
+        );
+        cx.reporter.note(message, serde_json::json!({ "segment": segment.to_string(), "lacking": lacking }));
+    }
     Ok(Proven { fork, segment: Some(segment) })
+}
+
+/// Waits until a segment is in every store that archiving goes to, and the server takes it for archived. Names the stores
+/// that lack it still, where fewer are enough.
+async fn arrived(claim: &Claim<'_>, session: &mut Session, segment: SegmentName) -> Result<Vec<String>, ActionError> {
+    // A command that stored a segment and failed after it is tried again for ever: its server must say so, too.
+    let written = written_to(claim)?;
+    let enough = claim.cluster.entry.wal_at_least.map_or(written.stores.len(), |count| count.min(written.stores.len()));
+    let (started, mut enough_since) = (clock::monotonic(), None);
+    loop {
+        let lacking = written.lacking(segment).await?;
+        if written.stores.len() - lacking.len() >= enough && handover::taken(session, segment).await? {
+            let since: Instant = *enough_since.get_or_insert_with(clock::monotonic);
+            if lacking.is_empty() || since.elapsed() > OTHERS_WITHIN {
+                return Ok(lacking.into_iter().map(str::to_owned).collect());
+            }
+        }
+        if started.elapsed() > ARCHIVED_WITHIN {
+            return Err(late(session, segment, &lacking).await);
+        }
+        pause(claim.cx, LOOK_EVERY).await?;
+    }
+}
+
+/// The stores that the recovered server archives into: those that are only read here get nothing.
+fn written_to<'a>(claim: &Claim<'a>) -> Result<Shelf<'a>, ActionError> {
+    let mut written = claim.shelf.clone();
+    let stores = &claim.cx.about.inventory.stores;
+    written.stores.retain(|(store, _)| stores.get(store.name()).is_none_or(|entry| !entry.read_only));
+    if written.stores.is_empty() {
+        let fact = format!("the server is open, but every store of `{}` is read-only here", claim.cluster.name);
+        return Err(ActionError::fatal(fact).help("nothing can be archived: name a store that can be written to"));
+    }
+    Ok(written)
+}
+
+async fn late(session: &mut Session, segment: SegmentName, lacking: &[&str]) -> ActionError {
+    let failed = session.value("SELECT coalesce(last_failed_wal, '') FROM pg_stat_archiver").await;
+    let words = match (lacking, failed.ok().filter(|name| !name.is_empty())) {
+        ([], None) => "but the server does not take it for archived".to_owned(),
+        ([], Some(failed)) => {
+            format!("but the server does not take it for archived; the archiver failed with `{failed}`")
+        }
+        (stores, _) => format!("but it did not reach store `{}`", stores.join("`, `")),
+    };
+    let fact = format!("the server is open and has finished segment `{segment}`, {words} within 2m");
+    ActionError::fatal(fact).help(
+        "look at the server's log: it tells why `archive_command` fails; what it archives into is set by \
+         `runbook run setup-archiving`, and `wal_at_least` of the database says in how many stores WAL must be",
+    )
 }
 
 /// Looks until the archive leads without a hole to the end of the new timeline, and counts its segments. The server

@@ -1,52 +1,104 @@
 //! What a recovery would come to, told before anything is touched: which backup, which WAL, how many bytes and how much
 //! disk, or why it is impossible. The answer is [`crate::wal::outlook`]'s.
 
+use std::collections::BTreeSet;
+
 use super::aim::Aim;
 use super::archive;
+use super::existing::Existing;
 use super::foresight::Foresight;
 use super::layout::Cluster;
+use super::restore_base;
+use super::space::{self, Fit, Replay, Site};
+use super::spare;
+use super::stage;
 use super::target::Goal;
 use super::wal_location::WalLocation;
-use crate::action::{ActionError, CheckContext, Findings};
+use crate::action::{ActionError, BackupHandle, CheckContext, Findings, Late, Machine, StagedHandle};
 use crate::base::units::{ByteSize, human_duration};
 use crate::catalog::recovery::Refusal;
 use crate::wal::outlook::{Impossible, Plan, Planned};
 
 const MAPS: &str = "`runbook backups map` shows what can be recovered";
 
-/// Adds what a recovery to an aim would come to, with WAL that another program archived where `location` names such. Only
-/// what neither the old server's WAL nor an earlier step could change refuses the step.
-///
-/// # Errors
-/// Fails when the store cannot be opened; one that gives no answer is a warning, since reading it is a step of its own.
-pub(crate) async fn told(
-    (cluster, location): (&Cluster, Option<&WalLocation>),
-    aim: &Aim,
-    cx: &CheckContext,
-    findings: Findings,
-) -> Result<Findings, ActionError> {
-    let stores = archive::opened(cluster, |name| cx.store(name))?;
-    let ahead = Foresight::of(cluster, &cx.about, stores, cx.host.read_files());
-    let ahead = match location {
-        Some(location) => ahead.beside(location, cx.store(location.store.as_str())?)?,
-        None => ahead,
-    };
-    let (remnant, findings) = match ahead.remnant().await {
-        Ok(remnant) => (remnant, findings),
-        Err(error) => (None, findings.warn(error.to_string(), "what the server has not archived yet is left out here")),
-    };
-    Ok(match ahead.planned((&aim.goal, aim.edge, aim.timeline), remnant, None).await {
-        Ok(Planned::Possible(plan)) => possible(&plan, findings),
-        // Who archives without a catalog has backups without one, too: what is missing here may lie there.
-        Ok(Planned::Impossible(why)) if location.is_some() => {
-            findings.warn(format!("the archive does not lead there by a backup of the catalog: {}", why.why), MAPS)
-        }
-        Ok(Planned::Impossible(why)) => impossible(&why, findings),
-        Err(error) => findings.warn(
-            format!("which backup and which WAL lead there cannot be told: {error}"),
-            "`runbook wal verify` and `runbook backups map` show what there is",
-        ),
-    })
+/// What a recovery would be made of.
+pub(crate) struct Prospect<'a> {
+    /// The database, and where WAL lies that another program archived.
+    place: (&'a Cluster, Option<&'a WalLocation>),
+    /// The backup that is staged before, where that is known by now, and what becomes of the data that is there.
+    staged: Option<(BackupHandle, Existing)>,
+}
+
+impl<'a> Prospect<'a> {
+    /// By what is foreseen of the step that stages the backup.
+    pub(crate) fn of(
+        place: (&'a Cluster, Option<&'a WalLocation>),
+        staged: Option<&Late<StagedHandle>>,
+        cx: &CheckContext,
+    ) -> Self {
+        let staged = staged.and_then(|late| {
+            let handle = cx.foreseen.of(late)?.backup;
+            Some((handle, cx.foreseen.beside(late, restore_base::EXISTING).unwrap_or_default()))
+        });
+        Self { place, staged }
+    }
+
+    /// Adds what a recovery to an aim would come to. Only what neither the old server's WAL nor an earlier step could
+    /// change refuses the step: a target that no backup leads to, a disk that what is surely written does not fit on.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be opened; one that gives no answer is a warning, since reading it is a step of its own.
+    pub(crate) async fn told(&self, aim: &Aim, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
+        let (cluster, location) = self.place;
+        let stores = archive::opened(cluster, |name| cx.store(name))?;
+        let ahead = Foresight::of(cluster, &cx.about, stores, cx.host.read_files());
+        let ahead = ahead.with_copies(spare::copies(cluster, cx)?);
+        let ahead = match location {
+            Some(location) => ahead.beside(location, cx.store(location.store.as_str())?)?,
+            None => ahead,
+        };
+        let (remnant, findings) = match ahead.remnant().await {
+            Ok(remnant) => (remnant, findings),
+            Err(error) => {
+                (None, findings.warn(error.to_string(), "what the server has not archived yet is left out here"))
+            }
+        };
+        let among = self.staged.as_ref().filter(|(handle, _)| handle.described.is_none());
+        let among = among.map(|(handle, _)| BTreeSet::from([handle.id.clone()]));
+        Ok(match ahead.planned((&aim.goal, aim.edge, aim.timeline), remnant, among.as_ref()).await {
+            Ok(Planned::Possible(plan)) => self.room(&plan, cx, possible(&plan, findings)).await?,
+            // Who archives without a catalog has backups without one, too: what is missing here may lie there.
+            Ok(Planned::Impossible(why)) if location.is_some() => {
+                findings.warn(format!("the archive does not lead there by a backup of the catalog: {}", why.why), MAPS)
+            }
+            Ok(Planned::Impossible(why)) => impossible(&why, findings),
+            Err(error) => findings.warn(
+                format!("which backup and which WAL lead there cannot be told: {error}"),
+                "`runbook wal verify` and `runbook backups map` show what there is",
+            ),
+        })
+    }
+
+    /// Judges whether the backup fits with the WAL that is replayed onto it. Whether the backup itself does is for the
+    /// step that stages it to say.
+    async fn room(&self, plan: &Plan, cx: &CheckContext, findings: Findings) -> Result<Findings, ActionError> {
+        let Some((handle, existing)) = &self.staged else { return Ok(findings) };
+        let (cluster, _) = self.place;
+        let (store, prefix) = restore_base::place(cluster, handle)?;
+        let store = cx.store(store)?;
+        let backup = restore_base::opened(store.as_ref(), prefix, cluster, handle).await?;
+        let links = stage::lineage(store.as_ref(), &backup, *existing).await?;
+        let files = cx.host.read_files();
+        let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
+        let gain = stage::gain(&site, (&backup, links.len()), *existing)?;
+        let help = "free some space before: a recovery that runs out of it ends with the server down";
+        Ok(match (site.fit(&space::parts(&links), &gain, Replay::Bytes(plan.replay.bytes)), cx.foreseen.machine()) {
+            (Fit::Not(fact), Machine::AsItIs) => findings.refuse(fact, help),
+            (Fit::Not(fact), Machine::MadeReady) => findings.warn(fact, restore_base::MADE_READY),
+            (Fit::Tightly(fact), _) => findings.warn(fact, help),
+            (Fit::Well, _) => findings,
+        })
+    }
 }
 
 fn possible(plan: &Plan, findings: Findings) -> Findings {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 
 use super::archive;
-use super::delivery::failed;
+use super::archive::stream_failed;
 use crate::action::{
     ActionError, Availability, Findings, ObjectFacts, ReadStore, Secrets, StorageClass, StoreError, Surroundings,
 };
@@ -25,7 +25,7 @@ pub(crate) const TRIED: usize = 20;
 
 /// What to do about an archived backup.
 pub(crate) const RETRIEVE_FIRST: &str =
-    "retrieve them first with `store.retrieve`, or choose a backup that can be read now";
+    "retrieve them first with `backup.retrieve` or `store.retrieve`, or choose a backup that can be read now";
 
 /// What came of looking at something: what was looked for, or what is wrong with it.
 pub(crate) type Judged<T> = Result<T, String>;
@@ -269,7 +269,7 @@ fn retrieval_time(class: &str, speed: RetrievalSpeed) -> &'static str {
 }
 
 fn unusable(fault: String) -> ActionError {
-    ActionError::fatal(fault).help("use another backup")
+    ActionError::fatal(fault).help("use another backup").of_damage()
 }
 
 /// Tells damage and absence, which are facts about a backup, from everything that leaves them open.
@@ -291,10 +291,10 @@ pub(crate) fn fault_of(error: &TransferError) -> Result<String, ActionError> {
 /// What cannot be unpacked: another backup is the way out, or another key.
 pub(crate) fn unread(error: &TransferError) -> ActionError {
     match error {
-        TransferError::Damaged { .. } => failed(error).help("use another backup"),
-        TransferError::WrongKey { .. } | TransferError::Key(_) => failed(error)
+        TransferError::Damaged { .. } => stream_failed(error).help("use another backup").of_damage(),
+        TransferError::WrongKey { .. } | TransferError::Key(_) => stream_failed(error)
             .help("give the right `identities` or password under the store's `encryption` in the inventory"),
-        TransferError::Store(_) | TransferError::Io { .. } | TransferError::Settings(_) => failed(error),
+        TransferError::Store(_) | TransferError::Io { .. } | TransferError::Settings(_) => stream_failed(error),
     }
 }
 

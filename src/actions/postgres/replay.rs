@@ -10,33 +10,20 @@
 
 use std::time::Duration;
 
-use super::aim::{Ending, RECOVERY_SIGNAL, STANDBY_SIGNAL};
+use super::aim::Ending;
 use super::connect::Session;
 use super::keeper::Runs;
 use super::live::{self, PidFile};
 use super::lobby::Lobby;
+use super::marker::Course;
 use super::server::Server;
+use super::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use crate::action::{ActionError, ReadFiles, RunContext, Waits};
 use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
 const TICK: Duration = Duration::from_millis(100);
-
-/// What the replay is measured against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Course {
-    /// Where it began.
-    pub(crate) start: Lsn,
-    /// Where it is expected to end, where that is known.
-    pub(crate) end: Option<Lsn>,
-    /// The timeline before the promotion.
-    pub(crate) timeline: Timeline,
-    /// What a replay to the end of the archive has passed at its end: the end of the last record there was. With a
-    /// target, and as earlier versions wrote it, where the last segment begins.
-    #[serde(default)]
-    pub(crate) floor: Option<Lsn>,
-}
 
 /// A course, and what becomes of the server at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use crate::action::{ActionError, FileKind, HostError, ReadFiles};
 use crate::base::Timestamp;
 use crate::catalog::recovery::Branch;
 use crate::pgformat::{
-    Lsn, SegmentHeader, SegmentName, SegmentScan, SegmentSize, SystemId, Timeline, TimelineHistory, WAL_PAGE_BYTES,
-    WalFileName, WalWalker, Walked,
+    ArchiverNotes, Lsn, SegmentHeader, SegmentName, SegmentScan, SegmentSize, SystemId, Timeline, TimelineHistory,
+    WAL_PAGE_BYTES, WalFileName, WalWalker, Walked,
 };
 
 /// A file of the tail that is worth keeping.
@@ -167,31 +167,13 @@ pub(crate) struct Judge<'a> {
     pub(crate) archived: &'a BTreeSet<WalFileName>,
 }
 
-/// What a server was told of its segments, by the notes of its archiver.
-#[derive(Default)]
-struct Told {
-    /// Those that wait.
-    waiting: BTreeSet<SegmentName>,
-    /// Those that are safe.
-    safe: BTreeSet<SegmentName>,
-}
-
-impl Told {
-    fn of(files: &dyn ReadFiles, folder: &Path) -> Result<Self, HostError> {
-        let (notes, mut told) = (folder.join("archive_status"), Self::default());
-        if files.facts(&notes)?.is_none() {
-            return Ok(told);
-        }
-        for entry in files.list(&notes)? {
-            let Some(name) = entry.name.to_str() else { continue };
-            if let Some(Ok(segment)) = name.strip_suffix(".ready").map(str::parse) {
-                told.waiting.insert(segment);
-            } else if let Some(Ok(segment)) = name.strip_suffix(".done").map(str::parse) {
-                told.safe.insert(segment);
-            }
-        }
-        Ok(told)
+/// What a server was told of its segments.
+fn notes(files: &dyn ReadFiles, folder: &Path) -> Result<ArchiverNotes, HostError> {
+    let (folder, mut notes) = (folder.join(ArchiverNotes::FOLDER), ArchiverNotes::default());
+    if files.facts(&folder)?.is_some() {
+        files.list(&folder)?.iter().for_each(|entry| notes.take(&entry.name));
     }
+    Ok(notes)
 }
 
 impl Judge<'_> {
@@ -216,7 +198,7 @@ impl Judge<'_> {
                 _ => {}
             }
         }
-        let told = Told::of(files, folder)?;
+        let told = notes(files, folder)?;
         for segments in timelines.values() {
             self.timeline((files, folder), segments, &told, &mut tail)?;
         }
@@ -228,7 +210,7 @@ impl Judge<'_> {
         &self,
         (files, folder): (&dyn ReadFiles, &Path),
         segments: &BTreeMap<u64, SegmentName>,
-        told: &Told,
+        told: &ArchiverNotes,
         tail: &mut Tail,
     ) -> Result<(), HostError> {
         let first = self.first(segments, told);
@@ -265,7 +247,7 @@ impl Judge<'_> {
     /// Walks one segment. One that the archive has anyway breaks nothing.
     fn segment(
         &self,
-        (files, told): (&dyn ReadFiles, &Told),
+        (files, told): (&dyn ReadFiles, &ArchiverNotes),
         (segment, path): (SegmentName, PathBuf),
         walk: &mut Walk,
         tail: &mut Tail,
@@ -323,7 +305,7 @@ impl Judge<'_> {
     }
 
     /// The number to begin with: the newest segment that the archive has, for continuity, before the first it lacks.
-    fn first(&self, segments: &BTreeMap<u64, SegmentName>, told: &Told) -> u64 {
+    fn first(&self, segments: &BTreeMap<u64, SegmentName>, told: &ArchiverNotes) -> u64 {
         let lacking = |segment: &SegmentName| {
             told.waiting.contains(segment) || !self.archived.contains(&WalFileName::Segment(*segment))
         };

@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::archive;
-use super::by_hand;
 use super::combine;
 use super::container::Abode;
 use super::existing::Existing;
 use super::fetching;
+use super::freezing;
 use super::keeper::Wish;
 use super::layout::Cluster;
 use super::live;
@@ -20,16 +20,17 @@ use super::neighbours;
 use super::outside::{self, ConfigFiles};
 use super::owner::Owner;
 use super::readable::Reading;
+use super::restore_base_by_hand;
 use super::scratch;
 use super::server::Programs;
-use super::space::{self, Fit, Site};
+use super::space::{self, Fit, Replay, Site};
 use super::spare;
 use super::stage::{self, room_for};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StagedHandle, Target,
+    Findings, Idempotency, Late, Machine, ParamFault, PlanContext, ReadStore, RunContext, StagedHandle, Target,
 };
-use crate::actions::backup::find::STILL_TO_COME;
+use crate::actions::backup::prospect::STILL_TO_COME;
 use crate::catalog::{self, Backup, PostgresFacts};
 use crate::pgformat::major_text;
 
@@ -106,14 +107,18 @@ impl Action for RestoreBase {
             Existing::KeepBeside => (EffectClass::Write, Access::Write),
             Existing::Delta | Existing::Replace => (EffectClass::Destroy, Access::Destroy),
         };
-        let effects = spare::read(&cluster, Effects::of(class).target(Access::Read, from));
-        let effects = archive::read(&cluster, effects);
+        let read = archive::read(&cluster, spare::read(&cluster, Effects::of(class).target(Access::Read, from)));
+        let effects = match cluster.is_scratch() {
+            true => read,
+            // The note that freezes what the recovery rests on.
+            false => freezing::written(&cluster, cx.inventory, read),
+        };
         let effects = if cluster.is_contained() { cluster.keeper().named(effects) } else { effects };
         Ok(effects.target(access, Target::Database { name: cluster.name }))
     }
 
     fn by_hand(&self, params: &RestoreBaseParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::restore_base(params, cx).unwrap_or_default()
+        restore_base_by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RestoreBaseParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -137,10 +142,14 @@ impl Action for RestoreBase {
                 "`existing: keep_beside` keeps it, where there is room for two",
             );
         }
-        let Some(handle) = params.backup.known() else {
+        let Some(handle) = cx.foreseen.of(&params.backup) else {
             return any_readable(&cluster, cx, findings.pending("the backup is not chosen yet")).await;
         };
-        fits(&cluster, (handle, existing), cx, findings).await
+        let dir = cluster.staged(cx.host.read_files().as_ref(), &cx.about.run);
+        let staged = StagedHandle { database: cluster.name.clone(), backup: handle.clone(), dir };
+        cx.foreseen.tell("staged", &staged);
+        cx.foreseen.tell(EXISTING, &existing);
+        fits(&cluster, (&handle, existing), cx, findings).await
     }
 
     async fn run(&self, params: &RestoreBaseParams, cx: &RunContext) -> Result<RestoreBaseOutput, ActionError> {
@@ -152,6 +161,8 @@ impl Action for RestoreBase {
             return Err(ActionError::fatal(fact).help("use `config_files: beside`, and mount what is wanted"));
         }
         proven(&cluster, (&abode, handle), cx).await?;
+        // It may take hours to read a backup, and nothing else keeps it, or the WAL behind it, from whoever prunes.
+        freezing::begin(&cluster, cx).await;
         let output = spare::stage_whole(&cluster, handle, params.existing, cx).await?;
         let handle = &output.staged.backup;
         if cluster.is_scratch() {
@@ -204,6 +215,11 @@ async fn proven(
     abode.verify(version, &Owner::of(cluster, cx.host.as_ref())?, cx.host.as_read()).await
 }
 
+/// What a check foretells beside `staged`: what becomes of the data that is there.
+pub(super) const EXISTING: &str = "existing";
+/// What to do about a machine that is not ready yet.
+pub(super) const MADE_READY: &str = "a step before this one makes the machine ready; it is looked at again then";
+
 /// Judges whether the chosen backup can be read and fits where `cluster` wants it.
 ///
 /// # Errors
@@ -227,11 +243,37 @@ pub(crate) async fn fits(
     };
     let mut findings = findings;
     for link in &links {
-        findings = Reading { store: store.as_ref(), backup: link, about: &cx.about }.judge(findings).await?;
-        if findings.refused() {
-            return Ok(findings);
+        let reading = Reading { store: store.as_ref(), backup: link, about: &cx.about };
+        let judged = reading.judge(findings.clone()).await?;
+        if judged.refused() {
+            let help = match (cx.may_still_change(store_name), spare::readable(cluster, handle, cx).await?) {
+                (true, _) => STILL_TO_COME.to_owned(),
+                (false, Some(other)) => format!("its copy in store `{other}` can be read and is taken instead"),
+                (false, None) => return Ok(judged),
+            };
+            findings = judged.softened(&help);
+            break;
         }
+        findings = judged;
     }
+    let placed = placed(cluster, (&links, existing), cx, findings.clone()).await;
+    match cx.foreseen.machine() {
+        Machine::AsItIs => placed,
+        Machine::MadeReady => Ok(match placed {
+            Ok(placed) => placed.softened(MADE_READY),
+            Err(error) => findings.warn(error.to_string(), MADE_READY),
+        }),
+    }
+}
+
+/// Judges whether the machine has what a backup with everything it rests on needs, and the room for it.
+async fn placed(
+    cluster: &Cluster,
+    (links, existing): (&[Backup], Existing),
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let Some(backup) = links.last() else { return Ok(findings) };
     let facts = backup.manifest.cluster().map_err(|error| archive::broken(&error))?;
     let findings = match cluster.is_contained() {
         true if links.len() > 1 => {
@@ -259,8 +301,8 @@ pub(crate) async fn fits(
         return Ok(findings);
     }
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
-    let gain = stage::gain(&site, (&backup, links.len()), existing)?;
-    Ok(match site.fit(&space::parts(&links), &gain) {
+    let gain = stage::gain(&site, (backup, links.len()), existing)?;
+    Ok(match site.fit(&space::parts(links), &gain, Replay::Unknown) {
         Fit::Not(fact) => findings.refuse(fact, room_for(existing)),
         Fit::Tightly(fact) => findings.warn(fact, "free some space before: a recovery that runs out of it ends"),
         Fit::Well => findings.pass(format!("backup `{}` fits", backup.manifest.id)),

@@ -12,7 +12,7 @@ use crate::action::{FileKind, ReadFiles};
 use crate::base::RunId;
 
 /// What the names of our folders within a mount point begin with.
-const INSIDE: &str = "pgsql_tmp.runbook-";
+pub(super) const INSIDE: &str = "pgsql_tmp.runbook-";
 const KEPT: &str = "old-";
 const STAGED: &str = "staged-";
 /// What the name of a folder ends with whose content is just being moved.

@@ -8,8 +8,9 @@ use super::keeper::Runs;
 use super::layout::Cluster;
 use super::live;
 use super::owner::Owner;
-use crate::action::{ActionError, CommandSpec, Host, ReadFiles, ReadHost, Tie};
+use crate::action::{ActionError, CommandSpec, Host, ReadFiles, ReadHost, RunContext, Tie};
 use crate::base::clock;
+use crate::language::inventory::Via;
 
 /// How long a stopped server may take to be gone after its stop command said so.
 const GONE_WITHIN: Duration = Duration::from_secs(60);
@@ -149,6 +150,24 @@ impl<'a> Server<'a> {
             return Ok(());
         }
         Err(failed(&program).process(output.exit_code, output.tail(20)))
+    }
+
+    /// Says where a server that was started here writes, where whoever kept it before may have had it write elsewhere:
+    /// `pg_ctl` is told a file at each start.
+    pub(crate) fn tell_log(&self, cx: &RunContext) {
+        let is_own = self.cluster.is_scratch() || self.cluster.side.is_some();
+        match &self.cluster.via {
+            Via::PgCtl(_) if !is_own => {
+                let (name, log) = (&self.cluster.name, self.cluster.keeper().log(self.cluster));
+                let message = format!(
+                    "the server of `{name}` was started and writes to `{}` what its own `logging_collector` does not take; \
+                     `via.pg_ctl.log` of its entry names another file",
+                    log.display()
+                );
+                cx.reporter.note(message, serde_json::json!({ "log": log }));
+            }
+            Via::PgCtl(_) | Via::Systemd(_) | Via::PgCtlcluster(_) | Via::Compose(_) | Via::Managed(_) => {}
+        }
     }
 
     /// Stops the server and waits until every sign of it is gone.

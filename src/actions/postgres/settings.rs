@@ -6,11 +6,16 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::hands::cannot;
+use super::pg_control::cannot;
 use crate::action::{ActionError, ReadFiles};
 
 /// The file of settings that the server itself writes.
 pub(crate) const FILE: &str = "postgresql.auto.conf";
+
+/// The file that tells a server how to start its recovery.
+pub(crate) const RECOVERY_SIGNAL: &str = "recovery.signal";
+/// The file that tells a server to stay in recovery.
+pub(crate) const STANDBY_SIGNAL: &str = "standby.signal";
 
 const OPEN: &str = "# >>> runbook: recovery settings, removed after promotion";
 const CLOSE: &str = "# <<< runbook";

@@ -18,6 +18,7 @@ use super::owner::Owner;
 use super::readable::{self, Reading};
 use super::tar_walk::WAL_FOLDER;
 use crate::action::{ActionError, FileKind, Files, HostError, RunContext};
+use crate::actions::backup::sighting;
 use crate::catalog::{ManifestObject, ObjectRole};
 use crate::event::Progress;
 use crate::pgformat::BackupManifest;
@@ -154,6 +155,16 @@ impl Shape {
         filling: Filling<'_>,
         cx: &RunContext,
     ) -> Result<Filled, ActionError> {
+        let filled = self.extract(reading, filling, cx).await;
+        filled.inspect_err(|error| sighting::noted(error, reading.backup, cx))
+    }
+
+    async fn extract(
+        &self,
+        reading: Reading<'_>,
+        filling: Filling<'_>,
+        cx: &RunContext,
+    ) -> Result<Filled, ActionError> {
         let Reading { store, backup, .. } = reading;
         let (files, manifest) = (cx.host.files(), Arc::new(reading.server_manifest().await?));
         let Filling { onto, owner, objects: wanted } = filling;
@@ -196,7 +207,7 @@ impl Shape {
         let mut due = manifest.files.keys().filter(|path| wanted.demands(path));
         if let Some(missing) = due.find(|path| !seen.contains(*path)) {
             let fact = format!("`{}` is missing in the backup", String::from_utf8_lossy(missing));
-            return Err(ActionError::fatal(fact).help("use another backup"));
+            return Err(ActionError::fatal(fact).help("use another backup").of_damage());
         }
         Ok(Filled { files: seen.len() as u64, same_bytes: same.load(Ordering::Relaxed) })
     }

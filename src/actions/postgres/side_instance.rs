@@ -24,6 +24,7 @@ use super::original;
 use super::owner::Owner;
 use super::recover::{Landmark, RecoverLoss, RecoverParams, barred};
 use super::restore_base;
+use super::side_instance_by_hand;
 use super::spare;
 use super::target::Goal;
 use super::wal_location::WalLocation;
@@ -233,7 +234,7 @@ impl Action for SideInstance {
     }
 
     fn by_hand(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::side_instance(params, cx).unwrap_or_default()
+        side_instance_by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &SideInstanceParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -256,15 +257,15 @@ impl Action for SideInstance {
             let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
             findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
         }
-        let is_dump = params.backup.known().is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
+        let is_dump = cx.foreseen.of(&params.backup).is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
         if let Ok(aim) = params.recovery().aim()
             && !is_dump
         {
             findings = original::foretell(&params.database, &aim, cx, findings).await?;
         }
-        match params.backup.known() {
-            Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, handle, cx, findings).await,
-            Some(handle) => restore_base::fits(&side, (handle, Existing::KeepBeside), cx, findings).await,
+        match cx.foreseen.of(&params.backup) {
+            Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, &handle, cx, findings).await,
+            Some(handle) => restore_base::fits(&side, (&handle, Existing::KeepBeside), cx, findings).await,
             None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
         }
     }

@@ -13,8 +13,32 @@ use crate::catalog::{Backup, Manifest, ManifestObject, ObjectRole};
 use crate::wal::outlook::BESIDE_REPLAY;
 
 /// The WAL that a server in recovery may keep in `pg_wal` between two restartpoints, a rule of thumb: half of the default
-/// of `max_wal_size` (manual, "WAL Configuration").
+/// of `max_wal_size` (manual, "WAL Configuration"). So much of what there is to replay it keeps in any case: every segment
+/// that it fetches stays until a restartpoint.
 const REPLAYED_BYTES: u64 = 512 << 20;
+
+/// What is known of the WAL that will be replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Replay {
+    /// Nothing yet.
+    Unknown,
+    /// So many bytes of segments.
+    Bytes(u64),
+}
+
+impl Replay {
+    /// What the server has of WAL in any case, with what it has `beside` the replayed, and what it may keep on top.
+    fn kept(self, beside: u64) -> [u64; 2] {
+        match self {
+            Self::Unknown => [beside, REPLAYED_BYTES.saturating_sub(beside)],
+            Self::Bytes(bytes) => {
+                let least = bytes.min(REPLAYED_BYTES);
+                // A restartpoint needs a while itself.
+                [least + beside, bytes.min(2 * REPLAYED_BYTES) - least]
+            }
+        }
+    }
+}
 
 /// What a restore needs on one file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +84,7 @@ pub(crate) fn parts(links: &[Backup]) -> Vec<&Manifest> {
 
 impl Site<'_> {
     /// Says whether `manifests`, which are restored side by side, fit when `gain` comes free on each device before.
-    pub(crate) fn fit(&self, manifests: &[&Manifest], gain: &[(u64, u64)]) -> Fit {
+    pub(crate) fn fit(&self, manifests: &[&Manifest], gain: &[(u64, u64)], replay: Replay) -> Fit {
         let wal = self.wal();
         let mut needs: Vec<Need> = Vec::new();
         for (manifest, object) in manifests.iter().flat_map(|one| one.objects.iter().map(move |object| (one, object))) {
@@ -68,8 +92,9 @@ impl Site<'_> {
             self.add(&mut needs, &place, [object.plain_facts().size_bytes, 0, 0]);
         }
         let segments = manifests.iter().filter_map(|manifest| Some(manifest.postgres.as_ref()?.segment_size.bytes()));
-        let least = segments.max().unwrap_or_default() * BESIDE_REPLAY;
-        self.add(&mut needs, &wal, [0, least, REPLAYED_BYTES.saturating_sub(least)]);
+        let beside = segments.max().unwrap_or_default() * BESIDE_REPLAY;
+        let [least, reserve] = replay.kept(beside);
+        self.add(&mut needs, &wal, [0, least, reserve]);
         let judged = needs.into_iter().map(|need| self.judge(&need, gain));
         judged.fold(Fit::Well, |worst, fit| match (worst, fit) {
             (Fit::Not(fact), _) | (_, Fit::Not(fact)) => Fit::Not(fact),

@@ -10,10 +10,12 @@ use serde_json::json;
 use super::archive;
 use super::existing::Existing;
 use super::layout::Cluster;
-use super::readable::TRIED;
+use super::readable::{Reading, TRIED};
 use super::restore_base::{RestoreBaseOutput, place};
 use super::stage::{Unstaged, stage};
-use crate::action::{Access, ActionError, BackupHandle, CheckContext, Effects, ReadStore, RunContext, Target};
+use crate::action::{
+    Access, ActionError, BackupHandle, CheckContext, Effects, Findings, ReadStore, RunContext, Target,
+};
 use crate::catalog::{self, Backup, KIND_POSTGRES_BASE, Query};
 use crate::event::ErrorClass;
 
@@ -37,9 +39,8 @@ pub(crate) async fn stage_whole(
         let Some(copy) = copy(cluster, handle, name, cx).await else { continue };
         let causes: String = error.info().causes.iter().map(|cause| format!(": {cause}")).collect();
         let message = format!(
-            "backup `{}` cannot be restored from store `{}` ({error}{causes}): its copy in store `{name}` is tried; \
-             `runbook backups verify {}` has the damage remembered",
-            handle.id, handle.store, handle.id
+            "backup `{}` cannot be restored from store `{}` ({error}{causes}): its copy in store `{name}` is tried",
+            handle.id, handle.store
         );
         cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": handle.store, "taken_from": name }));
         match stage(cluster, &copy, existing, cx).await {
@@ -73,8 +74,7 @@ pub(crate) async fn choosable(
 ) -> Result<Vec<(Arc<dyn ReadStore>, Backup)>, ActionError> {
     let (own, prefix) = cluster.archive()?;
     let own = cx.store(own)?;
-    let copies = cluster.entry.shelves().filter(|name| *name != own.name()).filter_map(|name| cx.store(name).ok());
-    let copies: Vec<Arc<dyn ReadStore>> = copies.collect();
+    let copies = copies(cluster, cx)?;
     let others: Vec<&dyn ReadStore> = copies.iter().map(|copy| &**copy).collect();
     let list = catalog::list_whole(&*own, prefix, &others).await.map_err(|error| archive::broken(&error))?;
     let query =
@@ -85,6 +85,41 @@ pub(crate) async fn choosable(
         (Arc::clone(store), backup)
     });
     Ok(with_store.collect())
+}
+
+/// The first other store whose copy of a backup can be read, as far as a look tells.
+///
+/// # Errors
+/// Fails when that store gives no answer.
+pub(crate) async fn readable(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    cx: &CheckContext,
+) -> Result<Option<String>, ActionError> {
+    let (_, prefix) = place(cluster, handle)?;
+    for name in others(cluster, handle) {
+        let Ok(store) = cx.store(name) else { continue };
+        let Ok(copy) = catalog::open_copy(store.as_ref(), prefix, handle).await else { continue };
+        let Ok(links) = catalog::lineage(store.as_ref(), &copy).await else { continue };
+        let mut judged = Findings::default();
+        for link in &links {
+            judged = Reading { store: store.as_ref(), backup: link, about: &cx.about }.judge(judged).await?;
+        }
+        if !judged.refused() {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// The other stores that a database's backups go to, as far as they can be opened.
+///
+/// # Errors
+/// Fails when the database names no store.
+pub(crate) fn copies(cluster: &Cluster, cx: &CheckContext) -> Result<Vec<Arc<dyn ReadStore>>, ActionError> {
+    let (own, _) = cluster.archive()?;
+    let names = cluster.entry.shelves().filter(|name| *name != own);
+    Ok(names.filter_map(|name| cx.store(name).ok()).collect())
 }
 
 /// The other stores that may have a copy: none of what another program stored.

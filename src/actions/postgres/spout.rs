@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use super::client::failed;
+use super::program::failed;
 use crate::action::{ActionError, ByteStream, CommandSpec, RunContext, Tie};
 
 /// What the system keeps in the pipe: fewer switches between the program and us.

@@ -19,7 +19,7 @@ use super::room::{Room, with_suffix};
 use super::scratch;
 use super::server::major;
 use super::shape::{Filled, Filling, Objects, Shape};
-use super::space::{self, Fit, Site};
+use super::space::{self, Fit, Replay, Site};
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, ReadStore, RunContext, StagedHandle};
 use crate::base::RunId;
 use crate::catalog::{self, Backup, PostgresFacts};
@@ -65,7 +65,8 @@ pub(crate) async fn stage(
     let files = cx.host.files();
     let links = lineage(store.as_read(), &backup, existing).await.map_err(Unstaged::Copy)?;
     let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
-    if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain(&site, (&backup, links.len()), existing)?) {
+    let gain = gain(&site, (&backup, links.len()), existing)?;
+    if let Fit::Not(fact) = site.fit(&space::parts(&links), &gain, Replay::Unknown) {
         return Err(ActionError::fatal(fact).help(room_for(existing)).into());
     }
     let owner = Owner::of(cluster, cx.host.as_ref())?;

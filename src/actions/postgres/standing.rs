@@ -4,13 +4,14 @@ use serde::Serialize;
 
 use super::connect::{Endpoint, Refusal, Session};
 use super::contradiction::{contradictions, strangers};
-use super::copies::causes;
 use super::layout::Cluster;
 use super::live;
 use super::lobby::Lobby;
+use super::marker::Marker;
 use super::overseer::{self, Fact};
-use crate::action::{ActionError, DatabaseRef, ReadHost, Secrets};
+use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::language::inventory::Inventory;
+use crate::pgformat::ControlFile;
 
 /// What a look at a server showed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -32,6 +33,9 @@ pub struct Standing {
     pub in_recovery: bool,
     /// What looks after it and is not paused.
     pub overseer: Option<String>,
+    /// What starts a server that does not run though its data was shut down in order: nothing is to be restored then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub startable: Option<String>,
     /// What contradicts the inventory's entry, and what to correct: then all the rest may be about another server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub contradictions: Vec<Contradiction>,
@@ -74,9 +78,8 @@ pub async fn look(
     let mut session = match session {
         Ok(session) => session,
         Err((refuses, error)) => {
-            let causes = causes(&error);
             if cluster.is_managed() || cluster.entry.elsewhere().is_some() {
-                return Ok(Standing { why: format!("{error}{causes}"), refuses, ..Standing::default() });
+                return Ok(Standing { why: error.in_full(), refuses, ..Standing::default() });
             }
             let signs = live::signs(&cluster, host.read_files().as_ref()).await?;
             let refuses = refuses.or_else(|| (!signs.is_empty()).then_some(Refusal::Session));
@@ -86,9 +89,10 @@ pub async fn look(
                     let hint = hint.map(|fact| format!("; {}: {}", fact.what, fact.help)).unwrap_or_default();
                     format!("no server runs for `{}`{hint}", cluster.pgdata.display())
                 }
-                false => format!("a server runs, but {error}{causes}"),
+                false => format!("a server runs, but {}", error.in_full()),
             };
-            return Ok(Standing { why, refuses, overseer, contradictions, ..Standing::default() });
+            let startable = signs.is_empty().then(|| startable(&cluster, host.read_files().as_ref())).flatten();
+            return Ok(Standing { why, refuses, overseer, startable, contradictions, ..Standing::default() });
         }
     };
     let table = session.query("SELECT current_setting('server_version'), pg_is_in_recovery()").await?;
@@ -101,6 +105,7 @@ pub async fn look(
         version: table.at(0, 0).map(ToOwned::to_owned),
         in_recovery,
         overseer,
+        startable: None,
         contradictions,
     })
 }
@@ -123,6 +128,14 @@ async fn asked(
         (Some(Refusal::Database | Refusal::Login | Refusal::Session) | None, _) => None,
     };
     let Some(session) = elsewhere else { return (Err((refuses, error)), None) };
-    let why = format!("{error}{}", causes(&error));
+    let why = error.in_full();
     (Ok(session), Some(LostDatabase { dbname: cluster.dbname.clone(), why }))
+}
+
+/// The command that starts a server whose data lies there as its own clean shutdown left it.
+fn startable(cluster: &Cluster, files: &dyn ReadFiles) -> Option<String> {
+    let control = files.read(&cluster.pgdata.join(ControlFile::PATH), 1 << 20).ok()?;
+    let is_own = matches!(Marker::read(files, &cluster.pgdata), Ok(None));
+    let is_clean = ControlFile::parse(&control).is_ok_and(|control| control.state.is_clean());
+    (is_own && is_clean).then(|| cluster.keeper().start_by_hand(cluster))
 }

@@ -12,15 +12,17 @@ use super::layout::Cluster;
 use super::live;
 use super::lobby::Lobby;
 use super::marker::Marker;
+use super::overseer;
 use super::room::Room;
 use super::server::{Server, major};
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
     Late, ParamFault, PlanContext, ReadFiles, RunContext,
 };
-use crate::base::clock;
 use crate::base::units::Span;
+use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
+use crate::pgformat::ControlFile;
 
 /// How long a server may take until it takes sessions, where nobody says otherwise: crash recovery included.
 const WITHIN: Duration = Duration::from_secs(600);
@@ -39,7 +41,7 @@ pub struct StartParams {
     #[serde(default)]
     pub within: Option<Span>,
     /// `stopped`: only a server that a step has stopped, which `stopped` tells, and whose data no recovery has replaced
-    /// since. Else it is started in any case.
+    /// since; of a step that was cut off, `pg_control` tells whether a server ran. Else it is started in any case.
     #[serde(default)]
     pub only_if: Option<StartIf>,
     /// The output `stopped` of that step, for `only_if: stopped`.
@@ -57,19 +59,20 @@ pub enum StartIf {
 
 impl StartParams {
     /// Says why the server is left as it is; `None` where it is to be started.
-    fn leaves(&self, cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<String>, ActionError> {
-        match (self.only_if, &self.stopped) {
+    fn leaves(
+        &self,
+        cluster: &Cluster,
+        files: &dyn ReadFiles,
+        began_at: Timestamp,
+    ) -> Result<Option<String>, ActionError> {
+        let is_known = match (self.only_if, &self.stopped) {
             (None, _) => return Ok(None),
-            (Some(StartIf::Stopped), Some(stopped)) if *stopped.get()? => {}
+            (Some(StartIf::Stopped), Some(stopped)) if *stopped.get()? => true,
             (Some(StartIf::Stopped), Some(_)) => {
                 return Ok(Some("that step stopped no server, so none is started".to_owned()));
             }
-            (Some(StartIf::Stopped), None) => {
-                let start = cluster.keeper().start_by_hand(cluster);
-                return Err(ActionError::fatal("whether the step stopped the server is not known")
-                    .help(format!("if the server ran before that step, start it: `{start}`")));
-            }
-        }
+            (Some(StartIf::Stopped), None) => false,
+        };
         let place = cluster.pgdata.display();
         match Marker::read(files, &cluster.pgdata)? {
             Some(marker) => {
@@ -80,7 +83,30 @@ impl StartParams {
                 Err(ActionError::fatal(fact).help(ways_out(cluster, &cluster.kept(files, &marker.run), files)))
             }
             None if major(files, &cluster.pgdata).is_err() => Ok(Some(format!("`{place}` holds no data"))),
-            None => Ok(None),
+            None if is_known => Ok(None),
+            None => idle(cluster, files, began_at),
+        }
+    }
+}
+
+/// Says why no server is started after a step that was cut off, by what the data itself tells: a server that ran when the
+/// run began wrote into `pg_control` when it shut down.
+///
+/// # Errors
+/// Fails when the data does not tell it.
+fn idle(cluster: &Cluster, files: &dyn ReadFiles, began_at: Timestamp) -> Result<Option<String>, ActionError> {
+    let control = files.read(&cluster.pgdata.join(ControlFile::PATH), 1 << 20).ok();
+    let control = control.and_then(|bytes| ControlFile::parse(&bytes).ok());
+    match control {
+        // The server's time has whole seconds.
+        Some(control) if control.written_at.as_second() >= began_at.as_second() => Ok(None),
+        Some(control) if control.state.is_clean() => {
+            Ok(Some(format!("no server ran when the run began: the last one shut down at {}", control.written_at)))
+        }
+        Some(_) | None => {
+            let start = cluster.keeper().start_by_hand(cluster);
+            Err(ActionError::fatal("whether the step stopped the server is not known")
+                .help(format!("if the server ran before that step, start it: `{start}`")))
         }
     }
 }
@@ -92,6 +118,9 @@ pub struct StartOutput {
     pub started: bool,
     /// Whether it is in recovery: a standby, which takes no writes.
     pub in_recovery: bool,
+    /// Whether it serves the data it had: no recovery has put other data into its place, or is about to.
+    #[serde(default)]
+    pub original: bool,
 }
 
 impl Action for Start {
@@ -137,11 +166,14 @@ impl Action for Start {
         if live::settled(&cluster, files.as_ref()).await {
             return Ok(findings.pass("the server runs already"));
         }
-        if let Some(why) = params.leaves(&cluster, files.as_ref())? {
+        if let Some(why) = params.leaves(&cluster, files.as_ref(), cx.about.began_at)? {
             return Ok(findings.pass(why));
         }
         if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
+        }
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
         }
         let version = major(files.as_ref(), &cluster.pgdata)?;
         let server = Server::of(&cluster, cx.host.as_ref())?;
@@ -157,10 +189,10 @@ impl Action for Start {
         let files = cx.host.files();
         let within = params.within.map_or(WITHIN, |span| span.0);
         let runs = live::settled(&cluster, files.as_ref()).await;
-        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref())? {
+        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), cx.about.began_at)? {
             cx.reporter
                 .note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
-            return Ok(StartOutput { started: false, in_recovery: false });
+            return Ok(StartOutput { started: false, in_recovery: false, original: false });
         }
         if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
             return Err(ActionError::fatal(fact).help(help));
@@ -168,13 +200,16 @@ impl Action for Start {
         major(files.as_ref(), &cluster.pgdata)?;
         let server = Server::of(&cluster, cx.host.as_read())?;
         if !runs {
+            overseer::refuse(&cluster, cx.host.as_read()).await?;
             live::clear_zombie_lock(&cluster, files.as_ref()).map_err(|error| {
                 ActionError::retryable("the lock of a dead server cannot be removed").because(&error)
             })?;
             server.start(cx.host.as_ref()).await?;
+            server.tell_log(cx);
         }
         let in_recovery = answers(&server, within, cx).await?;
-        Ok(StartOutput { started: !runs, in_recovery })
+        let original = Marker::read(files.as_ref(), &cluster.pgdata)?.is_none();
+        Ok(StartOutput { started: !runs, in_recovery, original })
     }
 }
 

@@ -1,16 +1,26 @@
 //! `postgres.stop`: stops the server and proves that it is gone.
 
+use std::path::Path;
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::keeper;
 use super::layout::Cluster;
 use super::live;
+use super::overseer;
 use super::server::Server;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
-    Late, ParamFault, PlanContext, RunContext,
+    Late, ParamFault, PlanContext, ReadFiles, RunContext,
 };
+use crate::base::clock;
+
+/// What an attempt leaves in its folder before it tells a server to stop: what was found then.
+const TOLD: &str = "told-to-stop";
+/// How long a server that was told to stop is waited for after a cancel: within the grace that an attempt has.
+const OUTLASTS: Duration = Duration::from_secs(8);
 
 /// Stops a server.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,6 +110,9 @@ impl Action for Stop {
         let signs = live::signs(&cluster, files.as_ref()).await?;
         if !signs.is_empty() {
             Server::of(&cluster, cx.host.as_ref())?;
+            if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+                return Ok(Findings::default().refuse(fact.what, fact.help));
+            }
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
             return Ok(Findings::default().pass(format!("the server runs: {}", words.join("; "))));
         }
@@ -123,13 +136,46 @@ impl Action for Stop {
                 Ok(None) => format!("the data directory `{}` is gone", cluster.pgdata.display()),
                 _ => format!("the server of database `{}` does not run", cluster.name),
             };
+            if let Some(found) = told_before(files.as_ref(), &cx.attempt_dir) {
+                return Ok(StopOutput { stopped: true, found });
+            }
             if !params.if_running {
                 return Err(ActionError::fatal(found).help("set `if_running: true` if that is in order"));
             }
             return Ok(StopOutput { stopped: false, found });
         }
-        let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
-        Server::of(&cluster, cx.host.as_read())?.stop(cx.host.as_ref()).await?;
-        Ok(StopOutput { stopped: true, found: words.join("; ") })
+        let found: String = signs.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        overseer::refuse(&cluster, cx.host.as_read()).await?;
+        let server = Server::of(&cluster, cx.host.as_read())?;
+        // Without it a later attempt would not know that this one stopped it; the server is stopped all the same.
+        let _ = cx.host.files().replace(&cx.attempt_dir.join(TOLD), found.as_bytes(), 0o600);
+        match server.stop(cx.host.as_ref()).await {
+            Err(error) if cx.cancel.is_cancelled() => outlast(&cluster, files.as_ref(), error).await?,
+            stopped => stopped?,
+        }
+        Ok(StopOutput { stopped: true, found })
     }
+}
+
+/// What an earlier attempt of the step found before it told the server to stop.
+fn told_before(files: &dyn ReadFiles, attempt_dir: &Path) -> Option<String> {
+    let attempts = files.list(attempt_dir.parent()?).ok()?;
+    let mut told = attempts.iter().map(|one| attempt_dir.with_file_name(&one.name).join(TOLD));
+    told.find_map(|path| Some(String::from_utf8_lossy(&files.read(&path, 4096).ok()?).into_owned()))
+}
+
+/// Waits a little for a server that was told to stop before the cancel came: nothing calls it back, and whoever undoes the
+/// step must know.
+async fn outlast(cluster: &Cluster, files: &dyn ReadFiles, error: ActionError) -> Result<(), ActionError> {
+    let began = clock::monotonic();
+    while began.elapsed() < OUTLASTS {
+        if live::signs(cluster, files).await?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let start = cluster.keeper().start_by_hand(cluster);
+    let fact = format!("the server of database `{}` was being told to stop, and is not gone yet", cluster.name);
+    let help = format!("nothing calls that back; once it is down, `{start}` starts it again");
+    Err(ActionError::cancelled(fact).because(&error).help(help))
 }

@@ -46,7 +46,7 @@ impl Standing {
     }
 
     /// What is worth saying where nothing is to be done about it.
-    fn remark(&self, segment: SegmentName) -> Option<String> {
+    pub(crate) fn remark(&self, segment: SegmentName) -> Option<String> {
         let what = match self {
             Self::Held | Self::GoesOn => return None,
             Self::Superseded => {
@@ -122,26 +122,4 @@ impl Pushing<'_> {
         }
         Ok(())
     }
-}
-
-/// Refuses a recovery from an archive that has only the beginning of a segment, where nothing of ours can put the rest there.
-///
-/// # Errors
-/// Fails where there is one, and as [`standings`].
-pub(crate) async fn refuse(shelf: &Shelf<'_>, tail: &Tail, files: &dyn ReadFiles) -> Result<(), ActionError> {
-    for (segment, path, standing) in standings(shelf, tail, files).await? {
-        if standing == Standing::GoesOn {
-            let fact = format!(
-                "the repository has only the beginning of `{segment}`: the old server wrote on in it after a recovery that was \
-                 given up"
-            );
-            let help = format!(
-                "remove `{segment}` from the repository's archive by hand, then archive `{}` with `pgbackrest archive-push`; \
-                 nothing was touched",
-                path.display()
-            );
-            return Err(ActionError::fatal(fact).help(help));
-        }
-    }
-    Ok(())
 }

@@ -10,11 +10,13 @@ use super::archive::{self, Shelf};
 use super::inspection::{Inspected, Inspection};
 use super::layout::Cluster;
 use super::readable::{self, Reading};
+use super::spare;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, RunContext, StoreRef, Target,
 };
+use crate::actions::backup::sighting;
 use crate::actions::store::catalog_failed;
 use crate::base::{Timestamp, clock};
 use crate::catalog::attest::{self, Level, Verdict, Verification};
@@ -68,10 +70,16 @@ pub struct VerifyBackupOutput {
 impl VerifyBackupParams {
     /// Where the copy lies that is read.
     fn place(&self, cluster: &Cluster) -> Result<(String, String), ActionError> {
+        let (declared, prefix) = self.declared(cluster)?;
+        let found = self.backup.as_ref().and_then(Late::known).filter(|_| self.store.is_none());
+        Ok((found.map_or(declared, |handle| handle.store.clone()), prefix))
+    }
+
+    /// Where the step says, before it runs, that it writes.
+    fn declared(&self, cluster: &Cluster) -> Result<(String, String), ActionError> {
         let (own, prefix) = cluster.archive()?;
-        let found = self.backup.as_ref().and_then(Late::known).map(|handle| handle.store.clone());
-        let named = self.store.as_ref().map(|store| store.as_str().to_owned());
-        Ok((named.or(found).unwrap_or_else(|| own.to_owned()), prefix.to_owned()))
+        let named = self.store.as_ref().map(|store| store.as_str());
+        Ok((named.unwrap_or(own).to_owned(), prefix.to_owned()))
     }
 
     /// Whether what is found is kept: where another program's backup lies nothing is written, and no catalog would read it.
@@ -104,13 +112,13 @@ impl Action for VerifyBackup {
     fn effects(&self, params: &VerifyBackupParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
         let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
         let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
-        let (name, prefix) = params.place(&cluster).map_err(|error| fault(&error))?;
+        let (name, prefix) = params.declared(&cluster).map_err(|error| fault(&error))?;
         let target = Target::Store { name, prefix };
         let effects = match params.record {
             true => Effects::of(EffectClass::Write).target(Access::Write, target),
             false => Effects::of(EffectClass::Read).target(Access::Read, target),
         };
-        Ok(archive::read(&cluster, effects))
+        Ok(archive::read(&cluster, spare::read(&cluster, effects)))
     }
 
     fn by_hand(&self, _: &VerifyBackupParams, _: &PlanContext<'_>) -> Vec<String> {
@@ -165,8 +173,12 @@ impl Action for VerifyBackup {
             cx.reporter.note(format!("warning: {apart}; {help}"), serde_json::json!({ "apart": apart }));
         }
         let note = note(&backup, &inspected, cx);
-        if params.keeps() {
-            attest::verified(store.as_ref(), &backup.place(), &note).await.map_err(catalog_failed)?;
+        match params.keeps() {
+            true if name == params.declared(&cluster)?.0 => {
+                attest::verified(store.as_ref(), &backup.place(), &note).await.map_err(catalog_failed)?;
+            }
+            true => sighting::told(&backup, note, cx),
+            false => {}
         }
         conclude(&backup, (&inspected, apart), cx)
     }
@@ -259,5 +271,8 @@ async fn apart(shelf: &Shelf<'_>, cluster: &Cluster, segments: &[SegmentName]) -
 /// Fails when anything of it is wrong or cannot be read.
 pub(super) async fn holds(reading: Reading<'_>, cluster: &Cluster, cx: &RunContext) -> Result<(), ActionError> {
     let (inspected, apart) = look(reading, cluster, cx).await?;
+    if !inspected.found.faults.is_empty() {
+        sighting::told(reading.backup, note(reading.backup, &inspected, cx), cx);
+    }
     conclude(reading.backup, (&inspected, apart), cx).map(|_| ())
 }

@@ -5,23 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use super::hands::Hands;
-use super::marker::Marker;
+use super::marker::{Marker, Remains};
 use super::rescue::{Judge, Rescued, Tail};
 use crate::base::Timestamp;
 use crate::pgformat::{SegmentName, SegmentSize, WalFileName};
-
-/// What lies on the live server beyond the archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Remains {
-    /// No commit.
-    Nothing,
-    /// Commits, the first of them at this time by the primary's clock.
-    Since(Timestamp),
-}
 
 /// Asks the live server's `pg_wal` what lies beyond `last`, the last segment that the archive gives. `None`: it cannot
 /// be read, or does not lead on from there, so it tells nothing.

@@ -67,7 +67,7 @@ impl Arrival {
         match on_files(files, move |files| self.place(files, written)).await? {
             true => Ok(()),
             false => Err(ActionError::fatal(format!("`{}` exists with other content", path.display()))
-                .help("move it away, or say `overwrite: true`")),
+                .help("move it away, name another place, or say `overwrite: true`")),
         }
     }
 

@@ -4,10 +4,17 @@ use crate::action::{ActionError, StoreError};
 use crate::catalog::CatalogError;
 use crate::transfer::TransferError;
 
+/// What to do about a store without room.
+pub(crate) const FULL: &str = "make room there, or give the store a larger disk: `runbook backups prune` tells what its retention \
+                               gives up. WAL has no room either until then, and stays on the server";
+
 /// Turns a store's failure into an action's.
 pub(crate) fn store_failed(error: StoreError) -> ActionError {
-    let message = error.to_string();
+    let (message, is_full) = (error.to_string(), error.is_full());
     match error {
+        StoreError::Unavailable { source, .. } if is_full => {
+            ActionError::retryable(message).because(&source).help(FULL)
+        }
         StoreError::Unavailable { source, .. } => ActionError::retryable(message)
             .because(&source)
             .help("mount its disk, or look at its server and the way there; else correct the `url` of the store in the inventory"),

@@ -21,6 +21,8 @@ use crate::language::inventory::{RetrievalPolicy, RetrievalSpeed};
 const WITHIN: Duration = Duration::from_secs(48 * 3600);
 const EVERY: Duration = Duration::from_secs(60);
 const PARALLEL: usize = 8;
+/// How many days readable copies stay, where nothing says otherwise.
+const DAYS: u32 = 7;
 
 /// Retrieves archived objects.
 #[derive(Debug, Clone, Copy, Default)]
@@ -70,7 +72,7 @@ pub struct Retrieved {
 impl RetrieveParams {
     fn policy(&self, known: Option<&RetrievalPolicy>) -> (RetrievalSpeed, u32) {
         let speed = self.speed.or(known.map(|policy| policy.tier)).unwrap_or_default();
-        (speed, self.days.or(known.map(|policy| policy.days)).unwrap_or(7))
+        (speed, self.days.or(known.map(|policy| policy.days)).unwrap_or(DAYS))
     }
 }
 
@@ -141,27 +143,76 @@ impl Action for Retrieve {
             return Err(ActionError::fatal(format!("no object begins with `{}`", params.prefix)));
         }
         let keys: Vec<ObjectKey> = found.into_iter().map(|facts| facts.key).collect();
-        let (mut waiting, asked) = ask(&*store, &keys, policy).await?;
+        let how = Retrieval {
+            policy,
+            wait: if params.wait { Wait::UntilReady } else { Wait::Never },
+            within: params.within.map_or(WITHIN, |within| within.0),
+            every: params.every.map_or(EVERY, |every| every.0),
+        };
+        how.bring(&*store, &keys, cx).await
+    }
+}
+
+/// How archived objects are made readable.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::actions) struct Retrieval {
+    /// How fast, and for how many days.
+    pub(in crate::actions) policy: (RetrievalSpeed, u32),
+    /// Whether it is waited for.
+    pub(in crate::actions) wait: Wait,
+    /// For how long at most.
+    pub(in crate::actions) within: Duration,
+    /// How often the store is asked.
+    pub(in crate::actions) every: Duration,
+}
+
+/// Whether somebody waits until objects can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::actions) enum Wait {
+    /// They are only asked for.
+    Never,
+    /// Until each can be read.
+    UntilReady,
+}
+
+impl Retrieval {
+    /// As a store's `retrieval` says, waited for.
+    pub(in crate::actions) fn of(known: Option<&RetrievalPolicy>) -> Self {
+        let policy = (known.map(|policy| policy.tier).unwrap_or_default(), known.map_or(DAYS, |policy| policy.days));
+        Self { policy, wait: Wait::UntilReady, within: WITHIN, every: EVERY }
+    }
+
+    /// Asks for the objects that are archived and nobody has asked for.
+    ///
+    /// # Errors
+    /// Fails when the store does or knows no retrieval, with a passing failure when it takes longer than was said, and on a
+    /// cancel: what was asked for stays asked for.
+    pub(in crate::actions) async fn bring(
+        &self,
+        store: &dyn Store,
+        keys: &[ObjectKey],
+        cx: &RunContext,
+    ) -> Result<Retrieved, ActionError> {
+        let (mut waiting, asked) = ask(store, keys, self.policy).await?;
         let count = keys.len() as u64;
         let from = monotonic();
-        let within = params.within.map_or(WITHIN, |within| within.0);
-        while params.wait && !waiting.is_empty() {
+        while self.wait == Wait::UntilReady && !waiting.is_empty() {
             let done = count - waiting.len() as u64;
             cx.reporter.progress(Progress::Units { done, total: Some(count), unit: "objects" });
-            if from.elapsed() >= within {
+            if from.elapsed() >= self.within {
                 let fact = format!(
                     "{} of {count} objects cannot be read after {}, among them `{}`",
                     waiting.len(),
-                    human_duration(within),
+                    human_duration(self.within),
                     waiting[0]
                 );
                 return Err(ActionError::retryable(fact).help("they are asked for; run the step again later"));
             }
             tokio::select! {
-                () = tokio::time::sleep(params.every.map_or(EVERY, |every| every.0).min(within)) => {}
+                () = tokio::time::sleep(self.every.min(self.within)) => {}
                 () = cx.cancel.cancelled() => return Err(ActionError::cancelled("the objects stay asked for")),
             }
-            waiting = still_archived(&*store, &waiting).await?.into_iter().map(|(key, _)| key).collect();
+            waiting = still_archived(store, &waiting).await?.into_iter().map(|(key, _)| key).collect();
         }
         Ok(Retrieved { count, asked, ready: count - waiting.len() as u64 })
     }

@@ -11,12 +11,14 @@
 mod hold;
 mod proof;
 mod read;
+mod sighting;
 mod verified;
 mod vouched;
 
 pub use hold::{HoldNote, Lifted, hold, unhold};
 pub use proof::{Proof, SignedProof, proofs, prove};
 pub use read::{Attested, attested};
+pub use sighting::Sighting;
 pub use verified::{Level, Verdict, Verification, verified};
 pub use vouched::Vouched;
 

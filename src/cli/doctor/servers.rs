@@ -1,10 +1,12 @@
-//! `runbook doctor --servers`: is the inventory right about the servers that answer?
+//! `runbook doctor --servers`: is the inventory right about the servers that answer, and what have recoveries left beside
+//! their data?
 
 use serde_json::json;
 
 use crate::action::Secrets;
 use crate::actions::postgres::{Standing, look};
 use crate::cli::exit::told;
+use crate::cli::leftover::{self, Remains};
 use crate::cli::screen::{Face, paint};
 use crate::cli::site::{self, Site};
 use crate::cli::{Exit, Failure, document, wiring};
@@ -12,22 +14,26 @@ use crate::report::Tone;
 
 /// Holds every entry against its server, and tells what contradicts it. Code 4 when anything does.
 pub fn examine(site: &Site, face: Face) -> Result<Exit, Failure> {
-    let host = site::machine()?;
-    let mut all: Vec<(&String, Standing)> = Vec::new();
+    let (host, runs) = (site::machine()?, wiring::existing_runs()?);
+    let mut all: Vec<(&String, Standing, Vec<Remains>)> = Vec::new();
     for name in site.inventory.databases.keys() {
         let secrets = site.vault.as_ref() as &dyn Secrets;
         let looked = wiring::block_on(look(name, &site.inventory, (host.as_ref(), secrets)))?;
         let standing = looked.unwrap_or_else(|error| Standing { why: told(&error), ..Standing::default() });
-        all.push((name, standing));
+        all.push((name, standing, leftover::of(name, &site.inventory, runs.as_ref())));
     }
     match face {
         Face::Json => {
-            let told = |(name, standing): &(&String, Standing)| json!({ "database": name, "server": standing });
-            document::write_json(&all.iter().map(told).collect::<Vec<_>>())?;
+            let told =
+                all.iter().map(|(name, standing, left)| json!({ "database": name, "server": standing, "left": left }));
+            document::write_json(&told.collect::<Vec<_>>())?;
         }
-        Face::People => all.iter().for_each(|(name, standing)| print(name, standing)),
+        Face::People => all.iter().for_each(|(name, standing, left)| {
+            print(name, standing);
+            left.iter().for_each(|one| out!("{}  {name}: {}", paint(Tone::Quiet, "left   "), one.told()));
+        }),
     }
-    let right = all.iter().all(|(_, standing)| standing.contradictions.is_empty());
+    let right = all.iter().all(|(_, standing, _)| standing.contradictions.is_empty());
     Ok(if right { Exit::Success } else { Exit::Refused })
 }
 

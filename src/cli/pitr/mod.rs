@@ -74,7 +74,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let name = database(&site, args.database.as_deref())?;
     let others = other::others(&site, &name, (&goal, timeline));
     let asked = (&goal, args.edge());
-    let about = say::About { site: &site, database: &name, asked, location: &args.location, others: &others };
+    let (site, database, location) = (&site, name.as_str(), &args.location);
+    let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
     let planned = planned(&about, None, timeline)?;
     match (planned, args.json) {
         (Planned::Possible(plan), true) => say::machine(&about, &plan),
@@ -94,7 +95,8 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
     // A backup that was named is that one.
     let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
     let asked = (goal, Edge::Included);
-    let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
+    let location = &WalLocationArgs::default();
+    let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
     match planned(&about, only, None)? {
         Planned::Possible(plan) => say::facts(&about, &plan),
         Planned::Impossible(why) => {
@@ -112,11 +114,28 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
 pub fn told(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<Value, Failure> {
     let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
     let asked = (goal, Edge::Included);
-    let about = say::About { site, database, asked, location: &WalLocationArgs::default(), others: &others };
+    let location = &WalLocationArgs::default();
+    let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
     Ok(match planned(&about, only, None)? {
         Planned::Possible(plan) => say::told(&about, &plan),
         Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
     })
+}
+
+impl say::About<'_> {
+    /// Finds out, where the end of a backup is asked for, up to when there are commits: they are given up.
+    fn to_the_end(self) -> Self {
+        if *self.asked.0 != Goal::Immediate {
+            return self;
+        }
+        let all = say::About { asked: (&Goal::Newest, Edge::Included), ..self };
+        let newest = match planned(&all, None, None) {
+            Ok(Planned::Possible(plan)) => plan.newest_at,
+            // The plan itself says why.
+            Ok(Planned::Impossible(_)) | Err(_) => None,
+        };
+        say::About { newest, ..self }
+    }
 }
 
 /// Plans by what the archive holds and by what only the server itself still has: a recovery rescues that first.

@@ -29,6 +29,9 @@ pub struct About<'a> {
     pub location: &'a WalLocationArgs,
     /// What else leads there.
     pub others: &'a [Other],
+    /// Where the end of a backup is asked for: when the newest commit was made that is not given up by a recovery as far
+    /// as there is anything.
+    pub newest: Option<Timestamp>,
 }
 
 impl About<'_> {
@@ -73,6 +76,17 @@ impl About<'_> {
         plan.tear.iter().chain(&plan.notes).cloned().chain(location).collect()
     }
 
+    /// The first and the last moment of what is given up; `None` where that is nothing, or not known.
+    fn given_up(&self, plan: &Plan) -> Option<(Timestamp, Timestamp)> {
+        let from = match (plan.stop, &plan.settled.goal) {
+            (Some(stop), _) => stop.next.at,
+            (None, Goal::Immediate) => plan.backup.ended_at,
+            (None, Goal::Newest | Goal::Time(_) | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) => return None,
+        };
+        let newest = self.newest.or(plan.newest_at).filter(|newest| *newest > from)?;
+        Some((from, newest))
+    }
+
     /// What is free where the data directory lies; `None` when that is not this machine.
     fn free_bytes(&self) -> Option<u64> {
         let pgdata = &self.site.inventory.databases.get(self.database)?.pgdata;
@@ -105,9 +119,10 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "replay": plan.replay,
         "stop": stop,
         "newest_commit_at": plan.newest_commit.map(|commit| commit.at),
+        "gives_up": about.given_up(plan).map(|(from, to)| json!({ "from": from, "to": to })),
         "disk": { "needed_bytes": plan.disk_bytes(), "free_bytes": about.free_bytes() },
         "retrieval": plan.retrieval,
-        "estimate": estimate(plan),
+        "estimate": estimate(plan, about.database),
         "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
         "notes": about.notes(plan),
         "others": about.others,
@@ -145,15 +160,14 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
     fact("replay", &format!("from {} to {}", replay.from, replay.to));
     let bytes = format!("{} of WAL, {} to fetch", ByteSize(replay.bytes), ByteSize(replay.stored_bytes));
     fact("segments", &format!("{} from `{}` to `{}`: {bytes}", replay.segments, replay.first, replay.last));
-    let rpo = about.site.inventory.databases.get(about.database).and_then(|entry| entry.rpo);
-    stops(plan, rpo.map(|span| span.0), &fact);
+    stops(about, plan, &fact);
     let free = about.free_bytes();
     let shown = free.map_or_else(|| "not known here".to_owned(), |free| ByteSize(free).to_string());
     fact("disk", &format!("{} at most, {shown} free", ByteSize(plan.disk_bytes())));
     if let Some(retrieval) = &plan.retrieval {
         fact("retrieve", &retrieve(retrieval));
     }
-    fact("time", &duration(&estimate(plan)));
+    fact("time", &duration(&estimate(plan, about.database)));
     for note in &about.notes(plan) {
         fact("note", note);
     }
@@ -179,7 +193,7 @@ fn target(goal: &Goal) -> String {
     }
 }
 
-fn stops(plan: &Plan, rpo: Option<Duration>, fact: &dyn Fn(&str, &str)) {
+fn stops(about: &About<'_>, plan: &Plan, fact: &dyn Fn(&str, &str)) {
     if let Some(stop) = &plan.stop {
         if let Some(last) = stop.last {
             fact("last", &format!("transaction {} of {} at {}", last.xid, last.at, last.lsn));
@@ -187,15 +201,13 @@ fn stops(plan: &Plan, rpo: Option<Duration>, fact: &dyn Fn(&str, &str)) {
         let next = stop.next;
         fact("stops", &format!("before transaction {} of {} at {}", next.xid, next.at, next.lsn));
     }
-    let newest = plan.newest_commit.map(|commit| commit.at);
-    let given_up = |from: Timestamp| {
-        let newest = newest.filter(|newest| *newest > from)?;
-        Some(format!("all commits from {from} to {newest}, {} of them", human_duration(between(from, newest))))
-    };
-    if let Some(text) = plan.stop.and_then(|stop| given_up(stop.next.at)) {
-        fact("gives up", &text);
+    if let Some((from, newest)) = about.given_up(plan) {
+        let lost = human_duration(between(from, newest));
+        fact("gives up", &format!("all commits from {from} to {newest}, {lost} of them"));
     }
+    let newest = plan.newest_commit.map(|commit| commit.at);
     if let (Goal::Newest, Some(newest)) = (&plan.settled.goal, newest) {
+        let rpo = about.site.inventory.databases.get(about.database).and_then(|entry| entry.rpo).map(|span| span.0);
         let promised = rpo.map(|rpo| format!("; what may be lost at most is {} (the RPO)", human_duration(rpo)));
         fact("newest", &format!("commit of {newest}{}", promised.unwrap_or_default()));
     }

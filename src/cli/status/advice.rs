@@ -68,6 +68,15 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
 /// What to do about a server that was not asked. Of one that is there and refuses the login nothing is known to be lost.
 fn silent(status: &Status, ways: &Ways) -> Advice {
     let find = if status.backup.is_some() { "" } else { " (no backup is known)" };
+    let idle = status.server.startable.as_ref().filter(|_| status.server.refuses.is_none() && !status.managed);
+    if let Some(start) = idle {
+        let text = format!(
+            "the server does not run; its data was shut down in order, so start it: {start}; only if its data is not wanted any \
+             more: {}",
+            ways.restore
+        );
+        return Advice::new(Level::Critical, text);
+    }
     let text = match (status.server.refuses, status.managed) {
         (Some(Refusal::Login), _) => {
             "a server is there and takes no session of ours: correct `user` or `password` of the entry, or what \
@@ -266,6 +275,7 @@ mod tests {
             forecast_fault: String::new(),
             open: None,
             unfinished: Vec::new(),
+            left: Vec::new(),
             level: Level::Ok,
             next: Vec::new(),
         }
@@ -342,6 +352,9 @@ mod tests {
         advises(&refusing(Some(Refusal::Login)), Level::Critical, "nothing has to be restored");
         let lost = refusing(Some(Refusal::Session));
         advises(&lost, Level::Critical, "read its log first; if its data is gone: runbook restore orders");
+        let startable = Some("pg_ctl start".to_owned());
+        let stopped = Status { server: Standing { startable, ..Standing::default() }, ..healthy() };
+        advises(&stopped, Level::Critical, "shut down in order, so start it: pg_ctl start; only if");
         let down = Status { server: Standing::default(), ..healthy() };
         advises(&down, Level::Critical, "the server does not answer: runbook restore orders");
     }

@@ -15,6 +15,7 @@ use crate::catalog::health::{Health, Level};
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::backups::expected::Expectations;
+use crate::cli::leftover::{self, Remains};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
 use crate::cli::site::{self, Site};
@@ -83,6 +84,9 @@ pub struct Status {
     pub open: Option<Open>,
     /// Runs that concern it and have not ended.
     pub unfinished: Vec<Unfinished>,
+    /// What recoveries have left beside its data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Remains>,
     /// How bad it is, all in all: what the code of the command says.
     pub level: Level,
     /// What to do next, most urgent first.
@@ -214,6 +218,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         forecast_fault: String::new(),
         open,
         unfinished: history.unfinished,
+        left: leftover::of(name, &site.inventory, runs.as_ref()),
         level: Level::Ok,
         next: Vec::new(),
     };
@@ -386,7 +391,7 @@ fn past(runs: &Runs, name: &str, lock: &str) -> Result<Past, Failure> {
     for id in ids.iter().rev().take(LOOK_BACK) {
         let dir = runs.dir(id);
         let Ok((plan, _)) = dir.plan() else { continue };
-        let concerns = plan.params.get("database").and_then(serde_json::Value::as_str) == Some(name);
+        let concerns = plan.subject() == Some(name);
         if past.drill.is_none() && plan.mode == Mode::Drill && concerns && recovery::recovers(&plan) {
             let state = dir.read().ok().and_then(|history| RunState::fold(&history.events).ok());
             past.drill = state.and_then(|state| {

@@ -23,16 +23,27 @@ pub fn print(status: &Status, again: &Again) {
     if let Some(drill) = &status.drill {
         line("drill", (drill_tone(drill), &drill_text(drill, status.at)));
     }
-    if let Some(expected) = &status.forecast {
-        line("recovery", (forecast_tone(expected), &forecast_text(expected)));
+    match &status.forecast {
+        Some(expected) => line("recovery", (forecast_tone(expected), &forecast_text(expected))),
+        None if !status.managed && status.forecast_fault.is_empty() => {
+            let text = format!("no run of `{}` has measured how long it takes; a drill would", status.recovery());
+            line("recovery", (Tone::Quiet, &text));
+        }
+        None => {}
     }
     if !status.forecast_fault.is_empty() {
         line("recovery", (Tone::Bad, &format!("`{}` cannot be planned: {}", status.recovery(), status.forecast_fault)));
     }
     if let Some(open) = &status.open {
         let since = open.since.map(|at| format!(" since {}", ago(at, status.at))).unwrap_or_default();
-        let text = format!("run {}{since}: prune, unattended backups and lifecycle changes are frozen", open.run);
+        let text = format!(
+            "run {}{since}: prune, unattended backups and lifecycle changes are frozen: another try may need them",
+            open.run
+        );
         line("open", (Tone::Warn, &text));
+    }
+    for (index, left) in status.left.iter().enumerate() {
+        line(if index == 0 { "left" } else { "" }, (Tone::Quiet, &left.told()));
     }
     if status.next.is_empty() {
         line("next", (Tone::Good, "nothing: all is well"));
@@ -171,7 +182,7 @@ fn forecast_tone(expected: &Expected) -> Tone {
 fn forecast_text(expected: &Expected) -> String {
     let against = expected.rto_ms.map(|rto| format!(", the RTO is {}", took(rto))).unwrap_or_default();
     format!(
-        "{} expected (95 %: {}) from {} past runs{against}",
+        "{} expected (95 %: {}) from {} past runs of it{against}",
         took(expected.median_ms),
         took(expected.p95_ms),
         expected.runs

@@ -1,5 +1,6 @@
 //! `runbook wal status`: one line and one code, as monitoring systems expect them, and the facts below it.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -107,17 +108,8 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Stand
         seen.lacking = lacking(site, &found, server);
     }
     let on_its_way = clock::before(clock::now(), ON_ITS_WAY);
-    // What is not known of the archiver's notes stays a finding, whatever the stores themselves tell.
-    match (found.uneven(on_its_way).await, &mut seen.lacking) {
-        (Ok(uneven), Ok(known)) => {
-            for (url, count) in uneven {
-                let owed = known.owed.entry(url).or_default();
-                *owed = count.max(*owed);
-            }
-        }
-        (Err(error), lacking @ Ok(_)) => *lacking = Err(format!("the stores cannot be compared: {error}")),
-        (Ok(_) | Err(_), Err(_)) => {}
-    }
+    let compared = found.uneven(on_its_way).await;
+    seen.compared = compared.map(|uneven| uneven.into_iter().collect()).map_err(|error| error.to_string());
     if let (Ok(server), Some(archived_to)) = (&seen.server, seen.archived_to) {
         seen.waiting = waiting(&found, (server, archived_to), &mut live).await;
     }
@@ -155,6 +147,7 @@ fn archived(found: &Recoverable, server: Result<ServerSide, String>, rpo: Option
         timelines: timelines.unwrap_or_default().into_iter().collect(),
         waiting: Waiting::Nothing,
         lacking: Err("the server gives no answer".to_owned()),
+        compared: Ok(BTreeMap::new()),
         last_archived,
         archived_to,
         gaps_now,
@@ -295,10 +288,12 @@ fn facts(standing: &Standing) {
     let failed = shown(figures.failed.map(|count| count.to_string()));
     fact("server", &format!("{ready} files wait, {failed} failures counted"));
     let lack = |(url, count): (&String, &usize)| format!("`{url}` lacks {count} files");
-    match &figures.owed {
-        None => fact("stores", "what each lacks is not known: the configuration of `wal push` could not be read"),
-        Some(owed) if owed.is_empty() => {}
-        Some(owed) => fact("stores", &owed.iter().map(lack).collect::<Vec<_>>().join(", ")),
+    let lacks: Vec<String> = figures.owed.iter().flatten().map(lack).collect();
+    if !lacks.is_empty() {
+        fact("stores", &lacks.join(", "));
+    }
+    if let Some(why) = &figures.owed_unread {
+        fact("stores", &format!("what `wal push` has noted of them is not known: {why}"));
     }
     let timelines = figures.timelines.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     fact("timelines", &format!("{timelines} in the archive, {} gaps", figures.gaps.len()));

@@ -13,7 +13,7 @@ use crate::journal::durable;
 use crate::journal::runs::Runs;
 
 /// The version of the tables; another one is thrown away.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long another process may be writing.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +22,7 @@ const TABLES: &str = "
 CREATE TABLE runs (
   id TEXT PRIMARY KEY, journal_bytes INTEGER NOT NULL, journal_changed INTEGER NOT NULL, head TEXT,
   name TEXT NOT NULL, mode TEXT, environment TEXT NOT NULL, actor TEXT NOT NULL, origin TEXT,
-  started_us INTEGER, ended_us INTEGER, outcome TEXT, exit_code INTEGER, figures TEXT, summary TEXT NOT NULL
+  started_us INTEGER, ended_us INTEGER, outcome TEXT, exit_code INTEGER, figures TEXT, summary TEXT NOT NULL, subject TEXT
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_name ON runs (name, id);
 CREATE TABLE steps (
@@ -152,8 +152,8 @@ fn put(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), IndexError> {
         value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
     };
     transaction.execute("DELETE FROM runs WHERE id = ?1", params![summary.id.as_str()])?;
-    let mut insert =
-        transaction.prepare_cached("INSERT INTO runs VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)")?;
+    let mut insert = transaction
+        .prepare_cached("INSERT INTO runs VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)")?;
     insert.execute(params![
         summary.id.as_str(),
         entry.mark.journal_bytes,
@@ -170,6 +170,7 @@ fn put(transaction: &Transaction<'_>, entry: &Entry) -> Result<(), IndexError> {
         entry.exit_code,
         entry.figures.as_ref().map(|figures| text(serde_json::to_string(figures))).transpose()?,
         text(serde_json::to_string(summary))?,
+        entry.subject,
     ])?;
     let mut insert = transaction.prepare_cached("INSERT INTO steps VALUES (?1,?2,?3,?4,?5,?6)")?;
     for (step, fact) in &entry.steps {

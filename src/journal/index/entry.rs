@@ -40,6 +40,8 @@ pub(super) struct Entry {
     pub(super) summary: RunSummary,
     pub(super) head: Option<Digest>,
     pub(super) origin: Option<RunId>,
+    /// The database that its plan is about.
+    pub(super) subject: Option<String>,
     pub(super) ended_at: Option<Timestamp>,
     pub(super) outcome: Option<String>,
     pub(super) exit_code: Option<u8>,
@@ -60,7 +62,10 @@ impl Entry {
     /// Reads a run. A damaged one is an entry too, so that it is listed as such.
     pub(super) fn read(dir: &RunDir, mark: Mark) -> Self {
         match dir.read() {
-            Ok(history) => Self::fold(mark, RunSummary::settled(dir, &history.events), &history.events),
+            Ok(history) => {
+                let subject = dir.plan().ok().and_then(|(plan, _)| Some(plan.subject()?.to_owned()));
+                Self { subject, ..Self::fold(mark, RunSummary::settled(dir, &history.events), &history.events) }
+            }
             Err(error) => {
                 let status = RunStatus::Damaged { what: error.to_string() };
                 Self::fold(mark, RunSummary::empty(dir.id(), status), &[])
@@ -74,6 +79,7 @@ impl Entry {
             summary,
             head: events.last().map(|event| event.hash),
             origin: None,
+            subject: None,
             ended_at: None,
             outcome: None,
             exit_code: None,
@@ -122,8 +128,8 @@ impl Entry {
     }
 }
 
-/// How much a step moved, where its outputs say so.
+/// How much a step moved or replayed, where its outputs say so.
 #[must_use]
 pub fn bytes_of(output: &Value) -> Option<u64> {
-    ["size_bytes", "bytes", "total_bytes"].iter().find_map(|name| output.get(name)?.as_u64())
+    ["size_bytes", "bytes", "total_bytes", "replayed_bytes"].iter().find_map(|name| output.get(name)?.as_u64())
 }

@@ -70,19 +70,20 @@ impl Index {
         Ok(summary)
     }
 
-    /// Gives what the steps that succeeded took in past successful runs of a runbook, newest run first; the newest
-    /// two hundred runs count.
+    /// Gives what the steps that succeeded took in past successful runs of a runbook, newest run first, those about one
+    /// database where one is named: another one is of another size. The newest two hundred runs count.
     ///
     /// # Errors
     /// Fails when SQLite does.
-    pub fn samples(&self, name: &str) -> Result<Vec<BTreeMap<StepId, StepSample>>, IndexError> {
+    pub fn samples(&self, name: &str, subject: Option<&str>) -> Result<Vec<BTreeMap<StepId, StepSample>>, IndexError> {
         let mut statement = self.database.connection.prepare(
             "SELECT chosen.id, step, elapsed_ms, bytes FROM
-               (SELECT id FROM runs WHERE name = ?1 AND exit_code IN (0, 5, 16) ORDER BY id DESC LIMIT ?2) AS chosen
+               (SELECT id FROM runs WHERE name = ?1 AND exit_code IN (0, 5, 16) AND (?3 IS NULL OR subject = ?3)
+                ORDER BY id DESC LIMIT ?2) AS chosen
              LEFT JOIN steps ON run = chosen.id AND status = 'succeeded' AND elapsed_ms IS NOT NULL
              ORDER BY chosen.id DESC, step",
         )?;
-        let mut rows = statement.query(params![name, SAMPLED_RUNS])?;
+        let mut rows = statement.query(params![name, SAMPLED_RUNS, subject])?;
         let mut runs: Vec<BTreeMap<StepId, StepSample>> = Vec::new();
         let mut last = None;
         while let Some(row) = rows.next()? {

@@ -5,7 +5,9 @@ use crate::port::Journal as _;
 
 fn started(runs: &Runs, number: u32) -> crate::journal::CreatedRun {
     let id = format!("20260128-1430{number:02}-3fa9c1").parse().expect("a run id");
-    let mut created = runs.create(&sample::plan_of(id)).expect("creates");
+    let params = [("database".to_owned(), "orders".into())].into();
+    let plan = crate::plan::BoundPlan { params, ..sample::plan_of(id) };
+    let mut created = runs.create(&plan).expect("creates");
     let at = crate::base::Timestamp::UNIX_EPOCH;
     created.journal.append(at, vec![sample::started_with(created.plan)]).expect("appends");
     created.journal.sync().expect("syncs");
@@ -103,9 +105,11 @@ fn it_filters_and_measures() {
     assert_eq!(count(RunFilter { limit: Some(2), ..RunFilter::default() }), 2);
     let later = crate::base::Timestamp::from_second(1).expect("in range");
     assert_eq!(count(RunFilter { since: Some(later), ..RunFilter::default() }), 0);
-    let samples = index.samples("full-db-loss").expect("asks");
+    let samples = index.samples("full-db-loss", None).expect("asks");
     assert_eq!(samples.len(), 2);
     assert!(samples.iter().all(|run| run["copy"] == StepSample { elapsed_ms: 40, bytes: Some(7) }), "{samples:?}");
+    let about = |subject| index.samples("full-db-loss", Some(subject)).expect("asks").len();
+    assert_eq!((about("orders"), about("other")), (2, 0), "what another database took says nothing of this one");
 }
 
 #[test]
@@ -113,7 +117,7 @@ fn an_index_that_is_only_read_leaves_no_file_and_knows_what_the_file_lacks() {
     let root = tempfile::tempdir().expect("a folder");
     let runs = Runs::open(root.path().join("state")).expect("opens");
     finish(&mut started(&runs, 1), Outcome::Succeeded);
-    let known = || Index::read(&runs).expect("reads").samples("full-db-loss").expect("asks").len();
+    let known = || Index::read(&runs).expect("reads").samples("full-db-loss", None).expect("asks").len();
     assert_eq!(known(), 1);
     assert!(!runs.root().join(INDEX_FILE).exists());
     drop(Index::open(&runs).expect("opens"));

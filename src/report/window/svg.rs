@@ -5,7 +5,12 @@ use std::fmt::Write as _;
 use super::{Axis, BackupForm, Chart, ChartLane, Span, SpanState, moment, told};
 
 const WIDTH: f64 = 960.0;
+/// Where labels begin.
+const LABEL: f64 = 16.0;
+/// The least that labels have.
 const LEFT: f64 = 110.0;
+/// The most that a character of a label takes.
+const CHARACTER: f64 = 7.6;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 64.0;
 const LANE: f64 = 44.0;
@@ -40,12 +45,13 @@ pub fn svg(chart: &Chart) -> String {
     match chart.axis() {
         None => out.push_str("<text x=\"16\" y=\"52\">nothing: no base backup ended yet</text>"),
         Some(axis) => {
-            ticks(&mut out, axis, height);
+            let plot = Plot::of(chart, axis);
+            ticks(&mut out, &plot, height);
             for (index, lane) in chart.lanes.iter().enumerate() {
-                row(&mut out, lane, axis, top(index));
+                row(&mut out, lane, &plot, top(index));
             }
-            marks(&mut out, chart, axis);
-            legend(&mut out, height);
+            marks(&mut out, chart, &plot);
+            legend(&mut out, &plot, height);
         }
     }
     out.push_str("</svg>\n");
@@ -57,15 +63,41 @@ fn top(lane: usize) -> f64 {
     TOP + LANE * f64::from(u32::try_from(lane).unwrap_or(u32::MAX))
 }
 
-fn x(axis: Axis, at: crate::base::Timestamp) -> f64 {
-    LEFT + axis.place(at) * (WIDTH - LEFT - RIGHT)
+/// Where times lie, beside the labels.
+struct Plot {
+    axis: Axis,
+    left: f64,
 }
 
-fn ticks(out: &mut String, axis: Axis, height: f64) {
+impl Plot {
+    /// Leaves the labels the room that the longest takes.
+    fn of(chart: &Chart, axis: Axis) -> Self {
+        let longest = chart.lanes.iter().filter_map(origin).map(|label| label.chars().count()).max();
+        let longest = longest.and_then(|count| u32::try_from(count).ok()).map_or(0.0, f64::from);
+        Self { axis, left: LEFT.max(LABEL + longest * CHARACTER + LABEL) }
+    }
+
+    /// A share of the plot.
+    fn share(&self, place: f64) -> f64 {
+        self.left + place * (WIDTH - self.left - RIGHT)
+    }
+
+    fn x(&self, at: crate::base::Timestamp) -> f64 {
+        self.share(self.axis.place(at))
+    }
+}
+
+/// Where a timeline comes from, in words.
+fn origin(lane: &ChartLane) -> Option<String> {
+    let (left, fork) = lane.left.zip(lane.fork)?;
+    Some(format!("from {left} at {fork}"))
+}
+
+fn ticks(out: &mut String, plot: &Plot, height: f64) {
     let bottom = height - BOTTOM + 4.0;
     for index in 0..=TICKS {
         let place = f64::from(index) / f64::from(TICKS);
-        let (x, at) = (LEFT + place * (WIDTH - LEFT - RIGHT), moment(axis.moment(place)));
+        let (x, at) = (plot.share(place), moment(plot.axis.moment(place)));
         let anchor = match index {
             0 => "start",
             TICKS => "end",
@@ -81,28 +113,28 @@ fn ticks(out: &mut String, axis: Axis, height: f64) {
     }
 }
 
-fn row(out: &mut String, lane: &ChartLane, axis: Axis, y: f64) {
+fn row(out: &mut String, lane: &ChartLane, plot: &Plot, y: f64) {
     let middle = y + BAR / 2.0 + 5.0;
-    let _ = write!(out, "<text class=\"n\" x=\"16\" y=\"{middle:.1}\">timeline {}</text>", lane.timeline);
-    if let (Some(left), Some(fork)) = (lane.left, lane.fork) {
-        let _ = write!(out, "<text x=\"16\" y=\"{:.1}\">from {left} at {fork}</text>", middle + 15.0);
+    let _ = write!(out, "<text class=\"n\" x=\"{LABEL:.0}\" y=\"{middle:.1}\">timeline {}</text>", lane.timeline);
+    if let Some(label) = origin(lane) {
+        let _ = write!(out, "<text x=\"{LABEL:.0}\" y=\"{:.1}\">{label}</text>", middle + 15.0);
     }
     // Gaps come last: what can be recovered beside them never covers them.
     for state in [SpanState::Recoverable, SpanState::Gap] {
         for span in lane.spans.iter().filter(|span| span.state == state) {
-            bar(out, span, axis, y);
+            bar(out, span, plot, y);
         }
     }
 }
 
-fn bar(out: &mut String, span: &Span, axis: Axis, y: f64) {
+fn bar(out: &mut String, span: &Span, plot: &Plot, y: f64) {
     let (Some(from), Some(to)) = (span.from_at.or(span.to_at), span.to_at.or(span.from_at)) else { return };
     let (class, word) = match span.state {
         SpanState::Recoverable => ("ok", "can be recovered"),
         SpanState::Gap => ("gap", "gap"),
     };
-    let left = x(axis, from).min(WIDTH - RIGHT - LEAST);
-    let width = (x(axis, to) - left).max(LEAST);
+    let left = plot.x(from).min(WIDTH - RIGHT - LEAST);
+    let width = (plot.x(to) - left).max(LEAST);
     let why = span.why.iter().map(|why| format!("\n{why}")).collect::<String>();
     let tip = format!("{word}: {} to {}\n{} to {}{why}", told(span.from_at), told(span.to_at), span.from, span.to);
     let _ = write!(
@@ -113,10 +145,10 @@ fn bar(out: &mut String, span: &Span, axis: Axis, y: f64) {
 }
 
 /// Each backup points at its lane; one that cannot be restored is crossed out.
-fn marks(out: &mut String, chart: &Chart, axis: Axis) {
+fn marks(out: &mut String, chart: &Chart, plot: &Plot) {
     for backup in &chart.backups {
         let lane = chart.lanes.iter().position(|lane| lane.timeline == backup.timeline).unwrap_or_default();
-        let (x, y) = (x(axis, backup.ended_at), top(lane) - 3.0);
+        let (x, y) = (plot.x(backup.ended_at), top(lane) - 3.0);
         let shape = match backup.fault {
             None => match backup.form {
                 BackupForm::Base => format!("<path class=\"b\" d=\"M{:.1} {:.1}h10l-5 8z\">", x - 5.0, y - 8.0),
@@ -133,21 +165,22 @@ fn marks(out: &mut String, chart: &Chart, axis: Axis) {
     }
 }
 
-fn legend(out: &mut String, height: f64) {
+fn legend(out: &mut String, plot: &Plot, height: f64) {
+    let left = plot.left;
     let y = height - 18.0;
     let _ = write!(
         out,
-        "<path class=\"b\" d=\"M{LEFT:.0} {:.1}h10l-5 8z\"/><text x=\"{:.0}\" y=\"{y:.1}\">base backup</text>\
+        "<path class=\"b\" d=\"M{left:.0} {:.1}h10l-5 8z\"/><text x=\"{:.0}\" y=\"{y:.1}\">base backup</text>\
          <rect class=\"ok\" x=\"{:.0}\" y=\"{:.1}\" width=\"18\" height=\"11\" rx=\"2\"/><text x=\"{:.0}\" y=\"{y:.1}\">can be recovered</text>\
          <rect class=\"gap\" x=\"{:.0}\" y=\"{:.1}\" width=\"18\" height=\"11\" rx=\"2\"/><text x=\"{:.0}\" y=\"{y:.1}\">gap: cannot be recovered</text>",
         y - 9.0,
-        LEFT + 16.0,
-        LEFT + 110.0,
+        left + 16.0,
+        left + 110.0,
         y - 10.0,
-        LEFT + 134.0,
-        LEFT + 250.0,
+        left + 134.0,
+        left + 250.0,
         y - 10.0,
-        LEFT + 274.0
+        left + 274.0
     );
 }
 

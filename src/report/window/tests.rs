@@ -58,6 +58,21 @@ fn the_page_is_one_element_with_everything_escaped() {
 }
 
 #[test]
+fn no_label_of_a_lane_reaches_into_the_plot() {
+    let fork = |lsn| {
+        let mut chart = chart();
+        chart.lanes[1].fork = Some(Lsn(lsn));
+        let drawn = svg(&chart);
+        let left = drawn.split("class=\"g\" x1=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
+        let label = drawn.split(">from 1 at ").nth(1).unwrap().split('<').next().unwrap().len();
+        (left, label)
+    };
+    let ((near, short), (far, long)) = (fork(0x900_0000), fork(u64::MAX));
+    assert!(near > 16.0 + 7.0 * (short + 10) as f64 && far > 16.0 + 7.0 * (long + 10) as f64, "{near} {far}");
+    assert!(near < far && far < 300.0, "{near} {far}");
+}
+
+#[test]
 fn a_chart_without_any_moment_still_says_so() {
     let empty = Chart { lanes: Vec::new(), backups: Vec::new(), ..chart() };
     assert!(text(&empty, 80, Palette::Plain).contains("nothing: no base backup"));

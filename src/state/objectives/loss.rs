@@ -8,7 +8,7 @@ use crate::base::clock::between;
 use crate::base::{StepId, Timestamp};
 use crate::event::{Coverage, LossVerdict};
 use crate::plan::BoundPlan;
-use crate::state::{RunState, StepState, StepStatus};
+use crate::state::{RunState, StepState, StepStatus, UndoState};
 
 /// The `loss` member of a step's output.
 #[derive(Deserialize)]
@@ -34,7 +34,8 @@ pub(super) fn verdict(plan: &BoundPlan, state: &RunState) -> Option<LossVerdict>
         .iter()
         .filter_map(|step| {
             let known = state.steps.get(&step.id).filter(|known| known.status == StepStatus::Succeeded)?;
-            if plan.objectives.rpo.is_none() && is_copy(known) {
+            // What was given up came back with what took the step back.
+            if known.undo == Some(UndoState::Undone) || (plan.objectives.rpo.is_none() && is_copy(known)) {
                 return None;
             }
             judge(&step.id, known, incident_at)

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{End, PUSH_FAILED, pgdata, runtime};
 use crate::base::clock::monotonic;
-use crate::pgformat::WalFileName;
+use crate::pgformat::{ArchiverNotes, WalFileName};
 use crate::wal::acks::Acks;
 use crate::wal::backlog::Backlog;
 use crate::wal::company::{Wanted, Work, company, is_safe};
@@ -106,6 +106,6 @@ async fn words(
 
 /// Says when what waits threatens to fill the disk.
 fn alarm(identity: &Identity, path: &Path) -> Option<String> {
-    let pg_wal = path.parent().filter(|folder| folder.join("archive_status").is_dir())?;
+    let pg_wal = path.parent().filter(|folder| folder.join(ArchiverNotes::FOLDER).is_dir())?;
     Backlog::of(pg_wal, identity.segment_size?).ok()?.alarm()
 }

@@ -43,6 +43,8 @@ pub struct Plan {
     pub stop: Option<Stop>,
     /// The newest commit that the archive has along the timeline: what comes after the stop is given up.
     pub newest_commit: Option<Commit>,
+    /// When the newest commit was made that there is along it, in the archive or at the server alone.
+    pub newest_at: Option<Timestamp>,
     /// Newer backups that were passed over.
     pub passed_over: Vec<PassedOver>,
     /// What of the backup must be retrieved before it can be read.
@@ -289,6 +291,7 @@ async fn settle(
     Ok(Ok(Plan {
         notes: settled.note.iter().cloned().chain(embedded).chain(rescued).collect(),
         tear,
+        newest_at,
         ..of(cluster, choice, (settled, stop), newest_commit)
     }))
 }
@@ -345,6 +348,7 @@ fn of(
         settled,
         stop,
         newest_commit,
+        newest_at: None,
         passed_over: Vec::new(),
         retrieval: None,
         notes: Vec::new(),

@@ -42,8 +42,11 @@ pub struct Figures {
     pub ready_since: Option<Timestamp>,
     /// How many failures the server counts.
     pub failed: Option<u64>,
-    /// How many files each store of its archiving lacks that others have, by URL; null when that is not known.
+    /// How many files each store of its archiving lacks that others have, by URL; null when none is known to lack any and
+    /// what the server archives with could not be read.
     pub owed: Option<BTreeMap<String, usize>>,
+    /// Why the archiver's own notes of that could not be read; null when they were.
+    pub owed_unread: Option<String>,
     /// The size of `pg_wal`.
     pub wal_bytes: Option<u64>,
     /// The room left beside it.

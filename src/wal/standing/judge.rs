@@ -34,8 +34,10 @@ pub struct Observed {
     pub waiting: Waiting,
     /// A segment that the server was told is archived, and the archive does not have.
     pub lost: Option<SegmentName>,
-    /// What the stores of its archiving lack; why it is not known.
+    /// What the stores of its archiving lack by its own notes; why it is not known.
     pub lacking: Result<Lacking, String>,
+    /// How many files each store of the inventory lacks that another has, by its URL; why they could not be compared.
+    pub compared: Result<BTreeMap<String, usize>, String>,
     /// The timelines of the archive.
     pub timelines: Vec<Timeline>,
     /// Gaps that keep the newest backup from reaching the newest WAL.
@@ -83,7 +85,8 @@ pub fn judge(database: &str, seen: &Observed) -> Standing {
         archived_to: seen.archived_to,
         rpo_s: seen.rpo.map(|rpo| rpo.as_secs()),
         timelines: seen.timelines.clone(),
-        owed: seen.lacking.as_ref().ok().map(|lacking| lacking.owed.clone()),
+        owed: owed(seen),
+        owed_unread: seen.lacking.as_ref().err().cloned(),
         gaps: seen.gaps_before.iter().chain(&seen.gaps_now).cloned().collect(),
         ..Figures::default()
     };
@@ -103,6 +106,17 @@ pub fn judge(database: &str, seen: &Observed) -> Standing {
     let Judge { figures, findings, .. } = judge;
     let level = findings.iter().fold(Level::Ok, |worst, finding| worst.worse(finding.level));
     Standing { database: database.to_owned(), level, findings, figures }
+}
+
+/// What each store lacks, by whatever knows more of it. `None` where nothing is known to lack and not all was seen.
+fn owed(seen: &Observed) -> Option<BTreeMap<String, usize>> {
+    let noted = seen.lacking.as_ref().ok().map(|lacking| &lacking.owed);
+    let mut owed = noted.cloned().unwrap_or_default();
+    for (store, count) in seen.compared.iter().flatten() {
+        let known = owed.entry(store.clone()).or_default();
+        *known = (*known).max(*count);
+    }
+    (noted.is_some() || !owed.is_empty()).then_some(owed)
 }
 
 impl Judge<'_> {
@@ -234,11 +248,15 @@ impl Judge<'_> {
     /// What a recovery might not find.
     fn lacks(&mut self) {
         let seen = self.seen;
-        let Ok(lacking) = &seen.lacking else { return };
-        for (store, count) in &lacking.owed {
+        for (store, count) in self.figures.owed.clone().unwrap_or_default() {
             let help = format!("`runbook wal mend {}` copies them", self.database);
             self.say(Level::Warning, format!("store `{store}` lacks {count} files that others have; {help}"));
         }
+        if let Err(why) = &seen.compared {
+            self.say(Level::Unknown, format!("the stores cannot be compared: {why}"));
+        }
+        // Who asks may not be allowed to read what the server archives with: what is known without it was told.
+        let Ok(lacking) = &seen.lacking else { return };
         for store in &lacking.unfed {
             let message = format!(
                 "the configuration of `wal push` does not name `{store}`, a store of its WAL by the inventory: it gets none"

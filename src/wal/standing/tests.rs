@@ -46,6 +46,7 @@ fn seen(server: ServerSide) -> Observed {
         waiting: Waiting::Nothing,
         lost: None,
         lacking: Ok(Lacking::default()),
+        compared: Ok(std::collections::BTreeMap::new()),
         timelines: vec![Timeline(1)],
         gaps_now: Vec::new(),
         gaps_before: Vec::new(),
@@ -152,4 +153,24 @@ fn a_store_that_lacks_files_or_that_no_recovery_looks_into_is_a_warning() {
     assert!(words(&standing).contains("`file:///b` lacks 3 files") && words(&standing).contains("`wal_stores`"));
     let unknown = judge("orders", &Observed { lacking: Err("not ours to read".to_owned()), ..seen(server()) });
     assert_eq!((unknown.level, unknown.figures.owed), (Level::Ok, None), "who may not look is told no lie");
+}
+
+#[test]
+fn what_the_stores_tell_of_themselves_counts_whether_or_not_the_notes_of_the_archiver_can_be_read() {
+    let uneven = |count| [("file:///b".to_owned(), count)].into();
+    let noted = |count| Ok(Lacking { owed: uneven(count), ..Lacking::default() });
+    let judged = |lacking, compared| judge("orders", &Observed { lacking, compared, ..seen(server()) });
+    let secret = || Err("not ours to read".to_owned());
+    let told = judged(secret(), Ok(uneven(500)));
+    assert_eq!((told.level, told.figures.owed.clone()), (Level::Warning, Some(uneven(500))));
+    assert!(words(&told).contains("`file:///b` lacks 500 files"), "{}", words(&told));
+    let both = judged(noted(3), Ok(uneven(500)));
+    assert_eq!((both.findings.len(), both.figures.owed), (1, Some(uneven(500))));
+    assert_eq!(judged(noted(3), Ok(uneven(2))).figures.owed, Some(uneven(3)));
+    for lacking in [secret(), noted(3)] {
+        let failed = judged(lacking, Err("403".to_owned()));
+        assert!(words(&failed).contains("cannot be compared: 403"), "{}", words(&failed));
+        assert_eq!(failed.level, Level::Unknown);
+    }
+    assert_eq!(judged(noted(3), Err("403".to_owned())).figures.owed, Some(uneven(3)), "what was known is kept");
 }

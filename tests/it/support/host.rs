@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runbook::action::{
-    ActionError, BoxFuture, CheckContext, CommandOutput, CommandSpec, ErasedAction, Host, Interrupted, Mode, ReadHost,
-    Reporter, RunContext, Secrets, Surroundings,
+    ActionError, BoxFuture, CheckContext, CommandOutput, CommandSpec, ErasedAction, Foreseen, Host, Interrupted, Mode,
+    ReadHost, Reporter, RunContext, Secrets, Surroundings,
 };
 use runbook::base::Attempt;
 use runbook::base::clock::{self, monotonic};
@@ -163,6 +163,7 @@ impl Bench {
             inventory: Arc::new(inventory),
             scratch: self.path("scratch"),
             incident_at: clock::now(),
+            began_at: clock::now(),
             secrets: Arc::new(NoSecrets),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -198,6 +199,8 @@ impl Bench {
             stores: Arc::new(no_store),
             ahead: false,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         }
     }
 

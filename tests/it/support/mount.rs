@@ -50,7 +50,13 @@ pub fn image(image: &Path, place: &Path) -> Mount {
 
 /// Makes a folder an empty mount point on a device of its own.
 pub fn memory(folder: &Path) -> Mount {
-    mount(Command::new("mount").args(["-t", "tmpfs", "-o", "size=256m", "tmpfs"]).arg(folder), folder)
+    sized(folder, "256m")
+}
+
+/// The same of a size.
+pub fn sized(folder: &Path, size: &str) -> Mount {
+    let options = format!("size={size}");
+    mount(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder), folder)
 }
 
 fn mount(command: &mut Command, folder: &Path) -> Mount {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use super::cli::{Cli, Ran};
 use super::postgres::Cluster;
@@ -76,16 +76,24 @@ impl Guarded {
 
     /// Runs pgBackRest itself as the server's user.
     pub fn pgbackrest(&self, args: &[&str]) -> Output {
-        use std::os::unix::process::CommandExt as _;
         let mut command = Command::new("pgbackrest");
         command.arg(format!("--config={}", self.config().display())).arg("--stanza=main").args(args);
-        command.current_dir("/").stdin(Stdio::null());
+        let output = self.as_owner(&mut command).output().expect("pgbackrest");
+        assert!(output.status.code().is_some(), "pgbackrest {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    /// Types a line into a shell as the server's user.
+    pub fn types(&self, line: &str) -> ExitStatus {
+        self.as_owner(Command::new("sh").arg("-c").arg(line)).status().expect("sh")
+    }
+
+    fn as_owner<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        use std::os::unix::process::CommandExt as _;
         if let Some((uid, gid)) = self.cluster.owner() {
             command.uid(uid).gid(gid);
         }
-        let output = command.output().expect("pgbackrest");
-        assert!(output.status.code().is_some(), "pgbackrest {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        output
+        command.current_dir("/").stdin(Stdio::null())
     }
 
     /// Runs a runbook of steps over the production.

@@ -1,4 +1,4 @@
-//! Programs that tests cannot do without.
+//! Programs and machines that tests cannot do without.
 
 /// Fails with the line that installs it when a program is missing.
 #[track_caller]
@@ -6,4 +6,18 @@ pub fn need(program: &str, setup: &str) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
     assert!(there, "`{program}` is missing: run `.ci/setup {setup}`");
+}
+
+/// Whether a test is left out because whoever runs it said so by name. Fails where this machine cannot run it and nobody
+/// said so: a test that passes without a look proves nothing.
+#[track_caller]
+pub fn left_out(switch: &str, lack: Option<&str>) -> bool {
+    let is_off = std::env::var_os(switch).is_some();
+    assert!(is_off || lack.is_none(), "{}; set {switch}=1 to leave this test out", lack.unwrap_or_default());
+    is_off
+}
+
+/// What a test lacks that must be another user than the owner of what it looks at.
+pub fn no_root() -> Option<&'static str> {
+    (!rustix::process::geteuid().is_root()).then_some("only root can run a server as another user")
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use age::secrecy::ExposeSecret as _;
 use runbook::action::{
-    Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Interrupted, Late, Mode, PlanContext,
-    Recovery, Reporter, RunContext, Secrets, StagedHandle, Store, Surroundings,
+    Action, ActionError, BackupHandle, BoxFuture, CheckContext, Findings, Foreseen, Interrupted, Late, Mode,
+    PlanContext, Recovery, Reporter, RunContext, Secrets, StagedHandle, Store, Surroundings,
 };
 use runbook::actions::postgres::{
     BaseBackup, BaseBackupOutput, BaseBackupParams, Recover, RecoverOutput, RecoverParams, RestoreBase,
@@ -102,6 +102,8 @@ pub struct Site {
     pub standbys: Mutex<Vec<String>>,
     /// The inventory's other stores of the cluster's WAL.
     pub wal_stores: Mutex<Vec<String>>,
+    /// In how many of them a file of the WAL must be; all without it.
+    pub wal_at_least: Mutex<Option<usize>>,
     /// The inventory's other stores of its backups.
     pub backup_stores: Mutex<Vec<String>>,
     /// The database of the cluster that the entry names; the usual one when none.
@@ -154,6 +156,7 @@ impl Site {
             notes: Arc::default(),
             standbys: Mutex::default(),
             wal_stores: Mutex::default(),
+            wal_at_least: Mutex::default(),
             backup_stores: Mutex::default(),
             dbname: Mutex::default(),
             runs: Mutex::new(0),
@@ -219,6 +222,7 @@ impl Site {
             scratch: self.scratch_db,
             standbys: self.standbys.lock().unwrap().clone(),
             wal_stores: self.wal_stores.lock().unwrap().clone(),
+            wal_at_least: *self.wal_at_least.lock().unwrap(),
             backup_stores: self.backup_stores.lock().unwrap().clone(),
             dbname: self.dbname.lock().unwrap().clone().unwrap_or_else(|| Database::default().dbname),
             ..Database::default()
@@ -357,6 +361,7 @@ impl Run<'_> {
             inventory: Arc::new(self.site.inventory()),
             scratch: self.dir.clone(),
             incident_at: clock::now(),
+            began_at: clock::now(),
             secrets: Arc::new(self.site.depot.secrets.clone()),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -376,6 +381,8 @@ impl Run<'_> {
             }),
             ahead: false,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         }
     }
 

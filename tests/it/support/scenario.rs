@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runbook::action::{
-    ActionError, BoxFuture, CheckContext, EffectClass, Effects, Interrupted, Mode, RunContext, Secrets, Surroundings,
+    ActionError, BoxFuture, CheckContext, EffectClass, Effects, Foreseen, Interrupted, Mode, RunContext, Secrets,
+    Surroundings,
 };
 use runbook::base::secret::SecretText;
 use runbook::base::units::Span;
@@ -554,6 +555,7 @@ impl Hands {
             inventory: Arc::new(self.plan.inventory.clone()),
             scratch: self.plan.scratch.clone(),
             incident_at: self.plan.started_at,
+            began_at: self.plan.started_at,
             secrets: Arc::new(Hands { plan: Arc::clone(&self.plan), probe: self.probe.clone() }),
             erasures: Arc::new(runbook::action::NoErasures),
         }
@@ -582,6 +584,8 @@ impl Capabilities for Hands {
             stores: Arc::new(|name| Err(ActionError::fatal(format!("no store `{name}`")))),
             ahead: timing == Timing::Ahead,
             changed_stores: BTreeSet::new(),
+            foreseen: Foreseen::default(),
+            actions_before: BTreeSet::new(),
         })
     }
     fn attempt_dir(&self, step: &StepId, attempt: Attempt) -> PathBuf {

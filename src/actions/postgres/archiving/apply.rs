@@ -163,6 +163,7 @@ pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<(Sessi
     let (since, started) = (clock::now(), clock::monotonic());
     server.stop(cx.host.as_ref()).await?;
     server.start(cx.host.as_ref()).await?;
+    server.tell_log(cx);
     let endpoint = Endpoint::of(cluster, None, cx.about.secrets.as_ref())?;
     loop {
         match endpoint.open().await {

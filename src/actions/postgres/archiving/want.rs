@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::action::ConfigureArchivingParams;
+use super::params::ConfigureArchivingParams;
 use crate::action::ParamFault;
 use crate::base::units::{ByteSize, Span};
 

@@ -2,6 +2,7 @@
 
 use super::super::client;
 use super::super::layout::Cluster;
+use super::super::program;
 use super::params::Smoke;
 use crate::action::{ActionError, CommandSpec, HostError, RunContext, Tie};
 
@@ -34,6 +35,6 @@ pub(super) async fn run(
             Ok((false, code, output.tail(TOLD)))
         }
         Err(error @ HostError::Timeout { .. }) => Ok((false, error.to_string(), Vec::new())),
-        Err(error) => Err(client::failed(program, &error)),
+        Err(error) => Err(program::failed(program, &error)),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::client::failed;
 use super::super::layout::Cluster;
 use super::super::owner::Owner;
+use super::super::program::failed;
 use super::super::server::version_of;
 use super::super::settings::shell_word;
 use super::berth::Berth;

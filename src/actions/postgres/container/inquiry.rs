@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::client::failed;
 use super::super::layout::Cluster;
+use super::super::program::failed;
 use super::facts::{Container, Inspected};
 use super::project::{MAKE, Project};
 use crate::action::{ActionError, CommandOutput, CommandSpec, ReadFiles, ReadHost};

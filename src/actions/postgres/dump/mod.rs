@@ -5,9 +5,9 @@
 //! the dump of one database leaves out is saved beside it: the state of the database ([`super::dbstate`]), and the
 //! roles and tablespaces of the server. Start with [`job`].
 
+mod by_hand;
 mod folder;
 pub(super) mod job;
-pub(super) mod origin;
 mod params;
 mod pattern;
 mod program;
@@ -18,14 +18,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::job::Job;
-use self::origin::Origin;
 pub use self::params::{AllDatabases, Compressor, DatabaseNames, DumpParams, Globals};
 use self::pattern::Choice;
-use super::by_hand;
 use super::client::Client;
 use super::connect::{Endpoint, Session};
 use super::copies::Copies;
 use super::layout::Cluster;
+use super::origin::Origin;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
     Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, Surroundings, Target,
@@ -119,7 +118,7 @@ impl Action for Dump {
     }
 
     fn by_hand(&self, params: &DumpParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::dump(params, cx).unwrap_or_default()
+        by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &DumpParams, cx: &CheckContext) -> Result<Findings, ActionError> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::client::Client;
-use super::origin::Origin;
+use super::super::origin::Origin;
 use super::params::DumpParams;
 use crate::action::{ActionError, CommandSpec};
 use crate::catalog::DumpFormat;

@@ -7,10 +7,11 @@ use std::path::Path;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::archive;
-use super::super::client::{Client, failed};
+use super::super::client::Client;
 use super::super::content::TableName;
 use super::super::delivery::Depot;
 use super::super::fan::Seen;
+use super::super::program::failed;
 use super::super::readable::expected;
 use super::shipment::key;
 use crate::action::{ActionError, ByteStream, Encoding, RunContext};
@@ -105,9 +106,9 @@ impl Lister<'_> {
                 self.cx.reporter.note(message, serde_json::json!({ "store": name }));
                 return before.clone();
             }
-            (Err(error), None) => return Err(super::super::delivery::failed(&error)),
+            (Err(error), None) => return Err(super::super::archive::stream_failed(&error)),
         };
-        let broken = |error| super::super::delivery::failed(&TransferError::of_reading(key.as_str(), error));
+        let broken = |error| super::super::archive::stream_failed(&TransferError::of_reading(key.as_str(), error));
         let stored = depot.store.get(&key).await.map_err(|error| archive::failed(&error))?;
         let mut plain = unpacking.open(stored, expected(object));
         let listed = self.list(&mut plain).await.map_err(|unlisted| match unlisted {

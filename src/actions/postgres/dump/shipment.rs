@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::super::delivery::{Depot, failed, unpackable};
+use super::super::archive::stream_failed;
+use super::super::delivery::{Depot, unpackable};
 use super::super::fan::{Seen, fan};
 use super::params::{Compressor, DumpParams};
 use crate::action::{ActionError, ByteStream, ObjectKey, PutOptions, RunContext};
@@ -120,7 +121,7 @@ impl Shipment<'_> {
         let name = format!("{}{}", self.name, depot.packing.suffix());
         let key = key(self.place, &name)?;
         let uploaded = upload((depot.store.as_ref(), &key), body, &depot.packing, PutOptions::default()).await;
-        let packed = uploaded.map_err(|error| failed(&error))?.packed;
+        let packed = uploaded.map_err(|error| stream_failed(&error))?.packed;
         let plain = (!encoding.is_plain()).then_some(packed.plain);
         let object = ManifestObject::new(name, packed.stored_size_bytes, packed.stored_sha256, self.role);
         Ok(ManifestObject { encoding, plain, archive_of: self.archive_of.map(str::to_owned), ..object })

@@ -66,7 +66,8 @@ impl Arrival {
         match brought.await? {
             Read::Whole(_) => Ok(()),
             Read::Damaged(what) => {
-                Err(ActionError::fatal(what).help("nothing was changed; use another copy of it, or another backup"))
+                let help = "nothing was changed; use another copy of it, or another backup";
+                Err(ActionError::fatal(what).help(help).of_damage())
             }
         }
     }

@@ -7,9 +7,9 @@ use super::super::client::Client;
 use super::super::connect::{Endpoint, Session};
 use super::super::content::{self, Content, FactsDepth};
 use super::super::dbstate::{self, Leave};
-use super::super::dump::origin::Origin;
 use super::super::layout::Cluster;
 use super::super::name::ident;
+use super::super::origin::Origin;
 use super::super::readable::Reading;
 use super::super::sessions::{self, Door};
 use super::arrival::Arrival;
@@ -18,6 +18,7 @@ use super::params::{RestoreDumpParams, RestoreMode, Roles};
 use super::seat::{Begun, Seat, Stage};
 use super::{Compared, RestoreDumpOutput, RestoredLoss, rename, roles};
 use crate::action::{ActionError, BackupHandle, RunContext};
+use crate::actions::backup::sighting;
 use crate::catalog::{DatabaseFacts, DatabaseState, Manifest};
 use crate::event::{Coverage, Progress};
 use crate::pgformat::Change;
@@ -63,7 +64,8 @@ impl Attempt<'_> {
         let secrets = self.cx.about.secrets.as_ref();
         let client = Client::of(self.cluster, &origin.major.to_string(), (self.cx.host.as_read(), secrets))?;
         self.doing("bringing and verifying the dump");
-        let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await?;
+        let arrival = self.unless_cancelled(Arrival::of(self.reading, self.cx)).await;
+        let arrival = arrival.inspect_err(|error| sighting::noted(error, self.reading.backup, self.cx))?;
         let globals = arrival.globals.as_deref().unwrap_or_default();
         let missing_tablespaces = roles::missing_tablespaces(&mut admin, globals).await?;
         let load =
@@ -281,13 +283,9 @@ impl Attempt<'_> {
             RestoreMode::Beside | RestoreMode::Into => None,
             RestoreMode::Swap | RestoreMode::Replace => {
                 let name = &self.seat.name;
-                let message = format!(
-                    "`{}` is verified and takes the name `{name}`, which is shut for that moment; should the run end \
-                     here, `ALTER DATABASE {} ALLOW_CONNECTIONS true` opens it",
-                    self.seat.fresh,
-                    ident(name)
-                );
-                self.cx.reporter.note(message, serde_json::json!({ "fresh": self.seat.fresh }));
+                if sessions::number(admin, name).await?.is_some() {
+                    self.tell_swap();
+                }
                 rename::swap(admin, &self.seat).await?
             }
         };
@@ -297,6 +295,19 @@ impl Attempt<'_> {
             Attached::tell(admin, (old, &self.seat.name), self.cx.reporter.as_ref()).await;
         }
         Ok(self.output(old, found))
+    }
+
+    /// Says what stands between two names, before it does.
+    fn tell_swap(&self) {
+        let name = &self.seat.name;
+        let copy = if self.cluster.side.is_some() { " in the copy" } else { "" };
+        let message = format!(
+            "`{}` is verified and takes the name `{name}`{copy}, which is shut for that moment; should the run end here, \
+             `ALTER DATABASE {} ALLOW_CONNECTIONS true` opens it",
+            self.seat.fresh,
+            ident(name)
+        );
+        self.cx.reporter.note(message, serde_json::json!({ "fresh": self.seat.fresh }));
     }
 
     /// The outputs of an earlier attempt that came to its end.

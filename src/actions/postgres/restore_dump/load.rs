@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::super::client::{self, Client};
+use super::super::client::Client;
 use super::super::dump::proof::{CLUSTER_COMPLETE, COMPLETE};
 use super::super::name::conninfo;
+use super::super::program;
 use super::arrival::Arrival;
 use super::params::{RestoreDumpParams, RestoreMode};
 use crate::action::{ActionError, CommandSpec, RunContext, Tie};
@@ -36,7 +37,7 @@ impl Load<'_> {
         let spec = self.client.offline("pg_restore").args(["--list", "--file=/dev/null"]);
         let spec = spec.arg(dump.display().to_string());
         let output = cx.host.run(spec, Tie::Engine).await;
-        let output = output.map_err(|error| client::failed("pg_restore", &error))?;
+        let output = output.map_err(|error| program::failed("pg_restore", &error))?;
         if output.success() {
             return Ok(());
         }
@@ -66,7 +67,7 @@ impl Load<'_> {
         };
         let program = spec.program.clone();
         let output = cx.host.run(spec, Tie::Engine).await;
-        let output = output.map_err(|error| client::failed(&program, &error))?;
+        let output = output.map_err(|error| program::failed(&program, &error))?;
         if output.success() {
             return Ok(());
         }

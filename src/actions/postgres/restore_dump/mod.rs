@@ -7,6 +7,7 @@
 
 mod arrival;
 mod attempt;
+mod by_hand;
 mod load;
 mod outlook;
 mod params;
@@ -20,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use self::attempt::Attempt;
 pub use self::params::{RestoreDumpParams, RestoreMode, Roles};
 use self::seat::Seat;
-use super::by_hand;
 use super::layout::Cluster;
 use super::nursery;
 use super::readable::Reading;
@@ -31,6 +31,7 @@ use crate::action::{
     Idempotency, InstanceHandle, Interrupted, ParamFault, PlanContext, ReadStore, Recovery, RunContext, Surroundings,
     Target,
 };
+use crate::actions::backup::prospect::STILL_TO_COME;
 use crate::base::Timestamp;
 use crate::catalog::{self, Backup, KIND_POSTGRES_DUMP, Manifest};
 use crate::event::Coverage;
@@ -134,22 +135,27 @@ impl Action for RestoreDump {
     }
 
     fn by_hand(&self, params: &RestoreDumpParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::restore_dump(params, cx).unwrap_or_default()
+        by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RestoreDumpParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let Some(handle) = params.backup.known() else {
+        let Some(handle) = cx.foreseen.of(&params.backup) else {
             return outlook::judge(params, &own, cx).await;
         };
-        let (store, prefix) = place(&own, handle)?;
-        let store = cx.store(store)?;
-        let backup = opened(store.as_ref(), prefix, &own, handle).await?;
+        let (store_name, prefix) = place(&own, &handle)?;
+        let store = cx.store(store_name)?;
+        let backup = opened(store.as_ref(), prefix, &own, &handle).await?;
         let findings = outlook::readable((store.as_ref(), &backup), cx, Findings::default()).await?;
         if findings.refused() {
-            return Ok(findings);
+            return Ok(if cx.may_still_change(store_name) { findings.softened(STILL_TO_COME) } else { findings });
         }
-        outlook::server(params, (&own, &backup.manifest), cx, findings).await
+        let judged = outlook::server(params, (&own, &backup.manifest), cx, findings.clone()).await;
+        match judged {
+            // A step before this one may bring the server.
+            Err(error) if cx.ahead => Ok(findings.warn(error.to_string(), "it is asked again when the step starts")),
+            judged => judged,
+        }
     }
 
     async fn run(&self, params: &RestoreDumpParams, cx: &RunContext) -> Result<RestoreDumpOutput, ActionError> {

@@ -3,13 +3,13 @@
 
 use super::super::archive;
 use super::super::attached::Attached;
-use super::super::dump::origin::Origin;
 use super::super::layout::Cluster;
+use super::super::origin::Origin;
 use super::super::readable::{Reading, TRIED};
 use super::super::{name, sessions};
 use super::{RestoreDumpParams, RestoreMode, dbname, major, serving};
 use crate::action::{ActionError, CheckContext, Findings, ReadStore};
-use crate::actions::backup::find::STILL_TO_COME;
+use crate::actions::backup::prospect::STILL_TO_COME;
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_DUMP, Manifest};
 use crate::pgformat::Major;

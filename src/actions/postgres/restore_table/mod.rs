@@ -7,8 +7,10 @@
 
 mod apply;
 mod around;
+mod by_hand;
 mod compare;
 mod dependent;
+mod lacking;
 mod pair;
 mod params;
 mod recreate;
@@ -22,8 +24,8 @@ pub use params::{
 };
 pub use undo::{TableUndo, UndoScript};
 
+use self::lacking::Lacking;
 use self::work::Work;
-use super::by_hand;
 use super::client::{self, Client};
 use super::connect::{Endpoint, Session};
 use super::layout::Cluster;
@@ -86,7 +88,7 @@ impl Action for RestoreTable {
     }
 
     fn by_hand(&self, params: &RestoreTableParams, cx: &PlanContext<'_>) -> Vec<String> {
-        by_hand::restore_table(params, cx).unwrap_or_default()
+        by_hand::lines(params, cx).unwrap_or_default()
     }
 
     async fn check(&self, params: &RestoreTableParams, cx: &CheckContext) -> Result<Findings, ActionError> {
@@ -115,7 +117,8 @@ impl Action for RestoreTable {
                 }
             }
         }
-        work::judge(params, &mut session, findings).await
+        let lacking = Lacking { params, live: &cluster, secrets: cx.about.secrets.as_ref() };
+        work::judge(lacking, &mut session, findings).await
     }
 
     async fn run(&self, params: &RestoreTableParams, cx: &RunContext) -> Result<RestoreTableOutput, ActionError> {

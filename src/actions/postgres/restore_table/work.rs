@@ -6,6 +6,7 @@ use super::super::layout::Cluster;
 use super::super::subscription;
 use super::apply::{Application, Done};
 use super::compare::{self, Difference};
+use super::lacking::Lacking;
 use super::pair::Pair;
 use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
 use super::recreate::Gone;
@@ -248,13 +249,14 @@ impl<'a> Work<'a> {
 /// # Errors
 /// Fails as the server says.
 pub(super) async fn judge(
-    params: &RestoreTableParams,
+    lacking: Lacking<'_>,
     session: &mut Session,
     mut findings: Findings,
 ) -> Result<Findings, ActionError> {
+    let params = lacking.params;
     for table in &params.tables {
         let Some(shape) = Shape::look(session, table).await? else {
-            findings = findings.pass(format!("`{}` is gone and would come back whole", qualified(table)));
+            findings = lacking.judge(table, session, findings).await?;
             continue;
         };
         if shape.key.is_empty() {

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::super::archive;
 use super::super::existing::Existing;
-use super::super::hands::control;
 use super::super::keeper::Wish;
 use super::super::layout::Cluster;
 use super::super::machine;
 use super::super::neighbours;
 use super::super::owner::Owner;
+use super::super::pg_control::control;
 use super::super::readable::Reading;
 use super::super::scratch;
 use super::super::server::{Programs, major};

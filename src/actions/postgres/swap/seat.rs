@@ -8,10 +8,10 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use super::super::aim::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::super::layout::MARKER;
 use super::super::owner::Owner;
 use super::super::room::{Room, is_foreign, under_way};
+use super::super::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use super::{Move, Seen, There, at, moved, next};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles};
 

@@ -13,7 +13,7 @@ use super::side::{Filter, Item, Side};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
-    ParamFault, PlanContext, RunContext,
+    ParamFault, PlanContext, RunContext, Surroundings,
 };
 use crate::actions::store::body::until_cancelled;
 use crate::actions::store::carry::Proof;
@@ -21,6 +21,10 @@ use crate::actions::store::copy::four;
 use crate::actions::store::glob::Glob;
 use crate::actions::store::place::{TreePlace, TreeSpot};
 use crate::event::Progress;
+use crate::wal::Keys;
+
+/// Names of what differs that the error tells.
+const FIRST: usize = 5;
 
 /// Makes a tree like another.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,7 +42,8 @@ pub struct SyncParams {
     #[serde(default)]
     pub compare: Compare,
     /// What becomes of what the target has with other content: `replace` (default), or `refuse`: it stays as it
-    /// is, what is new is copied, and then the step fails and names it. For what never changes, such as backups.
+    /// is, what is new is copied, and then the step fails and names it. For what never changes, such as backups. Archived
+    /// WAL that only was packed or mended otherwise is the same, and the beginning of a segment gives way to the segment.
     #[serde(default)]
     pub changed: Changed,
     /// Deletes at the target what the source does not have, after everything is copied.
@@ -147,7 +152,7 @@ impl SyncParams {
     }
 
     /// Lists both sides and compares them. Refuses what would do harm; nothing is changed.
-    async fn plan(&self, from: &Side, to: &Side) -> Result<Plan, ActionError> {
+    async fn plan(&self, from: &Side, to: &Side, about: &Surroundings) -> Result<Plan, ActionError> {
         let place = self.from.known()?;
         let source = self.listed(from).await?.ok_or_else(|| {
             ActionError::fatal(format!("the source `{place}` is not there")).help("is its disk mounted?")
@@ -165,7 +170,12 @@ impl SyncParams {
         let mut plan = Plan::make((from, to), (source, target), self.compare, self.parallel as usize).await?;
         match self.changed {
             Changed::Replace => {}
-            Changed::Refuse => plan.replace_nothing(|name| self.is_last(name)),
+            Changed::Refuse => {
+                plan.replace_nothing(|name| self.is_last(name));
+                let settings = self.from.store.as_ref().and_then(|store| about.inventory.stores.get(store.as_str()));
+                let keys = Keys { settings, secrets: about.secrets.as_ref() };
+                plan.settle((from, to), keys, self.parallel as usize).await?;
+            }
         }
         let allowed = self.max_delete.unwrap_or_default();
         if !self.delete {
@@ -185,16 +195,22 @@ impl SyncParams {
 }
 
 /// What is not copied over what is there; `None` where nothing differs.
-fn different(items: &[Item]) -> Option<(String, String)> {
-    if items.is_empty() {
-        return None;
-    }
-    let fact = format!("{} at the target have other content than at the source", items.len());
-    let first: Vec<&str> = items.iter().take(5).map(|item| item.name.as_str()).collect();
-    let help = format!(
-        "these stay as they are, all else that is new is copied: {}; either side may be damaged, tampered with or mended: \
-         find out which is right, and move what is wrong away",
+fn different(plan: &Plan) -> Option<(String, String)> {
+    let first: Vec<String> = plan.differ.iter().take(FIRST).map(|item| format!("`{}`", item.name)).collect();
+    let more = match plan.differ.len().checked_sub(first.len())? {
+        0 if first.is_empty() => return None,
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let fact = format!(
+        "{} at the target have other content than at the source: {}{more}",
+        plan.differ.len(),
         first.join(", ")
+    );
+    let untold: String = plan.untold.iter().take(FIRST).map(|why| format!("; {why}")).collect();
+    let help = format!(
+        "these stay as they are, all else that is new is copied; either side may be damaged or tampered with: find out which \
+         is right, and move what is wrong away{untold}"
     );
     Some((fact, help))
 }
@@ -273,10 +289,10 @@ impl Action for Sync {
         {
             return Ok(Findings::default().refuse(freeze.fact(), frozen::help(&freeze)));
         }
-        match params.plan(&from, &to).await {
+        match params.plan(&from, &to, &cx.about).await {
             Ok(plan) => {
                 let findings = Findings::default().pass(plan.said());
-                Ok(match different(&plan.differ) {
+                Ok(match different(&plan) {
                     Some((fact, help)) => findings.warn(fact, help),
                     None => findings,
                 })
@@ -309,10 +325,10 @@ impl Action for Sync {
 async fn carry_out(params: &SyncParams, work: Work<'_>) -> Result<SyncOutput, ActionError> {
     let cx = work.cx;
     cx.reporter.progress(Progress::Doing { text: "comparing both sides".to_owned() });
-    let plan = params.plan(&work.from, &work.to.side()).await?;
+    let plan = params.plan(&work.from, &work.to.side(), &cx.about).await?;
     cx.reporter.note(plan.said(), plan.data());
     work.copy(&plan, |name| params.is_last(name)).await?;
-    if let Some((fact, help)) = different(&plan.differ) {
+    if let Some((fact, help)) = different(&plan) {
         return Err(ActionError::fatal(fact).help(help));
     }
     work.delete(&plan).await?;

@@ -6,9 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::side::{Item, Side};
+use super::side::{Item, Side, key_of};
 use crate::action::ActionError;
 use crate::actions::store::crew::each;
+use crate::wal::{Copied, Counterpart, Keys, WalError};
 
 /// Names of each kind that the plan shows.
 const NAMED: usize = 20;
@@ -92,6 +93,8 @@ pub(super) struct Plan {
     pub(super) replace: Vec<Item>,
     /// What has other content at the target and stays as it is, where that is an error.
     pub(super) differ: Vec<Item>,
+    /// Why it is not known of some of these whether they differ rightly.
+    pub(super) untold: Vec<String>,
     pub(super) delete: Vec<Item>,
     pub(super) same: u64,
     /// What the target holds in all.
@@ -158,6 +161,34 @@ impl Plan {
         self.create.retain(|item| !last(&item.name) || !is_doubtful(&item.name));
     }
 
+    /// Takes out of what differs what differs rightly: WAL that was mended or packed anew is the same, and the beginning of a
+    /// segment gives way to the segment.
+    pub(super) async fn settle(
+        &mut self,
+        sides: (&Side, &Side),
+        keys: Keys<'_>,
+        parallel: usize,
+    ) -> Result<(), ActionError> {
+        let differ = std::mem::take(&mut self.differ);
+        let judged = each(parallel, differ, async |item| {
+            let judged = counterpart(sides, keys, &item).await;
+            (item, judged)
+        })
+        .await;
+        for (item, judged) in judged {
+            match judged? {
+                Ok(Counterpart::Same) => self.same += 1,
+                Ok(Counterpart::Continued) => self.replace.push(item),
+                Ok(Counterpart::Other) => self.differ.push(item),
+                Err(why) => {
+                    self.untold.push(format!("`{}` may go on from what the target has: {why}", item.name));
+                    self.differ.push(item);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes that are going to be copied.
     pub(super) fn copied_bytes(&self) -> u64 {
         self.create.iter().chain(&self.replace).map(|item| item.size_bytes).sum()
@@ -194,6 +225,21 @@ impl Plan {
             "bytes": self.copied_bytes(),
         })
     }
+}
+
+/// What an item has to do with what the target has under its name. Fails inside when the source's cannot be read, so that
+/// nobody knows.
+async fn counterpart(
+    (from, to): (&Side, &Side),
+    keys: Keys<'_>,
+    item: &Item,
+) -> Result<Result<Counterpart, WalError>, ActionError> {
+    let (Side::Store { store, prefix }, Side::Store { store: there, prefix: below }) = (from, to) else {
+        return Ok(Ok(Counterpart::Other));
+    };
+    let (object, copy) = (key_of(prefix, &item.name)?, key_of(below, &item.name)?);
+    let copied = Copied { from: (store.as_ref(), &object), keys, to: (there.as_ref(), &copy) };
+    Ok(copied.judge().await)
 }
 
 #[cfg(test)]

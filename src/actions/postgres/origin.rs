@@ -1,6 +1,6 @@
 //! The server that dumps are taken of, as far as a role without special rights may know it.
 
-use super::super::connect::Session;
+use super::connect::Session;
 use crate::action::ActionError;
 use crate::pgformat::{Major, SystemId};
 

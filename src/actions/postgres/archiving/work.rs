@@ -1,0 +1,224 @@
+//! One attempt: what differs is asked, told, changed and proven, or put back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::connect::{Endpoint, Session};
+use super::super::container::Abode;
+use super::super::layout::Cluster;
+use super::super::overseer::{self, Fact};
+use super::super::owner::Owner;
+use super::super::recover::barred;
+use super::action::ConfigureArchiving;
+use super::change::{SettingChange, changes, fixed_elsewhere, read};
+use super::params::{ConfigureArchivingOutput, ConfigureArchivingParams, Foreign, Restart};
+use super::place::{self, Place, Settings};
+use super::want::wanted;
+use super::{apply, folder, follower, trial};
+use crate::action::{ActionError, ReadHost, RunContext, Store, Surroundings};
+
+/// How long the first segment may take to reach the archive, where nothing says otherwise.
+const PROVEN_WITHIN: Duration = Duration::from_secs(120);
+
+/// One attempt: what is wanted, and what was found.
+pub(super) struct Work<'a> {
+    action: &'a ConfigureArchiving,
+    params: &'a ConfigureArchivingParams,
+    cluster: &'a Cluster,
+    /// Where the server runs.
+    pub(super) abode: Abode,
+    /// What differs from what is wanted.
+    pub(super) changes: Vec<SettingChange>,
+    /// Why it cannot be done, with advice.
+    pub(super) faults: Vec<(String, String)>,
+    /// What it does to the server's standbys, with advice.
+    pub(super) caution: Option<(String, String)>,
+}
+
+impl<'a> Work<'a> {
+    /// Nothing was looked at yet.
+    pub(super) fn new(
+        action: &'a ConfigureArchiving,
+        params: &'a ConfigureArchivingParams,
+        cluster: &'a Cluster,
+    ) -> Self {
+        Self { action, params, cluster, abode: Abode::Here, changes: Vec::new(), faults: Vec::new(), caution: None }
+    }
+
+    fn place(&self) -> Result<Place, ActionError> {
+        Place::of(self.params, self.cluster)
+    }
+
+    /// Says why the server could not run its command, with advice.
+    async fn barred(&self, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
+        let owner = Owner::of(self.cluster, host)?;
+        let program = &self.action.program;
+        if self.cluster.is_contained() {
+            let folder = self.abode.path(&self.place()?.folder);
+            let lacking = folder.err().map(|error| (error.to_string(), self.abode.lines(program)));
+            return match lacking {
+                Some(fault) => Ok(Some(fault)),
+                None => self.abode.barred((program, &owner), host).await,
+            };
+        }
+        let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
+        Ok(barred(program, &owner, host).await.map(|fact| (fact, help.to_owned())))
+    }
+
+    /// Says which of its stores the server's user could not write into, with advice. A container has mounts of its own.
+    async fn unusable(
+        &self,
+        host: &dyn ReadHost,
+        about: &Surroundings,
+    ) -> Result<Option<(String, String)>, ActionError> {
+        if self.cluster.is_contained() {
+            return Ok(None);
+        }
+        let owner = Owner::of(self.cluster, host)?;
+        let names = place::stores(self.params, self.cluster)?;
+        let folders = folder::among(names.iter().filter_map(|name| about.inventory.stores.get(name)));
+        Ok(folder::unusable(&folders, &owner, host).await)
+    }
+
+    /// Asks the server what differs. Changes nothing.
+    pub(super) async fn looked(mut self, host: &dyn ReadHost, about: &Surroundings) -> Result<Self, ActionError> {
+        let mut session = Endpoint::of(self.cluster, None, about.secrets.as_ref())?.open().await?;
+        self.abode = Abode::of(self.cluster, host).await?;
+        if let Some(fault) = self.barred(host).await? {
+            self.faults.push(fault);
+            if self.cluster.is_contained() {
+                // What its command would be is not known without it.
+                return Ok(self);
+            }
+        }
+        self.faults.extend(self.unusable(host, about).await?);
+        let command = self.place()?.command(&self.action.program, &self.abode)?;
+        let wanted = wanted(self.params, &command);
+        let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
+        let settings = read(&mut session, &names).await?;
+        self.changes = changes(&wanted, &settings);
+        self.caution = follower::left_behind(&mut session, &self.changes).await?;
+        let mut fault = |fact: String, help: &str| self.faults.push((fact, help.to_owned()));
+        if session.value("SELECT pg_is_in_recovery()").await? == "t" {
+            fault(format!("`{}` is a standby", self.cluster.name), "configure archiving on the primary");
+        }
+        let fixed = fixed_elsewhere(&self.changes, &settings);
+        if !fixed.is_empty() {
+            let fact =
+                format!("the server's command line sets `{}`, which `ALTER SYSTEM` cannot change", fixed.join("`, `"));
+            fault(fact, "remove it where the server is started");
+        }
+        let there = |name: &str| settings.get(name).map(|current| current.value.as_str()).unwrap_or_default();
+        let foreign = match (there("archive_library"), there("archive_command")) {
+            ("", "" | "(disabled)") => None,
+            ("", theirs) if theirs.contains(" wal push ") => None,
+            ("", theirs) => Some(format!("`archive_command` is `{theirs}`")),
+            (library, _) => Some(format!("`archive_library` is `{library}`")),
+        };
+        if let Some(fact) = foreign.filter(|_| self.params.foreign == Foreign::Keep) {
+            fault(fact, "set `foreign: replace` when nothing relies on it any more");
+        }
+        let waits: Vec<&str> =
+            self.changes.iter().filter(|change| change.restart).map(|change| change.name.as_str()).collect();
+        if !waits.is_empty() && self.params.restart == Restart::Refused {
+            let fact = format!("a restart of the server is needed for `{}`", waits.join("`, `"));
+            fault(fact, "set `restart: allowed`, or `restart: later`");
+        }
+        if !waits.is_empty() && self.params.restart == Restart::Allowed {
+            let watched = overseer::in_charge(self.cluster, host).await?;
+            let help = |fact: &Fact| format!("{}; or set `restart: later` and have it restart the server", fact.help);
+            self.faults.extend(watched.map(|fact| (fact.what.clone(), help(&fact))));
+        }
+        Ok(self)
+    }
+
+    /// The outputs, as far as nothing was done.
+    pub(super) fn output(&self, before: apply::Before) -> Result<ConfigureArchivingOutput, ActionError> {
+        let place = self.place()?;
+        Ok(ConfigureArchivingOutput {
+            changed: self.changes.clone(),
+            before,
+            restarted: false,
+            restarted_at: None,
+            down_ms: None,
+            restart_needed: self.changes.iter().any(|change| change.restart),
+            archive_command: place.command(&self.action.program, &self.abode)?,
+            config: place.config(),
+            segment: None,
+        })
+    }
+
+    /// Tells what differs.
+    pub(super) fn tell(&self, cx: &RunContext) {
+        for change in &self.changes {
+            cx.reporter.note(change.to_string(), serde_json::json!({ "name": change.name, "restart": change.restart }));
+        }
+        if let Some((fact, help)) = &self.caution {
+            cx.reporter.note(format!("warning: {fact}; {help}"), serde_json::Value::Null);
+        }
+    }
+
+    async fn session(&self, cx: &RunContext) -> Result<Session, ActionError> {
+        Endpoint::of(self.cluster, None, cx.about.secrets.as_ref())?.open().await
+    }
+
+    /// Changes what differs, and proves that a segment arrives.
+    pub(super) async fn run(&self, cx: &RunContext) -> Result<ConfigureArchivingOutput, ActionError> {
+        let place = self.place()?;
+        let owner = Owner::of(self.cluster, cx.host.as_ref())?;
+        let settings =
+            Settings::of((self.params, self.action.program.as_path()), (self.cluster, &place, &self.abode), &cx.about)?;
+        place.ready(&settings, &owner, cx).await?;
+        let mut session = self.session(cx).await?;
+        let before = apply::noted(&mut session, &self.changes, cx).await?;
+        apply::alter(&mut session, &self.changes).await?;
+        self.tell(cx);
+        let mut output = self.output(before)?;
+        if !output.restart_needed {
+            apply::until_read(&mut session, &self.changes).await?;
+        }
+        if output.restart_needed && self.params.restart == Restart::Later {
+            let message = "the server archives nothing before it is restarted".to_owned();
+            cx.reporter.note(message, serde_json::Value::Null);
+            return Ok(output);
+        }
+        if output.restart_needed {
+            drop(session);
+            let (again, down) = apply::restart(self.cluster, cx).await?;
+            session = again;
+            output = output.after(down);
+        }
+        let names = place::stores(self.params, self.cluster)?;
+        let stores = names.iter().map(|name| cx.store(name)).collect::<Result<Vec<Arc<dyn Store>>, ActionError>>()?;
+        let (_, prefix) = self.cluster.archive()?;
+        let within = self.params.within.map_or(PROVEN_WITHIN, |span| span.0);
+        let segment = trial::prove(&mut session, (stores.as_slice(), prefix), (within, cx)).await?;
+        cx.reporter
+            .note(format!("`{segment}` is in the archive"), serde_json::json!({ "segment": segment.to_string() }));
+        output.segment = Some(segment.to_string());
+        Ok(output)
+    }
+
+    /// Puts settings back; what needs a restart counts after one.
+    pub(super) async fn put_back(
+        &self,
+        before: &apply::Before,
+        cx: &RunContext,
+    ) -> Result<ConfigureArchivingOutput, ActionError> {
+        let mut session = self.session(cx).await?;
+        apply::put_back(&mut session, before).await?;
+        let names: Vec<&str> = before.keys().map(String::as_str).collect();
+        let waits = match names.is_empty() {
+            true => false,
+            false => read(&mut session, &names).await?.values().any(|current| current.pending_restart),
+        };
+        let mut output = ConfigureArchivingOutput { restart_needed: waits, ..self.output(before.clone())? };
+        if waits && self.params.restart == Restart::Allowed {
+            overseer::refuse(self.cluster, cx.host.as_read()).await?;
+            drop(session);
+            let (_, down) = apply::restart(self.cluster, cx).await?;
+            output = output.after(down);
+        }
+        Ok(output)
+    }
+}

@@ -1,0 +1,83 @@
+//! What recoveries have left beside the data of a database: named with its size, and with what removes it where that is
+//! safe.
+//!
+//! What a failed try has staged is worthless once its run has ended. Data from before a recovery may go when a recovery
+//! has gone well since, and never while the data directory itself is unfinished: it may be all there is.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::recovery;
+use super::site::machine;
+use crate::action::by_hand::command_line;
+use crate::actions::postgres::{Left, Leftover, is_unfinished, leftovers};
+use crate::base::RunId;
+use crate::base::units::ByteSize;
+use crate::journal::{RunStatus, RunSummary, Runs};
+use crate::language::inventory::Inventory;
+use crate::plan::lock_of_database;
+
+/// A folder that is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Remains {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The run that left it.
+    pub run: RunId,
+    /// How much it holds.
+    pub size_bytes: u64,
+    /// What it is.
+    pub what: &'static str,
+    /// What removes it; absent where it must stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remove: Option<String>,
+}
+
+impl Remains {
+    /// One line for people.
+    pub fn told(&self) -> String {
+        let Self { path, size_bytes, what, remove, .. } = self;
+        let fact = format!("{} in `{}`: {what}", ByteSize(*size_bytes), path.display());
+        match remove {
+            Some(remove) => format!("{fact}; {remove}"),
+            None => format!("{fact}; it stays until a recovery has gone well"),
+        }
+    }
+}
+
+/// What is left beside the data of a database on this machine; nothing where that cannot be looked at. What a run that
+/// has not ended works with is not left.
+pub fn of(database: &str, inventory: &Inventory, runs: Option<&Runs>) -> Vec<Remains> {
+    let Some(entry) = inventory.databases.get(database).filter(|entry| !entry.is_managed() && !entry.scratch) else {
+        return Vec::new();
+    };
+    let (Ok(host), Some(runs)) = (machine(), runs) else { return Vec::new() };
+    let files = host.read_files();
+    let found = leftovers(database, inventory, files.as_ref()).unwrap_or_default();
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let lock = lock_of_database(entry);
+    let went_well = recovery::newest_that_went_well(runs, &lock).filter(|_| !is_unfinished(&entry.pgdata, &*files));
+    let judged = found.into_iter().filter_map(|one| judge(one, runs, went_well.as_ref()));
+    judged.collect()
+}
+
+fn judge(left: Leftover, runs: &Runs, went_well: Option<&RunId>) -> Option<Remains> {
+    let has_ended = match RunSummary::of(&runs.dir(&left.run)).status {
+        RunStatus::Finished { .. } => true,
+        // Its history was removed, or lies elsewhere: nobody can tell whether it goes on.
+        RunStatus::NeverStarted | RunStatus::Damaged { .. } => false,
+        RunStatus::Live | RunStatus::Suspended | RunStatus::Interrupted => return None,
+    };
+    let is_replaced = went_well.is_some_and(|run| *run >= left.run);
+    let (what, may_go) = match left.what {
+        Left::Own => ("what a recovery that has ended had staged", has_ended),
+        Left::OldTry => ("a recovery that did not come to its end, put aside by a later one", is_replaced),
+        Left::Old => ("the data from before a recovery", is_replaced),
+    };
+    let path = left.path.display().to_string();
+    let remove = may_go.then(|| command_line(["rm", "-rf", "--", &path]));
+    Some(Remains { path: left.path, run: left.run, size_bytes: left.size_bytes, what, remove })
+}

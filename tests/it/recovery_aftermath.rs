@@ -1,0 +1,86 @@
+//! What a recovery leaves behind: frozen backups and folders beside the data, and what ends each of them.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::cli::Ran;
+use crate::support::production::Production;
+
+const CONFIRM: [&str; 2] = ["--confirm", "production"];
+
+fn status(production: &Production) -> Value {
+    production.cli.run(&["status", "--json"]).json()[0].clone()
+}
+
+fn rows(production: &Production) -> String {
+    production.site.cluster.sql("SELECT count(*), sum(n) FROM t")
+}
+
+/// A recovery whose server cannot fetch WAL any more when it is tried: it fails before it moves anything.
+fn locked_out(production: &Production) -> Ran {
+    let store = production.site.depot.root.display().to_string();
+    let lock =
+        format!("if [ \"$(id -u)\" = 0 ]; then chown 0:0 {store}; chmod 700 {store}; else chmod 000 {store}; fi");
+    production.cli.file(
+        "attempt.yaml",
+        &format!(
+            "version: 1\nname: attempt\nparams:\n  database: {{ type: database }}\n  incident_at: {{ type: timestamp }}\nsteps:\n  \
+             - {{ id: choose, uses: backup.find, with: {{ database: '{{{{ params.database }}}}' }} }}\n  \
+             - {{ id: stage, uses: postgres.restore_base, with: {{ database: '{{{{ params.database }}}}', backup: '{{{{ steps.choose.backup }}}}' }} }}\n  \
+             - id: stop_server\n    uses: postgres.stop\n    with: {{ database: '{{{{ params.database }}}}', if_running: true }}\n    \
+             undo: {{ uses: postgres.start, with: {{ database: '{{{{ params.database }}}}', only_if: stopped, stopped: '{{{{ steps.stop_server.stopped }}}}' }} }}\n  \
+             - {{ id: lock_out, host: local, run: '{lock}' }}\n  \
+             - {{ id: recover, uses: postgres.recover, with: {{ database: '{{{{ params.database }}}}', staged: '{{{{ steps.stage.staged }}}}' }} }}\n"
+        ),
+    );
+    let run = ["run", "attempt.yaml", "-p", "database=main", "-p", "incident_at=now", CONFIRM[0], CONFIRM[1]];
+    let failed = production.cli.run(&run).ends(10);
+    let open = format!("chown --reference={} {store}; chmod 755 {store}", production.site.cluster.pgdata().display());
+    assert!(Command::new("sh").args(["-c", &open]).status().unwrap().success());
+    failed
+}
+
+/// The command that a line says removes what is left.
+fn removal(status: &Value, word: &str) -> String {
+    let left = status["left"].as_array().unwrap_or_else(|| panic!("nothing is left: {status:#}"));
+    let is_it = |one: &&Value| one["path"].as_str().unwrap().contains(word);
+    let found = left.iter().find(is_it).unwrap_or_else(|| panic!("no `{word}` in {status:#}"));
+    found["remove"].as_str().unwrap_or_else(|| panic!("it must stay: {found:#}")).to_owned()
+}
+
+#[test]
+fn a_failed_recovery_says_what_is_frozen_and_left_and_its_undo_lifts_the_freeze_as_nothing_was_replaced() {
+    let production = Production::new();
+    let cli = &production.cli;
+    let failed = locked_out(&production).says("frozen").says("run lift-freeze").says("left beside the data");
+    assert!(failed.err.contains("rm -rf -- ") && failed.err.contains(".runbook-staged-"), "{}", failed.err);
+    assert_eq!(status(&production)["open"]["database"], "main");
+    cli.run(&["backup", CONFIRM[0], CONFIRM[1]]).ends(4).says("no unattended backup is taken meanwhile");
+    cli.run(&["undo", "last", CONFIRM[0], CONFIRM[1]]).ends(0);
+    assert_eq!(rows(&production), "1000|500500");
+    let now = status(&production);
+    assert_eq!(now["open"], Value::Null, "{now:#}");
+    cli.run(&["backup", CONFIRM[0], CONFIRM[1]]).ends(0);
+    let remove = removal(&now, ".runbook-staged-");
+    assert!(Command::new("sh").args(["-c", &remove]).status().unwrap().success());
+    let left = status(&production)["left"].to_string();
+    assert!(!left.contains(".runbook-staged-"), "{left}");
+}
+
+#[test]
+fn old_data_may_go_once_a_recovery_has_gone_well_and_never_while_the_data_directory_is_unfinished() {
+    let production = Production::new();
+    let (cli, pgdata) = (&production.cli, production.site.cluster.pgdata());
+    cli.run(&["restore", "main", CONFIRM[0], CONFIRM[1]]).ends(0);
+    let remove = removal(&status(&production), ".runbook-old-");
+    let (version, aside) = (pgdata.join("PG_VERSION"), pgdata.join("PG_VERSION.aside"));
+    fs::rename(&version, &aside).unwrap();
+    let told = cli.run(&["status", "main"]).prints("it stays until a recovery has gone well");
+    assert!(!told.out.contains("rm -rf"), "{}", told.out);
+    fs::rename(&aside, &version).unwrap();
+    cli.run(&["status", "main"]).prints(&remove);
+    assert!(Command::new("sh").args(["-c", &remove]).status().unwrap().success());
+    assert_eq!(rows(&production), "1000|500500");
+}
