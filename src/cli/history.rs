@@ -20,11 +20,12 @@ pub fn forecast_of(
 ) -> Result<Forecast, Failure> {
     let moved = outputs.iter().filter_map(|(step, output)| Some((step.clone(), bytes_of(output)?))).collect();
     let now = ThisTime { sizes: sizes(plan, &moved), waits };
-    Ok(forecast(plan, &from_history(plan)?, &now))
+    Ok(forecast(plan, &from_history(plan, &moved)?, &now))
 }
 
-/// Collects how long steps took in past successful runs of the same name about the same database.
-fn from_history(plan: &BoundPlan) -> Result<History, Failure> {
+/// Collects how long steps took in past successful runs of the same name about the same database. What a step had to do is
+/// told by the same steps as this time: by those whose outputs are known.
+fn from_history(plan: &BoundPlan, known: &BTreeMap<StepId, u64>) -> Result<History, Failure> {
     let mut history = History::default();
     let Some(runs) = wiring::existing_runs()? else { return Ok(history) };
     // A dry run writes nothing, and neither does a look at a plan.
@@ -32,7 +33,8 @@ fn from_history(plan: &BoundPlan) -> Result<History, Failure> {
     let past = index.samples(&plan.name, plan.subject()).map_err(index_failure)?;
     history.runs = past.len();
     for run in past {
-        let moved = run.iter().filter_map(|(step, sample)| Some((step.clone(), sample.bytes?))).collect();
+        let told = run.iter().filter(|(step, _)| known.contains_key(*step));
+        let moved = told.filter_map(|(step, sample)| Some((step.clone(), sample.bytes?))).collect();
         let sizes = sizes(plan, &moved);
         for (step, StepSample { elapsed_ms, .. }) in run {
             let bytes = sizes.get(&step).copied();

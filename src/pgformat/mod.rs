@@ -9,6 +9,7 @@
 mod archiver_notes;
 mod backup_label;
 mod backup_manifest;
+mod census;
 mod control_file;
 mod data_page;
 mod fields;
@@ -23,6 +24,7 @@ mod row_change;
 mod scan;
 mod segment;
 mod segment_walk;
+mod shared_row;
 mod transaction;
 mod version;
 mod wal_file_name;
@@ -33,6 +35,7 @@ pub use backup_label::{BackupLabel, BackupLabelError};
 pub use backup_manifest::{
     BackupManifest, BackupManifestError, FileChecksum, FileFault, FileVerifier, ManifestFile, WalRange,
 };
+pub use census::Census;
 pub use control_file::{ClusterState, ControlFile, ControlFileError, ServerLimits};
 pub use data_page::{DATA_PAGE_BYTES, PageVerdict, SEGMENT_BLOCKS, first_block, judge_page};
 pub use file_sum::FileSum;
@@ -46,6 +49,7 @@ pub use row_change::{RowChange, RowVerb};
 pub use scan::{Commit, SegmentScan};
 pub use segment::{ParseSegmentNameError, SegmentName, SegmentSize};
 pub use segment_walk::SegmentWalk;
+pub use shared_row::{Overwritten, RowPlace, SharedRow};
 pub use transaction::{DroppedRelation, Outcome, RelationFile, TransactionEnd};
 pub use version::{Change, Major, major_text};
 pub use wal_file_name::{ParseWalFileNameError, WalFileName};

@@ -48,6 +48,17 @@ struct Block {
     file: Option<RelationFile>,
 }
 
+/// The first page that a record touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FirstBlock<'a> {
+    /// The file.
+    pub(crate) file: RelationFile,
+    /// The number of the page.
+    pub(crate) number: u32,
+    /// What the record says of it; empty where it has an image of the page instead.
+    pub(crate) data: &'a [u8],
+}
+
 /// A record whose checksum was found right.
 #[derive(Debug, Clone, Copy)]
 pub struct WalRecord<'a> {
@@ -123,6 +134,22 @@ impl<'a> WalRecord<'a> {
             }
         })?;
         Ok(files)
+    }
+
+    /// Returns the page that it touches, where that is a single one.
+    pub(crate) fn first_block(&self) -> Option<FirstBlock<'a>> {
+        if *self.bytes.get(RECORD_HEADER_BYTES)? != 0 {
+            return None;
+        }
+        let block = self.block(RECORD_HEADER_BYTES)?;
+        let after = RECORD_HEADER_BYTES + block.header;
+        let number = u32_at(self.bytes, after.checked_sub(4)?)?;
+        let main = self.main_data().ok()?;
+        let end = self.bytes.len().checked_sub(main.len())?;
+        // Behind an image only what was asked for all the same.
+        let length = usize::from(u16_at(self.bytes, RECORD_HEADER_BYTES + 2)?);
+        let data = self.bytes.get(end.checked_sub(length)?..end)?;
+        Some(FirstBlock { file: block.file?, number, data })
     }
 
     /// Walks the headers of its blocks and returns the data behind them.

@@ -35,6 +35,7 @@ mod config;
 mod contiguity;
 mod counterpart;
 mod debt;
+mod demolition;
 mod depot;
 mod error;
 mod favourite;

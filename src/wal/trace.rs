@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::demolition::Demolitions;
 use super::succession::Successions;
 use crate::base::Timestamp;
 use crate::pgformat::{
@@ -89,7 +90,8 @@ pub struct Sighting {
     pub committed: bool,
     /// Where the record begins that made it happen.
     pub lsn: Lsn,
-    /// The last record before it: a recovery to this position, included, ends just before it happened.
+    /// The last record before it: a recovery to this position, included, ends just before it happened. Of a database
+    /// that was dropped the last one before it was marked invalid: from there on it cannot be had any more.
     pub before: Lsn,
     /// When, by the primary's clock.
     pub at: Option<Timestamp>,
@@ -111,6 +113,7 @@ pub struct Trace {
     wanted: Wanted,
     open: BTreeMap<u32, Rows>,
     successions: Successions,
+    demolitions: Demolitions,
     /// What was found so far, in order.
     pub found: Vec<Sighting>,
 }
@@ -119,16 +122,24 @@ impl Trace {
     /// Begins a search.
     #[must_use]
     pub fn of(wanted: Wanted) -> Self {
-        Self { wanted, open: BTreeMap::new(), successions: Successions::default(), found: Vec::new() }
+        Self {
+            wanted,
+            open: BTreeMap::new(),
+            successions: Successions::default(),
+            demolitions: Demolitions::default(),
+            found: Vec::new(),
+        }
     }
 
     /// Takes the next record.
     pub fn see(&mut self, record: &WalRecord<'_>) {
+        let doomed = self.demolitions.of(record.xid).map(|demolition| demolition.before);
+        self.demolitions.see(record);
         if let Some(end) = TransactionEnd::of(record) {
             let rows = self.close(&end);
             self.successions.end(&end);
             if let Some(what) = self.judge(&end, rows) {
-                self.ended(what, (&end, record.prev), rows);
+                self.ended(what, (&end, doomed.unwrap_or(record.prev)), rows);
             }
             return;
         }
@@ -225,7 +236,8 @@ impl Trace {
     fn database(&mut self, record: &WalRecord<'_>, oid: u32) {
         if self.wanted == Wanted::Drops {
             let xid = Some(record.xid).filter(|xid| *xid != 0);
-            self.found.push(Sighting { xid, database: Some(oid), ..bare(Happened::DatabaseDropped, record) });
+            let before = self.demolitions.of(record.xid).map_or(record.prev, |demolition| demolition.before);
+            self.found.push(Sighting { xid, before, database: Some(oid), ..bare(Happened::DatabaseDropped, record) });
         }
     }
 }

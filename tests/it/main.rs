@@ -43,6 +43,7 @@ mod docs;
 mod doctor_keys;
 mod drill;
 mod drill_procedures;
+mod dropped_database;
 mod dry_run;
 mod dump_procedures;
 mod earlier_keys;

@@ -10,40 +10,45 @@ use crate::support::cli::Cli;
 use crate::support::recovery::Site;
 
 /// A cluster that archives, with a person who asks about it.
-struct Asked {
-    site: Site,
-    cli: Cli,
+pub struct Asked {
+    pub site: Site,
+    pub cli: Cli,
 }
 
 impl Asked {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::with(&[])
     }
 
     fn with(settings: &[(&str, &str)]) -> Self {
         let site = Site::with(settings);
-        let cli = Cli::new();
-        let cluster = &site.cluster;
+        let asked = Self { site, cli: Cli::new() };
+        asked.about("postgres");
+        asked.sql("CREATE TABLE t(n int PRIMARY KEY)");
+        asked
+    }
+
+    /// Writes the inventory, with one of the cluster's databases.
+    pub fn about(&self, dbname: &str) {
+        let Site { cluster, depot, .. } = &self.site;
         let text = format!(
-            "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main }}\n\
-             stores: {{ primary: {} }}\nenvironments: {{ production: {{ protected: true, default: true }} }}\n",
+            "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main, \
+             dbname: {dbname} }}\nstores: {{ primary: {} }}\nenvironments: {{ production: {{ protected: true, default: true }} }}\n",
             cluster.pgdata().display(),
             cluster.port(),
             cluster.socket_dir().display(),
             cluster.bin().display(),
-            serde_json::to_string(&site.depot.entry).unwrap(),
+            serde_json::to_string(&depot.entry).unwrap(),
         );
-        cli.file("inventory.yaml", &text);
-        cluster.sql("CREATE TABLE t(n int PRIMARY KEY)");
-        Self { site, cli }
+        self.cli.file("inventory.yaml", &text);
     }
 
-    fn sql(&self, sql: &str) -> String {
+    pub fn sql(&self, sql: &str) -> String {
         self.site.cluster.sql(sql)
     }
 
     /// Commits a row, and gives the server's time right after.
-    fn commit(&self, n: u32) -> Timestamp {
+    pub fn commit(&self, n: u32) -> Timestamp {
         self.sql(&format!("INSERT INTO t VALUES ({n})"));
         let at = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
         self.sql(at).parse().unwrap()
@@ -53,7 +58,7 @@ impl Asked {
         self.site.run().base_backup().await.backup.id
     }
 
-    fn json(&self, args: &[&str], code: i32) -> Value {
+    pub fn json(&self, args: &[&str], code: i32) -> Value {
         let ran = self.cli.run(&[args, &["--json"]].concat());
         let ran = ran.ends(code);
         serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", ran.out, ran.err))

@@ -186,6 +186,7 @@ fn refused(goal: &Goal, query: &Query, why: &Refusal) -> (String, String) {
         Refusal::NoBackup(_) => (which, help),
         Refusal::BeforeBackup { .. }
         | Refusal::NoWay { .. }
+        | Refusal::HalfDropped { .. }
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
         | Refusal::Hole { .. }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::facts::ServerFacts;
 use super::layout::Cluster;
+use super::lobby::Lobby;
 use crate::action::{ActionError, DatabaseRef, Secrets};
 use crate::base::Timestamp;
 use crate::language::inventory::Inventory;
@@ -17,6 +18,8 @@ use crate::wal::standing::{Counters, Ready, ServerSide};
 /// A session with a server that is asked about its archiving.
 pub(crate) struct Archiver {
     session: Session,
+    /// The entry's database, where the session had to be in another one.
+    lost: Option<String>,
 }
 
 const MOMENT: &str = "'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'";
@@ -29,14 +32,16 @@ const POSITION: &str = "SELECT \
  count(*), coalesce(sum(size), 0), current_setting('data_directory') FROM pg_ls_waldir()";
 
 impl Archiver {
-    /// Opens a session with the server of a database.
+    /// Opens a session with the server of a database; in another one where that is gone: its archiving is the server's.
     ///
     /// # Errors
     /// Fails when the inventory has no such database or nobody answers.
     pub(crate) async fn of(name: &str, inventory: &Inventory, secrets: &dyn Secrets) -> Result<Self, ActionError> {
         let cluster = Cluster::of(&DatabaseRef(name.to_owned()), inventory, &PathBuf::new())?;
-        let session = Endpoint::of(&cluster, None, secrets)?.open().await?;
-        Ok(Self { session })
+        let mut session = Lobby::own(&cluster, secrets)?.open().await?;
+        let inside = session.value("SELECT current_database()").await?;
+        let lost = (inside != cluster.dbname).then_some(cluster.dbname);
+        Ok(Self { session, lost })
     }
 
     /// Asks how it archives. The role needs what `pg_monitor` may.
@@ -129,6 +134,9 @@ impl Archiver {
     /// # Errors
     /// Fails as the server does; `None` when it has no such relation.
     pub(crate) async fn relation(&mut self, name: &str) -> Result<Option<Relation>, ActionError> {
+        if let Some(dbname) = &self.lost {
+            return Err(ActionError::fatal(format!("the server takes no session in database `{dbname}`")));
+        }
         let quoted = name.replace('\'', "''");
         let asked = format!(
             "SELECT c.oid, pg_relation_filenode(c.oid), CASE WHEN c.relisshared THEN 0 ELSE d.oid END, \
@@ -147,6 +155,9 @@ impl Archiver {
     /// # Errors
     /// Fails as the server does.
     pub(crate) async fn names(&mut self, oids: &[u32]) -> Result<Vec<(u32, String)>, ActionError> {
+        if self.lost.is_some() {
+            return Ok(Vec::new());
+        }
         let list = oids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let asked = format!("SELECT oid, oid::regclass::text FROM pg_class WHERE oid = ANY ('{{{list}}}'::oid[])");
         let rows = self.session.query(&asked).await?.rows;

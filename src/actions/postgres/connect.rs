@@ -50,14 +50,20 @@ pub(super) const KEPT_ALIVE: KeptAlive =
 pub enum Refusal {
     /// The login: a role, a password, an address. That says nothing against the data.
     Login,
-    /// The session, for another reason: the database may be gone, its files damaged.
+    /// The session, for another reason: its files may be damaged.
     Session,
+    /// The session in this database: it is gone, invalid since a `DROP DATABASE` that broke off, or closed to sessions.
+    /// The server answers.
+    Database,
 }
 
 impl Refusal {
     /// What an answer refuses (SQLSTATE); `None` of silence, and of a server that takes no sessions for the moment.
     fn of(error: &Error) -> Option<Self> {
         let code = error.code()?;
+        if is_about_database(code) {
+            return Some(Self::Database);
+        }
         match (is_passing(code), code.code().starts_with("28")) {
             (true, _) => None,
             (false, true) => Some(Self::Login),
@@ -69,6 +75,17 @@ impl Refusal {
 /// Whether a server may take a session soon.
 fn is_passing(code: &SqlState) -> bool {
     [SqlState::CANNOT_CONNECT_NOW, SqlState::ADMIN_SHUTDOWN, SqlState::TOO_MANY_CONNECTIONS].contains(code)
+}
+
+/// Whether a server has not, or lets nobody into, the one database that was named (`InitPostgres` in `postinit.c`).
+fn is_about_database(code: &SqlState) -> bool {
+    [SqlState::INVALID_CATALOG_NAME, SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, SqlState::DATABASE_DROPPED]
+        .contains(code)
+}
+
+/// Whether replay ended a session or its statement to go on (manual, "Handling Query Conflicts").
+fn is_overrun(code: &SqlState) -> bool {
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::DATABASE_DROPPED].contains(code)
 }
 
 /// Everything needed to open a session.
@@ -246,6 +263,21 @@ impl Session {
         let Self { client, driver, shown } = self;
         let messages = drive(driver, client.simple_query(sql)).await.map_err(|error| refused(shown, &error))?;
         Ok(table(messages))
+    }
+
+    /// Runs statements on a server that replays WAL: what replay ended is worth another session.
+    ///
+    /// # Errors
+    /// Fails as [`Session::query`]; retryable also where replay was in the way.
+    pub(crate) async fn look(&mut self, sql: &str) -> Result<Table, ActionError> {
+        let Self { client, driver, shown } = self;
+        let looked = drive(driver, client.simple_query(sql)).await.map_err(|error| match error.code() {
+            Some(code) if is_overrun(code) => {
+                ActionError::retryable(format!("replay ended the session with {shown}")).because(&error)
+            }
+            Some(_) | None => refused(shown, &error),
+        });
+        looked.map(table)
     }
 
     /// Gives the one value a statement answers with.

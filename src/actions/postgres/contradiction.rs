@@ -7,10 +7,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::keeper::Runs;
 use super::layout::Cluster;
 use super::live::{self, PidFile};
+use super::lobby::Lobby;
 use super::overseer::Fact;
 use super::pg_control;
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
@@ -35,8 +36,8 @@ pub(crate) async fn contradictions(
     }
     let files = host.read_files();
     let claim = Claim { cluster: &cluster, files: files.as_ref() };
-    let session = match Endpoint::of(&cluster, None, secrets) {
-        Ok(endpoint) => endpoint.open().await.ok(),
+    let session = match Lobby::own(&cluster, secrets) {
+        Ok(lobby) => lobby.open().await.ok(),
         Err(_) => None,
     };
     let mut found: Vec<Fact> = Vec::new();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::aim::{Aim, Ending};
 use super::attempt::Reading;
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::container::Abode;
 use super::fetching;
 use super::flushed::Flushed;
@@ -16,6 +16,7 @@ use super::hands::Hands;
 use super::layout::MARKER;
 use super::limits::{self, Configured, Short};
 use super::live;
+use super::lobby::Lobby;
 use super::marker::{Course, Marker, Remains, Waiting};
 use super::pg_control::{cannot, control};
 use super::proof;
@@ -166,7 +167,7 @@ impl Landing<'_> {
     }
 
     async fn session(&self) -> Result<Session, ActionError> {
-        Endpoint::of(self.hands.cluster, None, self.hands.cx.about.secrets.as_ref())?.open().await
+        Lobby::common(self.hands.cluster, self.hands.cx.about.secrets.as_ref())?.open().await
     }
 
     /// Follows the replay; settings that turn out too small on the way are raised each time: a server that replays their
@@ -391,6 +392,7 @@ impl Landing<'_> {
                 Some(Waits::Standby) => InstanceState::Standby,
             },
             recovered_to_lsn: recovered_to.to_string(),
+            replayed_bytes: Some(recovered_to.bytes_since(self.course().start)),
             recovered_to_time: newest,
             as_of: newest.max(marker.started_at),
             timeline: arrival.timeline.0,

@@ -66,6 +66,7 @@ pub(crate) mod layout;
 mod leftover;
 mod limits;
 pub(crate) mod live;
+mod lobby;
 mod machine;
 pub(crate) mod marker;
 mod name;
@@ -177,7 +178,7 @@ pub use snapshot::{
     AroundSnapshot, AroundSnapshotOutput, AroundSnapshotParams, RestoreSnapshot, RestoreSnapshotOutput,
     RestoreSnapshotParams,
 };
-pub use standing::{Contradiction, Standing, look};
+pub use standing::{Contradiction, LostDatabase, Standing, look};
 pub use start::{Start, StartIf, StartOutput, StartParams};
 pub use stop::{OnlyIf, Stop, StopOutput, StopParams};
 pub use swap_back::{SwapBack, SwapBackOutput, SwapBackParams};

@@ -10,13 +10,14 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::aim::Aim;
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::course::Plan;
 use super::facts::{ServerFacts, archives};
 use super::foresight::{self, Lookout};
 use super::hands::Hands;
 use super::layout::Cluster;
 use super::live;
+use super::lobby::Lobby;
 use super::marker::Marker;
 use super::target::Goal;
 use crate::action::{ActionError, CheckContext, DatabaseRef, Findings, ReadStore, Surroundings};
@@ -69,9 +70,9 @@ impl<'a> Original<'a> {
     /// # Errors
     /// Fails when commits before the wanted moment may be missing in the archive, and when it is cancelled.
     pub(crate) async fn catch_up(&self, end: Option<Lsn>) -> Result<(), ActionError> {
-        let endpoint = Endpoint::of(&self.cluster, None, self.hands.cx.about.secrets.as_ref());
-        let opened = match endpoint {
-            Ok(endpoint) => endpoint.open().await,
+        let lobby = Lobby::own(&self.cluster, self.hands.cx.about.secrets.as_ref());
+        let opened = match lobby {
+            Ok(lobby) => lobby.open().await,
             Err(error) => Err(error),
         };
         match opened {
@@ -213,9 +214,9 @@ pub(crate) async fn foretell(
     if aim.goal == Goal::Immediate || cluster.is_scratch() || cluster.entry.is_managed() {
         return Ok(findings);
     }
-    let endpoint = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
+    let lobby = Lobby::own(&cluster, cx.about.secrets.as_ref())?;
     // One that is down has nothing to finish; what it left is looked at when the copy is made.
-    let Ok(mut session) = endpoint.open().await else { return Ok(findings) };
+    let Ok(mut session) = lobby.open().await else { return Ok(findings) };
     let may = session.value("SELECT has_function_privilege('pg_catalog.pg_switch_wal()', 'EXECUTE')").await;
     Ok(match may.as_deref() {
         Ok("t") => findings.pass(

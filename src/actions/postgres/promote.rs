@@ -6,9 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::by_hand;
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::keeper::Wish;
 use super::layout::Cluster;
+use super::lobby::Lobby;
 use super::marker::Marker;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
@@ -107,7 +108,7 @@ impl Action for Promote {
         if cx.ahead && cluster.is_scratch() {
             return Ok(findings.pending("the server is asked when the step starts"));
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let seen = Seen::of(&mut session).await?;
         if !seen.in_recovery {
             return Ok(findings.pass("the server is open already: nothing would be done"));
@@ -128,7 +129,7 @@ impl Action for Promote {
 
     async fn run(&self, params: &PromoteParams, cx: &RunContext) -> Result<PromoteOutput, ActionError> {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let seen = Seen::of(&mut session).await?;
         if !seen.in_recovery {
             return open(&mut session).await;

@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use super::archive::Shelf;
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::course;
 use super::facts::{ServerFacts, archives};
 use super::handover;
 use super::layout::Cluster;
+use super::lobby::Lobby;
 use super::marker::Marker;
 use super::recover::RecoverLoss;
 use crate::action::{ActionError, ReadFiles, RunContext};
@@ -58,7 +59,7 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
         return Ok(Proven { fork, segment: None });
     }
     let cx = claim.cx;
-    let mut session = Endpoint::of(claim.cluster, None, cx.about.secrets.as_ref())?.open().await?;
+    let mut session = Lobby::common(claim.cluster, cx.about.secrets.as_ref())?.open().await?;
     session.query("SELECT pg_reload_conf()").await?;
     let facts = ServerFacts::of(&mut session).await?;
     if !archives(&facts.archiving) {

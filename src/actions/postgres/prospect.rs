@@ -151,7 +151,8 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
         Refusal::BeforeBackup { .. }
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
-        | Refusal::NotFound(Goal::Xid(_)) => findings.refuse(fact, help),
+        | Refusal::NotFound(Goal::Xid(_))
+        | Refusal::HalfDropped { .. } => findings.refuse(fact, help),
         // What the old server never archived may close it: that is rescued first. And a step before this one may make
         // the backup, or the restore point.
         Refusal::Hole { .. }

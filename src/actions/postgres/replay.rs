@@ -4,19 +4,23 @@
 //! means: `pg_is_in_recovery()` is false, `recovery.signal` is gone, the timeline is a new one, and
 //! the postmaster is the process that was started. A server that is to wait at a target is paused there;
 //! at the end of the archive it is one that asks for more WAL in the last segment there is.
+//!
+//! The session that looks sits where it is in nobody's way, and is opened anew whenever replay ends it: what becomes of
+//! one database on the way says nothing of the recovery.
 
 use std::time::Duration;
 
 use super::aim::Ending;
-use super::connect::{Endpoint, Session};
+use super::connect::Session;
 use super::keeper::Runs;
 use super::live::{self, PidFile};
+use super::lobby::Lobby;
 use super::marker::Course;
 use super::server::Server;
-use super::settings::RECOVERY_SIGNAL;
+use super::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
 use crate::action::{ActionError, ReadFiles, RunContext, Waits};
 use crate::base::{Timestamp, clock};
-use crate::event::Progress;
+use crate::event::{ErrorClass, Progress};
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
 const TICK: Duration = Duration::from_millis(100);
@@ -73,7 +77,7 @@ const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStre
 /// after the server was stopped.
 pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Arrival, ActionError> {
     let files = cx.host.read_files();
-    let endpoint = Endpoint::of(server.cluster, None, cx.about.secrets.as_ref())?;
+    let lobby = Lobby::common(server.cluster, cx.about.secrets.as_ref())?;
     let mut watch = Watch { started: clock::monotonic(), alive: false };
     let mut session: Option<Session> = None;
     loop {
@@ -85,20 +89,16 @@ pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContex
             ));
         }
         watch.look(server, files.as_ref(), cx).await?;
-        match state(&mut session, &endpoint).await {
-            Ok(seen) => {
-                if let Some(arrival) = seen.judge(server, awaited, cx)? {
-                    if awaited.ending == Ending::Pause && awaited.to == Told::Nothing {
-                        hold(&mut session).await?;
-                    }
-                    return Ok(arrival);
-                }
+        if session.is_none() {
+            session = enter(&lobby, server, cx).await?;
+        }
+        if let Some(open) = &mut session {
+            match arrived(open, server, awaited, cx).await {
+                Ok(Some(arrival)) => return Ok(arrival),
+                Ok(None) => {}
+                Err(error) if error.info().class == ErrorClass::Retryable => session = None,
+                Err(error) => return Err(error),
             }
-            Err(error) if error.info().class == crate::event::ErrorClass::Retryable => {
-                session = None;
-                cx.reporter.progress(Progress::Doing { text: "waiting for a consistent state".to_owned() });
-            }
-            Err(error) => return Err(error),
         }
         tokio::time::sleep(TICK).await;
     }
@@ -137,12 +137,35 @@ fn lives(server: &Server<'_>, files: &dyn ReadFiles) -> bool {
     }
 }
 
-/// Has a server that found the end of the archive replay nothing more.
-async fn hold(session: &mut Option<Session>) -> Result<(), ActionError> {
-    match session {
-        Some(session) => session.query("SELECT pg_wal_replay_pause()").await.map(drop),
-        None => Ok(()),
+/// Opens a session; `None` while the server takes none and may later.
+async fn enter(lobby: &Lobby, server: &Server<'_>, cx: &RunContext) -> Result<Option<Session>, ActionError> {
+    let shut = match lobby.enter().await {
+        Ok(session) => return Ok(Some(session)),
+        Err(shut) => shut,
+    };
+    // A server that has ended its recovery makes no database any more.
+    let files = cx.host.read_files();
+    let is_gone = |signal: &str| matches!(files.facts(&server.cluster.pgdata.join(signal)), Ok(None));
+    let is_over = || [RECOVERY_SIGNAL, STANDBY_SIGNAL].into_iter().all(is_gone);
+    if !shut.may_pass() || shut.is_without_database() && is_over() {
+        return Err(shut.error);
     }
+    cx.reporter.progress(Progress::Doing { text: "waiting for a consistent state".to_owned() });
+    Ok(None)
+}
+
+/// Looks once. A server that found the end of the archive and is to wait there replays nothing more then.
+async fn arrived(
+    session: &mut Session,
+    server: &Server<'_>,
+    awaited: Awaited,
+    cx: &RunContext,
+) -> Result<Option<Arrival>, ActionError> {
+    let arrival = Seen::of(session).await?.judge(server, awaited, cx)?;
+    if arrival.is_some() && awaited.ending == Ending::Pause && awaited.to == Told::Nothing {
+        session.look("SELECT pg_wal_replay_pause()").await?;
+    }
+    Ok(arrival)
 }
 
 /// One look at the server.
@@ -155,23 +178,19 @@ struct Seen {
     startup: Option<String>,
 }
 
-async fn state(session: &mut Option<Session>, endpoint: &Endpoint) -> Result<Seen, ActionError> {
-    let open = match session {
-        Some(open) => open,
-        None => session.insert(endpoint.open().await?),
-    };
-    let table = open.query(STATE).await?;
-    Ok(Seen {
-        open: table.at(0, 0) == Some("f"),
-        replayed: table.at(0, 1).and_then(|text| text.parse().ok()),
-        newest_commit: table.at(0, 2).and_then(|text| text.parse().ok()),
-        paused: table.at(0, 3) == Some("t"),
-        segment: table.at(0, 4).and_then(|text| text.parse().ok()),
-        startup: table.at(0, 5).map(ToOwned::to_owned),
-    })
-}
-
 impl Seen {
+    async fn of(session: &mut Session) -> Result<Self, ActionError> {
+        let table = session.look(STATE).await?;
+        Ok(Self {
+            open: table.at(0, 0) == Some("f"),
+            replayed: table.at(0, 1).and_then(|text| text.parse().ok()),
+            newest_commit: table.at(0, 2).and_then(|text| text.parse().ok()),
+            paused: table.at(0, 3) == Some("t"),
+            segment: table.at(0, 4).and_then(|text| text.parse().ok()),
+            startup: table.at(0, 5).map(ToOwned::to_owned),
+        })
+    }
+
     fn judge(&self, server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Option<Arrival>, ActionError> {
         let files = cx.host.read_files();
         let wrong = |fact: String| Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));

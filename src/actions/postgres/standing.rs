@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::connect::{Endpoint, Refusal};
+use super::connect::{Endpoint, Refusal, Session};
 use super::contradiction::{contradictions, strangers};
 use super::layout::Cluster;
 use super::live;
+use super::lobby::Lobby;
 use super::marker::Marker;
 use super::overseer::{self, Fact};
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
@@ -23,6 +24,9 @@ pub struct Standing {
     /// What a server that is there all the same refuses. Only where that is the login is nothing said against its data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refuses: Option<Refusal>,
+    /// The entry's own database, where the server answers without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<LostDatabase>,
     /// Its version.
     pub version: Option<String>,
     /// Whether it is in recovery.
@@ -35,6 +39,15 @@ pub struct Standing {
     /// What contradicts the inventory's entry, and what to correct: then all the rest may be about another server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub contradictions: Vec<Contradiction>,
+}
+
+/// A database that takes no session on a server that does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostDatabase {
+    /// Its name.
+    pub dbname: String,
+    /// What the server says of it.
+    pub why: String,
 }
 
 /// Something that is not as the inventory says.
@@ -61,10 +74,7 @@ pub async fn look(
     let told = |fact: Fact| Contradiction { what: fact.what, help: fact.help };
     let contradictions: Vec<Contradiction> = contradictions.into_iter().map(told).collect();
     let overseer = overseer::in_charge(&cluster, host).await?.map(|fact| fact.what);
-    let session = match Endpoint::of(&cluster, None, secrets) {
-        Ok(endpoint) => endpoint.ask().await,
-        Err(error) => Err((None, error)),
-    };
+    let (session, lost) = asked(&cluster, secrets).await;
     let mut session = match session {
         Ok(session) => session,
         Err((refuses, error)) => {
@@ -91,12 +101,35 @@ pub async fn look(
         answers: true,
         why: String::new(),
         refuses: None,
+        lost,
         version: table.at(0, 0).map(ToOwned::to_owned),
         in_recovery,
         overseer,
         startable: None,
         contradictions,
     })
+}
+
+/// Opens a session in the entry's database; where only that one is closed, in another one.
+async fn asked(
+    cluster: &Cluster,
+    secrets: &dyn Secrets,
+) -> (Result<Session, (Option<Refusal>, ActionError)>, Option<LostDatabase>) {
+    let endpoint = match Endpoint::of(cluster, None, secrets) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return (Err((None, error)), None),
+    };
+    let (refuses, error) = match endpoint.ask().await {
+        Ok(session) => return (Ok(session), None),
+        Err(refused) => refused,
+    };
+    let elsewhere = match (refuses, Lobby::common(cluster, secrets)) {
+        (Some(Refusal::Database), Ok(lobby)) => lobby.open().await.ok(),
+        (Some(Refusal::Database | Refusal::Login | Refusal::Session) | None, _) => None,
+    };
+    let Some(session) = elsewhere else { return (Err((refuses, error)), None) };
+    let why = error.in_full();
+    (Ok(session), Some(LostDatabase { dbname: cluster.dbname.clone(), why }))
 }
 
 /// The command that starts a server whose data lies there as its own clean shutdown left it.

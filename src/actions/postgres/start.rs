@@ -6,11 +6,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::connect::Endpoint;
 use super::container::Abode;
 use super::keeper::{self, Runs};
 use super::layout::Cluster;
 use super::live;
+use super::lobby::Lobby;
 use super::marker::Marker;
 use super::overseer;
 use super::room::Room;
@@ -255,12 +255,12 @@ async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(Strin
 /// Waits until the server takes sessions. Tells whether it is in recovery.
 async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Result<bool, ActionError> {
     let files = cx.host.read_files();
-    let endpoint = Endpoint::of(server.cluster, None, cx.about.secrets.as_ref())?;
+    let lobby = Lobby::own(server.cluster, cx.about.secrets.as_ref())?;
     let begun = clock::monotonic();
     let appears = server.cluster.keeper().appears_within();
     let mut seen = false;
     loop {
-        let tried = async { endpoint.open().await?.value("SELECT pg_is_in_recovery()").await };
+        let tried = async { lobby.open().await?.value("SELECT pg_is_in_recovery()").await };
         match tried.await {
             Ok(recovers) => return Ok(recovers == "t"),
             Err(error) if error.info().class != ErrorClass::Retryable => return Err(error),

@@ -78,6 +78,26 @@ pub enum Refusal {
         /// Why.
         why: String,
     },
+    /// The goal lies inside the drop of a database: its files are gone before the drop's transaction ends, whatever becomes
+    /// of that.
+    #[error(
+        "the target {goal} lies inside the drop of database {}{}: what is replayed until there removes it, before that ends; \
+         its last position is `{before}` of timeline {timeline}",
+        .database.map_or_else(|| "of an unknown number".to_owned(), |oid| oid.to_string()),
+        .xid.map(|xid| format!(" by transaction {xid}")).unwrap_or_default()
+    )]
+    HalfDropped {
+        /// The goal.
+        goal: Goal,
+        /// The database's number, where the WAL up to the goal tells it.
+        database: Option<u32>,
+        /// The transaction; `None` where the goal lies before its first own record.
+        xid: Option<u32>,
+        /// The last record before its removal begins: a recovery to this position, included, has it whole.
+        before: Lsn,
+        /// The timeline that is followed.
+        timeline: Timeline,
+    },
     /// No WAL contains it, from the first backup on that could be begun with.
     #[error("no WAL that a recovery could replay contains {0}")]
     NotFound(Goal),
@@ -111,6 +131,10 @@ impl Refusal {
             Self::BehindEnd { .. } => Some(
                 "have the server finish its segment and archive it (`SELECT pg_switch_wal()`); recovering to the newest \
                      instead also replays all that came after",
+            ),
+            Self::HalfDropped { .. } => Some(
+                "give that position, included, to have the database: `--lsn` of `runbook pitr`, `recover_to_lsn` of a \
+                 procedure; to be rid of it, a target behind the end of the drop: `runbook wal search --drops` shows it",
             ),
             Self::NotFound(_) => {
                 Some("`runbook wal search` finds transactions and restore points; or give a time or a position")

@@ -285,6 +285,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
         Refusal::Hole { .. }
         | Refusal::Unclear { .. }
         | Refusal::NoWay { .. }
+        | Refusal::HalfDropped { .. }
         | Refusal::BehindEnd { .. }
         | Refusal::NotFound(_)
         | Refusal::Backup { .. } => match why.why.help() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::gather::{Drilled, Status};
-use crate::actions::postgres::Refusal;
+use crate::actions::postgres::{LostDatabase, Refusal};
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::units::human_duration;
@@ -47,6 +47,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     if !status.server.answers && status.server.contradictions.is_empty() {
         next.push(silent(status, &ways));
     }
+    next.extend(status.server.lost.iter().map(|lost| gone(lost, status, again)));
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
         let lift = again.change(["run", "lift-freeze", "-p", &ways.database, "-p", "reason=the recovery is over"]);
         next.push(Advice::new(Level::Warning, format!("the recovery of run {} was never closed: {lift}", open.run)));
@@ -82,10 +83,36 @@ fn silent(status: &Status, ways: &Ways) -> Advice {
                       the server allows; nothing has to be restored for that"
                 .to_owned()
         }
-        (Some(Refusal::Session), true) => format!("{CLOSED}: ask its provider; its points in time are there"),
-        (Some(Refusal::Session), false) => format!("{CLOSED}: {}{find}", ways.restore),
+        (Some(Refusal::Session | Refusal::Database), true) => {
+            format!("{CLOSED}: ask its provider; its points in time are there")
+        }
+        (Some(Refusal::Session | Refusal::Database), false) => format!("{CLOSED}: {}{find}", ways.restore),
         (None, true) => "the server does not answer: ask its provider; its points in time are there".to_owned(),
         (None, false) => format!("the server does not answer: {}{find}", ways.restore),
+    };
+    Advice::new(Level::Critical, text)
+}
+
+/// What to do about a database that the server answers without: the newest state of the whole server lacks it as well.
+fn gone(lost: &LostDatabase, status: &Status, again: &Again) -> Advice {
+    let (name, dbname) = (status.database.as_str(), lost.dbname.as_str());
+    let dump = again.change([
+        "run",
+        "restore-dump",
+        "-p",
+        &format!("database={name}"),
+        "-p",
+        &format!("dbname={dbname}"),
+        "-p",
+        "incident_at=now",
+    ]);
+    let text = match status.managed {
+        true => format!("database `{dbname}` takes no session, though its server does: from a dump: {dump}"),
+        false => format!(
+            "database `{dbname}` takes no session, though its server does; if it was dropped, restoring the newest state \
+             drops it again: from a dump: {dump}; the whole server to just before: {}",
+            again.line(["wal", "search", name, "--drops"])
+        ),
     };
     Advice::new(Level::Critical, text)
 }
@@ -219,7 +246,7 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
 #[cfg(test)]
 mod tests {
     use super::{Again, Status, of};
-    use crate::actions::postgres::{Contradiction, Refusal, Standing};
+    use crate::actions::postgres::{Contradiction, LostDatabase, Refusal, Standing};
     use crate::base::Timestamp;
     use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
     use crate::cli::status::gather::{Drilled, Limits, Newest, Proven};
@@ -330,6 +357,16 @@ mod tests {
         advises(&stopped, Level::Critical, "shut down in order, so start it: pg_ctl start; only if");
         let down = Status { server: Standing::default(), ..healthy() };
         advises(&down, Level::Critical, "the server does not answer: runbook restore orders");
+    }
+
+    #[test]
+    fn a_database_that_was_dropped_is_never_answered_with_a_restore_that_drops_it_again() {
+        let lost = Some(LostDatabase { dbname: "shop".to_owned(), why: "it does not exist".to_owned() });
+        let server = Standing { answers: true, lost, ..Standing::default() };
+        let status = Status { server, ..healthy() };
+        advises(&status, Level::Critical, "run restore-dump -p database=orders -p dbname=shop");
+        advises(&status, Level::Critical, "runbook wal search orders --drops");
+        assert!(!of(&status, &Again::default())[0].text.contains("runbook restore orders"));
     }
 
     #[test]

@@ -78,6 +78,9 @@ fn server(status: &Status) {
             line("server", (tone, &format!("PostgreSQL {version}, {state}")));
         }
     }
+    if let Some(lost) = &server.lost {
+        line("database", (Tone::Bad, &format!("GONE OR CLOSED: {}", lost.why)));
+    }
     if let Some(overseer) = &server.overseer {
         line("", (Tone::Quiet, overseer));
     }

@@ -128,8 +128,8 @@ impl Entry {
     }
 }
 
-/// How much a step moved, where its outputs say so.
+/// How much a step moved or replayed, where its outputs say so.
 #[must_use]
 pub fn bytes_of(output: &Value) -> Option<u64> {
-    ["size_bytes", "bytes", "total_bytes"].iter().find_map(|name| output.get(name)?.as_u64())
+    ["size_bytes", "bytes", "total_bytes", "replayed_bytes"].iter().find_map(|name| output.get(name)?.as_u64())
 }

@@ -189,6 +189,18 @@ impl Recoverable {
         Almanac::of(self.sources(system_id, Some(size)), size)
     }
 
+    /// Reads a segment from the archive, else from what only the server has; `None` for one that came with a backup.
+    ///
+    /// # Errors
+    /// Fails when the archive's cannot be read.
+    pub(super) async fn segment(&self, cluster: &ClusterView, name: SegmentName) -> Result<Option<Vec<u8>>, LookError> {
+        if cluster.archive.holds(name) {
+            return Ok(Some(self.almanac(cluster.system_id, cluster.archive.size).segment(name).await?));
+        }
+        let remnant = self.remnant.as_ref().filter(|remnant| remnant.system_id == cluster.system_id);
+        Ok(remnant.and_then(|remnant| remnant.segment(name)))
+    }
+
     /// Where the WAL of a cluster is read from.
     pub(super) fn sources(&self, system_id: SystemId, segment_size: Option<SegmentSize>) -> Vec<Source<'_>> {
         let identity = Identity { system_id, segment_size };

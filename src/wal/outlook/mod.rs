@@ -5,6 +5,7 @@
 //! [`crate::catalog::recovery`]'s; this reads what that wants to know.
 
 mod copies;
+mod doomed;
 mod holding;
 mod hunt;
 mod plan;

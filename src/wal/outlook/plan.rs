@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::super::demolition::Demolition;
 use super::super::trace::Wanted;
 use super::super::{Stop, WalError};
+use super::doomed::{Halt, doomed};
 use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{
@@ -171,6 +173,9 @@ async fn attempt(
     for choice in choices {
         match settle((found, cluster), &choice, (goal, &place), edge).await? {
             Ok(mut plan) => {
+                if let Some(why) = half_dropped((found, cluster), &choice, (&plan, &place), edge).await? {
+                    return Ok(Planned::Impossible(impossible(cluster, why, passed_over)));
+                }
                 passed_over.retain(|one| newer(cluster, &one.id, choice.backup.base.ended_at));
                 plan.passed_over = passed_over;
                 plan.retrieval = found.to_retrieve(&plan.backup.chain).await?;
@@ -294,6 +299,31 @@ async fn settle(
         tear,
         newest_at,
         ..of(cluster, choice, (settled, stop), newest_commit)
+    }))
+}
+
+/// Says that a goal lies inside the drop of a database.
+async fn half_dropped(
+    (found, cluster): (&Recoverable, &ClusterView),
+    choice: &Choice<'_>,
+    (plan, place): (&Plan, &Goal),
+    edge: Edge,
+) -> Result<Option<Refusal>, LookError> {
+    let goal = &plan.settled.goal;
+    let halt = match (goal, place) {
+        (Goal::Time(_), _) => plan.stop.map(|stop| Halt { at: stop.next.lsn, edge: Edge::Excluded }),
+        (Goal::Name(_), Goal::Lsn(at)) => Some(Halt { at: *at, edge: Edge::Included }),
+        (Goal::Lsn(at), _) | (Goal::Xid(_), Goal::Lsn(at)) => Some(Halt { at: *at, edge }),
+        (Goal::Newest | Goal::Immediate | Goal::Name(_) | Goal::Xid(_), _) => None,
+    };
+    let Some(halt) = halt else { return Ok(None) };
+    let begun = doomed((found, cluster), &choice.way.path, halt).await?;
+    Ok(begun.map(|Demolition { database, xid, before }| Refusal::HalfDropped {
+        goal: goal.clone(),
+        database,
+        xid,
+        before,
+        timeline: choice.way.followed,
     }))
 }
 

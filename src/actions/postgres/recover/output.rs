@@ -20,6 +20,9 @@ pub struct RecoverOutput {
     pub state: InstanceState,
     /// Where replay ended: the position at which the new timeline began, or where it waits.
     pub recovered_to_lsn: String,
+    /// How much WAL was replayed.
+    #[serde(default)]
+    pub replayed_bytes: Option<u64>,
     /// The newest recovered commit, by the primary's clock; null when replay saw none.
     #[schemars(with = "Option<String>")]
     pub recovered_to_time: Option<Timestamp>,

@@ -1,0 +1,93 @@
+//! Finds a database that a recovery to a moment inside its drop would leave behind without its files.
+
+use super::super::WalError;
+use super::super::demolition::{Demolition, Demolitions};
+use super::{ClusterView, LookError, Recoverable};
+use crate::catalog::recovery::Edge;
+use crate::pgformat::{Lsn, SegmentName, WalRecord, WalWalker, Walked};
+
+/// How many segments are looked through at first; twice as many each time that a transaction began before them.
+const FIRST: usize = 4;
+
+/// Where replay ends: the record at a position, or the first behind it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Halt {
+    /// The position.
+    pub(super) at: Lsn,
+    /// Whether that record itself is replayed.
+    pub(super) edge: Edge,
+}
+
+/// What is seen up to a halt.
+struct Watched {
+    halt: Halt,
+    is_over: bool,
+    demolitions: Demolitions,
+}
+
+impl Watched {
+    fn see(&mut self, record: &WalRecord<'_>) {
+        let reached = record.lsn >= self.halt.at;
+        if !self.is_over && (!reached || self.halt.edge == Edge::Included) {
+            self.demolitions.see(record);
+        }
+        self.is_over |= reached;
+    }
+}
+
+/// Finds the first drop that has begun and not ended where replay of a path halts. No more is read than back to where
+/// the oldest transaction began that runs there.
+///
+/// # Errors
+/// Fails when a segment cannot be read.
+pub(super) async fn doomed(
+    (found, cluster): (&Recoverable, &ClusterView),
+    path: &[SegmentName],
+    halt: Halt,
+) -> Result<Option<Demolition>, LookError> {
+    let size = cluster.archive.size;
+    let last = path.partition_point(|name| name.start(size) <= halt.at);
+    // The record at the position may end in the next segment.
+    let end = path.len().min(last + usize::from(halt.edge == Edge::Included));
+    let mut width = FIRST;
+    loop {
+        let begin = end.saturating_sub(width);
+        let demolitions = watched((found, cluster), (&path[begin..end], last - begin.min(last)), halt).await?;
+        if begin == 0 || !demolitions.is_unsettled() {
+            return Ok(demolitions.first());
+        }
+        width *= 2;
+    }
+}
+
+/// Walks segments; of those behind the first `needed` ones none has to be there.
+async fn watched(
+    (found, cluster): (&Recoverable, &ClusterView),
+    (path, needed): (&[SegmentName], usize),
+    halt: Halt,
+) -> Result<Demolitions, LookError> {
+    let size = cluster.archive.size;
+    let mut seen = Watched { halt, is_over: false, demolitions: Demolitions::default() };
+    let mut walker = WalWalker::new(size);
+    let mut next: Option<u64> = None;
+    for (index, name) in path.iter().copied().enumerate() {
+        let bytes = match found.segment(cluster, name).await {
+            Ok(bytes) => bytes,
+            Err(_) if index >= needed => None,
+            Err(error) => return Err(error),
+        };
+        let Some(bytes) = bytes else { continue };
+        // Where one came with the backup alone, the walk begins anew behind it.
+        if next.is_some_and(|next| next != name.number(size)) {
+            walker = WalWalker::new(size);
+        }
+        next = Some(name.number(size) + 1);
+        let walking = tokio::task::spawn_blocking(move || {
+            let walked = walker.segment(name, &bytes, &mut |record| seen.see(record));
+            (if walked == Walked::ToTheEnd { walker } else { WalWalker::new(size) }, seen)
+        });
+        let broke = |error| WalError::Usage(format!("walking a segment broke off: {error}"));
+        (walker, seen) = walking.await.map_err(broke)?;
+    }
+    Ok(seen.demolitions)
+}

@@ -1,0 +1,148 @@
+//! Databases of a cluster that come and go in the WAL, the one that the entry names included.
+
+use runbook::action::Action as _;
+use runbook::actions::postgres::{InstanceState, SideInstance, SideInstanceOutput};
+use serde_json::{Value, json};
+
+use crate::pitr_plan::Asked;
+use crate::support::recovery::Site;
+
+const SHOP: &str = "CREATE TABLE goods AS SELECT generate_series(1, 300) AS n";
+const COUNT: &str = "SELECT count(*) FROM goods";
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A site whose entry names a database of its own.
+fn shop() -> Site {
+    let site = Site::new();
+    *site.dbname.lock().unwrap() = Some("shop".to_owned());
+    site
+}
+
+fn position(site: &Site) -> String {
+    site.cluster.sql("SELECT pg_current_wal_insert_lsn()")
+}
+
+#[tokio::test]
+async fn a_database_that_was_made_after_the_backup_is_in_nobodys_way_while_it_is_not_there_yet() {
+    let site = shop();
+    site.cluster.sql("CREATE DATABASE shop");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.cluster.sql("DROP DATABASE shop");
+    site.cluster.sql("CREATE TABLE t(n int)");
+    let without = position(&site);
+    site.cluster.sql("CREATE DATABASE shop");
+    site.cluster.sql_in("shop", SHOP);
+    site.archive();
+    // A server that waits has no such database, and is followed all the same.
+    let staged = run.stage(&backup.backup).await;
+    run.stop().await;
+    let seen = run.recover(&staged, json!({ "target_lsn": without, "action": "pause" })).await;
+    assert_eq!(seen.state, InstanceState::Paused, "{}", site.said());
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname = 'shop'"), "0");
+    site.cluster.stop("fast");
+    // The newest state has it, and its data.
+    let run = site.run();
+    let staged = run.stage(&backup.backup).await;
+    let recovered = run.recover(&staged, json!({})).await;
+    assert_eq!(recovered.state, InstanceState::Open);
+    assert!(recovered.archived.is_some(), "{}", site.said());
+    assert_eq!(site.cluster.sql_in("shop", COUNT), "300");
+}
+
+#[tokio::test]
+async fn a_database_that_the_wal_drops_ends_no_recovery_and_no_copy() {
+    let site = shop();
+    site.cluster.sql("CREATE DATABASE shop");
+    site.cluster.sql_in("shop", SHOP);
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.cluster.sql("CREATE TABLE t(n int)");
+    for n in 0..4 {
+        site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+        site.archive();
+    }
+    site.cluster.sql("ALTER DATABASE shop RENAME TO shop_old");
+    site.cluster.sql("DROP DATABASE shop_old");
+    site.cluster.sql("INSERT INTO t VALUES (4)");
+    site.archive();
+    let beside = site.run();
+    let params = serde_json::from_value(json!({ "database": "main", "backup": backup.backup })).unwrap();
+    let copy: SideInstanceOutput =
+        SideInstance::new(env!("CARGO_BIN_EXE_runbook").into()).run(&params, &beside.context()).await.unwrap();
+    assert!(copy.recovered_to_lsn.is_some());
+    let staged = run.stage(&backup.backup).await;
+    run.stop().await;
+    let recovered = run.recover(&staged, json!({})).await;
+    assert!(recovered.archived.is_some(), "its archive is proven: {}", site.said());
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "5");
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname LIKE 'shop%'"), "0");
+}
+
+#[tokio::test]
+async fn a_moment_inside_the_drop_of_a_database_is_refused_and_the_position_before_it_has_all_of_it() {
+    let asked = Asked::new();
+    asked.sql("CREATE DATABASE shop");
+    asked.site.cluster.sql_in("shop", SHOP);
+    asked.sql("COMMENT ON DATABASE shop IS 'goods'");
+    let backup = asked.site.run().base_backup().await;
+    asked.site.cluster.sql_in("shop", "INSERT INTO goods VALUES (301)");
+    asked.site.cluster.sql_in("shop", "VACUUM FREEZE");
+    let good = asked.commit(1);
+    asked.sql("DROP DATABASE shop");
+    let after = asked.commit(2);
+    asked.commit(3);
+    asked.site.archive();
+    // Just before the commit of the drop the files are gone: nothing is stopped for that.
+    let refused = asked.json(&["pitr", "main", "--at", &good.to_string()], 4);
+    assert!(text(&refused["why"]).contains("inside the drop of database"), "{refused:#}");
+    let ran = asked.cli.run(&["restore", "main", "--to", &good.to_string()]).ends(4);
+    assert!(ran.err.contains("its last position is `"), "{}{}", ran.out, ran.err);
+    assert_eq!(asked.sql("SELECT count(*) FROM t"), "3", "the server runs on");
+    let drops = asked.json(&["wal", "search", "main", "--drops"], 0);
+    let drop = drops["found"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!(drop["what"], "database_dropped", "{drops:#}");
+    let (before, xid) = (text(&drop["before"]), drop["xid"].to_string());
+    assert!(text(&refused["why"]).contains(&format!("`{before}`")), "{refused:#}\n{drop:#}");
+    for inside in [["--lsn", &text(&drop["lsn"]), "--exclusive"].as_slice(), &["--xid", &xid, "--exclusive"]] {
+        let why = text(&asked.json(&[&["pitr", "main"], inside].concat(), 4)["why"]);
+        assert!(why.contains(&before), "{why}");
+    }
+    // Behind the drop, and with it, nothing stands against it.
+    asked.json(&["pitr", "main", "--at", &after.to_string()], 0);
+    asked.json(&["pitr", "main", "--xid", &xid], 0);
+    let words: Vec<String> = text(&drop["commands"][0]).split(' ').skip(1).map(str::to_owned).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    asked.json(&words, 0);
+    let run = asked.site.run();
+    let staged = run.stage(&backup.backup).await;
+    run.stop().await;
+    run.recover(&staged, json!({ "target_lsn": before, "timeline": 1 })).await;
+    assert_eq!(asked.site.cluster.sql_in("shop", COUNT), "301");
+    assert_eq!(asked.sql("SELECT datconnlimit FROM pg_database WHERE datname = 'shop'"), "-1");
+}
+
+#[tokio::test]
+async fn a_dropped_database_is_told_apart_from_a_server_that_is_down() {
+    let asked = Asked::new();
+    asked.sql("CREATE DATABASE shop");
+    asked.site.cluster.sql_in("shop", SHOP);
+    asked.about("shop");
+    asked.site.run().base_backup().await;
+    asked.sql("DROP DATABASE shop");
+    let status = asked.json(&["status", "main"], 2);
+    let server = &status[0]["server"];
+    assert_eq!((&server["answers"], &server["lost"]["dbname"]), (&json!(true), &json!("shop")), "{status:#}");
+    let next = status[0]["next"].to_string();
+    assert!(next.contains("restore-dump") && next.contains("wal search main --drops"), "{next}");
+    assert!(!next.contains("runbook restore main"), "{next}");
+    // Its archive is the server's: that goes on, and the drop is found where only the server has it.
+    let wal = asked.json(&["wal", "status", "main"], 0);
+    assert_eq!(wal[0]["level"], "ok", "{wal:#}");
+    let drops = asked.json(&["wal", "search", "main", "--drops"], 0);
+    assert_eq!(drops["found"].as_array().unwrap().last().unwrap()["what"], "database_dropped", "{drops:#}");
+    asked.cli.run(&["wal", "search", "main", "--relation", "goods"]).ends(10).says("no session in database `shop`");
+}
