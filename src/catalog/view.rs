@@ -1,7 +1,7 @@
 //! Reads what the model of recoveries needs to know of an archive.
 
 use super::recovery::{Archive, Branch};
-use super::{CatalogError, WalListing, histories, wal_file_of};
+use super::{CatalogError, GivenUp, WalListing, histories, wal_file_of};
 use crate::action::ReadStore;
 use crate::base::Timestamp;
 use crate::pgformat::{SegmentSize, SystemId, WalFileName};
@@ -17,7 +17,7 @@ pub async fn wal_view(
 ) -> Result<Archive, CatalogError> {
     let folder = format!("{prefix}/wal/{system_id}/");
     let (mut archive, mut listing) = (Archive::empty(size), WalListing::default());
-    let mut promoted = std::collections::BTreeMap::new();
+    let (mut promoted, mut given_up) = (std::collections::BTreeMap::new(), Vec::new());
     for facts in store.list(&folder).await? {
         let name = facts.key.as_str().rsplit('/').next().unwrap_or_default();
         match wal_file_of(name) {
@@ -28,13 +28,17 @@ pub async fn wal_view(
             Some((WalFileName::History(timeline), _)) => {
                 promoted.insert(timeline, facts.modified_at);
             }
-            Some((WalFileName::BackupHistory { .. }, _)) | None => {}
+            Some((WalFileName::BackupHistory { .. }, _)) => {}
+            None => given_up.extend(GivenUp::of_name(name)),
         }
     }
     archive.add(&listing);
     for (timeline, history) in histories(store, prefix, system_id).await? {
         let created_at = promoted.get(&timeline).copied().unwrap_or(Timestamp::MAX);
         archive.branches.insert(timeline, Branch { history, created_at });
+    }
+    for GivenUp { timeline, until } in given_up {
+        archive.give_up(timeline, until);
     }
     Ok(archive)
 }

@@ -74,6 +74,8 @@ pub struct Asked<'a> {
     pub dbname: Option<&'a str>,
     /// Where it ends.
     pub goal: &'a Goal,
+    /// The timeline to follow, where one was named.
+    pub timeline: Option<u32>,
     /// When service was lost.
     pub incident_at: Timestamp,
     /// What commands that are printed repeat.
@@ -148,6 +150,12 @@ impl Asked<'_> {
     /// where one database was named and the whole server would be replaced.
     pub fn in_place(&self, site: &Site) -> Result<Procedure, Failure> {
         let procedure = self.chosen(site)?;
+        if let (Some(timeline), OF_A_DUMP) = (self.timeline, procedure.runbook) {
+            let fact = format!("`--timeline {timeline}`: a dump is of one moment, and no WAL is replayed after it");
+            return Err(
+                Failure::new(Exit::Usage, fact).help("leave `--timeline` out, or name a base backup with `--to`")
+            );
+        }
         match self.dbname {
             Some(name) if procedure.runbook != OF_A_DUMP => Err(self.whole(name)),
             Some(_) | None => Ok(procedure),
@@ -181,6 +189,10 @@ impl Asked<'_> {
 
     /// The goal as the runbooks of base backups take it.
     fn physical(&self, procedure: Procedure) -> Procedure {
+        let procedure = match self.timeline {
+            Some(timeline) => procedure.with("timeline", timeline),
+            None => procedure,
+        };
         match self.goal {
             Goal::Newest => procedure,
             Goal::At(at) => procedure.with("recover_to", at.to_string()),

@@ -19,11 +19,12 @@ use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::Goal as Position;
 use crate::engine::Presence;
 use crate::language::time::{TimeError, parse_time};
+use crate::pgformat::Timeline;
 
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). What pgBackRest has comes back by `full-db-loss-pgbackrest`, a dump (by its id, or the newest of a server that a provider keeps) by `restore-dump`. The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm the plan is printed (as `runbook pitr` does), every check runs, the forecast is held against the RTO, and the exact next command is printed."
+    after_help = "Examples:\n  runbook restore orders                                   what would happen; nothing is changed\n  runbook restore orders --to '14:30 Europe/Berlin'\n  runbook restore orders --to 20260128-143002-3fa9c1-backup\n  runbook restore orders --to '5m ago' --side\n  runbook restore orders --timeline 1                      where two servers wrote at once: the one that counts\n  runbook restore orders --confirm production              do it\n\nWithout --to the newest possible state comes back (`full-db-loss`); with a point in time the state at it, with a backup's id the state at its end (`pitr`). What pgBackRest has comes back by `full-db-loss-pgbackrest`, a dump (by its id, or the newest of a server that a provider keeps) by `restore-dump`. The old data is kept beside the new. With --side nothing is replaced: a copy is kept beside the live database until somebody has looked (`side-copy`).\nWithout --confirm the plan is printed (as `runbook pitr` does), every check runs, the forecast is held against the RTO, and the exact next command is printed."
 )]
 pub struct Args {
     /// The database of the inventory
@@ -31,6 +32,9 @@ pub struct Args {
     /// A point in time (`14:30 Europe/Berlin`, `5m ago`), or the id of a backup; the newest possible when absent
     #[arg(long, value_name = "TIME|BACKUP")]
     to: Option<String>,
+    /// The timeline to follow, where two servers wrote at once; default: the newest, or the one that was live at the time
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    timeline: Option<u32>,
     /// Where a dump is restored: which database within the server
     #[arg(long, value_name = "NAME", conflicts_with = "side")]
     dbname: Option<String>,
@@ -97,7 +101,14 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
     site::chosen_database(Some(&args.database), &site.inventory)?;
     let dbname = args.dbname.as_deref();
-    let asked = Asked { database: &args.database, dbname, goal: &goal, incident_at, again: &site.again };
+    let asked = Asked {
+        database: &args.database,
+        dbname,
+        goal: &goal,
+        timeline: args.timeline,
+        incident_at,
+        again: &site.again,
+    };
     let procedure = if args.side { asked.beside(&site)? } else { asked.in_place(&site)? };
     let prepared = prepare::load_runbook(procedure.runbook, &args.inventory)?;
     prepared.demand_sound()?;
@@ -113,7 +124,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
         Some(word) => carry_out((&prepared, &subject), params, word, &args),
         None => {
             let next = next(&args, &goal, (&environment, incident_at));
-            let beside = match (args.json, archive(&site, (&procedure, &goal), args.json.into())) {
+            let beside = match (args.json, archive(&site, (&procedure, &goal, args.timeline), args.json.into())) {
                 (_, Ok(recovery)) => recovery.into_iter().collect(),
                 (true, Err(failure)) => [("recovery".to_owned(), json!({ "why": chain(&failure) }))].into(),
                 (false, Err(failure)) => {
@@ -141,7 +152,7 @@ fn chain(failure: &Failure) -> String {
 /// Of a dump there is nothing to tell beside its check, and of what pgBackRest has its own.
 fn archive(
     site: &Site,
-    (procedure, goal): (&Procedure, &Goal),
+    (procedure, goal, timeline): (&Procedure, &Goal, Option<u32>),
     face: Face,
 ) -> Result<Option<(String, Value)>, Failure> {
     let database = procedure.params.get("database").and_then(Value::as_str).unwrap_or_default();
@@ -153,9 +164,10 @@ fn archive(
         Goal::At(at) => (Position::Time(*at), None),
         Goal::Backup(id) => (Position::Immediate, Some(id.as_str())),
     };
+    let sought = pitr::Sought { goal: &position, only, timeline: timeline.map(Timeline) };
     match face {
-        Face::People => pitr::tell(site, database, (&position, only)).map(|()| None),
-        Face::Json => Ok(Some(("recovery".to_owned(), pitr::told(site, database, (&position, only))?))),
+        Face::People => pitr::tell(site, database, &sought).map(|()| None),
+        Face::Json => Ok(Some(("recovery".to_owned(), pitr::told(site, database, &sought)?))),
     }
 }
 
@@ -193,6 +205,7 @@ fn carry_out(
 fn next(args: &Args, goal: &Goal, (environment, incident_at): (&str, Timestamp)) -> String {
     let mut words = vec!["restore".to_owned(), args.database.clone()];
     words.extend(goal.text().into_iter().flat_map(|text| ["--to".to_owned(), text]));
+    words.extend(args.timeline.iter().flat_map(|timeline| ["--timeline".to_owned(), timeline.to_string()]));
     words.extend(args.dbname.iter().flat_map(|name| ["--dbname".to_owned(), name.clone()]));
     match args.side {
         true => words.push("--side".to_owned()),

@@ -3,10 +3,13 @@
 //! Nothing is recorded when WAL is archived, so WAL that others archived is judged in the same way. Commit times are
 //! the primary's clock, and a clock may step back: positions decide, times only lead to them.
 
-use super::packed::{Source, read_first};
+use std::collections::BTreeSet;
+
+use super::packed::Source;
+use super::preference::read_first;
 use super::{Identity, WalError};
 use crate::base::Timestamp;
-use crate::catalog::recovery::{Archive, Edge, Path};
+use crate::catalog::recovery::{Archive, Edge, LastCommit, Path};
 use crate::pgformat::{
     Commit, Halt, Landmark, Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName, WalRecord, WalWalker,
     Walked,
@@ -37,7 +40,7 @@ pub struct Stop {
 type Loaded = (SegmentName, Vec<u8>);
 
 impl<'a> Almanac<'a> {
-    /// The almanac of an archive whose segments have this size. Of several stores the first that has a segment counts.
+    /// The almanac of an archive whose segments have this size. Of several stores the first that has a segment whole counts.
     #[must_use]
     pub fn of(mut sources: Vec<Source<'a>>, size: SegmentSize) -> Self {
         for source in &mut sources {
@@ -228,14 +231,55 @@ impl<'a> Almanac<'a> {
             .values()
             .filter_map(|branch| branch.history.parent())
             .map(|(one, _)| one)
+            .chain(archive.given_up.keys().copied())
             .collect::<Vec<_>>()
         {
             let own = self.own(archive, timeline);
             if let Some(newest) = self.newest_commit(&own).await? {
-                archive.newest.insert(timeline, newest.at);
+                archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn });
             }
         }
         Ok(())
+    }
+
+    /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
+    /// of each, on the way there from `start` on. A segment that is damaged tells nothing, and the one before it counts.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read for another reason.
+    pub async fn date_ends(&self, archive: &mut Archive, start: Lsn) -> Result<(), WalError> {
+        if archive.branches.is_empty() {
+            return Ok(());
+        }
+        let mut timelines: BTreeSet<Timeline> = archive.branches.keys().copied().collect();
+        timelines.extend(archive.segments.keys().map(|name| name.timeline()));
+        for timeline in timelines {
+            for name in self.end(archive, timeline, start).into_iter().rev() {
+                let newest = match self.newest_commit(&[name]).await {
+                    Err(error) if error.is_fault() => None,
+                    newest => newest?,
+                };
+                if let Some(newest) = newest {
+                    archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn });
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The readable segments at the end of a timeline: of one that others left, what is not theirs as well; of any other
+    /// one, the way there.
+    fn end(&self, archive: &Archive, timeline: Timeline, start: Lsn) -> Vec<SegmentName> {
+        if archive.branches.values().any(|branch| branch.history.switch_of(timeline).is_some()) {
+            return self.own(archive, timeline);
+        }
+        let (path, first) = (archive.path(timeline), self.size.number_of(start));
+        let last =
+            archive.segments.keys().filter(|name| name.timeline() == timeline).map(|name| name.number(self.size));
+        let begin = archive.branches.get(&timeline).and_then(|branch| branch.history.parent()).map(|(_, fork)| fork);
+        let Some(last) = last.max().or(begin.map(|fork| self.size.number_of(fork))) else { return Vec::new() };
+        (first..=last).map(|number| path.name(number)).filter(|name| archive.holds(*name)).collect()
     }
 
     /// The readable segments that a timeline wrote by itself, from the fork of its first child on: what lies before

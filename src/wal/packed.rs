@@ -10,7 +10,6 @@ use std::io::{Cursor, Write};
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt as _;
 
-use super::fetch::graver;
 use super::push::WalFile;
 use super::unfinished::Unfinished;
 use super::{Identity, WalError};
@@ -296,34 +295,6 @@ pub(super) async fn read_into<W: Plainly>(
     load(source, name).await?.unpack(make).await
 }
 
-/// Reads one file from the first of several archives of a cluster that has it whole.
-///
-/// # Errors
-/// Fails with [`StoreError::NotFound`] when none of them has it, and with what one of them failed with when the others
-/// lack it: it may be there.
-pub async fn read_first(sources: &[Source<'_>], name: WalFileName) -> Result<Vec<u8>, WalError> {
-    read_first_into(sources, name, &|size| Ok(Vec::with_capacity(usize::try_from(size).unwrap_or_default()))).await
-}
-
-/// Reads one file as [`read_first`] does, into what is made for so many bytes: anew for every archive that is tried.
-///
-/// # Errors
-/// Fails as [`read_first`], and when nothing can be made or written.
-pub async fn read_first_into<W: Plainly>(
-    sources: &[Source<'_>],
-    name: WalFileName,
-    make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
-) -> Result<W, WalError> {
-    let mut failure = None;
-    for source in sources {
-        match read_into(source, name, make).await {
-            Ok(read) => return Ok(read),
-            Err(error) => failure = Some(graver_or_absent(failure, error)),
-        }
-    }
-    Err(failure.unwrap_or_else(no_store))
-}
-
 /// A file of an archive with its stored bytes in memory and proven, not unpacked yet.
 pub struct Loaded<'a> {
     name: WalFileName,
@@ -332,46 +303,25 @@ pub struct Loaded<'a> {
 }
 
 impl Loaded<'_> {
+    /// The file.
+    pub(super) fn name(&self) -> WalFileName {
+        self.name
+    }
+
     /// Gives the plain bytes to what is made for so many of them. They are proven when it is given back.
     ///
     /// # Errors
-    /// Fails when it is damaged or cannot be decrypted; another archive may have it whole ([`read_first_into`]).
-    pub async fn unpack<W: Plainly>(self, make: &(dyn Fn(u64) -> Result<W, WalError> + Sync)) -> Result<W, WalError> {
+    /// Fails when it is damaged or cannot be decrypted.
+    pub(super) async fn unpack<W: Plainly>(
+        self,
+        make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
+    ) -> Result<W, WalError> {
         self.stored.unpack(self.keys, make).await.map_err(|error| in_archive(self.name, error))
     }
 }
 
-/// Loads one file from the first of several archives of a cluster that has it, so that the next one can be on its way while
-/// one is unpacked.
-///
-/// # Errors
-/// Fails as [`read_first`].
-pub async fn load_first<'a>(sources: &[Source<'a>], name: WalFileName) -> Result<Loaded<'a>, WalError> {
-    let mut failure = None;
-    for source in sources {
-        match load(source, name).await {
-            Ok(loaded) => return Ok(loaded),
-            Err(error) => failure = Some(graver_or_absent(failure, error)),
-        }
-    }
-    Err(failure.unwrap_or_else(no_store))
-}
-
-/// Which failure of two archives counts: that one lacks the file says less than anything else.
-fn graver_or_absent(first: Option<WalError>, second: WalError) -> WalError {
-    let lacks = |error: &WalError| matches!(error, WalError::Store(StoreError::NotFound { .. }));
-    match first {
-        Some(first) if lacks(&second) => first,
-        first => graver(first.filter(|first| !lacks(first)), second),
-    }
-}
-
-fn no_store() -> WalError {
-    WalError::Usage("there is no store to read from".to_owned())
-}
-
 /// Loads one file from one archive, however it was packed.
-async fn load<'a>(source: &Source<'a>, name: WalFileName) -> Result<Loaded<'a>, WalError> {
+pub(super) async fn load<'a>(source: &Source<'a>, name: WalFileName) -> Result<Loaded<'a>, WalError> {
     let Source { store, prefix, keys, .. } = *source;
     let system_id = source.identity.system_id;
     let (mut likely, ending) = (vec![packed_wal_key(prefix, system_id, name, "")?], keys.ending());

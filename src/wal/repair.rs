@@ -6,7 +6,8 @@
 use std::io::Cursor;
 
 use super::WalError;
-use super::packed::{LIMIT_BYTES, Parcel, Source, plain_sha256, read_first};
+use super::packed::{LIMIT_BYTES, Parcel, Source, plain_sha256};
+use super::preference::read_first;
 use super::push::{Destination, WalFile, verify};
 use super::spread::aside;
 use crate::action::{ObjectKey, PutOptions};

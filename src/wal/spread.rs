@@ -6,7 +6,8 @@ use std::path::Path;
 
 use futures_util::future::join_all;
 
-use super::packed::{Source, read_first};
+use super::packed::Source;
+use super::preference::read_first;
 use super::push::{Destination, Pushed, WalFile, store_file, verify};
 use super::{Identity, WalError};
 use crate::catalog::claim_prefix;

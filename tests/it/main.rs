@@ -50,6 +50,7 @@ mod engine;
 mod erase;
 mod escape;
 mod evidence;
+mod followed_timeline;
 mod foreign_wal;
 mod format_one;
 mod freeze;

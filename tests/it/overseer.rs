@@ -64,7 +64,7 @@ fn a_server_that_patroni_looks_after_is_neither_stopped_nor_started_nor_restarte
     refused(one(&cli, "postgres.stop", &main), 4);
     let archiving = json!({ "database": "main", "restart": "allowed" });
     let said = refused(one(&cli, "postgres.configure_archiving", &archiving), 4);
-    assert!(said.contains("restart: later"), "{said}");
+    assert!(said.contains("`restart: later`"), "{said}");
     assert_eq!((cluster.sql("SHOW archive_mode"), cluster.pid()), ("off".to_owned(), pid), "it runs as it was");
     cluster.stop("fast");
     refused(one(&cli, "postgres.start", &main), 10);

@@ -280,12 +280,53 @@ async fn a_server_that_opened_before_the_end_of_the_wal_is_stopped_and_told_for_
         let error = recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
         assert!(error.to_string().contains(&format!("ended at {behind}, though")), "{error}");
         assert!(error.to_string().contains("so the server was stopped"), "{error}");
+        let help = error.info().help.clone().unwrap_or_default();
+        assert!(help.contains("timeline 2, which began here, is noted as given up in the archive"), "{help}");
         assert_eq!(site.cluster.pid(), None, "nobody may write into it");
     }
+    assert!(site.stored().iter().any(|name| name == "00000002.history"), "{:?}", site.stored());
+    // The archive has all segments whole: what the help says is enough, also from another machine.
+    for old_data in [OldData::There, OldData::Gone] {
+        if old_data == OldData::Gone {
+            site.cluster.kill();
+            fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+        }
+        let run = site.run();
+        let staged = run.stage(&backup).await;
+        let ahead = serde_json::to_string(&run.check_ahead(&staged, json!({})).await.0).unwrap();
+        assert!(ahead.contains("leads there") && !ahead.contains("of timeline 2"), "{ahead}");
+        run.recover(&staged, json!({})).await;
+        assert_eq!(rows(&site), "1,2,3,4,5", "{}", site.said());
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_from_the_archive_alone_does_not_follow_a_timeline_that_was_opened_too_early() {
+    let (site, backup) = of_one_row().await;
+    let (names, behind) = three_segments(&site);
+    let broken = site.cluster.dir().join("broken");
+    fs::copy(site.cluster.pgdata().join("pg_wal").join(&names[0]), &broken).unwrap();
+    break_record(&broken, behind);
+    site.cluster.give(&broken);
+    fs::set_permissions(&broken, fs::Permissions::from_mode(0o644)).unwrap();
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     let run = site.run();
     let staged = run.stage(&backup).await;
-    run.recover(&staged, json!({ "timeline": 1 })).await;
+    let recover = Recover::new(lying(&site, &names[0], &broken));
+    recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
     assert_eq!(rows(&site), "1,2,3,4,5", "{}", site.said());
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OldData {
+    There,
+    Gone,
 }
 
 #[tokio::test]

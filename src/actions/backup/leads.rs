@@ -187,6 +187,7 @@ fn refused(goal: &Goal, query: &Query, why: &Refusal) -> (String, String) {
         Refusal::BeforeBackup { .. }
         | Refusal::NoWay { .. }
         | Refusal::Several(_)
+        | Refusal::Outlived { .. }
         | Refusal::Hole { .. }
         | Refusal::Unclear { .. }
         | Refusal::BehindEnd { .. }

@@ -20,6 +20,7 @@ use crate::actions::postgres::aim::{self, Aim};
 use crate::actions::postgres::attempt::{self, Recovering};
 use crate::actions::postgres::container::Abode;
 use crate::actions::postgres::course::{self, Plan};
+use crate::actions::postgres::flushed::Flushed;
 use crate::actions::postgres::hands::Hands;
 use crate::actions::postgres::landing::Landing;
 use crate::actions::postgres::layout::Cluster;
@@ -190,7 +191,7 @@ impl Restoring<'_> {
     }
 
     /// Pushes the old WAL before its folder is overwritten. Gives the last position that is known to be flushed.
-    async fn rescue_in_place(&self, marker: &Marker, shelved: &Shelved) -> Result<Option<Lsn>, ActionError> {
+    async fn rescue_in_place(&self, marker: &Marker, shelved: &Shelved) -> Result<Option<Flushed>, ActionError> {
         let old = Old { dir: self.cluster.pgdata.clone() };
         let recovering = Recovering { hands: self.hands(shelved.clone(), &old.dir)?, aim: self.aim.clone() };
         let tail = recovering.tail(marker, Some(&old)).await?;
@@ -233,7 +234,7 @@ impl Restoring<'_> {
         if !tail.files.is_empty() {
             let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
             let message = format!("WAL that was never archived was rescued (files: {})", names.len());
-            let data = json!({ "files": names, "up_to": tail.end.map(|end| end.to_string()) });
+            let data = json!({ "files": names, "up_to": tail.end.map(|end| end.lsn.to_string()) });
             self.cx.reporter.note(message, data);
         }
         Ok(())
@@ -251,7 +252,7 @@ impl Restoring<'_> {
             let remnants = Remnants { stanza: &self.stanza, old, cx: self.cx };
             remnants.refuse(&recovering.hands.shelf(&marker), &tail).await?;
         }
-        let flushed = recovering.witnessed(files.as_ref(), old.as_ref(), &tail)?.max(marker.last_flushed);
+        let flushed = recovering.witnessed(files.as_ref(), old.as_ref(), &tail)?;
         let decided = self.decide(recovering, &marker, (dir, &tail)).await?;
         let folders = supply::folders(&marker, dir);
         let aside = Aside { embedded: &decided.embedded, folders: &folders, tail: &tail, files: files.as_ref() };
@@ -260,7 +261,7 @@ impl Restoring<'_> {
         swap.judge(files.as_ref())?;
         // Only now: an old server that is started again after a refusal goes on writing its last segment.
         self.rescue(&tail, dir).await?;
-        let marker = Marker { last_flushed: flushed, ..marker };
+        let marker = marker.having_flushed(flushed);
         let marker = self.settle(recovering, marker, (dir, old.as_ref(), decided)).await?;
         reading.tell(&recovering.hands, files.as_ref(), dir)?;
         self.cx.reporter.progress(Progress::Doing { text: "swapping the data directory".to_owned() });
@@ -321,8 +322,8 @@ impl Restoring<'_> {
             false => None,
         };
         let (course, to_target, embedded) = (Some(plan.course), plan.goal != Goal::Newest, attempt::names(&embedded));
-        let by_landmark = self.aim.is_by_landmark();
-        let marker = Marker { remains, course, to_target, by_landmark, embedded, ..marker };
+        let (asked, by_landmark) = (Some(self.aim.asked()), self.aim.is_by_landmark());
+        let marker = Marker { remains, course, to_target, asked, by_landmark, embedded, ..marker };
         self.prepare(hands, dir, (&plan, through))?;
         recovering.raise(files.as_ref(), dir, old).await?;
         marker.write(files.as_ref(), dir, &hands.owner)?;

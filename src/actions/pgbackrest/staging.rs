@@ -9,13 +9,13 @@ use super::restore::RestoreParams;
 use super::stanza::{Stanza, TELLING};
 use super::view::{Listed, Standing};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles, RunContext};
+use crate::actions::postgres::flushed::Flushed;
 use crate::actions::postgres::layout::Cluster;
 use crate::actions::postgres::marker::{self, Link, Marker};
 use crate::actions::postgres::owner::Owner;
 use crate::actions::postgres::pg_control::control;
 use crate::actions::postgres::room::Room;
 use crate::actions::postgres::{live, scratch};
-use crate::pgformat::Lsn;
 
 /// A fact and what to do about it.
 type Misfit = (String, &'static str);
@@ -120,6 +120,9 @@ impl Staging<'_> {
             ended_at: base.ended_at,
             links,
             last_flushed: None,
+            asked: None,
+            last_flushed_on: None,
+            given_up: None,
             course: None,
             remains: None,
             to_target: false,
@@ -138,7 +141,7 @@ impl Staging<'_> {
     pub(super) async fn restore(
         &self,
         marker: Marker,
-        (repo, last_flushed): (u32, Option<Lsn>),
+        (repo, flushed): (u32, Option<Flushed>),
     ) -> Result<Marker, ActionError> {
         let (files, dir) = (self.cx.host.files(), self.dir());
         let folders: Vec<PathBuf> =
@@ -160,7 +163,7 @@ impl Staging<'_> {
         }
         let message = format!("pgBackRest restored backup `{}` into `{}`", marker.backup.id, dir.display());
         self.cx.reporter.note(message, json!({ "backup": marker.backup.id, "dir": dir }));
-        let marker = Marker { last_flushed, ..marker };
+        let marker = marker.having_flushed(flushed);
         if !self.in_place() {
             marker.write(files.as_ref(), &dir, self.owner)?;
         }

@@ -71,7 +71,8 @@ pub(crate) async fn advance(
     }
     let (to_target, wal_location) = (plan.goal != Goal::Newest, hands.location.clone());
     let (course, by_landmark) = (Some(plan.course), aim.is_by_landmark());
-    let marker = Marker { course, to_target, by_landmark, wal_location, ..marker };
+    let asked = Some(aim.asked());
+    let marker = Marker { course, to_target, asked, by_landmark, wal_location, ..marker };
     tell(hands, aim, &plan, files.as_ref())?;
     let fetching = Fetching::of(hands, marker.system_id)?.through(through);
     fetching.write(files.as_ref(), &hands.cluster.pgdata, &hands.owner).map_err(|error| cannot(&error))?;

@@ -37,6 +37,15 @@ pub(crate) struct Aim {
     pub(crate) timeline: Option<Timeline>,
 }
 
+/// Where a person wants a recovery to end, whatever the server is told in the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// Where.
+    pub(crate) goal: Goal,
+    /// Whether with what happened there.
+    pub(crate) edge: Edge,
+}
+
 impl Aim {
     /// The server's settings for this aim along `timeline`; every other target is emptied, so that one of an
     /// earlier restore cannot contradict. The goal comes after them: an empty target behind it counts as a second.
@@ -69,6 +78,11 @@ impl Aim {
             Ending::Promote | Ending::Pause => &["primary_conninfo", "primary_slot_name"][..],
         };
         emptied.iter().copied()
+    }
+
+    /// What of it was asked for.
+    pub(crate) fn asked(&self) -> Asked {
+        Asked { goal: self.goal.clone(), edge: self.edge }
     }
 
     /// Whether it ends at a place that is no time: only what is reached there tells how much was given up.

@@ -12,7 +12,7 @@ use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
 use crate::transfer::TransferError;
-use crate::wal::{Almanac, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, read_first_into};
+use crate::wal::{Almanac, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, unpack_first};
 
 /// Where a cluster's WAL lies: what one of several stores has is there.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ impl Shelf<'_> {
     }
 
     /// Gives a segment's plain bytes to what is made for them; it is given back when they are proven. One that turns out to be
-    /// damaged is read from all stores again, and then something new is made.
+    /// damaged, or breaks off, is read from all stores again, and then something new is made.
     ///
     /// # Errors
     /// Fails when no store has it whole, and when it cannot be decrypted.
@@ -93,12 +93,8 @@ impl Shelf<'_> {
         (segment, loaded): (SegmentName, Loaded<'_>),
         make: &(dyn Fn() -> W + Sync),
     ) -> Result<W, ActionError> {
-        let make = |_| Ok(make());
-        if let Ok(unpacked) = loaded.unpack(&make).await {
-            return Ok(unpacked);
-        }
-        let read = read_first_into(&self.sources(), WalFileName::Segment(segment), &make).await;
-        read.map_err(|error| unread_segment(segment, &error))
+        let unpacked = unpack_first(&self.sources(), loaded, &|_| Ok(make())).await;
+        unpacked.map_err(|error| unread_segment(segment, &error))
     }
 
     /// Reads a segment whole, or says what is wrong with it: it is not there, or damaged.
@@ -180,6 +176,14 @@ impl Shelf<'_> {
     /// Fails when a segment cannot be read or is damaged.
     pub(crate) async fn date(&self, archive: &mut Archive) -> Result<(), ActionError> {
         Almanac::of(self.sources(), self.size).date(archive).await.map_err(|error| unread(&error))
+    }
+
+    /// Reads from the WAL up to when each timeline was written that a recovery of the newest state may follow or leave.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read, unless it is damaged.
+    pub(crate) async fn date_ends(&self, archive: &mut Archive, start: Lsn) -> Result<(), ActionError> {
+        Almanac::of(self.sources(), self.size).date_ends(archive, start).await.map_err(|error| unread(&error))
     }
 
     /// Where its files are read from.

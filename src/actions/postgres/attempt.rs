@@ -139,11 +139,11 @@ impl Recovering<'_> {
             remains,
             course: Some(plan.course),
             to_target: plan.goal != Goal::Newest,
+            asked: Some(self.aim.asked()),
             by_landmark: self.aim.is_by_landmark(),
             embedded: names(&embedded),
             wal_location: self.hands.location.clone(),
-            last_flushed: self.witnessed(files, old.as_ref(), &tail)?.max(marker.last_flushed),
-            ..marker
+            ..marker.having_flushed(self.witnessed(files, old.as_ref(), &tail)?)
         };
         self.prepare(files, &staged, &marker, (&plan, &fetching.through(through)))?;
         let trial = self.try_out(&staged, (&plan, reading), larder.as_ref());

@@ -13,8 +13,8 @@ use super::marker::{Course, Marker};
 use super::supply::{Aside, Supply};
 use crate::action::{ActionError, ReadStore};
 use crate::base::{Timestamp, clock};
-use crate::catalog::Manifest;
 use crate::catalog::recovery::{Base, Fault, Goal, Seen, Settled, Way};
+use crate::catalog::{GivenUp, Manifest};
 use crate::pgformat::{SegmentName, Timeline, WalFileName};
 use crate::wal::Keys;
 
@@ -115,12 +115,19 @@ async fn decide(shelf: &Shelf<'_>, marker: &Marker, aside: Aside<'_>, aim: &Aim)
     archive.aside.extend(aside.embedded);
     archive.aside.extend(aside.tail.segments());
     archive.branches.extend(aside.tail.branches.clone());
+    if let Some(GivenUp { timeline, until }) = aside.tail.given_up {
+        archive.give_up(timeline, until);
+    }
     let reached = marker.waits.map(|waiting| waiting.reached);
     let searched = landmark::Searched { shelf, archive: &archive, aside, base, reached };
     let wanted = landmark::timeline(&searched, goal, aim.timeline).await?;
     // Also for one that was named: what its children copied of it ends where they were promoted.
-    if matches!(goal, Goal::Time(_)) && archive.leading(base).len() > 1 {
+    if matches!(goal, Goal::Time(_)) && (!archive.given_up.is_empty() || archive.leading(base).len() > 1) {
         shelf.date(&mut archive).await?;
+    }
+    if *goal == Goal::Newest && wanted.is_none() && !archive.branches.is_empty() {
+        shelf.date_ends(&mut archive, base.start).await?;
+        aside.tail.seen_by(&mut archive);
     }
     let way = archive.way(goal, base, wanted)?;
     let archived: BTreeSet<SegmentName> = way.path.iter().copied().filter(|name| archive.holds(*name)).collect();

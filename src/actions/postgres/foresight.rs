@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::archive::Shelf;
 use super::layout::Cluster;
+use super::marker::Marker;
 use super::old::Old;
 use super::rescue::{Judge, Tail};
 use super::wal_location::WalLocation;
@@ -115,7 +116,8 @@ pub(crate) async fn remnant(look: &Lookout<'_>) -> Result<Option<Remnant>, Actio
     let Some(old) = Old::find(look.cluster, run, files.as_ref()).map_err(unread)? else { return Ok(None) };
     let Some(control) = old.control(files.as_ref()) else { return Ok(None) };
     let Some(folder) = old.wal(run, files.as_ref()).map_err(unread)? else { return Ok(None) };
-    let tail = tail(look, &control, folder).await?;
+    let mut tail = tail(look, &control, folder).await?;
+    tail.given_up = Marker::read(files.as_ref(), &old.dir)?.and_then(|unfinished| unfinished.given_up);
     Ok(Some(of(tail, &control, Arc::clone(files))))
 }
 
@@ -148,6 +150,7 @@ fn of(tail: Tail, control: &ControlFile, files: Arc<dyn ReadFiles>) -> Remnant {
         newest,
         last_record: tail.last_record,
         branches: tail.branches,
+        given_up: tail.given_up,
         tear: tail.torn.map(|torn| Tear { words: torn.words(), proven: torn.proven, latest: torn.latest }),
         files,
     }

@@ -10,6 +10,8 @@ use super::attempt::Reading;
 use super::connect::{Endpoint, Session};
 use super::container::Abode;
 use super::fetching;
+use super::flushed::Flushed;
+use super::giving_up;
 use super::hands::Hands;
 use super::layout::MARKER;
 use super::limits::{self, Configured, Short};
@@ -27,7 +29,7 @@ use super::slot;
 use crate::action::{ActionError, FileKind, Files, InstanceHandle, REPLACING, ReadFiles, Waits};
 use crate::base::Timestamp;
 use crate::event::ErrorClass;
-use crate::pgformat::Lsn;
+use crate::pgformat::{Lsn, TimelineHistory};
 
 /// The file of an attempt that holds the outputs of a proven recovery.
 const OUTPUT: &str = "recovered.json";
@@ -69,9 +71,8 @@ impl Landing<'_> {
         let arrival = self.follow(server, aim).await?;
         let at = self.seen_whole(arrival).await?;
         let mut session = self.session().await?;
-        if self.marker.to_target {
-            reached::confirm(aim, (at, arrival.newest_commit), &mut session).await?;
-        }
+        let asked = self.marker.asked.clone().unwrap_or_else(|| aim.asked());
+        reached::confirm((&asked, self.told()), (at, arrival.newest_commit), &mut session).await?;
         match arrival.waits {
             Some(waits) => self.waits(waits, arrival, &mut session).await,
             None => self.opened(arrival, session).await,
@@ -93,8 +94,12 @@ impl Landing<'_> {
         drop(session);
         let awaited = Awaited { course: self.course(), ending: Ending::Promote, to: Told::Promotion };
         let arrival = replay::follow(&server, awaited, self.hands.cx).await?;
-        self.seen_whole(arrival).await?;
+        let at = self.seen_whole(arrival).await?;
         let mut session = self.session().await?;
+        // A server that waited at the end of the archive replays what came since before it opens.
+        if let Some(asked) = &self.marker.asked {
+            reached::confirm((asked, self.told()), (at, arrival.newest_commit), &mut session).await?;
+        }
         // Until its first checkpoint a promoted server would recover from before the promotion (facts 2.4).
         if let Err(error) = session.query("CHECKPOINT").await {
             let message =
@@ -122,8 +127,18 @@ impl Landing<'_> {
         let fact = format!(
             "the recovery ended at {at}, though the WAL that was there leads to {floor}: what lies between did not come back, so the server was stopped"
         );
-        let help = "`runbook wal verify` tells which segment is damaged; bring a whole copy of it back and recover again, or \
-                    recover to that position with `target_lsn` to go on without the rest";
+        let again = match arrival.waits {
+            // It opened: by now the archive has a timeline that lacks what follows.
+            None if !cluster.is_scratch() => {
+                let course = self.course().timeline;
+                giving_up::give_up(self.hands, &self.marker, (arrival.timeline, course), &fact).await
+            }
+            None | Some(_) => "and recover again".to_owned(),
+        };
+        let help = format!(
+            "`runbook wal verify` tells which segment is damaged; bring a whole copy of it back {again}; or recover to \
+             {at} with `target_lsn`, to go on without the rest"
+        );
         Err(ActionError::fatal(fact).process(None, tail).help(help))
     }
 
@@ -147,6 +162,10 @@ impl Landing<'_> {
         self.marker.course.unwrap_or(unknown)
     }
 
+    fn told(&self) -> Told {
+        if self.marker.to_target { Told::Target } else { Told::Nothing }
+    }
+
     async fn session(&self) -> Result<Session, ActionError> {
         Endpoint::of(self.hands.cluster, None, self.hands.cx.about.secrets.as_ref())?.open().await
     }
@@ -154,8 +173,7 @@ impl Landing<'_> {
     /// Follows the replay; settings that turn out too small on the way are raised each time: a server that replays their
     /// change pauses there, or ends. One that ended on its way to a target begins again, and reads nothing behind it.
     async fn follow(&self, mut server: Server<'_>, aim: &Aim) -> Result<Arrival, ActionError> {
-        let to = if self.marker.to_target { Told::Target } else { Told::Nothing };
-        let awaited = Awaited { course: self.course(), ending: aim.ending, to };
+        let awaited = Awaited { course: self.course(), ending: aim.ending, to: self.told() };
         let files = self.hands.cx.host.files();
         let mut raised = String::new();
         loop {
@@ -268,7 +286,7 @@ impl Landing<'_> {
             cx,
         };
         let proven = proof::prove(&claim).await.map_err(|error| self.unproven(error))?;
-        self.note_shortfall(proven.fork);
+        self.note_shortfall(&arrival, proven.fork);
         let slots =
             if cluster.is_scratch() { Vec::new() } else { slot::restore(self.hands, &self.marker, &mut session).await };
         let standbys = if cluster.is_scratch() { Vec::new() } else { slot::standbys(self.hands, &self.marker).await };
@@ -303,16 +321,38 @@ impl Landing<'_> {
         files.replace(&self.hands.cx.attempt_dir.join(OUTPUT), &text, 0o600).map_err(|error| cannot(&error))
     }
 
+    /// Whether all that the old server is known to have flushed came back. What it wrote on a timeline that was not followed
+    /// did not, however far the other one leads.
+    fn came_back(&self, arrival: &Arrival, reached: Lsn) -> bool {
+        self.marker.flushed().is_some_and(|flushed| flushed.came_back(&self.history(arrival), reached))
+    }
+
+    /// The history of the timeline that the server is on; nothing but that timeline where its file is not there.
+    fn history(&self, arrival: &Arrival) -> TimelineHistory {
+        let path = self.hands.cluster.pgdata.join("pg_wal").join(arrival.timeline.history_file());
+        let bytes = self.hands.cx.host.read_files().read(&path, 4 << 20).ok();
+        let parsed =
+            bytes.and_then(|text| TimelineHistory::parse(arrival.timeline, &String::from_utf8_lossy(&text)).ok());
+        parsed.unwrap_or_else(|| TimelineHistory::root(arrival.timeline))
+    }
+
     /// Says when less came back than the old server is known to have flushed, unless a target asked for less.
-    fn note_shortfall(&self, reached: Lsn) {
+    fn note_shortfall(&self, arrival: &Arrival, reached: Lsn) {
         let marker = &self.marker;
-        let Some(flushed) = marker.last_flushed.filter(|flushed| reached < *flushed && !marker.to_target) else {
+        let Some(flushed) = marker.flushed().filter(|_| !marker.to_target && !self.came_back(arrival, reached)) else {
             return;
         };
-        let message = format!(
-            "the recovery ended at {reached}, but the old server had flushed up to {flushed}: what lies between did not come back"
-        );
-        let data = json!({ "reached": reached.to_string(), "flushed": flushed.to_string() });
+        let Flushed { timeline, lsn } = flushed;
+        let message = match reached < lsn {
+            true => format!(
+                "the recovery ended at {reached}, but the old server had flushed up to {lsn}: what lies between did not come back"
+            ),
+            false => format!(
+                "the old server had flushed up to {lsn} on timeline {timeline}, which was left before that: what it wrote \
+                 there since did not come back"
+            ),
+        };
+        let data = json!({ "reached": reached.to_string(), "flushed": lsn.to_string(), "timeline": timeline.0 });
         self.hands.cx.reporter.note(message, data);
     }
 
@@ -349,7 +389,7 @@ impl Landing<'_> {
         let marker = &self.marker;
         let kept: PathBuf = cluster.kept(files, &marker.run);
         let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
-        let reached = marker.last_flushed.is_some_and(|flushed| recovered_to >= flushed);
+        let reached = self.came_back(&arrival, recovered_to);
         let complete_until = marker.remains.and_then(|remains| match remains {
             Remains::Nothing => None,
             Remains::Since(at) => Some(at),

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::aim::Asked;
+use super::flushed::Flushed;
 use super::layout::{Cluster, MARKER};
 use super::owner::Owner;
 use super::room::{self, Room};
@@ -16,6 +18,7 @@ use super::swap::{LinkedSeat, Seat};
 use super::wal_location::WalLocation;
 use crate::action::{ActionError, BackupHandle, Files, HostError, ReadFiles, Waits};
 use crate::base::{RunId, Timestamp};
+use crate::catalog::GivenUp;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
 
 /// A staged backup.
@@ -45,12 +48,18 @@ pub(crate) struct Marker {
     /// The last position known to be flushed by the old server; set by the recovery before the swap.
     #[serde(default)]
     pub(crate) last_flushed: Option<Lsn>,
+    /// The timeline of that position; in a marker of an earlier version the one that is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_flushed_on: Option<Timeline>,
     /// What the replay is measured against; set by the recovery before the swap.
     #[serde(default)]
     pub(crate) course: Option<Course>,
     /// Whether the server was told a target, which it then must have reached; set before the swap.
     #[serde(default)]
     pub(crate) to_target: bool,
+    /// What was asked for, which is confirmed also where the server was told another thing; set before the swap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked: Option<Asked>,
     /// Whether that target is another one than a time, so that only what was reached tells how much it gave up.
     #[serde(default)]
     pub(crate) by_landmark: bool,
@@ -63,6 +72,9 @@ pub(crate) struct Marker {
     /// Where the WAL lies that another program archived, if the recovery reads such; set before the swap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) wal_location: Option<WalLocation>,
+    /// The timeline that this recovery opened before the end of the WAL, and stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<GivenUp>,
     /// What the recovered server waits for; `None` while it is not there yet, and when it is to open.
     #[serde(default)]
     pub(crate) waits: Option<Waiting>,
@@ -123,6 +135,21 @@ impl Link {
 }
 
 impl Marker {
+    /// The last position known to be flushed by the old server.
+    pub(crate) fn flushed(&self) -> Option<Flushed> {
+        let followed = || self.course.map_or(self.timeline, |course| course.timeline);
+        let timeline = self.last_flushed_on.unwrap_or_else(followed);
+        self.last_flushed.map(|lsn| Flushed { timeline, lsn })
+    }
+
+    /// Remembers what the old server is known to have flushed, unless more of it is known already.
+    #[must_use]
+    pub(crate) fn having_flushed(self, flushed: Option<Flushed>) -> Self {
+        let flushed = self.flushed().max(flushed);
+        let (last_flushed, last_flushed_on) = (flushed.map(|one| one.lsn), flushed.map(|one| one.timeline));
+        Self { last_flushed, last_flushed_on, ..self }
+    }
+
     /// The segments that came with the backup.
     pub(crate) fn embedded(&self) -> BTreeSet<SegmentName> {
         self.embedded.iter().filter_map(|name| name.parse().ok()).collect()

@@ -80,7 +80,8 @@ pub(crate) async fn prove(claim: &Claim<'_>) -> Result<Proven, ActionError> {
         let stores = lacking.join("`, `");
         let name = &claim.cluster.name;
         let message = format!(
-            "warning: `{segment}` did not reach store `{stores}`, and `wal_at_least` of `{name}` is content with the others:              see why with `runbook wal status {name}`; `runbook wal mend {name}` copies what a store lacks"
+            "warning: `{segment}` did not reach store `{stores}`, and `wal_at_least` of `{name}` is content with the others: \
+             see why with `runbook wal status {name}`; `runbook wal mend {name}` copies what a store lacks"
         );
         cx.reporter.note(message, serde_json::json!({ "segment": segment.to_string(), "lacking": lacking }));
     }

@@ -66,7 +66,11 @@ impl<'a> Prospect<'a> {
         let among = self.staged.as_ref().filter(|(handle, _)| handle.described.is_none());
         let among = among.map(|(handle, _)| BTreeSet::from([handle.id.clone()]));
         Ok(match ahead.planned((&aim.goal, aim.edge, aim.timeline), remnant, among.as_ref()).await {
-            Ok(Planned::Possible(plan)) => self.room(&plan, cx, possible(&plan, findings)).await?,
+            Ok(Planned::Possible(plan)) => {
+                let findings = possible(&plan, findings);
+                // What of the backup cannot be read is for the step that stages it to say.
+                self.room(&plan, cx, findings.clone()).await.unwrap_or(findings)
+            }
             // Who archives without a catalog has backups without one, too: what is missing here may lie there.
             Ok(Planned::Impossible(why)) if location.is_some() => {
                 findings.warn(format!("the archive does not lead there by a backup of the catalog: {}", why.why), MAPS)
@@ -144,9 +148,10 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
     let fact = format!("the archive does not lead there: {}", why.why);
     let help = why.why.help().unwrap_or(MAPS);
     match &why.why {
-        Refusal::BeforeBackup { .. } | Refusal::Several(_) | Refusal::NotFound(Goal::Xid(_)) => {
-            findings.refuse(fact, help)
-        }
+        Refusal::BeforeBackup { .. }
+        | Refusal::Several(_)
+        | Refusal::Outlived { .. }
+        | Refusal::NotFound(Goal::Xid(_)) => findings.refuse(fact, help),
         // What the old server never archived may close it: that is rescued first. And a step before this one may make
         // the backup, or the restore point.
         Refusal::Hole { .. }

@@ -84,7 +84,7 @@ impl Pushing<'_> {
         let names: Vec<String> = tail.files.iter().map(|file| file.name.to_string()).collect();
         let from = old.dir.display();
         let message = format!("WAL that was never archived was rescued from `{from}` (files: {})", names.len());
-        let up_to = tail.end.map(|end| end.to_string());
+        let up_to = tail.end.map(|end| end.lsn.to_string());
         self.hands.cx.reporter.note(message, json!({ "files": names, "up_to": up_to }));
     }
 

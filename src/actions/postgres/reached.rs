@@ -1,34 +1,39 @@
 //! Holds the point that a recovery reached against the one it was told, and lists what stands open there.
 
-use super::aim::{Aim, Edge, words};
+use super::aim::{Asked, Edge, words};
 use super::connect::Session;
+use super::replay::Told;
 use super::target::Goal;
 use crate::action::ActionError;
 use crate::base::Timestamp;
 use crate::pgformat::Lsn;
 
-/// Confirms the target. The server itself ends with an error when it runs out of WAL before it (from PostgreSQL 13
-/// on); what it does not say is that it went past it, or that nothing was there to stop at.
+/// Confirms what was asked for. The server itself ends with an error when it runs out of WAL before the target it was told
+/// (from PostgreSQL 13 on); what it does not say is that it went past it, or that nothing was there to stop at. One that was
+/// told nothing, since nothing lay behind what was asked for, may have found more than was seen then.
 ///
 /// # Errors
 /// Fails when another point than the target was reached.
 pub(crate) async fn confirm(
-    aim: &Aim,
+    (asked, told): (&Asked, Told),
     (at, newest_commit): (Lsn, Option<Timestamp>),
     session: &mut Session,
 ) -> Result<(), ActionError> {
     let missed = |reached: String| {
-        let fact = format!("the recovery was to end at {}, but {reached}", words(&aim.goal));
+        let fact = format!("the recovery was to end at {}, but {reached}", words(&asked.goal));
         Err(ActionError::fatal(fact).help("recover the same backup again, to a target that the archive contains"))
     };
-    match (&aim.goal, aim.edge) {
+    match (&asked.goal, asked.edge) {
         (Goal::Time(wanted), edge) => match newest_commit {
             Some(newest) if newest > *wanted || (edge == Edge::Excluded && newest == *wanted) => {
                 missed(format!("its newest commit is of {newest}"))
             }
             Some(_) | None => Ok(()),
         },
-        (Goal::Lsn(wanted), Edge::Included) if at < *wanted => missed(format!("it ended at {at}")),
+        // No record begins behind the position: then the end of the archive is all there is.
+        (Goal::Lsn(wanted), Edge::Included) if told == Told::Target && at < *wanted => {
+            missed(format!("it ended at {at}"))
+        }
         (Goal::Xid(xid), edge) => {
             let status = status(*xid, session).await?;
             match (edge, status.as_str()) {

@@ -8,10 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::flushed::Flushed;
 use super::target::Goal;
 use crate::action::{ActionError, FileKind, HostError, ReadFiles};
 use crate::base::Timestamp;
-use crate::catalog::recovery::Branch;
+use crate::catalog::GivenUp;
+use crate::catalog::recovery::{Archive, Branch, LastCommit};
 use crate::pgformat::{
     ArchiverNotes, Lsn, SegmentHeader, SegmentName, SegmentScan, SegmentSize, SystemId, Timeline, TimelineHistory,
     WAL_PAGE_BYTES, WalFileName, WalWalker, Walked,
@@ -25,7 +27,7 @@ pub(crate) struct Rescued {
     /// Where it lies.
     pub(crate) path: PathBuf,
     /// The newest commit in it, by the primary's clock.
-    pub(crate) newest_commit: Option<Timestamp>,
+    pub(crate) newest_commit: Option<LastCommit>,
     /// The oldest one.
     pub(crate) oldest_commit: Option<Timestamp>,
 }
@@ -53,7 +55,7 @@ pub(crate) struct Tail {
     /// Segments that the archive has, though the old server was never told so.
     pub(crate) untold: Vec<(SegmentName, PathBuf)>,
     /// The end of proven WAL on the newest timeline: everything up to here was flushed.
-    pub(crate) end: Option<Lsn>,
+    pub(crate) end: Option<Flushed>,
     /// The newest commit in it, by the primary's clock.
     pub(crate) newest_commit: Option<Timestamp>,
     /// Where the last record of it begins: no server stops at a position behind that.
@@ -64,6 +66,8 @@ pub(crate) struct Tail {
     pub(crate) branches: BTreeMap<Timeline, Branch>,
     /// Where WAL that was flushed cannot be read, on the newest timeline.
     pub(crate) torn: Option<Torn>,
+    /// The timeline that an unfinished recovery opened too early, whose data directory this is.
+    pub(crate) given_up: Option<GivenUp>,
 }
 
 /// WAL that the old server had flushed and that proves nothing any more. A segment is synced before the next one is
@@ -97,6 +101,15 @@ impl Tail {
             WalFileName::Segment(segment) => Some(segment),
             WalFileName::PartialSegment(_) | WalFileName::History(_) | WalFileName::BackupHistory { .. } => None,
         })
+    }
+
+    /// Adds the newest commits of it to what is known of each timeline's end.
+    pub(crate) fn seen_by(&self, archive: &mut Archive) {
+        for file in &self.files {
+            if let (WalFileName::Segment(name), Some(commit)) = (file.name, file.newest_commit) {
+                archive.saw(name.timeline(), commit);
+            }
+        }
     }
 
     /// Reads a history. One that makes no sense is found out when it is pushed.
@@ -135,7 +148,7 @@ impl Tail {
     /// The newest commit in those of them that lie on a path.
     pub(crate) fn newest_commit_on(&self, path: &[SegmentName]) -> Option<Timestamp> {
         let on_path = |file: &&Rescued| matches!(file.name, WalFileName::Segment(name) if path.contains(&name));
-        self.files.iter().filter(on_path).filter_map(|file| file.newest_commit).max()
+        self.files.iter().filter(on_path).filter_map(|file| file.newest_commit).map(|commit| commit.at).max()
     }
 }
 
@@ -229,7 +242,10 @@ impl Judge<'_> {
         }
         let torn = walk.broken.and_then(|broken| self.torn(broken, walk.end));
         if walk.end.is_some() || torn.is_some() {
-            tail.end = tail.end.max(walk.end).max(torn.as_ref().map(|torn| torn.latest.start(self.size)));
+            let begun = torn.as_ref().map(|torn| torn.latest.start(self.size));
+            let timeline = segments.values().next().map(|segment| segment.timeline());
+            let end = timeline.zip(walk.end.max(begun)).map(|(timeline, lsn)| Flushed { timeline, lsn });
+            tail.end = tail.end.max(end);
             tail.torn = torn;
         }
         Ok(())
@@ -258,7 +274,7 @@ impl Judge<'_> {
         let (mut newest, mut oldest, mut last) = (None, None, None);
         let mut see = |record: &crate::pgformat::WalRecord<'_>| {
             let at = record.committed_at();
-            newest = newest.max(at);
+            newest = newest.max(at.map(|at| LastCommit { at, lsn: record.lsn }));
             oldest = [oldest, at].into_iter().flatten().min();
             last = Some(record.lsn);
         };
@@ -273,7 +289,7 @@ impl Judge<'_> {
         let end = walk.walker.end().filter(|end| *end > segment.start(self.size) && Some(*end) != before);
         if why.is_none() || end.is_some() {
             walk.end = walk.end.max(walk.walker.end().filter(|end| *end > segment.start(self.size)));
-            tail.newest_commit = tail.newest_commit.max(newest);
+            tail.newest_commit = tail.newest_commit.max(newest.map(|commit| commit.at));
             tail.last_record = tail.last_record.max(last);
             if !is_archived {
                 tail.files.push(Rescued { name, path, newest_commit: newest, oldest_commit: oldest });

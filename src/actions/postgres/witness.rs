@@ -46,6 +46,8 @@ fn told(tail: &Tail, (last, size): (SegmentName, SegmentSize), incident_at: Time
 mod tests {
     #![allow(clippy::unwrap_used, clippy::allow_attributes, reason = "tests")]
     use super::*;
+    use crate::catalog::recovery::LastCommit;
+    use crate::pgformat::Lsn;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
@@ -55,7 +57,7 @@ mod tests {
         let file = |(name, commit): &(&str, Option<&str>)| Rescued {
             name: name.parse().unwrap(),
             path: name.into(),
-            newest_commit: commit.map(at),
+            newest_commit: commit.map(at).map(|at| LastCommit { at, lsn: Lsn::ZERO }),
             oldest_commit: commit.map(at),
         };
         Tail { files: files.iter().map(file).collect(), ..Tail::default() }

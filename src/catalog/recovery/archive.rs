@@ -16,6 +16,15 @@ pub struct Branch {
     pub created_at: Timestamp,
 }
 
+/// The newest commit at the end of a timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LastCommit {
+    /// When, by the clock of its server.
+    pub at: Timestamp,
+    /// Where its record begins.
+    pub lsn: Lsn,
+}
+
 /// What is known of a stored segment's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -58,8 +67,11 @@ pub struct Archive {
     /// Segments that replay will find although the archive does not have them: they came with the backup, or were
     /// rescued from the lost server.
     pub aside: BTreeSet<SegmentName>,
-    /// The newest commit of a timeline's own, where somebody read it.
-    pub newest: BTreeMap<Timeline, Timestamp>,
+    /// The newest commit at the end of a timeline, where somebody read it.
+    pub newest: BTreeMap<Timeline, LastCommit>,
+    /// Timelines whose servers were stopped for good by a recovery that had opened them too early, each with the position
+    /// that it was stopped at.
+    pub given_up: BTreeMap<Timeline, Lsn>,
     /// When a timeline was promoted, where somebody read it in its own WAL: [`Branch::created_at`] may be later.
     pub promoted: BTreeMap<Timeline, Timestamp>,
 }
@@ -69,8 +81,8 @@ impl Archive {
     #[must_use]
     pub fn empty(size: SegmentSize) -> Self {
         let (branches, segments, partial) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        let (newest, promoted) = (BTreeMap::new(), BTreeMap::new());
-        Self { size, branches, segments, partial, aside: BTreeSet::new(), newest, promoted }
+        let (newest, given_up, promoted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { size, branches, segments, partial, aside: BTreeSet::new(), newest, given_up, promoted }
     }
 
     /// Adds what was listed of a timeline.
@@ -99,6 +111,9 @@ impl Archive {
                 return Err(timeline);
             }
             own.created_at = own.created_at.min(theirs.created_at);
+        }
+        for (timeline, until) in other.given_up {
+            self.give_up(timeline, until);
         }
         self.partial.extend(other.partial);
         self.aside.extend(other.aside);
@@ -150,17 +165,18 @@ impl Archive {
         self.path(timeline).name(self.size.number_of(lsn))
     }
 
-    /// The newest timeline that leads on from a backup, as the server's `latest` finds it.
-    #[must_use]
-    pub fn latest(&self, base: Base) -> Timeline {
-        let leads = |branch: &&Branch| branch.history.contains(base.timeline, base.stop);
-        self.branches
-            .values()
-            .filter(leads)
-            .map(|branch| branch.history.timeline())
-            .max()
-            .unwrap_or(base.timeline)
-            .max(base.timeline)
+    /// Adds a commit that somebody saw on a timeline: the newest counts.
+    pub fn saw(&mut self, timeline: Timeline, commit: LastCommit) {
+        let known = self.newest.entry(timeline).or_insert(commit);
+        if known.at < commit.at {
+            *known = commit;
+        }
+    }
+
+    /// Adds that a timeline was given up at a position.
+    pub fn give_up(&mut self, timeline: Timeline, until: Lsn) {
+        let known = self.given_up.entry(timeline).or_insert(until);
+        *known = until.max(*known);
     }
 
     /// Follows the archive from the backup's start along a timeline, up to the first hole.
@@ -205,7 +221,7 @@ impl Archive {
     }
 
     /// Every whole file that carries a segment's name, wherever it is.
-    fn names(&self) -> impl Iterator<Item = SegmentName> {
+    pub(super) fn names(&self) -> impl Iterator<Item = SegmentName> {
         self.segments.keys().chain(&self.aside).copied()
     }
 }

@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::base::Timestamp;
 use crate::pgformat::Lsn;
 
 /// Where a recovery is to end.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// At the end of the archived WAL.
     Newest,
@@ -23,7 +26,8 @@ pub enum Goal {
 }
 
 /// Whether what happened at the goal itself is recovered (manual, `recovery_target_inclusive`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Edge {
     /// Up to it and with it.
     #[default]

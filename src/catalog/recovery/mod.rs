@@ -15,13 +15,14 @@ mod choice;
 mod goal;
 mod hole;
 mod lane;
+mod latest;
 mod path;
 mod refusal;
 mod timeline;
 mod way;
 
 pub use absence::Requirement;
-pub use archive::{Archive, Branch, Condition, Segment};
+pub use archive::{Archive, Branch, Condition, LastCommit, Segment};
 pub use backup::{Base, BaseBackup, base_backups};
 pub use choice::{Choice, PassedOver, choose};
 pub use goal::{Edge, Goal};

@@ -1,6 +1,7 @@
 //! Why a goal cannot be reached.
 
 use super::{Goal, Hole};
+use crate::base::Timestamp;
 use crate::pgformat::{Lsn, SegmentName, Timeline};
 
 /// Why a goal cannot be reached from a backup. Nothing was touched.
@@ -25,6 +26,23 @@ pub enum Refusal {
     /// More than one timeline contains the goal.
     #[error("several timelines contain the target: {}", .0.join(", "))]
     Several(Vec<String>),
+    /// The newest timeline ends before another one does that it left, or that left it: two servers wrote, and the promotion
+    /// of the newer may have been a mistake.
+    #[error(
+        "timeline `{followed}` is the newest and leads to {reached}, but timeline {left} has commits that are not in it, up to {newest}"
+    )]
+    Outlived {
+        /// The newest timeline.
+        followed: Timeline,
+        /// Its newest commit, or the end of the backup.
+        reached: Timestamp,
+        /// The other one.
+        timeline: Timeline,
+        /// The other one, in words.
+        left: String,
+        /// Its newest commit.
+        newest: Timestamp,
+    },
     /// Segments cannot be had before the goal is reached.
     #[error("the archive has a hole: {hole}, though later WAL exists; it leads to {}", told(.last.as_ref()))]
     Hole {
@@ -81,6 +99,10 @@ impl Refusal {
                 Some("choose a backup that ended before the target (`backup.find` with `before`)")
             }
             Self::Several(_) => Some("say which one with `timeline`"),
+            Self::Outlived { .. } => Some(
+                "find out which of the two servers counts, and say its timeline: `runbook restore DATABASE --timeline NUMBER`, \
+                 `-p timeline=NUMBER` of a procedure; `runbook backups map` shows what each holds",
+            ),
             Self::Hole { .. } => Some("bring the segment back, or recover to a target before the hole"),
             Self::Unclear { .. } => {
                 Some("recover to the position at which it was left, or bring its last segment back")

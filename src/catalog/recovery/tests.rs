@@ -22,6 +22,10 @@ fn branch(timeline: u32, history: &str, created: &str) -> (Timeline, Branch) {
     (Timeline(timeline), Branch { history, created_at: at(created) })
 }
 
+fn last(segment: u64, text: &str) -> LastCommit {
+    LastCommit { at: at(text), lsn: lsn(segment) }
+}
+
 fn archive(branches: Vec<(Timeline, Branch)>, segments: &[(u32, u64)]) -> Archive {
     let size = SegmentSize::DEFAULT;
     let mut archive = Archive::empty(size);
@@ -55,6 +59,49 @@ fn without_a_target_the_server_follows_the_latest_timeline() {
     let archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2)]);
     assert_eq!(archive.timeline(&Goal::Newest, base(), None).unwrap(), None);
     assert_eq!(archive.latest(base()), Timeline(2));
+}
+
+#[test]
+fn a_timeline_that_was_given_up_leads_nowhere_until_somebody_goes_on_with_it() {
+    let mut archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2), (1, 5), (1, 6), (2, 5)]);
+    archive.give_up(Timeline(2), Lsn(0x600_0100));
+    assert_eq!((archive.latest(base()), archive.leading(base())), (Timeline(1), vec![Timeline(1)]));
+    assert_eq!(archive.timeline(&Goal::Newest, base(), None).unwrap(), Some(Timeline(1)), "the server must be told");
+    assert_eq!(archive.timeline(&Goal::Time(at("12:00")), base(), None).unwrap(), Some(Timeline(1)));
+    assert_eq!(archive.timeline(&Goal::Newest, base(), Some(Timeline(2))).unwrap(), Some(Timeline(2)));
+    let mut one_commit = archive.clone();
+    one_commit.saw(Timeline(2), LastCommit { at: at("12:00"), lsn: Lsn(0x600_0200) });
+    assert_eq!(one_commit.latest(base()), Timeline(2), "its server was started again");
+    archive.segments.insert(SegmentName::new(Timeline(2), 7, SegmentSize::DEFAULT), Segment::whole(1));
+    assert_eq!(archive.latest(base()), Timeline(2));
+}
+
+#[test]
+fn the_newest_timeline_is_not_followed_where_another_one_has_newer_commits() {
+    let mut archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2), (1, 5), (1, 6), (2, 5)]);
+    let newest = |archive: &Archive| archive.timeline(&Goal::Newest, base(), None);
+    archive.saw(Timeline(2), last(5, "11:30"));
+    archive.saw(Timeline(1), last(5, "11:29"));
+    assert_eq!(newest(&archive).unwrap(), None, "what was left is older");
+    archive.saw(Timeline(1), last(6, "11:31"));
+    let refused = newest(&archive).unwrap_err();
+    assert!(matches!(refused, Refusal::Outlived { timeline: Timeline(1), .. }), "{refused}");
+    assert!(refused.to_string().contains("but timeline `1` has commits that are not in it, up to"), "{refused}");
+    assert_eq!(archive.timeline(&Goal::Newest, base(), Some(Timeline(2))).unwrap(), Some(Timeline(2)));
+    archive.newest.insert(Timeline(1), last(4, "11:59"));
+    assert_eq!(newest(&archive).unwrap(), None, "it lies before the fork: a clock stepped back");
+    // A backup of a timeline that was left, by a server that nobody uses any more.
+    archive.newest.insert(Timeline(1), last(6, "11:05"));
+    let late = Base { start: lsn(6), stop: Lsn(lsn(6).0 + 256), ended_at: at("11:10"), ..base() };
+    let refused = archive.timeline(&Goal::Newest, late, None).unwrap_err();
+    assert!(matches!(refused, Refusal::Outlived { timeline: Timeline(2), .. }), "{refused}");
+}
+
+#[test]
+fn a_timeline_that_the_server_would_not_find_is_told() {
+    let late = Base { start: lsn(6), stop: Lsn(lsn(6).0 + 256), ended_at: at("12:00"), ..base() };
+    let archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 6), (2, 5)]);
+    assert_eq!(archive.timeline(&Goal::Newest, late, None).unwrap(), Some(Timeline(1)), "`latest` would be 2");
 }
 
 #[test]
@@ -98,9 +145,9 @@ fn a_timeline_that_went_on_after_it_was_left_is_one_of_several() {
     let mut archive = archive(vec![branch(2, "1\t0/4000100\ta", "11:00")], &[(1, 2), (1, 3), (1, 4), (2, 4)]);
     let at_noon = |archive: &Archive| archive.timeline(&Goal::Time(at("12:00")), base(), None);
     assert_eq!(at_noon(&archive).unwrap(), Some(Timeline(2)));
-    archive.newest.insert(Timeline(1), at("11:30"));
+    archive.saw(Timeline(1), last(5, "11:30"));
     assert_eq!(at_noon(&archive).unwrap(), Some(Timeline(2)), "it was left before");
-    archive.newest.insert(Timeline(1), at("12:30"));
+    archive.saw(Timeline(1), last(5, "12:30"));
     assert!(matches!(at_noon(&archive), Err(Refusal::Several(_))), "two servers wrote at noon");
 }
 

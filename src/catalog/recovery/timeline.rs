@@ -59,7 +59,7 @@ impl Archive {
             };
         }
         let live = match goal {
-            Goal::Newest => return Ok(None),
+            Goal::Newest => return self.newest(base),
             Goal::Immediate => return Ok(Some(base.timeline)),
             Goal::Time(at) => self.alive_at(*at, base),
             Goal::Lsn(lsn) => self.containing(*lsn, base),
@@ -72,10 +72,18 @@ impl Archive {
         }
     }
 
-    /// The timelines that lead on from a backup, its own first.
+    /// The newest timeline that leads on from a backup and that nobody gave up.
+    #[must_use]
+    pub fn latest(&self, base: Base) -> Timeline {
+        self.leading(base).into_iter().max().unwrap_or(base.timeline)
+    }
+
+    /// The timelines that lead on from a backup, its own first. One that was given up leads nowhere.
     #[must_use]
     pub fn leading(&self, base: Base) -> Vec<Timeline> {
-        let leads = |branch: &&Branch| branch.history.contains(base.timeline, base.stop);
+        let leads = |branch: &&Branch| {
+            branch.history.contains(base.timeline, base.stop) && !self.is_given_up(branch.history.timeline())
+        };
         let others = self.branches.values().filter(leads).map(|branch| branch.history.timeline());
         std::iter::once(base.timeline).chain(others.filter(|one| *one != base.timeline)).collect()
     }
@@ -87,7 +95,7 @@ impl Archive {
         begun.retain(|one| {
             *one == base.timeline || self.branches.get(one).is_some_and(|branch| branch.created_at <= at)
         });
-        let went_on = |one: &Timeline| self.newest.get(one).is_some_and(|newest| *newest >= at);
+        let went_on = |one: &Timeline| self.newest.get(one).is_some_and(|newest| newest.at >= at);
         begun.iter().copied().filter(|one| went_on(one) || !self.has_descendant(*one, &begun)).collect()
     }
 

@@ -87,17 +87,36 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-/// Prints the plan of a recovery to `goal` by the backup `only`, or by whichever is best, or why there is none.
+/// A recovery that somebody else plans.
+pub struct Sought<'a> {
+    /// Where it ends.
+    pub goal: &'a Goal,
+    /// The backup to begin with; whichever is best where none was named.
+    pub only: Option<&'a str>,
+    /// The timeline to follow, where one was named.
+    pub timeline: Option<Timeline>,
+}
+
+impl Sought<'_> {
+    /// What else leads there. A backup that was named is that one.
+    fn others(&self, site: &Site, database: &str) -> Vec<other::Other> {
+        match self.only {
+            None => other::others(site, database, (self.goal, self.timeline)),
+            Some(_) => Vec::new(),
+        }
+    }
+}
+
+/// Prints the plan of a recovery, or why there is none.
 ///
 /// # Errors
 /// Fails when the store gives no answer.
-pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<(), Failure> {
-    // A backup that was named is that one.
-    let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
-    let asked = (goal, Edge::Included);
+pub fn tell(site: &Site, database: &str, sought: &Sought<'_>) -> Result<(), Failure> {
+    let others = sought.others(site, database);
+    let asked = (sought.goal, Edge::Included);
     let location = &WalLocationArgs::default();
     let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
-    match planned(&about, only, None)? {
+    match planned(&about, sought.only, sought.timeline)? {
         Planned::Possible(plan) => say::facts(&about, &plan),
         Planned::Impossible(why) => {
             tell!("warning: the archive does not lead there: {}", why.why);
@@ -111,12 +130,12 @@ pub fn tell(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) ->
 ///
 /// # Errors
 /// Fails when the store gives no answer.
-pub fn told(site: &Site, database: &str, (goal, only): (&Goal, Option<&str>)) -> Result<Value, Failure> {
-    let others = if only.is_none() { other::others(site, database, (goal, None)) } else { Vec::new() };
-    let asked = (goal, Edge::Included);
+pub fn told(site: &Site, database: &str, sought: &Sought<'_>) -> Result<Value, Failure> {
+    let others = sought.others(site, database);
+    let asked = (sought.goal, Edge::Included);
     let location = &WalLocationArgs::default();
     let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
-    Ok(match planned(&about, only, None)? {
+    Ok(match planned(&about, sought.only, sought.timeline)? {
         Planned::Possible(plan) => say::told(&about, &plan),
         Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
     })

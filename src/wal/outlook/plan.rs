@@ -155,6 +155,11 @@ async fn attempt(
     if let (Some(why), None) = (torn(cluster, goal), wanted) {
         return Ok(Planned::Impossible(impossible(cluster, why, Vec::new())));
     }
+    if *goal == Goal::Newest && wanted.is_none() && !cluster.archive.branches.is_empty() {
+        let start = cluster.backups.iter().map(|backup| backup.base.start).min().unwrap_or_default();
+        found.almanac(cluster.system_id, cluster.archive.size).date_ends(&mut cluster.archive, start).await?;
+        found.remnant.iter().for_each(|remnant| remnant.seen_by(cluster));
+    }
     let sighted = sighted(found, cluster, goal, wanted).await?;
     if let (Goal::Xid(_) | Goal::Name(_), None) = (goal, &sighted) {
         return Ok(Planned::Impossible(impossible(cluster, Refusal::NotFound(goal.clone()), Vec::new())));
@@ -180,7 +185,8 @@ async fn attempt(
             }
         }
     }
-    let ambiguous = passed_over.iter().find(|one| matches!(one.why, Refusal::Several(_))).map(|one| one.why.clone());
+    let is_ambiguous = |one: &&PassedOver| matches!(one.why, Refusal::Several(_) | Refusal::Outlived { .. });
+    let ambiguous = passed_over.iter().find(is_ambiguous).map(|one| one.why.clone());
     let only = passed_over.first().filter(|_| passed_over.len() == 1).map(|one| one.why.clone());
     let why = ambiguous.or(first_refusal).or(only).unwrap_or_else(|| Refusal::NoBackup(goal.clone()));
     Ok(Planned::Impossible(impossible(cluster, why, passed_over)))

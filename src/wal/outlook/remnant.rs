@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::ClusterView;
 use crate::action::ReadFiles;
 use crate::base::Timestamp;
-use crate::catalog::recovery::{Archive, Branch, Goal};
+use crate::catalog::GivenUp;
+use crate::catalog::recovery::{Archive, Branch, Goal, LastCommit};
 use crate::pgformat::{Commit, Lsn, SegmentHeader, SegmentName, SystemId, Timeline};
 
 /// What only the server has.
@@ -18,8 +19,10 @@ pub struct Remnant {
     pub segments: BTreeMap<SegmentName, PathBuf>,
     /// Timelines whose history only it has.
     pub branches: BTreeMap<Timeline, Branch>,
+    /// The timeline that an unfinished recovery opened too early, whose data directory the server's is.
+    pub given_up: Option<GivenUp>,
     /// The newest commit in each of the segments that hold one.
-    pub newest: BTreeMap<SegmentName, Timestamp>,
+    pub newest: BTreeMap<SegmentName, LastCommit>,
     /// Where the last record in them begins.
     pub last_record: Option<Lsn>,
     /// Where what it had flushed cannot be read any more.
@@ -65,11 +68,24 @@ impl Remnant {
         for (timeline, branch) in &self.branches {
             cluster.archive.branches.entry(*timeline).or_insert_with(|| branch.clone());
         }
+        if let Some(GivenUp { timeline, until }) = self.given_up {
+            cluster.archive.give_up(timeline, until);
+        }
+    }
+
+    /// Adds its newest commits to what is known of each timeline's end.
+    pub(super) fn seen_by(&self, cluster: &mut ClusterView) {
+        if cluster.system_id != self.system_id {
+            return;
+        }
+        for (name, commit) in &self.newest {
+            cluster.archive.saw(name.timeline(), *commit);
+        }
     }
 
     /// The later of a commit of the archive and the newest of its own on a path.
     pub(super) fn newest_commit(&self, archived: Option<Commit>, path: &[SegmentName]) -> Option<Timestamp> {
-        let own = path.iter().filter_map(|name| self.newest.get(name)).max().copied();
+        let own = path.iter().filter_map(|name| self.newest.get(name)).map(|commit| commit.at).max();
         own.max(archived.map(|commit| commit.at))
     }
 

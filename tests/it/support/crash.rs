@@ -139,7 +139,11 @@ impl HeldReplay {
             Dies::Startup => {}
         }
         assert!(kill(self.startup.0), "it replayed");
-        until("the killed server is gone", || state(self.postmaster).0 == 'Z' && postmasters(&self.pgdata).is_empty());
+        // Its fetches go with it: one that outlives it would make its folders anew.
+        until("the killed server is gone", || {
+            kill_wal(&self.pgdata);
+            state(self.postmaster).0 == 'Z' && at_work(&self.pgdata).is_empty()
+        });
         assert_eq!(self.control(), Some(ClusterState::InArchiveRecovery), "the replay was cut off in the middle");
     }
 }

@@ -133,11 +133,7 @@ impl<'a> Work<'a> {
             let fact = format!("a restart of the server is needed for `{}`", waits.join("`, `"));
             fault(fact, "set `restart: allowed`, or `restart: later`");
         }
-        if !waits.is_empty() && self.params.restart == Restart::Allowed {
-            let watched = overseer::in_charge(self.cluster, host).await?;
-            let help = |fact: &Fact| format!("{}; or set `restart: later` and have it restart the server", fact.help);
-            self.faults.extend(watched.map(|fact| (fact.what.clone(), help(&fact))));
-        }
+        self.faults.extend(self.watched(host).await?);
         Ok(self)
     }
 
@@ -156,6 +152,15 @@ impl<'a> Work<'a> {
         let (_, prefix) = self.cluster.archive()?;
         self.faults.extend(tenant::other(stores, prefix, server).await);
         Ok(self)
+    }
+
+    /// Says what would start the server in the middle of its restart, with advice.
+    async fn watched(&self, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
+        if self.params.restart != Restart::Allowed || !self.changes.iter().any(|change| change.restart) {
+            return Ok(None);
+        }
+        let told = |Fact { what, help }: Fact| (what, format!("{help}; or set `restart: later` and have it do that"));
+        Ok(overseer::in_charge(self.cluster, host).await?.map(told))
     }
 
     /// The outputs, as far as nothing was done.

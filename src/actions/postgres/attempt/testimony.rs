@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use super::super::flushed::Flushed;
 use super::super::marker::Marker;
 use super::super::old::Old;
 use super::super::rescue::{Judge, Tail};
 use super::Recovering;
 use crate::action::{ActionError, HostError, ReadFiles};
-use crate::pgformat::{Lsn, WalFileName};
+use crate::pgformat::WalFileName;
 
 impl Recovering<'_> {
     /// The last position the lost server is known to have flushed.
@@ -21,7 +22,7 @@ impl Recovering<'_> {
         files: &dyn ReadFiles,
         old: Option<&Old>,
         tail: &Tail,
-    ) -> Result<Option<Lsn>, ActionError> {
+    ) -> Result<Option<Flushed>, ActionError> {
         let Some(old) = old else { return Ok(None) };
         let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
         let message = format!(
@@ -30,7 +31,7 @@ impl Recovering<'_> {
             unfinished.run
         );
         self.hands.cx.reporter.note(message, json!({ "run": unfinished.run }));
-        Ok(unfinished.last_flushed)
+        Ok(unfinished.flushed())
     }
 
     /// Judges what the old data directory flushed beyond the archive. Changes nothing.
@@ -59,7 +60,9 @@ impl Recovering<'_> {
             Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
         });
         let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
-        let tail = tail.map_err(|error| unreadable(&error))?;
+        let mut tail = tail.map_err(|error| unreadable(&error))?;
+        let unfinished = old.map(|old| Marker::read(self.hands.cx.host.read_files().as_ref(), &old.dir)).transpose()?;
+        tail.given_up = unfinished.flatten().and_then(|unfinished| unfinished.given_up);
         if let Some(torn) = &tail.torn {
             self.hands.cx.reporter.note(torn.words(), json!({ "proven": torn.proven.to_string() }));
         }

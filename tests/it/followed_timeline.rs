@@ -1,0 +1,188 @@
+//! Which timeline a recovery follows where several seem to lead to the newest state, and what it says then: real clusters.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use runbook::action::{BackupHandle, Findings};
+use runbook::pgformat::{ControlFile, WalFileName};
+use runbook::store::Opening;
+use runbook::transfer::Packing;
+use runbook::wal::{Destination, Identity, push_everywhere};
+use serde_json::json;
+
+use crate::support::cli::{Cli, until};
+use crate::support::recovery::Site;
+
+fn rows(site: &Site) -> String {
+    site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t")
+}
+
+fn insert(site: &Site, n: u32) {
+    site.cluster.sql(&format!("INSERT INTO t VALUES ({n})"));
+}
+
+/// A cluster of row 1 with a base backup of it, and row 2 in the archive.
+async fn of_two_rows() -> (Site, BackupHandle) {
+    let site = Site::with(&[("autovacuum", "off")]);
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await.backup;
+    insert(&site, 2);
+    site.archive();
+    (site, backup)
+}
+
+/// Takes the stopped machine away, to be put back by [`put_back`].
+fn take_away(site: &Site) -> PathBuf {
+    site.cluster.stop("immediate");
+    let away = site.cluster.dir().join("away");
+    fs::rename(site.cluster.pgdata(), &away).unwrap();
+    away
+}
+
+/// Puts a machine in the place of the one that runs now.
+fn put_back(site: &Site, away: &Path) {
+    site.cluster.stop("immediate");
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    fs::rename(away, site.cluster.pgdata()).unwrap();
+}
+
+async fn recover_newest(site: &Site, backup: &BackupHandle) -> runbook::actions::postgres::RecoverOutput {
+    let run = site.run();
+    let staged = run.stage(backup).await;
+    run.recover(&staged, json!({})).await
+}
+
+fn told(findings: &Findings) -> String {
+    serde_json::to_string(&findings.0).unwrap()
+}
+
+/// Somebody who asks about the site.
+fn asking(site: &Site) -> Cli {
+    let (cli, cluster) = (Cli::new(), &site.cluster);
+    let text = format!(
+        "version: 1\ndatabases:\n  main: {{ pgdata: {}, port: {}, socket: {}, bin: {}, store: primary, prefix: main }}\n\
+         stores: {{ primary: {} }}\nenvironments: {{ production: {{ protected: true, default: true }} }}\n",
+        cluster.pgdata().display(),
+        cluster.port(),
+        cluster.socket_dir().display(),
+        cluster.bin().display(),
+        serde_json::to_string(&site.depot.entry).unwrap(),
+    );
+    cli.file("inventory.yaml", &text);
+    cli
+}
+
+#[tokio::test]
+async fn a_server_that_went_on_after_another_one_was_promoted_by_mistake_is_not_left_without_a_word() {
+    let (site, backup) = of_two_rows().await;
+    let production = take_away(&site);
+    // Somebody else's server is promoted, and archives into the same place.
+    recover_newest(&site, &backup).await;
+    insert(&site, 9);
+    site.archive();
+    put_back(&site, &production);
+    site.cluster.up();
+    insert(&site, 3);
+    site.archive();
+    let cli = asking(&site);
+    let refused = cli.run(&["pitr", "main"]).ends(4);
+    assert!(
+        refused.err.contains("timeline `1` has commits") && refused.err.contains("`--timeline`"),
+        "{}",
+        refused.err
+    );
+    let planned = cli.run(&["pitr", "main", "--timeline", "1"]).ends(0);
+    assert!(planned.out.contains("-p timeline=1"), "{}{}", planned.out, planned.err);
+    let planned = cli.run(&["restore", "main"]).ends(4);
+    let said = format!("{}{}", planned.out, planned.err);
+    assert!(said.contains("the archive does not lead there: timeline `2` is the newest"), "{said}");
+    let planned = cli.run(&["restore", "main", "--timeline", "1"]).ends(0);
+    let said = format!("{}{}", planned.out, planned.err);
+    assert!(said.contains("restore main --timeline 1 --incident-at"), "{said}");
+    let of_a_dump = cli.run(&["restore", "main", "--timeline", "0"]).ends(2);
+    assert!(of_a_dump.err.contains("timeline"), "{}", of_a_dump.err);
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    let ahead = told(&run.check_ahead(&staged, json!({})).await);
+    assert!(ahead.contains("timeline `2` is the newest") && ahead.contains("but timeline `1` has commits"), "{ahead}");
+    let error = run.try_recover(&staged, json!({})).await.unwrap_err();
+    assert!(error.to_string().contains("timeline `1` has commits that are not in it"), "{error}");
+    assert!(error.info().help.clone().unwrap_or_default().contains("--timeline NUMBER"), "{error:?}");
+    assert!(!site.cluster.pgdata().exists(), "nothing was moved");
+    let named = told(&run.check_ahead(&staged, json!({ "timeline": 1 })).await);
+    assert!(named.contains("leads there"), "{named}");
+    run.recover(&staged, json!({ "timeline": 1 })).await;
+    assert_eq!(rows(&site), "1,2,3", "{}", site.said());
+    // The timeline of this recovery comes after both, and nobody has to be asked again.
+    insert(&site, 4);
+    site.archive();
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    recover_newest(&site, &backup).await;
+    assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
+}
+
+#[tokio::test]
+async fn what_a_server_wrote_on_a_timeline_that_was_left_is_a_loss_however_far_the_other_one_leads() {
+    let (site, backup) = of_two_rows().await;
+    site.cluster.sql("ALTER SYSTEM SET archive_command = 'false'");
+    site.cluster.sql("SELECT pg_reload_conf()");
+    until("nothing is archived any more", || site.cluster.sql("SHOW archive_command") == "false");
+    insert(&site, 3);
+    let old = take_away(&site);
+    recover_newest(&site, &backup).await;
+    for n in 4..7 {
+        insert(&site, n);
+        site.archive();
+    }
+    put_back(&site, &old);
+    let recovered = recover_newest(&site, &backup).await;
+    assert_eq!(rows(&site), "1,2,4,5,6", "{}", site.said());
+    assert_eq!(serde_json::to_value(recovered.loss.coverage).unwrap(), json!("newest_commit"));
+    assert!(site.said().contains("on timeline 1, which was left before that"), "{}", site.said());
+}
+
+/// Brings the segment that was being written into the site's own store, as a recovery does that is given up then.
+async fn rescue(site: &Site) {
+    let name = site.cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    site.cluster.stop("immediate");
+    let control = ControlFile::parse(&fs::read(site.cluster.pgdata().join(ControlFile::PATH)).unwrap()).unwrap();
+    let identity = Identity { system_id: control.system_id, segment_size: Some(control.segment_size) };
+    let store = Opening::new(&site.depot.entry, "primary", Arc::new(site.depot.secrets.clone())).open().unwrap();
+    let packing = Packing::of(&site.depot.entry, &site.depot.secrets).unwrap();
+    let to = Destination { store: store.as_ref(), prefix: "main", identity, packing: &packing };
+    let (path, name): (PathBuf, WalFileName) =
+        (site.cluster.pgdata().join("pg_wal").join(&name), name.parse().unwrap());
+    push_everywhere(&[to], 1, (&path, name, &identity)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_moment_is_not_passed_where_the_first_store_has_only_the_beginning_of_the_last_segment() {
+    let site = Site::with(&[("autovacuum", "off")]);
+    site.archive_offsite();
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    let backup = site.run().base_backup().await.backup;
+    insert(&site, 2);
+    site.archive();
+    insert(&site, 3);
+    let format = "YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"";
+    let at = site.cluster.sql(&format!("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', '{format}')"));
+    rescue(&site).await;
+    site.cluster.up();
+    site.cluster.sql("DELETE FROM t");
+    // The database's own store is away when the whole segment is archived.
+    let (own, away) = (site.cluster.dir().join("store"), site.cluster.dir().join("store-away"));
+    fs::rename(&own, &away).unwrap();
+    site.archive();
+    site.cluster.kill();
+    fs::rename(&away, &own).unwrap();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({ "target_time": at })).await;
+    assert_eq!(rows(&site), "1,2,3", "{}", site.said());
+}
