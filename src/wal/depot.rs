@@ -136,10 +136,6 @@ impl Depots {
     async fn bring(&self, depot: &Depot, file: &WalFile) -> Result<Pushed, WalError> {
         let claim = || claim_prefix(&*depot.store, &self.prefix, self.identity.system_id);
         let claimed = async { Ok(depot.claimed.get_or_try_init(claim).await.map(drop)?) };
-        // Both run to their end: a put that is dropped half-way may leave a part behind.
-        let (claimed, pushed): (Result<(), WalError>, _) =
-            tokio::join!(claimed, store_file(self.destination(depot), file));
-        claimed?;
-        pushed
+        store_file(self.destination(depot), file, claimed).await
     }
 }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::command::STORE;
 use super::spool::lies_outside;
 use super::{Config, Identity, WalError};
-use crate::action::{ObjectKey, PutOptions, Secrets, Store, StoreError};
+use crate::action::{ObjectKey, PutOptions, ReadStore, Secrets, Store, StoreError};
 use crate::base::Digest;
-use crate::catalog::{CatalogError, check_prefix, claim_prefix};
+use crate::catalog::{CatalogError, check_prefix, claim_prefix, wal_owner};
 use crate::language::inventory::StoreEntry;
+use crate::pgformat::SystemId;
 use crate::store::Opening;
 use crate::transfer::Packing;
 
@@ -47,7 +48,16 @@ fn initialize_one(
     Packing::of(entry, &*vault)?;
     let opening = Opening::new(entry, STORE, vault as Arc<dyn Secrets>);
     opening.initialize()?;
+    let identity = match Identity::of(config, pgdata) {
+        Ok(identity) => Some(identity),
+        Err(WalError::Unidentified(_)) => None,
+        Err(error) => return Err(error),
+    };
+    let store = opening.open_existing()?;
     if let Some(folder) = url.strip_prefix("file://") {
+        if let Some(Identity { system_id, .. }) = identity {
+            runtime.block_on(refuse_other(store.as_read(), &config.prefix, system_id))?;
+        }
         let is_roots = std::fs::metadata(folder).is_ok_and(|facts| std::os::unix::fs::MetadataExt::uid(&facts) == 0);
         return Ok(match is_roots {
             true => format!(
@@ -57,12 +67,6 @@ fn initialize_one(
             false => format!("`{url}` is a store"),
         });
     }
-    let identity = match Identity::of(config, pgdata) {
-        Ok(identity) => Some(identity),
-        Err(WalError::Unidentified(_)) => None,
-        Err(error) => return Err(error),
-    };
-    let store = opening.open_existing()?;
     runtime.block_on(async {
         mark(&*store, &config.prefix).await?;
         match identity {
@@ -76,6 +80,15 @@ fn initialize_one(
                 config.prefix
             )),
         }
+    })
+}
+
+/// Nothing is claimed in a folder before its first segment comes; what is another cluster's already stays that.
+async fn refuse_other(store: &dyn ReadStore, prefix: &str, ours: SystemId) -> Result<(), WalError> {
+    let theirs = wal_owner(store, prefix).await?.filter(|theirs| *theirs != ours);
+    theirs.map_or(Ok(()), |theirs| {
+        let (prefix, theirs) = (prefix.to_owned(), theirs.to_string());
+        Err(CatalogError::OtherCluster { prefix, theirs, ours }.into())
     })
 }
 

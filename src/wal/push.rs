@@ -108,23 +108,24 @@ impl WalFile {
 ///
 /// # Errors
 /// Fails when the file belongs to another cluster, timeline or position, when the archive has other
-/// content under its name, and when the store fails. Nothing under a segment's name is visible in the archive of another
-/// cluster then: each cluster has a folder of its own.
+/// content under its name, and when the store fails. Nothing was put under a prefix of another cluster then.
 pub async fn push_file(to: Destination<'_>, path: &Path, name: WalFileName) -> Result<Pushed, WalError> {
     let file = WalFile::look(path, name, &to.identity)?;
     let claimed = async { Ok(claim_prefix(to.store, to.prefix, to.identity.system_id).await?) };
-    // Both run to their end: a put that is dropped half-way may leave a part behind.
-    let (claimed, pushed): (Result<(), WalError>, _) = tokio::join!(claimed, store_file(to, &file));
-    claimed?;
-    pushed
+    store_file(to, &file, claimed).await
 }
 
-/// Stores a file under a prefix that is the cluster's. It is packed while it is looked whether it is there.
-pub(super) async fn store_file(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {
+/// Stores a file under a prefix once it is `claimed` for the cluster: nothing is put under another cluster's. Meanwhile the file
+/// is packed, and it is looked whether it is there.
+pub(super) async fn store_file(
+    to: Destination<'_>,
+    file: &WalFile,
+    claimed: impl Future<Output = Result<(), WalError>>,
+) -> Result<Pushed, WalError> {
     let (prefix, identity, name) = (to.prefix, &to.identity, file.name);
     let there = async { Ok(wal_objects(to.store.as_read(), prefix, identity.system_id, name).await?) };
     let packed = Parcel::of(file, (prefix, identity), to.packing);
-    let (there, parcel) = tokio::try_join!(there, packed)?;
+    let (there, parcel, ()) = tokio::try_join!(there, packed, claimed)?;
     if !there.is_empty() {
         return confirm(to, &there, file, parcel).await;
     }

@@ -77,10 +77,7 @@ pub(super) fn aside(bytes: &[u8]) -> Result<tempfile::NamedTempFile, WalError> {
 
 async fn bring(to: Destination<'_>, file: &WalFile) -> Result<Pushed, WalError> {
     let claimed = async { Ok(claim_prefix(to.store, to.prefix, to.identity.system_id).await?) };
-    // Both run to their end: a put that is dropped half-way may leave a part behind.
-    let (claimed, pushed): (Result<(), WalError>, _) = tokio::join!(claimed, store_file(to, file));
-    claimed?;
-    pushed
+    store_file(to, file, claimed).await
 }
 
 fn in_words(missed: &[Missed]) -> String {

@@ -65,6 +65,7 @@ mod kill;
 mod kill_more;
 mod lease;
 mod load_kill;
+mod machine_lost;
 mod managed;
 mod newcomer;
 mod notify;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::aim::Aim;
+use super::archiving;
 use super::course;
 use super::discard;
 use super::fetching::{self, Fetching};
@@ -150,6 +151,7 @@ impl Recovering<'_> {
         raised?;
         let reading = tried.map_err(|error| self.untouched(files, error))?;
         reading.tell(&self.hands, files, &staged)?;
+        archiving::renew(&self.hands, &staged).await.map_err(|error| self.untouched(files, error))?;
         marker.write(files, &staged, &self.hands.owner)?;
         if let Some(first) = plan.path.first() {
             fetching::fetch_ahead(&self.hands, &staged, (*first, marker.segment_size)).await;

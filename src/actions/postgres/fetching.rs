@@ -13,6 +13,7 @@ use super::owner::Owner;
 use super::pg_control::cannot;
 use super::settings::shell_word;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
+use crate::base::RunId;
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry};
 use crate::pgformat::{SegmentName, SegmentSize, SystemId};
@@ -59,7 +60,7 @@ impl Fetching {
         for name in entries.iter().chain(located).flat_map(StoreEntry::secret_names).collect::<BTreeSet<_>>() {
             secrets.push((name.to_owned(), vault.get(name)?));
         }
-        let ahead = ahead(hands);
+        let ahead = ahead(hands, &hands.cx.about.run);
         let place = |name: &String| SecretSpec::File(Path::new(SECRETS).join(name)).into();
         let config = Config {
             secrets: secrets.iter().map(|(name, _)| (name.clone(), place(name))).collect(),
@@ -144,17 +145,17 @@ impl Fetching {
 }
 
 /// Where the server of a recovery finds WAL that was fetched before it asked.
-fn ahead(hands: &Hands<'_>) -> Option<PathBuf> {
-    hands.abode.spool(&hands.cluster.ahead(&hands.cx.about.run))
+fn ahead(hands: &Hands<'_>, run: &RunId) -> Option<PathBuf> {
+    hands.abode.spool(&hands.cluster.ahead(run))
 }
 
-/// Removes everything of a recovery that is proven.
+/// Removes everything of a recovery that is proven, of the run that began it.
 ///
 /// # Errors
 /// Fails when a file cannot be removed.
-pub(crate) fn clear(hands: &Hands<'_>, files: &dyn Files) -> Result<(), HostError> {
+pub(crate) fn clear(hands: &Hands<'_>, run: &RunId, files: &dyn Files) -> Result<(), HostError> {
     remove(files, &hands.cluster.pgdata)?;
-    if let Some(ahead) = ahead(hands) {
+    if let Some(ahead) = ahead(hands, run) {
         let _ = forget(files, &ahead);
     }
     Ok(())
@@ -162,7 +163,7 @@ pub(crate) fn clear(hands: &Hands<'_>, files: &dyn Files) -> Result<(), HostErro
 
 /// Removes the folder of what is fetched ahead for a recovery that does not come to its start.
 pub(crate) fn give_up(hands: &Hands<'_>, files: &dyn Files) {
-    if let Some(ahead) = ahead(hands) {
+    if let Some(ahead) = ahead(hands, &hands.cx.about.run) {
         // What cannot be removed is removed by the next attempt.
         let _ = forget(files, &ahead);
     }

@@ -29,6 +29,7 @@ use super::side;
 use super::slot;
 use crate::action::{ActionError, FileKind, Files, InstanceHandle, REPLACING, ReadFiles, Waits};
 use crate::base::Timestamp;
+use crate::event::ErrorClass;
 use crate::pgformat::{Lsn, TimelineHistory};
 
 /// The file of an attempt that holds the outputs of a proven recovery.
@@ -180,7 +181,7 @@ impl Landing<'_> {
             let followed = replay::follow(&server, awaited, self.hands.cx).await;
             let doubtful = match &followed {
                 Ok(arrival) => arrival.waits == Some(Waits::Paused),
-                Err(error) => error.info().class != crate::event::ErrorClass::Cancelled,
+                Err(error) => error.info().class != ErrorClass::Cancelled,
             };
             let short = if doubtful { self.short(&server).await } else { Vec::new() };
             let words = limits::words(&short);
@@ -285,7 +286,7 @@ impl Landing<'_> {
             timeline: arrival.timeline,
             cx,
         };
-        let proven = proof::prove(&claim).await?;
+        let proven = proof::prove(&claim).await.map_err(|error| self.unproven(error))?;
         self.note_shortfall(&arrival, proven.fork);
         let slots =
             if cluster.is_scratch() { Vec::new() } else { slot::restore(self.hands, &self.marker, &mut session).await };
@@ -297,6 +298,21 @@ impl Landing<'_> {
         self.keep(files.as_ref(), &output)?;
         files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
         Ok(output)
+    }
+
+    /// What is to be done about an open server that does not archive: the data is right, so nothing is restored again.
+    fn unproven(&self, error: ActionError) -> ActionError {
+        let Hands { cluster, cx, .. } = self.hands;
+        if cluster.is_scratch() || error.info().class == ErrorClass::Cancelled {
+            return error;
+        }
+        let before = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
+        let (name, run, step) = (&cluster.name, &cx.about.run, cx.step.to_string());
+        let step = step.split('/').next().unwrap_or_default();
+        error.help(format!(
+            "{before}`runbook run setup-archiving -p database={name}` has it archive and proves that; then the same command as \
+             before with `--from {step} --of {run}` goes on from here, and nothing is restored again"
+        ))
     }
 
     /// Writes the outputs down before the step is: an engine that dies in between finds them.
@@ -353,7 +369,7 @@ impl Landing<'_> {
         }
         // Also when an earlier attempt was cut off right after it wrote the file.
         files.chown(&auto, owner.uid, owner.gid).map_err(|error| cannot(&error))?;
-        fetching::clear(self.hands, files).map_err(|error| cannot(&error))?;
+        fetching::clear(self.hands, &self.marker.run, files).map_err(|error| cannot(&error))?;
         // The server cannot read what a killed engine left, and takes no base backup then.
         for left in files.list(&cluster.pgdata).map_err(|error| cannot(&error))? {
             if left.facts.kind == FileKind::File && left.name.to_string_lossy().starts_with(REPLACING) {
@@ -370,9 +386,9 @@ impl Landing<'_> {
     }
 
     fn output(&self, files: &dyn Files, arrival: Arrival, recovered_to: Lsn) -> RecoverOutput {
-        let Hands { cluster, cx, .. } = self.hands;
+        let cluster = self.hands.cluster;
         let marker = &self.marker;
-        let kept: PathBuf = cluster.kept(files, &cx.about.run);
+        let kept: PathBuf = cluster.kept(files, &marker.run);
         let kept = matches!(files.facts(&kept), Ok(Some(_))).then_some(kept);
         let reached = self.came_back(&arrival, recovered_to);
         let complete_until = marker.remains.and_then(|remains| match remains {

@@ -60,15 +60,16 @@ impl Configured<'_> {
     /// server itself says so.
     pub(crate) async fn short_of(&self, needed: ServerLimits, host: &dyn ReadHost) -> Vec<Short> {
         let needed = named(needed);
-        let values = self.values(&needed.map(|(name, _)| name), host).await;
+        let values = self.texts(&needed.map(|(name, _)| name), host).await;
+        let values = values.into_iter().map(|value| value.and_then(|text| text.parse().ok()));
         let short = |((name, needed), value): ((&'static str, i32), Option<i32>)| {
             value.filter(|value| *value < needed).map(|value| Short { name, value, needed })
         };
         needed.into_iter().zip(values).filter_map(short).collect()
     }
 
-    /// What the server itself makes of its configuration, in the order of `names`.
-    async fn values(&self, names: &[&str], host: &dyn ReadHost) -> Vec<Option<i32>> {
+    /// What the server itself makes of its configuration, in the order of `names`; empty for what its version does not have.
+    pub(crate) async fn texts(&self, names: &[&str], host: &dyn ReadHost) -> Vec<Option<String>> {
         let server = self.abode.server(self.pgdata).unwrap_or_else(|| {
             let options = self.cluster.keeper().words(self.pgdata);
             let (postgres, pgdata) = (self.programs.path("postgres"), self.pgdata.to_string_lossy());
@@ -79,7 +80,7 @@ impl Configured<'_> {
         spec.dir = Some("/".into());
         let output = host.probe(self.abode.command(self.owner, spec, host)).await;
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        let values: Vec<Option<i32>> = text.lines().map(|line| line.trim().parse().ok()).collect();
+        let values: Vec<Option<String>> = text.lines().map(|line| Some(line.trim().to_owned())).collect();
         // A line for each name, or nothing is known of any.
         if values.len() == names.len() { values } else { vec![None; names.len()] }
     }

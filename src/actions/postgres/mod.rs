@@ -127,6 +127,7 @@ mod subscription;
 pub(crate) mod supply;
 pub(crate) mod swap;
 mod swap_back;
+mod takeover;
 mod tar_walk;
 mod target;
 mod terminate;

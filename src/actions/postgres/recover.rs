@@ -23,7 +23,7 @@ use super::landing::Landed;
 use super::layout::Cluster;
 use super::marker::Marker;
 use super::wal_location::WalLocation;
-use super::{advance, archive, freezing, overseer, promotion, recover_by_hand};
+use super::{advance, archive, freezing, overseer, promotion, recover_by_hand, takeover};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
@@ -146,7 +146,15 @@ impl Action for Recover {
         }
         let staged = params.staged.as_ref().ok_or_else(|| ActionError::fatal("no staged backup is given"))?;
         let handle = staged.get()?;
-        if handle.database != cluster.name || handle.dir != cluster.staged(cx.host.files().as_ref(), &cx.about.run) {
+        let files = cx.host.files();
+        let is_staged_here = handle.dir == cluster.staged(files.as_ref(), &cx.about.run);
+        let left = params.unfinished(&cluster, &cx.about.run, files.as_ref())?.filter(|_| !is_staged_here);
+        if let Some(marker) = left {
+            let location = params.wal_location.clone().or(marker.wal_location.clone());
+            let hands = Hands::on(&cluster, &self.program, cx).await?.reading(location)?;
+            return takeover::go_on(&hands, marker, &aim).await;
+        }
+        if handle.database != cluster.name || !is_staged_here {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
             return Err(ActionError::fatal(fact));
         }
@@ -165,7 +173,7 @@ impl Action for Recover {
         let files = cx.host.read_files();
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let landed = Landed::read(files.as_ref(), &cut.attempt_dir);
-        let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.filter(|marker| marker.run == cx.about.run);
+        let ours = params.unfinished(&cluster, &cx.about.run, files.as_ref())?;
         let unfinished = match (&ours, &landed) {
             (Some(_), Some(output)) => output.state == InstanceState::Open,
             (Some(_), None) => true,

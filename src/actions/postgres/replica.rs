@@ -1,13 +1,15 @@
-//! Looks for a healthy standby before a recovery: promoting it may be the faster way (facts 2.10.21).
+//! Looks at the standbys before a recovery: promoting a healthy one may be the faster way (facts 2.10.21), and where one was
+//! promoted already, the services may work there: what they commit would not be in the recovered data.
 
 use std::time::Duration;
 
 use super::connect::{Endpoint, Session};
 use super::layout::Cluster;
 use super::overseer::Fact;
+use super::pg_control;
 use super::readable;
-use crate::action::{ActionError, CheckContext};
-use crate::pgformat::Lsn;
+use crate::action::{ActionError, CheckContext, ReadFiles, Secrets};
+use crate::pgformat::{Lsn, SegmentName};
 
 /// How long a standby may take to answer: the recovery is not held up by one that is dead.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -16,6 +18,93 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 struct Healthy {
     lsn: Lsn,
     newest_commit: Option<String>,
+}
+
+/// Names a standby of the inventory that is none any more: it is open, on the very cluster. `None` for a scratch database.
+pub(crate) async fn risen(cluster: &Cluster, (files, secrets): (&dyn ReadFiles, &dyn Secrets)) -> Option<Fact> {
+    if cluster.is_scratch() {
+        return None;
+    }
+    for text in &cluster.entry.standbys {
+        let Some((host, port)) = place(text, cluster.port) else { continue };
+        let endpoint = Endpoint::at(cluster, (&host, port), secrets);
+        let Ok(endpoint) = endpoint else { continue };
+        let Some(open) = Open::within(endpoint).await else { continue };
+        let known = pg_control::control(files, &cluster.pgdata).ok().map(|control| control.system_id.to_string());
+        if known.zip(open.system_id.clone()).is_some_and(|(known, theirs)| known != theirs) {
+            continue;
+        }
+        let own = match Endpoint::of(cluster, None, secrets) {
+            Ok(endpoint) => Open::within(endpoint).await,
+            Err(_) => None,
+        };
+        // The entry's own server may stand among its standbys: it was promoted, and the inventory was turned round.
+        if own.is_some_and(|own| own.is_same_server(&open)) {
+            continue;
+        }
+        return Some(open.told(&cluster.name, &format!("{host}:{port}")));
+    }
+    None
+}
+
+/// A server that takes writes.
+struct Open {
+    /// When its postmaster started, to the microsecond: it tells one server of a cluster from another.
+    started: String,
+    system_id: Option<String>,
+    segment: String,
+    position: String,
+    newest_commit: Option<String>,
+}
+
+const OPEN: &str = "SELECT pg_postmaster_start_time()::text, pg_walfile_name(pg_current_wal_lsn()), pg_current_wal_lsn() \
+ WHERE NOT pg_is_in_recovery()";
+const NEWEST: &str = "SELECT to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') \
+ FROM pg_last_committed_xact() WHERE timestamp IS NOT NULL";
+
+impl Open {
+    /// Asks as long as anybody waits; `None` also when nobody answers.
+    async fn within(endpoint: Endpoint) -> Option<Self> {
+        tokio::time::timeout(ANSWERS_WITHIN, Self::behind(endpoint)).await.ok()?.ok()?
+    }
+
+    /// Asks the server behind an endpoint; `None` when it is in recovery.
+    async fn behind(endpoint: Endpoint) -> Result<Option<Self>, ActionError> {
+        let mut session = endpoint.open().await?;
+        if session.value("SELECT pg_is_in_recovery()").await? == "t" {
+            return Ok(None);
+        }
+        let table = session.query(OPEN).await?;
+        let text = |column: usize| table.at(0, column).map(str::to_owned);
+        let (Some(started), Some(segment), Some(position)) = (text(0), text(1), text(2)) else { return Ok(None) };
+        // Either may be hidden from a role without privileges, the second is known only where it is tracked.
+        let system_id = session.value("SELECT system_identifier FROM pg_control_system()").await.ok();
+        let newest_commit = match session.value("SHOW track_commit_timestamp").await {
+            Ok(tracked) if tracked == "on" => session.value(NEWEST).await.ok(),
+            Ok(_) | Err(_) => None,
+        };
+        Ok(Some(Self { started, system_id, segment, position, newest_commit }))
+    }
+
+    fn is_same_server(&self, other: &Self) -> bool {
+        self.started == other.started && self.system_id == other.system_id
+    }
+
+    fn told(&self, database: &str, place: &str) -> Fact {
+        let timeline = self.segment.parse::<SegmentName>().map(|name| format!(" on timeline {}", name.timeline()));
+        let newest = self.newest_commit.as_ref().map_or_else(String::new, |at| format!(", newest commit {at}"));
+        let what = format!(
+            "`{place}`, a standby of `{database}` by the inventory, is none any more: it is open{}, written to {}{newest}; the \
+             services may work there, and what is committed there is in no recovery of this server",
+            timeline.unwrap_or_default(),
+            self.position
+        );
+        let help = format!(
+            "if the services work there, that is `{database}` now: point `pgdata`, `port` and `socket` of its entry there; else stop \
+             that server, or take it out of `standbys`, and begin again"
+        );
+        Fact { what, help }
+    }
 }
 
 /// Names the standby that has the most, where one answers; `None` for a scratch database.

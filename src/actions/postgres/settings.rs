@@ -76,6 +76,20 @@ pub(crate) fn within_block(content: &str, settings: &[(String, String)]) -> Stri
     text + &content[at..]
 }
 
+/// Adds a setting that outlives the recovery: in front of the marked block, behind every other line.
+#[must_use]
+pub(crate) fn with_lasting(content: &str, name: &str, value: &str) -> String {
+    let (mut text, block) = match content.find(OPEN) {
+        Some(at) => (content[..at].to_owned(), &content[at..]),
+        None => (content.to_owned(), ""),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    let _ = writeln!(text, "{name} = {}", quoted(value));
+    text + block
+}
+
 /// Removes the marked block; everything else stays byte for byte.
 #[must_use]
 pub(crate) fn without_block(content: &str) -> String {
@@ -150,6 +164,14 @@ mod tests {
         let added = within_block(&with_block("a = '1'\n", &settings("x")), &more);
         assert!(added.contains("restore_command = 'x'\nmax_connections = '100'\n# <<<"), "{added}");
         assert_eq!(without_block(&added), "a = '1'\n");
+    }
+
+    #[test]
+    fn what_is_to_last_stands_before_the_block_and_outlives_it() {
+        let lasting = with_lasting(&with_block("a = '1'", &settings("x")), "a", "it's 2");
+        assert!(lasting.contains("a = 'it''s 2'\n# >>>"), "{lasting}");
+        assert_eq!(without_block(&lasting), "a = '1'\na = 'it''s 2'\n");
+        assert_eq!(with_lasting("", "a", "1"), "a = '1'\n");
     }
 
     #[test]

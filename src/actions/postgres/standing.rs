@@ -9,6 +9,7 @@ use super::live;
 use super::lobby::Lobby;
 use super::marker::Marker;
 use super::overseer::{self, Fact};
+use super::replica;
 use crate::action::{ActionError, DatabaseRef, ReadFiles, ReadHost, Secrets};
 use crate::language::inventory::Inventory;
 use crate::pgformat::ControlFile;
@@ -72,7 +73,8 @@ pub async fn look(
     let cluster = Cluster::of(&DatabaseRef(database.to_owned()), inventory, std::path::Path::new("/"))?;
     let contradictions = contradictions(database, inventory, (host, secrets)).await?;
     let told = |fact: Fact| Contradiction { what: fact.what, help: fact.help };
-    let contradictions: Vec<Contradiction> = contradictions.into_iter().map(told).collect();
+    let risen = replica::risen(&cluster, (host.read_files().as_ref(), secrets)).await;
+    let contradictions: Vec<Contradiction> = contradictions.into_iter().chain(risen).map(told).collect();
     let overseer = overseer::in_charge(&cluster, host).await?.map(|fact| fact.what);
     let (session, lost) = asked(&cluster, secrets).await;
     let mut session = match session {

@@ -9,6 +9,7 @@ use crate::base::clock::between;
 use crate::base::units::human_duration;
 use crate::catalog::health::Level;
 use crate::cli::again::Again;
+use crate::cli::recovery::Open;
 use crate::cli::runs::outcome_words;
 use crate::event::Outcome;
 use crate::journal::RunStatus;
@@ -49,8 +50,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
     }
     next.extend(status.server.lost.iter().map(|lost| gone(lost, status, again)));
     if let Some(open) = status.open.as_ref().filter(|open| status.unfinished.iter().all(|run| run.run != open.run)) {
-        let lift = again.change(["run", "lift-freeze", "-p", &ways.database, "-p", "reason=the recovery is over"]);
-        next.push(Advice::new(Level::Warning, format!("the recovery of run {} was never closed: {lift}", open.run)));
+        next.push(left_open(open, &ways, again));
     }
     next.extend(archiving(status, again));
     if !status.forecast_fault.is_empty() {
@@ -115,6 +115,35 @@ fn gone(lost: &LostDatabase, status: &Status, again: &Again) -> Advice {
         ),
     };
     Advice::new(Level::Critical, text)
+}
+
+/// What to do about a recovery that nobody closed. One that did not come to its end may have left everything undone that follows
+/// the restore: who was forgotten stands in the data again, nothing is proven, services are down.
+fn left_open(open: &Open, ways: &Ways, again: &Again) -> Advice {
+    let run = &open.run;
+    let lift = |reason: &str| {
+        let reason = format!("reason={reason}");
+        again.change(["run", "lift-freeze", "-p", &ways.database, "-p", &reason])
+    };
+    let is_whole = match &open.status {
+        RunStatus::Finished { outcome, .. } => {
+            matches!(outcome, Outcome::Succeeded | Outcome::SucceededWithExceptions)
+        }
+        RunStatus::Live
+        | RunStatus::Suspended
+        | RunStatus::Interrupted
+        | RunStatus::NeverStarted
+        | RunStatus::Damaged { .. } => false,
+    };
+    let text = match is_whole {
+        true => format!("the recovery of run {run} was never closed: {}", lift("the recovery is over")),
+        false => format!(
+            "the recovery of run {run} did not come to its end: `runbook show {run}` says what was not done, and how to go on; once \
+             all of it was done another way: {}",
+            lift(&format!("all that run {run} left undone was done"))
+        ),
+    };
+    Advice::new(Level::Warning, text)
 }
 
 /// The runs that somebody should look at. One that is live needs nobody.

@@ -1,6 +1,6 @@
 //! What the stores of a server's archiving lack: its own configuration names them, and its spool keeps the notes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::pg_wal::PgWal;
 use crate::cli::Failure;
@@ -8,7 +8,7 @@ use crate::cli::recoverable::Recoverable;
 use crate::cli::site::Site;
 use crate::language::inventory::{Database, StoreEntry, Via};
 use crate::wal::standing::{Lacking, ServerSide};
-use crate::wal::{self, Config, WalError};
+use crate::wal::{self, Config, Invocation, WalError};
 
 /// Looks at the configuration that the server's `archive_command` names. Nothing is known to lack where another program
 /// archives.
@@ -16,8 +16,8 @@ use crate::wal::{self, Config, WalError};
 /// # Errors
 /// Says why it cannot be known: the files are the server's user's, on the server's machine.
 pub fn lacking(site: &Site, found: &Recoverable, server: &ServerSide) -> Result<Lacking, String> {
-    let Some(path) = config_of(&server.archiving.command) else { return Ok(Lacking::default()) };
-    let config = read(&found.entry, &path).map_err(|error| error.to_string())?;
+    let Some(command) = Invocation::of(&server.archiving.command) else { return Ok(Lacking::default()) };
+    let config = read(&found.entry, &command.config).map_err(|error| error.to_string())?;
     let owed = wal::owed(&config, server.system_id).map_err(|error| format!("its spool cannot be read: {error}"))?;
     let known = found.entry.archives().filter_map(|name| site.inventory.stores.get(name));
     let known: Vec<&str> = known.map(plain).collect();
@@ -64,48 +64,4 @@ fn read(entry: &Database, path: &Path) -> Result<Config, WalError> {
 
 fn plain(entry: &StoreEntry) -> &str {
     entry.url.trim_end_matches('/')
-}
-
-/// The configuration that a command of ours names.
-fn config_of(command: &str) -> Option<PathBuf> {
-    let words = words(&command.replace("%%", "%"));
-    let at = words.windows(3).position(|three| three[0] == "wal" && three[1] == "push" && three[2] == "--config")?;
-    words.get(at + 3).map(PathBuf::from)
-}
-
-/// The words of a command, as a shell parts them.
-fn words(command: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
-    let mut letters = command.chars();
-    while let Some(letter) = letters.next() {
-        match (quote, letter) {
-            (None, ' ' | '\t' | '\n') => words.extend(word.take()),
-            (None, '\'' | '"') => {
-                quote = Some(letter);
-                word.get_or_insert_default();
-            }
-            (Some(open), close) if open == close => quote = None,
-            (None | Some('"'), '\\') => word.get_or_insert_default().extend(letters.next()),
-            (_, letter) => word.get_or_insert_default().push(letter),
-        }
-    }
-    words.extend(word);
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_configuration_is_found_in_a_command_however_it_is_quoted() {
-        let of = |command: &str| config_of(command).map(|path| path.display().to_string());
-        let plain = "/usr/bin/runbook wal push --config /etc/rb/wal.yaml %p";
-        assert_eq!(of(plain).as_deref(), Some("/etc/rb/wal.yaml"));
-        let ours = r#"'/opt/it'\''s/runbook' wal push --config '/var/lib/a 100%%/wal.yaml' %p"#;
-        assert_eq!(of(ours).as_deref(), Some("/var/lib/a 100%/wal.yaml"));
-        assert_eq!(of(r#"nice runbook wal push --config "/a b" "%p""#).as_deref(), Some("/a b"));
-        assert_eq!(of("pgbackrest --stanza=main archive-push %p"), None);
-        assert_eq!(of("runbook wal push --config"), None);
-    }
 }

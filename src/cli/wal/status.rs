@@ -10,7 +10,7 @@ use super::lacking::lacking;
 use super::pg_wal::PgWal;
 use crate::base::clock;
 use crate::base::units::{ByteSize, Span, human_duration};
-use crate::catalog::health::{Finding, Level};
+use crate::catalog::health::Level;
 use crate::catalog::recovery::lanes;
 use crate::cli::args::InventoryArgs;
 use crate::cli::recoverable::{ClusterView, Recoverable, databases};
@@ -18,7 +18,7 @@ use crate::cli::site::Site;
 use crate::cli::{Failure, document, wiring};
 use crate::pgformat::{Commit, Lsn, SegmentName, WalFileName, WalWalker, Walked};
 use crate::report::mask_text;
-use crate::wal::standing::{Figures, Observed, ServerSide, Standing, Waiting, judge};
+use crate::wal::standing::{Observed, ServerSide, Standing, Waiting, judge};
 
 /// Files that were archived so lately may still be on their way into the other stores.
 const ON_ITS_WAY: Duration = Duration::from_secs(30);
@@ -100,7 +100,11 @@ pub fn standing(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standi
 async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standing, Failure> {
     let found = match Recoverable::open(site, name)?.look().await {
         Ok(found) => found,
-        Err(error) => return Ok(unknown(name, &format!("the store gives no answer: {error}"))),
+        Err(error) => {
+            // What the server says counts all the more: its WAL may fill its disk.
+            let live = PgWal::of(site, &Recoverable::open(site, name)?).await?;
+            return Ok(judge(name, &Observed::unseen(chain(&error), live.server.clone())));
+        }
     };
     let mut live = PgWal::of(site, &found).await?;
     let mut seen = archived(&found, live.server.clone(), rpo);
@@ -116,9 +120,13 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Stand
     Ok(judge(name, &seen))
 }
 
-fn unknown(name: &str, why: &str) -> Standing {
-    let findings = vec![Finding { level: Level::Unknown, message: why.to_owned() }];
-    Standing { database: name.to_owned(), level: Level::Unknown, findings, figures: Figures::default() }
+/// An error with its causes, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |words, cause| match cause.to_string() {
+        cause if words.contains(&cause) => words,
+        cause => format!("{words}: {cause}"),
+    })
 }
 
 /// Holds the archive against the server's words.
@@ -153,6 +161,7 @@ fn archived(found: &Recoverable, server: Result<ServerSide, String>, rpo: Option
         gaps_now,
         gaps_before,
         server,
+        unseen: None,
         rpo,
     }
 }

@@ -154,6 +154,9 @@ async fn attempt(
     if matches!(goal, Goal::Time(_)) {
         found.almanac(cluster.system_id, cluster.archive.size).date(&mut cluster.archive).await?;
     }
+    if let (Some(why), None) = (torn(cluster, goal), wanted) {
+        return Ok(Planned::Impossible(impossible(cluster, why, Vec::new())));
+    }
     if *goal == Goal::Newest && wanted.is_none() && !cluster.archive.branches.is_empty() {
         let start = cluster.backups.iter().map(|backup| backup.base.start).min().unwrap_or_default();
         found.almanac(cluster.system_id, cluster.archive.size).date_ends(&mut cluster.archive, start).await?;
@@ -192,6 +195,15 @@ async fn attempt(
     let only = passed_over.first().filter(|_| passed_over.len() == 1).map(|one| one.why.clone());
     let why = ambiguous.or(first_refusal).or(only).unwrap_or_else(|| Refusal::NoBackup(goal.clone()));
     Ok(Planned::Impossible(impossible(cluster, why, passed_over)))
+}
+
+/// Refuses a time that lies on several timelines on which was written at once: the newest backup was taken on one of them, and
+/// which one that is says nothing of which is meant.
+fn torn(cluster: &ClusterView, goal: &Goal) -> Option<Refusal> {
+    let Goal::Time(at) = goal else { return None };
+    let before = cluster.backups.iter().filter(|backup| backup.fault.is_none() && backup.base.ended_at <= *at);
+    let mut refusals = before.filter_map(|backup| cluster.archive.timeline(goal, backup.base, None).err());
+    refusals.find(|why| matches!(why, Refusal::Several(_)))
 }
 
 fn newer(cluster: &ClusterView, id: &str, than: Timestamp) -> bool {

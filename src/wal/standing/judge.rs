@@ -24,6 +24,8 @@ const LOW: u64 = 5;
 pub struct Observed {
     /// The server's own words; why there are none.
     pub server: Result<ServerSide, String>,
+    /// Why nothing is known of the archive; `None` when it was looked at.
+    pub unseen: Option<String>,
     /// The cluster that archives under the prefix; `None` when nothing was ever archived there.
     pub system_id: Option<SystemId>,
     /// The newest segment of the archive on the server's timeline, or of all without a server.
@@ -91,14 +93,19 @@ pub fn judge(database: &str, seen: &Observed) -> Standing {
         ..Figures::default()
     };
     let mut judge = Judge { database, seen, figures, findings: Vec::new() };
+    if let Some(why) = &seen.unseen {
+        judge.say(Level::Unknown, format!("the store gives no answer: {why}"));
+    }
     match &seen.server {
         Err(why) => judge.say(Level::Unknown, format!("the server gives no answer: {why}")),
         Ok(server) => {
             judge.set_up(server);
-            judge.late(server);
+            if seen.unseen.is_none() {
+                judge.late(server);
+                judge.other_writers(server);
+            }
             judge.stuck(server);
             judge.full(server);
-            judge.other_writers(server);
         }
     }
     judge.lacks();
@@ -117,6 +124,28 @@ fn owed(seen: &Observed) -> Option<BTreeMap<String, usize>> {
         *known = (*known).max(*count);
     }
     (noted.is_some() || !owed.is_empty()).then_some(owed)
+}
+
+impl Observed {
+    /// What the server tells where the archive gives no answer.
+    #[must_use]
+    pub fn unseen(why: String, server: Result<ServerSide, String>) -> Self {
+        Self {
+            server,
+            lacking: Err(why.clone()),
+            compared: Err(why.clone()),
+            waiting: Waiting::Unknown(why.clone()),
+            unseen: Some(why),
+            system_id: None,
+            last_archived: None,
+            archived_to: None,
+            lost: None,
+            timelines: Vec::new(),
+            gaps_now: Vec::new(),
+            gaps_before: Vec::new(),
+            rpo: None,
+        }
+    }
 }
 
 impl Judge<'_> {
@@ -181,7 +210,12 @@ impl Judge<'_> {
             let file = counters.last_failed.as_deref().unwrap_or("?");
             let since = counters.last_archived_at.map_or_else(|| "ever".to_owned(), |at| format!("since {at}"));
             let level = if self.seen.rpo.is_some() { Level::Warning } else { Level::Critical };
-            return self.say(level, format!("archiving fails: nothing was archived {since}, last tried `{file}`"));
+            let message = format!(
+                "archiving fails: nothing was archived {since}, last tried `{file}`; the server's log tells why, and \
+                 `runbook run setup-archiving -p database={}` sets it up anew from the inventory",
+                self.database
+            );
+            return self.say(level, message);
         }
         let Some(oldest) = oldest else { return };
         if clock::between(oldest.since, server.now) > PATIENCE {

@@ -41,6 +41,7 @@ fn seen(server: ServerSide) -> Observed {
     Observed {
         archived_to: Some(server.archived_to(Some(segment(4)))),
         server: Ok(server),
+        unseen: None,
         system_id: Some(SystemId(7)),
         last_archived: Some(segment(4)),
         waiting: Waiting::Nothing,
@@ -56,6 +57,20 @@ fn seen(server: ServerSide) -> Observed {
 
 fn words(standing: &Standing) -> String {
     standing.findings.iter().map(|finding| finding.message.clone()).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn a_server_whose_archiving_fails_is_told_although_its_store_gives_no_answer() {
+    let failing = ServerSide {
+        counters: Counters { failed: 3, last_failed_at: Some(at("14:00:00")), ..Counters::default() },
+        ready: vec![ready(4, "13:00:00")],
+        ..server()
+    };
+    let standing = judge("orders", &Observed::unseen("it is not mounted".to_owned(), Ok(failing)));
+    assert_eq!(standing.level, Level::Critical);
+    let said = words(&standing);
+    assert!(said.contains("gives no answer: it is not mounted") && said.contains("archiving fails"), "{said}");
+    assert!(said.contains("setup-archiving -p database=orders") && !said.contains("ever archived under"), "{said}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::by_hand;
 use super::super::container::Abode;
@@ -14,7 +15,7 @@ use super::work::Work;
 use crate::action::by_hand::remark;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
-    ParamFault, PlanContext, RunContext, Target,
+    ParamFault, PlanContext, ReadStore, RunContext, Target,
 };
 use crate::language::inventory::Via;
 
@@ -139,11 +140,13 @@ impl Action for ConfigureArchiving {
             }
             Err(error) => return Err(error),
         };
+        let stores = work.stores(|name| cx.store(name))?;
+        let work = work.settled(&stores).await?;
         let findings = match work.changes.as_slice() {
             [] => findings.pass(format!("`{}` is set to archive as it shall", cluster.name)),
             changes => changes.iter().fold(findings, |findings, change| findings.pass(change.to_string())),
         };
-        let findings = work.caution.into_iter().fold(findings, |findings, (fact, help)| findings.warn(fact, help));
+        let findings = work.cautions.into_iter().fold(findings, |findings, (fact, help)| findings.warn(fact, help));
         Ok(work.faults.into_iter().fold(findings, |findings, (fact, help)| findings.refuse(fact, help)))
     }
 
@@ -155,6 +158,8 @@ impl Action for ConfigureArchiving {
             return work.put_back(before.get()?, cx).await;
         }
         let work = work.looked(cx.host.as_ref(), &cx.about).await?;
+        let stores = work.stores(|name| Ok(cx.store(name)? as Arc<dyn ReadStore>))?;
+        let work = work.settled(&stores).await?;
         let refused = |(fact, help): &(String, String)| ActionError::fatal(fact.clone()).help(help.clone());
         if params.mode == ArchivingMode::Plan {
             work.tell(cx);

@@ -1,4 +1,6 @@
-//! Standbys that a change of their primary would stop.
+//! What a change of their primary means for its standbys.
+
+use std::path::Path;
 
 use super::super::connect::Session;
 use super::super::facts::standbys;
@@ -9,22 +11,48 @@ use crate::action::ActionError;
 /// Overview").
 const SENDERS: &str = "max_wal_senders";
 
-/// Says when a change leaves the server's standbys behind, with advice: one whose value is smaller stops replaying at the
-/// record that tells of the new one, and one before PostgreSQL 14 shuts down.
-pub(super) async fn left_behind(
-    session: &mut Session,
-    changes: &[SettingChange],
-) -> Result<Option<(String, String)>, ActionError> {
-    let Some(change) = changes.iter().find(|change| change.name == SENDERS) else { return Ok(None) };
-    let names: Vec<String> = standbys(session).await?.iter().map(|standby| format!("`{}`", standby.name)).collect();
-    if names.is_empty() {
-        return Ok(None);
+/// The standbys that follow a server now.
+pub(super) struct Followers {
+    names: Vec<String>,
+}
+
+impl Followers {
+    /// Asks a server for them.
+    ///
+    /// # Errors
+    /// Fails as the server does.
+    pub(super) async fn of(session: &mut Session) -> Result<Self, ActionError> {
+        let names = standbys(session).await?.iter().map(|standby| format!("`{}`", standby.name)).collect();
+        Ok(Self { names })
     }
-    let fact = format!(
-        "`{SENDERS}` becomes {}: standbys whose own is smaller stop replaying at that point ({})",
-        change.to,
-        names.join(", ")
-    );
-    let help = format!("raise `{SENDERS}` on each of them and restart it, before this server is restarted");
-    Ok(Some((fact, help)))
+
+    /// Says when a change leaves them behind, with advice: one whose value is smaller stops replaying at the record that tells
+    /// of the new one, and one before PostgreSQL 14 shuts down.
+    pub(super) fn left_behind(&self, changes: &[SettingChange]) -> Option<(String, String)> {
+        let change = changes.iter().find(|change| change.name == SENDERS).filter(|_| !self.names.is_empty())?;
+        let fact = format!(
+            "`{SENDERS}` becomes {}: standbys whose own is smaller stop replaying at that point ({})",
+            change.to,
+            self.names.join(", ")
+        );
+        let help = format!("raise `{SENDERS}` on each of them and restart it, before this server is restarted");
+        Some((fact, help))
+    }
+
+    /// Says that none of them archives once it is promoted unless it has what this server has, with advice: neither settings
+    /// nor files beside the data directory follow a primary.
+    pub(super) fn alone(&self, folder: &Path) -> Option<(String, String)> {
+        if self.names.is_empty() {
+            return None;
+        }
+        let fact = format!(
+            "standbys have settings and files of their own: promoted, they archive only what those say ({})",
+            self.names.join(", ")
+        );
+        let help = format!(
+            "give each of them `runbook`, a copy of `{}` and the same `archive_command` (docs/wal.md, \"Standbys\")",
+            folder.display()
+        );
+        Some((fact, help))
+    }
 }

@@ -63,6 +63,28 @@ pub struct ConfigureArchivingParams {
     pub put_back: Option<Late<BTreeMap<String, Option<String>>>>,
 }
 
+impl ConfigureArchivingParams {
+    /// What the inventory says of a database, and nothing else.
+    pub(super) fn of(database: &str) -> Self {
+        Self {
+            database: DatabaseRef(database.to_owned()),
+            mode: ArchivingMode::Apply,
+            archive_timeout: minute(),
+            rpo: None,
+            restart: Restart::Refused,
+            foreign: Foreign::Keep,
+            stores: None,
+            at_least: None,
+            max_wal_senders: None,
+            wal_keep_size: None,
+            checkpoint: None,
+            folder: None,
+            within: None,
+            put_back: None,
+        }
+    }
+}
+
 fn minute() -> Span {
     Span(Duration::from_secs(60))
 }

@@ -87,6 +87,11 @@ impl Place {
     }
 }
 
+/// The URL of a store, however it ends.
+pub(super) fn plain(entry: &StoreEntry) -> &str {
+    entry.url.trim_end_matches('/')
+}
+
 /// What a server is told.
 pub(super) fn archive_command(program: &Path, config: &Path) -> String {
     let word = |path: &Path| shell_word(&path.to_string_lossy().replace('%', "%%"));
@@ -163,11 +168,18 @@ impl Settings {
             further: entries.split_off(1),
             at_least: params.at_least.or(cluster.entry.wal_at_least),
             secrets: secrets.iter().map(|(name, _)| (name.clone(), file(name))).collect(),
-            pgdata: Some(pgdata.clone()),
             spool: Some(abode.path(&place.folder.join(SPOOL))?),
             ..Config::new(entries.remove(0), prefix)
         };
         Ok(Self { config, secrets, program: abode.program(program), pgdata, abode: abode.clone() })
+    }
+
+    /// The same for a server whose data lies in `dir` still.
+    ///
+    /// # Errors
+    /// Fails when a container does not have that folder.
+    pub(super) fn within(self, dir: &Path) -> Result<Self, ActionError> {
+        Ok(Self { pgdata: self.abode.path(dir)?, ..self })
     }
 
     fn write(&self, files: &dyn Files, folder: &Path, owner: &Owner) -> Result<(), HostError> {

@@ -19,7 +19,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// What the server's archiver says of itself.
 const ARCHIVER: &str = "SELECT coalesce(last_failed_wal, ''), failed_count FROM pg_stat_archiver";
 
-/// Finishes a segment and waits until it is in the stores.
+/// Finishes a segment and waits until it is in the stores and the server's archiver is done with it: what was pushed ahead of its
+/// turn proves nothing as long as an earlier one fails.
 ///
 /// # Errors
 /// Fails when it does not get there in time; then it says what the server's archiver says.
@@ -46,20 +47,31 @@ pub(super) async fn prove(
         };
         while !shelf.holds(segment).await? {
             if started.elapsed() > within {
-                return Err(late(session, segment, (store.name(), within)).await);
+                let what = format!("`{segment}` did not reach store `{}`", store.name());
+                return Err(late(session, &what, within).await);
             }
-            tokio::select! {
-                () = tokio::time::sleep(TICK) => {}
-                () = cx.cancel.cancelled() => {
-                    return Err(ActionError::cancelled("cancelled while archiving was being proven; the settings are changed"));
-                }
-            }
+            pause(cx).await?;
         }
+    }
+    while !handover::taken(session, segment).await? {
+        if started.elapsed() > within {
+            return Err(late(session, &format!("the server does not take `{segment}` for archived"), within).await);
+        }
+        pause(cx).await?;
     }
     Ok(segment)
 }
 
-async fn late(session: &mut Session, segment: SegmentName, (store, within): (&str, Duration)) -> ActionError {
+async fn pause(cx: &RunContext) -> Result<(), ActionError> {
+    tokio::select! {
+        () = tokio::time::sleep(TICK) => Ok(()),
+        () = cx.cancel.cancelled() => {
+            Err(ActionError::cancelled("cancelled while archiving was being proven; the settings are changed"))
+        }
+    }
+}
+
+async fn late(session: &mut Session, what: &str, within: Duration) -> ActionError {
     let told = session.query(ARCHIVER).await.ok();
     let failed = told.as_ref().and_then(|told| told.at(0, 0)).filter(|name| !name.is_empty());
     let words = match failed {
@@ -67,9 +79,6 @@ async fn late(session: &mut Session, segment: SegmentName, (store, within): (&st
         // A command that ends with a code above 125 is not counted.
         None => "; the archiver counts no failure".to_owned(),
     };
-    let fact = format!(
-        "the settings are changed, but `{segment}` did not reach store `{store}` within {}{words}",
-        Span(within)
-    );
+    let fact = format!("the settings are changed, but {what} within {}{words}", Span(within));
     ActionError::fatal(fact).help("look at the server's log: it tells why `archive_command` fails")
 }

@@ -11,11 +11,13 @@ use super::super::owner::Owner;
 use super::super::recover::barred;
 use super::action::ConfigureArchiving;
 use super::change::{SettingChange, changes, fixed_elsewhere, read};
+use super::follower::Followers;
 use super::params::{ConfigureArchivingOutput, ConfigureArchivingParams, Foreign, Restart};
 use super::place::{self, Place, Settings};
 use super::want::wanted;
-use super::{apply, folder, follower, trial};
-use crate::action::{ActionError, ReadHost, RunContext, Store, Surroundings};
+use super::{apply, folder, tenant, trial};
+use crate::action::{ActionError, ReadHost, ReadStore, RunContext, Store, Surroundings};
+use crate::pgformat::SystemId;
 
 /// How long the first segment may take to reach the archive, where nothing says otherwise.
 const PROVEN_WITHIN: Duration = Duration::from_secs(120);
@@ -31,8 +33,10 @@ pub(super) struct Work<'a> {
     pub(super) changes: Vec<SettingChange>,
     /// Why it cannot be done, with advice.
     pub(super) faults: Vec<(String, String)>,
-    /// What it does to the server's standbys, with advice.
-    pub(super) caution: Option<(String, String)>,
+    /// What it means for the server's standbys, with advice.
+    pub(super) cautions: Vec<(String, String)>,
+    /// The cluster, as far as its server told.
+    system_id: Option<SystemId>,
 }
 
 impl<'a> Work<'a> {
@@ -42,7 +46,8 @@ impl<'a> Work<'a> {
         params: &'a ConfigureArchivingParams,
         cluster: &'a Cluster,
     ) -> Self {
-        Self { action, params, cluster, abode: Abode::Here, changes: Vec::new(), faults: Vec::new(), caution: None }
+        let (changes, faults, cautions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { action, params, cluster, abode: Abode::Here, changes, faults, cautions, system_id: None }
     }
 
     fn place(&self) -> Result<Place, ActionError> {
@@ -97,7 +102,11 @@ impl<'a> Work<'a> {
         let names: Vec<&str> = wanted.iter().map(|wanted| wanted.name).collect();
         let settings = read(&mut session, &names).await?;
         self.changes = changes(&wanted, &settings);
-        self.caution = follower::left_behind(&mut session, &self.changes).await?;
+        let followers = Followers::of(&mut session).await?;
+        self.cautions.extend(followers.left_behind(&self.changes));
+        self.cautions.extend(followers.alone(&self.place()?.folder));
+        let told = session.value("SELECT system_identifier FROM pg_control_system()").await;
+        self.system_id = told.ok().and_then(|text| text.parse().ok());
         let mut fault = |fact: String, help: &str| self.faults.push((fact, help.to_owned()));
         if session.value("SELECT pg_is_in_recovery()").await? == "t" {
             fault(format!("`{}` is a standby", self.cluster.name), "configure archiving on the primary");
@@ -125,6 +134,23 @@ impl<'a> Work<'a> {
             fault(fact, "set `restart: allowed`, or `restart: later`");
         }
         self.faults.extend(self.watched(host).await?);
+        Ok(self)
+    }
+
+    /// The stores that the server is to archive into, as far as they can be opened; the others are made or proven later.
+    pub(super) fn stores(
+        &self,
+        open: impl Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError>,
+    ) -> Result<Vec<Arc<dyn ReadStore>>, ActionError> {
+        let names = place::stores(self.params, self.cluster)?;
+        Ok(names.iter().filter_map(|name| open(name).ok()).collect())
+    }
+
+    /// Looks whose WAL lies there already.
+    pub(super) async fn settled(mut self, stores: &[Arc<dyn ReadStore>]) -> Result<Self, ActionError> {
+        let Some(server) = self.system_id else { return Ok(self) };
+        let (_, prefix) = self.cluster.archive()?;
+        self.faults.extend(tenant::other(stores, prefix, server).await);
         Ok(self)
     }
 
@@ -158,7 +184,7 @@ impl<'a> Work<'a> {
         for change in &self.changes {
             cx.reporter.note(change.to_string(), serde_json::json!({ "name": change.name, "restart": change.restart }));
         }
-        if let Some((fact, help)) = &self.caution {
+        for (fact, help) in &self.cautions {
             cx.reporter.note(format!("warning: {fact}; {help}"), serde_json::Value::Null);
         }
     }

@@ -57,7 +57,11 @@ fn joined(here: &[u8], there: &[u8]) -> Result<Vec<u8>, ActionError> {
 /// The lines that were shipped, in order.
 async fn lines(store: &dyn ReadStore) -> Result<Vec<u8>, ActionError> {
     let failed = |error: &(dyn std::error::Error + 'static)| {
-        ActionError::retryable("the erasure ledger that was shipped cannot be read").because(error)
+        let fact = format!("the erasure ledger that was shipped to store `{}` cannot be read", store.name());
+        ActionError::retryable(fact).because(error).help(
+            "bring the store back; if it is gone for good, take it out of `audit.ship`: then the ledger of the state folder counts \
+             alone, and who was added on another machine is not in it",
+        )
     };
     let mut listed = store.list(SHIPPED).await.map_err(|error| failed(&error))?;
     listed.sort_by(|one, other| one.key.as_str().cmp(other.key.as_str()));

@@ -4,9 +4,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::aim::{Aim, Edge, Ending};
+use super::super::layout::Cluster;
+use super::super::marker::Marker;
+use super::super::takeover;
 use super::super::wal_location::WalLocation;
-use crate::action::{DatabaseRef, InstanceHandle, Late, ParamFault, StagedHandle};
-use crate::base::Timestamp;
+use crate::action::{ActionError, DatabaseRef, InstanceHandle, Late, ParamFault, ReadFiles, StagedHandle};
+use crate::base::{RunId, Timestamp};
 use crate::catalog::recovery::Goal;
 use crate::pgformat::{Lsn, Timeline};
 
@@ -88,6 +91,20 @@ impl RecoverParams {
             1 => Ok(goals.remove(0)),
             _ => Err(ParamFault::new("", "a recovery has at most one target")),
         }
+    }
+
+    /// The unfinished recovery that this step goes on with, where there is one.
+    ///
+    /// # Errors
+    /// Fails when the marker of that recovery makes no sense.
+    pub(super) fn unfinished(
+        &self,
+        cluster: &Cluster,
+        run: &RunId,
+        files: &dyn ReadFiles,
+    ) -> Result<Option<Marker>, ActionError> {
+        let staged = self.staged.as_ref().map(Late::get).transpose()?;
+        takeover::unfinished(cluster, (run, staged), files)
     }
 
     /// Where the recovery is to end, and how.

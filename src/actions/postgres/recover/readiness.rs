@@ -9,7 +9,7 @@ use super::super::marker::{self, Marker};
 use super::super::owner::Owner;
 use super::super::prospect::Prospect;
 use super::super::server::{self, Programs};
-use super::super::{admission, course, live, outlook, overseer, replica};
+use super::super::{admission, archiving, course, live, outlook, overseer, replica};
 use super::RecoverParams;
 use crate::action::{ActionError, CheckContext, Findings, ReadHost};
 use crate::base::clock;
@@ -65,20 +65,25 @@ impl Readiness<'_> {
     async fn foresee(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
         let Self { params, cx, .. } = *self;
         let findings = findings.pending("the server is looked at when the step starts");
+        let (files, secrets) = (cx.host.read_files(), cx.about.secrets.as_ref());
+        if let Some(fact) = replica::risen(cluster, (files.as_ref(), secrets)).await {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
         let faster = replica::faster(cluster, cx).await;
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
         let place = (cluster, params.wal_location.as_ref());
         let sentence = outlook::sentence(place, params.target_time, cx).await?;
         let findings = sentence.into_iter().fold(findings, Findings::pass);
         let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
-        Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await
+        let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
+        archiving::foretold((cluster, self.program), cx, findings).await
     }
 
     /// Judges the server that is to be replaced, and what is staged for it.
     async fn judge_staged(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
         let cx = self.cx;
         let (files, mut findings) = (cx.host.read_files(), findings);
-        let ours = Marker::read(files.as_ref(), &cluster.pgdata)?.is_some_and(|marker| marker.run == cx.about.run);
+        let ours = self.params.unfinished(cluster, &cx.about.run, files.as_ref())?.is_some();
         let signs = live::signs(cluster, files.as_ref()).await?;
         if !signs.is_empty() && !ours {
             let words: Vec<String> = signs.iter().map(ToString::to_string).collect();

@@ -1,0 +1,237 @@
+//! What a recovered server archives with.
+//!
+//! Its configuration lies beside the data directory and in no backup: on a machine that is new nothing of it is there. It is
+//! written anew, as `postgres.configure_archiving` writes it, before the recovered data is swapped in. Archiving by another
+//! program stays as it is.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::super::container::Abode;
+use super::super::hands::Hands;
+use super::super::layout::Cluster;
+use super::super::limits::Configured;
+use super::super::owner::Owner;
+use super::super::pg_control::cannot;
+use super::super::{readable, settings};
+use super::folder;
+use super::params::ConfigureArchivingParams;
+use super::place::{Place, Settings, plain};
+use crate::action::{ActionError, CheckContext, Findings, ReadHost, Surroundings};
+use crate::language::inventory::{SecretSpec, StoreEntry};
+use crate::wal::{Config, Invocation};
+
+/// A server's command, held against the machine that it is to run on.
+struct Renewal<'a> {
+    cluster: &'a Cluster,
+    /// Our own program, as the server calls it.
+    program: &'a Path,
+    abode: &'a Abode,
+    about: &'a Surroundings,
+}
+
+/// Has a server that is to start on the data in `pgdata` archive as the inventory says, where its own command is ours and
+/// would archive nothing, or into another place. What holds is left as it is.
+///
+/// # Errors
+/// Fails when the configuration cannot be written, or the server's user cannot use a store with it.
+pub(crate) async fn renew(hands: &Hands<'_>, pgdata: &Path) -> Result<(), ActionError> {
+    let Hands { cluster, program, abode, cx, .. } = hands;
+    if cluster.is_scratch() {
+        return Ok(());
+    }
+    let Some(command) = configured(hands, pgdata).await? else { return Ok(()) };
+    let Some(invocation) = Invocation::of(&command) else { return Ok(()) };
+    let renewal = Renewal { cluster, program, abode, about: &cx.about };
+    let Some(fault) = renewal.fault(&invocation, pgdata, cx.host.as_read()) else { return Ok(()) };
+    let told = |words: &str| {
+        let message = format!("warning: `archive_command` would archive nothing: {fault}; {words}");
+        cx.reporter.note(message, json!({ "archive_command": command }));
+    };
+    if let Some(store) = renewal.read_only() {
+        told(&format!("it is not written anew, since store `{store}` is read-only here"));
+        return Ok(());
+    }
+    if !invocation.around.is_empty() {
+        told(&format!("correct it by hand: `{}` is more than `wal push`", invocation.around.join(" ")));
+        return Ok(());
+    }
+    let anew = renewal.write(hands, pgdata).await?;
+    if anew != command {
+        let auto = pgdata.join(settings::FILE);
+        let text = settings::restored(cx.host.files().as_ref(), pgdata)?;
+        let text = settings::with_lasting(&text, "archive_command", &anew);
+        hands.write(cx.host.files().as_ref(), &auto, &text).map_err(|error| cannot(&error))?;
+    }
+    let message = format!("{fault}: what the server archives with was written anew from the inventory");
+    cx.reporter.note(message, json!({ "archive_command": anew }));
+    Ok(())
+}
+
+/// What the server that is to start runs for each segment; `None` where it archives nothing, or through a library, and where
+/// its configuration cannot be found from here.
+async fn configured(hands: &Hands<'_>, pgdata: &Path) -> Result<Option<String>, ActionError> {
+    let Hands { cluster, owner, abode, cx, .. } = hands;
+    let programs = hands.programs(cx.host.files().as_ref(), pgdata)?;
+    let server = Configured { cluster, owner, programs: &programs, abode, pgdata };
+    let told = server.texts(&["archive_mode", "archive_library", "archive_command"], cx.host.as_read()).await;
+    let [Some(mode), library, Some(command)] = told.as_slice() else { return Ok(None) };
+    let has_library = library.as_ref().is_some_and(|library| !library.is_empty());
+    Ok((mode != "off" && !has_library).then(|| command.clone()))
+}
+
+/// Tells before anything is touched whether the server that a recovery brings back would archive, by what the newest backup
+/// knows of its command. Refuses where its configuration is gone and could not be written anew.
+///
+/// # Errors
+/// Fails when docker does not answer.
+pub(crate) async fn foretold(
+    (cluster, program): (&Cluster, &Path),
+    cx: &CheckContext,
+    findings: Findings,
+) -> Result<Findings, ActionError> {
+    let host = cx.host.as_ref();
+    if cluster.is_scratch() {
+        return Ok(findings);
+    }
+    let Some(abode) = Abode::seen(cluster, host).await?.filter(Abode::is_open) else { return Ok(findings) };
+    let Some(command) = known(cluster, cx).await else { return Ok(findings) };
+    let Some(invocation) = Invocation::of(&command) else { return Ok(findings) };
+    // What lies in the data directory comes back with it.
+    let inside = abode.outside(&invocation.config).is_some_and(|path| path.starts_with(&cluster.pgdata));
+    if inside || invocation.config.is_relative() {
+        return Ok(findings);
+    }
+    let renewal = Renewal { cluster, program, abode: &abode, about: &cx.about };
+    let Some(fault) = renewal.fault(&invocation, &cluster.pgdata, host) else { return Ok(findings) };
+    let fact = format!("the recovered server's `archive_command` would archive nothing: {fault}");
+    if let Some(store) = renewal.read_only() {
+        return Ok(
+            findings.warn(fact, format!("store `{store}` is read-only here, so nothing can be archived into it"))
+        );
+    }
+    if !invocation.around.is_empty() {
+        let help = format!("correct it after the recovery: `{}` is more than `wal push`", invocation.around.join(" "));
+        return Ok(findings.warn(fact, help));
+    }
+    Ok(match renewal.obstacle(host).await? {
+        Some((why, help)) => findings.refuse(format!("{fact}, and it cannot be written anew: {why}"), help),
+        None => findings.pass(format!("{fact}; it is written anew from the inventory before the data is swapped in")),
+    })
+}
+
+/// What the server ran for each segment when the newest backup was taken.
+async fn known(cluster: &Cluster, cx: &CheckContext) -> Option<String> {
+    let (store, prefix) = cluster.archive().ok()?;
+    let store = cx.store(store).ok()?;
+    let backups = readable::newest(store.as_ref(), prefix, &cluster.name).await.ok()?;
+    let told = backups.first()?.manifest.postgres.as_ref()?.archiving.clone()?;
+    (told.mode != "off" && told.library.is_empty()).then_some(told.command)
+}
+
+impl Renewal<'_> {
+    /// Says why a command of ours does not archive as the inventory says; `None` where it does, and where that cannot be seen.
+    fn fault(&self, command: &Invocation, pgdata: &Path, host: &dyn ReadHost) -> Option<String> {
+        let path = match command.config.is_absolute() {
+            true => self.abode.outside(&command.config)?,
+            false => pgdata.join(&command.config),
+        };
+        let shown = path.display();
+        if host.read_files().facts(&path).ok()?.is_none() {
+            return Some(format!("its configuration `{shown}` is not there"));
+        }
+        let config = match Config::load(&path) {
+            Ok(config) => config,
+            Err(error) => return Some(error.to_string()),
+        };
+        if let Some(what) = self.difference(&config, host) {
+            return Some(format!("its configuration `{shown}` {what}"));
+        }
+        let program = command.program.to_string_lossy();
+        let is_here = matches!(self.abode, Abode::Here);
+        (is_here && host.find_program(&program).is_none()).then(|| format!("its program `{program}` is not there"))
+    }
+
+    /// What of a configuration the inventory contradicts.
+    fn difference(&self, config: &Config, host: &dyn ReadHost) -> Option<String> {
+        let (_, prefix) = self.cluster.archive().ok()?;
+        let known: Vec<&str> = self.entries().map(|(_, entry)| plain(entry)).collect();
+        if let Some(gone) = config.stores().map(plain).find(|url| !known.contains(url)) {
+            return Some(format!("names `{gone}`, which is no store of its WAL by the inventory"));
+        }
+        if let Some(own) = known.first().filter(|own| !config.stores().any(|entry| plain(entry) == **own)) {
+            return Some(format!("does not name `{own}`, the store that it is recovered from"));
+        }
+        if config.prefix != prefix {
+            return Some(format!("names the prefix `{}`, not `{prefix}`", config.prefix));
+        }
+        let files = host.read_files();
+        let real = |path: &Path| files.canonical(path).unwrap_or_else(|_| path.to_owned());
+        let other = config.pgdata.as_deref().filter(|theirs| {
+            self.abode.outside(theirs).is_some_and(|theirs| real(&theirs) != real(&self.cluster.pgdata))
+        });
+        if let Some(other) = other {
+            return Some(format!("is about `{}`", other.display()));
+        }
+        let lost = config.secrets.iter().find(|(_, entry)| {
+            let is_gone = |source: &SecretSpec| match source {
+                SecretSpec::File(path) => matches!(files.facts(path), Ok(None)),
+                SecretSpec::Env(_)
+                | SecretSpec::Command(_)
+                | SecretSpec::Prompt(_)
+                | SecretSpec::Aws(_)
+                | SecretSpec::Vault(_) => false,
+            };
+            entry.sources().iter().all(is_gone)
+        });
+        lost.map(|(name, _)| format!("names the secret `{name}`, whose file is not there"))
+    }
+
+    /// The stores of its WAL, that of its backups first.
+    fn entries(&self) -> impl Iterator<Item = (&str, &StoreEntry)> {
+        let stores = &self.about.inventory.stores;
+        self.cluster.entry.archives().filter_map(move |name| Some((name, stores.get(name)?)))
+    }
+
+    /// A store that nothing may be written into from here.
+    fn read_only(&self) -> Option<&str> {
+        self.entries().find(|(_, entry)| entry.read_only).map(|(name, _)| name)
+    }
+
+    /// Says why the configuration could not be written, with advice.
+    async fn obstacle(&self, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
+        let params = ConfigureArchivingParams::of(&self.cluster.name);
+        let place = Place::of(&params, self.cluster)?;
+        if let Err(error) = Settings::of((&params, self.program), (self.cluster, &place, self.abode), self.about) {
+            let help = error.info().help.clone();
+            return Ok(Some((error.to_string(), help.unwrap_or_else(|| self.cure()))));
+        }
+        if self.cluster.is_contained() {
+            return Ok(None);
+        }
+        let owner = Owner::of(self.cluster, host)?;
+        let folders = folder::among(self.entries().map(|(_, entry)| entry));
+        Ok(folder::unusable(&folders, &owner, host).await)
+    }
+
+    /// Writes the configuration and proves it as the server's user. Gives the command that reads it.
+    async fn write(&self, hands: &Hands<'_>, pgdata: &Path) -> Result<String, ActionError> {
+        let params = ConfigureArchivingParams::of(&self.cluster.name);
+        let place = Place::of(&params, self.cluster)?;
+        let settings = Settings::of((&params, self.program), (self.cluster, &place, self.abode), self.about)?;
+        let ready = place.ready(&settings.within(pgdata)?, &hands.owner, hands.cx).await;
+        ready.map_err(|error| {
+            let help = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
+            error.help(format!("{help}{}", self.cure()))
+        })?;
+        place.command(self.program, self.abode)
+    }
+
+    fn cure(&self) -> String {
+        format!(
+            "what is wrong with archiving is seen by `runbook dry-run setup-archiving -p database={}` as well, once a server runs",
+            self.cluster.name
+        )
+    }
+}
