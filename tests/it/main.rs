@@ -49,6 +49,7 @@ mod earlier_keys;
 mod engine;
 mod erase;
 mod escape;
+mod escape_wal;
 mod evidence;
 mod foreign_wal;
 mod format_one;
