@@ -13,6 +13,7 @@ mod effect;
 mod encoding;
 mod erased;
 mod erasure;
+mod erasure_chain;
 mod error;
 mod foreseen;
 mod handle;
@@ -38,6 +39,7 @@ pub use erasure::{
     ErasureContent, ErasureKey, ErasureLine, Erasures, Forget, NoErasures, SHIPPED, SealedErasure, ShortKey, Treatment,
     Word, whole_part,
 };
+pub use erasure_chain::{ErasureFork, closed_part, holds_all, joined, shipped_chains, whole_of};
 pub use error::ActionError;
 pub use foreseen::{Expected, Foreseen, Machine};
 pub use handle::{BackupHandle, InstanceHandle, StagedHandle, Waits};

@@ -80,6 +80,29 @@ impl ErasureLedger {
         Ok(line)
     }
 
+    /// Goes on with lines that others wrote, durably: `ledger` is this one and more.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be written, or when it is no beginning of `ledger`.
+    pub fn go_on(&self, ledger: &[u8]) -> Result<(), ErasureError> {
+        let failed = |source| self.failed(source);
+        let mut file = durable::open_file(&self.path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        let (whole, _) = whole_part(&bytes);
+        let Some(more) = ledger.strip_prefix(whole) else {
+            return Err(failed(io::Error::other("somebody else has written to it since it was read; try again")));
+        };
+        let mut write = || {
+            file.set_len(whole.len() as u64)?;
+            file.write_all(more)?;
+            file.sync_all()?;
+            durable::sync_dir(self.path.parent().unwrap_or(Path::new("/")))
+        };
+        write().map_err(failed)
+    }
+
     /// Reads and verifies the ledger; a missing one is empty. Modifies nothing.
     ///
     /// # Errors

@@ -24,7 +24,9 @@ use super::reader::PLAN_FILE;
 use super::run::RunDir;
 use super::runs::{Runs, RunsError};
 use super::summary::{RunStatus, RunSummary};
-use crate::action::{ObjectKey, ParseObjectKeyError, PutOptions, SHIPPED, Store, StoreError};
+use crate::action::{
+    ObjectKey, ParseObjectKeyError, PutOptions, SHIPPED, Store, StoreError, holds_all, shipped_chains,
+};
 use crate::base::digest::Hasher;
 use crate::base::{Digest, RunId};
 
@@ -83,6 +85,9 @@ pub enum ShipError {
     /// The history here cannot be read.
     #[error(transparent)]
     Runs(#[from] RunsError),
+    /// The erasure ledger that was shipped cannot be read.
+    #[error("{0}")]
+    Erasures(String),
     /// The ledger here cannot be read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
@@ -199,16 +204,24 @@ impl<'a> Shipper<'a> {
         let listed = self.store.list(SHIPPED).await?;
         let there: BTreeSet<&str> = listed.iter().map(|facts| facts.key.as_str()).collect();
         let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-        let mut here = BTreeSet::new();
-        for (index, line) in lines.enumerate() {
-            let key = format!("{SHIPPED}{:08}-{}", index + 1, Digest::of(line).short());
-            if !there.contains(key.as_str()) {
-                self.put(&key.parse()?, line.to_vec()).await?;
+        let keyed = |(index, line): (usize, &[u8])| {
+            (format!("{SHIPPED}{:08}-{}", index + 1, Digest::of(line).short()), line.to_vec())
+        };
+        let here: BTreeMap<String, Vec<u8>> = lines.enumerate().map(keyed).collect();
+        // Lines that are not here may be those of another machine: nothing is put beside them that contradicts them.
+        if there.iter().any(|key| !here.contains_key(*key)) {
+            let chains = shipped_chains(self.store).await.map_err(|error| ShipError::Erasures(error.to_string()))?;
+            if !chains.iter().all(|chain| holds_all(&bytes, chain)) {
+                let what = "lines of the erasure ledger were shipped that are not here, and none was added to them: \
+                            `runbook backups erase-ledger merge` brings them in";
+                self.shipped.differing.push(what.to_owned());
+                return Ok(());
             }
-            here.insert(key);
         }
-        for key in there.into_iter().filter(|key| !here.contains(*key)) {
-            self.shipped.differing.push(format!("`{key}` was shipped and is not in the erasure ledger here"));
+        for (key, line) in here {
+            if !there.contains(key.as_str()) {
+                self.put(&key.parse()?, line).await?;
+            }
         }
         Ok(())
     }

@@ -35,18 +35,8 @@ impl Forgetful {
     }
 
     fn forget(&self, who: &str, table: &str, column: &str, treatment: Treatment) {
-        let key = ErasureKey::new(&SecretText::new(KEY.to_owned())).unwrap();
-        let forget = Forget {
-            subject: key.subject(who),
-            key_id: key.id(),
-            database: "main".to_owned(),
-            dbname: None,
-            table: table.to_owned(),
-            column: column.to_owned(),
-            word: Word::Forget,
-            treatment,
-            reason: None,
-        };
+        let (table, column) = (table.to_owned(), column.to_owned());
+        let forget = Forget { table, column, treatment, ..lines_of(who) };
         self.ledger.add("test", forget).unwrap();
     }
 
@@ -109,6 +99,22 @@ impl Forgetful {
 
 fn params() -> EraseParams {
     serde_json::from_value(json!({ "database": "main" })).unwrap()
+}
+
+/// A line that is about somebody of `users`.
+fn lines_of(who: &str) -> Forget {
+    let key = ErasureKey::new(&SecretText::new(KEY.to_owned())).unwrap();
+    Forget {
+        subject: key.subject(who),
+        key_id: key.id(),
+        database: "main".to_owned(),
+        dbname: None,
+        table: "users".to_owned(),
+        column: "email".to_owned(),
+        word: Word::Forget,
+        treatment: Treatment::Delete,
+        reason: None,
+    }
 }
 
 /// The words of an error with its causes and help.
@@ -214,10 +220,10 @@ async fn a_ledger_that_does_not_fit_or_does_not_hold_erases_nothing() {
     all.forget("a@b", "users", "email", Treatment::Anonymise(vec!["age".to_owned()]));
     let error = words(&all.erase().await.unwrap_err());
     assert!(error.contains("column `age` of table `users` may not be NULL"), "{error}");
-    for (table, column, wrong) in [("gone", "email", "no table `gone`"), ("users", "mail", "no column `mail`")] {
+    for (table, column, wrong) in [("shown", "email", "no table `shown`"), ("users", "mail", "no column `mail`")] {
         let root = tempfile::tempdir().unwrap();
         let other = Forgetful { ledger: ErasureLedger::below(root.path()), root, site: Site::new() };
-        other.sql("CREATE TABLE users(email text); INSERT INTO users VALUES ('a@b')");
+        other.sql("CREATE TABLE users(email text); INSERT INTO users VALUES ('a@b'); CREATE VIEW shown AS TABLE users");
         other.delete("a@b", "users", "email");
         other.delete("a@b", table, column);
         let error = words(&other.erase().await.unwrap_err());
@@ -233,6 +239,24 @@ async fn a_ledger_that_does_not_fit_or_does_not_hold_erases_nothing() {
     let error = words(&all.erase().await.unwrap_err());
     assert!(error.contains("line 1 of the erasure ledger does not hold"), "{error}");
     assert_eq!(all.sql("SELECT count(email) FROM users"), "1");
+}
+
+#[tokio::test]
+async fn a_table_that_did_not_exist_then_keeps_nobody_else_from_being_forgotten_and_is_told() {
+    let all = Forgetful::new("CREATE TABLE users(email text); INSERT INTO users VALUES ('a@b'), ('c@d')");
+    all.delete("a@b", "later", "email");
+    all.delete("a@b", "users", "email");
+    let told = format!("{:?}", all.looked_at().await.unwrap());
+    assert!(told.contains("line 1: database `postgres` has no table `later` in this state"), "{told}");
+    let done = all.erase().await.unwrap();
+    let rows: Vec<(u64, u64)> = done.lines.iter().map(|line| (line.line, line.rows)).collect();
+    assert_eq!((rows, done.absent.len()), (vec![(1, 0), (2, 1)], 1));
+    assert_eq!(all.sql("SELECT string_agg(email, ',') FROM users"), "c@d");
+    assert!(
+        all.site.said().contains("if it had another name then, erase from that one by hand"),
+        "{}",
+        all.site.said()
+    );
 }
 
 #[tokio::test]
@@ -365,9 +389,27 @@ fn a_new_machine_forgets_by_the_ledger_that_was_shipped() {
     let drill = ["drill", "pitr", "-p", "database=main", "-p", &then];
     cli.run(&drill).ends(0);
     assert!(forgotten(cli).iter().any(|event| event["kind"]["data"]["rows"] == 1), "{:?}", forgotten(cli));
-    // Another ledger that began anew contradicts it.
+    // The ledger is shipped with each line, and the new machine goes on from what was shipped.
+    fs::remove_dir_all(cli.state()).unwrap();
+    cli.run(&["backups", "erase-ledger", "list"]).ends(0).prints("users.email");
     add(cli, "c@d");
+    assert_eq!(ErasureLedger::below(&cli.state()).read().unwrap().lines.len(), 2);
+    cli.run(&drill).ends(0);
+    // A machine that began anew contradicts it, and nothing of that comes into the store before both are one.
+    fs::remove_file(cli.state().join(ERASURE_FILE)).unwrap();
+    ErasureLedger::below(&cli.state()).add("elsewhere", lines_of("e@f")).unwrap();
+    let shipped = || fs::read_dir(production.site.depot.root.join("runbook-audit/erasure")).unwrap().count();
+    let before = shipped();
     cli.run(&drill).ends(4).says("differ from line 1 on");
+    cli.run(&["audit", "ship"]).ends(15).prints("runbook backups erase-ledger merge");
+    cli.run(&["backups", "erase-ledger", "list"]).ends(15).says("differ from line 1 on");
+    assert_eq!(shipped(), before);
+    cli.run(&["backups", "erase-ledger", "merge"]).ends(0).prints("2 lines of `primary` were brought in");
+    cli.run(&drill).ends(0);
+    assert_eq!(ErasureLedger::below(&cli.state()).read().unwrap().in_force().len(), 3);
+    // What is wholly in the store leads on from any machine.
+    fs::remove_dir_all(cli.state()).unwrap();
+    cli.run(&["backups", "erase-ledger", "list"]).ends(0).prints("by elsewhere");
 }
 
 #[test]

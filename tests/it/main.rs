@@ -50,6 +50,7 @@ mod earlier_keys;
 mod engine;
 mod erase;
 mod escape;
+mod escape_wal;
 mod evidence;
 mod followed_timeline;
 mod foreign_wal;

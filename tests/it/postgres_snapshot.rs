@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use runbook::action::{Action as _, ActionError, BackupHandle};
+use runbook::action::{Action as _, ActionError, BackupHandle, Late};
 use runbook::actions::postgres::{
     AroundSnapshot, AroundSnapshotOutput, RestoreSnapshot, RestoreSnapshotOutput, RestoreSnapshotParams,
 };
@@ -54,6 +54,12 @@ async fn comes_back(site: Site) {
     let taken = taken.unwrap_or_else(|error| panic!("{:#?}", error.info()));
     assert_eq!(taken.snapshot, copy.display().to_string());
     assert_eq!(taken.backup.kind, "postgres.snapshot");
+    assert!(site.said().contains("tablespaces `space` (`"), "{}", site.said());
+    // A step that chooses the backup comes first: the snapshot itself tells what lay outside.
+    let late = json!({ "database": "main", "backup": Late::<Value>::marker("steps.choose.backup"), "from": copy.join("data") });
+    let late: RestoreSnapshotParams = serde_json::from_value(late).unwrap();
+    let told = RestoreSnapshot.check(&late, &run.check_context()).await.unwrap();
+    assert!(told.refused() && format!("{told:?}").contains("1 tablespaces lay outside"), "{told:?}");
     site.cluster.sql("INSERT INTO t VALUES (3)");
     site.archive();
     site.cluster.sql("INSERT INTO t VALUES (4)");

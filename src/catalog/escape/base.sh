@@ -7,23 +7,32 @@ else
 fi
 
 say '4. writing recovery settings'
-@MAP@if [ -z "$wal" ] && [ -d "$here/@WAL_FOLDER@" ]; then wal=$here/@WAL_FOLDER@; fi
-if [ -n "$wal" ]; then
+@MAP@if [ -n "$wal" ]; then
     wal=$(CDPATH='' cd -- "$wal" && pwd -P) || die "the WAL folder cannot be entered"
     if [ -n "$identity" ]; then
         identity=$(CDPATH='' cd -- "$(dirname -- "$identity")" && pwd -P)/$(basename -- "$identity")
     fi
-    case $wal$target$identity in *[\'\"\\%\$\`]*) die "a path with quotes, backslashes, dollars or % cannot stand in restore_command: $wal, $target, $identity" ;; esac
+    case $wal$target$identity$waldump in *[\'\"\\%\$\`]*) die "a path with quotes, backslashes, dollars or % cannot stand in restore_command: $wal, $target, $identity, $waldump" ;; esac
     cat >"$stage/fetch-wal.sh" <<'FETCH'
 @FETCH@FETCH
     {
         printf '%s\n' '# Written by restore.sh; remove these lines after the recovery.'
-        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\"'"
+        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\" \"$waldump\"'"
         printf '%s\n' "recovery_target_timeline = 'latest'"
         printf '%s\n' "# recovery_target_time = '2026-01-28 14:30:00+00'   (to stop before a mistake; then also recovery_target_action = 'pause')"
     } >>"$stage/data/postgresql.auto.conf"
     : >"$stage/data/recovery.signal"
 else
+    if [ -n "$waldump" ]; then
+        first='' last=''
+        for segment in "$stage"/data/pg_wal/*; do
+            [ -f "$segment" ] || continue
+            last=$(basename -- "$segment")
+            [ -n "$first" ] || first=$last
+        done
+        if [ -n "$first" ]; then used=$(outside "$waldump" "$stage/data/pg_wal" "$first" "$last" | head -n 1); else used=''; fi
+        [ -z "$used" ] || die "its replay makes a tablespace in $used, where a server has one: move that folder away, or restore with --other-machine where no server uses it; what was written lies in $stage"
+    fi
     say '   without --wal the server opens as it was at the end of the backup: what was archived later is lost'
 fi
 printf '%s\n' "archive_mode = 'off'" >>"$stage/data/postgresql.auto.conf"

@@ -2,6 +2,14 @@ say "5. ready: $target/data (PostgreSQL @VERSION@, system @SYSTEM_ID@)"
 say '   NEVER remove backup_label: without it the server starts and is silently corrupt.'
 say '   The data must belong to the user that runs the server: chown -R postgres: TARGET'
 say '   Where postgresql.conf lies outside the data directory, bring your own or an empty one with pg_hba.conf.'
-say "   Start it beside the old server, on another port: pg_ctl -D $target/data -o '-p 5499' -w start"
+if [ -n "$other" ]; then
+    say '   START IT ONLY WHERE NO OTHER SERVER USES THE FOLDERS OF ITS TABLESPACES: those made after the backup come back at the paths they had.'
+fi
+say "   Start it on another port: pg_ctl -D $target/data -o '-p 5499 -c external_pid_file= -c max_logical_replication_workers=0' -w -t 86400 start"
+if [ -n "$wal" ]; then
+    say '   pg_ctl returns while it still replays, and until then it only reads. It is ready when this says f:'
+    say "       psql -p 5499 -d postgres -XAtc 'SELECT pg_is_in_recovery()'"
+    [ -n "$other" ] || say '   It stops itself, with words in its log, before a tablespace made after the backup reaches a folder that a server uses here.'
+fi
 say '   It archives nothing until archive_mode is set again in postgresql.auto.conf: do that when it is the server you keep.'
 say '   Keep the old data directory until you have looked at the new one.'

@@ -14,7 +14,7 @@ usage() {
 }
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
-target='' identity='' password='' wal=''
+target='' identity='' password='' wal='' other=''
 while [ $# -gt 0 ]; do
     case $1 in
         --identity|--password-file|--wal)
@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
                 --wal) wal=$2 ;;
             esac
             shift ;;
+        --other-machine) other=yes ;;
         -*) usage ;;
         *) [ -z "$target" ] || usage; target=$1 ;;
     esac

@@ -86,8 +86,13 @@ const BASE: &str = "
 3. To replay archived WAL, put `restore_command` into `postgresql.auto.conf` and create `recovery.signal`. The command
    must end with 1 only for a segment that is surely not in the archive, and with 126 or more for everything else:
    a server that is told 1 opens there and then.
-4. Set `archive_mode = off` until you know that this is the server you keep. Start it on another port.
-5. Look at the data before you replace anything, and keep the old data directory until then.
+4. **Never replay WAL beside the old server unseen.** `CREATE TABLESPACE` is replayed with the path it had: a tablespace that
+   is younger than the backup becomes the same files for both servers. `pg_waldump -r Tablespace` over the WAL names them
+   (`CREATE`, a number and a path). `restore.sh` looks itself, segment by segment; by hand, do it on another machine, or where those
+   folders are out of reach.
+5. Set `archive_mode = off` until you know that this is the server you keep. Start it on another port, with
+   `external_pid_file` empty and `max_logical_replication_workers = 0`. It is ready when `pg_is_in_recovery()` says `f`.
+6. Look at the data before you replace anything, and keep the old data directory until then.
 ";
 
 const REPLAY: &str = "
@@ -95,7 +100,9 @@ const REPLAY: &str = "
 
 Never remove `backup_label`. Put `restore_command` into `postgresql.auto.conf` and create `recovery.signal`; the command must end
 with 1 only for a segment that is surely not in the archive, and with 126 or more for everything else. Set `archive_mode = off`
-until you know that this is the server you keep, and start it on another port.
+until you know that this is the server you keep, and start it on another port. **Replay of `CREATE TABLESPACE` uses the path it had**: a
+tablespace younger than the snapshot becomes the same files for two servers, unless this is another machine (`pg_waldump -r
+Tablespace` names them). It is ready when `pg_is_in_recovery()` says `f`.
 ";
 
 const DUMP: &str = "

@@ -16,23 +16,25 @@ const BASE_MAP: &str = include_str!("base_map.sh");
 const BASE_WORDS: &str = include_str!("base_words.sh");
 const INCREMENT_MAP: &str = include_str!("increment_map.sh");
 const INCREMENT_WORDS: &str = include_str!("increment_words.sh");
+const DEMANDS: &str = include_str!("base_demands.sh");
+const TABLESPACE: &str = include_str!("tablespace.sh");
 const FETCH: &str = include_str!("fetch_wal.sh");
 
 /// The script of a backup.
 pub(super) fn script(place: &BackupPlace, manifest: &Manifest) -> String {
-    let mut text = head(manifest);
+    let mut text = head(place, manifest);
     for object in &manifest.objects {
         text.push_str(&unpacked(object));
     }
     match manifest.kind.as_str() {
-        KIND_POSTGRES_BASE => text.push_str(&base(place, manifest)),
+        KIND_POSTGRES_BASE => text.push_str(&base(manifest)),
         KIND_POSTGRES_DUMP => text.push_str(DUMP),
         _ => text.push_str(FILES),
     }
     text
 }
 
-fn head(manifest: &Manifest) -> String {
+fn head(place: &BackupPlace, manifest: &Manifest) -> String {
     let needed: BTreeSet<&str> = manifest.objects.iter().flat_map(|object| programs(&object.encoding)).collect();
     let listed: String = needed.iter().map(|program| format!(" {program}")).collect();
     let needs = std::iter::once("a POSIX shell, tar, sha256sum").chain(needed).collect::<Vec<_>>().join(", ");
@@ -42,7 +44,7 @@ fn head(manifest: &Manifest) -> String {
         .replace("@NEEDS@", &needs)
         .replace("@USAGE@", &usage)
         .replace("@OPTIONS@", &options)
-        .replace("@DEMANDS@", demands(manifest))
+        .replace("@DEMANDS@", &demands(place, manifest))
         .replace("@ENDED@", &manifest.stopped_at.to_string())
         .replace("@KIND@", &shown(&manifest.kind))
         .replace("@ID@", &shown(&manifest.id))
@@ -62,6 +64,10 @@ fn options(manifest: &Manifest) -> (String, String) {
     }
     if is_base {
         found.push(("--wal FOLDER", "the archived WAL of the cluster (with folders like 00000001 and history)"));
+        found.push((
+            "--other-machine",
+            "no other server here uses the folders of its tablespaces: nothing is looked at",
+        ));
     }
     let usage = found.iter().map(|(option, _)| format!(" [{option}]")).collect();
     let line = |(option, meaning): &(&str, &str)| format!("    say {}\n", quoted(&format!("  {option}   {meaning}")));
@@ -70,14 +76,25 @@ fn options(manifest: &Manifest) -> (String, String) {
 }
 
 /// What must be given: age would fail on a missing identity with words about a file called "".
-fn demands(manifest: &Manifest) -> &'static str {
+/// A base backup's WAL is looked at before it is replayed, unless that is waived.
+fn demands(place: &BackupPlace, manifest: &Manifest) -> String {
     let is_age = |object: &ManifestObject| matches!(object.encoding.encryption, Some(Encrypted::Age { .. }));
-    match manifest.objects.iter().any(is_age) {
+    let identity = match manifest.objects.iter().any(is_age) {
         true => {
             "[ -n \"$identity\" ] || die 'it is encrypted by age: give --identity FILE, the file with AGE-SECRET-KEY-1...'\n"
         }
         false => "",
-    }
+    };
+    let facts = manifest.postgres.as_ref().filter(|_| manifest.kind == KIND_POSTGRES_BASE);
+    let base = facts.map(|facts| {
+        let major: String = facts.server_version.chars().take_while(char::is_ascii_digit).collect();
+        let up = if place.tier.is_some() { "../../.." } else { "../.." };
+        DEMANDS
+            .replace("@WAL_FOLDER@", &format!("{up}/wal/{}", facts.system_id))
+            .replace("@MAJOR@", &major)
+            .replace("@TABLESPACE@", TABLESPACE)
+    });
+    format!("{identity}{}", base.unwrap_or_default())
 }
 
 /// The lines that put one object into its place below the stage.
@@ -113,7 +130,7 @@ fn unpacked(object: &ManifestObject) -> String {
     }
 }
 
-fn base(place: &BackupPlace, manifest: &Manifest) -> String {
+fn base(manifest: &Manifest) -> String {
     let Some(facts) = &manifest.postgres else { return FILES.to_owned() };
     let links: String = facts.tablespaces.iter().map(|tablespace| {
         let oid = tablespace.oid;
@@ -142,15 +159,13 @@ fn base(place: &BackupPlace, manifest: &Manifest) -> String {
         None => (BASE_MAP, BASE_WORDS.to_owned()),
         Some(parent) => (INCREMENT_MAP, INCREMENT_WORDS.replace("@PARENT@", &bare(parent))),
     };
-    let up = if place.tier.is_some() { "../../.." } else { "../.." };
     let body = BASE
         .replace("@MAP@", map_part)
         .replace("@WORDS@", &words)
         .replace("@TABLESPACE_MAP@", &map)
         .replace("@TABLESPACE_LINKS@", &absolute)
         .replace("@MAPPINGS@", &mappings)
-        .replace("@FETCH@", FETCH)
-        .replace("@WAL_FOLDER@", &format!("{up}/wal/{}", facts.system_id))
+        .replace("@FETCH@", &FETCH.replace("@TABLESPACE@", TABLESPACE))
         .replace("@SYSTEM_ID@", &facts.system_id.to_string())
         .replace("@VERSION@", &bare(&facts.server_version));
     format!("{links}{body}")

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Archive, BaseBackup, Fault, Hole, Path};
 use crate::base::Timestamp;
-use crate::pgformat::{Lsn, SegmentName, Timeline};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline};
 
 /// What of one timeline's own stretch can be recovered. What lies before its fork belongs to its parent's lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +73,18 @@ pub fn lanes(archive: &Archive, backups: &[BaseBackup]) -> Vec<Lane> {
     all.into_iter().map(|timeline| Surveyor::of(archive, backups, timeline).lane()).collect()
 }
 
+/// Tells whether any backup can use a segment, to become consistent or to lead on. Where there is none, nothing says so, and
+/// all of it counts.
+#[must_use]
+pub fn is_of_use(name: SegmentName, size: SegmentSize, backups: &[BaseBackup]) -> bool {
+    let leads_on = |backup: &BaseBackup| name.timeline() >= backup.base.timeline && name.end(size) > backup.base.start;
+    backups.is_empty() || backups.iter().any(leads_on)
+}
+
 /// Surveys one timeline.
 struct Surveyor<'a> {
     archive: &'a Archive,
+    all: &'a [BaseBackup],
     backups: Vec<&'a BaseBackup>,
     timeline: Timeline,
     fork: Option<Lsn>,
@@ -94,6 +103,7 @@ impl<'a> Surveyor<'a> {
         };
         let inside = |backup: &'a BaseBackup| backup.embedded.iter().map(|name| (*name, backup.id.as_str()));
         Self {
+            all: backups,
             backups: backups.iter().filter(leads).collect(),
             embedded: backups.iter().flat_map(inside).collect(),
             fork: archive.branches.get(&timeline).and_then(|branch| branch.history.parent()).map(|(_, fork)| fork),
@@ -116,7 +126,8 @@ impl<'a> Surveyor<'a> {
             }
         }
         let parent = self.archive.branches.get(&self.timeline).and_then(|branch| branch.history.parent());
-        let gaps = self.gaps(&intervals);
+        let mut gaps = self.gaps(&intervals);
+        gaps.retain(|gap| !self.is_of_no_use(gap));
         Lane { timeline: self.timeline, parent, intervals, gaps }
     }
 
@@ -165,6 +176,12 @@ impl<'a> Surveyor<'a> {
         }
         gaps.extend(written.filter(|(_, end)| at < *end).map(|(_, end)| self.gap(at, end)));
         gaps
+    }
+
+    /// Tells whether all that a gap lacks is WAL that no backup can use: retention removes that, and nobody misses it.
+    fn is_of_no_use(&self, gap: &Gap) -> bool {
+        let unused = |hole: &Hole| hole.fault == Fault::Missing && !is_of_use(hole.last, self.archive.size, self.all);
+        !gap.holes.is_empty() && gap.holes.iter().all(unused)
     }
 
     /// What is known to have been written of this timeline's own stretch, from the first backup that leads into it

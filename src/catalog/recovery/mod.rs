@@ -27,7 +27,7 @@ pub use backup::{Base, BaseBackup, base_backups};
 pub use choice::{Choice, PassedOver, choose};
 pub use goal::{Edge, Goal};
 pub use hole::{Fault, Hole, Reach};
-pub use lane::{Gap, Interval, Lane, Opening, lanes};
+pub use lane::{Gap, Interval, Lane, Opening, is_of_use, lanes};
 pub use path::Path;
 pub use refusal::Refusal;
 pub use way::{Seen, Settled, Way};

@@ -268,6 +268,19 @@ fn every_gap_tells_its_reason() {
     assert_eq!(lanes[0].intervals.len(), 2, "the second backup becomes consistent with its own WAL: {lanes:#?}");
 }
 
+#[test]
+fn what_no_kept_backup_can_use_is_no_gap() {
+    // Retention kept the backup on timeline 3 and removed what only older ones led into.
+    let branches = vec![branch(2, "1\t0/4800000\ta", "11:00"), branch(3, "1\t0/4800000\ta\n2\t0/6800000\tb", "12:00")];
+    let archive = archive(branches, &[(3, 6), (3, 7), (3, 8)]);
+    let mut kept = backup("a", None);
+    kept.base = Base { timeline: Timeline(3), start: lsn(7), stop: Lsn(lsn(7).0 + 256), ended_at: at("13:00") };
+    let gaps: Vec<Gap> = lanes(&archive, &[kept]).into_iter().flat_map(|lane| lane.gaps).collect();
+    assert!(gaps.iter().all(|gap| gap.holes.is_empty()), "{gaps:#?}");
+    let lost = lanes(&archive, &[backup("a", None)]).into_iter().flat_map(|lane| lane.gaps);
+    assert!(lost.flat_map(|gap| gap.holes).next().is_some(), "a backup that leads through it misses it");
+}
+
 fn backup(id: &str, fault: Option<&str>) -> BaseBackup {
     BaseBackup {
         id: id.to_owned(),

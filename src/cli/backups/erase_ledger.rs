@@ -6,6 +6,7 @@ use super::super::args::InventoryArgs;
 use super::super::screen::Face;
 use super::super::site::Site;
 use super::super::{Exit, Failure, document, wiring};
+use super::ledger_copy::{Forked, bring_in, failed, send};
 use crate::action::{ErasureContent, ErasureKey, ErasureLine, Forget, Secrets as _, Treatment, Word};
 use crate::journal::erasure::{ErasureError, ErasureLedger};
 use crate::report::mask_text;
@@ -13,7 +14,7 @@ use crate::report::mask_text;
 /// Arguments of `backups erase-ledger`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  printf %s bob@example.org | runbook backups erase-ledger add --key erasure --database orders --table users --column email\n  printf %s bob | runbook backups erase-ledger add --key erasure --database orders --table visits --column who --anonymise ip,agent\n  printf %s bob@example.org | runbook backups erase-ledger lift --key erasure --database orders --table users --column email\n  runbook backups erase-ledger list --database orders\n  runbook backups erase-ledger export >erasure.jsonl\n\nBackups are not rewritten: what is erased today comes back with a restore. The ledger says what has to be erased\nthen again, as keyed hashes (HMAC-SHA256), never as identifiers. `postgres.erase` does it in every shipped restore of\na database whose inventory entry has `erasure: { keys: [SECRET] }`. Keep the key where a restore can reach it.\n\nErase in the database first, then add the line: a restore leaves the rows of data that is newer than the line alone,\nsince whoever stands in it came back later. Forget somebody once more by adding the line once more; `lift` takes it\nback for good."
+    after_help = "Examples:\n  printf %s bob@example.org | runbook backups erase-ledger add --key erasure --database orders --table users --column email\n  printf %s bob | runbook backups erase-ledger add --key erasure --database orders --table visits --column who --anonymise ip,agent\n  printf %s bob@example.org | runbook backups erase-ledger lift --key erasure --database orders --table users --column email\n  runbook backups erase-ledger list --database orders\n  runbook backups erase-ledger merge\n  runbook backups erase-ledger export >erasure.jsonl\n\nBackups are not rewritten: what is erased today comes back with a restore. The ledger says what has to be erased\nthen again, as keyed hashes (HMAC-SHA256), never as identifiers. `postgres.erase` does it in every shipped restore of\na database whose inventory entry has `erasure: { keys: [SECRET] }`. Keep the key where a restore can reach it.\n\nErase in the database first, then add the line: a restore leaves the rows of data that is newer than the line alone,\nsince whoever stands in it came back later. Forget somebody once more by adding the line once more; `lift` takes it\nback for good.\n\nWith `audit.ship` the ledger is shipped with each line, and what another machine shipped is brought in before it is\nlisted or added to. Where two machines went on by themselves, restores are refused until `merge` has joined them."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -28,6 +29,8 @@ enum Command {
     Lift(Box<Whom>),
     /// List what must be forgotten
     List(List),
+    /// Bring in what another machine shipped, also where both went on by themselves
+    Merge(Merge),
     /// Write the ledger as it is, line by line, when all of it holds
     Export,
 }
@@ -79,12 +82,30 @@ struct Whom {
     json: bool,
 }
 
+/// Arguments of `erase-ledger merge`.
+#[derive(Debug, clap::Args)]
+struct Merge {
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// The environment whose store of `audit.ship` is meant
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `erase-ledger list`.
 #[derive(Debug, clap::Args)]
 struct List {
     /// Only of this database
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// The environment whose store of `audit.ship` is meant
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -102,6 +123,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         Command::Lift(whom) => add(whom, Word::Lift, Treatment::Delete),
         Command::List(args) => list(args),
+        Command::Merge(args) => merge(args),
         Command::Export => export(),
     }
 }
@@ -133,6 +155,7 @@ fn add(args: &Whom, word: Word, treatment: Treatment) -> Result<Exit, Failure> {
     let actor = wiring::actor_as(args.who.as_deref())?;
     let runs = wiring::runs()?;
     let ledger = ErasureLedger::below(runs.root());
+    bring_in(&site, &ledger, Forked::Refuse)?;
     let content = ledger.read().map_err(|error| failed(&error))?;
     if !word.is_forget() && !content.in_force().iter().any(|line| line.forget.is_about(&forget)) {
         return Err(Failure::new(Exit::Usage, "no line that counts is about this subject in this column").help(
@@ -145,6 +168,7 @@ fn add(args: &Whom, word: Word, treatment: Treatment) -> Result<Exit, Failure> {
     } else {
         out!("{}", told(&line));
     }
+    send(&site)?;
     Ok(Exit::Success)
 }
 
@@ -170,7 +194,25 @@ fn read() -> Result<(ErasureLedger, ErasureContent), Failure> {
     Ok((ledger, content))
 }
 
+fn merge(args: &Merge) -> Result<Exit, Failure> {
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    let name = site.inventory.audit.ship.as_ref();
+    let name = name.ok_or_else(|| {
+        Failure::new(Exit::Usage, "no store is shipped to").help("write `audit: { ship: STORE }` in the inventory")
+    })?;
+    let lines = bring_in(&site, &ErasureLedger::below(&wiring::state_root()?), Forked::Join)?;
+    send(&site)?;
+    if args.json {
+        document::write_json(&serde_json::json!({ "store": name, "lines": lines }))?;
+    } else {
+        out!("{lines} lines of `{name}` were brought in");
+    }
+    Ok(Exit::Success)
+}
+
 fn list(args: &List) -> Result<Exit, Failure> {
+    let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
+    bring_in(&site, &ErasureLedger::below(&wiring::state_root()?), Forked::Refuse)?;
     let (_, content) = read()?;
     let fits = |line: &&ErasureLine| args.database.as_ref().is_none_or(|name| *name == line.forget.database);
     let lines: Vec<&ErasureLine> = content.lines.iter().filter(fits).collect();
@@ -213,14 +255,4 @@ fn sound(content: &ErasureContent) -> Result<(), Failure> {
         None => Ok(()),
         Some((line, what)) => Err(failed(&ErasureError::Broken { line: *line, what: what.clone() })),
     }
-}
-
-fn failed(error: &ErasureError) -> Failure {
-    let (exit, help) = match error {
-        ErasureError::File { .. } => (Exit::Journal, "check space and permissions of the state folder"),
-        ErasureError::Broken { .. } => {
-            (Exit::Journal, "bring the copy back that was shipped or exported; nothing was added")
-        }
-    };
-    Failure::new(exit, error.to_string()).help(help)
 }

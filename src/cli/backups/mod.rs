@@ -5,6 +5,7 @@ pub mod expected;
 mod health;
 mod hold;
 mod import;
+mod ledger_copy;
 mod list;
 mod map;
 mod prove;

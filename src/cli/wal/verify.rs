@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::digests::{self, BadCopy, Reading};
 use super::pg_wal::PgWal;
 use crate::base::units::ByteSize;
-use crate::catalog::recovery::{BaseBackup, Fault};
+use crate::catalog::recovery::{BaseBackup, Fault, is_of_use};
 use crate::cli::args::InventoryArgs;
 use crate::cli::backups::table;
 use crate::cli::recoverable::{ClusterView, LookError, Recoverable, databases};
@@ -21,7 +21,7 @@ use crate::wal::standing::ServerSide;
 /// Arguments of `wal verify`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --wal-location offsite/wal --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_LOST: nobody has it. Without --digests only names and sizes are looked at; with it every store's copy is read.\nThe exit code is 10 when something is lost or damaged, a copy in one store too, or a backup does not lead to the end of its timeline."
+    after_help = "Examples:\n  runbook wal verify\n  runbook wal verify orders --digests\n  runbook wal verify orders --wal-location offsite/wal --digests\n  runbook wal verify orders --json | jq '.[].timelines[] | select(.status == \"MISSING_LOST\")'\n\nStatuses: FOUND; DAMAGED, WRONG_SIZE: there, and of no use; ONLY_IN_BACKUP: its backup alone can use it;\nMISSING_UPLOADING: the server is about to archive it; MISSING_DELAYED: the server has not finished it;\nMISSING_UNUSED: no backup that is\nkept can use it, retention removed it; MISSING_LOST: nobody has it. Without --digests only names and sizes are looked at; with it every store's copy is read.\nThe exit code is 10 when something is lost or damaged, a copy in one store too, or a backup does not lead to the end of its timeline."
 )]
 pub struct Args {
     /// The database; default: every one that has a store
@@ -77,6 +77,7 @@ enum Status {
     OnlyInBackup,
     MissingUploading,
     MissingDelayed,
+    MissingUnused,
     MissingLost,
 }
 
@@ -223,6 +224,7 @@ fn missing(cluster: &ClusterView, server: Option<&ServerSide>, name: SegmentName
     let embeds = cluster.backups.iter().find(|backup| backup.embedded.contains(&name));
     match embeds {
         Some(backup) => (Status::OnlyInBackup, Some(backup.id.clone())),
+        None if !is_of_use(name, size, &cluster.backups) => (Status::MissingUnused, None),
         None => (Status::MissingLost, None),
     }
 }
@@ -246,7 +248,8 @@ impl Report {
     /// Whether nothing is lost or damaged. What only its backup has is no loss by itself: the backups tell.
     fn holds(&self) -> bool {
         let fine = |stretch: &Stretch| match stretch.status {
-            Status::Found | Status::OnlyInBackup | Status::MissingUploading | Status::MissingDelayed => true,
+            Status::Found | Status::OnlyInBackup | Status::MissingUploading => true,
+            Status::MissingDelayed | Status::MissingUnused => true,
             Status::Damaged | Status::WrongSize | Status::MissingLost => false,
         };
         let leads = |lead: &Lead| lead.hole.is_none() && lead.fault.is_none();

@@ -69,6 +69,9 @@ pub struct EraseOutput {
     /// Rows that are gone from the named tables, from all where none is named; those included that foreign keys let follow.
     #[serde(default)]
     pub removed: u64,
+    /// Tables of the ledger that this state of the database does not have, each with the lines that name it.
+    #[serde(default)]
+    pub absent: Vec<String>,
     /// How many lines the whole ledger had.
     pub ledger_lines: u64,
     /// The hash of its last line: says which ledger it was. Null where the inventory names no keys.
@@ -238,6 +241,10 @@ impl Action for Erase {
                         cx.reporter.note(told, json!(line));
                     }
                 }
+                for told in &done.absent {
+                    cx.reporter.note(format!("{told}; {RENAMED}"), json!({ "dbname": dbname }));
+                }
+                output.absent.extend(done.absent);
                 for note in done.notes {
                     cx.reporter.note(note, json!({ "dbname": dbname }));
                 }
@@ -298,6 +305,9 @@ impl Task {
             for told in counted.lines.iter().filter_map(ErasedLine::told_back) {
                 findings = findings.warn(told, BACK);
             }
+            for told in counted.absent {
+                findings = findings.warn(told, RENAMED);
+            }
             for note in counted.notes {
                 findings = findings.warn(note, "erasing follows the foreign key; change it where that is not wanted");
             }
@@ -311,6 +321,9 @@ impl Task {
         format!("{lines} of {all} lines of the erasure ledger, up to {head}, are about database `{database}`")
     }
 }
+
+/// What to do about a table that is not there.
+const RENAMED: &str = "if it had another name then, erase from that one by hand";
 
 /// What to do about somebody who came back.
 const BACK: &str =

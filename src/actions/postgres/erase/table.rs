@@ -51,17 +51,20 @@ pub(super) fn written(table: &str) -> String {
 }
 
 impl Table {
-    /// Finds the table and the columns of a group.
+    /// Finds the table and the columns of a group; nothing when no relation has that name.
     ///
     /// # Errors
-    /// Fails when one is not there, is no table, or could not be emptied.
-    pub(super) async fn of(session: &mut Session, group: &Group) -> Result<Self, ActionError> {
+    /// Fails when it is no table, when a column is not there, or could not be emptied.
+    pub(super) async fn of(session: &mut Session, group: &Group) -> Result<Option<Self>, ActionError> {
+        let name = literal(&written(&group.table));
+        if session.value(&format!("SELECT to_regclass({name}) IS NULL")).await? == "t" {
+            return Ok(None);
+        }
         let found = session
             .query(&format!(
                 "SELECT c.oid, format('%I.%I', n.nspname, c.relname) FROM pg_class c \
                  JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE c.oid = to_regclass({}) AND c.relkind IN ('r', 'p')",
-                literal(&written(&group.table))
+                 WHERE c.oid = to_regclass({name}) AND c.relkind IN ('r', 'p')"
             ))
             .await?;
         let (Some(oid), Some(full)) = (found.first().and_then(|oid| oid.parse().ok()), found.at(0, 1)) else {
@@ -90,7 +93,7 @@ impl Table {
                 cleared.push((ident(name), with));
             }
         }
-        Ok(Self { oid, full, column: ident(&group.column), cleared })
+        Ok(Some(Self { oid, full, column: ident(&group.column), cleared }))
     }
 
     /// Locks the table against writers until the transaction ends.
@@ -197,5 +200,5 @@ fn absent(group: &Group, what: &str) -> ActionError {
     let lines: Vec<String> = group.lines().iter().map(ToString::to_string).collect();
     let fact =
         format!("database `{}` has {what}, which the erasure ledger names in line {}", group.dbname, lines.join(", "));
-    ActionError::fatal(fact).help("somebody who must be forgotten may stand elsewhere in this state of the database: find out where, and erase by hand; nothing was erased")
+    ActionError::fatal(fact).help("somebody who must be forgotten may stand elsewhere in this state of the database: find out where, and erase by hand; a column of that name, added empty, then lets the other lines be erased; nothing was erased")
 }

@@ -27,6 +27,8 @@ pub(super) struct Done {
     pub(super) lines: Vec<ErasedLine>,
     /// What else is worth knowing.
     pub(super) notes: Vec<String>,
+    /// Tables that are not there, each with the lines that name it.
+    pub(super) absent: Vec<String>,
     /// Rows that were deleted from the named tables, from all where none is named; those included that foreign keys let
     /// follow.
     pub(super) removed: u64,
@@ -46,13 +48,16 @@ impl Done {
 /// Counts the rows of those who must be forgotten; changes nothing.
 ///
 /// # Errors
-/// Fails when a table or column of the ledger is not there.
+/// Fails when a column of the ledger is not there.
 pub(super) async fn count(session: &mut Session, groups: &[Group]) -> Result<Done, ActionError> {
     session.query(copying::SAME_TEXT).await?;
     session.query("SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     let mut done = Done::default();
     for group in groups {
-        let table = Table::of(session, group).await?;
+        let Some(table) = Table::of(session, group).await? else {
+            done.absent.push(absent(group));
+            continue;
+        };
         let hits = table.hits(session, group).await?;
         done.lines.extend(counted(group, &hits));
         if group.treatment.is_delete() && hits.iter().any(|hit| !group.is_back(hit.line)) {
@@ -79,20 +84,26 @@ pub(super) async fn erase(session: &mut Session, groups: &[Group], tables: &[Str
 }
 
 async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> Result<Done, ActionError> {
-    let (mut tables, mut touched, mut done) = (Vec::new(), Vec::new(), Done::default());
+    let (mut tables, mut there, mut touched, mut done) = (Vec::new(), Vec::new(), Vec::new(), Done::default());
     for group in groups {
-        let table = Table::of(session, group).await?;
+        let Some(table) = Table::of(session, group).await? else {
+            done.lines.extend(counted(group, &[]));
+            done.absent.push(absent(group));
+            continue;
+        };
         around::proven(session, table.oid).await?;
         tables.push(table);
+        there.push(group);
     }
+    let groups = there;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     let mut order = around::children_first(session, &oids).await?;
     // Looked through before it is locked: nobody waits for a table that holds nobody who must go.
-    for (table, group) in tables.iter().zip(groups) {
+    for (table, group) in tables.iter().zip(&groups) {
         let hits = table.hits(session, group).await?;
         if hits.iter().all(|hit| group.is_back(hit.line)) {
             done.lines.extend(counted(group, &hits));
-            order.retain(|at| !std::ptr::eq(&groups[*at], group));
+            order.retain(|at| !std::ptr::eq(groups[*at], *group));
         }
     }
     for at in &order {
@@ -104,7 +115,7 @@ async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> R
     let (deleting, keeping): (Vec<usize>, Vec<usize>) =
         order.into_iter().partition(|at| groups[*at].treatment.is_delete());
     for at in deleting.into_iter().chain(keeping) {
-        let (group, table) = (&groups[at], &tables[at]);
+        let (group, table) = (groups[at], &tables[at]);
         let hits = table.hits(session, group).await?;
         done.lines.extend(counted(group, &hits));
         let hits: Vec<Hit> = hits.into_iter().filter(|hit| !group.is_back(hit.line)).collect();
@@ -120,7 +131,7 @@ async fn changed(session: &mut Session, groups: &[Group], named: &[String]) -> R
     }
     session.query("SET CONSTRAINTS ALL IMMEDIATE").await?;
     for at in &touched {
-        gone(session, &tables[*at], &groups[*at]).await?;
+        gone(session, &tables[*at], groups[*at]).await?;
     }
     done.removed = deleted(session, named).await?.saturating_sub(before);
     let oids: Vec<u32> = touched.iter().map(|at| oids[*at]).collect();
@@ -160,6 +171,14 @@ async fn gone(session: &mut Session, table: &Table, group: &Group) -> Result<(),
     }
     Err(ActionError::fatal(format!("{left} rows of {} are still there after they were erased", table.full))
         .help("a trigger or a rule stands in the way; nothing was erased"))
+}
+
+/// Says that a table of the ledger is not there: it was made later than this state of the database, or had another name.
+fn absent(group: &Group) -> String {
+    let lines: Vec<String> = group.lines().iter().map(ToString::to_string).collect();
+    let (dbname, table) = (&group.dbname, &group.table);
+    let lines = lines.join(", ");
+    format!("line {lines}: database `{dbname}` has no table `{table}` in this state, so none of its rows is there")
 }
 
 /// How many rows each line of a group is about.

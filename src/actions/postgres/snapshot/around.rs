@@ -150,7 +150,10 @@ impl Action for AroundSnapshot {
             );
         }
         let copies = Copies::named((None, None), &cluster)?;
-        let (_, findings) = copies.usable(cx, findings).await;
+        let (_, mut findings) = copies.usable(cx, findings).await;
+        if let Some(told) = outside(&facts) {
+            findings = findings.warn(told, "have the program take their file systems as well, the data directory first; `postgres.restore_snapshot` wants each under `tablespaces`");
+        }
         Ok(findings.pass(format!("PostgreSQL {} answers and archives", facts.version)))
     }
 
@@ -173,6 +176,9 @@ impl Action for AroundSnapshot {
             return output(backup);
         }
         copies.judge(depots.len(), &mut outcome, cx)?;
+        if let Some(told) = outside(&facts) {
+            cx.reporter.note(format!("warning: {told}"), serde_json::Value::Null);
+        }
         let taken = Taking { params, facts: &facts, cx }.take(&mut session).await?;
         let delivery = Delivery { depots: &depots, place: &place, needed: 1 };
         let mut arrivals = Arrivals::new(&depots);
@@ -212,6 +218,14 @@ impl Action for AroundSnapshot {
         let why = "the session that held the backup is gone, so the snapshot, if there is one, is no backup".to_owned();
         Ok(Recovery::Ask { why })
     }
+}
+
+/// Names the tablespaces, which lie outside the data directory.
+fn outside(facts: &ServerFacts) -> Option<String> {
+    let told = facts.tablespaces.iter().map(|space| format!("`{}` (`{}`)", space.name, space.location));
+    let told = told.collect::<Vec<_>>().join(", ");
+    let fact = "lie outside the data directory: a snapshot without them is no backup";
+    (!told.is_empty()).then(|| format!("tablespaces {told} {fact}"))
 }
 
 /// A backup that is being taken.

@@ -107,6 +107,11 @@ impl Action for RestoreSnapshot {
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let findings = Findings::default();
         let (Some(handle), Some(from)) = (params.backup.known(), params.from.known()) else {
+            let unnamed = params.from.known().and_then(|from| unnamed(params, from, cx.host.read_files().as_ref()));
+            let findings = match unnamed {
+                Some(fact) => findings.refuse(fact, "say under `tablespaces` where each is in its snapshot"),
+                None => findings,
+            };
             return Ok(findings.pending("the backup is not chosen yet"));
         };
         let (store, prefix) = cluster.archive()?;
@@ -160,6 +165,17 @@ impl Action for RestoreSnapshot {
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
         scratch::remove(data, cx).await
     }
+}
+
+/// Says that the data directory of a snapshot links to more tablespaces than were named. What cannot be read is judged
+/// when the backup is known.
+fn unnamed(params: &RestoreSnapshotParams, from: &Path, files: &dyn ReadFiles) -> Option<String> {
+    let links = files.list(&from.join("pg_tblspc")).ok()?;
+    let places = links.iter().filter_map(|link| files.read_link(&from.join("pg_tblspc").join(&link.name)).ok());
+    let places: Vec<String> = places.map(|place| format!("`{}`", place.display())).collect();
+    let told = |count: usize| format!("{count} tablespaces lay outside the data directory, in {}", places.join(", "));
+    (places.len() > params.tablespaces.len())
+        .then(|| format!("{}, and {} are named", told(places.len()), params.tablespaces.len()))
 }
 
 /// The folders that are copied.

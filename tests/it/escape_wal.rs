@@ -1,0 +1,114 @@
+//! `restore.sh` beside a living production: replay reaches none of its files.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use crate::support::program::need;
+use crate::support::recovery::{Depot, Site};
+
+/// A production whose WAL makes a tablespace that its backup does not know.
+struct Scene {
+    site: Site,
+    script: PathBuf,
+    archive: PathBuf,
+    late: PathBuf,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        need("zstd", "escape");
+        let site = Site::over(Depot::default(), &[]);
+        site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t SELECT generate_series(1, 100)");
+        let backup = site.run().base_backup().await.backup;
+        site.archive();
+        let late = site.cluster.folder("late");
+        site.cluster.sql(&format!("CREATE TABLESPACE late LOCATION '{}'", late.display()));
+        site.cluster.sql("CREATE TABLE lt(n int) TABLESPACE late; INSERT INTO lt SELECT generate_series(1, 70)");
+        site.archive();
+        let system = site.cluster.sql("SELECT system_identifier FROM pg_control_system()");
+        let script = site.depot.root.join(format!("main/base/{}/restore.sh", backup.id));
+        let archive = site.depot.root.join(format!("main/wal/{system}"));
+        Self { site, script, archive, late }
+    }
+
+    fn restore(&self, target: &Path, more: &[&str]) -> Output {
+        let mut command = Command::new("sh");
+        command.arg(&self.script).arg(target).arg("--wal").arg(&self.archive).args(more).current_dir("/");
+        command.env("PATH", format!("{}:/usr/bin:/bin", self.site.cluster.bin().display()));
+        if let Some((uid, gid)) = self.site.cluster.owner() {
+            command.uid(uid).gid(gid);
+        }
+        command.output().unwrap()
+    }
+
+    /// Starts what was restored on the production's port, within a folder of its own for sockets.
+    fn start(&self, target: &Path, sockets: &Path) -> bool {
+        let port = self.site.cluster.port();
+        let options = format!("-p {port} -k {} -c listen_addresses=", sockets.display());
+        let mut start = self.site.cluster.command("pg_ctl");
+        start.args(["-w", "-t", "60", "-o", &options, "-D"]).arg(target.join("data"));
+        start.arg("-l").arg(target.join("log")).arg("start");
+        start.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+    }
+
+    fn stop(&self, target: &Path) {
+        let mut stop = self.site.cluster.command("pg_ctl");
+        stop.args(["-w", "-m", "immediate", "stop", "-D"]).arg(target.join("data"));
+        let _ = stop.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    }
+}
+
+/// Waits until the server of a folder is gone: it ends itself when its replay is refused.
+fn gone(target: &Path) {
+    crate::support::cli::until("the copy ended itself", || !target.join("data/postmaster.pid").exists());
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn a_tablespace_younger_than_the_backup_is_not_replayed_into_the_folder_of_a_living_server() {
+    let scene = Scene::new().await;
+    let (home, cluster) = (scene.site.cluster.folder("rescued"), &scene.site.cluster);
+    let beside = home.join("beside");
+    let restored = scene.restore(&beside, &[]);
+    assert!(restored.status.success() && said(&restored).contains("stops itself"), "{}", said(&restored));
+    assert!(said(&restored).contains("pg_is_in_recovery()"), "{}", said(&restored));
+    scene.start(&beside, &home);
+    gone(&beside);
+    let log = fs::read_to_string(beside.join("log")).unwrap();
+    assert!(log.contains("makes a tablespace in") && log.contains(&*scene.late.to_string_lossy()), "{log}");
+    let links = fs::read_dir(beside.join("data/pg_tblspc")).unwrap().count();
+    assert_eq!((links, cluster.sql("SELECT count(*) FROM lt").as_str()), (0, "70"));
+    // Where production is gone and its folder was put aside, the same lines lead through.
+    cluster.stop("fast");
+    let kept = scene.late.with_extension("kept");
+    fs::rename(&scene.late, &kept).unwrap();
+    cluster.folder("late");
+    let alone = home.join("alone");
+    assert!(scene.restore(&alone, &[]).status.success());
+    assert!(scene.start(&alone, &cluster.socket_dir()), "{:?}", fs::read_to_string(alone.join("log")));
+    cluster.sql(
+        "DO $$ BEGIN FOR i IN 1..6000 LOOP EXIT WHEN NOT pg_is_in_recovery(); PERFORM pg_sleep(0.01); END LOOP; END $$",
+    );
+    let rows = cluster.sql("SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM lt)");
+    scene.stop(&alone);
+    assert_eq!(rows, "100|70");
+}
+
+#[tokio::test]
+async fn wal_that_nobody_can_look_at_is_replayed_on_another_machine_only() {
+    let scene = Scene::new().await;
+    let home = scene.site.cluster.folder("rescued");
+    let blind = fs::read_to_string(&scene.script).unwrap().replace("pg_waldump", "no_waldump");
+    fs::write(&scene.script, blind).unwrap();
+    let refused = scene.restore(&home.join("one"), &[]);
+    assert!(!refused.status.success() && said(&refused).contains("--other-machine"), "{}", said(&refused));
+    assert!(!home.join("one").exists() && !home.join(".one.restoring").exists());
+    let waived = scene.restore(&home.join("two"), &["--other-machine"]);
+    assert!(waived.status.success(), "{}", said(&waived));
+    assert!(said(&waived).contains("START IT ONLY WHERE NO OTHER SERVER USES"), "{}", said(&waived));
+}
