@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::recovery;
 use super::site::machine;
 use crate::action::by_hand::command_line;
-use crate::actions::postgres::{Left, Leftover, is_unfinished, leftovers};
+use crate::actions::postgres::restore::leftover::{Left, Leftover, is_unfinished, leftovers};
 use crate::base::RunId;
 use crate::base::units::ByteSize;
 use crate::journal::{RunStatus, RunSummary, Runs};

@@ -3,7 +3,7 @@
 
 use super::{Failure, attest, wiring};
 use crate::action::{Access, Target};
-use crate::actions::postgres::StartOutput;
+use crate::actions::postgres::recovery::start::StartOutput;
 use crate::base::{RunId, clock};
 use crate::catalog::CatalogError;
 use crate::catalog::attest::Lifted;

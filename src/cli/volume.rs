@@ -2,7 +2,7 @@
 
 use super::{Exit, Failure, site, wiring};
 use crate::action::{ActionError, Target};
-use crate::actions::postgres::data_of;
+use crate::actions::postgres::cluster::container::data_of;
 use crate::language::inventory::{Inventory, Via};
 use crate::plan::BoundPlan;
 

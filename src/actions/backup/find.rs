@@ -17,7 +17,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
-use crate::actions::postgres::WalLocation;
+use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::store::catalog_failed;
 use crate::base::units::Span;
 use crate::base::{RunId, Timestamp, clock};

@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::find::{Choice, FindParams};
 use crate::action::{ActionError, ParamFault, ReadFiles, ReadStore, Surroundings};
-use crate::actions::postgres::WalLocation;
-use crate::actions::postgres::foresight::Foresight;
-use crate::actions::postgres::layout::Cluster;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::wal_location::WalLocation;
+use crate::actions::postgres::recovery::foresight::Foresight;
 use crate::base::Timestamp;
 use crate::catalog::recovery::{Edge, Goal, Refusal};
 use crate::catalog::{BackupList, KIND_POSTGRES_BASE, Proven, Query};

@@ -10,7 +10,7 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, Late, ObjectKey, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
-use crate::actions::postgres::readable::Reading;
+use crate::actions::postgres::stores::readable::Reading;
 use crate::actions::store::retrieve::{Retrieval, Retrieved};
 use crate::actions::store::{by_hand, catalog_failed};
 use crate::base::units::Span;

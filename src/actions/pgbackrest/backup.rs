@@ -15,10 +15,10 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
     Findings, Idempotency, ParamFault, PlanContext, RunContext, Target,
 };
-use crate::actions::postgres::Checkpoint;
-use crate::actions::postgres::connect::Endpoint;
-use crate::actions::postgres::facts::{ServerFacts, archives};
-use crate::actions::postgres::layout::Cluster;
+use crate::actions::postgres::backup::base_backup::Checkpoint;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::connect::Endpoint;
+use crate::actions::postgres::session::facts::{ServerFacts, archives};
 use crate::base::Timestamp;
 use crate::pgformat::SystemId;
 

@@ -10,8 +10,8 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, ParamFault, PlanContext, RunContext, Target,
 };
-use crate::actions::postgres::connect::Endpoint;
-use crate::actions::postgres::layout::Cluster;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::connect::Endpoint;
 use crate::base::units::Span;
 
 /// Proves archiving.

@@ -7,7 +7,7 @@ use super::stanza::{QUIET, Stanza};
 use super::stanza_create::StanzaCreate;
 use super::view::{self, Listed, Standing};
 use crate::action::{Action as _, ActionError, CheckContext, ReadHost};
-use crate::actions::postgres::aim::Aim;
+use crate::actions::postgres::restore::aim::Aim;
 use crate::base::units::ByteSize;
 use crate::catalog::Tablespace;
 use crate::catalog::recovery::{BaseBackup, Way, choose};
@@ -85,7 +85,7 @@ pub(super) async fn choice(
         }
         let repository = Repository::new(stanza, shelved.clone(), Arc::clone(host), None);
         let viewed = wal_view(&repository, repository.prefix(), (shelved.system_id, shelved.size)).await;
-        let archive = viewed.map_err(|error| crate::actions::postgres::archive::broken(&error))?;
+        let archive = viewed.map_err(|error| crate::actions::postgres::stores::archive::broken(&error))?;
         // One that a person names is taken at his word: pages with a wrong checksum may be better than nothing.
         if named.is_some() {
             begins.iter_mut().for_each(|begin| begin.fault = None);

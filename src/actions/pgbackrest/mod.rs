@@ -39,7 +39,10 @@ pub(crate) const KIND: &str = PgBackRest::KIND;
 /// # Errors
 /// Fails when the inventory names no stanza for it, and when pgBackRest gives no answer.
 pub async fn look(database: &str, inventory: &Inventory, host: &dyn ReadHost) -> Result<Standing, ActionError> {
-    let cluster =
-        super::postgres::layout::Cluster::of(&DatabaseRef(database.to_owned()), inventory, std::path::Path::new("/"))?;
+    let cluster = crate::actions::postgres::cluster::layout::Cluster::of(
+        &DatabaseRef(database.to_owned()),
+        inventory,
+        std::path::Path::new("/"),
+    )?;
     stanza::Stanza::of(&cluster)?.look(host).await
 }

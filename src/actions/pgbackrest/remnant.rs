@@ -10,10 +10,10 @@ use super::repository::{Repository, Shelved};
 use super::stanza::Stanza;
 use crate::action::by_hand::command_line;
 use crate::action::{ActionError, RunContext};
-use crate::actions::postgres::archive::Shelf;
-use crate::actions::postgres::old::Old;
-use crate::actions::postgres::rescue::Tail;
-use crate::actions::postgres::untold::{Standing, standings};
+use crate::actions::postgres::recovery::rescue::Tail;
+use crate::actions::postgres::recovery::untold::{Standing, standings};
+use crate::actions::postgres::restore::old::Old;
+use crate::actions::postgres::stores::archive::Shelf;
 use crate::pgformat::SegmentName;
 
 /// What the old server was never told is archived, in pgBackRest's repositories.

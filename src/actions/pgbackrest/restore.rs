@@ -14,16 +14,17 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, Recovery, RunContext, Target,
 };
-use crate::actions::postgres::aim::Aim;
-use crate::actions::postgres::keeper::Wish;
-use crate::actions::postgres::landing::Landed;
-use crate::actions::postgres::layout::Cluster;
-use crate::actions::postgres::marker::Marker;
-use crate::actions::postgres::owner::Owner;
-use crate::actions::postgres::server::Programs;
-use crate::actions::postgres::{
-    Ending, InstanceState, Landmark, RecoverOutput, RecoverParams, live, neighbours, overseer,
-};
+use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::owner::Owner;
+use crate::actions::postgres::cluster::server::Programs;
+use crate::actions::postgres::cluster::{live, overseer};
+use crate::actions::postgres::recovery::landing::Landed;
+use crate::actions::postgres::recovery::recover::{InstanceState, Landmark, RecoverOutput, RecoverParams};
+use crate::actions::postgres::restore::aim::Aim;
+use crate::actions::postgres::restore::aim::Ending;
+use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::restore::neighbours;
 use crate::base::Timestamp;
 
 /// Restores a backup of pgBackRest and recovers it.
@@ -236,7 +237,7 @@ impl Action for Restore {
     }
 
     async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
-        crate::actions::postgres::scratch::remove(data, cx).await
+        crate::actions::postgres::cluster::scratch::remove(data, cx).await
     }
 }
 

@@ -9,13 +9,13 @@ use super::restore::RestoreParams;
 use super::stanza::{Stanza, TELLING};
 use super::view::{Listed, Standing};
 use crate::action::{ActionError, FileKind, Files, HostError, ReadFiles, RunContext};
-use crate::actions::postgres::flushed::Flushed;
-use crate::actions::postgres::layout::Cluster;
-use crate::actions::postgres::marker::{self, Link, Marker};
-use crate::actions::postgres::owner::Owner;
-use crate::actions::postgres::pg_control::control;
-use crate::actions::postgres::room::Room;
-use crate::actions::postgres::{live, scratch};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::owner::Owner;
+use crate::actions::postgres::cluster::pg_control::control;
+use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::{live, scratch};
+use crate::actions::postgres::restore::flushed::Flushed;
+use crate::actions::postgres::restore::marker::{self, Link, Marker};
 
 /// A fact and what to do about it.
 type Misfit = (String, &'static str);

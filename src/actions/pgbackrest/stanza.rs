@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::failure;
 use super::view::{self, Standing};
 use crate::action::{ActionError, CommandOutput, CommandSpec, ReadHost, RunContext, Tie};
-use crate::actions::postgres::layout::{Cluster, Ground};
-use crate::actions::postgres::owner::Owner;
-use crate::actions::postgres::settings::shell_word;
+use crate::actions::postgres::cluster::layout::{Cluster, Ground};
+use crate::actions::postgres::cluster::owner::Owner;
+use crate::actions::postgres::cluster::settings::shell_word;
 use crate::pgformat::SegmentName;
 
 /// The program.

@@ -12,9 +12,9 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
     Idempotency, ParamFault, PlanContext, RunContext, Target,
 };
-use crate::actions::postgres::connect::Endpoint;
-use crate::actions::postgres::facts::ServerFacts;
-use crate::actions::postgres::layout::Cluster;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::connect::Endpoint;
+use crate::actions::postgres::session::facts::ServerFacts;
 use crate::pgformat::SystemId;
 
 /// Makes a stanza.

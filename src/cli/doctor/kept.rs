@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, sink};
 
 use crate::action::ReadStore;
-use crate::actions::postgres::readable::expected;
+use crate::actions::postgres::stores::readable::expected;
 use crate::catalog::{Backup, Catalog, CatalogError, ManifestObject};
 use crate::cli::site::Site;
 use crate::language::inventory::Encryption;

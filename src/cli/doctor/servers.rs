@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::action::Secrets;
-use crate::actions::postgres::{Standing, look};
+use crate::actions::postgres::recovery::standing::{Standing, look};
 use crate::cli::exit::told;
 use crate::cli::leftover::{self, Remains};
 use crate::cli::screen::{Face, paint};

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::gather::{Drilled, Status};
-use crate::actions::postgres::{LostDatabase, Refusal};
+use crate::actions::postgres::recovery::standing::LostDatabase;
+use crate::actions::postgres::session::connect::Refusal;
 use crate::base::Timestamp;
 use crate::base::clock::between;
 use crate::base::units::human_duration;
@@ -275,7 +276,8 @@ fn archiving(status: &Status, again: &Again) -> Vec<Advice> {
 #[cfg(test)]
 mod tests {
     use super::{Again, Status, of};
-    use crate::actions::postgres::{Contradiction, LostDatabase, Refusal, Standing};
+    use crate::actions::postgres::recovery::standing::{Contradiction, LostDatabase, Standing};
+    use crate::actions::postgres::session::connect::Refusal;
     use crate::base::Timestamp;
     use crate::catalog::health::{Figures as Measured, Finding, Health, Level};
     use crate::cli::status::gather::{Drilled, Limits, Newest, Proven};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::advice;
 use crate::action::{Mode, Secrets};
 use crate::actions::pgbackrest;
-use crate::actions::postgres::{Standing, look};
+use crate::actions::postgres::recovery::standing::{Standing, look};
 use crate::base::diagnostic::Code;
 use crate::base::{RunId, Timestamp, clock};
 use crate::catalog::attest::{Verdict, Vouched};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::action::ReadFiles;
-use crate::actions::postgres::Archiver;
+use crate::actions::postgres::stores::archiver::Archiver;
 use crate::cli::Failure;
 use crate::cli::exit::told;
 use crate::cli::recoverable::Recoverable;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::pg_wal::PgWal;
-use crate::actions::postgres::Relation;
+use crate::actions::postgres::stores::archiver::Relation;
 use crate::base::Timestamp;
 use crate::base::clock;
 use crate::catalog::recovery::Edge;

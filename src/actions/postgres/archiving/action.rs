@@ -4,10 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::by_hand;
-use super::super::container::Abode;
-use super::super::keeper::Wish;
-use super::super::layout::Cluster;
 use super::params::{ArchivingMode, ConfigureArchivingOutput, ConfigureArchivingParams, Restart};
 use super::place::{self, Place, archive_command};
 use super::want::{keeps_promise, wanted};
@@ -17,6 +13,10 @@ use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
     ParamFault, PlanContext, ReadStore, RunContext, Target,
 };
+use crate::actions::postgres::cluster::by_hand;
+use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::layout::Cluster;
 use crate::language::inventory::Via;
 
 /// Has a server archive its WAL.

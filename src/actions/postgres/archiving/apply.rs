@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::connect::{Endpoint, Session};
-use super::super::layout::Cluster;
-use super::super::server::Server;
 use super::change::{self, SettingChange};
 use crate::action::{ActionError, HostError, RunContext};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::server::Server;
+use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};

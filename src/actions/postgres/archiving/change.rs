@@ -6,9 +6,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::connect::Session;
 use super::want::{Rule, Wanted};
 use crate::action::ActionError;
+use crate::actions::postgres::session::connect::Session;
 
 /// A setting that is changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::owner::Owner;
 use crate::action::by_hand::command_line;
 use crate::action::{CommandSpec, Files, HostError, ReadFiles, ReadHost};
+use crate::actions::postgres::cluster::owner::Owner;
 use crate::language::inventory::{StoreEntry, StoreLocation};
 
 /// Who may enter it: the server's user alone.

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::super::connect::Session;
-use super::super::facts::standbys;
 use super::change::SettingChange;
 use crate::action::ActionError;
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::facts::standbys;
 
 /// The setting that a standby must have at least as large as its primary (manual, "Hot Standby", "Administrator's
 /// Overview").

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::container::Abode;
-use super::super::layout::Cluster;
-use super::super::owner::Owner;
-use super::super::settings::shell_word;
 use super::folder;
 use super::params::ConfigureArchivingParams;
 use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, StoreRef, Surroundings, Tie};
+use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::owner::Owner;
+use crate::actions::postgres::cluster::settings::shell_word;
 use crate::base::secret::SecretText;
 use crate::language::inventory::{SecretSpec, StoreEntry, Via};
 use crate::wal::Config;

@@ -8,17 +8,18 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::super::container::Abode;
-use super::super::hands::Hands;
-use super::super::layout::Cluster;
-use super::super::limits::Configured;
-use super::super::owner::Owner;
-use super::super::pg_control::cannot;
-use super::super::{readable, settings};
 use super::folder;
 use super::params::ConfigureArchivingParams;
 use super::place::{Place, Settings, plain};
 use crate::action::{ActionError, CheckContext, Findings, ReadHost, Surroundings};
+use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::limits::Configured;
+use crate::actions::postgres::cluster::owner::Owner;
+use crate::actions::postgres::cluster::pg_control::cannot;
+use crate::actions::postgres::cluster::settings;
+use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::stores::readable;
 use crate::language::inventory::{SecretSpec, StoreEntry};
 use crate::wal::{Config, Invocation};
 

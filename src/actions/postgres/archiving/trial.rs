@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::archive::{Shelf, keys};
-use super::super::connect::Session;
-use super::super::facts::ServerFacts;
-use super::super::handover;
-use super::super::proof::switch;
 use crate::action::{ActionError, RunContext, Store};
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::facts::ServerFacts;
+use crate::actions::postgres::stores::archive::{Shelf, keys};
+use crate::actions::postgres::stores::handover;
+use crate::actions::postgres::stores::handover::switch;
 use crate::base::clock;
 use crate::base::units::Span;
 use crate::event::Progress;

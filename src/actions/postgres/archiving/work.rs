@@ -3,12 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::connect::{Endpoint, Session};
-use super::super::container::Abode;
-use super::super::layout::Cluster;
-use super::super::overseer::{self, Fact};
-use super::super::owner::Owner;
-use super::super::recover::barred;
 use super::action::ConfigureArchiving;
 use super::change::{SettingChange, changes, fixed_elsewhere, read};
 use super::follower::Followers;
@@ -17,6 +11,11 @@ use super::place::{self, Place, Settings};
 use super::want::wanted;
 use super::{apply, folder, tenant, trial};
 use crate::action::{ActionError, ReadHost, ReadStore, RunContext, Store, Surroundings};
+use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::overseer::{self, Fact};
+use crate::actions::postgres::cluster::owner::{self, Owner};
+use crate::actions::postgres::session::connect::{Endpoint, Session};
 use crate::pgformat::SystemId;
 
 /// How long the first segment may take to reach the archive, where nothing says otherwise.
@@ -67,7 +66,7 @@ impl<'a> Work<'a> {
             };
         }
         let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
-        Ok(barred(program, &owner, host).await.map(|fact| (fact, help.to_owned())))
+        Ok(owner::barred(program, &owner, host).await.map(|fact| (fact, help.to_owned())))
     }
 
     /// Says which of its stores the server's user could not write into, with advice. A container has mounts of its own.

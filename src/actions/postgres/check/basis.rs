@@ -4,12 +4,12 @@
 //! backup, where `immediate` ends. After a replay to any other moment they differ on every database that lives, so
 //! anything else is "not comparable": an error, never a check that passed or failed.
 
-use super::super::archive;
-use super::super::connect::Session;
-use super::super::content::FactsDepth;
-use super::super::layout::Cluster;
-use super::super::proof;
 use crate::action::{ActionError, BackupHandle, ReadFiles, ReadStore};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::recovery::proof;
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::content::FactsDepth;
+use crate::actions::postgres::stores::archive;
 use crate::catalog::attest::{Verdict, proofs};
 use crate::catalog::{self, Backup, ContentFacts, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::pgformat::{Lsn, Timeline};

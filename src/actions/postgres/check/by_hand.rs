@@ -1,12 +1,12 @@
 //! What a person types to prove the same.
 
-use super::super::by_hand::{connection, expected, sql};
-use super::super::layout::Cluster;
-use super::super::name::{ident, literal};
 use super::params::{CheckBody, CheckItem, CheckParams};
 use super::planned::own;
 use crate::action::PlanContext;
 use crate::action::by_hand::{command_line, remark};
+use crate::actions::postgres::cluster::by_hand::{connection, expected, sql};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::name::{ident, literal};
 
 /// Asks which foreign keys and indexes there are to be proved; a person works through the answer.
 const INVALID_INDEXES: &str = "SELECT indexrelid::regclass FROM pg_index WHERE NOT indisvalid";

@@ -1,10 +1,10 @@
 //! What must hold in each database beside keys and indexes: sequences, extensions, collations, tables, freshness.
 
-use super::super::connect::Session;
-use super::super::integrity::Proof;
-use super::super::name::{ident, literal};
 use super::params::Newest;
 use crate::action::ActionError;
+use crate::actions::postgres::cluster::name::{ident, literal};
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::integrity::Proof;
 use crate::pgformat::Change;
 
 /// Sequences that number a column, with what tells the number they give next and the column's highest.

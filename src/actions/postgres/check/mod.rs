@@ -19,14 +19,14 @@ use basis::Origin;
 use planned::{Planned, What, planned};
 use prove::Prover;
 
-use super::connect::Endpoint;
-use super::content::FactsDepth;
-use super::layout::Cluster;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency, Late,
     ParamFault, PlanContext, RunContext, Target,
 };
 use crate::actions::backup::vouched::vouched;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::connect::Endpoint;
+use crate::actions::postgres::session::content::FactsDepth;
 
 /// Proves a database.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,12 +1,12 @@
 //! What is to be proved, decided from the arguments and the inventory alone.
 
-use super::super::content::FactsDepth;
-use super::super::integrity::Walk;
 use super::params::{
     AheadSequences, AllKeys, AvailableExtensions, CheckBody, CheckItem, CheckSet, EqualFacts, Newest, SameCollations,
     Smoke, ValidIndexes,
 };
 use crate::action::ParamFault;
+use crate::actions::postgres::session::content::FactsDepth;
+use crate::actions::postgres::session::integrity::Walk;
 use crate::base::Digest;
 use crate::language::inventory::{Database, Expectation, SqlCheck};
 

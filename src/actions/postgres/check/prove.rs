@@ -1,9 +1,5 @@
 //! Proves one thing after the other, each in a session of its own that may only read.
 
-use super::super::connect::{Endpoint, Session};
-use super::super::content::{Content, FactsDepth, differences};
-use super::super::integrity::{self, Proof};
-use super::super::layout::Cluster;
 use super::basis::{Basis, Origin};
 use super::condition;
 use super::params::{CheckParams, CheckResult, Newest};
@@ -11,6 +7,10 @@ use super::planned::{Planned, Threshold, What};
 use super::smoke;
 use crate::action::{ActionError, Late, RunContext};
 use crate::actions::backup::vouched::vouched;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::content::{Content, FactsDepth, differences};
+use crate::actions::postgres::session::integrity::{self, Proof};
 use crate::base::clock;
 use crate::catalog::{ContentFacts, DatabaseFacts};
 use crate::event::{ErrorClass, Progress};

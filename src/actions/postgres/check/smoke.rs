@@ -1,10 +1,10 @@
 //! An application's smoke test, told the instance and nothing else of ours.
 
-use super::super::client;
-use super::super::layout::Cluster;
-use super::super::program;
 use super::params::Smoke;
 use crate::action::{ActionError, CommandSpec, HostError, RunContext, Tie};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::program;
+use crate::actions::postgres::session::client;
 
 /// Lines of its output that are told.
 const TOLD: usize = 10;

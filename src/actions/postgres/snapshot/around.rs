@@ -9,21 +9,21 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::base_backup::{Checkpoint, server_time};
-use super::super::by_hand;
-use super::super::connect::{Endpoint, Session};
-use super::super::copies::Copies;
-use super::super::delivery::{Arrivals, Delivery, Item};
-use super::super::facts::{ServerFacts, archives};
-use super::super::keeper::Wish;
-use super::super::last_wal::{self, Whereabouts};
-use super::super::layout::Cluster;
-use super::super::name::literal;
 use crate::action::by_hand::command_line;
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, CommandSpec, DatabaseRef, EffectClass,
     Effects, Example, Findings, Idempotency, Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target, Tie,
 };
+use crate::actions::postgres::backup::base_backup::{Checkpoint, server_time};
+use crate::actions::postgres::backup::copies::Copies;
+use crate::actions::postgres::backup::delivery::{Arrivals, Delivery, Item};
+use crate::actions::postgres::backup::last_wal::{self, Whereabouts};
+use crate::actions::postgres::cluster::by_hand;
+use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::facts::{ServerFacts, archives};
 use crate::base::Timestamp;
 use crate::catalog::{
     self, Backup, BackupPlace, KIND_POSTGRES_SNAPSHOT, Manifest, ObjectRole, PostgresFacts, Snapshot,
@@ -363,7 +363,7 @@ fn manifest(
 
 fn output(backup: &Backup) -> Result<AroundSnapshotOutput, ActionError> {
     let manifest = &backup.manifest;
-    let facts = manifest.cluster().map_err(|error| super::super::archive::broken(&error))?;
+    let facts = manifest.cluster().map_err(|error| crate::actions::postgres::stores::archive::broken(&error))?;
     Ok(AroundSnapshotOutput {
         backup: backup.handle(),
         snapshot: manifest.snapshot.as_ref().map(|snapshot| snapshot.place.clone()).unwrap_or_default(),

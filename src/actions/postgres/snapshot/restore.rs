@@ -7,18 +7,6 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::archive;
-use super::super::existing::Existing;
-use super::super::keeper::Wish;
-use super::super::layout::Cluster;
-use super::super::machine;
-use super::super::neighbours;
-use super::super::owner::Owner;
-use super::super::pg_control::control;
-use super::super::readable::Reading;
-use super::super::scratch;
-use super::super::server::{Programs, major};
-use super::super::stage::Stage;
 use super::tree::{Copied, Tree};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
@@ -26,6 +14,18 @@ use crate::action::{
     Files, Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadFiles, ReadStore, RunContext,
     StagedHandle, Target,
 };
+use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::machine;
+use crate::actions::postgres::cluster::owner::Owner;
+use crate::actions::postgres::cluster::pg_control::control;
+use crate::actions::postgres::cluster::scratch;
+use crate::actions::postgres::cluster::server::{Programs, major};
+use crate::actions::postgres::restore::existing::Existing;
+use crate::actions::postgres::restore::neighbours;
+use crate::actions::postgres::restore::stage::Stage;
+use crate::actions::postgres::stores::archive;
+use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::{self, Backup, KIND_POSTGRES_SNAPSHOT, PostgresFacts};
 use crate::event::Progress;
 use crate::pgformat::major_text;

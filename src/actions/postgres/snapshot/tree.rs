@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use super::super::owner::Owner;
 use crate::action::{DirEntry, FileKind, Files, HostError, ReadFiles};
+use crate::actions::postgres::cluster::owner::Owner;
 
 /// Folders of the data directory whose content is of no use (manual, "Backing Up The Data Directory").
 const EMPTIED: [&str; 8] =

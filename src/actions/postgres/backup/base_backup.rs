@@ -1,0 +1,205 @@
+//! `postgres.base_backup`: a base backup in the store, its manifest last.
+//!
+//! The server sends everything over its replication protocol; each file is verified against its own
+//! `backup_manifest` while the bytes flow into all stores, and our manifest follows as the commit point. A backup
+//! without manifest is none.
+
+use super::base_backup_by_hand;
+use super::copies::Copies;
+use super::delivery::{Arrivals, Delivery};
+use super::increment::{self, Wanted};
+use super::last_wal;
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
+    Interrupted, ParamFault, PlanContext, Recovery, RunContext, Target,
+};
+use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::connect::Endpoint;
+use crate::actions::postgres::session::facts::{ServerFacts, archives};
+use crate::actions::postgres::stores::archive;
+use crate::base::clock;
+use crate::catalog::{self, Backup, BackupPlace, Manifest};
+use crate::pgformat::SystemId;
+
+mod origin;
+mod params;
+mod taking;
+
+use origin::{judge, same_cluster, source};
+pub use params::{BaseBackupOutput, BaseBackupParams, Checkpoint, OnBadPage};
+use taking::Taking;
+pub(crate) use taking::server_time;
+
+/// Takes a base backup.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BaseBackup;
+impl Action for BaseBackup {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.base_backup",
+        summary: "Takes a verified PostgreSQL base backup into the database's store.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example {
+                title: "With a limit on reading",
+                with: "{ database: orders, checkpoint: fast, max_rate: 50MB }",
+            },
+            Example {
+                title: "From a standby, into two stores",
+                with: "{ database: orders, source: orders_standby, stores: [primary, offsite], at_least: 1 }",
+            },
+            Example { title: "A tier, for retention", with: "{ database: orders, tier: daily }" },
+            Example { title: "What changed since the newest backup", with: "{ database: orders, incremental: true }" },
+        ],
+    };
+    type Params = BaseBackupParams;
+    type Output = BaseBackupOutput;
+
+    fn effects(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::BaseBackup)?;
+        cluster.archive().map_err(|error| fault(&error))?;
+        if params.max_rate.is_some_and(|rate| !(32 << 10..=1 << 30).contains(&rate.0)) {
+            return Err(vec![ParamFault::new("/max_rate", "the rate must lie between `32KiB` and `1GiB`")]);
+        }
+        if params.parent.is_some() && !params.incremental {
+            return Err(vec![ParamFault::new(
+                "/parent",
+                "only an incremental backup rests on another: add `incremental: true`",
+            )]);
+        }
+        let copies = Copies::of(params, &cluster);
+        let copies = copies.map_err(|error| vec![ParamFault::new("/stores", error.to_string())])?;
+        let mut effects =
+            Effects::of(EffectClass::Write).target(Access::Read, Target::Database { name: cluster.name.clone() });
+        if let Some(source) = &params.source {
+            let source = Cluster::of(source, cx.inventory, cx.scratch);
+            let source = source.map_err(|error| vec![ParamFault::new("/source", error.to_string())])?;
+            source.within_reach(Wish::BaseBackup)?;
+            effects = effects.target(Access::Read, Target::Database { name: source.name });
+        }
+        for name in &copies.names {
+            let target = Target::Store { name: (*name).to_owned(), prefix: copies.prefix.to_owned() };
+            effects = effects.target(Access::Write, target);
+        }
+        Ok(archive::read(&cluster, effects).hold(cluster.name.clone()))
+    }
+
+    fn by_hand(&self, params: &BaseBackupParams, cx: &PlanContext<'_>) -> Vec<String> {
+        base_backup_by_hand::lines(params, cx).unwrap_or_default()
+    }
+
+    async fn check(&self, params: &BaseBackupParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        if cx.ahead && cluster.is_scratch() {
+            return Ok(Findings::default().pending("the scratch instance does not run yet"));
+        }
+        let copies = Copies::of(params, &cluster)?;
+        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let facts = ServerFacts::of(&mut session).await?;
+        let mut findings = judge(&mut session, &facts, Findings::default()).await?;
+        let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
+        let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
+        if let Err(error) = same_cluster(&endpoint, &facts, params).await {
+            let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
+            return Ok(findings.refuse(error.in_full(), help));
+        }
+        findings = increment::judge(params, (&endpoint, &facts), findings).await?;
+        let (usable, judged) = copies.usable(cx, findings).await;
+        findings = judged;
+        if !findings.refused() {
+            findings = increment::judge_prior(params, (&cluster, copies.prefix, &usable), cx, findings).await?;
+        }
+        Ok(findings.pass(format!("PostgreSQL {} answers, with {} bytes of data", facts.version, facts.size_bytes)))
+    }
+
+    async fn run(&self, params: &BaseBackupParams, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let copies = Copies::of(params, &cluster)?;
+        let id = catalog::backup_id(&cx.about.run.to_string(), &cx.step.to_string());
+        let place = BackupPlace::new(copies.prefix, (catalog::KIND_POSTGRES_BASE, params.tier.as_deref()), &id);
+        let mut outcome = copies.there(&place, cx).await?;
+        if let Some(original) = outcome.backups.first().cloned() {
+            copies.complete(&mut outcome, &original, cx).await?;
+            return output(outcome.backups, &cluster, cx).await;
+        }
+        let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
+        let facts = ServerFacts::of(&mut primary.open().await?).await?;
+        let mut depots = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
+        // A store had it all along, and gave no answer before.
+        if let Some(original) = outcome.backups.first().cloned() {
+            copies.complete(&mut outcome, &original, cx).await?;
+            return output(outcome.backups, &cluster, cx).await;
+        }
+        let wanted = Wanted { params, cluster: &cluster, facts: &facts, place: &place, prefix: copies.prefix, cx };
+        let prior = wanted.prior(&mut depots, &mut outcome).await?;
+        copies.judge(depots.len(), &mut outcome, cx)?;
+        let delivery = Delivery { depots: &depots, place: &place, needed: copies.at_least };
+        let (mut arrivals, clock) = (Arrivals::new(&depots), clock::monotonic());
+        let taking =
+            Taking { params, cluster: &cluster, primary: &primary, facts: &facts, prior, delivery: &delivery, cx };
+        let taken = taking.take(&mut arrivals).await;
+        if arrivals.whole() < copies.at_least && !cx.cancel.is_cancelled() {
+            copies.fail(&depots, arrivals, &mut outcome);
+            copies.judge(0, &mut outcome, cx)?;
+            return output(outcome.backups, &cluster, cx).await;
+        }
+        let manifest = taking.manifest(id, taken?)?;
+        let arrivals = arrivals.into_inner();
+        delivery.close(&arrivals, clock.elapsed(), cx);
+        note_slots(&facts, cx);
+        if params.source.is_some() {
+            last_wal::switch(&primary, cx).await;
+        }
+        if archives(&facts.archiving) {
+            last_wal::wait(&manifest, cx, &cluster).await?;
+        }
+        for (depot, arrival) in depots.iter().zip(arrivals) {
+            let manifest = arrival.map(|objects| Manifest { objects, ..manifest.clone() });
+            copies.commit(&mut outcome, depot, manifest).await;
+        }
+        copies.judge(0, &mut outcome, cx)?;
+        output(outcome.backups, &cluster, cx).await
+    }
+
+    async fn recover(
+        &self,
+        _: &BaseBackupParams,
+        _: &Interrupted,
+        _: &CheckContext,
+    ) -> Result<Recovery<BaseBackupOutput>, ActionError> {
+        Ok(Recovery::Rerun)
+    }
+}
+
+/// Slots are recorded, since no base backup holds them (facts 2.10.21).
+fn note_slots(facts: &ServerFacts, cx: &RunContext) {
+    if !facts.slots.is_empty() {
+        let names: Vec<&str> = facts.slots.iter().map(|slot| slot.name.as_str()).collect();
+        let message = format!("replication slots are recorded, not backed up: {}", names.join(", "));
+        cx.reporter.note(message, serde_json::json!({ "slots": names }));
+    }
+}
+
+async fn output(copies: Vec<Backup>, cluster: &Cluster, cx: &RunContext) -> Result<BaseBackupOutput, ActionError> {
+    let backup = copies.first().ok_or_else(|| ActionError::fatal("no store has the backup"))?;
+    let manifest = &backup.manifest;
+    let facts = manifest.cluster().map_err(|error| archive::broken(&error))?;
+    let wal_archived = last_wal::is_archived(manifest, cx, cluster).await;
+    Ok(BaseBackupOutput {
+        backup: backup.handle(),
+        size_bytes: manifest.size_bytes(),
+        start_lsn: facts.start_lsn.to_string(),
+        stop_lsn: facts.stop_lsn.to_string(),
+        timeline: facts.timeline.0,
+        ended_at: manifest.stopped_at,
+        wal_archived,
+        parent: manifest.parent.clone(),
+        copies: copies.iter().map(Backup::handle).collect(),
+    })
+}

@@ -1,0 +1,280 @@
+//! The stores that one backup goes to, and how many of them must have it in the end.
+
+use super::base_backup::BaseBackupParams;
+use super::delivery::{self, Arrivals, Depot};
+use super::duplicate;
+use crate::action::{ActionError, CheckContext, Findings, PutOptions, RunContext, Store, StoreError, StoreRef};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::stores::archive;
+use crate::base::Digest;
+use crate::catalog::{self, Backup, BackupPlace, CatalogError, Manifest};
+use crate::event::ErrorClass;
+use crate::pgformat::SystemId;
+use crate::transfer::Packing;
+
+/// Where copies of a backup are wanted.
+pub(crate) struct Copies<'a> {
+    /// The stores, the one that counts first in front.
+    pub(crate) names: Vec<&'a str>,
+    /// How many must have it.
+    pub(crate) at_least: usize,
+    /// The prefix inside each.
+    pub(crate) prefix: &'a str,
+}
+
+/// What has come of it so far.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// The copies there are.
+    pub(crate) backups: Vec<Backup>,
+    /// The stores that have none, and why.
+    pub(crate) failures: Vec<(String, ActionError)>,
+}
+
+impl Outcome {
+    /// Whether a store has its copy.
+    pub(crate) fn has(&self, store: &str) -> bool {
+        self.backups.iter().any(|backup| backup.store == store)
+    }
+}
+
+impl Depot {
+    /// The copy that the store has already; `None` when it has none.
+    ///
+    /// # Errors
+    /// Fails when it does not answer: it may have one then.
+    pub(crate) async fn committed(&self, place: &BackupPlace) -> Result<Option<Backup>, ActionError> {
+        committed(self.store.as_ref(), place).await.map_err(|error| archive::broken(&error))
+    }
+}
+
+impl<'a> Copies<'a> {
+    /// What the arguments want; without them the database's own store and its `backup_stores`.
+    ///
+    /// # Errors
+    /// Fails when the database names no store, and when more copies are wanted than there are stores.
+    pub(crate) fn of(params: &'a BaseBackupParams, cluster: &'a Cluster) -> Result<Self, ActionError> {
+        Self::named((params.stores.as_deref(), params.at_least), cluster)
+    }
+
+    /// The stores of a list and how many of them must have it; without a list those of the database's entry.
+    ///
+    /// # Errors
+    /// Fails as [`Copies::of`].
+    pub(crate) fn named(
+        (stores, at_least): (Option<&'a [StoreRef]>, Option<usize>),
+        cluster: &'a Cluster,
+    ) -> Result<Self, ActionError> {
+        let (_, prefix) = cluster.archive()?;
+        let mut names: Vec<&str> = Vec::new();
+        for name in stores.into_iter().flatten().map(StoreRef::as_str) {
+            if names.contains(&name) {
+                return Err(ActionError::fatal(format!("store `{name}` is named twice")));
+            }
+            names.push(name);
+        }
+        if names.is_empty() {
+            names.extend(cluster.entry.shelves());
+        }
+        let at_least = at_least.unwrap_or(names.len());
+        if at_least == 0 || at_least > names.len() {
+            let fact = format!("at least {at_least} copies cannot be made in {} stores", names.len());
+            return Err(ActionError::fatal(fact).help("give a number from 1 to the number of `stores`"));
+        }
+        Ok(Self { names, at_least, prefix })
+    }
+
+    /// Gives the stores that can take the backup now. Refuses when they are fewer than must have it; as long as they are
+    /// enough, each other one is a warning: `at_least` is there for the night on which a store is down.
+    pub(crate) async fn usable(&self, cx: &CheckContext, findings: Findings) -> (Vec<&'a str>, Findings) {
+        let (mut usable, mut unusable) = (Vec::new(), Vec::new());
+        for name in &self.names {
+            match probe(name, self.prefix, cx).await {
+                Ok(()) => usable.push(*name),
+                Err(error) => unusable.push((*name, error)),
+            }
+        }
+        let enough = usable.len() >= self.at_least;
+        let findings = unusable.into_iter().fold(findings, |findings, (name, error)| {
+            let fact = error.in_full();
+            let help = error.info().help.clone().unwrap_or_else(|| "look at the store's entry".to_owned());
+            match enough {
+                true => findings.warn(format!("store `{name}` will not get the backup: {fact}"), help),
+                false => findings.refuse(fact, help),
+            }
+        });
+        (usable, findings)
+    }
+
+    /// The copies that an earlier attempt has committed.
+    pub(crate) async fn there(&self, place: &BackupPlace, cx: &RunContext) -> Result<Outcome, ActionError> {
+        let mut outcome = Outcome::default();
+        for name in &self.names {
+            let loaded = match cx.store(name) {
+                Ok(store) => committed(store.as_ref(), place).await,
+                Err(error) if self.names.len() == 1 => return Err(error),
+                Err(_) => continue,
+            };
+            match loaded {
+                Ok(copy) => outcome.backups.extend(copy),
+                // Others may be enough; `ready` says of this one what it says then.
+                Err(CatalogError::Store(StoreError::Unavailable { .. })) if self.at_least < self.names.len() => {}
+                Err(error) => return Err(archive::broken(&error)),
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Readies the stores that have no copy yet. Those that cannot be used are noted as failures; one that gave no answer
+    /// before may turn out to have its copy, which is never written over.
+    pub(crate) async fn ready(
+        &self,
+        outcome: &mut Outcome,
+        (place, system_id): (&BackupPlace, SystemId),
+        cx: &RunContext,
+    ) -> Vec<Depot> {
+        let mut depots = Vec::new();
+        for name in &self.names {
+            if outcome.has(name) {
+                continue;
+            }
+            let claimed = async {
+                let depot = Depot::open(name, cx)?;
+                claim(depot.store.as_ref(), self.prefix, system_id).await?;
+                depot.committed(place).await.map(|copy| (depot, copy))
+            };
+            match claimed.await {
+                Ok((depot, None)) => depots.push(depot),
+                Ok((_, Some(copy))) => outcome.backups.push(copy),
+                Err(error) => outcome.failures.push(((*name).to_owned(), error)),
+            }
+        }
+        depots
+    }
+
+    /// Copies a backup that one of the stores has into those that lack it. What they failed with before is asked anew.
+    ///
+    /// # Errors
+    /// Fails when too few stores have it in the end, and when it is cancelled.
+    pub(crate) async fn complete(
+        &self,
+        outcome: &mut Outcome,
+        original: &Backup,
+        cx: &RunContext,
+    ) -> Result<(), ActionError> {
+        let system_id = original.manifest.cluster().map_err(|error| archive::broken(&error))?.system_id;
+        outcome.failures.clear();
+        let depots = self.ready(outcome, (&original.place(), system_id), cx).await;
+        self.judge(depots.len(), outcome, cx)?;
+        for depot in &depots {
+            let manifest = duplicate::copied(original, depot, cx).await;
+            if let Err(error) = &manifest
+                && error.info().class == ErrorClass::Cancelled
+            {
+                return Err(error.clone());
+            }
+            self.commit(outcome, depot, manifest).await;
+        }
+        self.judge(0, outcome, cx)
+    }
+
+    /// Commits the backup in a store where all its objects are.
+    pub(crate) async fn commit(&self, outcome: &mut Outcome, depot: &Depot, manifest: Result<Manifest, ActionError>) {
+        let name = depot.store.name().to_owned();
+        let committed = match manifest {
+            Ok(manifest) => catalog::commit(depot.store.as_ref(), self.prefix, manifest)
+                .await
+                .map_err(|error| archive::broken(&error)),
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(backup) => outcome.backups.push(backup),
+            Err(error) => outcome.failures.push((name, error)),
+        }
+    }
+
+    /// Notes what went wrong in the stores that did not get everything.
+    pub(crate) fn fail(&self, depots: &[Depot], arrivals: Arrivals, outcome: &mut Outcome) {
+        for (depot, arrival) in depots.iter().zip(arrivals.into_inner()) {
+            outcome.failures.extend(arrival.err().map(|error| (depot.store.name().to_owned(), error)));
+        }
+    }
+
+    /// Refuses to go on when too few stores are left, and in the end when too few have the backup.
+    ///
+    /// # Errors
+    /// Fails with what happened in the stores that failed; worth another try when it is for one of them.
+    pub(crate) fn judge(&self, hopeful: usize, outcome: &mut Outcome, cx: &RunContext) -> Result<(), ActionError> {
+        if outcome.backups.len() + hopeful < self.at_least {
+            return Err(match (self.names.len(), outcome.failures.pop()) {
+                (1, Some((_, error))) => error,
+                (_, last) => {
+                    outcome.failures.extend(last);
+                    together(self.at_least, outcome)
+                }
+            });
+        }
+        for (name, error) in std::mem::take(&mut outcome.failures) {
+            let message = format!("store `{name}` did not get the backup: {error}");
+            cx.reporter.note(message, serde_json::json!({ "store": name, "causes": error.info().causes }));
+        }
+        outcome.backups.sort_by_key(|backup| self.names.iter().position(|name| backup.store == *name));
+        Ok(())
+    }
+}
+
+async fn committed(store: &dyn Store, place: &BackupPlace) -> Result<Option<Backup>, CatalogError> {
+    match catalog::load(store.as_read(), place).await {
+        Ok(backup) => Ok(Some(backup)),
+        Err(CatalogError::Store(StoreError::NotFound { .. })) => Ok(None),
+        // Nothing was written to it yet. One that does not answer may have the copy.
+        Err(CatalogError::Store(error)) if error.is_unborn() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn together(at_least: usize, outcome: &Outcome) -> ActionError {
+    let told = outcome.failures.iter().map(|(name, error)| format!("`{name}`: {}", error.in_full()));
+    let told: Vec<String> = told.collect();
+    let fact =
+        format!("{at_least} stores must have the backup, {} have it; {}", outcome.backups.len(), told.join("; "));
+    let retryable = outcome.failures.iter().any(|(_, error)| error.info().class == ErrorClass::Retryable);
+    let error = if retryable { ActionError::retryable(fact) } else { ActionError::fatal(fact) };
+    let mut helps: Vec<&str> = outcome.failures.iter().filter_map(|(_, error)| error.info().help.as_deref()).collect();
+    helps.dedup();
+    helps.push("a copy that is there stays and counts when the step runs again");
+    error.help(helps.join("; "))
+}
+
+/// Tells whether a store answers, and whether something can be packed for it.
+async fn probe(name: &str, prefix: &str, cx: &CheckContext) -> Result<(), ActionError> {
+    const UNMOUNTED: &str =
+        "mount it; a store that is used for the first time is made once with `runbook wal init --config FILE`";
+    if let Some(entry) = cx.about.inventory.stores.get(name)
+        && let Err(error) = Packing::of(entry, cx.about.secrets.as_ref())
+    {
+        let help = "look at the store's `compression` and `encryption`";
+        return Err(delivery::unpackable(name, &error).help(help));
+    }
+    match cx.store(name)?.browse(&format!("{prefix}/")).await {
+        Ok(_) => Ok(()),
+        Err(error @ StoreError::Unavailable { .. }) => {
+            let told = ActionError::retryable(error.to_string()).help(UNMOUNTED);
+            Err(std::error::Error::source(&error).into_iter().fold(told, ActionError::because))
+        }
+        Err(error) => Err(archive::failed(&error)),
+    }
+}
+
+/// Takes the prefix for this cluster; the first write makes a new store.
+async fn claim(store: &dyn Store, prefix: &str, system_id: SystemId) -> Result<(), ActionError> {
+    let key = catalog::cluster_key(prefix).map_err(|error| archive::broken(&error))?;
+    let text = format!("{system_id}\n").into_bytes();
+    let metadata = [("sha256".to_owned(), Digest::of(&text).to_string())].into();
+    let options = PutOptions { if_absent: true, metadata, ..PutOptions::default() };
+    match store.put(&key, Box::new(std::io::Cursor::new(text)), options).await {
+        Ok(_) | Err(StoreError::Exists { .. }) => {}
+        Err(error) => return Err(archive::failed(&error)),
+    }
+    catalog::claim_prefix(store, prefix, system_id).await.map_err(|error| archive::broken(&error))
+}

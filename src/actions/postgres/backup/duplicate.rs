@@ -1,0 +1,77 @@
+//! Brings a backup that one store has into another, object by object.
+//!
+//! A backup has one id in all its stores, so it must be one backup: another one that is taken later for the stores that
+//! failed would begin elsewhere in the WAL, and an increment that rests on the first could not be put together with the
+//! second.
+
+use super::delivery::{Depot, Item};
+use super::increment;
+use crate::action::{ActionError, Encoding, Encrypted, PutOptions, RunContext};
+use crate::actions::postgres::stores::archive;
+use crate::actions::postgres::stores::archive::stream_failed;
+use crate::actions::postgres::stores::readable::{Reading, expected, unread};
+use crate::catalog::{self, Backup, Manifest, ManifestObject};
+use crate::event::Progress;
+use crate::transfer::{Packing, upload};
+
+/// Copies every object of a backup into another store, packed as that one's settings say; gives the manifest that it has
+/// there. Nothing is committed.
+///
+/// # Errors
+/// Fails when an object is gone or damaged, when no key here reads one that must be packed anew, when the other store has
+/// not what the backup rests on, and when it is cancelled.
+pub(crate) async fn copied(original: &Backup, depot: &Depot, cx: &RunContext) -> Result<Manifest, ActionError> {
+    let store = cx.store(&original.store)?;
+    let links = catalog::lineage(store.as_read(), original).await.map_err(|error| archive::broken(&error))?;
+    if let [.., parent, _] = links.as_slice() {
+        increment::rests_in(depot.store.as_read(), parent, store.as_read()).await?;
+    }
+    let reading = Reading { store: store.as_read(), backup: original, about: &cx.about };
+    let total = original.manifest.objects.len() as u64;
+    let mut objects = Vec::new();
+    for object in &original.manifest.objects {
+        cx.reporter.progress(Progress::Units { done: objects.len() as u64, total: Some(total), unit: "objects" });
+        let copied = tokio::select! {
+            copied = copy(reading, object, depot) => copied?,
+            () = cx.cancel.cancelled() => {
+                return Err(ActionError::cancelled("the backup was cancelled while it was copied into another store"));
+            }
+        };
+        objects.push(copied);
+    }
+    let message = format!(
+        "store `{}` gets a copy of the backup that an earlier attempt brought into store `{}`",
+        depot.store.name(),
+        original.store
+    );
+    cx.reporter.note(message, serde_json::json!({ "store": depot.store.name(), "from": original.store }));
+    Ok(Manifest { objects, ..original.manifest.clone() })
+}
+
+async fn copy(reading: Reading<'_>, object: &ManifestObject, depot: &Depot) -> Result<ManifestObject, ActionError> {
+    let (backup, place) = (reading.backup, reading.backup.place());
+    let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| archive::broken(&error))?;
+    let stored = async || reading.store.get(&key).await.map_err(|error| archive::failed(&error));
+    if !stays(&object.encoding, depot.packing_of(object.role).encoding()) {
+        let unpacking = reading.unpacking(object).map_err(|error| unread(&error))?;
+        let item = Item { name: object.plain_name().to_owned(), role: object.role, tablespace: object.tablespace };
+        return depot.put(&item, &place, unpacking.open(stored().await?, expected(object))).await;
+    }
+    let to = place.key(&object.name).map_err(|error| archive::broken(&error))?;
+    let uploaded = upload((depot.store.as_ref(), &to), stored().await?, &Packing::plain(), PutOptions::default()).await;
+    let packed = uploaded.map_err(|error| stream_failed(&error))?.packed;
+    if (packed.stored_size_bytes, packed.stored_sha256) == (object.size_bytes, object.sha256) {
+        return Ok(object.clone());
+    }
+    let fact = format!("`{key}` in store `{}` is not what its manifest says", backup.store);
+    Err(ActionError::fatal(fact).help("take another backup: this one is damaged"))
+}
+
+/// Whether the stored bytes can be taken as they are: public keys are the same key in every store, passwords may differ.
+fn stays(theirs: &Encoding, wanted: &Encoding) -> bool {
+    let same_keys = match &theirs.encryption {
+        None | Some(Encrypted::Age { .. }) => true,
+        Some(Encrypted::AgePassphrase | Encrypted::OpensslEnc { .. } | Encrypted::GpgSymmetric { .. }) => false,
+    };
+    same_keys && theirs == wanted
+}

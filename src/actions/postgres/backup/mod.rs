@@ -1,0 +1,20 @@
+//! Base backups: taken in one pass, verified on the way, brought into every store, and read back.
+
+pub(crate) mod bad_page;
+pub(crate) mod base_backup;
+pub(crate) mod base_backup_by_hand;
+pub(crate) mod collect;
+pub(crate) mod convoy;
+pub(crate) mod copies;
+pub(crate) mod delivery;
+pub(crate) mod duplicate;
+pub(crate) mod fan;
+pub(crate) mod funnel;
+pub(crate) mod increment;
+pub(crate) mod inspection;
+pub(crate) mod last_wal;
+pub(crate) mod outside;
+pub(crate) mod replication;
+pub(crate) mod scrutiny;
+pub(crate) mod tar_walk;
+pub(crate) mod wal_proof;

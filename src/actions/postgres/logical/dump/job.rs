@@ -1,0 +1,329 @@
+//! One database's dump: one snapshot, its facts, its objects, its manifest.
+
+use std::sync::Arc;
+
+use super::folder::Folder;
+use super::params::{DumpParams, Globals};
+use super::program::{self, Tables};
+use super::proof::{self, Contents, Lister};
+use super::shipment::{Berth, Shipment};
+use crate::action::{ActionError, ByteStream, RunContext};
+use crate::actions::postgres::backup::copies::{Copies, Outcome};
+use crate::actions::postgres::backup::fan::{Seen, fan};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::client::{self, Client};
+use crate::actions::postgres::session::connect::Endpoint;
+use crate::actions::postgres::session::content::{Content, FactsDepth};
+use crate::actions::postgres::session::dbstate;
+use crate::actions::postgres::session::origin::Origin;
+use crate::actions::postgres::session::spout::pour;
+use crate::base::Timestamp;
+use crate::catalog::{
+    self, Backup, BackupPlace, ContentFacts, DatabaseFacts, DatabaseState, DumpFacts, DumpFormat, Manifest, ObjectRole,
+};
+use crate::event::{ErrorClass, Progress};
+
+/// The name of the roles and tablespaces in a backup.
+pub(crate) const GLOBALS: &str = "globals.sql";
+
+/// How often a dump begins anew behind somebody who waits for a table.
+const ANEW: u32 = 3;
+
+/// What dumps of one server share.
+pub(super) struct Job<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) params: &'a DumpParams,
+    pub(super) copies: &'a Copies<'a>,
+    pub(super) client: &'a Client<'a>,
+    pub(super) origin: &'a Origin,
+    pub(super) program_version: &'a str,
+    pub(super) cx: &'a RunContext,
+}
+
+/// What is known of a database at the moment of its dump.
+struct Moment {
+    started_at: Timestamp,
+    state: DatabaseState,
+    facts: Option<ContentFacts>,
+}
+
+/// What flowed out of a database, with the moment that it shows.
+struct Flowed {
+    content: Content,
+    state: DatabaseState,
+    brought: Brought,
+    facts: DatabaseFacts,
+}
+
+/// A dump that was brought to its stores.
+struct Brought {
+    seen: Seen,
+    /// What it holds, where it was listed on its way.
+    contents: Option<Result<Contents, ActionError>>,
+}
+
+impl Job<'_> {
+    /// Dumps one database into every store that does not have it yet; gives it in each store that has it.
+    ///
+    /// # Errors
+    /// Fails when too few stores have it in the end.
+    pub(super) async fn database(&self, dbname: &str) -> Result<Vec<Backup>, ActionError> {
+        let cx = self.cx;
+        let id = catalog::backup_id(&cx.about.run.to_string(), &format!("{}/{dbname}", cx.step));
+        let kind = (catalog::KIND_POSTGRES_DUMP, self.params.tier.as_deref());
+        let place = BackupPlace::new(self.copies.prefix, kind, &id);
+        let mut outcome = self.copies.there(&place, cx).await?;
+        let mut berths = self.berths(&place, &mut outcome).await?;
+        if berths.is_empty() {
+            self.copies.judge(0, &mut outcome, cx)?;
+            return Ok(outcome.backups);
+        }
+        let moment = match self.objects(dbname, &place, &mut berths).await {
+            Ok(moment) => moment,
+            // Enough stores have it from an earlier attempt; that the others failed again is told.
+            Err(error) if self.is_enough(&outcome) && error.info().class != ErrorClass::Cancelled => {
+                let failed = berths.into_iter().map(|berth| {
+                    let why = berth.objects.err().unwrap_or_else(|| error.clone());
+                    (berth.depot.store.name().to_owned(), why)
+                });
+                outcome.failures.extend(failed);
+                self.copies.judge(0, &mut outcome, cx)?;
+                return Ok(outcome.backups);
+            }
+            Err(error) => return Err(error),
+        };
+        let stopped_at = self.now(dbname).await?;
+        let manifest = Manifest {
+            run: Some(cx.about.run.to_string()),
+            tier: self.params.tier.clone(),
+            environment: Some(cx.about.environment.clone()),
+            dump: Some(DumpFacts {
+                dbname: dbname.to_owned(),
+                format: self.params.format,
+                server_version: self.origin.version.clone(),
+                program_version: self.program_version.to_owned(),
+                system_id: self.origin.system_id,
+                partial: self.params.is_partial(),
+                state: moment.state,
+            }),
+            facts: moment.facts,
+            label: self.params.label.clone(),
+            ..Manifest::new(id, kind.0, &self.cluster.name, (moment.started_at, stopped_at))
+        };
+        for berth in berths {
+            let manifest = berth.objects.map(|objects| Manifest { objects, ..manifest.clone() });
+            self.copies.commit(&mut outcome, &berth.depot, manifest).await;
+        }
+        self.copies.judge(0, &mut outcome, cx)?;
+        Ok(outcome.backups)
+    }
+
+    fn is_enough(&self, outcome: &Outcome) -> bool {
+        outcome.backups.len() >= self.copies.at_least
+    }
+
+    /// Opens the stores that have no copy yet. One that cannot be used is noted as a failure; one that gave no answer
+    /// before may have its copy, which is never written over.
+    async fn berths(&self, place: &BackupPlace, outcome: &mut Outcome) -> Result<Vec<Berth>, ActionError> {
+        let mut berths = Vec::new();
+        for name in &self.copies.names {
+            if outcome.has(name) {
+                continue;
+            }
+            let opened = async {
+                let berth = Berth::open(name, self.params, self.cx)?;
+                berth.depot.committed(place).await.map(|copy| (berth, copy))
+            };
+            match opened.await {
+                Ok((berth, None)) => berths.push(berth),
+                Ok((_, Some(copy))) => outcome.backups.push(copy),
+                Err(error) => outcome.failures.push(((*name).to_owned(), error)),
+            }
+        }
+        if outcome.backups.len() + berths.len() < self.copies.at_least {
+            self.copies.judge(berths.len(), outcome, self.cx)?;
+        }
+        Ok(berths)
+    }
+
+    /// Brings the dump and the globals into the stores, with what is known of the moment.
+    async fn objects(&self, dbname: &str, place: &BackupPlace, berths: &mut [Berth]) -> Result<Moment, ActionError> {
+        let Flowed { mut content, state, brought, facts } = self.flow(dbname, place, berths).await?;
+        proof::judge(self.params.format, &brought.seen)?;
+        let contents = self.listed(place, &brought, berths).await?;
+        let whole = !self.params.is_partial();
+        let facts = match whole {
+            true => facts,
+            false => self.partial(&mut content, contents.as_ref()).await?,
+        };
+        let known = self.params.facts != FactsDepth::Off && (whole || contents.is_some());
+        let (started_at, facts) = (content.taken_at(), known.then(|| content.dated(facts)));
+        // What is left of the snapshot ends with the session, whatever happens.
+        content.close().await?;
+        if self.params.globals == Globals::Include {
+            self.globals(place, berths).await?;
+        }
+        Ok(Moment { started_at, state, facts })
+    }
+
+    /// Opens a moment and dumps it while the server counts: both see the same snapshot. Where the facts are of the whole
+    /// database its tables are locked before: else a TRUNCATE between the dump's reading and the counting makes them wrong.
+    ///
+    /// Who asks for such a table between our locks and those of `pg_dump` stands in its way, as we stand in theirs: they
+    /// are let through, and it begins anew.
+    async fn flow(&self, dbname: &str, place: &BackupPlace, berths: &mut [Berth]) -> Result<Flowed, ActionError> {
+        let depth = if self.params.is_partial() { FactsDepth::Off } else { self.params.facts };
+        let tables = if depth == FactsDepth::Off { Tables::Free } else { Tables::Held };
+        let mut anew = 0;
+        loop {
+            let session = self.endpoint(dbname)?.open().await?;
+            let mut content = match tables {
+                Tables::Held => Content::open_locked(session).await?,
+                Tables::Free => Content::open(session).await?,
+            };
+            let snapshot = content.export().await?;
+            let state = dbstate::read(content.session(), dbname).await?;
+            let dumping = self.dump((dbname, &snapshot, tables), place, berths);
+            let error = match tokio::try_join!(dumping, content.facts(depth)) {
+                Ok((brought, facts)) => return Ok(Flowed { content, state, brought, facts }),
+                Err(error) if error.info().class == ErrorClass::Cancelled || tables == Tables::Free => {
+                    return Err(error);
+                }
+                Err(error) => error,
+            };
+            anew += 1;
+            let gave_way = match self.endpoint(dbname)?.open().await {
+                Ok(mut other) => content.give_way(&mut other).await.unwrap_or(false),
+                // What ended the dump tells more than that nobody answers now.
+                Err(_) => false,
+            };
+            if anew > ANEW || !gave_way {
+                return Err(error);
+            }
+            let message =
+                "somebody waited for a table that the dump had locked: it begins anew, behind them".to_owned();
+            self.cx.reporter.note(message, serde_json::json!({ "database": dbname, "why": error.to_string() }));
+        }
+    }
+
+    fn endpoint(&self, dbname: &str) -> Result<Endpoint, ActionError> {
+        Endpoint::of(self.cluster, Some(dbname), self.cx.about.secrets.as_ref())
+    }
+
+    async fn dump(
+        &self,
+        moment: (&str, &str, Tables),
+        place: &BackupPlace,
+        berths: &mut [Berth],
+    ) -> Result<Brought, ActionError> {
+        let command = program::dump(self.client, self.params, moment)?;
+        let shipment = |name| Shipment { name, role: ObjectRole::Dump, archive_of: None, place };
+        let (cx, format) = (self.cx, self.params.format);
+        let shipment = match format {
+            DumpFormat::Directory => {
+                let folder = Folder::fresh(cx)?;
+                client::run(cx.host.as_ref(), command(&folder.path)).await?;
+                let shipment = Shipment { archive_of: Some("database.dir"), ..shipment("database.dir.tar") };
+                return self.bring(folder.archived(), &shipment, berths).await;
+            }
+            DumpFormat::Custom => shipment("database.dump"),
+            DumpFormat::Plain => shipment("database.sql"),
+            DumpFormat::Tar => shipment("database.tar"),
+        };
+        pour(cx, command, |body| self.bring(body, &shipment, berths)).await
+    }
+
+    /// Brings a dump into the stores. Where one of them cannot be read back, the dump is listed while it flows.
+    async fn bring(
+        &self,
+        body: ByteStream,
+        shipment: &Shipment<'_>,
+        berths: &mut [Berth],
+    ) -> Result<Brought, ActionError> {
+        let lister = self.lister();
+        let is_blind = |berth: &Berth| {
+            let encoding = berth.depot.packing.encoding();
+            berth.objects.is_ok() && lister.unpacking(&berth.depot, encoding).is_err()
+        };
+        if self.params.format == DumpFormat::Plain || !berths.iter().any(is_blind) {
+            let seen = shipment.bring(body, berths, self.cx).await?;
+            return Ok(Brought { seen, contents: None });
+        }
+        let (tee, mut ends) = fan(2, Arc::default());
+        let (Some(mut listened), Some(stored)) = (ends.pop(), ends.pop()) else {
+            return Err(ActionError::fatal("the dump has no two ends"));
+        };
+        let listing = async move { lister.list(&mut listened).await.map_err(ActionError::from) };
+        let (_, seen, contents) = tokio::join!(tee.pump(body), shipment.bring(stored, berths, self.cx), listing);
+        Ok(Brought { seen: seen?, contents: Some(contents) })
+    }
+
+    fn lister(&self) -> Lister<'_> {
+        Lister { client: self.client, format: self.params.format, cx: self.cx }
+    }
+
+    /// Has every store's dump listed; SQL has no list.
+    async fn listed(
+        &self,
+        place: &BackupPlace,
+        brought: &Brought,
+        berths: &mut [Berth],
+    ) -> Result<Option<Contents>, ActionError> {
+        if self.params.format == DumpFormat::Plain {
+            return Ok(None);
+        }
+        self.cx.reporter.progress(Progress::Doing { text: "listing what lies in the store".to_owned() });
+        let lister = self.lister();
+        let mut contents = None;
+        for berth in berths {
+            let Some(object) = berth.objects.as_ref().ok().and_then(|objects| objects.first()) else { continue };
+            match lister.stored(&berth.depot, (place, object), brought.contents.as_ref()).await {
+                Ok(found) => contents = contents.or(Some(found)),
+                Err(error) => berth.objects = Err(error),
+            }
+        }
+        Ok(contents)
+    }
+
+    /// The facts of a dump that leaves something out: only of the tables whose rows are in it.
+    async fn partial(&self, content: &mut Content, contents: Option<&Contents>) -> Result<DatabaseFacts, ActionError> {
+        if self.params.facts == FactsDepth::Off {
+            return Ok(DatabaseFacts::default());
+        }
+        let Some(contents) = contents else {
+            let message = "no facts were taken: of SQL with filters it is not known which tables are in it".to_owned();
+            self.cx.reporter.note(message, serde_json::Value::Null);
+            return Ok(DatabaseFacts::default());
+        };
+        let names: Vec<_> = content.tables().await?.into_iter().filter(|table| contents.holds(table)).collect();
+        let facts = content.facts_of_untouched(&names, self.params.facts).await?;
+        let lost: Vec<&str> = names.iter().map(|name| name.quoted.as_str()).collect();
+        let lost: Vec<&str> = lost.into_iter().filter(|name| !facts.tables.contains_key(*name)).collect();
+        if !lost.is_empty() {
+            let message =
+                format!("no facts of `{}`: emptied, rewritten or dropped while it was dumped", lost.join("`, `"));
+            self.cx.reporter.note(message, serde_json::json!({ "tables": lost }));
+        }
+        Ok(facts)
+    }
+
+    async fn globals(&self, place: &BackupPlace, berths: &mut [Berth]) -> Result<(), ActionError> {
+        let cx = self.cx;
+        let command = program::globals(self.client, (&self.cluster.dbname, self.origin))?;
+        let shipment = Shipment { name: GLOBALS, role: ObjectRole::Globals, archive_of: None, place };
+        let seen = pour(cx, command, |body| shipment.bring(body, berths, cx)).await?;
+        proof::judge_globals(&seen)?;
+        if !self.origin.superuser {
+            let message = format!(
+                "roles were saved without their passwords: `{}` is no superuser; set them anew after a restore",
+                self.cluster.user
+            );
+            cx.reporter.note(message, serde_json::Value::Null);
+        }
+        Ok(())
+    }
+
+    async fn now(&self, dbname: &str) -> Result<Timestamp, ActionError> {
+        crate::actions::postgres::backup::base_backup::server_time(&mut self.endpoint(dbname)?.open().await?).await
+    }
+}

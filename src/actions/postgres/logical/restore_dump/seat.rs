@@ -1,0 +1,165 @@
+//! The names a restore works with, and what it found when it began.
+//!
+//! What a database is, its number says: it stays the same when the database is renamed. The numbers found at the
+//! beginning are written down durably before anything changes, so that an attempt after a crash knows how far the one
+//! before it came.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{ActionError, HostError, RunContext};
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::sessions::number;
+use crate::base::RunId;
+
+/// Names are cut by the server beyond this.
+const NAME_BYTES: usize = 63;
+
+/// The names of one restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seat {
+    /// The name in the end.
+    pub(crate) name: String,
+    /// The name while it is restored.
+    pub(crate) fresh: String,
+    /// The name of what was there before.
+    pub(crate) old: String,
+}
+
+impl Seat {
+    /// The names for a database in a run.
+    pub(crate) fn of(name: &str, run: &RunId) -> Self {
+        Self {
+            name: name.to_owned(),
+            fresh: suffixed(name, &format!("_runbook_{run}")),
+            old: suffixed(name, &format!("_old_{run}")),
+        }
+    }
+}
+
+/// A name with a suffix that is never cut.
+pub(crate) fn suffixed(name: &str, suffix: &str) -> String {
+    let mut end = name.len().min(NAME_BYTES.saturating_sub(suffix.len()));
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", &name[..end])
+}
+
+/// What a restore found when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// The number of the database that had the name; `None` when there was none.
+    before: Option<u32>,
+    /// The number of the database that was restored and verified; `None` until then.
+    #[serde(default)]
+    verified: Option<u32>,
+}
+
+/// How far earlier attempts of the same step came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing that counts.
+    Nothing,
+    /// The new database is restored and verified, and has not its name yet.
+    Verified,
+    /// It has its name.
+    Done,
+}
+
+impl Begun {
+    fn path(cx: &RunContext) -> PathBuf {
+        let name: String = cx.step.to_string().chars().map(|c| if c == '/' { '.' } else { c }).collect();
+        cx.about.scratch.join(format!("restore-{name}.json"))
+    }
+
+    /// Reads what an earlier attempt of this step wrote, else writes down what is there now.
+    pub(super) async fn read_or_write(
+        session: &mut Session,
+        seat: &Seat,
+        cx: &RunContext,
+    ) -> Result<Self, ActionError> {
+        let (files, path) = (cx.host.files(), Self::path(cx));
+        if files.facts(&path).map_err(|error| unkept(&error))?.is_some() {
+            let text = files.read(&path, 1 << 16).map_err(|error| unkept(&error))?;
+            return serde_json::from_slice(&text)
+                .map_err(|error| ActionError::fatal(format!("`{}` makes no sense", path.display())).because(&error));
+        }
+        if number(session, &seat.fresh).await?.is_some() {
+            let fact = format!("there is a database `{}` already: another step of this run made it", seat.fresh);
+            return Err(ActionError::fatal(fact).help("give this step another `dbname`, or drop that one first"));
+        }
+        let begun = Self { before: number(session, &seat.name).await?, verified: None };
+        begun.write(cx)?;
+        Ok(begun)
+    }
+
+    fn write(&self, cx: &RunContext) -> Result<(), ActionError> {
+        let (files, path) = (cx.host.files(), Self::path(cx));
+        let text = serde_json::to_vec(self)
+            .map_err(|error| ActionError::fatal("the restore cannot be noted").because(&error))?;
+        let write = || {
+            if files.facts(&cx.about.scratch)?.is_none() {
+                files.create_dir(&cx.about.scratch, 0o755)?;
+            }
+            files.replace(&path, &text, 0o600)
+        };
+        write().map_err(|error: HostError| unkept(&error))
+    }
+
+    /// Whether there was a database of the name.
+    pub(super) fn had_name(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Notes that the new database is restored and verified.
+    pub(super) async fn verified(
+        &mut self,
+        session: &mut Session,
+        seat: &Seat,
+        cx: &RunContext,
+    ) -> Result<(), ActionError> {
+        self.verified = number(session, &seat.fresh).await?;
+        self.write(cx)
+    }
+
+    /// Judges by the numbers how far earlier attempts came.
+    pub(super) async fn stage(&self, session: &mut Session, seat: &Seat) -> Result<Stage, ActionError> {
+        let Some(verified) = self.verified else { return Ok(Stage::Nothing) };
+        if number(session, &seat.name).await? == Some(verified) {
+            return Ok(Stage::Done);
+        }
+        let fresh = number(session, &seat.fresh).await?;
+        Ok(if fresh == Some(verified) { Stage::Verified } else { Stage::Nothing })
+    }
+
+    /// Refuses to go on when somebody else put another database under the name meanwhile.
+    pub(super) async fn unchanged(&self, session: &mut Session, seat: &Seat) -> Result<(), ActionError> {
+        let now = number(session, &seat.name).await?;
+        if now == self.before || now.is_none() {
+            return Ok(());
+        }
+        let fact = format!("database `{}` is another one than when the restore began", seat.name);
+        Err(ActionError::fatal(fact).help("somebody else made it meanwhile: look at it, then start a new run"))
+    }
+}
+
+fn unkept(error: &HostError) -> ActionError {
+    ActionError::retryable("what the restore found cannot be noted").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seat;
+
+    #[test]
+    fn long_names_keep_their_suffix() {
+        let run = "20260128-143002-3fa9c1".parse().expect("run");
+        let seat = Seat::of("orders", &run);
+        assert_eq!(seat.fresh, "orders_runbook_20260128-143002-3fa9c1");
+        assert_eq!(seat.old, "orders_old_20260128-143002-3fa9c1");
+        let long = Seat::of(&"ä".repeat(31), &run);
+        assert!(long.fresh.len() <= 63 && long.fresh.ends_with("3fa9c1"), "{}", long.fresh);
+    }
+}

@@ -1,0 +1,96 @@
+//! What the staged folder is given for the recovery: settings, the signal, limits, the places of tablespaces.
+
+use std::path::{Path, PathBuf};
+
+use super::super::course::Plan;
+use super::Recovering;
+use crate::action::{ActionError, Files};
+use crate::actions::postgres::cluster::limits::{self, Configured};
+use crate::actions::postgres::cluster::pg_control::{cannot, control};
+use crate::actions::postgres::cluster::server::major;
+use crate::actions::postgres::cluster::settings;
+use crate::actions::postgres::restore::aim::{self, Aim, Ending};
+use crate::actions::postgres::restore::fetching::{self, Fetching};
+use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::marker::{self, Marker};
+use crate::actions::postgres::restore::old::Old;
+use crate::pgformat::{Change, Major};
+use serde_json::json;
+
+impl Recovering<'_> {
+    /// Writes what the recovery needs into the staged folder.
+    pub(super) fn prepare(
+        &self,
+        files: &dyn Files,
+        staged: &Path,
+        marker: &Marker,
+        (plan, fetching): (&Plan, &Fetching),
+    ) -> Result<(), ActionError> {
+        let mut lines = vec![("restore_command".to_owned(), fetching::restore_command(&self.hands.program))];
+        let aim = Aim { goal: plan.goal.clone(), ..self.aim.clone() };
+        lines.extend(aim.settings(plan.timeline));
+        let of_version = of_version(&major(files, staged)?, self.aim.ending);
+        for (name, value) in settings::FIXED.into_iter().chain(of_version) {
+            lines.push((name.to_owned(), value.to_owned()));
+        }
+        let auto = staged.join(settings::FILE);
+        let scratch = self.hands.cluster.is_scratch();
+        let before = if scratch { String::new() } else { settings::restored(files, staged)? };
+        fetching.place(files, staged, &self.hands.owner).map_err(|error| cannot(&error))?;
+        let mut contents =
+            vec![(auto, settings::with_block(&before, &lines)), (staged.join(aim.signal(&plan.goal)), String::new())];
+        if let Some(side) = self.hands.side(files, staged)? {
+            side.write(files, &self.hands.owner).map_err(|error| cannot(&error))?;
+        }
+        for (path, content) in contents.drain(..) {
+            self.hands.write(files, &path, &content).map_err(|error| cannot(&error))?;
+        }
+        aim::remove_other_signal(files, staged, aim.signal(&plan.goal)).map_err(|error| cannot(&error))?;
+        let places: Vec<(u32, PathBuf)> =
+            marker.links.iter().filter_map(|link| Some((link.tablespace()?, link.live.clone()))).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        marker::write_tablespace_map(files, staged, &places, &self.hands.owner).map_err(|error| cannot(&error))
+    }
+
+    /// Raises what the WAL needs higher than the restored configuration has it.
+    pub(crate) async fn raise(&self, files: &dyn Files, staged: &Path, old: Option<&Old>) -> Result<(), ActionError> {
+        let cluster = self.hands.cluster;
+        if cluster.is_scratch() {
+            return Ok(());
+        }
+        let mut needed = control(files, staged)?.limits;
+        if let Some(lost) = old.and_then(|old| old.control(files)) {
+            needed = limits::greatest(needed, lost.limits);
+        }
+        let Hands { owner, abode, .. } = &self.hands;
+        let programs = self.hands.programs(files, staged)?;
+        let configured = Configured { cluster, owner, programs: &programs, abode, pgdata: staged };
+        let short = configured.short_of(needed, self.hands.cx.host.as_read()).await;
+        if short.is_empty() {
+            return Ok(());
+        }
+        let message = format!("the backup's configuration is raised for the replay: {}", limits::words(&short));
+        self.hands.cx.reporter.note(message, json!({ "settings": limits::raised(&short) }));
+        let auto = staged.join(settings::FILE);
+        let text = files.read(&auto, 1 << 24).map_err(|error| cannot(&error))?;
+        let text = settings::within_block(&String::from_utf8_lossy(&text), &limits::raised(&short));
+        self.hands.write(files, &auto, &text).map_err(|error| cannot(&error))
+    }
+}
+
+/// What a recovery sets in some versions only. A server that starts from a backup is spared a sync of each single file:
+/// what was staged is durable already, and Linux syncs a file system at once (manual, `recovery_init_sync_method`). A
+/// file that lies about opens no server that is to be looked at (manual, `promote_trigger_file`); a standby may have one.
+pub(crate) fn of_version(version: &str, ending: Ending) -> Vec<(&'static str, &'static str)> {
+    let has = |change: Change| Major::of_text(version).is_some_and(|major| major.has(change));
+    let mut settings = Vec::new();
+    if cfg!(target_os = "linux") && has(Change::SyncMethod) {
+        settings.push(("recovery_init_sync_method", "syncfs"));
+    }
+    if !has(Change::NoTriggerFile) && ending != Ending::Standby {
+        settings.push(("promote_trigger_file", ""));
+    }
+    settings
+}

@@ -1,0 +1,81 @@
+//! What moves in the swap, and that none of it is somebody else's.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::super::intrusion::{self, Passage};
+use super::{Reading, Recovering};
+use crate::action::ActionError;
+use crate::actions::postgres::cluster::container;
+use crate::actions::postgres::cluster::pg_control::cannot;
+use crate::actions::postgres::restore::marker::{self, Marker};
+use crate::actions::postgres::restore::neighbours::{self, Neighbours};
+use crate::actions::postgres::restore::old::Old;
+use crate::actions::postgres::restore::swap::{Seat, Swap};
+use crate::actions::postgres::stores::target::Goal;
+use crate::event::Progress;
+
+impl Recovering<'_> {
+    /// Everything that moves, none of it somebody else's; and how far the server may read. Where no old data directory
+    /// tells which tablespaces there were, the WAL does: replaying the creation of one empties its folder.
+    pub(crate) async fn seats(
+        &self,
+        marker: &Marker,
+        old: Option<&Old>,
+        passage: Passage<'_>,
+    ) -> Result<(Swap, Reading), ActionError> {
+        let (run, files) = (&self.hands.cx.about.run, passage.supply.aside.files);
+        let staged = self.hands.cluster.staged(files, run);
+        let mut links = match old {
+            Some(old) => marker::links(files, &old.dir, run).map_err(|error| cannot(&error))?,
+            None => Vec::new(),
+        };
+        let told = match old {
+            Some(old) => old.lists_tablespaces(files).map_err(|error| cannot(&error))?,
+            None => self.hands.cluster.is_scratch(),
+        };
+        let neighbours = match self.hands.cluster.is_scratch() {
+            true => Neighbours::default(),
+            false => Neighbours::of(self.hands.cluster, &self.hands.cx.about, files),
+        };
+        let (linked, mut reading) = (links.clone(), Reading::Ahead);
+        if !told || neighbours.have_tablespaces() {
+            let made;
+            (made, reading) = self.made(passage).await?;
+            let own = |link: &PathBuf| links.iter().any(|(known, _)| known == link);
+            let made: Vec<_> = made.into_iter().filter(|(link, _)| !own(link)).collect();
+            links.extend(made);
+        }
+        if let Some((link, place)) = links.first().filter(|_| self.hands.cluster.is_contained()) {
+            return Err(self.untouched(files, container::outside(link, place)));
+        }
+        let live = self.hands.cluster.pgdata.clone();
+        let room = self.hands.cluster.room(files);
+        let data = Seat { kept: room.kept(&live, run), staged: Some(staged), room, live };
+        let swap = Swap { data, linked: marker.seats(&links, run, files), owner: self.hands.owner.clone() };
+        let seats = std::iter::once(&swap.data).chain(swap.linked.iter().map(|linked| &linked.seat));
+        neighbours.refuse(seats.map(|seat| seat.live.as_path()), files)?;
+        if old.is_some() && told {
+            neighbours::refuse_strangers(&swap, &linked, files)?;
+        }
+        Ok((swap, reading))
+    }
+
+    /// The tablespaces that replay will create. What breaks off behind a target is no reason to refuse it.
+    async fn made(&self, passage: Passage<'_>) -> Result<(intrusion::Made, Reading), ActionError> {
+        let reporter = &self.hands.cx.reporter;
+        reporter.progress(Progress::Doing { text: "looking for tablespaces in the WAL".to_owned() });
+        let looked = intrusion::tablespaces(passage).await?;
+        if passage.plan.goal == Goal::Newest {
+            return looked.whole().map(|made| (made, Reading::Ahead));
+        }
+        let (made, broken) = looked.up_to_a_break(passage.supply, &passage.plan.goal)?;
+        if let Some(error) = &broken {
+            let message =
+                format!("{error}: it is not replayed, nor what follows, and a target that lies there is not reached");
+            reporter.note(message, json!({ "causes": error.info().causes }));
+        }
+        Ok((made, if broken.is_some() { Reading::AsReplayed } else { Reading::Ahead }))
+    }
+}

@@ -1,0 +1,75 @@
+//! What the old data directory tells of the lost server: the WAL it flushed beyond the archive, and how far.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::super::rescue::{Judge, Tail};
+use super::Recovering;
+use crate::action::{ActionError, HostError, ReadFiles};
+use crate::actions::postgres::restore::flushed::Flushed;
+use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::restore::old::Old;
+use crate::pgformat::WalFileName;
+
+impl Recovering<'_> {
+    /// The last position the lost server is known to have flushed.
+    ///
+    /// A folder that an unfinished recovery left is no witness of that server: of it counts only what its
+    /// recovery knew. Else a second try would call a loss none.
+    pub(crate) fn witnessed(
+        &self,
+        files: &dyn ReadFiles,
+        old: Option<&Old>,
+        tail: &Tail,
+    ) -> Result<Option<Flushed>, ActionError> {
+        let Some(old) = old else { return Ok(None) };
+        let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
+        let message = format!(
+            "`{}` was left by the unfinished recovery of run `{}`, so it does not tell what the lost server had flushed",
+            old.dir.display(),
+            unfinished.run
+        );
+        self.hands.cx.reporter.note(message, json!({ "run": unfinished.run }));
+        Ok(unfinished.flushed())
+    }
+
+    /// Judges what the old data directory flushed beyond the archive. Changes nothing.
+    pub(crate) async fn tail(&self, marker: &Marker, old: Option<&Old>) -> Result<Tail, ActionError> {
+        if self.hands.cluster.is_scratch() {
+            return Ok(Tail::default());
+        }
+        let files = self.hands.cx.host.read_files();
+        let unreadable = |error: &HostError| ActionError::retryable("the old WAL cannot be read").because(error);
+        let folder = match old {
+            Some(old) => old.wal(&self.hands.cx.about.run, files.as_ref()).map_err(|error| unreadable(&error))?,
+            None => None,
+        };
+        let Some(folder) = folder else {
+            let why = match old {
+                Some(old) => format!("the old data directory `{}` holds no `pg_wal`", old.dir.display()),
+                None => format!("there is no old data directory at `{}`", self.hands.cluster.pgdata.display()),
+            };
+            let message = format!("{why}: what was committed after the newest archived WAL cannot be rescued");
+            self.hands.cx.reporter.note(message, serde_json::Value::Null);
+            return Ok(Tail::default());
+        };
+        let archived: BTreeSet<WalFileName> = self.hands.shelf(marker).names().await?.into_keys().collect();
+        let (system_id, size) = (marker.system_id, marker.segment_size);
+        let reading = tokio::task::spawn_blocking(move || {
+            Judge { system_id, size, archived: &archived }.tail(files.as_ref(), &folder)
+        });
+        let tail = reading.await.map_err(|error| ActionError::fatal("judging the old WAL panicked").because(&error))?;
+        let mut tail = tail.map_err(|error| unreadable(&error))?;
+        let unfinished = old.map(|old| Marker::read(self.hands.cx.host.read_files().as_ref(), &old.dir)).transpose()?;
+        tail.given_up = unfinished.flatten().and_then(|unfinished| unfinished.given_up);
+        if let Some(torn) = &tail.torn {
+            self.hands.cx.reporter.note(torn.words(), json!({ "proven": torn.proven.to_string() }));
+        }
+        if !tail.unproven.is_empty() {
+            let message = format!("{} old WAL files prove nothing and were left", tail.unproven.len());
+            self.hands.cx.reporter.note(message, json!({ "files": tail.unproven }));
+        }
+        Ok(tail)
+    }
+}

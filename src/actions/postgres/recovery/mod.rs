@@ -1,0 +1,34 @@
+//! From the swap to an open server: what is rescued, where the replay ends, along which timeline, and what proves it.
+
+pub(crate) mod admission;
+pub(crate) mod advance;
+pub(crate) mod attempt;
+pub(crate) mod course;
+pub(crate) mod discard;
+pub(crate) mod foresight;
+pub(crate) mod giving_up;
+pub(crate) mod intrusion;
+pub(crate) mod landing;
+pub(crate) mod landmark;
+pub(crate) mod original;
+pub(crate) mod outlook;
+pub(crate) mod promote;
+pub(crate) mod promotion;
+pub(crate) mod proof;
+pub(crate) mod prospect;
+pub(crate) mod pushing;
+pub(crate) mod reached;
+pub(crate) mod recover;
+pub(crate) mod recover_by_hand;
+pub(crate) mod replay;
+pub(crate) mod replica;
+pub(crate) mod rescue;
+pub(crate) mod restore_point;
+pub(crate) mod slot;
+pub(crate) mod standing;
+pub(crate) mod start;
+pub(crate) mod stop;
+pub(crate) mod supply;
+pub(crate) mod takeover;
+pub(crate) mod untold;
+pub(crate) mod witness;

@@ -1,0 +1,161 @@
+//! Whether a recovery can begin: everything that is found out before the first byte is touched.
+
+use std::path::Path;
+
+use super::super::prospect::Prospect;
+use super::super::{admission, course, outlook, replica};
+use super::RecoverParams;
+use crate::action::{ActionError, CheckContext, Findings, ReadHost};
+use crate::actions::postgres::archiving;
+use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::owner::{self, Owner};
+use crate::actions::postgres::cluster::server::{self, Programs};
+use crate::actions::postgres::cluster::{live, overseer};
+use crate::actions::postgres::restore::marker::{self, Marker};
+use crate::actions::postgres::stores::archive::{self, Shelf};
+use crate::base::clock;
+use crate::catalog::recovery::Goal;
+use crate::wal::Keys;
+
+/// A recovery that is to begin.
+pub(super) struct Readiness<'a> {
+    /// Our own program, which the server calls to fetch WAL.
+    pub(super) program: &'a Path,
+    /// What is asked for.
+    pub(super) params: &'a RecoverParams,
+    /// What may be looked at.
+    pub(super) cx: &'a CheckContext,
+}
+
+impl Readiness<'_> {
+    /// Judges it.
+    ///
+    /// # Errors
+    /// Fails when a store or the machine gives no answer.
+    pub(super) async fn judge(&self) -> Result<Findings, ActionError> {
+        let Self { params, cx, .. } = *self;
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let findings = Findings::default();
+        if let Ok(Goal::Time(at)) = params.goal()
+            && at > clock::now()
+        {
+            let fact = format!("the target {at} is still to come");
+            return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
+        }
+        let findings = late(params.goal().ok().as_ref(), cx, findings);
+        if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact, help));
+        }
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        if let Some(fact) = admission::refused(&cluster, cx).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        match (&params.instance, cx.ahead) {
+            (Some(_), true) => Ok(findings.pending("what waits is looked at when the step starts")),
+            (Some(_), false) => {
+                Ok(findings.pass("the program that fetches WAL is there, and nothing looks after the server"))
+            }
+            (None, true) => self.foresee(&cluster, findings).await,
+            (None, false) => self.judge_staged(&cluster, findings).await,
+        }
+    }
+
+    /// What can be told before anything is staged.
+    async fn foresee(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
+        let Self { params, cx, .. } = *self;
+        let findings = findings.pending("the server is looked at when the step starts");
+        let (files, secrets) = (cx.host.read_files(), cx.about.secrets.as_ref());
+        if let Some(fact) = replica::risen(cluster, (files.as_ref(), secrets)).await {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        let faster = replica::faster(cluster, cx).await;
+        let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
+        let place = (cluster, params.wal_location.as_ref());
+        let sentence = outlook::sentence(place, params.target_time, cx).await?;
+        let findings = sentence.into_iter().fold(findings, Findings::pass);
+        let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
+        let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
+        archiving::foretold((cluster, self.program), cx, findings).await
+    }
+
+    /// Judges the server that is to be replaced, and what is staged for it.
+    async fn judge_staged(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
+        let cx = self.cx;
+        let (files, mut findings) = (cx.host.read_files(), findings);
+        let ours = self.params.unfinished(cluster, &cx.about.run, files.as_ref())?.is_some();
+        let signs = live::signs(cluster, files.as_ref()).await?;
+        if !signs.is_empty() && !ours {
+            let words: Vec<String> = signs.iter().map(ToString::to_string).collect();
+            let fact = format!("the server is alive: {}", words.join("; "));
+            return Ok(findings.refuse(fact, "stop it first (`postgres.stop`)"));
+        }
+        cluster.archive()?;
+        if let Some(marker) = marker::staged(files.as_ref(), cluster, &cx.about.run)? {
+            findings = self.judge_way(cluster, &marker, findings).await?;
+            let staged = cluster.staged(files.as_ref(), &cx.about.run);
+            if !cluster.is_contained() {
+                let version = server::major(files.as_ref(), &staged)?;
+                Programs::of(cluster, &version, cx.host.as_ref())?.verify(&version, cx.host.as_ref()).await?;
+            }
+            if let Some(fact) = cluster.lacks_configuration(files.as_ref(), &staged) {
+                return Ok(findings.refuse(fact.what, fact.help));
+            }
+        }
+        Ok(findings.pass("no server is alive, and the program that fetches WAL is there"))
+    }
+
+    /// Judges whether the archive leads from the staged backup to the target.
+    async fn judge_way(&self, cluster: &Cluster, marker: &Marker, findings: Findings) -> Result<Findings, ActionError> {
+        let Self { params, cx, .. } = *self;
+        let (_, prefix) = cluster.archive()?;
+        let (mut stores, mut findings) = (archive::opened(cluster, |name| cx.store(name))?, findings);
+        if let Some(location) = &params.wal_location {
+            let lying = cx.store(location.store.as_str())?;
+            let own = stores.remove(0);
+            stores.insert(0, location.beside(own, (prefix, lying), &cx.about)?);
+            findings = findings.warn(
+                location.caution(),
+                "import it with `runbook backups import --write`: then each file is proven once, and by its digest ever after",
+            );
+        }
+        let goal = params.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
+        let (system_id, size) = (marker.system_id, marker.segment_size);
+        let stores = stores.iter().map(|store| (store.as_ref(), Keys::none())).collect();
+        let shelf = Shelf { stores, prefix, system_id, size };
+        shelf.view().await?.reachable(&goal, course::base(marker))?;
+        Ok(findings)
+    }
+
+    /// Says why the server could not fetch WAL, and what to do. A container that does not run is asked before its data is
+    /// touched.
+    async fn unusable(&self, cluster: &Cluster, host: &dyn ReadHost) -> Result<Option<(String, String)>, ActionError> {
+        let Some(abode) = Abode::seen(cluster, host).await?.filter(Abode::is_open) else { return Ok(None) };
+        let owner = Owner::of(cluster, host)?;
+        if cluster.is_contained() {
+            return abode.barred((self.program, &owner), host).await;
+        }
+        if host.find_program(&self.program.to_string_lossy()).is_none() {
+            let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
+            return Ok(Some((fact, "install runbook where the server's user can run it".to_owned())));
+        }
+        let help = "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)";
+        Ok(owner::barred(self.program, &owner, host).await.map(|fact| (fact, help.to_owned())))
+    }
+}
+
+/// Warns of a target after the incident: what went wrong then is in the recovered data.
+fn late(goal: Option<&Goal>, cx: &CheckContext, findings: Findings) -> Findings {
+    let incident_at = cx.about.incident_at;
+    match goal {
+        Some(Goal::Time(at)) if *at > incident_at => findings.warn(
+            format!("the target {at} lies after the incident at {incident_at}"),
+            "what went wrong at the incident is in the recovered data then: is one of the two mistyped?",
+        ),
+        Some(Goal::Time(_) | Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_)) | None => {
+            findings
+        }
+    }
+}

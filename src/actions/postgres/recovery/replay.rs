@@ -1,0 +1,238 @@
+//! Follows a recovery until the server is open on a new timeline, or waits where it is to wait (facts 2.4).
+//!
+//! `pg_isready` proves nothing: it says yes during replay, and shortly before a recovery dies. Open
+//! means: `pg_is_in_recovery()` is false, `recovery.signal` is gone, the timeline is a new one, and
+//! the postmaster is the process that was started. A server that is to wait at a target is paused there;
+//! at the end of the archive it is one that asks for more WAL in the last segment there is.
+//!
+//! The session that looks sits where it is in nobody's way, and is opened anew whenever replay ends it: what becomes of
+//! one database on the way says nothing of the recovery.
+
+use std::time::Duration;
+
+use crate::action::{ActionError, ReadFiles, RunContext, Waits};
+use crate::actions::postgres::cluster::keeper::Runs;
+use crate::actions::postgres::cluster::live::{self, PidFile};
+use crate::actions::postgres::cluster::server::Server;
+use crate::actions::postgres::cluster::settings::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
+use crate::actions::postgres::restore::aim::Ending;
+use crate::actions::postgres::restore::marker::Course;
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::lobby::Lobby;
+use crate::base::{Timestamp, clock};
+use crate::event::{ErrorClass, Progress};
+use crate::pgformat::{Lsn, SegmentName, Timeline};
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// A course, and what becomes of the server at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Awaited {
+    /// The course.
+    pub(crate) course: Course,
+    /// What becomes of the server.
+    pub(crate) ending: Ending,
+    /// Whether the server was told a target.
+    pub(crate) to: Told,
+}
+
+/// What the server was told of its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// A target, at which it pauses or opens.
+    Target,
+    /// Nothing: it goes to the end of the archive.
+    Nothing,
+    /// To open where it is, though it is paused.
+    Promotion,
+}
+
+/// Where a recovery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// The new timeline; the one that is replayed when the server waits.
+    pub(crate) timeline: Timeline,
+    /// What the server waits for; `None` when it is open.
+    pub(crate) waits: Option<Waits>,
+    /// Where replay is, while the server waits.
+    pub(crate) replayed: Option<Lsn>,
+    /// The newest recovered commit; `None` when replay saw none.
+    pub(crate) newest_commit: Option<Timestamp>,
+}
+
+const STATE: &str = "SELECT pg_is_in_recovery(), \
+ CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()::text END, \
+ to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
+ CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END, \
+ CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_lsn()) END, \
+ (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup')";
+
+/// What a startup process waits for that has replayed all WAL there is.
+const OUT_OF_WAL: [&str; 2] = ["RecoveryRetrieveRetryInterval", "RecoveryWalStream"];
+
+/// Waits until the server is open on a new timeline, or waits as it was told to.
+///
+/// # Errors
+/// Fails when the server ends, pauses or opens against its orders, with the last lines of its log; when cancelled,
+/// after the server was stopped.
+pub(crate) async fn follow(server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Arrival, ActionError> {
+    let files = cx.host.read_files();
+    let lobby = Lobby::common(server.cluster, cx.about.secrets.as_ref())?;
+    let mut watch = Watch { started: clock::monotonic(), alive: false };
+    let mut session: Option<Session> = None;
+    loop {
+        if cx.cancel.is_cancelled() {
+            drop(session);
+            server.stop(cx.host.as_ref()).await?;
+            return Err(ActionError::cancelled(
+                "the recovery was cancelled and its server stopped; run the step again to go on",
+            ));
+        }
+        watch.look(server, files.as_ref(), cx).await?;
+        if session.is_none() {
+            session = enter(&lobby, server, cx).await?;
+        }
+        if let Some(open) = &mut session {
+            match arrived(open, server, awaited, cx).await {
+                Ok(Some(arrival)) => return Ok(arrival),
+                Ok(None) => {}
+                Err(error) if error.info().class == ErrorClass::Retryable => session = None,
+                Err(error) => return Err(error),
+            }
+        }
+        tokio::time::sleep(TICK).await;
+    }
+}
+
+/// Watches over the postmaster's life.
+struct Watch {
+    started: std::time::Instant,
+    alive: bool,
+}
+
+impl Watch {
+    async fn look(&mut self, server: &Server<'_>, files: &dyn ReadFiles, cx: &RunContext) -> Result<(), ActionError> {
+        let alive = lives(server, files);
+        if alive {
+            self.alive = true;
+            return Ok(());
+        }
+        let within = server.cluster.keeper().appears_within();
+        if !self.alive && self.started.elapsed() < within {
+            return Ok(());
+        }
+        let tail = server.last_words(cx.host.as_read()).await;
+        let reason = tail.iter().rev().find(|line| line.contains("FATAL") || line.contains("PANIC")).cloned();
+        let fact = reason.map_or_else(String::new, |line| format!(": {}", line.trim()));
+        Err(ActionError::fatal(format!("the server ended during recovery{fact}")).process(None, tail))
+    }
+}
+
+/// Whether the postmaster is there. The number of one in a container is another process's here.
+fn lives(server: &Server<'_>, files: &dyn ReadFiles) -> bool {
+    let pgdata = &server.cluster.pgdata;
+    match server.cluster.keeper().runs() {
+        Runs::Here => PidFile::read(files, pgdata).is_some_and(|file| live::exists(file.pid, files)),
+        Runs::InContainer => !live::processes(pgdata, files).is_empty(),
+    }
+}
+
+/// Opens a session; `None` while the server takes none and may later.
+async fn enter(lobby: &Lobby, server: &Server<'_>, cx: &RunContext) -> Result<Option<Session>, ActionError> {
+    let shut = match lobby.enter().await {
+        Ok(session) => return Ok(Some(session)),
+        Err(shut) => shut,
+    };
+    // A server that has ended its recovery makes no database any more.
+    let files = cx.host.read_files();
+    let is_gone = |signal: &str| matches!(files.facts(&server.cluster.pgdata.join(signal)), Ok(None));
+    let is_over = || [RECOVERY_SIGNAL, STANDBY_SIGNAL].into_iter().all(is_gone);
+    if !shut.may_pass() || shut.is_without_database() && is_over() {
+        return Err(shut.error);
+    }
+    cx.reporter.progress(Progress::Doing { text: "waiting for a consistent state".to_owned() });
+    Ok(None)
+}
+
+/// Looks once. A server that found the end of the archive and is to wait there replays nothing more then.
+async fn arrived(
+    session: &mut Session,
+    server: &Server<'_>,
+    awaited: Awaited,
+    cx: &RunContext,
+) -> Result<Option<Arrival>, ActionError> {
+    let arrival = Seen::of(session).await?.judge(server, awaited, cx)?;
+    if arrival.is_some() && awaited.ending == Ending::Pause && awaited.to == Told::Nothing {
+        session.look("SELECT pg_wal_replay_pause()").await?;
+    }
+    Ok(arrival)
+}
+
+/// One look at the server.
+struct Seen {
+    open: bool,
+    replayed: Option<Lsn>,
+    newest_commit: Option<Timestamp>,
+    paused: bool,
+    segment: Option<SegmentName>,
+    startup: Option<String>,
+}
+
+impl Seen {
+    async fn of(session: &mut Session) -> Result<Self, ActionError> {
+        let table = session.look(STATE).await?;
+        Ok(Self {
+            open: table.at(0, 0) == Some("f"),
+            replayed: table.at(0, 1).and_then(|text| text.parse().ok()),
+            newest_commit: table.at(0, 2).and_then(|text| text.parse().ok()),
+            paused: table.at(0, 3) == Some("t"),
+            segment: table.at(0, 4).and_then(|text| text.parse().ok()),
+            startup: table.at(0, 5).map(ToOwned::to_owned),
+        })
+    }
+
+    fn judge(&self, server: &Server<'_>, awaited: Awaited, cx: &RunContext) -> Result<Option<Arrival>, ActionError> {
+        let files = cx.host.read_files();
+        let wrong = |fact: String| Err(ActionError::fatal(fact).process(None, server.log_tail(files.as_ref())));
+        let course = awaited.course;
+        if !self.open {
+            let done = self.replayed.map_or(0, |lsn| lsn.bytes_since(course.start));
+            let total = course.end.map(|end| end.bytes_since(course.start).max(done));
+            cx.reporter.progress(Progress::Units { done, total, unit: "bytes" });
+            return match (self.paused, awaited.ending, awaited.to) {
+                (true, Ending::Pause, _) => Ok(Some(self.waiting(Waits::Paused, course))),
+                (true, Ending::Promote, Told::Promotion) => Ok(None),
+                (true, Ending::Promote | Ending::Standby, _) => {
+                    wrong("the recovery paused instead of going on".to_owned())
+                }
+                (false, Ending::Pause, Told::Nothing) if self.ran_out(course) => {
+                    Ok(Some(self.waiting(Waits::Paused, course)))
+                }
+                (false, Ending::Standby, _) if self.ran_out(course) => Ok(Some(self.waiting(Waits::Standby, course))),
+                (false, Ending::Promote | Ending::Pause | Ending::Standby, _) => Ok(None),
+            };
+        }
+        if awaited.ending != Ending::Promote {
+            return wrong("the server opened instead of waiting".to_owned());
+        }
+        let signal = server.cluster.pgdata.join(RECOVERY_SIGNAL);
+        let waiting = matches!(files.facts(&signal), Ok(Some(_)));
+        let Some(segment) = self.segment.filter(|_| !waiting) else { return Ok(None) };
+        if segment.timeline() <= course.timeline {
+            return wrong(format!("the server opened on timeline {} instead of a new one", segment.timeline()));
+        }
+        let (timeline, newest_commit) = (segment.timeline(), self.newest_commit);
+        Ok(Some(Arrival { timeline, newest_commit, waits: None, replayed: None }))
+    }
+
+    /// Whether all WAL of the archive is replayed.
+    fn ran_out(&self, course: Course) -> bool {
+        let in_last = course.floor.is_none_or(|floor| self.replayed.is_some_and(|replayed| replayed >= floor));
+        in_last && self.startup.as_deref().is_some_and(|event| OUT_OF_WAL.contains(&event))
+    }
+
+    fn waiting(&self, waits: Waits, course: Course) -> Arrival {
+        let (newest_commit, replayed) = (self.newest_commit, self.replayed);
+        Arrival { timeline: course.timeline, newest_commit, waits: Some(waits), replayed }
+    }
+}

@@ -1,0 +1,288 @@
+//! `postgres.start`: starts the server and proves that it takes sessions.
+
+use std::path::Path;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::action::{
+    Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
+    Late, ParamFault, PlanContext, ReadFiles, RunContext,
+};
+use crate::actions::postgres::cluster::container::Abode;
+use crate::actions::postgres::cluster::keeper::{self, Runs};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::live;
+use crate::actions::postgres::cluster::overseer;
+use crate::actions::postgres::cluster::room::Room;
+use crate::actions::postgres::cluster::server::{Server, major};
+use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::session::lobby::Lobby;
+use crate::base::units::Span;
+use crate::base::{Timestamp, clock};
+use crate::event::{ErrorClass, Progress};
+use crate::pgformat::ControlFile;
+
+/// How long a server may take until it takes sessions, where nobody says otherwise: crash recovery included.
+const WITHIN: Duration = Duration::from_secs(600);
+
+/// Starts a server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Start;
+
+/// The arguments of `postgres.start`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartParams {
+    /// The database of the inventory.
+    pub database: DatabaseRef,
+    /// How long it may take until it takes sessions, crash recovery included. Default `10m`.
+    #[serde(default)]
+    pub within: Option<Span>,
+    /// `stopped`: only a server that a step has stopped, which `stopped` tells, and whose data no recovery has replaced
+    /// since; of a step that was cut off, `pg_control` tells whether a server ran. Else it is started in any case.
+    #[serde(default)]
+    pub only_if: Option<StartIf>,
+    /// The output `stopped` of that step, for `only_if: stopped`.
+    #[serde(default)]
+    pub stopped: Option<Late<bool>>,
+}
+
+/// What must be true before a server is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartIf {
+    /// A `postgres.stop` of the same run stopped it: it ran before.
+    Stopped,
+}
+
+impl StartParams {
+    /// Says why the server is left as it is; `None` where it is to be started.
+    fn leaves(
+        &self,
+        cluster: &Cluster,
+        files: &dyn ReadFiles,
+        began_at: Timestamp,
+    ) -> Result<Option<String>, ActionError> {
+        let is_known = match (self.only_if, &self.stopped) {
+            (None, _) => return Ok(None),
+            (Some(StartIf::Stopped), Some(stopped)) if *stopped.get()? => true,
+            (Some(StartIf::Stopped), Some(_)) => {
+                return Ok(Some("that step stopped no server, so none is started".to_owned()));
+            }
+            (Some(StartIf::Stopped), None) => false,
+        };
+        let place = cluster.pgdata.display();
+        match Marker::read(files, &cluster.pgdata)? {
+            Some(marker) => {
+                let fact = format!(
+                    "the server that was stopped is not started: `{place}` was replaced by run `{}`, whose recovery has not ended",
+                    marker.run
+                );
+                Err(ActionError::fatal(fact).help(ways_out(cluster, &cluster.kept(files, &marker.run), files)))
+            }
+            None if major(files, &cluster.pgdata).is_err() => Ok(Some(format!("`{place}` holds no data"))),
+            None if is_known => Ok(None),
+            None => idle(cluster, files, began_at),
+        }
+    }
+}
+
+/// Says why no server is started after a step that was cut off, by what the data itself tells: a server that ran when the
+/// run began wrote into `pg_control` when it shut down.
+///
+/// # Errors
+/// Fails when the data does not tell it.
+fn idle(cluster: &Cluster, files: &dyn ReadFiles, began_at: Timestamp) -> Result<Option<String>, ActionError> {
+    let control = files.read(&cluster.pgdata.join(ControlFile::PATH), 1 << 20).ok();
+    let control = control.and_then(|bytes| ControlFile::parse(&bytes).ok());
+    match control {
+        // The server's time has whole seconds.
+        Some(control) if control.written_at.as_second() >= began_at.as_second() => Ok(None),
+        Some(control) if control.state.is_clean() => {
+            Ok(Some(format!("no server ran when the run began: the last one shut down at {}", control.written_at)))
+        }
+        Some(_) | None => {
+            let start = cluster.keeper().start_by_hand(cluster);
+            Err(ActionError::fatal("whether the step stopped the server is not known")
+                .help(format!("if the server ran before that step, start it: `{start}`")))
+        }
+    }
+}
+
+/// The outputs of `postgres.start`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StartOutput {
+    /// Whether it was started; `false` when it ran already. Its undo is `postgres.stop` with `only_if: started`.
+    pub started: bool,
+    /// Whether it is in recovery: a standby, which takes no writes.
+    pub in_recovery: bool,
+    /// Whether it serves the data it had: no recovery has put other data into its place, or is about to.
+    #[serde(default)]
+    pub original: bool,
+}
+
+impl Action for Start {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.start",
+        summary: "Starts a PostgreSQL server and proves that it takes sessions.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example { title: "After maintenance", with: "{ database: orders }" },
+            Example {
+                title: "As the `undo` of a `postgres.stop`: only if it ran, and its data is still its own",
+                with: "{ database: orders, only_if: stopped, stopped: '{{ steps.down.stopped }}' }",
+            },
+            Example { title: "A large one that may have to recover", with: "{ database: orders, within: 1h }" },
+        ],
+    };
+    type Params = StartParams;
+    type Output = StartOutput;
+
+    fn effects(&self, params: &StartParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        if params.stopped.is_some() && params.only_if.is_none() {
+            return Err(vec![ParamFault::new("/stopped", "`stopped` goes with `only_if: stopped`")]);
+        }
+        keeper::effects(&params.database, cx)
+    }
+
+    fn by_hand(&self, params: &StartParams, cx: &PlanContext<'_>) -> Vec<String> {
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch);
+        cluster.map(|cluster| vec![cluster.keeper().start_by_hand(&cluster)]).unwrap_or_default()
+    }
+
+    async fn check(&self, params: &StartParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let files = cx.host.read_files();
+        let findings = Findings::default();
+        if cx.ahead {
+            return Ok(findings.pending("the data directory is looked at when the step starts"));
+        }
+        if live::settled(&cluster, files.as_ref()).await {
+            return Ok(findings.pass("the server runs already"));
+        }
+        if let Some(why) = params.leaves(&cluster, files.as_ref(), cx.about.began_at)? {
+            return Ok(findings.pass(why));
+        }
+        if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
+            return Ok(findings.refuse(fact, help));
+        }
+        if let Some(fact) = overseer::in_charge(&cluster, cx.host.as_ref()).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        let version = major(files.as_ref(), &cluster.pgdata)?;
+        let server = Server::of(&cluster, cx.host.as_ref())?;
+        match cluster.keeper().runs() {
+            Runs::Here => server.programs.verify(&version, cx.host.as_ref()).await?,
+            Runs::InContainer => drop(Abode::seen(&cluster, cx.host.as_ref()).await?),
+        }
+        Ok(findings.pass(format!("the server of PostgreSQL {version} does not run and can be started")))
+    }
+
+    async fn run(&self, params: &StartParams, cx: &RunContext) -> Result<StartOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let files = cx.host.files();
+        let within = params.within.map_or(WITHIN, |span| span.0);
+        let runs = live::settled(&cluster, files.as_ref()).await;
+        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), cx.about.began_at)? {
+            cx.reporter
+                .note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
+            return Ok(StartOutput { started: false, in_recovery: false, original: false });
+        }
+        if !runs && let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
+            return Err(ActionError::fatal(fact).help(help));
+        }
+        major(files.as_ref(), &cluster.pgdata)?;
+        let server = Server::of(&cluster, cx.host.as_read())?;
+        if !runs {
+            overseer::refuse(&cluster, cx.host.as_read()).await?;
+            live::clear_zombie_lock(&cluster, files.as_ref()).map_err(|error| {
+                ActionError::retryable("the lock of a dead server cannot be removed").because(&error)
+            })?;
+            server.start(cx.host.as_ref()).await?;
+            server.tell_log(cx);
+        }
+        let in_recovery = answers(&server, within, cx).await?;
+        let original = Marker::read(files.as_ref(), &cluster.pgdata)?.is_none();
+        Ok(StartOutput { started: !runs, in_recovery, original })
+    }
+}
+
+/// What is left to do where a recovery has replaced the data and did not come to its end.
+fn ways_out(cluster: &Cluster, kept: &Path, files: &dyn ReadFiles) -> String {
+    let (name, place) = (&cluster.name, cluster.pgdata.display());
+    let again = format!("recover it: `runbook restore {name}`");
+    let is_there = files.facts(kept).is_ok_and(|facts| facts.is_some());
+    // What lies in tablespaces was moved with it, each in its own place.
+    let is_all = files.list(&kept.join("pg_tblspc")).is_ok_and(|links| links.is_empty());
+    // Inside a mount point the kept data would go with what it is to take the place of.
+    let is_beside = cluster.room(files) == Room::Beside;
+    match is_there && is_all && is_beside {
+        true => {
+            let kept = kept.display();
+            let start = cluster.keeper().start_by_hand(cluster);
+            format!("{again}; or take the old data back: `mv {place} {place}.given-up && mv {kept} {place} && {start}`")
+        }
+        false => again,
+    }
+}
+
+/// Says what must not be started, or cannot be.
+async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(String, String)>, ActionError> {
+    let place = cluster.pgdata.display();
+    if cluster.is_scratch() {
+        let help = "a throw-away server is started by `postgres.recover` or `postgres.side_instance`";
+        return Ok(Some((format!("`{place}` belongs to a throw-away server that does not run"), help.to_owned())));
+    }
+    if let Some(marker) = Marker::read(files, &cluster.pgdata)? {
+        let fact = format!("`{place}` is in the middle of the recovery of run `{}`", marker.run);
+        let help = "resume that run: started now, the server could open without what is still to be replayed";
+        return Ok(Some((fact, help.to_owned())));
+    }
+    let signs = live::signs(cluster, files).await?;
+    if let Some(sign) = signs.first() {
+        let help = "stop it, or correct `port` and `socket` of the database";
+        return Ok(Some((format!("another server is in the way: {sign}"), help.to_owned())));
+    }
+    Ok(cluster.misconfigured(files).map(|fact| (fact.what, fact.help)))
+}
+
+/// Waits until the server takes sessions. Tells whether it is in recovery.
+async fn answers(server: &Server<'_>, within: Duration, cx: &RunContext) -> Result<bool, ActionError> {
+    let files = cx.host.read_files();
+    let lobby = Lobby::own(server.cluster, cx.about.secrets.as_ref())?;
+    let begun = clock::monotonic();
+    let appears = server.cluster.keeper().appears_within();
+    let mut seen = false;
+    loop {
+        let tried = async { lobby.open().await?.value("SELECT pg_is_in_recovery()").await };
+        match tried.await {
+            Ok(recovers) => return Ok(recovers == "t"),
+            Err(error) if error.info().class != ErrorClass::Retryable => return Err(error),
+            Err(_) => {}
+        }
+        let alive = !live::processes(&server.cluster.pgdata, files.as_ref()).is_empty();
+        let patience = if seen { Duration::ZERO } else { appears.min(within) };
+        if !alive && begun.elapsed() > patience {
+            let fact = if seen { "the server ended while it started" } else { "the server did not start" };
+            return Err(ActionError::fatal(fact).process(None, server.last_words(cx.host.as_read()).await));
+        }
+        seen |= alive;
+        if begun.elapsed() > within {
+            let fact = format!("the server does not take sessions after {}", Span(within));
+            return Err(ActionError::retryable(fact).process(None, server.log_tail(files.as_ref())).help(
+                "it goes on starting: recovery after a crash takes its time; raise `within` and run the step again",
+            ));
+        }
+        cx.reporter.progress(Progress::Doing { text: "waiting until the server takes sessions".to_owned() });
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = cx.cancel.cancelled() => return Err(ActionError::cancelled("cancelled while the server started; it goes on")),
+        }
+    }
+}

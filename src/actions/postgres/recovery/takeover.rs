@@ -1,0 +1,47 @@
+//! Goes on with the recovery of an earlier run whose staged backup lies in its place already.
+//!
+//! `--from` hands the step of a new run what the earlier one had staged. Where that run swapped it in and failed later, nothing
+//! has to be restored again: its server is followed to the end, and what the run did not come to is proven.
+
+use serde_json::json;
+
+use super::landing::Landing;
+use super::recover::RecoverOutput;
+use crate::action::{ActionError, ReadFiles, StagedHandle};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::restore::aim::Aim;
+use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::marker::Marker;
+use crate::actions::postgres::stores::target::Goal;
+use crate::base::RunId;
+
+/// The unfinished recovery in a cluster's place that a run may go on with: its own, or the one that what it was handed was
+/// staged for.
+///
+/// # Errors
+/// Fails when the marker of that recovery makes no sense.
+pub(crate) fn unfinished(
+    cluster: &Cluster,
+    (run, staged): (&RunId, Option<&StagedHandle>),
+    files: &dyn ReadFiles,
+) -> Result<Option<Marker>, ActionError> {
+    let Some(marker) = Marker::read(files, &cluster.pgdata)? else { return Ok(None) };
+    let place = cluster.staged(files, &marker.run);
+    let is_swapped_in = || matches!(files.facts(&place), Ok(None));
+    let is_ours = marker.run == *run || staged.is_some_and(|handle| handle.dir == place && is_swapped_in());
+    Ok(is_ours.then_some(marker))
+}
+
+/// Ends the recovery that an earlier run began.
+///
+/// # Errors
+/// Fails when that recovery had no target and this one has, or the reverse; and as [`Landing::land`].
+pub(crate) async fn go_on(hands: &Hands<'_>, marker: Marker, aim: &Aim) -> Result<RecoverOutput, ActionError> {
+    if marker.to_target != (aim.goal != Goal::Newest) {
+        let fact = format!("the recovery that run `{}` left has another target", marker.run);
+        return Err(ActionError::fatal(fact).help("leave `--from` out: the backup is staged and recovered anew then"));
+    }
+    let message = format!("the recovery of run `{}` goes on: nothing is restored again", marker.run);
+    hands.cx.reporter.note(message, json!({ "run": marker.run }));
+    Landing { hands, marker }.land(aim).await
+}

@@ -1,0 +1,124 @@
+//! What recoveries leave beside a data directory: the data that was there before, and what tries that failed have staged.
+//!
+//! Which of it may go is not told here: that depends on what became of the runs.
+
+use std::path::{Path, PathBuf};
+
+use super::husk::bytes_below;
+use super::marker;
+use crate::action::{ActionError, DatabaseRef, FileKind, ReadFiles};
+use crate::actions::postgres::cluster::layout::{Cluster, MARKER};
+use crate::actions::postgres::cluster::room::{INSIDE, Room};
+use crate::base::{RunId, clock};
+use crate::language::inventory::Inventory;
+
+/// What stands between the name of a folder and what is left beside it.
+const BESIDE: &str = ".runbook-";
+
+/// A folder that a run has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The run that left it.
+    pub run: RunId,
+    /// What it is.
+    pub what: Left,
+    /// How much it holds.
+    pub size_bytes: u64,
+}
+
+/// What a run has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// What was in the data directory, or in a tablespace, before the run moved it aside.
+    Old,
+    /// The same, and it is itself a recovery that did not come to its end.
+    OldTry,
+    /// What the run had staged, fetched or put aside for itself.
+    Own,
+}
+
+/// Finds what runs have left beside the data directory of a database, its tablespaces and its WAL.
+///
+/// # Errors
+/// Fails when the inventory makes nothing of the database, and when its folders cannot be looked at.
+pub fn leftovers(database: &str, inventory: &Inventory, files: &dyn ReadFiles) -> Result<Vec<Leftover>, ActionError> {
+    let cluster = Cluster::of(&DatabaseRef(database.to_owned()), inventory, Path::new("/"))?;
+    if cluster.is_contained() || cluster.entry.elsewhere().is_some() {
+        return Ok(Vec::new());
+    }
+    let unseen = |error| ActionError::retryable("the folders of the server cannot be looked at").because(&error);
+    // No run has moved anything aside for this one.
+    let nobody = RunId::generate(clock::now());
+    let links = marker::links(files, &cluster.pgdata, &nobody).map_err(unseen)?;
+    let places = std::iter::once(cluster.pgdata.clone()).chain(links.into_iter().map(|(_, place)| place));
+    let mut found = Vec::new();
+    for live in places {
+        for (path, word, run) in beside(&live, files).map_err(unseen)? {
+            let what = match word.as_str() {
+                "old" if matches!(files.facts(&path.join(MARKER)), Ok(Some(_))) => Left::OldTry,
+                "old" => Left::Old,
+                "staged" | "tried" | "ahead" => Left::Own,
+                _ => continue,
+            };
+            let size_bytes = bytes_below(vec![path.clone()], files).into_iter().map(|(_, bytes)| bytes).sum();
+            found.push(Leftover { path, run, what, size_bytes });
+        }
+    }
+    found.sort_by(|a, b| (&a.run, &a.path).cmp(&(&b.run, &b.path)));
+    found.dedup();
+    Ok(found)
+}
+
+/// Whether a data directory is in the middle of a recovery, or holds no data at all.
+#[must_use]
+pub fn is_unfinished(pgdata: &Path, files: &dyn ReadFiles) -> bool {
+    let is_there = |name: &str| matches!(files.facts(&pgdata.join(name)), Ok(Some(_)));
+    is_there(MARKER) || !is_there("PG_VERSION")
+}
+
+/// The folders that runs have made for a live one, each with its word and its run.
+fn beside(live: &Path, files: &dyn ReadFiles) -> Result<Vec<(PathBuf, String, RunId)>, crate::action::HostError> {
+    let own = live.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (folder, begin) = match Room::of(files, live) {
+        Room::Beside => (live.parent().unwrap_or(live), format!("{own}{BESIDE}")),
+        Room::Inside => (live, INSIDE.to_owned()),
+    };
+    if files.facts(folder)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let entries = files.list(folder)?.into_iter().filter(|entry| entry.facts.kind == FileKind::Directory);
+    let named = entries.filter_map(|entry| {
+        let name = entry.name.to_string_lossy().into_owned();
+        let (word, run) = word_and_run(name.strip_prefix(&begin)?)?;
+        Some((folder.join(&entry.name), word.to_owned(), run))
+    });
+    Ok(named.collect())
+}
+
+/// Reads `WORD-RUN`, with whatever follows: increments are put together in several folders.
+fn word_and_run(text: &str) -> Option<(&str, RunId)> {
+    let (word, rest) = text.split_once('-')?;
+    // As long as every id.
+    let run = rest.get(..RUN_ID).unwrap_or(rest).parse().ok()?;
+    Some((word, run))
+}
+
+/// How long the id of a run is: `20260128-143002-3fa9c1`.
+const RUN_ID: usize = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::word_and_run;
+
+    #[test]
+    fn what_a_run_has_left_is_known_by_its_name() {
+        let of = |text: &str| word_and_run(text).map(|(word, run)| (word.to_owned(), run.to_string()));
+        let run = "20260128-143002-3fa9c1";
+        assert_eq!(of(&format!("old-{run}")), Some(("old".to_owned(), run.to_owned())));
+        assert_eq!(of(&format!("staged-{run}.part-1")), Some(("staged".to_owned(), run.to_owned())));
+        assert_eq!(of("old-copy"), None);
+        assert_eq!(of("given"), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! Stages a backup from another store of the database where the copy that was chosen turns out to be of no use.
+//!
+//! A backup that went to several stores has one manifest in each. Damage is found while it is read, long after the
+//! choice: whoever waits for the restore is served by the whole copy, not by an older backup or by an error.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::existing::Existing;
+use super::restore_base::{RestoreBaseOutput, place};
+use super::stage::{Unstaged, stage};
+use crate::action::{
+    Access, ActionError, BackupHandle, CheckContext, Effects, Findings, ReadStore, RunContext, Target,
+};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::stores::archive;
+use crate::actions::postgres::stores::readable::{Reading, TRIED};
+use crate::catalog::{self, Backup, KIND_POSTGRES_BASE, Query};
+use crate::event::ErrorClass;
+
+/// Stages the chosen copy as [`stage`] does, and where the copy itself is of no use, the first other one that can be
+/// staged. What would be the same with any copy, as a place without room, is an error at once.
+///
+/// # Errors
+/// Fails with what the chosen copy failed with, when no other store has a copy that can be staged.
+pub(crate) async fn stage_whole(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    existing: Existing,
+    cx: &RunContext,
+) -> Result<RestoreBaseOutput, ActionError> {
+    let error = match stage(cluster, handle, existing, cx).await {
+        Err(Unstaged::Copy(error)) if error.info().class == ErrorClass::Fatal => error,
+        Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
+        Ok(staged) => return Ok(staged),
+    };
+    for name in others(cluster, handle) {
+        let Some(copy) = copy(cluster, handle, name, cx).await else { continue };
+        let causes: String = error.info().causes.iter().map(|cause| format!(": {cause}")).collect();
+        let message = format!(
+            "backup `{}` cannot be restored from store `{}` ({error}{causes}): its copy in store `{name}` is tried",
+            handle.id, handle.store
+        );
+        cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": handle.store, "taken_from": name }));
+        match stage(cluster, &copy, existing, cx).await {
+            Err(Unstaged::Copy(other)) if other.info().class == ErrorClass::Fatal => {
+                let message = format!("the copy in store `{name}` cannot be restored either: {other}");
+                cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": name }));
+            }
+            Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
+            Ok(staged) => return Ok(staged),
+        }
+    }
+    Err(error)
+}
+
+/// Adds that the other stores of the database's backups are read.
+pub(crate) fn read(cluster: &Cluster, effects: Effects) -> Effects {
+    let Ok((own, prefix)) = cluster.archive() else { return effects };
+    cluster.entry.shelves().filter(|name| *name != own).fold(effects, |effects, name| {
+        effects.target(Access::Read, Target::Store { name: name.to_owned(), prefix: prefix.to_owned() })
+    })
+}
+
+/// The newest backups of a database that a search may choose from, newest first, each with its store: none that is known to
+/// be damaged, but for it the copy that another store has whole.
+///
+/// # Errors
+/// Fails when the database's own store gives no answer.
+pub(crate) async fn choosable(
+    cluster: &Cluster,
+    cx: &CheckContext,
+) -> Result<Vec<(Arc<dyn ReadStore>, Backup)>, ActionError> {
+    let (own, prefix) = cluster.archive()?;
+    let own = cx.store(own)?;
+    let copies = copies(cluster, cx)?;
+    let others: Vec<&dyn ReadStore> = copies.iter().map(|copy| &**copy).collect();
+    let list = catalog::list_whole(&*own, prefix, &others).await.map_err(|error| archive::broken(&error))?;
+    let query =
+        Query { source: Some(cluster.name.clone()), kind: Some(KIND_POSTGRES_BASE.to_owned()), ..Query::default() };
+    let newest = query.fitting(list).into_iter().rev().take(TRIED);
+    let with_store = newest.map(|backup| {
+        let store = copies.iter().find(|copy| copy.name() == backup.store).unwrap_or(&own);
+        (Arc::clone(store), backup)
+    });
+    Ok(with_store.collect())
+}
+
+/// The first other store whose copy of a backup can be read, as far as a look tells.
+///
+/// # Errors
+/// Fails when that store gives no answer.
+pub(crate) async fn readable(
+    cluster: &Cluster,
+    handle: &BackupHandle,
+    cx: &CheckContext,
+) -> Result<Option<String>, ActionError> {
+    let (_, prefix) = place(cluster, handle)?;
+    for name in others(cluster, handle) {
+        let Ok(store) = cx.store(name) else { continue };
+        let Ok(copy) = catalog::open_copy(store.as_ref(), prefix, handle).await else { continue };
+        let Ok(links) = catalog::lineage(store.as_ref(), &copy).await else { continue };
+        let mut judged = Findings::default();
+        for link in &links {
+            judged = Reading { store: store.as_ref(), backup: link, about: &cx.about }.judge(judged).await?;
+        }
+        if !judged.refused() {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// The other stores that a database's backups go to, as far as they can be opened.
+///
+/// # Errors
+/// Fails when the database names no store.
+pub(crate) fn copies(cluster: &Cluster, cx: &CheckContext) -> Result<Vec<Arc<dyn ReadStore>>, ActionError> {
+    let (own, _) = cluster.archive()?;
+    let names = cluster.entry.shelves().filter(|name| *name != own);
+    Ok(names.filter_map(|name| cx.store(name).ok()).collect())
+}
+
+/// The other stores that may have a copy: none of what another program stored.
+fn others<'a>(cluster: &'a Cluster, handle: &'a BackupHandle) -> impl Iterator<Item = &'a str> {
+    cluster.entry.shelves().filter(|name| *name != handle.store && handle.described.is_none())
+}
+
+/// The copy in one of them; `None` when it has none, or cannot tell.
+async fn copy(cluster: &Cluster, handle: &BackupHandle, store: &str, cx: &RunContext) -> Option<BackupHandle> {
+    let (_, prefix) = place(cluster, handle).ok()?;
+    let store = cx.store(store).ok()?;
+    catalog::open_copy(store.as_read(), prefix, handle).await.ok().map(|backup| backup.handle())
+}

@@ -1,0 +1,437 @@
+//! `postgres.side_instance`: a backup, recovered to a moment, beside the live database and cut off from the world.
+//!
+//! It is the place to look at yesterday's data, to compare, to take a table or an export out of. What isolates it
+//! is [`crate::actions::postgres::cluster::side`]; how it is restored is what `postgres.restore_base` and `postgres.recover` do. It is removed
+//! at the end of the run, also of a real one, and by `runbook reap` after a crash.
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::side_dump;
+use super::side_instance_by_hand;
+use crate::action::{
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
+    Files, Findings, Idempotency, InstanceHandle, Interrupted, Late, ParamFault, PlanContext, ReadFiles, Recovery,
+    RunContext, Target,
+};
+use crate::actions::postgres::cluster::by_hand;
+use crate::actions::postgres::cluster::housing::{self, Housing, Priority};
+use crate::actions::postgres::cluster::keeper::Wish;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::live;
+use crate::actions::postgres::cluster::owner::{self, Owner};
+use crate::actions::postgres::cluster::scratch;
+use crate::actions::postgres::cluster::wal_location::WalLocation;
+use crate::actions::postgres::recovery::admission;
+use crate::actions::postgres::recovery::attempt::Recovering;
+use crate::actions::postgres::recovery::original;
+use crate::actions::postgres::recovery::recover::{Landmark, RecoverLoss, RecoverParams};
+use crate::actions::postgres::restore::existing::Existing;
+use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::marker::{self, Marker};
+use crate::actions::postgres::restore::restore_base;
+use crate::actions::postgres::restore::spare;
+use crate::actions::postgres::session::subscription;
+use crate::actions::postgres::stores::archive;
+use crate::actions::postgres::stores::target::Goal;
+use crate::base::Timestamp;
+use crate::base::units::ByteSize;
+use crate::catalog::KIND_POSTGRES_DUMP;
+
+/// The file that says which step a side instance belongs to.
+const OWNER: &str = "owner.json";
+/// The outputs of an attempt whose instance is ready.
+const READY: &str = "side.json";
+/// The name of a side instance that nobody named.
+const DEFAULT_NAME: &str = "copy";
+
+/// Restores a backup beside the live database.
+#[derive(Debug, Clone)]
+pub struct SideInstance {
+    /// Our own program, which the server calls to fetch WAL.
+    program: PathBuf,
+}
+
+impl SideInstance {
+    /// An action whose servers fetch WAL with `program wal fetch`.
+    #[must_use]
+    pub fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+}
+
+impl Default for SideInstance {
+    /// Servers call the program that runs now.
+    fn default() -> Self {
+        Self::new(std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook")))
+    }
+}
+
+/// The arguments of `postgres.side_instance`. At most one target; without one, all that is archived.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SideInstanceParams {
+    /// The database of the inventory that the backup is of.
+    pub database: DatabaseRef,
+    /// The base backup or the dump, as `backup.find` gave it. A dump is of one moment and takes no target.
+    pub backup: Late<BackupHandle>,
+    /// What this instance is called, where a run has several of one database. Default `copy`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `latest` (default): the end of the archive. `immediate`: the end of the backup.
+    #[serde(default)]
+    pub target: Option<Landmark>,
+    /// A point in time with offset; the last commit not after it is the last one there is.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub target_time: Option<Timestamp>,
+    /// A position.
+    #[serde(default)]
+    pub target_lsn: Option<String>,
+    /// A restore point, as `postgres.restore_point` makes it.
+    #[serde(default)]
+    pub target_name: Option<String>,
+    /// A transaction; what counts is its commit.
+    #[serde(default)]
+    pub target_xid: Option<u64>,
+    /// With `false` replay ends just before the time, position or transaction. Default: with it.
+    #[serde(default)]
+    pub inclusive: Option<bool>,
+    /// The timeline to follow; default: the one that was live at the target, the latest without target.
+    #[serde(default)]
+    pub timeline: Option<u32>,
+    /// WAL that another program archived is read where it lies, beside the database's own archive. It is *unproven*: each
+    /// file counts as far as its own content proves it.
+    #[serde(default)]
+    pub wal_location: Option<WalLocation>,
+    /// Libraries to preload; default none. One that acts by itself, such as `pg_cron`, is refused.
+    #[serde(default)]
+    pub preload: Vec<String>,
+    /// Its shared memory. Default `32MB`.
+    #[serde(default)]
+    pub shared_buffers: Option<ByteSize>,
+    /// How much address space each of its processes may take; default: no limit.
+    #[serde(default)]
+    pub memory: Option<ByteSize>,
+    /// How much of the machine it takes: `low` (default) lets everything else go first.
+    #[serde(default)]
+    pub priority: Priority,
+}
+
+/// The outputs of `postgres.side_instance`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SideInstanceOutput {
+    /// The instance: `postgres.query`, `postgres.check`, `postgres.export` and `postgres.restore_table` take it.
+    pub instance: InstanceHandle,
+    /// What opens a session with it by hand.
+    #[serde(default)]
+    pub session: String,
+    /// Where replay ended; null for a dump.
+    pub recovered_to_lsn: Option<String>,
+    /// The newest recovered commit, by the primary's clock, or the moment of the dump; null when replay saw none.
+    #[schemars(with = "Option<String>")]
+    pub recovered_to_time: Option<Timestamp>,
+    /// The databases within it that hold users' data.
+    pub databases: Vec<String>,
+    /// Libraries that its original preloads and it does not.
+    pub not_preloaded: Vec<String>,
+    /// What the loss figure of rows that are brought back from it rests on; absent for a dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<RecoverLoss>,
+}
+
+impl SideInstanceParams {
+    /// Where it lies and how it is housed. Follows from the arguments and the run alone.
+    fn place(&self, cluster: Cluster, scratch: &Path) -> Result<Cluster, ActionError> {
+        let side = cluster.side_named(self.name.as_deref().unwrap_or(DEFAULT_NAME), scratch)?;
+        let housing = Housing {
+            preload: self.preload.clone(),
+            shared_buffers: self.shared_buffers,
+            memory: self.memory,
+            priority: self.priority,
+        };
+        Ok(Cluster { housing, ..side })
+    }
+
+    /// The same wish as `postgres.recover` takes it.
+    pub(crate) fn recovery(&self) -> RecoverParams {
+        RecoverParams {
+            database: self.database.clone(),
+            staged: Some(Late::Pending("the staged copy".to_owned())),
+            instance: None,
+            target: self.target,
+            target_time: self.target_time,
+            target_lsn: self.target_lsn.clone(),
+            target_name: self.target_name.clone(),
+            target_xid: self.target_xid,
+            inclusive: self.inclusive,
+            action: None,
+            timeline: self.timeline,
+            wal_location: self.wal_location.clone(),
+        }
+    }
+
+    fn faults(&self) -> Vec<ParamFault> {
+        let mut faults: Vec<ParamFault> = self.recovery().aim().err().into_iter().collect();
+        if let Some(acting) = self.preload.iter().find(|library| housing::acts(library)) {
+            let fact = format!("`{acting}` acts by itself when it is preloaded: a copy of a database must not");
+            faults.push(ParamFault::new("/preload", fact));
+        }
+        if self.shared_buffers.is_some_and(|size| size.0 < 128 << 10) {
+            faults.push(ParamFault::new("/shared_buffers", "a server wants 128 kB at least"));
+        }
+        if self.memory.is_some_and(|size| size.0 < 256 << 20) {
+            faults.push(ParamFault::new("/memory", "a server's processes want 256 MiB at least"));
+        }
+        faults
+    }
+}
+
+impl Action for SideInstance {
+    const SPEC: ActionSpec = ActionSpec {
+        name: "postgres.side_instance",
+        summary: "Restores a backup to a moment beside the live database, isolated, until the end of the run.",
+        effect: EffectClass::Write,
+        idempotency: Idempotency::Idempotent,
+        has_check: true,
+        reports_progress: true,
+        version: 1,
+        examples: &[
+            Example {
+                title: "As it was before a mistake",
+                with: "{ database: orders, backup: '{{ steps.choose.backup }}', target_time: '2026-01-28T14:30:00Z' }",
+            },
+            Example {
+                title: "Two copies, of which one may take more memory",
+                with: "{ database: orders, backup: '{{ steps.choose.backup }}', name: newest, shared_buffers: 1GiB, memory: 8GiB }",
+            },
+        ],
+    };
+    type Params = SideInstanceParams;
+    type Output = SideInstanceOutput;
+
+    fn effects(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
+        let fault = |error: &ActionError| vec![ParamFault::new("/database", error.to_string())];
+        let cluster = Cluster::of(&params.database, cx.inventory, cx.scratch).map_err(|error| fault(&error))?;
+        cluster.within_reach(Wish::Copy)?;
+        let (store, prefix) = cluster.archive().map_err(|error| fault(&error))?;
+        let archive = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
+        let faults = params.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let side =
+            params.place(cluster, cx.scratch).map_err(|error| vec![ParamFault::new("/name", error.to_string())])?;
+        let folder = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
+        let effects = Effects::of(EffectClass::Write).target(Access::Read, archive);
+        // Where the archive ends too early its server is made to finish a segment, as for a base backup.
+        let effects = effects.target(Access::Read, Target::Database { name: side.name.clone() });
+        let effects = spare::read(&side, archive::read(&side, effects));
+        let effects = params.wal_location.iter().fold(effects, |effects, WalLocation { store, prefix }| {
+            effects.target(Access::Read, Target::Store { name: store.0.clone(), prefix: prefix.clone() })
+        });
+        Ok(effects.target(Access::Write, Target::Path { host: cx.host.to_owned(), path: folder }))
+    }
+
+    fn by_hand(&self, params: &SideInstanceParams, cx: &PlanContext<'_>) -> Vec<String> {
+        side_instance_by_hand::lines(params, cx).unwrap_or_default()
+    }
+
+    async fn check(&self, params: &SideInstanceParams, cx: &CheckContext) -> Result<Findings, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let side = params.place(cluster, &cx.about.scratch)?;
+        let mut findings = Findings::default();
+        if cx.host.find_program(&self.program.to_string_lossy()).is_none() {
+            let fact = format!("`{}` cannot be run, so the server could fetch no WAL", self.program.display());
+            return Ok(findings.refuse(fact, "install runbook where the server's user can run it"));
+        }
+        let owner = Owner::of(&side, cx.host.as_ref())?;
+        if let Some(fact) = owner::barred(&self.program, &owner, cx.host.as_ref()).await {
+            return Ok(findings
+                .refuse(fact, "install runbook where the server's user can run it (`/usr/local/bin`, mode 0755)"));
+        }
+        if let Some(fact) = admission::refused(&side, cx).await? {
+            return Ok(findings.refuse(fact.what, fact.help));
+        }
+        for program in side.housing.unkept(cx.host.as_ref()) {
+            let fact = format!("`{program}` is not installed, so the side instance runs without that limit");
+            findings = findings.warn(fact, "install the system's `coreutils` and `util-linux`");
+        }
+        let is_dump = cx.foreseen.of(&params.backup).is_some_and(|handle| handle.kind == KIND_POSTGRES_DUMP);
+        if let Ok(aim) = params.recovery().aim()
+            && !is_dump
+        {
+            findings = original::foretell(&params.database, &aim, cx, findings).await?;
+        }
+        match cx.foreseen.of(&params.backup) {
+            Some(handle) if handle.kind == KIND_POSTGRES_DUMP => side_dump::judge(&side, &handle, cx, findings).await,
+            Some(handle) => restore_base::fits(&side, (&handle, Existing::KeepBeside), cx, findings).await,
+            None => restore_base::any_readable(&side, cx, findings.pending("the backup is not chosen yet")).await,
+        }
+    }
+
+    async fn run(&self, params: &SideInstanceParams, cx: &RunContext) -> Result<SideInstanceOutput, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let side = params.place(cluster, &cx.about.scratch)?;
+        let files = cx.host.files();
+        claim(&side, files.as_ref(), cx).await?;
+        let output = match params.backup.get()?.kind == KIND_POSTGRES_DUMP {
+            true => loaded(params, &side, cx).await?,
+            false => self.restored(params, &side, cx).await?,
+        };
+        let text = serde_json::to_vec(&output)
+            .map_err(|error| ActionError::fatal("the outputs cannot be written").because(&error))?;
+        files
+            .replace(&cx.attempt_dir.join(READY), &text, 0o600)
+            .map_err(|error| ActionError::retryable("the outputs cannot be written").because(&error))?;
+        Ok(output)
+    }
+
+    /// Adopts an instance that was ready and still runs; any other attempt goes on where it was, or anew.
+    async fn recover(
+        &self,
+        params: &SideInstanceParams,
+        cut: &Interrupted,
+        cx: &CheckContext,
+    ) -> Result<Recovery<SideInstanceOutput>, ActionError> {
+        let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let side = params.place(cluster, &cx.about.scratch)?;
+        let files = cx.host.read_files();
+        let Ok(bytes) = files.read(&cut.attempt_dir.join(READY), 1 << 20) else { return Ok(Recovery::Rerun) };
+        let Ok(output) = serde_json::from_slice(&bytes) else { return Ok(Recovery::Rerun) };
+        Ok(match live::settled(&side, files.as_ref()).await {
+            true => Recovery::Adopt(output),
+            false => Recovery::Rerun,
+        })
+    }
+
+    async fn remove(&self, _: &str, data: &serde_json::Value, cx: &RunContext) -> Result<(), ActionError> {
+        scratch::remove(data, cx).await
+    }
+}
+
+impl SideInstance {
+    /// Stages a base backup, recovers it and opens it.
+    async fn restored(
+        &self,
+        params: &SideInstanceParams,
+        side: &Cluster,
+        cx: &RunContext,
+    ) -> Result<SideInstanceOutput, ActionError> {
+        let files = cx.host.read_files();
+        let run = &cx.about.run;
+        let begun = marker::staged(files.as_ref(), side, run)?.is_some()
+            || Marker::read(files.as_ref(), &side.pgdata)?.is_some_and(|marker| marker.run == *run);
+        if !begun {
+            spare::stage_whole(side, params.backup.get()?, Existing::KeepBeside, cx).await?;
+        }
+        let staged = side.staged(files.as_ref(), run);
+        let folder = if matches!(files.facts(&staged), Ok(Some(_))) { &staged } else { &side.pgdata };
+        let mut not_preloaded = housing::preloaded(files.as_ref(), folder);
+        not_preloaded.retain(|library| !side.housing.preload.contains(library));
+        let aim = params.recovery().aim().map_err(|fault| ActionError::fatal(fault.message))?;
+        let recovered = {
+            let hands = Hands::on(side, &self.program, cx).await?.reading(params.wal_location.clone())?;
+            Recovering { hands, aim }.run().await?
+        };
+        if !not_preloaded.is_empty() {
+            let message = format!("the side instance does not preload {}", not_preloaded.join(", "));
+            cx.reporter.note(message, serde_json::json!({ "not_preloaded": not_preloaded }));
+        }
+        let (databases, session) = cut_off(side, cx).await?;
+        Ok(SideInstanceOutput {
+            databases,
+            session,
+            instance: recovered.instance,
+            recovered_to_lsn: Some(recovered.recovered_to_lsn),
+            recovered_to_time: recovered.recovered_to_time,
+            not_preloaded,
+            loss: Some(recovered.loss),
+        })
+    }
+}
+
+/// Restores a dump into an empty server.
+async fn loaded(
+    params: &SideInstanceParams,
+    side: &Cluster,
+    cx: &RunContext,
+) -> Result<SideInstanceOutput, ActionError> {
+    let handle = params.backup.get()?;
+    let recovery = params.recovery();
+    let landmark = matches!(recovery.target, Some(Landmark::Latest | Landmark::Here));
+    let goal = recovery.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
+    if landmark || !matches!(goal, Goal::Newest | Goal::Immediate) || params.timeline.is_some() {
+        let fact = format!("backup `{}` is a dump: it is of one moment, and no WAL leads on from it", handle.id);
+        return Err(ActionError::fatal(fact).help("leave the target out, or choose a base backup"));
+    }
+    let restored = side_dump::load(side, handle, cx).await?;
+    mark(side, cx.host.files().as_ref(), cx)?;
+    let (databases, session) = cut_off(side, cx).await?;
+    Ok(SideInstanceOutput {
+        databases,
+        session,
+        instance: side.instance(),
+        recovered_to_lsn: None,
+        recovered_to_time: Some(restored.taken_at),
+        not_preloaded: Vec::new(),
+        loss: None,
+    })
+}
+
+/// Takes the place of the instance for this step. What an earlier attempt left without its marker is removed.
+async fn claim(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
+    let root = side.pgdata.parent().unwrap_or(&side.pgdata).to_owned();
+    let cannot = |error: crate::action::HostError| {
+        ActionError::retryable(format!("`{}` cannot be made", root.display())).because(&error)
+    };
+    let path = root.join(OWNER);
+    let label = side.side.clone().unwrap_or_default();
+    if let Some(step) = owner_step(files, &path)
+        && step != cx.step.to_string()
+    {
+        let fact = format!("step `{step}` of this run has a side instance `{label}` of `{}` already", side.name);
+        return Err(ActionError::fatal(fact).help("give this one a `name` of its own"));
+    }
+    let run = &cx.about.run;
+    let begun = marker::staged(files, side, run)?.is_some() || Marker::read(files, &side.pgdata)?.is_some();
+    scratch::register(side, std::slice::from_ref(&root), cx).await?;
+    if !begun && files.facts(&root).map_err(cannot)?.is_some() {
+        let data = serde_json::json!({ "database": side.name, "side": label });
+        scratch::remove(&data, cx).await?;
+    }
+    let owner = Owner::of(side, cx.host.as_ref())?;
+    let missing: Vec<&Path> = root.ancestors().take_while(|path| matches!(files.facts(path), Ok(None))).collect();
+    for folder in missing.into_iter().rev() {
+        files.create_dir(folder, 0o700).map_err(cannot)?;
+        files.chown(folder, owner.uid, owner.gid).map_err(cannot)?;
+    }
+    mark(side, files, cx)
+}
+
+/// Says which step the instance belongs to.
+fn mark(side: &Cluster, files: &dyn Files, cx: &RunContext) -> Result<(), ActionError> {
+    let path = side.pgdata.with_file_name(OWNER);
+    let text = serde_json::json!({ "step": cx.step }).to_string();
+    files
+        .replace(&path, text.as_bytes(), 0o600)
+        .map_err(|error| ActionError::retryable(format!("`{}` cannot be written", path.display())).because(&error))
+}
+
+fn owner_step(files: &dyn ReadFiles, path: &Path) -> Option<String> {
+    let bytes = files.read(path, 4096).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    value.get("step")?.as_str().map(ToOwned::to_owned)
+}
+
+/// Cuts the open instance off from what its catalogs still name. Gives its databases, and what opens a session.
+async fn cut_off(side: &Cluster, cx: &RunContext) -> Result<(Vec<String>, String), ActionError> {
+    let secrets = cx.about.secrets.as_ref();
+    let user = subscription::superuser(side, secrets).await?;
+    let side = Cluster { user, ..side.clone() };
+    let databases = subscription::disable(&side, secrets).await?;
+    let own = databases.iter().find(|name| **name == side.dbname).or(databases.first());
+    Ok((databases.clone(), by_hand::psql(&side, own.map_or("postgres", String::as_str))))
+}

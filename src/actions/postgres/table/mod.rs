@@ -1,0 +1,5 @@
+//! Rows and tables: brought back from a copy, exported, erased.
+
+pub(crate) mod erase;
+pub(crate) mod export;
+pub(crate) mod restore_table;

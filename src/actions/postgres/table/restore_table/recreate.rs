@@ -1,0 +1,289 @@
+//! Brings back tables that are gone, whole: what `pg_dump` writes of them in the copy, read by `psql` in one
+//! transaction of the live database, and with it what went with them: foreign keys of other tables, views.
+//!
+//! `pg_restore -t` would leave out indexes and constraints; `pg_dump -t` does not.
+
+use std::path::{Path, PathBuf};
+
+use super::apply::LOCK_WITHIN;
+use super::dependent::Dependents;
+use super::shape::{Shape, texts};
+use super::undo::{Script, refusing};
+use super::{Orphans, psql};
+use crate::action::{ActionError, Files, RunContext};
+use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::session::client::{self, Client};
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::copying;
+
+/// Everything that belongs to the tables in the copy: they, their partitions, and the views on them. A rule that refers to
+/// them makes no other table a part of them.
+const FAMILY: &str = "WITH RECURSIVE tables AS (SELECT unnest(ARRAY[$]::oid[]) AS oid \
+  UNION SELECT p.relid::oid FROM tables t, pg_partition_tree(t.oid) p), \
+ family AS (SELECT oid FROM tables UNION SELECT r.ev_class FROM family f \
+  JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = f.oid AND d.classid = 'pg_rewrite'::regclass \
+  JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')) \
+ SELECT DISTINCT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind FROM family f JOIN pg_class c ON c.oid = f.oid \
+ JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY 3, 2";
+
+/// Sequences that the tables' defaults use and nobody owns: `pg_dump -t` would leave them out.
+const SEQUENCES: &str = "SELECT DISTINCT format('%I.%I', n.nspname, s.relname) FROM pg_attrdef ad \
+ JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = ad.oid AND d.refclassid = 'pg_class'::regclass \
+ JOIN pg_class s ON s.oid = d.refobjid AND s.relkind = 'S' JOIN pg_namespace n ON n.oid = s.relnamespace \
+ WHERE ad.adrelid = ANY (ARRAY[$]::oid[]) AND NOT EXISTS (SELECT 1 FROM pg_depend o \
+  WHERE o.classid = 'pg_class'::regclass AND o.objid = s.oid AND o.deptype IN ('a', 'i')) ORDER BY 1";
+
+/// Foreign keys of other tables that lead here: they went with the table that was dropped.
+const REFERENCES: &str = "SELECT format('%I.%I', n.nspname, r.relname), f.conname, pg_get_constraintdef(f.oid), r.relkind \
+ FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
+ WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid = ANY (ARRAY[$]::oid[]) \
+ AND NOT f.conrelid = ANY (ARRAY[$]::oid[]) ORDER BY 1, 2";
+
+/// A foreign key of another table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Lost {
+    table: String,
+    name: String,
+    definition: String,
+    partitioned: bool,
+}
+
+impl Lost {
+    /// Makes it again, and proves what it says unless orphans are allowed.
+    fn statements(&self, orphans: Orphans) -> Vec<String> {
+        let Self { table, name, definition, partitioned } = self;
+        let name = crate::actions::postgres::cluster::name::ident(name);
+        if *partitioned || definition.ends_with(" NOT VALID") {
+            return vec![format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition}")];
+        }
+        let validate = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}");
+        let proof = match orphans {
+            Orphans::Refuse => validate,
+            Orphans::Allow => {
+                format!("DO $runbook$ BEGIN {validate}; EXCEPTION WHEN foreign_key_violation THEN NULL; END $runbook$")
+            }
+        };
+        vec![format!("ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID"), proof]
+    }
+}
+
+/// Tables that are gone, and what goes back with them.
+pub(super) struct Gone {
+    tables: Vec<Shape>,
+    /// Everything that `pg_dump` is told to write.
+    dumped: Vec<String>,
+    views: Vec<(String, &'static str)>,
+    references: Vec<Lost>,
+    dependents: Dependents,
+}
+
+impl Gone {
+    /// Looks in the copy for what belongs to the tables, and leaves out what the live database still has.
+    ///
+    /// # Errors
+    /// Fails as a server says, or when a schema is gone as well.
+    pub(super) async fn of(
+        tables: Vec<Shape>,
+        (copy, live): (&mut Session, &mut Session),
+    ) -> Result<Self, ActionError> {
+        let oids: Vec<String> = tables.iter().map(|table| table.oid.to_string()).collect();
+        let family = copy.query(&FAMILY.replace('$', &oids.join(","))).await?;
+        let (mut dumped, mut views, mut numbers, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for row in 0..family.rows.len() {
+            let [Some(oid), Some(name), Some(kind)] = [0, 1, 2].map(|column| family.at(row, column)) else { continue };
+            all.push(oid.to_owned());
+            let view = match kind {
+                "v" => Some("VIEW"),
+                "m" => Some("MATERIALIZED VIEW"),
+                _ => None,
+            };
+            if view.is_none() {
+                numbers.push(oid.to_owned());
+            } else if there(live, name).await? {
+                continue;
+            }
+            views.extend(view.map(|kind| (name.to_owned(), kind)));
+            dumped.push(name.to_owned());
+        }
+        let numbers = numbers.join(",");
+        for name in texts(copy, &SEQUENCES.replace('$', &numbers)).await? {
+            if !there(live, &name).await? {
+                dumped.push(name);
+            }
+        }
+        let references = lost(&numbers, (&mut *copy, &mut *live)).await?;
+        let dependents = Dependents::of(all.join(","), (copy, live)).await?;
+        Ok(Self { tables, dumped, views, references, dependents })
+    }
+
+    /// Makes them in the live database, in one transaction; the script that drops them again is written before.
+    ///
+    /// # Errors
+    /// Fails as `pg_dump` or `psql` do; then nothing was made.
+    pub(super) async fn recreate(
+        &self,
+        (copy, live): (&Client<'_>, &Client<'_>),
+        dbname: &str,
+        orphans: Orphans,
+        cx: &RunContext,
+    ) -> Result<(), ActionError> {
+        let folder = Folder::make(cx)?;
+        let (dump, after) = (folder.path.join("tables.sql"), folder.path.join("after.sql"));
+        let file = |path: &Path| path.display().to_string();
+        let mut spec = copy.command("pg_dump", dbname)?.args(["--format=plain", "--no-password"]);
+        spec = spec.arg(format!("--file={}", file(&dump)));
+        spec = spec.args(self.dumped.iter().map(|name| format!("--table={name}")));
+        client::run(cx.host.as_ref(), spec).await?;
+        let mut statements = vec![format!("SET lock_timeout = '{LOCK_WITHIN}'")];
+        statements.extend(self.references.iter().flat_map(|reference| reference.statements(orphans)));
+        statements.extend(self.dependents.statements());
+        statements.extend(self.tables.iter().map(|table| format!("ANALYZE {}", table.name)));
+        let text = statements.join(";\n") + ";\n";
+        folder.files.replace(&after, text.as_bytes(), 0o600).map_err(|error| {
+            ActionError::retryable(format!("`{}` cannot be written", after.display())).because(&error)
+        })?;
+        let spec = live.command("psql", dbname)?.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "--single-transaction"]);
+        let spec = spec.args(["-o", "/dev/null", "-f", &file(&dump), "-f", &file(&after)]);
+        psql(spec, cx).await.map_err(|error| {
+            error.help("nothing was made: everything was one transaction; the last lines say what it lacks")
+        })
+    }
+
+    /// Writes what drops them again, if nobody changed a row since.
+    ///
+    /// # Errors
+    /// Fails when the script cannot be written or the copy does not answer.
+    pub(super) async fn undo(&self, copy: &mut Session, script: &Script) -> Result<(), ActionError> {
+        copy.query(copying::SAME_TEXT).await?;
+        let mut all = Vec::new();
+        for table in &self.tables {
+            let (state, name) = (state(table), &table.name);
+            let then = copy.value(&state).await?;
+            all.push(format!("LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"));
+            let differs = format!("SELECT count(*) FROM ({state}) AS x(state) WHERE state <> {}", literal(&then));
+            all.push(refusing(&differs, &format!("change: the rows of {name} are not those that were brought back")));
+        }
+        for Lost { table, name, .. } in &self.references {
+            all.push(format!(
+                "ALTER TABLE {table} DROP CONSTRAINT {}",
+                crate::actions::postgres::cluster::name::ident(name)
+            ));
+        }
+        all.extend(self.dependents.removals());
+        for kind in ["MATERIALIZED VIEW", "VIEW"] {
+            let names: Vec<&str> =
+                self.views.iter().filter(|(_, own)| *own == kind).map(|(name, _)| name.as_str()).collect();
+            if !names.is_empty() {
+                all.push(format!("DROP {kind} {}", names.join(", ")));
+            }
+        }
+        let names: Vec<&str> = self.tables.iter().map(|table| table.name.as_str()).collect();
+        all.push(format!("DROP TABLE {}", names.join(", ")));
+        script.write_statements(&all)
+    }
+
+    /// Proves that the live tables have the rows of the copy. Gives the rows of each.
+    ///
+    /// # Errors
+    /// Fails when they have others.
+    pub(super) async fn prove(&self, (copy, live): (&mut Session, &mut Session)) -> Result<Vec<u64>, ActionError> {
+        live.query(copying::SAME_TEXT).await?;
+        copy.query(copying::SAME_TEXT).await?;
+        let mut rows = Vec::new();
+        for table in &self.tables {
+            let (then, now) = (copy.value(&state(table)).await?, live.value(&state(table)).await?);
+            let count = |state: &str| state.split(' ').next().unwrap_or_default().to_owned();
+            if then != now {
+                let fact = format!("{} has {} rows, and the copy {}, or others", table.name, count(&now), count(&then));
+                return Err(
+                    ActionError::fatal(fact).help("somebody has written to it since it is back; compare it again")
+                );
+            }
+            rows.push(count(&now).parse().unwrap_or_default());
+        }
+        Ok(rows)
+    }
+
+    /// The foreign keys of other tables that were made again, for people.
+    pub(super) fn references(&self) -> Vec<String> {
+        self.references.iter().map(|lost| format!("{} on {}", lost.name, lost.table)).collect()
+    }
+
+    /// The views that were made again.
+    pub(super) fn views(&self) -> Vec<String> {
+        self.views.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What hung on them.
+    pub(super) fn dependents(&self) -> &Dependents {
+        &self.dependents
+    }
+
+    /// The tables.
+    pub(super) fn tables(&self) -> &[Shape] {
+        &self.tables
+    }
+}
+
+/// A statement that tells how many rows a table has, and a sum of their digests that no order changes.
+fn state(table: &Shape) -> String {
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    format!(
+        "SELECT count(*) || ' ' || coalesce(sum(('x' || left(md5(ROW({})::text), 15))::bit(60)::bigint::numeric), 0) FROM {}{}",
+        columns.join(", "),
+        table.only,
+        table.name
+    )
+}
+
+async fn there(live: &mut Session, name: &str) -> Result<bool, ActionError> {
+    Ok(live.value(&format!("SELECT to_regclass({}) IS NOT NULL", literal(name))).await? == "t")
+}
+
+/// The foreign keys of tables that are still there, without those that they still have.
+async fn lost(numbers: &str, (copy, live): (&mut Session, &mut Session)) -> Result<Vec<Lost>, ActionError> {
+    copy.query("SET search_path = ''").await?;
+    let found = copy.query(&REFERENCES.replace('$', numbers)).await?;
+    let mut all = Vec::new();
+    for row in 0..found.rows.len() {
+        let text = |column| found.at(row, column).unwrap_or_default().to_owned();
+        let lost = Lost { table: text(0), name: text(1), definition: text(2), partitioned: text(3) == "p" };
+        let wanted = format!(
+            "SELECT to_regclass({0}) IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conrelid = to_regclass({0}) AND conname = {1})",
+            literal(&lost.table),
+            literal(&lost.name)
+        );
+        if live.value(&wanted).await? == "t" {
+            all.push(lost);
+        }
+    }
+    Ok(all)
+}
+
+/// A folder of the run's scratch place, gone when it is dropped.
+struct Folder {
+    files: std::sync::Arc<dyn Files>,
+    path: PathBuf,
+}
+
+impl Folder {
+    fn make(cx: &RunContext) -> Result<Self, ActionError> {
+        let files = cx.host.files();
+        let path = cx.about.scratch.join(format!("tables-{}", cx.step.to_string().replace('/', "+")));
+        let cannot = |error: crate::action::HostError| {
+            ActionError::retryable(format!("`{}` cannot be made", path.display())).because(&error)
+        };
+        if files.facts(&path).map_err(cannot)?.is_some() {
+            files.remove_tree(&path).map_err(cannot)?;
+        }
+        files.create_dir(&path, 0o700).map_err(cannot)?;
+        Ok(Self { files, path })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // It lies in the scratch place, which goes with the run.
+        let _left = self.files.remove_tree(&self.path);
+    }
+}

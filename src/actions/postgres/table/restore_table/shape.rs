@@ -1,0 +1,135 @@
+//! What a table looks like: its columns, the key that tells its rows apart, and what stands around it.
+
+use crate::action::ActionError;
+use crate::actions::postgres::cluster::name::literal;
+use crate::actions::postgres::session::connect::Session;
+
+/// One column that holds data of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Column {
+    /// Its name, quoted.
+    pub(super) name: String,
+    /// Its type, as the server writes it.
+    pub(super) kind: String,
+    /// Whether only the system may set it (`GENERATED ALWAYS AS IDENTITY`).
+    pub(super) system: bool,
+}
+
+/// A table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Its number.
+    pub(super) oid: u32,
+    /// Its name with its schema, quoted.
+    pub(super) name: String,
+    /// `ONLY ` for a table whose rows are its own; nothing for a partitioned one.
+    pub(super) only: &'static str,
+    /// Columns that are not computed, in their order.
+    pub(super) columns: Vec<Column>,
+    /// The columns of its primary key, else of a unique index without NULLs; empty without any.
+    pub(super) key: Vec<String>,
+}
+
+/// A foreign key of another table, or of this one, that leads to a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reference {
+    /// The constraint, quoted.
+    pub(super) name: String,
+    /// The table that it belongs to, quoted.
+    pub(super) child: String,
+    /// `c.child = d.parent AND …`
+    pub(super) joined: String,
+    /// The columns that it leads to, quoted.
+    pub(super) columns: Vec<String>,
+    /// Whether the deletion of a parent changes children.
+    pub(super) on_delete: bool,
+    /// Whether a new value of a parent changes children.
+    pub(super) on_update: bool,
+}
+
+const COLUMNS: &str = "SELECT quote_ident(attname), format_type(atttypid, atttypmod), attidentity = 'a' \
+ FROM pg_attribute WHERE attrelid = $ AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum";
+
+/// The primary key comes first.
+const KEY: &str = "SELECT quote_ident(a.attname) FROM (SELECT i.indrelid, i.indkey, i.indnkeyatts FROM pg_index i \
+ WHERE i.indrelid = $ AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
+ AND NOT EXISTS (SELECT 1 FROM pg_attribute n WHERE n.attrelid = i.indrelid AND n.attnum = ANY (i.indkey) AND NOT n.attnotnull) \
+ ORDER BY i.indisprimary DESC, i.indexrelid LIMIT 1) k \
+ JOIN pg_attribute a ON a.attrelid = k.indrelid AND a.attnum = ANY ((k.indkey::int2[])[0:k.indnkeyatts - 1]) ORDER BY a.attnum";
+
+const REFERENCES: &str = "SELECT quote_ident(f.conname), format('%I.%I', n.nspname, r.relname), \
+ (SELECT string_agg(format('c.%I = d.%I', a.attname, b.attname), ' AND ') FROM unnest(f.conkey, f.confkey) AS k(child, parent) \
+  JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.child JOIN pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = k.parent), \
+ (SELECT json_agg(quote_ident(b.attname)) FROM pg_attribute b WHERE b.attrelid = f.confrelid AND b.attnum = ANY (f.confkey)), \
+ f.confdeltype IN ('c', 'n', 'd'), f.confupdtype IN ('c', 'n', 'd') \
+ FROM pg_constraint f JOIN pg_class r ON r.oid = f.conrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
+ WHERE f.contype = 'f' AND f.confrelid = $ AND f.conparentid = 0 ORDER BY 1, 2";
+
+impl Shape {
+    /// Looks at a table; `None` when there is none of that name.
+    ///
+    /// # Errors
+    /// Fails when it is no table, or as the server says.
+    pub(super) async fn look(session: &mut Session, table: &str) -> Result<Option<Self>, ActionError> {
+        let name = literal(&qualified(table));
+        let found = session
+            .query(&format!(
+                "SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind FROM pg_class c \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({name})"
+            ))
+            .await?;
+        let Some(oid) = found.first().and_then(|oid| oid.parse().ok()) else { return Ok(None) };
+        let only = match found.at(0, 2) {
+            Some("r") => "ONLY ",
+            Some("p") => "",
+            _ => return Err(ActionError::fatal(format!("`{table}` is no table, so it has no rows of its own"))),
+        };
+        let columns = session.query(&of(COLUMNS, oid)).await?.rows.into_iter().filter_map(|row| {
+            let mut row = row.into_iter();
+            let (name, kind) = (row.next()??, row.next()??);
+            Some(Column { name, kind, system: row.next().flatten().as_deref() == Some("t") })
+        });
+        let columns = columns.collect();
+        let key = texts(session, &of(KEY, oid)).await?;
+        Ok(Some(Self { oid, name: found.at(0, 1).unwrap_or_default().to_owned(), only, columns, key }))
+    }
+
+    /// The foreign keys that lead to it.
+    ///
+    /// # Errors
+    /// Fails as the server says.
+    pub(super) async fn references(&self, session: &mut Session) -> Result<Vec<Reference>, ActionError> {
+        let table = session.query(&of(REFERENCES, self.oid)).await?;
+        let reference = |row: usize| {
+            let text = |column| table.at(row, column).unwrap_or_default().to_owned();
+            Reference {
+                name: text(0),
+                child: text(1),
+                joined: text(2),
+                columns: serde_json::from_str(&text(3)).unwrap_or_default(),
+                on_delete: text(4) == "t",
+                on_update: text(5) == "t",
+            }
+        };
+        Ok((0..table.rows.len()).map(reference).collect())
+    }
+}
+
+/// A name as its user wrote it, in `public` unless it says another schema.
+pub(super) fn qualified(table: &str) -> String {
+    let table = table.trim();
+    if table.contains('.') { table.to_owned() } else { format!("public.{table}") }
+}
+
+/// A statement about one table.
+pub(super) fn of(sql: &str, oid: u32) -> String {
+    sql.replace('$', &oid.to_string())
+}
+
+/// The first column of every row.
+///
+/// # Errors
+/// Fails as the server says.
+pub(super) async fn texts(session: &mut Session, sql: &str) -> Result<Vec<String>, ActionError> {
+    Ok(session.query(sql).await?.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}

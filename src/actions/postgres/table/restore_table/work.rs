@@ -1,0 +1,315 @@
+//! One comparison, and what is applied of it.
+
+use super::apply::{Application, Done};
+use super::compare::{self, Difference};
+use super::lacking::Lacking;
+use super::pair::Pair;
+use super::params::{RestoreTableMode, RestoreTableOutput, RestoreTableParams, TableOutcome, TableState};
+use super::recreate::Gone;
+use super::shape::{Shape, qualified};
+use super::undo::{self, ROWS, Script, TABLES, TableUndo, UndoScript};
+use super::{ApplyMode, Orphans, major};
+use crate::action::{ActionError, Findings, RunContext};
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::session::client::Client;
+use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::subscription;
+use crate::event::Progress;
+
+/// Both databases, and what is to be done.
+pub(super) struct Work<'a> {
+    params: &'a RestoreTableParams,
+    cx: &'a RunContext,
+    live: &'a Cluster,
+    copy: Cluster,
+    sessions: (Session, Session),
+    pairs: Vec<Pair>,
+    gone: Vec<Shape>,
+}
+
+impl<'a> Work<'a> {
+    /// Opens both databases and looks at the tables.
+    ///
+    /// # Errors
+    /// Fails when the instance is no side instance, or the copy lacks a table.
+    pub(super) async fn begin(
+        params: &'a RestoreTableParams,
+        live: &'a Cluster,
+        cx: &'a RunContext,
+    ) -> Result<Self, ActionError> {
+        let missing = || ActionError::fatal("`instance` is missing: the side instance that the tables are taken from");
+        let handle = params.instance.as_ref().ok_or_else(missing)?.get()?;
+        let copy = live.clone().serving(handle, &cx.about.scratch)?;
+        if copy.side.is_none() {
+            let fact = format!("the instance is database `{}` itself, not a copy of it", live.name);
+            return Err(ActionError::fatal(fact).help("give the output `instance` of `postgres.side_instance`"));
+        }
+        let secrets = cx.about.secrets.as_ref();
+        let user = subscription::superuser(&copy, secrets).await?;
+        let copy = Cluster { user, ..copy };
+        let dbname = Some(params.dbname(live));
+        let mut sessions =
+            (Endpoint::of(&copy, dbname, secrets)?.open().await?, Endpoint::of(live, dbname, secrets)?.open().await?);
+        let (mut pairs, mut gone) = (Vec::new(), Vec::new());
+        for table in &params.tables {
+            let Some(then) = Shape::look(&mut sessions.0, table).await? else {
+                let inside = params.dbname(live);
+                let fact = format!("the copy has no table `{}` in its database `{inside}`", qualified(table));
+                return Err(ActionError::fatal(fact).help(
+                    "look at the name; a table of another database of the server wants `dbname` (`-p dbname=NAME`); else it \
+                     was not there at that moment",
+                ));
+            };
+            match Shape::look(&mut sessions.1, table).await? {
+                Some(now) => pairs.push(Pair::of(then, now)?),
+                None => gone.push(then),
+            }
+        }
+        Ok(Self { params, cx, live, copy, sessions, pairs, gone })
+    }
+
+    /// Compares, and applies when it was asked for.
+    ///
+    /// # Errors
+    /// Fails without having changed anything, but for tables that were brought back whole before; the message says so.
+    pub(super) async fn run(mut self) -> Result<RestoreTableOutput, ActionError> {
+        let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        compare::begin(copy, live).await?;
+        let mut outcomes = Vec::new();
+        for (number, pair) in self.pairs.iter().enumerate() {
+            let text = format!("comparing {}", pair.live.name);
+            self.cx.reporter.progress(Progress::Doing { text });
+            let difference = compare::table((&mut *copy, &mut *live), (pair, number), self.params.samples()).await?;
+            let rows = rows(copy, &pair.copy).await?;
+            outcomes.push(outcome(&pair.live.name, TableState::There, rows, Some(difference)));
+        }
+        live.query("ROLLBACK").await?;
+        for table in &self.gone {
+            let rows = rows(copy, table).await?;
+            outcomes.push(outcome(&table.name, TableState::Gone, rows, None));
+        }
+        self.tell(&outcomes);
+        match self.params.mode {
+            RestoreTableMode::Compare | RestoreTableMode::Revert => Ok(output(outcomes, None)),
+            RestoreTableMode::Apply => self.apply(outcomes).await,
+        }
+    }
+
+    async fn apply(mut self, mut outcomes: Vec<TableOutcome>) -> Result<RestoreTableOutput, ActionError> {
+        for pair in &self.pairs {
+            if !pair.lost.is_empty() {
+                let fact = format!(
+                    "the live {} has no column {} any more, so its values would be lost",
+                    pair.live.name,
+                    pair.lost.join(", ")
+                );
+                return Err(ActionError::fatal(fact)
+                    .help("add it again, or rename the live table and bring the copy back whole"));
+            }
+        }
+        let mode = self.params.apply();
+        self.keeps_what_came_since(mode, &outcomes)?;
+        let earlier = |name| undo::earlier(self.cx.host.read_files().as_ref(), &self.cx.attempt_dir, name);
+        // What another attempt did in one transaction, this one does not find left to do.
+        let (tables, mut rows) = (earlier(TABLES), earlier(ROWS));
+        let tables = if self.gone.is_empty() { tables } else { Some(self.recreate(&mut outcomes).await?) };
+        let wanted: u64 = outcomes.iter().filter_map(|one| one.difference.as_ref()).map(|found| mode.rows(found)).sum();
+        if wanted > 0 {
+            let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, ROWS);
+            let application = Application { pairs: &self.pairs, mode };
+            let sessions = (&mut self.sessions.0, &mut self.sessions.1);
+            let done = application.run(sessions, &script).await;
+            let done = done.map_err(|error| partly(error, tables.as_slice()))?;
+            for (outcome, done) in outcomes.iter_mut().zip(done) {
+                let Done { inserted, updated, deleted, .. } = done;
+                *outcome = TableOutcome { inserted, updated, deleted, ..outcome.clone() };
+                let message =
+                    format!("{}: {inserted} rows inserted, {updated} updated, {deleted} deleted", outcome.table);
+                self.cx.reporter.note(message, serde_json::json!({ "sequences_moved": done.sequences }));
+            }
+            rows = Some(script.finish()?);
+        }
+        // What came last is taken back first.
+        let scripts: Vec<UndoScript> = rows.into_iter().chain(tables).collect();
+        let undo = (!scripts.is_empty()).then(|| TableUndo {
+            database: self.live.name.clone(),
+            dbname: self.params.dbname(self.live).to_owned(),
+            scripts,
+        });
+        Ok(output(outcomes, undo))
+    }
+
+    /// Refuses to delete rows that hold more than the copy knows: no script could bring that back.
+    fn keeps_what_came_since(&self, mode: ApplyMode, outcomes: &[TableOutcome]) -> Result<(), ActionError> {
+        // The outcomes of the pairs come first.
+        for (pair, outcome) in self.pairs.iter().zip(outcomes) {
+            let gained = pair.gained();
+            let deletes = outcome.difference.as_ref().is_some_and(|found| found.extra > 0);
+            if mode == ApplyMode::Mirror && deletes && !gained.is_empty() {
+                let columns = gained.join(", ");
+                let fact =
+                    format!("{} got the column {columns} since: rows that are deleted would lose it", pair.live.name);
+                return Err(ActionError::fatal(fact)
+                    .help("say `apply: changed`, or delete those rows by hand; nothing was changed"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the tables back that are gone.
+    async fn recreate(&mut self, outcomes: &mut [TableOutcome]) -> Result<UndoScript, ActionError> {
+        let (copy, live) = (&mut self.sessions.0, &mut self.sessions.1);
+        let gone = Gone::of(std::mem::take(&mut self.gone), (&mut *copy, &mut *live)).await?;
+        let script = Script::new(self.cx.host.files(), &self.cx.attempt_dir, TABLES);
+        gone.undo(copy, &script).await?;
+        let major = major(live).await?;
+        let reach = (self.cx.host.as_read(), self.cx.about.secrets.as_ref());
+        let clients = (Client::of(&self.copy, &major, reach)?, Client::of(self.live, &major, reach)?);
+        let dbname = self.params.dbname(self.live);
+        gone.recreate((&clients.0, &clients.1), dbname, self.params.orphans, self.cx).await?;
+        let rows = gone.prove((&mut *copy, &mut *live)).await?;
+        for (table, rows) in gone.tables().iter().zip(rows) {
+            let known = outcomes.iter_mut().find(|outcome| outcome.table == table.name);
+            if let Some(outcome) = known {
+                *outcome = TableOutcome { state: TableState::Recreated, inserted: rows, ..outcome.clone() };
+            }
+            let message = format!("{} is back with {rows} rows", table.name);
+            self.cx.reporter.note(message, serde_json::json!({ "rows": rows }));
+        }
+        // The tables are back: what follows are remarks, and none of them may cost the script that takes them away again.
+        let undo = script.finish()?;
+        match gone.dependents().missing((&mut *copy, &mut *live)).await {
+            Ok(missing) => self.tell_company(&gone, &missing),
+            Err(error) => self.untold("what hung on them could not be compared", &error),
+        }
+        if let Err(error) = self.unproven(&gone.references()).await {
+            self.untold("which foreign keys are NOT VALID is not known", &error);
+        }
+        Ok(undo)
+    }
+
+    /// Says what could not be looked at once everything was done.
+    fn untold(&self, fact: &str, error: &ActionError) {
+        self.cx.reporter.note(format!("{fact}: {error}"), serde_json::Value::Null);
+    }
+
+    /// Says what came back with tables, and what did not.
+    fn tell_company(&self, gone: &Gone, missing: &[String]) {
+        let (references, views) = (gone.references(), gone.views());
+        let mut others = gone.dependents().names();
+        others.retain(|name| !missing.contains(name));
+        let all = [references.clone(), views.clone(), others.clone()].concat();
+        if !all.is_empty() {
+            let facts = serde_json::json!({ "foreign_keys": references, "views": views, "others": others });
+            self.cx.reporter.note(format!("with them came back: {}", all.join(", ")), facts);
+        }
+        if !missing.is_empty() {
+            let message = format!(
+                "what hung on them in the copy and is missing in the live database, to be made anew by hand where it is still \
+                 wanted: {}",
+                missing.join(", ")
+            );
+            self.cx.reporter.note(message, serde_json::json!({ "missing": missing }));
+        }
+    }
+
+    /// Says which foreign keys could not be proven, where that is allowed.
+    async fn unproven(&mut self, references: &[String]) -> Result<(), ActionError> {
+        if self.params.orphans == Orphans::Refuse || references.is_empty() {
+            return Ok(());
+        }
+        let left = self.sessions.1.query("SELECT conname || ' on ' || conrelid::regclass FROM pg_constraint WHERE contype = 'f' AND NOT convalidated").await?;
+        let left: Vec<&str> = left.rows.iter().filter_map(|row| row.first()?.as_deref()).collect();
+        if !left.is_empty() {
+            let message =
+                format!("not every row has its parent, so these foreign keys are NOT VALID: {}", left.join(", "));
+            self.cx.reporter.note(message, serde_json::json!({ "not_valid": left }));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, outcomes: &[TableOutcome]) {
+        for outcome in outcomes {
+            let message = match &outcome.difference {
+                Some(found) if found.is_none() => {
+                    format!("{} is as it is in the copy: {} rows", outcome.table, outcome.rows_in_copy)
+                }
+                Some(Difference { missing, changed, extra, .. }) => {
+                    format!("{}: {missing} rows are missing, {changed} are others, {extra} came since", outcome.table)
+                }
+                None => format!("{} is gone; the copy has {} rows of it", outcome.table, outcome.rows_in_copy),
+            };
+            self.cx.reporter.note(message, serde_json::to_value(outcome).unwrap_or_default());
+        }
+    }
+}
+
+/// Judges ahead whether the live tables can be brought back.
+///
+/// # Errors
+/// Fails as the server says.
+pub(super) async fn judge(
+    lacking: Lacking<'_>,
+    session: &mut Session,
+    mut findings: Findings,
+) -> Result<Findings, ActionError> {
+    let params = lacking.params;
+    for table in &params.tables {
+        let Some(shape) = Shape::look(session, table).await? else {
+            findings = lacking.judge(table, session, findings).await?;
+            continue;
+        };
+        if shape.key.is_empty() {
+            let fact = format!(
+                "{} has no primary key and no unique index without NULLs: its rows cannot be told apart",
+                shape.name
+            );
+            findings = findings.refuse(fact, "rename the live table, and its copy is brought back whole");
+            continue;
+        }
+        let may = format!(
+            "SELECT pg_has_role(c.relowner, 'USAGE') AND has_database_privilege(current_database(), 'TEMP') FROM pg_class c WHERE c.oid = {}",
+            shape.oid
+        );
+        if params.mode == RestoreTableMode::Apply && session.value(&may).await? != "t" {
+            let fact = format!("the role may not switch off the triggers of {}, or make temporary tables", shape.name);
+            findings = findings
+                .refuse(fact, "connect as the table's owner (`user` of the database), with TEMP on the database");
+            continue;
+        }
+        findings = findings.pass(format!("{} is there, with the key ({})", shape.name, shape.key.join(", ")));
+    }
+    Ok(findings)
+}
+
+async fn rows(copy: &mut Session, table: &Shape) -> Result<u64, ActionError> {
+    let count = copy.value(&format!("SELECT count(*) FROM {}{}", table.only, table.name)).await?;
+    Ok(count.parse().unwrap_or_default())
+}
+
+fn outcome(table: &str, state: TableState, rows_in_copy: u64, difference: Option<Difference>) -> TableOutcome {
+    TableOutcome { table: table.to_owned(), state, rows_in_copy, difference, inserted: 0, updated: 0, deleted: 0 }
+}
+
+fn output(tables: Vec<TableOutcome>, undo: Option<TableUndo>) -> RestoreTableOutput {
+    let sum = |of: fn(&Difference) -> u64| tables.iter().filter_map(|one| one.difference.as_ref()).map(of).sum::<u64>();
+    let gone = tables.iter().filter(|one| one.difference.is_none()).map(|one| one.rows_in_copy).sum::<u64>();
+    RestoreTableOutput {
+        missing: sum(|one| one.missing) + gone,
+        changed: sum(|one| one.changed),
+        extra: sum(|one| one.extra),
+        applied: tables.iter().map(|one| one.inserted + one.updated + one.deleted).sum(),
+        tables,
+        undo,
+    }
+}
+
+/// Says what stays although the rest failed.
+fn partly(error: ActionError, scripts: &[UndoScript]) -> ActionError {
+    let Some(script) = scripts.first() else { return error };
+    let before = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
+    error.help(format!(
+        "{before}the tables that were gone are back and stay; `{}` would take them back",
+        script.path.display()
+    ))
+}
