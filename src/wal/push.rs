@@ -185,19 +185,14 @@ async fn settle(to: Destination<'_>, stored: Stored, name: WalFileName) -> Resul
 
 /// Puts a segment in the place of the unfinished copies of it, or beside those packed otherwise: nothing that a copy proves
 /// is given up.
-async fn finish(
-    to: Destination<'_>,
-    (file, parcel): (&WalFile, Parcel),
-    is_there: bool,
-) -> Result<Pushed, WalError> {
+async fn finish(to: Destination<'_>, (file, parcel): (&WalFile, Parcel), is_there: bool) -> Result<Pushed, WalError> {
     if let WalFileName::Segment(segment) = file.name
         && is_superseded((to.store.as_read(), to.prefix), &to.identity, segment).await?
     {
         return Err(WalError::Differs(file.name));
     }
     let size_bytes = Some(parcel.stored.len() as u64);
-    let options =
-        PutOptions { if_absent: !is_there, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
+    let options = PutOptions { if_absent: !is_there, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };
     let put = to.store.put(&parcel.key, Box::new(Cursor::new(parcel.stored)), options).await?;
     match put.sha256 == parcel.sha256 {
         true => Ok(Pushed::Stored),

@@ -96,7 +96,8 @@ async fn a_backup_that_cannot_be_staged_is_frozen_all_the_same_and_so_are_its_co
     }
     let params = serde_json::from_value(json!({ "database": "main", "backup": backup })).unwrap();
     RestoreBase.run(&params, &run.context()).await.unwrap_err();
-    let notes = ["store", "copies"].map(|store| site.cluster.dir().join(format!("{store}/main/freeze/{}.json", run.id)));
+    let notes =
+        ["store", "copies"].map(|store| site.cluster.dir().join(format!("{store}/main/freeze/{}.json", run.id)));
     assert!(notes.iter().all(|note| note.is_file()), "{}", site.said());
     let lift = serde_json::from_value(json!({ "database": "main", "reason": "it is over" })).unwrap();
     Unfreeze.run(&lift, &run.context()).await.unwrap();

@@ -25,7 +25,9 @@ fn tests_of(text: &str) -> BTreeSet<&str> {
             continue;
         }
         let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
-        found.extend(function.filter(|_| is_test && !is_ignored).and_then(|rest| rest.split_once('(')).map(|(name, _)| name));
+        found.extend(
+            function.filter(|_| is_test && !is_ignored).and_then(|rest| rest.split_once('(')).map(|(name, _)| name),
+        );
         (is_test, is_ignored) = (false, false);
     }
     found

@@ -17,7 +17,8 @@ impl Overseer {
         fs::write(&config, format!("postgresql:\n  data_dir: {}\n", cluster.pgdata().display())).unwrap();
         fs::write(&script, "exec 3>\"$1.began\"\nread never\n").unwrap();
         let mut command = Command::new("sh");
-        let child = command.args(["-u", "-o", "noglob"]).args([&script, &config]).stdin(Stdio::piped()).spawn().unwrap();
+        let child =
+            command.args(["-u", "-o", "noglob"]).args([&script, &config]).stdin(Stdio::piped()).spawn().unwrap();
         let overseer = Self(child);
         until("it runs", || cluster.dir().join("patroni.yml.began").exists());
         overseer

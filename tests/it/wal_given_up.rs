@@ -46,7 +46,11 @@ fn what_was_thrown_away_by_choice_is_a_gap_until_a_new_base_backup_and_can_never
     }
     cli.run(&["wal", "status", "main"]).ends(2);
     procedure(&cli, "setup-archiving", &[]).ends(4).says("foreign");
-    procedure(&cli, "setup-archiving", &["foreign=replace"]).ends(0);
+    // The archiver may not have read the new command when the segment is finished that is to prove it: then that one is thrown
+    // away as well, the step says so, and the next proof counts.
+    if procedure(&cli, "setup-archiving", &["foreign=replace"]).code != Some(0) {
+        procedure(&cli, "setup-archiving", &[]).ends(0);
+    }
     let told = cli.run(&["wal", "status", "main"]).ends(2);
     assert!(told.out.contains("the newest backup does not lead to now"), "{}", told.out);
     procedure(&cli, "base-backup", &[]).ends(0);
