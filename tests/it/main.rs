@@ -134,6 +134,5 @@ mod verify_backup;
 mod wal;
 mod wal_ahead;
 mod wal_ends;
-mod wal_given_up;
 mod wal_setup;
 mod wal_stores;

@@ -246,7 +246,9 @@ async fn a_segment_that_is_packed_otherwise_than_its_rescued_beginning_takes_its
         // In a store where nothing may be removed the beginning stays, and no reader takes it for the segment.
         for entry in fs::read_dir(&kept).unwrap().flatten() {
             if entry.file_name().to_string_lossy().contains(&begun[0]) {
-                fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+                let place = folder.join(entry.file_name());
+                fs::copy(entry.path(), &place).unwrap();
+                site.cluster.give(&place);
             }
         }
         assert_eq!(objects(&site, name).len(), 2);

@@ -388,7 +388,9 @@ fn closed(root: &Path, mode: &str) {
 
 /// The files of the new timeline's segments in a store.
 fn on_the_new_timeline(root: &Path) -> usize {
-    wal_in(root).iter().filter(|name| name.starts_with("00000002") && name.len() == 24).count()
+    let folder = root.join("main/wal").join(of_cluster(root)).join("00000002");
+    let there = fs::read_dir(folder).into_iter().flatten().flatten();
+    there.filter(|entry| entry.file_name().to_string_lossy().starts_with("00000002")).count()
 }
 
 /// A cluster that was lost with all it had, whose second store takes no writes of its server any more.
