@@ -32,6 +32,22 @@ const ROOMS: &[(&str, u8, &[&str])] = &[
 /// What actions must not see, though it lies below them.
 const HIDDEN_FROM_ACTIONS: &[&str] = &["port", "engine", "plan", "state", "journal", "lock"];
 
+/// The rooms of `actions/postgres`, each of which uses only those before it.
+const POSTGRES: &[&str] = &[
+    "cluster",
+    "session",
+    "stores",
+    "backup",
+    "restore",
+    "archiving",
+    "recovery",
+    "logical",
+    "side",
+    "table",
+    "check",
+    "snapshot",
+];
+
 /// Module names that carry no noun.
 const REFUSED_NAMES: &[&str] = &["util", "utils", "helpers", "common", "manager", "misc"];
 
@@ -140,6 +156,50 @@ fn rooms_use_only_what_lies_below_them() {
             }
         }
     }
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
+}
+
+/// The rooms of `actions/postgres` that code names by their paths from the crate.
+fn used_postgres_rooms(code: &str) -> Vec<String> {
+    let prefix = "crate::actions::postgres::";
+    let names = code.match_indices(prefix).flat_map(|(start, _)| {
+        let rest = &code[start + prefix.len()..];
+        let group = rest.strip_prefix('{').and_then(|group| group.split_once('}')).map(|(group, _)| group);
+        group.map_or_else(|| vec![rest], |group| group.split(',').collect())
+    });
+    let first = |path: &str| path.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    names.map(first).filter(|name| POSTGRES.contains(&name.as_str())).collect()
+}
+
+#[test]
+fn the_rooms_of_postgres_use_only_what_lies_below_them() {
+    let below = Path::new("actions/postgres");
+    let (mut broken, mut arrows) = (Vec::new(), 0);
+    for (path, text) in sources() {
+        let Ok(inside) = path.strip_prefix(below) else { continue };
+        if inside == Path::new("mod.rs") {
+            continue;
+        }
+        let room = inside.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
+        let Some(own) = POSTGRES.iter().position(|name| *name == room) else {
+            broken.push(format!("{}: `{room}` is no room of the table", path.display()));
+            continue;
+        };
+        let code = code(&text);
+        for used in used_postgres_rooms(&code) {
+            arrows += 1;
+            if POSTGRES.iter().position(|name| *name == used).is_some_and(|theirs| theirs > own) {
+                broken.push(format!("{}: `{room}` uses `{used}`: downwards only", path.display()));
+            }
+        }
+        // What leads out of the room by `super` is seen by nobody who looks for its arrows.
+        let is_root = inside.file_name().is_some_and(|name| name == "mod.rs");
+        let depth = inside.components().count() - usize::from(is_root);
+        if code.contains(&format!("use {}", "super::".repeat(depth))) {
+            broken.push(format!("{}: leads out of `{room}` by `super`: say `crate::actions::postgres`", path.display()));
+        }
+    }
+    assert!(arrows > 100, "only {arrows} uses were seen");
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
