@@ -196,7 +196,8 @@ fn the_rooms_of_postgres_use_only_what_lies_below_them() {
         let is_root = inside.file_name().is_some_and(|name| name == "mod.rs");
         let depth = inside.components().count() - usize::from(is_root);
         if code.contains(&format!("use {}", "super::".repeat(depth))) {
-            broken.push(format!("{}: leads out of `{room}` by `super`: say `crate::actions::postgres`", path.display()));
+            broken
+                .push(format!("{}: leads out of `{room}` by `super`: say `crate::actions::postgres`", path.display()));
         }
     }
     assert!(arrows > 100, "only {arrows} uses were seen");
