@@ -1,6 +1,8 @@
 //! A recovery that was undone: the old server is back on its own data, so that nothing was replaced and nothing has to
 //! stay frozen for another try.
 
+use std::collections::BTreeSet;
+
 use super::{Failure, attest, wiring};
 use crate::action::{Access, Target};
 use crate::actions::postgres::recovery::start::StartOutput;
@@ -60,10 +62,21 @@ fn replaced_nothing(plan: &BoundPlan, state: &RunState) -> bool {
     plan.steps.iter().any(|step| step.uses == RECOVER) && !plan.steps.iter().any(|step| touches(&step))
 }
 
+/// Whether a run that has ended had frozen what it was to recover from, and stopped and replaced nothing.
+fn only_staged(plan: &BoundPlan, state: &RunState) -> bool {
+    let begun = |step: &PlannedStep| state.steps.get(&step.id).is_some_and(|known| !known.attempts.is_empty());
+    let touches = |step: &&PlannedStep| matches!(step.uses.as_str(), RECOVER | STOP);
+    plan.mode == Mode::Real && replaced_nothing(plan, state) && !plan.steps.iter().filter(touches).any(begun)
+}
+
 /// Lifts the freeze that an undone recovery has put on the stores; says what is left for somebody to do.
 pub fn lift(runs: &Runs, plan: &BoundPlan, state: &RunState) {
-    let Some(run) = recovery(runs, plan, state) else { return };
-    let reason = "the recovery was undone: the old server is back on its own data".to_owned();
+    let (run, why) = match recovery(runs, plan, state) {
+        Some(run) => (run, "the recovery was undone: the old server is back on its own data"),
+        None if only_staged(plan, state) => (plan.run.clone(), "the run ended before it stopped or replaced anything"),
+        None => return,
+    };
+    let reason = why.to_owned();
     let lifted = Lifted { by: format!("run {}", plan.run), reason, at: clock::now() };
     for (store, prefix) in places(plan) {
         let thawed = match plan.inventory.stores.get(&store) {
@@ -78,11 +91,11 @@ pub fn lift(runs: &Runs, plan: &BoundPlan, state: &RunState) {
         };
         match thawed {
             Ok(true) => {
-                tell!("the freeze of `{prefix}` in `{store}` is lifted: run {run} is undone, nothing was replaced");
+                tell!("the freeze of `{prefix}` in `{store}` for run {run} is lifted: {why}");
             }
             Ok(false) => {}
             Err(why) => {
-                tell!("warning: `{prefix}` in `{store}` stays frozen for run {run}, which is undone: {why}");
+                tell!("warning: `{prefix}` in `{store}` stays frozen for run {run}, though {reason}: {why}", reason = lifted.reason);
                 tell!("  help: `runbook run lift-freeze` lifts it when the store answers");
             }
         }
@@ -108,7 +121,7 @@ fn places(plan: &BoundPlan) -> Vec<(String, String)> {
     let entries = names.into_iter().filter_map(|name| plan.inventory.databases.get_key_value(name));
     let places = entries.flat_map(|(name, entry)| {
         let prefix = entry.prefix.as_ref().unwrap_or(name);
-        entry.archives().map(move |store| (store.to_owned(), prefix.clone()))
+        entry.archives().chain(entry.shelves()).map(move |store| (store.to_owned(), prefix.clone()))
     });
-    places.collect()
+    places.collect::<BTreeSet<_>>().into_iter().collect()
 }

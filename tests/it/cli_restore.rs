@@ -66,9 +66,9 @@ fn a_server_that_knows_no_such_role_is_not_called_down_and_no_restore_is_advised
     let told = told.prints("nothing has to be restored for that");
     assert!(!told.out.contains("DOWN") && !told.out.contains("runbook restore"), "{}", told.out);
     production.cli.file("inventory.yaml", &text.replace("store: primary,", "store: primary, dbname: dropped,"));
-    let told = production.cli.run(&["status", "main"]).ends(2).prints("TAKES NO SESSION: a server runs, but");
-    let told = told.prints("if its data is gone: runbook restore main");
-    assert!(!told.out.contains("nothing has to be restored"), "{}", told.out);
+    let told = production.cli.run(&["status", "main"]).ends(2).prints("GONE OR CLOSED: database `dropped`");
+    let told = told.prints("from a dump: runbook run restore-dump").prints("runbook wal search main --drops");
+    assert!(!told.out.contains("runbook restore main"), "{}", told.out);
 }
 
 #[test]
@@ -176,7 +176,11 @@ async fn a_snapshot_that_is_named_is_refused_with_what_restores_it() {
     let production = Production::new();
     let store = Opening::plain(&production.site.depot.entry, "primary").open().unwrap();
     let (id, at) = ("20260128-143002-3fa9c1-snapshot", "2026-01-28T14:30:02Z".parse().unwrap());
+    let base = production.site.depot.root.join("main/base");
+    let base = std::fs::read_dir(base).unwrap().next().unwrap().unwrap().path().join("manifest.json");
+    let base: Manifest = serde_json::from_slice(&std::fs::read(base).unwrap()).unwrap();
     let manifest = Manifest::new(id.to_owned(), KIND_POSTGRES_SNAPSHOT, "main", (at, at));
+    let manifest = Manifest { postgres: base.postgres, ..manifest };
     commit(&*store, "main", manifest).await.unwrap();
     let refused = production.cli.run(&["restore", "main", "--to", id]).ends(2);
     refused.says("is a snapshot of a volume").says("examples/volume-restore.yaml").says("postgres.restore_snapshot");

@@ -131,7 +131,7 @@ fn what_a_container_lacks_is_said_before_anything_stops() {
     project.run("base-backup", &[]).ends(0);
     let choose = "id: choose, uses: backup.find, with: { database: main, kind: postgres.base }";
     let stage = "id: stage, uses: postgres.restore_base, with: { database: main, backup: '{{ steps.choose.backup }}' }";
-    project.steps(&[choose, stage]).ends(10).says("leads to `/tmp/space` in the container");
+    project.steps(&[choose, stage]).ends(4).says("leads to `/tmp/space` in the container");
     assert_eq!(staged(&project), None);
     project.inventory_with(&depot, "pgdata: /srv/other, ");
     let ran = project.run("setup-archiving", &["restart=allowed"]).ends(4);

@@ -41,7 +41,9 @@ fn verdicts(root: &Path, id: &str) -> Vec<String> {
         let note: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
         note["verdict"].as_str().unwrap().to_owned()
     };
-    paths.iter().filter(|path| path.extension().is_some_and(|end| end == "json")).map(verdict).collect()
+    // What the store itself keeps beside an object is hidden.
+    let is_note = |path: &&PathBuf| !path.file_name().unwrap().to_string_lossy().starts_with('.');
+    paths.iter().filter(is_note).map(verdict).collect()
 }
 
 /// A production whose backups go to `primary` and `second`; gives the folder of the second store.

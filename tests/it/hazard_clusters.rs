@@ -86,7 +86,7 @@ fn what_is_pruned_takes_no_wal_that_the_oldest_kept_backup_needs() {
     cli.file("inventory.yaml", &format!("{}{policy}", cli.read("inventory.yaml")));
     cli.run(&["backups", "prune", "--yes", "--confirm", "production"]).ends(0);
     assert!(
-        !first.exists() && production.site.stored().len() < before,
+        !first.join("manifest.json").exists() && production.site.stored().len() < before,
         "something went: {:?}",
         production.site.stored()
     );

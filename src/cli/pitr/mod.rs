@@ -149,7 +149,8 @@ impl say::About<'_> {
         }
         let all = say::About { asked: (&Goal::Newest, Edge::Included), ..self };
         let newest = match planned(&all, None, None) {
-            Ok(Planned::Possible(plan)) => plan.newest_at,
+            // Without a commit behind it the newest backup itself is the newest state there is.
+            Ok(Planned::Possible(plan)) => plan.newest_at.or(Some(plan.backup.ended_at)),
             // The plan itself says why.
             Ok(Planned::Impossible(_)) | Err(_) => None,
         };

@@ -133,7 +133,7 @@ impl Observed {
         Self {
             server,
             lacking: Err(why.clone()),
-            compared: Err(why.clone()),
+            compared: Ok(BTreeMap::new()),
             waiting: Waiting::Unknown(why.clone()),
             unseen: Some(why),
             system_id: None,

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::folder;
 use super::params::ConfigureArchivingParams;
 use super::place::{Place, Settings, plain};
-use crate::action::{ActionError, CheckContext, Findings, ReadHost, Surroundings};
+use crate::action::{ActionError, CheckContext, Findings, Machine, ReadHost, Surroundings};
 use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::limits::Configured;
@@ -19,6 +19,7 @@ use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::pg_control::cannot;
 use crate::actions::postgres::cluster::settings;
 use crate::actions::postgres::restore::hands::Hands;
+use crate::actions::postgres::restore::restore_base;
 use crate::actions::postgres::stores::readable;
 use crate::language::inventory::{SecretSpec, StoreEntry};
 use crate::wal::{Config, Invocation};
@@ -116,9 +117,14 @@ pub(crate) async fn foretold(
         let help = format!("correct it after the recovery: `{}` is more than `wal push`", invocation.around.join(" "));
         return Ok(findings.warn(fact, help));
     }
-    Ok(match renewal.obstacle(host).await? {
-        Some((why, help)) => findings.refuse(format!("{fact}, and it cannot be written anew: {why}"), help),
-        None => findings.pass(format!("{fact}; it is written anew from the inventory before the data is swapped in")),
+    Ok(match (renewal.obstacle(host).await?, cx.foreseen.machine()) {
+        (Some((why, _)), Machine::MadeReady) => {
+            findings.warn(format!("{fact}, and it cannot be written anew: {why}"), restore_base::MADE_READY)
+        }
+        (Some((why, help)), Machine::AsItIs) => {
+            findings.refuse(format!("{fact}, and it cannot be written anew: {why}"), help)
+        }
+        (None, _) => findings.pass(format!("{fact}; it is written anew from the inventory before the data is swapped in")),
     })
 }
 
@@ -158,10 +164,12 @@ impl Renewal<'_> {
     fn difference(&self, config: &Config, host: &dyn ReadHost) -> Option<String> {
         let (_, prefix) = self.cluster.archive().ok()?;
         let known: Vec<&str> = self.entries().map(|(_, entry)| plain(entry)).collect();
-        if let Some(gone) = config.stores().map(plain).find(|url| !known.contains(url)) {
+        // A container has mounts of its own: what it calls a folder is compared with nothing here.
+        let is_told = |url: &&str| matches!(self.abode, Abode::Here) || !url.starts_with("file://");
+        if let Some(gone) = config.stores().map(plain).filter(is_told).find(|url| !known.contains(url)) {
             return Some(format!("names `{gone}`, which is no store of its WAL by the inventory"));
         }
-        if let Some(own) = known.first().filter(|own| !config.stores().any(|entry| plain(entry) == **own)) {
+        if let Some(own) = known.first().filter(|own| is_told(own) && !config.stores().any(|entry| plain(entry) == **own)) {
             return Some(format!("does not name `{own}`, the store that it is recovered from"));
         }
         if config.prefix != prefix {
@@ -177,7 +185,11 @@ impl Renewal<'_> {
         }
         let lost = config.secrets.iter().find(|(_, entry)| {
             let is_gone = |source: &SecretSpec| match source {
-                SecretSpec::File(path) => matches!(files.facts(path), Ok(None)),
+                // Named as the server sees it; one that was placed from here lies at the same place for both.
+                SecretSpec::File(path) => {
+                    let seen = self.abode.outside(path);
+                    seen.is_some_and(|path| matches!(files.facts(&path), Ok(None)))
+                }
                 SecretSpec::Env(_)
                 | SecretSpec::Command(_)
                 | SecretSpec::Prompt(_)

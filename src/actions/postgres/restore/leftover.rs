@@ -100,9 +100,8 @@ fn beside(live: &Path, files: &dyn ReadFiles) -> Result<Vec<(PathBuf, String, Ru
 /// Reads `WORD-RUN`, with whatever follows: increments are put together in several folders.
 fn word_and_run(text: &str) -> Option<(&str, RunId)> {
     let (word, rest) = text.split_once('-')?;
-    // As long as every id.
-    let run = rest.get(..RUN_ID).unwrap_or(rest).parse().ok()?;
-    Some((word, run))
+    let run = rest.get(..RUN_ID).filter(|run| run.bytes().take(8).all(|byte| byte.is_ascii_digit()))?;
+    Some((word, run.parse().ok()?))
 }
 
 /// How long the id of a run is: `20260128-143002-3fa9c1`.

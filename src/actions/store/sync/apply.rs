@@ -38,7 +38,8 @@ impl Work<'_> {
     /// Copies what the plan says; names that are `last` only when all others are there.
     pub(super) async fn copy(&self, plan: &Plan, last: impl Fn(&str) -> bool) -> Result<(), ActionError> {
         let meter = Meter::new(self.cx, Some(plan.copied_bytes()));
-        let items = plan.create.iter().chain(&plan.replace);
+        // What was judged a moment ago comes first: others may write to the target meanwhile.
+        let items = plan.replace.iter().chain(&plan.create);
         let (last, first): (Vec<&Item>, Vec<&Item>) = items.partition(|item| last(&item.name));
         for items in [first, last] {
             let total = items.len();
