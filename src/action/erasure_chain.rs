@@ -126,6 +126,10 @@ pub fn joined(ledger: &[u8], others: &[Vec<u8>]) -> Result<Vec<u8>, ActionError>
         let new: Vec<ErasureLine> = lacking(&content, &theirs).into_iter().cloned().collect();
         more.extend(new.into_iter().filter(|line| !more.iter().any(|one| is_same(one, line))).collect::<Vec<_>>());
     }
+    // What was said here after such a line counts on, though that line comes behind it now: it is said again.
+    let is_outdone = |own: &&ErasureLine| more.iter().any(|line| line.at < own.at && line.forget.is_about(&own.forget));
+    let again: Vec<ErasureLine> = content.lines.iter().filter(is_outdone).cloned().collect();
+    more.extend(again);
     more.sort_by_key(|line| line.at);
     for line in more {
         let line = ErasureLine { n: content.lines.len() as u64 + 1, prev: content.head, ..line };

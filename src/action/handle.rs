@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::Digest;
+use crate::base::{Digest, RunId};
 
 /// One backup of the catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,10 @@ pub struct InstanceHandle {
     /// What it waits for while it is in recovery; absent when it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// The run whose recovery it waits in, which `--from` hands to another one; absent when it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub run: Option<RunId>,
 }
 
 /// What a server in recovery waits for. It can be read; it opens when it is promoted, for good.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Failure, attest, wiring};
-use crate::action::{Access, Target};
+use crate::action::{Access, Mode, Target};
 use crate::actions::postgres::recovery::start::StartOutput;
 use crate::base::{RunId, clock};
 use crate::catalog::CatalogError;
@@ -95,7 +95,10 @@ pub fn lift(runs: &Runs, plan: &BoundPlan, state: &RunState) {
             }
             Ok(false) => {}
             Err(why) => {
-                tell!("warning: `{prefix}` in `{store}` stays frozen for run {run}, though {reason}: {why}", reason = lifted.reason);
+                tell!(
+                    "warning: `{prefix}` in `{store}` stays frozen for run {run}, though {reason}: {why}",
+                    reason = lifted.reason
+                );
                 tell!("  help: `runbook run lift-freeze` lifts it when the store answers");
             }
         }

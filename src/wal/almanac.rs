@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::packed::Source;
 use super::preference::read_first;
 use super::{Identity, WalError};
+use crate::action::StoreError;
 use crate::base::Timestamp;
 use crate::catalog::recovery::{Archive, Edge, LastCommit, Path};
 use crate::pgformat::{
@@ -256,6 +257,8 @@ impl<'a> Almanac<'a> {
         for timeline in timelines {
             for name in self.end(archive, timeline, start).into_iter().rev() {
                 let newest = match self.newest_commit(&[name]).await {
+                    // What was put away that long ago is not what is recovered; nor is what lies before it.
+                    Err(WalError::Store(StoreError::Archived { .. })) => break,
                     Err(error) if error.is_fault() => None,
                     newest => newest?,
                 };

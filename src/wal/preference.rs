@@ -83,13 +83,13 @@ pub async fn read_first_into<W: Plainly>(
     make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
 ) -> Result<W, WalError> {
     let make = |size| Ok(Watched::of(make(size)?, sources, name));
-    let (mut failure, mut cut): (Option<WalError>, Option<(Option<Lsn>, W)>) = (None, None);
-    for source in sources {
+    let (mut failure, mut cut): (Option<WalError>, Option<(Option<Lsn>, usize)>) = (None, None);
+    for (place, source) in sources.iter().enumerate() {
         match read_into(source, name, &make).await {
             Ok(read) => match read.length() {
                 Length::Whole => return Ok(read.to),
                 Length::BreaksOff(end) if cut.as_ref().is_none_or(|(known, _)| *known < end) => {
-                    cut = Some((end, read.to));
+                    cut = Some((end, place));
                 }
                 Length::BreaksOff(_) => {}
             },
@@ -97,7 +97,10 @@ pub async fn read_first_into<W: Plainly>(
         }
     }
     match (cut, failure) {
-        (Some((_, to)), failure) if failure.as_ref().is_none_or(lacks) => Ok(to),
+        // Each is written to the same place, so it is read once more.
+        (Some((_, place)), failure) if failure.as_ref().is_none_or(lacks) => {
+            Ok(read_into(&sources[place], name, &make).await?.to)
+        }
         (_, failure) => Err(failure.unwrap_or_else(no_store)),
     }
 }

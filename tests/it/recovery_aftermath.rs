@@ -31,7 +31,7 @@ fn locked_out(production: &Production) -> Ran {
              - {{ id: stage, uses: postgres.restore_base, with: {{ database: '{{{{ params.database }}}}', backup: '{{{{ steps.choose.backup }}}}' }} }}\n  \
              - id: stop_server\n    uses: postgres.stop\n    with: {{ database: '{{{{ params.database }}}}', if_running: true }}\n    \
              undo: {{ uses: postgres.start, with: {{ database: '{{{{ params.database }}}}', only_if: stopped, stopped: '{{{{ steps.stop_server.stopped }}}}' }} }}\n  \
-             - {{ id: lock_out, host: local, run: '{lock}' }}\n  \
+             - {{ id: lock_out, run: '{lock}' }}\n  \
              - {{ id: recover, uses: postgres.recover, with: {{ database: '{{{{ params.database }}}}', staged: '{{{{ steps.stage.staged }}}}' }} }}\n"
         ),
     );

@@ -27,7 +27,10 @@ else
         first='' last=''
         for segment in "$stage"/data/pg_wal/*; do
             [ -f "$segment" ] || continue
-            last=$(basename -- "$segment")
+            one=$(basename -- "$segment")
+            # Histories and labels are no segments.
+            case $one in *[!0-9A-F]*) continue ;; esac
+            last=$one
             [ -n "$first" ] || first=$last
         done
         if [ -n "$first" ]; then used=$(outside "$waldump" "$stage/data/pg_wal" "$first" "$last" | head -n 1); else used=''; fi

@@ -99,6 +99,14 @@ impl Archive {
         begun.iter().copied().filter(|one| went_on(one) || !self.has_descendant(*one, &begun)).collect()
     }
 
+    /// Tells whether several timelines were live at a time, and one of them is known to have been written to then or later:
+    /// of two that were left at the same time by nobody nothing is known, and the newer backup says which is meant.
+    #[must_use]
+    pub fn went_on_beside(&self, at: Timestamp, base: Base) -> bool {
+        let alive = self.alive_at(at, base);
+        alive.len() > 1 && alive.iter().any(|one| self.newest.get(one).is_some_and(|newest| newest.at >= at))
+    }
+
     /// The timelines on whose own stretch a position lies, as far as anything proves how long they are.
     fn containing(&self, lsn: Lsn, base: Base) -> Vec<Timeline> {
         let mut all = self.leading(base);

@@ -212,7 +212,10 @@ fn merge(args: &Merge) -> Result<Exit, Failure> {
 
 fn list(args: &List) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
-    bring_in(&site, &ErasureLedger::below(&wiring::state_root()?), Forked::Refuse)?;
+    if let Err(failure) = bring_in(&site, &ErasureLedger::below(&wiring::state_root()?), Forked::Refuse) {
+        tell!("warning: only the ledger here is listed: {}", failure.message);
+        failure.help.iter().for_each(|help| tell!("  help: {help}"));
+    }
     let (_, content) = read()?;
     let fits = |line: &&ErasureLine| args.database.as_ref().is_none_or(|name| *name == line.forget.database);
     let lines: Vec<&ErasureLine> = content.lines.iter().filter(fits).collect();

@@ -8,6 +8,8 @@ use crate::pgformat::{Lsn, SegmentName, WalRecord, WalWalker, Walked};
 
 /// How many segments are looked through at first; twice as many each time that a transaction began before them.
 const FIRST: usize = 4;
+/// No more than this many: a drop is in no transaction block, and ends soon, while a prepared transaction may stay for weeks.
+const MOST: usize = 256;
 
 /// Where replay ends: the record at a position, or the first behind it.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,7 @@ impl Watched {
 }
 
 /// Finds the first drop that has begun and not ended where replay of a path halts. No more is read than back to where
-/// the oldest transaction began that runs there.
+/// the oldest transaction began that runs there, and than [`MOST`] segments or so.
 ///
 /// # Errors
 /// Fails when a segment cannot be read.
@@ -53,7 +55,7 @@ pub(super) async fn doomed(
     loop {
         let begin = end.saturating_sub(width);
         let demolitions = watched((found, cluster), (&path[begin..end], last - begin.min(last)), halt).await?;
-        if begin == 0 || !demolitions.is_unsettled() {
+        if begin == 0 || width >= MOST || !demolitions.is_unsettled() {
             return Ok(demolitions.first());
         }
         width *= 2;

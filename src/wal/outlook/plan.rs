@@ -202,7 +202,8 @@ async fn attempt(
 fn torn(cluster: &ClusterView, goal: &Goal) -> Option<Refusal> {
     let Goal::Time(at) = goal else { return None };
     let before = cluster.backups.iter().filter(|backup| backup.fault.is_none() && backup.base.ended_at <= *at);
-    let mut refusals = before.filter_map(|backup| cluster.archive.timeline(goal, backup.base, None).err());
+    let at_once = before.filter(|backup| cluster.archive.went_on_beside(*at, backup.base));
+    let mut refusals = at_once.filter_map(|backup| cluster.archive.timeline(goal, backup.base, None).err());
     refusals.find(|why| matches!(why, Refusal::Several(_)))
 }
 

@@ -124,7 +124,9 @@ pub(crate) async fn foretold(
         (Some((why, help)), Machine::AsItIs) => {
             findings.refuse(format!("{fact}, and it cannot be written anew: {why}"), help)
         }
-        (None, _) => findings.pass(format!("{fact}; it is written anew from the inventory before the data is swapped in")),
+        (None, _) => {
+            findings.pass(format!("{fact}; it is written anew from the inventory before the data is swapped in"))
+        }
     })
 }
 
@@ -169,7 +171,9 @@ impl Renewal<'_> {
         if let Some(gone) = config.stores().map(plain).filter(is_told).find(|url| !known.contains(url)) {
             return Some(format!("names `{gone}`, which is no store of its WAL by the inventory"));
         }
-        if let Some(own) = known.first().filter(|own| is_told(own) && !config.stores().any(|entry| plain(entry) == **own)) {
+        if let Some(own) =
+            known.first().filter(|own| is_told(own) && !config.stores().any(|entry| plain(entry) == **own))
+        {
             return Some(format!("does not name `{own}`, the store that it is recovered from"));
         }
         if config.prefix != prefix {

@@ -180,6 +180,7 @@ impl Cluster {
             port: self.port,
             side: self.side.clone(),
             waits: None,
+            run: None,
         }
     }
 

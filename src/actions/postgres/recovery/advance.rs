@@ -25,7 +25,8 @@ use crate::actions::postgres::stores::target::Goal;
 pub(crate) fn waiting(hands: &Hands<'_>, instance: &InstanceHandle) -> Result<(Marker, Waiting), ActionError> {
     let files = hands.cx.host.files();
     let marker = Marker::read(files.as_ref(), &hands.cluster.pgdata)?;
-    let marker = marker.filter(|marker| marker.run == hands.cx.about.run);
+    let run = instance.run.as_ref().unwrap_or(&hands.cx.about.run);
+    let marker = marker.filter(|marker| marker.run == *run);
     let waits = marker.and_then(|marker| marker.waits.map(|waits| (marker, waits)));
     waits.ok_or_else(|| {
         let fact = format!("the instance in `{}` does not wait in a recovery of this run", instance.pgdata.display());

@@ -29,6 +29,7 @@ use crate::actions::postgres::restore::marker::{Course, Marker, Remains, Waiting
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::lobby::Lobby;
 use crate::base::Timestamp;
+use crate::catalog::GivenUp;
 use crate::event::ErrorClass;
 use crate::pgformat::{Lsn, TimelineHistory};
 
@@ -66,6 +67,12 @@ impl Landing<'_> {
     /// # Errors
     /// Fails when replay does, when the target was missed, or when archiving does not work afterwards.
     pub(crate) async fn land(self, aim: &Aim) -> Result<RecoverOutput, ActionError> {
+        // Started again it would open there, and take writes that no recovery follows.
+        if let Some(GivenUp { timeline, .. }) = self.marker.given_up {
+            let fact =
+                format!("this recovery opened timeline {timeline} too early and gave it up: its server stays stopped");
+            return Err(ActionError::fatal(fact).help("recover anew, without `--from`"));
+        }
         let files = self.hands.cx.host.files();
         let server = self.hands.server(files.as_ref())?;
         self.start(&server, files.as_ref()).await?;
@@ -401,7 +408,11 @@ impl Landing<'_> {
         let loss = proof::loss(whole, newest, marker.ended_at);
         let chosen = loss.newest_commit_at.filter(|_| marker.to_target && marker.by_landmark);
         RecoverOutput {
-            instance: InstanceHandle { waits: arrival.waits, ..cluster.instance() },
+            instance: InstanceHandle {
+                waits: arrival.waits,
+                run: arrival.waits.map(|_| marker.run.clone()),
+                ..cluster.instance()
+            },
             state: match arrival.waits {
                 None => InstanceState::Open,
                 Some(Waits::Paused) => InstanceState::Paused,

@@ -16,6 +16,7 @@ use crate::actions::postgres::restore::stage;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::target::Goal;
 use crate::base::units::{ByteSize, human_duration};
+use crate::catalog::ObjectRole;
 use crate::catalog::recovery::Refusal;
 use crate::wal::outlook::{Impossible, Plan, Planned};
 
@@ -95,8 +96,12 @@ impl<'a> Prospect<'a> {
         let files = cx.host.read_files();
         let site = Site { cluster, run: &cx.about.run, files: files.as_ref() };
         let gain = stage::gain(&site, (&backup, links.len()), *existing)?;
+        // What came with the backup is counted with it, and what is fetched takes its place.
+        let embedded = backup.manifest.objects.iter().filter(|object| object.role == ObjectRole::Wal);
+        let embedded: u64 = embedded.map(|object| object.plain_facts().size_bytes).sum();
+        let replay = Replay::Bytes(plan.replay.bytes.saturating_sub(embedded));
         let help = "free some space before: a recovery that runs out of it ends with the server down";
-        Ok(match (site.fit(&space::parts(&links), &gain, Replay::Bytes(plan.replay.bytes)), cx.foreseen.machine()) {
+        Ok(match (site.fit(&space::parts(&links), &gain, replay), cx.foreseen.machine()) {
             (Fit::Not(fact), Machine::AsItIs) => findings.refuse(fact, help),
             (Fit::Not(fact), Machine::MadeReady) => findings.warn(fact, restore_base::MADE_READY),
             (Fit::Tightly(fact), _) => findings.warn(fact, help),

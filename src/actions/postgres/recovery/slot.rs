@@ -56,7 +56,7 @@ pub enum Fate {
 /// told.
 pub(crate) async fn restore(hands: &Hands<'_>, marker: &Marker, session: &mut Session) -> Vec<SlotFate> {
     let files = hands.cx.host.read_files();
-    let old = Old::find(hands.cluster, &hands.cx.about.run, files.as_ref()).ok().flatten();
+    let old = Old::find(hands.cluster, &marker.run, files.as_ref()).ok().flatten();
     let old = old.filter(|old| old.dir != hands.cluster.pgdata);
     let slots = match old.and_then(|old| on_disk(files.as_ref(), &old.dir)) {
         Some(slots) => slots,

@@ -35,9 +35,13 @@ pub(crate) fn unfinished(
 /// Ends the recovery that an earlier run began.
 ///
 /// # Errors
-/// Fails when that recovery had no target and this one has, or the reverse; and as [`Landing::land`].
+/// Fails when that recovery was asked for another target; and as [`Landing::land`].
 pub(crate) async fn go_on(hands: &Hands<'_>, marker: Marker, aim: &Aim) -> Result<RecoverOutput, ActionError> {
-    if marker.to_target != (aim.goal != Goal::Newest) {
+    let is_other = match &marker.asked {
+        Some(asked) => *asked != aim.asked(),
+        None => marker.to_target != (aim.goal != Goal::Newest),
+    };
+    if is_other {
         let fact = format!("the recovery that run `{}` left has another target", marker.run);
         return Err(ActionError::fatal(fact).help("leave `--from` out: the backup is staged and recovered anew then"));
     }

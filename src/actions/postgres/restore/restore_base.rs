@@ -30,7 +30,7 @@ use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::scratch;
 use crate::actions::postgres::cluster::server::Programs;
 use crate::actions::postgres::stores::archive;
-use crate::actions::postgres::stores::readable::Reading;
+use crate::actions::postgres::stores::readable::{RETRIEVED_FIRST, Reading};
 use crate::catalog::{self, Backup, PostgresFacts};
 use crate::pgformat::major_text;
 
@@ -246,10 +246,14 @@ pub(crate) async fn fits(
         let reading = Reading { store: store.as_ref(), backup: link, about: &cx.about };
         let judged = reading.judge(findings.clone()).await?;
         if judged.refused() {
-            let help = match (cx.may_still_change(store_name), spare::readable(cluster, handle, cx).await?) {
-                (true, _) => STILL_TO_COME.to_owned(),
-                (false, Some(other)) => format!("its copy in store `{other}` can be read and is taken instead"),
-                (false, None) => return Ok(judged),
+            let help = if reading.is_brought_back(cx).await {
+                RETRIEVED_FIRST.to_owned()
+            } else if cx.may_still_change(store_name) {
+                STILL_TO_COME.to_owned()
+            } else if let Some(other) = spare::readable(cluster, handle, cx).await? {
+                format!("its copy in store `{other}` can be read and is taken instead")
+            } else {
+                return Ok(judged);
             };
             findings = judged.softened(&help);
             break;

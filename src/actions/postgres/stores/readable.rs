@@ -10,7 +10,8 @@ use tokio::io::AsyncWrite;
 use super::archive;
 use super::archive::stream_failed;
 use crate::action::{
-    ActionError, Availability, Findings, ObjectFacts, ReadStore, Secrets, StorageClass, StoreError, Surroundings,
+    ActionError, Availability, CheckContext, Findings, ObjectFacts, ReadStore, Secrets, StorageClass, StoreError,
+    Surroundings,
 };
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, ManifestObject, ObjectRole};
 use crate::language::inventory::{Encryption, Inventory, RetrievalSpeed};
@@ -19,6 +20,10 @@ use crate::transfer::{Expected, PlainFacts, TransferError, Unpacking, download};
 
 /// No `backup_manifest` is larger: a million files have 150 MB of it.
 const LIMIT_BYTES: u64 = 4 << 30;
+
+/// Why a backup that is archived is in nobody's way.
+pub(crate) const RETRIEVED_FIRST: &str =
+    "a step before this one retrieves it; it is looked at again when the step starts";
 
 /// How many backups are tried, newest first, until one can be read.
 pub(crate) const TRIED: usize = 20;
@@ -174,6 +179,12 @@ impl Reading<'_> {
             }
         }
         Ok(findings)
+    }
+
+    /// Tells whether what keeps it from being read is that it is archived, and a step before this one brings it back.
+    pub(crate) async fn is_brought_back(&self, cx: &CheckContext) -> bool {
+        let comes = ["backup.retrieve", "store.retrieve"].into_iter().any(|action| cx.comes_after(action));
+        comes && matches!(self.archived().await, Ok(Some(_)))
     }
 
     /// What must be retrieved before the backup can be read; `None`: nothing.

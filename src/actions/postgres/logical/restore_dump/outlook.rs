@@ -10,7 +10,7 @@ use crate::actions::postgres::session::attached::Attached;
 use crate::actions::postgres::session::origin::Origin;
 use crate::actions::postgres::session::sessions;
 use crate::actions::postgres::stores::archive;
-use crate::actions::postgres::stores::readable::{Reading, TRIED};
+use crate::actions::postgres::stores::readable::{RETRIEVED_FIRST, Reading, TRIED};
 use crate::base::units::ByteSize;
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_DUMP, Manifest};
 use crate::pgformat::Major;
@@ -81,7 +81,12 @@ pub(super) async fn readable(
     cx: &CheckContext,
     findings: Findings,
 ) -> Result<Findings, ActionError> {
-    let findings = Reading { store, backup, about: &cx.about }.judge_objects(findings).await?;
+    let reading = Reading { store, backup, about: &cx.about };
+    let findings = reading.judge_objects(findings).await?;
+    let findings = match findings.refused() && reading.is_brought_back(cx).await {
+        true => findings.softened(RETRIEVED_FIRST),
+        false => findings,
+    };
     space(&backup.manifest, cx, findings)
 }
 

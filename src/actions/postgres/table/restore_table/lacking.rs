@@ -7,6 +7,9 @@ use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name::literal;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
 
+/// The database of an entry that names none.
+const MAINTENANCE: &str = "postgres";
+
 /// The most databases that are asked.
 const DATABASES: usize = 100;
 
@@ -42,6 +45,11 @@ impl Lacking<'_> {
             let fact =
                 format!("database `{dbname}` has no table `{name}`, but {} of the same server has", named.join(", "));
             return Ok(match self.params.dbname {
+                // The inventory says which database is meant, so it is gone from that one.
+                None if self.live.dbname != MAINTENANCE => findings.warn(
+                    fact,
+                    format!("if another one is meant: `-p dbname={other}`; else it comes back whole in `{dbname}` where the copy has it"),
+                ),
                 None => findings.refuse(
                     fact,
                     format!("say which is meant: `-p dbname={other}`, or `-p dbname={dbname}` where it is gone from that one"),
