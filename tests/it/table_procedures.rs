@@ -166,6 +166,7 @@ fn what_was_kept_at_the_time_of_a_monthly_backup_is_exported_and_nothing_of_the_
     cli.file("export.csv", "another");
     let real = [&["run"], &export[..], &["--confirm", "production"]].concat();
     cli.run(&real).ends(4).says("export.csv` is there already").says("overwrite");
+    fs::remove_dir_all(cli.state()).unwrap();
     cli.run(&[&real[..], &["-p", "overwrite=true"]].concat()).ends(0);
     assert_eq!(cli.read("export.csv"), "id,name,paid\n1,user 1,2\n2,user 2,4\n");
     assert_eq!(production.facts(), before);

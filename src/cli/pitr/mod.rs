@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let others = other::others(&site, &name, (&goal, timeline));
     let asked = (&goal, args.edge());
     let (site, database, location) = (&site, name.as_str(), &args.location);
-    let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
+    let about = say::About { site, database, asked, location, others: &others, newest: None }.with_newest();
     let planned = planned(&about, None, timeline)?;
     match (planned, args.json) {
         (Planned::Possible(plan), true) => say::machine(&about, &plan),
@@ -115,7 +115,7 @@ pub fn tell(site: &Site, database: &str, sought: &Sought<'_>) -> Result<(), Fail
     let others = sought.others(site, database);
     let asked = (sought.goal, Edge::Included);
     let location = &WalLocationArgs::default();
-    let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
+    let about = say::About { site, database, asked, location, others: &others, newest: None }.with_newest();
     match planned(&about, sought.only, sought.timeline)? {
         Planned::Possible(plan) => say::facts(&about, &plan),
         Planned::Impossible(why) => {
@@ -134,7 +134,7 @@ pub fn told(site: &Site, database: &str, sought: &Sought<'_>) -> Result<Value, F
     let others = sought.others(site, database);
     let asked = (sought.goal, Edge::Included);
     let location = &WalLocationArgs::default();
-    let about = say::About { site, database, asked, location, others: &others, newest: None }.to_the_end();
+    let about = say::About { site, database, asked, location, others: &others, newest: None }.with_newest();
     Ok(match planned(&about, sought.only, sought.timeline)? {
         Planned::Possible(plan) => say::told(&about, &plan),
         Planned::Impossible(why) => json!({ "database": database, "possible": false, "why": why.why.to_string() }),
@@ -143,7 +143,7 @@ pub fn told(site: &Site, database: &str, sought: &Sought<'_>) -> Result<Value, F
 
 impl say::About<'_> {
     /// Finds out, where the end of a backup is asked for, up to when there are commits: they are given up.
-    fn to_the_end(self) -> Self {
+    fn with_newest(self) -> Self {
         if *self.asked.0 != Goal::Immediate {
             return self;
         }
