@@ -139,7 +139,10 @@ pub(super) async fn store_file(
         Ok(outcome) if outcome.existed => Ok(Pushed::WasThere),
         Ok(_) => Ok(Pushed::Stored),
         // Somebody was faster, or an answer to an earlier request of ours was lost on its way.
-        Err(StoreError::Exists { .. }) => confirm(to, std::slice::from_ref(&parcel.key), file, parcel).await,
+        Err(StoreError::Exists { .. }) => {
+            let key = parcel.key.clone();
+            confirm(to, std::slice::from_ref(&key), file, parcel).await
+        }
         Err(error) => Err(error.into()),
     }
 }
