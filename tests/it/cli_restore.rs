@@ -1,6 +1,6 @@
 //! `runbook status`, `backup` and `restore` at three in the morning: one inventory, no YAML.
 
-use runbook::catalog::{KIND_POSTGRES_SNAPSHOT, Manifest, commit};
+use runbook::catalog::{KIND_POSTGRES_SNAPSHOT, Manifest, Snapshot, commit};
 use runbook::store::Opening;
 use serde_json::Value;
 
@@ -180,7 +180,8 @@ async fn a_snapshot_that_is_named_is_refused_with_what_restores_it() {
     let base = std::fs::read_dir(base).unwrap().next().unwrap().unwrap().path().join("manifest.json");
     let base: Manifest = serde_json::from_slice(&std::fs::read(base).unwrap()).unwrap();
     let manifest = Manifest::new(id.to_owned(), KIND_POSTGRES_SNAPSHOT, "main", (at, at));
-    let manifest = Manifest { postgres: base.postgres, ..manifest };
+    let snapshot = Some(Snapshot { place: "vg/data".to_owned(), pgdata: "/srv/data".to_owned() });
+    let manifest = Manifest { postgres: base.postgres, snapshot, objects: base.objects, ..manifest };
     commit(&*store, "main", manifest).await.unwrap();
     let refused = production.cli.run(&["restore", "main", "--to", id]).ends(2);
     refused.says("is a snapshot of a volume").says("examples/volume-restore.yaml").says("postgres.restore_snapshot");

@@ -212,20 +212,17 @@ fn merge(args: &Merge) -> Result<Exit, Failure> {
 
 fn list(args: &List) -> Result<Exit, Failure> {
     let site = Site::read(&args.inventory, args.environment.as_deref(), args.json.into())?;
-    if let Err(failure) = bring_in(&site, &ErasureLedger::below(&wiring::state_root()?), Forked::Refuse) {
-        tell!("warning: only the ledger here is listed: {}", failure.message);
-        failure.help.iter().for_each(|help| tell!("  help: {help}"));
-    }
+    let brought = bring_in(&site, &ErasureLedger::below(&wiring::state_root()?), Forked::Refuse);
     let (_, content) = read()?;
     let fits = |line: &&ErasureLine| args.database.as_ref().is_none_or(|name| *name == line.forget.database);
     let lines: Vec<&ErasureLine> = content.lines.iter().filter(fits).collect();
-    if args.json {
-        document::write_json(&lines)?;
-    } else if lines.is_empty() {
-        tell!("nothing has to be forgotten");
-    } else {
-        lines.iter().for_each(|line| out!("{}", told(line)));
+    // What is here is shown in any case; that it may not be all of it is how the command ends.
+    match (args.json, lines.is_empty()) {
+        (true, _) => document::write_json(&lines)?,
+        (false, true) if brought.is_ok() => tell!("nothing has to be forgotten"),
+        (false, _) => lines.iter().for_each(|line| out!("{}", told(line))),
     }
+    brought?;
     sound(&content).map(|()| Exit::Success)
 }
 
