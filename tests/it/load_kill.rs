@@ -99,6 +99,15 @@ impl Scene {
     /// Kills whoever the dice say at moments that they say, until the program has ended; gives its code, none when it was
     /// killed itself.
     fn struck(&mut self, mut live: Live, course: &mut Course) -> Option<i32> {
+        if course.crashes == CRASHES {
+            // The first one never misses, however fast the machine is.
+            until("it is at its work", || !live.lives() || self.is_at(course.serving));
+            if live.kill() {
+                course.crashes -= 1;
+                self.took(0, 1);
+                return None;
+            }
+        }
         while live.lives() && course.crashes > 0 {
             let seen = self.events() + usize::try_from(self.dice.below(5)).unwrap();
             until("something happens", || !live.lives() || self.events() >= seen);

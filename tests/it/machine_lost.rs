@@ -163,7 +163,7 @@ fn a_standby_that_was_promoted_is_told_before_anything_is_restored_over_what_it_
     standby.sql("INSERT INTO t VALUES (3)");
     site.cluster.kill();
     let words = format!("`{place}`, a standby of `main` by the inventory, is none any more: it is open on timeline 2");
-    site.cli.run(&["restore", "main"]).ends(4).says(&words);
+    site.cli.run(&["restore", "main"]).ends(4).prints(&words);
     site.real(&["restore", "main"]).ends(4).says(&words);
     let told = site.cli.run(&["status", "main"]).ends(2).prints("is none any more");
     assert!(!told.out.contains("runbook restore main"), "{}", told.out);
