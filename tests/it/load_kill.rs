@@ -102,9 +102,9 @@ impl Scene {
         if course.crashes == CRASHES {
             // The first one never misses, however fast the machine is.
             until("it is at its work", || !live.lives() || self.is_at(course.serving));
-            if live.kill() {
+            if live.lives() {
                 course.crashes -= 1;
-                self.took(0, 1);
+                self.took(0, usize::from(live.kill()));
                 return None;
             }
         }
