@@ -1,11 +1,11 @@
 //! What a real recovery that did not go well has left behind: frozen backups, and folders beside the data.
 
 use super::again::Again;
-use super::{leftover, recovery};
+use super::{leftover, recovery, undone};
 use crate::action::Mode;
 use crate::event::Outcome;
 use crate::journal::Runs;
-use crate::plan::{BoundPlan, lock_of_database};
+use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
 use crate::state::RunState;
 
 /// Tells it to people, with the commands that end it.
@@ -23,10 +23,9 @@ pub fn tell(runs: &Runs, plan: &BoundPlan, state: &RunState) {
         if !recovery::concerns(plan, &lock) {
             continue;
         }
-        // What cannot be told is told by `status`.
-        if let Ok(Some(open)) = recovery::open(runs, &lock, None)
-            && open.run == plan.run
-        {
+        // What cannot be told is told by `status`. What was staged froze the stores, though nothing was begun to be replaced.
+        let is_open = matches!(recovery::open(runs, &lock, None), Ok(Some(open)) if open.run == plan.run);
+        if is_open || (has_staged(plan, state) && !undone::is_given_back(runs, plan, state)) {
             let database = format!("database={name}");
             let lift = again.change(["run", "lift-freeze", "-p", &database, "-p", "reason=the recovery was given up"]);
             tell!("\nfrozen");
@@ -41,4 +40,10 @@ pub fn tell(runs: &Runs, plan: &BoundPlan, state: &RunState) {
             left.iter().for_each(|one| tell!("  {}", one.told()));
         }
     }
+}
+
+/// Whether a run has begun to stage a backup.
+fn has_staged(plan: &BoundPlan, state: &RunState) -> bool {
+    let begun = |step: &PlannedStep| state.steps.get(&step.id).is_some_and(|known| !known.attempts.is_empty());
+    plan.steps.iter().any(|step| step.uses == "postgres.restore_base" && begun(step))
 }

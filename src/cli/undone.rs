@@ -62,6 +62,11 @@ fn replaced_nothing(plan: &BoundPlan, state: &RunState) -> bool {
     plan.steps.iter().any(|step| step.uses == RECOVER) && !plan.steps.iter().any(|step| touches(&step))
 }
 
+/// Whether what a run had frozen is lifted with its end.
+pub fn is_given_back(runs: &Runs, plan: &BoundPlan, state: &RunState) -> bool {
+    recovery(runs, plan, state).is_some() || only_staged(plan, state)
+}
+
 /// Whether a run that has ended had frozen what it was to recover from, and stopped and replaced nothing.
 fn only_staged(plan: &BoundPlan, state: &RunState) -> bool {
     let begun = |step: &PlannedStep| state.steps.get(&step.id).is_some_and(|known| !known.attempts.is_empty());

@@ -176,9 +176,13 @@ async fn a_snapshot_that_is_named_is_refused_with_what_restores_it() {
     let production = Production::new();
     let store = Opening::plain(&production.site.depot.entry, "primary").open().unwrap();
     let (id, at) = ("20260128-143002-3fa9c1-snapshot", "2026-01-28T14:30:02Z".parse().unwrap());
-    let base = production.site.depot.root.join("main/base");
-    let base = std::fs::read_dir(base).unwrap().next().unwrap().unwrap().path().join("manifest.json");
-    let base: Manifest = serde_json::from_slice(&std::fs::read(base).unwrap()).unwrap();
+    let root = production.site.depot.root.clone();
+    let base = std::fs::read_dir(root.join("main/base")).unwrap().next().unwrap().unwrap().path();
+    let place = root.join("main/postgres-snapshot").join(id);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    assert!(std::process::Command::new("cp").arg("-a").args([&base, &place]).status().unwrap().success());
+    std::fs::remove_file(place.join("manifest.json")).unwrap();
+    let base: Manifest = serde_json::from_slice(&std::fs::read(base.join("manifest.json")).unwrap()).unwrap();
     let manifest = Manifest::new(id.to_owned(), KIND_POSTGRES_SNAPSHOT, "main", (at, at));
     let snapshot = Some(Snapshot { place: "vg/data".to_owned(), pgdata: "/srv/data".to_owned() });
     let manifest = Manifest { postgres: base.postgres, snapshot, objects: base.objects, ..manifest };
