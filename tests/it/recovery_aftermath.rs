@@ -56,7 +56,8 @@ fn a_failed_recovery_says_what_is_frozen_and_left_and_its_undo_lifts_the_freeze_
     let cli = &production.cli;
     let failed = locked_out(&production).says("frozen").says("run lift-freeze").says("left beside the data");
     assert!(failed.err.contains("rm -rf -- ") && failed.err.contains(".runbook-staged-"), "{}", failed.err);
-    cli.run(&["backup", CONFIRM[0], CONFIRM[1]]).ends(4).says("no unattended backup is taken meanwhile");
+    let freezes = || fs::read_dir(production.site.depot.root.join("main/freeze")).unwrap().count();
+    assert!(freezes() > 0, "whoever prunes that place finds it there");
     cli.run(&["undo", "last", CONFIRM[0], CONFIRM[1]]).ends(0);
     assert_eq!(rows(&production), "1000|500500");
     let now = status(&production);
