@@ -261,8 +261,9 @@ fn lying(site: &Site, segment: &str, broken: &Path) -> PathBuf {
     script
 }
 
-#[tokio::test]
-async fn a_server_that_opened_before_the_end_of_the_wal_is_stopped_and_told_for_what_it_is() {
+/// A server that is lost with its data, and a recovery whose fetches lie: the archive is whole, what arrives of one segment
+/// breaks off at a position.
+async fn lied_to() -> (Site, runbook::action::BackupHandle, Recover, Lsn) {
     let (site, backup) = of_one_row().await;
     let (names, behind) = three_segments(&site);
     let broken = site.cluster.dir().join("broken");
@@ -273,9 +274,15 @@ async fn a_server_that_opened_before_the_end_of_the_wal_is_stopped_and_told_for_
     site.archive();
     site.cluster.kill();
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let recover = Recover::new(lying(&site, &names[0], &broken));
+    (site, backup, recover, behind)
+}
+
+#[tokio::test]
+async fn a_server_that_opened_before_the_end_of_the_wal_is_stopped_and_told_for_what_it_is() {
+    let (site, backup, recover, behind) = lied_to().await;
     let run = site.run();
     let staged = run.stage(&backup).await;
-    let recover = Recover::new(lying(&site, &names[0], &broken));
     let error = recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
     assert!(error.to_string().contains(&format!("ended at {behind}, though")), "{error}");
     assert!(error.to_string().contains("so the server was stopped"), "{error}");
@@ -303,19 +310,9 @@ async fn a_server_that_opened_before_the_end_of_the_wal_is_stopped_and_told_for_
 
 #[tokio::test]
 async fn a_recovery_from_the_archive_alone_does_not_follow_a_timeline_that_was_opened_too_early() {
-    let (site, backup) = of_one_row().await;
-    let (names, behind) = three_segments(&site);
-    let broken = site.cluster.dir().join("broken");
-    fs::copy(site.cluster.pgdata().join("pg_wal").join(&names[0]), &broken).unwrap();
-    break_record(&broken, behind);
-    site.cluster.give(&broken);
-    fs::set_permissions(&broken, fs::Permissions::from_mode(0o644)).unwrap();
-    site.archive();
-    site.cluster.kill();
-    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    let (site, backup, recover, _) = lied_to().await;
     let run = site.run();
     let staged = run.stage(&backup).await;
-    let recover = Recover::new(lying(&site, &names[0], &broken));
     recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
     fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     let run = site.run();
