@@ -5,7 +5,7 @@ use super::{leftover, recovery, undone};
 use crate::action::Mode;
 use crate::event::Outcome;
 use crate::journal::Runs;
-use crate::plan::{BoundPlan, PlannedStep, lock_of_database};
+use crate::plan::{BoundPlan, lock_of_database};
 use crate::state::RunState;
 
 /// Tells it to people, with the commands that end it.
@@ -44,6 +44,5 @@ pub fn tell(runs: &Runs, plan: &BoundPlan, state: &RunState) {
 
 /// Whether a run has begun to stage a backup.
 fn has_staged(plan: &BoundPlan, state: &RunState) -> bool {
-    let begun = |step: &PlannedStep| state.steps.get(&step.id).is_some_and(|known| !known.attempts.is_empty());
-    plan.steps.iter().any(|step| step.uses == "postgres.restore_base" && begun(step))
+    plan.steps.iter().any(|step| step.uses == "postgres.restore_base" && undone::has_begun(state, step))
 }

@@ -1,8 +1,6 @@
 //! A recovery that was undone: the old server is back on its own data, so that nothing was replaced and nothing has to
 //! stay frozen for another try.
 
-use std::collections::BTreeSet;
-
 use super::{Failure, attest, wiring};
 use crate::action::{Access, Mode, Target};
 use crate::actions::postgres::recovery::start::StartOutput;
@@ -40,9 +38,13 @@ pub fn recovery(runs: &Runs, plan: &BoundPlan, state: &RunState) -> Option<RunId
     replaced_nothing(&plan, &state).then(|| origin.run.clone())
 }
 
+/// Whether an attempt of a step was ever made.
+pub fn has_begun(state: &RunState, step: &PlannedStep) -> bool {
+    state.steps.get(&step.id).is_some_and(|known| !known.attempts.is_empty())
+}
+
 /// Whether a run meant to recover a server and had not come so far as to touch its data.
 fn replaced_nothing(plan: &BoundPlan, state: &RunState) -> bool {
-    let begun = |step: &PlannedStep| state.steps.get(&step.id).is_some_and(|known| !known.attempts.is_empty());
     let ended_well = |step: &PlannedStep| {
         state.steps.get(&step.id).is_some_and(|known| known.status.end() == Some(StepEnd::Succeeded))
     };
@@ -56,7 +58,7 @@ fn replaced_nothing(plan: &BoundPlan, state: &RunState) -> bool {
         match step.uses.as_str() {
             RECOVER => ended_well(step) || moved(step),
             START | STOP => false,
-            _ => destroys && begun(step),
+            _ => destroys && has_begun(state, step),
         }
     };
     plan.steps.iter().any(|step| step.uses == RECOVER) && !plan.steps.iter().any(|step| touches(&step))
@@ -69,9 +71,10 @@ pub fn is_given_back(runs: &Runs, plan: &BoundPlan, state: &RunState) -> bool {
 
 /// Whether a run that has ended had frozen what it was to recover from, and stopped and replaced nothing.
 fn only_staged(plan: &BoundPlan, state: &RunState) -> bool {
-    let begun = |step: &PlannedStep| state.steps.get(&step.id).is_some_and(|known| !known.attempts.is_empty());
     let touches = |step: &&PlannedStep| matches!(step.uses.as_str(), RECOVER | STOP);
-    plan.mode == Mode::Real && replaced_nothing(plan, state) && !plan.steps.iter().filter(touches).any(begun)
+    plan.mode == Mode::Real
+        && replaced_nothing(plan, state)
+        && !plan.steps.iter().filter(touches).any(|step| has_begun(state, step))
 }
 
 /// Lifts the freeze that an undone recovery has put on the stores; says what is left for somebody to do.
@@ -129,7 +132,7 @@ fn places(plan: &BoundPlan) -> Vec<(String, String)> {
     let entries = names.into_iter().filter_map(|name| plan.inventory.databases.get_key_value(name));
     let places = entries.flat_map(|(name, entry)| {
         let prefix = entry.prefix.as_ref().unwrap_or(name);
-        entry.archives().chain(entry.shelves()).map(move |store| (store.to_owned(), prefix.clone()))
+        entry.keeping().into_iter().map(move |store| (store.to_owned(), prefix.clone()))
     });
-    places.collect::<BTreeSet<_>>().into_iter().collect()
+    places.collect()
 }

@@ -3,8 +3,6 @@
 //! A recovery freezes them from its first destroying step on, whatever became of it: the old backups may be needed for
 //! another try. What lifts the freeze is a new base backup, taken after the recovery, or somebody's reason.
 
-use std::collections::BTreeSet;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -127,8 +125,7 @@ fn places(database: &str, inventory: &Inventory) -> Vec<(String, String)> {
     let Some(entry) = inventory.databases.get(database) else { return Vec::new() };
     let prefix = entry.prefix.as_deref().unwrap_or(database);
     let is_writable = |name: &&str| inventory.stores.get(*name).is_some_and(|store| !store.read_only);
-    let names: BTreeSet<&str> = entry.archives().chain(entry.shelves()).filter(is_writable).collect();
-    names.into_iter().map(|name| (name.to_owned(), prefix.to_owned())).collect()
+    entry.keeping().into_iter().filter(is_writable).map(|name| (name.to_owned(), prefix.to_owned())).collect()
 }
 
 /// Lifts what a recovery, wherever it ran, has frozen in the stores.

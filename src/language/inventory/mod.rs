@@ -21,7 +21,7 @@ mod store;
 mod tests;
 mod via;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -194,6 +194,12 @@ impl Database {
     pub fn shelves(&self) -> impl Iterator<Item = &str> {
         let further = self.backup_stores.iter().filter(|name| Some(*name) != self.store.as_ref());
         self.store.iter().chain(further).map(String::as_str)
+    }
+
+    /// Every store that its WAL or a backup of it lies in, once: what is frozen there is frozen in all of them.
+    #[must_use]
+    pub fn keeping(&self) -> BTreeSet<&str> {
+        self.archives().chain(self.shelves()).collect()
     }
 
     /// Its stanza, where pgBackRest has its backups and no store does.

@@ -1,7 +1,5 @@
 //! The freeze of what a real recovery rests on, in the stores themselves (facts 2.10.22).
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
 use crate::action::{Access, Effects, RunContext, Target};
@@ -11,14 +9,10 @@ use crate::catalog::freeze::{FreezeNote, freeze};
 use crate::language::inventory::Inventory;
 
 /// Every store that a recovery of a database reads: those of its WAL, and those of its backups.
-fn places(cluster: &Cluster) -> BTreeSet<&str> {
-    cluster.entry.archives().chain(cluster.entry.shelves()).collect()
-}
-
 /// Adds that the note is written into every store that may be written to, and that the others are read.
 pub(crate) fn written(cluster: &Cluster, inventory: &Inventory, effects: Effects) -> Effects {
     let Ok((_, prefix)) = cluster.archive() else { return effects };
-    places(cluster).into_iter().fold(effects, |effects, name| {
+    cluster.entry.keeping().into_iter().fold(effects, |effects, name| {
         let is_read_only = inventory.stores.get(name).is_some_and(|entry| entry.read_only);
         let access = if is_read_only { Access::Read } else { Access::Write };
         effects.target(access, Target::Store { name: name.to_owned(), prefix: prefix.to_owned() })
@@ -41,7 +35,7 @@ pub(crate) async fn begin(cluster: &Cluster, cx: &RunContext) {
         since: clock::now(),
         lifted: None,
     };
-    for name in places(cluster) {
+    for name in cluster.entry.keeping() {
         let Err(why) = put((name, prefix), &note, cx).await else { continue };
         let message = format!(
             "warning: the backups under `{prefix}` in store `{name}` could not be frozen ({why}): stop whatever prunes or \
