@@ -10,7 +10,7 @@ use crate::plan::BoundPlan;
 use crate::state::RunState;
 use crate::store::Opening;
 
-/// What a run saw last of each copy.
+/// What a run saw last of each copy, at each level: who looked at less takes nothing back.
 pub fn sightings(plan: &BoundPlan, state: &RunState) -> Vec<Sighting> {
     if !matches!(plan.mode, Mode::Real | Mode::Drill) {
         return Vec::new();
@@ -18,7 +18,10 @@ pub fn sightings(plan: &BoundPlan, state: &RunState) -> Vec<Sighting> {
     let notes = state.steps.values().flat_map(|step| &step.notes);
     let mut all: Vec<Sighting> = notes.filter_map(|(_, _, data)| Sighting::read(data)).collect();
     all.sort_by_key(|one| one.verification.at);
-    let by_copy = all.into_iter().map(|one| ((one.backup.store.clone(), one.place().folder()), one));
+    let by_copy = all.into_iter().map(|one| {
+        let copy = (one.backup.store.clone(), one.place().folder());
+        ((copy, one.verification.level), one)
+    });
     by_copy.collect::<BTreeMap<_, _>>().into_values().collect()
 }
 

@@ -53,6 +53,25 @@ impl Scene {
         start.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }
 
+    /// Restores and opens a copy on production's port and counts its rows; its log, where it does not open.
+    fn rows(&self, target: &Path) -> Result<String, String> {
+        let restored = self.restore(target, &[]);
+        assert!(restored.status.success(), "{}", said(&restored));
+        let started = self.start(target, &self.site.cluster.socket_dir());
+        let log = || fs::read_to_string(target.join("log")).unwrap_or_default();
+        if !started {
+            return Err(log());
+        }
+        let waited = "DO $$ BEGIN FOR i IN 1..6000 LOOP EXIT WHEN NOT pg_is_in_recovery(); PERFORM pg_sleep(0.01); END LOOP; END $$";
+        let _ = self.site.cluster.try_sql(waited);
+        let answer = self.site.cluster.try_sql("SELECT count(*) FROM t");
+        self.stop(target);
+        match answer.status.success() {
+            true => Ok(String::from_utf8_lossy(&answer.stdout).trim().to_owned()),
+            false => Err(log()),
+        }
+    }
+
     fn stop(&self, target: &Path) {
         let mut stop = self.site.cluster.command("pg_ctl");
         stop.args(["-w", "-m", "immediate", "stop", "-D"]).arg(target.join("data"));
@@ -97,6 +116,48 @@ async fn a_tablespace_younger_than_the_backup_is_not_replayed_into_the_folder_of
     let rows = cluster.sql("SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM lt)");
     scene.stop(&alone);
     assert_eq!(rows, "100|70");
+}
+
+#[tokio::test]
+async fn the_script_follows_no_timeline_that_was_given_up_and_takes_no_beginning_for_the_end() {
+    need("zstd", "escape");
+    let scene = Scene::new().await;
+    let (home, cluster) = (scene.site.cluster.folder("rescued"), &scene.site.cluster);
+    let fork = cluster.sql("SELECT pg_current_wal_insert_lsn()");
+    let first = cluster.sql("SELECT pg_walfile_name(pg_current_wal_insert_lsn())");
+    cluster.sql("INSERT INTO t SELECT generate_series(1, 10)");
+    scene.site.archive();
+    cluster.sql("INSERT INTO t SELECT generate_series(1, 5)");
+    scene.site.archive();
+    cluster.stop("fast");
+    fs::rename(&scene.late, scene.late.with_extension("kept")).unwrap();
+    cluster.folder("late");
+    // A recovery opened timeline 2 before those rows, and gave it up.
+    let history = scene.archive.join("history");
+    fs::create_dir_all(&history).unwrap();
+    fs::write(history.join("00000002.history"), format!("1\t{fork}\tno recovery target specified\n")).unwrap();
+    let (high, low) = fork.split_once('/').unwrap();
+    fs::write(history.join(format!("00000002.given-up.{high:0>8}{low:0>8}.json")), "{}").unwrap();
+    // Beside the whole segment lies the beginning of it that an earlier recovery had saved.
+    let folder = scene.archive.join("00000001");
+    let whole = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let whole = whole.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with(&first)).unwrap();
+    let plain = home.join("plain");
+    let packed = whole.extension().is_some();
+    assert!(packed, "this test wants packed WAL: {}", whole.display());
+    let unpacked = Command::new("zstd").args(["-q", "-d", "-o"]).arg(&plain).arg(&whole).status().unwrap();
+    assert!(unpacked.success());
+    let mut bytes = fs::read(&plain).unwrap();
+    let used = usize::from_str_radix(low, 16).unwrap() % bytes.len();
+    bytes[used..].fill(0);
+    fs::write(folder.join(&first), &bytes).unwrap();
+    cluster.give(&scene.archive);
+    let rows = scene.rows(&home.join("whole"));
+    assert_eq!(rows.as_deref(), Ok("115"));
+    // Where nothing but the beginning is left the server stops: later segments are there.
+    fs::remove_file(&whole).unwrap();
+    let log = scene.rows(&home.join("cut")).unwrap_err();
+    assert!(log.contains("breaks off, but"), "{log}");
 }
 
 #[tokio::test]

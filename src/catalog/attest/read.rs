@@ -1,5 +1,7 @@
 //! What was attested of a backup, read from what lies beside its manifest.
 
+use std::collections::BTreeSet;
+
 use serde::de::DeserializeOwned;
 
 use super::verified::Verdict;
@@ -20,7 +22,8 @@ pub struct Attested {
     pub last_proof: Option<Proof>,
     /// The newest restore of all, where it failed its checks: whatever passed before, the last word is that it does not.
     pub last_failed: Option<Proof>,
-    /// The verification that says most: a failed one when it is the newest, else the deepest since the last failure.
+    /// The verification that says most: the newest failure that no later pass of at least its level took back, else the
+    /// deepest pass since the last failure.
     pub last_verified: Option<Verification>,
 }
 
@@ -103,19 +106,59 @@ impl<'a> Beside<'a> {
                 Verdict::Failed => attested.last_failed = attested.last_failed.or(Some(found)),
             }
         }
-        for facts in self.verified.iter().take(LOOK_BACK) {
+        let mut verdicts = Verdicts::default();
+        for facts in self.telling() {
             let found: Option<Verification> = note(catalog.note(facts).await)?;
-            let Some(found) = found.filter(|note| note.manifest == manifest) else { continue };
-            let better = attested.last_verified.as_ref().is_none_or(|best| found.level > best.level);
-            let failed = found.verdict == Verdict::Failed;
-            if better && !(failed && attested.last_verified.is_some()) {
-                attested.last_verified = Some(found);
-            }
-            if failed {
-                break;
+            if let Some(found) = found.filter(|note| note.manifest == manifest) {
+                verdicts.follow(found);
             }
         }
+        attested.last_verified = verdicts.told();
         Ok(attested)
+    }
+}
+
+impl<'a> Beside<'a> {
+    /// The verifications that are read, oldest first: the newest ones, and the newest of each level, however many that
+    /// looked at less came after it.
+    fn telling(&self) -> Vec<&'a ObjectFacts> {
+        let mut levels = BTreeSet::new();
+        let mut read: Vec<&ObjectFacts> = Vec::new();
+        for (at, facts) in self.verified.iter().enumerate() {
+            if levels.insert(verified::level_of(facts.key.as_str())) || at < LOOK_BACK {
+                read.push(facts);
+            }
+        }
+        read.reverse();
+        read
+    }
+}
+
+/// What verifications say together, followed from the oldest to the newest.
+#[derive(Debug, Default)]
+struct Verdicts {
+    /// Failures that no pass of at least their level came after.
+    failed: Vec<Verification>,
+    /// The deepest pass since the last failure.
+    passed: Option<Verification>,
+}
+
+impl Verdicts {
+    /// Who looked at less takes nothing back: bytes that were found damaged have their sizes.
+    fn follow(&mut self, note: Verification) {
+        if note.verdict == Verdict::Failed {
+            self.passed = None;
+            self.failed.push(note);
+            return;
+        }
+        self.failed.retain(|failure| failure.level > note.level);
+        if self.passed.as_ref().is_none_or(|best| note.level >= best.level) {
+            self.passed = Some(note);
+        }
+    }
+
+    fn told(mut self) -> Option<Verification> {
+        self.failed.pop().or(self.passed)
     }
 }
 
@@ -136,4 +179,48 @@ pub async fn attested(store: &dyn ReadStore, place: &BackupPlace, manifest: Dige
     let folder = format!("{}/", place.folder());
     let listed = store.list(&folder).await?;
     Beside::of(&folder, listed.iter()).read(manifest, Catalog::of(store)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::attest::Level;
+
+    fn told(notes: &[(Level, Verdict)]) -> Option<(Level, Verdict)> {
+        let mut verdicts = Verdicts::default();
+        for (second, (level, verdict)) in notes.iter().enumerate() {
+            let at = Timestamp::from_second(i64::try_from(second).expect("few")).expect("a time");
+            let (manifest, by, faults) = (Digest::of(b"m"), "run 1".to_owned(), Vec::new());
+            let (level, verdict) = (*level, *verdict);
+            verdicts.follow(Verification { format: 1, manifest, level, at, by, read_bytes: 0, verdict, faults });
+        }
+        verdicts.told().map(|note| (note.level, note.verdict))
+    }
+
+    #[test]
+    fn a_look_at_less_takes_no_damage_back() {
+        use Level::{Content, Digests, Manifest, Sizes};
+        use Verdict::{Failed, Passed};
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[(Digests, Failed), (Sizes, Passed), (Manifest, Passed)]), Some((Digests, Failed)));
+        assert_eq!(told(&[(Digests, Failed), (Sizes, Failed), (Sizes, Passed)]), Some((Digests, Failed)));
+        assert_eq!(told(&[(Content, Passed), (Digests, Failed), (Digests, Passed)]), Some((Digests, Passed)));
+        assert_eq!(told(&[(Sizes, Failed), (Content, Passed), (Sizes, Passed)]), Some((Content, Passed)));
+        assert_eq!(told(&[(Content, Passed), (Sizes, Failed)]), Some((Sizes, Failed)));
+    }
+
+    #[test]
+    fn damage_is_read_however_many_looks_at_less_came_after_it() {
+        let names = (1..30).map(|day| format!("b/verified/202601{day:02}T020000.000000Z-sizes-00000000.json"));
+        let names = std::iter::once("b/verified/20260101T000000.000000Z-digests-00000000.json".to_owned()).chain(names);
+        let facts: Vec<ObjectFacts> = names.map(|name| facts(&name)).collect();
+        let beside = Beside::of("b/", facts.iter());
+        let read: Vec<&str> = beside.telling().iter().map(|facts| facts.key.as_str()).collect();
+        assert_eq!(read.len(), LOOK_BACK + 1);
+        assert!(read[0].contains("-digests-"), "{read:?}");
+    }
+
+    fn facts(key: &str) -> ObjectFacts {
+        ObjectFacts::new(key.parse().expect("a key"), 1, Timestamp::UNIX_EPOCH)
+    }
 }

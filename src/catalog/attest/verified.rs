@@ -96,6 +96,12 @@ fn name(note: &Verification, text: &[u8]) -> String {
     format!("{FOLDER}{at}-{}-{}.json", note.level.as_str(), &Digest::of(text).short()[..8])
 }
 
+/// The word for the level in such a name; all that cannot be read are of one level.
+pub(super) fn level_of(key: &str) -> &str {
+    let name = key.rsplit('/').next().unwrap_or_default();
+    name.trim_end_matches(".json").split('-').nth(1).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Level, Verdict, Verification, name};

@@ -17,13 +17,13 @@ say '4. writing recovery settings'
 @FETCH@FETCH
     {
         printf '%s\n' '# Written by restore.sh; remove these lines after the recovery.'
-        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\" \"$waldump\"'"
+        printf '%s\n' "restore_command = 'sh \"$target/fetch-wal.sh\" \"$wal\" \"%f\" \"%p\" \"$identity\" \"$waldump\" \"$look\"'"
         printf '%s\n' "recovery_target_timeline = 'latest'"
         printf '%s\n' "# recovery_target_time = '2026-01-28 14:30:00+00'   (to stop before a mistake; then also recovery_target_action = 'pause')"
     } >>"$stage/data/postgresql.auto.conf"
     : >"$stage/data/recovery.signal"
 else
-    if [ -n "$waldump" ]; then
+    if [ -n "$look" ]; then
         first='' last=''
         for segment in "$stage"/data/pg_wal/*; do
             [ -f "$segment" ] || continue

@@ -1,12 +1,13 @@
-# restore_command: sh fetch-wal.sh FOLDER %f %p [IDENTITY] [PG_WALDUMP]
+# restore_command: sh fetch-wal.sh FOLDER %f %p IDENTITY PG_WALDUMP LOOK; each of the last three may be empty. With LOOK no record is
+# replayed that reaches into another server's folders.
 # 0: copied. 1: surely absent, so recovery ends here. 126: anything else, so recovery stops instead of opening too early.
-wal=$1 file=$2 to=$3 identity=${4:-} waldump=${5:-}
-fail() { echo "fetch-wal.sh: $*" >&2; rm -f -- "$to.opened" "$to.copying"; exit 126; }
+wal=$1 file=$2 to=$3 identity=${4:-} waldump=${5:-} look=${6:-}
+fail() { echo "fetch-wal.sh: $*" >&2; rm -f -- "$to.opened" "$to.copying" "$to.longest"; exit 126; }
 @TABLESPACE@# guard SEGMENT: ends the recovery before a segment is replayed that makes a tablespace where another server has one. A record
 # may begin in the segment before, which is kept for that.
 guard() {
     case $file in *.*) return 0 ;; esac
-    [ -n "$waldump" ] || return 0
+    [ -n "$look" ] || return 0
     [ -x "$waldump" ] || fail "$waldump is gone: nobody can see whether $file reaches into folders of another server"
     seen=$(dirname -- "$0")/wal-seen
     before='' timeline=$(printf '%.8s' "$file")
@@ -23,11 +24,60 @@ guard() {
     [ -z "$before" ] || rm -f -- "$seen/$before"
     [ -z "$used" ] || fail "$file makes a tablespace in $used, where a server has one already: replay would work in its files. Restore on a machine of its own with --other-machine, or, where that server is gone, move the folder away and put an empty one there"
 }
+# later FOLDER SEGMENT: finds a segment of a folder that comes after this one.
+later() {
+    for later in "$1"/*; do
+        later=$(basename -- "$later")
+        case $later in *.partial*|*.backup|'*') continue ;; esac
+        if expr "x${later%%.*}" '>' "x$2" >/dev/null; then return 0; fi
+    done
+    return 1
+}
+# given_up TIMELINE: a recovery opened it before the end of the WAL and noted so beside its history, and no server went on with it.
+given_up() {
+    until=''
+    for note in "$from/$1".given-up.*.json; do
+        # The last name is the furthest position, where there are several.
+        if [ -f "$note" ]; then until=${note##*.given-up.}; until=${until%.json}; fi
+    done
+    [ -n "$until" ] || return 1
+    inside=$(printf '%s' "$until" | cut -c 9-16)
+    ! later "$wal/$1" "$1$(printf '%.8s' "$until")$(printf '%08X' $((0x$inside / @SEGMENT_BYTES@)))"
+}
+# leads_nowhere TIMELINE: it was given up, and so was every later one: a server looks for the next number as long as there is one.
+leads_nowhere() {
+    given_up "$1" || return 1
+    told=$note
+    for next in "$from"/*.history*; do
+        [ -f "$next" ] || continue
+        next=$(basename -- "$next")
+        next=${next%%.*}
+        if expr "x$next" '>' "x$1" >/dev/null && ! given_up "$next"; then return 1; fi
+    done
+}
+# breaks_off FILE: its end was never written, and no record says that its server went on in the next one.
+breaks_off() {
+    [ -x "$waldump" ] || return 1
+    [ "$(tail -c 8192 "$1" | tr -d '\000' | wc -c)" -eq 0 ] || return 1
+    named=$(dirname -- "$0")/wal-ends
+    { mkdir -p -- "$named" && cp -- "$1" "$named/$file"; } || fail "$named/$file cannot be written"
+    ended=$("$waldump" "$named/$file" 2>/dev/null | tail -n 1)
+    rm -f -- "$named/$file"
+    case $ended in *'desc: SWITCH'*) return 1 ;; esac
+}
 [ -d "$wal" ] || fail "there is no folder $wal"
 case $file in
     *.history) from=$wal/history ;;
     *) from=$wal/$(printf '%.8s' "$file") ;;
 esac
+case $file in
+    *.history)
+        if leads_nowhere "${file%.history}"; then
+            echo "fetch-wal.sh: timeline ${file%.history} was given up ($told says why): it is not followed" >&2
+            exit 1
+        fi ;;
+esac
+found=''
 for stored in "$from/$file" "$from/$file".*; do
     [ -f "$stored" ] || continue
     ending=${stored#"$from/$file"}
@@ -49,18 +99,29 @@ for stored in "$from/$file" "$from/$file".*; do
         *) fail "$stored must be decrypted first: nothing here can ask for its password" ;;
     esac
     rm -f -- "$to.opened"
-    guard "$to.copying"
-    mv -- "$to.copying" "$to" || fail "$to cannot be written"
-    exit 0
+    # Of a segment that a recovery saved unfinished there may be a second copy: where they differ, zeros are what was never written.
+    if [ -n "$found" ]; then
+        shorter=$(cmp -l -- "$to.longest" "$to.copying" 2>/dev/null | sed -n '1s/^ *[0-9]*  *\([0-7]*\) .*$/\1/p')
+        if [ -z "$shorter" ] || [ "$shorter" -ne 0 ]; then continue; fi
+    fi
+    mv -- "$to.copying" "$to.longest" || fail "$to.longest cannot be written"
+    found=$stored
 done
+if [ -n "$found" ]; then
+    rm -f -- "$to.copying"
+    case $file in
+        *.*) ;;
+        *)
+            if later "$from" "$file" && breaks_off "$to.longest"; then
+                fail "$found breaks off, but $later is there: what was written between them is missing, look for another copy"
+            fi ;;
+    esac
+    guard "$to.longest"
+    mv -- "$to.longest" "$to" || fail "$to cannot be written"
+    exit 0
+fi
 case $file in *.history|*.backup|*.partial) exit 1 ;; esac
 # The data directory carries the segments of the backup itself.
 if [ -f "pg_wal/$file" ]; then guard "pg_wal/$file"; exit 1; fi
-for later in "$from"/*; do
-    later=$(basename -- "$later")
-    case $later in *.partial*|*.backup|'*') continue ;; esac
-    if expr "x${later%%.*}" '>' "x$file" >/dev/null; then
-        fail "$file is missing, but $later is there: the archive has a hole"
-    fi
-done
+if later "$from" "$file"; then fail "$file is missing, but $later is there: the archive has a hole"; fi
 exit 1

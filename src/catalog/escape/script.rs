@@ -166,6 +166,7 @@ fn base(manifest: &Manifest) -> String {
         .replace("@TABLESPACE_LINKS@", &absolute)
         .replace("@MAPPINGS@", &mappings)
         .replace("@FETCH@", &FETCH.replace("@TABLESPACE@", TABLESPACE))
+        .replace("@SEGMENT_BYTES@", &facts.segment_size.bytes().to_string())
         .replace("@SYSTEM_ID@", &facts.system_id.to_string())
         .replace("@VERSION@", &bare(&facts.server_version));
     format!("{links}{body}")

@@ -80,7 +80,7 @@ impl Landing<'_> {
         let at = self.seen_whole(arrival).await?;
         let mut session = self.session().await?;
         let asked = self.marker.asked.clone().unwrap_or_else(|| aim.asked());
-        reached::confirm((&asked, self.told()), (at, arrival.newest_commit), &mut session).await?;
+        reached::confirm((&asked, self.told(), self.course().floor), (at, arrival.newest_commit), &mut session).await?;
         match arrival.waits {
             Some(waits) => self.waits(waits, arrival, &mut session).await,
             None => self.opened(arrival, session).await,
@@ -106,7 +106,8 @@ impl Landing<'_> {
         let mut session = self.session().await?;
         // A server that waited at the end of the archive replays what came since before it opens.
         if let Some(asked) = &self.marker.asked {
-            reached::confirm((asked, self.told()), (at, arrival.newest_commit), &mut session).await?;
+            reached::confirm((asked, self.told(), self.course().floor), (at, arrival.newest_commit), &mut session)
+                .await?;
         }
         // Until its first checkpoint a promoted server would recover from before the promotion (facts 2.4).
         if let Err(error) = session.query("CHECKPOINT").await {

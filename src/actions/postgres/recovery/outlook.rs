@@ -9,40 +9,65 @@ use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::stores::archive::{self, Shelf};
 use crate::base::Timestamp;
-use crate::pgformat::{ControlFile, WalFileName};
+use crate::catalog::wal_owner;
+use crate::pgformat::{ControlFile, SystemId, WalFileName};
 use crate::wal::Keys;
+
+/// What a recovery would replace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Replaced {
+    /// The cluster that its archive is of, one that cannot be read, or nothing; in words.
+    Own(String),
+    /// Another cluster than the one that was backed up; in words.
+    Another(String),
+}
 
 /// Says in one sentence what a recovery to `target` would replace; `None` for a scratch database. WAL that another program
 /// archived counts where `location` names such.
 ///
 /// # Errors
 /// Fails when the place cannot be looked at.
-pub(crate) async fn sentence(
+pub(crate) async fn replaced(
     (cluster, location): (&Cluster, Option<&WalLocation>),
     target: Option<Timestamp>,
     cx: &CheckContext,
-) -> Result<Option<String>, ActionError> {
+) -> Result<Option<Replaced>, ActionError> {
     if cluster.is_scratch() {
         return Ok(None);
     }
+    let own = |words: String| Ok(Some(Replaced::Own(words)));
     let files = cx.host.read_files();
     let old = Old::find(cluster, &cx.about.run, files.as_ref())
         .map_err(|error| ActionError::fatal("the old data directory cannot be looked at").because(&error))?;
     let Some(old) = old else {
         let fact = format!("there is no data directory `{}`", cluster.pgdata.display());
-        return Ok(Some(format!("{fact}: nothing is replaced, and only archived WAL can be replayed")));
+        return own(format!("{fact}: nothing is replaced, and only archived WAL can be replayed"));
     };
     let shown = old.dir.display();
     let Some(control) = old.control(files.as_ref()) else {
-        return Ok(Some(format!("`{shown}` will be moved aside; its `pg_control` cannot be read")));
+        return own(format!("`{shown}` will be moved aside; its `pg_control` cannot be read"));
     };
+    if let Some(backed_up) = other_archive(cluster, control.system_id, cx).await {
+        return Ok(Some(Replaced::Another(format!(
+            "`{shown}` holds cluster {}, but what is archived under this prefix is of cluster {backed_up}: nothing of \
+             what was committed in the one comes back from the other",
+            control.system_id
+        ))));
+    }
     let cluster_text = format!("`{shown}` will be moved aside; it holds cluster {}", control.system_id);
     let found = match glance(&old, (cluster, location), &control, cx).await {
         Ok(Some(glance)) => words(&glance, target),
         Ok(None) => "it has no `pg_wal`".to_owned(),
         Err(error) => format!("its newest commit is not known: {error}"),
     };
-    Ok(Some(format!("{cluster_text}; {found}")))
+    own(format!("{cluster_text}; {found}"))
+}
+
+/// The cluster that the prefix in the database's own store belongs to, where that is another one.
+async fn other_archive(cluster: &Cluster, ours: SystemId, cx: &CheckContext) -> Option<SystemId> {
+    let (store, prefix) = cluster.archive().ok()?;
+    let owner = wal_owner(cx.store(store).ok()?.as_ref(), prefix).await.ok()?;
+    owner.filter(|owner| *owner != ours)
 }
 
 async fn glance(

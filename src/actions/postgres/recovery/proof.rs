@@ -11,7 +11,7 @@ use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
 use crate::actions::postgres::session::lobby::Lobby;
-use crate::actions::postgres::stores::archive::Shelf;
+use crate::actions::postgres::stores::archive::{Lacking, Shelf};
 use crate::actions::postgres::stores::handover;
 use crate::base::{Timestamp, clock};
 use crate::event::{Coverage, Progress};
@@ -96,15 +96,15 @@ async fn arrived(claim: &Claim<'_>, session: &mut Session, segment: SegmentName)
     let (written, enough) = written_to(claim);
     let (started, mut enough_since) = (clock::monotonic(), None);
     loop {
-        let lacking = written.lacking(segment).await?;
+        let lacking = written.lacking(segment).await;
         if written.stores.len() - lacking.len() >= enough && handover::taken(session, segment).await? {
             let since: Instant = *enough_since.get_or_insert_with(clock::monotonic);
-            if lacking.is_empty() || since.elapsed() > OTHERS_WITHIN {
-                return Ok(lacking.into_iter().map(str::to_owned).collect());
+            if lacking.len() == 0 || since.elapsed() > OTHERS_WITHIN {
+                return Ok(lacking.names().into_iter().map(str::to_owned).collect());
             }
         }
         if started.elapsed() > ARCHIVED_WITHIN {
-            return Err(late(session, segment, &lacking).await);
+            return Err(late(session, segment, lacking).await);
         }
         pause(claim.cx, LOOK_EVERY).await?;
     }
@@ -124,14 +124,18 @@ fn written_to<'a>(claim: &Claim<'a>) -> (Shelf<'a>, usize) {
     (written, enough)
 }
 
-async fn late(session: &mut Session, segment: SegmentName, lacking: &[&str]) -> ActionError {
+async fn late(session: &mut Session, segment: SegmentName, lacking: Lacking<'_>) -> ActionError {
+    let silent = lacking.silent.first().map(|(store, error)| format!("; `{store}`: {}", error.in_full()));
+    let lacking = lacking.names();
     let failed = session.value("SELECT coalesce(last_failed_wal, '') FROM pg_stat_archiver").await;
-    let words = match (lacking, failed.ok().filter(|name| !name.is_empty())) {
+    let words = match (&lacking[..], failed.ok().filter(|name| !name.is_empty())) {
         ([], None) => "but the server does not take it for archived".to_owned(),
         ([], Some(failed)) => {
             format!("but the server does not take it for archived; the archiver failed with `{failed}`")
         }
-        (stores, _) => format!("but it did not reach store `{}`", stores.join("`, `")),
+        (stores, _) => {
+            format!("but it did not reach store `{}`{}", stores.join("`, `"), silent.unwrap_or_default())
+        }
     };
     let fact = format!("the server is open and has finished segment `{segment}`, {words} within 2m");
     ActionError::fatal(fact).help(
@@ -142,17 +146,20 @@ async fn late(session: &mut Session, segment: SegmentName, lacking: &[&str]) -> 
 
 /// Looks until the archive leads without a hole to the end of the new timeline, and counts its segments. The server
 /// stores several of them at once: one may be there before another that it follows. Nothing comes any more of what was
-/// written before the fork.
+/// written before the fork. A store that gives no answer is not needed where the others lead there.
 async fn whole(claim: &Claim<'_>, started: Instant) -> Result<usize, ActionError> {
     loop {
-        let mut archive = claim.shelf.view().await?;
+        let (mut archive, silent) = claim.shelf.view_of_those_that_answer().await?;
         let stored = archive.segments.len();
         archive.aside.extend(claim.marker.embedded());
         let reach = archive.reach(claim.timeline, course::base(claim.marker));
         let is_coming = reach.hole.as_ref().is_some_and(|hole| hole.first.timeline() == claim.timeline);
         if !is_coming || started.elapsed() > ARCHIVED_WITHIN {
-            reach.whole()?;
-            return Ok(stored);
+            return match (reach.whole(), silent.into_iter().next()) {
+                (Ok(_), _) => Ok(stored),
+                (Err(_), Some(silent)) => Err(silent),
+                (Err(hole), None) => Err(hole.into()),
+            };
         }
         pause(claim.cx, LIST_EVERY).await?;
     }

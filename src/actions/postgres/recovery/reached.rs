@@ -10,12 +10,13 @@ use crate::pgformat::Lsn;
 
 /// Confirms what was asked for. The server itself ends with an error when it runs out of WAL before the target it was told
 /// (from PostgreSQL 13 on); what it does not say is that it went past it, or that nothing was there to stop at. One that was
-/// told nothing, since nothing lay behind what was asked for, may have found more than was seen then.
+/// told nothing, since nothing lay behind what was asked for, may have found more than was seen then: `seen` is how far it
+/// was looked. Its newest transaction may be one that was rolled back, which no time is held against.
 ///
 /// # Errors
 /// Fails when another point than the target was reached.
 pub(crate) async fn confirm(
-    (asked, told): (&Asked, Told),
+    (asked, told, seen): (&Asked, Told, Option<Lsn>),
     (at, newest_commit): (Lsn, Option<Timestamp>),
     session: &mut Session,
 ) -> Result<(), ActionError> {
@@ -24,6 +25,7 @@ pub(crate) async fn confirm(
         Err(ActionError::fatal(fact).help("recover the same backup again, to a target that the archive contains"))
     };
     match (&asked.goal, asked.edge) {
+        (Goal::Time(_), _) if told == Told::Nothing && seen.is_some_and(|seen| at <= seen) => Ok(()),
         (Goal::Time(wanted), edge) => match newest_commit {
             Some(newest) if newest > *wanted || (edge == Edge::Excluded && newest == *wanted) => {
                 missed(format!("its newest commit is of {newest}"))

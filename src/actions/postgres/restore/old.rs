@@ -6,7 +6,7 @@ use crate::action::{FileKind, HostError, ReadFiles};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::room::Room;
 use crate::base::RunId;
-use crate::pgformat::ControlFile;
+use crate::pgformat::{ControlFile, SystemId};
 
 /// An old data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,11 @@ impl Old {
     /// Fails when it cannot be looked at.
     pub(crate) fn lists_tablespaces(&self, files: &dyn ReadFiles) -> Result<bool, HostError> {
         Ok(files.facts(&self.dir.join("pg_tblspc"))?.is_some())
+    }
+
+    /// The cluster that it holds, where that is another one: made anew by `initdb` or `pg_upgrade`, or in this place by mistake.
+    pub(crate) fn of_another(&self, cluster: SystemId, files: &dyn ReadFiles) -> Option<SystemId> {
+        self.control(files).map(|control| control.system_id).filter(|theirs| *theirs != cluster)
     }
 
     /// What its `pg_control` says; `None` when there is none that can be read.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::readable::Judged;
 use crate::action::{Access, ActionError, Effects, ReadStore, StoreError, Surroundings, Target};
@@ -10,6 +11,7 @@ use crate::actions::store::FULL;
 use crate::base::Timestamp;
 use crate::catalog::recovery::Archive;
 use crate::catalog::{self, CatalogError};
+use crate::event::ErrorClass;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, WalFileName};
 use crate::transfer::TransferError;
 use crate::wal::{Almanac, Identity, Keys, Loaded, Plainly, Source, WalError, load_first, read_first, unpack_first};
@@ -25,6 +27,31 @@ pub(crate) struct Shelf<'a> {
     pub(crate) system_id: SystemId,
     /// Its segment size.
     pub(crate) size: SegmentSize,
+}
+
+/// How long a store may take to say whether it has a segment, and to list what it has, where others may be enough.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const LISTED_WITHIN: Duration = Duration::from_secs(120);
+
+/// Stores without a segment.
+#[derive(Default)]
+pub(crate) struct Lacking<'a> {
+    /// Those that lack it.
+    pub(crate) without: Vec<&'a str>,
+    /// Those that did not say, and why.
+    pub(crate) silent: Vec<(&'a str, ActionError)>,
+}
+
+impl<'a> Lacking<'a> {
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.without.len() + self.silent.len()
+    }
+
+    /// Their names.
+    pub(crate) fn names(&self) -> Vec<&'a str> {
+        self.without.iter().copied().chain(self.silent.iter().map(|(store, _)| *store)).collect()
+    }
 }
 
 /// The keys of a store of the inventory; none where it has no such store.
@@ -46,18 +73,21 @@ impl Shelf<'_> {
         Ok(false)
     }
 
-    /// Names the stores that lack a segment.
-    ///
-    /// # Errors
-    /// Fails when a store gives no answer.
-    pub(crate) async fn lacking(&self, segment: SegmentName) -> Result<Vec<&str>, ActionError> {
-        let mut lacking = Vec::new();
-        for (store, _) in &self.stores {
-            if !self.has(*store, segment).await? {
-                lacking.push(store.name());
+    /// Tells which stores lack a segment, and which do not say in time.
+    pub(crate) async fn lacking(&self, segment: SegmentName) -> Lacking<'_> {
+        let asked = self.stores.iter().map(|(store, _)| async move {
+            let answer = tokio::time::timeout(ANSWER_WITHIN, self.has(*store, segment)).await;
+            (store.name(), answer.unwrap_or_else(|_| Err(self.helped(*store, silent(store.name())))))
+        });
+        let mut lacking = Lacking::default();
+        for (store, answer) in futures_util::future::join_all(asked).await {
+            match answer {
+                Ok(true) => {}
+                Ok(false) => lacking.without.push(store),
+                Err(error) => lacking.silent.push((store, error)),
             }
         }
-        Ok(lacking)
+        lacking
     }
 
     async fn has(&self, store: &dyn ReadStore, segment: SegmentName) -> Result<bool, ActionError> {
@@ -133,20 +163,54 @@ impl Shelf<'_> {
     /// Fails when a store gives no answer, a history file is damaged, or two stores tell a timeline differently.
     pub(crate) async fn view(&self) -> Result<Archive, ActionError> {
         let mut all = Archive::empty(self.size);
-        for (at, (store, _)) in self.stores.iter().enumerate() {
-            if at > 0 {
-                // Who fetches asks the same, and takes no prefix that is nobody's for one that lacks a file.
-                let claimed = catalog::check_prefix(*store, self.prefix, self.system_id).await;
-                claimed.map_err(|error| self.helped(*store, broken(&error)))?;
-            }
-            let viewed = catalog::wal_view(*store, self.prefix, (self.system_id, self.size)).await;
-            let viewed = viewed.map_err(|error| self.helped(*store, broken(&error)))?;
-            all.join(viewed).map_err(|timeline| {
-                ActionError::fatal(format!("store `{}` tells timeline {timeline} differently", store.name()))
-                    .help("two servers were promoted to it: see which of them counts, and name only its stores in `wal_stores`")
-            })?;
+        for at in 0..self.stores.len() {
+            let viewed = self.view_of(at).await?;
+            self.join(&mut all, at, viewed)?;
         }
         Ok(all)
+    }
+
+    /// Looks at what the stores hold that give an answer; with it, what the others said instead.
+    ///
+    /// # Errors
+    /// Fails when none gives one, or two stores tell a timeline differently.
+    pub(crate) async fn view_of_those_that_answer(&self) -> Result<(Archive, Vec<ActionError>), ActionError> {
+        let (mut all, mut silent) = (Archive::empty(self.size), Vec::new());
+        for (at, (store, _)) in self.stores.iter().enumerate() {
+            let viewed = tokio::time::timeout(LISTED_WITHIN, self.view_of(at)).await;
+            match viewed.unwrap_or_else(|_| Err(self.helped(*store, self::silent(store.name())))) {
+                Ok(viewed) => self.join(&mut all, at, viewed)?,
+                Err(error) if error.info().class == ErrorClass::Retryable => silent.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match silent.pop() {
+            Some(error) if silent.len() + 1 == self.stores.len() => Err(error),
+            last => {
+                silent.extend(last);
+                Ok((all, silent))
+            }
+        }
+    }
+
+    async fn view_of(&self, at: usize) -> Result<Archive, ActionError> {
+        let (store, _) = &self.stores[at];
+        if at > 0 {
+            // Who fetches asks the same, and takes no prefix that is nobody's for one that lacks a file.
+            let claimed = catalog::check_prefix(*store, self.prefix, self.system_id).await;
+            claimed.map_err(|error| self.helped(*store, broken(&error)))?;
+        }
+        let viewed = catalog::wal_view(*store, self.prefix, (self.system_id, self.size)).await;
+        viewed.map_err(|error| self.helped(*store, broken(&error)))
+    }
+
+    fn join(&self, all: &mut Archive, at: usize, viewed: Archive) -> Result<(), ActionError> {
+        all.join(viewed).map_err(|timeline| {
+            let store = self.stores[at].0.name();
+            ActionError::fatal(format!("store `{store}` tells timeline {timeline} differently")).help(
+                "two servers were promoted to it: see which of them counts, and name only its stores in `wal_stores`",
+            )
+        })
     }
 
     /// What to do when a store fails that is not the database's own.
@@ -192,6 +256,10 @@ impl Shelf<'_> {
         let source = |(store, keys): &(_, _)| Source { store: *store, prefix: self.prefix, identity, keys: *keys };
         self.stores.iter().map(source).collect()
     }
+}
+
+fn silent(store: &str) -> ActionError {
+    ActionError::retryable(format!("store `{store}` gives no answer"))
 }
 
 fn unread_segment(segment: SegmentName, error: &WalError) -> ActionError {

@@ -54,6 +54,15 @@ impl Recovering<'_> {
             self.hands.cx.reporter.note(message, serde_json::Value::Null);
             return Ok(Tail::default());
         };
+        if let Some(other) = old.and_then(|old| old.of_another(marker.system_id, files.as_ref())) {
+            let message = format!(
+                "`{}` holds cluster {other}, not {} as the backup does: nothing of its WAL belongs to what is recovered",
+                self.hands.cluster.pgdata.display(),
+                marker.system_id
+            );
+            self.hands.cx.reporter.note(message, json!({ "cluster": other.to_string() }));
+            return Ok(Tail::default());
+        }
         let archived: BTreeSet<WalFileName> = self.hands.shelf(marker).names().await?.into_keys().collect();
         let (system_id, size) = (marker.system_id, marker.segment_size);
         let reading = tokio::task::spawn_blocking(move || {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::outlook::Replaced;
 use super::super::prospect::Prospect;
 use super::super::{admission, course, outlook, replica};
 use super::RecoverParams;
@@ -17,6 +18,9 @@ use crate::actions::postgres::stores::archive::{self, Shelf};
 use crate::base::clock;
 use crate::catalog::recovery::Goal;
 use crate::wal::Keys;
+
+const ANOTHER: &str = "after `pg_upgrade` or `initdb` a cluster has a prefix of its own (`prefix` of the entry): recover from \
+                       that, or bring the older state back beside it (`runbook restore DATABASE --side`), or into an entry of its own";
 
 /// A recovery that is to begin.
 pub(super) struct Readiness<'a> {
@@ -74,8 +78,18 @@ impl Readiness<'_> {
         let faster = replica::faster(cluster, cx).await;
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
         let place = (cluster, params.wal_location.as_ref());
-        let sentence = outlook::sentence(place, params.target_time, cx).await?;
-        let findings = sentence.into_iter().fold(findings, Findings::pass);
+        let findings = match outlook::replaced(place, params.target_time, cx).await? {
+            None => findings,
+            Some(Replaced::Own(words)) => findings.pass(words),
+            // Whoever means it stops that server by hand: a procedure would take away what nothing here has a backup of.
+            Some(Replaced::Another(words)) if !live::signs(cluster, files.as_ref()).await?.is_empty() => {
+                return Ok(findings.refuse(
+                    format!("{words}; and its server is running"),
+                    format!("{ANOTHER}; if the running server is to go, stop it yourself first"),
+                ));
+            }
+            Some(Replaced::Another(words)) => findings.warn(words, ANOTHER),
+        };
         let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
         let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
         archiving::foretold((cluster, self.program), cx, findings).await
