@@ -67,8 +67,8 @@ impl Readiness<'_> {
     async fn foresee(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
         let Self { params, cx, .. } = *self;
         let findings = findings.pending("the server is looked at when the step starts");
-        let (files, secrets) = (cx.host.read_files(), cx.about.secrets.as_ref());
-        if let Some(fact) = replica::risen(cluster, (files.as_ref(), secrets)).await {
+        let known = replica::known(cluster, cx).await;
+        if let Some(fact) = replica::risen(cluster, known, cx.about.secrets.as_ref()).await {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         let faster = replica::faster(cluster, cx).await;
