@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::emptied::Unlogged;
 use super::super::prospect::Prospect;
 use super::super::{admission, course, outlook, replica};
 use super::RecoverParams;
@@ -73,12 +74,28 @@ impl Readiness<'_> {
         }
         let faster = replica::faster(cluster, cx).await;
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
+        let findings = self.emptied(cluster, findings).await;
         let place = (cluster, params.wal_location.as_ref());
         let sentence = outlook::sentence(place, params.target_time, cx).await?;
         let findings = sentence.into_iter().fold(findings, Findings::pass);
         let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
         let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
         archiving::foretold((cluster, self.program), cx, findings).await
+    }
+
+    /// Names the tables of the server that answers, if it does, which will be empty afterwards.
+    async fn emptied(&self, cluster: &Cluster, findings: Findings) -> Findings {
+        if cluster.is_scratch() {
+            return findings;
+        }
+        let unlogged = Unlogged::of(cluster, self.cx.about.secrets.as_ref()).await.unwrap_or_default();
+        match unlogged.told() {
+            Some(told) => findings.warn(
+                format!("tables will be empty, as every recovery leaves them: {told}"),
+                "they are in no backup and no WAL: copy what is needed of them before, as with `pg_dump -t`",
+            ),
+            None => findings,
+        }
     }
 
     /// Judges the server that is to be replaced, and what is staged for it.
