@@ -27,6 +27,9 @@ pub struct Remains {
     pub run: RunId,
     /// How much it holds.
     pub size_bytes: u64,
+    /// Whether it holds more than that, perhaps: measuring it would have taken too long.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub at_least: bool,
     /// What it is.
     pub what: &'static str,
     /// What removes it; absent where it must stay.
@@ -38,7 +41,8 @@ impl Remains {
     /// One line for people.
     pub fn told(&self) -> String {
         let Self { path, size_bytes, what, remove, .. } = self;
-        let fact = format!("{} in `{}`: {what}", ByteSize(*size_bytes), path.display());
+        let least = if self.at_least { "at least " } else { "" };
+        let fact = format!("{least}{} in `{}`: {what}", ByteSize(*size_bytes), path.display());
         match remove {
             Some(remove) => format!("{fact}; {remove}"),
             None => format!("{fact}; it stays until a recovery has gone well"),
@@ -79,5 +83,6 @@ fn judge(left: Leftover, runs: &Runs, went_well: Option<&RunId>) -> Option<Remai
     };
     let path = left.path.display().to_string();
     let remove = may_go.then(|| command_line(["rm", "-rf", "--", &path]));
-    Some(Remains { path: left.path, run: left.run, size_bytes: left.size_bytes, what, remove })
+    let Leftover { path, run, size_bytes, at_least, .. } = left;
+    Some(Remains { path, run, size_bytes, at_least, what, remove })
 }

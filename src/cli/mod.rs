@@ -63,6 +63,7 @@ mod earlier;
 mod evidence;
 mod exit;
 mod explain;
+mod forgetting;
 mod freeze;
 mod frozen;
 mod given;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
-use runbook::action::{Action as _, RunContext, Surroundings};
+use runbook::action::{Action as _, CheckContext, RunContext, Surroundings};
 use runbook::actions::postgres::{
     CreateDatabase, CreateDatabaseParams, DropDatabase, DropDatabaseParams, Export, ExportParams, TerminateConnections,
     TerminateConnectionsParams,
@@ -100,6 +100,10 @@ async fn a_query_is_exported_as_csv_with_its_rows_and_digest() {
     // The same again is as good as written; other content is not overwritten.
     Export.run(&export(json!({ "path": path }), query), &run.context()).await.unwrap();
     Export.run(&export(json!({ "path": path }), "SELECT 1"), &run.context()).await.unwrap_err();
+    // Ahead it is told, and not refused: whether these are the rows is known only then.
+    let ahead = CheckContext { ahead: true, ..run.check_context() };
+    let findings = Export.check(&export(json!({ "path": path }), query), &ahead).await.unwrap();
+    assert!(!findings.refused() && format!("{:?}", findings.0).contains("is there already"), "{:?}", findings.0);
     assert_eq!(fs::read(&path).unwrap(), bytes);
     let stored = export(json!({ "store": "primary", "key": "exports/t.csv" }), query);
     assert_eq!(Export.run(&stored, &run.context()).await.unwrap().rows, 3);

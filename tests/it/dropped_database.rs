@@ -1,7 +1,11 @@
 //! Databases of a cluster that come and go in the WAL, the one that the entry names included.
 
 use runbook::action::Action as _;
-use runbook::actions::postgres::{InstanceState, SideInstance, SideInstanceOutput};
+use runbook::actions::backup::Find;
+use runbook::actions::postgres::{
+    AroundSnapshot, AroundSnapshotParams, InstanceState, RestorePoint, RestorePointParams, SideInstance,
+    SideInstanceOutput,
+};
 use serde_json::{Value, json};
 
 use crate::pitr_plan::Asked;
@@ -111,6 +115,16 @@ async fn a_moment_inside_the_drop_of_a_database_is_refused_and_the_position_befo
         let why = text(&asked.json(&[&["pitr", "main"], inside].concat(), 4)["why"]);
         assert!(why.contains(&before), "{why}");
     }
+    // The first record that cannot be left out is where a recovery just before it ends, and no other one.
+    let wal = asked.site.cluster.pgdata().join("pg_wal").display().to_string();
+    let waldump = asked.site.cluster.output("pg_waldump", &["-p", &wal, "-s", &before, "-n", "2"]);
+    let mark = waldump.lines().nth(1).and_then(|line| line.split("lsn: ").nth(1)?.split(',').next()).unwrap();
+    for (inclusive, leads) in [(false, true), (true, false)] {
+        let params = json!({ "database": "main", "leads_to": { "lsn": mark, "inclusive": inclusive } });
+        let params = serde_json::from_value(params).unwrap();
+        let found = Find.run(&params, &asked.site.run().context()).await;
+        assert_eq!(found.is_ok(), leads, "inclusive: {inclusive}: {found:?}\n{waldump}");
+    }
     // Behind the drop, and with it, nothing stands against it.
     asked.json(&["pitr", "main", "--at", &after.to_string()], 0);
     asked.json(&["pitr", "main", "--xid", &xid], 0);
@@ -123,6 +137,30 @@ async fn a_moment_inside_the_drop_of_a_database_is_refused_and_the_position_befo
     run.recover(&staged, json!({ "target_lsn": before, "timeline": 1 })).await;
     assert_eq!(asked.site.cluster.sql_in("shop", COUNT), "301");
     assert_eq!(asked.sql("SELECT datconnlimit FROM pg_database WHERE datname = 'shop'"), "-1");
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_server_does_not_hang_on_the_database_that_its_entry_names() {
+    let site = shop();
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM pg_database WHERE datname = 'shop'"), "0");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    site.cluster.sql("CREATE TABLE t AS SELECT generate_series(1, 5) AS n");
+    let params: RestorePointParams =
+        serde_json::from_value(json!({ "database": "main", "name": "five_rows" })).unwrap();
+    let judged = RestorePoint.check(&params, &run.check_context()).await.unwrap();
+    assert!(!judged.refused(), "{:?}", judged.0);
+    RestorePoint.run(&params, &run.context()).await.unwrap();
+    site.cluster.sql("DROP TABLE t");
+    let folder = site.cluster.folder("snapshot");
+    let params = json!({ "database": "main", "argv": ["touch", folder.join("taken")] });
+    let params: AroundSnapshotParams = serde_json::from_value(params).unwrap();
+    AroundSnapshot.run(&params, &site.run().context()).await.unwrap();
+    assert!(folder.join("taken").exists());
+    let staged = run.stage(&backup.backup).await;
+    run.stop().await;
+    run.recover(&staged, json!({ "target_name": "five_rows" })).await;
+    assert_eq!(site.cluster.sql("SELECT count(*) FROM t"), "5");
 }
 
 #[tokio::test]

@@ -350,6 +350,9 @@ fn somebody_was_forgotten_then_an_old_backup_came_back_and_they_are_gone_and_not
     cli.run(&[&["dry-run"], &pitr[..], &["-p", "incident_at=now"]].concat())
         .ends(4)
         .prints("there is no erasure ledger");
+    // Who asks how it stands hears of it before the worst hour.
+    cli.run(&["status", "main"]).ends(2).prints("restores are refused").prints("audit: { ship: STORE }");
+    cli.run(&["backups", "erase-ledger", "list"]).ends(0).says("there is no erasure ledger");
     add(cli, "u13@example.org");
     let rest = "SELECT count(*), md5(string_agg(u::text, ',' ORDER BY email)) FROM users u";
     let rest = cluster.sql(rest);

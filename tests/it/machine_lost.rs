@@ -173,6 +173,24 @@ fn a_standby_that_was_promoted_is_told_before_anything_is_restored_over_what_it_
 }
 
 #[test]
+fn an_open_server_where_a_standby_was_is_ours_only_where_its_cluster_is() {
+    let site = Site::over(&["primary"]);
+    let (standby, stranger) = (site.cluster.standby(), Cluster::start(&[]));
+    let place = |server: &Cluster| format!("127.0.0.1:{}", server.port());
+    standby.sql("SELECT pg_promote(true, 60)");
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    // The newest backup tells what the data directory told.
+    site.inventory(&["primary"], &[place(&stranger), place(&standby)]);
+    let words = format!("`{}`, a standby of `main` by the inventory, is none any more", place(&standby));
+    site.cli.run(&["restore", "main"]).ends(4).prints(&words);
+    site.inventory(&["primary"], &[place(&stranger)]);
+    site.cli.run(&["restore", "main"]).ends(0);
+    // Without data and without a look at the backups nobody knows.
+    site.cli.run(&["status", "main"]).ends(2).prints("cannot be told");
+}
+
+#[test]
 fn a_promoted_standby_archives_with_the_configuration_of_its_primary() {
     let site = Site::over(&["primary"]);
     let standby = site.cluster.standby();

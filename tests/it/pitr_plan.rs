@@ -127,6 +127,29 @@ async fn a_time_gets_its_backup_its_segments_and_the_command_that_carries_it_out
 }
 
 #[tokio::test]
+async fn a_tablespace_on_another_disk_is_counted_there() {
+    let asked = Asked::new();
+    let disk = tempfile::Builder::new().prefix("rb").tempdir_in("/dev/shm").unwrap();
+    asked.site.cluster.give(disk.path());
+    let place = disk.path().display().to_string();
+    asked.sql(&format!("CREATE TABLESPACE apart LOCATION '{place}'"));
+    asked.sql("CREATE TABLE wide TABLESPACE apart AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 5000)");
+    asked.backup().await;
+    let plan = asked.json(&["pitr", "main"], 0);
+    let other = &plan["other_disks"][0];
+    assert_eq!(text(&other["path"]), place, "{plan:#}");
+    let needed = |disk: &Value| disk["needed_bytes"].as_u64().unwrap();
+    assert!(needed(other) > 5_000_000 && other["free_bytes"].as_u64().is_some(), "{plan:#}");
+    // The data directory's disk holds the rest, and the WAL.
+    let (all, wal) = (plan["backup"]["plain_bytes"].as_u64().unwrap(), plan["replay"]["bytes"].as_u64().unwrap());
+    let segment = wal / plan["replay"]["segments"].as_u64().unwrap();
+    assert_eq!(needed(&plan["disk"]), all - needed(other) + wal + 4 * segment, "{plan:#}");
+    asked.cli.run(&["pitr", "main"]).ends(0).prints(&format!("of tablespaces at `{place}`"));
+    asked.sql("DROP TABLE wide");
+    asked.sql("DROP TABLESPACE apart");
+}
+
+#[tokio::test]
 async fn a_mistake_that_nobody_has_archived_yet_stays_out_of_the_recovery_that_is_printed() {
     let asked = Asked::new();
     asked.backup().await;

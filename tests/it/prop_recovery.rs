@@ -107,6 +107,7 @@ impl World {
         let numbers = |base: &Base| base.start.0 / size().bytes()..=(base.stop.0 - 1) / size().bytes();
         let backup = |(index, (base, embeds)): (usize, &(Base, bool))| BaseBackup {
             kind: "postgres.base".to_owned(),
+            tablespaces: Vec::new(),
             id: index.to_string(),
             system_id: SystemId(1),
             base: *base,

@@ -222,6 +222,24 @@ async fn what_was_destroyed_again_after_a_rescued_tail_comes_back_from_the_old_b
 }
 
 #[tokio::test]
+async fn tables_that_no_recovery_brings_back_are_named_before_and_after() {
+    let site = Site::new();
+    site.cluster.sql("CREATE DATABASE shop");
+    site.cluster
+        .sql_in("shop", "CREATE UNLOGGED TABLE cache AS SELECT generate_series(1, 10) AS n; CREATE TABLE t(n int)");
+    let run = site.run();
+    let backup = run.base_backup().await;
+    let staged = run.stage(&backup.backup).await;
+    let ahead = run.check_ahead(&staged, json!({})).await;
+    assert!(format!("{:?}", ahead.0).contains("1 unlogged: shop: public.cache"), "{:?}", ahead.0);
+    run.stop().await;
+    let recovered = run.recover(&staged, json!({})).await;
+    assert_eq!(recovered.emptied, ["shop: public.cache"]);
+    assert!(site.said().contains("tables are empty, as every recovery leaves them"), "{}", site.said());
+    assert_eq!(site.cluster.sql_in("shop", "SELECT count(*) FROM cache"), "0");
+}
+
+#[tokio::test]
 async fn slots_come_back_prepared_transactions_are_told_and_settings_the_wal_needs_are_raised() {
     let site = Site::with(&[("max_prepared_transactions", "0"), ("wal_level", "logical"), ("max_connections", "40")]);
     site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");

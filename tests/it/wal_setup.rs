@@ -4,8 +4,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
+use runbook::action::Action as _;
+use runbook::actions::postgres::{ConfigureArchiving, ConfigureArchivingParams};
+use serde_json::json;
+
 use crate::support::cli::{Cli, until};
 use crate::support::postgres::Cluster;
+use crate::support::recovery;
 
 /// A server and somebody who can run runbooks against it.
 struct Site {
@@ -115,6 +120,26 @@ fn archiving_by_another_program_stays_until_it_is_given_up_by_name() {
     assert_eq!(site.show("archive_command"), "true");
     site.set_up(&["foreign=replace"], 0);
     assert!(site.show("archive_command").contains("wal push"));
+}
+
+#[tokio::test]
+async fn a_segment_that_still_went_to_the_command_of_before_is_followed_by_another_one() {
+    let site = recovery::Site::with(&[("archive_command", "/bin/true")]);
+    // What the archiver does that has not read its configuration yet: the first segment goes nowhere, and is done.
+    let (folder, took) = (site.cluster.folder("bin"), site.cluster.folder("took"));
+    let script = format!(
+        "#!/bin/sh\nmkdir {}/first 2>/dev/null || exec {} \"$@\"\n",
+        took.display(),
+        env!("CARGO_BIN_EXE_runbook")
+    );
+    let command = folder.join("runbook");
+    fs::write(&command, script).unwrap();
+    fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
+    let params: ConfigureArchivingParams =
+        serde_json::from_value(json!({ "database": "main", "foreign": "replace", "within": "30s" })).unwrap();
+    let proven = ConfigureArchiving::new(command).run(&params, &site.run().context()).await.unwrap().segment.unwrap();
+    assert!(took.join("first").exists());
+    assert!(site.stored().iter().any(|name| name.starts_with(&proven)), "{proven}: {:?}", site.stored());
 }
 
 #[test]

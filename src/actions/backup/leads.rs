@@ -41,6 +41,9 @@ pub struct LeadsTo {
     /// The end of the backup itself: matters with a `timeline`.
     #[serde(default)]
     pub immediate: bool,
+    /// Whether what happened at a time, a position or a transaction is recovered too; default: it is.
+    #[serde(default)]
+    pub inclusive: Option<bool>,
     /// The timeline to follow; default: the one that was live at the target.
     #[serde(default)]
     pub timeline: Option<u32>,
@@ -57,9 +60,12 @@ pub(super) struct Led {
     pub(super) passed_over: Vec<String>,
 }
 
+/// Where a recovery is to end, whether with what happened there, and along which timeline.
+type Wanted = ((Goal, Edge), Option<Timeline>);
+
 impl LeadsTo {
     /// Where it is to end, and along which timeline; `None` when every backup leads there.
-    pub(super) fn goal(&self) -> Result<Option<(Goal, Option<Timeline>)>, ParamFault> {
+    pub(super) fn goal(&self) -> Result<Option<Wanted>, ParamFault> {
         let mut goals = Vec::new();
         goals.extend(self.time.map(Goal::Time));
         if let Some(text) = &self.lsn {
@@ -72,10 +78,17 @@ impl LeadsTo {
         goals.extend(self.name.clone().map(Goal::Name));
         goals.extend(self.immediate.then_some(Goal::Immediate));
         let timeline = self.timeline.map(Timeline);
+        let bounded = matches!(goals.first(), Some(Goal::Time(_) | Goal::Lsn(_) | Goal::Xid(_)));
+        if self.inclusive.is_some() && !bounded {
+            let fact = "only a time, a position or a transaction can be left out";
+            return Err(ParamFault::new("/leads_to/inclusive", fact));
+        }
+        let edge = if self.inclusive == Some(false) { Edge::Excluded } else { Edge::Included };
         match (goals.len(), timeline) {
             (0, None) => Ok(None),
-            (0, Some(_)) => Ok(Some((Goal::Newest, timeline))),
-            (1, _) => Ok(Some((goals.remove(0), timeline)).filter(|goal| *goal != (Goal::Immediate, None))),
+            (0, Some(_)) => Ok(Some(((Goal::Newest, edge), timeline))),
+            (1, _) if goals == [Goal::Immediate] && timeline.is_none() => Ok(None),
+            (1, _) => Ok(Some(((goals.remove(0), edge), timeline))),
             _ => Err(ParamFault::new("/leads_to", "a recovery has at most one target")),
         }
     }
@@ -107,8 +120,8 @@ pub(super) fn location(params: &FindParams) -> Option<&WalLocation> {
 
 /// Where it is to lead, in words.
 pub(super) fn words(params: &FindParams) -> Option<String> {
-    let (goal, _) = params.leads_to.as_ref()?.goal().ok()??;
-    Some(format!(" that leads to {goal}, as `runbook pitr` finds it"))
+    let (target, _) = params.leads_to.as_ref()?.goal().ok()??;
+    Some(format!(" that leads to {}, as `runbook pitr` finds it", told(&target)))
 }
 
 /// What is wrong with where it is to lead.
@@ -138,7 +151,7 @@ pub(super) async fn narrowed(
 ) -> Result<Result<Led, (String, String)>, ActionError> {
     let goal = params.leads_to.as_ref().map(LeadsTo::goal).transpose();
     let goal = goal.map_err(|fault| ActionError::fatal(fault.message))?.flatten();
-    let (Some((goal, timeline)), Some(database)) = (goal, &params.database) else {
+    let (Some((target, timeline)), Some(database)) = (goal, &params.database) else {
         return Ok(Ok(Led { query, passed_over: Vec::new() }));
     };
     let cluster = Cluster::of(database, &sight.about.inventory, &sight.about.scratch)?;
@@ -156,7 +169,7 @@ pub(super) async fn narrowed(
         if among.is_empty() {
             continue;
         }
-        let planned = ahead.planned((&goal, Edge::Included, timeline), ahead.remnant().await?, Some(&among)).await;
+        let planned = ahead.planned((&target.0, target.1, timeline), ahead.remnant().await?, Some(&among)).await;
         let planned = planned.map_err(|error| {
             ActionError::retryable("which backup leads to the target cannot be told").because(&error)
         })?;
@@ -170,13 +183,21 @@ pub(super) async fn narrowed(
     }
     // Nothing fits at all: the search says so in its own words.
     Ok(match last {
-        Some(why) => Err(refused(&goal, &query, &why)),
+        Some(why) => Err(refused(&told(&target), &query, &why)),
         None => Ok(Led { query, passed_over: Vec::new() }),
     })
 }
 
+/// Where it is to end, in words.
+fn told((goal, edge): &(Goal, Edge)) -> String {
+    match edge {
+        Edge::Included => goal.to_string(),
+        Edge::Excluded => format!("just before {goal}"),
+    }
+}
+
 /// Why no backup leads there, with advice.
-fn refused(goal: &Goal, query: &Query, why: &Refusal) -> (String, String) {
+fn refused(goal: &str, query: &Query, why: &Refusal) -> (String, String) {
     let which = match &query.id {
         Some(id) => format!("backup `{id}` does not lead to {goal}"),
         None => format!("no backup leads to {goal}"),
@@ -199,16 +220,22 @@ fn refused(goal: &Goal, query: &Query, why: &Refusal) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Goal, LeadsTo, Lsn, Timeline};
+    use super::{Edge, Goal, LeadsTo, Lsn, Timeline};
 
     #[test]
     fn one_target_is_taken_none_takes_every_backup_and_two_are_refused() {
         let all = LeadsTo { immediate: true, ..LeadsTo::default() };
         assert_eq!(all.goal().expect("no fault"), None, "every backup leads to its own end");
         let along = LeadsTo { timeline: Some(2), ..LeadsTo::default() };
-        assert_eq!(along.goal().expect("no fault"), Some((Goal::Newest, Some(Timeline(2)))));
+        assert_eq!(along.goal().expect("no fault"), Some(((Goal::Newest, Edge::Included), Some(Timeline(2)))));
         let lsn = LeadsTo { lsn: Some("0/3000000".to_owned()), ..LeadsTo::default() };
-        assert_eq!(lsn.goal().expect("no fault"), Some((Goal::Lsn(Lsn(3 << 24)), None)));
+        let goal = Goal::Lsn(Lsn(3 << 24));
+        assert_eq!(lsn.goal().expect("no fault"), Some(((goal.clone(), Edge::Included), None)));
+        let before = LeadsTo { inclusive: Some(false), ..lsn.clone() };
+        assert_eq!(before.goal().expect("no fault"), Some(((goal, Edge::Excluded), None)));
+        for whole in [all, along, LeadsTo::default()] {
+            assert!(LeadsTo { inclusive: Some(false), ..whole }.goal().is_err(), "nothing to leave out");
+        }
         assert!(LeadsTo { xid: Some(7), ..lsn.clone() }.goal().is_err());
         assert!(LeadsTo { lsn: Some("yesterday".to_owned()), ..LeadsTo::default() }.goal().is_err());
     }

@@ -17,8 +17,8 @@ use crate::action::{
 };
 use crate::actions::postgres::backup::base_backup::Checkpoint;
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::base::Timestamp;
 use crate::pgformat::SystemId;
 
@@ -181,7 +181,7 @@ impl Action for Backup {
         if cx.ahead {
             return Ok(findings.pass(told(&standing)).pending("the server is asked when the step starts"));
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         if let Some((fact, help)) = unfit(&facts, &standing) {
             return Ok(findings.refuse(fact, help));

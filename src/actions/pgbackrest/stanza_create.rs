@@ -13,8 +13,8 @@ use crate::action::{
     Idempotency, ParamFault, PlanContext, RunContext, Target,
 };
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::ServerFacts;
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::pgformat::SystemId;
 
 /// Makes a stanza.
@@ -78,7 +78,7 @@ impl Action for StanzaCreate {
         if cx.ahead {
             return Ok(findings.pending("the server is asked when the step starts"));
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let ours = SystemId(ServerFacts::of(&mut session).await?.system_id);
         let theirs = standing.system_id().filter(|theirs| *theirs != ours);
         Ok(match theirs {

@@ -132,8 +132,8 @@ impl Listed {
         chain.push(self.id.clone());
         let (stored_bytes, plain_bytes) = (self.size_bytes, self.plain_bytes);
         let (id, fault, embedded) = (self.id.clone(), self.fault.clone(), BTreeSet::new());
-        let kind = KIND.to_owned();
-        Some(BaseBackup { id, kind, system_id, base, embedded, chain, stored_bytes, plain_bytes, fault })
+        let (kind, tablespaces) = (KIND.to_owned(), Vec::new());
+        Some(BaseBackup { id, kind, system_id, base, embedded, chain, stored_bytes, plain_bytes, tablespaces, fault })
     }
 }
 

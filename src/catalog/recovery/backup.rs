@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use crate::base::Timestamp;
 use crate::catalog::{Backup, KIND_POSTGRES_BASE, KIND_POSTGRES_SNAPSHOT, Manifest, ObjectRole, PostgresFacts};
 use crate::pgformat::{Lsn, SegmentName, SystemId, Timeline};
@@ -38,8 +40,21 @@ pub struct BaseBackup {
     pub stored_bytes: u64,
     /// The plain bytes of the chain: what a restore writes.
     pub plain_bytes: u64,
+    /// What of that is written into tablespaces outside the data directory.
+    pub tablespaces: Vec<TablespaceSize>,
     /// Why it cannot be restored; `None` when nothing is known to be wrong.
     pub fault: Option<String>,
+}
+
+/// A tablespace outside the data directory, and what a restore writes into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TablespaceSize {
+    /// Its name.
+    pub name: String,
+    /// Where the backup had it.
+    pub location: String,
+    /// The plain bytes of the chain.
+    pub plain_bytes: u64,
 }
 
 impl Base {
@@ -101,6 +116,12 @@ fn of(backup: &Backup, by_id: &BTreeMap<Link<'_>, &Backup>) -> Option<BaseBackup
         }
     }
     let objects = || links.iter().flat_map(|link| &link.manifest.objects);
+    let within = |oid: u32| objects().filter(move |object| object.tablespace == Some(oid));
+    let tablespaces = facts.tablespaces.iter().map(|one| TablespaceSize {
+        name: one.name.clone(),
+        location: one.location.clone(),
+        plain_bytes: within(one.oid).map(|object| object.plain_facts().size_bytes).sum(),
+    });
     Some(BaseBackup {
         id: manifest.id.clone(),
         kind: manifest.kind.clone(),
@@ -109,6 +130,7 @@ fn of(backup: &Backup, by_id: &BTreeMap<Link<'_>, &Backup>) -> Option<BaseBackup
         embedded: embedded(manifest, facts),
         stored_bytes: objects().map(|object| object.size_bytes).sum(),
         plain_bytes: objects().map(|object| object.plain_facts().size_bytes).sum(),
+        tablespaces: tablespaces.collect(),
         chain: links.iter().rev().map(|link| link.manifest.id.clone()).collect(),
         fault,
     })

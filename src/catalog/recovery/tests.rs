@@ -291,6 +291,7 @@ fn backup(id: &str, fault: Option<&str>) -> BaseBackup {
         chain: vec![id.to_owned()],
         stored_bytes: 1,
         plain_bytes: 1,
+        tablespaces: Vec::new(),
         fault: fault.map(str::to_owned),
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use super::super::args::InventoryArgs;
 use super::super::screen::Face;
 use super::super::site::Site;
-use super::super::{Exit, Failure, document, wiring};
+use super::super::{Exit, Failure, document, forgetting, wiring};
 use super::ledger_copy::{Forked, bring_in, failed, send};
 use crate::action::{ErasureContent, ErasureKey, ErasureLine, Forget, Secrets as _, Treatment, Word};
 use crate::journal::erasure::{ErasureError, ErasureLedger};
@@ -219,11 +219,23 @@ fn list(args: &List) -> Result<Exit, Failure> {
     // What is here is shown in any case; that it may not be all of it is how the command ends.
     match (args.json, lines.is_empty()) {
         (true, _) => document::write_json(&lines)?,
-        (false, true) if brought.is_ok() => tell!("nothing has to be forgotten"),
+        (false, true) if brought.is_ok() => none(args.database.as_ref(), &site),
         (false, _) => lines.iter().for_each(|line| out!("{}", told(line))),
     }
     brought?;
     sound(&content).map(|()| Exit::Success)
+}
+
+/// What is said where there is no line: that nobody has to be forgotten, or that nobody can tell.
+fn none(database: Option<&String>, site: &Site) {
+    let names = site.inventory.databases.keys().filter(|name| database.is_none_or(|only| only == *name));
+    let faults: Vec<_> = names.filter_map(|name| Some((name, forgetting::fault(name, site)?))).collect();
+    if faults.is_empty() {
+        tell!("nothing has to be forgotten");
+    }
+    for (name, fault) in faults {
+        tell!("warning: `{name}`: {}", fault.told());
+    }
 }
 
 fn export() -> Result<Exit, Failure> {

@@ -1,7 +1,9 @@
 //! Tells a plan, or why there is none, and what to do next.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::other::Other;
@@ -87,12 +89,44 @@ impl About<'_> {
         Some((from, newest))
     }
 
-    /// What is free where the data directory lies; `None` when that is not this machine.
-    fn free_bytes(&self) -> Option<u64> {
-        let pgdata = &self.site.inventory.databases.get(self.database)?.pgdata;
-        let files = this_machine().ok()?.read_files();
-        Some(files.space(pgdata).ok()?.free_bytes)
+    /// The disks that a plan needs, that of the data directory first; one for each other file system that a tablespace is on.
+    fn disks(&self, plan: &Plan) -> Vec<Disk> {
+        let whole = |path: &Path| Disk { path: path.to_owned(), needed_bytes: plan.disk_bytes(), free_bytes: None };
+        let Some(entry) = self.site.inventory.databases.get(self.database) else { return vec![whole(Path::new(""))] };
+        let mut own = whole(&entry.pgdata);
+        let Some(host) = this_machine().ok().filter(|_| entry.elsewhere().is_none()) else { return vec![own] };
+        let files = host.read_files();
+        // What is to be made stands beside what is there.
+        let there =
+            |path: &Path| path.ancestors().take(2).find_map(|at| Some((at.to_owned(), files.facts(at).ok()??.device)));
+        let free = |at: &Path| files.space(at).ok().map(|space| space.free_bytes);
+        let Some((at, device)) = there(&entry.pgdata) else { return vec![own] };
+        own.free_bytes = free(&at);
+        let mut others: Vec<(u64, Disk)> = Vec::new();
+        for tablespace in &plan.backup.tablespaces {
+            let mapped = entry.tablespaces.get(&tablespace.name).cloned();
+            let path = mapped.unwrap_or_else(|| PathBuf::from(&tablespace.location));
+            let Some((at, on)) = there(&path).filter(|(_, on)| *on != device) else { continue };
+            let bytes = tablespace.plain_bytes;
+            own.needed_bytes = own.needed_bytes.saturating_sub(bytes);
+            match others.iter_mut().find(|(known, _)| *known == on) {
+                Some((_, disk)) => disk.needed_bytes = disk.needed_bytes.saturating_add(bytes),
+                None => others.push((on, Disk { path, needed_bytes: bytes, free_bytes: free(&at) })),
+            }
+        }
+        std::iter::once(own).chain(others.into_iter().map(|(_, disk)| disk)).collect()
     }
+}
+
+/// What a plan needs of one file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Disk {
+    /// A place on it.
+    path: PathBuf,
+    /// What is written there at most.
+    needed_bytes: u64,
+    /// What is free there; absent where that is not known here.
+    free_bytes: Option<u64>,
 }
 
 /// Prints a plan as JSON.
@@ -107,6 +141,8 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         let commit = |commit: crate::pgformat::Commit| json!({ "xid": commit.xid, "lsn": commit.lsn, "at": commit.at });
         json!({ "segment": stop.segment.to_string(), "next": commit(stop.next), "last": stop.last.map(commit) })
     });
+    let disks = about.disks(plan);
+    let own = disks.first().map(|disk| json!({ "needed_bytes": disk.needed_bytes, "free_bytes": disk.free_bytes }));
     json!({
         "database": about.database,
         "possible": true,
@@ -120,7 +156,8 @@ pub fn told(about: &About<'_>, plan: &Plan) -> Value {
         "stop": stop,
         "newest_commit_at": plan.newest_commit.map(|commit| commit.at),
         "gives_up": about.given_up(plan).map(|(from, to)| json!({ "from": from, "to": to })),
-        "disk": { "needed_bytes": plan.disk_bytes(), "free_bytes": about.free_bytes() },
+        "disk": own,
+        "other_disks": disks.get(1..).unwrap_or_default(),
         "retrieval": plan.retrieval,
         "estimate": estimate(plan, about.database),
         "passed_over": passed_over(plan.passed_over.iter().map(|one| (one.id.as_str(), &one.why))),
@@ -161,9 +198,15 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
     let bytes = format!("{} of WAL, {} to fetch", ByteSize(replay.bytes), ByteSize(replay.stored_bytes));
     fact("segments", &format!("{} from `{}` to `{}`: {bytes}", replay.segments, replay.first, replay.last));
     stops(about, plan, &fact);
-    let free = about.free_bytes();
-    let shown = free.map_or_else(|| "not known here".to_owned(), |free| ByteSize(free).to_string());
-    fact("disk", &format!("{} at most, {shown} free", ByteSize(plan.disk_bytes())));
+    let disks = about.disks(plan);
+    for (index, disk) in disks.iter().enumerate() {
+        let shown = disk.free_bytes.map_or_else(|| "not known here".to_owned(), |free| ByteSize(free).to_string());
+        let needed = ByteSize(disk.needed_bytes);
+        match index {
+            0 => fact("disk", &format!("{needed} at most, {shown} free")),
+            _ => fact("", &format!("{needed} of tablespaces at `{}`, {shown} free", disk.path.display())),
+        }
+    }
     if let Some(retrieval) = &plan.retrieval {
         fact("retrieve", &retrieve(retrieval));
     }
@@ -178,8 +221,9 @@ pub fn facts(about: &About<'_>, plan: &Plan) {
     for one in &plan.passed_over {
         fact("not from", &format!("`{}`: {}", one.id, one.why));
     }
-    if free.is_some_and(|free| free < plan.disk_bytes()) {
-        tell!("warning: there may be too little room: the old data is kept until you remove it");
+    for short in disks.iter().filter(|disk| disk.free_bytes.is_some_and(|free| free < disk.needed_bytes)) {
+        let place = short.path.display();
+        tell!("warning: there may be too little room at `{place}`: the old data is kept until you remove it");
     }
 }
 

@@ -58,6 +58,7 @@ pub fn of(status: &Status, again: &Again) -> Vec<Advice> {
         let look = again.line(["dry-run", status.recovery(), "-p", &ways.database, "-p", "incident_at=now"]);
         next.push(Advice::new(Level::Critical, format!("the recovery cannot be planned: {look}")));
     }
+    next.extend(status.unforgotten.iter().map(|one| Advice::new(one.level, one.told())));
     next.extend(held(status, &ways));
     next.extend(expected(status, again));
     next.extend(tried(status, &ways));
@@ -311,6 +312,7 @@ mod tests {
             forecast_fault: String::new(),
             open: None,
             unfinished: Vec::new(),
+            unforgotten: None,
             left: Vec::new(),
             level: Level::Ok,
             next: Vec::new(),

@@ -15,6 +15,7 @@ use crate::catalog::health::{Health, Level};
 use crate::catalog::{Backup, Catalog, KIND_POSTGRES_BASE, KIND_POSTGRES_DUMP};
 use crate::cli::args::{InventoryArgs, Subject};
 use crate::cli::backups::expected::Expectations;
+use crate::cli::forgetting::{self, Unforgotten};
 use crate::cli::leftover::{self, Remains};
 use crate::cli::prepare::{self, RunIdentity};
 use crate::cli::recovery::{self, Open};
@@ -84,6 +85,9 @@ pub struct Status {
     pub open: Option<Open>,
     /// Runs that concern it and have not ended.
     pub unfinished: Vec<Unfinished>,
+    /// Why its restores are refused: its entry has `erasure`, and no ledger tells whom they must forget.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unforgotten: Option<Unforgotten>,
     /// What recoveries have left beside its data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<Remains>,
@@ -218,6 +222,7 @@ pub fn of(name: &str, site: &Site, inventory: &InventoryArgs) -> Result<Status, 
         forecast_fault: String::new(),
         open,
         unfinished: history.unfinished,
+        unforgotten: forgetting::fault(name, site),
         left: leftover::of(name, &site.inventory, runs.as_ref()),
         level: Level::Ok,
         next: Vec::new(),

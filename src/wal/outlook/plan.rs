@@ -11,7 +11,7 @@ use super::doomed::{Halt, doomed};
 use super::{ClusterView, Hunt, LookError, Recoverable, ToRetrieve, readable};
 use crate::base::Timestamp;
 use crate::catalog::recovery::{
-    Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, choose, lanes,
+    Choice, Condition, Edge, Goal, Interval, Lane, PassedOver, Refusal, Seen, Settled, TablespaceSize, choose, lanes,
 };
 use crate::pgformat::{Commit, Lsn, SegmentName, SystemId, Timeline, WalFileName};
 
@@ -70,6 +70,9 @@ pub struct ChosenBackup {
     pub stored_bytes: u64,
     /// What a restore writes.
     pub plain_bytes: u64,
+    /// What of that goes into tablespaces outside the data directory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tablespaces: Vec<TablespaceSize>,
 }
 
 /// The WAL to replay.
@@ -363,6 +366,7 @@ fn of(
             chain: backup.chain.clone(),
             stored_bytes: backup.stored_bytes,
             plain_bytes: backup.plain_bytes,
+            tablespaces: backup.tablespaces.clone(),
         },
         settled,
         stop,

@@ -26,10 +26,18 @@ pub struct ConfigureArchiving {
     pub(super) program: PathBuf,
 }
 
+impl ConfigureArchiving {
+    /// An action whose servers archive with `program wal push`.
+    #[must_use]
+    pub fn new(program: PathBuf) -> Self {
+        Self { program }
+    }
+}
+
 impl Default for ConfigureArchiving {
     /// Servers call the program that runs now.
     fn default() -> Self {
-        Self { program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook")) }
+        Self::new(std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/bin/runbook")))
     }
 }
 

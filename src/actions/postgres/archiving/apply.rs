@@ -7,7 +7,8 @@ use super::change::{self, SettingChange};
 use crate::action::{ActionError, HostError, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::server::Server;
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::base::units::human_duration;
 use crate::base::{Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
@@ -164,9 +165,9 @@ pub(super) async fn restart(cluster: &Cluster, cx: &RunContext) -> Result<(Sessi
     server.stop(cx.host.as_ref()).await?;
     server.start(cx.host.as_ref()).await?;
     server.tell_log(cx);
-    let endpoint = Endpoint::of(cluster, None, cx.about.secrets.as_ref())?;
+    let lobby = Lobby::own(cluster, cx.about.secrets.as_ref())?;
     loop {
-        match endpoint.open().await {
+        match lobby.open().await {
             Ok(session) => return Ok((session, noted_down(cluster, Down { since, took: started.elapsed() }, cx))),
             Err(error) if error.info().class == ErrorClass::Retryable && started.elapsed() < ANSWERS_WITHIN => {}
             Err(error) => return Err(error),

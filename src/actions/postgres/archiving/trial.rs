@@ -15,12 +15,16 @@ use crate::event::Progress;
 use crate::pgformat::{SegmentName, SystemId};
 
 const TICK: Duration = Duration::from_millis(100);
+/// How long a segment that the archiver is done with may take to be seen in the stores before another one is finished; doubled
+/// each time, so that a store that is gone costs few segments.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What the server's archiver says of itself.
 const ARCHIVER: &str = "SELECT coalesce(last_failed_wal, ''), failed_count FROM pg_stat_archiver";
 
 /// Finishes a segment and waits until it is in the stores and the server's archiver is done with it: what was pushed ahead of its
-/// turn proves nothing as long as an earlier one fails.
+/// turn proves nothing as long as an earlier one fails. A segment that the archiver is done with and a store has not went to the
+/// command of before, which the archiver gives up between two segments only: another one is finished then.
 ///
 /// # Errors
 /// Fails when it does not get there in time; then it says what the server's archiver says.
@@ -35,31 +39,39 @@ pub(super) async fn prove(
     let current = session.value("SELECT pg_walfile_name(pg_current_wal_insert_lsn())").await?;
     let current: SegmentName =
         current.parse().map_err(|_| ActionError::fatal(format!("the server's WAL file `{current}` makes no sense")))?;
-    let segment = switch(session, (current.timeline(), size)).await?;
-    cx.reporter.progress(Progress::Doing { text: format!("waiting for `{segment}` in the archive") });
+    let shelf = Shelf {
+        stores: stores.iter().map(|store| (store.as_read(), keys(&cx.about, store.name()))).collect(),
+        prefix,
+        system_id: SystemId(facts.system_id),
+        size,
+    };
     let started = clock::monotonic();
-    for store in stores {
-        let shelf = Shelf {
-            stores: vec![(store.as_read(), keys(&cx.about, store.name()))],
-            prefix,
-            system_id: SystemId(facts.system_id),
-            size,
-        };
-        while !shelf.holds(segment).await? {
+    let mut patience = AGAIN_AFTER;
+    loop {
+        let segment = switch(session, (current.timeline(), size)).await?;
+        cx.reporter.progress(Progress::Doing { text: format!("waiting for `{segment}` in the archive") });
+        let finished = clock::monotonic();
+        loop {
+            // The archiver is asked first: what it is done with and a store has not afterwards went elsewhere, or is owed.
+            let taken = handover::taken(session, segment).await?;
+            let lacking = shelf.lacking(segment).await?;
+            if taken && lacking.is_empty() {
+                return Ok(segment);
+            }
             if started.elapsed() > within {
-                let what = format!("`{segment}` did not reach store `{}`", store.name());
+                let what = match lacking.first() {
+                    Some(store) => format!("`{segment}` did not reach store `{store}`"),
+                    None => format!("the server does not take `{segment}` for archived"),
+                };
                 return Err(late(session, &what, within).await);
+            }
+            if taken && finished.elapsed() > patience {
+                break;
             }
             pause(cx).await?;
         }
+        patience = patience.saturating_mul(2);
     }
-    while !handover::taken(session, segment).await? {
-        if started.elapsed() > within {
-            return Err(late(session, &format!("the server does not take `{segment}` for archived"), within).await);
-        }
-        pause(cx).await?;
-    }
-    Ok(segment)
 }
 
 async fn pause(cx: &RunContext) -> Result<(), ActionError> {

@@ -15,7 +15,8 @@ use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::overseer::{self, Fact};
 use crate::actions::postgres::cluster::owner::{self, Owner};
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::pgformat::SystemId;
 
 /// How long the first segment may take to reach the archive, where nothing says otherwise.
@@ -86,7 +87,7 @@ impl<'a> Work<'a> {
 
     /// Asks the server what differs. Changes nothing.
     pub(super) async fn looked(mut self, host: &dyn ReadHost, about: &Surroundings) -> Result<Self, ActionError> {
-        let mut session = Endpoint::of(self.cluster, None, about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(self.cluster, about.secrets.as_ref())?.open().await?;
         self.abode = Abode::of(self.cluster, host).await?;
         if let Some(fault) = self.barred(host).await? {
             self.faults.push(fault);
@@ -189,7 +190,7 @@ impl<'a> Work<'a> {
     }
 
     async fn session(&self, cx: &RunContext) -> Result<Session, ActionError> {
-        Endpoint::of(self.cluster, None, cx.about.secrets.as_ref())?.open().await
+        Lobby::own(self.cluster, cx.about.secrets.as_ref())?.open().await
     }
 
     /// Changes what differs, and proves that a segment arrives.

@@ -17,6 +17,7 @@ use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::actions::postgres::stores::archive;
 use crate::base::clock;
 use crate::catalog::{self, Backup, BackupPlace, Manifest};
@@ -100,16 +101,17 @@ impl Action for BaseBackup {
             return Ok(Findings::default().pending("the scratch instance does not run yet"));
         }
         let copies = Copies::of(params, &cluster)?;
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         let mut findings = judge(&mut session, &facts, Findings::default()).await?;
         let source = source(params, &cluster, (&cx.about.inventory, &cx.about.scratch))?;
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
-        if let Err(error) = same_cluster(&endpoint, &facts, params).await {
+        let lobby = Lobby::own(&source, cx.about.secrets.as_ref())?;
+        if let Err(error) = same_cluster((&endpoint, &lobby), &facts, params).await {
             let help = error.info().help.clone().unwrap_or_else(|| "look at `pg_hba.conf` and at the role".to_owned());
             return Ok(findings.refuse(error.in_full(), help));
         }
-        findings = increment::judge(params, (&endpoint, &facts), findings).await?;
+        findings = increment::judge(params, (&lobby, &facts), findings).await?;
         let (usable, judged) = copies.usable(cx, findings).await;
         findings = judged;
         if !findings.refused() {
@@ -128,7 +130,7 @@ impl Action for BaseBackup {
             copies.complete(&mut outcome, &original, cx).await?;
             return output(outcome.backups, &cluster, cx).await;
         }
-        let primary = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?;
+        let primary = Lobby::own(&cluster, cx.about.secrets.as_ref())?;
         let facts = ServerFacts::of(&mut primary.open().await?).await?;
         let mut depots = copies.ready(&mut outcome, (&place, SystemId(facts.system_id)), cx).await;
         // A store had it all along, and gave no answer before.

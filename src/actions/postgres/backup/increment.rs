@@ -10,8 +10,8 @@ use super::copies::Outcome;
 use super::delivery::Depot;
 use crate::action::{ActionError, CheckContext, Findings, ReadStore, RunContext};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::actions::postgres::session::connect::Endpoint;
 use crate::actions::postgres::session::facts::ServerFacts;
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::actions::postgres::stores::archive;
 use crate::actions::postgres::stores::readable::Reading;
 use crate::catalog::{self, Backup, BackupPlace, CatalogError, KIND_POSTGRES_BASE, Query};
@@ -32,7 +32,7 @@ pub(crate) struct Prior {
 /// Fails when the server gives no answer.
 pub(crate) async fn judge(
     params: &BaseBackupParams,
-    (endpoint, facts): (&Endpoint, &ServerFacts),
+    (source, facts): (&Lobby, &ServerFacts),
     findings: Findings,
 ) -> Result<Findings, ActionError> {
     if !params.incremental {
@@ -42,7 +42,7 @@ pub(crate) async fn judge(
         let fact = format!("PostgreSQL {} takes no incremental backups, 17 is the first that does", facts.version);
         return Ok(findings.refuse(fact, "leave `incremental` out, or upgrade the server"));
     }
-    let summarizes = endpoint.open().await?.value("SELECT current_setting('summarize_wal')").await?;
+    let summarizes = source.open().await?.value("SELECT current_setting('summarize_wal')").await?;
     if summarizes != "on" {
         let fact = "`summarize_wal` is off, so the server does not know what changed";
         let help = "ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf(); then take a full backup first";

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::attempt::Reading;
+use super::emptied::Unlogged;
 use super::giving_up;
 use super::proof;
 use super::reached;
@@ -300,9 +301,10 @@ impl Landing<'_> {
             if cluster.is_scratch() { Vec::new() } else { slot::restore(self.hands, &self.marker, &mut session).await };
         let standbys = if cluster.is_scratch() { Vec::new() } else { slot::standbys(self.hands, &self.marker).await };
         let waits_for_standby = self.held_up(&mut session).await?;
+        let emptied = self.emptied().await;
         let output = self.output(files.as_ref(), arrival, proven.fork);
         let archived = proven.segment.map(|segment| segment.to_string());
-        let output = RecoverOutput { archived, slots, standbys, prepared, waits_for_standby, ..output };
+        let output = RecoverOutput { archived, slots, standbys, prepared, emptied, waits_for_standby, ..output };
         self.keep(files.as_ref(), &output)?;
         files.remove_file(&cluster.pgdata.join(MARKER)).map_err(|error| cannot(&error))?;
         Ok(output)
@@ -431,8 +433,29 @@ impl Landing<'_> {
             slots: Vec::new(),
             standbys: Vec::new(),
             prepared: Vec::new(),
+            emptied: Vec::new(),
             waits_for_standby: None,
         }
+    }
+
+    /// Says which tables are empty now, whatever was in them. A server that does not tell it is open all the same.
+    async fn emptied(&self) -> Vec<String> {
+        let Hands { cluster, cx, .. } = self.hands;
+        let (message, names) = match Unlogged::of(cluster, cx.about.secrets.as_ref()).await {
+            Ok(all) => match all.told() {
+                Some(told) => (
+                    format!("warning: tables are empty, as every recovery leaves them: {told}; fill them anew"),
+                    all.names,
+                ),
+                None => return Vec::new(),
+            },
+            Err(error) => {
+                let words = "unlogged tables, if there are any, are empty; which they are is not known";
+                (format!("{words}: {}", error.in_full()), Vec::new())
+            }
+        };
+        cx.reporter.note(message, json!({ "emptied": names }));
+        names
     }
 
     /// Says when each commit will wait for a standby and none is there: the server is open, and applications hang.

@@ -5,6 +5,7 @@ pub(crate) mod advance;
 pub(crate) mod attempt;
 pub(crate) mod course;
 pub(crate) mod discard;
+pub(crate) mod emptied;
 pub(crate) mod foresight;
 pub(crate) mod giving_up;
 pub(crate) mod intrusion;

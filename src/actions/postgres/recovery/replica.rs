@@ -7,9 +7,10 @@ use crate::action::{ActionError, CheckContext, ReadFiles, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::overseer::Fact;
 use crate::actions::postgres::cluster::pg_control;
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::Session;
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::actions::postgres::stores::readable;
-use crate::pgformat::{Lsn, SegmentName};
+use crate::pgformat::{Lsn, SegmentName, SystemId};
 
 /// How long a standby may take to answer: the recovery is not held up by one that is dead.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -20,29 +21,49 @@ struct Healthy {
     newest_commit: Option<String>,
 }
 
-/// Names a standby of the inventory that is none any more: it is open, on the very cluster. `None` for a scratch database.
-pub(crate) async fn risen(cluster: &Cluster, (files, secrets): (&dyn ReadFiles, &dyn Secrets)) -> Option<Fact> {
+/// The cluster that a database's data directory holds; `None` where that is gone or cannot be read.
+pub(crate) fn held(cluster: &Cluster, files: &dyn ReadFiles) -> Option<SystemId> {
+    pg_control::control(files, &cluster.pgdata).ok().map(|control| control.system_id)
+}
+
+/// The cluster that a database is: what its data directory holds, else what its newest backup is of. `None` where nobody can
+/// tell any more.
+pub(crate) async fn known(cluster: &Cluster, cx: &CheckContext) -> Option<SystemId> {
+    if let Some(held) = held(cluster, cx.host.read_files().as_ref()) {
+        return Some(held);
+    }
+    let (store, prefix) = cluster.archive().ok()?;
+    let backups = readable::newest(cx.store(store).ok()?.as_ref(), prefix, &cluster.name).await.ok()?;
+    backups.iter().find_map(|backup| backup.manifest.postgres.as_ref()).map(|facts| facts.system_id)
+}
+
+/// Names a standby of the inventory that is none any more: it is open, on the cluster `known`. Of one that may be of another
+/// cluster, since either is not known, it says so. `None` for a scratch database.
+pub(crate) async fn risen(cluster: &Cluster, known: Option<SystemId>, secrets: &dyn Secrets) -> Option<Fact> {
     if cluster.is_scratch() {
         return None;
     }
     for text in &cluster.entry.standbys {
         let Some((host, port)) = place(text, cluster.port) else { continue };
-        let endpoint = Endpoint::at(cluster, (&host, port), secrets);
-        let Ok(endpoint) = endpoint else { continue };
-        let Some(open) = Open::within(endpoint).await else { continue };
-        let known = pg_control::control(files, &cluster.pgdata).ok().map(|control| control.system_id.to_string());
-        if known.zip(open.system_id.clone()).is_some_and(|(known, theirs)| known != theirs) {
+        let Ok(lobby) = Lobby::at(cluster, (&host, port), secrets) else { continue };
+        let Some(open) = Open::within(lobby).await else { continue };
+        let kin = known.zip(open.system_id).map(|(ours, theirs)| ours == theirs);
+        if kin == Some(false) {
             continue;
         }
-        let own = match Endpoint::of(cluster, None, secrets) {
-            Ok(endpoint) => Open::within(endpoint).await,
+        let own = match Lobby::own(cluster, secrets) {
+            Ok(lobby) => Open::within(lobby).await,
             Err(_) => None,
         };
         // The entry's own server may stand among its standbys: it was promoted, and the inventory was turned round.
         if own.is_some_and(|own| own.is_same_server(&open)) {
             continue;
         }
-        return Some(open.told(&cluster.name, &format!("{host}:{port}")));
+        let place = format!("{host}:{port}");
+        return Some(match kin {
+            Some(_) => open.told(&cluster.name, &place),
+            None => open.untold((&cluster.name, known), &place),
+        });
     }
     None
 }
@@ -51,7 +72,7 @@ pub(crate) async fn risen(cluster: &Cluster, (files, secrets): (&dyn ReadFiles, 
 struct Open {
     /// When its postmaster started, to the microsecond: it tells one server of a cluster from another.
     started: String,
-    system_id: Option<String>,
+    system_id: Option<SystemId>,
     segment: String,
     position: String,
     newest_commit: Option<String>,
@@ -64,13 +85,13 @@ const NEWEST: &str = "SELECT to_char(timestamp AT TIME ZONE 'UTC', 'YYYY-MM-DD\"
 
 impl Open {
     /// Asks as long as anybody waits; `None` also when nobody answers.
-    async fn within(endpoint: Endpoint) -> Option<Self> {
-        tokio::time::timeout(ANSWERS_WITHIN, Self::behind(endpoint)).await.ok()?.ok()?
+    async fn within(lobby: Lobby) -> Option<Self> {
+        tokio::time::timeout(ANSWERS_WITHIN, Self::behind(lobby)).await.ok()?.ok()?
     }
 
-    /// Asks the server behind an endpoint; `None` when it is in recovery.
-    async fn behind(endpoint: Endpoint) -> Result<Option<Self>, ActionError> {
-        let mut session = endpoint.open().await?;
+    /// Asks a server; `None` when it is in recovery.
+    async fn behind(lobby: Lobby) -> Result<Option<Self>, ActionError> {
+        let mut session = lobby.open().await?;
         if session.value("SELECT pg_is_in_recovery()").await? == "t" {
             return Ok(None);
         }
@@ -79,6 +100,7 @@ impl Open {
         let (Some(started), Some(segment), Some(position)) = (text(0), text(1), text(2)) else { return Ok(None) };
         // Either may be hidden from a role without privileges, the second is known only where it is tracked.
         let system_id = session.value("SELECT system_identifier FROM pg_control_system()").await.ok();
+        let system_id = system_id.and_then(|text| text.parse().ok());
         let newest_commit = match session.value("SHOW track_commit_timestamp").await {
             Ok(tracked) if tracked == "on" => session.value(NEWEST).await.ok(),
             Ok(_) | Err(_) => None,
@@ -99,12 +121,29 @@ impl Open {
             timeline.unwrap_or_default(),
             self.position
         );
-        let help = format!(
-            "if the services work there, that is `{database}` now: point `pgdata`, `port` and `socket` of its entry there; else stop \
-             that server, or take it out of `standbys`, and begin again"
-        );
-        Fact { what, help }
+        Fact { what, help: turned_round(database) }
     }
+
+    /// The same of a server that may be of another cluster.
+    fn untold(&self, (database, known): (&str, Option<SystemId>), place: &str) -> Fact {
+        let unknown = match known {
+            None => format!("no data directory and no backup tells which cluster `{database}` is"),
+            Some(_) => "it does not tell its cluster to this role".to_owned(),
+        };
+        let what = format!(
+            "at `{place}`, where a standby of `{database}` is by the inventory, an open server answers, written to {}; whether it is \
+             that standby, promoted, cannot be told: {unknown}",
+            self.position
+        );
+        Fact { what, help: format!("look which server it is; {}", turned_round(database)) }
+    }
+}
+
+fn turned_round(database: &str) -> String {
+    format!(
+        "if the services work there, that is `{database}` now: point `pgdata`, `port` and `socket` of its entry there; else stop \
+         that server, or take it out of `standbys`, and begin again"
+    )
 }
 
 /// Names the standby that has the most, where one answers; `None` for a scratch database.
@@ -160,7 +199,7 @@ fn place(text: &str, port: u16) -> Option<(String, u16)> {
 }
 
 async fn ask(cluster: &Cluster, place: (&str, u16), cx: &CheckContext) -> Result<Option<Healthy>, ActionError> {
-    let mut session: Session = Endpoint::at(cluster, place, cx.about.secrets.as_ref())?.open().await?;
+    let mut session: Session = Lobby::at(cluster, place, cx.about.secrets.as_ref())?.open().await?;
     let sql = "SELECT pg_is_in_recovery(), \
                greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
                to_char(pg_last_xact_replay_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";

@@ -73,7 +73,7 @@ pub async fn look(
     let cluster = Cluster::of(&DatabaseRef(database.to_owned()), inventory, std::path::Path::new("/"))?;
     let contradictions = contradictions(database, inventory, (host, secrets)).await?;
     let told = |fact: Fact| Contradiction { what: fact.what, help: fact.help };
-    let risen = replica::risen(&cluster, (host.read_files().as_ref(), secrets)).await;
+    let risen = replica::risen(&cluster, replica::held(&cluster, host.read_files().as_ref()), secrets).await;
     let contradictions: Vec<Contradiction> = contradictions.into_iter().chain(risen).map(told).collect();
     let overseer = overseer::in_charge(&cluster, host).await?.map(|fact| fact.what);
     let (session, lost) = asked(&cluster, secrets).await;

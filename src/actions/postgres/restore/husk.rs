@@ -43,9 +43,21 @@ pub(crate) fn is_one(files: &dyn ReadFiles, pgdata: &Path) -> bool {
 }
 
 /// The bytes of files and folders on each device. No link is followed.
-pub(crate) fn bytes_below(mut open: Vec<PathBuf>, files: &dyn ReadFiles) -> Vec<(u64, u64)> {
+pub(crate) fn bytes_below(open: Vec<PathBuf>, files: &dyn ReadFiles) -> Vec<(u64, u64)> {
+    bytes_while(open, files, || true).0
+}
+
+/// The same as long as `goes_on` says so, and whether that was to the end.
+pub(crate) fn bytes_while(
+    mut open: Vec<PathBuf>,
+    files: &dyn ReadFiles,
+    goes_on: impl Fn() -> bool,
+) -> (Vec<(u64, u64)>, bool) {
     let mut found: Vec<(u64, u64)> = Vec::new();
     while let Some(path) = open.pop() {
+        if !goes_on() {
+            return (found, false);
+        }
         // What is removed while we look is no gain.
         let Ok(Some(facts)) = files.facts(&path) else { continue };
         if facts.kind == FileKind::Directory {
@@ -58,7 +70,7 @@ pub(crate) fn bytes_below(mut open: Vec<PathBuf>, files: &dyn ReadFiles) -> Vec<
             None => found.push((facts.device, facts.size_bytes)),
         }
     }
-    found
+    (found, true)
 }
 
 impl Husk {

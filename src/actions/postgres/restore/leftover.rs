@@ -3,8 +3,9 @@
 //! Which of it may go is not told here: that depends on what became of the runs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::husk::bytes_below;
+use super::husk::bytes_while;
 use super::marker;
 use crate::action::{ActionError, DatabaseRef, FileKind, ReadFiles};
 use crate::actions::postgres::cluster::layout::{Cluster, MARKER};
@@ -14,6 +15,9 @@ use crate::language::inventory::Inventory;
 
 /// What stands between the name of a folder and what is left beside it.
 const BESIDE: &str = ".runbook-";
+
+/// How long all of them together are measured: who asks how a database stands does not wait for millions of files.
+const MEASURED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A folder that a run has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Leftover {
     pub what: Left,
     /// How much it holds.
     pub size_bytes: u64,
+    /// Whether it holds more than that, perhaps: it was not measured to its end.
+    pub at_least: bool,
 }
 
 /// What a run has left.
@@ -44,6 +50,16 @@ pub enum Left {
 /// # Errors
 /// Fails when the inventory makes nothing of the database, and when its folders cannot be looked at.
 pub fn leftovers(database: &str, inventory: &Inventory, files: &dyn ReadFiles) -> Result<Vec<Leftover>, ActionError> {
+    measured(database, inventory, files, MEASURED_WITHIN)
+}
+
+fn measured(
+    database: &str,
+    inventory: &Inventory,
+    files: &dyn ReadFiles,
+    within: Duration,
+) -> Result<Vec<Leftover>, ActionError> {
+    let begun = clock::monotonic();
     let cluster = Cluster::of(&DatabaseRef(database.to_owned()), inventory, Path::new("/"))?;
     if cluster.is_contained() || cluster.entry.elsewhere().is_some() {
         return Ok(Vec::new());
@@ -62,8 +78,9 @@ pub fn leftovers(database: &str, inventory: &Inventory, files: &dyn ReadFiles) -
                 "staged" | "tried" | "ahead" => Left::Own,
                 _ => continue,
             };
-            let size_bytes = bytes_below(vec![path.clone()], files).into_iter().map(|(_, bytes)| bytes).sum();
-            found.push(Leftover { path, run, what, size_bytes });
+            let (bytes, is_all) = bytes_while(vec![path.clone()], files, || begun.elapsed() < within);
+            let size_bytes = bytes.into_iter().map(|(_, bytes)| bytes).sum();
+            found.push(Leftover { path, run, what, size_bytes, at_least: !is_all });
         }
     }
     found.sort_by(|a, b| (&a.run, &a.path).cmp(&(&b.run, &b.path)));
@@ -109,7 +126,29 @@ const RUN_ID: usize = 22;
 
 #[cfg(test)]
 mod tests {
-    use super::word_and_run;
+    use std::time::Duration;
+
+    use super::{measured, word_and_run};
+    use crate::host::{HostSettings, LocalHost};
+    use crate::language::inventory::{Database, Inventory};
+
+    #[test]
+    fn a_folder_that_takes_long_to_measure_is_told_all_the_same() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (pgdata, left) = (dir.path().join("data"), dir.path().join("data.runbook-old-20260128-143002-3fa9c1"));
+        for folder in [&pgdata, &left] {
+            std::fs::create_dir(folder).expect("a folder");
+            std::fs::write(folder.join("PG_VERSION"), "15\n").expect("a file");
+        }
+        let entry = Database { pgdata, ..Database::default() };
+        let inventory = Inventory { databases: [("main".to_owned(), entry)].into(), ..Inventory::default() };
+        let host = LocalHost::reader(&HostSettings::new("runbook".into(), "/usr/bin:/bin"));
+        let found =
+            |within| measured("main", &inventory, host.read_files().as_ref(), within).expect("it can be looked at");
+        let told = |within| found(within).iter().map(|one| (one.size_bytes, one.at_least)).collect::<Vec<_>>();
+        assert_eq!(told(Duration::from_secs(60)), [(3, false)]);
+        assert_eq!(told(Duration::ZERO), [(0, true)]);
+    }
 
     #[test]
     fn what_a_run_has_left_is_known_by_its_name() {

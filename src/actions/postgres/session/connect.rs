@@ -13,15 +13,12 @@ use serde::Serialize;
 use tokio_postgres::config::SslMode as PgSslMode;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, error::SqlState};
-use tokio_util::sync::CancellationToken;
 
 use super::copy_out::{CopyOut, Records};
 use super::tls::Tls;
 use crate::action::{ActionError, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
-use crate::base::clock;
 use crate::base::secret::SecretText;
-use crate::event::ErrorClass;
 use crate::language::inventory::SslMode;
 use crate::pgformat::Major;
 
@@ -126,15 +123,20 @@ impl Endpoint {
         Self::finished(cluster, config, (Tls::of(cluster), shown), secrets)
     }
 
-    /// The endpoint of another server of the same cluster, at a host and port.
+    /// The endpoint of another server of the same cluster, at a host and port, for one of its databases.
     ///
     /// # Errors
     /// Fails when the password's secret cannot be had.
-    pub(crate) fn at(cluster: &Cluster, (host, port): (&str, u16), secrets: &dyn Secrets) -> Result<Self, ActionError> {
+    pub(crate) fn at(
+        cluster: &Cluster,
+        (host, port): (&str, u16),
+        dbname: &str,
+        secrets: &dyn Secrets,
+    ) -> Result<Self, ActionError> {
         let mut config = Config::new();
-        config.user(&cluster.user).dbname(&cluster.dbname).host(host).port(port).application_name("runbook");
+        config.user(&cluster.user).dbname(dbname).host(host).port(port).application_name("runbook");
         config.connect_timeout(Duration::from_secs(3));
-        let shown = format!("database `{}` at `{host}:{port}`", cluster.dbname);
+        let shown = format!("database `{dbname}` at `{host}:{port}`");
         Self::finished(cluster, config, (Tls::over_tcp(cluster), shown), secrets)
     }
 
@@ -197,30 +199,6 @@ impl Endpoint {
         };
         let (client, driver) = connected.map_err(|error| (Refusal::of(&error), refused(&self.shown, &error)))?;
         Ok(Session { client, driver: Some(driver), shown: self.shown.clone() })
-    }
-}
-
-impl Endpoint {
-    /// Opens a session, and asks a server that is full or restarts again for a while.
-    ///
-    /// # Errors
-    /// Fails as [`Endpoint::open`] does in the end, and when it is cancelled.
-    pub(crate) async fn open_within(
-        &self,
-        within: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<Session, ActionError> {
-        let begun = clock::monotonic();
-        loop {
-            match self.open().await {
-                Err(error) if error.info().class == ErrorClass::Retryable && begun.elapsed() < within => {}
-                opened => return opened,
-            }
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                () = cancel.cancelled() => return Err(ActionError::cancelled(format!("cancelled while {} was asked for", self.shown))),
-            }
-        }
     }
 }
 

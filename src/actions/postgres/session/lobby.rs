@@ -4,9 +4,14 @@
 //! ends the sessions in them (manual, "Handling Query Conflicts"), and somebody may have dropped it. `postgres` and
 //! `template1` are in every cluster that nobody took them out of.
 
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
 use super::connect::{Endpoint, Refusal, Session};
 use crate::action::{ActionError, Secrets};
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::base::clock;
 use crate::event::ErrorClass;
 
 /// The databases that `initdb` makes and that take sessions.
@@ -52,8 +57,16 @@ impl Lobby {
     /// # Errors
     /// Fails as [`Lobby::common`].
     pub(crate) fn own(cluster: &Cluster, secrets: &dyn Secrets) -> Result<Self, ActionError> {
-        let others = EVERYWHERE.into_iter().filter(|name| *name != cluster.dbname);
-        Self::through(cluster, std::iter::once(cluster.dbname.as_str()).chain(others), secrets)
+        Self::through(cluster, own_first(cluster), secrets)
+    }
+
+    /// The same of another server of the cluster, at a host and port.
+    ///
+    /// # Errors
+    /// Fails as [`Lobby::common`].
+    pub(crate) fn at(cluster: &Cluster, place: (&str, u16), secrets: &dyn Secrets) -> Result<Self, ActionError> {
+        let doors = own_first(cluster).map(|name| Endpoint::at(cluster, place, name, secrets));
+        Ok(Self { doors: doors.collect::<Result<Vec<_>, _>>()? })
     }
 
     fn through<'a>(
@@ -71,6 +84,30 @@ impl Lobby {
     /// Retryable when nobody answers or the server is starting, fatal when all of them refuse.
     pub(crate) async fn open(&self) -> Result<Session, ActionError> {
         self.enter().await.map_err(|shut| shut.error)
+    }
+
+    /// The same, and asks a server that is full or restarts again for a while.
+    ///
+    /// # Errors
+    /// Fails as [`Lobby::open`] does in the end, and when it is cancelled.
+    pub(crate) async fn open_within(
+        &self,
+        within: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Session, ActionError> {
+        let begun = clock::monotonic();
+        loop {
+            match self.open().await {
+                Err(error) if error.info().class == ErrorClass::Retryable && begun.elapsed() < within => {}
+                opened => return opened,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = cancel.cancelled() => {
+                    return Err(ActionError::cancelled("cancelled while the server was asked for a session"));
+                }
+            }
+        }
     }
 
     /// The same; of none it tells whether waiting helps.
@@ -96,4 +133,8 @@ impl Lobby {
         let none = || Shut { refuses: None, error: ActionError::fatal("no database was asked for a session") };
         Err(shut.unwrap_or_else(none))
     }
+}
+
+fn own_first(cluster: &Cluster) -> impl Iterator<Item = &str> {
+    std::iter::once(cluster.dbname.as_str()).chain(EVERYWHERE.into_iter().filter(move |name| *name != cluster.dbname))
 }

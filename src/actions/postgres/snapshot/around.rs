@@ -22,8 +22,9 @@ use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::name::literal;
-use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::base::Timestamp;
 use crate::catalog::{
     self, Backup, BackupPlace, KIND_POSTGRES_SNAPSHOT, Manifest, ObjectRole, PostgresFacts, Snapshot,
@@ -129,7 +130,7 @@ impl Action for AroundSnapshot {
         if cx.ahead && cluster.is_scratch() {
             return Ok(findings.pending("the scratch instance does not run yet"));
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         if facts.in_recovery {
             return Ok(findings.refuse("the server is a standby", "take the snapshot on its primary"));
@@ -166,7 +167,7 @@ impl Action for AroundSnapshot {
         if let Some(backup) = outcome.backups.first() {
             return output(backup);
         }
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let facts = ServerFacts::of(&mut session).await?;
         if !archives(&facts.archiving) {
             return Err(ActionError::fatal("the server archives no WAL, and a snapshot carries none"));

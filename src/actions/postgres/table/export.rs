@@ -136,21 +136,29 @@ impl Action for Export {
 
     async fn check(&self, params: &ExportParams, cx: &CheckContext) -> Result<Findings, ActionError> {
         let own = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
+        let mut findings = Findings::default();
         if cx.ahead
             && !params.overwrite
             && let Some(fact) = taken(params, cx).await?
         {
-            return Ok(Findings::default().refuse(fact, "name another place, or say `overwrite: true`"));
+            findings = match params.instance {
+                Some(_) => return Ok(findings.refuse(fact, "name another place, or say `overwrite: true`")),
+                // Nothing is made for it before: the step itself finds out, at once, whether these are the rows.
+                None => findings.warn(
+                    fact,
+                    "the same rows once more are a success, any others an error: name another place, or say `overwrite: true`",
+                ),
+            };
         }
         let late = params.dbname.as_ref().is_some_and(|name| name.known().is_none());
         if cx.ahead || late || params.instance.is_some() || own.is_scratch() {
-            return Ok(Findings::default().pending("the query is prepared when the step starts"));
+            return Ok(findings.pending("the query is prepared when the step starts"));
         }
         let endpoint = Endpoint::of(&own, Some(params.dbname(&own)?), cx.about.secrets.as_ref())?;
         let columns = endpoint.open().await?.types(params.sql()).await?.len();
         Ok(match columns {
-            0 => Findings::default().refuse("the statement gives no rows", "write a query: SELECT …"),
-            count => Findings::default().pass(format!("the query gives {count} columns")),
+            0 => findings.refuse("the statement gives no rows", "write a query: SELECT …"),
+            count => findings.pass(format!("the query gives {count} columns")),
         })
     }
 
@@ -190,8 +198,8 @@ impl Action for Export {
     }
 }
 
-/// Says that something lies where the rows would go. A step that makes the copy they come from takes its time: who would
-/// be refused after it is told before.
+/// Says that something lies where the rows would go. A step that makes the copy they come from takes its time: who may be
+/// refused after it is told before.
 async fn taken(params: &ExportParams, cx: &CheckContext) -> Result<Option<String>, ActionError> {
     let is_there = match params.to.known()? {
         FileSpot::File(path) => {

@@ -28,6 +28,7 @@ use crate::actions::postgres::backup::copies::Copies;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::client::Client;
 use crate::actions::postgres::session::connect::{Endpoint, Session};
+use crate::actions::postgres::session::lobby::Lobby;
 use crate::actions::postgres::session::origin::Origin;
 use crate::base::Timestamp;
 use crate::base::units::ByteSize;
@@ -131,7 +132,7 @@ impl Action for Dump {
             return Ok(findings.pending("the instance does not run yet"));
         }
         let cluster = serving(params, &cx.about)?;
-        let mut session = Endpoint::of(&cluster, None, cx.about.secrets.as_ref())?.open().await?;
+        let mut session = Lobby::own(&cluster, cx.about.secrets.as_ref())?.open().await?;
         let origin = Origin::of(&mut session).await?;
         let client = Client::dumping(&cluster, &origin, (cx.host.as_ref(), cx.about.secrets.as_ref())).await?;
         if let Some((fact, help)) = unfolded(params, &client) {
@@ -157,7 +158,7 @@ impl Action for Dump {
         let cluster = serving(params, &cx.about)?;
         let copies = copies(params, &cluster)?;
         let secrets = cx.about.secrets.as_ref();
-        let mut session = Endpoint::of(&cluster, None, secrets)?.open().await?;
+        let mut session = Lobby::own(&cluster, secrets)?.open().await?;
         let origin = Origin::of(&mut session).await?;
         let names = dbnames(params, &cluster, &mut session).await?;
         drop(session);

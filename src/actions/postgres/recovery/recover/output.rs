@@ -51,6 +51,9 @@ pub struct RecoverOutput {
     /// Prepared transactions that nobody has ended: they hold their locks.
     #[serde(default)]
     pub prepared: Vec<String>,
+    /// Unlogged tables, the first ones of each database: every recovery leaves them empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emptied: Vec<String>,
     /// The `synchronous_standby_names` of which none is connected: every commit waits until one is. Null when commits go on.
     #[serde(default)]
     pub waits_for_standby: Option<String>,

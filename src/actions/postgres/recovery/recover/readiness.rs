@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::emptied::Unlogged;
 use super::super::outlook::Replaced;
 use super::super::prospect::Prospect;
 use super::super::{admission, course, outlook, replica};
@@ -71,12 +72,13 @@ impl Readiness<'_> {
     async fn foresee(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
         let Self { params, cx, .. } = *self;
         let findings = findings.pending("the server is looked at when the step starts");
-        let (files, secrets) = (cx.host.read_files(), cx.about.secrets.as_ref());
-        if let Some(fact) = replica::risen(cluster, (files.as_ref(), secrets)).await {
+        let known = replica::known(cluster, cx).await;
+        if let Some(fact) = replica::risen(cluster, known, cx.about.secrets.as_ref()).await {
             return Ok(findings.refuse(fact.what, fact.help));
         }
         let faster = replica::faster(cluster, cx).await;
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
+        let findings = self.emptied(cluster, findings).await;
         let place = (cluster, params.wal_location.as_ref());
         let findings = match outlook::replaced(place, params.target_time, cx).await? {
             None => findings,
@@ -93,6 +95,21 @@ impl Readiness<'_> {
         let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
         let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
         archiving::foretold((cluster, self.program), cx, findings).await
+    }
+
+    /// Names the tables of the server that answers, if it does, which will be empty afterwards.
+    async fn emptied(&self, cluster: &Cluster, findings: Findings) -> Findings {
+        if cluster.is_scratch() {
+            return findings;
+        }
+        let unlogged = Unlogged::of(cluster, self.cx.about.secrets.as_ref()).await.unwrap_or_default();
+        match unlogged.told() {
+            Some(told) => findings.warn(
+                format!("tables will be empty, as every recovery leaves them: {told}"),
+                "they are in no backup and no WAL: copy what is needed of them before, as with `pg_dump -t`",
+            ),
+            None => findings,
+        }
     }
 
     /// Judges the server that is to be replaced, and what is staged for it.

@@ -5,19 +5,22 @@
 //! only a store that has other records of runs says that nobody had to be.
 
 use crate::action::{
-    ActionError, ErasureContent, ErasureFork, ReadStore, Surroundings, closed_part, shipped_chains, whole_of,
+    ActionError, ErasureContent, ErasureFork, Erasures, ReadStore, closed_part, shipped_chains, whole_of,
 };
 
 /// Where the store of `audit.ship` has everything that is shipped.
 const RECORDS: &str = "runbook-audit/";
 
-/// Reads the ledger of a run's surroundings and, where runs are shipped, what the store has of it.
+/// Reads the ledger of the state folder and, where runs are shipped, what the store has of it.
 ///
 /// # Errors
 /// Retryable when the store gives no answer; fatal when there is no ledger, when the two differ, or when a line does
 /// not hold.
-pub(super) async fn read(about: &Surroundings, shipped: Option<&dyn ReadStore>) -> Result<ErasureContent, ActionError> {
-    let mut all = vec![closed_part(&about.erasures.bytes()?)];
+pub(crate) async fn read(
+    erasures: &dyn Erasures,
+    shipped: Option<&dyn ReadStore>,
+) -> Result<ErasureContent, ActionError> {
+    let mut all = vec![closed_part(&erasures.bytes()?)];
     if let Some(store) = shipped {
         all.extend(shipped_chains(store).await?);
     }
@@ -25,8 +28,20 @@ pub(super) async fn read(about: &Surroundings, shipped: Option<&dyn ReadStore>) 
         ActionError::fatal(fork.to_string()).help(format!("{}; nothing was erased", ErasureFork::HELP))
     })?;
     if whole.is_empty() && !is_used(shipped).await? {
-        return Err(ActionError::fatal("there is no erasure ledger, neither in the state folder nor in the store of `audit.ship`")
-            .help("put the exported one into the state folder as `erasure.jsonl`; while nobody had to be forgotten, set `audit.ship` and have `runbook audit ship` fill it: a store with runs and no line says so"));
+        let (fact, help) = match shipped {
+            Some(store) => (
+                format!("there is no erasure ledger, neither in the state folder nor in store `{}`", store.name()),
+                "have `runbook audit ship` fill the store: one with runs and no line says so",
+            ),
+            None => (
+                "there is no erasure ledger in the state folder, and no store to ask".to_owned(),
+                "write `audit: { ship: STORE }` into the inventory and have `runbook audit ship` fill that store: one with \
+                 runs and no line says so",
+            ),
+        };
+        return Err(ActionError::fatal(fact).help(format!(
+            "if somebody had to be forgotten, put the exported ledger into the state folder as `erasure.jsonl`; if nobody had to, {help}"
+        )));
     }
     let content = ErasureContent::scan(&whole);
     match content.problems.first() {

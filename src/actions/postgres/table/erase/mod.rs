@@ -4,7 +4,7 @@
 //! rows, [`work`] makes one transaction of it. Deleting twice finds nothing the second time.
 
 mod around;
-mod ledger;
+pub(crate) mod ledger;
 mod table;
 mod wanted;
 mod work;
@@ -193,9 +193,7 @@ impl Action for Erase {
         let shipped = cx.about.inventory.audit.ship.as_ref().map(|store| cx.store(store)).transpose()?;
         let shipped = shipped.as_deref();
         let Some(task) = Task::of((&cluster, params), &cx.about, shipped).await? else {
-            return Ok(
-                Findings::default().pass(format!("database `{}` has no `erasure`: nothing is erased", cluster.name))
-            );
+            return Ok(Findings::default().pass(unasked(&cluster.name)));
         };
         let findings = Findings::default().pass(task.told(&cluster.name));
         if params.instance.is_some() || cluster.is_scratch() {
@@ -217,6 +215,7 @@ impl Action for Erase {
         let shipped = cx.about.inventory.audit.ship.as_ref().map(|store| cx.store(store)).transpose()?;
         let shipped = shipped.as_deref().map(|store| store.as_read());
         let Some(task) = Task::of((&cluster, params), &cx.about, shipped).await? else {
+            cx.reporter.note(unasked(&cluster.name), serde_json::Value::Null);
             return Ok(EraseOutput::default());
         };
         let cluster = match &params.instance {
@@ -270,7 +269,7 @@ impl Task {
         shipped: Option<&dyn crate::action::ReadStore>,
     ) -> Result<Option<Self>, ActionError> {
         let Some(settings) = &cluster.entry.erasure else { return Ok(None) };
-        let content = ledger::read(about, shipped).await?;
+        let content = ledger::read(about.erasures.as_ref(), shipped).await?;
         let keys = Keys::of(&settings.keys, about.secrets.as_ref())?;
         // What comes late is not known before the step starts; then every line is looked at.
         let as_of = params.as_of.as_ref().and_then(Late::known).map(|text| time(text)).transpose();
@@ -320,6 +319,11 @@ impl Task {
         let (all, head) = (self.content.lines.len(), self.content.head.short());
         format!("{lines} of {all} lines of the erasure ledger, up to {head}, are about database `{database}`")
     }
+}
+
+/// What is said where an entry asks for nothing.
+fn unasked(database: &str) -> String {
+    format!("database `{database}` has no `erasure`: nothing is erased")
 }
 
 /// What to do about a table that is not there.
