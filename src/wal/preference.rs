@@ -115,13 +115,12 @@ pub(super) fn gravest(sources: &[Source<'_>], mut failures: Vec<(usize, WalError
     let graver = |(at, (_, error)): &(usize, &(usize, WalError))| (Gravity::of(error), Reverse(*at));
     let first = failures.iter().enumerate().max_by_key(graver).map(|(at, _)| at)?;
     let (place, error) = failures.remove(first);
-    if failures.is_empty() {
+    if failures.is_empty() && sources.len() < 2 {
         return Some(error);
     }
     let shown = |place: usize| sources.get(place).map_or_else(String::new, |source| source.store.name().to_owned());
-    let others: Vec<String> =
-        failures.iter().map(|(place, error)| format!("store `{}`: {error}", shown(*place))).collect();
-    Some(error.beside(&format!("(store `{}`; {})", shown(place), others.join("; "))))
+    let others = failures.iter().map(|(place, error)| format!("; store `{}`: {error}", shown(*place)));
+    Some(error.beside(&format!("(store `{}`{})", shown(place), others.collect::<String>())))
 }
 
 /// Something that takes plain bytes, and the walk through the records in them.
