@@ -6,14 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncReadExt as _;
 
-use super::{ActionError, ErasureContent, ErasureLine, ReadStore, SHIPPED, SealedErasure, whole_part};
+use super::{ActionError, ErasureContent, ErasureLine, ObjectFacts, ReadStore, SHIPPED, SealedErasure, whole_part};
 use crate::base::Digest;
 use crate::base::seal::seal;
 
 /// No line is longer.
 const LONGEST_LINE: u64 = 64 << 10;
+/// How many lines are fetched at once.
+const AT_ONCE: usize = 16;
 
 /// Two ledgers each hold what the other lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +37,7 @@ impl ErasureFork {
 /// # Errors
 /// Retryable when the store gives no answer.
 pub async fn shipped_chains(store: &dyn ReadStore) -> Result<Vec<Vec<u8>>, ActionError> {
-    let failed = |error: &(dyn std::error::Error + 'static)| {
+    let failed = &|error: &(dyn std::error::Error + 'static)| {
         let fact = format!("the erasure ledger that was shipped to store `{}` cannot be read", store.name());
         ActionError::retryable(fact).because(error).help(
             "bring the store back; if it is gone for good, take it out of `audit.ship`: then the ledger of the state folder counts \
@@ -43,12 +46,13 @@ pub async fn shipped_chains(store: &dyn ReadStore) -> Result<Vec<Vec<u8>>, Actio
     };
     let mut listed = store.list(SHIPPED).await.map_err(|error| failed(&error))?;
     listed.sort_by(|one, other| one.key.as_str().cmp(other.key.as_str()));
-    let mut lines = Vec::new();
-    for facts in listed {
+    let read = |facts: ObjectFacts| async move {
         let (mut line, body) = (Vec::new(), store.get(&facts.key).await.map_err(|error| failed(&error))?);
         body.take(LONGEST_LINE).read_to_end(&mut line).await.map_err(|error| failed(&error))?;
-        lines.push(line);
-    }
+        Ok::<_, ActionError>(line)
+    };
+    // Each is a request of its own, and there is one for everybody who was ever forgotten.
+    let lines: Vec<Vec<u8>> = stream::iter(listed.into_iter().map(read)).buffered(AT_ONCE).try_collect().await?;
     Ok(chains(&lines))
 }
 

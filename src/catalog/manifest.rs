@@ -56,6 +56,11 @@ pub struct Manifest {
     /// When it began.
     #[schemars(with = "String")]
     pub started_at: Timestamp,
+    /// Of what was read from a standby, which may lag: all that was committed before this moment, by the primary's clock,
+    /// is in it. Without it `started_at` says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub data_at: Option<Timestamp>,
     /// When it ended: the earliest time it can be restored to.
     #[schemars(with = "String")]
     pub stopped_at: Timestamp,
@@ -341,6 +346,7 @@ impl Manifest {
             run: None,
             parent: None,
             started_at,
+            data_at: None,
             stopped_at,
             postgres: None,
             snapshot: None,

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use super::invoke::Invocation;
 use super::operate::{Subject, demand_reason, hand_over};
+use super::screen::Face;
 use super::{Exit, Failure, wiring};
 use crate::event::CancelLevel;
 use crate::journal::Verb;
@@ -10,7 +12,7 @@ use crate::journal::Verb;
 /// Arguments of `cancel`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  runbook cancel last --reason 'wrong database'\n  runbook cancel 20260128-143002-3fa9c1 --now\n  runbook cancel last --reason 'wrong database' --json | jq -r .fate\n\nThe fate in JSON is `sent` when an engine drives the run, `kept` when the next `runbook resume` takes it."
+    after_help = "Examples:\n  runbook cancel last --reason 'wrong database'\n  runbook cancel 20260128-143002-3fa9c1 --now\n  runbook cancel last --reason 'wrong database' --json | jq -r .fate\n\nThe fate in JSON is `sent` when an engine drives the run, `kept` when the next `runbook resume` takes it, `ended` when a\nnewer run has replaced the same database's data meanwhile: then it ends at once, and nothing of it is undone."
 )]
 pub struct Args {
     /// The run: its id, a unique beginning of it, or `last`
@@ -29,12 +31,26 @@ pub struct Args {
     json: bool,
 }
 
-/// Asks a run to end: a live one at once, one that waits or was interrupted when it is resumed.
+/// Asks a run to end: a live one at once, one that waits or was interrupted when it is resumed. One that a newer run has
+/// overtaken is never gone on with: it ends here.
 pub fn run(args: Args) -> Result<Exit, Failure> {
     let Subject { dir, plan, .. } = Subject::find(&args.run)?;
     demand_reason(&plan, &args.reason)?;
     let level = if args.now { CancelLevel::Now } else { CancelLevel::Graceful };
     let actor = wiring::actor_as(args.name.as_deref())?;
+    if !dir.is_live().map_err(wiring::runs_failure)? {
+        let invocation = Invocation::new(Face::from(args.json), None)?;
+        let run = dir.id().clone();
+        if let Some(by) = invocation.end_overtaken(dir.clone(), (actor.clone(), level, &args.reason))? {
+            match args.json {
+                true => out!("{}", json!({ "run": run, "verb": "cancel", "fate": "ended", "overtaken_by": by })),
+                false => tell!(
+                    "run {run} is ended: run {by} has overtaken it. Nothing of it was gone on with or undone, `finally` included"
+                ),
+            }
+            return Ok(Exit::Success);
+        }
+    }
     let request = hand_over(&dir, &Verb::Cancel { actor, level, reason: args.reason })?;
     let live = dir.is_live().map_err(wiring::runs_failure)?;
     if args.json {

@@ -235,7 +235,7 @@ impl Invocation {
     }
 
     /// Anchors the end in the ledger and writes the report; both may be missing after a crash and are completed here.
-    fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
+    pub(super) fn conclude(&self, dir: &RunDir, plan: &BoundPlan, ending: &Ending) -> Result<(), Failure> {
         // The history is let go before the report reads it again.
         let last = dir.read().map_err(|error| wiring::journal_failure(&error))?.events.pop();
         if let Some(last) = &last {

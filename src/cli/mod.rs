@@ -82,6 +82,7 @@ mod mark_done;
 mod notifier;
 mod operate;
 mod outline;
+mod overtaken;
 mod pack;
 mod pause;
 mod pitr;

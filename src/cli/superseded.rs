@@ -2,28 +2,51 @@
 
 use super::{Exit, Failure, wiring};
 use crate::action::{EffectClass, Mode};
+use crate::base::RunId;
 use crate::event::EventKind;
 use crate::journal::{RunDir, Runs};
 use crate::plan::BoundPlan;
 
 /// Refuses (exit 4) to resume a real run when a later one has begun to replace what it would replace.
 pub fn refuse(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
+    let Some(id) = overtaken_by(runs, dir, plan)? else { return Ok(()) };
+    let run = dir.id();
+    Err(Failure::new(
+        Exit::Refused,
+        format!("run `{id}` has worked on the same database since run `{run}` was interrupted"),
+    )
+    .help(format!(
+        "the interrupted run would replace newer data; nothing was changed. Look with `runbook show {id}`, then end the old one with \
+         `runbook cancel {run}`, which undoes nothing, and start a new run"
+    )))
+}
+
+/// Refuses (exit 4) to undo a real run over what a later one has put in the place of its data.
+pub fn refuse_undo(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<(), Failure> {
+    // One that undoes this very run is gone on with.
+    let is_of_it = |id: &RunId| {
+        let theirs = runs.dir(id).plan().ok().and_then(|(theirs, _)| theirs.origin);
+        theirs.is_some_and(|origin| origin.run == *dir.id())
+    };
+    let Some(id) = later(runs, dir, plan)?.into_iter().find(|id| !is_of_it(id)) else { return Ok(()) };
+    let message =
+        format!("run `{id}` has replaced data of the same database since run `{}`; nothing was changed", dir.id());
+    Err(Failure::new(Exit::Refused, message)
+        .help(format!("what an undo would put back is older than that: `runbook undo {id}` comes first, if at all")))
+}
+
+/// The later run that has begun to replace what a real run would replace, or has replaced.
+pub fn overtaken_by(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<Option<RunId>, Failure> {
+    Ok(later(runs, dir, plan)?.into_iter().next())
+}
+
+fn later(runs: &Runs, dir: &RunDir, plan: &BoundPlan) -> Result<Vec<RunId>, Failure> {
     let replaces = plan.steps.iter().any(|step| step.effects.class == EffectClass::Destroy);
     if plan.mode != Mode::Real || plan.locks.is_empty() || !replaces {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    for id in runs.ids().map_err(wiring::runs_failure)?.into_iter().filter(|id| id != dir.id()) {
-        if replaced_the_same(&runs.dir(&id), plan) {
-            return Err(Failure::new(
-                Exit::Refused,
-                format!("run `{id}` has worked on the same database since run `{}` was interrupted", dir.id()),
-            )
-            .help(format!(
-                "the interrupted run would replace newer data; nothing was changed. Look with `runbook show {id}`, then start a new run"
-            )));
-        }
-    }
-    Ok(())
+    let all = runs.ids().map_err(wiring::runs_failure)?;
+    Ok(all.into_iter().filter(|id| id != dir.id() && replaced_the_same(&runs.dir(id), plan)).collect())
 }
 
 /// Tells whether a later run started a step that replaces something the plan locks.

@@ -3,7 +3,7 @@
 use super::earlier::{self, Earlier};
 use super::invoke::Invocation;
 use super::screen::Face;
-use super::{Exit, Failure, wiring};
+use super::{Exit, Failure, superseded, wiring};
 use crate::action::Mode;
 use crate::base::{RunId, StepId, clock};
 use crate::engine::{foresee, wanted_undos};
@@ -38,6 +38,7 @@ pub fn run(args: Args) -> Result<Exit, Failure> {
     let invocation = Invocation::new(Face::from(args.json), args.confirm.clone())?;
     let earlier = Earlier::read(wiring::find_run(&invocation.runs, &args.run)?)?;
     demand_undoable(&earlier)?;
+    superseded::refuse_undo(&invocation.runs, &earlier.dir, &earlier.plan)?;
     let undoings = earlier::undoings(&invocation.runs, earlier.dir.id())?;
     let to = args.to.as_deref().map(|name| target(&earlier, name)).transpose()?;
     demand_ended(&earlier, &undoings)?;

@@ -10,7 +10,10 @@ use crate::action::ReadStore;
 use crate::base::Timestamp;
 use crate::catalog::recovery::{self, Base, Branch, Requirement};
 use crate::catalog::{self, Catalog, KIND_POSTGRES_BASE, PostgresFacts, WalListing};
-use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory, WalFileName};
+use crate::pgformat::{Lsn, SegmentName, SegmentSize, Timeline, TimelineHistory, WAL_PAGE_BYTES, WalFileName};
+
+/// The longest header of a page of WAL: that of a segment's first one.
+const PAGE_HEADER_BYTES: u64 = 40;
 
 /// What is known of a cluster's archive around one timeline.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -73,14 +76,31 @@ impl Archive {
     }
 
     /// Judges a segment whose records end at `end`, or with none that is whole: whether that is the end of the WAL. Of a
-    /// backup counts what it needs beyond that position.
+    /// backup counts what it needs beyond that position, and of a timeline that left inside the segment that its own was
+    /// written as far as there. One that left before, or where the records end, proves nothing: its own may have gone on.
     #[must_use]
     pub fn judge_end(&self, segment: SegmentName, end: Option<Lsn>, size: SegmentSize) -> Absence {
+        if let Some(fork) = end.and_then(|end| self.fork_behind(segment, end, size)) {
+            return Absence::Hole(fork);
+        }
         let end = end.unwrap_or_else(|| segment.start(size));
         let mut rest = self.clone();
         rest.listing.segments.remove(&segment);
         rest.backups.retain(|facts| facts.timeline == segment.timeline() && facts.stop_lsn > end);
         rest.judge(segment, size)
+    }
+
+    /// A timeline that left inside a segment behind the place where a copy's records end. Nothing is known of a copy in which
+    /// no record is whole: what it has of one that began before is not seen in it alone.
+    fn fork_behind(&self, segment: SegmentName, end: Lsn, size: SegmentSize) -> Option<Requirement> {
+        let parent = segment.timeline();
+        // A position at the start of a page and the one behind its header are the same place.
+        let is_page = end.0 % WAL_PAGE_BYTES as u64 == 0;
+        let reached = if is_page { end.0 + PAGE_HEADER_BYTES } else { end.0 };
+        let last = Lsn(segment.start(size).0 + size.bytes());
+        let forks = self.histories.iter().filter_map(|(child, history)| Some((*child, history.switch_of(parent)?)));
+        let behind = forks.filter(|(_, at)| at.0 > reached && *at <= last);
+        behind.min_by_key(|(_, at)| *at).map(|(child, at)| Requirement::Fork { child, parent, at })
     }
 
     /// Tells whether the archive lists the file after all.
@@ -194,6 +214,16 @@ mod tests {
         let history = TimelineHistory::parse(Timeline(2), "1\t0/4000100\tx\n").expect("history");
         left.histories.insert(Timeline(2), history);
         assert!(!ends(&left, Some("0/3000100")), "the child goes on from a later segment");
+        let mut within = alone.clone();
+        let history = TimelineHistory::parse(Timeline(2), "1\t0/3000200\tx\n").expect("history");
+        within.histories.insert(Timeline(2), history);
+        assert!(!ends(&within, Some("0/3000100")), "timeline 1 was written as far as the fork");
+        assert!(ends(&within, Some("0/3000200")) && ends(&within, Some("0/3000300")), "the fork lies in what is there");
+        assert!(ends(&within, None), "what a record from before has of it is not seen");
+        let mut at_page = alone.clone();
+        let history = TimelineHistory::parse(Timeline(2), "1\t0/3002018\tx\n").expect("history");
+        at_page.histories.insert(Timeline(2), history);
+        assert!(ends(&at_page, Some("0/3002000")), "a header of a page is no record");
         let mut backed = alone.clone();
         backed.backups.push(backup("0/3000200"));
         assert!(!ends(&backed, Some("0/3000100")) && !ends(&backed, None));

@@ -4,12 +4,13 @@
 //! the primary's clock, and a clock may step back: positions decide, times only lead to them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::packed::Source;
 use super::preference::read_first;
 use super::{Identity, WalError};
 use crate::action::StoreError;
-use crate::base::Timestamp;
+use crate::base::{Timestamp, clock};
 use crate::catalog::recovery::{Archive, Edge, LastCommit, Path};
 use crate::pgformat::{
     Commit, Halt, Landmark, Lsn, SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName, WalRecord, WalWalker,
@@ -18,6 +19,10 @@ use crate::pgformat::{
 
 /// How many segments of a new timeline are read to find its promotion.
 const PROMOTED_WITHIN: u64 = 2;
+/// How many segments at the end of each timeline are read before it is asked whether going on is of any use.
+const A_LITTLE: usize = 4;
+/// A checkpoint is dated to the second, a little before the position where replay from it begins.
+const CHECKPOINT_TOLERANCE: Duration = Duration::from_secs(60);
 
 /// Reads times out of the archive of one cluster.
 #[derive(Clone)]
@@ -35,6 +40,43 @@ pub struct Stop {
     pub next: Commit,
     /// The last commit that is replayed, when it is in the same segment or one shortly before.
     pub last: Option<Commit>,
+}
+
+/// The end of a timeline, read back from there.
+struct End {
+    timeline: Timeline,
+    /// What was not read yet, oldest first.
+    left: Vec<SegmentName>,
+    /// The checkpoints that were met.
+    checkpoints: Vec<(Lsn, Timestamp)>,
+}
+
+impl End {
+    /// Tells whether all that lies before a position is older than a commit of another timeline.
+    fn is_older(&self, before: Lsn, than: Option<Timestamp>) -> bool {
+        let is_past = |(redo, at): &(Lsn, Timestamp)| {
+            before <= *redo && than.is_some_and(|than| clock::between(*at, than) > CHECKPOINT_TOLERANCE)
+        };
+        self.checkpoints.iter().any(is_past)
+    }
+}
+
+/// What a segment by itself tells of times.
+#[derive(Default)]
+struct Dates {
+    newest: Option<Commit>,
+    /// Where replay from each checkpoint begins, and when it began.
+    checkpoints: Vec<(Lsn, Timestamp)>,
+}
+
+impl Dates {
+    fn see(&mut self, record: &WalRecord<'_>) {
+        if let Some(commit) = Commit::of(record) {
+            self.newest = self.newest.filter(|newest| newest.at > commit.at).or(Some(commit));
+        } else if let Some(Landmark::Checkpoint { redo, at }) = Landmark::of(record) {
+            self.checkpoints.push((redo, at));
+        }
+    }
 }
 
 /// A segment with its bytes.
@@ -246,6 +288,10 @@ impl<'a> Almanac<'a> {
     /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
     /// of each, on the way there from `start` on. A segment that is damaged tells nothing, and the one before it counts.
     ///
+    /// A server that is idle archives for days without a commit. So each timeline is read a little way back, and from there
+    /// on only until its checkpoints tell that what lies before is older than what another one has: then nothing is told of
+    /// it, and it leads at least to the end of the backup.
+    ///
     /// # Errors
     /// Fails when a segment cannot be read for another reason.
     pub async fn date_ends(&self, archive: &mut Archive, start: Lsn) -> Result<(), WalError> {
@@ -254,19 +300,41 @@ impl<'a> Almanac<'a> {
         }
         let mut timelines: BTreeSet<Timeline> = archive.branches.keys().copied().collect();
         timelines.extend(archive.segments.keys().map(|name| name.timeline()));
-        for timeline in timelines {
-            for name in self.end(archive, timeline, start).into_iter().rev() {
-                let newest = match self.newest_commit(&[name]).await {
-                    // What was put away that long ago is not what is recovered; nor is what lies before it.
-                    Err(WalError::Store(StoreError::Archived { .. })) => break,
-                    Err(error) if error.is_fault() => None,
-                    newest => newest?,
-                };
-                if let Some(newest) = newest {
-                    archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn });
-                    break;
-                }
+        let end = |timeline| End { timeline, left: self.end(archive, timeline, start), checkpoints: Vec::new() };
+        let mut ends: Vec<End> = timelines.into_iter().map(end).collect();
+        for at_most in [A_LITTLE, usize::MAX] {
+            for end in &mut ends {
+                self.date_end(archive, end, at_most).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Reads back from the end of one timeline, so many segments, to a commit or to what is older than one of another.
+    async fn date_end(&self, archive: &mut Archive, end: &mut End, at_most: usize) -> Result<(), WalError> {
+        for _ in 0..at_most {
+            let Some(name) = end.left.pop() else { return Ok(()) };
+            let best = archive.newest.values().map(|newest| newest.at).max();
+            let is_given_up = archive.given_up.contains_key(&end.timeline);
+            if !is_given_up && end.is_older(name.end(self.size), best) {
+                end.left.clear();
+                return Ok(());
+            }
+            let dates = match self.walk(&[name], Dates::default(), Dates::see).await {
+                // What was put away that long ago is not what is recovered; nor is what lies before it.
+                Err(WalError::Store(StoreError::Archived { .. })) => {
+                    end.left.clear();
+                    return Ok(());
+                }
+                Err(error) if error.is_fault() => continue,
+                walked => walked?.0,
+            };
+            if let Some(newest) = dates.newest {
+                archive.saw(end.timeline, LastCommit { at: newest.at, lsn: newest.lsn });
+                end.left.clear();
+                return Ok(());
+            }
+            end.checkpoints.extend(dates.checkpoints);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::action::StoreError;
+use crate::action::{ActionError, StoreError};
 use crate::base::units::Span;
 use crate::catalog::CatalogError;
 use crate::catalog::recovery::Requirement;
@@ -78,12 +78,14 @@ pub enum WalError {
     },
     /// A file that later WAL proves is not in the archive. It may be on its way: several are stored at once, so that a
     /// later one may be there first.
-    #[error("`{name}` is missing from the archive: {why}")]
+    #[error("`{name}` is missing from the archive: {why}{beside}")]
     Overdue {
         /// The file.
         name: WalFileName,
         /// What proves it.
         why: Requirement,
+        /// What other stores failed with, behind a space; empty where none did.
+        beside: String,
     },
     /// Too few of several stores have a file.
     #[error("`{name}` is safe in {safe} stores, wanted are {wanted}: {why}")]
@@ -167,6 +169,34 @@ impl WalError {
     #[must_use]
     pub fn is_fault(&self) -> bool {
         matches!(self, Self::Store(StoreError::NotFound { .. }) | Self::Damaged { .. } | Self::Mismatch { .. })
+    }
+
+    /// Tells whether a copy is there that no key here opens: it may be whole.
+    #[must_use]
+    pub fn is_of_key(&self) -> bool {
+        let Self::Transfer(error) = self else { return false };
+        matches!(error, TransferError::WrongKey { .. } | TransferError::Key(_) | TransferError::Settings(_))
+    }
+
+    /// Adds what other stores failed with, where the error has words of its own. Its kind stays.
+    #[must_use]
+    pub(super) fn beside(mut self, others: &str) -> Self {
+        if let Self::Transfer(TransferError::Key(error)) = self {
+            let told = ActionError::fatal(format!("{} {others}", error.in_full()));
+            return Self::Transfer(TransferError::Key(told));
+        }
+        if let Self::Overdue { beside: words, .. }
+        | Self::Damaged { what: words, .. }
+        | Self::Mismatch { what: words, .. }
+        | Self::Required { why: words, .. }
+        | Self::Transfer(TransferError::WrongKey { what: words, .. } | TransferError::Settings(words))
+        | Self::Store(StoreError::Unavailable { what: words, .. } | StoreError::Refused { what: words, .. }) =
+            &mut self
+        {
+            words.push(' ');
+            words.push_str(others);
+        }
+        self
     }
 
     /// Tells whether one of several stores has the file, and not as many as must.

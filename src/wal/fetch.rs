@@ -7,12 +7,13 @@ use super::absence::{Absence, Archive};
 use super::favourite::Favourite;
 use super::landing::{Landing, deliver};
 use super::packed::{Source, read_into};
+use super::preference::{Heard, gravest};
 use super::rescue::{later_rescued, read_rescued};
 use super::{Identity, WalError};
 use crate::action::StoreError;
 use crate::base::clock::monotonic;
 use crate::catalog::recovery::Requirement;
-use crate::pgformat::{Lsn, SegmentName, WalFileName};
+use crate::pgformat::{SegmentName, WalFileName};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -126,41 +127,29 @@ async fn look_everywhere(
     (sources, favourite): (&[Source<'_>], &Favourite),
     wanted: (WalFileName, &Path),
 ) -> Result<Look, WalError> {
-    let (mut failures, mut cut) = (Vec::new(), None::<(Option<Lsn>, usize)>);
+    let mut heard = Heard::default();
     for place in favourite.order(sources.len()) {
         match look(&sources[place], wanted).await {
             Ok(Look::Found(landing)) => match landing.breaks_off() {
                 // It may be the last of its timeline, or the beginning of one that another store has more of.
-                Some(off) if sources.len() > 1 => {
-                    cut = Some(cut.filter(|(longest, _)| *longest >= off.end).unwrap_or((off.end, place)));
-                }
+                Some(off) if sources.len() > 1 => heard.breaks_off(place, off.end),
                 Some(_) | None => {
                     favourite.gave(place);
                     return Ok(Look::Found(landing));
                 }
             },
             Ok(Look::Absent) => {}
-            Err(error) => failures.push(error),
+            Err(error) => heard.failed(place, error),
         }
     }
-    match cut {
-        None => gravest(failures).map_or(Ok(Look::Absent), Err),
-        Some((_, place)) => look_at_the_end(sources, (place, wanted), failures).await,
+    match heard.longest(sources, wanted.0).await? {
+        None => Ok(Look::Absent),
+        Some(place) => look_at_the_end(sources, place, wanted).await,
     }
 }
 
-/// Gives the longest of the copies of a segment that all break off, where nothing proves that there is more of it. That
-/// another store failed is no such proof: it may have the whole one, and the server would open without the rest.
-async fn look_at_the_end(
-    sources: &[Source<'_>],
-    (place, wanted): (usize, (WalFileName, &Path)),
-    failures: Vec<WalError>,
-) -> Result<Look, WalError> {
-    // What proves it there in a store that lacks it is held against how far the copy goes.
-    let is_lack = |error: &WalError| matches!(error, WalError::Required { .. });
-    if let Some(failure) = gravest(failures.into_iter().filter(|error| !is_lack(error)).collect()) {
-        return Err(failure);
-    }
+/// Gives the copy that goes furthest of those that all break off, where no store proves that there is more of the segment.
+async fn look_at_the_end(sources: &[Source<'_>], place: usize, wanted: (WalFileName, &Path)) -> Result<Look, WalError> {
     // Each is written to the same place, so it is read once more.
     let found = look(&sources[place], wanted).await?;
     if let Look::Found(landing) = &found {
@@ -171,19 +160,6 @@ async fn look_at_the_end(
     Ok(found)
 }
 
-/// Which of several failures counts; `None` without any.
-fn gravest(failures: Vec<WalError>) -> Option<WalError> {
-    failures.into_iter().fold(None, |gravest, failure| Some(graver(gravest, failure)))
-}
-
-/// Which of two stores' failures counts: one that may pass, since the file may be there; else the first.
-pub(super) fn graver(first: Option<WalError>, second: WalError) -> WalError {
-    match first {
-        Some(first) if first.is_passing() || !second.is_passing() => first,
-        Some(_) | None => second,
-    }
-}
-
 /// Reads a segment that the server has not asked for yet to where it is made, verified, from the first store that has it
 /// whole. `None` says nothing of whether it should be there.
 pub(super) async fn seek(
@@ -192,7 +168,7 @@ pub(super) async fn seek(
     make: &(dyn Fn() -> Result<Landing, WalError> + Sync),
 ) -> Result<Option<Landing>, WalError> {
     let name = WalFileName::Segment(segment);
-    let mut failure = None;
+    let mut failures = Vec::new();
     for place in favourite.order(sources.len()) {
         match read_whole(&sources[place], name, make).await {
             Ok(landing) => {
@@ -200,10 +176,10 @@ pub(super) async fn seek(
                 return Ok(Some(landing));
             }
             Err(WalError::Store(StoreError::NotFound { .. })) => {}
-            Err(error) => failure = Some(graver(failure, error)),
+            Err(error) => failures.push((place, error)),
         }
     }
-    failure.map_or(Ok(None), Err)
+    gravest(sources, failures).map_or(Ok(None), Err)
 }
 
 /// Reads a segment from one store. One that breaks off may be the last of its timeline: it is left to the server's own
@@ -239,7 +215,7 @@ async fn leads_on(source: &Source<'_>, name: WalFileName, landing: &Landing) -> 
 /// What later WAL proves may still come; what a fork or a backup needs was there before them.
 fn lacking(name: WalFileName, why: Requirement) -> WalError {
     match why {
-        Requirement::Later(_) | Requirement::LaterPartial(_) => WalError::Overdue { name, why },
+        Requirement::Later(_) | Requirement::LaterPartial(_) => WalError::Overdue { name, why, beside: String::new() },
         Requirement::Fork { .. } | Requirement::Backup(_) => WalError::Required { name, why: why.to_string() },
     }
 }
@@ -270,23 +246,5 @@ async fn look(source: &Source<'_>, (name, target): (WalFileName, &Path)) -> Resu
             }
         }
         Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_that_gives_no_answer_counts_more_than_one_that_lacks_the_file() {
-        let name: WalFileName = "000000010000000000000006".parse().expect("a name");
-        let lacks = || WalError::Required { name, why: "a later one is there".to_owned() };
-        let silent = || -> WalError {
-            let source = std::io::Error::other("503");
-            StoreError::Unavailable { store: "b".to_owned(), what: "it is busy".to_owned(), source }.into()
-        };
-        assert!(graver(Some(lacks()), silent()).is_passing(), "it may be there: asked again, and 1 for a standby");
-        assert!(graver(Some(silent()), lacks()).is_passing());
-        assert!(!graver(Some(lacks()), lacks()).is_passing() && !graver(None, lacks()).is_passing());
     }
 }

@@ -1,4 +1,4 @@
-//! The command line of `wal push` in a server's settings.
+//! The command line of `wal push` in a server's settings: the one place that tells whether an `archive_command` is ours.
 
 use std::path::PathBuf;
 
@@ -29,6 +29,12 @@ impl Invocation {
         }
         words.extend(behind);
         Some(Self { program, config, around: words })
+    }
+
+    /// Whether the server runs nothing but `wal push`: then nobody else relies on the command, and it may be written anew.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.around.is_empty()
     }
 }
 
@@ -83,5 +89,9 @@ mod tests {
         assert_eq!(around("'/a b/runbook' wal push --config wal.json %p").as_deref(), Some(""));
         assert_eq!(around("runbook wal push --config wal.json \"%p\"").as_deref(), Some(""));
         assert_eq!(around("nice runbook wal push --config w %p 2>/dev/null").as_deref(), Some("nice 2>/dev/null"));
+        let both = "cp %p /mnt/%f && runbook wal push --config w %p";
+        assert!(!Invocation::of(both).is_some_and(|found| found.is_alone()), "somebody may rely on the copy");
+        assert!(Invocation::of("runbook wal push --config w %p").is_some_and(|found| found.is_alone()));
+        assert_eq!(Invocation::of("echo a wal push of %p"), None);
     }
 }

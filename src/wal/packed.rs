@@ -308,6 +308,11 @@ impl Loaded<'_> {
         self.name
     }
 
+    /// SHA-256 of the plain bytes, as they were when it was stored.
+    pub(super) fn plain_sha256(&self) -> Option<Digest> {
+        self.stored.plain_sha256()
+    }
+
     /// Gives the plain bytes to what is made for so many of them. They are proven when it is given back.
     ///
     /// # Errors

@@ -1,17 +1,127 @@
-//! Which copy of a WAL file counts where several stores have one: the rule for whoever reads more than a server asks for.
+//! Which copy of a WAL file counts where several stores have one: one rule for whoever reads WAL.
 //!
 //! A recovery that was given up archives the last segment as far as it had been written, and the server that went on archives
 //! the whole one, perhaps into one store only. So the first copy counts that does not break off; where all do, the one that
-//! goes furthest, unless a store failed that may have more. What is delivered to a server in recovery is judged by the same
-//! rule in `fetch`, which can also ask what follows.
+//! goes furthest, unless a store failed that may have more. A copy that is damaged, or that no key here opens, has no more
+//! where what was noted with it says so: it was stored with the very same content, or as a beginning that ends no later.
+//! What is delivered to a server in recovery is held against what follows as well, in `fetch`.
 
+use std::cmp::Reverse;
 use std::io::{self, Write};
 
 use super::WalError;
-use super::fetch::graver;
-use super::packed::{Loaded, Plainly, Source, load, read_into};
+use super::packed::{Loaded, Plainly, Source, load, plain_sha256, read_into};
+use super::unfinished::Unfinished;
 use crate::action::StoreError;
+use crate::base::Digest;
+use crate::catalog::wal_objects;
 use crate::pgformat::{Lsn, SegmentWalk, WalFileName, WalWalker};
+
+/// What the stores that were asked for one file had to say, each by its place among them. One that lacks it need not be told.
+#[derive(Default)]
+pub(super) struct Heard {
+    /// The copy that goes furthest of those that break off.
+    cut: Option<(Option<Lsn>, usize)>,
+    failures: Vec<(usize, WalError)>,
+}
+
+impl Heard {
+    /// A store has a copy whose records end before it does.
+    pub(super) fn breaks_off(&mut self, place: usize, end: Option<Lsn>) {
+        if self.cut.is_none_or(|(longest, _)| longest < end) {
+            self.cut = Some((end, place));
+        }
+    }
+
+    /// A store gave nothing.
+    pub(super) fn failed(&mut self, place: usize, error: WalError) {
+        self.failures.push((place, error));
+    }
+
+    /// Gives the store whose copy counts where none leads to its end; `None` where no store has any.
+    ///
+    /// # Errors
+    /// Fails with the gravest failure where no copy came, and where the store that failed may have more than came. It tells
+    /// of every store that failed.
+    pub(super) async fn longest(self, sources: &[Source<'_>], name: WalFileName) -> Result<Option<usize>, WalError> {
+        let Some((end, place)) = self.cut else {
+            return gravest(sources, self.failures).map_or(Ok(None), Err);
+        };
+        let mut standing = Vec::new();
+        let mut plain = None;
+        for (failed, error) in self.failures {
+            if lacks(&error) {
+                continue;
+            }
+            if plain.is_none() {
+                plain = Some(load(&sources[place], name).await?.plain_sha256());
+            }
+            if !has_no_more(&sources[failed], name, (end, plain.flatten())).await {
+                standing.push((failed, error));
+            }
+        }
+        gravest(sources, standing).map_or(Ok(Some(place)), Err)
+    }
+}
+
+/// Tells whether what a store has of a file, which cannot be read there, is no more than a copy whose records end at `end`: by
+/// what was noted when it was stored. What cannot be told is no.
+async fn has_no_more(source: &Source<'_>, name: WalFileName, (end, plain): (Option<Lsn>, Option<Digest>)) -> bool {
+    let (WalFileName::Segment(segment), Some(size)) = (name, source.identity.segment_size) else { return false };
+    let Ok(objects) = wal_objects(source.store, source.prefix, source.identity.system_id, name).await else {
+        return false;
+    };
+    let reached = end.map(|end| end.0.saturating_sub(segment.start(size).0));
+    for key in &objects {
+        let Ok(facts) = source.store.head(key).await else { return false };
+        let is_same = plain.is_some() && plain_sha256(&facts) == plain;
+        let is_beginning = Unfinished::told(&facts).zip(reached).is_some_and(|(told, reached)| told.ends_by(reached));
+        if !is_same && !is_beginning {
+            return false;
+        }
+    }
+    !objects.is_empty()
+}
+
+/// How much a failure of one of several stores counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Gravity {
+    /// The store lacks the file.
+    Lack,
+    /// What it has is of no use.
+    Fault,
+    /// What it has may be whole: no key here opens it.
+    NoKey,
+    /// It may pass: the file may be there.
+    Passing,
+}
+
+impl Gravity {
+    fn of(error: &WalError) -> Self {
+        if error.is_passing() {
+            Self::Passing
+        } else if error.is_of_key() {
+            Self::NoKey
+        } else if matches!(error, WalError::Store(StoreError::NotFound { .. })) {
+            Self::Lack
+        } else {
+            Self::Fault
+        }
+    }
+}
+
+/// Which of several stores' failures counts, the first of the gravest; it tells of the others as well. `None` without any.
+pub(super) fn gravest(sources: &[Source<'_>], mut failures: Vec<(usize, WalError)>) -> Option<WalError> {
+    let graver = |(at, (_, error)): &(usize, &(usize, WalError))| (Gravity::of(error), Reverse(*at));
+    let first = failures.iter().enumerate().max_by_key(graver).map(|(at, _)| at)?;
+    let (place, error) = failures.remove(first);
+    if failures.is_empty() && sources.len() < 2 {
+        return Some(error);
+    }
+    let shown = |place: usize| sources.get(place).map_or_else(String::new, |source| source.store.name().to_owned());
+    let others = failures.iter().map(|(place, error)| format!("; store `{}`: {error}", shown(*place)));
+    Some(error.beside(&format!("(store `{}`{})", shown(place), others.collect::<String>())))
+}
 
 /// Something that takes plain bytes, and the walk through the records in them.
 struct Watched<W> {
@@ -83,26 +193,19 @@ pub async fn read_first_into<W: Plainly>(
     make: &(dyn Fn(u64) -> Result<W, WalError> + Sync),
 ) -> Result<W, WalError> {
     let make = |size| Ok(Watched::of(make(size)?, sources, name));
-    let (mut failure, mut cut): (Option<WalError>, Option<(Option<Lsn>, usize)>) = (None, None);
+    let mut heard = Heard::default();
     for (place, source) in sources.iter().enumerate() {
         match read_into(source, name, &make).await {
             Ok(read) => match read.length() {
                 Length::Whole => return Ok(read.to),
-                Length::BreaksOff(end) if cut.as_ref().is_none_or(|(known, _)| *known < end) => {
-                    cut = Some((end, place));
-                }
-                Length::BreaksOff(_) => {}
+                Length::BreaksOff(end) => heard.breaks_off(place, end),
             },
-            Err(error) => failure = Some(graver_or_absent(failure, error)),
+            Err(error) => heard.failed(place, error),
         }
     }
-    match (cut, failure) {
-        // Each is written to the same place, so it is read once more.
-        (Some((_, place)), failure) if failure.as_ref().is_none_or(lacks) => {
-            Ok(read_into(&sources[place], name, &make).await?.to)
-        }
-        (_, failure) => Err(failure.unwrap_or_else(no_store)),
-    }
+    // Each is written to the same place, so it is read once more.
+    let place = heard.longest(sources, name).await?.ok_or_else(no_store)?;
+    Ok(read_into(&sources[place], name, &make).await?.to)
 }
 
 /// Loads one file from the first of several archives of a cluster that has it, to be given to [`unpack_first`]: so the next
@@ -111,14 +214,14 @@ pub async fn read_first_into<W: Plainly>(
 /// # Errors
 /// Fails as [`read_first`].
 pub async fn load_first<'a>(sources: &[Source<'a>], name: WalFileName) -> Result<Loaded<'a>, WalError> {
-    let mut failure = None;
-    for source in sources {
+    let mut failures = Vec::new();
+    for (place, source) in sources.iter().enumerate() {
         match load(source, name).await {
             Ok(loaded) => return Ok(loaded),
-            Err(error) => failure = Some(graver_or_absent(failure, error)),
+            Err(error) => failures.push((place, error)),
         }
     }
-    Err(failure.unwrap_or_else(no_store))
+    Err(gravest(sources, failures).unwrap_or_else(no_store))
 }
 
 /// Gives the plain bytes of a loaded file to what is made for them. One that turns out to be damaged, or breaks off, is read
@@ -139,18 +242,39 @@ pub async fn unpack_first<W: Plainly>(
     }
 }
 
-/// Which failure of two archives counts: that one lacks the file says less than anything else.
-fn graver_or_absent(first: Option<WalError>, second: WalError) -> WalError {
-    match first {
-        Some(first) if lacks(&second) => first,
-        first => graver(first.filter(|first| !lacks(first)), second),
-    }
-}
-
+/// What a store that lacks a file says of it. What proves it there all the same is held against how far a copy goes.
 fn lacks(error: &WalError) -> bool {
-    matches!(error, WalError::Store(StoreError::NotFound { .. }))
+    matches!(error, WalError::Store(StoreError::NotFound { .. }) | WalError::Required { .. })
 }
 
 fn no_store() -> WalError {
     WalError::Usage("there is no store to read from".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::TransferError;
+
+    #[test]
+    fn a_store_that_gives_no_answer_counts_most_and_one_that_lacks_the_file_least() {
+        let name: WalFileName = "000000010000000000000006".parse().expect("a name");
+        let damaged = || WalError::Damaged { name, what: "its SHA-256 differs".to_owned() };
+        let locked = || -> WalError {
+            TransferError::WrongKey { object: "6.age".to_owned(), what: "no key fits".to_owned() }.into()
+        };
+        let silent = || -> WalError {
+            let source = std::io::Error::other("503");
+            StoreError::Unavailable { store: "b".to_owned(), what: "it is busy".to_owned(), source }.into()
+        };
+        let absent = || -> WalError { StoreError::NotFound { store: "a".to_owned(), key: "6".to_owned() }.into() };
+        let of = |failures: Vec<WalError>| gravest(&[], failures.into_iter().enumerate().collect());
+        assert!(of(vec![damaged(), silent()]).is_some_and(|error| error.is_passing()), "it may be there: asked again");
+        assert!(of(vec![silent(), damaged()]).is_some_and(|error| error.is_passing()));
+        let told = of(vec![absent(), damaged(), locked()]).expect("a failure");
+        assert!(told.is_of_key(), "a key that is found opens it: {told}");
+        assert!(told.to_string().contains("its SHA-256 differs"), "{told}");
+        assert!(of(vec![absent(), damaged()]).is_some_and(|error| error.is_fault() && !error.is_passing()));
+        assert!(of(Vec::new()).is_none());
+    }
 }

@@ -54,6 +54,11 @@ impl Unfinished {
         metadata.insert(SHA256.to_owned(), self.sha256.to_string());
     }
 
+    /// Tells whether it proves nothing behind so many bytes from the segment's start.
+    pub(super) fn ends_by(&self, bytes: u64) -> bool {
+        self.bytes <= bytes
+    }
+
     /// Tells whether another copy of the segment proves more.
     pub(super) fn is_shorter_than(&self, other: &Self) -> bool {
         self.bytes < other.bytes

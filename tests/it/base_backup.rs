@@ -16,7 +16,7 @@ use runbook::language::inventory::{Database, SslMode, StoreEntry};
 use runbook::store::Opening;
 use serde_json::{Value, json};
 
-use crate::support::cli::{Cli, Ran, listing};
+use crate::support::cli::{Cli, Ran, listing, until};
 use crate::support::postgres::free_port;
 use crate::support::program::need;
 use crate::support::recovery::Site;
@@ -302,6 +302,34 @@ async fn a_standby_gives_the_backup_and_the_idle_primary_its_last_wal() {
     let staged = run.stage(&output.backup).await;
     run.recover(&staged, json!({})).await;
     assert_eq!(site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t"), "1,2", "{}", site.said());
+}
+
+#[tokio::test]
+async fn the_backup_of_a_standby_that_lags_tells_up_to_when_it_has_everything() {
+    let site = Site::new();
+    let now = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+    let began: Timestamp = site.cluster.sql(now).parse().unwrap();
+    let standby = Standby::start(&site);
+    let entry = Database { pgdata: standby.1.clone(), port: standby.2, ..site.entry() };
+    site.others.lock().unwrap().insert("standby".to_owned(), entry);
+    let on_standby = |sql: &str| {
+        let mut psql = site.cluster.command("psql");
+        psql.args(["-XAtq", "-U", "postgres", "-d", "postgres", "-p", &standby.2.to_string(), "-c", sql, "-h"]);
+        let said = psql.arg(site.cluster.socket_dir()).output().unwrap();
+        String::from_utf8_lossy(&said.stdout).trim().to_owned()
+    };
+    site.cluster.sql("CREATE TABLE t(n int); INSERT INTO t VALUES (1)");
+    until("the standby has it", || {
+        on_standby("SELECT pg_last_xact_replay_timestamp() IS NOT NULL AND to_regclass('t') IS NOT NULL") == "t"
+    });
+    on_standby("SELECT pg_wal_replay_pause()");
+    until("its replay is paused", || on_standby("SELECT pg_get_wal_replay_pause_state()") == "paused");
+    let lost: Timestamp = site.cluster.sql(now).parse().unwrap();
+    site.cluster.sql("INSERT INTO t VALUES (2)");
+    let output = take(&site, json!({ "database": "main", "source": "standby" })).await.unwrap();
+    let manifest = manifest(&site, &output.backup);
+    let at = |name: &str| manifest[name].as_str().unwrap().parse::<Timestamp>().unwrap();
+    assert!(began < at("data_at") && at("data_at") < lost && lost < at("started_at"), "{manifest:#}");
 }
 
 /// Runs one step by the program, over the site's own store and one that is not mounted.

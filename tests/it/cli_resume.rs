@@ -279,4 +279,15 @@ fn an_old_run_does_not_go_on_over_what_a_newer_one_replaced() {
     cli.run(&["run", "runbook.yaml"]).ends(0);
     cli.run(&["resume", &old, "--rerun", "a"]).ends(4).says("has worked on the same database");
     assert_eq!(cli.read("effects"), "x\nx\n");
+    // It can be ended all the same, and nothing of it is gone on with or undone.
+    let ids = cli.runs().into_iter().map(|run| run.file_name().unwrap().to_string_lossy().into_owned());
+    let newer = ids.into_iter().find(|id| *id != old).unwrap();
+    cli.run(&["cancel", &old, "--reason", "done by hand"]).ends(0).says(&format!("run {newer} has overtaken it"));
+    assert_eq!(cli.read("effects"), "x\nx\n");
+    let shown: serde_json::Value = serde_json::from_str(&cli.run(&["show", &old, "--json"]).ends(0).out).unwrap();
+    assert_eq!(shown["outcome"], "cancelled", "{shown:#}");
+    assert!(shown.to_string().contains(&format!("done by hand (overtaken by run `{newer}`")), "{shown:#}");
+    cli.run(&["cancel", &old]).ends(2).says("has ended");
+    cli.run(&["undo", &old]).ends(4).says("has replaced data of the same database");
+    cli.run(&["audit", "verify", &old]).ends(0);
 }

@@ -24,6 +24,7 @@ struct Forgetful {
     site: Site,
     ledger: ErasureLedger,
     root: tempfile::TempDir,
+    tolerance: Option<&'static str>,
 }
 
 impl Forgetful {
@@ -31,7 +32,7 @@ impl Forgetful {
         let site = Site::with(&[("log_statement", "all"), ("log_min_error_statement", "error")]);
         site.cluster.sql(sql);
         let root = tempfile::tempdir().unwrap();
-        Self { site, ledger: ErasureLedger::below(root.path()), root }
+        Self { site, ledger: ErasureLedger::below(root.path()), root, tolerance: Some("0s") }
     }
 
     fn forget(&self, who: &str, table: &str, column: &str, treatment: Treatment) {
@@ -47,7 +48,8 @@ impl Forgetful {
     fn about(&self, about: Surroundings, key: &str) -> Surroundings {
         let mut inventory = Inventory::clone(&about.inventory);
         let entry = inventory.databases.get_mut("main").unwrap();
-        entry.erasure = Some(ErasureSettings { keys: vec!["erasure".to_owned()] });
+        let clock_tolerance = self.tolerance.map(|span| span.parse().unwrap());
+        entry.erasure = Some(ErasureSettings { keys: vec!["erasure".to_owned()], clock_tolerance });
         let secrets = Known(BTreeMap::from([("erasure".to_owned(), key.to_owned())]));
         Surroundings {
             inventory: Arc::new(inventory),
@@ -222,7 +224,8 @@ async fn a_ledger_that_does_not_fit_or_does_not_hold_erases_nothing() {
     assert!(error.contains("column `age` of table `users` may not be NULL"), "{error}");
     for (table, column, wrong) in [("shown", "email", "no table `shown`"), ("users", "mail", "no column `mail`")] {
         let root = tempfile::tempdir().unwrap();
-        let other = Forgetful { ledger: ErasureLedger::below(root.path()), root, site: Site::new() };
+        let (ledger, site) = (ErasureLedger::below(root.path()), Site::new());
+        let other = Forgetful { ledger, root, site, tolerance: None };
         other.sql("CREATE TABLE users(email text); INSERT INTO users VALUES ('a@b'); CREATE VIEW shown AS TABLE users");
         other.delete("a@b", "users", "email");
         other.delete("a@b", table, column);
@@ -289,6 +292,27 @@ async fn who_came_back_after_the_line_stays_and_who_was_only_restored_goes_from_
 }
 
 #[tokio::test]
+async fn a_line_that_is_a_little_older_than_the_data_is_carried_out_again() {
+    let people = "CREATE TABLE users(email text PRIMARY KEY); INSERT INTO users VALUES ('a@b'), ('c@d')";
+    let mut all = Forgetful::new(people);
+    all.delete("a@b", "users", "email");
+    let in_minutes = |minutes: u32| {
+        let sql = format!(
+            "SELECT to_char((clock_timestamp() + interval '{minutes} min') AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
+        );
+        json!({ "as_of": all.sql(&sql) })
+    };
+    let (soon, late) = (in_minutes(4), in_minutes(6));
+    // Of a clock that is five minutes behind nobody can tell whether the data or the line is older.
+    all.tolerance = None;
+    let stays = all.erase_in(late).await;
+    assert_eq!((stays.deleted, stays.back), (0, 1));
+    let goes = all.erase_in(soon).await;
+    assert_eq!((goes.deleted, goes.back), (1, 0));
+    assert_eq!(all.sql("SELECT string_agg(email, ',') FROM users"), "c@d");
+}
+
+#[tokio::test]
 async fn a_table_that_holds_nobody_who_must_go_is_not_locked() {
     let all = Forgetful::new("CREATE TABLE users(email text PRIMARY KEY); INSERT INTO users VALUES ('c@d')");
     all.delete("a@b", "users", "email");
@@ -311,7 +335,7 @@ fn forgetful(production: &Production, audit: &str) {
     let cli = &production.cli;
     let key = cli.file("erasure.key", KEY);
     let text = cli.read("inventory.yaml");
-    let text = text.replace("prefix: main,", "prefix: main, erasure: { keys: [erasure] },");
+    let text = text.replace("prefix: main,", "prefix: main, erasure: { keys: [erasure], clock_tolerance: 0s },");
     let secrets = format!("secrets: {{ erasure: {{ file: {} }}, ", key.display());
     cli.file("inventory.yaml", &(text.replace("secrets: { ", &secrets) + audit));
 }

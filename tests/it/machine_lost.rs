@@ -116,6 +116,22 @@ fn a_store_that_left_the_inventory_is_no_reason_that_a_recovered_server_archives
 }
 
 #[test]
+fn a_store_that_only_the_servers_own_configuration_names_goes_on_getting_wal() {
+    let site = Site::over(&["primary", "second"]);
+    site.cluster.kill();
+    site.inventory(&["primary"], &[]);
+    let words = "no store of its WAL by the inventory";
+    site.cli.run(&["restore", "main"]).ends(0).prints(words).prints("it is kept as it is");
+    site.real(&["restore", "main"]).ends(0).says(words).says("it is kept as it is");
+    assert_eq!(site.cluster.sql(ROWS), "1,2");
+    let config = fs::read_to_string(site.beside().join("wal.yaml")).unwrap();
+    assert!(config.contains("second"), "{config}");
+    let folders = fs::read_dir(site.store("second").join("main/wal")).unwrap().flatten();
+    let newer = folders.map(|entry| entry.path().join("00000002")).find(|folder| folder.is_dir());
+    assert!(newer.is_some(), "the new timeline is archived there as well");
+}
+
+#[test]
 fn a_recovery_whose_server_did_not_archive_is_gone_on_with_and_nothing_is_restored_again() {
     let site = Site::over(&["primary"]);
     let gate = site.cluster.dir().join("gate");

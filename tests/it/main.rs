@@ -66,6 +66,7 @@ mod kill;
 mod kill_more;
 mod lease;
 mod load_kill;
+mod lost_key;
 mod machine_lost;
 mod managed;
 mod newcomer;

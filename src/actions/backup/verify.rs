@@ -16,9 +16,10 @@ use crate::actions::store::catalog_failed;
 use crate::base::clock;
 use crate::base::units::ByteSize;
 use crate::catalog::attest::{self, Level, Verdict, Verification};
-use crate::catalog::{self, Backup};
-use crate::event::Progress;
+use crate::catalog::{self, Backup, ManifestObject};
+use crate::event::{ErrorClass, Progress};
 use crate::language::inventory::Inventory;
+use crate::transfer::Unpacking;
 
 /// Verifies backups.
 #[derive(Debug, Clone, Copy, Default)]
@@ -225,10 +226,18 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
     let left = if params.budget.is_some() { like.len().saturating_sub(chosen.len()) } else { 0 };
     let level = params.level;
     let mut output = VerifyOutput { verified: Vec::new(), level, read_bytes: 0, left, skipped: Vec::new() };
+    let mut unread = Vec::new();
     for (done, backup) in chosen.iter().enumerate() {
         let total = Some(chosen.len() as u64);
         cx.reporter.progress(Progress::Units { done: done as u64, total, unit: "backups" });
-        let found = one((params, keeps), (store.as_ref(), backup), &like, cx).await?;
+        let found = match one((params, keeps), (store.as_ref(), backup), &like, cx).await {
+            // Nothing is kept of it, since a key that is not here says nothing of the bytes; the others are read all the same.
+            Err(error) if error.info().class == ErrorClass::Fatal => {
+                unread.push((told_of_others(&error, (&place, backup), cx).await, error));
+                continue;
+            }
+            found => found?,
+        };
         output.read_bytes += found.read_bytes;
         output.skipped.extend(found.skipped);
         match found.faults.is_empty() {
@@ -237,12 +246,49 @@ async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, 
         }
     }
     if faults.is_empty() {
-        return Ok(output);
+        return unread_is_none(unread, chosen.len()).map(|()| output);
     }
-    let message = format!("{} of {} backups do not hold", chosen.len() - output.verified.len(), chosen.len());
+    let of_them = chosen.len() - output.verified.len() - unread.len();
+    faults.extend(unread.into_iter().map(|(told, _)| told));
+    let message = format!("{of_them} of {} backups do not hold", chosen.len());
     cx.reporter.note(message.clone(), serde_json::json!({ "faults": faults }));
     let help = "take a new backup now; keep the damaged one until you know why; the next search passes this copy over";
     Err(ActionError::fatal(format!("{message}: {}", faults.join("; "))).help(help))
+}
+
+/// Says which copy could not be read and why, and which other one can.
+async fn told_of_others(error: &ActionError, (place, backup): (&Place, &Backup), cx: &RunContext) -> String {
+    let other = readable_elsewhere(place, backup, cx).await;
+    let other = other.map_or_else(String::new, |name| format!("; for its copy in store `{name}` the keys are here"));
+    format!("`{}` cannot be read in store `{}`: {}{other}", backup.manifest.id, place.store, error.in_full())
+}
+
+/// Fails where backups could not be read: that is no verdict on them.
+fn unread_is_none(mut unread: Vec<(String, ActionError)>, all: usize) -> Result<(), ActionError> {
+    let Some((told, error)) = unread.pop() else { return Ok(()) };
+    let help =
+        error.info().help.clone().unwrap_or_else(|| "see that its store and its keys can be had here".to_owned());
+    if unread.is_empty() {
+        return Err(ActionError::fatal(told).help(help));
+    }
+    let tellings: Vec<String> = unread.into_iter().map(|(told, _)| told).chain([told]).collect();
+    let message = format!("{} of {all} backups could not be read: {}", tellings.len(), tellings.join("; "));
+    Err(ActionError::fatal(message).help(help))
+}
+
+/// Another store that has a copy of the backup for which every key is at hand.
+async fn readable_elsewhere(place: &Place, backup: &Backup, cx: &RunContext) -> Option<String> {
+    let inventory = &cx.about.inventory;
+    for name in place.shelves(inventory) {
+        let Ok(store) = cx.store(name) else { continue };
+        let Ok(copy) = catalog::open_copy(store.as_read(), &place.prefix, &backup.handle()).await else { continue };
+        let keys = inventory.stores.get(name).and_then(|entry| entry.encryption.as_ref());
+        let opens = |object: &ManifestObject| Unpacking::of(&object.encoding, keys, cx.about.secrets.as_ref()).is_ok();
+        if copy.manifest.objects.iter().all(opens) {
+            return Some(name.to_owned());
+        }
+    }
+    None
 }
 
 /// Verifies one backup, and sees to it that what was found is kept.

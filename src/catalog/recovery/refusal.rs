@@ -29,12 +29,12 @@ pub enum Refusal {
     /// The newest timeline ends before another one does that it left, or that left it: two servers wrote, and the promotion
     /// of the newer may have been a mistake.
     #[error(
-        "timeline `{followed}` is the newest and leads to {reached}, but timeline {left} has commits that are not in it, up to {newest}"
+        "timeline `{followed}` is the newest and leads to {reached} at least, but timeline {left} has commits that are not in it, up to {newest}"
     )]
     Outlived {
         /// The newest timeline.
         followed: Timeline,
-        /// Its newest commit, or the end of the backup.
+        /// Its newest commit, or the end of the backup where none was read: it leads there at least.
         reached: Timestamp,
         /// The other one.
         timeline: Timeline,

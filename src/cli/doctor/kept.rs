@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, sink};
 
 use crate::action::ReadStore;
 use crate::actions::postgres::stores::readable::expected;
-use crate::catalog::{Backup, Catalog, CatalogError, ManifestObject};
+use crate::catalog::{self, Backup, Catalog, CatalogError, ManifestObject};
 use crate::cli::site::Site;
 use crate::language::inventory::Encryption;
 use crate::transfer::{TransferError, Unpacking, download};
@@ -29,6 +29,9 @@ pub struct Kept {
     /// Why they do not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Of one that they do not read: another store whose copy of it is read here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<String>,
 }
 
 /// What came of trying the newest backups of a store.
@@ -44,7 +47,11 @@ pub struct Trials {
 ///
 /// # Errors
 /// Fails, in words, when the store cannot be looked into.
-pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) -> Result<Trials, String> {
+pub async fn try_newest(
+    site: &Site,
+    (name, store): (&str, &dyn ReadStore),
+    how: &Encryption,
+) -> Result<Trials, String> {
     let listed = Catalog::of(store).everything().await.map_err(|error| words(&error))?;
     let mut newest: BTreeMap<(String, String), &Backup> = BTreeMap::new();
     for backup in listed.backups.iter().filter(|backup| smallest(backup).is_some()) {
@@ -56,7 +63,7 @@ pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) ->
     }
     let mut trials = Trials::default();
     for backup in newest.into_values() {
-        let why = match tried(site, (store, backup), how).await {
+        let why = match tried(site, (store, backup), Some(how)).await {
             Ok(()) => None,
             Err(Tried::Unfit(why)) => Some(why),
             Err(Tried::Unread(why)) => {
@@ -65,9 +72,23 @@ pub async fn try_newest(site: &Site, store: &dyn ReadStore, how: &Encryption) ->
             }
         };
         let (id, source) = (backup.manifest.id.to_string(), backup.manifest.source.clone());
-        trials.kept.push(Kept { backup: id, source, readable: why.is_none(), why });
+        let elsewhere = if why.is_some() { elsewhere(site, name, backup).await } else { None };
+        trials.kept.push(Kept { backup: id, source, readable: why.is_none(), why, elsewhere });
     }
     Ok(trials)
+}
+
+/// Another store whose copy of a backup is read with what is here.
+async fn elsewhere(site: &Site, own: &str, backup: &Backup) -> Option<String> {
+    for (name, entry) in site.inventory.stores.iter().filter(|(name, _)| *name != own) {
+        let Ok(store) = site.read_store(name) else { continue };
+        let Ok(copy) = catalog::open_copy(store.as_ref(), &backup.prefix, &backup.handle()).await else { continue };
+        let is_whole = copy.missing_objects(store.as_ref()).await.is_ok_and(|missing| missing.is_empty());
+        if is_whole && tried(site, (store.as_ref(), &copy), entry.encryption.as_ref()).await.is_ok() {
+            return Some(name.clone());
+        }
+    }
+    None
 }
 
 /// Why nothing came of a trial.
@@ -98,10 +119,10 @@ fn smallest(backup: &Backup) -> Option<&ManifestObject> {
     encrypted.min_by_key(|object| object.size_bytes)
 }
 
-async fn tried(site: &Site, (store, backup): (&dyn ReadStore, &Backup), how: &Encryption) -> Result<(), Tried> {
+async fn tried(site: &Site, (store, backup): (&dyn ReadStore, &Backup), how: Option<&Encryption>) -> Result<(), Tried> {
     let Some(object) = smallest(backup) else { return Ok(()) };
     let key = backup.manifest.key_of(&backup.prefix, object).map_err(|error| Tried::Unread(words(&error)))?;
-    let unpacking = Unpacking::of(&object.encoding, Some(how), &*site.vault)?;
+    let unpacking = Unpacking::of(&object.encoding, how, &*site.vault)?;
     let expected = expected(object);
     if object.size_bytes <= WHOLE_BYTES {
         let read = download((store, &key), &unpacking, expected, &mut sink(), Arc::new(|_| {})).await;

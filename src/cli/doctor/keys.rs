@@ -118,7 +118,7 @@ impl Examination<'_> {
     /// What lies in the store. A key can be tried where the store gives no answer, so that is no failure.
     fn kept(&self, store: &str) -> Result<Result<Trials, String>, Failure> {
         match self.site.read_store(store) {
-            Ok(opened) => wiring::block_on(kept::try_newest(self.site, opened.as_ref(), self.how)),
+            Ok(opened) => wiring::block_on(kept::try_newest(self.site, (store, opened.as_ref()), self.how)),
             Err(failure) => Ok(Err(failure.message)),
         }
     }
@@ -265,6 +265,9 @@ fn show(reports: &[Report], site: &Site) {
         for kept in &report.kept {
             let told = kept.why.as_ref().map_or_else(|| "is read".to_owned(), |why| format!("is NOT read: {why}"));
             out!("  newest     backup `{}` of `{}` {told}", kept.backup, kept.source);
+            if let Some(other) = &kept.elsewhere {
+                out!("             its copy in store `{other}` is read: a restore takes that one");
+            }
         }
         if report.kept.iter().any(|kept| !kept.readable) {
             tell!(

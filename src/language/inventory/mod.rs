@@ -23,6 +23,7 @@ mod via;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -215,6 +216,22 @@ pub struct ErasureSettings {
     /// The secrets that hashed the subjects of the erasure ledger: the one of now, and earlier ones.
     #[schemars(length(min = 1))]
     pub keys: Vec<String>,
+    /// How far apart the clocks of the machines may be that write the ledger and the data: a line that is older than the
+    /// data by no more than this counts all the same, and its rows are erased again. Default `5m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub clock_tolerance: Option<Span>,
+}
+
+impl ErasureSettings {
+    /// How far apart the clocks may be where nothing says otherwise.
+    const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
+
+    /// How far apart the clocks may be.
+    #[must_use]
+    pub fn clock_tolerance(&self) -> Duration {
+        self.clock_tolerance.map_or(Self::CLOCK_TOLERANCE, |span| span.0)
+    }
 }
 
 /// How TLS is used, as libpq names it.

@@ -298,10 +298,21 @@ pub struct Encryption {
 }
 
 impl Encryption {
-    fn secrets(&self) -> impl Iterator<Item = &String> {
+    /// The names of its secrets, to write and to read.
+    pub fn secrets(&self) -> impl Iterator<Item = &String> {
         let Self { recipients: _, passphrase, openssl, gpg, identities, earlier } = self;
         let passwords = openssl.iter().map(|openssl| &openssl.password).chain(gpg.iter().map(|gpg| &gpg.passphrase));
         passphrase.iter().chain(passwords).chain(identities).chain(earlier.iter().flat_map(EarlierKeys::secrets))
+    }
+
+    /// Forgets every key that `has` says cannot be had, also when none is left: what is encrypted with it is read nowhere
+    /// with this.
+    pub fn forget(&mut self, has: impl Fn(&str) -> bool) {
+        self.keep_readable(&has);
+        self.identities.retain(|name| has(name));
+        self.passphrase = self.passphrase.take().filter(|name| has(name));
+        self.openssl = self.openssl.take().filter(|openssl| has(&openssl.password));
+        self.gpg = self.gpg.take().filter(|gpg| has(&gpg.passphrase));
     }
 
     /// Forgets the keys to read with that `has` says cannot be had, as long as others are left. What writing needs

@@ -143,7 +143,9 @@ impl<'a> Places<'a> {
         let vault = config.vault();
         let open = |entry: &'a StoreEntry| {
             let secrets = Arc::clone(&vault) as Arc<dyn Secrets>;
-            Ok((entry, Opening::new(entry, STORE, secrets).open_read()?))
+            // Of several each is told from the others.
+            let name = if config.further.is_empty() { STORE } else { entry.url.as_str() };
+            Ok((entry, Opening::new(entry, name, secrets).open_read()?))
         };
         let mut stores = config.stores().map(open).collect::<Result<Vec<_>, WalError>>()?;
         if let (Some(Location { store, prefix }), Some((_, first))) = (&config.location, stores.first_mut()) {

@@ -28,10 +28,11 @@ pub struct Content {
 
 impl Recoverable {
     /// Reads every store's copy of a segment to its end; a store that has none is not told. A copy is wrong when it is not
-    /// what was stored or not what its name says, and when its records end although the next segment is there.
+    /// what was stored or not what its name says, when no key here opens it, and when its records end although the next
+    /// segment is there.
     ///
     /// # Errors
-    /// Fails when a store gives no answer, or no key fits.
+    /// Fails when a store gives no answer.
     pub async fn copies(&self, cluster: &ClusterView, name: SegmentName) -> Result<Vec<SegmentCopy>, LookError> {
         let (archive, system_id) = (&cluster.archive, cluster.system_id);
         let next = follows(archive, name);
@@ -41,6 +42,8 @@ impl Recoverable {
                 // What lies in a folder of another program has no digest: its own content tells.
                 Err(WalError::Store(StoreError::Refused { what, .. })) if self.lying => Err(what),
                 Err(WalError::Damaged { what, .. }) => Err(what),
+                // Nobody knows what it is: another store's copy has to do.
+                Err(error) if error.is_of_key() => Err(error.to_string()),
                 Err(WalError::Store(StoreError::NotFound { .. })) => continue,
                 other => Ok(other?),
             };

@@ -175,13 +175,17 @@ impl Site {
             fs::write(&path, text).unwrap();
             self.cluster.give(&path);
         };
-        let mut secrets = serde_json::Map::new();
         for (name, value) in &self.depot.secrets.0 {
             write(&format!("wal.secret.{name}"), value);
-            secrets.insert(name.clone(), json!({ "file": format!("wal.secret.{name}") }));
         }
-        let config = json!({ "store": self.depot.entry, "secrets": secrets, "prefix": "main" });
+        let config = json!({ "store": self.depot.entry, "secrets": self.wal_secrets(), "prefix": "main" });
         write("wal.json", &config.to_string());
+    }
+
+    /// The secrets of that configuration.
+    fn wal_secrets(&self) -> Value {
+        let file = |name: &String| (name.clone(), json!({ "file": format!("wal.secret.{name}") }));
+        Value::Object(self.depot.secrets.0.keys().map(file).collect())
     }
 
     /// Has the WAL archived into a second folder as well, `offsite` of the inventory, and lets one of the two be enough.
@@ -198,7 +202,8 @@ impl Site {
         fs::set_permissions(&spool, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         self.cluster.give(&spool);
         let stores = [&self.depot.entry, &offsite];
-        let config = json!({ "stores": stores, "at_least": 1, "prefix": "main", "spool": spool });
+        let secrets = self.wal_secrets();
+        let config = json!({ "stores": stores, "secrets": secrets, "at_least": 1, "prefix": "main", "spool": spool });
         fs::write(self.cluster.pgdata().join("wal.json"), config.to_string()).unwrap();
         self.beside.lock().unwrap().insert("offsite".to_owned(), offsite);
         self.wal_stores.lock().unwrap().push("offsite".to_owned());

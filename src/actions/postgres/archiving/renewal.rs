@@ -4,14 +4,16 @@
 //! written anew, as `postgres.configure_archiving` writes it, before the recovered data is swapped in. Archiving by another
 //! program stays as it is.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::folder;
 use super::params::ConfigureArchivingParams;
 use super::place::{Place, Settings, plain};
-use crate::action::{ActionError, CheckContext, Findings, Machine, ReadHost, Surroundings};
+use crate::action::{ActionError, CheckContext, Findings, Machine, ReadHost, Secrets, Surroundings};
 use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::cluster::limits::Configured;
@@ -21,8 +23,13 @@ use crate::actions::postgres::cluster::settings;
 use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::restore_base;
 use crate::actions::postgres::stores::readable;
+use crate::catalog;
 use crate::language::inventory::{SecretSpec, StoreEntry};
+use crate::store::Opening;
 use crate::wal::{Config, Invocation};
+
+/// How long a store is waited for that only the server's own configuration names.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A server's command, held against the machine that it is to run on.
 struct Renewal<'a> {
@@ -46,7 +53,15 @@ pub(crate) async fn renew(hands: &Hands<'_>, pgdata: &Path) -> Result<(), Action
     let Some(command) = configured(hands, pgdata).await? else { return Ok(()) };
     let Some(invocation) = Invocation::of(&command) else { return Ok(()) };
     let renewal = Renewal { cluster, program, abode, about: &cx.about };
-    let Some(fault) = renewal.fault(&invocation, pgdata, cx.host.as_read()) else { return Ok(()) };
+    let fault = match renewal.judge(&invocation, pgdata, cx.host.as_read()).await {
+        Verdict::Fault(fault) => fault,
+        Verdict::Holds => return Ok(()),
+        Verdict::More(more) => {
+            let message = format!("warning: {more}: {MORE}");
+            cx.reporter.note(message, json!({ "archive_command": command }));
+            return Ok(());
+        }
+    };
     let told = |words: &str| {
         let message = format!("warning: `archive_command` would archive nothing: {fault}; {words}");
         cx.reporter.note(message, json!({ "archive_command": command }));
@@ -55,7 +70,7 @@ pub(crate) async fn renew(hands: &Hands<'_>, pgdata: &Path) -> Result<(), Action
         told(&format!("it is not written anew, since store `{store}` is read-only here"));
         return Ok(());
     }
-    if !invocation.around.is_empty() {
+    if !invocation.is_alone() {
         told(&format!("correct it by hand: `{}` is more than `wal push`", invocation.around.join(" ")));
         return Ok(());
     }
@@ -69,6 +84,14 @@ pub(crate) async fn renew(hands: &Hands<'_>, pgdata: &Path) -> Result<(), Action
     let message = format!("{fault}: what the server archives with was written anew from the inventory");
     cx.reporter.note(message, json!({ "archive_command": anew }));
     Ok(())
+}
+
+/// Whether a store of a configuration gives an answer from here.
+async fn answers(config: &Config, entry: &StoreEntry) -> bool {
+    let opened = Opening::new(entry, plain(entry), config.vault() as Arc<dyn Secrets>).open_read();
+    let Ok(store) = opened else { return false };
+    let owner = catalog::wal_owner(&*store, &config.prefix);
+    tokio::time::timeout(ANSWERS_WITHIN, owner).await.is_ok_and(|owner| owner.is_ok())
 }
 
 /// What the server that is to start runs for each segment; `None` where it archives nothing, or through a library, and where
@@ -106,14 +129,18 @@ pub(crate) async fn foretold(
         return Ok(findings);
     }
     let renewal = Renewal { cluster, program, abode: &abode, about: &cx.about };
-    let Some(fault) = renewal.fault(&invocation, &cluster.pgdata, host) else { return Ok(findings) };
+    let fault = match renewal.judge(&invocation, &cluster.pgdata, host).await {
+        Verdict::Fault(fault) => fault,
+        Verdict::Holds => return Ok(findings),
+        Verdict::More(more) => return Ok(findings.warn(more, MORE)),
+    };
     let fact = format!("the recovered server's `archive_command` would archive nothing: {fault}");
     if let Some(store) = renewal.read_only() {
         return Ok(
             findings.warn(fact, format!("store `{store}` is read-only here, so nothing can be archived into it"))
         );
     }
-    if !invocation.around.is_empty() {
+    if !invocation.is_alone() {
         let help = format!("correct it after the recovery: `{}` is more than `wal push`", invocation.around.join(" "));
         return Ok(findings.warn(fact, help));
     }
@@ -139,13 +166,67 @@ async fn known(cluster: &Cluster, cx: &CheckContext) -> Option<String> {
     (told.mode != "off" && told.library.is_empty()).then_some(told.command)
 }
 
+/// What a server's own configuration is worth.
+enum Verdict {
+    /// It archives as the inventory says, or it cannot be seen.
+    Holds,
+    /// It archives as the inventory says, and into more stores than that: what differs.
+    More(String),
+    /// It does not, and why.
+    Fault(String),
+}
+
+/// What becomes of a configuration that names more stores than the inventory.
+const MORE: &str = "it is kept as it is, and no recovery looks for WAL there; name the store in `wal_stores` of the database's \
+                    entry, or take it out of that file";
+
 impl Renewal<'_> {
+    /// Holds the configuration of a command of ours against the inventory. One that names all stores of the inventory and
+    /// more is somebody's wish, as long as the others can be had: where one is gone, nothing might be archived at all.
+    async fn judge(&self, command: &Invocation, pgdata: &Path, host: &dyn ReadHost) -> Verdict {
+        if let Some(fault) = self.fault(command, pgdata, host) {
+            return Verdict::Fault(fault);
+        }
+        let Some(path) = self.config_of(command, pgdata) else { return Verdict::Holds };
+        let Ok(config) = Config::load(&path) else { return Verdict::Holds };
+        let known: Vec<&str> = self.entries().map(|(_, entry)| plain(entry)).collect();
+        let more = config.stores().filter(|entry| self.is_told(plain(entry)) && !known.contains(&plain(entry)));
+        let more: Vec<&StoreEntry> = more.collect();
+        let shown = path.display();
+        for entry in &more {
+            if config.at_least() > known.len() && matches!(self.abode, Abode::Here) && !answers(&config, entry).await {
+                let url = plain(entry);
+                return Verdict::Fault(format!(
+                    "its configuration `{shown}` names `{url}`, which is no store of its WAL by the inventory, and which gives no answer"
+                ));
+            }
+        }
+        let urls: Vec<String> = more.iter().map(|entry| format!("`{}`", plain(entry))).collect();
+        match urls.is_empty() {
+            true => Verdict::Holds,
+            false => Verdict::More(format!(
+                "the configuration `{shown}` that the server archives with names {}, no store of its WAL by the inventory",
+                urls.join(", ")
+            )),
+        }
+    }
+
+    /// Where the configuration of a command lies; `None` where that cannot be seen from here.
+    fn config_of(&self, command: &Invocation, pgdata: &Path) -> Option<PathBuf> {
+        match command.config.is_absolute() {
+            true => self.abode.outside(&command.config),
+            false => Some(pgdata.join(&command.config)),
+        }
+    }
+
+    /// Whether what a configuration calls a store can be compared with the inventory: a container has mounts of its own.
+    fn is_told(&self, url: &str) -> bool {
+        matches!(self.abode, Abode::Here) || !url.starts_with("file://")
+    }
+
     /// Says why a command of ours does not archive as the inventory says; `None` where it does, and where that cannot be seen.
     fn fault(&self, command: &Invocation, pgdata: &Path, host: &dyn ReadHost) -> Option<String> {
-        let path = match command.config.is_absolute() {
-            true => self.abode.outside(&command.config)?,
-            false => pgdata.join(&command.config),
-        };
+        let path = self.config_of(command, pgdata)?;
         let shown = path.display();
         if host.read_files().facts(&path).ok()?.is_none() {
             return Some(format!("its configuration `{shown}` is not there"));
@@ -166,14 +247,15 @@ impl Renewal<'_> {
     fn difference(&self, config: &Config, host: &dyn ReadHost) -> Option<String> {
         let (_, prefix) = self.cluster.archive().ok()?;
         let known: Vec<&str> = self.entries().map(|(_, entry)| plain(entry)).collect();
-        // A container has mounts of its own: what it calls a folder is compared with nothing here.
-        let is_told = |url: &&str| matches!(self.abode, Abode::Here) || !url.starts_with("file://");
-        if let Some(gone) = config.stores().map(plain).filter(is_told).find(|url| !known.contains(url)) {
-            return Some(format!("names `{gone}`, which is no store of its WAL by the inventory"));
+        let named = |url: &str| config.stores().any(|entry| plain(entry) == url);
+        let lacks = |url: &&&str| self.is_told(url) && !named(url);
+        let other = config.stores().map(plain).find(|url| self.is_told(url) && !known.contains(url));
+        if let (Some(other), Some(lacked)) = (other, known.iter().find(lacks)) {
+            return Some(format!(
+                "names `{other}`, which is no store of its WAL by the inventory, and lacks `{lacked}`, which is one"
+            ));
         }
-        if let Some(own) =
-            known.first().filter(|own| is_told(own) && !config.stores().any(|entry| plain(entry) == **own))
-        {
+        if let Some(own) = known.first().filter(|own| lacks(own)) {
             return Some(format!("does not name `{own}`, the store that it is recovered from"));
         }
         if config.prefix != prefix {

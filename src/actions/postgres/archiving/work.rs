@@ -18,6 +18,7 @@ use crate::actions::postgres::cluster::owner::{self, Owner};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::lobby::Lobby;
 use crate::pgformat::SystemId;
+use crate::wal::Invocation;
 
 /// How long the first segment may take to reach the archive, where nothing says otherwise.
 const PROVEN_WITHIN: Duration = Duration::from_secs(120);
@@ -120,7 +121,7 @@ impl<'a> Work<'a> {
         let there = |name: &str| settings.get(name).map(|current| current.value.as_str()).unwrap_or_default();
         let foreign = match (there("archive_library"), there("archive_command")) {
             ("", "" | "(disabled)") => None,
-            ("", theirs) if theirs.contains(" wal push ") => None,
+            ("", theirs) if Invocation::of(theirs).is_some_and(|ours| ours.is_alone()) => None,
             ("", theirs) => Some(format!("`archive_command` is `{theirs}`")),
             (library, _) => Some(format!("`archive_library` is `{library}`")),
         };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::hands::Hands;
 use super::larder::Larder;
 use super::marker::{self, Marker};
-use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Tie};
+use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Secrets, Tie};
 use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::layout::{self, Cluster, FETCH_CONFIG};
 use crate::actions::postgres::cluster::owner::Owner;
@@ -15,7 +15,7 @@ use crate::actions::postgres::cluster::pg_control::cannot;
 use crate::actions::postgres::cluster::settings::shell_word;
 use crate::base::RunId;
 use crate::base::secret::SecretText;
-use crate::language::inventory::{SecretSpec, StoreEntry};
+use crate::language::inventory::{Encryption, SecretSpec, StoreEntry};
 use crate::pgformat::{SegmentName, SegmentSize, SystemId};
 use crate::wal::{Ahead, Config, Identity};
 
@@ -34,7 +34,8 @@ pub(crate) struct Fetching {
 
 impl Fetching {
     /// Puts them together: every store that the WAL is archived into, since any of them may have a segment alone. Of
-    /// several keys to read with, those that can be had are enough.
+    /// several keys to read with, those that can be had are enough, and so are the keys of one of several stores: what the
+    /// others have cannot be opened then, and is told.
     ///
     /// # Errors
     /// Fails when a secret that reading needs cannot be had.
@@ -50,11 +51,19 @@ impl Fetching {
             readable(&mut location.store);
         }
         let mut entries: Vec<StoreEntry> = Vec::new();
+        let mut locked = Vec::new();
         for store in hands.stores() {
             let mut entry = hands.entry(store.as_ref())?.clone();
             readable(&mut entry);
+            if let Some(why) = lost_key(&entry, vault) {
+                locked.push((store.as_read().name().to_owned(), why));
+                if let Some(encryption) = &mut entry.encryption {
+                    encryption.forget(|name| vault.get(name).is_ok());
+                }
+            }
             entries.push(entry);
         }
+        without_keys(locked, entries.len(), hands.cx)?;
         let mut secrets: Vec<(String, SecretText)> = Vec::new();
         let located = location.iter().map(|location| &location.store);
         for name in entries.iter().chain(located).flat_map(StoreEntry::secret_names).collect::<BTreeSet<_>>() {
@@ -141,6 +150,37 @@ impl Fetching {
             }
         }
         give(path, &text)
+    }
+}
+
+/// Why a key that reading a store's WAL needs cannot be had.
+fn lost_key(entry: &StoreEntry, vault: &dyn Secrets) -> Option<ActionError> {
+    entry.encryption.iter().flat_map(Encryption::secrets).find_map(|name| vault.get(name).err())
+}
+
+/// Tells of the stores whose keys cannot be had: what they have counts like a damaged copy.
+///
+/// # Errors
+/// Fails when that is every one of them.
+fn without_keys(locked: Vec<(String, ActionError)>, all: usize, cx: &RunContext) -> Result<(), ActionError> {
+    let told = locked.iter().map(|(store, why)| format!("store `{store}`: {}", why.in_full()));
+    let told = told.collect::<Vec<_>>().join("; ");
+    if locked.len() < all {
+        for (store, _) in &locked {
+            let message =
+                format!("warning: the WAL in store `{store}` cannot be opened here, so the others' is read: {told}");
+            cx.reporter.note(message, serde_json::json!({ "store": store }));
+        }
+        return Ok(());
+    }
+    let several = locked.len() > 1;
+    match locked.into_iter().next() {
+        Some((_, why)) if !several => Err(why),
+        Some((_, why)) => {
+            let help = why.info().help.clone().unwrap_or_else(|| "the keys of one of them are enough".to_owned());
+            Err(ActionError::fatal(format!("no store's WAL can be opened here: {told}")).help(help))
+        }
+        None => Ok(()),
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) struct Marker {
     pub(crate) system_id: SystemId,
     /// Its segment size.
     pub(crate) segment_size: SegmentSize,
-    /// When the backup began, by the primary's clock; `None` in a marker of an earlier version.
+    /// When the backup began, by the primary's clock, or how far the standby was then that it was read from; `None` in a
+    /// marker of an earlier version.
     #[serde(default)]
     pub(crate) started_at: Option<Timestamp>,
     /// When the backup ended, by the primary's clock.

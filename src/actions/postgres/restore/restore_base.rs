@@ -250,7 +250,7 @@ pub(crate) async fn fits(
                 RETRIEVED_FIRST.to_owned()
             } else if cx.may_still_change(store_name) {
                 STILL_TO_COME.to_owned()
-            } else if let Some(other) = spare::readable(cluster, handle, cx).await? {
+            } else if let Some(other) = spare::readable(cluster, handle, (&cx.about, &|name| cx.store(name))).await? {
                 format!("its copy in store `{other}` can be read and is taken instead")
             } else {
                 return Ok(judged);

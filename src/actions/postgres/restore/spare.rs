@@ -11,7 +11,7 @@ use super::existing::Existing;
 use super::restore_base::{RestoreBaseOutput, place};
 use super::stage::{Unstaged, stage};
 use crate::action::{
-    Access, ActionError, BackupHandle, CheckContext, Effects, Findings, ReadStore, RunContext, Target,
+    Access, ActionError, BackupHandle, CheckContext, Effects, Findings, ReadStore, RunContext, Surroundings, Target,
 };
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::stores::archive;
@@ -35,24 +35,31 @@ pub(crate) async fn stage_whole(
         Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
         Ok(staged) => return Ok(staged),
     };
+    let mut neither = Vec::new();
     for name in others(cluster, handle) {
         let Some(copy) = copy(cluster, handle, name, cx).await else { continue };
-        let causes: String = error.info().causes.iter().map(|cause| format!(": {cause}")).collect();
         let message = format!(
-            "backup `{}` cannot be restored from store `{}` ({error}{causes}): its copy in store `{name}` is tried",
-            handle.id, handle.store
+            "backup `{}` cannot be restored from store `{}` ({}): its copy in store `{name}` is tried",
+            handle.id,
+            handle.store,
+            error.in_full()
         );
         cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": handle.store, "taken_from": name }));
         match stage(cluster, &copy, existing, cx).await {
             Err(Unstaged::Copy(other)) if other.info().class == ErrorClass::Fatal => {
-                let message = format!("the copy in store `{name}` cannot be restored either: {other}");
+                let message = format!("the copy in store `{name}` cannot be restored either: {}", other.in_full());
+                neither.push(message.clone());
                 cx.reporter.note(message, json!({ "backup": handle.id, "damaged_in": name }));
             }
             Err(Unstaged::Copy(error) | Unstaged::Place(error)) => return Err(error),
             Ok(staged) => return Ok(staged),
         }
     }
-    Err(error)
+    if neither.is_empty() {
+        return Err(error);
+    }
+    let advice = error.info().help.iter().cloned().chain(neither).collect::<Vec<_>>().join("; ");
+    Err(error.help(advice))
 }
 
 /// Adds that the other stores of the database's backups are read.
@@ -94,16 +101,16 @@ pub(crate) async fn choosable(
 pub(crate) async fn readable(
     cluster: &Cluster,
     handle: &BackupHandle,
-    cx: &CheckContext,
+    (about, open): (&Surroundings, &(dyn Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError> + Sync)),
 ) -> Result<Option<String>, ActionError> {
     let (_, prefix) = place(cluster, handle)?;
     for name in others(cluster, handle) {
-        let Ok(store) = cx.store(name) else { continue };
+        let Ok(store) = open(name) else { continue };
         let Ok(copy) = catalog::open_copy(store.as_ref(), prefix, handle).await else { continue };
         let Ok(links) = catalog::lineage(store.as_ref(), &copy).await else { continue };
         let mut judged = Findings::default();
         for link in &links {
-            judged = Reading { store: store.as_ref(), backup: link, about: &cx.about }.judge(judged).await?;
+            judged = Reading { store: store.as_ref(), backup: link, about }.judge(judged).await?;
         }
         if !judged.refused() {
             return Ok(Some(name.to_owned()));

@@ -190,7 +190,7 @@ impl Stage {
             timeline: facts.timeline,
             system_id: facts.system_id,
             segment_size: facts.segment_size,
-            started_at: Some(backup.manifest.started_at),
+            started_at: Some(backup.manifest.data_at.unwrap_or(backup.manifest.started_at)),
             ended_at: backup.manifest.stopped_at,
             links: links.clone(),
             last_flushed: None,

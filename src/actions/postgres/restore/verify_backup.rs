@@ -10,7 +10,7 @@ use super::spare;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
     Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Late, ParamFault, PlanContext, RunContext, StoreRef, Target,
+    Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
 };
 use crate::actions::backup::sighting;
 use crate::actions::postgres::backup::inspection::{Inspected, Inspection};
@@ -21,6 +21,7 @@ use crate::actions::store::catalog_failed;
 use crate::base::{Timestamp, clock};
 use crate::catalog::attest::{self, Level, Verdict, Verification};
 use crate::catalog::{self, Backup, CatalogError};
+use crate::event::ErrorClass;
 use crate::pgformat::{SegmentName, WalFileName};
 
 /// Verifies a base backup.
@@ -167,7 +168,10 @@ impl Action for VerifyBackup {
             )?,
         };
         let reading = Reading { store: store.as_read(), backup: &backup, about: &cx.about };
-        let (inspected, apart) = look(reading, &cluster, cx).await?;
+        let (inspected, apart) = match look(reading, &cluster, cx).await {
+            Ok(looked) => looked,
+            Err(error) => return Err(told_of_others(error, (&cluster, &backup), cx).await),
+        };
         if let Some(apart) = apart.first() {
             let help = format!("`runbook wal mend {}` copies them", cluster.name);
             cx.reporter.note(format!("warning: {apart}; {help}"), serde_json::json!({ "apart": apart }));
@@ -182,6 +186,20 @@ impl Action for VerifyBackup {
         }
         conclude(&backup, (&inspected, apart), cx)
     }
+}
+
+/// Names the store whose copy could not be read, and one whose copy can.
+async fn told_of_others(error: ActionError, (cluster, backup): (&Cluster, &Backup), cx: &RunContext) -> ActionError {
+    if error.info().class != ErrorClass::Fatal {
+        return error;
+    }
+    let open = |name: &str| cx.store(name).map(|store| store as Arc<dyn ReadStore>);
+    let Ok(Some(other)) = spare::readable(cluster, &backup.handle(), (&cx.about, &open)).await else { return error };
+    let help = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
+    let own = &backup.store;
+    error.help(format!(
+        "{help}what store `{own}` has cannot be read here, the copy in `{other}` can: `store: {other}` verifies it"
+    ))
 }
 
 fn note(backup: &Backup, inspected: &Inspected, cx: &RunContext) -> Verification {

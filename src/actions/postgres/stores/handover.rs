@@ -10,6 +10,7 @@ use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::facts::{ServerFacts, archives};
 use crate::base::clock;
 use crate::pgformat::{Lsn, SegmentName, SegmentSize, SystemId, Timeline};
+use crate::wal::Invocation;
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -52,7 +53,8 @@ impl<'a> Handovers<'a> {
         if !archives(&self.facts.archiving) || self.cluster.is_scratch() {
             return Ok(Handover::None);
         }
-        let stores = match self.facts.archiving.command.contains(" wal push ") && self.cluster.archive().is_ok() {
+        let is_ours = Invocation::of(&self.facts.archiving.command).is_some();
+        let stores = match is_ours && self.cluster.archive().is_ok() {
             true => archive::opened(self.cluster, |name| self.cx.store(name))?,
             false => Vec::new(),
         };

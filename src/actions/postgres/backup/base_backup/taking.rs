@@ -38,6 +38,7 @@ pub(super) struct Taken {
     collected: Collected,
     label: String,
     started_at: Timestamp,
+    data_at: Option<Timestamp>,
     stopped_at: Timestamp,
 }
 
@@ -50,6 +51,10 @@ impl Taking<'_> {
         let endpoint = Endpoint::of(&source, None, cx.about.secrets.as_ref())?;
         same_cluster((&endpoint, &Lobby::own(&source, cx.about.secrets.as_ref())?), facts, params).await?;
         let started_at = server_time(&mut primary.open().await?).await?;
+        let data_at = match params.source {
+            Some(_) => Some(standby_at(&mut endpoint.open().await?).await?.min(started_at)),
+            None => None,
+        };
         let job = Job { params, facts, endpoint: &endpoint, delivery, prior: prior.as_ref(), cx };
         let mut collected = job.run(arrivals).await?;
         // Without it all that was streamed is lost.
@@ -59,11 +64,11 @@ impl Taking<'_> {
         unchanged(facts, &collected)?;
         bad_page::judge(&mut collected.bad_pages, params.on_bad_page, cluster, cx).await?;
         outside.bring(delivery, arrivals, (cluster, cx)).await;
-        Ok(Taken { collected, label: job.label(), started_at, stopped_at })
+        Ok(Taken { collected, label: job.label(), started_at, data_at, stopped_at })
     }
 
     pub(super) fn manifest(&self, id: String, taken: Taken) -> Result<Manifest, ActionError> {
-        let Taken { collected, label, started_at, stopped_at } = taken;
+        let Taken { collected, label, started_at, data_at, stopped_at } = taken;
         Ok(Manifest {
             run: Some(self.cx.about.run.to_string()),
             tier: self.params.tier.clone(),
@@ -71,6 +76,7 @@ impl Taking<'_> {
             parent: self.prior.as_ref().map(|prior| prior.id.clone()),
             postgres: Some(described(self.facts, &collected)?),
             label: Some(label),
+            data_at,
             ..Manifest::new(id, catalog::KIND_POSTGRES_BASE, &self.cluster.name, (started_at, stopped_at))
         })
     }
@@ -107,6 +113,18 @@ fn described(facts: &ServerFacts, collected: &Collected) -> Result<PostgresFacts
         preload_libraries: facts.preload_libraries.clone(),
         bad_pages: collected.bad_pages.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// Asks a standby up to when, by the primary's clock, it has all that was committed: the newest commit that it replayed, or where
+/// it knows of none the last checkpoint of the primary that it can begin at.
+async fn standby_at(session: &mut Session) -> Result<Timestamp, ActionError> {
+    let text = session
+        .value(
+            "SELECT to_char(coalesce(pg_last_xact_replay_timestamp(), checkpoint_time) AT TIME ZONE 'UTC', \
+             'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM pg_control_checkpoint()",
+        )
+        .await?;
+    text.parse().map_err(|_| ActionError::fatal(format!("the standby's position `{text}` makes no sense")))
 }
 
 pub(crate) async fn server_time(session: &mut Session) -> Result<Timestamp, ActionError> {

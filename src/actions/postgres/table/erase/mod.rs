@@ -22,7 +22,7 @@ use crate::action::{
 use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::layout::Cluster;
 use crate::actions::postgres::session::connect::Endpoint;
-use crate::base::{Digest, Timestamp};
+use crate::base::{Digest, Timestamp, clock};
 
 /// Erases who must be forgotten.
 #[derive(Debug, Clone, Copy, Default)]
@@ -276,6 +276,8 @@ impl Task {
         let as_of = as_of.map_err(ActionError::fatal)?;
         // Named tables are those of one database.
         let own = (!params.tables.is_empty()).then_some(cluster.dbname.as_str());
+        // Whose clock runs behind writes lines that look older than they are: they are carried out once more.
+        let as_of = as_of.map(|as_of| clock::before(as_of, settings.clock_tolerance()));
         let scope = Scope { cluster, dbname: params.dbname.as_deref().or(own), tables: &params.tables, as_of };
         let groups = gathered(&content, &scope, &keys)?;
         Ok(Some(Self { content, groups }))

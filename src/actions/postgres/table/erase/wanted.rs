@@ -33,7 +33,7 @@ pub(super) struct Scope<'a> {
     pub(super) dbname: Option<&'a str>,
     /// Only these tables; all when there are none.
     pub(super) tables: &'a [String],
-    /// The moment of the data; unknown: every line counts.
+    /// The moment of the data, less what clocks may be apart; unknown: every line counts.
     pub(super) as_of: Option<Timestamp>,
 }
 
