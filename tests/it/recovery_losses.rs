@@ -333,6 +333,25 @@ fn note_of(site: &Site) -> PathBuf {
     stored(site, &name)
 }
 
+#[tokio::test]
+async fn the_note_of_a_timeline_that_was_given_up_is_written_again_where_a_store_lacks_it() {
+    let (site, backup, recover, _) = lied_to().await;
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
+    // As if the engine had died when only the data directory knew.
+    let note = note_of(&site);
+    fs::remove_file(&note).unwrap();
+    let again = recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
+    assert!(again.to_string().contains("its server stays stopped") && note.exists(), "{again}");
+    fs::remove_file(&note).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    assert!(note.exists(), "the next recovery finds it in the old data: {:?}", site.stored());
+    assert_eq!(rows(&site), "1,2,3,4,5", "{}", site.said());
+}
+
 /// A server that stopped in the midst of a segment, and a recovery of it that opened too early: it gave its timeline up, or
 /// was abandoned. With the folder in which the old data is kept.
 async fn opened_too_early() -> (Site, runbook::action::BackupHandle, PathBuf) {
