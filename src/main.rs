@@ -16,7 +16,7 @@ fn main() -> ExitCode {
 /// What is for people is parsed as any command. Everything else keeps the contract with the server: mistyped in a
 /// `restore_command`, a usage error of ours would read as the end of the WAL.
 fn wal(args: &[OsString]) -> ExitCode {
-    const FOR_PEOPLE: [&str; 7] = ["status", "verify", "mend", "search", "help", "--help", "-h"];
+    const FOR_PEOPLE: [&str; 8] = ["status", "verify", "mend", "give-up", "search", "help", "--help", "-h"];
     let first = args.first().and_then(|first| first.to_str());
     if first.is_some_and(|first| FOR_PEOPLE.contains(&first)) { runbook::cli::main() } else { runbook::wal::main(args) }
 }

@@ -59,7 +59,7 @@ pub use manifest::{
 };
 pub use query::{Pick, Proven, Query, find, find_among};
 pub use stand_in::list_whole;
-pub use view::wal_view;
+pub use view::{wal_branches, wal_view};
 pub use wal_object::{WalPlace, packed_wal_key, wal_file_of, wal_objects};
 
 #[cfg(test)]

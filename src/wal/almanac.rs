@@ -285,6 +285,27 @@ impl<'a> Almanac<'a> {
         Ok(())
     }
 
+    /// Finds whether somebody went on with a timeline that was given up: by the commits of the segment in which it was
+    /// stopped. What cannot be read there tells nothing.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read for another reason than that it is damaged or put away.
+    pub async fn date_given_up(&self, archive: &mut Archive) -> Result<(), WalError> {
+        for (timeline, until) in archive.given_up.clone() {
+            let last = SegmentName::new(timeline, self.size.number_of(until), self.size);
+            if !archive.holds(last) {
+                continue;
+            }
+            match self.newest_commit(&[last]).await {
+                Ok(Some(newest)) => archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn }),
+                Ok(None) | Err(WalError::Store(StoreError::Archived { .. })) => {}
+                Err(error) if error.is_fault() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
     /// of each, on the way there from `start` on. A segment that is damaged tells nothing, and the one before it counts.
     ///

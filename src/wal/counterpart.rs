@@ -5,7 +5,7 @@
 use super::packed::{Keys, Stored, plain_sha256};
 use super::push::WalFile;
 use super::spread::aside;
-use super::unfinished::{Unfinished, is_superseded};
+use super::unfinished::{Successor, Unfinished, successor};
 use super::{Identity, WalError};
 use crate::action::{ObjectKey, ReadStore};
 use crate::catalog::WalPlace;
@@ -79,7 +79,7 @@ impl Copied<'_> {
         identity: &Identity,
         segment: SegmentName,
     ) -> Result<bool, WalError> {
-        Ok(is_superseded((self.from.0, &here.prefix), identity, segment).await?
-            || is_superseded((self.to.0, &there.prefix), identity, segment).await?)
+        Ok(successor((self.from.0, &here.prefix), identity, segment).await? != Successor::Nobody
+            || successor((self.to.0, &there.prefix), identity, segment).await? != Successor::Nobody)
     }
 }

@@ -6,7 +6,7 @@ use crate::action::{ActionError, StoreError};
 use crate::base::units::Span;
 use crate::catalog::CatalogError;
 use crate::catalog::recovery::Requirement;
-use crate::pgformat::{ControlFileError, ParseWalFileNameError, SystemId, WalFileName};
+use crate::pgformat::{ControlFileError, ParseWalFileNameError, SystemId, Timeline, WalFileName};
 use crate::transfer::TransferError;
 
 /// Why WAL was not pushed or fetched.
@@ -68,6 +68,18 @@ pub enum WalError {
     /// The archive has another content under this name.
     #[error("`{0}` is in the archive already with other content; it is never overwritten")]
     Differs(WalFileName),
+    /// The archive has the beginning of a segment, and another timeline went on from there.
+    #[error(
+        "`{name}` is in the archive already with other content, and timeline {timeline} went on from there; it is never \
+         overwritten. If the recovery that began that timeline was abandoned, and this server goes on in its place: \
+         `runbook wal give-up DATABASE --timeline {timeline}`"
+    )]
+    Superseded {
+        /// The segment.
+        name: WalFileName,
+        /// The timeline that went on.
+        timeline: Timeline,
+    },
     /// A file that must be in the archive is not.
     #[error("`{name}` is missing from the archive: {why}")]
     Required {
@@ -224,6 +236,7 @@ impl WalError {
             | Self::OtherCluster { .. }
             | Self::Mismatch { .. }
             | Self::Differs(_)
+            | Self::Superseded { .. }
             | Self::Required { .. }
             | Self::TooFew { .. }
             | Self::Conflict { .. }
@@ -237,6 +250,7 @@ impl WalError {
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Differs(_)
+            | Self::Superseded { .. }
             | Self::OtherCluster { .. }
             | Self::Conflict { .. }
             | Self::Catalog(CatalogError::OtherCluster { .. }) => true,

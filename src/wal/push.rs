@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::acks::Fingerprint;
 use super::packed::{LIMIT_BYTES, Parcel, Stored};
-use super::unfinished::{Unfinished, is_superseded};
+use super::unfinished::{Successor, Unfinished, successor};
 use super::{Identity, WalError};
 use crate::action::{ObjectKey, PutOptions, Seen, Store, StoreError};
 use crate::catalog::{CatalogError, claim_prefix, wal_objects};
@@ -190,10 +190,12 @@ async fn settle(to: Destination<'_>, stored: Stored, name: WalFileName) -> Resul
 /// Puts a segment in the place of the unfinished copies of it, or beside those packed otherwise: nothing that a copy proves
 /// is given up.
 async fn finish(to: Destination<'_>, (file, parcel): (&WalFile, Parcel), is_there: bool) -> Result<Pushed, WalError> {
-    if let WalFileName::Segment(segment) = file.name
-        && is_superseded((to.store.as_read(), to.prefix), &to.identity, segment).await?
-    {
-        return Err(WalError::Differs(file.name));
+    if let WalFileName::Segment(segment) = file.name {
+        match successor((to.store.as_read(), to.prefix), &to.identity, segment).await? {
+            Successor::Nobody => {}
+            Successor::Timeline(timeline) => return Err(WalError::Superseded { name: file.name, timeline }),
+            Successor::Untold => return Err(WalError::Differs(file.name)),
+        }
     }
     let size_bytes = Some(parcel.stored.len() as u64);
     let options = PutOptions { if_absent: !is_there, metadata: parcel.metadata, size_bytes, ..PutOptions::default() };

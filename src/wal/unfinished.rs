@@ -11,8 +11,8 @@ use super::push::WalFile;
 use super::{Identity, WalError};
 use crate::action::{ObjectFacts, ReadStore};
 use crate::base::Digest;
-use crate::catalog::histories;
-use crate::pgformat::{SegmentName, SegmentScan, WalFileName};
+use crate::catalog::{wal_branches, wal_objects};
+use crate::pgformat::{SegmentName, SegmentScan, Timeline, WalFileName};
 
 const BYTES: &str = "unfinished-bytes";
 const SHA256: &str = "unfinished-sha256";
@@ -72,15 +72,39 @@ impl Unfinished {
     }
 }
 
-/// Tells whether another timeline went on from this one by the end of a segment: whoever still writes here is a server that
-/// a finished recovery, or a standby, has taken the place of.
-pub(super) async fn is_superseded(
+/// Who else may have gone on where a copy ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Successor {
+    /// Nobody.
+    Nobody,
+    /// Another timeline: whoever still writes on this one is a server that a finished recovery, or a standby, has taken the
+    /// place of.
+    Timeline(Timeline),
+    /// It cannot be told.
+    Untold,
+}
+
+/// Tells which timeline went on from this one by the end of a segment. One that was given up does not count, as long as
+/// nobody has gone on with it.
+pub(super) async fn successor(
     (store, prefix): (&dyn ReadStore, &str),
     identity: &Identity,
     segment: SegmentName,
-) -> Result<bool, WalError> {
-    let Some(size) = identity.segment_size else { return Ok(true) };
-    let end = segment.start(size).0 + size.bytes();
-    let known = histories(store, prefix, identity.system_id).await?;
-    Ok(known.values().any(|history| history.switch_of(segment.timeline()).is_some_and(|switch| switch.0 <= end)))
+) -> Result<Successor, WalError> {
+    let (Some(size), system_id) = (identity.segment_size, identity.system_id) else { return Ok(Successor::Untold) };
+    let mut archive = wal_branches(store, prefix, (system_id, size)).await?;
+    for (timeline, until) in archive.given_up.clone() {
+        let last = SegmentName::new(timeline, size.number_of(until), size);
+        for key in wal_objects(store, prefix, system_id, WalFileName::Segment(last)).await? {
+            // Whole, it was archived by a server that had gone on behind the note.
+            let proven = Unfinished::told(&store.head(&key).await?).map_or(size.bytes(), |copy| copy.bytes);
+            if last.start(size).0 + proven > until.0 {
+                archive.given_up.remove(&timeline);
+            }
+        }
+    }
+    Ok(match archive.left(segment.timeline()) {
+        Some((timeline, at)) if at <= segment.end(size) => Successor::Timeline(timeline),
+        Some(_) | None => Successor::Nobody,
+    })
 }

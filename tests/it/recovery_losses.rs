@@ -264,6 +264,14 @@ fn lying(site: &Site, segment: &str, broken: &Path) -> PathBuf {
 /// A server that is lost with its data, and a recovery whose fetches lie: the archive is whole, what arrives of one segment
 /// breaks off at a position.
 async fn lied_to() -> (Site, runbook::action::BackupHandle, Recover, Lsn) {
+    let (site, backup, recover, behind) = lies().await;
+    site.cluster.kill();
+    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    (site, backup, recover, behind)
+}
+
+/// The same while the server still runs.
+async fn lies() -> (Site, runbook::action::BackupHandle, Recover, Lsn) {
     let (site, backup) = of_one_row().await;
     let (names, behind) = three_segments(&site);
     let broken = site.cluster.dir().join("broken");
@@ -272,8 +280,6 @@ async fn lied_to() -> (Site, runbook::action::BackupHandle, Recover, Lsn) {
     site.cluster.give(&broken);
     fs::set_permissions(&broken, fs::Permissions::from_mode(0o644)).unwrap();
     site.archive();
-    site.cluster.kill();
-    fs::remove_dir_all(site.cluster.pgdata()).unwrap();
     let recover = Recover::new(lying(&site, &names[0], &broken));
     (site, backup, recover, behind)
 }
@@ -319,6 +325,118 @@ async fn a_recovery_from_the_archive_alone_does_not_follow_a_timeline_that_was_o
     let staged = run.stage(&backup).await;
     run.recover(&staged, json!({})).await;
     assert_eq!(rows(&site), "1,2,3,4,5", "{}", site.said());
+}
+
+/// Where the archive notes that a timeline was given up.
+fn note_of(site: &Site) -> PathBuf {
+    let name = site.stored().into_iter().find(|name| name.starts_with("00000002.given-up.")).unwrap();
+    stored(site, &name)
+}
+
+#[tokio::test]
+async fn the_note_of_a_timeline_that_was_given_up_is_written_again_where_a_store_lacks_it() {
+    let (site, backup, recover, _) = lied_to().await;
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
+    // As if the engine had died when only the data directory knew.
+    let note = note_of(&site);
+    fs::remove_file(&note).unwrap();
+    let again = recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
+    assert!(again.to_string().contains("its server stays stopped") && note.exists(), "{again}");
+    fs::remove_file(&note).unwrap();
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    run.recover(&staged, json!({})).await;
+    assert!(note.exists(), "the next recovery finds it in the old data: {:?}", site.stored());
+    assert_eq!(rows(&site), "1,2,3,4,5", "{}", site.said());
+}
+
+/// A server that stopped in the midst of a segment, and a recovery of it that opened too early: it gave its timeline up, or
+/// was abandoned. With the folder in which the old data is kept.
+async fn opened_too_early() -> (Site, runbook::action::BackupHandle, PathBuf) {
+    let (site, backup, recover, _) = lies().await;
+    insert(&site, 6);
+    site.cluster.stop("immediate");
+    let run = site.run();
+    let staged = run.stage(&backup).await;
+    recover.run(&run.recover_params(&staged, json!({})), &run.context()).await.unwrap_err();
+    let said = site.said();
+    let kept = said.rsplit_once("the old data is kept in `").unwrap().1.split('`').next().unwrap();
+    let kept = PathBuf::from(kept);
+    (site, backup, kept)
+}
+
+/// Puts the old data into its place again and starts its server, which writes on in the segment that was rescued of it.
+fn take_back(site: &Site, kept: &Path) {
+    fs::rename(site.cluster.pgdata(), site.cluster.dir().join("given-up")).unwrap();
+    fs::rename(kept, site.cluster.pgdata()).unwrap();
+    site.cluster.up();
+    insert(site, 7);
+}
+
+/// What becomes of the server that was taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    ArchivesAndIsLost,
+    Crashes,
+}
+
+/// Recovers what the server wrote that was taken back: nothing of it is lost.
+async fn comes_back_whole(site: &Site, backup: &runbook::action::BackupHandle, next: Next) {
+    if next == Next::ArchivesAndIsLost {
+        site.archive();
+        assert_eq!(site.cluster.sql("SELECT failed_count FROM pg_stat_archiver"), "0", "{}", site.cluster.log());
+    }
+    site.cluster.stop("immediate");
+    if next == Next::ArchivesAndIsLost {
+        fs::remove_dir_all(site.cluster.pgdata()).unwrap();
+    }
+    let run = site.run();
+    let staged = run.stage(backup).await;
+    run.recover(&staged, json!({})).await;
+    assert_eq!(rows(site), "1,2,3,4,5,6,7", "{next:?}: {}", site.said());
+}
+
+#[tokio::test]
+async fn the_old_server_archives_on_where_the_recovery_of_it_gave_its_timeline_up_and_the_next_one_brings_all_of_it() {
+    for next in [Next::ArchivesAndIsLost, Next::Crashes] {
+        let (site, backup, kept) = opened_too_early().await;
+        take_back(&site, &kept);
+        comes_back_whole(&site, &backup, next).await;
+    }
+}
+
+#[tokio::test]
+async fn a_recovery_that_was_abandoned_after_it_opened_is_given_up_by_the_command_that_is_printed() {
+    let (site, backup, kept) = opened_too_early().await;
+    let cli = crate::support::cli::Cli::new();
+    let (cluster, store) = (&site.cluster, &site.depot.entry);
+    let main = json!({ "pgdata": cluster.pgdata(), "port": cluster.port(), "socket": cluster.socket_dir(), "bin": cluster.bin(),
+        "store": "primary", "prefix": "main" });
+    let inventory = json!({ "version": 1, "stores": { "primary": store }, "databases": { "main": main } });
+    cli.file("inventory.yaml", &inventory.to_string());
+    // As if it had only been stopped.
+    let note = note_of(&site);
+    fs::remove_file(&note).unwrap();
+    let marker = fs::read_dir(site.cluster.pgdata()).unwrap().flatten().map(|entry| entry.path());
+    let markers = marker.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains("\"given_up\"")));
+    let marker = markers.last().unwrap();
+    let mut content: serde_json::Value = serde_json::from_str(&fs::read_to_string(&marker).unwrap()).unwrap();
+    content.as_object_mut().unwrap().remove("given_up").unwrap();
+    fs::write(&marker, content.to_string()).unwrap();
+
+    let start = json!({ "database": "main", "only_if": "stopped", "stopped": true });
+    let start: runbook::actions::postgres::StartParams = serde_json::from_value(start).unwrap();
+    let refused = runbook::actions::postgres::Start.run(&start, &site.run().context()).await.unwrap_err();
+    let help = refused.info().help.clone().unwrap_or_default();
+    assert!(help.contains("`runbook wal give-up main --timeline 2 && mv "), "{help}");
+    cli.run(&["wal", "give-up", "main", "--timeline", "2"]).ends(0).prints("timeline 2 is noted as given up");
+    assert!(site.stored().iter().any(|name| name.starts_with("00000002.given-up.")), "{:?}", site.stored());
+    cli.run(&["wal", "give-up", "main", "--timeline", "9"]).ends(0).prints("nothing to be given up");
+    take_back(&site, &kept);
+    comes_back_whole(&site, &backup, Next::ArchivesAndIsLost).await;
+    cli.run(&["wal", "give-up", "main", "--timeline", "3"]).ends(4).says("is on timeline 3");
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

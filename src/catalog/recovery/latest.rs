@@ -20,12 +20,22 @@ impl Archive {
 
     /// Tells whether a timeline was given up, and is one that nobody went on with: its server may have been started again
     /// by hand.
-    pub(super) fn is_given_up(&self, timeline: Timeline) -> bool {
+    #[must_use]
+    pub fn is_given_up(&self, timeline: Timeline) -> bool {
         let Some(until) = self.given_up.get(&timeline) else { return false };
         let last = self.size.number_of(*until);
         let behind = |name: &SegmentName| name.timeline() == timeline && name.number(self.size) > last;
         let went_on = self.newest.get(&timeline).is_some_and(|commit| commit.lsn >= *until);
         !went_on && !self.names().any(|name| behind(&name))
+    }
+
+    /// The timeline that left another one first, and where. One that was given up left nothing, unless somebody went on
+    /// with it.
+    #[must_use]
+    pub fn left(&self, timeline: Timeline) -> Option<(Timeline, Lsn)> {
+        let counts = self.branches.iter().filter(|(one, _)| !self.is_given_up(**one));
+        let left = counts.filter_map(|(one, branch)| Some((*one, branch.history.switch_of(timeline)?)));
+        left.min_by_key(|(_, at)| *at)
     }
 
     /// The timeline that a server of the backup takes that is told `latest`: the last one whose history comes after its own

@@ -2,6 +2,7 @@
 //! line is parsed ([`crate::wal`]).
 
 mod digests;
+mod give_up;
 mod lacking;
 mod mend;
 mod pg_wal;
@@ -21,7 +22,7 @@ use super::{Exit, Failure};
 /// Arguments of `wal`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "PostgreSQL calls:\n  archive_command = '/path/to/runbook wal push --config /etc/runbook/wal.yaml %p'\n  restore_command = '/path/to/runbook wal fetch --config /etc/runbook/wal.yaml %f %p'\n\nPeople and monitoring call:\n  runbook wal status                       is everything archived that must be? one line and one code\n  runbook wal verify orders --digests      is every segment there, and whole?\n  runbook wal mend orders                  copy what only one of several stores has\n  runbook wal search orders --drops        when was that table dropped?"
+    after_help = "PostgreSQL calls:\n  archive_command = '/path/to/runbook wal push --config /etc/runbook/wal.yaml %p'\n  restore_command = '/path/to/runbook wal fetch --config /etc/runbook/wal.yaml %f %p'\n\nPeople and monitoring call:\n  runbook wal status                       is everything archived that must be? one line and one code\n  runbook wal verify orders --digests      is every segment there, and whole?\n  runbook wal mend orders                  copy what only one of several stores has\n  runbook wal give-up orders --timeline 2  the recovery that began it was abandoned\n  runbook wal search orders --drops        when was that table dropped?"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -36,6 +37,8 @@ enum Command {
     Verify(verify::Args),
     /// Copy into each store of the WAL what it lacks and another one has
     Mend(mend::Args),
+    /// Note that a timeline was abandoned, so that the server it was to replace archives on
+    GiveUp(give_up::Args),
     /// Find the transaction that dropped or changed a table, and how to recover to just before it
     Search(search::Args),
     /// Archive one file (archive_command)
@@ -62,6 +65,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Status(args) => Ok(status::run(&args)),
         Command::Verify(args) => verify::run(&args).map(ExitCode::from),
         Command::Mend(args) => mend::run(&args).map(ExitCode::from),
+        Command::GiveUp(args) => give_up::run(&args).map(ExitCode::from),
         Command::Search(args) => search::run(&args).map(ExitCode::from),
         Command::Push(_) | Command::Fetch(_) | Command::Init(_) => {
             Err(Failure::new(Exit::Usage, "`wal` is called as `runbook wal push|fetch|init --config FILE …`"))

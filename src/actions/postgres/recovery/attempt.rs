@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::course;
 use super::discard;
+use super::giving_up;
 use super::intrusion::{self, Passage};
 use super::landing::Landing;
 use super::original::{self, Original};
@@ -27,6 +28,7 @@ use crate::actions::postgres::restore::marker::{self, Marker};
 use crate::actions::postgres::restore::old::Old;
 use crate::actions::postgres::restore::swap::{self, Swap, VERSION};
 use crate::actions::postgres::stores::target::Goal;
+use crate::catalog::GivenUp;
 use crate::event::Progress;
 use crate::pgformat::SegmentName;
 
@@ -131,6 +133,9 @@ impl Recovering<'_> {
         freezing::begin(self.hands.cluster, self.hands.cx).await;
         let pushing = Pushing { hands: &self.hands, marker: &marker };
         pushing.rescue(&tail, old.as_ref()).await?;
+        if let Some(given_up) = tail.given_up {
+            self.spread(&marker, given_up).await;
+        }
         let remains = match self.hands.cluster.is_scratch() && plan.goal == Goal::Newest {
             true => witness::remains(&self.hands, &marker, plan.path.last().copied()).await,
             false => None,
@@ -163,6 +168,20 @@ impl Recovering<'_> {
             larder.close().await;
         }
         Ok(marker)
+    }
+
+    /// Has every store know that a timeline was given up of which the old data tells: the archive outlives that.
+    async fn spread(&self, marker: &Marker, given_up: GivenUp) {
+        let why = format!("the data that the next recovery found says that timeline {} is given up", given_up.timeline);
+        let lacking = giving_up::note_again(&self.hands, marker, (given_up, &why)).await;
+        if !lacking.is_empty() {
+            let message = format!(
+                "warning: that timeline {} is given up could not be noted everywhere: {}",
+                given_up.timeline,
+                lacking.join(", ")
+            );
+            self.hands.cx.reporter.note(message, json!({ "timeline": given_up.timeline.0 }));
+        }
     }
 
     pub(crate) fn note_kept(&self, files: &dyn Files, swap: &Swap) {

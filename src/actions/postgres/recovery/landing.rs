@@ -69,10 +69,8 @@ impl Landing<'_> {
     /// Fails when replay does, when the target was missed, or when archiving does not work afterwards.
     pub(crate) async fn land(self, aim: &Aim) -> Result<RecoverOutput, ActionError> {
         // Started again it would open there, and take writes that no recovery follows.
-        if let Some(GivenUp { timeline, .. }) = self.marker.given_up {
-            let fact =
-                format!("this recovery opened timeline {timeline} too early and gave it up: its server stays stopped");
-            return Err(ActionError::fatal(fact).help("recover anew, without `--from`"));
+        if let Some(given_up) = self.marker.given_up {
+            return Err(self.stays_stopped(given_up).await);
         }
         let files = self.hands.cx.host.files();
         let server = self.hands.server(files.as_ref())?;
@@ -86,6 +84,24 @@ impl Landing<'_> {
             Some(waits) => self.waits(waits, arrival, &mut session).await,
             None => self.opened(arrival, session).await,
         }
+    }
+
+    /// What is said of a server that was given up. Whoever did it may have died before every store knew.
+    async fn stays_stopped(&self, given_up: GivenUp) -> ActionError {
+        let timeline = given_up.timeline;
+        let fact =
+            format!("this recovery opened timeline {timeline} too early and gave it up: its server stays stopped");
+        let lacking = giving_up::note_again(self.hands, &self.marker, (given_up, &fact)).await;
+        let anew = "recover anew, without `--from`";
+        let help = match lacking.is_empty() {
+            true => anew.to_owned(),
+            false => format!(
+                "{anew}, with `timeline: {}`: that timeline {timeline} is given up could not be noted everywhere: {}",
+                self.course().timeline,
+                lacking.join(", ")
+            ),
+        };
+        ActionError::fatal(fact).help(help)
     }
 
     /// Promotes a server that waits, and ends its recovery as [`Landing::land`] does.

@@ -1,11 +1,11 @@
 //! `postgres.start`: starts the server and proves that it takes sessions.
 
-use std::path::Path;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::giving_up;
 use crate::action::{
     Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings, Idempotency,
     Late, ParamFault, PlanContext, ReadFiles, RunContext,
@@ -80,7 +80,7 @@ impl StartParams {
                     "the server that was stopped is not started: `{place}` was replaced by run `{}`, whose recovery has not ended",
                     marker.run
                 );
-                Err(ActionError::fatal(fact).help(ways_out(cluster, &cluster.kept(files, &marker.run), files)))
+                Err(ActionError::fatal(fact).help(ways_out(cluster, &marker, files)))
             }
             None if major(files, &cluster.pgdata).is_err() => Ok(Some(format!("`{place}` holds no data"))),
             None if is_known => Ok(None),
@@ -214,10 +214,10 @@ impl Action for Start {
 }
 
 /// What is left to do where a recovery has replaced the data and did not come to its end.
-fn ways_out(cluster: &Cluster, kept: &Path, files: &dyn ReadFiles) -> String {
-    let (name, place) = (&cluster.name, cluster.pgdata.display());
+fn ways_out(cluster: &Cluster, marker: &Marker, files: &dyn ReadFiles) -> String {
+    let (name, place, kept) = (&cluster.name, cluster.pgdata.display(), cluster.kept(files, &marker.run));
     let again = format!("recover it: `runbook restore {name}`");
-    let is_there = files.facts(kept).is_ok_and(|facts| facts.is_some());
+    let is_there = files.facts(&kept).is_ok_and(|facts| facts.is_some());
     // What lies in tablespaces was moved with it, each in its own place.
     let is_all = files.list(&kept.join("pg_tblspc")).is_ok_and(|links| links.is_empty());
     // Inside a mount point the kept data would go with what it is to take the place of.
@@ -226,7 +226,13 @@ fn ways_out(cluster: &Cluster, kept: &Path, files: &dyn ReadFiles) -> String {
         true => {
             let kept = kept.display();
             let start = cluster.keeper().start_by_hand(cluster);
-            format!("{again}; or take the old data back: `mv {place} {place}.given-up && mv {kept} {place} && {start}`")
+            // Else the archive holds it for the newest one, and takes no more of the old server.
+            let opened = giving_up::opened(files, &cluster.pgdata, marker);
+            let known = opened.filter(|one| marker.given_up.is_none_or(|given_up| given_up.timeline != *one));
+            let first = known.map(|one| format!("runbook wal give-up {name} --timeline {one} && ")).unwrap_or_default();
+            format!(
+                "{again}; or take the old data back: `{first}mv {place} {place}.given-up && mv {kept} {place} && {start}`"
+            )
         }
         false => again,
     }

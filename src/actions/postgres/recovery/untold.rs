@@ -11,7 +11,8 @@ use super::pushing::Pushing;
 use super::rescue::{Rescued, Tail};
 use crate::action::{ActionError, HostError, ReadFiles};
 use crate::actions::postgres::stores::archive::Shelf;
-use crate::pgformat::{SegmentName, SegmentScan, SegmentSize, WalFileName};
+use crate::catalog::GivenUp;
+use crate::pgformat::{SegmentName, SegmentScan, SegmentSize, Timeline, WalFileName};
 
 /// How the server's copy of a segment stands to the archive's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub(crate) enum Standing {
     /// The server's goes on where the archive's breaks off.
     GoesOn,
     /// The same, and another timeline has gone on from there: the server is one whose place was taken.
-    Superseded,
+    Superseded(Timeline),
     /// They prove different records.
     Apart,
     /// The archive's cannot be read.
@@ -49,11 +50,10 @@ impl Standing {
     pub(crate) fn remark(&self, segment: SegmentName) -> Option<String> {
         let what = match self {
             Self::Held | Self::GoesOn => return None,
-            Self::Superseded => {
-                "is unfinished in the archive, and another timeline has gone on from there: what the old server wrote in it \
-                 since is not taken"
-                    .to_owned()
-            }
+            Self::Superseded(timeline) => format!(
+                "is unfinished in the archive, and another timeline has gone on from there ({timeline}): what the old server \
+                 wrote in it since is not taken"
+            ),
             Self::Apart => {
                 "proves other records in the archive than in the old server's `pg_wal`: two servers wrote it, and the \
                  archive's is used"
@@ -78,16 +78,20 @@ pub(crate) async fn standings(
     if tail.untold.is_empty() {
         return Ok(all);
     }
-    let (view, size) = (shelf.view().await?, shelf.size);
+    let (mut view, size) = (shelf.view().await?, shelf.size);
+    if let Some(GivenUp { timeline, until }) = tail.given_up {
+        view.give_up(timeline, until);
+    }
+    shelf.date_given_up(&mut view).await?;
     for (segment, path) in &tail.untold {
         let unread = |error: &HostError| ActionError::retryable("the old WAL cannot be read").because(error);
         let own = files.read(path, size.bytes()).map_err(|error| unread(&error))?;
-        let left = view.branches.values().filter_map(|branch| branch.history.switch_of(segment.timeline())).min();
+        let left = view.left(segment.timeline()).filter(|(_, at)| *at <= segment.end(size));
         let standing = match shelf.judge_segment(*segment).await? {
             Err(why) => Standing::Damaged(why),
-            Ok(archived) => match Standing::of(*segment, size, (&own, &archived)) {
-                Standing::GoesOn if left.is_some_and(|left| left <= segment.end(size)) => Standing::Superseded,
-                standing => standing,
+            Ok(archived) => match (Standing::of(*segment, size, (&own, &archived)), left) {
+                (Standing::GoesOn, Some((timeline, _))) => Standing::Superseded(timeline),
+                (standing, _) => standing,
             },
         };
         all.push((*segment, path.clone(), standing));
@@ -106,7 +110,15 @@ impl Pushing<'_> {
         for (segment, path, standing) in standings(&shelf, tail, files.as_ref()).await? {
             let data = json!({ "segment": segment.to_string() });
             if let Some(remark) = standing.remark(segment) {
-                reporter.note(remark, data);
+                let advice = match standing {
+                    Standing::Superseded(timeline) => format!(
+                        "; if timeline {timeline} was abandoned and the old server had taken its place again: `runbook wal \
+                         give-up {} --timeline {timeline}`, and recover again",
+                        self.hands.cluster.name
+                    ),
+                    Standing::Held | Standing::GoesOn | Standing::Apart | Standing::Damaged(_) => String::new(),
+                };
+                reporter.note(format!("{remark}{advice}"), data);
                 continue;
             }
             if standing == Standing::GoesOn {

@@ -242,6 +242,14 @@ impl Shelf<'_> {
         Almanac::of(self.sources(), self.size).date(archive).await.map_err(|error| unread(&error))
     }
 
+    /// Reads from the WAL whether somebody went on with a timeline that was given up.
+    ///
+    /// # Errors
+    /// Fails when a segment cannot be read, unless it is damaged.
+    pub(crate) async fn date_given_up(&self, archive: &mut Archive) -> Result<(), ActionError> {
+        Almanac::of(self.sources(), self.size).date_given_up(archive).await.map_err(|error| unread(&error))
+    }
+
     /// Reads from the WAL up to when each timeline was written that a recovery of the newest state may follow or leave.
     ///
     /// # Errors

@@ -1,0 +1,125 @@
+//! `runbook wal give-up`: notes that a timeline was abandoned. No recovery follows it then, and the server whose place it was to
+//! take archives on.
+
+use std::path::Path;
+
+use crate::action::DatabaseRef;
+use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::cluster::live;
+use crate::base::clock;
+use crate::catalog::recovery::Archive;
+use crate::catalog::{GivenUp, GivenUpNote};
+use crate::cli::args::InventoryArgs;
+use crate::cli::exit::told;
+use crate::cli::recoverable::{LookError, Recoverable, database};
+use crate::cli::site::{Site, machine};
+use crate::cli::{Exit, Failure, wiring};
+use crate::pgformat::{ControlFile, Lsn, SystemId, Timeline};
+
+/// Arguments of `wal give-up`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  runbook wal give-up orders --timeline 2\n\nFor a recovery that opened its server on a new timeline and was abandoned: its server is stopped, and the old data takes\nits place again. Without the note the archive holds that timeline for the newest one, and takes no more of the segment in\nwhich it parted. Nothing is removed: where its server goes on all the same, the note no longer counts.\nCode 0: every store has the note, or no store knows that timeline; 4: it is in use; 5: some store could not be written to."
+)]
+pub struct Args {
+    /// The database; default: the only one that has a store
+    database: Option<String>,
+    /// The timeline that nobody goes on with
+    #[arg(long, value_name = "NUMBER")]
+    timeline: u32,
+    /// Why, for people who read the note
+    #[arg(long, value_name = "WORDS", default_value = "its recovery was abandoned")]
+    reason: String,
+    #[command(flatten)]
+    inventory: InventoryArgs,
+    /// The environment whose database is meant
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+}
+
+/// Notes it in every store of the WAL.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let site = Site::read(&args.inventory, args.environment.as_deref(), false.into())?;
+    let name = database(&site, args.database.as_deref())?;
+    let timeline = Timeline(args.timeline);
+    refuse_live(&site, &name, timeline)?;
+    wiring::block_on(async { note(&site, &name, (timeline, &args.reason)).await })?
+}
+
+async fn note(site: &Site, name: &str, (timeline, why): (Timeline, &str)) -> Result<Exit, Failure> {
+    let unread = |error: LookError| Failure::new(Exit::Failed, "the archive cannot be looked at").because(&error);
+    let found = Recoverable::open(site, name)?.look().await.map_err(unread)?;
+    let known = found.clusters.iter().find(|cluster| cluster.archive.branches.contains_key(&timeline));
+    let Some(cluster) = known else {
+        out!("no store of `{name}` knows timeline {timeline}: there is nothing to be given up");
+        return Ok(Exit::Success);
+    };
+    refuse_followed(&cluster.archive, timeline)?;
+    let given_up = GivenUp { timeline, until: end(&cluster.archive, timeline) };
+    let note = GivenUpNote { format: 1, run: "by hand".to_owned(), at: clock::now(), why: why.to_owned() };
+    let mut exit = Exit::Success;
+    for store in found.entry.archives() {
+        match noted(site, (store, &found.prefix), (cluster.system_id, given_up), &note).await {
+            Ok(()) => out!("store `{store}`: timeline {timeline} is noted as given up at {}", given_up.until),
+            Err(why) => {
+                tell!("store `{store}`: that timeline {timeline} is given up could not be noted: {why}");
+                exit = Exit::Exceptions;
+            }
+        }
+    }
+    Ok(exit)
+}
+
+async fn noted(
+    site: &Site,
+    (store, prefix): (&str, &str),
+    (system_id, given_up): (SystemId, GivenUp),
+    note: &GivenUpNote,
+) -> Result<(), String> {
+    let opened = site.store(store).map_err(|failure| failure.message)?;
+    given_up.note(&*opened, (prefix, system_id), note).await.map_err(|error| error.to_string())
+}
+
+/// Where a timeline ends in the archive: who writes behind that goes on with it.
+fn end(archive: &Archive, timeline: Timeline) -> Lsn {
+    let own = archive.segments.keys().filter(|segment| segment.timeline() == timeline);
+    let begin = archive.branches.get(&timeline).and_then(|branch| branch.history.parent()).map(|(_, at)| at);
+    let known = archive.given_up.get(&timeline).copied();
+    own.map(|segment| segment.end(archive.size)).max().max(begin).max(known).unwrap_or_default()
+}
+
+/// Refuses to give up a timeline that another one goes on from.
+fn refuse_followed(archive: &Archive, timeline: Timeline) -> Result<(), Failure> {
+    match archive.left(timeline) {
+        None => Ok(()),
+        Some((next, at)) => {
+            let message = format!("timeline {next} goes on from timeline {timeline} at {at}");
+            Err(Failure::new(Exit::Refused, message)
+                .help(format!("where that one was abandoned too, give it up first: `--timeline {next}`")))
+        }
+    }
+}
+
+/// Refuses to give up the timeline that the database's own server writes.
+fn refuse_live(site: &Site, name: &str, timeline: Timeline) -> Result<(), Failure> {
+    let cluster = Cluster::of(&DatabaseRef(name.to_owned()), &site.inventory, Path::new("/"))
+        .map_err(|error| Failure::new(Exit::Invalid, told(&error)))?;
+    // What runs on another machine is told by that machine alone; what it archives makes the note void.
+    if cluster.pgdata.as_os_str().is_empty() || cluster.entry.elsewhere().is_some() {
+        return Ok(());
+    }
+    let files = machine()?.read_files();
+    if live::processes(&cluster.pgdata, files.as_ref()).is_empty() {
+        return Ok(());
+    }
+    let control = files.read(&cluster.pgdata.join(ControlFile::PATH), 1 << 16).ok();
+    let control = control.and_then(|bytes| ControlFile::parse(&bytes).ok());
+    // Before its first checkpoint a server that was promoted has its history and not yet its timeline in `pg_control`.
+    let history = cluster.pgdata.join("pg_wal").join(timeline.history_file());
+    let is_its_own = control.is_some_and(|control| control.timeline == timeline);
+    if !is_its_own && !matches!(files.facts(&history), Ok(Some(_))) {
+        return Ok(());
+    }
+    let message = format!("the server of `{}` runs, and is on timeline {timeline}", cluster.pgdata.display());
+    Err(Failure::new(Exit::Refused, message).help("stop it first, if its data is not to be used"))
+}
