@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::super::prospect::Prospect;
 use super::super::{admission, course, outlook, replica};
-use super::RecoverParams;
-use crate::action::{ActionError, CheckContext, Findings, ReadHost};
+use super::{NOT_OURS, RecoverParams};
+use crate::action::{ActionError, CheckContext, Findings, Late, ReadFiles, ReadHost};
 use crate::actions::postgres::archiving;
 use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -68,6 +68,9 @@ impl Readiness<'_> {
         let Self { params, cx, .. } = *self;
         let findings = findings.pending("the server is looked at when the step starts");
         let (files, secrets) = (cx.host.read_files(), cx.about.secrets.as_ref());
+        if let Some(fact) = self.foreign(cluster, files.as_ref())? {
+            return Ok(findings.refuse(fact, NOT_OURS));
+        }
         if let Some(fact) = replica::risen(cluster, (files.as_ref(), secrets)).await {
             return Ok(findings.refuse(fact.what, fact.help));
         }
@@ -79,6 +82,17 @@ impl Readiness<'_> {
         let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
         let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
         archiving::foretold((cluster, self.program), cx, findings).await
+    }
+
+    /// Says that the run was handed what an earlier one had staged and did not swap in.
+    fn foreign(&self, cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<String>, ActionError> {
+        let run = &self.cx.about.run;
+        let Some(handle) = self.params.staged.as_ref().and_then(Late::known) else { return Ok(None) };
+        if handle.dir == cluster.staged(files, run) || self.params.unfinished(cluster, run, files)?.is_some() {
+            return Ok(None);
+        }
+        let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
+        Ok(Some(fact))
     }
 
     /// Judges the server that is to be replaced, and what is staged for it.
