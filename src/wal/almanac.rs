@@ -255,14 +255,15 @@ impl<'a> Almanac<'a> {
     }
 
     /// Finds what a decision about times needs to know of the timelines: when each was promoted, and the newest
-    /// commit that each one itself wrote.
+    /// commit that each one itself wrote. A segment that is damaged, or was put away, tells nothing: it may be one that nobody
+    /// wants, and what is on the way is judged as it is read.
     ///
     /// # Errors
-    /// Fails when a segment cannot be read.
+    /// Fails when a segment cannot be read for another reason.
     pub async fn date(&self, archive: &mut Archive) -> Result<(), WalError> {
         let timelines: Vec<Timeline> = archive.branches.keys().copied().collect();
         for timeline in timelines {
-            if let Some(at) = self.promoted_at(archive, timeline).await?
+            if let Some(at) = untold(self.promoted_at(archive, timeline).await)?
                 && let Some(branch) = archive.branches.get_mut(&timeline)
             {
                 branch.created_at = at;
@@ -278,9 +279,7 @@ impl<'a> Almanac<'a> {
             .collect::<Vec<_>>()
         {
             let own = self.own(archive, timeline);
-            if let Some(newest) = self.newest_commit(&own).await? {
-                archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn });
-            }
+            self.date_own(archive, timeline, own).await?;
         }
         Ok(())
     }
@@ -327,6 +326,31 @@ impl<'a> Almanac<'a> {
             for end in &mut ends {
                 self.date_end(archive, end, at_most).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Notes the newest commit at the end of a timeline; the one before what is damaged. What was put away that long ago is
+    /// not what is recovered; nor is what lies before it.
+    async fn date_own(&self, archive: &mut Archive, timeline: Timeline, end: Vec<SegmentName>) -> Result<(), WalError> {
+        let mut behind: Option<Loaded> = None;
+        for name in end.into_iter().rev() {
+            let bytes = match self.segment(name).await {
+                Err(WalError::Store(StoreError::Archived { .. })) => return Ok(()),
+                Err(error) if error.is_fault() => {
+                    behind = None;
+                    continue;
+                }
+                bytes => bytes?,
+            };
+            let mut run = vec![(name, bytes)];
+            run.extend(behind.take());
+            let (run, commits) = self.commits(run).await?;
+            if let Some(newest) = commits.into_iter().max_by_key(|commit| commit.at) {
+                archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn });
+                return Ok(());
+            }
+            behind = run.into_iter().next();
         }
         Ok(())
     }
@@ -387,6 +411,15 @@ impl<'a> Almanac<'a> {
                 && archive.holds(**name)
         };
         archive.segments.keys().filter(own).copied().collect()
+    }
+}
+
+/// What a segment that is damaged, or was put away, tells: nothing.
+fn untold<T>(read: Result<Option<T>, WalError>) -> Result<Option<T>, WalError> {
+    match read {
+        Err(WalError::Store(StoreError::Archived { .. })) => Ok(None),
+        Err(error) if error.is_fault() => Ok(None),
+        read => read,
     }
 }
 

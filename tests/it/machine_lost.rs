@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::support::cli::{Cli, Ran, until};
 use crate::support::postgres::Cluster;
@@ -160,12 +161,20 @@ fn a_recovery_whose_server_did_not_archive_is_gone_on_with_and_nothing_is_restor
     let told = site.cli.run(&["status", "main"]);
     assert!(!told.out.contains("reason=the recovery is over"), "{}", told.out);
     fs::remove_file(&gate).unwrap();
+    site.set_up(0).says(&format!("the recovery of run `{run}`, which opened this server, was not proven"));
+    // Started again, the server does not know any more what it has replayed.
+    site.cluster.stop("immediate");
+    site.cluster.up();
     let started = site.cluster.sql("SELECT pg_postmaster_start_time()");
     let again = site.real(&[&words[..], &["--from", "recover", "--of", &run]].concat()).ends(0);
     again.says("nothing is restored again");
     assert_eq!(site.cluster.sql("SELECT pg_postmaster_start_time()"), started, "it is the same server");
     assert_eq!(site.cluster.sql(ROWS), "1,2,3");
     assert!(!site.cluster.pgdata().join("runbook-restore.json").exists());
+    let recovered = site.cli.runs().last().unwrap().join("attempts/recover/1/recovered.json");
+    let recovered: Value = serde_json::from_slice(&fs::read(recovered).unwrap()).unwrap();
+    assert!(recovered["recovered_to_time"].is_string(), "{recovered:#}");
+    assert_eq!(recovered["as_of"], recovered["recovered_to_time"]);
 }
 
 #[test]

@@ -104,6 +104,7 @@ mod recovery_leads;
 mod recovery_losses;
 mod recovery_neighbours;
 mod recovery_roads;
+mod recovery_taken_up;
 mod recovery_targets;
 mod replicated_database;
 mod report;

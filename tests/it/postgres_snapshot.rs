@@ -67,6 +67,7 @@ async fn comes_back(site: Site) {
     let from =
         json!({ "backup": taken.backup, "from": copy.join("data"), "tablespaces": { "space": copy.join("space") } });
     let staged = restore(&run, from).await.unwrap_or_else(|error| panic!("{:#?}", error.info())).staged;
+    assert!(site.stored().contains(&format!("{}.json", run.id)), "it is frozen: {:?}", site.stored());
     run.recover(&staged, json!({})).await;
     assert_eq!(rows(&site), "1,2,3,4", "{}", site.said());
     site.cluster.sql("INSERT INTO t VALUES (5)");

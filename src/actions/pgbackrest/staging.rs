@@ -130,6 +130,7 @@ impl Staging<'_> {
             embedded: Vec::new(),
             wal_location: None,
             waits: None,
+            opened: None,
         })
     }
 

@@ -17,6 +17,7 @@ use crate::actions::postgres::cluster::by_hand;
 use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::keeper::Wish;
 use crate::actions::postgres::cluster::layout::Cluster;
+use crate::actions::postgres::restore::marker::Marker;
 use crate::language::inventory::Via;
 
 /// Has a server archive its WAL.
@@ -176,6 +177,21 @@ impl Action for ConfigureArchiving {
         if let Some(fault) = work.faults.first() {
             return Err(refused(fault));
         }
-        work.run(cx).await
+        let archives = work.run(cx).await?;
+        unproven(&cluster, cx)?;
+        Ok(archives)
     }
+}
+
+/// Says that the recovery which opened this server is still to be proven: nothing else makes its slots anew and ends it.
+fn unproven(cluster: &Cluster, cx: &RunContext) -> Result<(), ActionError> {
+    let marker = Marker::read(cx.host.read_files().as_ref(), &cluster.pgdata)?;
+    if let Some(Marker { run, .. }) = marker.filter(|marker| marker.has_opened() && marker.run != cx.about.run) {
+        let message = format!(
+            "warning: the recovery of run `{run}`, which opened this server, was not proven to its end: the same command as \
+             then with `--from` and `--of {run}` goes on from there, and nothing is restored again"
+        );
+        cx.reporter.note(message, serde_json::json!({ "unproven": run }));
+    }
+    Ok(())
 }

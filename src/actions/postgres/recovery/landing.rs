@@ -12,6 +12,7 @@ use super::proof;
 use super::reached;
 use super::recover::{InstanceState, RecoverLoss, RecoverOutput};
 use super::replay::{self, Arrival, Awaited, Told};
+use super::silence;
 use super::slot;
 use crate::action::{ActionError, FileKind, Files, InstanceHandle, REPLACING, ReadFiles, Waits};
 use crate::actions::postgres::cluster::container::Abode;
@@ -25,8 +26,9 @@ use crate::actions::postgres::cluster::side;
 use crate::actions::postgres::restore::aim::{Aim, Ending};
 use crate::actions::postgres::restore::fetching;
 use crate::actions::postgres::restore::flushed::Flushed;
+use crate::actions::postgres::restore::freezing;
 use crate::actions::postgres::restore::hands::Hands;
-use crate::actions::postgres::restore::marker::{Course, Marker, Remains, Waiting};
+use crate::actions::postgres::restore::marker::{Course, Marker, Opened, Remains, Waiting};
 use crate::actions::postgres::session::connect::Session;
 use crate::actions::postgres::session::lobby::Lobby;
 use crate::base::Timestamp;
@@ -67,7 +69,7 @@ impl Landing<'_> {
     ///
     /// # Errors
     /// Fails when replay does, when the target was missed, or when archiving does not work afterwards.
-    pub(crate) async fn land(self, aim: &Aim) -> Result<RecoverOutput, ActionError> {
+    pub(crate) async fn land(mut self, aim: &Aim) -> Result<RecoverOutput, ActionError> {
         // Started again it would open there, and take writes that no recovery follows.
         if let Some(given_up) = self.marker.given_up {
             return Err(self.stays_stopped(given_up).await);
@@ -75,8 +77,10 @@ impl Landing<'_> {
         let files = self.hands.cx.host.files();
         let server = self.hands.server(files.as_ref())?;
         self.start(&server, files.as_ref()).await?;
-        let arrival = self.follow(server, aim).await?;
+        let followed = self.follow(server, aim).await;
+        let arrival = silence::told(self.hands, &self.marker, followed).await?;
         let at = self.seen_whole(arrival).await?;
+        let arrival = self.remember(arrival, at)?;
         let mut session = self.session().await?;
         let asked = self.marker.asked.clone().unwrap_or_else(|| aim.asked());
         reached::confirm((&asked, self.told(), self.course().floor), (at, arrival.newest_commit), &mut session).await?;
@@ -108,18 +112,22 @@ impl Landing<'_> {
     ///
     /// # Errors
     /// Fails when the server does not open, or archiving does not work afterwards.
-    pub(crate) async fn promote(self) -> Result<RecoverOutput, ActionError> {
+    pub(crate) async fn promote(mut self) -> Result<RecoverOutput, ActionError> {
         let files = self.hands.cx.host.files();
+        freezing::begin(self.hands.cluster, self.hands.cx).await;
         let server = self.hands.server(files.as_ref())?;
         self.start(&server, files.as_ref()).await?;
-        let mut session = self.session().await?;
+        let session = self.session().await;
+        let mut session = silence::told(self.hands, &self.marker, session).await?;
         if session.value("SELECT pg_is_in_recovery()").await? == "t" {
             session.query("SELECT pg_promote(false)").await?;
         }
         drop(session);
         let awaited = Awaited { course: self.course(), ending: Ending::Promote, to: Told::Promotion };
-        let arrival = replay::follow(&server, awaited, self.hands.cx).await?;
+        let followed = replay::follow(&server, awaited, self.hands.cx).await;
+        let arrival = silence::told(self.hands, &self.marker, followed).await?;
         let at = self.seen_whole(arrival).await?;
+        let arrival = self.remember(arrival, at)?;
         let mut session = self.session().await?;
         // A server that waited at the end of the archive replays what came since before it opens.
         if let Some(asked) = &self.marker.asked {
@@ -168,8 +176,26 @@ impl Landing<'_> {
         Err(ActionError::fatal(fact).process(None, tail).help(help))
     }
 
+    /// Notes of a server that has opened what it tells only until it is started again, and gives what was noted first.
+    fn remember(&mut self, arrival: Arrival, at: Lsn) -> Result<Arrival, ActionError> {
+        if arrival.waits.is_some() {
+            return Ok(arrival);
+        }
+        if let Some(opened) = self.marker.opened.filter(|opened| opened.timeline == arrival.timeline) {
+            return Ok(Arrival { newest_commit: opened.newest_commit, ..arrival });
+        }
+        let waited = self.marker.waits.and_then(|waiting| waiting.newest_commit);
+        let newest_commit = arrival.newest_commit.or(waited);
+        let is_short = self.is_short(&arrival, at);
+        self.marker.opened = Some(Opened { timeline: arrival.timeline, newest_commit, is_short });
+        let files = self.hands.cx.host.files();
+        self.marker.write(files.as_ref(), &self.hands.cluster.pgdata, &self.hands.owner)?;
+        Ok(Arrival { newest_commit, ..arrival })
+    }
+
     async fn start(&self, server: &Server<'_>, files: &dyn Files) -> Result<(), ActionError> {
         let cluster = self.hands.cluster;
+        silence::leave_out(self.hands, &self.marker, files)?;
         if live::settled(cluster, files).await {
             return Ok(());
         }
@@ -333,11 +359,9 @@ impl Landing<'_> {
             return error;
         }
         let before = error.info().help.clone().map_or_else(String::new, |help| format!("{help}; "));
-        let (name, run, step) = (&cluster.name, &cx.about.run, cx.step.to_string());
-        let step = step.split('/').next().unwrap_or_default();
+        let (name, again) = (&cluster.name, silence::again(cx));
         error.help(format!(
-            "{before}`runbook run setup-archiving -p database={name}` has it archive and proves that; then the same command as \
-             before with `--from {step} --of {run}` goes on from here, and nothing is restored again"
+            "{before}`runbook run setup-archiving -p database={name}` has it archive and proves that; then {again}"
         ))
     }
 
@@ -363,12 +387,14 @@ impl Landing<'_> {
         parsed.unwrap_or_else(|| TimelineHistory::root(arrival.timeline))
     }
 
+    /// Whether less came back than the old server is known to have flushed, though no target asked for less.
+    fn is_short(&self, arrival: &Arrival, reached: Lsn) -> bool {
+        self.marker.last_flushed.is_some() && !self.marker.to_target && !self.came_back(arrival, reached)
+    }
+
     /// Says when less came back than the old server is known to have flushed, unless a target asked for less.
     fn note_shortfall(&self, arrival: &Arrival, reached: Lsn) {
-        let marker = &self.marker;
-        let Some(flushed) = marker.flushed().filter(|_| !marker.to_target && !self.came_back(arrival, reached)) else {
-            return;
-        };
+        let Some(flushed) = self.marker.flushed().filter(|_| self.is_short(arrival, reached)) else { return };
         let Flushed { timeline, lsn } = flushed;
         let message = match reached < lsn {
             true => format!(

@@ -25,6 +25,7 @@ pub(crate) mod replay;
 pub(crate) mod replica;
 pub(crate) mod rescue;
 pub(crate) mod restore_point;
+pub(crate) mod silence;
 pub(crate) mod slot;
 pub(crate) mod standing;
 pub(crate) mod start;

@@ -168,7 +168,7 @@ impl Action for Promote {
 
 /// Says which recovery the server belongs to: only that one removes its settings and proves its archive.
 fn under_way(files: &dyn ReadFiles, cluster: &Cluster) -> Result<Option<(String, &'static str)>, ActionError> {
-    let marker = Marker::read(files, &cluster.pgdata)?;
+    let marker = Marker::read(files, &cluster.pgdata)?.filter(|marker| !marker.has_opened());
     let fact = |marker: Marker| format!("the server is in the middle of the recovery of run `{}`", marker.run);
     Ok(marker
         .map(|marker| (fact(marker), "let that recovery open it: `postgres.recover`, which also proves its archive")))

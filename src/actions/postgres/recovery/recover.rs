@@ -40,6 +40,10 @@ pub use output::{InstanceState, RecoverLoss, RecoverOutput};
 pub use params::{Landmark, RecoverParams};
 use readiness::Readiness;
 
+/// What leads on where a run is handed what another one staged and did not swap in.
+const NOT_OURS: &str = "name with `--from` the step that stages the backup (`postgres.restore_base`) instead: each run swaps in \
+                        what it staged itself";
+
 /// Recovers a staged backup.
 #[derive(Debug, Clone)]
 pub struct Recover {
@@ -158,7 +162,7 @@ impl Action for Recover {
         }
         if handle.database != cluster.name || !is_staged_here {
             let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
-            return Err(ActionError::fatal(fact));
+            return Err(ActionError::fatal(fact).help(NOT_OURS));
         }
         let hands = Hands::on(&cluster, &self.program, cx).await?.reading(params.wal_location.clone())?;
         Recovering { hands, aim }.run().await

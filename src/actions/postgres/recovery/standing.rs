@@ -137,7 +137,8 @@ async fn asked(
 /// The command that starts a server whose data lies there as its own clean shutdown left it.
 fn startable(cluster: &Cluster, files: &dyn ReadFiles) -> Option<String> {
     let control = files.read(&cluster.pgdata.join(ControlFile::PATH), 1 << 20).ok()?;
-    let is_own = matches!(Marker::read(files, &cluster.pgdata), Ok(None));
+    let is_own =
+        Marker::read(files, &cluster.pgdata).is_ok_and(|marker| marker.is_none_or(|marker| marker.has_opened()));
     let is_clean = ControlFile::parse(&control).is_ok_and(|control| control.state.is_clean());
     (is_own && is_clean).then(|| cluster.keeper().start_by_hand(cluster))
 }

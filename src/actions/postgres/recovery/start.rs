@@ -20,7 +20,7 @@ use crate::actions::postgres::cluster::server::{Server, major};
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::session::lobby::Lobby;
 use crate::base::units::Span;
-use crate::base::{Timestamp, clock};
+use crate::base::{RunId, Timestamp, clock};
 use crate::event::{ErrorClass, Progress};
 use crate::pgformat::ControlFile;
 
@@ -63,7 +63,7 @@ impl StartParams {
         &self,
         cluster: &Cluster,
         files: &dyn ReadFiles,
-        began_at: Timestamp,
+        (run, began_at): (&RunId, Timestamp),
     ) -> Result<Option<String>, ActionError> {
         let is_known = match (self.only_if, &self.stopped) {
             (None, _) => return Ok(None),
@@ -74,7 +74,7 @@ impl StartParams {
             (Some(StartIf::Stopped), None) => false,
         };
         let place = cluster.pgdata.display();
-        match Marker::read(files, &cluster.pgdata)? {
+        match replaced(cluster, run, files)? {
             Some(marker) => {
                 let fact = format!(
                     "the server that was stopped is not started: `{place}` was replaced by run `{}`, whose recovery has not ended",
@@ -166,7 +166,7 @@ impl Action for Start {
         if live::settled(&cluster, files.as_ref()).await {
             return Ok(findings.pass("the server runs already"));
         }
-        if let Some(why) = params.leaves(&cluster, files.as_ref(), cx.about.began_at)? {
+        if let Some(why) = params.leaves(&cluster, files.as_ref(), (&cx.about.run, cx.about.began_at))? {
             return Ok(findings.pass(why));
         }
         if let Some((fact, help)) = unfit(&cluster, files.as_ref()).await? {
@@ -189,7 +189,7 @@ impl Action for Start {
         let files = cx.host.files();
         let within = params.within.map_or(WITHIN, |span| span.0);
         let runs = live::settled(&cluster, files.as_ref()).await;
-        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), cx.about.began_at)? {
+        if !runs && let Some(why) = params.leaves(&cluster, files.as_ref(), (&cx.about.run, cx.about.began_at))? {
             cx.reporter
                 .note(format!("the server of `{}` is not started: {why}", cluster.name), serde_json::Value::Null);
             return Ok(StartOutput { started: false, in_recovery: false, original: false });
@@ -208,9 +208,16 @@ impl Action for Start {
             server.tell_log(cx);
         }
         let in_recovery = answers(&server, within, cx).await?;
-        let original = Marker::read(files.as_ref(), &cluster.pgdata)?.is_none();
+        let original = replaced(&cluster, &cx.about.run, files.as_ref())?.is_none();
         Ok(StartOutput { started: !runs, in_recovery, original })
     }
+}
+
+/// The recovery that has put other data into the place of what a run found there. One of another run that has opened is what
+/// this one found.
+fn replaced(cluster: &Cluster, run: &RunId, files: &dyn ReadFiles) -> Result<Option<Marker>, ActionError> {
+    let marker = Marker::read(files, &cluster.pgdata)?;
+    Ok(marker.filter(|marker| marker.run == *run || !marker.has_opened()))
 }
 
 /// What is left to do where a recovery has replaced the data and did not come to its end.
@@ -245,7 +252,7 @@ async fn unfit(cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<(Strin
         let help = "a throw-away server is started by `postgres.recover` or `postgres.side_instance`";
         return Ok(Some((format!("`{place}` belongs to a throw-away server that does not run"), help.to_owned())));
     }
-    if let Some(marker) = Marker::read(files, &cluster.pgdata)? {
+    if let Some(marker) = Marker::read(files, &cluster.pgdata)?.filter(|marker| !marker.has_opened()) {
         let fact = format!("`{place}` is in the middle of the recovery of run `{}`", marker.run);
         let help = "resume that run: started now, the server could open without what is still to be replayed";
         return Ok(Some((fact, help.to_owned())));

@@ -44,6 +44,12 @@ pub(crate) struct Asked {
     pub(crate) goal: Goal,
     /// Whether with what happened there.
     pub(crate) edge: Edge,
+    /// What is to become of the server; `None` as an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ending: Option<Ending>,
+    /// The timeline, where one was asked for; also `None` as an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeline: Option<Timeline>,
 }
 
 impl Aim {
@@ -82,7 +88,7 @@ impl Aim {
 
     /// What of it was asked for.
     pub(crate) fn asked(&self) -> Asked {
-        Asked { goal: self.goal.clone(), edge: self.edge }
+        Asked { goal: self.goal.clone(), edge: self.edge, ending: Some(self.ending), timeline: self.timeline }
     }
 
     /// Whether it ends at a place that is no time: only what is reached there tells how much was given up.

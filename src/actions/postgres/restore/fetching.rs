@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::hands::Hands;
 use super::larder::Larder;
 use super::marker::{self, Marker};
-use crate::action::{ActionError, CommandSpec, Files, HostError, RunContext, Secrets, Tie};
+use crate::action::{ActionError, CommandSpec, Files, HostError, ReadFiles, RunContext, Secrets, Tie};
 use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::layout::{self, Cluster, FETCH_CONFIG};
 use crate::actions::postgres::cluster::owner::Owner;
@@ -184,6 +184,28 @@ fn without_keys(locked: Vec<(String, ActionError)>, all: usize, cx: &RunContext)
     }
 }
 
+/// Writes them into a data directory anew while its recovery goes on, by what the inventory and the secrets say now: a store
+/// that is gone can be left out only so. Where replay ends, and where WAL is fetched ahead to, stays. Nothing where
+/// no recovery fetches. Tells whether other stores are read than before.
+///
+/// # Errors
+/// Fails when a secret that reading needs cannot be had, and when a file cannot be written.
+pub(crate) fn renew(hands: &Hands<'_>, system_id: SystemId, files: &dyn Files) -> Result<bool, ActionError> {
+    let pgdata = &hands.cluster.pgdata;
+    let Some(before) = written(files, pgdata) else { return Ok(false) };
+    let fresh = Fetching::of(hands, system_id)?;
+    let (spool, restore, through) = (before.spool.clone(), before.restore.clone(), before.through);
+    let fresh = Fetching { config: Config { spool, restore, through, ..fresh.config }, ..fresh };
+    // The server may be fetching with it: each file is replaced at once, and none is removed.
+    fresh.place(files, pgdata, &hands.owner).map_err(|error| cannot(&error))?;
+    Ok(written(files, pgdata).is_some_and(|after| after != before))
+}
+
+/// The settings that a data directory has.
+fn written(files: &dyn ReadFiles, pgdata: &Path) -> Option<Config> {
+    serde_json::from_slice(&files.read(&pgdata.join(FETCH_CONFIG), 1 << 20).ok()?).ok()
+}
+
 /// Where the server of a recovery finds WAL that was fetched before it asked.
 fn ahead(hands: &Hands<'_>, run: &RunId) -> Option<PathBuf> {
     hands.abode.spool(&hands.cluster.ahead(run))
@@ -231,9 +253,8 @@ fn forget(files: &dyn Files, folder: &Path) -> Result<(), HostError> {
 
 /// The folder of what was fetched ahead for the data that becomes `pgdata`, as an earlier run may have named it. A server
 /// could write another path into its own folder: only one of ours is believed.
-fn spool_of(files: &dyn Files, pgdata: &Path) -> Option<PathBuf> {
-    let text = files.read(&pgdata.join(FETCH_CONFIG), 1 << 20).ok()?;
-    let spool = serde_json::from_slice::<Config>(&text).ok()?.spool?;
+fn spool_of(files: &dyn ReadFiles, pgdata: &Path) -> Option<PathBuf> {
+    let spool = written(files, pgdata)?.spool?;
     layout::is_ahead_of(&spool, pgdata).then_some(spool)
 }
 

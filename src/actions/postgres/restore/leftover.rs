@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::husk::bytes_while;
-use super::marker;
+use super::marker::{self, Marker};
 use crate::action::{ActionError, DatabaseRef, FileKind, ReadFiles};
 use crate::actions::postgres::cluster::layout::{Cluster, MARKER};
 use crate::actions::postgres::cluster::room::{INSIDE, Room};
@@ -73,7 +73,7 @@ fn measured(
     for live in places {
         for (path, word, run) in beside(&live, files).map_err(unseen)? {
             let what = match word.as_str() {
-                "old" if matches!(files.facts(&path.join(MARKER)), Ok(Some(_))) => Left::OldTry,
+                "old" if is_try(&path, files) => Left::OldTry,
                 "old" => Left::Old,
                 "staged" | "tried" | "ahead" => Left::Own,
                 _ => continue,
@@ -86,6 +86,14 @@ fn measured(
     found.sort_by(|a, b| (&a.run, &a.path).cmp(&(&b.run, &b.path)));
     found.dedup();
     Ok(found)
+}
+
+/// Whether a folder that was moved aside is a recovery that never opened. One that makes no sense counts as such.
+fn is_try(path: &Path, files: &dyn ReadFiles) -> bool {
+    match Marker::read(files, path) {
+        Ok(marker) => marker.is_some_and(|marker| !marker.has_opened()),
+        Err(_) => true,
+    }
 }
 
 /// Whether a data directory is in the middle of a recovery, or holds no data at all.

@@ -79,6 +79,9 @@ pub(crate) struct Marker {
     /// What the recovered server waits for; `None` while it is not there yet, and when it is to open.
     #[serde(default)]
     pub(crate) waits: Option<Waiting>,
+    /// What was seen of the recovered server when it had opened; `None` before, and in a marker of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) opened: Option<Opened>,
 }
 
 /// What the replay is measured against.
@@ -117,6 +120,17 @@ pub(crate) struct Waiting {
     pub(crate) newest_commit: Option<Timestamp>,
 }
 
+/// A recovered server that has opened with all it was to replay: what it tells only until it is started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    /// The timeline that began there.
+    pub(crate) timeline: Timeline,
+    /// The newest commit that was replayed, by the primary's clock.
+    pub(crate) newest_commit: Option<Timestamp>,
+    /// Whether less came back than the lost server is known to have flushed, though no target asked for less.
+    pub(crate) is_short: bool,
+}
+
 /// A folder outside the data directory that a link in it points to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Link {
@@ -149,6 +163,12 @@ impl Marker {
         let flushed = self.flushed().max(flushed);
         let (last_flushed, last_flushed_on) = (flushed.map(|one| one.lsn), flushed.map(|one| one.timeline));
         Self { last_flushed, last_flushed_on, ..self }
+    }
+
+    /// Whether its server has opened and was not given up: its data is its own from then on, also while nobody has proven that
+    /// it archives.
+    pub(crate) fn has_opened(&self) -> bool {
+        self.opened.is_some() && self.given_up.is_none()
     }
 
     /// The segments that came with the backup.

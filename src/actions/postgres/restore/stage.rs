@@ -204,6 +204,7 @@ impl Stage {
             embedded: Vec::new(),
             wal_location: None,
             waits: None,
+            opened: None,
         };
         Ok(Self { shape: Shape { dir: cluster.staged(files, run), links }, marker })
     }

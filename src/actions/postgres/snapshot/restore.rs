@@ -22,6 +22,7 @@ use crate::actions::postgres::cluster::pg_control::control;
 use crate::actions::postgres::cluster::scratch;
 use crate::actions::postgres::cluster::server::{Programs, major};
 use crate::actions::postgres::restore::existing::Existing;
+use crate::actions::postgres::restore::freezing;
 use crate::actions::postgres::restore::neighbours;
 use crate::actions::postgres::restore::stage::Stage;
 use crate::actions::postgres::stores::archive;
@@ -87,6 +88,11 @@ impl Action for RestoreSnapshot {
         }
         let from = Target::Store { name: store.to_owned(), prefix: prefix.to_owned() };
         let effects = Effects::of(EffectClass::Write).target(Access::Read, from);
+        let effects = match cluster.is_scratch() {
+            true => effects,
+            // The note that freezes what the recovery rests on.
+            false => freezing::written(&cluster, cx.inventory, effects),
+        };
         Ok(effects.target(Access::Write, Target::Database { name: cluster.name }))
     }
 
@@ -144,6 +150,8 @@ impl Action for RestoreSnapshot {
         if cluster.is_scratch() {
             scratch::register(&cluster, &stage.shape.folders(), cx).await?;
         }
+        // It may take hours to copy, and nothing else keeps the WAL behind it, or its label, from whoever prunes.
+        freezing::begin(&cluster, cx).await;
         stage.shape.make(Existing::KeepBeside, files.as_ref(), &owner).map_err(|error| cannot(&error))?;
         cx.reporter.progress(Progress::Doing { text: "copying the snapshot".to_owned() });
         let copied = copy((sources, &stage), &owner, Arc::clone(&files)).await?;

@@ -90,6 +90,17 @@ impl Shelf<'_> {
         lacking
     }
 
+    /// Names the stores that give no answer, each with the reason.
+    pub(crate) async fn silent(&self, segment: SegmentName) -> Vec<(&str, ActionError)> {
+        let mut silent = Vec::new();
+        for (store, _) in &self.stores {
+            if let Err(error) = self.has(*store, segment).await {
+                silent.push((store.name(), error));
+            }
+        }
+        silent
+    }
+
     async fn has(&self, store: &dyn ReadStore, segment: SegmentName) -> Result<bool, ActionError> {
         let objects = catalog::wal_objects(store, self.prefix, self.system_id, WalFileName::Segment(segment)).await;
         Ok(!objects.map_err(|error| self.helped(store, broken(&error)))?.is_empty())

@@ -16,7 +16,8 @@ impl Recovering<'_> {
     /// The last position the lost server is known to have flushed.
     ///
     /// A folder that an unfinished recovery left is no witness of that server: of it counts only what its
-    /// recovery knew. Else a second try would call a loss none.
+    /// recovery knew. Else a second try would call a loss none. One that opened with all that was there is the lost server
+    /// itself: it may have been written to for years, though nobody proved that it archives.
     pub(crate) fn witnessed(
         &self,
         files: &dyn ReadFiles,
@@ -24,7 +25,9 @@ impl Recovering<'_> {
         tail: &Tail,
     ) -> Result<Option<Flushed>, ActionError> {
         let Some(old) = old else { return Ok(None) };
-        let Some(unfinished) = Marker::read(files, &old.dir)? else { return Ok(tail.end) };
+        let unfinished = Marker::read(files, &old.dir)?;
+        let served = |marker: &Marker| marker.has_opened() && marker.opened.is_some_and(|opened| !opened.is_short);
+        let Some(unfinished) = unfinished.filter(|marker| !served(marker)) else { return Ok(tail.end) };
         let message = format!(
             "`{}` was left by the unfinished recovery of run `{}`, so it does not tell what the lost server had flushed",
             old.dir.display(),

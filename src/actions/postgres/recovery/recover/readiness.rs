@@ -6,8 +6,8 @@ use super::super::emptied::Unlogged;
 use super::super::outlook::Replaced;
 use super::super::prospect::Prospect;
 use super::super::{admission, course, outlook, replica};
-use super::RecoverParams;
-use crate::action::{ActionError, CheckContext, Findings, ReadHost};
+use super::{NOT_OURS, RecoverParams};
+use crate::action::{ActionError, CheckContext, Findings, Late, ReadFiles, ReadHost};
 use crate::actions::postgres::archiving;
 use crate::actions::postgres::cluster::container::Abode;
 use crate::actions::postgres::cluster::layout::Cluster;
@@ -72,6 +72,10 @@ impl Readiness<'_> {
     async fn foresee(&self, cluster: &Cluster, findings: Findings) -> Result<Findings, ActionError> {
         let Self { params, cx, .. } = *self;
         let findings = findings.pending("the server is looked at when the step starts");
+        let files = cx.host.read_files();
+        if let Some(fact) = self.foreign(cluster, files.as_ref())? {
+            return Ok(findings.refuse(fact, NOT_OURS));
+        }
         let known = replica::known(cluster, cx).await;
         if let Some(fact) = replica::risen(cluster, known, cx.about.secrets.as_ref()).await {
             return Ok(findings.refuse(fact.what, fact.help));
@@ -110,6 +114,17 @@ impl Readiness<'_> {
             ),
             None => findings,
         }
+    }
+
+    /// Says that the run was handed what an earlier one had staged and did not swap in.
+    fn foreign(&self, cluster: &Cluster, files: &dyn ReadFiles) -> Result<Option<String>, ActionError> {
+        let run = &self.cx.about.run;
+        let Some(handle) = self.params.staged.as_ref().and_then(Late::known) else { return Ok(None) };
+        if handle.dir == cluster.staged(files, run) || self.params.unfinished(cluster, run, files)?.is_some() {
+            return Ok(None);
+        }
+        let fact = format!("`{}` is not where this run stages database `{}`", handle.dir.display(), cluster.name);
+        Ok(Some(fact))
     }
 
     /// Judges the server that is to be replaced, and what is staged for it.
