@@ -213,7 +213,7 @@ impl<'a> Almanac<'a> {
     }
 
     /// Finds what a decision about times needs to know of the timelines: when each was promoted, and the newest
-    /// commit that each one itself wrote.
+    /// commit that each one itself wrote. Of one that none went on from, a segment that is damaged tells nothing.
     ///
     /// # Errors
     /// Fails when a segment cannot be read.
@@ -240,11 +240,23 @@ impl<'a> Almanac<'a> {
                 archive.saw(timeline, LastCommit { at: newest.at, lsn: newest.lsn });
             }
         }
+        let ends: Vec<Timeline> =
+            archive.branches.keys().filter(|one| !archive.newest.contains_key(one)).copied().collect();
+        for timeline in ends {
+            let newest = match self.newest_commit(&self.own(archive, timeline)).await {
+                Err(WalError::Store(StoreError::Archived { .. })) => None,
+                Err(error) if error.is_fault() => None,
+                newest => newest?,
+            };
+            if let Some(newest) = newest {
+                archive.wrote(timeline, newest.at);
+            }
+        }
         Ok(())
     }
 
     /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
-    /// of each, on the way there from `start` on. A segment that is damaged tells nothing, and the one before it counts.
+    /// of each, on the way there from `start` on, and when each was promoted. A segment that is damaged tells nothing, and the one before it counts.
     ///
     /// # Errors
     /// Fails when a segment cannot be read for another reason.
@@ -255,6 +267,14 @@ impl<'a> Almanac<'a> {
         let mut timelines: BTreeSet<Timeline> = archive.branches.keys().copied().collect();
         timelines.extend(archive.segments.keys().map(|name| name.timeline()));
         for timeline in timelines {
+            let promoted = match self.promoted_at(archive, timeline).await {
+                Err(WalError::Store(StoreError::Archived { .. })) => None,
+                Err(error) if error.is_fault() => None,
+                promoted => promoted?,
+            };
+            if let Some(at) = promoted {
+                archive.promoted.insert(timeline, at);
+            }
             for name in self.end(archive, timeline, start).into_iter().rev() {
                 let newest = match self.newest_commit(&[name]).await {
                     // What was put away that long ago is not what is recovered; nor is what lies before it.

@@ -189,6 +189,7 @@ fn refused(goal: &Goal, query: &Query, why: &Refusal) -> (String, String) {
         | Refusal::HalfDropped { .. }
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
+        | Refusal::Left { .. }
         | Refusal::Hole { .. }
         | Refusal::Unclear { .. }
         | Refusal::BehindEnd { .. }
