@@ -244,3 +244,32 @@ async fn a_backup_of_what_a_recovery_left_behind_leads_to_nothing_that_came_afte
     site.cluster.up();
     assert_eq!(rows(&site), "1,2,5");
 }
+
+#[tokio::test]
+async fn a_copy_of_a_moment_on_a_timeline_that_was_left_waits_for_no_segment_that_cannot_be() {
+    let (site, first) = of_two_rows().await;
+    let early = site.cluster.sql(NOW);
+    site.cluster.sql("SELECT pg_sleep(0.1)");
+    insert(&site, 3);
+    let left = site.cluster.sql(NOW);
+    site.archive();
+    site.cluster.sql("SELECT pg_sleep(1.1)");
+    let run = site.run();
+    run.stop().await;
+    let staged = run.stage(&first).await;
+    run.recover(&staged, json!({ "target_time": early })).await;
+    // The live timeline forks behind the end of the first one, and not from it.
+    let second = site.run().base_backup().await.backup;
+    for n in 4..8 {
+        insert(&site, n);
+        site.archive();
+    }
+    let run = site.run();
+    run.stop().await;
+    recover_newest(&site, &second).await;
+    assert_eq!(rows(&site), "1,2,4,5,6,7");
+    let cli = asking(&site);
+    cli.run(&["restore", "main", "--to", &left, "--side", "--confirm", "production"]).ends(13);
+    cli.run(&["approve", "last"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
+}
