@@ -302,11 +302,19 @@ impl<'a> Almanac<'a> {
                 Err(error) => return Err(error),
             }
         }
+        let ends: Vec<Timeline> =
+            archive.branches.keys().filter(|one| !archive.newest.contains_key(one)).copied().collect();
+        for timeline in ends {
+            if let Some(newest) = untold(self.newest_commit(&self.own(archive, timeline)).await)? {
+                archive.wrote(timeline, newest.at);
+            }
+        }
         Ok(())
     }
 
     /// Finds what a decision about the newest state needs to know where timelines have parted: the newest commit at the end
-    /// of each, on the way there from `start` on. A segment that is damaged tells nothing, and the one before it counts.
+    /// of each, on the way there from `start` on, and when each was promoted. A segment that is damaged tells nothing, and the
+    /// one before it counts.
     ///
     /// A server that is idle archives for days without a commit. So each timeline is read a little way back, and from there
     /// on only until its checkpoints tell that what lies before is older than what another one has: then nothing is told of
@@ -320,6 +328,11 @@ impl<'a> Almanac<'a> {
         }
         let mut timelines: BTreeSet<Timeline> = archive.branches.keys().copied().collect();
         timelines.extend(archive.segments.keys().map(|name| name.timeline()));
+        for timeline in &timelines {
+            if let Some(at) = untold(self.promoted_at(archive, *timeline).await)? {
+                archive.promoted.insert(*timeline, at);
+            }
+        }
         let end = |timeline| End { timeline, left: self.end(archive, timeline, start), checkpoints: Vec::new() };
         let mut ends: Vec<End> = timelines.into_iter().map(end).collect();
         for at_most in [A_LITTLE, usize::MAX] {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runbook::action::{BackupHandle, Findings};
+use runbook::base::Timestamp;
 use runbook::pgformat::{ControlFile, WalFileName};
 use runbook::store::Opening;
 use runbook::transfer::Packing;
@@ -13,6 +14,9 @@ use serde_json::json;
 
 use crate::support::cli::{Cli, until};
 use crate::support::recovery::Site;
+
+/// The server's time.
+const NOW: &str = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
 
 fn rows(site: &Site) -> String {
     site.cluster.sql("SELECT string_agg(n::text, ',' ORDER BY n) FROM t")
@@ -185,4 +189,87 @@ async fn a_moment_is_not_passed_where_the_first_store_has_only_the_beginning_of_
     let staged = run.stage(&backup).await;
     run.recover(&staged, json!({ "target_time": at })).await;
     assert_eq!(rows(&site), "1,2,3", "{}", site.said());
+}
+
+#[tokio::test]
+async fn a_backup_of_what_a_recovery_left_behind_leads_to_nothing_that_came_after() {
+    let (site, first) = of_two_rows().await;
+    let early: Timestamp = site.cluster.sql(NOW).parse().unwrap();
+    site.cluster.sql("SELECT pg_sleep(0.1)");
+    insert(&site, 3);
+    let second = site.run().base_backup().await.backup;
+    insert(&site, 4);
+    site.archive();
+    let run = site.run();
+    run.stop().await;
+    let staged = run.stage(&first).await;
+    run.recover(&staged, json!({ "target_time": early.to_string() })).await;
+    assert_eq!(rows(&site), "1,2");
+    let cli = asking(&site);
+    // Nothing was committed yet on the new timeline: the newest backup leads to what was given up.
+    site.archive();
+    let refused = cli.run(&["pitr", "main"]).ends(4);
+    assert!(refused.err.contains("timeline"), "{}", refused.err);
+    // A new backup takes its time. Until it ends the newest one is still that of the old timeline.
+    insert(&site, 5);
+    let at: Timestamp = site.cluster.sql(NOW).parse().unwrap();
+    for when in [at, site.cluster.sql(NOW).parse().unwrap()] {
+        site.archive();
+        let planned = cli.run(&["pitr", "main", "--at", &when.to_string(), "--json"]).ends(0).json();
+        assert_eq!(
+            (&planned["backup"]["id"], &planned["replay"]["timeline"]),
+            (&json!(first.id), &json!(2)),
+            "{planned:#}"
+        );
+        assert!(planned["passed_over"].to_string().contains("does not lead on from this backup"), "{planned:#}");
+    }
+    let planned = cli.run(&["pitr", "main", "--json"]).ends(0).json();
+    assert_eq!(
+        (&planned["backup"]["id"], &planned["replay"]["timeline"]),
+        (&json!(first.id), &json!(2)),
+        "{planned:#}"
+    );
+    // Whoever names that backup is refused before anything stops.
+    let run = site.run();
+    let staged = run.stage(&second).await;
+    let target = json!({ "target_time": at.to_string() });
+    let ahead = told(&run.check_ahead(&staged, target.clone()).await);
+    assert!(ahead.contains("does not lead on from this backup"), "{ahead}");
+    run.stop().await;
+    let mut with = json!({ "database": "main" });
+    with["staged"] = serde_json::to_value(&staged).unwrap();
+    with["target_time"] = target["target_time"].clone();
+    let error = run.recover_with(with).await.unwrap_err().to_string();
+    assert!(error.contains("does not lead on from this backup"), "{error}");
+    site.cluster.up();
+    assert_eq!(rows(&site), "1,2,5");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_moment_on_a_timeline_that_was_left_waits_for_no_segment_that_cannot_be() {
+    let (site, first) = of_two_rows().await;
+    let early = site.cluster.sql(NOW);
+    site.cluster.sql("SELECT pg_sleep(0.1)");
+    insert(&site, 3);
+    let left = site.cluster.sql(NOW);
+    site.archive();
+    site.cluster.sql("SELECT pg_sleep(1.1)");
+    let run = site.run();
+    run.stop().await;
+    let staged = run.stage(&first).await;
+    run.recover(&staged, json!({ "target_time": early })).await;
+    // The live timeline forks behind the end of the first one, and not from it.
+    let second = site.run().base_backup().await.backup;
+    for n in 4..8 {
+        insert(&site, n);
+        site.archive();
+    }
+    let run = site.run();
+    run.stop().await;
+    recover_newest(&site, &second).await;
+    assert_eq!(rows(&site), "1,2,4,5,6,7");
+    let cli = asking(&site);
+    cli.run(&["restore", "main", "--to", &left, "--side", "--confirm", "production"]).ends(13);
+    cli.run(&["approve", "last"]).ends(0);
+    cli.run(&["resume", "last"]).ends(0);
 }

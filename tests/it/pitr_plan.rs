@@ -471,3 +471,24 @@ async fn a_server_on_another_machine_is_told_of_whether_the_archive_leads_there_
     assert!(plan["notes"].to_string().contains("is on another machine"), "{plan:#}");
     asked.cli.run(&["pitr", "main", "--at", "2020-01-01T00:00:00Z"]).ends(4).says("is on another machine");
 }
+
+#[test]
+fn a_segment_that_is_archived_while_the_archive_is_looked_at_is_not_called_lost() {
+    let asked = Asked::new();
+    asked.site.archive();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (asked, done) = (&asked, &is_done);
+        scope.spawn(move || {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                asked.sql("SELECT pg_logical_emit_message(true, 'busy', 'x')");
+                asked.sql("SELECT pg_switch_wal()");
+            }
+        });
+        let told: Vec<String> = (0..15).map(|_| asked.cli.run(&["wal", "status", "main", "--json"]).out).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for status in told {
+            assert!(!status.contains("the archive does not have it"), "{status}");
+        }
+    });
+}

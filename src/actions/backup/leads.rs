@@ -210,6 +210,7 @@ fn refused(goal: &str, query: &Query, why: &Refusal) -> (String, String) {
         | Refusal::HalfDropped { .. }
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
+        | Refusal::Left { .. }
         | Refusal::Hole { .. }
         | Refusal::Unclear { .. }
         | Refusal::BehindEnd { .. }

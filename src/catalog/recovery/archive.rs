@@ -69,6 +69,8 @@ pub struct Archive {
     pub aside: BTreeSet<SegmentName>,
     /// The newest commit at the end of a timeline, where somebody read it.
     pub newest: BTreeMap<Timeline, LastCommit>,
+    /// When somebody last wrote to a timeline, as far as that was read beside [`Archive::newest`].
+    pub wrote_until: BTreeMap<Timeline, Timestamp>,
     /// Timelines whose servers were stopped for good by a recovery that had opened them too early, each with the position
     /// that it was stopped at.
     pub given_up: BTreeMap<Timeline, Lsn>,
@@ -82,7 +84,8 @@ impl Archive {
     pub fn empty(size: SegmentSize) -> Self {
         let (branches, segments, partial) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (newest, given_up, promoted) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { size, branches, segments, partial, aside: BTreeSet::new(), newest, given_up, promoted }
+        let (aside, wrote_until) = (BTreeSet::new(), BTreeMap::new());
+        Self { size, branches, segments, partial, aside, newest, wrote_until, given_up, promoted }
     }
 
     /// Adds what was listed of a timeline.
@@ -171,6 +174,12 @@ impl Archive {
         if known.at < commit.at {
             *known = commit;
         }
+    }
+
+    /// Adds when a timeline was written to: the newest counts.
+    pub fn wrote(&mut self, timeline: Timeline, at: Timestamp) {
+        let known = self.wrote_until.entry(timeline).or_insert(at);
+        *known = at.max(*known);
     }
 
     /// Adds that a timeline was given up at a position.

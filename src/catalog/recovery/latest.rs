@@ -12,10 +12,30 @@ impl Archive {
     /// The timeline to follow to the newest state: `None` where the server's `latest` is the same one.
     pub(super) fn newest(&self, base: Base) -> Result<Option<Timeline>, Refusal> {
         let followed = self.latest(base);
-        match self.outlived(followed, base) {
+        match self.outlived(followed, base).or_else(|| self.left(followed, base, None)) {
             Some(refusal) => Err(refusal),
             None => Ok((followed != self.found_by_server(base)).then_some(followed)),
         }
+    }
+
+    /// Finds out that a timeline which a backup leads to had been left at a time, or by now: another one, to which the
+    /// backup does not lead, was promoted after the last that was written on it. A recovery to a moment before the backup
+    /// leaves it behind so, and until a new backup ends the old one is the newest that there is.
+    pub(super) fn left(&self, one: Timeline, base: Base, at: Option<Timestamp>) -> Option<Refusal> {
+        let (leading, history) = (self.leading(base), self.history(one)?);
+        let commit = self.newest.get(&one).map(|commit| commit.at);
+        let began = self.promoted.get(&one).copied();
+        let wrote = [commit, self.wrote_until.get(&one).copied(), began].into_iter().flatten();
+        let until = wrote.fold(base.ended_at, Timestamp::max);
+        let later = self.promoted.iter().filter(|(other, promoted)| {
+            **promoted > until
+                && at.is_none_or(|at| **promoted <= at)
+                && !leading.contains(other)
+                && history.switch_of(**other).is_none()
+                && !self.is_given_up(**other)
+        });
+        let (by, promoted) = later.max_by_key(|(_, promoted)| **promoted)?;
+        Some(Refusal::Left { timeline: one, until, by: self.describe(*by), promoted: *promoted })
     }
 
     /// Tells whether a timeline was given up, and is one that nobody went on with: its server may have been started again

@@ -43,6 +43,21 @@ pub enum Refusal {
         /// Its newest commit.
         newest: Timestamp,
     },
+    /// The timeline of the backup was left by then: the one that was live does not go on from it.
+    #[error(
+        "nothing was written on timeline `{timeline}` after {until}, and timeline {by}, which does not lead on from this backup, \
+         was promoted later, at {promoted}"
+    )]
+    Left {
+        /// The backup's.
+        timeline: Timeline,
+        /// The last sign of life on it.
+        until: Timestamp,
+        /// The other one, in words.
+        by: String,
+        /// When that was promoted.
+        promoted: Timestamp,
+    },
     /// Segments cannot be had before the goal is reached.
     #[error("the archive has a hole: {hole}, though later WAL exists; it leads to {}", told(.last.as_ref()))]
     Hole {
@@ -121,6 +136,10 @@ impl Refusal {
             Self::Several(_) => Some("say which one with `timeline`"),
             Self::Outlived { .. } => Some(
                 "find out which of the two servers counts, and say its timeline: `runbook restore DATABASE --timeline NUMBER`, \
+                 `-p timeline=NUMBER` of a procedure; `runbook backups map` shows what each holds",
+            ),
+            Self::Left { .. } => Some(
+                "leave the backup to be chosen, or say the timeline that counts: `runbook restore DATABASE --timeline NUMBER`, \
                  `-p timeline=NUMBER` of a procedure; `runbook backups map` shows what each holds",
             ),
             Self::Hole { .. } => Some("bring the segment back, or recover to a target before the hole"),

@@ -111,6 +111,34 @@ fn the_newest_timeline_is_not_followed_where_another_one_has_newer_commits() {
 }
 
 #[test]
+fn a_backup_of_a_timeline_that_was_left_leads_neither_to_now_nor_to_a_moment_after_that() {
+    // A recovery from the first backup went back behind the second one, which is the newest that there is.
+    let mut archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2), (1, 5), (1, 6), (2, 5), (2, 6)]);
+    let second = Base { start: lsn(6), stop: Lsn(lsn(6).0 + 256), ended_at: at("10:30"), ..base() };
+    archive.saw(Timeline(1), last(6, "10:45"));
+    let to = |archive: &Archive, base, time: &str| archive.timeline(&Goal::Time(at(time)), base, None);
+    for refused in [to(&archive, second, "11:30"), archive.timeline(&Goal::Newest, second, None)] {
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, Refusal::Left { timeline: Timeline(1), .. }), "{refused}");
+        assert!(refused.to_string().contains("2026-01-28T10:45:00Z, and timeline `2` ( left 1"), "{refused}");
+    }
+    assert_eq!(to(&archive, base(), "11:30").unwrap(), Some(Timeline(2)), "the first one leads there");
+    assert_eq!(to(&archive, second, "10:40").unwrap(), Some(Timeline(1)), "it was live then");
+    assert_eq!(archive.timeline(&Goal::Newest, second, Some(Timeline(1))).unwrap(), Some(Timeline(1)), "it was named");
+    // Signs of life behind the promotion: a commit, one that only the server has, a backup.
+    let mut went_on = archive.clone();
+    went_on.saw(Timeline(1), last(6, "11:10"));
+    assert_eq!(to(&went_on, second, "11:30").unwrap(), Some(Timeline(1)));
+    let mut unarchived = archive.clone();
+    unarchived.wrote(Timeline(1), at("11:10"));
+    assert_eq!(to(&unarchived, second, "11:30").unwrap(), Some(Timeline(1)));
+    assert_eq!(to(&archive, Base { ended_at: at("11:05"), ..second }, "11:30").unwrap(), Some(Timeline(1)));
+    // And nobody takes one that was given up for the live one.
+    archive.give_up(Timeline(2), Lsn(0x700_0000));
+    assert_eq!(to(&archive, second, "11:30").unwrap(), Some(Timeline(1)));
+}
+
+#[test]
 fn a_timeline_that_the_server_would_not_find_is_told() {
     let late = Base { start: lsn(6), stop: Lsn(lsn(6).0 + 256), ended_at: at("12:00"), ..base() };
     let archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 6), (2, 5)]);

@@ -318,7 +318,7 @@ pub fn impossible(about: &About<'_>, why: &Impossible, face: Face) -> Result<Exi
     let failure = Failure::new(Exit::Refused, mask_text(&fact));
     Err(match &why.why {
         Refusal::Several(_) => failure.help("say which one with `--timeline`"),
-        Refusal::Outlived { .. } => failure.help(format!(
+        Refusal::Outlived { .. } | Refusal::Left { .. } => failure.help(format!(
             "find out which of the two servers counts, and say its timeline with `--timeline`; `{}` shows what each holds",
             about.site.again.line(["backups", "map", about.database])
         )),

@@ -98,7 +98,7 @@ pub fn standing(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standi
 }
 
 async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Standing, Failure> {
-    let found = match Recoverable::open(site, name)?.look().await {
+    let mut found = match Recoverable::open(site, name)?.look().await {
         Ok(found) => found,
         Err(error) => {
             // What the server says counts all the more: its WAL may fill its disk.
@@ -108,6 +108,13 @@ async fn observe(site: &Site, name: &str, rpo: Option<Duration>) -> Result<Stand
     };
     let mut live = PgWal::of(site, &found).await?;
     let mut seen = archived(&found, live.server.clone(), rpo);
+    // The archive was listed before the server was asked: what came in between is not lost.
+    if seen.lost.is_some()
+        && let Ok(again) = Recoverable::open(site, name)?.look().await
+    {
+        found = again;
+        seen = archived(&found, live.server.clone(), rpo);
+    }
     if let Ok(server) = &seen.server {
         seen.lacking = lacking(site, &found, server);
     }

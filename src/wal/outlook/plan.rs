@@ -156,6 +156,7 @@ async fn attempt(
 ) -> Result<Planned, LookError> {
     if matches!(goal, Goal::Time(_)) {
         found.almanac(cluster.system_id, cluster.archive.size).date(&mut cluster.archive).await?;
+        found.remnant.iter().for_each(|remnant| remnant.lives_in(cluster));
     }
     if let (Some(why), None) = (torn(cluster, goal), wanted) {
         return Ok(Planned::Impossible(impossible(cluster, why, Vec::new())));
@@ -194,7 +195,9 @@ async fn attempt(
         }
     }
     let is_ambiguous = |one: &&PassedOver| matches!(one.why, Refusal::Several(_) | Refusal::Outlived { .. });
-    let ambiguous = passed_over.iter().find(is_ambiguous).map(|one| one.why.clone());
+    let is_left = |one: &&PassedOver| matches!(one.why, Refusal::Left { .. });
+    let ambiguous = passed_over.iter().find(is_ambiguous).or_else(|| passed_over.iter().find(is_left));
+    let ambiguous = ambiguous.map(|one| one.why.clone());
     let only = passed_over.first().filter(|_| passed_over.len() == 1).map(|one| one.why.clone());
     let why = ambiguous.or(first_refusal).or(only).unwrap_or_else(|| Refusal::NoBackup(goal.clone()));
     Ok(Planned::Impossible(impossible(cluster, why, passed_over)))

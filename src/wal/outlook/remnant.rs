@@ -83,6 +83,15 @@ impl Remnant {
         }
     }
 
+    /// Adds when its timelines were last written to.
+    pub(super) fn lives_in(&self, cluster: &mut ClusterView) {
+        if cluster.system_id == self.system_id {
+            for (name, commit) in &self.newest {
+                cluster.archive.wrote(name.timeline(), commit.at);
+            }
+        }
+    }
+
     /// The later of a commit of the archive and the newest of its own on a path.
     pub(super) fn newest_commit(&self, archived: Option<Commit>, path: &[SegmentName]) -> Option<Timestamp> {
         let own = path.iter().filter_map(|name| self.newest.get(name)).map(|commit| commit.at).max();

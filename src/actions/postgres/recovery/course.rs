@@ -121,9 +121,11 @@ async fn decide(shelf: &Shelf<'_>, marker: &Marker, aside: Aside<'_>, aim: &Aim)
     let reached = marker.waits.map(|waiting| waiting.reached);
     let searched = landmark::Searched { shelf, archive: &archive, aside, base, reached };
     let wanted = landmark::timeline(&searched, goal, aim.timeline).await?;
-    // Also for one that was named: what its children copied of it ends where they were promoted.
-    if matches!(goal, Goal::Time(_)) && (!archive.given_up.is_empty() || archive.leading(base).len() > 1) {
+    // Also for one that was named: what its children copied of it ends where they were promoted. And where the backup leads
+    // to one alone: it may have been left for another.
+    if matches!(goal, Goal::Time(_)) && !(archive.given_up.is_empty() && archive.branches.is_empty()) {
         shelf.date(&mut archive).await?;
+        aside.tail.lives_in(&mut archive);
     }
     if *goal == Goal::Newest && wanted.is_none() && !archive.branches.is_empty() {
         shelf.date_ends(&mut archive, base.start).await?;

@@ -131,8 +131,9 @@ impl<'a> Original<'a> {
         let (size, shelf, started) = (front.size, self.hands.shelf(self.marker), clock::monotonic());
         let last = size.number_of(Lsn(front.end.0.saturating_sub(1)));
         let first = end.map_or(last, |end| size.number_of(end).min(last));
-        for number in first..=last {
-            let name = SegmentName::new(front.timeline, number, size);
+        // What lies before its fork bears the names of the timelines that it came from, and was not written by it.
+        let path = shelf.view().await?.path(front.timeline);
+        for name in (first..=last).map(|number| path.name(number)).filter(|name| name.timeline() == front.timeline) {
             while !shelf.holds(name).await? {
                 if started.elapsed() > ARCHIVED_WITHIN {
                     return Ok(Some(name));

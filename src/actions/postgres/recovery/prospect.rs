@@ -156,6 +156,7 @@ fn impossible(why: &Impossible, findings: Findings) -> Findings {
         Refusal::BeforeBackup { .. }
         | Refusal::Several(_)
         | Refusal::Outlived { .. }
+        | Refusal::Left { .. }
         | Refusal::NotFound(Goal::Xid(_))
         | Refusal::HalfDropped { .. } => findings.refuse(fact, help),
         // What the old server never archived may close it: that is rescued first. And a step before this one may make

@@ -112,6 +112,15 @@ impl Tail {
         }
     }
 
+    /// Adds when its timelines were last written to.
+    pub(crate) fn lives_in(&self, archive: &mut Archive) {
+        for file in &self.files {
+            if let (WalFileName::Segment(name), Some(commit)) = (file.name, file.newest_commit) {
+                archive.wrote(name.timeline(), commit.at);
+            }
+        }
+    }
+
     /// Reads a history. One that makes no sense is found out when it is pushed.
     fn history(&mut self, files: &dyn ReadFiles, name: WalFileName, path: &Path) -> Result<(), HostError> {
         let text = files.read(path, HISTORY_LIMIT)?;
