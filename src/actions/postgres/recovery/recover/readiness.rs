@@ -37,13 +37,13 @@ impl Readiness<'_> {
         let Self { params, cx, .. } = *self;
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let findings = Findings::default();
-        if let Ok(Goal::Time(at)) = params.goal()
+        if let Ok(Goal::Time(at)) = params.target.goal()
             && at > clock::now()
         {
             let fact = format!("the target {at} is still to come");
             return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
         }
-        let findings = late(params.goal().ok().as_ref(), cx, findings);
+        let findings = late(params.target.goal().ok().as_ref(), cx, findings);
         if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
@@ -74,7 +74,7 @@ impl Readiness<'_> {
         let faster = replica::faster(cluster, cx).await;
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
         let place = (cluster, params.wal_location.as_ref());
-        let sentence = outlook::sentence(place, params.target_time, cx).await?;
+        let sentence = outlook::sentence(place, params.target.time, cx).await?;
         let findings = sentence.into_iter().fold(findings, Findings::pass);
         let aim = params.aim().map_err(|fault| ActionError::fatal(fault.message))?;
         let findings = Prospect::of(place, params.staged.as_ref(), cx).told(&aim, cx, findings).await?;
