@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::bind::{BindError, BindRequest, Binder};
+use super::bind::{BindError, BindRequest};
+use super::binder::Binder;
 use super::model::{Edge, GroupScope, PlannedStep, Section, StepKind, Strictness};
 use super::param::{self, INCIDENT_AT};
 use super::sub::SubPlan;

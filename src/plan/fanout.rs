@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::bind::is_late;
+use super::binder::is_late;
 use super::leaf;
 use super::model::ForEach;
 use crate::language::runbook::{MOST_INSTANCES, Step};

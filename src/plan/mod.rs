@@ -5,6 +5,7 @@
 //! and is all the engine ever looks at. [`guard`] judges what a run may touch.
 
 mod bind;
+mod binder;
 mod build;
 mod compare;
 mod expand;

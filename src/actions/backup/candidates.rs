@@ -42,7 +42,7 @@ impl FindParams {
         place: &'a Place,
         inventory: &'a crate::language::inventory::Inventory,
     ) -> impl Iterator<Item = &'a str> + use<'a> {
-        let any = self.store.is_none() && self.location.is_none();
+        let any = self.place.store.is_none() && self.location.is_none();
         place.shelves(inventory).filter(move |_| any)
     }
 }

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use super::super::store::by_hand::location;
 use super::candidates::{Candidates, Found};
 use super::leads::{self, LeadsTo, Sight};
-use super::place::{Named, Place};
+use super::place::{Place, PlaceSpec};
 use super::prospect;
 use super::raw::{self, Layout, RawLocation};
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
+    Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Target,
 };
 use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::store::catalog_failed;
@@ -33,18 +33,9 @@ pub struct Find;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FindParams {
-    /// The database of the inventory that the backup is of.
-    #[serde(default)]
-    pub database: Option<DatabaseRef>,
-    /// What the backup is of, when it is no database of the inventory; needs `store`.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// The store. Default: the database's.
-    #[serde(default)]
-    pub store: Option<StoreRef>,
-    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
-    #[serde(default)]
-    pub prefix: Option<String>,
+    /// Where the backups lie.
+    #[serde(flatten)]
+    pub place: PlaceSpec,
     /// The kind of backup. Default `postgres.base` of a database; of a source, any.
     #[serde(default)]
     pub kind: Option<String>,
@@ -145,13 +136,13 @@ pub struct FindOutput {
 
 impl FindParams {
     pub(super) fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
-        let named = Named {
-            database: self.database.as_ref(),
-            source: self.source.as_deref(),
-            store: self.location.as_ref().map(|raw| &raw.store).or(self.store.as_ref()),
-            prefix: self.location.as_ref().map(|raw| raw.prefix.as_str()).or(self.prefix.as_deref()),
-        };
-        named.place(inventory)
+        match &self.location {
+            None => self.place.resolve(inventory),
+            Some(raw) => {
+                let (store, prefix) = (Some(raw.store.clone()), Some(raw.prefix.clone()));
+                PlaceSpec { store, prefix, ..self.place.clone() }.resolve(inventory)
+            }
+        }
     }
 
     /// The arguments that are wrong whatever the store holds.
@@ -165,8 +156,8 @@ impl FindParams {
         if let Some(raw) = &self.location {
             let given = [
                 ("leads_to", self.leads_to.is_some()),
-                ("store", self.store.is_some()),
-                ("prefix", self.prefix.is_some()),
+                ("store", self.place.store.is_some()),
+                ("prefix", self.place.prefix.is_some()),
                 ("tier", self.tier.is_some()),
                 ("id", self.id.is_some()),
                 ("dbname", self.dbname.is_some() && raw.layout == Layout::BaseBackups),
@@ -203,7 +194,7 @@ impl FindParams {
         let at = point(&self.at)?.map(|at| clock::after(at, Duration::from_nanos(1)));
         let aged = self.min_age.map(|age| clock::before(clock::now(), age.0));
         let raw = self.location.as_ref().map(|raw| raw.layout.kind());
-        let base = raw.or(self.database.is_some().then_some(catalog::KIND_POSTGRES_BASE)).map(str::to_owned);
+        let base = raw.or(self.place.database.is_some().then_some(catalog::KIND_POSTGRES_BASE)).map(str::to_owned);
         Ok(Ok(Query {
             source: Some(place.source.clone()),
             kind: self.kind.clone().or(base),
@@ -291,7 +282,7 @@ impl Action for Find {
                     }
                     None => effects,
                 };
-                Ok(match params.database.as_ref().filter(|_| leads::is_asked(params)) {
+                Ok(match params.place.database.as_ref().filter(|_| leads::is_asked(params)) {
                     Some(name) => effects.target(Access::Read, Target::Database { name: name.as_str().to_owned() }),
                     None => effects,
                 })
@@ -306,7 +297,7 @@ impl Action for Find {
 
     fn by_hand(&self, params: &FindParams, cx: &PlanContext<'_>) -> Vec<String> {
         let Ok(place) = params.place(cx.inventory) else { return Vec::new() };
-        let base = params.database.is_some().then_some(catalog::KIND_POSTGRES_BASE);
+        let base = params.place.database.is_some().then_some(catalog::KIND_POSTGRES_BASE);
         let family = params.kind.as_deref().or(base).map(|kind| format!("{}/", catalog::family(kind)));
         let tier = params.tier.as_ref().map(|tier| format!("{tier}/"));
         let below = format!("{}/{}{}", place.prefix, family.unwrap_or_default(), tier.unwrap_or_default());

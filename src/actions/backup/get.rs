@@ -8,19 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::transfer_failed;
 use super::pipe::{Read, expected, read};
-use super::place::{Named, Place};
+use super::place::{Place, PlaceSpec};
 use super::sighting;
 use super::tarball;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, HostError, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreError, StoreRef,
-    Target,
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
+    HostError, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, StoreError, Target,
 };
 use crate::actions::store::catalog_failed;
 use crate::catalog::{self, Backup, CatalogError, ManifestObject, Query};
 use crate::event::Progress;
-use crate::language::inventory::Inventory;
 use crate::transfer::{Unpacking, download};
 
 /// Fetches a backup.
@@ -31,18 +29,9 @@ pub struct Get;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GetParams {
-    /// The database of the inventory that the backup is of.
-    #[serde(default)]
-    pub database: Option<DatabaseRef>,
-    /// What the backup is of, when it is no database of the inventory; needs `store`.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// The store. Default: the database's.
-    #[serde(default)]
-    pub store: Option<StoreRef>,
-    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
-    #[serde(default)]
-    pub prefix: Option<String>,
+    /// Where the backups lie.
+    #[serde(flatten)]
+    pub place: PlaceSpec,
     /// The backup, as `backup.find` gave it. Default: the newest.
     #[serde(default)]
     pub backup: Option<Late<BackupHandle>>,
@@ -61,18 +50,6 @@ pub struct BackupFiles {
     pub names: Vec<String>,
     /// The plain bytes that were written and verified.
     pub size_bytes: u64,
-}
-
-impl GetParams {
-    fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
-        let named = Named {
-            database: self.database.as_ref(),
-            source: self.source.as_deref(),
-            store: self.store.as_ref(),
-            prefix: self.prefix.as_deref(),
-        };
-        named.place(inventory)
-    }
 }
 
 /// The backup that is meant: the one given, or the copy of it that this store has; else the newest.
@@ -135,10 +112,10 @@ impl Action for Get {
         if params.into.is_relative() || tarball::name(&params.into).is_none() {
             return Err(vec![ParamFault::new("/into", "it is no absolute path of a folder to make")]);
         }
-        let place = params.place(cx.inventory).map_err(|fault| vec![fault])?;
+        let place = params.place.resolve(cx.inventory).map_err(|fault| vec![fault])?;
         let folder = Target::Path { host: cx.host.to_owned(), path: params.into.clone() };
         // What was chosen may lie in any store of the database.
-        let elsewhere: Vec<String> = match (&params.backup, &params.store) {
+        let elsewhere: Vec<String> = match (&params.backup, &params.place.store) {
             (Some(_), None) => place.shelves(cx.inventory).map(str::to_owned).collect(),
             (Some(_), Some(_)) | (None, _) => Vec::new(),
         };
@@ -149,7 +126,7 @@ impl Action for Get {
     }
 
     fn by_hand(&self, params: &GetParams, cx: &PlanContext<'_>) -> Vec<String> {
-        let Ok(place) = params.place(cx.inventory) else { return Vec::new() };
+        let Ok(place) = params.place.resolve(cx.inventory) else { return Vec::new() };
         let from = super::super::store::by_hand::location(cx.inventory, &place.store, &format!("{}/", place.prefix));
         let into = params.into.display().to_string();
         vec![
@@ -164,12 +141,12 @@ impl Action for Get {
             let fact = format!("`{}` exists", params.into.display());
             return Ok(findings.refuse(fact, "name a folder that does not exist: nothing is ever overwritten"));
         }
-        let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let place = params.place.resolve(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
         if let Some(Late::Pending(expression)) = &params.backup {
             return Ok(findings.pending(format!("`{expression}` is not known yet")));
         }
         let handle = params.backup.as_ref().and_then(Late::known);
-        let place = place.of_chosen(handle, params.store.as_ref(), &cx.about.inventory);
+        let place = place.of_chosen(handle, params.place.store.as_ref(), &cx.about.inventory);
         let store = cx.store(&place.store)?;
         let backup = chosen(&*store, &place, handle).await?;
         let missing = backup.missing_objects(&*store).await.map_err(catalog_failed)?;
@@ -202,9 +179,9 @@ fn plain_bytes(backup: &Backup) -> u64 {
 
 async fn get(params: &GetParams, cx: &RunContext) -> Result<BackupFiles, ActionError> {
     let inventory = &cx.about.inventory;
-    let place = params.place(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+    let place = params.place.resolve(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
     let handle = params.backup.as_ref().map(Late::get).transpose()?;
-    let place = place.of_chosen(handle, params.store.as_ref(), inventory);
+    let place = place.of_chosen(handle, params.place.store.as_ref(), inventory);
     let store = cx.store(&place.store)?;
     let backup = chosen(store.as_read(), &place, handle).await?;
     let files = cx.host.files();

@@ -131,7 +131,7 @@ pub(super) fn fault(params: &FindParams) -> Option<ParamFault> {
     }
     let fault = |what: &str| Some(ParamFault::new("/leads_to", what));
     let base = params.kind.as_deref().is_none_or(|kind| kind == KIND_POSTGRES_BASE);
-    if params.database.is_none() || !base {
+    if params.place.database.is_none() || !base {
         return fault("only a base backup of a `database` leads anywhere");
     }
     if params.before.is_some() || params.at.is_some() || params.pick != Choice::Latest {
@@ -151,7 +151,7 @@ pub(super) async fn narrowed(
 ) -> Result<Result<Led, (String, String)>, ActionError> {
     let goal = params.leads_to.as_ref().map(LeadsTo::goal).transpose();
     let goal = goal.map_err(|fault| ActionError::fatal(fault.message))?.flatten();
-    let (Some((target, timeline)), Some(database)) = (goal, &params.database) else {
+    let (Some((target, timeline)), Some(database)) = (goal, &params.place.database) else {
         return Ok(Ok(Led { query, passed_over: Vec::new() }));
     };
     let cluster = Cluster::of(database, &sight.about.inventory, &sight.about.scratch)?;

@@ -27,6 +27,7 @@ pub use find::{Choice, Find, FindOutput, FindParams};
 pub use get::{BackupFiles, Get, GetParams};
 pub use inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
 pub use leads::LeadsTo;
+pub use place::PlaceSpec;
 pub use prune::{PlannedPrune, Prune, PruneOutput, PruneParams};
 pub use raw::{Layout, RawLocation};
 pub use retrieve::{Retrieve, RetrieveParams};

@@ -1,5 +1,8 @@
 //! Where the backups of a database or of anything else lie, as arguments name it.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use crate::action::{BackupHandle, DatabaseRef, ParamFault, StoreRef};
 use crate::language::inventory::{Database, Inventory};
 
@@ -49,19 +52,33 @@ impl Place {
     }
 }
 
-/// The arguments that name a place.
-pub(super) struct Named<'a> {
-    pub(super) database: Option<&'a DatabaseRef>,
-    pub(super) source: Option<&'a str>,
-    pub(super) store: Option<&'a StoreRef>,
-    pub(super) prefix: Option<&'a str>,
+/// The arguments that name a place: a `database`, or a `source` in a `store`.
+///
+/// Flattened into the arguments of a step, which deny unknown fields for it.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct PlaceSpec {
+    /// The database of the inventory that the backups are of.
+    #[serde(default)]
+    pub database: Option<DatabaseRef>,
+    /// What the backups are of, when it is no database of the inventory; needs `store`.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// The store. Default: the database's.
+    #[serde(default)]
+    pub store: Option<StoreRef>,
+    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
+    #[serde(default)]
+    pub prefix: Option<String>,
 }
 
-impl Named<'_> {
+impl PlaceSpec {
     /// The place they name.
-    pub(super) fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
-        let store = self.store.map(|store| store.0.clone());
-        let place = match (self.database, self.source) {
+    ///
+    /// # Errors
+    /// Fails when they name none, two, or one that the inventory does not have.
+    pub(super) fn resolve(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
+        let store = self.store.as_ref().map(|store| store.0.clone());
+        let place = match (&self.database, &self.source) {
             (Some(_), Some(_)) => {
                 return Err(ParamFault::new("/source", "`database` and `source` exclude each other"));
             }
@@ -73,10 +90,10 @@ impl Named<'_> {
             (None, Some(source)) => {
                 let help = "name the store of the inventory that holds its backups";
                 let store = store.ok_or_else(|| ParamFault::new("/source", "a `source` needs a `store`").help(help))?;
-                Place { source: source.to_owned(), store, prefix: source.to_owned() }
+                Place { source: source.clone(), store, prefix: source.clone() }
             }
         };
-        let prefix = self.prefix.map_or(place.prefix, str::to_owned);
+        let prefix = self.prefix.clone().unwrap_or(place.prefix);
         match is_key(&prefix) {
             true => Ok(Place { prefix, ..place }),
             false => Err(ParamFault::new("/prefix", format!("`{prefix}` cannot begin an object's key"))

@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::get::chosen;
-use super::place::{Named, Place};
+use super::place::PlaceSpec;
 use crate::action::by_hand::remark;
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Late, ObjectKey, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
+    Idempotency, Late, ObjectKey, ParamFault, PlanContext, ReadStore, RunContext, Target,
 };
 use crate::actions::postgres::stores::readable::Reading;
 use crate::actions::store::retrieve::{Retrieval, Retrieved};
@@ -25,18 +25,9 @@ pub struct Retrieve;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetrieveParams {
-    /// The database of the inventory that the backup is of.
-    #[serde(default)]
-    pub database: Option<DatabaseRef>,
-    /// What the backup is of, when it is no database of the inventory; needs `store`.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// The store. Default: the database's.
-    #[serde(default)]
-    pub store: Option<StoreRef>,
-    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
-    #[serde(default)]
-    pub prefix: Option<String>,
+    /// Where the backups lie.
+    #[serde(flatten)]
+    pub place: PlaceSpec,
     /// The backup, as `backup.find` gave it.
     pub backup: Late<BackupHandle>,
     /// How fast. Default: as the store's `retrieval` says, else `standard`.
@@ -55,16 +46,6 @@ pub struct RetrieveParams {
 }
 
 impl RetrieveParams {
-    fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
-        let named = Named {
-            database: self.database.as_ref(),
-            source: self.source.as_deref(),
-            store: self.store.as_ref(),
-            prefix: self.prefix.as_deref(),
-        };
-        named.place(inventory)
-    }
-
     fn retrieval(&self, inventory: &Inventory, store: &str) -> Retrieval {
         let known = Retrieval::of(inventory.stores.get(store).and_then(|entry| entry.retrieval.as_ref()));
         Retrieval {
@@ -103,10 +84,10 @@ impl Action for Retrieve {
         if params.days == Some(0) {
             return Err(vec![ParamFault::new("/days", "a copy stays for at least one day")]);
         }
-        let place = params.place(cx.inventory).map_err(|fault| vec![fault])?;
+        let place = params.place.resolve(cx.inventory).map_err(|fault| vec![fault])?;
         // What was chosen may lie in any store of the database. Nothing of the objects changes: a readable copy is made
         // beside them, and paid for.
-        let elsewhere = place.shelves(cx.inventory).filter(|_| params.store.is_none());
+        let elsewhere = place.shelves(cx.inventory).filter(|_| params.place.store.is_none());
         let names: Vec<String> = std::iter::once(place.store.as_str()).chain(elsewhere).map(str::to_owned).collect();
         let from = |name: String| Target::Store { name, prefix: place.prefix.clone() };
         let effects = Effects::of(EffectClass::Write);
@@ -114,7 +95,7 @@ impl Action for Retrieve {
     }
 
     fn by_hand(&self, params: &RetrieveParams, cx: &PlanContext<'_>) -> Vec<String> {
-        let Ok(place) = params.place(cx.inventory) else { return Vec::new() };
+        let Ok(place) = params.place.resolve(cx.inventory) else { return Vec::new() };
         let from = by_hand::location(cx.inventory, &place.store, &format!("{}/", place.prefix));
         vec![remark(&format!(
             "restore the folder of the backup below {from} from its archive with the store's own tool"
@@ -127,8 +108,8 @@ impl Action for Retrieve {
             Late::Pending(expression) => return Ok(findings.pending(format!("`{expression}` is not known yet"))),
             Late::Known(handle) => handle,
         };
-        let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
-        let place = place.of_chosen(Some(handle), params.store.as_ref(), &cx.about.inventory);
+        let place = params.place.resolve(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let place = place.of_chosen(Some(handle), params.place.store.as_ref(), &cx.about.inventory);
         let store = cx.store(&place.store)?;
         let backup = chosen(&*store, &place, Some(handle)).await?;
         let mut findings = findings;
@@ -145,8 +126,8 @@ impl Action for Retrieve {
     async fn run(&self, params: &RetrieveParams, cx: &RunContext) -> Result<Retrieved, ActionError> {
         let inventory = &cx.about.inventory;
         let handle = params.backup.get()?;
-        let place = params.place(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
-        let place = place.of_chosen(Some(handle), params.store.as_ref(), inventory);
+        let place = params.place.resolve(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let place = place.of_chosen(Some(handle), params.place.store.as_ref(), inventory);
         let store = cx.store(&place.store)?;
         let backup = chosen(store.as_read(), &place, Some(handle)).await?;
         let keys = objects(store.as_read(), &backup).await?;

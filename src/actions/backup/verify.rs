@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::get::chosen;
 use super::inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
-use super::place::{Named, Place};
+use super::place::PlaceSpec;
 use super::sighting;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, DatabaseRef, EffectClass, Effects, Example,
-    Findings, Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Store, StoreRef, Target,
+    Access, Action, ActionError, ActionSpec, BackupHandle, CheckContext, EffectClass, Effects, Example, Findings,
+    Idempotency, Late, ParamFault, PlanContext, ReadStore, RunContext, Store, Target,
 };
 use crate::actions::store::catalog_failed;
 use crate::base::clock;
@@ -18,7 +18,6 @@ use crate::base::units::ByteSize;
 use crate::catalog::attest::{self, Level, Verdict, Verification};
 use crate::catalog::{self, Backup, ManifestObject};
 use crate::event::{ErrorClass, Progress};
-use crate::language::inventory::Inventory;
 use crate::transfer::Unpacking;
 
 /// Verifies backups.
@@ -29,18 +28,9 @@ pub struct Verify;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyParams {
-    /// The database of the inventory that the backup is of.
-    #[serde(default)]
-    pub database: Option<DatabaseRef>,
-    /// What the backup is of, when it is no database of the inventory; needs `store`.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// The store. Default: the database's.
-    #[serde(default)]
-    pub store: Option<StoreRef>,
-    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
-    #[serde(default)]
-    pub prefix: Option<String>,
+    /// Where the backups lie.
+    #[serde(flatten)]
+    pub place: PlaceSpec,
     /// The backup, as `backup.find` or `backup.create` gave it. Default: the newest, or with `budget` those due.
     #[serde(default)]
     pub backup: Option<Late<BackupHandle>>,
@@ -86,16 +76,6 @@ pub struct VerifyOutput {
 }
 
 impl VerifyParams {
-    fn place(&self, inventory: &Inventory) -> Result<Place, ParamFault> {
-        let named = Named {
-            database: self.database.as_ref(),
-            source: self.source.as_deref(),
-            store: self.store.as_ref(),
-            prefix: self.prefix.as_deref(),
-        };
-        named.place(inventory)
-    }
-
     /// The backup, where it is another program's and in no catalog.
     fn foreign(&self) -> Option<&BackupHandle> {
         self.backup.as_ref().and_then(Late::known).filter(|handle| handle.described.is_some())
@@ -135,11 +115,11 @@ impl Action for Verify {
     type Output = VerifyOutput;
 
     fn effects(&self, params: &VerifyParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
-        let place = params.place(cx.inventory).map_err(|fault| vec![fault])?;
+        let place = params.place.resolve(cx.inventory).map_err(|fault| vec![fault])?;
         if params.backup.is_some() && params.budget.is_some() {
             return Err(vec![ParamFault::new("/budget", "`backup` and `budget` exclude each other")]);
         }
-        let elsewhere: Vec<String> = match (&params.backup, &params.store) {
+        let elsewhere: Vec<String> = match (&params.backup, &params.place.store) {
             (Some(_), None) => place.shelves(cx.inventory).map(str::to_owned).collect(),
             (Some(_), Some(_)) | (None, _) => Vec::new(),
         };
@@ -154,7 +134,7 @@ impl Action for Verify {
     }
 
     fn by_hand(&self, params: &VerifyParams, cx: &PlanContext<'_>) -> Vec<String> {
-        let Ok(place) = params.place(cx.inventory) else { return Vec::new() };
+        let Ok(place) = params.place.resolve(cx.inventory) else { return Vec::new() };
         let from = super::super::store::by_hand::location(cx.inventory, &place.store, &format!("{}/", place.prefix));
         vec![
             remark(&format!("in the folder of the backup, somewhere below {from}")),
@@ -163,7 +143,7 @@ impl Action for Verify {
     }
 
     async fn check(&self, params: &VerifyParams, cx: &CheckContext) -> Result<Findings, ActionError> {
-        let place = params.place(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+        let place = params.place.resolve(&cx.about.inventory).map_err(|fault| ActionError::fatal(fault.message))?;
         let store = cx.store(&place.store)?;
         if cx.ahead {
             return Ok(Findings::default().pending("which backups there are is judged when the step starts"));
@@ -204,9 +184,9 @@ enum Keeps {
 
 async fn verify(params: &VerifyParams, cx: &RunContext) -> Result<VerifyOutput, ActionError> {
     let inventory = &cx.about.inventory;
-    let own = params.place(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
+    let own = params.place.resolve(inventory).map_err(|fault| ActionError::fatal(fault.message))?;
     let handle = params.backup.as_ref().map(Late::get).transpose()?;
-    let place = own.clone().of_chosen(handle, params.store.as_ref(), inventory);
+    let place = own.clone().of_chosen(handle, params.place.store.as_ref(), inventory);
     let keeps = match params.keeps() {
         true if place == own => Keeps::Beside,
         true => Keeps::InTheEnd,

@@ -20,12 +20,11 @@ use crate::actions::postgres::cluster::owner::Owner;
 use crate::actions::postgres::cluster::server::Programs;
 use crate::actions::postgres::cluster::{live, overseer};
 use crate::actions::postgres::recovery::landing::Landed;
-use crate::actions::postgres::recovery::recover::{InstanceState, Landmark, RecoverOutput, RecoverParams};
+use crate::actions::postgres::recovery::recover::{InstanceState, Landmark, RecoverOutput, TargetSpec};
 use crate::actions::postgres::restore::aim::Aim;
 use crate::actions::postgres::restore::aim::Ending;
 use crate::actions::postgres::restore::marker::Marker;
 use crate::actions::postgres::restore::neighbours;
-use crate::base::Timestamp;
 
 /// Restores a backup of pgBackRest and recovers it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,31 +42,12 @@ pub struct RestoreParams {
     /// An instance that an earlier step of this run left waiting, to be opened where it is (`target: here`).
     #[serde(default)]
     pub instance: Option<Late<InstanceHandle>>,
-    /// `latest` (default): the end of the archive. `immediate`: the end of the backup. `here`: opens `instance`.
-    #[serde(default)]
-    pub target: Option<Landmark>,
-    /// A point in time with offset; the last commit not after it is the last one there is.
-    #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub target_time: Option<Timestamp>,
-    /// A position.
-    #[serde(default)]
-    pub target_lsn: Option<String>,
-    /// A restore point made with `pg_create_restore_point`.
-    #[serde(default)]
-    pub target_name: Option<String>,
-    /// A transaction; what counts is its commit.
-    #[serde(default)]
-    pub target_xid: Option<u64>,
-    /// With `false` replay ends just before the time, position or transaction. Default: with it.
-    #[serde(default)]
-    pub inclusive: Option<bool>,
+    /// Where replay ends.
+    #[serde(flatten)]
+    pub target: TargetSpec,
     /// What becomes of the server: `promote` (default), `pause` or `standby`.
     #[serde(default)]
     pub action: Option<Ending>,
-    /// The timeline to follow; default: the one that was live at the target, the latest without target.
-    #[serde(default)]
-    pub timeline: Option<u32>,
     /// With `true` the live data directory itself is made the backup by changing what differs: needs no second place
     /// and is faster, and **the old data is gone**. Default: the old data is kept beside.
     #[serde(default)]
@@ -80,28 +60,13 @@ pub struct RestoreParams {
 impl RestoreParams {
     /// Where it is to end, and how: by the rules of `postgres.recover`.
     pub(super) fn aim(&self) -> Result<Aim, ParamFault> {
-        let staged = self.instance.is_none().then(|| Late::Pending("what pgBackRest restores".to_owned()));
-        if self.instance.is_some() && (self.target != Some(Landmark::Here) || self.backup.is_some()) {
+        if self.instance.is_some() && (self.target.landmark != Some(Landmark::Here) || self.backup.is_some()) {
             return Err(ParamFault::new(
                 "",
                 "`instance` is opened where it waits: write `target: here` and nothing else",
             ));
         }
-        let recovery = RecoverParams {
-            database: self.database.clone(),
-            staged,
-            instance: self.instance.clone(),
-            target: self.target,
-            target_time: self.target_time,
-            target_lsn: self.target_lsn.clone(),
-            target_name: self.target_name.clone(),
-            target_xid: self.target_xid,
-            inclusive: self.inclusive,
-            action: self.action,
-            timeline: self.timeline,
-            wal_location: None,
-        };
-        recovery.aim()
+        self.target.aim(self.action.unwrap_or_default(), self.instance.as_ref())
     }
 }
 

@@ -36,7 +36,7 @@ pub use logical::restore_dump::{
 };
 pub use logical::swap_back::{SwapBack, SwapBackOutput, SwapBackParams};
 pub use recovery::promote::{Promote, PromoteOutput, PromoteParams};
-pub use recovery::recover::{InstanceState, Landmark, Recover, RecoverLoss, RecoverOutput, RecoverParams};
+pub use recovery::recover::{InstanceState, Landmark, Recover, RecoverLoss, RecoverOutput, RecoverParams, TargetSpec};
 pub use recovery::restore_point::{RestorePoint, RestorePointOutput, RestorePointParams};
 pub use recovery::slot::{Fate, SlotFate};
 pub use recovery::standing::{Contradiction, LostDatabase, Standing, look};

@@ -14,12 +14,12 @@ pub use order::{PlannedBackup, PlannedPrune, PlannedWal, is_abandoned};
 
 use self::carry::Carrier;
 use self::order::Order;
-use super::place::{Named, Place};
+use super::place::{Place, PlaceSpec};
 use super::vouched::vouched;
 use crate::action::by_hand::remark;
 use crate::action::{
-    Access, Action, ActionError, ActionSpec, CheckContext, DatabaseRef, EffectClass, Effects, Example, Findings,
-    Idempotency, ParamFault, PlanContext, ReadStore, RunContext, StoreRef, Target,
+    Access, Action, ActionError, ActionSpec, CheckContext, EffectClass, Effects, Example, Findings, Idempotency,
+    ParamFault, PlanContext, ReadStore, RunContext, Target,
 };
 use crate::actions::store::catalog_failed;
 use crate::base::units::ByteSize;
@@ -37,18 +37,9 @@ pub struct Prune;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PruneParams {
-    /// The database of the inventory whose backups are pruned.
-    #[serde(default)]
-    pub database: Option<DatabaseRef>,
-    /// What the backups are of, when it is no database of the inventory; needs `store`.
-    #[serde(default)]
-    pub source: Option<String>,
-    /// The store. Default: the database's.
-    #[serde(default)]
-    pub store: Option<StoreRef>,
-    /// What the keys begin with. Default: the database's `prefix`, else the source's name.
-    #[serde(default)]
-    pub prefix: Option<String>,
+    /// Where the backups lie.
+    #[serde(flatten)]
+    pub place: PlaceSpec,
     /// The plan that was shown: only what it names goes. Default: what is planned when the step starts.
     #[serde(default)]
     pub plan: Option<PlannedPrune>,
@@ -78,17 +69,8 @@ pub struct PruneOutput {
 }
 
 impl PruneParams {
-    fn named(&self) -> Named<'_> {
-        Named {
-            database: self.database.as_ref(),
-            source: self.source.as_deref(),
-            store: self.store.as_ref(),
-            prefix: self.prefix.as_deref(),
-        }
-    }
-
     fn place(&self, inventory: &Inventory) -> Result<Place, ActionError> {
-        self.named().place(inventory).map_err(|fault| ActionError::fatal(fault.message))
+        self.place.resolve(inventory).map_err(|fault| ActionError::fatal(fault.message))
     }
 }
 
@@ -156,7 +138,7 @@ impl Action for Prune {
     type Output = PruneOutput;
 
     fn effects(&self, params: &PruneParams, cx: &PlanContext<'_>) -> Result<Effects, Vec<ParamFault>> {
-        let place = params.named().place(cx.inventory).map_err(|fault| vec![fault])?;
+        let place = params.place.resolve(cx.inventory).map_err(|fault| vec![fault])?;
         if params.despite_recovery.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
             return Err(vec![ParamFault::new("/despite_recovery", "`despite_recovery` needs a reason")]);
         }
@@ -166,7 +148,7 @@ impl Action for Prune {
     }
 
     fn by_hand(&self, params: &PruneParams, cx: &PlanContext<'_>) -> Vec<String> {
-        let Ok(place) = params.named().place(cx.inventory) else { return Vec::new() };
+        let Ok(place) = params.place.resolve(cx.inventory) else { return Vec::new() };
         let text = format!(
             "leave `{}` in store `{}` as it is: what is pruned late costs money, what is pruned wrongly is gone",
             place.prefix, place.store

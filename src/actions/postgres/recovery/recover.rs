@@ -35,10 +35,12 @@ use crate::actions::postgres::stores::archive;
 mod output;
 mod params;
 mod readiness;
+mod target;
 
 pub use output::{InstanceState, RecoverLoss, RecoverOutput};
-pub use params::{Landmark, RecoverParams};
+pub use params::RecoverParams;
 use readiness::Readiness;
+pub use target::{Landmark, TargetSpec};
 
 /// What leads on where a run is handed what another one staged and did not swap in.
 const NOT_OURS: &str = "name with `--from` the step that stages the backup (`postgres.restore_base`) instead: each run swaps in \
@@ -145,7 +147,7 @@ impl Action for Recover {
             let begun = Marker::read(cx.host.files().as_ref(), &cluster.pgdata)?.and_then(|marker| marker.wal_location);
             let hands = Hands::on(&cluster, &self.program, cx).await?;
             let hands = hands.reading(params.wal_location.clone().or(begun))?;
-            if params.target == Some(Landmark::Here) {
+            if params.target.landmark == Some(Landmark::Here) {
                 return promotion::promote(&hands, instance).await;
             }
             return advance::advance(&hands, &aim, instance).await;

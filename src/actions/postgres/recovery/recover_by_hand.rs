@@ -1,6 +1,6 @@
 //! What a person types in place of a recovery, with PostgreSQL's own programs.
 
-use super::recover::{Landmark, RecoverParams};
+use super::recover::{Landmark, RecoverParams, TargetSpec};
 use crate::action::PlanContext;
 use crate::action::by_hand::{quoted, remark};
 use crate::actions::postgres::cluster::by_hand::{as_owner, by_hand_folder, sql};
@@ -18,7 +18,7 @@ pub(crate) fn lines(params: &RecoverParams, cx: &PlanContext<'_>) -> Option<Vec<
         Ending::Pause | Ending::Standby => "pause",
     };
     let mut settings = vec![format!("recovery_target_action = '{action}'")];
-    settings.extend(target(params));
+    settings.extend(target(&params.target));
     if cluster.is_contained() {
         let here = Cluster { socket: Some(by_hand_folder(&cluster).into()), ..cluster.clone() };
         let wait = wait(&here, params.action.unwrap_or_default());
@@ -56,18 +56,19 @@ fn wait(cluster: &Cluster, ending: Ending) -> Vec<String> {
     }
 }
 
-pub(crate) fn target(params: &RecoverParams) -> Vec<String> {
+/// The settings that tell a server the target.
+pub(crate) fn target(target: &TargetSpec) -> Vec<String> {
     let mut settings = Vec::new();
-    if params.target == Some(Landmark::Immediate) {
+    if target.landmark == Some(Landmark::Immediate) {
         settings.push("recovery_target = 'immediate'".to_owned());
     }
-    if params.inclusive == Some(false) {
+    if target.inclusive == Some(false) {
         settings.push("recovery_target_inclusive = 'off'".to_owned());
     }
-    settings.extend(params.target_time.iter().map(|at| format!("recovery_target_time = '{at}'")));
-    settings.extend(params.target_lsn.iter().map(|lsn| format!("recovery_target_lsn = '{lsn}'")));
-    settings.extend(params.target_name.iter().map(|name| format!("recovery_target_name = '{name}'")));
-    settings.extend(params.target_xid.iter().map(|xid| format!("recovery_target_xid = '{xid}'")));
-    settings.extend(params.timeline.iter().map(|timeline| format!("recovery_target_timeline = '{timeline}'")));
+    settings.extend(target.time.iter().map(|at| format!("recovery_target_time = '{at}'")));
+    settings.extend(target.lsn.iter().map(|lsn| format!("recovery_target_lsn = '{lsn}'")));
+    settings.extend(target.name.iter().map(|name| format!("recovery_target_name = '{name}'")));
+    settings.extend(target.xid.iter().map(|xid| format!("recovery_target_xid = '{xid}'")));
+    settings.extend(target.timeline.iter().map(|timeline| format!("recovery_target_timeline = '{timeline}'")));
     settings
 }

@@ -27,7 +27,7 @@ use crate::actions::postgres::cluster::wal_location::WalLocation;
 use crate::actions::postgres::recovery::admission;
 use crate::actions::postgres::recovery::attempt::Recovering;
 use crate::actions::postgres::recovery::original;
-use crate::actions::postgres::recovery::recover::{Landmark, RecoverLoss, RecoverParams};
+use crate::actions::postgres::recovery::recover::{Landmark, RecoverLoss, RecoverParams, TargetSpec};
 use crate::actions::postgres::restore::existing::Existing;
 use crate::actions::postgres::restore::hands::Hands;
 use crate::actions::postgres::restore::marker::{self, Marker};
@@ -80,28 +80,9 @@ pub struct SideInstanceParams {
     /// What this instance is called, where a run has several of one database. Default `copy`.
     #[serde(default)]
     pub name: Option<String>,
-    /// `latest` (default): the end of the archive. `immediate`: the end of the backup.
-    #[serde(default)]
-    pub target: Option<Landmark>,
-    /// A point in time with offset; the last commit not after it is the last one there is.
-    #[serde(default)]
-    #[schemars(with = "Option<String>")]
-    pub target_time: Option<Timestamp>,
-    /// A position.
-    #[serde(default)]
-    pub target_lsn: Option<String>,
-    /// A restore point, as `postgres.restore_point` makes it.
-    #[serde(default)]
-    pub target_name: Option<String>,
-    /// A transaction; what counts is its commit.
-    #[serde(default)]
-    pub target_xid: Option<u64>,
-    /// With `false` replay ends just before the time, position or transaction. Default: with it.
-    #[serde(default)]
-    pub inclusive: Option<bool>,
-    /// The timeline to follow; default: the one that was live at the target, the latest without target.
-    #[serde(default)]
-    pub timeline: Option<u32>,
+    /// Where replay ends.
+    #[serde(flatten)]
+    pub target: TargetSpec,
     /// WAL that another program archived is read where it lies, beside the database's own archive. It is *unproven*: each
     /// file counts as far as its own content proves it.
     #[serde(default)]
@@ -161,14 +142,8 @@ impl SideInstanceParams {
             database: self.database.clone(),
             staged: Some(Late::Pending("the staged copy".to_owned())),
             instance: None,
-            target: self.target,
-            target_time: self.target_time,
-            target_lsn: self.target_lsn.clone(),
-            target_name: self.target_name.clone(),
-            target_xid: self.target_xid,
-            inclusive: self.inclusive,
+            target: self.target.clone(),
             action: None,
-            timeline: self.timeline,
             wal_location: self.wal_location.clone(),
         }
     }
@@ -361,9 +336,9 @@ async fn loaded(
 ) -> Result<SideInstanceOutput, ActionError> {
     let handle = params.backup.get()?;
     let recovery = params.recovery();
-    let landmark = matches!(recovery.target, Some(Landmark::Latest | Landmark::Here));
+    let landmark = matches!(recovery.target.landmark, Some(Landmark::Latest | Landmark::Here));
     let goal = recovery.aim().map_err(|fault| ActionError::fatal(fault.message))?.goal;
-    if landmark || !matches!(goal, Goal::Newest | Goal::Immediate) || params.timeline.is_some() {
+    if landmark || !matches!(goal, Goal::Newest | Goal::Immediate) || params.target.timeline.is_some() {
         let fact = format!("backup `{}` is a dump: it is of one moment, and no WAL leads on from it", handle.id);
         return Err(ActionError::fatal(fact).help("leave the target out, or choose a base backup"));
     }

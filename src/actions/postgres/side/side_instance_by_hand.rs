@@ -19,7 +19,7 @@ pub(crate) fn lines(params: &SideInstanceParams, cx: &PlanContext<'_>) -> Option
     let restore =
         RestoreBaseParams { database, backup, config_files: ConfigFiles::Leave, existing: Existing::KeepBeside };
     let mut lines = restore_base_by_hand::lines(&restore, cx)?;
-    if params.target != Some(Landmark::Immediate) && !cluster.is_scratch() {
+    if params.target.landmark != Some(Landmark::Immediate) && !cluster.is_scratch() {
         lines.push(remark("what the live server committed last is in the archive only when its segment is finished"));
         lines.push(sql(&cluster, &cluster.dbname, "SELECT pg_switch_wal()"));
     }
@@ -29,7 +29,7 @@ pub(crate) fn lines(params: &SideInstanceParams, cx: &PlanContext<'_>) -> Option
     lines.push(remark("nothing of the copy may reach out, so its settings stand on the command line too"));
     lines.extend(
         std::iter::once("recovery_target_action = 'promote'".to_owned())
-            .chain(target(&params.recovery()))
+            .chain(target(&params.target))
             .map(|setting| line(&setting)),
     );
     let options = format!(

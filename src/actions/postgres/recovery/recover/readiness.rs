@@ -42,13 +42,13 @@ impl Readiness<'_> {
         let Self { params, cx, .. } = *self;
         let cluster = Cluster::of(&params.database, &cx.about.inventory, &cx.about.scratch)?;
         let findings = Findings::default();
-        if let Ok(Goal::Time(at)) = params.goal()
+        if let Ok(Goal::Time(at)) = params.target.goal()
             && at > clock::now()
         {
             let fact = format!("the target {at} is still to come");
             return Ok(findings.refuse(fact, "leave the target out to recover as far as the archive leads"));
         }
-        let findings = late(params.goal().ok().as_ref(), cx, findings);
+        let findings = late(params.target.goal().ok().as_ref(), cx, findings);
         if let Some((fact, help)) = self.unusable(&cluster, cx.host.as_ref()).await? {
             return Ok(findings.refuse(fact, help));
         }
@@ -84,7 +84,7 @@ impl Readiness<'_> {
         let findings = faster.into_iter().fold(findings, |all, fact| all.warn(fact.what, fact.help));
         let findings = self.emptied(cluster, findings).await;
         let place = (cluster, params.wal_location.as_ref());
-        let findings = match outlook::replaced(place, params.target_time, cx).await? {
+        let findings = match outlook::replaced(place, params.target.time, cx).await? {
             None => findings,
             Some(Replaced::Own(words)) => findings.pass(words),
             // Whoever means it stops that server by hand: a procedure would take away what nothing here has a backup of.
