@@ -95,7 +95,7 @@ impl Archive {
     fn fork_behind(&self, segment: SegmentName, end: Lsn, size: SegmentSize) -> Option<Requirement> {
         let parent = segment.timeline();
         // A position at the start of a page and the one behind its header are the same place.
-        let is_page = end.0 % WAL_PAGE_BYTES as u64 == 0;
+        let is_page = end.0.is_multiple_of(WAL_PAGE_BYTES as u64);
         let reached = if is_page { end.0 + PAGE_HEADER_BYTES } else { end.0 };
         let last = Lsn(segment.start(size).0 + size.bytes());
         let forks = self.histories.iter().filter_map(|(child, history)| Some((*child, history.switch_of(parent)?)));

@@ -103,7 +103,7 @@ pub(super) async fn successor(
             }
         }
     }
-    Ok(match archive.left(segment.timeline()) {
+    Ok(match archive.successor(segment.timeline()) {
         Some((timeline, at)) if at <= segment.end(size) => Successor::Timeline(timeline),
         Some(_) | None => Successor::Nobody,
     })

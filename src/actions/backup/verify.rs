@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::get::chosen;
 use super::inspect::{Demands, Encrypted, Inspected, Inspector, due, judge};
-use super::place::PlaceSpec;
+use super::place::{Place, PlaceSpec};
 use super::sighting;
 use crate::action::by_hand::{command_line, remark};
 use crate::action::{

@@ -12,7 +12,7 @@ impl Archive {
     /// The timeline to follow to the newest state: `None` where the server's `latest` is the same one.
     pub(super) fn newest(&self, base: Base) -> Result<Option<Timeline>, Refusal> {
         let followed = self.latest(base);
-        match self.outlived(followed, base).or_else(|| self.left(followed, base, None)) {
+        match self.outlived(followed, base).or_else(|| self.refuse_left(followed, base, None)) {
             Some(refusal) => Err(refusal),
             None => Ok((followed != self.found_by_server(base)).then_some(followed)),
         }
@@ -21,7 +21,7 @@ impl Archive {
     /// Finds out that a timeline which a backup leads to had been left at a time, or by now: another one, to which the
     /// backup does not lead, was promoted after the last that was written on it. A recovery to a moment before the backup
     /// leaves it behind so, and until a new backup ends the old one is the newest that there is.
-    pub(super) fn left(&self, one: Timeline, base: Base, at: Option<Timestamp>) -> Option<Refusal> {
+    pub(super) fn refuse_left(&self, one: Timeline, base: Base, at: Option<Timestamp>) -> Option<Refusal> {
         let (leading, history) = (self.leading(base), self.history(one)?);
         let commit = self.newest.get(&one).map(|commit| commit.at);
         let began = self.promoted.get(&one).copied();
@@ -52,7 +52,7 @@ impl Archive {
     /// The timeline that left another one first, and where. One that was given up left nothing, unless somebody went on
     /// with it.
     #[must_use]
-    pub fn left(&self, timeline: Timeline) -> Option<(Timeline, Lsn)> {
+    pub fn successor(&self, timeline: Timeline) -> Option<(Timeline, Lsn)> {
         let counts = self.branches.iter().filter(|(one, _)| !self.is_given_up(**one));
         let left = counts.filter_map(|(one, branch)| Some((*one, branch.history.switch_of(timeline)?)));
         left.min_by_key(|(_, at)| *at)

@@ -79,14 +79,14 @@ fn a_timeline_that_was_given_up_leads_nowhere_until_somebody_goes_on_with_it() {
 #[test]
 fn a_timeline_that_was_given_up_has_left_no_other_one_until_somebody_goes_on_with_it() {
     let mut archive = archive(vec![branch(2, "1\t0/5000000\ta", "11:00")], &[(1, 2), (1, 5), (2, 5)]);
-    assert_eq!(archive.left(Timeline(1)), Some((Timeline(2), Lsn(0x500_0000))));
+    assert_eq!(archive.successor(Timeline(1)), Some((Timeline(2), Lsn(0x500_0000))));
     archive.give_up(Timeline(2), Lsn(0x600_0100));
-    assert_eq!(archive.left(Timeline(1)), None);
+    assert_eq!(archive.successor(Timeline(1)), None);
     let mut recovered = archive.clone();
     recovered.branches.extend([branch(3, "1\t0/6000000\tb", "12:00")]);
-    assert_eq!(recovered.left(Timeline(1)), Some((Timeline(3), Lsn(0x600_0000))));
+    assert_eq!(recovered.successor(Timeline(1)), Some((Timeline(3), Lsn(0x600_0000))));
     archive.segments.insert(SegmentName::new(Timeline(2), 7, SegmentSize::DEFAULT), Segment::whole(1));
-    assert_eq!(archive.left(Timeline(1)), Some((Timeline(2), Lsn(0x500_0000))));
+    assert_eq!(archive.successor(Timeline(1)), Some((Timeline(2), Lsn(0x500_0000))));
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Archive {
         match live.as_slice() {
             [] => Ok(Some(self.latest(base))),
             [one] => match goal {
-                Goal::Time(at) => self.left(*one, base, Some(*at)).map_or(Ok(Some(*one)), Err),
+                Goal::Time(at) => self.refuse_left(*one, base, Some(*at)).map_or(Ok(Some(*one)), Err),
                 Goal::Newest | Goal::Immediate | Goal::Lsn(_) | Goal::Name(_) | Goal::Xid(_) => Ok(Some(*one)),
             },
             several => Err(Refusal::Several(several.iter().map(|one| self.describe(*one)).collect())),

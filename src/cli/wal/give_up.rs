@@ -90,7 +90,7 @@ fn end(archive: &Archive, timeline: Timeline) -> Lsn {
 
 /// Refuses to give up a timeline that another one goes on from.
 fn refuse_followed(archive: &Archive, timeline: Timeline) -> Result<(), Failure> {
-    match archive.left(timeline) {
+    match archive.successor(timeline) {
         None => Ok(()),
         Some((next, at)) => {
             let message = format!("timeline {next} goes on from timeline {timeline} at {at}");

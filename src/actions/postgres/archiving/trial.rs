@@ -54,14 +54,17 @@ pub(super) async fn prove(
         loop {
             // The archiver is asked first: what it is done with and a store has not afterwards went elsewhere, or is owed.
             let taken = handover::taken(session, segment).await?;
-            let lacking = shelf.lacking(segment).await?;
-            if taken && lacking.is_empty() {
+            let lacking = shelf.lacking(segment).await;
+            if taken && lacking.len() == 0 {
                 return Ok(segment);
             }
             if started.elapsed() > within {
-                let what = match lacking.first() {
-                    Some(store) => format!("`{segment}` did not reach store `{store}`"),
-                    None => format!("the server does not take `{segment}` for archived"),
+                let what = match (lacking.without.first(), lacking.silent.first()) {
+                    (Some(store), _) => format!("`{segment}` did not reach store `{store}`"),
+                    (None, Some((store, why))) => {
+                        format!("store `{store}` does not say whether it has `{segment}`: {}", why.in_full())
+                    }
+                    (None, None) => format!("the server does not take `{segment}` for archived"),
                 };
                 return Err(late(session, &what, within).await);
             }

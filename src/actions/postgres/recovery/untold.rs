@@ -86,7 +86,7 @@ pub(crate) async fn standings(
     for (segment, path) in &tail.untold {
         let unread = |error: &HostError| ActionError::retryable("the old WAL cannot be read").because(error);
         let own = files.read(path, size.bytes()).map_err(|error| unread(&error))?;
-        let left = view.left(segment.timeline()).filter(|(_, at)| *at <= segment.end(size));
+        let left = view.successor(segment.timeline()).filter(|(_, at)| *at <= segment.end(size));
         let standing = match shelf.judge_segment(*segment).await? {
             Err(why) => Standing::Damaged(why),
             Ok(archived) => match (Standing::of(*segment, size, (&own, &archived)), left) {

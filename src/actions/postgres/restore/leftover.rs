@@ -146,7 +146,8 @@ mod tests {
         let (pgdata, left) = (dir.path().join("data"), dir.path().join("data.runbook-old-20260128-143002-3fa9c1"));
         for folder in [&pgdata, &left] {
             std::fs::create_dir(folder).expect("a folder");
-            std::fs::write(folder.join("PG_VERSION"), "15\n").expect("a file");
+            std::io::Write::write_all(&mut std::fs::File::create(folder.join("PG_VERSION")).expect("a file"), b"15\n")
+                .expect("a file");
         }
         let entry = Database { pgdata, ..Database::default() };
         let inventory = Inventory { databases: [("main".to_owned(), entry)].into(), ..Inventory::default() };

@@ -94,6 +94,9 @@ pub(crate) async fn choosable(
     Ok(with_store.collect())
 }
 
+/// How a store is opened by its name, to read it.
+pub(crate) type OpenStore<'a> = dyn Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError> + Sync + 'a;
+
 /// The first other store whose copy of a backup can be read, as far as a look tells.
 ///
 /// # Errors
@@ -101,7 +104,7 @@ pub(crate) async fn choosable(
 pub(crate) async fn readable(
     cluster: &Cluster,
     handle: &BackupHandle,
-    (about, open): (&Surroundings, &(dyn Fn(&str) -> Result<Arc<dyn ReadStore>, ActionError> + Sync)),
+    (about, open): (&Surroundings, &OpenStore<'_>),
 ) -> Result<Option<String>, ActionError> {
     let (_, prefix) = place(cluster, handle)?;
     for name in others(cluster, handle) {
